@@ -1,0 +1,1 @@
+"""Model out: what turns descriptors and models into something that answers queries."""

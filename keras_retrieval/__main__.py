@@ -1,0 +1,68 @@
+"""The one door: `keras-retrieval STEP`. A step is a module with one public function, imported when it is called."""
+
+import difflib
+import importlib
+import sys
+
+# step -> (module, function, what it does)
+STEPS: dict[str, tuple[str, str, str]] = {
+    "sample-photos": (
+        "pipelines.sample_photos",
+        "sample_photos",
+        "draw a photo collection of made buildings",
+    ),
+    "build": ("pipelines.build", "build_model", "name -> model.keras, with pretrained or given weights"),
+    "extract": ("pipelines.extract", "extract", "photos -> descriptors"),
+    "index": ("export.scann_index", "index", "descriptors -> index folder"),
+    "search": ("export.search", "search", "index + query photos -> names, scores, a page with pictures"),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one step from the shell.
+
+    Args:
+        arguments: the words after `keras-retrieval`; `sys.argv[1:]` when None.
+    """
+    step, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if step in ("-h", "--help"):
+        print(_help())
+    elif step == "--version":
+        from . import __version__
+
+        print(__version__)
+    elif step in STEPS:
+        _run(step, rest)
+    else:
+        near = difflib.get_close_matches(step, STEPS, 1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        sys.exit(f"keras-retrieval: no step '{step}'.{hint} The steps: {', '.join(STEPS)}.")
+
+
+def _help() -> str:
+    width = max(map(len, STEPS))
+    rows = "\n".join(f"  {step:{width}}  {what}" for step, (_, _, what) in STEPS.items())
+    return (
+        "Usage: keras-retrieval STEP [OPTIONS]\n\n"
+        "Turns a folder of unordered photos into a visual search service.\n\n"
+        f"Steps:\n{rows}\n\n"
+        "`keras-retrieval STEP --help` tells a step's options; --version the version."
+    )
+
+
+def _run(step: str, arguments: list[str]) -> None:
+    import typer
+
+    module_name, function_name, _ = STEPS[step]
+    module = importlib.import_module(f"keras_retrieval.{module_name}")
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(name=step)(getattr(module, function_name))
+    try:
+        app(args=arguments, prog_name=f"keras-retrieval {step}")
+    except (ValueError, OSError, ImportError) as error:
+        # What a user can mend is one sentence, not a stack of our frames.
+        sys.exit(f"keras-retrieval {step}: {error}")
+
+
+if __name__ == "__main__":
+    main()

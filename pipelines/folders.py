@@ -1,0 +1,171 @@
+"""How a folder is written: beside its place, synced, then renamed, with a manifest that says what is in it.
+
+A reader either sees no folder or a whole one. Work that takes long keeps its finished files in `NAME.partial`
+until the end, so that a killed run can go on from there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MANIFEST = "manifest.json"
+
+
+class FolderError(ValueError):
+    """A folder is missing, incomplete, changed, or of a kind or version that this code does not read."""
+
+
+def partial_of(folder: Path) -> Path:
+    """The folder `NAME.partial` beside `folder`, where it grows until it is whole."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Writes a file so that its name only ever stands for the whole content: temporary name, sync, rename."""
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """`write_file` for one array in .npy form; never a pickle."""
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def write_names(path: Path, names: list[str]) -> None:
+    """Writes names, one JSON string a line, so that a name may hold any character, line breaks too."""
+    write_file(path, "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names))
+
+
+def read_names(path: Path) -> list[str]:
+    """Reads what `write_names` wrote.
+
+    Raises:
+        FolderError: a line is no JSON string; the message names the line.
+    """
+    names = []
+    for row, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            name = json.loads(line)
+        except ValueError:
+            name = None
+        if not isinstance(name, str):
+            raise FolderError(f"{path}, line {row}: not a name in JSON form: {line[:80]!r}")
+        names.append(name)
+    return names
+
+
+def seal(
+    partial: Path, folder: Path, *, kind: str, version: int, replace: bool = False, **facts: Any
+) -> Path:
+    """Turns a finished partial folder into the real one: manifest, sync, rename.
+
+    Args:
+        partial: the folder with all files written.
+        folder: its final place, on the same file system.
+        kind: what the folder is, such as "descriptors"; `read_manifest` asks for it.
+        version: the version of that kind's layout.
+        replace: an existing `folder` is taken away first; without it, it is an error.
+        **facts: what else the manifest says: counts, options, what made it. Must be JSON.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        FolderError: `folder` exists and `replace` is False.
+    """
+    if folder.exists() and not replace:
+        raise FolderError(f"{folder} exists already: name another folder or remove it")
+    files = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != MANIFEST)
+    sums = {path.relative_to(partial).as_posix(): _sha256(path) for path in files}
+    manifest = {"kind": kind, "version": version, **facts, "sha256": sums}
+    for path in files:
+        _sync_file(path)
+    write_file(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    old = folder.with_name(f"{folder.name}.old")
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    partial.rename(folder)
+    _sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False) -> dict[str, Any]:
+    """Reads and checks a folder's manifest.
+
+    Args:
+        folder: what `seal` made.
+        kind: the kind that is expected.
+        version: the newest version of it that the caller reads.
+        verify: also compare every file's SHA-256 with the manifest; without it only their presence is checked.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        FolderError: with the file and what to do.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        unfinished = partial_of(folder)
+        hint = f"; {unfinished} is unfinished: run its step again" if unfinished.exists() else ""
+        raise FolderError(f"{folder} holds no {MANIFEST}: it is not a folder of {kind}{hint}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found, found_version, sums = manifest["kind"], int(manifest["version"]), dict(manifest["sha256"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
+    if found != kind:
+        raise FolderError(f"{folder} holds {found}, not {kind}")
+    if found_version > version:
+        raise FolderError(
+            f"{folder} has layout {found_version} of {kind}, and this version reads up to {version}: "
+            "update with pip install -U keras-retrieval"
+        )
+    for name, expected in sums.items():
+        file = folder / name
+        if not file.is_file():
+            raise FolderError(f"{file} is missing: make the folder again")
+        if verify and _sha256(file) != expected:
+            raise FolderError(f"{file} has changed since it was written: make the folder again")
+    return manifest
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-able parts, to tell whether two runs would make the same thing."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,68 @@
+"""Progress of long work: a bar with rate and time left on a terminal, a plain line per minute elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str = "photos") -> Iterator[Callable[[int], None]]:
+    """Shows how far a piece of work is.
+
+    Args:
+        label: what is being done, such as "extract".
+        total: how many units there are.
+        unit: what is counted.
+
+    Yields:
+        A function to call with the number of units just done.
+    """
+    if sys.stderr.isatty():
+        with _bar(label, total, unit) as advance:
+            yield advance
+    else:
+        yield _lines(label, total, unit)
+
+
+@contextmanager
+def _bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{unit}, {{task.fields[rate]}}/s, left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total, rate="-")
+        started, done = time.monotonic(), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            rate = done / max(time.monotonic() - started, 1e-9)
+            bar.update(task, advance=count, rate=f"{rate:.1f}")
+
+        yield advance
+
+
+def _lines(label: str, total: int, unit: str) -> Callable[[int], None]:
+    started = last = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal last, done
+        done += count
+        now = time.monotonic()
+        if now - last >= 60:
+            last = now
+            rate = done / (now - started)
+            left = (total - done) / max(rate, 1e-9)
+            line = f"{label}: {done:,} of {total:,} {unit}, {rate:.1f}/s, {left / 60:.0f} min left"
+            print(line, file=sys.stderr, flush=True)
+
+    return advance

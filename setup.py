@@ -1,0 +1,56 @@
+"""Package definition. The two root folders `pipelines` and `export` install below keras_retrieval."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "keras_retrieval" / "__init__.py").read_text())
+assert VERSION, "keras_retrieval/__init__.py names no __version__"
+
+# ScaNN's ops are compiled against one TensorFlow minor version: the two move together.
+TENSORFLOW = "tensorflow~=2.20.0"
+EXTRAS = {
+    "sfm": ["pycolmap>=4.2,<5", "h5py>=3.11"],
+    "index": ["scann==1.4.2"],
+    "serving": ["tensorflow-serving-api~=2.20.0"],
+    "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["dev"] = [
+    "build>=1.2",
+    "jax>=0.5",
+    "mypy>=1.14",
+    "pre-commit>=4",
+    "pytest>=8",
+    "pytest-cov>=6",
+    "ruff>=0.14",
+]
+
+setup(
+    name="keras-retrieval",
+    version=VERSION.group(1),
+    description="A folder of unordered photos in, a visual search service out.",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=[
+        *find_packages(include=["keras_retrieval", "keras_retrieval.*"]),
+        "keras_retrieval.pipelines",
+        "keras_retrieval.export",
+    ],
+    package_dir={"keras_retrieval.pipelines": "pipelines", "keras_retrieval.export": "export"},
+    package_data={"keras_retrieval": ["py.typed"]},
+    install_requires=[
+        TENSORFLOW,
+        "keras>=3.13,<4",
+        "numpy>=2.0",
+        "pillow>=11.3",
+        "rich>=13.9",
+        "typer>=0.16",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["keras-retrieval = keras_retrieval.__main__:main"]},
+)
