@@ -1,0 +1,13 @@
+"""Layers of image retrieval. All run on every Keras backend, in float32 inside, on maps of any size."""
+
+from .gem import GeM as GeM
+from .l2_normalization import L2Normalization as L2Normalization
+from .mac import MAC as MAC
+from .netvlad import NetVLAD as NetVLAD
+from .pixel_normalization import PixelNormalization as PixelNormalization
+from .power_mean import PowerMean as PowerMean
+from .regional_pooling import RegionalPooling as RegionalPooling
+from .rescaling import Rescaling as Rescaling
+from .rmac import RMAC as RMAC
+from .spoc import SPoC as SPoC
+from .whitening import Whitening as Whitening

@@ -1,0 +1,27 @@
+"""MAC: maximum activations of convolutions."""
+
+from typing import Any
+
+import keras
+
+from .cells import AllCells, GridCells
+from .pooling import Pooling
+
+
+@keras.saving.register_keras_serializable("keras_retrieval")
+class MAC(Pooling):
+    """Maximum of each channel over the map (Tolias et al. ICLR 2016).
+
+    Input shape:
+        (B, h, w, C), and an optional `mask` (B, h, w) of valid cells.
+
+    Output shape:
+        (B, C).
+
+    Example:
+        >>> MAC()(np.random.rand(2, 24, 32, 512)).shape
+        (2, 512)
+    """
+
+    def pool(self, x: Any, cells: AllCells | GridCells) -> Any:
+        return cells.max(x)

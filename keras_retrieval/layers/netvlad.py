@@ -1,0 +1,147 @@
+"""NetVLAD: a vector of locally aggregated descriptors with learned, soft assignment."""
+
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from .cells import cleared
+from .l2_normalization import l2_normalize
+
+
+@keras.saving.register_keras_serializable("keras_retrieval")
+class NetVLAD(keras.layers.Layer):
+    """Aggregates local descriptors by soft assignment to K clusters (Arandjelovic et al. CVPR 2016).
+
+    x is L2-normalised per cell, a_k(x) = softmax_k(w_k.x + b_k), V_k = sum_i a_k(x_i) (x_i - c_k); each V_k is
+    normalised, then the whole. `initialize` sets w, b and c from local descriptors; they learn apart from each other.
+
+    Args:
+        clusters: K.
+
+    Input shape:
+        (B, h, w, D), and an optional `mask` (B, h, w) of valid cells.
+
+    Output shape:
+        (B, K D), the clusters one after the other.
+
+    Raises:
+        ValueError: `clusters` is below 1.
+
+    Example:
+        >>> NetVLAD(clusters=64)(np.random.rand(2, 24, 32, 512)).shape
+        (2, 32768)
+    """
+
+    def __init__(self, clusters: int = 64, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if clusters < 1:
+            raise ValueError(f"NetVLAD needs at least 1 cluster, not clusters={clusters}")
+        self.clusters = clusters
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = (input_shape[-1], self.clusters)
+        spread = keras.initializers.RandomNormal(stddev=1.0)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_uniform")
+        self.bias = self.add_weight(name="bias", shape=shape[1:], initializer="zeros")
+        self.centroids = self.add_weight(name="centroids", shape=shape[::-1], initializer=spread)
+
+    def initialize(
+        self, local_descriptors: np.ndarray, version: Literal["v1", "v2"] = "v1", seed: int = 0
+    ) -> "NetVLAD":
+        """Sets the clusters by k-means and the assignment so that it is nearly hard.
+
+        v1: w_k = alpha c_k / ||c_k||, b = 0; v2: w_k = 2 alpha c_k, b_k = -alpha ||c_k||^2. alpha makes the
+        second-best cluster weigh 1 % of the best, at the mean gap of the two.
+
+        Args:
+            local_descriptors: (n, D) cells of training photos' feature maps, about 50,000; normalised here.
+            version: the published initialisation to use.
+            seed: of the k-means.
+
+        Returns:
+            This layer, built.
+
+        Raises:
+            ValueError: the descriptors are no finite (n, D) of at least K different rows, or D does not fit.
+        """
+        if version not in ("v1", "v2"):
+            raise ValueError(f"NetVLAD initialises as 'v1' or 'v2', not {version!r}")
+        x = np.asarray(local_descriptors, "float32")
+        if x.ndim != 2 or not np.isfinite(x).all():
+            raise ValueError(f"NetVLAD initialises from finite local descriptors (n, D), not {x.shape}")
+        if not self.built:
+            self.build((None, None, None, x.shape[1]))
+        if x.shape[1] != self.kernel.shape[0]:
+            raise ValueError(f"this NetVLAD takes {self.kernel.shape[0]} channels, the descriptors have {x.shape[1]}")
+        x = x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-6)
+        centroids = _k_means(x, self.clusters, seed)
+        kernel, bias = _assignment(x, centroids, version)
+        for weight, value in ((self.kernel, kernel), (self.bias, bias), (self.centroids, centroids)):
+            weight.assign(value)
+        return self
+
+    def call(self, x: Any, mask: Any | None = None) -> Any:
+        _, height, width, size = ops.shape(x)
+        kernel, bias, centroids = (ops.cast(w, "float32") for w in (self.kernel, self.bias, self.centroids))
+        x = cleared(ops.cast(x, "float32"), mask)
+        x = l2_normalize(ops.reshape(x, (-1, height * width, size)))
+        assignment = ops.softmax(ops.matmul(x, kernel) + bias, axis=-1)
+        if mask is not None:
+            valid = ops.reshape(ops.cast(mask, "bool"), (-1, height * width, 1))
+            assignment = ops.where(valid, assignment, 0.0)
+        residuals = ops.matmul(ops.transpose(assignment, (0, 2, 1)), x)
+        residuals = residuals - ops.sum(assignment, axis=1)[..., None] * centroids
+        vlad = ops.reshape(l2_normalize(residuals), (-1, self.clusters * size))
+        return ops.cast(l2_normalize(vlad), self.compute_dtype)
+
+    def compute_mask(self, x: Any, mask: Any | None = None) -> None:
+        return None
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        size = input_shape[-1]
+        return input_shape[0], None if size is None else self.clusters * size
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "clusters": self.clusters}
+
+
+def _assignment(x: np.ndarray, centroids: np.ndarray, version: str) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel (D, K) and bias (K,) of the soft assignment, before training."""
+    if version == "v1":
+        directions = centroids / (np.linalg.norm(centroids, axis=1, keepdims=True) + 1e-6)
+        closeness = x @ directions.T
+    else:
+        directions = 2 * centroids
+        closeness = x @ directions.T - (centroids**2).sum(1)
+    alpha = 0.0
+    if len(centroids) > 1:
+        second, best = np.partition(closeness, -2, axis=1)[:, -2:].T
+        alpha = -np.log(0.01) / max(float(np.mean(best - second)), 1e-12)
+    bias = np.zeros(len(centroids)) if version == "v1" else -alpha * (centroids**2).sum(1)
+    return alpha * directions.T, bias
+
+
+def _k_means(x: np.ndarray, clusters: int, seed: int, rounds: int = 100) -> np.ndarray:
+    """Lloyd's algorithm from distinct random rows; an empty cluster takes the row farthest from its own."""
+    distinct = np.unique(x, axis=0)
+    if len(distinct) < clusters:
+        raise ValueError(f"{clusters} clusters need as many different local descriptors, and there are {len(distinct)}")
+    centroids = np.random.default_rng(seed).permutation(distinct)[:clusters]
+    labels = np.full(len(x), -1)
+    for _ in range(rounds):
+        closeness = 2 * x @ centroids.T - (centroids**2).sum(1)
+        nearest = closeness.argmax(1)
+        if np.array_equal(nearest, labels):
+            break
+        labels = nearest
+        counts = np.bincount(labels, minlength=clusters)
+        order = np.argsort(labels, kind="stable")
+        filled = np.flatnonzero(counts)
+        starts = np.r_[0, np.cumsum(counts)[:-1]]
+        centroids[filled] = np.add.reduceat(x[order], starts[filled]) / counts[filled, None]
+        empty = np.flatnonzero(counts == 0)
+        centroids[empty] = x[np.argsort(closeness.max(1) - (x**2).sum(1))[: len(empty)]]
+    return centroids

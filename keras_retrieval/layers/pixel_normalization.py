@@ -1,0 +1,79 @@
+"""Pixel normalisation, inside the model so that it cannot be forgotten or applied twice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+# The numbers that go with pretrained weights, for pixels 0..255: mean and deviation in the order of `channels`.
+CONVENTIONS: dict[str, dict[str, Any]] = {
+    "torch": {
+        "mean": [0.485 * 255, 0.456 * 255, 0.406 * 255],
+        "deviation": [0.229 * 255, 0.224 * 255, 0.225 * 255],
+        "channels": "rgb",
+    },
+    "caffe": {"mean": [103.939, 116.779, 123.68], "deviation": [1.0, 1.0, 1.0], "channels": "bgr"},
+    "none": {"mean": [0.0, 0.0, 0.0], "deviation": [1.0, 1.0, 1.0], "channels": "rgb"},
+}
+
+
+@keras.saving.register_keras_serializable("keras_retrieval")
+class PixelNormalization(keras.layers.Layer):
+    """Turns RGB 0..255 into what a pretrained trunk was trained on: (x - mean) / deviation.
+
+    Args:
+        mean: of the three channels, in units of 0..255, in the order of `channels`.
+        deviation: likewise.
+        channels: "rgb", or "bgr" to turn the channels' order first.
+
+    Input shape:
+        (B, H, W, 3), RGB, 0..255.
+
+    Output shape:
+        (B, H, W, 3).
+
+    Raises:
+        ValueError: not three numbers, a deviation that is not above 0, or an unknown order.
+
+    Example:
+        >>> PixelNormalization.of("caffe")(np.zeros((1, 8, 8, 3)))[0, 0, 0]
+        [-103.939, -116.779, -123.68]
+    """
+
+    def __init__(self, mean: Sequence[float], deviation: Sequence[float], channels: str = "rgb", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mean, self.deviation, self.channels = [*map(float, mean)], [*map(float, deviation)], channels
+        if len(self.mean) != 3 or len(self.deviation) != 3 or min(self.deviation) <= 0:
+            raise ValueError(f"pixels need 3 means and 3 deviations above 0, not {mean} and {deviation}")
+        if channels not in ("rgb", "bgr"):
+            raise ValueError(f"channels are 'rgb' or 'bgr', not {channels!r}")
+
+    @classmethod
+    def of(cls, convention: str, **kwargs: Any) -> "PixelNormalization":
+        """The layer of a convention: "torch", "caffe" or "none".
+
+        Raises:
+            ValueError: the convention is unknown.
+        """
+        if convention not in CONVENTIONS:
+            raise ValueError(f"pixel normalisation is one of {', '.join(CONVENTIONS)}, not {convention!r}")
+        return cls(**CONVENTIONS[convention], **kwargs)
+
+    def call(self, x: Any) -> Any:
+        x = ops.cast(x, "float32")
+        if self.channels == "bgr":
+            x = ops.flip(x, axis=-1)
+        x = (x - ops.array(self.mean, "float32")) / ops.array(self.deviation, "float32")
+        return ops.cast(x, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "channels": self.channels,
+        }

@@ -1,0 +1,67 @@
+"""Resizing of photos inside a model, by a factor."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_retrieval")
+class Rescaling(keras.layers.Layer):
+    """Resizes photos by a factor, bilinearly, as two matrix products: it runs and exports on every backend.
+
+    Args:
+        factor: new side / old side; sides are rounded down and at least 1.
+        antialias: widen the filter by 1 / factor when shrinking. Without it the result is that of the published
+            PyTorch networks, which sample the four nearest pixels at every factor.
+
+    Input shape:
+        (B, H, W, C), H and W of any size and also unknown until run time.
+
+    Output shape:
+        (B, floor(factor H), floor(factor W), C).
+
+    Raises:
+        ValueError: `factor` is not above 0.
+
+    Example:
+        >>> Rescaling(0.5)(np.zeros((1, 480, 640, 3))).shape
+        (1, 240, 320, 3)
+    """
+
+    def __init__(self, factor: float, antialias: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if factor <= 0:
+            raise ValueError(f"a photo is resized by a factor above 0, not factor={factor}")
+        self.factor = float(factor)
+        self.antialias = antialias
+
+    def call(self, x: Any) -> Any:
+        batch, height, width, channels = ops.shape(x)
+        x = ops.cast(x, "float32")
+        rows, columns = self._weights(height), self._weights(width)
+        x = ops.matmul(rows, ops.reshape(x, (-1, height, width * channels)))
+        x = ops.reshape(x, (batch, ops.shape(rows)[0], width, channels))
+        return ops.cast(ops.matmul(columns, x), self.compute_dtype)
+
+    def _weights(self, length: Any) -> Any:
+        """(new length, length): how much of each old pixel goes into each new one."""
+        reach = 1 / self.factor if self.antialias and self.factor < 1 else 1.0
+        new = self._resized(length)
+        centre = (ops.cast(ops.arange(new), "float32") + 0.5) / self.factor
+        distance = ops.cast(ops.arange(length), "float32") + 0.5 - centre[:, None]
+        weights = ops.maximum(1 - ops.abs(distance) / reach, 0.0)
+        return weights / ops.sum(weights, axis=1, keepdims=True)
+
+    def _resized(self, length: Any) -> Any:
+        if isinstance(length, int):
+            return max(int(length * self.factor), 1)
+        return ops.maximum(ops.cast(ops.cast(length, "float32") * self.factor, "int32"), 1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        batch, height, width, channels = input_shape
+        sides = (None if side is None else self._resized(side) for side in (height, width))
+        return batch, *sides, channels
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "factor": self.factor, "antialias": self.antialias}
