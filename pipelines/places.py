@@ -1,0 +1,135 @@
+"""Place recognition: the answers to a query are the database photos taken within 25 metres of it."""
+
+import csv
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from .groundtruth import GroundTruth, GroundTruthError, Photos, at_hand
+
+RADIUS = 25.0
+"""Metres within which a photo shows the same place (Torii et al., CVPR 2013; Arandjelovic et al., CVPR 2016)."""
+
+# @ east @ north @ zone @ letter @ latitude @ longitude @ panorama @ ..., and nothing before the first @.
+_EAST, _NORTH, _PANORAMA = 1, 2, 7
+
+
+def places(photos: Photos, gnd: Path | None = None) -> GroundTruth:
+    """Pittsburgh, MSLS, San Francisco and others: recall@N at 25 m.
+
+    Args:
+        photos: with one sub-folder `database` and one whose name starts with `queries`. Names hold the position as
+            the place recognition community writes it: `@east@north@...@.jpg`, UTM in metres.
+        gnd: instead of positions in names, a CSV file with the columns photo (a path below the photos' folder, or a
+            name), east, north in metres of one UTM zone and, if wanted, panorama.
+
+    Returns:
+        With protocol "recall".
+
+    Raises:
+        GroundTruthError: a folder or a position is missing.
+    """
+    return _places("places", photos, gnd, cut_outs=False)
+
+
+def tokyo247(photos: Photos, gnd: Path | None = None) -> GroundTruth:
+    """Tokyo 24/7 (Torii et al., CVPR 2015): as `places`, and the 12 cut-outs of a panorama count as one photo.
+
+    Cut-outs belong together if the panorama's name in the photo's name (or the CSV) is the same; where there
+    is none, if they were taken at the same spot.
+    """
+    return _places("tokyo247", photos, gnd, cut_outs=True)
+
+
+def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) -> list[np.ndarray]:
+    """Which database photos were taken near each query.
+
+    Args:
+        queries: (Q, 2) east and north in metres.
+        database: (N, 2) the same.
+        radius: in metres; a photo at exactly this distance is near.
+
+    Returns:
+        Per query the rising rows of `database`.
+    """
+    order = np.argsort(database[:, 0], kind="stable")
+    east = database[order, 0]
+    first = np.searchsorted(east, queries[:, 0] - radius, "left")
+    last = np.searchsorted(east, queries[:, 0] + radius, "right")
+    near = []
+    for position, start, end in zip(queries, first, last, strict=True):
+        strip = order[start:end]
+        distance = np.hypot(*(database[strip] - position).T)
+        near.append(np.sort(strip[distance <= radius]))
+    return near
+
+
+def _places(name: str, photos: Photos, gnd: Path | None, cut_outs: bool) -> GroundTruth:
+    database = photos.inside(_only_folder(photos, "database"))
+    queries = photos.inside(_only_folder(photos, "queries"))
+    if gnd is None:
+        spots = {path: _spot_in_name(path, photos.folder) for path in (*database, *queries)}
+        published = (len(database), len(queries))
+    else:
+        spots, published = _spots_in_csv(gnd, photos, database, queries)
+    utm = [np.array([spots[path][:2] for path in paths], "float64").reshape(-1, 2) for paths in (database, queries)]
+    panoramas = [spots[path][2] or f"{spots[path][0]} {spots[path][1]}" for path in database]
+    numbers = np.unique(panoramas, return_inverse=True)[1] if cut_outs else None
+    found = within(utm[1], utm[0])
+    return at_hand(
+        GroundTruth(name, "recall", database, queries, found, panoramas=numbers, published=published), photos
+    )
+
+
+def _only_folder(photos: Photos, start: str) -> str:
+    tops = sorted({PurePosixPath(path).parts[0] for path in photos.paths if "/" in path})
+    folders = [top for top in tops if top.startswith(start)]
+    if len(folders) != 1:
+        have = ", ".join(folders or tops) or "none"
+        raise GroundTruthError(f"{photos.folder} must hold one folder '{start}' with photos; it has: {have}")
+    return folders[0]
+
+
+def _spot_in_name(path: str, folder: Path) -> tuple[float, float, str]:
+    fields = PurePosixPath(path).name.split("@")
+    try:
+        east, north = float(fields[_EAST]), float(fields[_NORTH])
+    except (ValueError, IndexError):
+        raise GroundTruthError(
+            f"{folder / path}: no position in the name (@east@north@...@.jpg): rename it, or give a CSV file as gnd"
+        ) from None
+    return _checked(east, north, fields[_PANORAMA] if len(fields) > _PANORAMA + 1 else "", path)
+
+
+def _checked(east: float, north: float, panorama: str, where: str) -> tuple[float, float, str]:
+    if not np.isfinite([east, north]).all():
+        raise GroundTruthError(f"{where}: the position {east}, {north} is not finite")
+    return east, north, panorama
+
+
+def _spots_in_csv(
+    gnd: Path, photos: Photos, database: list[str], queries: list[str]
+) -> tuple[dict[str, tuple[float, float, str]], tuple[int, int]]:
+    if not gnd.is_file():
+        raise GroundTruthError(f"{gnd} is missing: it should be a CSV file with the columns photo, east, north")
+    with gnd.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        missing = {"photo", "east", "north"} - set(rows.fieldnames or ())
+        if missing:
+            raise GroundTruthError(f"{gnd} has no column {', '.join(sorted(missing))}")
+        listed = {row["photo"]: _spot_in_row(gnd, line, row) for line, row in enumerate(rows, start=2)}
+    spots = {path: spot for path, spot in ((photos.find(name), spot) for name, spot in listed.items()) if path}
+    for path in (*database, *queries):
+        if path not in spots:
+            raise GroundTruthError(f"{gnd} has no row for the photo {path}")
+    absent = [name for name in listed if photos.find(name) is None]
+    absent_queries = sum(name.startswith("queries") for name in absent)
+    return spots, (len(database) + len(absent) - absent_queries, len(queries) + absent_queries)
+
+
+def _spot_in_row(gnd: Path, line: int, row: dict[str, str]) -> tuple[float, float, str]:
+    try:
+        east, north = float(row["east"]), float(row["north"])
+    except (ValueError, TypeError):
+        raise GroundTruthError(f"{gnd}, line {line}: east and north must be numbers") from None
+    return _checked(east, north, row.get("panorama") or "", f"{gnd}, line {line}")
