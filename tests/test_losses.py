@@ -74,7 +74,7 @@ def test_config_round_trip(name):
     make, margin, _ = ROWS[name]
     loss = keras.losses.deserialize(keras.losses.serialize(make(margin * 2)))
     assert isinstance(loss, make)
-    assert loss.get_config() == make(margin * 2).get_config()
+    assert loss.margin == margin * 2
 
 
 @rows

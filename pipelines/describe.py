@@ -1,0 +1,230 @@
+"""From pixels to descriptors: one compiled function for photos of any size, all scales inside."""
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from .images import MAX_PIXELS, Crop, PhotoError, photo_size, read_photo
+
+BATCH_PIXELS = 2**21  # a batch of the network: 8 photos of 512 x 512; more is not faster and takes memory
+READ_AHEAD = 3  # batches in memory: one in the network, two being read
+
+Describe = Callable[[np.ndarray], np.ndarray]
+Shape = tuple[int, int]
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How photos are read for a network.
+
+    Attributes:
+        folder: of the photos.
+        size: the longest side after resizing, in pixels; None for no resizing.
+        exif: turn photos as EXIF says.
+        max_pixels: the most that a photo may declare.
+        smallest: what the network needs on each side; a smaller photo gets its edge pixels repeated up to it.
+    """
+
+    folder: Path
+    size: int | None
+    exif: bool = True
+    max_pixels: int = MAX_PIXELS
+    smallest: int = 1
+
+    def shape(self, name: str, crop: Crop | None = None) -> Shape:
+        """(height, width) of what `read` returns, from the photo's header."""
+        height, width = photo_size(self.folder / name, crop=crop, **self._options())
+        return max(height, self.smallest), max(width, self.smallest)
+
+    def read(self, name: str, crop: Crop | None = None) -> np.ndarray:
+        """The photo's pixels, (height, width, 3) uint8."""
+        pixels = read_photo(self.folder / name, crop=crop, **self._options())
+        missing = [(0, max(0, self.smallest - side)) for side in pixels.shape[:2]]
+        return np.pad(pixels, [*missing, (0, 0)], mode="edge") if any(after for _, after in missing) else pixels
+
+    def _options(self) -> dict[str, Any]:
+        return {"size": self.size, "exif": self.exif, "max_pixels": self.max_pixels}
+
+
+@dataclass(frozen=True)
+class Described(Generic[Key]):
+    """What came of a batch of photos.
+
+    Attributes:
+        keys: those that have a descriptor.
+        rows: (n, D) float32, in the order of `keys`.
+        left_out: the reason for each of the others.
+        seconds: that the network took.
+    """
+
+    keys: list[Key]
+    rows: np.ndarray
+    left_out: dict[Key, str]
+    seconds: float
+
+
+def load_model(model: str | Path) -> Any:
+    """Loads a network from a .keras file, or builds it by name with ImageNet weights.
+
+    Raises:
+        ValueError: no file of that name and no known network either, or the file cannot be loaded.
+        ConnectionError: the ImageNet weights of a name could not be downloaded.
+    """
+    import keras
+
+    import keras_retrieval
+    import keras_retrieval.layers
+
+    path = Path(model)
+    if path.suffix != ".keras":
+        if os.sep in str(model):
+            raise ValueError(f"{model}: a network is a .keras file or a name such as vgg16_gem")
+        return keras_retrieval.build(str(model))
+    if not path.is_file():
+        raise ValueError(f"no network at {path}: `keras-retrieval build vgg16_gem {path}` makes one")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        raise ValueError(f"{path} could not be loaded as a Keras network: {error}") from error
+
+
+def model_identity(model: str | Path) -> dict[str, str]:
+    """What tells a network from another in a manifest: its path and checksum, or its name."""
+    path = Path(model)
+    if path.suffix != ".keras" or not path.is_file():
+        return {"name": str(model)}
+    with path.open("rb") as file:
+        return {"path": str(path.resolve()), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def parse_scales(scales: str) -> tuple[float, ...]:
+    """Reads "1,0.7071,0.5".
+
+    Raises:
+        ValueError: not numbers above 0 and up to 4 with commas between them.
+    """
+    try:
+        found = tuple(float(scale) for scale in scales.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < scale <= 4 for scale in found):
+        raise ValueError(
+            f"--scales {scales}: give factors above 0 and up to 4 with commas between, such as 1,0.7071,0.5"
+        )
+    return found
+
+
+def describer(model: Any, scales: tuple[float, ...] = (1.0,), bfloat16: bool = False) -> Describe:
+    """Compiles a network into a function from photos of one size to descriptors.
+
+    It is traced once, for a batch and size that are unknown, so that a million sizes cost no more than one.
+
+    Args:
+        model: a keras.Model from `keras_retrieval.build`.
+        scales: joined inside the same graph.
+        bfloat16: run the trunk in bfloat16. This changes the model that is given, for good.
+
+    Returns:
+        A function (B, H, W, 3) uint8 -> (B, D) float32.
+    """
+    import tensorflow as tf
+
+    import keras_retrieval
+
+    if bfloat16:
+        _to_bfloat16(model)
+    network = keras_retrieval.multi_scale(model, scales)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
+    def describe(images: Any) -> Any:
+        return network(images, training=False)
+
+    return lambda images: describe(images).numpy()
+
+
+def describe_photos(
+    describe: Describe, photos: Sequence[tuple[Shape, Key]], read: Callable[[Key], np.ndarray]
+) -> Iterator[Described[Key]]:
+    """Describes photos batch by batch while threads read the next ones.
+
+    Args:
+        describe: from `describer`.
+        photos: (shape, key) of each photo, those of one shape side by side.
+        read: the pixels of a key, of that shape; raises PhotoError.
+
+    Yields:
+        What came of each batch, in order.
+    """
+    upcoming = _batches(photos)
+    reading: deque[tuple[list[Key], list[Future[np.ndarray]]]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while True:
+            for batch in islice(upcoming, READ_AHEAD - len(reading)):
+                reading.append((batch, [pool.submit(read, key) for key in batch]))
+            if not reading:
+                return
+            yield _described(describe, *reading.popleft())
+
+
+def _batches(photos: Sequence[tuple[Shape, Key]]) -> Iterator[list[Key]]:
+    for (height, width), group in groupby(photos, key=lambda photo: photo[0]):
+        most = max(1, BATCH_PIXELS // (height * width))
+        while batch := [key for _, key in islice(group, most)]:
+            yield batch
+
+
+def _described(describe: Describe, batch: list[Key], futures: list[Future[np.ndarray]]) -> Described[Key]:
+    pixels: dict[Key, np.ndarray] = {}
+    left_out: dict[Key, str] = {}
+    for key, future in zip(batch, futures, strict=True):
+        try:
+            pixels[key] = future.result()
+        except PhotoError as error:
+            left_out[key] = error.reason
+    if not pixels:
+        return Described([], np.zeros((0, 0), "float32"), left_out, 0.0)
+    started = time.monotonic()
+    rows = describe(np.stack(list(pixels.values())))
+    seconds = time.monotonic() - started
+    finite: np.ndarray = np.isfinite(rows).all(axis=1)
+    for key, row_is_finite in zip(pixels, finite, strict=True):
+        if not row_is_finite:
+            left_out[key] = "the network's descriptor of it is not finite"
+    return Described([key for key in pixels if key not in left_out], rows[finite], left_out, seconds)
+
+
+def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
+    """The least number of pixels on a side that leaves the trunk a feature map at every scale."""
+    import keras
+
+    trunk = next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
+    side = next(side for side in range(1, 1025) if _has_feature_map(trunk, side))
+    return int(np.ceil(side / min(scales)))
+
+
+def _has_feature_map(trunk: Any, side: int) -> bool:
+    try:
+        return all(size is None or size > 0 for size in trunk.compute_output_shape((1, side, side, 3))[1:])
+    except ValueError:
+        return False
+
+
+def _to_bfloat16(model: Any) -> None:
+    """The trunk only: pixel statistics before it and pooling behind it stay float32."""
+    import keras
+
+    exact = (keras.layers.Normalization, keras.layers.Rescaling)
+    for trunk in model.layers:
+        for layer in trunk.layers if isinstance(trunk, keras.Model) else ():
+            if not isinstance(layer, exact):
+                layer.dtype_policy = "mixed_bfloat16"
