@@ -101,9 +101,11 @@ def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> 
         Shape of `indexes` + (D,).
 
     Raises:
-        ValueError: an index outside of 0..N-1.
+        ValueError: no integers, or an index outside of 0..N-1.
     """
     indexes = np.asarray(indexes)
+    if indexes.dtype.kind not in "iu":
+        raise ValueError(f"rows are picked by integers, not {indexes.dtype}")
     shards = list(_shards(database))
     ends = np.cumsum([len(shard) for shard in shards])
     if indexes.size and not 0 <= indexes.min() <= indexes.max() < ends[-1]:

@@ -1,6 +1,8 @@
 """Diffusion: rank by closeness along the database's own neighbour graph (Iscen et al. CVPR 2017)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -64,6 +66,9 @@ class Graph:
         return np.repeat(shift, counts) + np.arange(counts.sum()), counts
 
 
+Region: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, Graph, np.ndarray]]
+
+
 def mutual_graph(
     database: Database,
     k: int = 50,
@@ -106,6 +111,7 @@ def diffusion(
     *,
     graph: Graph | None = None,
     truncate: int | None = None,
+    neighbours: int = 50,
     seeds: int = 10,
     gamma: float = 3.0,
     alpha: float = 0.99,
@@ -129,6 +135,7 @@ def diffusion(
         k: how many rows; all N where there are fewer.
         graph: the database's `mutual_graph`, to be built once for many calls; None builds it here.
         truncate: how many of the query's first rows take part; None for all.
+        neighbours: k of a graph built here.
         seeds: how many of the query's first rows y starts from.
         gamma: the power of similarities, in y and in a graph built here.
         alpha: how far f spreads, 0 <= alpha < 1.
@@ -142,30 +149,105 @@ def diffusion(
     Raises:
         ValueError: an argument outside of its range, a graph of another size, NaN in a row.
     """
-    queries = as_rows(queries, "queries")
+    queries, size = as_rows(queries, "queries"), count_rows(database)
     _check(k, truncate, seeds, alpha, iterations)
-    size = count_rows(database)
-    if graph is None and truncate is None:
-        graph = mutual_graph(database, gamma=gamma, chunk=chunk)
     if graph is not None and graph.size != size:
         raise ValueError(f"the graph has {graph.size} nodes and the database {size} rows: build it again")
-    degrees = graph.degrees() if graph is not None else np.empty(0)
+    if truncate is None:
+        region = _reach(graph or mutual_graph(database, neighbours, gamma, chunk=chunk), seeds, iterations)
+    else:
+        seeds, region = min(seeds, truncate), _candidates(graph, database, truncate, neighbours, gamma)
     first, similarities = nearest(queries, database, max(k, seeds, truncate or 0), chunk=chunk)
-    start = np.maximum(similarities[:, : min(seeds, truncate or seeds)].astype(np.float64), 0) ** gamma
+    sources = np.maximum(similarities[:, :seeds].astype(np.float64), 0) ** gamma
     indexes = np.empty((len(queries), min(k, size)), np.int64)
     scores = np.empty(indexes.shape, np.float32)
     for row, ranking in enumerate(first):
-        sources = ranking[: start.shape[1]]
-        if truncate is not None:
-            nodes = ranking[:truncate]
-            part = _part(graph, database, nodes, gamma)
-            scale = part.degrees()
-        elif graph is not None:
-            nodes = graph.around(sources, iterations)
-            part, scale = graph.restrict(nodes), degrees[nodes]
-        y = _place(start[row], sources, nodes)
-        f = solve(part, y, alpha=alpha, iterations=iterations, degrees=scale)
+        nodes, part, degrees = region(ranking)
+        y = np.where(nodes[:, None] == ranking[:seeds], sources[row], 0).sum(axis=1)
+        f = solve(part, y, alpha=alpha, iterations=iterations, degrees=degrees)
         indexes[row], scores[row] = _rank(nodes, f, ranking, indexes.shape[1])
         if advance:
             advance(1)
     return indexes, scores
+
+
+def solve(
+    graph: Graph,
+    y: np.ndarray,
+    *,
+    alpha: float = 0.99,
+    iterations: int = 20,
+    degrees: np.ndarray | None = None,
+) -> np.ndarray:
+    """Conjugate gradient on (I - alpha D^-1/2 W D^-1/2) f = y, from f = 0.
+
+    Args:
+        graph: W, of N nodes.
+        y: (N,).
+        alpha: 0 <= alpha < 1.
+        iterations: the most; it ends earlier where the residual is 1e-8 of y.
+        degrees: D, (N,), where W is part of a larger graph; None takes those of W.
+
+    Returns:
+        f, (N,) float64.
+    """
+    degrees = graph.degrees() if degrees is None else degrees
+    scale = np.sqrt(np.divide(1.0, degrees, out=np.zeros(graph.size), where=degrees > 0))
+    f, residual = np.zeros(graph.size), np.asarray(y, np.float64)
+    direction, energy = residual, residual @ residual
+    enough = 1e-16 * energy
+    for _ in range(iterations):
+        if energy <= enough:
+            break
+        image = direction - alpha * scale * graph.dot(scale * direction)
+        step = energy / (direction @ image)
+        f, residual = f + step * direction, residual - step * image
+        energy, before = residual @ residual, energy
+        direction = residual + energy / before * direction
+    return f
+
+
+def _reach(graph: Graph, seeds: int, iterations: int) -> Region:
+    """The part of the whole graph that conjugate gradient can reach from a query's first rows."""
+    degrees = graph.degrees()
+
+    def region(ranking: np.ndarray) -> tuple[np.ndarray, Graph, np.ndarray]:
+        nodes = graph.around(ranking[:seeds], iterations)
+        return nodes, graph.restrict(nodes), degrees[nodes]
+
+    return region
+
+
+def _candidates(graph: Graph | None, database: Database, truncate: int, neighbours: int, gamma: float) -> Region:
+    """The graph among a query's first rows alone, with its own degrees."""
+
+    def region(ranking: np.ndarray) -> tuple[np.ndarray, Graph, np.ndarray]:
+        nodes = ranking[:truncate]
+        part = graph.restrict(nodes) if graph else mutual_graph(gather(database, nodes), neighbours, gamma)
+        return nodes, part, part.degrees()
+
+    return region
+
+
+def _rank(nodes: np.ndarray, f: np.ndarray, first: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k nodes of the largest f > 0, then the query's first rows that are not among them."""
+    order = np.argsort(-f, kind="stable")
+    order = order[f[order] > 0]
+    indexes = np.concatenate([nodes[order], first[~np.isin(first, nodes[order])]])[:k]
+    return indexes, np.concatenate([f[order], np.zeros(len(first))])[:k]
+
+
+def _symmetric(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, size: int) -> Graph:
+    """A graph from its edges, each given once."""
+    rows, columns = np.concatenate([rows, columns]), np.concatenate([columns, rows])
+    order = np.argsort(rows, kind="stable")
+    return Graph(size, rows[order], columns[order], np.concatenate([weights, weights])[order])
+
+
+def _check(k: int, truncate: int | None, seeds: int, alpha: float, iterations: int) -> None:
+    least = {"k": k, "truncate": 1 if truncate is None else truncate, "seeds": seeds, "iterations": iterations}
+    for name, value in least.items():
+        if value < 1:
+            raise ValueError(f"diffusion needs {name} >= 1, not {value}")
+    if not 0 <= alpha < 1:
+        raise ValueError(f"diffusion needs 0 <= alpha < 1, not {alpha}")

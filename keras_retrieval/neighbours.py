@@ -120,9 +120,7 @@ def _merge(
     return np.take_along_axis(indexes, order, 1), np.take_along_axis(scores, order, 1)
 
 
-def _without_self(
-    indexes: np.ndarray, scores: np.ndarray, first: int, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _without_self(indexes: np.ndarray, scores: np.ndarray, first: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Takes each row out of its own neighbours, or the last one where many equal rows pushed it out."""
     others = indexes != np.arange(first, first + len(indexes))[:, None]
     others[others.all(axis=1), -1] = False
