@@ -196,7 +196,7 @@ def _described(describe: Describe, batch: list[Key], futures: list[Future[np.nda
     started = time.monotonic()
     rows = describe(np.stack(list(pixels.values())))
     seconds = time.monotonic() - started
-    finite: np.ndarray = np.isfinite(rows).all(axis=1)
+    finite = [bool(np.isfinite(row).all()) for row in rows]
     for key, row_is_finite in zip(pixels, finite, strict=True):
         if not row_is_finite:
             left_out[key] = "the network's descriptor of it is not finite"

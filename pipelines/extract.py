@@ -29,11 +29,11 @@ from .describe import (
     parse_scales,
     smallest_side,
 )
-from .folders import fingerprint, partial_of, read_manifest, read_names, seal, write_array, write_file, write_names
+from .descriptors import KIND, VERSION, read_left_out
+from .folders import fingerprint, partial_of, read_manifest, seal, write_array, write_file, write_names
 from .images import MAX_PIXELS, PhotoError, list_photos
 from .progress import progress
 
-KIND, VERSION = "descriptors", 1
 CHECKED = 16  # photos on which bfloat16 is compared with float32
 
 
@@ -88,13 +88,6 @@ def extract(
     seal(partial, output, kind=KIND, version=VERSION, replace=replace, **facts)
     _report(output, facts, time.monotonic() - started)
     return output
-
-
-def read_descriptors(folder: Path) -> tuple[np.ndarray, list[str], dict[str, Any]]:
-    """Reads what `extract` wrote: (N, D) float32 rows, their names, and the manifest."""
-    manifest = read_manifest(folder, kind=KIND, version=VERSION)
-    shards = [np.load(path, allow_pickle=False) for path in sorted(folder.glob("descriptors-*.npy"))]
-    return np.concatenate(shards), read_names(folder / "names.txt"), manifest
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -238,7 +231,7 @@ def _report(output: Path, facts: dict[str, Any], seconds: float) -> None:
         speed = f", {facts['photos_per_second']} photos/s, {facts['network_share']:.0%} of the time in the network"
     print(f"{output}: {facts['count']:,} photos x {facts['dimensions']} dimensions in {seconds:.0f} s{speed}")
     if facts["left_out"]:
-        left_out = json.loads((output / "left_out.json").read_text())
+        left_out = read_left_out(output)
         print(f"left out: {len(left_out)}, with reasons in {output / 'left_out.json'}")
         for name, reason in islice(left_out.items(), 10):
             print(f"  {name}: {reason}")

@@ -1,0 +1,156 @@
+"""Descriptors to a ScaNN index: `keras-retrieval index DESCRIPTORS INDEX`.
+
+ScaNN ends the process on a NaN, crashes on files of another length and pads short results; none of that can
+happen behind this module, which checks what goes in, every file's checksum at load, and what comes out.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from keras_retrieval.pipelines.descriptors import read_descriptors
+from keras_retrieval.pipelines.folders import FolderError, partial_of, read_manifest, read_names, seal, write_names
+
+KIND, VERSION = "ScaNN index", 1
+BRUTE_FORCE_BELOW = 20_000  # where an exact search is as fast as an approximate one
+REORDER = 10  # how many times k candidates are scored exactly
+SHARE_OF_LEAVES = 0.1  # of a tree's leaves that a query looks into
+
+
+def index(
+    descriptors: Annotated[Path, typer.Argument(help="Folder of descriptors, from `keras-retrieval extract`.")],
+    output: Annotated[Path, typer.Argument(help="Index folder to write.")],
+    *,
+    neighbours: Annotated[int, typer.Option(help="Neighbours that a search usually asks for.")] = 10,
+    exact: Annotated[bool, typer.Option(help="Search exactly at any size.")] = False,
+    replace: Annotated[bool, typer.Option(help="Replace OUTPUT if it is there.")] = False,
+) -> Path:
+    """Builds an index over descriptors: exact under 20,000 photos, else a tree with asymmetric hashing and reordering.
+
+    OUTPUT holds ScaNN's files, names.txt (one JSON string a line) and manifest.json with every file's checksum.
+    """
+    if neighbours < 1:
+        raise ValueError(f"--neighbours is at least 1, not {neighbours}")
+    if output.exists() and not replace:
+        raise FolderError(f"{output} exists already: --replace, or name another folder")
+    shards, names, manifest = read_descriptors(descriptors)
+    rows = checked_rows(np.concatenate(shards))
+    started = time.monotonic()
+    searcher, configuration = _build(rows, neighbours, exact)
+    partial = partial_of(output)
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "scann").mkdir(parents=True)
+    searcher.serialize(str(partial / "scann"), relative_path=True)
+    write_names(partial / "names.txt", names)
+    kept = ("model", "photos", "size", "scales", "bfloat16", "exif", "max_pixels")
+    facts = {key: manifest[key] for key in kept} | {"count": len(names), "dimensions": rows.shape[1]}
+    seal(partial, output, kind=KIND, version=VERSION, replace=replace, configuration=configuration, **facts)
+    print(f"{output}: {len(names):,} photos, {configuration}, built in {time.monotonic() - started:.1f} s")
+    return output
+
+
+def checked_rows(rows: np.ndarray) -> np.ndarray:
+    """Descriptors as ScaNN takes them, C-contiguous float32.
+
+    Raises:
+        ValueError: not (N, D) with N, D >= 1, or rows that are not finite; the message names the first rows.
+    """
+    rows = np.ascontiguousarray(rows, "float32")
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise ValueError(f"descriptors are an array (N, D) with at least one row and one column, not {rows.shape}")
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise ValueError(f"{len(bad)} descriptors are not finite, the first in rows {bad[:5].tolist()}")
+    return rows
+
+
+class Index:
+    """An index that was loaded and checked.
+
+    Args:
+        folder: what `index` wrote.
+
+    Attributes:
+        names: of all photos, in the order of the rows.
+        manifest: what the folder says of itself.
+
+    Raises:
+        FolderError: the folder is no index, of a newer layout, or one of its files is missing or has changed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.manifest = read_manifest(folder, kind=KIND, version=VERSION, verify=True)
+        self.names = read_names(folder / "names.txt")
+        if len(self.names) != self.manifest["count"]:
+            raise FolderError(f"{folder} holds {len(self.names):,} names for {self.manifest['count']:,} rows")
+        self._searcher = _scann().load_searcher(str(folder / "scann"))
+
+    def search(self, queries: np.ndarray, k: int = 10) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The nearest photos of each query by inner product.
+
+        Args:
+            queries: (Q, D).
+            k: how many; a smaller index gives all it has.
+
+        Returns:
+            Per query: row numbers (int64; `names[row]` is the photo) and scores, best first, never padded.
+
+        Raises:
+            ValueError: k < 1, or queries of another shape or not finite.
+        """
+        if k < 1:
+            raise ValueError(f"k is at least 1, not {k}")
+        queries = checked_rows(queries)
+        if queries.shape[1] != self.manifest["dimensions"]:
+            raise ValueError(f"queries have {queries.shape[1]} dimensions, the index {self.manifest['dimensions']}")
+        k = min(k, len(self.names))
+        options: dict[str, int] = {}
+        if self.manifest["configuration"]["kind"] != "exact":
+            options = {"pre_reorder_num_neighbors": min(max(REORDER * k, 100), len(self.names))}
+        rows, scores = self._searcher.search_batched(queries, final_num_neighbors=k, **options)
+        # A tree may find fewer than k; ScaNN fills such a row up with id 0 and a score of NaN.
+        found = [np.isfinite(row) for row in scores]
+        return (
+            [row[keep].astype("int64") for row, keep in zip(rows, found, strict=True)],
+            [row[keep] for row, keep in zip(scores, found, strict=True)],
+        )
+
+
+def _build(rows: np.ndarray, neighbours: int, exact: bool) -> tuple[Any, dict[str, Any]]:
+    """A searcher over the rows and what it is made of."""
+    count = len(rows)
+    builder = _scann().builder(rows, neighbours, "dot_product")
+    if exact or count < BRUTE_FORCE_BELOW:
+        return builder.score_brute_force().build(), {"kind": "exact"}
+    leaves = round(math.sqrt(count))
+    configuration = {
+        "kind": "tree + asymmetric hashing + reordering",
+        "leaves": leaves,
+        "leaves_to_search": max(1, round(SHARE_OF_LEAVES * leaves)),
+        "reorder": max(REORDER * neighbours, 100),
+    }
+    builder = builder.tree(
+        num_leaves=leaves,
+        num_leaves_to_search=configuration["leaves_to_search"],
+        training_sample_size=min(count, 250_000),
+    )
+    builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(configuration["reorder"])
+    return builder.build(), configuration
+
+
+def _scann() -> Any:
+    try:
+        from scann import scann_ops_pybind
+    except ImportError as error:
+        raise ImportError(f'ScaNN is not installed ({error}): pip install "keras-retrieval[index]"') from error
+    return scann_ops_pybind
+
+
+def names_of(index: Index, rows: Sequence[int]) -> list[str]:
+    """The names of rows that a search gave."""
+    return [index.names[row] for row in rows]

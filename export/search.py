@@ -1,0 +1,215 @@
+"""Photos to similar photos: `keras-retrieval search INDEX QUERY.jpg --html page.html`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from keras_retrieval.pipelines.describe import (
+    Reading,
+    describe_photos,
+    describer,
+    load_model,
+    model_identity,
+    smallest_side,
+)
+from keras_retrieval.pipelines.folders import write_file
+from keras_retrieval.pipelines.images import PhotoError, list_photos, read_photo
+
+from .report import THUMBNAIL, Neighbour, Result, page
+from .scann_index import Index
+
+Box = tuple[float, float, float, float]
+SHOWN = 24  # queries on a page; a page of thousands opens nowhere
+
+
+@dataclass(frozen=True)
+class Found:
+    """A query's ranking.
+
+    Attributes:
+        query: its path.
+        rows: row numbers in the index, best first; without the query itself.
+        scores: of those rows.
+        own: the query's own row in the index, or None.
+    """
+
+    query: Path
+    rows: np.ndarray
+    scores: np.ndarray
+    own: int | None
+
+
+def search(
+    index: Annotated[Path, typer.Argument(help="Index folder, from `keras-retrieval index`.")],
+    queries: Annotated[list[Path], typer.Argument(help="Photos to look for, or folders of them.")],
+    *,
+    k: Annotated[int, typer.Option("--k", "-k", help="Neighbours per query.")] = 10,
+    box: Annotated[str | None, typer.Option(help="Look for this part only: left,top,right,bottom in pixels.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures.")] = None,
+    model: Annotated[str | None, typer.Option(help="The network, if it is no longer where it was.")] = None,
+    photos: Annotated[Path | None, typer.Option(help="The index's photos, if they are no longer there.")] = None,
+    score: Annotated[bool, typer.Option(help="Folders are objects: print the mAP over all queries.")] = False,
+) -> list[Found]:
+    """Finds the photos of an index that are most similar to query photos.
+
+    Queries are described by the network, size and scales that the index was made with. A query that is itself in
+    the index is not among its neighbours.
+    """
+    searcher = Index(index)
+    folder = photos or Path(searcher.manifest["photos"])
+    paths = [path for query in queries for path in _photos_of(query)]
+    described, left_out, seconds = _describe(searcher.manifest, paths, model, _parse_box(box))
+    for path, reason in left_out.items():
+        print(f"left out: {path}: {reason}")
+    if not described:
+        raise ValueError("none of the query photos can be read")
+    found = _search(searcher, described, folder, len(searcher.names) if score else k)
+    figures = _average_precision(searcher.names, found) if score else None
+    if figures is None:
+        _print(searcher.names, found)
+    else:
+        scored = figures[~np.isnan(figures)]
+        print(f"mAP {100 * scored.mean():.1f} over {len(scored)} queries in {len(searcher.names):,} photos")
+    if html:
+        facts = _facts(searcher, found, seconds, figures)
+        text = page("Similar photos", facts, _results(searcher.names, found, k, figures, folder), _picture(folder))
+        write_file(html, text)
+        print(f"page: {html.resolve()}")
+    return found
+
+
+def _photos_of(query: Path) -> list[Path]:
+    if query.is_dir():
+        return [query / name for name in list_photos(query)]
+    if not query.exists():
+        raise FileNotFoundError(f"no query photo at {query}")
+    return [query]
+
+
+def _parse_box(text: str | None) -> Box | None:
+    if text is None:
+        return None
+    try:
+        left, top, right, bottom = (float(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"--box {text}: give left,top,right,bottom in pixels of the query photo") from None
+    return left, top, right, bottom
+
+
+def _describe(
+    manifest: dict[str, Any], paths: Sequence[Path], model: str | None, box: Box | None
+) -> tuple[dict[Path, np.ndarray], dict[Path, str], float]:
+    """Descriptors of query photos, made as the index was; reasons of the others; the network's seconds a photo."""
+    identity = manifest["model"]
+    name = model or identity.get("path") or identity["name"]
+    if identity.get("sha256", "") != model_identity(name).get("sha256", ""):
+        raise ValueError(f"{name} is not the network that the index was made with: index again, or give that --model")
+    network, scales = load_model(name), tuple(manifest["scales"])
+    smallest = smallest_side(network, scales)
+    reading = Reading(Path(), manifest["size"], manifest["exif"], manifest["max_pixels"], smallest)
+    shapes, left_out = [], {}
+    for path in dict.fromkeys(paths):
+        try:
+            shapes.append((reading.shape(str(path), box), path))
+        except PhotoError as error:
+            left_out[path] = error.reason
+    shapes.sort()
+    describe = describer(network, scales, manifest["bfloat16"])
+    rows: dict[Path, np.ndarray] = {}
+    started = time.monotonic()
+    for batch in describe_photos(describe, shapes, lambda path: reading.read(str(path), box)):
+        rows |= dict(zip(batch.keys, batch.rows, strict=True))
+        left_out |= batch.left_out
+    return {path: rows[path] for path in paths if path in rows}, left_out, (time.monotonic() - started) / len(paths)
+
+
+def _search(index: Index, described: dict[Path, np.ndarray], folder: Path, k: int) -> list[Found]:
+    rows_of = {name: row for row, name in enumerate(index.names)}
+    # One more than asked for, since a query may find itself.
+    rows, scores = index.search(np.stack(list(described.values())), k + 1)
+    found = []
+    for path, row, score in zip(described, rows, scores, strict=True):
+        own = rows_of.get(_name_in(folder, path))
+        others = row != own
+        found.append(Found(path, row[others][:k], score[others][:k], own))
+    return found
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    try:
+        return path.resolve().relative_to(folder.resolve()).as_posix()
+    except ValueError:
+        return str(path)
+
+
+def _object_of(name: str) -> str:
+    return str(PurePosixPath(name).parent)
+
+
+def _average_precision(names: list[str], found: list[Found]) -> np.ndarray:
+    """AP of each query, photos of its own folder being right; NaN where there is no other photo of it."""
+    from keras_retrieval.metrics import retrieval
+
+    objects = np.array([_object_of(name) for name in names])
+    positives, junk = [], []
+    for query in found:
+        same = objects == (query.query.parent.name if query.own is None else objects[query.own])
+        if query.own is not None:
+            same[query.own] = False
+        positives.append(np.flatnonzero(same))
+        junk.append(np.zeros(0, "int64"))
+    depth = max(len(query.rows) for query in found)
+    ranks = np.full((depth, len(found)), -1)
+    for column, query in enumerate(found):
+        ranks[: len(query.rows), column] = query.rows
+    return retrieval(ranks, positives, junk).ap
+
+
+def _print(names: list[str], found: list[Found]) -> None:
+    for query in found:
+        print(query.query)
+        for row, score in zip(query.rows, query.scores, strict=True):
+            print(f"  {score:.4f}  {names[row]}")
+
+
+def _facts(index: Index, found: list[Found], seconds: float, figures: np.ndarray | None) -> list[str]:
+    manifest = index.manifest
+    network = Path(manifest["model"].get("path") or manifest["model"]["name"]).name
+    facts = [
+        f"{manifest['count']:,} photos, {manifest['dimensions']} dimensions each",
+        f"{network} at {manifest['size']} px",
+        f"{manifest['configuration']['kind']} search by ScaNN",
+        f"{1000 * seconds:.0f} ms to describe a photo",
+    ]
+    if figures is not None:
+        facts.append(f"mAP {100 * np.nanmean(figures):.1f} over {int((~np.isnan(figures)).sum())} queries")
+    if len(found) > SHOWN:
+        facts.append(f"{SHOWN} of {len(found)} queries shown")
+    return facts
+
+
+def _results(names: list[str], found: list[Found], k: int, figures: np.ndarray | None, folder: Path) -> list[Result]:
+    shown = np.unique(np.linspace(0, len(found) - 1, min(SHOWN, len(found))).astype(int))
+    results = []
+    for number in shown:
+        query = found[number]
+        own = _name_in(folder, query.query)
+        neighbours = [
+            Neighbour(
+                names[row],
+                float(score),
+                None if figures is None else _object_of(names[row]).split("/")[-1] == query.query.parent.name,
+            )
+            for row, score in zip(query.rows[:k], query.scores[:k], strict=True)
+        ]
+        note = "query" if figures is None else f"AP {100 * figures[number]:.0f}"
+        results.append(Result(own, neighbours, note))
+    return results
+
+
+def _picture(folder: Path) -> Any:
+    return lambda name: read_photo(folder / name, size=THUMBNAIL)
