@@ -1,0 +1,208 @@
+"""How photo files are found and opened: nothing is decoded here, and whatever is wrong has a reason in plain words."""
+
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+MAX_PIXELS = 89_478_485
+"""A quarter of a gigabyte at three bytes a pixel: where Pillow, too, begins to suspect a decompression bomb."""
+
+EXTENSIONS = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""How the names of photos end, in any case."""
+
+Source = str | os.PathLike[str] | bytes
+"""A photo's path, or the bytes of its file."""
+
+_READERS: tuple[tuple[bytes, Callable[[IO[bytes], str], ImageFile]], ...] = (
+    (b"\xff\xd8\xff", JpegImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"GIF8", GifImageFile),
+    (b"RIFF", WebPImageFile),
+    (b"BM", BmpImageFile),
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+    (b"II+\0", TiffImageFile),
+    (b"MM\0+", TiffImageFile),
+)
+
+
+class PhotoError(ValueError):
+    """A photo cannot be read.
+
+    Attributes:
+        path: the photo's path as it was given, or "<bytes>".
+        reason: what is wrong with it, in plain words.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class RefusalError(Exception):
+    """Raised where a photo is open: its text becomes the reason of the PhotoError."""
+
+
+def list_photos(folder: Path) -> list[str]:
+    """Finds the photos of a folder and of the folders in it, by the endings of their names (`EXTENSIONS`).
+
+    Hidden files and folders are left out, and links to folders are not followed.
+
+    Args:
+        folder: where to look.
+
+    Returns:
+        Sorted names relative to `folder`, with / between their parts.
+
+    Raises:
+        ValueError: `folder` is missing, no folder, not readable or without photos, or a name in it is not text.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not a folder" if folder.exists() else f"there is no {folder}")
+    names = sorted(_walk(folder))
+    if not names:
+        raise ValueError(f"{folder} holds no photo: names must end in one of {', '.join(EXTENSIONS)}")
+    for name in names:
+        if not _is_text(name):
+            raise ValueError(f"{folder}: the name {name!r} is not valid text: rename that photo")
+    return names
+
+
+@contextmanager
+def opened(source: Source, max_pixels: int) -> Iterator[ImageFile]:
+    """Opens a photo, header only, and makes a PhotoError of all that goes wrong until it is closed.
+
+    Pillow's plugins are called one by one, not through `Image.open`, which would warn of large photos on the
+    screen, may follow the name's ending, and tries formats that are none of ours.
+
+    Args:
+        source: a path, or the bytes of a photo.
+        max_pixels: as for `read_photo`.
+
+    Yields:
+        The picture, not decoded.
+
+    Raises:
+        PhotoError: in place of any Exception, also of one raised by the caller while the photo is open.
+    """
+    path = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
+    try:
+        with BytesIO(source) if isinstance(source, bytes) else _open_file(Path(path)) as file:
+            yield _open_image(file, max_pixels)
+    except Exception as error:
+        raise PhotoError(path, _reason(error)) from error
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield Path(place, name).relative_to(folder).as_posix()
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _open_file(path: Path) -> IO[bytes]:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise RefusalError("is a folder, not a photo")
+    if not stat.S_ISREG(mode):
+        raise RefusalError("is no regular file")
+    return path.open("rb")
+
+
+def _reader_of(file: IO[bytes]) -> Callable[[IO[bytes], str], ImageFile]:
+    start = file.read(16)
+    file.seek(0)
+    if not start:
+        raise RefusalError("empty file")
+    for signature, reader in _READERS:
+        if start.startswith(signature) and (reader is not WebPImageFile or start[8:12] == b"WEBP"):
+            return reader
+    raise RefusalError("not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF)")
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise RefusalError(f"too many pixels: {width} x {height}, and at most {max_pixels:,} are read")
+
+
+def _open_image(file: IO[bytes], max_pixels: int) -> ImageFile:
+    reader = _reader_of(file)
+    if reader in (GifImageFile, TiffImageFile, WebPImageFile):
+        max_pixels = min(max_pixels, MAX_PIXELS)
+    if reader is GifImageFile:
+        _check_pixels(_gif_size(file), max_pixels)
+    image = reader(file, "")
+    _check_pixels(image.size, max_pixels)
+    return image
+
+
+def _gif_size(file: IO[bytes]) -> tuple[int, int]:
+    """The size that Pillow will give a GIF: its screen, grown to hold its first frame."""
+    width, height, flags = struct.unpack("<6xHHB2x", file.read(13))
+    file.seek(3 << (flags & 7) + 1 if flags & 128 else 0, os.SEEK_CUR)
+    while (block := file.read(1)) not in (b",", b";", b""):
+        if block == b"!":
+            file.seek(1, os.SEEK_CUR)
+            while length := file.read(1)[0]:
+                file.seek(length, os.SEEK_CUR)
+    if block == b",":
+        left, top, columns, rows = struct.unpack("<4H", file.read(8))
+        width, height = max(width, left + columns), max(height, top + rows)
+    file.seek(0)
+    return width, height
+
+
+def _reason(error: Exception) -> str:
+    # Pillow wraps what its header readers stumble over in a SyntaxError: the cause says more.
+    cause = error.__cause__ if isinstance(error, SyntaxError) else error
+    text = " ".join(str(error).split())[:160]
+    match cause:
+        case RefusalError():
+            return text
+        case FileNotFoundError():
+            return "there is no such file"
+        case PermissionError():
+            return "no permission to read it"
+        case MemoryError():
+            return "too little memory to decode it"
+        case Image.DecompressionBombError():
+            return f"too many pixels ({text})"
+        case OSError(strerror=str(reason)):
+            return f"the system cannot read it ({reason})"
+        case KeyError():
+            return f"damaged, or of a kind that Pillow cannot read ({text})"
+        case EOFError() | IndexError() | TypeError() | struct.error():
+            return "truncated: the file ends too early"
+    return "truncated: the file ends too early" if "truncated" in text.lower() else f"damaged ({text})"
