@@ -7,7 +7,6 @@ happen behind this module, which checks what goes in, every file's checksum at l
 import math
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,8 +39,10 @@ def index(
         raise FolderError(f"{output} exists already: --replace, or name another folder")
     shards, names, manifest = read_descriptors(descriptors)
     rows = checked_rows(np.concatenate(shards))
+    scann = _scann()
     started = time.monotonic()
-    searcher, configuration = _build(rows, neighbours, exact)
+    searcher, configuration = _build(scann, rows, neighbours, exact)
+    seconds = time.monotonic() - started
     partial = partial_of(output)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "scann").mkdir(parents=True)
@@ -50,7 +51,7 @@ def index(
     kept = ("model", "photos", "size", "scales", "bfloat16", "exif", "max_pixels")
     facts = {key: manifest[key] for key in kept} | {"count": len(names), "dimensions": rows.shape[1]}
     seal(partial, output, kind=KIND, version=VERSION, replace=replace, configuration=configuration, **facts)
-    print(f"{output}: {len(names):,} photos, {configuration}, built in {time.monotonic() - started:.1f} s")
+    print(f"{output}: {len(names):,} photos, {configuration}, built in {seconds:.1f} s")
     return output
 
 
@@ -121,10 +122,10 @@ class Index:
         )
 
 
-def _build(rows: np.ndarray, neighbours: int, exact: bool) -> tuple[Any, dict[str, Any]]:
+def _build(scann: Any, rows: np.ndarray, neighbours: int, exact: bool) -> tuple[Any, dict[str, Any]]:
     """A searcher over the rows and what it is made of."""
     count = len(rows)
-    builder = _scann().builder(rows, neighbours, "dot_product")
+    builder = scann.builder(rows, neighbours, "dot_product")
     if exact or count < BRUTE_FORCE_BELOW:
         return builder.score_brute_force().build(), {"kind": "exact"}
     leaves = round(math.sqrt(count))
@@ -149,8 +150,3 @@ def _scann() -> Any:
     except ImportError as error:
         raise ImportError(f'ScaNN is not installed ({error}): pip install "keras-retrieval[index]"') from error
     return scann_ops_pybind
-
-
-def names_of(index: Index, rows: Sequence[int]) -> list[str]:
-    """The names of rows that a search gave."""
-    return [index.names[row] for row in rows]

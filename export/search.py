@@ -1,6 +1,5 @@
 """Photos to similar photos: `keras-retrieval search INDEX QUERY.jpg --html page.html`."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -62,7 +61,7 @@ def search(
     searcher = Index(index)
     folder = photos or Path(searcher.manifest["photos"])
     paths = [path for query in queries for path in _photos_of(query)]
-    described, left_out, seconds = _describe(searcher.manifest, paths, model, _parse_box(box))
+    described, left_out = _describe(searcher.manifest, paths, model, _parse_box(box))
     for path, reason in left_out.items():
         print(f"left out: {path}: {reason}")
     if not described:
@@ -75,7 +74,7 @@ def search(
         scored = figures[~np.isnan(figures)]
         print(f"mAP {100 * scored.mean():.1f} over {len(scored)} queries in {len(searcher.names):,} photos")
     if html:
-        facts = _facts(searcher, found, seconds, figures)
+        facts = _facts(searcher, found, figures)
         text = page("Similar photos", facts, _results(searcher.names, found, k, figures, folder), _picture(folder))
         write_file(html, text)
         print(f"page: {html.resolve()}")
@@ -102,8 +101,8 @@ def _parse_box(text: str | None) -> Box | None:
 
 def _describe(
     manifest: dict[str, Any], paths: Sequence[Path], model: str | None, box: Box | None
-) -> tuple[dict[Path, np.ndarray], dict[Path, str], float]:
-    """Descriptors of query photos, made as the index was; reasons of the others; the network's seconds a photo."""
+) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
+    """Descriptors of query photos, made as the index was; and the reasons of the others."""
     identity = manifest["model"]
     name = model or identity.get("path") or identity["name"]
     if identity.get("sha256", "") != model_identity(name).get("sha256", ""):
@@ -120,11 +119,10 @@ def _describe(
     shapes.sort()
     describe = describer(network, scales, manifest["bfloat16"])
     rows: dict[Path, np.ndarray] = {}
-    started = time.monotonic()
     for batch in describe_photos(describe, shapes, lambda path: reading.read(str(path), box)):
         rows |= dict(zip(batch.keys, batch.rows, strict=True))
         left_out |= batch.left_out
-    return {path: rows[path] for path in paths if path in rows}, left_out, (time.monotonic() - started) / len(paths)
+    return {path: rows[path] for path in paths if path in rows}, left_out
 
 
 def _search(index: Index, described: dict[Path, np.ndarray], folder: Path, k: int) -> list[Found]:
@@ -176,14 +174,13 @@ def _print(names: list[str], found: list[Found]) -> None:
             print(f"  {score:.4f}  {names[row]}")
 
 
-def _facts(index: Index, found: list[Found], seconds: float, figures: np.ndarray | None) -> list[str]:
+def _facts(index: Index, found: list[Found], figures: np.ndarray | None) -> list[str]:
     manifest = index.manifest
     network = Path(manifest["model"].get("path") or manifest["model"]["name"]).name
     facts = [
         f"{manifest['count']:,} photos, {manifest['dimensions']} dimensions each",
         f"{network} at {manifest['size']} px",
         f"{manifest['configuration']['kind']} search by ScaNN",
-        f"{1000 * seconds:.0f} ms to describe a photo",
     ]
     if figures is not None:
         facts.append(f"mAP {100 * np.nanmean(figures):.1f} over {int((~np.isnan(figures)).sum())} queries")
