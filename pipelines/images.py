@@ -82,7 +82,8 @@ def read_photo(
             to whole pixels and cut before resizing. The cut is shrunk as much as the whole photo would be, so
             that its scale is that of a database read with the same `size`. It may overhang by a pixel.
         exif: turn the photo as its EXIF orientation says.
-        max_pixels: a photo whose header declares more is refused before decoding. Over `MAX_PIXELS` it counts
+        max_pixels: a photo whose header declares more is refused before decoding, so that a small file cannot
+            ask for more than about twelve bytes of memory for each. Over `MAX_PIXELS` it counts
             for JPEG, PNG and BMP only, since Pillow holds the other formats to limits of its own.
 
     Returns:
