@@ -33,12 +33,8 @@ def build_model(
     options: dict[str, Any] = {"p": p, "levels": levels, "clusters": clusters}
     given = {key: value for key, value in options.items() if value is not None}
     keras.utils.set_random_seed(seed)
-    try:
-        model = keras_retrieval.build(
-            name, weights=None if weights == "none" else weights, normalization=normalization, dim=dim, **given
-        )
-    except TypeError as error:
-        raise ValueError(f"{name} does not take one of {', '.join(given)}: {error}") from error
+    source = None if weights == "none" else weights
+    model = keras_retrieval.build(name, weights=source, normalization=normalization, dim=dim, **given)
     temporary = output.with_name(f".{output.stem}.writing.keras")
     model.save(temporary)
     temporary.replace(output)
