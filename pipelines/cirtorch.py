@@ -1,0 +1,256 @@
+"""Networks as the published PyTorch code of Radenovic et al. (TPAMI 2018) saves them, rebuilt from their tensors."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+
+# architecture -> the trunk's name here. torchvision's layers and their order in the published networks.
+TRUNKS = {
+    "alexnet": "alexnet",
+    "vgg16": "vgg16",
+    "resnet50": "torchresnet50",
+    "resnet101": "torchresnet101",
+    "resnet152": "torchresnet152",
+}
+POOLINGS = ("mac", "spoc", "gem", "gemmp", "rmac")
+_CONVOLUTIONS = {
+    "alexnet": {0: "conv1", 3: "conv2", 6: "conv3", 8: "conv4", 10: "conv5"},
+    "vgg16": {
+        place: f"block{block}_conv{number}"
+        for block, places in enumerate(((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)), start=1)
+        for number, place in enumerate(places, start=1)
+    },
+}
+_RESNET_STEM = {"conv1": "0", "bn1": "1"}
+
+
+class ConversionError(ValueError):
+    """The file does not hold a network, a whitening or tensors of the kind that is asked for."""
+
+
+class Tensors:
+    """The tensors of a network, each taken once, by name and shape."""
+
+    def __init__(self, state: Any) -> None:
+        if not isinstance(state, dict) or not state:
+            raise ConversionError("its state_dict holds no tensors")
+        self.left: dict[str, Any] = dict(state)
+
+    def take(self, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
+        """The tensor `name` in float32; of one of `shapes`.
+
+        Raises:
+            ConversionError: it is missing, of another shape, or not finite.
+        """
+        tensor = self.left.pop(name, None)
+        wanted = " or ".join(map(str, shapes))
+        if not isinstance(tensor, np.ndarray):
+            raise ConversionError(f"it has no tensor {name!r}, which should be of shape {wanted}")
+        if tensor.shape not in shapes:
+            raise ConversionError(f"its tensor {name!r} is of shape {tensor.shape}, and should be of {wanted}")
+        if tensor.dtype.kind != "f" or not np.isfinite(tensor).all():
+            raise ConversionError(f"its tensor {name!r} holds values that are not finite numbers")
+        return tensor.astype("float32")
+
+    def finish(self) -> None:
+        """Raises ConversionError if a tensor was not taken."""
+        left = [name for name in self.left if not name.endswith(".num_batches_tracked")]
+        if left:
+            raise ConversionError(f"{len(left)} of its tensors belong to no layer: {', '.join(map(repr, left[:5]))}")
+
+
+def network(checkpoint: Any) -> Any:
+    """Builds the network of a checkpoint.
+
+    Args:
+        checkpoint: what `read_torch` gives: `meta` (architecture, pooling, mean, std, and where true
+            local_whitening, regional, whitening) and `state_dict`.
+
+    Returns:
+        A keras.Model as `keras_retrieval.build` makes it. A whitening that is part of the published network is the
+        layer "fc", followed by "l2_fc", which multi-scale descriptors go through before they are joined; a local
+        whitening is the layer "local_whitening" before the pooling.
+
+    Raises:
+        ConversionError: an unknown architecture or pooling, or a tensor that is missing, left over or does not fit.
+    """
+    meta = checkpoint.get("meta") if isinstance(checkpoint, dict) else None
+    if not isinstance(meta, dict) or "state_dict" not in checkpoint:
+        raise ConversionError("it holds no 'meta' and 'state_dict', as a published network does")
+    tensors = Tensors(checkpoint["state_dict"])
+    model = _assembled(meta, tensors)
+    tensors.finish()
+    return model
+
+
+def whitening_of(saved: Any, scales: str) -> tuple[np.ndarray, np.ndarray]:
+    """Finds a learned whitening in what a file or a network's meta holds.
+
+    Args:
+        saved: {"m": (D, 1) or (D,), "P": (d, D)}, or {"ss": .., "ms": ..} of these.
+        scales: "ss" or "ms", learned at a single scale or at several.
+
+    Returns:
+        m (D,) and P (d, D) in float64.
+
+    Raises:
+        ConversionError: there is none, or its shapes do not fit each other.
+    """
+    if scales not in ("ss", "ms"):
+        raise ConversionError(f"a whitening is for a single scale, 'ss', or several, 'ms', not {scales!r}")
+    if isinstance(saved, dict) and "P" not in saved:
+        if scales not in saved:
+            raise ConversionError(f"it holds no whitening {scales!r}: it holds {_names(saved)}")
+        saved = saved[scales]
+    if not isinstance(saved, dict) or not all(isinstance(saved.get(key), np.ndarray) for key in ("m", "P")):
+        raise ConversionError("its whitening does not consist of the arrays m and P")
+    mean, projection = saved["m"].astype("float64"), saved["P"].astype("float64")
+    if projection.ndim != 2 or mean.size != projection.shape[1] or mean.ndim > 2:
+        raise ConversionError(f"its whitening's shapes do not fit: m {mean.shape}, P {projection.shape}")
+    if not (np.isfinite(mean).all() and np.isfinite(projection).all()):
+        raise ConversionError("its whitening holds values that are not finite numbers")
+    return mean.ravel(), projection
+
+
+def whitening_in(checkpoint: Any, dataset: str, scales: str) -> tuple[np.ndarray, np.ndarray]:
+    """`whitening_of` the learned whitening that a checkpoint's meta holds for a dataset.
+
+    Raises:
+        ConversionError: there is none for that dataset; the message names those that there are.
+    """
+    found = checkpoint["meta"].get("Lw", {})
+    if not isinstance(found, dict) or dataset not in found:
+        raise ConversionError(f"its meta holds no whitening Lw of {dataset!r}: it has {_names(found)}")
+    return whitening_of(found[dataset], scales)
+
+
+def _names(found: Any) -> str:
+    return ", ".join(map(repr, found)) if isinstance(found, dict) and found else "none"
+
+
+def _assembled(meta: dict[str, Any], tensors: Tensors) -> Any:
+    import keras
+
+    import keras_retrieval
+    from keras_retrieval import layers
+
+    architecture, pooling = _known(meta, "architecture", TRUNKS), _known(meta, "pooling", POOLINGS)
+    name = f"{TRUNKS[architecture]}_{pooling}"
+    trunk = keras_retrieval.build(name, weights=None, normalization="torch").get_layer(TRUNKS[architecture])
+    for layer, weights in trunk_weights(architecture, trunk, tensors).items():
+        trunk.get_layer(layer).set_weights(weights)
+    channels = trunk.output_shape[-1]
+
+    images = keras.Input((None, None, 3), name="images")
+    x = trunk(_pixels(meta, layers)(images))
+    if meta.get("local_whitening", False):
+        x = _linear(x, "local_whitening", tensors, "lwhiten", channels)
+    layer = _pooling(pooling, bool(meta.get("regional", False)), channels, tensors)
+    x = layers.L2Normalization(name="l2", dtype="float32")(layer(x))
+    if meta.get("whitening", False):
+        x = _linear(x, "fc", tensors, "whiten", channels)
+        x = layers.L2Normalization(name="l2_fc", dtype="float32")(x)
+    return keras.Model(images, x, name=name)
+
+
+def _known(meta: dict[str, Any], key: str, known: Collection[str]) -> str:
+    value = meta.get(key)
+    if not isinstance(value, str) or value not in known:
+        raise ConversionError(f"its {key} {str(value)[:60]!r} is not known: {', '.join(known)} are")
+    return value
+
+
+def _pixels(meta: dict[str, Any], layers: Any) -> Any:
+    numbers = {}
+    for key in ("mean", "std"):
+        numbers[key] = np.asarray(meta.get(key, []))
+        if numbers[key].shape != (3,) or numbers[key].dtype.kind not in "fi":
+            raise ConversionError(f"its meta's {key} is not three numbers")
+    if not (np.isfinite(numbers["mean"]).all() and (numbers["std"] > 0).all()):
+        raise ConversionError("its meta's mean or std is no number to normalise pixels with")
+    mean, deviation = (255 * numbers[key].astype("float64") for key in ("mean", "std"))
+    return layers.PixelNormalization(mean.tolist(), deviation.tolist(), name="normalization")
+
+
+def _pooling(name: str, regional: bool, channels: int, tensors: Tensors) -> Any:
+    from keras_retrieval import layers
+
+    if regional and name == "rmac":
+        raise ConversionError("its pooling is R-MAC on R-MAC's regions, which no published network has")
+    outer: dict[str, Any] = {"name": "pooling", "dtype": "float32"}
+    inner = {"dtype": "float32"} if regional else outer
+    prefix = "pool.rpool" if regional else "pool"
+    make: dict[str, Callable[[], Any]] = {
+        "mac": lambda: layers.MAC(**inner),
+        "spoc": lambda: layers.SPoC(**inner),
+        "rmac": lambda: layers.RMAC(**inner),
+        "gem": lambda: layers.GeM(**inner),
+        "gemmp": lambda: layers.GeM(per_channel=True, **inner),
+    }
+    pooling = make[name]()
+    if name.startswith("gem"):
+        pooling.build((None, None, None, channels))
+        shapes = ((1,), (channels,)) if name == "gemmp" else ((1,),)
+        pooling.p.assign(np.broadcast_to(_exponent(tensors.take(f"{prefix}.p", *shapes)), pooling.p.shape))
+    if not regional:
+        return pooling
+    whitening = layers.Whitening(dtype="float32")
+    whitening.build((None, channels))
+    whitening.set_weights(_linear_weights(tensors, "pool.whiten", channels))
+    return layers.RegionalPooling(pooling, whitening=whitening, **outer)
+
+
+def _exponent(p: np.ndarray) -> np.ndarray:
+    if (p <= 0).any():
+        raise ConversionError(f"its GeM exponent {p.min():g} is not above 0")
+    return p
+
+
+def _linear(x: Any, name: str, tensors: Tensors, source: str, channels: int) -> Any:
+    from keras_retrieval import layers
+
+    layer = layers.Whitening(name=name, dtype="float32")
+    y = layer(x)
+    layer.set_weights(_linear_weights(tensors, source, channels))
+    return y
+
+
+def _linear_weights(tensors: Tensors, source: str, channels: int) -> list[np.ndarray]:
+    return [tensors.take(f"{source}.weight", (channels, channels)).T, tensors.take(f"{source}.bias", (channels,))]
+
+
+def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, list[np.ndarray]]:
+    """Takes a trunk's tensors, in torchvision's names under `features.`.
+
+    Returns:
+        The trunk's layer -> its weights in Keras' order and layout (h, w, in, out).
+
+    Raises:
+        ConversionError: a tensor is missing or does not fit.
+    """
+    places = {name: str(place) for place, name in _CONVOLUTIONS.get(architecture, {}).items()}
+    found = {}
+    for layer in trunk.layers:
+        if layer.weights:
+            place = f"features.{places.get(layer.name) or _resnet_place(layer.name)}"
+            shapes = [tuple(weight.shape) for weight in layer.weights]
+            found[layer.name] = _layer_weights(place, shapes, tensors)
+    return found
+
+
+def _resnet_place(name: str) -> str:
+    """layer1_0_downsample_1 -> 4.0.downsample.1: the four stages come fifth to eighth."""
+    if name in _RESNET_STEM:
+        return _RESNET_STEM[name]
+    stage, block, *part = name.removeprefix("layer").split("_")
+    return f"{int(stage) + 3}.{block}.{'.'.join(part)}"
+
+
+def _layer_weights(place: str, shapes: list[tuple[int, ...]], tensors: Tensors) -> list[np.ndarray]:
+    if len(shapes) == 4:
+        parts = ("weight", "bias", "running_mean", "running_var")
+        return [tensors.take(f"{place}.{part}", shape) for part, shape in zip(parts, shapes, strict=True)]
+    height, width, inputs, outputs = shapes[0]
+    kernel = tensors.take(f"{place}.weight", (outputs, inputs, height, width)).transpose(2, 3, 1, 0)
+    return [kernel, *(tensors.take(f"{place}.bias", shape) for shape in shapes[1:])]

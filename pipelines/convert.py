@@ -1,0 +1,90 @@
+"""A published network as one file of ours: `keras-retrieval convert retrievalSfM120k-vgg16-gem.pth model.keras`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from . import cirtorch, matconvnet
+from .cirtorch import ConversionError
+from .torch_file import read_torch
+
+
+def convert(
+    network: Annotated[Path, typer.Argument(help="A published network: .pth of cirtorch, or .mat of NetVLAD.")],
+    output: Annotated[Path, typer.Argument(help="The .keras file to write.")],
+    *,
+    whitening: Annotated[Path | None, typer.Option(help="A .pth file with a learned whitening to put in.")] = None,
+    lw: Annotated[
+        str | None, typer.Option(help="Put in the whitening that the network holds for this dataset.")
+    ] = None,
+    lw_scales: Annotated[str, typer.Option(help="Whitening learned at one scale, ss, or several, ms.")] = "ss",
+    dim: Annotated[int | None, typer.Option(help="Dimensions that the whitening keeps; all if not given.")] = None,
+) -> Path:
+    """Converts a published network, without executing anything in it, to a .keras file that every other step takes."""
+    if output.suffix != ".keras":
+        raise ValueError(f"{output}: a network is saved with the ending .keras")
+    if whitening is not None and lw is not None:
+        raise ValueError("--whitening and --lw are two whitenings: give one of them")
+    if dim is not None and whitening is None and lw is None and network.suffix != ".mat":
+        raise ValueError("--dim shortens what a whitening makes: give --whitening or --lw too")
+    try:
+        model = _converted(network, lw, lw_scales, dim if whitening is None else None)
+    except ConversionError as error:
+        raise ConversionError(f"{network} is not converted: {error}") from error
+    if whitening is not None:
+        try:
+            model = whitened(model, *cirtorch.whitening_of(read_torch(whitening), lw_scales), dim)
+        except ConversionError as error:
+            raise ConversionError(f"{whitening} is not put in: {error}") from error
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{output.stem}.writing.keras")
+    model.save(temporary)
+    temporary.replace(output)
+    print(f"{output}: {model.name}, {model.output_shape[-1]} dimensions, {output.stat().st_size / 1e6:.1f} MB")
+    return output
+
+
+def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -> Any:
+    if network.suffix == ".mat":
+        if lw is not None:
+            raise ConversionError("--lw is for networks of cirtorch; NetVLAD's whitening is a part of it")
+        return matconvnet.network(matconvnet.read_matlab(network), dim)
+    checkpoint = read_torch(network)
+    model = cirtorch.network(checkpoint)
+    if lw is None:
+        return model
+    return whitened(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)
+
+
+def whitened(model: Any, mean: np.ndarray, projection: np.ndarray, dim: int | None = None) -> Any:
+    """Puts a learned whitening behind a network, where multi-scale descriptors come after they are joined.
+
+    Args:
+        model: a keras.Model without a layer "whitening".
+        mean: m, (D,).
+        projection: P, (d, D).
+        dim: the number of rows of P to keep; None keeps all.
+
+    Returns:
+        A keras.Model that shares the weights, with "whitening" and "l2_whitened" at its end.
+
+    Raises:
+        ConversionError: the network has one already, or the shapes do not fit.
+    """
+    import keras
+
+    from keras_retrieval import layers
+
+    if any(layer.name == "whitening" for layer in model.layers):
+        raise ConversionError("the network ends with a whitening already")
+    size, rows = model.output_shape[-1], len(projection) if dim is None else dim
+    if projection.shape[1] != size or not 1 <= rows <= min(size, len(projection)):
+        raise ConversionError(
+            f"a whitening with P {projection.shape}, of which {rows} rows are kept, does not fit {size} dimensions"
+        )
+    layer = layers.Whitening(rows, name="whitening", dtype="float32")
+    x = layers.L2Normalization(name="l2_whitened", dtype="float32")(layer(model.output))
+    layer.set_projection(mean, projection)
+    return keras.Model(model.input, x, name=model.name)

@@ -1,0 +1,194 @@
+"""NetVLAD's published VGG16 networks (Arandjelovic et al. CVPR 2016), rebuilt from MATLAB files of MatConvNet.
+
+The authors' files hold some layers as objects of MATLAB classes, which only MATLAB can read. What this reads are the
+same files saved again in MATLAB with every layer as a struct:
+
+    for i = 1:numel(net.layers), net.layers{i} = struct(net.layers{i}); end
+    save('netvlad.mat', 'net', '-v7')
+
+Convolutions are (h, w, in, out). NetVLAD's layer has the assignment (1, 1, D, K), in version 2 its bias (1, K), and the
+negative centroids (1, 1, D, K). The PCA is a convolution (1, 1, K D, d) whose input has the clusters changing fastest.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cirtorch import ConversionError
+
+_BLOCKS = (2, 2, 3, 3, 3)
+_VGG16 = [kind for count in _BLOCKS for kind in [*["conv", "relu"] * count, "pool"]][:-2]
+_NETVLAD = [*_VGG16, "normalize", "custom", "normalize", "custom"]
+_PCA = ["conv", "custom"]
+_GEOMETRY = {"conv": {"pad": 1, "stride": 1}, "pool": {"pad": 0, "stride": 2, "pool": 2}}
+
+
+def read_matlab(path: Path) -> Any:
+    """Reads the variable `net` of a MATLAB file of version 5 to 7, with scipy.
+
+    Args:
+        path: the .mat file.
+
+    Returns:
+        The struct as scipy gives it: fields as attributes, cells as arrays of objects.
+
+    Raises:
+        ConversionError: it is no such file, or holds no `net`.
+        ImportError: scipy is not installed; the message has the pip command.
+        OSError: the file cannot be read.
+    """
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise ImportError('MATLAB files need scipy: pip install "keras-retrieval[matlab]"') from error
+    with path.open("rb") as file:
+        if file.read(10) == b"MATLAB 7.3":
+            raise ConversionError("it is a MATLAB 7.3 file: save it again in MATLAB with save(.., '-v7')")
+        file.seek(0)
+        try:
+            found = loadmat(file, struct_as_record=False, variable_names=["net"])
+        except Exception as error:  # scipy's reader of damaged files raises whatever the damage leads to
+            raise ConversionError(f"it is no MATLAB file, or a damaged one ({str(error)[:150]})") from error
+    if "net" not in found or not hasattr(_only(found["net"]), "layers"):
+        raise ConversionError("it holds no struct 'net' with layers")
+    return _only(found["net"])
+
+
+def network(net: Any, dim: int | None = None) -> Any:
+    """Builds VGG16-NetVLAD, with its PCA where the file has one.
+
+    Args:
+        net: from `read_matlab`.
+        dim: the number of dimensions of the PCA to keep; None keeps all.
+
+    Returns:
+        A keras.Model as `keras_retrieval.build("vgg16_netvlad")` makes it; the PCA is the layer "whitening".
+
+    Raises:
+        ConversionError: other layers than those of VGG16-NetVLAD, or weights that do not fit; both shapes are named.
+    """
+    layers = [_only(layer) for layer in np.ravel(net.layers)]
+    kinds = [_text(layer, "type") for layer in layers]
+    if kinds not in (_NETVLAD, [*_NETVLAD, *_PCA]):
+        raise ConversionError(f"its layers are not those of VGG16 with NetVLAD: {', '.join(kinds)[:300]}")
+    core = layers[len(_VGG16) + 1]
+    kernel, bias, centroids = _vlad(core)
+    whitening = _pca(layers[len(_NETVLAD)], kernel.shape, dim) if len(kinds) > len(_NETVLAD) else None
+    if dim is not None and whitening is None:
+        raise ConversionError(f"it has no PCA that could be kept to {dim} dimensions")
+    model = _assembled(_average(net), kernel.shape[1], whitening)
+    _fill_trunk(model.get_layer("vgg16"), layers[: len(_VGG16)])
+    model.get_layer("pooling").set_weights([kernel, bias, centroids])
+    return model
+
+
+def _assembled(average: np.ndarray, clusters: int, whitening: list[np.ndarray] | None) -> Any:
+    import keras
+
+    import keras_retrieval
+    from keras_retrieval import layers
+
+    plain = keras_retrieval.build("vgg16_netvlad", weights=None, normalization="none", clusters=clusters)
+    images = keras.Input((None, None, 3), name="images")
+    x = layers.PixelNormalization(average.tolist(), [1, 1, 1], name="normalization")(images)
+    for name in ("vgg16", "pooling", "l2"):
+        x = plain.get_layer(name)(x)
+    if whitening is not None:
+        layer = layers.Whitening(whitening[0].shape[1], name="whitening", dtype="float32")
+        x = layers.L2Normalization(name="l2_whitened", dtype="float32")(layer(x))
+        layer.set_weights(whitening)
+    return keras.Model(images, x, name=plain.name)
+
+
+def _fill_trunk(trunk: Any, layers: list[Any]) -> None:
+    ours = iter([layer for layer in trunk.layers if layer.weights])
+    for layer in layers:
+        _check_geometry(layer)
+        if _text(layer, "type") == "conv":
+            keras_layer = next(ours)
+            kernel_shape, bias_shape = (tuple(weight.shape) for weight in keras_layer.weights)
+            kernel, bias = _weights(layer, 2)
+            keras_layer.set_weights([_fitting(layer, kernel, kernel_shape), _fitting(layer, bias, bias_shape)])
+
+
+def _check_geometry(layer: Any) -> None:
+    kind = _text(layer, "type")
+    for field, expected in _GEOMETRY.get(kind, {}).items():
+        if np.any(np.asarray(getattr(layer, field, expected)) != expected):
+            raise ConversionError(f"its layer {_text(layer, 'name')!r} has another {field} than VGG16's {expected}")
+
+
+def _vlad(core: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Kernel (D, K), bias (K,) and centroids (K, D)."""
+    count = np.size(getattr(core, "weights", ()))
+    if count not in (2, 3):
+        raise ConversionError(f"its layer {_text(core, 'name')!r} has {count} weights, and NetVLAD has 2 or 3")
+    assignment, *bias, offsets = _weights(core, count)
+    if assignment.ndim != 4 or assignment.shape[:3] != (1, 1, 512):
+        raise ConversionError(
+            f"its NetVLAD's assignment is of shape {assignment.shape}, and should be of (1, 1, 512, K)"
+        )
+    clusters = assignment.shape[3]
+    kernel = assignment[0, 0]
+    centroids = -_fitting(core, offsets, kernel.shape).T
+    return kernel, _fitting(core, bias[0], (clusters,)) if bias else np.zeros(clusters, "float32"), centroids
+
+
+def _pca(layer: Any, shape: tuple[int, ...], dim: int | None) -> list[np.ndarray]:
+    """Kernel (K D, d), with each cluster's dimensions together as our NetVLAD has them, and bias (d,)."""
+    kernel, bias = _weights(layer, 2)
+    size, clusters = shape
+    dims = bias.size
+    if dim is not None and not 1 <= dim <= dims:
+        raise ConversionError(f"its PCA has {dims} dimensions, of which {dim} cannot be kept")
+    kernel = _fitting(layer, kernel, (size * clusters, dims)).reshape(size, clusters, dims)
+    kernel = kernel.transpose(1, 0, 2).reshape(clusters * size, dims)
+    return [kernel[:, :dim], bias.ravel()[:dim]]
+
+
+def _average(net: Any) -> np.ndarray:
+    """The RGB that is taken off every pixel."""
+    normalization = _only(getattr(_only(getattr(net, "meta", None)), "normalization", None))
+    average = np.asarray(getattr(normalization, "averageImage", ()))
+    if average.dtype.kind not in "fiu" or average.size < 3 or average.shape[-1] != 3:
+        raise ConversionError("it holds no net.meta.normalization.averageImage of three channels")
+    pixels = average.reshape(-1, 3).astype("float64")
+    if not np.allclose(pixels, pixels[0]):
+        raise ConversionError("its averageImage differs from pixel to pixel, so that it has one size only")
+    return pixels[0]
+
+
+def _weights(layer: Any, count: int) -> list[np.ndarray]:
+    arrays = [np.asarray(array) for array in np.ravel(getattr(layer, "weights", ()))]
+    name = _text(layer, "name")
+    if len(arrays) != count:
+        raise ConversionError(f"its layer {name!r} has {len(arrays)} weights, and should have {count}")
+    for array in arrays:
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ConversionError(f"its layer {name!r} has weights that are not finite numbers")
+    return [array.astype("float32") for array in arrays]
+
+
+def _fitting(layer: Any, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The array in `shape`, where only sides of 1 may be more or fewer."""
+    if [side for side in array.shape if side != 1] != [side for side in shape if side != 1]:
+        raise ConversionError(
+            f"its layer {_text(layer, 'name')!r} has weights of shape {array.shape}, and should have {shape}"
+        )
+    return array.reshape(shape)
+
+
+def _text(layer: Any, field: str) -> str:
+    """A text field; MATLAB's objects, which scipy cannot read, have none."""
+    value = getattr(layer, field, None)
+    if value is None:
+        raise ConversionError(
+            "it holds a layer that is no struct: in MATLAB, save the network again with struct(layer) for each layer"
+        )
+    return str(np.ravel(value)[0]) if np.size(value) else ""
+
+
+def _only(value: Any) -> Any:
+    """The one struct of a 1 x 1 array of structs."""
+    return value.ravel()[0] if isinstance(value, np.ndarray) and value.dtype == object and value.size == 1 else value
