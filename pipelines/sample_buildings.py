@@ -1,0 +1,39 @@
+"""The designs of made buildings, and how one is drawn: sizes, colours, openings and ornaments from its own generator.
+
+A design places its building around the origin, its front towards -y, and returns nothing but faces in the model.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .sample_houses import canal_houses, cinema, palazzo, timbered_inn
+from .sample_monuments import castle, cathedral, temple, town_hall
+from .sample_solids import Model
+
+Design = Callable[[Model], None]
+DESIGNS: dict[str, Design] = {
+    "town-hall": town_hall,
+    "canal-houses": canal_houses,
+    "cathedral": cathedral,
+    "temple": temple,
+    "timbered-inn": timbered_inn,
+    "palazzo": palazzo,
+    "castle": castle,
+    "cinema": cinema,
+}
+
+
+def building_names(count: int) -> list[str]:
+    """Names for `count` buildings: the designs in turn, then the same again with a number."""
+    names = list(DESIGNS)
+    rounds = [(i // len(names) + 1, names[i % len(names)]) for i in range(count)]
+    return [name if turn == 1 else f"{name}-{turn}" for turn, name in rounds]
+
+
+def make_building(number: int, seed: int) -> Model:
+    """Makes building `number` (from 0) of the collection that `seed` draws."""
+    model = Model(np.random.default_rng([seed, number]))
+    design = list(DESIGNS.values())[number % len(DESIGNS)]
+    design(model)
+    return model

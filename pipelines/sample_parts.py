@@ -1,0 +1,104 @@
+"""What several designs of made buildings share: roofs, rows of windows, cornices, columns, battlements, dormers."""
+
+import numpy as np
+
+from .sample_solids import Look, Model, Opening, Ornament, rectangle, row
+from .sample_textures import Colour, Material
+
+SLATE = Material("slate", ((74, 82, 96), (88, 94, 104), (62, 70, 84)), (48, 52, 60))
+COPPER = Material("slate", ((94, 158, 140), (112, 172, 152), (84, 144, 128)), (64, 108, 98))
+CLAY = Material("tiles", ((178, 92, 62), (194, 108, 74), (158, 78, 56), (186, 120, 88)), (96, 52, 40))
+
+
+def vary(rng: np.random.Generator, material: Material, spread: float = 9) -> Material:
+    """The material in slightly other colours."""
+    change = rng.normal(0, spread, 3)
+    moved = [np.clip(np.asarray(colour) + change, 12, 250).tolist() for colour in material.colours]
+    return material._replace(colours=tuple((red, green, blue) for red, green, blue in moved))
+
+
+def pick(rng: np.random.Generator, *colours: Colour) -> Colour:
+    """One of several colours."""
+    return colours[rng.integers(len(colours))]
+
+
+def windows(
+    rng: np.random.Generator, width: float, low: float, size: tuple[float, float], count: int, arch: str = "flat"
+) -> list[Opening]:
+    """A row of windows along a wall, none exactly like its neighbour."""
+    return [
+        Opening(left + rng.normal(0, 0.03), low + rng.normal(0, 0.03), size[0], size[1], arch)
+        for left in row(count, 0.3, width - 0.3, size[0])
+    ]
+
+
+def sides(model: Model, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], look: Look) -> None:
+    """The left, right and back walls of a body, with windows on the two that cameras see."""
+    rng, deep = model.rng, y[1] - y[0]
+    floors = max(int((z[1] - z[0]) / 3.4), 1)
+    holes = []
+    for floor in range(floors):
+        holes += windows(rng, deep, 1.0 + floor * (z[1] - z[0]) / floors, (1.0, 1.6), max(int(deep / 2.8), 1))
+    model.wall((x[1], y[0]), (x[1], y[1]), *z, look, holes)
+    ivy = [Ornament("ivy", deep * 0.1, 0, deep * 0.8, (z[1] - z[0]) * 0.8)]
+    model.wall((x[0], y[1]), (x[0], y[0]), *z, look, holes, ivy if rng.random() < 0.5 else [])
+    model.wall((x[1], y[1]), (x[0], y[1]), *z, look)
+
+
+def cornice(model: Model, x: tuple[float, float], y: tuple[float, float], low: float, stone: Material) -> None:
+    """Two stepped mouldings and a row of brackets round the front of a body."""
+    for step, (reach, height) in enumerate(((0.18, 0.22), (0.42, 0.26))):
+        bottom = low + 0.22 * step
+        model.box((x[0] - reach, x[1] + reach), (y[0] - reach, y[1] + reach), (bottom, bottom + height), stone)
+    for left in np.arange(x[0] + 0.2, x[1] - 0.4, 1.15):
+        model.box((left, left + 0.24), (y[0] - 0.34, y[0]), (low - 0.3, low), stone)
+
+
+def column(model: Model, centre: tuple[float, float], low: float, high: float, radius: float, stone: Material) -> None:
+    """A column on a square base, tapering, under a square slab."""
+    base, top = square(centre, radius * 1.5), square(centre, radius * 1.45)
+    model.prism(base, low, low + 0.28, stone)
+    shaft = [(radius * 1.2, low + 0.28), (radius, low + 0.5), (radius * 0.86, high - 0.5), (radius * 1.2, high - 0.28)]
+    model.turned(centre, shaft, stone, 9)
+    model.prism(top, high - 0.28, high, stone)
+
+
+def square(centre: tuple[float, float], half: float) -> np.ndarray:
+    """A square footprint, (4, 2)."""
+    return rectangle((centre[0] - half, centre[0] + half), (centre[1] - half, centre[1] + half))
+
+
+def railing(model: Model, x: tuple[float, float], y: tuple[float, float], low: float, material: Material) -> None:
+    """A balcony: slab, posts and rail."""
+    model.box(x, y, (low - 0.2, low), material)
+    model.box(x, (y[0], y[0] + 0.1), (low + 0.85, low + 0.97), material)
+    for left in np.arange(x[0], x[1], 0.34):
+        model.box((left, left + 0.09), (y[0], y[0] + 0.08), (low, low + 0.85), material)
+
+
+def battlements(model: Model, footprint: np.ndarray, low: float, stone: Material) -> None:
+    """Merlons along a footprint."""
+    for a, b in zip(footprint, np.roll(footprint, -1, 0), strict=True):
+        length = float(np.linalg.norm(b - a))
+        count = max(int(length / 1.5), 1)
+        for i in range(count):
+            middle = a + (b - a) * (i + 0.5) / count
+            model.prism(square((middle[0], middle[1]), 0.36), low, low + 0.85, stone)
+
+
+def dormer(
+    model: Model, x: tuple[float, float], y: tuple[float, float], low: float, look: Look, roof: Material
+) -> None:
+    """A dormer window: a gabled front, two cheeks and a small roof."""
+    wide = x[1] - x[0]
+    window = [Opening(wide / 2 - 0.4, 0.25, 0.8, 1.0, "flat", sill=False)]
+    model.wall((x[0], y[0]), (x[1], y[0]), low, low + 1.4, look, window, peak=0.7, depth=0.12)
+    for side in x:
+        wall = [[side, y[0], low], [side, y[1], low], [side, y[1], low + 1.4], [side, y[0], low + 1.4]]
+        model.polygon(np.array(wall), look.material)
+    model.gable(x, y, low + 1.4, low + 2.1, roof, eaves=0.18)
+
+
+def some_roof(rng: np.random.Generator) -> Material:
+    """Slate, copper or clay."""
+    return (SLATE, COPPER, CLAY)[rng.integers(3)]

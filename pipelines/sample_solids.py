@@ -1,0 +1,293 @@
+"""The parts that made buildings are put together from: walls with openings, prisms, spires, turned shapes, roofs.
+
+Metres, x to the right, y away from the viewer, z up; a building's front looks towards -y. Footprints run
+counter-clockwise seen from above. Every part ends as convex faces, each on a sheet of texels.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from . import sample_textures as textures
+from .sample_ornaments import ORNAMENTS, outline, paint_door, paint_pane
+from .sample_textures import TEXELS, Colour, Material
+
+UP = np.array([0.0, 0.0, 1.0])
+
+
+class Face(NamedTuple):
+    """A convex polygon and where it lies on its sheet.
+
+    `corners`: (k, 3) metres. `frame`: (3, 3), whose columns U, V, O give the point U u + V v + O of texel (u, v).
+    `sheet`: its sheet's number. `cut`: whether the sheet's transparent texels are holes.
+    `upright`: a flat picture of something round (a tree, a person), lit the same from all sides.
+    """
+
+    corners: np.ndarray
+    frame: np.ndarray
+    sheet: int
+    cut: bool = False
+    upright: bool = False
+
+
+class Opening(NamedTuple):
+    """A hole in a wall, in metres from the wall's left end and from its foot.
+
+    `filled`: "pane", "door", or "" for a passage one can look through. `sill`: whether it has a sill in relief.
+    """
+
+    left: float
+    low: float
+    width: float
+    height: float
+    arch: str = "flat"
+    filled: str = "pane"
+    sill: bool = True
+
+
+class Ornament(NamedTuple):
+    """Something painted on a wall: a kind out of `ORNAMENTS`, and its box as in `Opening`."""
+
+    kind: str
+    left: float
+    low: float
+    width: float
+    height: float
+    text: str = ""
+
+
+class Look(NamedTuple):
+    """How a wall is finished: its material, the colour of what surrounds openings, and of frames and doors."""
+
+    material: Material
+    trim: Colour = (214, 206, 188)
+    frame: Colour = (236, 232, 222)
+    door: Colour = (96, 62, 40)
+
+
+class Model:
+    """Faces and the sheets that they show.
+
+    Args:
+        rng: makes the model's surfaces.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.faces: list[Face] = []
+        self.sheets: list[np.ndarray] = []
+        self._materials: dict[Material, int] = {}
+
+    def sheet(self, texels: np.ndarray) -> int:
+        """Adds a sheet, (height, width, 4) uint8, and gives its number."""
+        self.sheets.append(texels)
+        return len(self.sheets) - 1
+
+    def material(self, material: Material) -> int:
+        """The number of the sheet, repeating at its borders, that shows a material."""
+        if material not in self._materials:
+            rgb = textures.surface(self.rng, 480, 480, material)
+            self._materials[material] = self.sheet(textures.to_sheet(rgb))
+        return self._materials[material]
+
+    def polygon(self, corners: np.ndarray, material: Material, turned: bool = False) -> None:
+        """Adds a convex polygon that shows a random part of a material.
+
+        Args:
+            corners: (k, 3), in one plane; the texture's rows run along the first edge.
+            material: what it is made of.
+            turned: the rows run across the first edge instead.
+        """
+        corners = np.asarray(corners, float)
+        along = corners[1] - corners[0]
+        along = along / np.linalg.norm(along)
+        spread = corners - corners[0]
+        across = spread - np.outer(spread @ along, along)
+        across = across[np.argmax(np.linalg.norm(across, axis=1))]
+        down = -across / np.linalg.norm(across)
+        u, v = (down, along) if turned else (along, down)
+        start = self.rng.uniform(0, 480, 2)
+        frame = np.stack([u / TEXELS, v / TEXELS, corners[0] - (u * start[0] + v * start[1]) / TEXELS], 1)
+        self.faces.append(Face(corners, frame, self.material(material)))
+
+    def prism(self, footprint: np.ndarray, low: float, high: float, material: Material) -> None:
+        """Adds an upright prism with its top, over an (n, 2) convex footprint."""
+        footprint = np.asarray(footprint, float)
+        for a, b in zip(footprint, np.roll(footprint, -1, 0), strict=True):
+            self.polygon(np.array([[*a, low], [*b, low], [*b, high], [*a, high]]), material)
+        for level in (low, high):
+            self.polygon(np.column_stack([footprint, np.full(len(footprint), level)]), material)
+
+    def box(self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], material: Material) -> None:
+        """Adds a box between two bounds on each axis."""
+        self.prism(rectangle(x, y), *z, material)
+
+    def turned(
+        self, centre: tuple[float, float], profile: list[tuple[float, float]], material: Material, facets: int = 10
+    ) -> None:
+        """Adds a turned shape: a column, a dome, a spire, a turret.
+
+        Args:
+            centre: its axis.
+            profile: (radius, height) from bottom to top; a radius of 0 ends it in a point.
+            material: what it is made of.
+            facets: how many flat sides go round.
+        """
+        for (r0, z0), (r1, z1) in pairwise(profile):
+            low, high = ring(centre, r0, facets), ring(centre, r1, facets)
+            for i in range(facets):
+                j = (i + 1) % facets
+                quad = [[*low[i], z0], [*low[j], z0], [*high[j], z1], [*high[i], z1]]
+                if r1 == 0:
+                    quad.pop()
+                elif r0 == 0:
+                    quad.pop(0)
+                self.polygon(np.array(quad), material)
+
+    def gable(
+        self,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        low: float,
+        high: float,
+        roof: Material,
+        eaves: float = 0.4,
+    ) -> None:
+        """Adds a roof with its ridge along y over x by y; `eaves` is how far it reaches out on all sides."""
+        middle, fall = (x[0] + x[1]) / 2, eaves * (high - low) / ((x[1] - x[0]) / 2)
+        y0, y1 = y[0] - eaves, y[1] + eaves
+        for side, sign in ((x[0], -1), (x[1], 1)):
+            edge = side + sign * eaves
+            for lift in (0.0, 0.22):
+                slope = [[edge, y0, low - fall], [edge, y1, low - fall], [middle, y1, high], [middle, y0, high]]
+                self.polygon(np.array(slope) + lift * UP, roof)
+            verge = [
+                [edge, y0, low - fall],
+                [middle, y0, high],
+                [middle, y0, high + 0.22],
+                [edge, y0, low - fall + 0.22],
+            ]
+            self.polygon(np.array(verge), roof)
+
+    def ridge(
+        self, x: tuple[float, float], y: tuple[float, float], low: float, high: float, roof: Material, hip: float = 0.0
+    ) -> None:
+        """Adds a roof with its ridge along x; its ends slope in by `hip` metres (0: upright gables, left open)."""
+        middle = (y[0] + y[1]) / 2
+        left, right = x[0] + hip, x[1] - hip
+        for side in y:
+            self.polygon(
+                np.array([[x[0], side, low], [x[1], side, low], [right, middle, high], [left, middle, high]]), roof
+            )
+        for edge, top in ((x[0], left), (x[1], right)):
+            self.polygon(np.array([[edge, y[0], low], [edge, y[1], low], [top, middle, high]]), roof)
+
+    def wall(
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        low: float,
+        high: float,
+        look: Look,
+        openings: list[Opening] | None = None,
+        ornaments: list[Ornament] | None = None,
+        peak: float = 0.0,
+        depth: float = 0.3,
+    ) -> None:
+        """Adds an upright wall, its openings set back by `depth`.
+
+        Args:
+            start: its left end, seen from outside.
+            end: its right end.
+            low: its foot.
+            high: its top.
+            look: how it is finished.
+            openings: windows, doors and passages.
+            ornaments: what is painted on it.
+            peak: how far a gable rises above `high` in the middle.
+            depth: how far panes and doors lie behind the wall's face.
+        """
+        ends = np.array([[*start, high + peak], [*end, high + peak]], float)
+        length = np.linalg.norm(ends[1] - ends[0])
+        along = (ends[1] - ends[0]) / length
+        inward = np.cross(UP, along)
+        size = (int(np.ceil((high + peak - low) * TEXELS)), int(np.ceil(length * TEXELS)))
+        front, back = self._paint_wall(size, look, openings or [], ornaments or [])
+        frame = np.stack([along / TEXELS, -UP / TEXELS, ends[0]], 1)
+        fall = peak * UP
+        corners = [ends[0] - (high + peak - low) * UP, ends[1] - (high + peak - low) * UP, ends[1] - fall]
+        corners += [(ends[0] + ends[1]) / 2, ends[0] - fall] if peak else [ends[0]]
+        self.faces.append(Face(np.array(corners), frame, self.sheet(front), bool(openings)))
+        if openings:
+            set_back = np.column_stack([np.zeros((3, 2)), inward * depth])
+            behind = Face(np.array(corners) + inward * depth, frame + set_back, self.sheet(back), True)
+            self.faces.append(behind)
+        for opening in openings or []:
+            foot = ends[0] - (high + peak - low) * UP + along * opening.left + UP * opening.low
+            self._line_opening(foot, along, inward, opening, look, depth)
+
+    def _paint_wall(
+        self, size: tuple[int, int], look: Look, openings: list[Opening], ornaments: list[Ornament]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The wall's face with its holes, and what lies behind the holes."""
+        rgb = np.clip(textures.surface(self.rng, *size, look.material), 0, 255)
+        front, solid = Image.fromarray(rgb.astype(np.uint8)), Image.new("L", size[::-1], 255)
+        back, filled = Image.new("RGB", size[::-1], (40, 36, 34)), Image.new("L", size[::-1], 0)
+        brush, cutter = ImageDraw.Draw(front), ImageDraw.Draw(solid)
+        for opening in openings:
+            box = _texels(opening, size[0])
+            stone = textures.tint(self.rng, look.trim, 8)
+            brush.polygon(outline(box, opening.arch, 6), fill=stone, outline=textures.tint(self.rng, (90, 84, 76), 8))
+            cutter.polygon(outline(box, opening.arch), fill=0)
+            if opening.filled:
+                ImageDraw.Draw(filled).rectangle(box, fill=255)
+                paint, colour = paint_pane, look.frame
+                if opening.filled == "door":
+                    paint, colour = paint_door, look.door
+                paint(self.rng, ImageDraw.Draw(back), box, colour)
+        for ornament in ornaments:
+            painter = ORNAMENTS[ornament.kind]
+            painter(self.rng, brush, _texels(ornament, size[0]), ornament.text)
+        worn = np.asarray(front, np.float32) * (1 + 0.04 * textures.noise(self.rng, *size, 3, 2)[..., None])
+        face = textures.to_sheet(worn, np.asarray(solid) > 0)
+        return face, textures.to_sheet(np.asarray(back, np.float32), np.asarray(filled) > 0)
+
+    def _line_opening(
+        self, foot: np.ndarray, along: np.ndarray, inward: np.ndarray, opening: Opening, look: Look, depth: float
+    ) -> None:
+        """Adds the inner sides of an opening, and its sill."""
+        box = (0.0, -opening.height, opening.width, 0.0)
+        edge = np.array([foot + along * x - UP * y for x, y in outline(box, opening.arch)])
+        stone = Material("plaster", (look.trim,))
+        for a, b in zip(edge, np.roll(edge, -1, 0), strict=True):
+            self.polygon(np.array([a, b, b + inward * depth, a + inward * depth]), stone)
+        if opening.sill and opening.filled == "pane":
+            a, b = edge[0] - along * 0.12, edge[-1] + along * 0.12
+            out, down = -inward * 0.18, -UP * 0.13
+            self.polygon(np.array([a + down + out, b + down + out, b + out, a + out]), stone)
+            self.polygon(np.array([a + out, b + out, b, a]), stone)
+            self.polygon(np.array([a + out + down, b + out + down, b + down, a + down]), stone)
+
+
+def _texels(part: Opening | Ornament, height: int) -> tuple[float, float, float, float]:
+    left, low = part.left * TEXELS, height - part.low * TEXELS
+    return left, low - part.height * TEXELS, left + part.width * TEXELS, low
+
+
+def rectangle(x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
+    """A footprint, (4, 2), from two bounds on each axis."""
+    return np.array([[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]])
+
+
+def ring(centre: tuple[float, float], radius: float, count: int) -> np.ndarray:
+    """A regular footprint, (count, 2), with one side facing the viewer."""
+    angles = 2 * np.pi * (np.arange(count) + 0.5) / count - np.pi / 2
+    return np.column_stack([centre[0] + radius * np.cos(angles), centre[1] + radius * np.sin(angles)])
+
+
+def row(count: int, start: float, end: float, width: float) -> list[float]:
+    """The left ends of `count` openings of one width, evenly spread from start to end."""
+    gap = (end - start - count * width) / count
+    return [start + gap / 2 + i * (width + gap) for i in range(count)]
