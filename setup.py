@@ -39,9 +39,14 @@ setup(
     packages=[
         *find_packages(include=["keras_retrieval", "keras_retrieval.*"]),
         "keras_retrieval.pipelines",
+        "keras_retrieval.pipelines.samples",
         "keras_retrieval.export",
     ],
-    package_dir={"keras_retrieval.pipelines": "pipelines", "keras_retrieval.export": "export"},
+    package_dir={
+        "keras_retrieval.pipelines": "pipelines",
+        "keras_retrieval.pipelines.samples": "pipelines/samples",
+        "keras_retrieval.export": "export",
+    },
     package_data={"keras_retrieval": ["py.typed"]},
     install_requires=[
         TENSORFLOW,

@@ -29,12 +29,12 @@ def build_model(
 
     if output.suffix != ".keras":
         raise ValueError(f"{output}: a network is saved with the ending .keras")
-    output.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"p": p, "levels": levels, "clusters": clusters}
     given = {key: value for key, value in options.items() if value is not None}
     keras.utils.set_random_seed(seed)
     source = None if weights == "none" else weights
     model = keras_retrieval.build(name, weights=source, normalization=normalization, dim=dim, **given)
+    output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.stem}.writing.keras")
     model.save(temporary)
     temporary.replace(output)

@@ -136,11 +136,17 @@ def describer(model: Any, scales: tuple[float, ...] = (1.0,), bfloat16: bool = F
 
     Returns:
         A function (B, H, W, 3) uint8 -> (B, D) float32.
+
+    Raises:
+        ValueError: Keras runs on another backend than TensorFlow, or `bfloat16` with a network that has no trunk.
     """
+    import keras
     import tensorflow as tf
 
     import keras_retrieval
 
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"photos are described on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}")
     if bfloat16:
         _to_bfloat16(model)
     network = keras_retrieval.multi_scale(model, scales)
@@ -166,50 +172,70 @@ def describe_photos(
         What came of each batch, in order.
     """
     upcoming = _batches(photos)
-    reading: deque[tuple[list[Key], list[Future[np.ndarray]]]] = deque()
+    reading: deque[tuple[Shape, dict[Key, Future[np.ndarray]]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while True:
-            for batch in islice(upcoming, READ_AHEAD - len(reading)):
-                reading.append((batch, [pool.submit(read, key) for key in batch]))
+            for shape, batch in islice(upcoming, READ_AHEAD - len(reading)):
+                reading.append((shape, {key: pool.submit(read, key) for key in batch}))
             if not reading:
                 return
             yield _described(describe, *reading.popleft())
 
 
-def _batches(photos: Sequence[tuple[Shape, Key]]) -> Iterator[list[Key]]:
-    for (height, width), group in groupby(photos, key=lambda photo: photo[0]):
-        most = max(1, BATCH_PIXELS // (height * width))
+def _batches(photos: Sequence[tuple[Shape, Key]]) -> Iterator[tuple[Shape, list[Key]]]:
+    for shape, group in groupby(photos, key=lambda photo: photo[0]):
+        most = max(1, BATCH_PIXELS // (shape[0] * shape[1]))
         while batch := [key for _, key in islice(group, most)]:
-            yield batch
+            yield shape, batch
 
 
-def _described(describe: Describe, batch: list[Key], futures: list[Future[np.ndarray]]) -> Described[Key]:
-    pixels: dict[Key, np.ndarray] = {}
-    left_out: dict[Key, str] = {}
-    for key, future in zip(batch, futures, strict=True):
-        try:
-            pixels[key] = future.result()
-        except PhotoError as error:
-            left_out[key] = error.reason
+def _described(describe: Describe, shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> Described[Key]:
+    pixels, left_out = _pixels(shape, batch)
     if not pixels:
         return Described([], np.zeros((0, 0), "float32"), left_out, 0.0)
     started = time.monotonic()
     rows = describe(np.stack(list(pixels.values())))
     seconds = time.monotonic() - started
-    finite = [bool(np.isfinite(row).all()) for row in rows]
-    for key, row_is_finite in zip(pixels, finite, strict=True):
-        if not row_is_finite:
-            left_out[key] = "the network's descriptor of it is not finite"
-    return Described([key for key in pixels if key not in left_out], rows[finite], left_out, seconds)
+    usable = np.isfinite(rows).all(axis=1) & (rows != 0).any(axis=1)
+    left_out |= {
+        key: "the network's descriptor of it is zero or not finite"
+        for key, row_is_usable in zip(pixels, usable.tolist(), strict=True)
+        if not row_is_usable
+    }
+    return Described([key for key in pixels if key not in left_out], rows[usable], left_out, seconds)
+
+
+def _pixels(shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:
+    """Waits for the photos of a batch: their pixels, and the reasons of those that could not be read."""
+    pixels: dict[Key, np.ndarray] = {}
+    left_out: dict[Key, str] = {}
+    for key, future in batch.items():
+        try:
+            photo = future.result()
+        except PhotoError as error:
+            left_out[key] = error.reason
+            continue
+        if photo.shape[:2] == shape:
+            pixels[key] = photo
+        else:
+            left_out[key] = "it has changed since its size was read"
+    return pixels, left_out
 
 
 def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
-    """The least number of pixels on a side that leaves the trunk a feature map at every scale."""
+    """The least number of pixels on a side that leaves the trunk a feature map at every scale.
+
+    Raises:
+        ValueError: the network takes no photo, since its input has a fixed size.
+    """
     import keras
 
     trunk = next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
-    side = next(side for side in range(1, 1025) if _has_feature_map(trunk, side))
-    return int(np.ceil(side / min(scales)))
+    side = next((side for side in range(1, 1025) if _has_feature_map(trunk, side)), None)
+    if side is None or any(model.input_shape[1:3]):
+        raise ValueError(f"{model.name} takes {model.input_shape}, not photos of any size (B, H, W, 3)")
+    # A scaled side is rounded down, in float32: one pixel more than the quotient is sure to be enough.
+    return side if min(scales) == 1 else int(np.ceil(side / min(scales))) + 1
 
 
 def _has_feature_map(trunk: Any, side: int) -> bool:
@@ -224,7 +250,9 @@ def _to_bfloat16(model: Any) -> None:
     import keras
 
     exact = (keras.layers.Normalization, keras.layers.Rescaling)
-    for trunk in model.layers:
-        for layer in trunk.layers if isinstance(trunk, keras.Model) else ():
-            if not isinstance(layer, exact):
-                layer.dtype_policy = "mixed_bfloat16"
+    trunks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    if not trunks:
+        raise ValueError(f"{model.name} has no trunk, a network in the network, to run in bfloat16")
+    for layer in (layer for trunk in trunks for layer in trunk.layers):
+        if not isinstance(layer, exact):
+            layer.dtype_policy = "mixed_bfloat16"

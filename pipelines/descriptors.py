@@ -26,16 +26,20 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
     """
     manifest = read_manifest(folder, kind=KIND, version=VERSION)
     paths = sorted(folder.glob("descriptors-*.npy"))
-    try:
-        shards = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
-    except ValueError as error:
-        raise FolderError(f"{folder}: a shard is no array ({error}): extract again") from error
+    shards = [_shard(path) for path in paths]
     names = read_names(folder / "names.txt")
     if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
         raise FolderError(f"{folder}: its shards are not rows of one length: extract again")
     if sum(map(len, shards)) != len(names):
         raise FolderError(f"{folder} holds {sum(map(len, shards)):,} rows and {len(names):,} names: extract again")
     return shards, names, manifest
+
+
+def _shard(path: Path) -> np.ndarray:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        raise FolderError(f"{path} is no array ({error}): extract again") from error
 
 
 def read_left_out(folder: Path) -> dict[str, str]:

@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ import typer
 
 from .describe import (
     Describe,
+    Described,
     Reading,
     Shape,
     describe_photos,
@@ -30,19 +31,31 @@ from .describe import (
     smallest_side,
 )
 from .descriptors import KIND, VERSION, read_left_out
-from .folders import fingerprint, partial_of, read_manifest, seal, write_array, write_file, write_names
+from .folders import (
+    FolderError,
+    check_free,
+    fingerprint,
+    partial_of,
+    read_manifest,
+    seal,
+    write_array,
+    write_file,
+    write_names,
+)
 from .images import MAX_PIXELS, PhotoError, list_photos
 from .progress import progress
 
 CHECKED = 16  # photos on which bfloat16 is compared with float32
+HEADERS = 4096  # photos whose headers wait in memory
+PLAN = ".plan.json"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
-    """What is to be described: names with the shape of their pixels, ordered by it, and what was left out."""
+    """What is to be described: names with the shape of their pixels, ordered by it, and reasons of those left out."""
 
     photos: list[tuple[Shape, str]]
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str]
 
 
 def extract(
@@ -72,19 +85,20 @@ def extract(
     print_of_run = fingerprint(identity, options, shard, [[name, *_state(photos / name)] for name in names])
     if output.exists() and not replace:
         made = read_manifest(output, kind=KIND, version=VERSION)
-        if made["fingerprint"] == print_of_run:
+        if made.get("fingerprint") == print_of_run:
             print(f"{output} is done already: {made['count']:,} photos")
             return output
         raise ValueError(f"{output} holds descriptors of other photos or options: --replace, or name another folder")
-    partial = _partial(output, print_of_run)
+    check_free(output, kind=KIND, replace=replace)
     started = time.monotonic()
     network = load_model(model)
     reading = Reading(photos, size, exif, max_pixels, smallest_side(network, factors))
-    plan = _plan(names, reading)
-    run = _Run(network, factors, bfloat16)
-    run.shards(plan, reading, partial, shard)
-    facts = _collect(partial, len(names))
-    facts |= {"fingerprint": print_of_run, "model": identity, "photos": str(photos.resolve()), **options, **run.facts}
+    partial = partial_of(output)
+    plan = _plan(partial, names, reading, print_of_run)
+    describe, facts = _describer(network, factors, bfloat16, plan, reading)
+    facts |= _write_shards(partial, plan, describe, reading, shard)
+    facts |= _collect(partial, plan)
+    facts |= {"fingerprint": print_of_run, "model": identity, "photos": str(photos.resolve()), **options}
     seal(partial, output, kind=KIND, version=VERSION, replace=replace, **facts)
     _report(output, facts, time.monotonic() - started)
     return output
@@ -98,131 +112,127 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _partial(output: Path, print_of_run: str) -> Path:
-    """The folder of finished shards: that of a killed run with the same photos and options, or a new one."""
-    partial = partial_of(output)
-    note = partial / "run.json"
-    if partial.exists() and (not note.exists() or json.loads(note.read_text())["fingerprint"] != print_of_run):
+def _plan(partial: Path, names: list[str], reading: Reading, print_of_run: str) -> Plan:
+    """The plan of a killed run with the same photos and options, whose shards are kept, or a new one."""
+    path = partial / PLAN
+    if path.exists():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["fingerprint"] == print_of_run:
+            return Plan([((height, width), name) for (height, width), name in content["photos"]], content["left_out"])
         print(f"{partial} was left by a run with other photos or options and is begun anew")
         shutil.rmtree(partial)
+    elif partial.exists() and any(partial.iterdir()):
+        raise FolderError(f"{partial} is in the way, and no unfinished work of this step: rename or remove it")
+    plan = _look_at_headers(names, reading)
+    if not plan.photos:
+        raise _none_readable(plan.left_out)
     partial.mkdir(parents=True, exist_ok=True)
-    write_file(note, json.dumps({"fingerprint": print_of_run}))
-    return partial
+    write_file(path, json.dumps({"fingerprint": print_of_run, "photos": plan.photos, "left_out": plan.left_out}))
+    return plan
 
 
-def _plan(names: list[str], reading: Reading) -> Plan:
-    """Looks at every header; decodes nothing."""
-    plan = Plan([])
-
-    def shape(name: str) -> tuple[int, int] | str:
-        try:
-            return reading.shape(name)
-        except PhotoError as error:
-            return error.reason
-
+def _look_at_headers(names: list[str], reading: Reading) -> Plan:
+    plan = Plan([], {})
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("headers", len(names)) as advance:
-        for name, found in zip(names, pool.map(shape, names, chunksize=64), strict=True):
-            if isinstance(found, str):
-                plan.left_out[name] = found
-            else:
-                plan.photos.append((found, name))
-            advance(1)
+        for start in range(0, len(names), HEADERS):
+            some = names[start : start + HEADERS]
+            for name, found in zip(some, pool.map(lambda name: _shape(reading, name), some), strict=True):
+                if isinstance(found, str):
+                    plan.left_out[name] = found
+                else:
+                    plan.photos.append((found, name))
+            advance(len(some))
     plan.photos.sort()
     return plan
 
 
-class _Run:
-    """One extraction: the compiled network, and what is to be said of it."""
-
-    def __init__(self, model: Any, scales: tuple[float, ...], bfloat16: bool) -> None:
-        self.model, self.scales, self.bfloat16 = model, scales, bfloat16
-        self.facts: dict[str, Any] = {}
-
-    def shards(self, plan: Plan, reading: Reading, partial: Path, rows: int) -> None:
-        if not plan.photos:
-            raise ValueError(f"none of the {len(plan.left_out)} photos can be read; the first: {_first(plan.left_out)}")
-        pieces = [plan.photos[start : start + rows] for start in range(0, len(plan.photos), rows)]
-        todo = [number for number in range(len(pieces)) if not (partial / f"shard-{number:05}.json").exists()]
-        if len(todo) < len(pieces):
-            print(f"{len(pieces) - len(todo)} of {len(pieces)} shards are done already")
-        write_file(partial / "left_out.json", json.dumps(plan.left_out))
-        if not todo:
-            return
-        describe = self._describer(plan, reading)
-        network = 0.0
-        started = time.monotonic()
-        with progress("extract", sum(len(pieces[number]) for number in todo)) as advance:
-            for number in todo:
-                network += _write_shard(describe, pieces[number], reading, partial, number, advance)
-        seconds = time.monotonic() - started
-        count = sum(len(pieces[number]) for number in todo)
-        self.facts["photos_per_second"] = round(count / seconds, 2)
-        self.facts["network_share"] = round(network / seconds, 3)
-
-    def _describer(self, plan: Plan, reading: Reading) -> Describe:
-        if not self.bfloat16:
-            return describer(self.model, self.scales)
-        exact = _sample(describer(self.model, self.scales), plan, reading)
-        describe = describer(self.model, self.scales, bfloat16=True)
-        cosines = (exact * _sample(describe, plan, reading)).sum(axis=1)
-        self.facts["bfloat16_cosine"] = {"photos": len(cosines), "min": float(cosines.min())}
-        print(f"bfloat16: cosine to float32 at least {cosines.min():.6f} on {len(cosines)} photos")
-        return describe
+def _shape(reading: Reading, name: str) -> Shape | str:
+    """A photo's shape, or the reason why it cannot be read."""
+    try:
+        return reading.shape(name)
+    except PhotoError as error:
+        return error.reason
 
 
-def _sample(describe: Describe, plan: Plan, reading: Reading) -> np.ndarray:
+def _none_readable(left_out: dict[str, str]) -> ValueError:
+    name, reason = next(iter(left_out.items()))
+    return ValueError(f"none of the {len(left_out)} photos can be read; the first: {name}: {reason}")
+
+
+def _describer(
+    network: Any, scales: tuple[float, ...], bfloat16: bool, plan: Plan, reading: Reading
+) -> tuple[Describe, dict[str, Any]]:
+    """The compiled network and, in bfloat16, how close it stays to float32."""
+    describe = describer(network, scales)
+    if not bfloat16:
+        return describe, {}
     spread = np.linspace(0, len(plan.photos) - 1, min(CHECKED, len(plan.photos))).astype(int)
-    chosen = [plan.photos[row] for row in sorted(set(spread.tolist()))]
-    return np.concatenate([found.rows for found in describe_photos(describe, chosen, reading.read) if found.keys])
+    sample = [plan.photos[row] for row in spread]
+    exact = _rows_of(describe, sample, reading)
+    describe = describer(network, scales, bfloat16=True)
+    rounded = _rows_of(describe, sample, reading)
+    cosines = [float(exact[name] @ rounded[name]) for name in exact.keys() & rounded.keys()]
+    if not cosines:
+        return describe, {}
+    print(f"bfloat16: cosine to float32 at least {min(cosines):.6f} on {len(cosines)} photos")
+    return describe, {"bfloat16_cosine": {"photos": len(cosines), "min": min(cosines)}}
 
 
-def _write_shard(
-    describe: Describe,
-    photos: list[tuple[Shape, str]],
-    reading: Reading,
-    partial: Path,
-    number: int,
-    advance: Callable[[int], None],
-) -> float:
-    """Makes one shard; its .json, written last, says that it is done. Returns the network's seconds."""
-    names: list[str] = []
-    rows: list[np.ndarray] = []
-    left_out: dict[str, str] = {}
-    network = 0.0
-    for found in describe_photos(describe, photos, reading.read):
-        names += found.keys
-        rows += [found.rows] if found.keys else []
-        left_out |= found.left_out
-        network += found.seconds
-        advance(len(found.keys) + len(found.left_out))
-    if rows:
-        write_array(partial / f"descriptors-{number:05}.npy", np.concatenate(rows))
-    write_file(partial / f"shard-{number:05}.json", json.dumps({"names": names, "left_out": left_out}))
-    return network
+def _rows_of(describe: Describe, photos: list[tuple[Shape, str]], reading: Reading) -> dict[str, np.ndarray]:
+    batches = describe_photos(describe, photos, reading.read)
+    return {name: row for batch in batches for name, row in zip(batch.keys, batch.rows, strict=True)}
 
 
-def _collect(partial: Path, found: int) -> dict[str, Any]:
+def _write_shards(folder: Path, plan: Plan, describe: Describe, reading: Reading, shard: int) -> dict[str, Any]:
+    """Makes the shards that are not done yet; returns the photos/s and the network's share of the time."""
+    shards = [plan.photos[start : start + shard] for start in range(0, len(plan.photos), shard)]
+    todo = {number: photos for number, photos in enumerate(shards) if not _note(folder, number).exists()}
+    if len(todo) < len(shards):
+        print(f"{len(shards) - len(todo)} of {len(shards)} shards are done already")
+    if not todo:
+        return {}
+    count = sum(map(len, todo.values()))
+    network, started = 0.0, time.monotonic()
+    with progress("extract", count) as advance:
+        for number, photos in todo.items():
+            network += _write_shard(folder, number, describe_photos(describe, photos, reading.read), advance)
+    seconds = time.monotonic() - started
+    return {"photos_per_second": round(count / seconds, 2), "network_share": round(network / seconds, 3)}
+
+
+def _write_shard(folder: Path, number: int, batches: Iterable[Described[str]], advance: Callable[[int], None]) -> float:
+    """Makes one shard; its note, written last, says that it is done. Returns the network's seconds."""
+    found = []
+    for batch in batches:
+        found.append(batch)
+        advance(len(batch.keys) + len(batch.left_out))
+    names = [name for batch in found for name in batch.keys]
+    left_out = {name: reason for batch in found for name, reason in batch.left_out.items()}
+    if names:
+        rows = np.concatenate([batch.rows for batch in found if batch.keys])
+        write_array(folder / f"descriptors-{number:05}.npy", rows)
+    write_file(_note(folder, number), json.dumps({"names": names, "left_out": left_out}))
+    return sum(batch.seconds for batch in found)
+
+
+def _note(folder: Path, number: int) -> Path:
+    return folder / f".shard-{number:05}.json"
+
+
+def _collect(folder: Path, plan: Plan) -> dict[str, Any]:
     """Joins the shards' notes to names.txt and left_out.json; returns the counts."""
-    notes = sorted(partial.glob("shard-*.json"))
-    left_out = json.loads((partial / "left_out.json").read_text())
-    names = []
-    for note in notes:
-        content = json.loads(note.read_text())
+    names, left_out = [], dict(plan.left_out)
+    for note in sorted(folder.glob(".shard-*.json")):
+        content = json.loads(note.read_text(encoding="utf-8"))
         names += content["names"]
         left_out |= content["left_out"]
     if not names:
-        raise ValueError(f"none of the {found} photos can be read; the first: {_first(left_out)}")
-    write_names(partial / "names.txt", names)
-    write_file(partial / "left_out.json", json.dumps(dict(sorted(left_out.items())), indent=1, ensure_ascii=False))
-    dimensions = np.load(next(iter(sorted(partial.glob("descriptors-*.npy")))), mmap_mode="r").shape[1]
-    for note in [*notes, partial / "run.json"]:
-        note.unlink()
+        shutil.rmtree(folder)
+        raise _none_readable(left_out)
+    write_names(folder / "names.txt", names)
+    write_file(folder / "left_out.json", json.dumps(dict(sorted(left_out.items())), indent=1, ensure_ascii=False))
+    dimensions = np.load(next(folder.glob("descriptors-*.npy")), mmap_mode="r").shape[1]
     return {"count": len(names), "left_out": len(left_out), "dimensions": dimensions}
-
-
-def _first(left_out: dict[str, str]) -> str:
-    name, reason = next(iter(left_out.items()))
-    return f"{name}: {reason}"
 
 
 def _report(output: Path, facts: dict[str, Any], seconds: float) -> None:

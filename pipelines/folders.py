@@ -1,7 +1,8 @@
 """How a folder is written: beside its place, synced, then renamed, with a manifest that says what is in it.
 
 A reader either sees no folder or a whole one. Work that takes long keeps its finished files in `NAME.partial`
-until the end, so that a killed run can go on from there.
+until the end, so that a killed run can go on from there. Files whose names begin with a dot are notes of that work:
+they are no part of the folder and are gone once it stands.
 """
 
 import hashlib
@@ -56,10 +57,14 @@ def read_names(path: Path) -> list[str]:
     """Reads what `write_names` wrote.
 
     Raises:
-        FolderError: a line is no JSON string; the message names the line.
+        FolderError: the file is not text, or a line is no JSON string; the message names the line.
     """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except UnicodeDecodeError as error:
+        raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
     names = []
-    for row, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+    for row, line in enumerate(lines, start=1):
         try:
             name = json.loads(line)
         except ValueError:
@@ -70,9 +75,30 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
-def seal(
-    partial: Path, folder: Path, *, kind: str, version: int, replace: bool = False, **facts: Any
-) -> Path:
+def check_free(folder: Path, *, kind: str, replace: bool) -> None:
+    """Refuses to write where something would be lost.
+
+    Args:
+        folder: where a folder is to be written.
+        kind: of that folder.
+        replace: an empty folder, or one of the same kind, may be replaced.
+
+    Raises:
+        FolderError: something is there that may not be replaced.
+    """
+    if not folder.exists():
+        return
+    if not replace:
+        raise FolderError(f"{folder} exists already: name another folder, or replace it")
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, TypeError, KeyError):
+        found = None
+    if found != kind and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FolderError(f"{folder} is no folder of {kind} and will not be replaced: name another folder")
+
+
+def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool = False, **facts: Any) -> Path:
     """Turns a finished partial folder into the real one: manifest, sync, rename.
 
     Args:
@@ -80,30 +106,32 @@ def seal(
         folder: its final place, on the same file system.
         kind: what the folder is, such as "descriptors"; `read_manifest` asks for it.
         version: the version of that kind's layout.
-        replace: an existing `folder` is taken away first; without it, it is an error.
+        replace: an existing `folder` of the same kind is taken away first; without it, it is an error.
         **facts: what else the manifest says: counts, options, what made it. Must be JSON.
 
     Returns:
         `folder`.
 
     Raises:
-        FolderError: `folder` exists and `replace` is False.
+        FolderError: `folder` exists and may not be replaced, see `check_free`.
     """
-    if folder.exists() and not replace:
-        raise FolderError(f"{folder} exists already: name another folder or remove it")
-    files = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != MANIFEST)
+    check_free(folder, kind=kind, replace=replace)
+    files = sorted(path for path in partial.rglob("*") if path.is_file() and not _is_note(path))
     sums = {path.relative_to(partial).as_posix(): _sha256(path) for path in files}
     manifest = {"kind": kind, "version": version, **facts, "sha256": sums}
+    manifest["checksum"] = fingerprint(manifest)
     for path in files:
         _sync_file(path)
-    write_file(partial / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    old = folder.with_name(f"{folder.name}.old")
+    write_file(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    old = folder.with_name(f".{folder.name}.replaced")
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     partial.rename(folder)
     _sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+    for note in folder.glob(".*"):
+        note.unlink()
     return folder
 
 
@@ -139,6 +167,9 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
             f"{folder} has layout {found_version} of {kind}, and this version reads up to {version}: "
             "update with pip install -U keras-retrieval"
         )
+    checksum = manifest.pop("checksum", None)
+    if checksum not in (None, fingerprint(manifest)):
+        raise FolderError(f"{path} has changed since it was written: make the folder again")
     for name, expected in sums.items():
         file = folder / name
         if not file.is_file():
@@ -151,6 +182,10 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
 def fingerprint(*parts: Any) -> str:
     """A short hash of JSON-able parts, to tell whether two runs would make the same thing."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_note(path: Path) -> bool:
+    return path.name == MANIFEST or path.name.startswith(".")
 
 
 def _sha256(path: Path) -> str:

@@ -21,14 +21,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from . import sample_scenery as scenery
 from .folders import FolderError, partial_of, read_manifest, seal, write_file
 from .progress import progress
-from .sample_buildings import building_names, make_building
-from .sample_camera import box_of, develop, place_camera
-from .sample_mesh import Mesh, make_mesh
-from .sample_renderer import Camera, Shadows, View, shade, view_from
-from .sample_solids import Model
+from .samples import scenery
+from .samples.buildings import building_names, make_building
+from .samples.camera import box_of, develop, place_camera
+from .samples.mesh import Mesh, make_mesh
+from .samples.renderer import Camera, Shadows, View, shade, view_from
+from .samples.solids import Model
 
 KIND, VERSION, SCENE = "sample photos", 1, "scene.json"
 HIDDEN = 0.3  # the largest share of a building that things in front may hide

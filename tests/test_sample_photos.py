@@ -8,12 +8,12 @@ from PIL import Image
 
 from pipelines import sample_photos as step
 from pipelines.folders import FolderError, partial_of, read_manifest
-from pipelines.sample_buildings import DESIGNS, building_names, make_building
-from pipelines.sample_camera import box_of, place_camera
-from pipelines.sample_mesh import make_mesh
 from pipelines.sample_photos import sample_photos
-from pipelines.sample_renderer import SAMPLES, Camera, Shadows, view_from
-from pipelines.sample_solids import Face
+from pipelines.samples.buildings import DESIGNS, building_names, make_building
+from pipelines.samples.camera import box_of, place_camera
+from pipelines.samples.mesh import make_mesh
+from pipelines.samples.renderer import SAMPLES, Camera, Shadows, view_from
+from pipelines.samples.solids import Face
 
 OPTIONS = {"buildings": 3, "views": 3, "size": 128, "seed": 5}
 

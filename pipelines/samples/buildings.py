@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .sample_houses import canal_houses, cinema, palazzo, timbered_inn
-from .sample_monuments import castle, cathedral, temple, town_hall
-from .sample_solids import Model
+from .houses import canal_houses, cinema, palazzo, timbered_inn
+from .monuments import castle, cathedral, temple, town_hall
+from .solids import Model
 
 Design = Callable[[Model], None]
 DESIGNS: dict[str, Design] = {

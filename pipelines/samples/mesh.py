@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .sample_solids import Face
+from .solids import Face
 
 LEVELS = 6  # sizes of each sheet, each half of the one before
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .sample_solids import Look, Model, Opening, Ornament, rectangle, row
-from .sample_textures import Colour, Material
+from .solids import Look, Model, Opening, Ornament, rectangle, row
+from .textures import Colour, Material
 
 SLATE = Material("slate", ((74, 82, 96), (88, 94, 104), (62, 70, 84)), (48, 52, 60))
 COPPER = Material("slate", ((94, 158, 140), (112, 172, 152), (84, 144, 128)), (64, 108, 98))

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from . import sample_textures as textures
-from .sample_renderer import Camera, Light
-from .sample_solids import UP, Face, Model
-from .sample_textures import Material, any_colour, shades, tint
+from . import textures
+from .renderer import Camera, Light
+from .solids import UP, Face, Model
+from .textures import Material, any_colour, shades, tint
 
 GROUND = 18  # texels a metre
 SPRITE = 50

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .sample_parts import CLAY, cornice, dormer, pick, railing, sides, square, vary, windows
-from .sample_solids import Look, Model, Opening, Ornament, row
-from .sample_textures import Colour, Material, shades
+from .parts import CLAY, cornice, dormer, pick, railing, sides, square, vary, windows
+from .solids import Look, Model, Opening, Ornament, row
+from .textures import Colour, Material, shades
 
 WORDS = ("HOTEL", "BAKERY", "MUSIC", "BOOKS", "TEA ROOM", "FLORIST", "CINEMA", "ATELIER", "MUSEUM", "MARKET", "TAILOR")
 

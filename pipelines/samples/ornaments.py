@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import ImageDraw, ImageFont
 
-from .sample_textures import Colour, any_colour, shades, tint
+from .textures import Colour, any_colour, shades, tint
 
 
 def outline(box: tuple[float, float, float, float], arch: str, grow: float = 0) -> list[tuple[float, float]]:

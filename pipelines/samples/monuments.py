@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .sample_parts import (
+from .parts import (
     COPPER,
     SLATE,
     battlements,
@@ -16,8 +16,8 @@ from .sample_parts import (
     vary,
     windows,
 )
-from .sample_solids import UP, Look, Model, Opening, Ornament, rectangle, ring, row
-from .sample_textures import Material, any_colour, shades
+from .solids import UP, Look, Model, Opening, Ornament, rectangle, ring, row
+from .textures import Material, any_colour, shades
 
 
 def town_hall(model: Model) -> None:

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from .sample_renderer import Camera
+from .renderer import Camera
 
 ASPECTS = (4 / 3, 4 / 3, 3 / 2, 5 / 4, 16 / 10, 1.0)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .sample_mesh import LEVELS, Mesh
+from .mesh import LEVELS, Mesh
 
 SAMPLES = 2  # along each side of a pixel
 SHADOW = 900  # samples along each side of the shadow map

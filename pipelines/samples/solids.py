@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from . import sample_textures as textures
-from .sample_ornaments import ORNAMENTS, outline, paint_door, paint_pane
-from .sample_textures import TEXELS, Colour, Material
+from . import textures
+from .ornaments import ORNAMENTS, outline, paint_door, paint_pane
+from .textures import TEXELS, Colour, Material
 
 UP = np.array([0.0, 0.0, 1.0])
 

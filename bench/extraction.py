@@ -1,0 +1,106 @@
+"""Photos/s of our extraction against one photo per `model.predict` and one photo per compiled call.
+
+    python -m bench.extraction [--photos 96]
+
+All ways read the same files with the same reader and take turns on the same few photos, so that a noisy machine
+disturbs them alike. Printed: photos/s of (a) `model.predict` one by one, then how many times as fast the others
+are: (b) a compiled call one by one, ours in float32, ours with bfloat16; the lowest cosine of ours to (a); and the
+network's share of our time.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bench.photos import network, photos
+from pipelines.describe import Describe, Reading, describe_photos, describer
+from pipelines.images import list_photos
+
+ROWS = [  # network, longest side, folder of photos that large
+    ("alexnet_gem", 362, "eval/oxford_mini/jpg"),
+    ("vgg16_gem", 362, "eval/oxford_mini/jpg"),
+    ("vgg16_gem", 512, "eval/oxford_mini/jpg"),
+    ("alexnet_gem", 1024, "photos"),
+    ("vgg16_gem", 1024, "photos"),
+]
+TURN = 24  # photos that each way does before the next has its turn
+
+Way = Callable[[list[str]], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=96, help="photos per row")
+    arguments = parser.parse_args()
+    print(f"{'':22}  (a) predict   (b) call      ours  ours bf16   cosine  bf16 cosine  network")
+    for name, size, folder in ROWS:
+        print(f"{name:12}{size:>7} px  {measure(name, size, folder, arguments.photos)}", flush=True)
+
+
+def measure(name: str, size: int, folder: str, count: int) -> str:
+    root, _ = photos(folder, count)
+    reading = Reading(root, size)
+    model, halved = network(name), network(name)
+    compiled = describer(model)
+    share: list[float] = []
+    ways: dict[str, Way] = {
+        "a": one_by_one(lambda images: model.predict(images, verbose=0), reading),
+        "b": one_by_one(compiled, reading),
+        "ours": together(compiled, reading, share),
+        "bf16": together(describer(halved, bfloat16=True), reading, []),
+    }
+    seconds, rows = race(ways, chosen(root, count))
+    speed = {way: seconds["a"] / seconds[way] for way in ways}
+    cosine = {way: float((rows[way] * rows["a"]).sum(axis=1).min()) for way in ("ours", "bf16")}
+    per_second = len(rows["a"]) / seconds["a"]
+    return (
+        f"{per_second:8.2f} /s {speed['b']:9.2f}x {speed['ours']:8.2f}x {speed['bf16']:9.2f}x "
+        f"{cosine['ours']:9.6f} {cosine['bf16']:11.6f} {np.mean(share):8.0%}"
+    )
+
+
+def chosen(root: Path, count: int) -> list[str]:
+    names = list_photos(root)
+    return [names[row] for row in np.unique(np.linspace(0, len(names) - 1, count).astype(int))]
+
+
+def race(ways: dict[str, Way], names: list[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Seconds and descriptors of each way; the ways take turns, in another order each time."""
+    for run in ways.values():
+        run(names[:TURN])
+    seconds: dict[str, float] = defaultdict(float)
+    rows: dict[str, list[np.ndarray]] = defaultdict(list)
+    order = list(ways)
+    for start in range(0, len(names), TURN):
+        order = order[1:] + order[:1]
+        for way in order:
+            started = time.perf_counter()
+            rows[way].append(ways[way](names[start : start + TURN]))
+            seconds[way] += time.perf_counter() - started
+    return seconds, {way: np.concatenate(parts) for way, parts in rows.items()}
+
+
+def one_by_one(describe: Describe, reading: Reading) -> Way:
+    return lambda names: np.concatenate([describe(reading.read(name)[None]) for name in names])
+
+
+def together(describe: Describe, reading: Reading, share: list[float]) -> Way:
+    def way(names: list[str]) -> np.ndarray:
+        started = time.perf_counter()
+        network_seconds = 0.0
+    rows: dict[str, np.ndarray] = {}
+        for batch in describe_photos(describe, sorted((reading.shape(name), name) for name in names), reading.read):
+            rows |= dict(zip(batch.keys, batch.rows, strict=True))
+            network_seconds += batch.seconds
+        share.append(network_seconds / (time.perf_counter() - started))
+        return np.stack([rows[name] for name in names])
+
+    return way
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Photos and networks for the benchmarks: real ones beside the checkout where they are, made ones elsewhere."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras_retrieval
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+WEIGHTS: dict[str, dict[str, Any]] = {
+    "vgg16": {"weights": DATA / "weights" / "vgg16_imagenet_torchvision_notop.h5", "normalization": "torch"},
+    "alexnet": {"weights": DATA / "weights" / "alexnet_imagenet_torchvision_features.npz"},
+}
+
+
+def network(name: str, **options: Any) -> Any:
+    """A network by name with real weights where they are at hand, random ones elsewhere."""
+    weights = WEIGHTS[name.split("_")[0]]
+    there = Path(weights["weights"]).is_file()
+    return keras_retrieval.build(name, **(weights if there else {"weights": None}), **options)
+
+
+def photos(folder: str, count: int) -> tuple[Path, str]:
+    """A folder of photos and what to call it: DATA/folder if it is there, else `count` made ones."""
+    if (DATA / folder).is_dir():
+        return DATA / folder, folder
+    from pipelines.sample_photos import sample_photos
+
+    made = Path(tempfile.mkdtemp()) / "photos"
+    sample_photos(made, buildings=8, views=max(1, count // 8), size=1024)
+    return made, "sample-photos at 1024 px"

@@ -1,0 +1,1 @@
+"""The drawing behind `keras-retrieval sample-photos`: buildings as solids, their surfaces, a camera, a renderer."""
