@@ -1,0 +1,189 @@
+"""Learned whitening put into a network: `keras-retrieval whiten model.keras tuples.npz whitened.keras --photos PHOTOS`.
+
+The photos are described once, into a folder of descriptors that stays: another method or number of dimensions is then
+learned from it in seconds. No more than one shard and two D x D matrices are held in memory.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from keras_retrieval.descriptors import blocks, gather
+from keras_retrieval.whitening import Moments, PairMoments, Projection, fit_lw, fit_pca
+
+from .convert import whitened
+from .describe import load_model, model_identity
+from .descriptors import read_descriptors
+from .extract import extract
+from .images import list_photos
+
+METHODS = ("lw", "pca")
+_ROWS = 4096
+_FIELDS = ("images", "cluster", "qidxs", "pidxs")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Matching pairs among photos.
+
+    Attributes:
+        images: (n,) names of photos, with / between their parts.
+        qidxs: (pairs,) the photo of each pair's query.
+        pidxs: (pairs,) that of its positive.
+    """
+
+    images: list[str]
+    qidxs: np.ndarray
+    pidxs: np.ndarray
+
+
+def whiten(
+    model: Annotated[str, typer.Argument(help="A .keras file, or a name such as vgg16_gem (ImageNet weights).")],
+    tuples: Annotated[
+        Path, typer.Argument(help="tuples.npz, or a folder of photos whose sub-folders show one object each.")
+    ],
+    output: Annotated[Path, typer.Argument(help="The .keras file to write.")],
+    *,
+    photos: Annotated[Path | None, typer.Option(help="The photos that tuples.npz names; a folder has its own.")] = None,
+    method: Annotated[str, typer.Option(help="lw: from matching pairs; pca: from the photos alone.")] = "lw",
+    dim: Annotated[int | None, typer.Option(help="Dimensions to keep; all if not given.")] = None,
+    size: Annotated[int, typer.Option(help="Longest side in pixels, as it will be in use.")] = 1024,
+    scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, as they will be in use.")] = "1",
+    bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16 while learning.")] = False,
+    descriptors: Annotated[
+        Path | None, typer.Option(help="Folder of the photos' descriptors; OUTPUT.descriptors if not given.")
+    ] = None,
+    replace: Annotated[bool, typer.Option(help="Describe anew what the folder holds of other photos or options.")] = (
+        False
+    ),
+) -> Path:
+    """Learns a whitening at the size and scales of its use, and saves the network with it inside.
+
+    A whitening that the network has already is replaced.
+    """
+    if method not in METHODS:
+        raise ValueError(f"--method {method} is not known: {' or '.join(METHODS)}")
+    if output.suffix != ".keras":
+        raise ValueError(f"{output}: a network is saved with the ending .keras")
+    folder = tuples if photos is None and tuples.is_dir() else photos
+    if folder is None:
+        raise ValueError(f"{tuples} names photos: give their folder as --photos")
+    pairs = read_pairs(tuples)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    described = descriptors or output.with_suffix(".descriptors")
+    source = _without_whitening(model, described, dim)
+    extract(source, folder, described, size=size, scales=scales, bfloat16=bfloat16, replace=replace)
+    projection = learn(described, pairs, method)
+    network = whitened(load_model(source), projection.m, projection.P, dim)
+    temporary = output.with_name(f".{output.stem}.writing.keras")
+    network.save(temporary)
+    temporary.replace(output)
+    print(f"{output}: {network.name} with {method}, {network.output_shape[-1]} dimensions")
+    return output
+
+
+def read_pairs(tuples: Path) -> Pairs:
+    """Reads the matching pairs of tuples.npz, or pairs all photos of each sub-folder of a folder.
+
+    In a folder each photo is the query of as many pairs as its sub-folder has other photos.
+
+    Args:
+        tuples: an .npz file with images (n,) text, cluster (n,), qidxs and pidxs (pairs,) integers; or a folder, whose
+            sub-folders on the first level are the objects.
+
+    Raises:
+        ValueError: there is no such file, a field is missing or does not fit, or there is no pair.
+    """
+    if tuples.is_dir():
+        return _pairs_within(list_photos(tuples), tuples)
+    if not tuples.is_file():
+        raise ValueError(f"there is no {tuples}")
+    try:
+        with np.load(tuples, allow_pickle=False) as file:
+            images, _, qidxs, pidxs = (file[field] for field in _FIELDS)
+    except Exception as error:
+        # A broken zip file has a dozen ways to fail, and none of numpy's names the file.
+        raise ValueError(f"{tuples} is no .npz file with {', '.join(_FIELDS)}: {error}") from error
+    if images.ndim != 1 or images.dtype.kind != "U":
+        raise ValueError(f"{tuples}: images must be a list of names, not {images.dtype} of shape {images.shape}")
+    for name, rows in (("qidxs", qidxs), ("pidxs", pidxs)):
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.shape != qidxs.shape:
+            raise ValueError(f"{tuples}: {name} must be a list of integers as long as qidxs")
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(images):
+            raise ValueError(f"{tuples}: {name} refers to a photo beyond the {len(images):,} named")
+    return Pairs(images.tolist(), qidxs.astype("int64"), pidxs.astype("int64"))
+
+
+def learn(descriptors: Path, pairs: Pairs, method: str) -> Projection:
+    """Learns a whitening from a folder of descriptors, shard by shard.
+
+    Args:
+        descriptors: made by `extract`, with the photos of the pairs and perhaps others, which do not count.
+        pairs: the photos, and for "lw" the pairs among them; those of photos without a descriptor are left out.
+        method: "lw" or "pca".
+
+    Raises:
+        ValueError: none of the photos has a descriptor, or too few rows or pairs are left.
+    """
+    shards, names, _ = read_descriptors(descriptors)
+    place = {name: row for row, name in enumerate(names)}
+    rows = np.array([place.get(image, -1) for image in pairs.images], "int64")
+    wanted = np.zeros(len(names), bool)
+    wanted[rows[rows >= 0]] = True
+    if not wanted.any():
+        example = pairs.images[0] if pairs.images else "none is named"
+        raise ValueError(f"{descriptors} has none of the {len(rows):,} photos to learn from (such as {example})")
+    moments = Moments(shards[0].shape[1])
+    for first, piece in blocks(shards, _ROWS):
+        moments.add(piece[wanted[first : first + len(piece)]])
+    print(f"learned from {moments.count:,} of {len(rows):,} photos", end="")
+    if method == "pca":
+        print()
+        return fit_pca(moments)
+    within = _pair_moments(shards, rows[pairs.qidxs], rows[pairs.pidxs])
+    print(f" and {within.count:,} of {len(pairs.qidxs):,} pairs")
+    return fit_lw(moments, within)
+
+
+def _pair_moments(shards: list[np.ndarray], q: np.ndarray, p: np.ndarray) -> PairMoments:
+    known = (q >= 0) & (p >= 0)
+    q, p = q[known], p[known]
+    moments = PairMoments(shards[0].shape[1])
+    for start in range(0, len(q), _ROWS):
+        part = slice(start, start + _ROWS)
+        moments.add(gather(shards, q[part], np.float64), gather(shards, p[part], np.float64))
+    return moments
+
+
+def _pairs_within(names: list[str], folder: Path) -> Pairs:
+    objects: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        if "/" in name:
+            objects.setdefault(PurePosixPath(name).parts[0], []).append(row)
+    pairs = [(q, p) for rows in objects.values() for q in rows for p in rows if q != p]
+    if not pairs:
+        raise ValueError(f"{folder} has no sub-folder with two photos or more: there are no matching pairs")
+    qidxs, pidxs = np.array(pairs, "int64").T
+    return Pairs(names, qidxs, pidxs)
+
+
+def _without_whitening(model: str, described: Path, dim: int | None) -> str:
+    """The network itself, or a file beside the descriptors with what stands before its whitening, made once."""
+    import keras
+
+    network = load_model(model)
+    has_whitening = any(layer.name == "whitening" for layer in network.layers)
+    end = network.get_layer("whitening").input if has_whitening else network.output
+    if dim is not None and not 1 <= dim <= end.shape[-1]:
+        raise ValueError(f"--dim {dim}: the network has {end.shape[-1]} dimensions to keep")
+    if not has_whitening:
+        return model
+    path = described.with_name(f"{described.name}-{model_identity(model)['sha256'][:8]}.keras")
+    if not path.exists():
+        temporary = path.with_name(f".{path.stem}.writing.keras")
+        keras.Model(network.input, end, name=network.name).save(temporary)
+        temporary.replace(path)
+    return str(path)
