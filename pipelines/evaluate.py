@@ -1,0 +1,194 @@
+"""A network scored by a published protocol: `keras-retrieval evaluate model.keras --dataset roxford5k --photos OXFORD`.
+
+OUTPUT gets the folder of descriptors `database` (and `distractors`), results.json and page.html. A run that is
+repeated, perhaps with other methods at query time, describes nothing again.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from keras_retrieval import metrics
+from keras_retrieval.descriptors import count_rows
+from keras_retrieval.query_time import Ranker, describe_methods, parse
+
+from .collection import Collection, Options, describe_collection
+from .datasets import DATASETS, load_ground_truth
+from .describe import model_identity, parse_scales
+from .evaluation_page import Case, Curve, Mark, Picture, curves, page, percent
+from .folders import write_file
+from .groundtruth import GroundTruth
+from .progress import progress
+from .scores import score
+
+DEPTH = {"revisited": 100_000, "map": 100_000, "ns": 100, "recall": 1000}
+"""How deep a ranking is kept per protocol: what lies deeper counts as never found (below 0.00001 of an AP each)."""
+
+SHOWN = 100  # queries on a page
+HITS = 10  # photos of each ranking on it
+_RECALL_TICKS = (1, 5, 10, 15, 20)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A .keras file, or a name such as vgg16_gem (ImageNet weights).")],
+    *,
+    dataset: Annotated[str, typer.Option(help=f"{', '.join(DATASETS)}, or your own ground truth NAME.json.")],
+    photos: Annotated[Path, typer.Option(help="Folder of the dataset's photos, in any sub-folders.")],
+    output: Annotated[Path, typer.Option(help="Folder for descriptors, results.json and page.html.")],
+    gnd: Annotated[
+        Path | None, typer.Option(help="The ground truth's file, if it is not in or beside the photos' folder.")
+    ] = None,
+    distractors: Annotated[
+        Path | None, typer.Option(help="Folder of photos that answer nothing, or of their descriptors from `extract`.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Longest side in pixels; photos are never enlarged.")] = 1024,
+    scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
+    bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; says how close it stays.")] = False,
+    exif: Annotated[bool, typer.Option(help="Turn photos as their EXIF orientation says.")] = True,
+    rerank: Annotated[
+        str, typer.Option(help=f"Methods at query time, applied in turn, with commas between. {describe_methods()}.")
+    ] = "",
+    replace: Annotated[bool, typer.Option(help="Describe anew what OUTPUT holds of other photos or options.")] = False,
+) -> dict[str, Any]:
+    """Scores a network by a dataset's own protocol, on the photos at hand.
+
+    Queries are cut out by their boxes at full resolution. OUTPUT keeps all descriptors, results.json (all figures,
+    per query too) and page.html (each query's ranking in pictures). A partial dataset is scored on the photos that
+    are there, and says so everywhere. Returns what results.json holds.
+    """
+    steps = parse(rerank)
+    parse_scales(scales)
+    truth = load_ground_truth(dataset, photos, gnd)
+    if truth.partial:
+        print(f"{truth.name} is {truth.partial}")
+    output.mkdir(parents=True, exist_ok=True)
+    options = Options(model, size, scales, bfloat16, exif)
+    collection = describe_collection(truth, photos, distractors, output, options, replace=replace)
+    ranker = Ranker(collection.database, steps, progress)
+    started = time.monotonic()
+    indexes, _ = ranker.rank(collection.queries, DEPTH[truth.protocol])
+    seconds = time.monotonic() - started
+    ranks = collection.ranks(indexes)
+    results = score(truth, ranks) | {
+        "model": model_identity(model),
+        "size": size,
+        "scales": list(parse_scales(scales)),
+        "bfloat16": bfloat16,
+        "exif": exif,
+        "rerank": [str(step) for step in steps],
+        "distractors": count_rows(collection.distractors),
+        "depth": len(ranks),
+        "milliseconds_per_query": round(1000 * seconds / len(truth.queries), 3),
+        "left_out": collection.left_out,
+    }
+    write_file(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_file(output / "page.html", _page(collection, ranks, results))
+    _print(results, output)
+    return results
+
+
+def _facts(results: dict[str, Any]) -> list[str]:
+    identity = results["model"]
+    scales = ", ".join(f"{scale:g}" for scale in results["scales"])
+    facts = [
+        results["partial"] or f"{results['queries']:,} queries in {results['photos']:,} photos",
+        f"{Path(identity.get('path') or identity['name']).name} at {results['size']} px, scales {scales}",
+        f"search: {', '.join(results['rerank']) or 'exact, nothing more'}; "
+        f"{results['milliseconds_per_query']:.1f} ms a query",
+    ]
+    if results["distractors"]:
+        facts.append(f"with {results['distractors']:,} distractors")
+    if results["left_out"]:
+        facts.append(f"{len(results['left_out'])} photos could not be read and are never found")
+    return facts
+
+
+def _print(results: dict[str, Any], output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    figures = list(next(iter(results["mean"].values())))
+    table = Table(title=results["dataset"])
+    for name in ["", *figures]:
+        table.add_column(name, justify="right")
+    for setting, values in results["mean"].items():
+        table.add_row(setting, *(percent(name, values[name]) for name in figures))
+    Console().print(table)
+    print("\n".join(_facts(results)))
+    print(f"figures: {output / 'results.json'}\npage: {(output / 'page.html').resolve()}")
+
+
+def _page(collection: Collection, ranks: np.ndarray, results: dict[str, Any]) -> str:
+    truth = collection.truth
+    settings = truth.settings()
+    setting = "medium" if "medium" in settings else "all"
+    shown = _shown(results["per_query"], setting)
+    positives, junk = settings[setting]
+    cases = [_case(collection, query, ranks[:HITS, query], positives[query], junk[query], results) for query in shown]
+    facts = _facts(results)
+    if len(settings) > 1:
+        facts.append(f"marks of the setting {setting}")
+    facts.append(f"{len(shown):,} of {len(truth.queries):,} queries shown, the worst first")
+    return page(f"{truth.name}: rankings", facts, results["mean"], _chart(truth, ranks), cases)
+
+
+def _shown(per_query: Sequence[dict[str, Any]], setting: str) -> list[int]:
+    """Queries from the worst to the best, evenly chosen where there are many."""
+    worst_first = sorted(range(len(per_query)), key=lambda query: _merit(per_query[query][setting]))
+    chosen = np.linspace(0, len(worst_first) - 1, min(SHOWN, len(worst_first))).astype(int)
+    return [worst_first[place] for place in np.unique(chosen)]
+
+
+def _merit(figures: dict[str, Any]) -> float:
+    if "first hit" in figures:
+        return -float(figures["first hit"] or np.inf)
+    return float(next(iter(figures.values())) or 0)
+
+
+def _case(
+    collection: Collection,
+    query: int,
+    ranks: np.ndarray,
+    positives: np.ndarray,
+    junk: np.ndarray,
+    results: dict[str, Any],
+) -> Case:
+    def mark(row: int) -> Mark:
+        if row in positives:
+            return "right"
+        return "junk" if row in junk else "wrong"
+
+    exif = results["exif"]
+    asked = Picture(collection.photos / collection.truth.queries[query], collection.boxes[query], exif)
+    figures = {key: value for key, value in results["per_query"][query].items() if key != "query"}
+    note = " · ".join(_note(setting, values) for setting, values in figures.items())
+    return Case(asked, note, [(Picture(collection.photo(row), None, exif), mark(row)) for row in ranks])
+
+
+def _note(setting: str, figures: dict[str, Any]) -> str:
+    name, value = next(iter(figures.items()))
+    if name == "first hit":
+        return f"first hit {value or 'none'}"
+    text = "-" if value is None else f"{value}" if name == "N-S" else f"{100 * value:.0f}"
+    return f"{name} {text}" if setting == "all" else f"{setting} {text}"
+
+
+def _chart(truth: GroundTruth, ranks: np.ndarray) -> str:
+    """Recall@N for places, else precision and recall."""
+    if truth.protocol == "recall":
+        ns = np.arange(1, _RECALL_TICKS[-1] + 1)
+        hits = metrics.first_hits(ranks, truth.positives, truth.panoramas)
+        recall = np.array(list(metrics.recall_at(hits, ns.tolist()).values()))
+        return curves({"all": (ns, recall)}, "N", "recall@N", _RECALL_TICKS)
+    levels = np.linspace(0, 1, 101)
+    lines: dict[str, Curve] = {}
+    for setting, (positives, junk) in truth.settings().items():
+        positions = metrics.positive_positions(ranks, positives, junk)
+        counts = [len(np.unique(one)) for one in positives]
+        lines[setting] = levels, metrics.precision_recall(positions, counts, levels)
+    return curves(lines, "recall", "precision (interpolated, mean over queries)", (0, 0.2, 0.4, 0.6, 0.8, 1))
