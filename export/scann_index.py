@@ -13,7 +13,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from keras_retrieval.pipelines.descriptors import read_descriptors
-from keras_retrieval.pipelines.folders import FolderError, partial_of, read_manifest, read_names, seal, write_names
+from keras_retrieval.pipelines.folders import (
+    FolderError,
+    check_free,
+    partial_of,
+    read_manifest,
+    read_names,
+    seal,
+    write_names,
+)
 
 KIND, VERSION = "ScaNN index", 1
 BRUTE_FORCE_BELOW = 20_000  # where an exact search is as fast as an approximate one
@@ -35,8 +43,7 @@ def index(
     """
     if neighbours < 1:
         raise ValueError(f"--neighbours is at least 1, not {neighbours}")
-    if output.exists() and not replace:
-        raise FolderError(f"{output} exists already: --replace, or name another folder")
+    check_free(output, kind=KIND, replace=replace)
     shards, names, manifest = read_descriptors(descriptors)
     rows = checked_rows(np.concatenate(shards))
     scann = _scann()
@@ -51,7 +58,7 @@ def index(
     kept = ("model", "photos", "size", "scales", "bfloat16", "exif", "max_pixels")
     facts = {key: manifest[key] for key in kept} | {"count": len(names), "dimensions": rows.shape[1]}
     seal(partial, output, kind=KIND, version=VERSION, replace=replace, configuration=configuration, **facts)
-    print(f"{output}: {len(names):,} photos, {configuration}, built in {seconds:.1f} s")
+    print(f"{output}: {len(names):,} photos, {configuration['kind']} search, built in {seconds:.1f} s")
     return output
 
 

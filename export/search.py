@@ -1,6 +1,6 @@
 """Photos to similar photos: `keras-retrieval search INDEX QUERY.jpg --html page.html`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -71,12 +71,12 @@ def search(
     if figures is None:
         _print(searcher.names, found)
     else:
-        scored = figures[~np.isnan(figures)]
-        print(f"mAP {100 * scored.mean():.1f} over {len(scored)} queries in {len(searcher.names):,} photos")
+        print(f"{_mean_average_precision(figures)} in {len(searcher.names):,} photos")
     if html:
-        facts = _facts(searcher, found, figures)
-        text = page("Similar photos", facts, _results(searcher.names, found, k, figures, folder), _picture(folder))
-        write_file(html, text)
+        results = _results(searcher.names, found, k, figures, folder)
+        text = page("Similar photos", _facts(searcher, found, figures), results, _picture(searcher.manifest, folder))
+        html.parent.mkdir(parents=True, exist_ok=True)
+        write_file(html, text.encode(errors="backslashreplace"))
         print(f"page: {html.resolve()}")
     return found
 
@@ -105,7 +105,10 @@ def _describe(
     """Descriptors of query photos, made as the index was; and the reasons of the others."""
     identity = manifest["model"]
     name = model or identity.get("path") or identity["name"]
-    if identity.get("sha256", "") != model_identity(name).get("sha256", ""):
+    given = model_identity(name)
+    if name == identity.get("path") and "sha256" not in given:
+        raise ValueError(f"the index's network is no longer at {name}: give its place with --model")
+    if any(given.get(key) != identity.get(key) for key in ("sha256", "name")):
         raise ValueError(f"{name} is not the network that the index was made with: index again, or give that --model")
     network, scales = load_model(name), tuple(manifest["scales"])
     smallest = smallest_side(network, scales)
@@ -138,33 +141,42 @@ def _search(index: Index, described: dict[Path, np.ndarray], folder: Path, k: in
 
 
 def _name_in(folder: Path, path: Path) -> str:
-    try:
-        return path.resolve().relative_to(folder.resolve()).as_posix()
-    except ValueError:
-        return str(path)
+    """A photo's name in the folder of the index's photos, or its whole path if it is not there."""
+    root = folder.resolve()
+    # A link in the folder is a photo of its own; a link to the folder's photo is that photo.
+    for place in (path.parent.resolve() / path.name, path.resolve()):
+        if place.is_relative_to(root):
+            return place.relative_to(root).as_posix()
+    return str(path.absolute())
 
 
-def _object_of(name: str) -> str:
-    return str(PurePosixPath(name).parent)
+def _of_same_object(names: list[str], query: Found) -> np.ndarray:
+    """Which photos of the index lie in a folder of the query's: (N,) bool. The query itself counts too."""
+    folders = [PurePosixPath(name).parent for name in names]
+    if query.own is None:
+        return np.array([folder.name == query.query.absolute().parent.name for folder in folders])
+    return np.array([folder == folders[query.own] for folder in folders])
 
 
 def _average_precision(names: list[str], found: list[Found]) -> np.ndarray:
     """AP of each query, photos of its own folder being right; NaN where there is no other photo of it."""
     from keras_retrieval.metrics import retrieval
 
-    objects = np.array([_object_of(name) for name in names])
-    positives, junk = [], []
-    for query in found:
-        same = objects == (query.query.parent.name if query.own is None else objects[query.own])
-        if query.own is not None:
-            same[query.own] = False
-        positives.append(np.flatnonzero(same))
-        junk.append(np.zeros(0, "int64"))
+    if not any("/" in name for name in names):
+        raise ValueError("--score needs one folder for the photos of each object, and the index's photos have none")
+    positives = [np.flatnonzero(_of_same_object(names, query)) for query in found]
+    positives = [rows[rows != query.own] for rows, query in zip(positives, found, strict=True)]
+    if not any(map(len, positives)):
+        raise ValueError("--score: no query has another photo in its folder")
     depth = max(len(query.rows) for query in found)
     ranks = np.full((depth, len(found)), -1)
     for column, query in enumerate(found):
         ranks[: len(query.rows), column] = query.rows
-    return retrieval(ranks, positives, junk).ap
+    return retrieval(ranks, positives).ap
+
+
+def _mean_average_precision(figures: np.ndarray) -> str:
+    return f"mAP {100 * np.nanmean(figures):.1f} over {np.count_nonzero(~np.isnan(figures))} queries"
 
 
 def _print(names: list[str], found: list[Found]) -> None:
@@ -183,7 +195,7 @@ def _facts(index: Index, found: list[Found], figures: np.ndarray | None) -> list
         f"{manifest['configuration']['kind']} search by ScaNN",
     ]
     if figures is not None:
-        facts.append(f"mAP {100 * np.nanmean(figures):.1f} over {int((~np.isnan(figures)).sum())} queries")
+        facts.append(_mean_average_precision(figures))
     if len(found) > SHOWN:
         facts.append(f"{SHOWN} of {len(found)} queries shown")
     return facts
@@ -194,19 +206,16 @@ def _results(names: list[str], found: list[Found], k: int, figures: np.ndarray |
     results = []
     for number in shown:
         query = found[number]
-        own = _name_in(folder, query.query)
+        right = None if figures is None else _of_same_object(names, query)
         neighbours = [
-            Neighbour(
-                names[row],
-                float(score),
-                None if figures is None else _object_of(names[row]).split("/")[-1] == query.query.parent.name,
-            )
+            Neighbour(names[row], float(score), None if right is None else bool(right[row]))
             for row, score in zip(query.rows[:k], query.scores[:k], strict=True)
         ]
         note = "query" if figures is None else f"AP {100 * figures[number]:.0f}"
-        results.append(Result(own, neighbours, note))
+        results.append(Result(_name_in(folder, query.query), neighbours, note))
     return results
 
 
-def _picture(folder: Path) -> Any:
-    return lambda name: read_photo(folder / name, size=THUMBNAIL)
+def _picture(manifest: dict[str, Any], folder: Path) -> Callable[[str], np.ndarray]:
+    options = {key: manifest[key] for key in ("exif", "max_pixels")}
+    return lambda name: read_photo(folder / name, size=THUMBNAIL, **options)

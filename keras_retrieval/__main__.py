@@ -2,7 +2,10 @@
 
 import difflib
 import importlib
+import os
 import sys
+
+INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
 
 # step -> (module, function, what it does)
 STEPS: dict[str, tuple[str, str, str]] = {
@@ -51,17 +54,29 @@ def _help() -> str:
 
 
 def _run(step: str, arguments: list[str]) -> None:
+    # TensorFlow's C++ log tells a machine without a GPU so at length, before anything that we say.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        _call(step, arguments)
+    except (ValueError, OSError, ImportError) as error:
+        # What a user can mend is one sentence, not a stack of our frames.
+        sys.exit(f"keras-retrieval {step}: {error}")
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns the first into the second.
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        print(f"\nkeras-retrieval {step}: stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _call(step: str, arguments: list[str]) -> None:
     import typer
 
     module_name, function_name, _ = STEPS[step]
     module = importlib.import_module(f"keras_retrieval.{module_name}")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(name=step)(getattr(module, function_name))
-    try:
-        app(args=arguments, prog_name=f"keras-retrieval {step}")
-    except (ValueError, OSError, ImportError) as error:
-        # What a user can mend is one sentence, not a stack of our frames.
-        sys.exit(f"keras-retrieval {step}: {error}")
+    app(args=arguments, prog_name=f"keras-retrieval {step}")
 
 
 if __name__ == "__main__":

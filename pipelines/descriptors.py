@@ -38,7 +38,7 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
 def _shard(path: Path) -> np.ndarray:
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
+    except Exception as error:  # numpy reads the header as Python text, and each damage of it raises its own
         raise FolderError(f"{path} is no array ({error}): extract again") from error
 
 

@@ -92,7 +92,7 @@ def check_free(folder: Path, *, kind: str, replace: bool) -> None:
         raise FolderError(f"{folder} exists already: name another folder, or replace it")
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         found = None
     if found != kind and not (folder.is_dir() and not any(folder.iterdir())):
         raise FolderError(f"{folder} is no folder of {kind} and will not be replaced: name another folder")
@@ -158,7 +158,7 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found, found_version, sums = manifest["kind"], int(manifest["version"]), dict(manifest["sha256"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
     if found != kind:
         raise FolderError(f"{folder} holds {found}, not {kind}")
