@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .descriptors import Advance, Database, count_rows
+from .descriptors import Advance, Database, as_rows, blocks, count_rows, require_finite
+from .neighbours import CHUNK
 from .reranking import Graph, augment_database, diffusion, expand_queries, mutual_graph, nearest, rerank
 
 Ranking: TypeAlias = tuple[np.ndarray, np.ndarray]
@@ -35,6 +36,10 @@ _MEANINGS = {
     "superglobal": "re-ranks the first rows by refined descriptors (Shao et al. ICCV 2023)",
     "diffusion": "ranks along the neighbour graph (Iscen et al. CVPR 2017); truncate: among so many first rows, 0: all",
 }
+
+
+_DEEP = 8  # from an eighth of the database on, sorting all similarities once is faster than merging pieces
+_SIMILARITIES = 2**27
 
 
 class MethodError(ValueError):
@@ -143,8 +148,12 @@ class Ranker:
         return indexes[:, :k], scores[:, :k]
 
     def _searched(self, queries: np.ndarray, k: int) -> Ranking:
-        with self._watch("search", self.size, "rows") as advance:
-            return nearest(queries, self.database, k, advance=advance)
+        if _DEEP * k < self.size:
+            with self._watch("search", self.size, "rows") as advance:
+                return nearest(queries, self.database, k, advance=advance)
+        passes = -(-len(queries) // _group(self.size))
+        with self._watch("search", self.size * passes, "rows") as advance:
+            return sort_all(queries, self.database, k, advance=advance)
 
     def _expanded(self, queries: np.ndarray, ranking: Ranking | None, step: Step) -> np.ndarray:
         n, alpha = (*step.values, 0.0)[:2]
@@ -164,22 +173,89 @@ class Ranker:
         truncate, neighbours, seeds = map(int, step.values)
         graph = None if truncate else self._graph(neighbours)
         with self._watch("diffusion", len(queries), "queries") as advance:
-            return diffusion(
+            found = diffusion(
                 queries,
                 self.database,
-                k,
+                truncate or k,
                 graph=graph,
                 truncate=truncate or None,
                 neighbours=neighbours,
                 seeds=seeds,
                 advance=advance,
             )
+        return self._followed(queries, found, k) if truncate else found
+
+    def _followed(self, queries: np.ndarray, head: Ranking, k: int) -> Ranking:
+        """The rows that truncated diffusion ordered, then those behind them as a search has them, with score 0."""
+        indexes, _ = self._searched(queries, k)
+        scores = np.zeros(indexes.shape, np.float32)
+        scores[:, : head[1].shape[1]] = head[1]
+        for row, first in enumerate(head[0]):
+            behind = indexes[row][~np.isin(indexes[row], first)]
+            indexes[row] = np.concatenate([first, behind])[: indexes.shape[1]]
+        return indexes, scores
 
     def _graph(self, neighbours: int) -> Graph:
         if neighbours not in self._graphs:
             with self._watch("neighbour graph", self.size, "rows") as advance:
                 self._graphs[neighbours] = mutual_graph(self.database, neighbours, advance=advance)
         return self._graphs[neighbours]
+
+
+def sort_all(
+    queries: np.ndarray, database: Database, k: int, *, advance: Advance | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest` for a k that is a large part of the database: all similarities first, then one sort per query.
+
+    Besides the result it holds half a gigabyte of similarities: those of as many queries as fit, in one pass over the
+    database for each such group.
+
+    Args:
+        queries: (Q, D).
+        database: (N, D), or its shards in order.
+        k: how many rows; all N where there are fewer.
+        advance: called with the number of rows just read.
+
+    Returns:
+        As `nearest`.
+
+    Raises:
+        ValueError: no rows, shapes that do not fit, or NaN in a row, which is named.
+    """
+    queries, size = as_rows(queries, "queries"), count_rows(database)
+    if not size:
+        raise ValueError("the database has no rows")
+    indexes = np.empty((len(queries), min(k, size)), np.int64)
+    scores = np.empty(indexes.shape, np.float32)
+    group = _group(size)
+    for start in range(0, len(queries), group):
+        similarities = _all_similarities(queries[start : start + group], database, size, start, advance)
+        for row, similarity in enumerate(similarities, start):
+            order = np.argsort(-similarity, kind="stable")[:k]
+            indexes[row], scores[row] = order, similarity[order]
+    return indexes, scores
+
+
+def _group(size: int) -> int:
+    """How many queries' similarities with so many rows are held at once."""
+    return max(1, _SIMILARITIES // max(1, size))
+
+
+def _all_similarities(
+    queries: np.ndarray, database: Database, size: int, first_query: int, advance: Advance | None
+) -> np.ndarray:
+    require_finite(queries, "query row", first_query)
+    similarities = np.empty((len(queries), size), np.float32)
+    for first, piece in blocks(database, CHUNK):
+        if piece.shape[1] != queries.shape[1]:
+            raise ValueError(f"queries have {queries.shape[1]} dimensions and the database {piece.shape[1]}")
+        part = similarities[:, first : first + len(piece)]
+        np.matmul(queries, piece.T, out=part)
+        if not np.isfinite(part.sum()):
+            require_finite(piece, "database row", first)
+        if advance:
+            advance(len(piece))
+    return similarities
 
 
 def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int) -> Ranking:

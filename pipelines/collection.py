@@ -75,9 +75,11 @@ class Collection:
         return [self.rows, *self.distractors]
 
     def ranks(self, indexes: np.ndarray) -> np.ndarray:
-        """Rows of `database` (Q, k) as (k, Q) rows of the ground truth, which the distractors follow."""
-        own = self.numbers[np.minimum(indexes, len(self.numbers) - 1)]
-        return np.where(indexes < len(self.numbers), own, indexes + len(self.truth.database) - len(self.numbers)).T
+        """Rows of `database` (Q, k) as (k, Q) rows of the ground truth, which the distractors follow; in place."""
+        own = indexes < len(self.numbers)
+        indexes[~own] += len(self.truth.database) - len(self.numbers)
+        indexes[own] = self.numbers[indexes[own]]
+        return indexes.T
 
     def photo(self, row: int) -> Path:
         """The file of a row of `ranks`."""

@@ -26,9 +26,10 @@ from .groundtruth import GroundTruth
 from .progress import progress
 from .scores import score
 
-DEPTH = {"revisited": 100_000, "map": 100_000, "ns": 100, "recall": 1000}
-"""How deep a ranking is kept per protocol: what lies deeper counts as never found (below 0.00001 of an AP each)."""
+DEPTHS = {"ns": 100, "recall": 1000}
+"""How deep a ranking is kept for the protocols that look at its head; the others see all of it, within `PLACES`."""
 
+PLACES = 2**27  # kept over all queries: 70 queries may have rankings of 1,900,000 photos; deeper is never found
 SHOWN = 100  # queries on a page
 HITS = 10  # photos of each ranking on it
 _RECALL_TICKS = (1, 5, 10, 15, 20)
@@ -71,7 +72,7 @@ def evaluate(
     collection = describe_collection(truth, photos, distractors, output, options, replace=replace)
     ranker = Ranker(collection.database, steps, progress)
     started = time.monotonic()
-    indexes, _ = ranker.rank(collection.queries, DEPTH[truth.protocol])
+    indexes, _ = ranker.rank(collection.queries, _depth(truth))
     seconds = time.monotonic() - started
     ranks = collection.ranks(indexes)
     results = score(truth, ranks) | {
@@ -90,6 +91,10 @@ def evaluate(
     write_file(output / "page.html", _page(collection, ranks, results))
     _print(results, output)
     return results
+
+
+def _depth(truth: GroundTruth) -> int:
+    return DEPTHS.get(truth.protocol, max(1000, PLACES // len(truth.queries)))
 
 
 def _facts(results: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_retrieval.descriptors import l2_normalize
-from keras_retrieval.query_time import METHODS, MethodError, Ranker, Step, describe_methods, parse, rank
+from keras_retrieval.query_time import METHODS, MethodError, Ranker, Step, describe_methods, parse, rank, sort_all
 from keras_retrieval.reranking import augment_database, diffusion, expand_queries, nearest, rerank
 
 RNG = np.random.default_rng(0)
@@ -110,7 +110,7 @@ def test_each_pass_is_watched_to_its_end():
 
     @contextlib.contextmanager
     def watch(label, total, unit):
-        counts = []
+        counts: list[int] = []
         yield counts.append
         done[label] = (sum(counts), total, unit)
 
@@ -121,3 +121,28 @@ def test_each_pass_is_watched_to_its_end():
         "search": (90, 90, "rows"),
         "diffusion": (6, 6, "queries"),
     }
+
+
+@pytest.mark.parametrize("group", [1, 4, 2**27])
+def test_sorting_all_is_the_exact_search(monkeypatch, group):
+    monkeypatch.setattr("keras_retrieval.query_time._SIMILARITIES", group * 90)
+    whole_numbers = RNG.integers(-2, 3, (90, 16)).astype("float32")  # many equal similarities, without rounding
+    counts: list[int] = []
+    shards = [whole_numbers[:7], whole_numbers[7:60], whole_numbers[60:]]
+    found = sort_all(whole_numbers[3:9], shards, 70, advance=counts.append)
+    for mine, expected in zip(found, nearest(whole_numbers[3:9], whole_numbers, 70), strict=True):
+        np.testing.assert_array_equal(mine, expected)
+    assert sum(counts) == 90 * -(-6 // group)
+
+
+def test_sorting_all_names_what_is_wrong():
+    broken = DATABASE.copy()
+    broken[77, 3] = np.nan
+    with pytest.raises(ValueError, match="database row 77 holds NaN"):
+        sort_all(QUERIES, [broken[:50], broken[50:]], 90)
+    with pytest.raises(ValueError, match="query row 2 holds NaN"):
+        sort_all(broken[75:], DATABASE, 90)
+    with pytest.raises(ValueError, match="queries have 5 dimensions and the database 16"):
+        sort_all(QUERIES[:, :5], DATABASE, 90)
+    with pytest.raises(ValueError, match="no rows"):
+        sort_all(QUERIES, DATABASE[:0], 90)
