@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .descriptors import Advance, Database, as_rows, blocks, count_rows, require_finite
-from .neighbours import CHUNK
+from .descriptors import Advance, Database, count_rows
 from .reranking import Graph, augment_database, diffusion, expand_queries, mutual_graph, nearest, rerank
+from .whole_ranking import count_passes, sort_all
 
 Ranking: TypeAlias = tuple[np.ndarray, np.ndarray]
 Watch: TypeAlias = Callable[[str, int, str], AbstractContextManager[Advance]]
@@ -39,7 +39,6 @@ _MEANINGS = {
 
 
 _DEEP = 8  # from an eighth of the database on, sorting all similarities once is faster than merging pieces
-_SIMILARITIES = 2**27
 
 
 class MethodError(ValueError):
@@ -151,8 +150,7 @@ class Ranker:
         if _DEEP * k < self.size:
             with self._watch("search", self.size, "rows") as advance:
                 return nearest(queries, self.database, k, advance=advance)
-        passes = -(-len(queries) // _group(self.size))
-        with self._watch("search", self.size * passes, "rows") as advance:
+        with self._watch("search", self.size * count_passes(len(queries), self.size), "rows") as advance:
             return sort_all(queries, self.database, k, advance=advance)
 
     def _expanded(self, queries: np.ndarray, ranking: Ranking | None, step: Step) -> np.ndarray:
@@ -200,62 +198,6 @@ class Ranker:
             with self._watch("neighbour graph", self.size, "rows") as advance:
                 self._graphs[neighbours] = mutual_graph(self.database, neighbours, advance=advance)
         return self._graphs[neighbours]
-
-
-def sort_all(
-    queries: np.ndarray, database: Database, k: int, *, advance: Advance | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest` for a k that is a large part of the database: all similarities first, then one sort per query.
-
-    Besides the result it holds half a gigabyte of similarities: those of as many queries as fit, in one pass over the
-    database for each such group.
-
-    Args:
-        queries: (Q, D).
-        database: (N, D), or its shards in order.
-        k: how many rows; all N where there are fewer.
-        advance: called with the number of rows just read.
-
-    Returns:
-        As `nearest`.
-
-    Raises:
-        ValueError: no rows, shapes that do not fit, or NaN in a row, which is named.
-    """
-    queries, size = as_rows(queries, "queries"), count_rows(database)
-    if not size:
-        raise ValueError("the database has no rows")
-    indexes = np.empty((len(queries), min(k, size)), np.int64)
-    scores = np.empty(indexes.shape, np.float32)
-    group = _group(size)
-    for start in range(0, len(queries), group):
-        similarities = _all_similarities(queries[start : start + group], database, size, start, advance)
-        for row, similarity in enumerate(similarities, start):
-            order = np.argsort(-similarity, kind="stable")[:k]
-            indexes[row], scores[row] = order, similarity[order]
-    return indexes, scores
-
-
-def _group(size: int) -> int:
-    """How many queries' similarities with so many rows are held at once."""
-    return max(1, _SIMILARITIES // max(1, size))
-
-
-def _all_similarities(
-    queries: np.ndarray, database: Database, size: int, first_query: int, advance: Advance | None
-) -> np.ndarray:
-    require_finite(queries, "query row", first_query)
-    similarities = np.empty((len(queries), size), np.float32)
-    for first, piece in blocks(database, CHUNK):
-        if piece.shape[1] != queries.shape[1]:
-            raise ValueError(f"queries have {queries.shape[1]} dimensions and the database {piece.shape[1]}")
-        part = similarities[:, first : first + len(piece)]
-        np.matmul(queries, piece.T, out=part)
-        if not np.isfinite(part.sum()):
-            require_finite(piece, "database row", first)
-        if advance:
-            advance(len(piece))
-    return similarities
 
 
 def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int) -> Ranking:

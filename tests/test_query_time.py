@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from keras_retrieval.descriptors import l2_normalize
-from keras_retrieval.query_time import METHODS, MethodError, Ranker, Step, describe_methods, parse, rank, sort_all
+from keras_retrieval.query_time import METHODS, MethodError, Ranker, Step, describe_methods, parse, rank
 from keras_retrieval.reranking import augment_database, diffusion, expand_queries, nearest, rerank
+from keras_retrieval.whole_ranking import sort_all
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(6, 16))
@@ -125,7 +126,7 @@ def test_each_pass_is_watched_to_its_end():
 
 @pytest.mark.parametrize("group", [1, 4, 2**27])
 def test_sorting_all_is_the_exact_search(monkeypatch, group):
-    monkeypatch.setattr("keras_retrieval.query_time._SIMILARITIES", group * 90)
+    monkeypatch.setattr("keras_retrieval.whole_ranking._SIMILARITIES", group * 90)
     whole_numbers = RNG.integers(-2, 3, (90, 16)).astype("float32")  # many equal similarities, without rounding
     counts: list[int] = []
     shards = [whole_numbers[:7], whole_numbers[7:60], whole_numbers[60:]]
