@@ -20,8 +20,21 @@ $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[all,dev]"
 	touch $@ $(VENV)/.demo
 
+# Photos (drawn unless PHOTOS=folder names some), a network, descriptors, an index, a page of what it finds.
+# Folders in the collection are taken for objects, and the mAP over them is printed; without folders there is none.
 demo: $(VENV)/.demo
-	bin=$(BIN) work="$(WORK)" photos="$(PHOTOS)" sh ./demo.sh
+	@set -eu; run=$(BIN)/keras-retrieval; work="$(WORK)"; photos="$(PHOTOS)"; \
+	export TF_CPP_MIN_LOG_LEVEL=3; mkdir -p "$$work"; \
+	if [ -z "$$photos" ]; then photos="$$work/photos"; $$run sample-photos "$$photos"; fi; \
+	score=$$(find "$$photos" -mindepth 1 -maxdepth 1 -type d | head -n 1 | sed 's/.*/--score/'); \
+	[ -f "$$work/pretrained.keras" ] || $$run build vgg16_gem "$$work/pretrained.keras" || { \
+		echo "No pretrained weights: going on with a random AlexNet. It finds much less; with a network connection,"; \
+		echo "make demo downloads VGG16's ImageNet weights."; \
+		$$run build alexnet_gem "$$work/random.keras" --weights none; }; \
+	model="$$work/pretrained.keras"; [ -f "$$model" ] || model="$$work/random.keras"; \
+	$$run extract "$$model" "$$photos" "$$work/descriptors" --size 362 --replace; \
+	$$run index "$$work/descriptors" "$$work/index" --replace; \
+	$$run search "$$work/index" "$$photos" $$score --html "$$work/page.html"
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest --cov --cov-fail-under=95

@@ -94,8 +94,8 @@ class NetVLAD(keras.layers.Layer):
             assignment = ops.where(valid, assignment, 0.0)
         residuals = ops.matmul(ops.transpose(assignment, (0, 2, 1)), x)
         residuals = residuals - ops.sum(assignment, axis=1)[..., None] * centroids
-        vlad = ops.reshape(l2_normalize(residuals), (-1, self.clusters * size))
-        return ops.cast(l2_normalize(vlad), self.compute_dtype)
+        vlad = ops.reshape(_unit(residuals), (-1, self.clusters * size))
+        return ops.cast(_unit(vlad), self.compute_dtype)
 
     def compute_mask(self, x: Any, mask: Any | None = None) -> None:
         return None
@@ -106,6 +106,11 @@ class NetVLAD(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "clusters": self.clusters}
+
+
+def _unit(x: Any) -> Any:
+    """The L2 of the published networks, x / sqrt(||x||^2 + 1e-12): nearly empty clusters feel which one it is."""
+    return x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-12)
 
 
 def _assignment(x: np.ndarray, centroids: np.ndarray, version: str) -> tuple[np.ndarray, np.ndarray]:
