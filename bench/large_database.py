@@ -1,0 +1,84 @@
+"""Databases too large for memory, made of random descriptors, and what searching them takes; see bench.evaluation."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from keras_retrieval.descriptors import l2_normalize
+from keras_retrieval.query_time import Ranker, parse
+
+SHARD = 50_000
+QUERIES = 70
+
+Found = tuple[float, float]  # seconds, peak memory in GB
+
+
+def write_shards(folder: Path, rows: int, dim: int) -> None:
+    """Unit rows, float32 as `extract` writes them, in shards of 50,000."""
+    rng = np.random.default_rng(0)
+    for number, start in enumerate(range(0, rows, SHARD)):
+        shard = rng.standard_normal((min(SHARD, rows - start), dim), "float32")
+        np.save(folder / f"descriptors-{number:05}.npy", l2_normalize(shard))
+
+
+def measure_search(folder: Path, k: int) -> Found:
+    """The first k rows of 70 queries by `Ranker`, in a process of its own."""
+    return _alone(_ours, folder, k)
+
+
+def measure_full_sort(folder: Path) -> Found:
+    """All similarities and numpy's argsort of them, as the published evaluations do, in a process of its own."""
+    return _alone(_numpy, folder, 0)
+
+
+def clustered(rows: int, dim: int, *, per_cluster: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Unit rows (rows, D) in clusters, as photos of objects are, and 70 queries (70, D) of them."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((max(1, rows // per_cluster), dim), "float32")
+
+    def views(cluster: np.ndarray) -> np.ndarray:
+        return l2_normalize(centres[cluster] + rng.standard_normal((len(cluster), dim), "float32"))
+
+    return views(np.arange(rows) % len(centres)), views(rng.integers(0, len(centres), QUERIES))
+
+
+def measure_method(text: str, queries: np.ndarray, database: np.ndarray, k: int = 100) -> tuple[float, float]:
+    """Seconds to prepare a database for methods at query time, and milliseconds per query of a batch."""
+    started = time.perf_counter()
+    ranker = Ranker(database, parse(text))
+    prepared = time.perf_counter()
+    ranker.rank(queries, k)
+    return prepared - started, 1000 * (time.perf_counter() - prepared) / len(queries)
+
+
+def _alone(way: Callable[[list[np.ndarray], np.ndarray, int], np.ndarray], folder: Path, k: int) -> Found:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_measured, way, folder, k).result()
+
+
+def _measured(way: Callable[[list[np.ndarray], np.ndarray, int], np.ndarray], folder: Path, k: int) -> Found:
+    shards = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))]
+    queries = l2_normalize(np.random.default_rng(1).standard_normal((QUERIES, shards[0].shape[1]), "float32"))
+    started = time.perf_counter()
+    way(shards, queries, k)
+    return time.perf_counter() - started, _peak_memory()
+
+
+def _ours(shards: list[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
+    return Ranker(shards).rank(queries, k)[0]
+
+
+def _numpy(shards: list[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
+    scores = np.concatenate([shard @ queries.T for shard in shards])
+    return np.argsort(-scores, axis=0)
+
+
+def _peak_memory() -> float:
+    """The most that this process held, pages of mapped files included, in GB; from Linux' own account."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**20
