@@ -77,8 +77,9 @@ class Collection:
     def ranks(self, indexes: np.ndarray) -> np.ndarray:
         """Rows of `database` (Q, k) as (k, Q) rows of the ground truth, which the distractors follow; in place."""
         own = indexes < len(self.numbers)
-        indexes[~own] += len(self.truth.database) - len(self.numbers)
-        indexes[own] = self.numbers[indexes[own]]
+        numbers = self.numbers[indexes[own]]
+        indexes += len(self.truth.database) - len(self.numbers)
+        indexes[own] = numbers
         return indexes.T
 
     def photo(self, row: int) -> Path:
