@@ -58,6 +58,8 @@ def search(
     Queries are described by the network, size and scales that the index was made with. A query that is itself in
     the index is not among its neighbours.
     """
+    if k < 1:
+        raise ValueError(f"--k is at least 1, not {k}")
     searcher = Index(index)
     folder = photos or Path(searcher.manifest["photos"])
     paths = [path for query in queries for path in _photos_of(query)]
@@ -211,7 +213,7 @@ def _results(names: list[str], found: list[Found], k: int, figures: np.ndarray |
             Neighbour(names[row], float(score), None if right is None else bool(right[row]))
             for row, score in zip(query.rows[:k], query.scores[:k], strict=True)
         ]
-        note = "query" if figures is None else f"AP {100 * figures[number]:.0f}"
+        note = "query" if figures is None or np.isnan(figures[number]) else f"AP {100 * figures[number]:.0f}"
         results.append(Result(_name_in(folder, query.query), neighbours, note))
     return results
 

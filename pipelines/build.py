@@ -23,12 +23,12 @@ def build_model(
     seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
 ) -> Path:
     """Builds a network and saves it as a .keras file that every other step takes."""
+    if output.suffix != ".keras":
+        raise ValueError(f"{output}: a network is saved with the ending .keras")
     import keras
 
     import keras_retrieval
 
-    if output.suffix != ".keras":
-        raise ValueError(f"{output}: a network is saved with the ending .keras")
     options: dict[str, Any] = {"p": p, "levels": levels, "clusters": clusters}
     given = {key: value for key, value in options.items() if value is not None}
     keras.utils.set_random_seed(seed)

@@ -80,18 +80,19 @@ def load_model(model: str | Path) -> Any:
         ValueError: no file of that name and no known network either, or the file cannot be loaded.
         ConnectionError: the ImageNet weights of a name could not be downloaded.
     """
+    path = Path(model)
+    named = path.suffix != ".keras"
+    if named and os.sep in str(model):
+        raise ValueError(f"{model}: a network is a .keras file or a name such as vgg16_gem")
+    if not named and not path.is_file():
+        raise ValueError(f"no network at {path}: `keras-retrieval build vgg16_gem {path}` makes one")
     import keras
 
     import keras_retrieval
     import keras_retrieval.layers
 
-    path = Path(model)
-    if path.suffix != ".keras":
-        if os.sep in str(model):
-            raise ValueError(f"{model}: a network is a .keras file or a name such as vgg16_gem")
+    if named:
         return keras_retrieval.build(str(model))
-    if not path.is_file():
-        raise ValueError(f"no network at {path}: `keras-retrieval build vgg16_gem {path}` makes one")
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:
