@@ -9,8 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,24 +30,14 @@ def partial_of(folder: Path) -> Path:
 
 def write_file(path: Path, content: bytes | str) -> None:
     """Writes a file so that its name only ever stands for the whole content: temporary name, sync, rename."""
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("wb") as file:
+    with _whole(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """`write_file` for one array in .npy form; never a pickle."""
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("wb") as file:
+    with _whole(path) as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
 
 
 def write_names(path: Path, names: list[str]) -> None:
@@ -131,7 +123,7 @@ def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool 
     _sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
     for note in folder.glob(".*"):
-        note.unlink()
+        note.unlink(missing_ok=True)
     return folder
 
 
@@ -182,6 +174,18 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
 def fingerprint(*parts: Any) -> str:
     """A short hash of JSON-able parts, to tell whether two runs would make the same thing."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    # Two runs may write the same file: neither must rename what the other is still writing.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    with temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
 
 
 def _is_note(path: Path) -> bool:
