@@ -1,0 +1,150 @@
+"""From unordered photos to 3D models of what they show: `keras-retrieval reconstruct PHOTOS WORK`.
+
+No labels, no order: candidate pairs come from retrieval, COLMAP matches and verifies them, groups of verified pairs
+are mapped, and the models become clusters. As the SfM of Radenovic et al. ECCV 2016 and Schonberger et al. CVPR
+2015, with descriptors of a network in place of a bag of words.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .clusters import connected
+from .colmap import Database, load_colmap
+from .folders import write_file
+from .images import list_photos
+from .mapping import MAPPERS, Model, forget_others, map_group
+from .matching import PAIRS, Pairing, match_in_rounds
+from .progress import progress
+from .sfm_descriptors import describe
+from .sfm_page import page
+from .sfm_photos import prepare
+from .sfm_report import make_report, summary
+
+DATABASE, REPORT, PAGE, OPTIONS = "database.db", "report.json", "index.html", "options.json"
+LEAST_INLIERS = 15  # COLMAP's own bound for a verified pair
+
+
+def reconstruct(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos of any objects; names of folders do not matter.")],
+    work: Annotated[Path, typer.Argument(help="Folder for the database, the models and the report.")],
+    *,
+    model: Annotated[str, typer.Option(help="Network that finds candidates: a .keras file or a name.")] = "vgg16_gem",
+    descriptor_size: Annotated[int, typer.Option(help="Longest side in pixels of the photos it sees.")] = 320,
+    pairs: Annotated[str, typer.Option(help="Candidates: retrieval, vocabulary-tree or exhaustive.")] = "retrieval",
+    neighbours: Annotated[int, typer.Option(help="Photos each photo chooses first, mutual choices preferred.")] = 8,
+    vocabulary: Annotated[Path | None, typer.Option(help="COLMAP's vocabulary tree; else made of the photos.")] = None,
+    features: Annotated[int, typer.Option(help="SIFT features of a photo at most.")] = 8192,
+    size: Annotated[int, typer.Option(help="Longest side in pixels at which features are looked for.")] = 1600,
+    min_inliers: Annotated[int, typer.Option(help="Matches of one geometry that verify a pair, 15 or more.")] = 15,
+    mapper: Annotated[str, typer.Option(help="COLMAP's mapper: incremental or global.")] = "incremental",
+    min_photos: Annotated[int, typer.Option(help="Models of fewer photos are dropped.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of COLMAP's random samples.")] = 0,
+) -> Path:
+    """Reconstructs what unordered photos show.
+
+    WORK gets database.db, images (the photos as COLMAP sees them: links, or upright copies), models/*/N (COLMAP models
+    of these images), report.json and index.html. A second run redoes nothing; a killed one goes on where it was;
+    photos that were added cost their own pairs and the groups they join.
+
+    Returns:
+        WORK.
+
+    Raises:
+        ValueError: an option is out of range, WORK was begun otherwise, a photo has changed, or none can be read.
+        ImportError: COLMAP is not installed.
+    """
+    _check(pairs, mapper, neighbours=neighbours, min_photos=min_photos, features=features, size=size)
+    if min_inliers < LEAST_INLIERS:
+        raise ValueError(f"--min-inliers is at least {LEAST_INLIERS}, COLMAP's own bound, not {min_inliers}")
+    load_colmap()
+    names = list_photos(photos)
+    extraction = {"features": features, "size": size}
+    _begin(work, extraction)
+    database = Database(work / DATABASE)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "features"):
+        left_out = _find_features(photos, names, work, database, extraction)
+    usable = [name for name in names if name not in left_out]
+    if not usable:
+        name, reason = next(iter(left_out.items()))
+        raise ValueError(f"none of the {len(names)} photos in {photos} can be used; the first: {name}: {reason}")
+    pairing = Pairing(pairs, neighbours, min_inliers, vocabulary, [model, descriptor_size], seed)
+    with _timed(seconds, "pairs"):
+        rounds = match_in_rounds(
+            database, usable, pairing, lambda: describe(photos, usable, work, model, descriptor_size)
+        )
+    mapping = {"mapper": mapper, "min_photos": min_photos, "min_inliers": min_inliers, "seed": seed}
+    with _timed(seconds, "models"):
+        models = _map(work, usable, database, mapping)
+    choice = {"model": model, "descriptor_size": descriptor_size, "pairs": pairs, "neighbours": neighbours}
+    report = make_report(work, names, left_out, database.inliers(), models, choice | extraction | mapping)
+    report |= {"photos": str(photos.resolve()), "rounds": rounds, "seconds": seconds}
+    write_file(work / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write_file(work / PAGE, page(report, work))
+    forget_others(work, models)
+    print(summary(report))
+    print(f"page: {(work / PAGE).resolve()}")
+    return work
+
+
+def _check(pairs: str, mapper: str, **counts: int) -> None:
+    for option, value, known in (("pairs", pairs, PAIRS), ("mapper", mapper, MAPPERS)):
+        if value not in known:
+            raise ValueError(f"--{option} {value}: known are {', '.join(known)}")
+    for option, count in counts.items():
+        if count < 1:
+            raise ValueError(f"--{option.replace('_', '-')} is at least 1, not {count}")
+
+
+def _begin(work: Path, extraction: dict[str, int]) -> None:
+    """Makes WORK, or checks that its features were found with the same options."""
+    path = work / OPTIONS
+    if path.exists():
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        if begun != extraction:
+            said = " ".join(f"--{name} {value}" for name, value in begun.items())
+            raise ValueError(f"{work} was begun with {said}: give the same, or name another WORK")
+        return
+    if work.exists() and (not work.is_dir() or any(work.iterdir())):
+        raise ValueError(f"{work} holds something else: name another WORK")
+    work.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(extraction))
+
+
+def _find_features(
+    photos: Path, names: Sequence[str], work: Path, database: Database, extraction: dict[str, int]
+) -> dict[str, str]:
+    """Prepares the photos and finds their features; returns the reasons of those that have none."""
+    left_out = prepare(photos, names, work)
+    readable = [name for name in names if name not in left_out]
+    return left_out | database.extract_features(work / "images", readable, extraction)
+
+
+def _map(work: Path, names: Sequence[str], database: Database, options: dict[str, Any]) -> list[Model]:
+    known = set(names)
+    verified = {
+        pair: count
+        for pair, count in database.inliers().items()
+        if count >= options["min_inliers"] and known.issuperset(pair)
+    }
+    groups = [group for group in connected(names, verified) if len(group) >= options["min_photos"]]
+    models: list[Model] = []
+    with progress("models", sum(map(len, groups))) as advance:
+        for group in groups:
+            members = set(group)
+            inside = {pair: count for pair, count in verified.items() if pair[0] in members}
+            models += map_group(work, group, inside, options, advance)
+    return models
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[stage] = round(time.monotonic() - started, 1)
