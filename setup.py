@@ -27,6 +27,7 @@ EXTRAS["dev"] = [
     "pytest>=8",
     "pytest-cov>=6",
     "ruff>=0.14",
+    "setuptools>=77",
 ]
 
 setup(

@@ -92,7 +92,7 @@ def together(describe: Describe, reading: Reading, share: list[float]) -> Way:
     def way(names: list[str]) -> np.ndarray:
         started = time.perf_counter()
         network_seconds = 0.0
-    rows: dict[str, np.ndarray] = {}
+        rows: dict[str, np.ndarray] = {}
         for batch in describe_photos(describe, sorted((reading.shape(name), name) for name in names), reading.read):
             rows |= dict(zip(batch.keys, batch.rows, strict=True))
             network_seconds += batch.seconds

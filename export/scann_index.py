@@ -55,8 +55,9 @@ def index(
     (partial / "scann").mkdir(parents=True)
     searcher.serialize(str(partial / "scann"), relative_path=True)
     write_names(partial / "names.txt", names)
-    kept = ("model", "photos", "size", "scales", "bfloat16", "exif", "max_pixels")
+    kept = ("model", "photos", "size", "scales", "antialias", "bfloat16", "exif", "max_pixels", "fingerprint")
     facts = {key: manifest[key] for key in kept} | {"count": len(names), "dimensions": rows.shape[1]}
+    facts["descriptors"] = str(descriptors.resolve())
     seal(partial, output, kind=KIND, version=VERSION, replace=replace, configuration=configuration, **facts)
     print(f"{output}: {len(names):,} photos, {configuration['kind']} search, built in {seconds:.1f} s")
     return output

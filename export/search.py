@@ -1,6 +1,6 @@
 """Photos to similar photos: `keras-retrieval search INDEX QUERY.jpg --html page.html`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -15,13 +15,18 @@ from keras_retrieval.pipelines.describe import (
     model_identity,
     smallest_side,
 )
+from keras_retrieval.pipelines.descriptors import read_descriptors
 from keras_retrieval.pipelines.folders import write_file
 from keras_retrieval.pipelines.images import PhotoError, list_photos, read_photo
+from keras_retrieval.pipelines.progress import progress
+
+from keras_retrieval.query_time import Ranker, Step, describe_methods, parse
 
 from .report import THUMBNAIL, Neighbour, Result, page
 from .scann_index import Index
 
 Box = tuple[float, float, float, float]
+Rank = Callable[[np.ndarray, int], tuple[Iterable[np.ndarray], Iterable[np.ndarray]]]
 SHOWN = 24  # queries on a page; a page of thousands opens nowhere
 
 
@@ -51,16 +56,24 @@ def search(
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures.")] = None,
     model: Annotated[str | None, typer.Option(help="The network, if it is no longer where it was.")] = None,
     photos: Annotated[Path | None, typer.Option(help="The index's photos, if they are no longer there.")] = None,
+    rerank: Annotated[
+        str, typer.Option(help=f"Methods at query time, applied in turn, with commas between. {describe_methods()}.")
+    ] = "",
+    descriptors: Annotated[
+        Path | None, typer.Option(help="The index's descriptors, which --rerank needs, if they are no longer there.")
+    ] = None,
     score: Annotated[bool, typer.Option(help="Folders are objects: print the mAP over all queries.")] = False,
 ) -> list[Found]:
     """Finds the photos of an index that are most similar to query photos.
 
     Queries are described by the network, size and scales that the index was made with. A query that is itself in
-    the index is not among its neighbours.
+    the index is not among its neighbours. Methods at query time rank the descriptors that the index was made of.
     """
     if k < 1:
         raise ValueError(f"--k is at least 1, not {k}")
+    steps = parse(rerank)
     searcher = Index(index)
+    rank = _ranker(searcher, steps, descriptors) if steps else searcher.search
     folder = photos or Path(searcher.manifest["photos"])
     paths = [path for query in queries for path in _photos_of(query)]
     described, left_out = _describe(searcher.manifest, paths, model, _parse_box(box))
@@ -68,7 +81,7 @@ def search(
         print(f"left out: {path}: {reason}")
     if not described:
         raise ValueError("none of the query photos can be read")
-    found = _search(searcher, described, folder, len(searcher.names) if score else k)
+    found = _search(searcher.names, rank, described, folder, len(searcher.names) if score else k)
     figures = _average_precision(searcher.names, found) if score else None
     if figures is None:
         _print(searcher.names, found)
@@ -122,7 +135,7 @@ def _describe(
         except PhotoError as error:
             left_out[path] = error.reason
     shapes.sort()
-    describe = describer(network, scales, manifest["bfloat16"])
+    describe = describer(network, scales, manifest["bfloat16"], manifest["antialias"])
     rows: dict[Path, np.ndarray] = {}
     for batch in describe_photos(describe, shapes, lambda path: reading.read(str(path), box)):
         rows |= dict(zip(batch.keys, batch.rows, strict=True))
@@ -130,10 +143,20 @@ def _describe(
     return {path: rows[path] for path in paths if path in rows}, left_out
 
 
-def _search(index: Index, described: dict[Path, np.ndarray], folder: Path, k: int) -> list[Found]:
-    rows_of = {name: row for row, name in enumerate(index.names)}
+def _ranker(index: Index, steps: list[Step], folder: Path | None) -> Rank:
+    """Ranks by methods at query time, over the descriptors that the index was made of."""
+    place = folder or Path(index.manifest["descriptors"])
+    shards, _, manifest = read_descriptors(place)
+    if manifest["fingerprint"] != index.manifest["fingerprint"]:
+        raise ValueError(f"{place} are not the descriptors that the index was made of: index again")
+    ranker = Ranker(shards, steps, progress)
+    return lambda queries, k: ranker.rank(queries, k)
+
+
+def _search(names: list[str], rank: Rank, described: dict[Path, np.ndarray], folder: Path, k: int) -> list[Found]:
+    rows_of = {name: row for row, name in enumerate(names)}
     # One more than asked for, since a query may find itself.
-    rows, scores = index.search(np.stack(list(described.values())), k + 1)
+    rows, scores = rank(np.stack(list(described.values())), k + 1)
     found = []
     for path, row, score in zip(described, rows, scores, strict=True):
         own = rows_of.get(_name_in(folder, path))

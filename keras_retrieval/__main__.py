@@ -15,9 +15,12 @@ STEPS: dict[str, tuple[str, str, str]] = {
         "draw a photo collection of made buildings",
     ),
     "build": ("pipelines.build", "build_model", "name -> model.keras, with pretrained or given weights"),
+    "convert": ("pipelines.convert", "convert", "published network (.pth, .mat) -> model.keras"),
     "extract": ("pipelines.extract", "extract", "photos -> descriptors"),
+    "whiten": ("pipelines.whiten", "whiten", "network + matching photos -> network with the whitening inside"),
     "index": ("export.scann_index", "index", "descriptors -> index folder"),
     "search": ("export.search", "search", "index + query photos -> names, scores, a page with pictures"),
+    "evaluate": ("pipelines.evaluate", "evaluate", "network + dataset -> the figures of its protocol, a page"),
 }
 
 

@@ -99,6 +99,24 @@ def load_model(model: str | Path) -> Any:
         raise ValueError(f"{path} could not be loaded as a Keras network: {error}") from error
 
 
+def save_model(model: Any, path: Path) -> None:
+    """Writes a network so that its name only ever stands for a whole file: temporary name, sync, rename.
+
+    Args:
+        model: a keras.Model.
+        path: a .keras file; it is replaced, and its folder is made where it is missing.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.writing.keras")
+    model.save(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
 def model_identity(model: str | Path) -> dict[str, str]:
     """What tells a network from another in a manifest: its path and checksum, or its name."""
     path = Path(model)
@@ -106,6 +124,9 @@ def model_identity(model: str | Path) -> dict[str, str]:
         return {"name": str(model)}
     with path.open("rb") as file:
         return {"path": str(path.resolve()), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+ANTIALIAS_HELP = "Antialias the scales below 1; published PyTorch networks were measured without."
 
 
 def parse_scales(scales: str) -> tuple[float, ...]:
@@ -125,7 +146,9 @@ def parse_scales(scales: str) -> tuple[float, ...]:
     return found
 
 
-def describer(model: Any, scales: tuple[float, ...] = (1.0,), bfloat16: bool = False) -> Describe:
+def describer(
+    model: Any, scales: tuple[float, ...] = (1.0,), bfloat16: bool = False, antialias: bool = True
+) -> Describe:
     """Compiles a network into a function from photos of one size to descriptors.
 
     It is traced once, for a batch and size that are unknown, so that a million sizes cost no more than one.
@@ -134,6 +157,7 @@ def describer(model: Any, scales: tuple[float, ...] = (1.0,), bfloat16: bool = F
         model: a keras.Model from `keras_retrieval.build`.
         scales: joined inside the same graph.
         bfloat16: run the trunk in bfloat16. This changes the model that is given, for good.
+        antialias: how the scales below 1 are made, see `keras_retrieval.layers.Rescaling`.
 
     Returns:
         A function (B, H, W, 3) uint8 -> (B, D) float32.
@@ -150,7 +174,7 @@ def describer(model: Any, scales: tuple[float, ...] = (1.0,), bfloat16: bool = F
         raise ValueError(f"photos are described on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}")
     if bfloat16:
         _to_bfloat16(model)
-    network = keras_retrieval.multi_scale(model, scales)
+    network = keras_retrieval.multi_scale(model, scales, antialias=antialias)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
     def describe(images: Any) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 import typer
 
 from .describe import (
+    ANTIALIAS_HELP,
     Describe,
     Described,
     Reading,
@@ -65,6 +66,7 @@ def extract(
     *,
     size: Annotated[int, typer.Option(help="Longest side in pixels; photos are never enlarged.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
+    antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
     bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; says how close it stays.")] = False,
     exif: Annotated[bool, typer.Option(help="Turn photos as their EXIF orientation says.")] = True,
     max_pixels: Annotated[int, typer.Option(help="Leave out photos that declare more pixels.")] = MAX_PIXELS,
@@ -81,7 +83,14 @@ def extract(
         raise ValueError(f"--size and --shard are at least 1, not {size} and {shard}")
     names = list_photos(photos)
     identity = model_identity(model)
-    options = {"size": size, "scales": list(factors), "bfloat16": bfloat16, "exif": exif, "max_pixels": max_pixels}
+    options = {
+        "size": size,
+        "scales": list(factors),
+        "antialias": antialias,
+        "bfloat16": bfloat16,
+        "exif": exif,
+        "max_pixels": max_pixels,
+    }
     print_of_run = fingerprint(identity, options, shard, [[name, *_state(photos / name)] for name in names])
     if output.exists() and not replace:
         made = read_manifest(output, kind=KIND, version=VERSION)
@@ -95,7 +104,10 @@ def extract(
     reading = Reading(photos, size, exif, max_pixels, smallest_side(network, factors))
     partial = partial_of(output)
     plan = _plan(partial, names, reading, print_of_run)
-    describe, facts = _describer(network, factors, bfloat16, plan, reading)
+    describe, facts = describer(network, factors, antialias=antialias), {}
+    if bfloat16:
+        halved = describer(load_model(model), factors, bfloat16=True, antialias=antialias)
+        facts, describe = _closeness(describe, halved, plan, reading), halved
     facts |= _write_shards(partial, plan, describe, reading, shard)
     facts |= _collect(partial, plan)
     facts |= {"fingerprint": print_of_run, "model": identity, "photos": str(photos.resolve()), **options}
@@ -159,23 +171,16 @@ def _none_readable(left_out: dict[str, str]) -> ValueError:
     return ValueError(f"none of the {len(left_out)} photos can be read; the first: {name}: {reason}")
 
 
-def _describer(
-    network: Any, scales: tuple[float, ...], bfloat16: bool, plan: Plan, reading: Reading
-) -> tuple[Describe, dict[str, Any]]:
-    """The compiled network and, in bfloat16, how close it stays to float32."""
-    describe = describer(network, scales)
-    if not bfloat16:
-        return describe, {}
+def _closeness(exact: Describe, halved: Describe, plan: Plan, reading: Reading) -> dict[str, Any]:
+    """How close bfloat16 stays to float32, on a few photos spread over the plan."""
     spread = np.linspace(0, len(plan.photos) - 1, min(CHECKED, len(plan.photos))).astype(int)
     sample = [plan.photos[row] for row in spread]
-    exact = _rows_of(describe, sample, reading)
-    describe = describer(network, scales, bfloat16=True)
-    rounded = _rows_of(describe, sample, reading)
-    cosines = [float(exact[name] @ rounded[name]) for name in exact.keys() & rounded.keys()]
+    there, here = _rows_of(exact, sample, reading), _rows_of(halved, sample, reading)
+    cosines = [float(there[name] @ here[name]) for name in there.keys() & here.keys()]
     if not cosines:
-        return describe, {}
+        return {}
     print(f"bfloat16: cosine to float32 at least {min(cosines):.6f} on {len(cosines)} photos")
-    return describe, {"bfloat16_cosine": {"photos": len(cosines), "min": min(cosines)}}
+    return {"bfloat16_cosine": {"photos": len(cosines), "min": min(cosines)}}
 
 
 def _rows_of(describe: Describe, photos: list[tuple[Shape, str]], reading: Reading) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ from export.scann_index import KIND, Index, checked_rows, index
 pytest.importorskip("scann")
 
 FACTS = {"model": {"name": "small"}, "photos": "/photos", "size": 64, "scales": [1.0]}
-FACTS |= {"bfloat16": False, "exif": True, "max_pixels": 1000}
+FACTS |= {"antialias": True, "bfloat16": False, "exif": True, "max_pixels": 1000, "fingerprint": "0"}
 
 
 def unit(rows):

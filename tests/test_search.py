@@ -14,6 +14,7 @@ from PIL import Image
 from export.scann_index import index
 from export.search import SHOWN, search
 from keras_retrieval.metrics import average_precision
+from keras_retrieval.query_time import parse, rank
 from pipelines.extract import extract
 from pipelines.images import read_photo
 
@@ -291,3 +292,28 @@ def test_absent_scann_is_answered_with_the_command(made, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r'pip install "keras-retrieval\[index\]"'):
         search(made / "index", [made / "photos" / "object 1" / "0.png"])
+
+
+@pytest.mark.parametrize(
+    "rerank", ["alphaqe:5", "dba:3,aqe:3", "superglobal:10:3", "diffusion:0:5:3", "diffusion:8:4:3"]
+)
+def test_methods_at_query_time_are_those_of_the_library(made, rerank):
+    names, rows = names_of(made), shards(made / "descriptors")
+    own = names.index("object 1/0.png")
+    (found,) = search(made / "index", [made / "photos" / "object 1" / "0.png"], k=6, rerank=rerank)
+    indexes, scores = rank(rows[own : own + 1], rows, parse(rerank), 7)
+    keep = indexes[0] != own
+    np.testing.assert_array_equal(found.rows, indexes[0][keep][:6])
+    np.testing.assert_allclose(found.scores, scores[0][keep][:6], atol=1e-5)
+
+
+def test_methods_at_query_time_need_the_descriptors_of_the_index(copy, tmp_path):
+    query = copy / "photos" / "object 1" / "0.png"
+    with pytest.raises(ValueError, match=r"no method 'alphaq'.*alphaqe"):
+        search(copy / "index", [query], rerank="alphaq")
+    with pytest.raises(ValueError, match=r"gone holds no manifest\.json"):
+        search(copy / "index", [query], rerank="aqe", descriptors=tmp_path / "gone")
+    other = extract(str(copy / "small.keras"), copy / "photos", tmp_path / "other", size=30)
+    with pytest.raises(ValueError, match="not the descriptors that the index was made of"):
+        search(copy / "index", [query], rerank="aqe", descriptors=other)
+    assert search(copy / "index", [query], rerank="aqe", descriptors=copy / "descriptors")
