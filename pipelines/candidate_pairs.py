@@ -1,7 +1,7 @@
 """Which pairs of photos are worth matching: neighbours by descriptor, then neighbours of verified neighbours."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_retrieval.neighbours import nearest_others
 
-from .colmap import Pair, colmap_name, load_colmap, ordered, photo_name
+from .colmap import Pair, load_colmap, ordered, photo_name
 
 VOCABULARY = "vocabulary.bin"
 AGREED = 0.4  # of what speaks for and against a pair
@@ -169,8 +169,3 @@ def _make_vocabulary(colmap: Any, features: Any, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.writing")
     index.write(temporary)
     temporary.replace(path)
-
-
-def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Writes pairs as COLMAP's matches_importer and hloc read them: two names and a space on each line."""
-    path.write_text("".join(f"{colmap_name(one)} {colmap_name(other)}\n" for one, other in pairs), encoding="utf-8")

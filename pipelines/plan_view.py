@@ -10,6 +10,7 @@ from .colmap import load_colmap
 
 PAPER, INK = (250, 250, 248), (200, 40, 40)
 _FINER = 3  # drawn so much larger, then shrunk
+_DOT = 5  # pixels of the larger drawing
 _MARGIN = 0.06  # of the picture's sides
 _KEPT = (2.0, 98.0)  # percentiles of the points that must fit in the picture
 _WEDGE = 0.035  # a camera's length as a share of the picture's longer side
@@ -96,9 +97,9 @@ def _fit(points: np.ndarray, centres: np.ndarray, width: int, height: int) -> tu
 
 def _dots(spots: np.ndarray, colours: np.ndarray, width: int, height: int) -> np.ndarray:
     canvas = np.full((height, width, 3), PAPER, np.uint8)
-    corners = np.floor(spots).astype(int)
-    for down in range(_FINER):
-        for right in range(_FINER):
+    corners = np.floor(spots).astype(int) - _DOT // 2
+    for down in range(_DOT):
+        for right in range(_DOT):
             column, row = (corners + np.array([right, down])).T
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             canvas[row[inside], column[inside]] = colours[inside]

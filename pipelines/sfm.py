@@ -67,7 +67,7 @@ def reconstruct(
     extraction = {"features": features, "size": size}
     _begin(work, extraction)
     database = Database(work / DATABASE)
-    seconds: dict[str, float] = {}
+    seconds = _seconds_so_far(work / REPORT)
     with _timed(seconds, "features"):
         left_out = _find_features(photos, names, work, database, extraction)
     usable = [name for name in names if name not in left_out]
@@ -143,8 +143,13 @@ def _map(work: Path, names: Sequence[str], database: Database, options: dict[str
     return models
 
 
+def _seconds_so_far(report: Path) -> dict[str, float]:
+    """What each stage took in the runs that wrote a report."""
+    return json.loads(report.read_text(encoding="utf-8"))["seconds"] if report.exists() else {}
+
+
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    seconds[stage] = round(time.monotonic() - started, 1)
+    seconds[stage] = round(seconds.get(stage, 0) + time.monotonic() - started, 1)

@@ -1,0 +1,104 @@
+"""Tuples from CSV tables: positions of photos, or names of matching ones."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .places import within
+from .tuple_file import Choice, Tuples, TuplesError, cluster_by_pairs
+
+EARTH = 6_371_008.8  # metres: the mean radius
+
+
+def from_csv(path: Path, choice: Choice) -> Tuples:
+    """A table of positions (photo, east, north or photo, latitude, longitude) or of pairs (query, positive)."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        columns = set(table.fieldnames or ())
+        readers: tuple[tuple[tuple[str, ...], Callable], ...] = (
+            (("photo", "east", "north"), _from_positions),
+            (("photo", "latitude", "longitude"), _from_positions),
+            (("query", "positive"), _from_pairs),
+        )
+        for wanted, reader in readers:
+            if columns.issuperset(wanted):
+                return reader(path, list(_rows(path, table, wanted)), choice)
+    raise TuplesError(
+        f"{path} has the columns {', '.join(sorted(columns)) or 'none'}: needed are photo, east, north, "
+        "or photo, latitude, longitude, or query, positive"
+    )
+
+
+def _rows(path: Path, table: csv.DictReader, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    for row in table:
+        values = [row[column] for column in columns]
+        if not all(values):
+            missing = [column for column, value in zip(columns, values, strict=True) if not value]
+            raise TuplesError(f"{path}, line {table.line_num}: {', '.join(missing)} is empty")
+        yield table.line_num, values
+
+
+def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice) -> Tuples:
+    """Clusters are the groups of photos that pairs connect."""
+    where: dict[str, int] = {}
+    for line, names in rows:
+        for name in names:
+            where.setdefault(name, line)
+        if names[0] == names[1]:
+            raise TuplesError(f"{path}, line {line}: {names[0]} is its own positive")
+    images = sorted(where)
+    place = {name: row for row, name in enumerate(images)}
+    pairs = np.array(sorted({(place[one], place[other]) for _, (one, other) in rows}), np.int64).reshape(-1, 2)
+    cluster = cluster_by_pairs(len(images), pairs[:, 0], pairs[:, 1])
+    lines = [f"{path}, line {where[name]}" for name in images]
+    return Tuples(images, cluster, pairs[:, 0], pairs[:, 1], where=lines)
+
+
+def _from_positions(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice) -> Tuples:
+    """Clusters are the squares of a grid; those with photos within `choice.apart` of each other are linked."""
+    images = [names[0] for _, names in rows]
+    where = [f"{path}, line {line}" for line, _ in rows]
+    positions = np.array([_numbers(place, values) for place, (_, values) in zip(where, rows, strict=True)])
+    positions = positions.reshape(-1, 2)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        if "east" not in next(csv.reader(file)):
+            positions = _metres(positions, where)
+    squares = np.floor((positions - positions.min(0, initial=np.inf)) / choice.apart).astype(np.int64)
+    cluster = np.unique(squares, axis=0, return_inverse=True)[1].reshape(-1)
+    near = within(positions, positions, choice.apart)
+    links = {
+        (int(min(cluster[row], cluster[other])), int(max(cluster[row], cluster[other])))
+        for row, others in enumerate(near)
+        for other in others[cluster[others] != cluster[row]]
+    }
+    pairs: list[tuple[int, int]] = []
+    for query, others in enumerate(near):
+        distance = np.hypot(*(positions[others] - positions[query]).T)
+        order = [other for other in others[np.argsort(distance, kind="stable")] if other != query]
+        close = set(others[distance <= choice.radius].tolist())
+        pairs += [(query, int(other)) for other in order if int(other) in close][: choice.rule.positives]
+    indexes = np.array(pairs, np.int64).reshape(-1, 2)
+    linked = np.array(sorted(links), np.int64).reshape(-1, 2)
+    return Tuples(images, cluster, indexes[:, 0], indexes[:, 1], linked, where=where)
+
+
+def _numbers(place: str, values: Sequence[str]) -> list[float]:
+    try:
+        numbers = [float(value) for value in values[1:]]
+    except ValueError:
+        numbers = [np.nan]
+    if not np.isfinite(numbers).all():
+        raise TuplesError(f"{place}: the position {', '.join(values[1:])} is not two numbers")
+    return numbers
+
+
+def _metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
+    """Latitude and longitude as metres (east, north) on a plane that touches the earth in their middle."""
+    wrong = np.flatnonzero((np.abs(degrees[:, 0]) > 90) | (np.abs(degrees[:, 1]) > 180))
+    if len(wrong):
+        raise TuplesError(f"{where[wrong[0]]}: latitude must lie in -90..90 and longitude in -180..180")
+    north, east = np.radians(degrees).T
+    middle = north.mean()
+    return EARTH * np.stack([(east - east.mean()) * np.cos(middle), north - middle], axis=1)

@@ -1,0 +1,130 @@
+"""Training tuples from 3D models or any other source: `keras-retrieval tuples SOURCE tuples.npz`.
+
+SOURCE is one of
+
+- a folder that `reconstruct` made, with report.json;
+- a folder that holds COLMAP models made elsewhere (points3D.bin or .txt), each a cluster;
+- a folder with a folder of photos for each object;
+- a published retrieval-SfM-30k or -120k pickle, or its -whiten file, ending in .pkl;
+- a .csv file with the columns photo, east, north (metres) or photo, latitude, longitude (degrees);
+- a .csv file with the columns query, positive: names of photos.
+
+tuples.npz is read by `numpy.load("tuples.npz", allow_pickle=False)`. N photos, Q pairs, M links:
+
+| field | type | what |
+|---|---|---|
+| version | int64 | of this layout: 1 |
+| images | (N,) text | names of the photos below the photos' folder, with / between their parts |
+| cluster | (N,) int64 | the cluster of each photo; photos of other clusters are its negatives |
+| qidxs | (Q,) int64 | the query of each pair, an index into images |
+| pidxs | (Q,) int64 | the positive of each pair, of the query's cluster or of one linked to it |
+| same_object | (M, 2) int64 | links: clusters that may show the same object and are no negatives of each other |
+| validation | (N,) bool | photos set aside for validation, whole objects; a pair belongs where its query does |
+| about | text | JSON: the source, the options, the counts |
+
+From 3D models there are besides:
+
+| field | type | what |
+|---|---|---|
+| shared | (Q,) float32 | the share of the query's 3D points that the positive sees, too |
+| scale_change | (Q,) float32 | the median ratio, 1 or more, at which the two see the points they share |
+| camera_neighbours | (N, k) int32 | photos of the same model by the distance of their cameras; -1 fills up |
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from .descriptors import read_descriptors
+from .positives import RULES, Rule
+from .sfm_descriptors import read_described
+from .tuple_file import Choice, TuplesError, check, split, statistics, write_tuples
+from .tuple_sources import photos_of, read_source
+
+
+def make_tuples(
+    source: Annotated[Path, typer.Argument(help="What `reconstruct` made, COLMAP models, folders, .pkl or .csv.")],
+    output: Annotated[Path, typer.Argument(help="The file to write, such as tuples.npz.")],
+    *,
+    photos: Annotated[Path | None, typer.Option(help="Folder of the photos, each of which must be there.")] = None,
+    rule: Annotated[str, typer.Option(help="Positives of 3D models: m1, m2 or m3 (Radenovic et al. 2016).")] = "m3",
+    positives: Annotated[int, typer.Option(help="Positives of each query at most.")] = 3,
+    cameras: Annotated[int, typer.Option(help="Nearest cameras that are candidates.")] = 100,
+    shared: Annotated[float, typer.Option(help="m3: least share of the query's points in a positive.")] = 0.2,
+    scale_change: Annotated[float, typer.Option(help="m3: largest change of scale to a positive.")] = 1.5,
+    descriptors: Annotated[Path | None, typer.Option(help="m1: folder that `extract` made of the photos.")] = None,
+    radius: Annotated[float, typer.Option(help="Positions: metres to a positive at most.")] = 10.0,
+    apart: Annotated[float, typer.Option(help="Positions: metres to a negative at least.")] = 25.0,
+    validation: Annotated[float, typer.Option(help="Share of the photos, in whole objects, set aside.")] = 0.1,
+    negatives: Annotated[int, typer.Option(help="Negatives a query will need, each of another cluster.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of random choices.")] = 0,
+) -> Path:
+    """Makes tuples.npz: photos in clusters, queries with their positives, a split by object.
+
+    Returns:
+        `output`.
+
+    Raises:
+        TuplesError: the source is unknown or wrong somewhere, or has too few clusters.
+        ValueError: an option is out of range.
+        OSError: a file cannot be read.
+    """
+    _check_options(rule, positives, cameras, shared, scale_change, radius, apart, validation, negatives)
+    if output.suffix != ".npz":
+        raise ValueError(f"{output}: tuples are saved with the ending .npz")
+    how = Rule(rule, cameras, shared, scale_change, positives)
+    rows = _rows(source, descriptors) if rule == "m1" else {}
+    tuples = read_source(source, Choice(how, rows, radius, apart, seed))
+    photos = photos or photos_of(source)
+    check(tuples, photos)
+    tuples = split(tuples, validation, negatives, seed)
+    counts = statistics(tuples)
+    options = {**how.__dict__, "radius": radius, "apart": apart, "validation": validation, "seed": seed}
+    write_tuples(output, tuples, {"source": str(source.resolve()), "options": options, "counts": counts})
+    _say(output, counts, photos)
+    return output
+
+
+def _check_options(
+    rule: str,
+    positives: int,
+    cameras: int,
+    shared: float,
+    scale_change: float,
+    radius: float,
+    apart: float,
+    validation: float,
+    negatives: int,
+) -> None:
+    if rule not in RULES:
+        raise ValueError(f"--rule {rule}: known are {', '.join(RULES)}")
+    if min(positives, cameras) < 1 or negatives < 0:
+        raise ValueError("--positives and --cameras are at least 1, and --negatives at least 0")
+    if not (0 < shared <= 1 and scale_change >= 1 and 0 <= validation < 1):
+        raise ValueError("--shared lies in 0..1, --scale-change is at least 1, --validation lies in 0..1")
+    if not 0 < radius <= apart:
+        raise ValueError(f"--radius {radius} must lie above 0 and not above --apart {apart}")
+
+
+def _rows(source: Path, descriptors: Path | None) -> dict[str, np.ndarray]:
+    """Descriptors for rule m1: of `extract`, or those that chose the candidate pairs."""
+    if descriptors is not None:
+        shards, names, _ = read_descriptors(descriptors)
+        return dict(zip(names, np.concatenate(shards), strict=True))
+    folders = sorted(source.glob("descriptors-*"), key=lambda folder: folder.stat().st_mtime) if source.is_dir() else []
+    if not folders:
+        raise TuplesError(f"rule m1 needs descriptors, and {source} has none: give --descriptors, or another --rule")
+    return read_described(folders[-1])
+
+
+def _say(output: Path, counts: dict[str, Any], photos: Path | None) -> None:
+    for name, facts in counts.items():
+        print(
+            f"{name}: {facts['photos']:,} photos in {facts['clusters']:,} clusters, {facts['queries']:,} queries "
+            f"with {facts['pairs']:,} positives, {facts['pairs_per_query']} each"
+        )
+    if not counts["validation"]["photos"]:
+        print("nothing is set aside for validation")
+    print(f"{output}{'' if photos else ' (whether the photos are there was not checked: --photos)'}")
