@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .describe import save_model
+
 
 def build_model(
     name: Annotated[str, typer.Argument(help="<backbone>_<pooling>, such as vgg16_gem; a wrong name lists them.")],
@@ -34,9 +36,6 @@ def build_model(
     keras.utils.set_random_seed(seed)
     source = None if weights == "none" else weights
     model = keras_retrieval.build(name, weights=source, normalization=normalization, dim=dim, **given)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.stem}.writing.keras")
-    model.save(temporary)
-    temporary.replace(output)
+    save_model(model, output)
     print(f"{output}: {name}, {model.output_shape[-1]} dimensions, {output.stat().st_size / 1e6:.1f} MB")
     return output

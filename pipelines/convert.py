@@ -8,6 +8,7 @@ import typer
 
 from . import cirtorch, matconvnet
 from .cirtorch import ConversionError
+from .describe import save_model
 from .torch_file import read_torch
 
 
@@ -38,10 +39,7 @@ def convert(
             model = whitened(model, *cirtorch.whitening_of(read_torch(whitening), lw_scales), dim)
         except ConversionError as error:
             raise ConversionError(f"{whitening} is not put in: {error}") from error
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.stem}.writing.keras")
-    model.save(temporary)
-    temporary.replace(output)
+    save_model(model, output)
     print(f"{output}: {model.name}, {model.output_shape[-1]} dimensions, {output.stat().st_size / 1e6:.1f} MB")
     return output
 

@@ -110,11 +110,14 @@ def save_model(model: Any, path: Path) -> None:
         OSError: it could not be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.writing.keras")
-    model.save(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing.keras")
+    try:
+        model.save(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def model_identity(model: str | Path) -> dict[str, str]:

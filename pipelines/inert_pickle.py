@@ -1,21 +1,29 @@
 """Runs the part of pickle's language that plain data needs; the caller gives every function that a file may call.
 
 Nothing is imported and nothing that the file names is looked up outside of the caller's table, so a hostile file can
-only be refused. Memory is bounded by the size of the file: no instruction copies what another one made.
+only be refused. No instruction copies what another one made: a byte of the file makes one object at most, and a list
+goes into one call only.
 """
 
 import pickletools
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 MAX_INSTRUCTIONS = 2_000_000  # a ResNet152 with its optimizer's state takes 50,000
+MAX_MADE = 1_000_000  # containers and results of calls, of up to 1 kB each
 
 _VALUES = re.compile(
-    "(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|(SHORT_)?BINSTRING|STRING|UNICODE|(SHORT_)?BINUNICODE8?|(SHORT_)?BINBYTES8?"
+    "(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|(SHORT_)?BINSTRING|STRING|UNICODE|(SHORT_)?BINUNICODE8?"
+    "|(SHORT_)?BINBYTES8?|BYTEARRAY8|NONE|NEWTRUE|NEWFALSE"
 )
-_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_VALUE_NAMES = frozenset(code.name for code in pickletools.opcodes if _VALUES.fullmatch(code.name))
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 _IGNORED = frozenset({"PROTO", "FRAME"})
 
 
@@ -23,23 +31,18 @@ class RefusedError(ValueError):
     """The pickle is broken or asks for something that is not admitted."""
 
 
+@dataclass(frozen=True, slots=True)
 class Function:
     """What a pickle gets for a name of the table: it can only be called, and nothing in it can be changed."""
 
-    __slots__ = ("call", "name")
-    call: Callable[..., Any] | None
     name: str
-
-    def __init__(self, name: str, call: Callable[..., Any] | None) -> None:
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "call", call)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{self.name} is constant")
+    call: Callable[..., Any] | None
 
 
 class Stateful:
     """A value that a call makes and the state after it completes, in place."""
+
+    __slots__ = ()
 
     def set_state(self, state: Any) -> None:
         raise NotImplementedError
@@ -49,27 +52,37 @@ class Stateful:
         raise NotImplementedError
 
 
+class _Arguments(tuple):
+    """A tuple that holds a `Function`: the arguments of a call or a persistent id, and no data."""
+
+
 def run(
     stream: BinaryIO,
     calls: Mapping[str, Callable[..., Any] | None],
     persistent: Callable[[Any], Any] | None = None,
+    *,
+    sets: bool = False,
+    max_instructions: int = MAX_INSTRUCTIONS,
 ) -> Any:
     """Reads one pickle and leaves the stream behind its end.
 
     Args:
         stream: where the pickle starts; `read` must not return or allocate more than there is (BytesIO, mmap).
         calls: "module.name" -> what makes the value from the arguments, or None for a name that is only passed on as
-            an argument (a `Function` with that name).
+            an argument (a `Function` with that name). No two calls get the same list, so each may keep or copy it.
         persistent: makes the value of a persistent id; None refuses them.
+        sets: admit sets, and in them and as keys not only str and int, but also bytes, float, None and flat tuples.
+        max_instructions: a longer pickle is refused.
 
     Returns:
-        None, bool, int, float, str, bytes, tuple, list, dict and what `calls` and `persistent` make.
+        None, bool, int, float, str, bytes, bytearray, tuple, list, dict, where admitted set and frozenset, and what
+        `calls` and `persistent` make.
 
     Raises:
         RefusedError: with the instruction or the name that is not admitted.
     """
     try:
-        return _Machine(calls, persistent).run(stream)
+        return _Machine(calls, persistent, sets).run(stream, max_instructions)
     except RefusedError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, AttributeError, MemoryError) as error:
@@ -77,29 +90,35 @@ def run(
 
 
 class _Machine:
-    def __init__(self, calls: Mapping[str, Callable[..., Any] | None], persistent: Callable[[Any], Any] | None) -> None:
-        self.calls = calls
+    """The stack, the marks and the memo of one pickle; `_do_x` carries out the instruction X."""
+
+    def __init__(
+        self, calls: Mapping[str, Callable[..., Any] | None], persistent: Callable[[Any], Any] | None, sets: bool
+    ) -> None:
+        self.calls = {**calls, **(_set_calls() if sets else {})}
         self.persistent = persistent
+        self.is_key = _is_flat if sets else _is_name
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under each mark
         self.memo: dict[int, Any] = {}
-        self.actions = {
-            name.removeprefix("_do_").upper(): getattr(self, name) for name in dir(self) if name.startswith("_do_")
-        }
+        self.spent: dict[int, list[Any]] = {}  # the lists that went into calls, by id
+        self.made = 0
+        methods = {name.removeprefix("_do_").upper(): name for name in dir(self) if name.startswith("_do_")}
+        self.actions = {name: getattr(self, does) for name, does in methods.items() if sets or name not in _SETS}
 
-    def run(self, stream: BinaryIO) -> Any:
+    def run(self, stream: BinaryIO, max_instructions: int) -> Any:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             name = opcode.name
             if name == "STOP":
                 return self._result()
-            if count >= MAX_INSTRUCTIONS:
-                raise RefusedError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
-            if _VALUES.fullmatch(name):
-                self.stack.append(argument)
-            elif name in _CONSTANTS:
-                self.stack.append(_CONSTANTS[name])
+            if count >= max_instructions:
+                raise RefusedError(f"it has more than {max_instructions:,} instructions")
+            if name in _VALUE_NAMES:
+                self.stack.append(_CONSTANTS.get(name, argument))
+            elif name in _EMPTY:
+                self._push(_EMPTY[name]())
             elif name in _TUPLES:
-                self.stack.append(tuple(map(_settled, self._pop(_TUPLES[name]))))
+                self._push(_tuple(self._pop(_TUPLES[name])))
             elif name in self.actions:
                 self.actions[name](argument)
             elif name not in _IGNORED:
@@ -111,6 +130,12 @@ class _Machine:
         if self.stack or self.below:
             raise RefusedError("it ends with values left over")
         return _plain(result)
+
+    def _push(self, made: Any) -> None:
+        self.made += 1
+        if self.made > MAX_MADE:
+            raise RefusedError(f"it makes more than {MAX_MADE:,} containers and arrays")
+        self.stack.append(made)
 
     def _pop(self, count: int) -> list[Any]:
         if len(self.stack) < count:
@@ -130,20 +155,32 @@ class _Machine:
         values, self.stack = self.stack, self.below.pop()
         return values
 
+    def _put(self, target: dict, values: list[Any]) -> dict:
+        if len(values) % 2:
+            raise RefusedError("a dict has a key without a value")
+        keys = _checked(values[::2], self.is_key)
+        target.update(zip(keys, map(_plain, values[1::2]), strict=True))
+        return target
+
+    def _spend(self, values: Any) -> None:
+        """Lists go into one call only, so that a few bytes cannot copy a long one again and again."""
+        for value in values if isinstance(values, tuple) else ():
+            if id(value) in self.spent:
+                raise RefusedError("it gives a list to a call that another call has")
+            if isinstance(value, list):
+                self.spent[id(value)] = value
+
     def _do_mark(self, _: None) -> None:
         self.below.append(self.stack)
         self.stack = []
 
     def _do_tuple(self, _: None) -> None:
-        values = tuple(map(_settled, self._from_mark()))
-        self.stack.append(values)
-
-    def _do_empty_list(self, _: None) -> None:
-        self.stack.append([])
+        values = self._from_mark()
+        self._push(_tuple(values))
 
     def _do_list(self, _: None) -> None:
-        values = list(map(_plain, self._from_mark()))
-        self.stack.append(values)
+        values = self._from_mark()
+        self._push(list(map(_plain, values)))
 
     def _do_append(self, _: None) -> None:
         (value,) = self._pop(1)
@@ -153,20 +190,28 @@ class _Machine:
         values = self._from_mark()
         self._top(list).extend(map(_plain, values))
 
-    def _do_empty_dict(self, _: None) -> None:
-        self.stack.append({})
-
     def _do_dict(self, _: None) -> None:
-        values = _put({}, self._from_mark())
-        self.stack.append(values)
+        values = self._from_mark()
+        self._push(self._put({}, values))
 
     def _do_setitem(self, _: None) -> None:
         pair = self._pop(2)
-        _put(self._top(dict), pair)
+        self._put(self._top(dict), pair)
 
     def _do_setitems(self, _: None) -> None:
         values = self._from_mark()
-        _put(self._top(dict), values)
+        self._put(self._top(dict), values)
+
+    def _do_empty_set(self, _: None) -> None:
+        self._push(set())
+
+    def _do_additems(self, _: None) -> None:
+        values = self._from_mark()
+        self._top(set).update(_checked(values, _is_flat))
+
+    def _do_frozenset(self, _: None) -> None:
+        values = self._from_mark()
+        self._push(frozenset(_checked(values, _is_flat)))
 
     def _do_put(self, key: int) -> None:
         self.memo[key] = self._top(object)
@@ -192,18 +237,20 @@ class _Machine:
     def _name(self, name: str) -> None:
         if name not in self.calls:
             raise RefusedError(f"it names {name[:120]!r}, which is not admitted")
-        self.stack.append(Function(name, self.calls[name]))
+        self._push(Function(name, self.calls[name]))
 
     def _do_reduce(self, _: None) -> None:
         function, arguments = self._pop(2)
         if not isinstance(function, Function) or function.call is None or not isinstance(arguments, tuple):
             raise RefusedError("it calls something that is not a function of the table")
-        self.stack.append(function.call(*arguments))
+        self._spend(arguments)
+        self._push(function.call(*arguments))
 
     def _do_build(self, _: None) -> None:
         (state,) = self._pop(1)
         target = self._top(object)
         if isinstance(target, Stateful):
+            self._spend(state)
             target.set_state(_settled(state))
         elif not isinstance(target, dict):  # attributes of an OrderedDict are no data
             raise RefusedError(f"it sets the state of a {type(target).__name__}")
@@ -212,7 +259,7 @@ class _Machine:
         (identifier,) = self._pop(1)
         if self.persistent is None:
             raise RefusedError("it refers to objects outside of it")
-        self.stack.append(self.persistent(identifier))
+        self._push(self.persistent(identifier))
 
 
 def _settled(value: Any) -> Any:
@@ -220,15 +267,41 @@ def _settled(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    value = _settled(value)
-    if isinstance(value, Function):
-        raise RefusedError(f"it holds {value.name} itself as data")
-    return value
+    if isinstance(value, Function | _Arguments):
+        raise RefusedError("it holds a function itself as data")
+    return _settled(value)
 
 
-def _put(target: dict, values: list[Any]) -> dict:
-    """Only str and int are keys: the hash of a deeply nested tuple would overflow the C stack."""
-    if len(values) % 2 or not all(isinstance(key, str | int) for key in values[::2]):
-        raise RefusedError("a dict's key is no text or whole number")
-    target.update(zip(values[::2], map(_plain, values[1::2]), strict=True))
-    return target
+def _tuple(values: list[Any]) -> tuple:
+    kind = _Arguments if any(isinstance(value, Function) for value in values) else tuple
+    return kind(value if isinstance(value, Function) else _plain(value) for value in values)
+
+
+def _is_name(key: Any) -> bool:
+    return isinstance(key, str | int)
+
+
+def _is_flat(key: Any) -> bool:
+    parts = key if isinstance(key, tuple) else (key,)
+    return all(isinstance(part, str | bytes | int | float | None) for part in parts)
+
+
+def _checked(keys: list[Any], is_key: Callable[[Any], bool]) -> list[Any]:
+    """Never any tuple: the hash of a deeply nested one would overflow the C stack."""
+    for key in keys:
+        if not is_key(key):
+            raise RefusedError(f"a key is no text or number, but of type {type(key).__name__}")
+    return keys
+
+
+def _set_calls() -> dict[str, Callable[..., Any]]:
+    """How the protocols before 4 make sets."""
+    kinds: tuple[type, ...] = (set, frozenset)
+    modules = ("builtins", "__builtin__")
+    return {f"{module}.{kind.__name__}": partial(_set_of, kind) for module in modules for kind in kinds}
+
+
+def _set_of(kind: type, members: Any = ()) -> Any:
+    if not isinstance(members, list) and members != ():
+        raise RefusedError("a set is made of something other than a list")
+    return kind(_checked(list(members), _is_flat))

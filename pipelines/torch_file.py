@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import numpy as np
 
 from .inert_pickle import Function, RefusedError, run
-from .pickled_numpy import numpy_calls
+from .unpickle import numpy_calls
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
@@ -51,7 +51,7 @@ def read_torch(path: Path) -> Any:
 
     Returns:
         What was saved, in None, bool, int, float, str, bytes, tuple, list, dict (an OrderedDict too) and numpy arrays
-        (tensors and arrays; bfloat16 becomes float32). Arrays may share memory, as the tensors did.
+        and scalars (tensors and arrays; bfloat16 becomes float32). Tensors may share memory, as they did.
 
     Raises:
         TorchFileError: the message names the file and what in it is not admitted or does not fit.
@@ -106,7 +106,8 @@ class _OldStorages:
         return self.made[key][1]
 
     def fill(self, keys: Any, content: mmap.mmap) -> None:
-        if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(self.made):
+        named = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+        if not named or sorted(keys) != sorted(self.made):
             raise RefusedError("its list of storages is not that of its tensors")
         for key in keys:
             raw, values = self.made[key]
@@ -215,7 +216,7 @@ def _persistent(storages: _Storages) -> Callable[[Any], np.ndarray]:
 
 def _calls() -> dict[str, Callable[..., Any] | None]:
     return {
-        **numpy_calls(),
+        **numpy_calls("biuf"),
         **dict.fromkeys(_DTYPES),
         "collections.OrderedDict": _ordered_dict,
         "torch.Size": _size,
@@ -228,7 +229,7 @@ def _calls() -> dict[str, Callable[..., Any] | None]:
 
 
 def _ordered_dict(pairs: Any = ()) -> dict:
-    if not isinstance(pairs, list | tuple) or not all(isinstance(pair, list | tuple) for pair in pairs):
+    if (not isinstance(pairs, list) and pairs != ()) or not all(isinstance(pair, list | tuple) for pair in pairs):
         raise RefusedError("an OrderedDict is made of something other than pairs")
     if not all(len(pair) == 2 and isinstance(pair[0], str | int) for pair in pairs):
         raise RefusedError("an OrderedDict is made of something other than pairs with plain keys")
@@ -236,9 +237,9 @@ def _ordered_dict(pairs: Any = ()) -> dict:
 
 
 def _size(sizes: Any = ()) -> tuple[int, ...]:
-    if not isinstance(sizes, list | tuple):
+    if not isinstance(sizes, list | tuple) or any(_count(size) != size for size in sizes):
         raise RefusedError("a torch.Size is made of something other than numbers")
-    return tuple(map(_count, sizes))
+    return tuple(sizes)  # of a tuple itself, without a copy
 
 
 def _tensor(value: Any) -> np.ndarray:

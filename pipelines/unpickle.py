@@ -1,69 +1,27 @@
 """Reads a published pickle that holds numbers, text, builtin containers and numpy arrays, and nothing else.
 
-A pickle is a program. This is an interpreter of the part of its language that plain data needs: it imports
-nothing, calls nothing that the file names, and refuses every other instruction by name. `pickletools.genops` splits
-the file into instructions; a name of a function is only ever looked up in the table `CALLS` of `unpickle_calls`.
-Files of Python 2 are read as latin-1.
+A pickle is a program: `inert_pickle` runs it, and what it may call of numpy stands here. No function here is the one
+that the file names: each makes the value itself, from arguments that it checks. Files of Python 2 are read as latin-1.
 """
 
-import pickletools
-import sys
+import os
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from .unpickle_calls import CALLS, Name, RefusalError, Unfinished, as_key
+import numpy as np
 
-# One byte of a pickle can make an object of 200 bytes, and a few can copy an array that it already holds:
-# these bounds keep the worst file near 2 GB of memory.
+from .inert_pickle import Function, RefusedError, Stateful, run
+
+# A published training set of 120,000 photos takes 1,000,000 instructions; the worst file needs near 2 GB of memory.
 MAX_BYTES = 64 * 2**20
 MAX_INSTRUCTIONS = 10_000_000
-MAX_CONTAINERS = 1_000_000
-MAX_MADE = 256 * 2**20
 
-_VALUES = frozenset(
-    (
-        "INT",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "FLOAT",
-        "BINFLOAT",
-        "NONE",
-        "NEWTRUE",
-        "NEWFALSE",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "UNICODE",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE8",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-    )
-)
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {
-    "EMPTY_LIST": list,
-    "EMPTY_DICT": dict,
-    "EMPTY_SET": set,
-    "EMPTY_TUPLE": tuple,
-}
-_FROM_MARK: dict[str, Callable[[list], Any]] = {
-    "TUPLE": tuple,
-    "LIST": list,
-    "DICT": lambda items: _put_items({}, items),
-    "FROZENSET": lambda items: frozenset(map(as_key, items)),
-}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_MARK = object()
+_SMALL = 64  # bytes that may be copied again and again: a new array takes more
+_MAX_DIMENSIONS = 32
 
 
 class UnpickleError(ValueError):
@@ -73,7 +31,7 @@ class UnpickleError(ValueError):
 def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """Reads a pickle of plain data without executing anything in it.
 
-    Admitted: None, bool, int, float, str, bytes, tuple, list, dict, set, frozenset; numpy arrays and
+    Admitted: None, bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset; numpy arrays and
     scalars of bool, integer, float, complex, byte string, text, and arrays of Python objects that are themselves
     admitted.
 
@@ -89,189 +47,130 @@ def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise UnpickleError(f"{path}: more than {max_bytes:,} bytes are not read as a pickle")
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise UnpickleError(f"{path}: more than {max_bytes:,} bytes are not read as a pickle")
+        content = file.read(size)
     try:
-        return _Reader().read(content)
-    except RefusalError as refusal:
-        raise UnpickleError(f"{path} is not read: {refusal}") from None
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        reason = str(error)[:200]
-        raise UnpickleError(f"{path} is not a whole pickle of plain data: {reason}") from error
+        return run(BytesIO(content), numpy_calls("biufcSUO"), sets=True, max_instructions=MAX_INSTRUCTIONS)
+    except RefusedError as refusal:
+        raise UnpickleError(f"{path} is not read: {refusal}") from refusal
 
 
-class _Reader:
-    """The stack, the marks and the memo of one pickle."""
+def numpy_calls(kinds: str) -> dict[str, Callable[..., Any] | None]:
+    """What `inert_pickle.run` calls for numpy's arrays, scalars and data types.
+
+    Args:
+        kinds: numpy's letters of the data types that are admitted, of "biufcSUO".
+
+    Returns:
+        The table for one pickle. The arrays can be written to.
+    """
+    contents = _Contents()
+    array, scalar = partial(_Array, contents), partial(_scalar, contents)
+    calls: dict[str, Callable[..., Any] | None] = {
+        "_codecs.encode": contents.encode,
+        "__builtin__.bytes": _no_bytes,
+        "builtins.bytes": _no_bytes,
+        "numpy.ndarray": None,
+        "numpy.dtype": partial(_DType, kinds),
+    }
+    for core in ("numpy.core", "numpy._core"):
+        calls[f"{core}.multiarray._reconstruct"] = array
+        calls[f"{core}.multiarray.scalar"] = scalar
+        calls[f"{core}.numeric._frombuffer"] = partial(_filled, contents)
+    return calls
+
+
+def _no_bytes() -> bytes:
+    """How old protocols make b"", the only call of `bytes` that they need."""
+    return b""
+
+
+class _Contents:
+    """Bytes for arrays. Large ones are made once of what the file holds, so that nothing multiplies."""
 
     def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.containers = 0
-        self.unfinished = 0
-        self.names = 0
-        self.made = 0
+        self.encoded: dict[int, tuple[str, bytes]] = {}
+        self.taken: dict[int, Any] = {}
 
-    def read(self, content: bytes) -> Any:
-        actions = {name[4:].upper(): getattr(self, name) for name in dir(type(self)) if name.startswith("_op_")}
-        push, memo = self.stack.append, self.memo
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(BytesIO(content))):
-            name = opcode.name
-            if count >= MAX_INSTRUCTIONS:
-                raise RefusalError(f"it holds more than {MAX_INSTRUCTIONS:,} instructions")
-            if name in _VALUES:
-                push(_CONSTANTS.get(name) if name in _CONSTANTS else argument)
-            elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-                self._remember(argument)
-            elif name == "MEMOIZE":
-                self._remember(len(memo))
-            elif name == "STOP":
-                return self._result()
-            elif name in actions:
-                actions[name](argument)
-            else:
-                self._build(name)
-        raise RefusalError("it ends before its end mark")
+    def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
+        """`_codecs.encode`, which is how bytes are written to old protocols."""
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise RefusedError("it encodes text otherwise than as latin-1")
+        if id(text) not in self.encoded:
+            self.encoded[id(text)] = (text, text.encode("latin-1"))
+        return self.encoded[id(text)][1]
 
-    def _build(self, name: str) -> None:
-        self._count_container()
-        if name in _EMPTY:
-            self.stack.append(_EMPTY[name]())
-        elif name in _FROM_MARK:
-            self.stack.append(_FROM_MARK[name](self._to_mark()))
-        elif name in _TUPLES:
-            items = self._pop(_TUPLES[name])
-            self.stack.append(tuple(items))
-        else:
-            raise RefusalError(f"it holds the instruction {name}, which is not admitted")
-
-    def _op_proto(self, version: int) -> None:
-        pass  # genops itself reads protocols 0 to 5 and refuses an instruction that it does not know
-
-    def _op_frame(self, size: int) -> None:
-        pass  # a hint for reading ahead
-
-    def _op_mark(self, _: None) -> None:
-        self.stack.append(_MARK)
-
-    def _op_pop(self, _: None) -> None:
-        self._pop(1)
-
-    def _op_pop_mark(self, _: None) -> None:
-        self._to_mark()
-
-    def _op_get(self, key: int) -> None:
-        value = self.memo[key]
-        if isinstance(value, Unfinished):
-            raise RefusalError("an array refers to itself")
-        self.names += isinstance(value, Name)
-        self.stack.append(value)
-
-    _op_binget = _op_long_binget = _op_get
-
-    def _op_append(self, _: None) -> None:
-        (item,) = self._pop(1)
-        self._top(list).append(item)
-
-    def _op_appends(self, _: None) -> None:
-        items = self._to_mark()
-        self._top(list).extend(items)
-
-    def _op_setitem(self, _: None) -> None:
-        items = self._pop(2)
-        _put_items(self._top(dict), items)
-
-    def _op_setitems(self, _: None) -> None:
-        items = self._to_mark()
-        _put_items(self._top(dict), items)
-
-    def _op_additems(self, _: None) -> None:
-        items = self._to_mark()
-        self._top(set).update(map(as_key, items))
-
-    def _op_global(self, name: str) -> None:
-        self._push_name(name.replace(" ", ".", 1))
-
-    def _op_stack_global(self, _: None) -> None:
-        module, name = self._pop(2)
-        self._push_name(f"{module}.{name}")
-
-    def _op_reduce(self, _: None) -> None:
-        function, arguments = self._pop(2)
-        if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise RefusalError("it calls something that is not a function")
-        call = CALLS[function.name]
-        if call is None:
-            raise RefusalError(f"it calls {function.name}, which is only admitted as an argument")
-        self.names -= 1 + sum(isinstance(argument, Name) for argument in arguments)
-        self._count_container()
-        made = call(*arguments)
-        self.unfinished += isinstance(made, Unfinished)
-        self._weigh(made)
-        self.stack.append(made)
-
-    def _op_build(self, _: None) -> None:
-        (state,) = self._pop(1)
-        target = self._top(Unfinished)
-        finished = self.stack[-1] = target.finish(state)
-        self.unfinished -= 1
-        self._weigh(finished)
-        for key in target.memo_keys:
-            self.memo[key] = finished
-
-    def _push_name(self, name: str) -> None:
-        self.names += 1
-        self.stack.append(Name(name))
-
-    def _count_container(self) -> None:
-        self.containers += 1
-        if self.containers > MAX_CONTAINERS:
-            raise RefusalError(f"it holds more than {MAX_CONTAINERS:,} containers")
-
-    def _weigh(self, made: Any) -> None:
-        self.made += getattr(made, "nbytes", 0) or sys.getsizeof(made)
-        if self.made > MAX_MADE:
-            raise RefusalError(f"it makes arrays, sets and bytes of more than {MAX_MADE:,} bytes")
-
-    def _remember(self, key: Any) -> None:
-        value = self._top(object)
-        self.memo[key] = value
-        if isinstance(value, Unfinished):
-            value.memo_keys.append(key)
-
-    def _top(self, kind: type) -> Any:
-        if not self.stack or self.stack[-1] is _MARK or not isinstance(self.stack[-1], kind):
-            raise RefusalError(f"an instruction needs a {kind.__name__.strip('_').lower()} that is not there")
-        return self.stack[-1]
-
-    def _pop(self, count: int) -> list[Any]:
-        items = self.stack[-count:]
-        if len(items) < count or any(item is _MARK for item in items):
-            raise RefusalError("an instruction needs more values than there are")
-        del self.stack[-count:]
-        return items
-
-    def _to_mark(self) -> list[Any]:
-        start = len(self.stack) - 1
-        while start >= 0 and self.stack[start] is not _MARK:
-            start -= 1
-        if start < 0:
-            raise RefusalError("an instruction needs a mark that is not there")
-        items = self.stack[start + 1 :]
-        del self.stack[start:]
-        return items
-
-    def _result(self) -> Any:
-        (result,) = self._pop(1)
-        if self.stack or self.unfinished:
-            raise RefusalError("it ends with unfinished values")
-        if self.names:
-            raise RefusalError("it holds a function, not only what the function makes")
-        return result
+    def take(self, content: Any) -> bytearray:
+        """A copy for an array; Python 2's bytes are text here."""
+        if not isinstance(content, bytes | bytearray | str):
+            raise RefusedError("an array's content is damaged")
+        if len(content) > _SMALL:
+            if id(content) in self.taken:
+                raise RefusedError("two arrays are made of the same bytes")
+            self.taken[id(content)] = content
+        return bytearray(self.encode(content) if isinstance(content, str) else content)
 
 
-def _put_items(target: dict, items: list[Any]) -> dict:
-    if len(items) % 2:
-        raise RefusalError("a dict has a key without a value")
-    target.update(zip(map(as_key, items[::2]), items[1::2], strict=True))
-    return target
+class _DType(Stateful):
+    """numpy.dtype(description), a plain data type, whose byte order is its state."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, kinds: str, description: Any, align: Any = False, copy: Any = True) -> None:
+        if not isinstance(description, str) or description[:1] not in kinds or not description[1:].isdigit():
+            named = repr(description[:40]) if isinstance(description, str) else type(description).__name__
+            raise RefusedError(f"arrays of type {named} are not admitted")
+        self.dtype = np.dtype("O" if description[0] == "O" else description)
+
+    def set_state(self, state: Any) -> None:
+        order, *fields = state[1:5] if isinstance(state, tuple) and len(state) > 4 else (None,)
+        if order not in ("<", ">", "|", "=") or fields != [None] * 3:
+            raise RefusedError("a data type's state is damaged, or it has fields")
+        self.dtype = self.dtype if order == "|" else self.dtype.newbyteorder(order)
+
+    def value(self) -> np.dtype:
+        return self.dtype
+
+
+class _Array(Stateful):
+    """numpy's `_reconstruct(ndarray, (0,), b"b")`: shape, type and bytes are its state."""
+
+    __slots__ = ("array", "contents")
+
+    def __init__(self, contents: _Contents, kind: Any, shape: Any, typecode: Any) -> None:
+        if not isinstance(kind, Function) or kind.name != "numpy.ndarray":
+            raise RefusedError("an array of another class than numpy.ndarray is not admitted")
+        self.contents = contents
+        self.array: np.ndarray | None = None
+
+    def set_state(self, state: Any) -> None:
+        if not isinstance(state, tuple) or len(state) not in (4, 5) or self.array is not None:
+            raise RefusedError("an array's state is damaged")
+        shape, dtype, by_columns, content = state[-4:]
+        self.array = _filled(self.contents, content, dtype, shape, "F" if by_columns else "C")
+
+    def value(self) -> np.ndarray:
+        if self.array is None:
+            raise RefusedError("an array is used before its content comes")
+        return self.array
+
+
+def _scalar(contents: _Contents, dtype: Any, content: Any) -> Any:
+    return _filled(contents, content, dtype, (), "C")[()]
+
+
+def _filled(contents: _Contents, content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """An array of its own memory, also what protocol 5 names `_frombuffer`."""
+    sizes_fit = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
+    if not sizes_fit or len(shape) > _MAX_DIMENSIONS or order not in ("C", "F"):
+        raise RefusedError("an array's shape is damaged")
+    if not isinstance(dtype, np.dtype) or not dtype.itemsize:
+        raise RefusedError("an array's type is damaged")
+    if dtype.hasobject and isinstance(content, list):
+        return np.fromiter(content, object, len(content)).reshape(shape, order=order)
+    taken = contents.take(content)
+    if prod(shape) * dtype.itemsize != len(taken):
+        raise RefusedError(f"an array of shape {shape} and type {dtype} has {len(taken):,} bytes")
+    return np.frombuffer(taken, dtype).reshape(shape, order=order)

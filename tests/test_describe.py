@@ -17,6 +17,7 @@ from pipelines.describe import (
     load_model,
     model_identity,
     parse_scales,
+    save_model,
     smallest_side,
 )
 from pipelines.images import PhotoError
@@ -186,3 +187,21 @@ def test_a_networks_identity_is_its_content(tmp_path):
     assert model_identity(saved_network(other, seed=1))["sha256"] != identity["sha256"]
     assert model_identity("vgg16_gem") == {"name": "vgg16_gem"}
     np.testing.assert_array_equal(load_model(copy).get_weights()[0], load_model(path).get_weights()[0])
+
+
+def test_a_network_is_saved_whole_or_not_at_all(tmp_path):
+    path, model = tmp_path / "new" / "model.keras", network()
+    save_model(model, path)
+    before = path.read_bytes()
+
+    class Failing:
+        def save(self, file):
+            file.write_bytes(before[:100])
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        save_model(Failing(), path)
+    assert path.read_bytes() == before
+    save_model(network(seed=1), path)
+    assert not np.array_equal(load_model(path).get_weights()[0], model.get_weights()[0])
+    assert list(path.parent.iterdir()) == [path]

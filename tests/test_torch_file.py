@@ -236,6 +236,7 @@ EMPTY = (NDARRAY, (0,), b"b")
 FLOAT = Call(Global("numpy", "dtype"), ("f8", False, True), (3, "<", None, None, None, -1, -1, 0))
 BROKEN = {
     "admitted function as data": (ORDERED, "as data"),
+    "storage type in a tuple": ((1, (Global("torch", "FloatStorage"),)), "as data"),
     "storage type as data": ([Global("torch", "FloatStorage")], "as data"),
     "call of a storage type": (Call(Global("torch", "FloatStorage"), (4,)), "not a function"),
     "call of a text": (Call("os.system", ("true",)), "not a function"),
@@ -266,6 +267,12 @@ BROKEN = {
     "sizes and strides differ": (Call(REBUILD, (Persistent(STORAGE), 0, (2, 2), (1,))), "do not fit"),
     "parameter of a text": (Call(Global("torch._utils", "_rebuild_parameter"), ("a", True)), "other than a tensor"),
     "OrderedDict of texts": (Call(ORDERED, (["ab"],)), "other than pairs"),
+    "OrderedDict that holds a function": (Call(ORDERED, (([("a", ORDERED)]),)), "as data"),
+    "two OrderedDicts of one list": (
+        Raw(b"ccollections\nOrderedDict\nq\x00]\x85q\x01R]h\x00h\x01Ra\x86"),
+        "a list to a call that another call has",
+    ),
+    "array of a deeply nested type": (Raw(b"cnumpy\ndtype\n" + b")" + b"\x85" * 100_000 + b"R"), "type tuple are not"),
     "size of a dict": (Call(Global("torch", "Size"), ({},)), "other than numbers"),
     "array of objects": (Call(Global("numpy", "dtype"), ("O8", False, True)), "'O8' are not admitted"),
     "array of records": (Call(Global("numpy", "dtype"), ("f4,f4", False, True)), "are not admitted"),
@@ -317,12 +324,12 @@ def test_memory_is_bounded(write, form):
     """What claims much or repeats itself costs no more than the file has: 2^40 values, one text as 20,000 arrays."""
     claims = rebuild("0", "FloatStorage", 2**40, 0, (2**40,), (1,))
     text_and_call = b"c_codecs\nencode\nq\x00" + text("a" * 100_000) + text("latin1") + b"\x86q\x01"
-    large = Raw(text_and_call + b"](" + b"h\x00h\x01R" * 20_000 + b"e\x87")
+    large = Raw(text_and_call + b"R](" + b"h\x00h\x01R" * 20_000 + b"e\x86")
     for tree, whole in ((claims, False), (large, True)):
         path = write(FORMS[form](tree, None if whole else Program({"0": bytes(16)}, {"0": 4})))
         tracemalloc.start()
         if whole:
-            assert len(read_torch(path)[2]) == 20_000
+            assert len(read_torch(path)[1]) == 20_000
         else:
             refuse(path, "larger than the file|has 16 bytes")
         _, peak = tracemalloc.get_traced_memory()
@@ -396,6 +403,8 @@ def test_old_form_that_is_no_good(write):
     refuse(write(bytes(257) + b"ustar" + bytes(250)), "it is a tar")
     tree = rebuild("1", "FloatStorage", 4, 0, (4,), (1,))
     refuse(write(old_bytes(tree, Program({"0": bytes(16)}, {"0": 4}))), "list of storages")
+    deep = b"\x80\x02](" + b")" + b"\x85" * 100_000 + b"e."
+    refuse(write(old_bytes({}).removesuffix(b"\x80\x02](e.") + deep), "list of storages")
     tree = rebuild("0", "FloatStorage", 3, 0, (3,), (1,))
     refuse(write(old_bytes(tree, Program({"0": bytes(16)}, {"0": 4}))), "does not start with its size")
 

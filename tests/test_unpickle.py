@@ -4,12 +4,14 @@ import os
 import pickle
 import struct
 import threading
+import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines import unpickle
+from pipelines import inert_pickle, unpickle
 from pipelines.unpickle import UnpickleError, load_pickle
 
 ARRAY = np.arange(12.0).reshape(3, 4)
@@ -159,6 +161,11 @@ INERT = {
     "lock": pickle.dumps(Call(threading.Lock), 4),
     "bare function": b"cnumpy\nndarray\n.",
     "function in a list": b"]cnumpy\nndarray\na.",
+    "function in a tuple": b"cnumpy\nndarray\n\x85.",
+    "function in a tuple in a list": b"]cnumpy\nndarray\n\x85\x85a.",
+    "function in a set": b"\x80\x04\x8f(cnumpy\nndarray\n\x90.",
+    "function in a frozenset": b"\x80\x04(cnumpy\nndarray\n\x85\x91.",
+    "function in an object array": pickle.dumps(np.array([ARRAY, 77], object), 2).replace(b"K\x4d", b"h\x01"),
     "function as a key": b"}cnumpy\nndarray\nK\x01s.",
     "ndarray called": b"cnumpy\nndarray\nK\x03\x85\x85R.",
     "subclass of ndarray": pickle.dumps(np.matrix([[1]]), 2),
@@ -169,6 +176,9 @@ INERT = {
     "array of a huge shape": pickle.dumps(ARRAY, 2).replace(b"K\x03K\x04\x86", b"J\xff\xff\xff\x7fK\x04\x86"),
     "array of a negative shape": pickle.dumps(ARRAY, 2).replace(b"K\x03K\x04\x86", b"J\xff\xff\xff\xffK\x04\x86"),
     "scalar without data": pickle.dumps(np.float32(1), 4).replace(b"C\x04\x00\x00\x80?", b"C\x00"),
+    "scalar of no size": b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n\x8c\x02S0\x85RC\x00\x86R.",
+    "array of no size": pickle.dumps(np.zeros((0, 99), "S1"), 2).replace(b"S1", b"S0").replace(b"K\x00Kc", b"KcKc"),
+    "array of a deeply nested type": b"cnumpy\ndtype\n)" + b"\x85" * 100_000 + b"R.",
     "codec other than latin-1": b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x74R.",
     "huge bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b".",
     "huge frame of nothing": b"\x80\x04\x95" + struct.pack("<Q", 2**62),
@@ -225,17 +235,91 @@ def test_a_large_file_is_refused_unread(tmp_path):
         load_pickle(path, max_bytes=100)
 
 
-@pytest.mark.parametrize(("bound", "content"), [
-    ("MAX_INSTRUCTIONS", b"(" + b"K\x01" * 50 + b"t."),
-    ("MAX_CONTAINERS", b"(" + b"]" * 50 + b"t."),
-    ("MAX_MADE", pickle.dumps([np.zeros(50), np.ones(50)], 2)),
-    ("MAX_MADE", b"(" + b"c_codecs\nencode\n(X\x05\x00\x00\x00aaaaaU\x06latin1tR" * 5 + b"t."),
+@pytest.mark.parametrize(("module", "bound", "content"), [
+    (unpickle, "MAX_INSTRUCTIONS", b"(" + b"K\x01" * 50 + b"t."),
+    (inert_pickle, "MAX_MADE", b"(" + b"]" * 50 + b"t."),
+    (inert_pickle, "MAX_MADE", b"(" + b"c_codecs\nencode\n(X\x05\x00\x00\x00aaaaaU\x06latin1tR" * 25 + b"t."),
 ])  # fmt: skip
-def test_memory_is_bounded(written, monkeypatch, bound, content):
+def test_what_is_made_is_bounded(written, monkeypatch, module, bound, content):
     written(content)
-    monkeypatch.setattr(unpickle, bound, 40)
+    monkeypatch.setattr(module, bound, 40)
     with pytest.raises(UnpickleError, match="more than 40"):
         written(content)
+
+
+# What makes something, what makes it again 6,000 times in a list, and whether that is read.
+MANY = b"".join(b"M" + struct.pack("<H", number) for number in range(20_000))
+LARGE = b"B" + struct.pack("<I", 50_000) + b"a" * 50_000
+RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\nq\x00(cnumpy\nndarray\nK\x00\x85C\x01btq\x01R"
+SCALAR = b"cnumpy.core.multiarray\nscalar\nq\x00"
+
+
+def dtype(description):
+    return b"cnumpy\ndtype\n" + text(description) + b"\x85R"
+
+
+def shape(*sizes):
+    return b"(" + b"".join(b"J" + struct.pack("<i", size) for size in sizes) + b"t"
+
+
+REPEATED = {
+    "bytes of one text": (
+        b"c_codecs\nencode\nq\x00X" + LARGE[1:] + text("latin1") + b"\x86q\x01R", b"h\x00h\x01R", True
+    ),
+    "sets of one list": (b"c__builtin__\nset\nq\x00](" + MANY + b"e\x85q\x01R", b"h\x00h\x01R", False),
+    "frozensets of one list": (b"cbuiltins\nfrozenset\nq\x00](" + MANY + b"e\x85q\x01R", b"h\x00h\x01R", False),
+    "arrays of the same bytes": (
+        RECONSTRUCT + b"(" + shape(50_000) + dtype("u1") + b"K\x00" + LARGE + b"tq\x02b", b"h\x00h\x01Rh\x02b", False
+    ),
+    "arrays of the same text": (
+        RECONSTRUCT + b"(" + shape(50_000) + dtype("u1") + b"K\x00X" + LARGE[1:] + b"tq\x02b",
+        b"h\x00h\x01Rh\x02b",
+        False,
+    ),
+    "arrays of a few bytes": (
+        RECONSTRUCT + b"(" + shape(64) + dtype("u1") + b"K\x00C\x40" + b"a" * 64 + b"tq\x02b",
+        b"h\x00h\x01Rh\x02b",
+        True,
+    ),
+    "arrays of many dimensions": (
+        RECONSTRUCT + b"(" + shape(*[1] * 32) + dtype("u1") + b"K\x00C\x01atq\x02b", b"h\x00h\x01Rh\x02b", True
+    ),
+    "arrays of protocol 5": (
+        b"cnumpy._core.numeric\n_frombuffer\nq\x00(" + LARGE + dtype("u1") + shape(50_000) + text("C") + b"tq\x01R",
+        b"h\x00h\x01R",
+        False,
+    ),
+    "arrays of the same objects": (
+        RECONSTRUCT + b"(" + shape(20_000) + dtype("O8") + b"K\x00](" + MANY + b"etq\x02b", b"h\x00h\x01Rh\x02b", False
+    ),
+    "scalars of the same bytes": (SCALAR + dtype("S50000") + LARGE + b"\x86q\x01R", b"h\x00h\x01R", False),
+    "tuples of the same list": (b"](" + MANY + b"eq\x00", b"h\x00\x85", True),
+    "lists of the same list": (b"](" + MANY + b"eq\x00", b"](h\x00e", True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_small_file_takes_little_memory(tmp_path, name):
+    """What a file makes once it may use often, and what it would copy each time is refused."""
+    first, again, is_read = REPEATED[name]
+    path = tmp_path / "file.pkl"
+    path.write_bytes(b"\x80\x04" + first + b"](" + again * 6000 + b"e\x86.")
+    assert path.stat().st_size < 120_000
+    with pytest.raises(UnpickleError, match=r"another call|the same bytes") if not is_read else nullcontext():
+        tracemalloc.start()
+        try:
+            assert len(load_pickle(path)[1]) == 6000
+        finally:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+    assert peak < 10e6
+
+
+def test_arrays_do_not_share_memory(written):
+    """One byte is one object in Python, so that the pickles of two arrays share it."""
+    one, other = written(pickle.dumps([np.array([7], "u1"), np.array([7], "u1")], 4))
+    one[0] = 8
+    assert other[0] == 7
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape")
