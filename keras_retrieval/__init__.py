@@ -4,6 +4,7 @@ Keras takes seconds to import, so the names below are fetched when first used: t
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     from . import whitening as whitening
     from .models import build as build
     from .models import list_models as list_models
+    from .models import load as load
     from .multiscale import multi_scale as multi_scale
 
 __version__ = "0.1.0"
 
 _MODULES = ("layers", "losses", "metrics", "reranking", "whitening")
-_FUNCTIONS = {"build": "models", "list_models": "models", "multi_scale": "multiscale"}
+_FUNCTIONS = {"build": "models", "list_models": "models", "load": "models", "multi_scale": "multiscale"}
 __all__ = [*_MODULES, *_FUNCTIONS]
 
 
@@ -29,6 +31,12 @@ def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(f".{_FUNCTIONS[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if "keras" in sys.modules:
+    # Who has Keras already may go on with keras.saving.load_model, which needs our layers and losses registered.
+    from . import layers as layers
+    from . import losses as losses
 
 
 def __dir__() -> list[str]:

@@ -148,6 +148,26 @@ def build(
     return keras.Model(images, x, name=name)
 
 
+def load(path: str | Path) -> keras.Model:
+    """Loads a network that was saved as .keras.
+
+    `keras.saving.load_model` does the same once `keras_retrieval.layers` is imported.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ValueError: there is no such file, or Keras cannot load it.
+    """
+    path = Path(path)
+    if path.suffix != ".keras" or not path.is_file():
+        raise ValueError(f"no network at {path}: `keras-retrieval build vgg16_gem model.keras` makes one")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # each part of Keras raises its own
+        raise ValueError(f"{path} could not be loaded as a Keras network: {error}") from error
+
+
 def _known(kind: str, part: str, table: dict[str, Any], name: str) -> Any:
     if part in table:
         return table[part]

@@ -84,19 +84,11 @@ def load_model(model: str | Path) -> Any:
     named = path.suffix != ".keras"
     if named and os.sep in str(model):
         raise ValueError(f"{model}: a network is a .keras file or a name such as vgg16_gem")
-    if not named and not path.is_file():
+    if not named and not path.is_file():  # told before Keras takes seconds to import
         raise ValueError(f"no network at {path}: `keras-retrieval build vgg16_gem {path}` makes one")
-    import keras
-
     import keras_retrieval
-    import keras_retrieval.layers
 
-    if named:
-        return keras_retrieval.build(str(model))
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:
-        raise ValueError(f"{path} could not be loaded as a Keras network: {error}") from error
+    return keras_retrieval.build(str(model)) if named else keras_retrieval.load(path)
 
 
 def save_model(model: Any, path: Path) -> None:

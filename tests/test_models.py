@@ -1,5 +1,8 @@
 """Networks by name: every trunk, every pooling, weights from files, whitening, scales, saving."""
 
+import subprocess
+import sys
+
 import h5py
 import keras
 import numpy as np
@@ -270,6 +273,21 @@ def test_the_normalisation_travels_with_the_weights(alexnet, tmp_path):
         keras_retrieval.build("vgg16_mac", weights=tmp_path / "silent.npz")
     told = keras_retrieval.build("vgg16_mac", weights=tmp_path / "silent.npz", normalization="caffe")
     assert told.get_layer("normalization").channels == "bgr"
+
+
+def test_load_needs_no_import_of_layers_and_names_what_is_wrong(tmp_path):
+    keras_retrieval.build("alexnet_rmac", weights=None).save(tmp_path / "model.keras")
+    code = "import keras_retrieval as k, sys; assert 'keras' not in sys.modules; print(k.load(sys.argv[1]).name)"
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model.keras"], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "alexnet_rmac"
+    (tmp_path / "broken.keras").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"broken\.keras could not be loaded"):
+        keras_retrieval.load(tmp_path / "broken.keras")
+    for missing in ("gone.keras", "model.h5"):
+        with pytest.raises(ValueError, match="no network at"):
+            keras_retrieval.load(tmp_path / missing)
 
 
 # Scales
