@@ -24,6 +24,7 @@ class Options:
     model: str
     size: int
     scales: str
+    antialias: bool
     bfloat16: bool
     exif: bool
 
@@ -35,6 +36,7 @@ class Options:
             output,
             size=self.size,
             scales=self.scales,
+            antialias=self.antialias,
             bfloat16=self.bfloat16,
             exif=self.exif,
             replace=replace,
@@ -166,7 +168,7 @@ def _describe_cut_outs(
     smallest = smallest_side(network, scales)
     reading = Reading(photos, options.size, options.exif, manifest["max_pixels"], smallest)
     shapes = sorted((reading.shape(*cut_out), number) for number, cut_out in enumerate(cut_outs))
-    describe = describer(network, scales, options.bfloat16)
+    describe = describer(network, scales, options.bfloat16, options.antialias)
     rows = np.empty((len(cut_outs), network.output_shape[-1]), np.float32)
     for batch in describe_photos(describe, shapes, lambda number: reading.read(*cut_outs[number])):
         for number, reason in batch.left_out.items():
@@ -183,7 +185,9 @@ def _distractors(
     made = (given / MANIFEST).is_file()
     folder = given if made else options.extract(given, output / "distractors", replace)
     shards, names, own = read_descriptors(folder)
-    wanted = {"model": model_identity(options.model)} | {key: manifest[key] for key in ("size", "scales", "exif")}
+    wanted = {"model": model_identity(options.model)} | {
+        key: manifest[key] for key in ("size", "scales", "antialias", "exif")
+    }
     for key, value in wanted.items():
         same = _sha(own[key]) == _sha(value) if key == "model" else own[key] == value
         if not same:

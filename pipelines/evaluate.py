@@ -19,7 +19,7 @@ from keras_retrieval.query_time import Ranker, describe_methods, parse
 
 from .collection import Collection, Options, describe_collection
 from .datasets import DATASETS, load_ground_truth
-from .describe import model_identity, parse_scales
+from .describe import ANTIALIAS_HELP, model_identity, parse_scales
 from .evaluation_page import Case, Curve, Mark, Picture, curves, page, percent
 from .folders import write_file
 from .groundtruth import GroundTruth
@@ -49,6 +49,7 @@ def evaluate(
     ] = None,
     size: Annotated[int, typer.Option(help="Longest side in pixels; photos are never enlarged.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
+    antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
     bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; says how close it stays.")] = False,
     exif: Annotated[bool, typer.Option(help="Turn photos as their EXIF orientation says.")] = True,
     rerank: Annotated[
@@ -68,7 +69,7 @@ def evaluate(
     if truth.partial:
         print(f"{truth.name} is {truth.partial}")
     output.mkdir(parents=True, exist_ok=True)
-    options = Options(model, size, scales, bfloat16, exif)
+    options = Options(model, size, scales, antialias, bfloat16, exif)
     collection = describe_collection(truth, photos, distractors, output, options, replace=replace)
     ranker = Ranker(collection.database, steps, progress)
     started = time.monotonic()

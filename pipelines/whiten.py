@@ -15,7 +15,7 @@ from keras_retrieval.descriptors import blocks, gather
 from keras_retrieval.whitening import Moments, PairMoments, Projection, fit_lw, fit_pca
 
 from .convert import whitened
-from .describe import load_model, model_identity
+from .describe import ANTIALIAS_HELP, load_model, model_identity
 from .descriptors import read_descriptors
 from .extract import extract
 from .images import list_photos
@@ -52,6 +52,7 @@ def whiten(
     dim: Annotated[int | None, typer.Option(help="Dimensions to keep; all if not given.")] = None,
     size: Annotated[int, typer.Option(help="Longest side in pixels, as it will be in use.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, as they will be in use.")] = "1",
+    antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
     bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16 while learning.")] = False,
     descriptors: Annotated[
         Path | None, typer.Option(help="Folder of the photos' descriptors; OUTPUT.descriptors if not given.")
@@ -75,7 +76,9 @@ def whiten(
     output.parent.mkdir(parents=True, exist_ok=True)
     described = descriptors or output.with_suffix(".descriptors")
     source = _without_whitening(model, described, dim)
-    extract(source, folder, described, size=size, scales=scales, bfloat16=bfloat16, replace=replace)
+    extract(
+        source, folder, described, size=size, scales=scales, antialias=antialias, bfloat16=bfloat16, replace=replace
+    )
     projection = learn(described, pairs, method)
     network = whitened(load_model(source), projection.m, projection.P, dim)
     temporary = output.with_name(f".{output.stem}.writing.keras")
