@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import os
+import re
 import sys
 
 INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
@@ -18,6 +19,9 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "convert": ("pipelines.convert", "convert", "published network (.pth, .mat) -> model.keras"),
     "extract": ("pipelines.extract", "extract", "photos -> descriptors"),
     "whiten": ("pipelines.whiten", "whiten", "network + matching photos -> network with the whitening inside"),
+    "reconstruct": ("pipelines.sfm", "reconstruct", "unordered photos -> 3D models of what they show"),
+    "tuples": ("pipelines.tuples", "make_tuples", "models, folders, lists or positions -> training tuples"),
+    "pairs": ("pipelines.pairs", "write_pairs", "photos -> pairs to match, for COLMAP and hloc"),
     "index": ("export.scann_index", "index", "descriptors -> index folder"),
     "search": ("export.search", "search", "index + query photos -> names, scores, a page with pictures"),
     "evaluate": ("pipelines.evaluate", "evaluate", "network + dataset -> the figures of its protocol, a page"),
@@ -73,12 +77,16 @@ def _run(step: str, arguments: list[str]) -> None:
 
 
 def _call(step: str, arguments: list[str]) -> None:
+    import inspect
+
     import typer
 
     module_name, function_name, _ = STEPS[step]
-    module = importlib.import_module(f"keras_retrieval.{module_name}")
+    function = getattr(importlib.import_module(f"keras_retrieval.{module_name}"), function_name)
+    # What a caller in Python must know, a user in the shell need not.
+    text = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(name=step)(getattr(module, function_name))
+    app.command(name=step, help=text)(function)
     app(args=arguments, prog_name=f"keras-retrieval {step}")
 
 

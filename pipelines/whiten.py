@@ -15,7 +15,7 @@ from keras_retrieval.descriptors import blocks, gather
 from keras_retrieval.whitening import Moments, PairMoments, Projection, fit_lw, fit_pca
 
 from .convert import whitened
-from .describe import ANTIALIAS_HELP, load_model, model_identity
+from .describe import ANTIALIAS_HELP, load_model, model_identity, save_model
 from .descriptors import read_descriptors
 from .extract import extract
 from .images import list_photos
@@ -81,9 +81,7 @@ def whiten(
     )
     projection = learn(described, pairs, method)
     network = whitened(load_model(source), projection.m, projection.P, dim)
-    temporary = output.with_name(f".{output.stem}.writing.keras")
-    network.save(temporary)
-    temporary.replace(output)
+    save_model(network, output)
     print(f"{output}: {network.name} with {method}, {network.output_shape[-1]} dimensions")
     return output
 
@@ -186,7 +184,5 @@ def _without_whitening(model: str, described: Path, dim: int | None) -> str:
         return model
     path = described.with_name(f"{described.name}-{model_identity(model)['sha256'][:8]}.keras")
     if not path.exists():
-        temporary = path.with_name(f".{path.stem}.writing.keras")
-        keras.Model(network.input, end, name=network.name).save(temporary)
-        temporary.replace(path)
+        save_model(keras.Model(network.input, end, name=network.name), path)
     return str(path)
