@@ -63,13 +63,13 @@ def by_hand(folder):
     """Per ordered pair of names: the share of the first one's points, and the change of scale, from points3D."""
     model = pycolmap.Reconstruction(folder)
     sees = {image: {} for image in model.reg_image_ids()}
-    for point in model.points3D.values():
+    for number, point in model.points3D.items():
         for element in point.track.elements:
             image = model.images[element.image_id]
             depth = (image.cam_from_world() * point.xyz)[2]
             camera = model.cameras[image.camera_id]
             scale = camera.params[0] / max(camera.width, camera.height) / depth
-            sees[element.image_id][tuple(point.xyz)] = scale
+            sees[element.image_id][number] = scale
     found = {}
     for query, points in sees.items():
         for other, others in sees.items():
