@@ -12,7 +12,6 @@ from keras_retrieval.neighbours import nearest_others
 
 from .colmap import Pair, load_colmap, ordered, photo_name
 
-VOCABULARY = "vocabulary.bin"
 AGREED = 0.4  # of what speaks for and against a pair
 CAPPED = 100  # matches: a pair with more is no better as a bridge to other photos
 _VOCABULARY_ROWS = 200_000  # SIFT descriptors that a vocabulary is made of
@@ -128,23 +127,23 @@ def vocabulary_pairs(database: Path, names: Sequence[str], k: int, vocabulary: P
         database: with the features of all photos.
         names: the photos that choose.
         k: how many each of them chooses.
-        vocabulary: COLMAP's vocabulary tree; None makes one of the photos' own features, beside the database.
+        vocabulary: COLMAP's vocabulary tree; None makes one of the photos' own features, beside the database, and
+            anew when the photos have doubled. Photos too poor in features for one are all paired.
 
     Returns:
         The pairs, in order of their names.
 
     Raises:
-        ValueError: the photos have too few features for a vocabulary.
         OSError: `vocabulary` is missing.
     """
     colmap = load_colmap()
     if vocabulary and not vocabulary.is_file():
         raise FileNotFoundError(f"there is no vocabulary tree at {vocabulary}")
-    path = vocabulary or database.with_name(VOCABULARY)
     with colmap.Database.open(database) as features:
-        if not path.exists():
-            _make_vocabulary(colmap, features, path)
         photo_of = {image.image_id: photo_name(image.name) for image in features.read_all_images()}
+        path = vocabulary or database.with_name(f"vocabulary-{2 ** (len(photo_of).bit_length() - 1)}.bin")
+        if not path.exists() and not _make_vocabulary(colmap, features, list(photo_of), path):
+            return all_pairs(list(photo_of.values()))
         wanted = set(names)
         choosing = [image for image, name in photo_of.items() if name in wanted]
         options = colmap.VocabTreePairingOptions(vocab_tree_path=path, num_images=k + 1, max_num_features=_QUERY_ROWS)
@@ -152,20 +151,18 @@ def vocabulary_pairs(database: Path, names: Sequence[str], k: int, vocabulary: P
     return sorted({ordered(photo_of[one], photo_of[other]) for one, other in found if one != other})
 
 
-def _make_vocabulary(colmap: Any, features: Any, path: Path) -> None:
-    images = [image.image_id for image in features.read_all_images()]
+def _make_vocabulary(colmap: Any, features: Any, images: Sequence[int], path: Path) -> bool:
+    """Clusters a sample of all features to visual words; False if there are too few for one word."""
     each = max(_ROWS_PER_WORD, _VOCABULARY_ROWS // len(images))
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.permutation(features.read_descriptors(image).data)[:each] for image in images])
     if len(rows) < _ROWS_PER_WORD:
-        raise ValueError(
-            f"{len(images)} photos with {len(rows)} features are too few for a vocabulary: --pairs exhaustive"
-        )
-    build = colmap.VisualIndex.BuildOptions(
-        num_visual_words=len(rows) // _ROWS_PER_WORD, num_iterations=10, num_rounds=1
-    )
+        return False
+    words = len(rows) // _ROWS_PER_WORD
+    build = colmap.VisualIndex.BuildOptions(num_visual_words=words, num_iterations=10, num_rounds=1)
     index = colmap.VisualIndex.create(rows.shape[1], _EMBEDDED)
     index.build(build, colmap.FeatureDescriptorsFloat(colmap.FeatureExtractorType.SIFT, rows.astype("float32")))
     temporary = path.with_name(f".{path.name}.writing")
     index.write(temporary)
     temporary.replace(path)
+    return True

@@ -6,7 +6,7 @@ neighbours recommend again.
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,27 +122,34 @@ def _propose(
     rows: Callable[[], np.ndarray],
     first: bool,
 ) -> list[Pair]:
-    among, tried = set(new), database.inliers()
+    """The pairs of a round: untried ones, each with at least one new photo."""
+    known, fresh = set(names), set(new)
+    inliers = {pair: count for pair, count in database.inliers().items() if known.issuperset(pair)}
+    if not new:
+        return []
     if by == "neighbours":
-        known = set(names)
-        here = {pair: count for pair, count in tried.items() if known.issuperset(pair)}
-        return bridged_pairs(here, BRIDGES_PER_PHOTO, pairing.min_inliers, among)
+        return bridged_pairs(inliers, BRIDGES_PER_PHOTO, pairing.min_inliers, fresh)
     if by == "exhaustive":
         pairs = all_pairs(names)
     elif by == "descriptors":
         pairs = nearest_pairs(names, rows(), pairing.neighbours)
+    elif first:
+        pairs = vocabulary_pairs(database.path, new, pairing.neighbours, pairing.vocabulary)
     else:
-        each = pairing.neighbours if first else WORDS_PER_PHOTO
-        pairs = vocabulary_pairs(database.path, new, each, pairing.vocabulary) if new else []
-        pairs = pairs if first else _between_groups(pairs, names, tried, pairing.min_inliers)
-    known = set(names)
-    return [pair for pair in pairs if not among.isdisjoint(pair) and known.issuperset(pair) and pair not in tried]
+        pairs = _links(database.path, names, new, inliers, pairing)
+    return [pair for pair in pairs if pair not in inliers and not fresh.isdisjoint(pair) and known.issuperset(pair)]
 
 
-def _between_groups(pairs: Collection[Pair], names: Sequence[str], inliers: dict[Pair, int], least: int) -> list[Pair]:
-    known = set(names)
-    verified = [pair for pair, count in inliers.items() if count >= least and known.issuperset(pair)]
-    group_of = {name: number for number, group in enumerate(connected(names, verified)) for name in group}
+def _links(
+    database: Path, names: Sequence[str], new: Sequence[str], inliers: Mapping[Pair, int], pairing: Pairing
+) -> list[Pair]:
+    """Pairs by visual words between photos that no chain of verified pairs connects."""
+    verified = [pair for pair, count in inliers.items() if count >= pairing.min_inliers]
+    groups = connected(names, verified)
+    if len(groups) < 2:
+        return []
+    group_of = {name: number for number, group in enumerate(groups) for name in group}
+    pairs = vocabulary_pairs(database, new, WORDS_PER_PHOTO, pairing.vocabulary)
     return [pair for pair in pairs if group_of.get(pair[0]) != group_of.get(pair[1])]
 
 

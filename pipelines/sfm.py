@@ -65,7 +65,7 @@ def reconstruct(
     load_colmap()
     names = list_photos(photos)
     extraction = {"features": features, "size": size}
-    _begin(work, extraction)
+    _begin(work, photos, extraction)
     database = Database(work / DATABASE)
     seconds = _seconds_so_far(work / REPORT)
     with _timed(seconds, "features"):
@@ -102,8 +102,10 @@ def _check(pairs: str, mapper: str, **counts: int) -> None:
             raise ValueError(f"--{option.replace('_', '-')} is at least 1, not {count}")
 
 
-def _begin(work: Path, extraction: dict[str, int]) -> None:
+def _begin(work: Path, photos: Path, extraction: dict[str, int]) -> None:
     """Makes WORK, or checks that its features were found with the same options."""
+    if work.resolve().is_relative_to(photos.resolve()):
+        raise ValueError(f"{work} lies in {photos}, and its images would be taken for photos: name another WORK")
     path = work / OPTIONS
     if path.exists():
         begun = json.loads(path.read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from pipelines.candidate_pairs import all_pairs, bridged_pairs, nearest_pairs
+from pipelines.candidate_pairs import all_pairs, bridged_pairs, nearest_pairs, vocabulary_pairs
 from pipelines.clusters import connected, merge_models, same_objects
 from pipelines.colmap import Database, colmap_name, ordered, photo_name
 from pipelines.images import read_photo
@@ -22,9 +22,12 @@ from pipelines.mapping import Model
 from pipelines.matching import Pairing, match_in_rounds
 from pipelines.plan_view import INK, PAPER, Scene, plan_view, read_scene
 from pipelines.sfm import reconstruct
+from pipelines.sfm_descriptors import describe
 from pipelines.sfm_page import page
 from pipelines.sfm_photos import prepare
 from pipelines.sfm_report import make_report
+
+from .small_network import draw_photo, save_network
 
 pycolmap = pytest.importorskip("pycolmap")
 
@@ -372,6 +375,30 @@ def test_a_folder_of_something_else_is_not_used(tmp_path, odd_photos):
         reconstruct(odd_photos, tmp_path / "work")
 
 
+def test_work_among_the_photos_is_refused(odd_photos):
+    with pytest.raises(ValueError, match="would be taken for photos"):
+        reconstruct(odd_photos, odd_photos / "work")
+    assert not (odd_photos / "work").exists()
+
+
+def test_photos_are_described_once(tmp_path):
+    network = str(save_network(tmp_path / "small.keras"))
+    for view in range(5):
+        draw_photo(tmp_path / "photos" / f"{view}.png", 0, view)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"\x89PNG")
+    names = ["3.png", "broken.png", "0.png"]
+    rows = describe(tmp_path / "photos", names, tmp_path / "work", network, 40)
+    assert np.isnan(rows).all(axis=1).tolist() == [False, True, False]
+    (folder,) = (tmp_path / "work").iterdir()
+    made = {path: path.stat().st_mtime_ns for path in folder.glob("0*")}
+    more = describe(tmp_path / "photos", ["0.png", "1.png", "2.png", "3.png"], tmp_path / "work", network, 40)
+    np.testing.assert_array_equal(more[[3, 0]], rows[[0, 2]])
+    np.testing.assert_allclose(np.linalg.norm(more, axis=1), 1, rtol=1e-5)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert describe(tmp_path / "photos", names, tmp_path / "work", network, 30).shape == rows.shape
+    assert len(list((tmp_path / "work").iterdir())) == 2
+
+
 @pytest.fixture(scope="module")
 def mixed(shared, tmp_path_factory):
     """Six photos of a fountain and five of a doll thrown together, small, and one that is broken."""
@@ -389,6 +416,7 @@ RUN = """
 import sys
 from pathlib import Path
 from pipelines.sfm import reconstruct
+from pipelines.sfm_descriptors import describe
 reconstruct(Path(sys.argv[1]), Path(sys.argv[2]), pairs="exhaustive", features=1500)
 """
 
@@ -441,6 +469,22 @@ def test_killed_three_times_it_reconstructs_two_objects(mixed, tmp_path):
         assert opened.compute_mean_reprojection_error() < 1
     assert (work / "index.html").read_text().count("data:image/jpeg") == 11
     _run_again(mixed, work, models)
+    _other_ways(mixed, work, tmp_path)
+
+
+def _other_ways(photos, work, tmp_path):
+    """Visual words prefer photos of the same object; the global mapper comes to the same clusters."""
+    words = vocabulary_pairs(work / "database.db", [path.name for path in photos.glob("*.jpg")], 2, None)
+    own = [pair for pair in words if pair[0].split()[-1] == pair[1].split()[-1]]
+    assert len(own) > 0.7 * len(words) > 7
+    (tmp_path / "other").mkdir()
+    for name in ("database.db", "options.json", "photos.json"):
+        (tmp_path / "other" / name).write_bytes((work / name).read_bytes())
+    (tmp_path / "other" / "images").symlink_to(work / "images")
+    reconstruct(photos, tmp_path / "other", pairs="vocabulary-tree", mapper="global", features=1500)
+    report = json.loads((tmp_path / "other" / "report.json").read_text())
+    assert scenes(report) == [["et.jpg"] * 5, ["fountain_p11.jpg"] * 6]
+    assert report["options"]["mapper"] == "global"
 
 
 def _run_again(photos, work, models):
