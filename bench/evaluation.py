@@ -40,8 +40,9 @@ ROWS = [  # whitening, dimensions kept, methods at query time
     ("", None, "diffusion"),
     ("", None, "diffusion:0:20:5"),
     ("", None, "superglobal"),
-    ("pca", 128, "superglobal"),
-    ("pca", 128, "alphaqe:10,superglobal"),
+    ("", None, "alphaqe:10,superglobal"),
+    ("", None, "superglobal,alphaqe:10"),
+    ("pca", None, "superglobal"),
 ]
 METHODS = ("", "aqe:10", "alphaqe:50", "superglobal:400", "diffusion:2000", "diffusion")
 REPEATS = 5
@@ -70,7 +71,7 @@ def on_real_photos(work: Path, model: Path | None, size: int) -> None:
         print("\nmAP on real photos is left out: the collection is not at hand")
         return
     truth = load_ground_truth("roxford5k", photos, DATA / "gnd" / "gnd_roxford5k.pkl")
-    options = Options(str(model or _saved_network(work)), size, SCALES, bfloat16=False, exif=True)
+    options = Options(str(model or _saved_network(work)), size, SCALES, antialias=True, bfloat16=False, exif=True)
     collection = describe_collection(truth, photos, None, work / "oxford", options, replace=False)
     described = options.extract(DATA / "photos", work / "photos", replace=False)
     learned = {method: learn(described, read_pairs(DATA / "photos"), method) for method in ("lw", "pca")}
