@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 WORK ?= demo
 PHOTOS ?=
 
-.PHONY: demo test test-jax lint bench clean
+.PHONY: demo test test-jax lint bench bench-evaluation clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	for file in $(filter-out bench/__init__.py bench/photos.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
+
+bench-evaluation: $(VENV)/.dev
+	$(BIN)/python -m bench.evaluation
 
 clean:
 	rm -rf $(VENV) $(WORK) build *.egg-info

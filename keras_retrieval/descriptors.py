@@ -118,7 +118,7 @@ def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> 
     rows = np.empty((len(flat), shards[0].shape[1]), dtype)
     for shard, end, start, stop in zip(shards, ends, [0, *cuts[:-1]], cuts, strict=True):
         rows[order[start:stop]] = shard[flat[order[start:stop]] - (end - len(shard))]
-    return rows.reshape(*indexes.shape, -1)
+    return rows.reshape(*indexes.shape, rows.shape[1])
 
 
 def _shards(database: np.ndarray | Iterable[np.ndarray]) -> Iterable[np.ndarray]:

@@ -132,6 +132,7 @@ def test_gather_across_shards():
     picks = np.random.default_rng(5).integers(0, 120, (4, 7))
     np.testing.assert_array_equal(gather(shards, picks), DATABASE[picks])
     np.testing.assert_array_equal(gather(DATABASE, picks), DATABASE[picks])
+    assert gather(shards, np.zeros(0, int)).shape == (0, DATABASE.shape[1])
 
 
 def test_blocks_cover_every_row():

@@ -1,0 +1,51 @@
+"""What each pooling costs beside its trunk: VGG16 on one photo of 1024 x 768, compiled, sizes unknown until run time.
+
+    python -m bench.pooling [--rounds 10]
+
+Trunk and poolings take turns; printed are the least milliseconds of each and its share of the trunk's.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import keras_retrieval
+from keras_retrieval.models import POOLINGS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    rounds = parser.parse_args().rounds
+    photo = np.random.default_rng(0).uniform(-2, 2, (1, 768, 1024, 3)).astype("float32")
+    trunk = keras_retrieval.build("vgg16_gem", weights=None).get_layer("vgg16")
+    run_trunk = compiled(trunk, 3)
+    features = run_trunk(photo)
+    runs = {name: compiled(make(), features.shape[-1]) for name, make in POOLINGS.items()}
+    least = dict.fromkeys(["trunk", *runs], float("inf"))
+    for _ in range(rounds):
+        least["trunk"] = min(least["trunk"], milliseconds(run_trunk, photo))
+        for name, run in runs.items():
+            least[name] = min(least[name], milliseconds(run, features))
+    print("| | ms | of the trunk's time |\n|---|---|---|")
+    for name, value in least.items():
+        print(f"| {name} | {value:.1f} | {value / least['trunk']:.1%} |")
+
+
+def compiled(layer: Any, channels: int) -> Callable[[Any], Any]:
+    signature = [tf.TensorSpec((None, None, None, channels), tf.float32)]
+    return tf.function(lambda x: layer(x), input_signature=signature, autograph=False)
+
+
+def milliseconds(run: Callable[[Any], Any], x: Any) -> float:
+    started = time.perf_counter()
+    run(x)
+    return 1000 * (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()
