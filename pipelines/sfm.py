@@ -7,7 +7,7 @@ are mapped, and the models become clusters. As the SfM of Radenovic et al. ECCV 
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,10 +21,10 @@ from .images import list_photos
 from .mapping import MAPPERS, Model, forget_others, map_group
 from .matching import PAIRS, Pairing, match_in_rounds
 from .progress import progress
-from .sfm_descriptors import describe
+from .sfm_descriptors import describe, made_with
 from .sfm_page import page
 from .sfm_photos import prepare
-from .sfm_report import make_report, summary
+from .sfm_report import Report, make_report, summary
 
 DATABASE, REPORT, PAGE, OPTIONS = "database.db", "report.json", "index.html", "options.json"
 LEAST_INLIERS = 15  # COLMAP's own bound for a verified pair
@@ -59,22 +59,21 @@ def reconstruct(
         ValueError: an option is out of range, WORK was begun otherwise, a photo has changed, or none can be read.
         ImportError: COLMAP is not installed.
     """
-    _check(pairs, mapper, neighbours=neighbours, min_photos=min_photos, features=features, size=size)
-    if min_inliers < LEAST_INLIERS:
-        raise ValueError(f"--min-inliers is at least {LEAST_INLIERS}, COLMAP's own bound, not {min_inliers}")
+    _check(pairs, mapper, min_inliers, neighbours=neighbours, min_photos=min_photos, features=features, size=size)
     load_colmap()
     names = list_photos(photos)
     extraction = {"features": features, "size": size}
     _begin(work, photos, extraction)
-    database = Database(work / DATABASE)
-    seconds = _seconds_so_far(work / REPORT)
+    database, seconds = Database(work / DATABASE), _seconds_so_far(work / REPORT)
+    with _timed(seconds, "photos"):
+        left_out = prepare(photos, names, work)
+    if pairs == "retrieval":
+        with _timed(seconds, "descriptors"):
+            describe(photos, _others(names, left_out), work, model, descriptor_size)
     with _timed(seconds, "features"):
-        left_out = _find_features(photos, names, work, database, extraction)
-    usable = [name for name in names if name not in left_out]
-    if not usable:
-        name, reason = next(iter(left_out.items()))
-        raise ValueError(f"none of the {len(names)} photos in {photos} can be used; the first: {name}: {reason}")
-    pairing = Pairing(pairs, neighbours, min_inliers, vocabulary, [model, descriptor_size], seed)
+        left_out |= database.extract_features(work / "images", _others(names, left_out), extraction)
+    usable = _others(names, left_out)
+    pairing = Pairing(pairs, neighbours, min_inliers, vocabulary, made_with(model, descriptor_size), seed)
     with _timed(seconds, "pairs"):
         rounds = match_in_rounds(
             database, usable, pairing, lambda: describe(photos, usable, work, model, descriptor_size)
@@ -84,22 +83,20 @@ def reconstruct(
         models = _map(work, usable, database, mapping)
     choice = {"model": model, "descriptor_size": descriptor_size, "pairs": pairs, "neighbours": neighbours}
     report = make_report(work, names, left_out, database.inliers(), models, choice | extraction | mapping)
-    report |= {"photos": str(photos.resolve()), "rounds": rounds, "seconds": seconds}
-    write_file(work / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    write_file(work / PAGE, page(report, work))
+    _write(work, report | {"photos": str(photos.resolve()), "rounds": rounds, "seconds": seconds})
     forget_others(work, models)
-    print(summary(report))
-    print(f"page: {(work / PAGE).resolve()}")
     return work
 
 
-def _check(pairs: str, mapper: str, **counts: int) -> None:
+def _check(pairs: str, mapper: str, min_inliers: int, **counts: int) -> None:
     for option, value, known in (("pairs", pairs, PAIRS), ("mapper", mapper, MAPPERS)):
         if value not in known:
             raise ValueError(f"--{option} {value}: known are {', '.join(known)}")
     for option, count in counts.items():
         if count < 1:
             raise ValueError(f"--{option.replace('_', '-')} is at least 1, not {count}")
+    if min_inliers < LEAST_INLIERS:
+        raise ValueError(f"--min-inliers is at least {LEAST_INLIERS}, COLMAP's own bound, not {min_inliers}")
 
 
 def _begin(work: Path, photos: Path, extraction: dict[str, int]) -> None:
@@ -119,13 +116,13 @@ def _begin(work: Path, photos: Path, extraction: dict[str, int]) -> None:
     write_file(path, json.dumps(extraction))
 
 
-def _find_features(
-    photos: Path, names: Sequence[str], work: Path, database: Database, extraction: dict[str, int]
-) -> dict[str, str]:
-    """Prepares the photos and finds their features; returns the reasons of those that have none."""
-    left_out = prepare(photos, names, work)
-    readable = [name for name in names if name not in left_out]
-    return left_out | database.extract_features(work / "images", readable, extraction)
+def _others(names: Sequence[str], left_out: Mapping[str, str]) -> list[str]:
+    """The photos that are not left out; at least one."""
+    others = [name for name in names if name not in left_out]
+    if not others:
+        name, reason = next(iter(left_out.items()))
+        raise ValueError(f"none of the {len(names)} photos can be used; the first: {name}: {reason}")
+    return others
 
 
 def _map(work: Path, names: Sequence[str], database: Database, options: dict[str, Any]) -> list[Model]:
@@ -143,6 +140,13 @@ def _map(work: Path, names: Sequence[str], database: Database, options: dict[str
             inside = {pair: count for pair, count in verified.items() if pair[0] in members}
             models += map_group(work, group, inside, options, advance)
     return models
+
+
+def _write(work: Path, report: Report) -> None:
+    write_file(work / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    write_file(work / PAGE, page(report, work))
+    print(summary(report))
+    print(f"page: {(work / PAGE).resolve()}")
 
 
 def _seconds_so_far(report: Path) -> dict[str, float]:

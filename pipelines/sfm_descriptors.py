@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,13 +32,12 @@ def describe(photos: Path, names: Sequence[str], work: Path, model: str, size: i
     Raises:
         ValueError: the network cannot be loaded, or no photo has a descriptor.
     """
-    made_with = {"model": {key: value for key, value in model_identity(model).items() if key != "path"}, "size": size}
-    folder = work / f"descriptors-{fingerprint(made_with)}"
+    folder = work / f"descriptors-{fingerprint(made_with(model, size))}"
     found = read_described(folder)
     todo = [name for name in names if name not in found]
     if todo:
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / "made_with.json", json.dumps(made_with))
+        write_file(folder / "made_with.json", json.dumps(made_with(model, size)))
         _describe_new(photos, todo, folder, model, size)
         found = read_described(folder)
     rows = [found[name] for name in names if name in found]
@@ -45,6 +45,11 @@ def describe(photos: Path, names: Sequence[str], work: Path, model: str, size: i
         raise ValueError(f"none of the {len(names)} photos in {photos} has a descriptor")
     nothing = np.full_like(rows[0], np.nan)
     return np.stack([found.get(name, nothing) for name in names])
+
+
+def made_with(model: str, size: int) -> dict[str, Any]:
+    """What tells one kind of descriptors from another: the network, wherever its file lies, and the size."""
+    return {"model": {key: value for key, value in model_identity(model).items() if key != "path"}, "size": size}
 
 
 def read_described(folder: Path) -> dict[str, np.ndarray]:

@@ -204,16 +204,21 @@ def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) 
     chosen: list[int] = []
     if share <= 0:
         return chosen
-    order = np.random.default_rng(seed).permutation(len(objects))
     smallest = min(sum(size[cluster] for cluster in members) for members in objects)
     room = max(share * len(tuples.images), smallest)
-    for number in order:
+    most_links = np.bincount(np.searchsorted(numbers, tuples.same_object.ravel()), minlength=1).max()
+    for number in np.random.default_rng(seed).permutation(len(objects)):
         members = objects[number]
         photos = sum(size[cluster] for cluster in members)
-        rest = np.setdiff1d(numbers, [*chosen, *members])
-        if photos <= room and _fewest_negatives(tuples, rest) >= negatives:
+        # Nearly always there are plenty left, and counting exactly can be spared.
+        plenty = len(numbers) - len(chosen) - len(members) - 1 - most_links >= negatives
+        if photos <= room and (
+            plenty or _fewest_negatives(tuples, np.setdiff1d(numbers, [*chosen, *members])) >= negatives
+        ):
             chosen += members
             room -= photos
+        if room < smallest:
+            break
     return chosen
 
 

@@ -81,7 +81,8 @@ def make_tuples(
     check(tuples, photos)
     tuples = split(tuples, validation, negatives, seed)
     counts = statistics(tuples)
-    options = {**how.__dict__, "radius": radius, "apart": apart, "validation": validation, "seed": seed}
+    options = {"rule": rule, "positives": positives, "cameras": cameras, "shared": shared, "scale_change": scale_change}
+    options |= {"radius": radius, "apart": apart, "validation": validation, "negatives": negatives, "seed": seed}
     write_tuples(output, tuples, {"source": str(source.resolve()), "options": options, "counts": counts})
     _say(output, counts, photos)
     return output
