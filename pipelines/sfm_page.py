@@ -90,7 +90,7 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
         f"{pairs['tried']:,} of {pairs['all']:,} pairs tried ({pairs['tried'] / max(1, pairs['all']):.1%})",
         f"{pairs['verified']:,} verified",
         f"candidates by {options['pairs']}, k = {options['neighbours']}: {proposed}",
-        f"{seconds:,.0f} s in all runs",
+        f"{seconds:,.0f} s in finished runs",
     ]
 
 
