@@ -13,15 +13,16 @@ $(BIN)/uv:
 
 # The newcomer's install: what the demo needs, and no more.
 $(VENV)/.demo: setup.py pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[index]"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[index,sfm]"
 	touch $@
 
 $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[all,dev]"
 	touch $@ $(VENV)/.demo
 
-# Photos (drawn unless PHOTOS=folder names some), a network, descriptors, an index, a page of what it finds.
-# Folders in the collection are taken for objects, and the mAP over them is printed; without folders there is none.
+# Photos (drawn unless PHOTOS=folder names some), 3D models and training tuples of them, a network, descriptors, an index,
+# a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is printed; nothing
+# else looks at their names. A random network finds no pairs to match: visual words stand in for it.
 demo: $(VENV)/.demo
 	@set -eu; run=$(BIN)/keras-retrieval; work="$(WORK)"; photos="$(PHOTOS)"; \
 	export TF_CPP_MIN_LOG_LEVEL=3; mkdir -p "$$work"; \
@@ -31,7 +32,10 @@ demo: $(VENV)/.demo
 		echo "No pretrained weights: going on with a random AlexNet. It finds much less; with a network connection,"; \
 		echo "make demo downloads VGG16's ImageNet weights."; \
 		$$run build alexnet_gem "$$work/random.keras" --weights none; }; \
-	model="$$work/pretrained.keras"; [ -f "$$model" ] || model="$$work/random.keras"; \
+	model="$$work/pretrained.keras"; pairs=retrieval; \
+	[ -f "$$model" ] || { model="$$work/random.keras"; pairs=vocabulary-tree; }; \
+	$$run reconstruct "$$photos" "$$work/models" --model "$$model" --pairs $$pairs --size 1024; \
+	$$run tuples "$$work/models" "$$work/tuples.npz" --photos "$$photos" || echo "No tuples: the search goes on."; \
 	$$run extract "$$model" "$$photos" "$$work/descriptors" --size 362 --replace; \
 	$$run index "$$work/descriptors" "$$work/index" --replace; \
 	$$run search "$$work/index" "$$photos" $$score --html "$$work/page.html"
