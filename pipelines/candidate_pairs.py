@@ -127,18 +127,13 @@ def vocabulary_pairs(database: Path, names: Sequence[str], k: int, vocabulary: P
         database: with the features of all photos.
         names: the photos that choose.
         k: how many each of them chooses.
-        vocabulary: COLMAP's vocabulary tree; None makes one of the photos' own features, beside the database, and
-            anew when the photos have doubled. Photos too poor in features for one are all paired.
+        vocabulary: COLMAP's vocabulary tree, a file that is there; None makes one of the photos' own features, beside
+            the database, and anew when the photos have doubled. Photos too poor in features for one are all paired.
 
     Returns:
         The pairs, in order of their names.
-
-    Raises:
-        OSError: `vocabulary` is missing.
     """
     colmap = load_colmap()
-    if vocabulary and not vocabulary.is_file():
-        raise FileNotFoundError(f"there is no vocabulary tree at {vocabulary}")
     with colmap.Database.open(database) as features:
         photo_of = {image.image_id: photo_name(image.name) for image in features.read_all_images()}
         path = vocabulary or database.with_name(f"vocabulary-{2 ** (len(photo_of).bit_length() - 1)}.bin")

@@ -66,6 +66,9 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._colmap = load_colmap()
+        if path.exists():
+            # A run that was killed while it made the file left it without tables: COLMAP adds those that are missing.
+            self._colmap.Database.open(path).close()
 
     def features(self) -> dict[str, int]:
         """The number of SIFT features of each photo that was looked at; 0 where none were found."""
@@ -140,7 +143,8 @@ class Database:
         file = self.path.with_name(".pairs.txt")
         with progress("matches", len(todo), "pairs") as advance:
             for some in pieces(todo, PAIRS_AT_ONCE):
-                file.write_text("".join(f"{colmap_name(one)} {colmap_name(other)}\n" for one, other in some))
+                lines = (f"{colmap_name(one)} {colmap_name(other)}\n" for one, other in some)
+                file.write_text("".join(lines), encoding="utf-8")
                 colmap.match_image_pairs(
                     self.path,
                     pairing_options=colmap.ImportedPairingOptions(match_list_path=file),

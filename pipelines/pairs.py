@@ -16,6 +16,7 @@ from .candidate_pairs import nearest_pairs
 from .descriptors import read_descriptors
 from .extract import extract
 from .folders import write_file
+from .images import list_photos
 
 
 def write_pairs(
@@ -44,13 +45,13 @@ def write_pairs(
     if neighbours < 1:
         raise ValueError(f"--neighbours is at least 1, not {neighbours}")
     _require_h5py()
+    _check_names(list_photos(photos))
     target = output.with_suffix(".h5") if h5 is None else h5
     if target == output:
         raise ValueError(f"{output}: the pairs and the HDF5 file need different names")
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f"{output.stem}-descriptors")
     shards, names, _ = read_descriptors(extract(model, photos, folder, size=size, scales=scales, replace=replace))
-    _check_names(names)
     rows = np.concatenate(shards)
     pairs = nearest_pairs(names, rows, neighbours)
     write_file(output, "".join(f"{one} {other}\n" for one, other in pairs))

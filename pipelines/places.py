@@ -45,8 +45,8 @@ def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) ->
     """Which database photos were taken near each query.
 
     Args:
-        queries: (Q, 2) east and north in metres.
-        database: (N, 2) the same.
+        queries: (Q, 2) east and north in metres, or (Q, 3) in space.
+        database: (N, 2) or (N, 3), the same.
         radius: in metres; a photo at exactly this distance is near.
 
     Returns:
@@ -59,7 +59,7 @@ def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) ->
     near = []
     for position, start, end in zip(queries, first, last, strict=True):
         strip = order[start:end]
-        distance = np.hypot(*(database[strip] - position).T)
+        distance = np.hypot.reduce(database[strip] - position, axis=1)
         near.append(np.sort(strip[distance <= radius]))
     return near
 

@@ -5,13 +5,13 @@ descriptors, m2 those that see most of the query's points, m3 any of those that 
 similar scale, at random: these are neither as alike as those of m1 nor as close as those of m2, and teach most.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .colmap import load_colmap, photo_name
+from .colmap import load_colmap
 
 RULES = ("m1", "m2", "m3")
 
@@ -65,8 +65,12 @@ class Positive:
     scale_change: float
 
 
-def read_views(folder: Path) -> Views:
+def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
     """Reads a COLMAP model, binary or text.
+
+    Args:
+        folder: of the model.
+        photo_name: turns the names of its images into those of the photos.
 
     Raises:
         ValueError: it cannot be read.
@@ -77,7 +81,9 @@ def read_views(folder: Path) -> Views:
         raise ValueError(f"{folder} cannot be read as a COLMAP model: {error}") from error
     ids = np.array(sorted(model.points3D), np.int64)
     spots = np.array([model.points3D[number].xyz for number in ids.tolist()]).reshape(-1, 3)
-    images = sorted((model.images[number] for number in model.reg_image_ids()), key=lambda image: image.name)
+    images = sorted(
+        (model.images[number] for number in model.reg_image_ids()), key=lambda image: photo_name(image.name)
+    )
     points, scales = [], []
     for image in images:
         seen = np.unique([point.point3D_id for point in image.get_observation_points2D()]).astype(np.int64)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from .clusters import connected
-from .colmap import Database, load_colmap
+from .colmap import Database, Pair, load_colmap
 from .folders import write_file
 from .images import list_photos
 from .mapping import MAPPERS, Model, forget_others, map_group
@@ -57,9 +57,11 @@ def reconstruct(
 
     Raises:
         ValueError: an option is out of range, WORK was begun otherwise, a photo has changed, or none can be read.
+        FileNotFoundError: there is no such vocabulary tree.
         ImportError: COLMAP is not installed.
     """
-    _check(pairs, mapper, min_inliers, neighbours=neighbours, min_photos=min_photos, features=features, size=size)
+    counts = {"neighbours": neighbours, "min_photos": min_photos, "features": features, "size": size}
+    _check(pairs, mapper, vocabulary, min_inliers, counts | {"descriptor_size": descriptor_size})
     load_colmap()
     names = list_photos(photos)
     extraction = {"features": features, "size": size}
@@ -88,7 +90,7 @@ def reconstruct(
     return work
 
 
-def _check(pairs: str, mapper: str, min_inliers: int, **counts: int) -> None:
+def _check(pairs: str, mapper: str, vocabulary: Path | None, min_inliers: int, counts: Mapping[str, int]) -> None:
     for option, value, known in (("pairs", pairs, PAIRS), ("mapper", mapper, MAPPERS)):
         if value not in known:
             raise ValueError(f"--{option} {value}: known are {', '.join(known)}")
@@ -97,6 +99,8 @@ def _check(pairs: str, mapper: str, min_inliers: int, **counts: int) -> None:
             raise ValueError(f"--{option.replace('_', '-')} is at least 1, not {count}")
     if min_inliers < LEAST_INLIERS:
         raise ValueError(f"--min-inliers is at least {LEAST_INLIERS}, COLMAP's own bound, not {min_inliers}")
+    if vocabulary and not vocabulary.is_file():
+        raise FileNotFoundError(f"there is no vocabulary tree at {vocabulary}")
 
 
 def _begin(work: Path, photos: Path, extraction: dict[str, int]) -> None:
@@ -133,12 +137,15 @@ def _map(work: Path, names: Sequence[str], database: Database, options: dict[str
         if count >= options["min_inliers"] and known.issuperset(pair)
     }
     groups = [group for group in connected(names, verified) if len(group) >= options["min_photos"]]
+    group_of = {name: number for number, group in enumerate(groups) for name in group}
+    inside: list[dict[Pair, int]] = [{} for _ in groups]
+    for pair, count in verified.items():
+        if pair[0] in group_of:
+            inside[group_of[pair[0]]][pair] = count
     models: list[Model] = []
     with progress("models", sum(map(len, groups))) as advance:
-        for group in groups:
-            members = set(group)
-            inside = {pair: count for pair, count in verified.items() if pair[0] in members}
-            models += map_group(work, group, inside, options, advance)
+        for group, own in zip(groups, inside, strict=True):
+            models += map_group(work, group, own, options, advance)
     return models
 
 

@@ -48,7 +48,7 @@ def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:
     """
     path = work / NOTES
     notes: dict[str, Note] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    todo = [name for name in names if not _is_known(photos / name, notes.get(name), work)]
+    todo = [name for name in names if not _is_known(photos, name, notes.get(name), work)]
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("photos", len(todo)) as advance:
         for some in pieces(todo, PHOTOS_AT_ONCE):
             made = pool.map(lambda name: _prepare_one(photos / name, work / "images" / colmap_name(name)), some)
@@ -58,11 +58,13 @@ def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:
     return {name: notes[name]["reason"] for name in names if notes[name]["reason"]}
 
 
-def _is_known(photo: Path, note: Note | None, work: Path) -> bool:
+def _is_known(photos: Path, name: str, note: Note | None, work: Path) -> bool:
+    """Whether nothing is to be done; links that lead nowhere, since the photos were moved, are made anew."""
     if note is None:
         return False
+    photo = photos / name
     if _state(photo) == (note["bytes"], note["changed"]):
-        return True
+        return bool(note["reason"]) or (work / "images" / colmap_name(name)).exists()
     if not note["reason"] and _sha256(photo) != note["sha256"]:
         raise ValueError(f"{photo} has changed since {work} was begun: put it back, or name another WORK")
     return False

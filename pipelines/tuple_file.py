@@ -102,7 +102,8 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
 
     Args:
         tuples: checked. Tuples that have a split keep it.
-        share: of the photos for validation, as nearly as whole objects allow; at least one object if above 0.
+        share: of the photos for validation, as nearly as whole objects allow; at least one object if above 0, unless
+            nothing would be left to train on.
         negatives: training keeps enough clusters for so many negatives of every query.
         seed: which objects.
 
@@ -116,6 +117,8 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
         chosen = _choose_validation(tuples, share, negatives, seed)
         tuples = replace(tuples, validation=np.isin(tuples.cluster, chosen))
     kept = np.unique(tuples.cluster[~_validation(tuples)])
+    if not len(kept):
+        raise TuplesError("all photos are set aside for validation: none is left to train on")
     fewest = _fewest_negatives(tuples, kept)
     if fewest < negatives:
         raise TuplesError(
@@ -223,9 +226,9 @@ def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) 
 
 
 def _fewest_negatives(tuples: Tuples, clusters: np.ndarray) -> int:
-    """How many of the clusters are negatives of the one among them that has fewest."""
+    """How many of the clusters are negatives of the one among them that has fewest; -1 if there are no clusters."""
     if not len(clusters):
-        return 0
+        return -1
     linked = tuples.same_object[np.isin(tuples.same_object, clusters).all(axis=1)]
     counts = np.bincount(np.searchsorted(clusters, linked.ravel()), minlength=len(clusters))
     return len(clusters) - 1 - int(counts.max())

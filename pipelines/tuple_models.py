@@ -1,13 +1,14 @@
 """Tuples from COLMAP models, of `reconstruct` or made elsewhere."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from .clusters import merge_models
+from .colmap import photo_name
 from .positives import Positive, Views, camera_neighbours, choose_positives, read_views
 from .progress import progress
 from .sfm_report import Report, read_report
@@ -18,7 +19,7 @@ def from_reconstruction(work: Path, choice: Choice) -> Tuples:
     """Clusters, models and links as `reconstruct` reported them."""
     report = _report(work)
     folders = [[work / model["folder"] for model in cluster["models"]] for cluster in report["clusters"]]
-    tuples = from_models(folders, choice)
+    tuples = from_models(folders, choice, photo_name)
     return replace(tuples, same_object=np.array(report["same_object"], np.int64).reshape(-1, 2))
 
 
@@ -40,13 +41,13 @@ def model_folders(folder: Path) -> list[Path]:
     return sorted({path.parent for ending in ("bin", "txt") for path in folder.rglob(f"points3D.{ending}")})
 
 
-def from_models(clusters: Sequence[Sequence[Path]], choice: Choice) -> Tuples:
+def from_models(clusters: Sequence[Sequence[Path]], choice: Choice, photo_name: Callable[[str], str] = str) -> Tuples:
     """COLMAP models, the folders of each cluster together; clusters that share a photo become one.
 
     The details hold, per pair, the share of the query's points that the positive sees and the change of scale, and
     per photo its camera neighbours.
     """
-    views = [[read_views(folder) for folder in folders] for folders in clusters]
+    views = [[read_views(folder, photo_name) for folder in folders] for folders in clusters]
     merged = merge_models([[name for view in some for name in view.names] for some in views])
     images: list[str] = []
     cluster: list[int] = []

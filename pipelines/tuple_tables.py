@@ -57,7 +57,7 @@ def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choic
 
 
 def _from_positions(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice) -> Tuples:
-    """Clusters are the squares of a grid; those with photos within `choice.apart` of each other are linked."""
+    """Clusters are the cells of a grid; those with photos within `choice.apart` of each other are linked."""
     images = [names[0] for _, names in rows]
     where = [f"{path}, line {line}" for line, _ in rows]
     positions = np.array([_numbers(place, values) for place, (_, values) in zip(where, rows, strict=True)])
@@ -65,8 +65,8 @@ def _from_positions(path: Path, rows: Sequence[tuple[int, list[str]]], choice: C
     with path.open(newline="", encoding="utf-8-sig") as file:
         if "east" not in next(csv.reader(file)):
             positions = _metres(positions, where)
-    squares = np.floor((positions - positions.min(0, initial=np.inf)) / choice.apart).astype(np.int64)
-    cluster = np.unique(squares, axis=0, return_inverse=True)[1].reshape(-1)
+    cells = np.floor((positions - positions.min(0, initial=np.inf)) / choice.apart).astype(np.int64)
+    cluster = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
     near = within(positions, positions, choice.apart)
     links = {
         (int(min(cluster[row], cluster[other])), int(max(cluster[row], cluster[other])))
@@ -75,7 +75,7 @@ def _from_positions(path: Path, rows: Sequence[tuple[int, list[str]]], choice: C
     }
     pairs: list[tuple[int, int]] = []
     for query, others in enumerate(near):
-        distance = np.hypot(*(positions[others] - positions[query]).T)
+        distance = np.hypot.reduce(positions[others] - positions[query], axis=1)
         order = [other for other in others[np.argsort(distance, kind="stable")] if other != query]
         close = set(others[distance <= choice.radius].tolist())
         pairs += [(query, int(other)) for other in order if int(other) in close][: choice.rule.positives]
@@ -95,10 +95,9 @@ def _numbers(place: str, values: Sequence[str]) -> list[float]:
 
 
 def _metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
-    """Latitude and longitude as metres (east, north) on a plane that touches the earth in their middle."""
+    """Latitude and longitude as metres (n, 3) from the middle of the earth, right in every city and across 180°."""
     wrong = np.flatnonzero((np.abs(degrees[:, 0]) > 90) | (np.abs(degrees[:, 1]) > 180))
     if len(wrong):
         raise TuplesError(f"{where[wrong[0]]}: latitude must lie in -90..90 and longitude in -180..180")
     north, east = np.radians(degrees).T
-    middle = north.mean()
-    return EARTH * np.stack([(east - east.mean()) * np.cos(middle), north - middle], axis=1)
+    return EARTH * np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], axis=1)

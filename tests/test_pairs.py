@@ -67,6 +67,7 @@ def test_names_that_a_list_cannot_hold_are_named(network, tmp_path):
     with pytest.raises(ValueError, match=r"'a b\.png': a list of pairs cannot hold"):
         write_pairs(network, tmp_path / "photos", tmp_path / "pairs.txt", size=40)
     assert not (tmp_path / "pairs.txt").exists()
+    assert not (tmp_path / "pairs-descriptors").exists()
 
 
 def test_options_out_of_range_are_named(network, photos, tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import closing
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,23 @@ def test_photos_are_prepared_once_and_must_not_change(odd_photos, tmp_path):
     (odd_photos / "plain.jpg").write_bytes((odd_photos / "turned.jpg").read_bytes())
     with pytest.raises(ValueError, match="has changed since"):
         prepare(odd_photos, ["plain.jpg"], work)
+
+
+def test_photos_that_were_moved_are_linked_anew(odd_photos, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    prepare(odd_photos, ["plain.jpg", "half.jpg"], work)
+    moved = odd_photos.rename(tmp_path / "elsewhere")
+    assert not (work / "images" / "plain.jpg").exists()
+    assert list(prepare(moved, ["plain.jpg", "half.jpg"], work)) == ["half.jpg"]
+    assert (work / "images" / "plain.jpg").resolve() == moved / "plain.jpg"
+
+
+def test_a_database_left_without_tables_is_gone_on_with(tmp_path):
+    (tmp_path / "database.db").touch()
+    database = Database(tmp_path / "database.db")
+    assert database.features() == {}
+    assert database.inliers() == {}
 
 
 # --- rounds of pairs ---------------------------------------------------------------------------------------------
@@ -359,11 +377,13 @@ def test_the_page_escapes_names_and_shows_every_cluster(tmp_path):
         ({"pairs": "all"}, "--pairs all: known are retrieval"),
         ({"mapper": "magic"}, "--mapper magic"),
         ({"neighbours": 0}, "--neighbours is at least 1"),
+        ({"descriptor_size": 0}, "--descriptor-size is at least 1"),
         ({"min_inliers": 10}, "--min-inliers is at least 15"),
+        ({"vocabulary": Path("nowhere.bin")}, "there is no vocabulary tree at nowhere.bin"),
     ],
 )
 def test_options_out_of_range_are_named(options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         reconstruct(tmp_path, tmp_path / "work", **options)
     assert not (tmp_path / "work").exists()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.colmap import photo_name
 from pipelines.mapping import Model
 from pipelines.positives import Rule, camera_neighbours, choose_positives, read_views
 from pipelines.sfm_report import make_report
@@ -207,6 +208,15 @@ def test_models_made_elsewhere_that_share_a_photo_become_one_cluster(tmp_path):
     assert set(near[rows["0.jpg"]].tolist()) == {rows[name] for name in one if name != "0.jpg"}
 
 
+def test_names_of_photos_are_those_of_a_model_made_elsewhere(tmp_path):
+    names = [f"{number}%20a.jpg" for number in range(8)]
+    write_model(tmp_path / "models" / "0", names, 1)
+    fields = load(make_tuples(tmp_path / "models", tmp_path / "t.npz", negatives=0, shared=0.01))
+    assert fields["images"].tolist() == names
+    views = read_views(tmp_path / "models" / "0", photo_name)
+    assert views.names == [f"{number} a.jpg" for number in range(8)]
+
+
 @pytest.fixture
 def published(tmp_path):
     """A file in the form of retrieval-SfM-120k.pkl."""
@@ -319,6 +329,28 @@ def test_latitude_and_longitude_are_metres(tmp_path):
     assert pairs == {tuple(p) for p in np.argwhere((distances(metres) <= 10) & ~np.eye(8, dtype=bool)).tolist()}
 
 
+def test_a_metre_is_one_in_every_city(tmp_path):
+    degrees = 180 / np.pi / 6_371_008.8
+    steps = np.array([0, 8, 30, 52])
+    rows = []
+    for number, (latitude, longitude) in enumerate([(64.1, -21.9), (1.3, 103.8), (-17.0, 179.9999)]):
+        east = longitude + steps * degrees / np.cos(np.radians(latitude))
+        wrapped = np.where(east > 180, east - 360, east)
+        rows += [(f"{number}{step}.jpg", latitude, spot) for step, spot in zip(steps, wrapped, strict=True)]
+    assert min(row[2] for row in rows) < -179
+    table = write_table(tmp_path / "earth.csv", ("photo", "latitude", "longitude"), rows)
+    fields = load(make_tuples(table, tmp_path / "tuples.npz", negatives=1, validation=0))
+    assert sorted(named_pairs(fields)) == sorted(
+        (f"{city}{one}.jpg", f"{city}{other}.jpg") for city in range(3) for one, other in ((0, 8), (8, 0))
+    )
+    cluster = dict(zip(fields["images"].tolist(), fields["cluster"].tolist(), strict=True))
+    linked = {tuple(pair) for pair in fields["same_object"].tolist()}
+    for city in range(3):
+        near = sorted((cluster[f"{city}8.jpg"], cluster[f"{city}30.jpg"]))
+        assert near[0] == near[1] or tuple(near) in linked
+        assert cluster[f"{city}0.jpg"] != cluster[f"{city}52.jpg"]
+
+
 def test_a_list_of_pairs(tmp_path):
     table = write_table(
         tmp_path / "pairs.csv", ("query", "positive"), [("a", "b"), ("c", "b"), ("d", "e"), ("e", "d"), ("a", "b")]
@@ -428,6 +460,14 @@ def test_objects_are_never_split():
         for one, other in links:
             assert aside[tuples.cluster == one][0] == aside[tuples.cluster == other][0]
     assert split(tuples, 0, 5, 0).validation.sum() == 0
+
+
+def test_something_is_left_to_train_on():
+    assert not split(tuples_of([4]), 0.5, 0, 0).validation.any()
+    linked = tuples_of([4, 4], same_object=np.array([[0, 1]]))
+    assert not split(linked, 0.5, 0, 0).validation.any()
+    with pytest.raises(TuplesError, match="none is left to train on"):
+        split(tuples_of([4], validation=np.ones(4, bool)), 0, 0, 0)
 
 
 def test_training_keeps_enough_clusters_for_its_negatives():
