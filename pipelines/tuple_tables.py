@@ -14,6 +14,13 @@ EARTH = 6_371_008.8  # metres: the mean radius
 
 def from_csv(path: Path, choice: Choice) -> Tuples:
     """A table of positions (photo, east, north or photo, latitude, longitude) or of pairs (query, positive)."""
+    try:
+        return _from_table(path, choice)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TuplesError(f"{path} is not read ({error}): save it as a CSV file in UTF-8") from error
+
+
+def _from_table(path: Path, choice: Choice) -> Tuples:
     with path.open(newline="", encoding="utf-8-sig") as file:
         table = csv.DictReader(file)
         columns = set(table.fieldnames or ())

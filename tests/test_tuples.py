@@ -386,6 +386,13 @@ def test_a_wrong_row_of_a_table_is_named(tmp_path, columns, rows, message):
     assert not (tmp_path / "tuples.npz").exists()
 
 
+@pytest.mark.parametrize("row", [b"caf\xe9.jpg,b.jpg", b"a" * 200_000 + b",b.jpg"])
+def test_a_table_that_is_no_text_is_named(tmp_path, row):
+    (tmp_path / "table.csv").write_bytes(b"query,positive\n" + row + b"\n")
+    with pytest.raises(TuplesError, match=r"table\.csv is not read .* in UTF-8"):
+        make_tuples(tmp_path / "table.csv", tmp_path / "tuples.npz")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
