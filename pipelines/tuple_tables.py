@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def _from_table(path: Path, choice: Choice) -> Tuples:
         columns = set(table.fieldnames or ())
         readers: tuple[tuple[tuple[str, ...], Callable], ...] = (
             (("photo", "east", "north"), _from_positions),
-            (("photo", "latitude", "longitude"), _from_positions),
+            (("photo", "latitude", "longitude"), partial(_from_positions, degrees=True)),
             (("query", "positive"), _from_pairs),
         )
         for wanted, reader in readers:
@@ -63,15 +64,14 @@ def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choic
     return Tuples(images, cluster, pairs[:, 0], pairs[:, 1], where=lines)
 
 
-def _from_positions(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice) -> Tuples:
+def _from_positions(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice, degrees: bool = False) -> Tuples:
     """Clusters are the cells of a grid; those with photos within `choice.apart` of each other are linked."""
     images = [names[0] for _, names in rows]
     where = [f"{path}, line {line}" for line, _ in rows]
     positions = np.array([_numbers(place, values) for place, (_, values) in zip(where, rows, strict=True)])
     positions = positions.reshape(-1, 2)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        if "east" not in next(csv.reader(file)):
-            positions = _metres(positions, where)
+    if degrees:
+        positions = _metres(positions, where)
     cells = np.floor((positions - positions.min(0, initial=np.inf)) / choice.apart).astype(np.int64)
     cluster = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
     near = within(positions, positions, choice.apart)

@@ -322,8 +322,8 @@ def test_latitude_and_longitude_are_metres(tmp_path):
     metres = np.array([[0, 0], [0, 8], [6, 0], [0, 13], [500, 500], [500, 507], [-400, 0], [-400, 5]])
     latitude = 48.85 + metres[:, 1] * degrees
     longitude = 2.35 + metres[:, 0] * degrees / np.cos(np.radians(48.85))
-    rows = [(f"{row}.jpg", *spot) for row, spot in enumerate(zip(latitude, longitude, strict=True))]
-    table = write_table(tmp_path / "paris.csv", ("photo", "latitude", "longitude"), rows)
+    rows = [(f"{row}.jpg", *spot, "no") for row, spot in enumerate(zip(latitude, longitude, strict=True))]
+    table = write_table(tmp_path / "paris.csv", ("photo", "latitude", "longitude", "east"), rows)
     fields = load(make_tuples(table, tmp_path / "tuples.npz", positives=9, negatives=1, validation=0))
     pairs = set(zip(fields["qidxs"].tolist(), fields["pidxs"].tolist(), strict=True))
     assert pairs == {tuple(p) for p in np.argwhere((distances(metres) <= 10) & ~np.eye(8, dtype=bool)).tolist()}
