@@ -36,7 +36,6 @@ setup(
     description="A folder of unordered photos in, a visual search service out.",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=[
         *find_packages(include=["keras_retrieval", "keras_retrieval.*"]),

