@@ -52,7 +52,7 @@ setup(
     install_requires=[
         TENSORFLOW,
         "keras>=3.13,<4",
-        "numpy>=2.0",
+        "numpy>=2.1",
         "pillow>=11.3",
         "rich>=13.9",
         "typer>=0.16",

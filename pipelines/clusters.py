@@ -9,6 +9,8 @@ from .colmap import Pair
 
 Node = TypeVar("Node", str, int)
 
+LEAST_INLIERS = 15  # COLMAP's own bound for a verified pair
+
 
 def connected(nodes: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
     """The connected parts of a graph: each sorted, the largest first, then by their first nodes.
@@ -47,20 +49,20 @@ def merge_models(models: Sequence[Sequence[str]]) -> list[list[int]]:
     return sorted(connected(range(len(models)), shared))
 
 
-def same_objects(clusters: Sequence[Sequence[str]], inliers: Mapping[Pair, int], least: int) -> list[tuple[int, int]]:
+def same_objects(clusters: Sequence[Sequence[str]], inliers: Mapping[Pair, int]) -> list[tuple[int, int]]:
     """Clusters that may show the same object, and so are no negatives of each other.
 
-    Verified pairs run between them, directly or through photos that no model registers.
+    Verified pairs run between them, directly or through photos that no model registers. COLMAP's own bound counts,
+    however strict the user is with what is mapped: a false negative harms training more than a lost one.
 
     Args:
         clusters: the photos of each.
         inliers: the matches of the tried pairs.
-        least: the matches a pair needs to count as verified.
 
     Returns:
         Pairs of numbers of clusters, the lower first.
     """
-    verified = [pair for pair, count in inliers.items() if count >= least]
+    verified = [pair for pair, count in inliers.items() if count >= LEAST_INLIERS]
     group_of = {
         photo: number
         for number, group in enumerate(connected({photo for pair in verified for photo in pair}, verified))

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .clusters import connected
+from .clusters import LEAST_INLIERS, connected
 from .colmap import Database, Pair, load_colmap
 from .folders import write_file
 from .images import list_photos
@@ -27,7 +27,6 @@ from .sfm_photos import prepare
 from .sfm_report import Report, make_report, summary
 
 DATABASE, REPORT, PAGE, OPTIONS = "database.db", "report.json", "index.html", "options.json"
-LEAST_INLIERS = 15  # COLMAP's own bound for a verified pair
 
 
 def reconstruct(

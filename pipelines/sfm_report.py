@@ -63,7 +63,7 @@ def make_report(
             }
             for number, some in enumerate(clusters)
         ],
-        "same_object": same_objects(photos, tried, options["min_inliers"]),
+        "same_object": same_objects(photos, tried),
         "left_out": reasons,
     }
 
