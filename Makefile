@@ -38,7 +38,8 @@ demo: $(VENV)/.demo
 	$$run tuples "$$work/models" "$$work/tuples.npz" --photos "$$photos" || echo "No tuples: the search goes on."; \
 	$$run extract "$$model" "$$photos" "$$work/descriptors" --size 362 --replace; \
 	$$run index "$$work/descriptors" "$$work/index" --replace; \
-	$$run search "$$work/index" "$$photos" $$score --html "$$work/page.html"
+	$$run search "$$work/index" "$$photos" $$score --html "$$work/page.html"; \
+	echo "page of the clusters: $$work/models/index.html"
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest --cov --cov-fail-under=95
