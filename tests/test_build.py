@@ -50,7 +50,7 @@ def test_real_weights_come_from_a_file(tmp_path, shared):
         ("alexnet_gm", {}, "unknown pooling 'gm' in 'alexnet_gm'. The nearest is 'gem'"),
         ("alexnt_gem", {}, "unknown backbone 'alexnt'.* The nearest is 'alexnet'"),
         ("alexnet_gem", {"levels": 2}, "levels"),
-        ("alexnet_rmac", {"p": 2.0}, "'p'"),
+        ("alexnet_rmac", {"p": 2.0}, "'rmac' does not take p; it takes levels, whole_map"),
         ("alexnet_gem", {"p": 0.0}, "p > 0"),
         ("alexnet_gem", {"dim": 0}, "at least 1 dimension"),
         ("alexnet_gem", {"dim": 257}, "there are 256"),
