@@ -162,28 +162,38 @@ class PairMoments:
         self._differences.add(queries - positives)
 
 
-def fit_lw(rows: Moments, pairs: PairMoments) -> Projection:
+def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Projection:
     """Lw, learned whitening (Radenovic et al. TPAMI 2018, after Mikolajczyk & Matas ICCV 2007).
 
     P0 = chol(S + aI)^-1 whitens the differences within pairs; E, the eigenvectors of P0 C P0^T with C the scatter of
     all rows about m, turns the largest variance to the front; P = E^T P0. a is 0, or the first of 1e-10, 1e-9, ..
     that makes S + aI positive definite to the precision of the numbers, as fewer pairs than dimensions need.
 
+    Few photos show S in few directions, and P0 blows up the others. Shrinkage takes S + shrinkage * tr(S) / D * I in
+    S's place (towards the mean variance, as Ledoit & Wolf, J. Multivariate Analysis 2004): the more, the nearer Lw
+    comes to PCA, turned but not scaled.
+
     Args:
         rows: all rows.
         pairs: the matching pairs.
+        shrinkage: 0 is the published formula; about 1 where the pairs' photos are few for D dimensions.
 
     Returns:
-        m, the mean of the pairs' queries, and P. P (S + aI) P^T = I, and P C P^T is diagonal and falling.
+        m, the mean of the pairs' queries, and P. P (S + aI) P^T = I with the shrunk S, and P C P^T is diagonal and
+        falling.
 
     Raises:
-        ValueError: fewer than 2 pairs, no rows, or sizes that do not fit.
+        ValueError: fewer than 2 pairs, no rows, sizes that do not fit, or shrinkage below 0.
     """
     if pairs.count < 2 or not rows.count:
         raise ValueError(f"Lw needs 2 pairs or more and their rows, not {pairs.count} pairs, {rows.count} rows")
     if rows.mean.shape != pairs.mean.shape:
         raise ValueError(f"rows have {len(rows.mean)} dimensions and pairs {len(pairs.mean)}")
-    P0 = np.linalg.inv(np.linalg.cholesky(_positive_definite(pairs.within)))
+    if not (np.isfinite(shrinkage) and shrinkage >= 0):
+        raise ValueError(f"shrinkage is a number of 0 or more, not {shrinkage}")
+    S = pairs.within
+    S += shrinkage * np.trace(S) / len(S) * np.eye(len(S))
+    P0 = np.linalg.inv(np.linalg.cholesky(_positive_definite(S)))
     _, E = _falling_eigenvectors(P0 @ rows.about(pairs.mean) @ P0.T)
     return Projection(pairs.mean.copy(), _fixed_sign(E.T @ P0))
 
@@ -212,13 +222,14 @@ def fit_pca(rows: Moments) -> Projection:
     return Projection(rows.mean.copy(), _fixed_sign(E.T / np.sqrt(np.maximum(values, floor))[:, None]))
 
 
-def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike) -> Projection:
+def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: float = 0.0) -> Projection:
     """Lw from rows and the pairs among them, in one pass over the rows and one over the pairs.
 
     Args:
         database: all rows, (N, D), or their shards in order.
         qidxs: the row of each pair's query, (pairs,); repeats count.
         pidxs: the row of each pair's positive, (pairs,).
+        shrinkage: as of `fit_lw`.
 
     Returns:
         As `fit_lw`.
@@ -234,7 +245,7 @@ def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike) -> Projecti
     for start in range(0, len(q), _ROWS):
         part = slice(start, start + _ROWS)
         pairs.add(gather(database, q[part], np.float64), gather(database, p[part], np.float64))
-    return fit_lw(rows, pairs)
+    return fit_lw(rows, pairs, shrinkage)
 
 
 def learn_pca(database: Database) -> Projection:

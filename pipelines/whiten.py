@@ -21,6 +21,7 @@ from .extract import extract
 from .images import list_photos
 
 METHODS = ("lw", "pca")
+SHRINKAGE_HELP = "lw: how far the scatter within pairs is drawn to its mean variance; about 1 where photos are few."
 _ROWS = 4096
 _FIELDS = ("images", "cluster", "qidxs", "pidxs")
 
@@ -49,6 +50,7 @@ def whiten(
     *,
     photos: Annotated[Path | None, typer.Option(help="The photos that tuples.npz names; a folder has its own.")] = None,
     method: Annotated[str, typer.Option(help="lw: from matching pairs; pca: from the photos alone.")] = "lw",
+    shrinkage: Annotated[float, typer.Option(help=SHRINKAGE_HELP)] = 0.0,
     dim: Annotated[int | None, typer.Option(help="Dimensions to keep; all if not given.")] = None,
     size: Annotated[int, typer.Option(help="Longest side in pixels, as it will be in use.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, as they will be in use.")] = "1",
@@ -67,6 +69,8 @@ def whiten(
     """
     if method not in METHODS:
         raise ValueError(f"--method {method} is not known: {' or '.join(METHODS)}")
+    if not 0 <= shrinkage < float("inf") or (shrinkage and method != "lw"):
+        raise ValueError(f"--shrinkage {shrinkage}: it is 0 or more, and only --method lw takes it")
     if output.suffix != ".keras":
         raise ValueError(f"{output}: a network is saved with the ending .keras")
     folder = tuples if photos is None and tuples.is_dir() else photos
@@ -79,7 +83,7 @@ def whiten(
     extract(
         source, folder, described, size=size, scales=scales, antialias=antialias, bfloat16=bfloat16, replace=replace
     )
-    projection = learn(described, pairs, method)
+    projection = learn(described, pairs, method, shrinkage)
     network = whitened(load_model(source), projection.m, projection.P, dim)
     save_model(network, output)
     print(f"{output}: {network.name} with {method}, {network.output_shape[-1]} dimensions")
@@ -118,13 +122,14 @@ def read_pairs(tuples: Path) -> Pairs:
     return Pairs(images.tolist(), qidxs.astype("int64"), pidxs.astype("int64"))
 
 
-def learn(descriptors: Path, pairs: Pairs, method: str) -> Projection:
+def learn(descriptors: Path, pairs: Pairs, method: str, shrinkage: float = 0.0) -> Projection:
     """Learns a whitening from a folder of descriptors, shard by shard.
 
     Args:
         descriptors: made by `extract`, with the photos of the pairs and perhaps others, which do not count.
         pairs: the photos, and for "lw" the pairs among them; those of photos without a descriptor are left out.
         method: "lw" or "pca".
+        shrinkage: of lw, see `keras_retrieval.whitening.fit_lw`.
 
     Raises:
         ValueError: none of the photos has a descriptor, or too few rows or pairs are left.
@@ -146,7 +151,7 @@ def learn(descriptors: Path, pairs: Pairs, method: str) -> Projection:
         return fit_pca(moments)
     within = _pair_moments(shards, rows[pairs.qidxs], rows[pairs.pidxs])
     print(f" and {within.count:,} of {len(pairs.qidxs):,} pairs")
-    return fit_lw(moments, within)
+    return fit_lw(moments, within, shrinkage)
 
 
 def _pair_moments(shards: list[np.ndarray], q: np.ndarray, p: np.ndarray) -> PairMoments:

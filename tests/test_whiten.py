@@ -72,6 +72,17 @@ def test_the_saved_network_whitens_after_the_scales_are_joined(scenes, network, 
     np.testing.assert_allclose(whitened @ whitened.T, expected @ expected.T, atol=2e-3)
 
 
+def test_shrinkage_reaches_the_saved_network(scenes, network, tmp_path):
+    options = {"size": 56, "descriptors": tmp_path / "rows"}
+    output = whiten(str(network), scenes, tmp_path / "w.keras", shrinkage=0.7, **options)
+    shards, names, _ = read_descriptors(tmp_path / "rows")
+    pairs = read_pairs(scenes)
+    rows = np.concatenate(shards)[[names.index(name) for name in pairs.images]]
+    kernel, bias = learn_lw(rows, pairs.qidxs, pairs.pidxs, 0.7).as_dense()
+    saved = keras.saving.load_model(output).get_layer("whitening")
+    np.testing.assert_allclose(saved.get_weights()[0], kernel, rtol=1e-5, atol=1e-5)
+
+
 def test_another_dim_or_method_describes_nothing_again(scenes, network, tmp_path, monkeypatch):
     rows = tmp_path / "rows"
     whiten(str(network), scenes, tmp_path / "a.keras", size=56, descriptors=rows)
@@ -163,6 +174,9 @@ def test_files_that_are_no_tuples_are_named(tmp_path):
     ({"method": "zca"}, "--method zca is not known: lw or pca"),
     ({"dim": 7}, "--dim 7: the network has 6"),
     ({"dim": 0}, "--dim 0"),
+    ({"shrinkage": -1.0}, "--shrinkage -1.0: it is 0 or more"),
+    ({"shrinkage": float("nan")}, "--shrinkage nan: it is 0 or more"),
+    ({"shrinkage": 1.0, "method": "pca"}, "only --method lw takes it"),
 ])  # fmt: skip
 def test_wrong_options_are_refused_before_photos_are_described(scenes, network, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):

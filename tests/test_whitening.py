@@ -74,6 +74,25 @@ def test_lw_equals_the_formula_written_out():
     np.testing.assert_allclose(ours @ ours.T, y @ y.T, atol=1e-6)
 
 
+@pytest.mark.parametrize("shrinkage", [0.1, 1.0, 30.0])
+def test_shrinkage_draws_the_scatter_within_pairs_to_its_mean_variance(shrinkage):
+    rows, qidxs, pidxs = collection(dim=32, pairs=8)
+    _, S, C = naive_moments(rows, qidxs, pidxs)
+    shrunk = S + shrinkage * sum(S[i, i] for i in range(32)) / 32 * np.eye(32)
+    P = learn_lw(rows, qidxs, pidxs, shrinkage).P
+    spread = P @ C @ P.T
+    np.testing.assert_allclose(P @ shrunk @ P.T, np.eye(32), atol=1e-9)
+    np.testing.assert_allclose(spread, np.diag(np.diag(spread)), atol=1e-9 * spread[0, 0])
+    assert (np.diff(np.diag(spread)) <= 0).all()
+
+
+def test_much_shrinkage_turns_as_pca_and_scales_nothing():
+    rows, qidxs, pidxs = collection()
+    P = learn_lw(rows, qidxs, pidxs, 1e9).P
+    gram = P @ P.T
+    np.testing.assert_allclose(gram, gram[0, 0] * np.eye(16), atol=1e-6 * gram[0, 0])
+
+
 def test_pca_invariants():
     rows, _, _ = collection()
     pca = learn_pca(rows)
@@ -199,6 +218,8 @@ ERRORS = {
     "no pairs": (lambda: learn_lw(ROWS, [], []), "2 pairs or more"),
     "uneven lists": (lambda: learn_lw(ROWS, [0, 1], [1]), "one length"),
     "row outside": (lambda: learn_lw(ROWS, [0, 1], [1, 300]), "300 rows"),
+    "shrinkage below 0": (lambda: learn_lw(ROWS, [0, 1], [1, 2], -0.1), "0 or more, not -0.1"),
+    "shrinkage that is no number": (lambda: learn_lw(ROWS, [0, 1], [1, 2], float("nan")), "0 or more, not nan"),
     "pairs of other width": (lambda: fit_lw(Moments(16), pairs_of(ROWS, ROWS)), "rows"),
     "queries and positives": (lambda: pairs_of(ROWS, ROWS[:5]), "as many queries as positives"),
     "another width": (lambda: Moments(8).add(ROWS), "16 dimensions, and 8"),
