@@ -78,7 +78,7 @@ def test_shrinkage_reaches_the_saved_network(scenes, network, tmp_path):
     shards, names, _ = read_descriptors(tmp_path / "rows")
     pairs = read_pairs(scenes)
     rows = np.concatenate(shards)[[names.index(name) for name in pairs.images]]
-    kernel, bias = learn_lw(rows, pairs.qidxs, pairs.pidxs, 0.7).as_dense()
+    kernel, _ = learn_lw(rows, pairs.qidxs, pairs.pidxs, 0.7).as_dense()
     saved = keras.saving.load_model(output).get_layer("whitening")
     np.testing.assert_allclose(saved.get_weights()[0], kernel, rtol=1e-5, atol=1e-5)
 
