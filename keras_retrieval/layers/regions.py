@@ -39,7 +39,8 @@ def _extra_steps(height: Any, width: Any, xp: Any) -> tuple[Any, Any]:
     short, long = xp.minimum(height, width), xp.maximum(height, width)
     steps = np.arange(1, MOST_EXTRA + 1, dtype="int32")
     # |(s^2 - s b) / s^2 - 0.4| with b = (long - s) / steps, times 5 s and then 60 / steps: whole numbers.
-    cost = abs(3 * short[..., None] * steps - 5 * (long - short)[..., None]) * (60 // steps)
+    spread = xp.expand_dims(long - short, -1)
+    cost = abs(3 * xp.expand_dims(short, -1) * steps - 5 * spread) * (60 // steps)
     best = xp.argmin(cost, axis=-1)
     extra = best + 1 if xp is np else ops.cast(best, "int32") + 1
     none = xp.zeros_like(extra)
@@ -51,8 +52,8 @@ def _intervals(length: Any, side: Any, count: Any, level: int, cells: Any, xp: A
     one_size = len(np.shape(length) if xp is np else length.shape) == 0
     number = count if one_size else level + MOST_EXTRA
     index = xp.arange(number, dtype="int32")
-    spread, gaps = (length - side)[..., None], xp.maximum(count - 1, 1)[..., None]
-    start = (index * spread // gaps)[..., None]
+    spread, gaps = xp.expand_dims(length - side, -1), xp.expand_dims(xp.maximum(count - 1, 1), -1)
+    start = xp.expand_dims(index * spread // gaps, -1)
     position = xp.arange(cells, dtype="int32")
-    inside = (position >= start) & (position < start + side[..., None, None])
-    return inside & (index < count[..., None])[..., None]
+    inside = (position >= start) & (position < start + xp.expand_dims(side, (-2, -1)))
+    return inside & xp.expand_dims(index < xp.expand_dims(count, -1), -1)
