@@ -76,9 +76,14 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def _regional_gem(
-    p: float = 3.0, trainable_p: bool = True, levels: int = 3, whole_map: bool = True, **options: Any
+    p: float = 3.0,
+    trainable_p: bool = True,
+    p_speed: float = 1.0,
+    levels: int = 3,
+    whole_map: bool = True,
+    **options: Any,
 ) -> layers.RegionalPooling:
-    pooling = layers.GeM(p, trainable_p=trainable_p, dtype="float32")
+    pooling = layers.GeM(p, trainable_p=trainable_p, p_speed=p_speed, dtype="float32")
     return layers.RegionalPooling(pooling, levels, whole_map, **options)
 
 

@@ -192,7 +192,7 @@ def _pooling(name: str, regional: bool, channels: int, tensors: Tensors) -> Any:
     if name.startswith("gem"):
         pooling.build((None, None, None, channels))
         shapes = ((1,), (channels,)) if name == "gemmp" else ((1,),)
-        pooling.p.assign(np.broadcast_to(_exponent(tensors.take(f"{prefix}.p", *shapes)), pooling.p.shape))
+        pooling.set_p(_exponent(tensors.take(f"{prefix}.p", *shapes)))
     if not regional:
         return pooling
     whitening = layers.Whitening(dtype="float32")

@@ -14,8 +14,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from .images import MAX_PIXELS, Crop, PhotoError, photo_size, read_photo
+from .onnx_network import OnnxNetwork
 
 BATCH_PIXELS = 2**21  # a batch of the network: 8 photos of 512 x 512; more is not faster and takes memory
+FILES = (".keras", ".onnx")  # what networks are read from
 READ_AHEAD = 3  # batches in memory: one in the network, two being read
 
 Describe = Callable[[np.ndarray], np.ndarray]
@@ -74,18 +76,24 @@ class Described(Generic[Key]):
 
 
 def load_model(model: str | Path) -> Any:
-    """Loads a network from a .keras file, or builds it by name with ImageNet weights.
+    """Loads a network from a .keras or .onnx file, or builds it by name with ImageNet weights.
+
+    Returns:
+        A keras.Model; of an .onnx file an OnnxNetwork, for which neither Keras nor TensorFlow is imported.
 
     Raises:
         ValueError: no file of that name and no known network either, or the file cannot be loaded.
         ConnectionError: the ImageNet weights of a name could not be downloaded.
     """
     path = Path(model)
-    named = path.suffix != ".keras"
+    named = path.suffix not in FILES
     if named and os.sep in str(model):
-        raise ValueError(f"{model}: a network is a .keras file or a name such as vgg16_gem")
+        raise ValueError(f"{model}: a network is a .keras file, an .onnx file or a name such as vgg16_gem")
     if not named and not path.is_file():  # told before Keras takes seconds to import
-        raise ValueError(f"no network at {path}: `keras-retrieval build vgg16_gem {path}` makes one")
+        maker = "build vgg16_gem" if path.suffix == ".keras" else "export-onnx model.keras"
+        raise ValueError(f"no network at {path}: `keras-retrieval {maker} {path}` makes one")
+    if path.suffix == ".onnx":
+        return OnnxNetwork(path)
     import keras_retrieval
 
     return keras_retrieval.build(str(model)) if named else keras_retrieval.load(path)
@@ -115,7 +123,7 @@ def save_model(model: Any, path: Path) -> None:
 def model_identity(model: str | Path) -> dict[str, str]:
     """What tells a network from another in a manifest: its path and checksum, or its name."""
     path = Path(model)
-    if path.suffix != ".keras" or not path.is_file():
+    if path.suffix not in FILES or not path.is_file():
         return {"name": str(model)}
     with path.open("rb") as file:
         return {"path": str(path.resolve()), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
@@ -149,7 +157,7 @@ def describer(
     It is traced once, for a batch and size that are unknown, so that a million sizes cost no more than one.
 
     Args:
-        model: a keras.Model from `keras_retrieval.build`.
+        model: a keras.Model from `keras_retrieval.build`, or an OnnxNetwork, which takes none of the options.
         scales: joined inside the same graph.
         bfloat16: run the trunk in bfloat16. This changes the model that is given, for good.
         antialias: how the scales below 1 are made, see `keras_retrieval.layers.Rescaling`.
@@ -158,17 +166,22 @@ def describer(
         A function (B, H, W, 3) uint8 -> (B, D) float32.
 
     Raises:
-        ValueError: Keras runs on another backend than TensorFlow, or `bfloat16` with a network that has no trunk.
+        ValueError: Keras runs on another backend than TensorFlow, or `bfloat16` with a network that has no trunk,
+            or scales or `bfloat16` with an OnnxNetwork.
     """
+    if isinstance(model, OnnxNetwork):
+        model.check(scales, bfloat16)
+        return model.describe
     import keras
     import tensorflow as tf
 
     import keras_retrieval
+    from keras_retrieval.precision import set_trunk_precision
 
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"photos are described on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}")
     if bfloat16:
-        _to_bfloat16(model)
+        set_trunk_precision(model, "mixed_bfloat16")
     network = keras_retrieval.multi_scale(model, scales, antialias=antialias)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
@@ -246,8 +259,11 @@ def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
     """The least number of pixels on a side that leaves the trunk a feature map at every scale.
 
     Raises:
-        ValueError: the network takes no photo, since its input has a fixed size.
+        ValueError: the network takes no photo, since its input has a fixed size; or scales with an OnnxNetwork.
     """
+    if isinstance(model, OnnxNetwork):
+        model.check(scales, bfloat16=False)
+        return model.smallest
     import keras
 
     trunk = next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
@@ -263,16 +279,3 @@ def _has_feature_map(trunk: Any, side: int) -> bool:
         return all(size is None or size > 0 for size in trunk.compute_output_shape((1, side, side, 3))[1:])
     except ValueError:
         return False
-
-
-def _to_bfloat16(model: Any) -> None:
-    """The trunk only: pixel statistics before it and pooling behind it stay float32."""
-    import keras
-
-    exact = (keras.layers.Normalization, keras.layers.Rescaling)
-    trunks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if not trunks:
-        raise ValueError(f"{model.name} has no trunk, a network in the network, to run in bfloat16")
-    for layer in (layer for trunk in trunks for layer in trunk.layers):
-        if not isinstance(layer, exact):
-            layer.dtype_policy = "mixed_bfloat16"

@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from keras_retrieval import layers
+from keras_retrieval.layers.gem import gem_layers
 from keras_retrieval.layers.regions import region_masks
 
 from .backends import gradient
@@ -22,6 +23,7 @@ ROWS = {
     "mac": (lambda **k: layers.MAC(**k), MAP, True),
     "spoc": (lambda **k: layers.SPoC(**k), MAP, True),
     "gem": (lambda **k: layers.GeM(**k), MAP, True),
+    "gem fast": (lambda **k: layers.GeM(p_speed=10, **k), MAP, True),
     "gemmp": (lambda **k: layers.GeM(per_channel=True, **k), MAP, True),
     "rmac": (lambda **k: layers.RMAC(**k), MAP, True),
     "rmac Tolias": (lambda **k: layers.RMAC(levels=4, whole_map=False, **k), MAP, True),
@@ -109,7 +111,7 @@ def test_compiled_gives_the_same(name):
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["gem", "gemmp", "rmac whitened", "regional gem", "netvlad", "whitening"])
+@pytest.mark.parametrize("name", ["gem", "gem fast", "gemmp", "rmac whitened", "regional gem", "netvlad", "whitening"])
 def test_training_step_moves_every_weight(name):
     layer, x = make(name)
     model = functional(layer, x)
@@ -183,7 +185,7 @@ def test_poolings_equal_the_published_code(golden, k):
     x, p = golden[f"pool{k}_x"], float(golden[f"pool{k}_p"])
     gemmp = layers.GeM(per_channel=True)
     gemmp.build(x.shape)
-    gemmp.p.assign(golden[f"pool{k}_p_per_channel"])
+    gemmp.set_p(golden[f"pool{k}_p_per_channel"])
     found = {
         "mac": layers.MAC()(x),
         "spoc": layers.SPoC()(x),
@@ -218,7 +220,7 @@ def test_gem_gradients_equal_the_published_code(golden):
     layer = layers.GeM(float(golden["gemgrad_p"]))
     layer.build(x.shape)
     dx = gradient(lambda x: ops.sum(layer(x) * upstream), x)
-    dp = gradient(lambda x: ops.sum(layer(x) * upstream), x, layer.p)
+    dp = gradient(lambda x: ops.sum(layer(x) * upstream), x, layer.scaled_p)
     np.testing.assert_allclose(dx, golden["gemgrad_dx"], atol=1e-5, rtol=0)
     np.testing.assert_allclose(dp, golden["gemgrad_dp"], atol=1e-5, rtol=0)
 
@@ -233,7 +235,7 @@ def test_gem_gradient_of_p_follows_the_formula():
     power, p = x.astype("float64") ** 2.5, 2.5
     f = power.mean() ** (1 / p)
     expected = f / p**2 * (np.log(x.size / power.sum()) + p * (power * np.log(x)).sum() / power.sum())
-    np.testing.assert_allclose(gradient(lambda x: ops.sum(layer(x)), x, layer.p), [expected], rtol=1e-4)
+    np.testing.assert_allclose(gradient(lambda x: ops.sum(layer(x)), x, layer.scaled_p), [expected], rtol=1e-4)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4, 1e8])
@@ -247,6 +249,49 @@ def test_gem_goes_from_the_mean_to_the_maximum():
     _, x = make("gem")
     np.testing.assert_allclose(numpy(layers.GeM(1.0)(x)), numpy(layers.SPoC()(x)), rtol=1e-5, atol=2e-6)
     np.testing.assert_allclose(numpy(layers.GeM(400.0)(x)), numpy(layers.MAC()(x)), rtol=0.02)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_p_speed_changes_neither_p_nor_the_pooling(per_channel):
+    _, x = make("gem")
+    plain, fast = (layers.GeM(2.5, per_channel, p_speed=speed) for speed in (1, 100))
+    np.testing.assert_allclose(numpy(fast(x)), numpy(plain(x)), rtol=1e-5)
+    exponents = np.linspace(1, 4, 8) if per_channel else 3.5
+    fast.set_p(exponents)
+    fast.set_p_speed(10)
+    np.testing.assert_allclose(numpy(fast.p), np.broadcast_to(exponents, fast.p.shape), rtol=1e-6)
+    np.testing.assert_allclose(numpy(fast.scaled_p) * 10, numpy(fast.p), rtol=1e-6)
+    assert fast.get_config()["p_speed"] == 10
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "times"), [(keras.optimizers.Adam(1e-3, epsilon=0), 10), (keras.optimizers.SGD(1e-3), 100)]
+)
+def test_p_moves_as_many_times_farther_as_is_said(optimizer, times):
+    _, x = make("gem")
+    moved = []
+    for speed in (1, 10):
+        layer = layers.GeM(2.0, p_speed=speed)
+        model = functional(layer, x)
+        model.compile(type(optimizer).from_config(optimizer.get_config()), loss=lambda _, y: ops.sum(y))
+        model.train_on_batch(x, np.zeros(len(x)))
+        moved.append(numpy(layer.p)[0] - 2)
+    np.testing.assert_allclose(moved[1] / moved[0], times, rtol=0.01)
+
+
+def test_a_network_of_before_p_speed_keeps_its_p():
+    config = {key: value for key, value in layers.GeM(p=2.5).get_config().items() if key != "p_speed"}
+    layer = layers.GeM.from_config(config)
+    layer.build(MAP)
+    layer.set_weights([np.array([4.0])])
+    assert numpy(layer.p).tolist() == [4.0]
+
+
+def test_all_gems_of_a_network_are_found():
+    inputs = keras.Input((None, None, 8))
+    own, inner = layers.GeM(), layers.GeM(per_channel=True)
+    network = keras.Model(inputs, [own(inputs), layers.RegionalPooling(inner)(inputs), layers.MAC()(inputs)])
+    assert {id(layer) for layer in gem_layers(network)} == {id(own), id(inner)}
 
 
 def test_frozen_p_is_not_trained():
@@ -430,6 +475,8 @@ def test_power_mean():
     ("wrong", "message"),
     [
         (lambda: layers.GeM(0.0), "p > 0"),
+        (lambda: layers.GeM(p_speed=0), "p_speed > 0"),
+        (lambda: layers.GeM().set_p_speed(-1), "p_speed > 0"),
         (lambda: layers.RMAC(levels=0), "levels=0"),
         (lambda: layers.NetVLAD(clusters=0), "clusters=0"),
         (lambda: layers.Whitening(dim=0), "dim=0"),

@@ -83,7 +83,9 @@ def test_pooling_options_reach_the_layer():
     assert keras_retrieval.build("alexnet_rmac", weights=None, levels=2).get_layer("pooling").levels == 2
     frozen = keras_retrieval.build("alexnet_rgem", weights=None, trainable_p=False).get_layer("pooling")
     assert not frozen.trainable_weights
-    assert keras_retrieval.build("alexnet_rgem", weights=None, p=4.0).get_layer("pooling").pooling.initial_p == 4
+    regional = keras_retrieval.build("alexnet_rgem", weights=None, p=4.0, p_speed=10).get_layer("pooling").pooling
+    assert (regional.initial_p, regional.p_speed) == (4, 10)
+    assert keras_retrieval.build("alexnet_gemmp", weights=None, p_speed=100).get_layer("pooling").p_speed == 100
     for name in ("alexnet_gem", "alexnet_rgem", "alexnet_rmac", "alexnet_mac"):
         with pytest.raises(ValueError, match="does not take clusters; it takes"):
             keras_retrieval.build(name, weights=None, clusters=7)
