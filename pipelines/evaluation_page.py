@@ -46,15 +46,23 @@ class Case:
     hits: Sequence[tuple[Picture, Mark]]
 
 
-def page(title: str, facts: Sequence[str], mean: Mapping[str, Any], chart: str, cases: Sequence[Case]) -> str:
+def page(
+    title: str,
+    facts: Sequence[str],
+    mean: Mapping[str, Any],
+    chart: str,
+    cases: Sequence[Case],
+    legend: str = LEGEND,
+) -> str:
     """Writes the page.
 
     Args:
         title: of the page.
         facts: short lines under the title.
-        mean: setting -> figure -> value, as `scores.score` gives it.
-        chart: an SVG, from `curves`.
+        mean: setting -> figure -> value, as `scores.score` gives it; no table where it is empty.
+        chart: SVG elements, such as from `curves`.
         cases: the queries to show. A photo that cannot be read leaves an empty place with its name.
+        legend: what the frames of the photos mean.
 
     Returns:
         HTML without scripts and without anything to load. Each photo is in it once.
@@ -68,7 +76,7 @@ def page(title: str, facts: Sequence[str], mean: Mapping[str, Any], chart: str, 
         table=_table(mean),
         chart=chart,
         styles=styles,
-        legend=LEGEND,
+        legend=html.escape(legend),
         rows=rows,
     )
 
@@ -121,6 +129,8 @@ def percent(figure: str, value: float | None) -> str:
 
 
 def _table(mean: Mapping[str, Any]) -> str:
+    if not mean:
+        return ""
     names = list(next(iter(mean.values())))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *names])
     body = "".join(

@@ -1,0 +1,131 @@
+"""The options of a training run, checked, with the published recipe's values where none is given."""
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .describe import model_identity, parse_scales
+
+LOSSES = ("contrastive", "triplet", "batch-hard", "semi-hard", "average-precision")
+WHITENINGS = ("lw", "pca", "none")
+BESTS = ("loss", "score", "last")
+MARGINS = {"vgg": 0.75, "resnet": 0.85, "torchresnet": 0.85, "alexnet": 0.7}
+"""Of the contrastive loss by backbone (Radenovic et al. TPAMI 2018); 0.75 for others."""
+
+PHOTOS_PER_DIMENSION = 4  # from so many on, Lw is learned as published, without shrinkage
+
+_LEARNING = (
+    "loss", "margin", "lr", "decay", "weight_decay", "p_speed", "negatives", "queries", "pool", "batch", "size",
+    "padded", "chunk", "augment", "freeze", "bfloat16", "jit", "refresh", "seed",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `train` of the same names, which documents them."""
+
+    tuples: Path
+    photos: Path
+    model: str
+    output: Path
+    cache: Path | None
+    epochs: int
+    queries: int
+    pool: int
+    negatives: int
+    batch: int
+    refresh: int
+    loss: str
+    margin: float | None
+    lr: float
+    decay: float
+    weight_decay: float
+    p_speed: float | None
+    freeze: int
+    size: int
+    padded: bool
+    augment: bool
+    chunk: int | None
+    bfloat16: bool
+    jit: bool
+    seed: int
+    best: str | None
+    dataset: str | None
+    dataset_photos: Path | None
+    gnd: Path | None
+    every: int
+    whiten: str
+    dim: int | None
+    shrinkage: float | None
+    test_size: int
+    scales: str
+    tensorboard: bool
+    resume: bool
+
+    def check(self) -> None:
+        """Refuses what cannot be meant, before anything is read.
+
+        Raises:
+            ValueError: with the option and what it takes.
+        """
+        self._check_choices()
+        self._check_numbers()
+        parse_scales(self.scales)
+        if (self.dataset is None) != (self.dataset_photos is None):
+            raise ValueError("--dataset and --dataset-photos go together: which collection, and where its photos are")
+        if self.best == "score" and self.dataset is None:
+            raise ValueError("--best score needs a collection to score on: give --dataset and --dataset-photos")
+        if self.jit and not (self.padded and self.chunk is None):
+            raise ValueError("--jit compiles one shape: it takes neither --exact nor --chunk")
+        if self.shrinkage is not None and self.whiten != "lw":
+            raise ValueError(f"--shrinkage is of --whiten lw, not of --whiten {self.whiten}")
+        if self.dim is not None and self.whiten == "none":
+            raise ValueError("--dim shortens what a whitening makes: --whiten lw or pca")
+
+    def learning(self) -> dict[str, Any]:
+        """What decides the weights, JSON-able: a run that goes on must have the same."""
+        chosen = {name: getattr(self, name) for name in _LEARNING}
+        return chosen | {
+            "tuples": hashlib.sha256(self.tuples.read_bytes()).hexdigest()[:16],
+            "model": model_identity(self.model).get("sha256", self.model),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """All options, JSON-able."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    def margin_for(self, network: str) -> float | None:
+        """The margin of the loss; None where the loss has none, or its own default holds."""
+        if self.margin is not None or self.loss != "contrastive":
+            return self.margin
+        return next((margin for family, margin in MARGINS.items() if network.startswith(family)), 0.75)
+
+    def shrinkage_for(self, photos: int, dimensions: int) -> float:
+        """Lw's shrinkage: as given, else 1 where the photos are few for the dimensions, and 0, as published."""
+        if self.shrinkage is not None:
+            return self.shrinkage
+        return 1.0 if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
+
+    def _check_choices(self) -> None:
+        for name, known in (("loss", LOSSES), ("whiten", WHITENINGS), ("best", BESTS)):
+            value = getattr(self, name)
+            if value not in known and not (name == "best" and value is None):
+                raise ValueError(f"--{name} {value}: known are {', '.join(known)}")
+
+    def _check_numbers(self) -> None:
+        at_least = {
+            "epochs": 1, "queries": 1, "pool": 1, "negatives": 1, "batch": 1, "refresh": 0, "decay": 0,
+            "weight_decay": 0, "freeze": 0, "size": 1, "chunk": 1, "seed": 0, "every": 1, "dim": 1, "shrinkage": 0,
+            "test_size": 1,
+        }  # fmt: skip
+        above_0 = ("margin", "lr", "p_speed")
+        for name in (*at_least, *above_0):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            least = at_least.get(name)
+            if not math.isfinite(value) or (value <= 0 if least is None else value < least):
+                wanted = "above 0" if least is None else f"{least} or more"
+                raise ValueError(f"--{name.replace('_', '-')} {value}: it is {wanted}")
