@@ -1,6 +1,8 @@
 """The training data of this project, tuples.npz: photos in clusters and which of them are positives of each other."""
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -14,6 +16,14 @@ from .folders import write_file
 from .positives import Rule
 
 VERSION = 1
+_FIELDS = {  # name -> kinds of numpy's dtype, axes behind the first, in words
+    "images": ("U", (), "text (N,)"),
+    "cluster": ("iu", (), "integers (N,)"),
+    "qidxs": ("iu", (), "integers (Q,)"),
+    "pidxs": ("iu", (), "integers (Q,)"),
+    "same_object": ("iu", (2,), "integers (M, 2)"),
+    "validation": ("b", (), "true or false (N,)"),
+}
 
 
 class TuplesError(ValueError):
@@ -163,6 +173,61 @@ def write_tuples(path: Path, tuples: Tuples, about: Mapping[str, Any]) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, file.getvalue())
+
+
+def read_tuples(path: Path) -> Tuples:
+    """Reads tuples.npz; see the module `tuples` for its fields.
+
+    Args:
+        path: what `write_tuples`, or somebody's own numpy, wrote.
+
+    Returns:
+        The tuples, checked but for whether the photos are there; `details` holds the fields that are not ours.
+
+    Raises:
+        TuplesError: there is no such file, it is none of tuples, or something in it does not fit; the message names
+            the file, and the field and row if it is one of them.
+    """
+    fields = _read_arrays(path)
+    _check_fields(path, fields)
+    known: dict[str, Any] = {name: fields.pop(name) for name in _FIELDS}
+    details = {name: array for name, array in fields.items() if name not in ("version", "about")}
+    tuples = Tuples(known.pop("images").tolist(), **known, details=details)
+    try:
+        check(tuples, None)
+    except TuplesError as error:
+        raise TuplesError(f"{path}: {error}") from error
+    return tuples
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise TuplesError(f"there is no {path}: `keras-retrieval tuples SOURCE {path.name}` makes it")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise TuplesError(f"{path} is damaged, or no .npz of tuples ({error})") from error
+
+
+def _check_fields(path: Path, fields: Mapping[str, np.ndarray]) -> None:
+    """Refuses another version, a missing field, and arrays of the wrong kind or shape."""
+    missing = [name for name in ("version", *_FIELDS) if name not in fields]
+    if missing:
+        raise TuplesError(f"{path} has no field {missing[0]}: it is no file of tuples, or one made by hand without it")
+    version = fields["version"]
+    if version.shape or version.dtype.kind not in "iu" or not 1 <= version <= VERSION:
+        raise TuplesError(
+            f"{path} has version {version.tolist()} of its layout, and this code reads up to {VERSION}: "
+            "update with pip install -U keras-retrieval, or make the tuples again"
+        )
+    for name, (kinds, axes, words) in _FIELDS.items():
+        array = fields[name]
+        if array.dtype.kind not in kinds or not array.ndim or array.shape[1:] != axes:
+            raise TuplesError(f"{path}: {name} must be {words}, not {array.dtype} {array.shape}")
+    if len(fields["validation"]) != len(fields["images"]):
+        photos, flags = len(fields["images"]), len(fields["validation"])
+        raise TuplesError(f"{path}: {photos} photos have {flags} marks of validation: there must be one for each")
 
 
 def _validation(tuples: Tuples) -> np.ndarray:

@@ -1,0 +1,55 @@
+"""The photos of a step's tuples as arrays that a network takes: padded to one square, or at their exact sizes.
+
+Letters: B tuples of M photos, S the side of the square, T pixels of all photos, G groups of equal shape.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+def padded(photos: Sequence[np.ndarray], tuples: int, side: int) -> Arrays:
+    """Photos at the upper left of squares, zeros elsewhere.
+
+    Args:
+        photos: B * M of (h, w, 3) uint8, tuple after tuple.
+        tuples: B.
+        side: S.
+
+    Returns:
+        "photos" (B, M, S, S, 3) uint8 and "sizes" (B, M, 2) int32, each photo's height and width.
+
+    Raises:
+        ValueError: a photo is larger than the square.
+    """
+    sizes = np.array([photo.shape[:2] for photo in photos], np.int32)
+    if sizes.max() > side:
+        height, width = sizes[sizes.max(axis=1).argmax()]
+        raise ValueError(f"a photo of {width} x {height} does not fit in {side} x {side}: give a larger side")
+    squares = np.zeros((len(photos), side, side, 3), np.uint8)
+    for square, photo in zip(squares, photos, strict=True):
+        square[: photo.shape[0], : photo.shape[1]] = photo
+    return {"photos": squares.reshape(tuples, -1, side, side, 3), "sizes": sizes.reshape(tuples, -1, 2)}
+
+
+def exact(photos: Sequence[np.ndarray]) -> Arrays:
+    """Photos one behind the other, those of one shape side by side.
+
+    Args:
+        photos: B * M of (h, w, 3) uint8, tuple after tuple.
+
+    Returns:
+        "pixels" (T, 3) uint8; "groups" (G, 3) int32: how many photos, height and width of each run of one shape, in
+        order; "places" (B * M,) int32: where each photo stands in that order.
+    """
+    shapes = [photo.shape[:2] for photo in photos]
+    order = sorted(range(len(photos)), key=lambda place: shapes[place])
+    runs = [(shape, len(list(run))) for shape, run in groupby(shapes[place] for place in order)]
+    return {
+        "pixels": np.concatenate([photos[place].reshape(-1, 3) for place in order]),
+        "groups": np.array([(count, *shape) for shape, count in runs], np.int32),
+        "places": np.argsort(order).astype(np.int32),
+    }
