@@ -36,7 +36,9 @@ _RECALL_TICKS = (1, 5, 10, 15, 20)
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A .keras file, or a name such as vgg16_gem (ImageNet weights).")],
+    model: Annotated[
+        str, typer.Argument(help="A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")
+    ],
     *,
     dataset: Annotated[str, typer.Option(help=f"{', '.join(DATASETS)}, or your own ground truth NAME.json.")],
     photos: Annotated[Path, typer.Option(help="Folder of the dataset's photos, in any sub-folders.")],

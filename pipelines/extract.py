@@ -44,6 +44,7 @@ from .folders import (
     write_names,
 )
 from .images import MAX_PIXELS, PhotoError, list_photos
+from .onnx_network import OnnxNetwork
 from .progress import progress
 
 CHECKED = 16  # photos on which bfloat16 is compared with float32
@@ -60,7 +61,9 @@ class Plan:
 
 
 def extract(
-    model: Annotated[str, typer.Argument(help="A .keras file, or a name such as vgg16_gem (ImageNet weights).")],
+    model: Annotated[
+        str, typer.Argument(help="A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")
+    ],
     photos: Annotated[Path, typer.Argument(help="Folder of photos; folders in it are read too.")],
     output: Annotated[Path, typer.Argument(help="Folder of descriptors to write.")],
     *,
@@ -74,6 +77,8 @@ def extract(
     replace: Annotated[bool, typer.Option(help="Replace OUTPUT if it was made otherwise.")] = False,
 ) -> Path:
     """Describes every photo of a folder by one vector.
+
+    An .onnx file has its scales inside, and is run without TensorFlow.
 
     OUTPUT holds descriptors-*.npy (float32, one unit row per photo), names.txt (one JSON string a line, in the order
     of the rows), left_out.json (name -> reason) and manifest.json.
@@ -101,6 +106,10 @@ def extract(
     check_free(output, kind=KIND, replace=replace)
     started = time.monotonic()
     network = load_model(model)
+    if isinstance(network, OnnxNetwork):
+        network.check(factors, bfloat16)
+        if network.size != size:
+            print(f"{model} was exported for photos of {network.size} px, and here they are read at {size} px")
     reading = Reading(photos, size, exif, max_pixels, smallest_side(network, factors))
     partial = partial_of(output)
     plan = _plan(partial, names, reading, print_of_run)

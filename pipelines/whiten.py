@@ -73,6 +73,8 @@ def whiten(
         raise ValueError(f"--shrinkage {shrinkage}: it is 0 or more, and only --method lw takes it")
     if output.suffix != ".keras":
         raise ValueError(f"{output}: a network is saved with the ending .keras")
+    if Path(model).suffix == ".onnx":
+        raise ValueError(f"{model}: a whitening is put into a .keras file, which is then exported again")
     folder = tuples if photos is None and tuples.is_dir() else photos
     if folder is None:
         raise ValueError(f"{tuples} names photos: give their folder as --photos")
