@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from .folders import write_file
 
 NAME = "checkpoint.npz"
 VERSION = 1
-_ARRAYS = ("weights", "optimizer", "best")
+_LISTS = ("weights", "optimizer", "metrics", "best")
 
 
 class CheckpointError(ValueError):
@@ -22,36 +22,50 @@ class CheckpointError(ValueError):
 
 @dataclass
 class Checkpoint:
-    """A run after its last finished epoch.
+    """A run after its last finished epoch, or between two steps of the next.
 
     Attributes:
         options: those that decide what is learned, JSON-able.
         history: per finished epoch its figures.
-        samples: "first" and "last" -> the sample tuples of that epoch.
+        step: how many steps of the next epoch are done.
+        samples: tuples to look at, as they were before the first epoch, JSON-able.
         best_epoch: the number of the best epoch, from 1; 0 before the first.
         weights: of the network, in its own order.
         optimizer: the optimizer's variables.
+        metrics: the variables of the model's metrics, which sum up the epoch.
         best: the weights of the best epoch.
+        stream: the state of the tuples' stream.
     """
 
     options: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
-    samples: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+    samples: list[Any] = field(default_factory=list)
     best_epoch: int = 0
     weights: list[np.ndarray] = field(default_factory=list)
     optimizer: list[np.ndarray] = field(default_factory=list)
+    metrics: list[np.ndarray] = field(default_factory=list)
     best: list[np.ndarray] = field(default_factory=list)
+    stream: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
         """How many epochs are finished."""
         return len(self.history)
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to go on from."""
+        return bool(self.history or self.step)
+
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     """Writes RUN/checkpoint.npz in place of the one before, which stands until the new one is whole."""
-    about = {key: value for key, value in asdict(checkpoint).items() if key not in _ARRAYS}
-    arrays = {f"{key}/{row}": array for key in _ARRAYS for row, array in enumerate(getattr(checkpoint, key))}
+    about = {
+        one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name not in (*_LISTS, "stream")
+    }
+    arrays = {f"{key}/{row}": array for key in _LISTS for row, array in enumerate(getattr(checkpoint, key))}
+    arrays |= {f"stream/{name}": array for name, array in checkpoint.stream.items()}
     file = BytesIO()
     np.savez(file, allow_pickle=False, about=np.array(json.dumps(about | {"version": VERSION})), **arrays)
     write_file(run / NAME, file.getvalue())
@@ -71,13 +85,20 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             version = about.pop("version")
-            lists: dict[str, Any] = {key: _list(file, key) for key in _ARRAYS} if version <= VERSION else {}
+            arrays = {name: file[name] for name in file.files if name != "about"}
     except Exception as error:
         # A broken zip file has a dozen ways to fail, and none names the file.
         raise CheckpointError(f"{path} is damaged ({error}): remove {run} and train anew") from error
     if version > VERSION:
         raise CheckpointError(f"{path} has layout {version}, and this version reads {VERSION}: update keras-retrieval")
-    return Checkpoint(**about, **lists)
+    found = Checkpoint(**about)
+    for name, array in arrays.items():
+        key, _, inner = name.partition("/")
+        if key == "stream":
+            found.stream[inner] = array
+        else:
+            getattr(found, key).append(array)
+    return found
 
 
 def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
@@ -101,7 +122,7 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
         return Checkpoint(options)
     if not resume:
         raise CheckpointError(
-            f"{run} holds a run with {found.epochs} epochs: --resume goes on with it, or name another --output"
+            f"{run} holds a run with {found.epochs} finished epochs: --resume goes on with it, or name another --output"
         )
     _require_same(found.options, options, run)
     return found
@@ -118,11 +139,6 @@ def restore(checkpoint: Checkpoint, variables: Sequence[Any], optimizer: Sequenc
             raise CheckpointError(f"the checkpoint's {what} are not those of this network: train anew")
         for array, variable in zip(kept, now, strict=True):
             variable.assign(array)
-
-
-def _list(file: Any, key: str) -> list[np.ndarray]:
-    count = sum(name.startswith(f"{key}/") for name in file.files)
-    return [file[f"{key}/{row}"] for row in range(count)]
 
 
 def _require_same(then: dict[str, Any], now: dict[str, Any], run: Path) -> None:

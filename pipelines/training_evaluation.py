@@ -41,19 +41,24 @@ class Examination:
     scales: str
     bfloat16: bool
 
-    def describe(self, network: Any, name: str) -> Collection:
-        """Describes the collection with a network; what OUTPUT/NAME holds is done anew.
+    def describe(self, model: str, name: str) -> Collection:
+        """Describes the collection with a network, given as `evaluate` takes it; what OUTPUT/NAME holds is done anew.
 
         Raises:
-            OSError: the network or the descriptors cannot be written.
+            OSError: the descriptors cannot be written.
         """
         folder = self.output / name
-        model = folder / "network.keras"
-        save_model(network, model)
-        options = Options(str(model), self.size, self.scales, antialias=True, bfloat16=self.bfloat16, exif=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for queries in folder.glob("queries-*.npy"):
             queries.unlink()
+        options = Options(model, self.size, self.scales, antialias=True, bfloat16=self.bfloat16, exif=True)
         return describe_collection(self.truth, self.photos, None, folder, options, replace=True)
+
+    def describe_now(self, network: Any, name: str) -> Collection:
+        """`describe` with a network as it is in memory."""
+        path = self.output / name / "network.keras"
+        save_model(network, path)
+        return self.describe(str(path), name)
 
     def score(self, collection: Collection, whitening: Projection | None = None, dim: int | None = None) -> Mean:
         """The figures of a described collection: setting -> figure -> value.

@@ -46,7 +46,7 @@ class Options:
     freeze: int
     size: int
     padded: bool
-    augment: bool
+    augment: float
     chunk: int | None
     bfloat16: bool
     jit: bool
@@ -61,6 +61,7 @@ class Options:
     shrinkage: float | None
     test_size: int
     scales: str
+    checkpoint_steps: int
     tensorboard: bool
     resume: bool
 
@@ -79,6 +80,8 @@ class Options:
             raise ValueError("--best score needs a collection to score on: give --dataset and --dataset-photos")
         if self.jit and not (self.padded and self.chunk is None):
             raise ValueError("--jit compiles one shape: it takes neither --exact nor --chunk")
+        if self.margin is not None and self.loss == "average-precision":
+            raise ValueError("--margin: the loss average-precision has none")
         if self.shrinkage is not None and self.whiten != "lw":
             raise ValueError(f"--shrinkage is of --whiten lw, not of --whiten {self.whiten}")
         if self.dim is not None and self.whiten == "none":
@@ -118,7 +121,7 @@ class Options:
         at_least = {
             "epochs": 1, "queries": 1, "pool": 1, "negatives": 1, "batch": 1, "refresh": 0, "decay": 0,
             "weight_decay": 0, "freeze": 0, "size": 1, "chunk": 1, "seed": 0, "every": 1, "dim": 1, "shrinkage": 0,
-            "test_size": 1,
+            "test_size": 1, "augment": 0, "checkpoint_steps": 0,
         }  # fmt: skip
         above_0 = ("margin", "lr", "p_speed")
         for name in (*at_least, *above_0):

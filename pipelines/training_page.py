@@ -1,17 +1,15 @@
 """The page of a training run: curves, the comparison with the network it began with, and what it learned from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .evaluation_page import Case, Mark, Picture, page
+from .training_callbacks import SCORE
 from .training_chart import chart
+from .training_samples import Sample
 
-LEGEND = "a query with its positive (green) and the hardest negatives (red) that the network found at that epoch"
-
-SCORE = "score: "
-"""Before the name of the figure on a collection, in an epoch's figures."""
+LEGEND = "a query with its positive (green) and the hardest negatives (red) that the network found then"
 
 _CHARTS = {
     "loss of a step": {"training": "loss", "validation": "val_loss"},
@@ -22,21 +20,12 @@ _CHARTS = {
 }
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A tuple as it was at one epoch: names of photos."""
-
-    query: str
-    positive: str
-    negatives: list[str]
-
-
 def training_page(
     title: str,
     facts: Sequence[str],
     history: Sequence[Mapping[str, Any]],
     scores: Mapping[str, Mapping[str, float | None]],
-    samples: Mapping[int, Sequence[Sample]],
+    samples: Mapping[str, Sequence[Sample]],
     photos: Path,
 ) -> str:
     """Writes the page.
@@ -46,16 +35,16 @@ def training_page(
         facts: short lines under the title.
         history: the figures of each epoch.
         scores: network -> figure -> value on the collection that was scored; may be empty.
-        samples: epoch -> its sample tuples, the same queries in the same order.
+        samples: when -> the sample tuples as they were then, of the same queries.
         photos: their folder.
 
     Returns:
         HTML in one file, without scripts and without anything to load.
     """
     cases = [
-        _case(sample, epoch, photos)
-        for group in zip(*samples.values(), strict=True)
-        for epoch, sample in zip(samples, group, strict=True)
+        _case(sample, when, photos)
+        for tuples in zip(*samples.values(), strict=False)
+        for when, sample in zip(samples, tuples, strict=True)
     ]
     return page(title, facts, scores, "".join(_charts(history)), cases, LEGEND)
 
@@ -72,8 +61,6 @@ def _over_epochs(history: Sequence[Mapping[str, Any]], name: str) -> list[float 
     return [epoch.get(name) for epoch in history]
 
 
-def _case(sample: Sample, epoch: int, photos: Path) -> Case:
+def _case(sample: Sample, when: str, photos: Path) -> Case:
     marks: list[tuple[str, Mark]] = [(sample.positive, "right"), *((name, "wrong") for name in sample.negatives)]
-    return Case(
-        Picture(photos / sample.query), f"epoch {epoch}", [(Picture(photos / name), mark) for name, mark in marks]
-    )
+    return Case(Picture(photos / sample.query), when, [(Picture(photos / name), mark) for name, mark in marks])

@@ -23,10 +23,13 @@ def checkpoint(**changes):
     fields = {
         "options": {"lr": 1e-6, "chunk": None, "loss": "contrastive"},
         "history": [{"epoch": 1, "loss": 0.1 + 0.2, "val_loss": None}],
-        "samples": {"first": {"epoch": 1, "tuples": [["a.jpg", "b.jpg", ["c.jpg"]]]}},
+        "step": 3,
+        "samples": [["a.jpg", "b.jpg", ["c.jpg"]]],
         "best_epoch": 1,
         "weights": [rng.normal(size=shape).astype("float32") for shape in ((3, 4), (4,), ())],
         "optimizer": [np.array(7, "int64"), rng.normal(size=(3, 4)).astype("float32")],
+        "metrics": [np.float32(2.5)],
+        "stream": {"tuples": rng.integers(0, 9, (4, 7)), "epoch": np.array(2)},
         "best": [rng.normal(size=(3, 4)).astype("float32") for _ in range(12)],
     }
     return Checkpoint(**(fields | changes))
@@ -36,10 +39,12 @@ def test_what_is_read_is_what_was_written(tmp_path):
     written = checkpoint()
     write_checkpoint(tmp_path, written)
     read = read_checkpoint(tmp_path)
-    assert (read.options, read.history, read.samples, read.best_epoch, read.epochs) == (
-        written.options, written.history, written.samples, 1, 1,
-    )  # fmt: skip
-    for key in ("weights", "optimizer", "best"):
+    assert (read.options, read.history, read.samples) == (written.options, written.history, written.samples)
+    assert (read.best_epoch, read.epochs, read.step) == (1, 1, 3)
+    assert read.stream.keys() == written.stream.keys()
+    for name, array in written.stream.items():
+        np.testing.assert_array_equal(read.stream[name], array)
+    for key in ("weights", "optimizer", "metrics", "best"):
         for one, other in zip(getattr(read, key), getattr(written, key), strict=True):
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)
@@ -79,7 +84,7 @@ def test_a_new_run_and_one_that_goes_on(tmp_path):
     write_checkpoint(run, checkpoint())
     assert open_run(run, options, resume=True).epochs == 1
     assert [path.name for path in run.iterdir()] == [NAME]
-    with pytest.raises(CheckpointError, match="holds a run with 1 epochs: --resume goes on with it"):
+    with pytest.raises(CheckpointError, match="holds a run with 1 finished epochs: --resume goes on with it"):
         open_run(run, options, resume=False)
 
 

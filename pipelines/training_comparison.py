@@ -1,0 +1,70 @@
+"""What training came to: the networks that a run writes, and how they score beside the one it began with."""
+
+import json
+
+from keras_retrieval.whitening import Projection
+
+from .convert import whitened
+from .describe import model_identity, save_model
+from .folders import fingerprint, write_file
+from .training_evaluation import Mean
+from .training_network import save_trained
+from .training_run import Run
+from .training_whitening import describe_for_whitening
+
+LABELS = {"lw": "Lw", "pca": "PCA"}
+
+
+def score_pretrained(run: Run) -> dict[str, Mean]:
+    """Scores the network that the run begins with, bare, with PCA and with Lw; a run that goes on reads it again.
+
+    Returns:
+        Name -> figures; empty without a collection.
+    """
+    options, exam = run.options, run.examination
+    if exam is None:
+        return {}
+    path = run.output / "pretrained.json"
+    asked = ("dataset", "dataset_photos", "gnd", "whiten", "dim", "shrinkage", "test_size", "scales", "bfloat16")
+    made = fingerprint(model_identity(options.model), [str(getattr(options, name)) for name in asked])
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["made"] == made:
+            return kept["scores"]
+    collection = exam.describe(options.model, "pretrained")
+    scores = {"pretrained": exam.score(collection)}
+    if options.whiten != "none":
+        photos = describe_for_whitening(options.model, run.tuples, options, run.output / "descriptors")
+        for method in ("pca", "lw"):
+            whitening = photos.learn(method, options)
+            scores[f"pretrained + {LABELS[method]}"] = exam.score(collection, whitening, options.dim)
+    write_file(path, json.dumps({"made": made, "scores": scores}))
+    return scores
+
+
+def finish(run: Run) -> dict[str, Mean]:
+    """Writes trained.keras and model.keras, the same with the whitening inside, and scores both.
+
+    Returns:
+        Name -> figures; empty without a collection.
+    """
+    trained, model = run.output / "trained.keras", run.output / "model.keras"
+    save_trained(run.network, trained)
+    whitening = _whitening(run, str(trained))
+    end = run.network if whitening is None else whitened(run.network, whitening.m, whitening.P, run.options.dim)
+    save_model(end, model)
+    if run.examination is None:
+        return {}
+    collection = run.examination.describe(str(trained), "trained")
+    scores = {"trained": run.examination.score(collection)}
+    if whitening is not None:
+        label = f"trained + {LABELS[run.options.whiten]}"
+        scores[label] = run.examination.score(collection, whitening, run.options.dim)
+    return scores
+
+
+def _whitening(run: Run, trained: str) -> Projection | None:
+    if run.options.whiten == "none":
+        return None
+    photos = describe_for_whitening(trained, run.tuples, run.options, run.output / "descriptors")
+    return photos.learn(run.options.whiten, run.options)

@@ -1,0 +1,102 @@
+"""The network of a training run: made ready to learn, and put away as others take it."""
+
+from pathlib import Path
+from typing import Any
+
+from .describe import load_model, save_model
+from .training_options import Options
+
+
+def network_to_train(options: Options) -> Any:
+    """Loads or builds the network, with p at its own speed, the first layers frozen and the precision asked for.
+
+    Raises:
+        ValueError: it cannot be loaded, has fewer layers than are to be frozen, or a whitening besides `--whiten`.
+    """
+    from keras_retrieval.layers.gem import gem_layers
+    from keras_retrieval.precision import set_trunk_precision
+
+    network = load_model(options.model)
+    if options.whiten != "none" and any(layer.name == "whitening" for layer in network.layers):
+        raise ValueError(f"{options.model} ends with a whitening, which learns with the rest: give --whiten none")
+    for layer in gem_layers(network):
+        layer.set_p_speed(options.p_speed or (100.0 if layer.per_channel else 10.0))
+    layers = layers_of_trunk(network)
+    if options.freeze > len(layers):
+        raise ValueError(f"--freeze {options.freeze}: the trunk of {network.name} has {len(layers)} layers that learn")
+    for layer in layers[: options.freeze]:
+        layer.trainable = False
+    if options.bfloat16:
+        set_trunk_precision(network, "mixed_bfloat16")
+    return network
+
+
+def save_trained(network: Any, path: Path) -> None:
+    """Saves a network as others take it, without what was set for training: speeds, frozen layers, precision.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    from keras_retrieval.layers.gem import gem_layers
+    from keras_retrieval.precision import set_trunk_precision
+
+    for layer in gem_layers(network):
+        layer.set_p_speed(1.0)
+    for layer in layers_of_trunk(network):
+        layer.trainable = True
+    set_trunk_precision(network, "float32")
+    save_model(network, path)
+
+
+def layers_of_trunk(network: Any) -> list[Any]:
+    """The layers with weights in the network's trunk, from the photo on."""
+    import keras
+
+    trunk = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
+    return [layer for layer in trunk.layers if layer.weights] if trunk is not None else []
+
+
+def compiled(network: Any, options: Options, steps: int) -> Any:
+    """The network as a model of tuples, compiled with the loss and the published optimizer.
+
+    Args:
+        network: from `network_to_train`.
+        options: of the run.
+        steps: of an epoch.
+
+    Raises:
+        ValueError: a margin for a loss that has none.
+    """
+    from keras_retrieval.recipe import published_adam
+    from keras_retrieval.tuple_model import TupleModel
+
+    from .tuple_training import ChunkedTupleModel
+
+    plain = options.padded and options.chunk is None and not options.refresh
+    if plain:
+        model = TupleModel(network, options.weight_decay)
+    else:
+        model = ChunkedTupleModel(network, options.weight_decay, options.chunk, keep_descriptors=options.refresh > 0)
+    optimizer = published_adam(steps, options.lr, options.decay)
+    model.compile(optimizer, loss_of(options, network.name), jit_compile=options.jit)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def loss_of(options: Options, network: str) -> Any:
+    """The loss asked for, with its margin.
+
+    Raises:
+        ValueError: a margin for a loss that has none.
+    """
+    from keras_retrieval import losses
+
+    known = {
+        "contrastive": losses.ContrastiveLoss,
+        "triplet": losses.TripletLoss,
+        "batch-hard": losses.BatchHardTripletLoss,
+        "semi-hard": losses.SemiHardTripletLoss,
+        "average-precision": losses.AveragePrecisionLoss,
+    }
+    margin = options.margin_for(network)
+    return known[options.loss]() if margin is None else known[options.loss](margin=margin)
