@@ -138,6 +138,16 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
     return tuples
 
 
+def objects(tuples: Tuples) -> np.ndarray:
+    """The object of each photo, (N,) int32: the same for clusters that are linked, directly or through others."""
+    numbers, place = np.unique(tuples.cluster, return_inverse=True)
+    links = tuples.same_object[np.isin(tuples.same_object, numbers).all(axis=1)]
+    found = np.zeros(len(numbers), np.int32)
+    for number, part in enumerate(connected(numbers.tolist(), [(one, other) for one, other in links.tolist()])):
+        found[np.searchsorted(numbers, part)] = number
+    return found[place]
+
+
 def statistics(tuples: Tuples) -> dict[str, Any]:
     """Counts of photos, clusters, queries and pairs, in all and for validation."""
     aside = _validation(tuples)
