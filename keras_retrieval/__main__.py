@@ -21,6 +21,7 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "whiten": ("pipelines.whiten", "whiten", "network + matching photos -> network with the whitening inside"),
     "reconstruct": ("pipelines.sfm", "reconstruct", "unordered photos -> 3D models of what they show"),
     "tuples": ("pipelines.tuples", "make_tuples", "models, folders, lists or positions -> training tuples"),
+    "train": ("pipelines.train", "train", "tuples -> fine-tuned network with its whitening, curves, a page"),
     "pairs": ("pipelines.pairs", "write_pairs", "photos -> pairs to match, for COLMAP and hloc"),
     "index": ("export.scann_index", "index", "descriptors -> index folder"),
     "search": ("export.search", "search", "index + query photos -> names, scores, a page with pictures"),
