@@ -1,11 +1,12 @@
 # Two commands: `make demo` runs the main job, `make test` runs the tests. Both set everything up by themselves.
 PYTHON ?= python3.11
 VENV ?= .venv
+ADDONS ?= .venv-addons
 BIN = $(VENV)/bin
 WORK ?= demo
 PHOTOS ?=
 
-.PHONY: demo test test-jax lint bench bench-evaluation clean
+.PHONY: demo test test-jax test-addons lint bench bench-evaluation clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +48,18 @@ test: $(VENV)/.dev lint
 test-jax: $(VENV)/.dev
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m backend
 
+# tensorflow-addons needs Keras 2 and has an environment of its own (CONTRIBUTING.md): files go from ours to it.
+$(ADDONS)/.ready: tests/addons/requirements.txt | $(BIN)/uv
+	rm -rf $(ADDONS)
+	$(BIN)/uv venv --quiet --python $(PYTHON) $(ADDONS)
+	$(BIN)/uv pip install --quiet --python $(ADDONS)/bin/python -r $<
+	touch $@
+
+test-addons: $(VENV)/.dev $(ADDONS)/.ready
+	rm -rf $(ADDONS)/cases
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m tests.addons.cases $(ADDONS)/cases
+	TF_CPP_MIN_LOG_LEVEL=3 ADDONS_CASES=$(ADDONS)/cases $(ADDONS)/bin/python -m pytest -q -s tests/addons/against_addons.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -59,4 +72,4 @@ bench-evaluation: $(VENV)/.dev
 	$(BIN)/python -m bench.evaluation
 
 clean:
-	rm -rf $(VENV) $(WORK) build *.egg-info
+	rm -rf $(VENV) $(ADDONS) $(WORK) build *.egg-info
