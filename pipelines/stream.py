@@ -311,7 +311,8 @@ class TupleStream:
     def _mined(self) -> np.ndarray:
         if self.tuples is None:
             raise ValueError(
-                "no negatives are mined yet: call mine(describe, epoch), or give fit the stream's callback"
+                "no negatives are mined yet: call mine(describe, epoch), or give fit the stream's callback (under a "
+                "distribution strategy both)"
             )
         return self.tuples
 
