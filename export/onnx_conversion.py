@@ -1,0 +1,148 @@
+"""From Keras to an ONNX file and back again: conversion, comparison of the two, metadata."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_retrieval.pipelines.describe import Describe
+
+INPUT, OUTPUT = "images", "descriptors"
+OPSET = 17
+EXTRA = 'pip install "keras-retrieval[onnx]"'
+
+
+def require_extra() -> None:
+    """Says at once, not after seconds of work, what is missing.
+
+    Raises:
+        ImportError: tf2onnx, onnx or onnxruntime is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"{error.name} writes ONNX files and is not installed: {EXTRA}") from error
+
+
+def convert(network: Any, sides: tuple[int | None, int | None], path: Path) -> None:
+    """Writes a Keras network as ONNX, batch open.
+
+    Args:
+        network: a keras.Model (B, H, W, 3) -> (B, D).
+        sides: H and W, None where photos may have any.
+        path: the .onnx file. What tf2onnx cannot convert it leaves in, so that ONNX Runtime refuses the file.
+    """
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    tf2onnx.logging.set_level(logging.CRITICAL)
+    signature = [tf.TensorSpec((None, *sides, 3), tf.float32, name=INPUT)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def describe(images: Any) -> Any:
+        # Keras compiles grouped convolutions into functions of their own, which the converter would not look into.
+        tf.config.run_functions_eagerly(True)
+        try:
+            return {OUTPUT: network(images, training=False)}
+        finally:
+            tf.config.run_functions_eagerly(False)
+
+    captures = {inner.name: outer for outer, inner in describe.get_concrete_function().graph.captures}
+    handlers = {"Erfc": (_erfc, [])}
+    model, _ = tf2onnx.convert.from_function(describe, signature, opset=OPSET, custom_op_handlers=handlers)
+    _fill_in(model.graph, captures)
+    for value, names in ((model.graph.input[0], ("batch", "height", "width")), (model.graph.output[0], ("batch",))):
+        for side, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+            if not side.dim_value:
+                side.dim_param = name
+    onnx.save(model, path)
+
+
+def _fill_in(graph: Any, captures: Mapping[str, Any]) -> None:
+    """Turns inputs that are no photos into constants: a layer's own tensors, such as the mean of a Normalization."""
+    import onnx
+
+    used = {name for node in graph.node for name in node.input}
+    for value in [value for value in graph.input if value.name != INPUT]:
+        graph.input.remove(value)
+        if value.name in used:
+            graph.initializer.append(onnx.numpy_helper.from_array(captures[value.name].numpy(), value.name))
+
+
+def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
+    """Writes GELU's erfc(x), which ONNX has not, as 1 - erf(x). Called by tf2onnx for such a node."""
+    from tf2onnx import utils
+
+    dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
+    one = graph.make_const(utils.make_name(name), np.ones((), utils.map_onnx_to_numpy_type(dtype)))
+    erf = graph.make_node("Erf", node.input, dtypes=[dtype], shapes=[shape])
+    graph.remove_node(name)
+    graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output, dtypes=[dtype], shapes=[shape])
+
+
+def stamp(path: Path, version: str, facts: Mapping[str, str]) -> None:
+    """Puts metadata into an ONNX file.
+
+    Args:
+        path: the file; it is rewritten.
+        version: of keras-retrieval.
+        facts: what ONNX Runtime gives back as `custom_metadata_map`.
+    """
+    import onnx
+
+    model = onnx.load(path)
+    model.producer_name, model.producer_version = "keras-retrieval", version
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def compare(one: Describe, other: Describe, batches: Iterable[np.ndarray]) -> tuple[float, np.ndarray]:
+    """How far two networks agree.
+
+    Args:
+        one: photos (B, H, W, 3) uint8 -> descriptors (B, D).
+        other: likewise.
+        batches: of photos.
+
+    Returns:
+        The largest difference of two numbers, and the cosine of each photo's two descriptors. Both are NaN where a
+        descriptor is not finite.
+    """
+    differences, cosines = [], []
+    for images in batches:
+        x, y = one(images).astype("float64"), other(images).astype("float64")
+        differences.append(np.abs(x - y).max())
+        lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        # A photo without any activation is described by zeros, by both.
+        cosines.append(np.where((x == y).all(axis=1), 1.0, (x * y).sum(axis=1) / np.maximum(lengths, 1e-12)))
+    return float(np.max(differences)), np.concatenate(cosines)
+
+
+def pictures(smallest: int, size: int) -> list[np.ndarray]:
+    """Drawn photos to compare networks on: tiny, square, tall, wide and odd ones, one and two at once.
+
+    Args:
+        smallest: pixels that the network needs on a side.
+        size: the longest side that it is for; one picture has it.
+
+    Returns:
+        Batches (B, H, W, 3) uint8.
+    """
+    base = max(smallest, min(size, 160))
+    half = max(smallest, base // 2)
+    sides = [(smallest, smallest), (base, base), (base + 61, half), (half, base + 61), (base + 3, base + 14)]
+    drawn = [picture(batch, *pair) for pair in sides for batch in (1, 2)]
+    return [*drawn, picture(1, max(smallest, size), max(smallest, 3 * size // 4))]
+
+
+def picture(batch: int, height: int, width: int) -> np.ndarray:
+    """Blocks of colour under noise, (B, H, W, 3) uint8."""
+    rng = np.random.default_rng((batch, height, width))
+    blocks = rng.integers(0, 256, (batch, height // 16 + 1, width // 16 + 1, 3))
+    noise = rng.integers(-40, 41, (batch, height, width, 3))
+    return (blocks.repeat(16, 1).repeat(16, 2)[:, :height, :width] + noise).clip(0, 255).astype("uint8")
