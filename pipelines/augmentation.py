@@ -1,8 +1,64 @@
-"""Photometric augmentation: what another camera or another hour would have made of a photo."""
+"""Augmentation: what another camera, another hour or another distance would have made of a photo."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601
+
+_LEAST_SIDE = 96  # a zoom leaves so many pixels of a side that has them: every trunk has a feature map there
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each photo each time it is read.
+
+    Attributes:
+        strength: of `jitter`; 0 for none.
+        zoom: the least share of the sides that `zoomed` leaves; 1 for none.
+
+    Raises:
+        ValueError: strength does not lie in 0..1, or zoom not in 0.1..1.
+    """
+
+    strength: float = 0.0
+    zoom: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"the strength of augmentation lies in 0..1, not {self.strength}")
+        if not 0.1 <= self.zoom <= 1:
+            raise ValueError(f"the zoom of augmentation lies in 0.1..1, not {self.zoom}")
+
+    def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The photo (H, W, 3) uint8, changed; its sides are never longer."""
+        if self.zoom < 1:
+            pixels = zoomed(pixels, self.zoom, rng)
+        return jitter(pixels, self.strength, rng) if self.strength else pixels
+
+
+def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
+    """Crops a photo, as if taken from nearer, or shrinks it, as if from farther away, with equal chances.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        least: both sides keep a share that is drawn from least .. 1.
+        rng: draws the share, which of the two, and where the crop lies.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    from PIL import Image
+
+    share, crop, down, right = rng.uniform(least, 1), rng.random() < 0.5, rng.random(), rng.random()
+    height, width = (max(round(side * share), min(side, _LEAST_SIDE)) for side in pixels.shape[:2])
+    if crop:
+        top, left = (
+            int(at * (full - kept + 1))
+            for at, full, kept in zip((down, right), pixels.shape, (height, width), strict=False)
+        )
+        return pixels[top : top + height, left : left + width]
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -15,12 +71,7 @@ def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
     Returns:
         (H, W, 3) uint8.
-
-    Raises:
-        ValueError: the strength does not lie in 0..1.
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"the strength of augmentation lies in 0..1, not {strength}")
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
     changed = pixels * brightness
     middle = (changed @ _LUMA).mean()

@@ -14,6 +14,7 @@ import numpy as np
 from keras_retrieval.mining import MiningError, mine_negatives, require_clusters
 
 from .approximate import scann_search
+from .augmentation import Augmentation
 from .describe import Describe
 from .mining_callback import Computed, mining_callback
 from .photo_cache import Photos
@@ -68,7 +69,7 @@ class TupleStream:
         padded: photos padded to squares, else at their exact sizes.
         seed: of all that is drawn.
         validation: the pairs set aside instead of those to train on.
-        augment: strength of the photometric augmentation, see `jitter`; 0 for none.
+        augment: what is done to the photos of the tuples, each time anew; None for nothing.
         refresh: steps of training from one refresh of negatives to the next, see `on_step`; 0 for none: negatives
             are those of the epoch's beginning.
         approximate_above: the size of a pool from which ScaNN searches it (the extra "index").
@@ -100,15 +101,15 @@ class TupleStream:
         padded: bool = True,
         seed: int = 0,
         validation: bool = False,
-        augment: float = 0.0,
+        augment: Augmentation | None = None,
         refresh: int = 0,
         approximate_above: int = 500_000,
         pick: Pick = mine_negatives,
     ) -> None:
-        if min(side, negatives, queries, pool, batch) < 1 or refresh < 0 or not 0 <= augment <= 1:
+        if min(side, negatives, queries, pool, batch) < 1 or refresh < 0:
             raise ValueError(
-                "side, negatives, queries, pool, batch are at least 1, refresh at least 0, augment lies in 0..1, not "
-                f"{side}, {negatives}, {queries}, {pool}, {batch}, {refresh}, {augment}"
+                "side, negatives, queries, pool, batch are at least 1, refresh at least 0, not "
+                f"{side}, {negatives}, {queries}, {pool}, {batch}, {refresh}"
             )
         aside = np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
         pairs = np.column_stack([tuples.qidxs, tuples.pidxs])

@@ -51,6 +51,10 @@ def train(
         bool, typer.Option("--padded/--exact", help="Photos padded to one square, or each at its exact size.")
     ] = True,
     augment: Annotated[float, typer.Option(help="Strength of random brightness, contrast, saturation, 0..1.")] = 0.0,
+    zoom: Annotated[
+        float,
+        typer.Option(help="Photos are cropped or shrunk to a random share of their sides from this on; 1: never."),
+    ] = 1.0,
     chunk: Annotated[
         int | None, typer.Option(help="Photos in the network at once: any step in fixed memory, at a second pass.")
     ] = None,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .augmentation import Augmentation
 from .describe import model_identity, parse_scales
 
 LOSSES = ("contrastive", "triplet", "batch-hard", "semi-hard", "average-precision")
@@ -18,7 +19,7 @@ PHOTOS_PER_DIMENSION = 4  # from so many on, Lw is learned as published, without
 
 _LEARNING = (
     "loss", "margin", "lr", "decay", "weight_decay", "p_speed", "negatives", "queries", "pool", "batch", "size",
-    "padded", "chunk", "augment", "freeze", "bfloat16", "jit", "refresh", "seed",
+    "padded", "chunk", "augment", "zoom", "freeze", "bfloat16", "jit", "refresh", "seed",
 )  # fmt: skip
 
 
@@ -47,6 +48,7 @@ class Options:
     size: int
     padded: bool
     augment: float
+    zoom: float
     chunk: int | None
     bfloat16: bool
     jit: bool
@@ -74,6 +76,7 @@ class Options:
         self._check_choices()
         self._check_numbers()
         parse_scales(self.scales)
+        self.augmentation()
         if (self.dataset is None) != (self.dataset_photos is None):
             raise ValueError("--dataset and --dataset-photos go together: which collection, and where its photos are")
         if self.best == "score" and self.dataset is None:
@@ -86,6 +89,10 @@ class Options:
             raise ValueError(f"--shrinkage is of --whiten lw, not of --whiten {self.whiten}")
         if self.dim is not None and self.whiten == "none":
             raise ValueError("--dim shortens what a whitening makes: --whiten lw or pca")
+
+    def augmentation(self) -> Augmentation | None:
+        """What is done to the photos to train on; None for nothing."""
+        return Augmentation(self.augment, self.zoom) if self.augment or self.zoom != 1 else None
 
     def learning(self) -> dict[str, Any]:
         """What decides the weights, JSON-able: a run that goes on must have the same."""
@@ -121,7 +128,7 @@ class Options:
         at_least = {
             "epochs": 1, "queries": 1, "pool": 1, "negatives": 1, "batch": 1, "refresh": 0, "decay": 0,
             "weight_decay": 0, "freeze": 0, "size": 1, "chunk": 1, "seed": 0, "every": 1, "dim": 1, "shrinkage": 0,
-            "test_size": 1, "augment": 0, "checkpoint_steps": 0,
+            "test_size": 1, "checkpoint_steps": 0,
         }  # fmt: skip
         above_0 = ("margin", "lr", "p_speed")
         for name in (*at_least, *above_0):

@@ -170,7 +170,7 @@ def _stream(options: Options, tuples: Tuples, photos: Photos, side: int, validat
         padded=options.padded,
         seed=options.seed,
         validation=aside,
-        augment=0.0 if aside else options.augment,
+        augment=None if aside else options.augmentation(),
         refresh=0 if aside else options.refresh,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .augmentation import jitter
+from .augmentation import Augmentation
 from .images import PhotoError
 from .photo_cache import Photos
 from .tuple_batches import Arrays, exact, padded
@@ -30,7 +30,7 @@ class TupleReader:
         names: of all photos; a row is an index into them.
         objects: (len(names),) int32, the object of each.
         side: of the padded squares; None for exact sizes.
-        augment: strength of `jitter`.
+        augment: what is done to each photo; None for nothing.
         seed: of the augmentation and of replacements.
         left_out: name -> reason, of the photos that could not be read.
     """
@@ -39,7 +39,7 @@ class TupleReader:
     names: Sequence[str]
     objects: np.ndarray
     side: int | None
-    augment: float
+    augment: Augmentation | None
     seed: int
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -118,5 +118,5 @@ class TupleReader:
                 self.left_out[self.names[row]] = error.reason
                 return []
             draw = np.random.default_rng([*seed, position])
-            photos.append(jitter(pixels, self.augment, draw) if self.augment else pixels)
+            photos.append(self.augment(pixels, draw) if self.augment else pixels)
         return photos

@@ -1,9 +1,9 @@
-"""Photometric augmentation: the factors by hand, what it may not change, and repeatable draws."""
+"""Augmentation: the factors by hand, what it may not change, and repeatable draws."""
 
 import numpy as np
 import pytest
 
-from pipelines.augmentation import jitter
+from pipelines.augmentation import Augmentation, jitter, zoomed
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (17, 23, 3), np.uint8)
 
@@ -36,5 +36,43 @@ def test_the_draw_decides():
     one, same, other = (jitter(PIXELS, 0.3, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (one != other).mean() > 0.5
-    with pytest.raises(ValueError, match=r"lies in 0\.\.1, not 1\.5"):
-        jitter(PIXELS, 1.5, np.random.default_rng(0))
+
+
+def test_a_zoom_crops_or_shrinks_within_its_bounds():
+    photo = np.random.default_rng(1).integers(0, 256, (200, 300, 3), np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(photo[..., 0], (1, 8))
+    cropped = shares = 0
+    for seed in range(40):
+        found = zoomed(photo, 0.5, np.random.default_rng(seed))
+        height, width = found.shape[:2]
+        assert 100 <= height <= 200
+        assert 150 <= width <= 300
+        assert abs(width / height - 1.5) < 0.02
+        shares += width / 300
+        cropped += bool((windows[:, :, 0] == found[0, :8, 0]).all(-1).any())
+    assert 10 <= cropped <= 30
+    assert 0.65 <= shares / 40 <= 0.85
+
+
+def test_a_small_photo_stays_large_enough_for_a_trunk():
+    photo = np.zeros((100, 60, 3), np.uint8)
+    for seed in range(10):
+        height, width = zoomed(photo, 0.1, np.random.default_rng(seed)).shape[:2]
+        assert 96 <= height <= 100
+        assert width == 60
+
+
+def test_both_are_drawn_for_each_photo():
+    photo = np.random.default_rng(1).integers(0, 256, (200, 300, 3), np.uint8)
+    change = Augmentation(0.3, 0.5)
+    np.testing.assert_array_equal(change(photo, np.random.default_rng(3)), change(photo, np.random.default_rng(3)))
+    assert change(photo, np.random.default_rng(4)).shape != change(photo, np.random.default_rng(3)).shape
+    np.testing.assert_array_equal(Augmentation()(photo, np.random.default_rng(0)), photo)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [((1.5, 1), r"strength .* 0\.\.1, not 1\.5"), ((0, 0), r"zoom .* not 0")]
+)
+def test_what_cannot_be_meant_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(*options)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_retrieval.mining import MiningError
+from pipelines.augmentation import Augmentation
 from pipelines.describe import Reading, describer
 from pipelines.images import PhotoError, read_photo
 from pipelines.photo_cache import build_cache
@@ -452,7 +453,7 @@ def test_a_restored_stream_goes_on_the_same(folder, refresh):
 
 
 def test_augmentation_is_drawn_from_seed_epoch_and_tuple(folder):
-    plain, one, other = (make_stream(folder, augment=strength) for strength in (0.0, 0.3, 0.3))
+    plain, one, other = (make_stream(folder, augment=change) for change in (None, Augmentation(0.3), Augmentation(0.3)))
     for stream in (plain, one, other):
         stream.mine(describing(), 4)
     for (inputs, _), (ones, _), (others, _) in zip(
