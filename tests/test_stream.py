@@ -141,7 +141,7 @@ def test_what_cannot_be_is_refused(folder):
         make_stream(folder, make_tuples(validation=None), validation=True)
     with pytest.raises(TuplesError, match="no pair is left to train on"):
         make_stream(folder, make_tuples(validation=np.ones(CLUSTERS * VIEWS, bool)))
-    for wrong in ({"negatives": 0}, {"batch": 0}, {"refresh": -1}, {"augment": 2.0}, {"queries": 0}):
+    for wrong in ({"negatives": 0}, {"batch": 0}, {"refresh": -1}, {"queries": 0}):
         with pytest.raises(ValueError, match="are at least 1"):
             make_stream(folder, **wrong)
 
