@@ -1,0 +1,99 @@
+"""The photo reader of the house once more, as operations of a TensorFlow graph: what a server does with a file's bytes.
+
+It reads what `pipelines.images.read_photo` reads, TIFF apart, and turns, limits and shrinks it alike. Pillow rounds
+between its two passes of shrinking, this once, so that single values differ by one or two.
+"""
+
+from typing import Any
+
+from .graph_bytes import FileBytes
+from .photo_formats import FORMATS, format_number
+from .photo_orientation import turned
+from .signatures import DAMAGED, OK, TOO_MANY_PIXELS, UNKNOWN_FORMAT
+
+
+def photo_pixels(data: Any, size: int, max_pixels: int) -> tuple[Any, Any]:
+    """Reads one photo; an error in it is told by the status and is never one of the graph.
+
+    Args:
+        data: scalar string, the bytes of a file.
+        size: the longest side after resizing (Lanczos, antialiased), in pixels; a smaller photo is never enlarged.
+        max_pixels: a photo whose header declares more is refused before it is decoded.
+
+    Returns:
+        Pixels (H, W, 3) uint8 RGB, EXIF turned, transparency on white, (0, 0, 3) where there are none; and a status,
+        int32, one of those in `signatures`.
+    """
+    import tensorflow as tf
+
+    file = FileBytes(data)
+    number = format_number(file)
+    none = tf.zeros((0, 0, 3), tf.uint8)
+    header = [lambda row=row: (row.size(file), row.orientation(file)) for row in FORMATS]
+    whole, orientation = tf.switch_case(number, [*header, lambda: (tf.zeros(2, tf.int64), tf.constant(1))])
+    status = tf.where(whole[0] * whole[1] > max_pixels, TOO_MANY_PIXELS, OK)
+    status = tf.where(tf.reduce_min(whole) < 1, DAMAGED, status)
+    status = tf.where(tf.equal(number, len(FORMATS)), UNKNOWN_FORMAT, status)
+    pixels = tf.cond(tf.equal(status, OK), lambda: _upright(file, number, whole, orientation, size), lambda: none)
+    return pixels, tf.where(tf.equal(status, OK) & tf.equal(tf.size(pixels), 0), DAMAGED, status)
+
+
+def at_least(pixels: Any, smallest: int) -> Any:
+    """Pixels (B, H, W, 3) with edges repeated to the right and below until each side has `smallest` pixels."""
+    import tensorflow as tf
+
+    for axis in (1, 2):
+        side = tf.shape(pixels)[axis]
+        pixels = tf.gather(pixels, tf.minimum(tf.range(tf.maximum(side, smallest)), side - 1), axis=axis)
+    return pixels
+
+
+def _upright(file: FileBytes, number: Any, whole: Any, orientation: Any, size: int) -> Any:
+    """Decodes, shrinks and turns a photo whose header is sound; (0, 0, 3) where its pixels are damaged."""
+    import tensorflow as tf
+
+    sideways = orientation >= 5
+    target = _shrunk(tf.where(sideways, whole[::-1], whole), size)
+    target = tf.where(sideways, target[::-1], target)
+    decode = [lambda row=row: row.pixels(file, whole, 2 * target) for row in FORMATS]
+    pixels, ratio = tf.switch_case(number, decode)
+    extent = tf.cast(whole, tf.float32) / ratio
+    # A photo that decodes to another size than its header's is damaged.
+    sound = tf.reduce_all(tf.equal(tf.cast(tf.shape(pixels)[:2], tf.float32), tf.math.ceil(extent)))
+    return tf.cond(
+        sound,
+        lambda: turned(_resized(pixels, extent, tf.cast(target, tf.int32)), orientation),
+        lambda: tf.zeros((0, 0, 3), tf.uint8),
+    )
+
+
+def _shrunk(whole: Any, size: int) -> Any:
+    """Height and width, (2,) int64, whose longer one is `size` and whose aspect is nearest to that of `whole`."""
+    import tensorflow as tf
+
+    height, width = tf.unstack(tf.cast(whole, tf.float64), num=2)
+    exact = size * tf.minimum(width, height) / tf.maximum(width, height)
+    shorts = tf.maximum(tf.stack([tf.floor(exact), tf.math.ceil(exact)]), 1)
+    tall = width < height
+    aspects = tf.where(tall, shorts / size, size / shorts)
+    short = tf.cast(shorts[tf.argmin(tf.abs(width / height - aspects))], tf.int64)
+    shrunk = tf.where(tall, tf.stack([size, short]), tf.stack([short, size]))
+    return tf.where(tf.reduce_max(whole) <= size, whole, shrunk)
+
+
+def _resized(pixels: Any, extent: Any, target: Any) -> Any:
+    """The upper left `extent` (2,) of pixels, shrunk to `target` (2,), by Lanczos windows of three lobes."""
+    import tensorflow as tf
+
+    def shrink() -> Any:
+        resized = tf.raw_ops.ScaleAndTranslate(
+            images=pixels[None],
+            size=target,
+            scale=tf.cast(target, tf.float32) / extent,
+            translation=tf.zeros(2),
+            kernel_type="lanczos3",
+            antialias=True,
+        )
+        return tf.cast(tf.clip_by_value(tf.round(resized[0]), 0, 255), tf.uint8)
+
+    return tf.cond(tf.reduce_all(tf.equal(tf.shape(pixels)[:2], target)), lambda: pixels, shrink)
