@@ -52,13 +52,11 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path) -> N
             tf.config.run_functions_eagerly(False)
 
     captures = {inner.name: outer for outer, inner in describe.get_concrete_function().graph.captures}
-    handlers = {"Erfc": (_erfc, [])}
+    handlers: dict[str, Any] = {"Erfc": (_erfc, [])}
     model, _ = tf2onnx.convert.from_function(describe, signature, opset=OPSET, custom_op_handlers=handlers)
     _fill_in(model.graph, captures)
-    for value, names in ((model.graph.input[0], ("batch", "height", "width")), (model.graph.output[0], ("batch",))):
-        for side, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
-            if not side.dim_value:
-                side.dim_param = name
+    _name_open_sides(model.graph.input[0], "batch", "height", "width")
+    _name_open_sides(model.graph.output[0], "batch")
     onnx.save(model, path)
 
 
@@ -71,6 +69,12 @@ def _fill_in(graph: Any, captures: Mapping[str, Any]) -> None:
         graph.input.remove(value)
         if value.name in used:
             graph.initializer.append(onnx.numpy_helper.from_array(captures[value.name].numpy(), value.name))
+
+
+def _name_open_sides(value: Any, *names: str) -> None:
+    for side, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+        if not side.dim_value:
+            side.dim_param = name
 
 
 def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
