@@ -42,13 +42,14 @@ class PaddedNetwork(keras.Model):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         height, width = inputs["photos"].shape[1:3]
+        sizes = ops.cast(inputs["sizes"], "int32")
         if height is None or width is None:
             raise ValueError("padded photos need a height and width that are known when the graph is made")
         x = self.normalization(inputs["photos"])
-        x = ops.where(_inside(inputs["sizes"], height, width)[..., None], x, ops.zeros_like(x))
+        x = ops.where(_inside(sizes, height, width)[..., None], x, ops.zeros_like(x))
         for layer in self.trunk:
             x = layer(x)
-        cells = ops.take(self.cells(max(height, width)), inputs["sizes"], axis=0)
+        cells = ops.take(self.cells(max(height, width)), sizes, axis=0)
         x = self.pooling(x, mask=_inside(cells, *ops.shape(x)[1:3]))
         for layer in self.behind:
             x = layer(x)
@@ -89,6 +90,5 @@ def _is_chain(network: keras.Model) -> bool:
 
 def _inside(sizes: Any, height: int, width: int) -> Any:
     """(B, height, width), true in the upper left corner of sizes (B, 2)."""
-    rows = ops.arange(height) < ops.cast(sizes[:, :1], "int32")
-    columns = ops.arange(width) < ops.cast(sizes[:, 1:], "int32")
+    rows, columns = ops.arange(height) < sizes[:, :1], ops.arange(width) < sizes[:, 1:]
     return rows[:, :, None] & columns[:, None, :]

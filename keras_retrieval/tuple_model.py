@@ -49,7 +49,8 @@ class TupleModel(keras.Model):
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         photos, sizes = inputs["photos"], inputs["sizes"]
         flat = {"photos": ops.reshape(photos, (-1, *photos.shape[2:])), "sizes": ops.reshape(sizes, (-1, 2))}
-        return ops.reshape(self.padded(flat, training=False), (-1, photos.shape[1], self.network.output_shape[-1]))
+        rows = self.padded(flat, training=False)
+        return ops.reshape(rows, (*ops.shape(photos)[:2], self.network.output_shape[-1]))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

@@ -37,7 +37,7 @@ class ChunkedTupleModel(TupleModel):
         (B, M, D).
 
     Raises:
-        ValueError: chunk is below 1.
+        ValueError: chunk is below 1, or the inputs do not say which photos are a tuple.
     """
 
     def __init__(
@@ -205,6 +205,8 @@ def _exact_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
         return network(tf.reshape(flat, (photos[run], shapes[run, 0], shapes[run, 1], 3)), training=False)
 
     like = inputs.get("rows", inputs["places"])
+    if len(like.shape) != 2:
+        raise ValueError("photos at exact sizes need 'places' (B, M), or 'rows' (B, M) beside them")
     return _Runs(describe, tf.cumsum(photos), tf.reshape(inputs["places"], tf.shape(like)))
 
 
