@@ -35,6 +35,7 @@ def photo_pixels(data: Any, size: int, max_pixels: int) -> tuple[Any, Any]:
     status = tf.where(tf.reduce_min(whole) < 1, DAMAGED, status)
     status = tf.where(tf.equal(number, len(FORMATS)), UNKNOWN_FORMAT, status)
     pixels = tf.cond(tf.equal(status, OK), lambda: _upright(file, number, whole, orientation, size), lambda: none)
+    pixels = tf.ensure_shape(pixels, (None, None, 3))
     return pixels, tf.where(tf.equal(status, OK) & tf.equal(tf.size(pixels), 0), DAMAGED, status)
 
 

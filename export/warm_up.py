@@ -1,0 +1,58 @@
+"""Requests that a server answers before a version is ready, so that no user waits for the first one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .signatures import EMBED_REGIONS, IMAGE_BYTES, IMAGES, IMAGES_UINT8, PIXELS, SERVING_DEFAULT
+
+WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
+_SIDE = 224  # of the pixels that warm the signatures which take pixels
+
+
+def require_extra() -> None:
+    """Raises ImportError with the pip command if TensorFlow Serving's messages are not installed."""
+    try:
+        import tensorflow_serving.apis  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f'TensorFlow Serving\'s messages are not installed ({error}): pip install "keras-retrieval[serving]"'
+        ) from error
+
+
+def write_warm_up(folder: Path, name: str, signatures: Sequence[str], photos: Sequence[bytes]) -> None:
+    """Writes one record for each signature and photo.
+
+    Args:
+        folder: of the version.
+        name: of the model, as its users will ask for it.
+        signatures: of `signatures.py`.
+        photos: files, one of each kind whose reading is to be warm.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    pixels = np.zeros((1, _SIDE, _SIDE, 3))
+    inputs: dict[str, list[tuple[str, Any]]] = {
+        SERVING_DEFAULT: [(IMAGE_BYTES, [photo]) for photo in photos],
+        EMBED_REGIONS: [(IMAGE_BYTES, [photo]) for photo in photos[:1]],
+        IMAGES: [(PIXELS, pixels.astype("float32"))],
+        IMAGES_UINT8: [(PIXELS, pixels.astype("uint8"))],
+    }
+    records = [_record(name, signature, *value) for signature in signatures for value in inputs[signature]]
+    path = folder / WARM_UP
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def _record(name: str, signature: str, key: str, value: Any) -> bytes:
+    import tensorflow as tf
+    from tensorflow_serving.apis.predict_pb2 import PredictRequest
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
+
+    request = PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+    return PredictionLog(predict_log=PredictLog(request=request)).SerializeToString()
