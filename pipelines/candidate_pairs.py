@@ -11,6 +11,7 @@ import numpy as np
 from keras_retrieval.neighbours import nearest_others
 
 from .colmap import Pair, load_colmap, ordered, photo_name
+from .folders import whole_path
 
 AGREED = 0.4  # of what speaks for and against a pair
 CAPPED = 100  # matches: a pair with more is no better as a bridge to other photos
@@ -157,7 +158,6 @@ def _make_vocabulary(colmap: Any, features: Any, images: Sequence[int], path: Pa
     build = colmap.VisualIndex.BuildOptions(num_visual_words=words, num_iterations=10, num_rounds=1)
     index = colmap.VisualIndex.create(rows.shape[1], _EMBEDDED)
     index.build(build, colmap.FeatureDescriptorsFloat(colmap.FeatureExtractorType.SIFT, rows.astype("float32")))
-    temporary = path.with_name(f".{path.name}.writing")
-    index.write(temporary)
-    temporary.replace(path)
+    with whole_path(path) as temporary:
+        index.write(temporary)
     return True

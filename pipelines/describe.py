@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from .folders import whole_path
 from .images import MAX_PIXELS, Crop, PhotoError, photo_size, read_photo
 from .onnx_network import OnnxNetwork
 
@@ -110,14 +111,8 @@ def save_model(model: Any, path: Path) -> None:
         OSError: it could not be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing.keras")
-    try:
+    with whole_path(path) as temporary:
         model.save(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def model_identity(model: str | Path) -> dict[str, str]:

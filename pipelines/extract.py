@@ -45,6 +45,7 @@ from .folders import (
 )
 from .images import MAX_PIXELS, PhotoError, list_photos
 from .onnx_network import OnnxNetwork
+from .photo_files import photo_state
 from .progress import progress
 
 CHECKED = 16  # photos on which bfloat16 is compared with float32
@@ -96,7 +97,7 @@ def extract(
         "exif": exif,
         "max_pixels": max_pixels,
     }
-    print_of_run = fingerprint(identity, options, shard, [[name, *_state(photos / name)] for name in names])
+    print_of_run = fingerprint(identity, options, shard, [[name, *photo_state(photos / name)] for name in names])
     if output.exists() and not replace:
         made = read_manifest(output, kind=KIND, version=VERSION)
         if made.get("fingerprint") == print_of_run:
@@ -123,14 +124,6 @@ def extract(
     seal(partial, output, kind=KIND, version=VERSION, replace=replace, **facts)
     _report(output, facts, time.monotonic() - started)
     return output
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def _plan(partial: Path, names: list[str], reading: Reading, print_of_run: str) -> Plan:

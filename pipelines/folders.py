@@ -177,15 +177,27 @@ def fingerprint(*parts: Any) -> str:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
+def whole_path(path: Path) -> Iterator[Path]:
+    """A temporary path to write a file at, which is synced and renamed to `path` when all went well.
+
+    Args:
+        path: the file's final place; one that stands there is replaced. The temporary path has the same suffix.
+    """
     # Two runs may write the same file: neither must rename what the other is still writing.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    with temporary.open("wb") as file:
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")
+    try:
+        yield temporary
+        _sync_file(temporary)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    with whole_path(path) as temporary, temporary.open("wb") as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
 
 
 def _is_note(path: Path) -> bool:

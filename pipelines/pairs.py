@@ -5,7 +5,6 @@ photos' descriptors stand beside it as HDF5 in hloc's layout, NAME/global_descri
 pairs_from_retrieval can choose other pairs from them.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ import typer
 from .candidate_pairs import nearest_pairs
 from .descriptors import read_descriptors
 from .extract import extract
-from .folders import write_file
+from .folders import whole_path, write_file
 from .images import list_photos
 
 
@@ -78,11 +77,7 @@ def _check_names(names: list[str]) -> None:
 def _write_h5(path: Path, names: list[str], rows: np.ndarray) -> None:
     import h5py
 
-    temporary = path.with_name(f".{path.name}.writing")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(temporary, "w") as file:
+    with whole_path(path) as temporary, h5py.File(temporary, "w") as file:
         for name, row in zip(names, rows, strict=True):
             file.create_group(name).create_dataset("global_descriptor", data=row)
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    temporary.replace(path)

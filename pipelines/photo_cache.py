@@ -32,6 +32,7 @@ from .folders import (
     write_names,
 )
 from .images import PhotoError
+from .photo_files import photo_state
 from .progress import progress
 
 KIND, VERSION = "photo cache", 1
@@ -130,7 +131,7 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
         raise ValueError("a cache needs a size: the longest side of its photos in pixels")
     options = {"size": reading.size, "exif": reading.exif, "max_pixels": reading.max_pixels}
     options |= {"smallest": reading.smallest}
-    print_of_run = fingerprint(options, [[name, *_state(reading.folder / name)] for name in names])
+    print_of_run = fingerprint(options, [[name, *photo_state(reading.folder / name)] for name in names])
     if folder.exists() and _fits(folder, print_of_run, replace):
         return PhotoCache(folder)
     check_free(folder, kind=KIND, replace=replace)
@@ -157,14 +158,6 @@ def _fits(folder: Path, print_of_run: str, replace: bool) -> bool:
             f"{folder} holds other photos, or the same read otherwise: replace it, or name another folder"
         )
     return False
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def _begin(partial: Path, print_of_run: str) -> None:

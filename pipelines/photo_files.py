@@ -112,6 +112,15 @@ def opened(source: Source, max_pixels: int) -> Iterator[ImageFile]:
         raise PhotoError(path, _reason(error)) from error
 
 
+def photo_state(path: Path) -> tuple[int, int]:
+    """A photo's size in bytes and time of change, which tell whether it is still the same; zeros if it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
 def _walk(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise ValueError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error

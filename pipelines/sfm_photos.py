@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 from .colmap import colmap_name, pieces
 from .folders import write_file
 from .images import MAX_PIXELS, PhotoError, read_photo
-from .photo_files import opened
+from .photo_files import opened, photo_state
 from .progress import progress
 
 NOTES = "photos.json"
@@ -63,7 +63,7 @@ def _is_known(photos: Path, name: str, note: Note | None, work: Path) -> bool:
     if note is None:
         return False
     photo = photos / name
-    if _state(photo) == (note["bytes"], note["changed"]):
+    if photo_state(photo) == (note["bytes"], note["changed"]):
         return bool(note["reason"]) or (work / "images" / colmap_name(name)).exists()
     if not note["reason"] and _sha256(photo) != note["sha256"]:
         raise ValueError(f"{photo} has changed since {work} was begun: put it back, or name another WORK")
@@ -71,7 +71,7 @@ def _is_known(photos: Path, name: str, note: Note | None, work: Path) -> bool:
 
 
 def _prepare_one(photo: Path, image: Path) -> Note:
-    size, changed = _state(photo)
+    size, changed = photo_state(photo)
     note: Note = {"bytes": size, "changed": changed, "sha256": "", "reason": ""}
     try:
         read_photo(photo, size=_CHECKED)
@@ -121,14 +121,6 @@ def _focal_length(photo: Path) -> bytes:
         return kept.tobytes()
     except Exception:
         return b""
-
-
-def _state(photo: Path) -> tuple[int, int]:
-    try:
-        status = photo.stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 def _sha256(photo: Path) -> str:
