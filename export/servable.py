@@ -1,0 +1,139 @@
+"""One version of a model, loaded as TensorFlow Serving does: a SavedModel in a session, fed by tensor name."""
+
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .admission import Call, expired
+from .serving_errors import ServingError, invalid
+
+DEFAULT_SIGNATURE = "serving_default"
+TAG = "serve"
+
+
+class Servable:
+    """A SavedModel, ready to run. No Keras and no code of the model's author is needed.
+
+    It is held by whoever loaded it and by every request that runs it; the last one to release it closes it.
+
+    Args:
+        path: version folder with saved_model.pb.
+        name: the model's name.
+        version: the version's number.
+
+    Raises:
+        Exception: whatever TensorFlow says of a folder that is partial or broken.
+    """
+
+    def __init__(self, path: Path, name: str, version: int) -> None:
+        import tensorflow as tf
+
+        self.path, self.name, self.version = path, name, version
+        self.closed = threading.Event()
+        self._holders, self._lock = 1, threading.Lock()
+        self._session: Any = tf.compat.v1.Session(graph=tf.Graph())
+        try:
+            with self._session.graph.as_default():
+                meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [TAG], str(path))
+            self.signatures: dict[str, Any] = dict(meta_graph.signature_def)
+            self._session._extend_graph()
+        except BaseException:
+            self.release()
+            raise
+
+    def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call) -> list[np.ndarray]:
+        """Computes tensors from tensors.
+
+        The public `Session.run` casts what it is fed and checks static shapes; a server does neither, so that a client
+        is told of a wrong dtype and a model may be fed other sizes. This is the call below it.
+
+        Args:
+            feeds: tensor name -> array.
+            fetches: tensor names.
+            call: whose deadline ends the computation.
+
+        Returns:
+            One array per fetch.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED before anything is computed.
+            tf.errors.OpError: what the graph makes of the input; DEADLINE_EXCEEDED while it computes.
+        """
+        from tensorflow.python.client import pywrap_tf_session
+
+        named = {self._output(name): feeds[name] for name in sorted(feeds)}
+        wanted = [self._output(name) for name in fetches]
+        options = _run_options(call)
+        try:
+            values = self._session._call_tf_sessionrun(options, named, wanted, [], None)
+        finally:
+            if options is not None:
+                pywrap_tf_session.TF_DeleteBuffer(options)
+        return [_array(value) for value in values]
+
+    def signature(self, name: str, missing: ServingError) -> Any:
+        """The SignatureDef of a name ("" for the default one). Raises `missing` if there is none."""
+        if (name or DEFAULT_SIGNATURE) not in self.signatures:
+            raise missing
+        return self.signatures[name or DEFAULT_SIGNATURE]
+
+    def acquire(self) -> None:
+        """Holds the version: it is not closed before a `release` more."""
+        with self._lock:
+            self._holders += 1
+
+    def release(self) -> None:
+        """Holds it no longer. The last one frees the session's weights and gives the memory back to the system."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+        self._session.close()
+        self._session = None
+        release_memory()
+        self.closed.set()
+
+    @contextmanager
+    def held(self) -> Iterator["Servable"]:
+        """Releases at the end what `acquire` has held."""
+        try:
+            yield self
+        finally:
+            self.release()
+
+    def _output(self, name: str) -> Any:
+        try:
+            return self._session.graph.get_tensor_by_name(name)._as_tf_output()
+        except (KeyError, ValueError):
+            raise invalid(f"Tensor {name} is not in the graph") from None
+
+
+def _run_options(call: Call) -> Any:
+    if call.deadline is None:
+        return None
+    import tensorflow as tf
+    from tensorflow.python.client import pywrap_tf_session
+
+    milliseconds = int((call.remaining() or 0) * 1000)
+    if milliseconds < 1:
+        raise expired()
+    options = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
+    return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
+
+
+def _array(value: Any) -> np.ndarray:
+    # A scalar string arrives as bytes, of which numpy would cut trailing zeros.
+    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
+
+
+def release_memory() -> None:
+    """Asks the C library to return freed memory, which it would keep for itself; nothing where it cannot be asked."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,203 @@
+"""Serves SavedModels with TensorFlow Serving's gRPC and REST protocol: `keras-retrieval serve SERVING`.
+
+The embedded stand-in for tensorflow_model_server: any SavedModel, the official message types, the same ports,
+configuration files, answers and errors. Models are loaded, swapped and unloaded while requests go on.
+"""
+
+import importlib.util
+import logging
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .admission import InFlight, Turns
+from .batching import Batcher, BatchingParameters
+from .grpc_services import GrpcServer
+from .http_server import HttpServer
+from .rest import Rest
+from .served_models import ServedModels
+from .server_config import SSLConfig, model_config, read_batching_parameters, read_model_config, read_ssl_config
+from .serving_core import ServingCore, run_in_turn
+from .serving_errors import ServingError
+from .version_folders import find_models
+
+CPUS = os.cpu_count() or 1
+LARGEST_MESSAGE = 2**31 - 1
+NEEDED = ("grpc_health", "tensorflow_serving")
+INSTALL = 'Serving needs an extra: pip install "keras-retrieval[serving]"'
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server listens and what it bears.
+
+    Args:
+        host: address to listen at.
+        port: of gRPC; 0 for any free one.
+        rest_port: of REST; 0 for any free one.
+        batching: parameters of dynamic batching; None for none.
+        ssl: TLS of both ports; None for plaintext.
+        poll_seconds: between two looks at each model's folder; 0 to look once.
+        rest_seconds: that a REST request may take.
+        max_in_flight: requests waiting and computing; more are refused.
+        max_message_bytes: largest request.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8500
+    rest_port: int = 8501
+    batching: BatchingParameters | None = None
+    ssl: SSLConfig | None = None
+    poll_seconds: float = 1.0
+    rest_seconds: float = 30.0
+    max_in_flight: int = 64
+    max_message_bytes: int = LARGEST_MESSAGE
+
+
+class Server:
+    """A running server. `stop` it, or use it as a context.
+
+    Args:
+        config: ModelServerConfig of what it serves.
+        settings: how.
+
+    Raises:
+        ServingError: a model that cannot be served.
+        OSError: a port that is taken.
+    """
+
+    def __init__(self, config: Any, settings: Settings) -> None:
+        self._batcher = None if settings.batching is None else Batcher(settings.batching)
+        self._grpc: GrpcServer | None = None
+        self._models = ServedModels(settings.poll_seconds, self._models_changed)
+        run = self._batcher or run_in_turn(Turns(CPUS))
+        self.core = ServingCore(self._models, InFlight(settings.max_in_flight), run)
+        try:
+            self._models.configure(config)
+            self._rest = _http_server(self.core, settings)
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            address = f"{host}:{settings.port}"
+            self._grpc = GrpcServer(self.core, address, settings.max_message_bytes, settings.ssl)
+        except BaseException:
+            self._models.stop()
+            raise
+        self.port, self.rest_port = self._grpc.port, self._rest.port
+
+    def stop(self, grace: float = 30.0) -> None:
+        """Refuses new requests, answers those in the house, at most `grace` seconds, and unloads the models."""
+        assert self._grpc is not None
+        ended = self._grpc.stop(grace)
+        self._rest.stop(grace)
+        ended.wait()
+        if self._batcher is not None:
+            self._batcher.stop()
+        self._models.stop()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _models_changed(self) -> None:
+        if self._grpc is not None:
+            self._grpc.tell_health()
+
+
+def _http_server(core: ServingCore, settings: Settings) -> HttpServer:
+    return HttpServer(
+        Rest(core, settings.rest_seconds).answer,
+        host=settings.host,
+        port=settings.rest_port,
+        threads=settings.max_in_flight,
+        most_requests=settings.max_in_flight,
+        max_body=settings.max_message_bytes,
+        ssl=settings.ssl,
+    )
+
+
+def serve(
+    serving: Annotated[Path | None, typer.Argument(help="SERVING/NAME/1 or SERVING/1: models, or one.")] = None,
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for other machines, too.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="gRPC port.")] = 8500,
+    rest_port: Annotated[int, typer.Option(help="REST port.")] = 8501,
+    model_name: Annotated[str, typer.Option(help="Serve only this model, or one model's folder by this name.")] = "",
+    model_config_file: Annotated[Path | None, typer.Option(help="ModelServerConfig to serve, not SERVING.")] = None,
+    enable_batching: Annotated[bool, typer.Option(help="Compute requests that come together in batches.")] = False,
+    batching_parameters_file: Annotated[Path | None, typer.Option(help="BatchingParameters; batches.")] = None,
+    ssl_config_file: Annotated[Path | None, typer.Option(help="SSLConfig, PEM texts: TLS on both ports.")] = None,
+    file_system_poll_wait_seconds: Annotated[
+        float, typer.Option(help="Seconds between looks for new versions; 0: look once.")
+    ] = 1.0,
+    rest_timeout_seconds: Annotated[float, typer.Option(help="Seconds that a REST request may take.")] = 30.0,
+    max_in_flight: Annotated[int, typer.Option(help="Requests in the house; more are refused.")] = 64,
+    max_message_bytes: Annotated[int, typer.Option(help="Bytes of the largest request.")] = LARGEST_MESSAGE,
+    grace_seconds: Annotated[float, typer.Option(help="Seconds to answer open requests when stopped.")] = 30.0,
+) -> None:
+    """Serves SavedModels over gRPC and REST until it is stopped (Ctrl-C or SIGTERM), as TensorFlow Serving does."""
+    config = _config(serving, model_name, model_config_file)
+    settings = Settings(
+        host=host,
+        port=port,
+        rest_port=rest_port,
+        batching=_batching(enable_batching, batching_parameters_file),
+        ssl=None if ssl_config_file is None else read_ssl_config(ssl_config_file),
+        poll_seconds=_at_least("--file-system-poll-wait-seconds", file_system_poll_wait_seconds, 0),
+        rest_seconds=_at_least("--rest-timeout-seconds", rest_timeout_seconds, 0.001),
+        max_in_flight=int(_at_least("--max-in-flight", max_in_flight, 1)),
+        max_message_bytes=int(_at_least("--max-message-bytes", max_message_bytes, 1)),
+    )
+    stopped = _stop_signal()
+    _quiet()
+    try:
+        server = Server(config, settings)
+    except ServingError as error:
+        raise ValueError(error.message) from None
+    told = ", ".join(server.core.models.names())
+    print(f"serving {told}: gRPC at {host}:{server.port}, REST at {host}:{server.rest_port}", flush=True)
+    stopped.wait()
+    print("stopping: open requests are answered", flush=True)
+    server.stop(grace_seconds)
+
+
+def _config(serving: Path | None, model_name: str, model_config_file: Path | None) -> Any:
+    if not all(importlib.util.find_spec(name) for name in NEEDED):
+        raise ImportError(INSTALL)
+    if model_config_file is not None:
+        return read_model_config(model_config_file)
+    if serving is None:
+        raise ValueError("Give SERVING, a folder with models, or --model-config-file")
+    return model_config(find_models(serving, model_name))
+
+
+def _batching(enable: bool, file: Path | None) -> BatchingParameters | None:
+    if file is not None:
+        return read_batching_parameters(file)
+    return BatchingParameters() if enable else None
+
+
+def _at_least(option: str, value: float, least: float) -> float:
+    if value < least:
+        raise ValueError(f"{option} is at least {least}, not {value}")
+    return value
+
+
+def _stop_signal() -> threading.Event:
+    stopped = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopped.set())
+    return stopped
+
+
+def _quiet() -> None:
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
