@@ -101,5 +101,5 @@ def train(
     fit(run)
     take_best(run)
     late = mine_samples(run.samples, run.describe)
-    scores |= finish(run)
-    return report(run, scores, late)
+    after, whitening = finish(run)
+    return report(run, scores | after, whitening, late)

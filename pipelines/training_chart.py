@@ -35,6 +35,7 @@ def chart(title: str, lines: Mapping[str, Sequence[float | None]]) -> str:
     parts = [f'<text x="{_LEFT}" y="16" font-weight="600">{html.escape(title)}</text>']
     parts += [_grid(place(1, value)[1], f"{value:.6g}") for value in ticks]
     parts += [_epoch(place(epoch, low)[0], epoch) for epoch in _epochs(last)]
+    parts.append(f'<text x="{_LEFT - 8}" y="{_TOP + _HEIGHT + 18}" text-anchor="end">epoch</text>')
     for number, (name, line) in enumerate(lines.items()):
         points = [
             place(epoch, value) for epoch, value in enumerate(line, start=1) if value is not None and _drawn(value)

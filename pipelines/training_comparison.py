@@ -1,6 +1,7 @@
 """What training came to: the networks that a run writes, and how they score beside the one it began with."""
 
 import json
+from typing import Any
 
 from keras_retrieval.whitening import Projection
 
@@ -42,29 +43,33 @@ def score_pretrained(run: Run) -> dict[str, Mean]:
     return scores
 
 
-def finish(run: Run) -> dict[str, Mean]:
+def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
     """Writes trained.keras and model.keras, the same with the whitening inside, and scores both.
 
     Returns:
-        Name -> figures; empty without a collection.
+        Name -> figures, empty without a collection; and how the whitening was learned, JSON-able.
     """
     trained, model = run.output / "trained.keras", run.output / "model.keras"
     save_trained(run.network, trained)
-    whitening = _whitening(run, str(trained))
+    whitening, facts = _whitening(run, str(trained))
     end = run.network if whitening is None else whitened(run.network, whitening.m, whitening.P, run.options.dim)
     save_model(end, model)
     if run.examination is None:
-        return {}
+        return {}, facts
     collection = run.examination.describe(str(trained), "trained")
     scores = {"trained": run.examination.score(collection)}
     if whitening is not None:
         label = f"trained + {LABELS[run.options.whiten]}"
         scores[label] = run.examination.score(collection, whitening, run.options.dim)
-    return scores
+    return scores, facts
 
 
-def _whitening(run: Run, trained: str) -> Projection | None:
-    if run.options.whiten == "none":
-        return None
-    photos = describe_for_whitening(trained, run.tuples, run.options, run.output / "descriptors")
-    return photos.learn(run.options.whiten, run.options)
+def _whitening(run: Run, trained: str) -> tuple[Projection | None, dict[str, Any]]:
+    options = run.options
+    if options.whiten == "none":
+        return None, {"method": "none"}
+    photos = describe_for_whitening(trained, run.tuples, options, run.output / "descriptors")
+    facts: dict[str, Any] = {"method": options.whiten, "dim": options.dim or run.network.output_shape[-1]}
+    if options.whiten == "lw":
+        facts["shrinkage"] = photos.shrinkage(options)
+    return photos.learn(options.whiten, options), facts

@@ -19,6 +19,8 @@ def network_to_train(options: Options) -> Any:
     network = load_model(options.model)
     if options.whiten != "none" and any(layer.name == "whitening" for layer in network.layers):
         raise ValueError(f"{options.model} ends with a whitening, which learns with the rest: give --whiten none")
+    if options.dim is not None and options.dim > network.output_shape[-1]:
+        raise ValueError(f"--dim {options.dim}: the network has {network.output_shape[-1]} dimensions to keep")
     for layer in gem_layers(network):
         layer.set_p_speed(options.p_speed or (100.0 if layer.per_channel else 10.0))
     layers = layers_of_trunk(network)

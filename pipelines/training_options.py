@@ -19,7 +19,7 @@ PHOTOS_PER_DIMENSION = 4  # from so many on, Lw is learned as published, without
 
 _LEARNING = (
     "loss", "margin", "lr", "decay", "weight_decay", "p_speed", "negatives", "queries", "pool", "batch", "size",
-    "padded", "chunk", "augment", "zoom", "freeze", "bfloat16", "jit", "refresh", "seed",
+    "padded", "chunk", "augment", "zoom", "freeze", "bfloat16", "jit", "refresh", "seed", "best",
 )  # fmt: skip
 
 
@@ -81,8 +81,8 @@ class Options:
             raise ValueError("--dataset and --dataset-photos go together: which collection, and where its photos are")
         if self.best == "score" and self.dataset is None:
             raise ValueError("--best score needs a collection to score on: give --dataset and --dataset-photos")
-        if self.jit and not (self.padded and self.chunk is None):
-            raise ValueError("--jit compiles one shape: it takes neither --exact nor --chunk")
+        if self.jit and (self.chunk is not None or self.refresh or not self.padded):
+            raise ValueError("--jit compiles whole steps of one shape: it takes no --exact, --chunk or --refresh")
         if self.margin is not None and self.loss == "average-precision":
             raise ValueError("--margin: the loss average-precision has none")
         if self.shrinkage is not None and self.whiten != "lw":
@@ -131,6 +131,8 @@ class Options:
             "test_size": 1, "checkpoint_steps": 0,
         }  # fmt: skip
         above_0 = ("margin", "lr", "p_speed")
+        if self.augment > 1:
+            raise ValueError(f"--augment {self.augment}: it lies in 0..1")
         for name in (*at_least, *above_0):
             value = getattr(self, name)
             if value is None:

@@ -50,7 +50,9 @@ def training_page(
 
 
 def _charts(history: Sequence[Mapping[str, Any]]) -> list[str]:
-    scored = {name: {name: name} for epoch in history for name in epoch if name.startswith(SCORE)}
+    scored = {
+        name.removeprefix(SCORE): {"score": name} for epoch in history for name in epoch if name.startswith(SCORE)
+    }
     return [
         chart(title, {label: _over_epochs(history, name) for label, name in names.items()})
         for title, names in (_CHARTS | scored).items()

@@ -9,6 +9,7 @@ from typing import Any
 from .describe import model_identity
 from .evaluation_page import percent
 from .folders import write_file
+from .training_comparison import LABELS
 from .training_evaluation import Mean, rows_of
 from .training_page import training_page
 from .training_run import Run
@@ -18,15 +19,20 @@ from .tuple_file import statistics
 _SHOWN = ("loss", "val_loss", "negative_distance", "p")  # of the first, best and last epoch, in the table
 
 
-def report(run: Run, scores: Mapping[str, Mean], late: Sequence[Sample]) -> dict[str, Any]:
+def report(
+    run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any], late: Sequence[Sample]
+) -> dict[str, Any]:
     """Writes results.json and page.html, prints a table and returns what results.json holds.
 
     Args:
         run: that is finished.
         scores: name of a network -> its figures on the collection; may be empty.
+        whitening: how it was learned.
         late: the sample tuples as the best epoch's network finds them.
     """
-    results = _results(run, scores)
+    results = _results(run, scores) | {"whitening": dict(whitening)}
+    if run.examination is not None:
+        results["dataset"] = run.examination.truth.partial or run.examination.truth.name
     early = [Sample(*sample) for sample in run.checkpoint.samples]
     samples = {"before training": early, f"after epoch {run.checkpoint.best_epoch}": list(late)}
     write_file(run.output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
@@ -72,6 +78,15 @@ def _facts(results: Mapping[str, Any]) -> list[str]:
         f"{options['size']} px {'padded' if options['padded'] else 'exact'}",
         f"epoch {results['best_epoch']} of {results['epochs']} kept, by {results['best_by']}",
     ]
+    whitening = results["whitening"]
+    if whitening["method"] != "none":
+        shrinkage = f", shrinkage {whitening['shrinkage']:g}" if "shrinkage" in whitening else ""
+        facts.append(
+            f"{LABELS[whitening['method']]}, {whitening['dim']} dimensions{shrinkage}, of all pairs at "
+            f"{options['test_size']} px, scales {options['scales']}"
+        )
+    if "dataset" in results:
+        facts.append(f"scored on {options['dataset']}: {results['dataset']}")
     if results["left_out"]:
         facts.append(f"{len(results['left_out'])} photos could not be read and are left out")
     return facts

@@ -185,7 +185,7 @@ def _validation_negatives(options: Options, tuples: Tuples, photos: Photos, side
         except MiningError:
             continue
         if negatives < options.negatives:
-            print(f"validation has {negatives} negatives a query, not {options.negatives}: its clusters are few")
+            print(f"validation takes {negatives} of {options.negatives} negatives for a query: its clusters are few")
         return negatives
     print("no validation: all that is set aside may show one object, so that a query has no negatives")
     return 0
