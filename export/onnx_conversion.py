@@ -2,11 +2,15 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras_retrieval.pipelines.describe import Describe
+from PIL import Image
+
+from .drawn_photos import drawn_photo
 
 INPUT, OUTPUT = "images", "descriptors"
 OPSET = 17
@@ -145,8 +149,6 @@ def pictures(smallest: int, size: int) -> list[np.ndarray]:
 
 
 def picture(batch: int, height: int, width: int) -> np.ndarray:
-    """Blocks of colour under noise, (B, H, W, 3) uint8."""
-    rng = np.random.default_rng((batch, height, width))
-    blocks = rng.integers(0, 256, (batch, height // 16 + 1, width // 16 + 1, 3))
-    noise = rng.integers(-40, 41, (batch, height, width, 3))
-    return (blocks.repeat(16, 1).repeat(16, 2)[:, :height, :width] + noise).clip(0, 255).astype("uint8")
+    """One drawn photo, or with it the same upside down, (B, H, W, 3) uint8."""
+    upright = np.asarray(Image.open(BytesIO(drawn_photo(height, width, "BMP"))))
+    return np.stack([upright, upright[::-1]][:batch])
