@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples import edge
 from pipelines.describe import load_model
 from pipelines.extract import extract
 from pipelines.images import read_photo
@@ -19,6 +18,7 @@ from .small import draw, saved_network, shards
 
 pytest.importorskip("tf2onnx")
 
+from examples import edge
 from export.onnx_model import export_onnx
 
 ROOT = Path(__file__).resolve().parents[1]
