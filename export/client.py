@@ -1,0 +1,254 @@
+"""Photos described by a server: `keras-retrieval describe --server localhost:8500 a.jpg b.jpg --output rows.npy`.
+
+It speaks gRPC to TensorFlow Serving and to `keras-retrieval serve`, for networks from
+`keras-retrieval export-saved-model`: photos are sent as they lie on the disk, and read by the server.
+"""
+
+import itertools
+import json
+import random
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from keras_retrieval.pipelines.folders import write_array
+from keras_retrieval.pipelines.photo_files import PhotoError, Source
+
+from .signatures import DESCRIPTORS, IMAGE_BYTES, OK, REASONS, SERVING_DEFAULT, STATUS
+
+PORT = 8500
+MODEL = "retrieval"
+BATCH, TIMEOUT, RETRIES = 16, 30.0, 5
+FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # seconds between attempts: each wait is twice as long, but for chance
+
+CHANNEL = {
+    "grpc.max_receive_message_length": -1,  # 4 MB by default: 2,000 descriptors of 512 numbers
+    "grpc.max_send_message_length": -1,
+    "grpc.enable_retries": 0,
+    # A new attempt is a new connection, not the answer of the last one.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1000,
+}
+
+
+class RetrievalClient:
+    """Asks a server for descriptors of photos. Threads may share it.
+
+    Args:
+        address: HOST or HOST:PORT of gRPC.
+        model: the name that it is served by.
+        version: a version of it; None for the newest.
+        batch: photos in a request.
+        timeout: seconds for a request with all its attempts.
+        retries: attempts after the first, with waits that double, where the server is UNAVAILABLE; every other error
+            is final.
+        tls: encrypt, and check the server's certificate against the system's authorities.
+        ca: PEM file of the authorities to check it against; encrypts.
+        certificate: PEM file of the client's own certificate chain, for servers that ask; encrypts.
+        key: PEM file of its private key.
+
+    Raises:
+        ImportError: TensorFlow Serving's message types are not installed.
+        ValueError: a batch below 1, or a certificate without its key.
+        OSError: a PEM file cannot be read.
+
+    Example:
+        >>> with RetrievalClient("localhost:8500", model="landmarks") as client:
+        ...     client.describe(["a.jpg", "b.jpg"]).shape
+        (2, 512)
+    """
+
+    def __init__(
+        self,
+        address: str = f"localhost:{PORT}",
+        *,
+        model: str = MODEL,
+        version: int | None = None,
+        batch: int = BATCH,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
+        tls: bool = False,
+        ca: Path | None = None,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        if batch < 1:
+            raise ValueError(f"a request has at least 1 photo, not batch={batch}")
+        if (certificate is None) != (key is None):
+            raise ValueError("a client's certificate and its key go together: give both or none")
+        grpc, service = _grpc()
+        self.address = address if re.search(r":\d+$", address) else f"{address}:{PORT}"
+        self.model, self.version = model, version
+        self._batch, self._timeout, self._retries = batch, timeout, retries
+        options = list(CHANNEL.items())
+        if tls or ca or certificate:
+            pem = [None if path is None else Path(path).read_bytes() for path in (ca, key, certificate)]
+            self._channel = grpc.secure_channel(self.address, grpc.ssl_channel_credentials(*pem), options)
+        else:
+            self._channel = grpc.insecure_channel(self.address, options)
+        self._predict = service.PredictionServiceStub(self._channel).Predict
+
+    def describe(self, photos: Sequence[Source]) -> np.ndarray:
+        """Descriptors of photos.
+
+        Args:
+            photos: paths, or bytes of files.
+
+        Returns:
+            (B, D) float32, in the order of the photos.
+
+        Raises:
+            PhotoError: the server cannot read one of the photos; the message names it.
+            ConnectionError: the server is not reached, or not ready, after all attempts.
+            TimeoutError: it has not answered in time.
+            ValueError: it refuses the request, as for an unknown model; or there is no photo.
+            OSError: a photo's file cannot be opened.
+        """
+        rows, status = self.describe_readable(photos)
+        for number in np.flatnonzero(status != OK).tolist():
+            raise PhotoError(_name(photos, number), _reason(status[number]))
+        return rows
+
+    def describe_readable(self, photos: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+        """As `describe`, but a photo that the server cannot read is no error.
+
+        Returns:
+            (B, D) float32, zero for such a photo, and (B,) int32: the codes of `export.signatures`, 0 for a descriptor.
+        """
+        if not photos:
+            raise ValueError("no photo to describe")
+        answers = [self._ask(photos[start : start + self._batch]) for start in range(0, len(photos), self._batch)]
+        rows, status = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        return rows, status
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> "RetrievalClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, photos: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+        response = self._call(self._request([_bytes(photo) for photo in photos]))
+        rows = _array(response.outputs[DESCRIPTORS], "float_val", np.float32)
+        status = _array(response.outputs[STATUS], "int_val", np.int32)
+        if rows.shape[:1] != (len(photos),) or rows.ndim != 2 or status.shape != (len(photos),):
+            raise ValueError(f"{self.address} answers {len(photos)} photos with {rows.shape} and {status.shape}")
+        return rows, status
+
+    def _request(self, files: list[bytes]) -> Any:
+        from tensorflow.core.framework import types_pb2
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = self.model, SERVING_DEFAULT
+        if self.version is not None:
+            request.model_spec.version.value = self.version
+        tensor = request.inputs[IMAGE_BYTES]
+        tensor.dtype = types_pb2.DT_STRING
+        tensor.tensor_shape.dim.add(size=len(files))
+        tensor.string_val.extend(files)
+        request.output_filter.extend([DESCRIPTORS, STATUS])
+        return request
+
+    def _call(self, request: Any) -> Any:
+        import grpc
+
+        end = time.monotonic() + self._timeout
+        for attempt in itertools.count():
+            try:
+                return self._predict(request, timeout=max(end - time.monotonic(), 0))
+            except grpc.RpcError as error:
+                wait = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
+                again = error.code() is grpc.StatusCode.UNAVAILABLE and attempt < self._retries
+                if not again or time.monotonic() + wait >= end:
+                    raise self._explained(error, attempt + 1) from error
+            time.sleep(wait)
+        raise AssertionError("itertools.count ends")
+
+    def _explained(self, error: Any, attempts: int) -> Exception:
+        name, details = error.code().name, error.details()
+        if name == "UNAVAILABLE":
+            return ConnectionError(f"{self.address} is not available after {attempts} attempts: {details}")
+        if name == "DEADLINE_EXCEEDED":
+            return TimeoutError(f"{self.address} has not answered within {self._timeout:g} s: {details}")
+        return ValueError(f"{self.address} refuses to describe with the model {self.model} ({name}): {details}")
+
+
+def describe(
+    photos: Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG, GIF, WebP or BMP.")],
+    *,
+    server: Annotated[str, typer.Option(help="HOST or HOST:PORT of gRPC.")] = f"localhost:{PORT}",
+    model: Annotated[str, typer.Option(help="Name that the network is served by.")] = MODEL,
+    version: Annotated[int | None, typer.Option(help="Version of it; the newest if left out.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A .npy file for the rows; else they are printed.")] = None,
+    skip: Annotated[bool, typer.Option(help="Rows of photos that the server cannot read are zero, not an error.")] = (
+        False
+    ),
+    batch: Annotated[int, typer.Option(help="Photos in a request.")] = BATCH,
+    timeout: Annotated[float, typer.Option(help="Seconds for a request with all its attempts.")] = TIMEOUT,
+    tls: Annotated[bool, typer.Option(help="Encrypt; the system's authorities vouch for the server.")] = False,
+    ca: Annotated[Path | None, typer.Option(help="PEM file of the authorities that do.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file of your certificate, where asked for.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
+) -> np.ndarray:
+    """Describes photos by a network that is served, and prints a line of JSON for each or writes one .npy file.
+
+    Returns the descriptors, (B, D) float32, in the order of the photos.
+    """
+    options: dict[str, Any] = {"tls": tls, "ca": ca, "certificate": certificate, "key": key}
+    with RetrievalClient(server, model=model, version=version, batch=batch, timeout=timeout, **options) as client:
+        rows, status = client.describe_readable(photos)
+    for number in np.flatnonzero(status != OK).tolist():
+        error = PhotoError(str(photos[number]), _reason(status[number]))
+        if not skip:
+            raise error
+        print(f"left out: {error}")
+    if output is not None:
+        write_array(output, rows)
+        print(f"{output}: {len(rows):,} photos x {rows.shape[1]} dimensions")
+        return rows
+    for photo, row, code in zip(photos, rows, status, strict=True):
+        if code == OK:
+            print(json.dumps({"photo": str(photo), "descriptor": row.tolist()}, ensure_ascii=False))
+    return rows
+
+
+def _grpc() -> tuple[Any, Any]:
+    try:
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+    except ImportError as error:
+        raise ImportError(
+            f'{error.name} speaks to servers and is not installed: pip install "keras-retrieval[serving]"'
+        ) from error
+    return grpc, prediction_service_pb2_grpc
+
+
+def _bytes(photo: Source) -> bytes:
+    return photo if isinstance(photo, bytes) else Path(photo).read_bytes()
+
+
+def _name(photos: Sequence[Source], number: int) -> str:
+    photo = photos[number]
+    return f"photo {number}" if isinstance(photo, bytes) else str(photo)
+
+
+def _reason(code: int) -> str:
+    return REASONS.get(int(code), f"the server gives it the status {code}")
+
+
+def _array(tensor: Any, field: str, dtype: type) -> np.ndarray:
+    """A TensorProto of numbers; TensorFlow Serving fills typed fields, others the plain bytes."""
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+    if tensor.tensor_content:
+        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
+    return np.array(getattr(tensor, field), dtype).reshape(shape)
