@@ -5,14 +5,14 @@ dimensions.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
 import numpy as np
 
 _ROWS = 2048
-_RUN = 64
+_GROUP = 32
+_HITS = 2**14
 _PRODUCTS = 2**21
 _LOWEST = np.finfo(np.float32).min  # below every product, above what is barred
 
@@ -47,68 +47,13 @@ def nearest_clusters(
     order = np.argsort(cluster, kind="stable")
     for first, edges in _pieces(np.bincount(cluster)):
         piece, edges = order[edges[0] : edges[-1]], edges - edges[0]
+        levels = _levels(edges)
         for part, products in _products(_taken(rows, piece), queries):
-            maxima = _Maxima.of(products, edges)
-            _bar(maxima.of_clusters, barred, part.start, first)
-            hits = _hits(maxima.of_clusters, piece[edges[:-1]], indexes[part], scores[part])
-            found = hits[1], piece[maxima.rows(*hits)], maxima.of_clusters[hits]
-            _merge(indexes[part], scores[part], *found)
+            maxima = _maxima(products, levels)
+            _bar(maxima[-1], barred, part.start, first)
+            hits = _hits(maxima[-1], piece[edges[:-1]], indexes[part], scores[part])
+            _merge(indexes[part], scores[part], hits[1], piece[_rows(maxima, levels, *hits)], maxima[-1][hits])
     return indexes, scores
-
-
-@dataclass(frozen=True)
-class _Maxima:
-    """The highest products of clusters, and of runs of 64 rows or fewer within them, to find the rows quickly.
-
-    Attributes:
-        products: (rows, queries), sorted by cluster.
-        runs: (R + 1,) the row where each run begins and the last one ends.
-        of_runs: (R, queries).
-        clusters: (C + 1,) the run where each cluster begins and the last one ends.
-        of_clusters: (C, queries).
-    """
-
-    products: np.ndarray
-    runs: np.ndarray
-    of_runs: np.ndarray
-    clusters: np.ndarray
-    of_clusters: np.ndarray
-
-    @classmethod
-    def of(cls, products: np.ndarray, edges: np.ndarray) -> "_Maxima":
-        """From products (rows, queries) and the rows where each cluster begins and the last one ends."""
-        counts = -(-np.diff(edges) // _RUN)
-        clusters = np.concatenate([[0], np.cumsum(counts)])
-        places = np.arange(clusters[-1]) - np.repeat(clusters[:-1], counts)
-        runs = np.append(np.repeat(edges[:-1], counts) + _RUN * places, edges[-1])
-        of_runs = _highest(products, runs)
-        return cls(products, runs, of_runs, clusters, _highest(of_runs, clusters))
-
-    def rows(self, clusters: np.ndarray, queries: np.ndarray) -> np.ndarray:
-        """The first row that has the maximum of a cluster and a query, for pairs of them."""
-        scores = self.of_clusters[clusters, queries]
-        runs = _first_equal(self.of_runs, self.clusters, clusters, queries, scores)
-        return _first_equal(self.products, self.runs, runs, queries, scores)
-
-
-def _highest(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The highest values (groups, queries) of rows edges[i] to edges[i + 1]; `values` itself if each is one row."""
-    if len(edges) == len(values) + 1:
-        return values
-    highest = np.empty((len(edges) - 1, values.shape[1]), np.float32)
-    for number, (start, end) in enumerate(pairwise(edges.tolist())):
-        np.maximum.reduce(values[start:end], axis=0, out=highest[number])
-    return highest
-
-
-def _first_equal(
-    values: np.ndarray, edges: np.ndarray, groups: np.ndarray, queries: np.ndarray, scores: np.ndarray
-) -> np.ndarray:
-    """For each group of rows and query, the first row of the group whose value is the score (n,), which one has."""
-    pair = np.repeat(np.arange(len(groups)), edges[groups + 1] - edges[groups])
-    row = ranges(edges[groups], edges[groups + 1])
-    equal = np.flatnonzero(values[row, queries[pair]] == scores[pair])
-    return row[equal[np.unique(pair[equal], return_index=True)[1]]]
 
 
 def _pieces(sizes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -141,6 +86,65 @@ def _products(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[slice, np
         yield part, np.matmul(rows, queries[part].T, out=buffer[: shape[0] * shape[1]].reshape(shape))
 
 
+def _levels(edges: np.ndarray) -> list[np.ndarray]:
+    """Cuts each cluster into groups of 32 rows or fewer, these into groups of 32, until each cluster is one group.
+
+    Args:
+        edges: (C + 1,) where each cluster begins and the last one ends.
+
+    Returns:
+        For each level, (G + 1,), where each of its groups begins and the last one ends, counted in the level below.
+    """
+    levels: list[np.ndarray] = []
+    while not levels or len(levels[-1]) > len(edges):
+        counts = -(-np.diff(edges) // _GROUP)
+        above = np.concatenate([[0], np.cumsum(counts)])
+        within = np.arange(above[-1]) - np.repeat(above[:-1], counts)
+        levels.append(np.append(np.repeat(edges[:-1], counts) + _GROUP * within, edges[-1]))
+        edges = above
+    return levels
+
+
+def _maxima(products: np.ndarray, levels: list[np.ndarray]) -> list[np.ndarray]:
+    """The products (rows, queries), the highest of each group (groups, queries) level by level, clusters at last."""
+    maxima = [products]
+    for edges in levels:
+        maxima.append(_highest(maxima[-1], edges))
+    return maxima
+
+
+def _highest(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The highest values (groups, queries) of each group of rows; `values` themselves if each group is one row."""
+    if len(edges) == len(values) + 1:
+        return values
+    highest = np.empty((len(edges) - 1, values.shape[1]), np.float32)
+    for number, (start, end) in enumerate(pairwise(edges.tolist())):
+        np.maximum.reduce(values[start:end], axis=0, out=highest[number])
+    return highest
+
+
+def _rows(maxima: list[np.ndarray], levels: list[np.ndarray], clusters: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The first row that has the maximum of a cluster and a query, for pairs of them (n,)."""
+    scores, groups = maxima[-1][clusters, queries], clusters
+    # From each cluster down to its group of groups, to the group, to the row.
+    for values, edges in zip(maxima[-2::-1], levels[::-1], strict=True):
+        found = [np.empty(0, np.int64)]
+        for start in range(0, len(groups), _HITS):
+            part = slice(start, start + _HITS)
+            found.append(_first_equal(values, edges, groups[part], queries[part], scores[part]))
+        groups = np.concatenate(found)
+    return groups
+
+
+def _first_equal(
+    values: np.ndarray, edges: np.ndarray, groups: np.ndarray, queries: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """For each group of rows and query, the group's first row whose value is the score (n,), which it has."""
+    first, last = edges[groups], edges[groups + 1] - 1
+    rows = np.minimum(first[:, None] + np.arange((last - first).max() + 1), last[:, None])
+    return first + np.argmax(values[rows, queries[:, None]] == scores[:, None], axis=1)
+
+
 def _bar(maxima: np.ndarray, barred: tuple[np.ndarray, np.ndarray], query: int, cluster: int) -> None:
     """Lowers the maxima (clusters, queries) of barred pairs; the first column is `query`, the first row `cluster`."""
     part = slice(*np.searchsorted(barred[0], [query, query + maxima.shape[1]]))
@@ -169,14 +173,15 @@ def _hits(
 def _merge(indexes: np.ndarray, scores: np.ndarray, query: np.ndarray, index: np.ndarray, score: np.ndarray) -> None:
     """Brings the best so far (queries, k) up to date with further ones (n,): best first, then the lower index."""
     k = scores.shape[1]
-    touched = np.unique(query)
+    counts = np.bincount(query, minlength=len(scores))
+    touched = np.flatnonzero(counts)
     query = np.concatenate([np.repeat(touched, k), query])
     index = np.concatenate([indexes[touched].ravel(), index])
     score = np.concatenate([scores[touched].ravel(), score])
     order = np.lexsort((index, -score, query))
-    query = query[order]
-    kept = order[np.arange(len(query)) - np.searchsorted(query, query) < k]
-    indexes[touched], scores[touched] = index[kept].reshape(-1, k), score[kept].reshape(-1, k)
+    first = np.cumsum(counts[touched] + k) - (counts[touched] + k)
+    kept = order[first[:, None] + np.arange(k)]
+    indexes[touched], scores[touched] = index[kept], score[kept]
 
 
 def ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -71,7 +71,7 @@ def test_negatives_are_those_of_the_walk(monkeypatch, shape, pieces, rows):
     if pieces:
         monkeypatch.setattr(exact, "_ROWS", pieces[0])
         monkeypatch.setattr(exact, "_PRODUCTS", pieces[1])
-        monkeypatch.setattr(exact, "_RUN", 3)
+        monkeypatch.setattr(exact, "_GROUP", 3)
     *sizes, negatives = shape
     solved = 0
     for seed in range(8):
