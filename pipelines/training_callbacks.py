@@ -207,7 +207,8 @@ def _merit(epoch: Logs, best: str) -> float:
     if best == "last":
         return float(epoch["epoch"])
     if best == "val_loss":
-        return -epoch.get("val_loss", math.inf)
+        loss = epoch.get("val_loss")
+        return -math.inf if loss is None else -loss
     return next((value for name, value in epoch.items() if name.startswith(SCORE) and value is not None), -math.inf)
 
 
