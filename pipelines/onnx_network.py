@@ -74,6 +74,8 @@ def _session(path: Path) -> Any:
         raise ImportError(f"{path} is run by ONNX Runtime: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors: warnings are about how it may be made faster
+    # Threads that wait would otherwise hold the cores that decode photos: up to twice the CPU time a photo.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has an exception of its own for each status
