@@ -25,6 +25,7 @@ MOST_CONNECTIONS = 1024
 IDLE_SECONDS = 75.0  # that a connection may wait for its next request
 READ_SECONDS = 30.0  # for a head, and for every further READ_BYTES of a body
 READ_BYTES = 2**16
+LINGER_SECONDS = 5.0  # that a client whose request is refused may go on sending it, before it reads the answer
 
 
 class _RefusedError(Exception):
@@ -123,7 +124,9 @@ class HttpServer:
             try:
                 keep = await self._exchange(first, reader, writer)
             except _RefusedError as refused:
+                self._connections[task] = False
                 await _send(writer, _error(refused.status, str(refused)), close=True)
+                await _read_off(reader)
                 return
 
     async def _exchange(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -192,6 +195,13 @@ async def _read(reader: asyncio.StreamReader, size: int) -> bytes:
         piece = await asyncio.wait_for(reader.readexactly(min(READ_BYTES, size - len(body))), READ_SECONDS)
         body += piece
     return bytes(body)
+
+
+async def _read_off(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await reader.read(READ_BYTES):
+                pass
 
 
 def _check_size(size: int, most: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from .admission import Call, expired
 from .serving_errors import ServingError, invalid
+from .tensors import as_array
 
 DEFAULT_SIGNATURE = "serving_default"
 TAG = "serve"
@@ -75,7 +76,7 @@ class Servable:
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
-        return [_array(value) for value in values]
+        return [as_array(value) for value in values]
 
     def signature(self, name: str, missing: ServingError) -> Any:
         """The SignatureDef of a name ("" for the default one). Raises `missing` if there is none."""
@@ -125,11 +126,6 @@ def _run_options(call: Call) -> Any:
         raise expired()
     options = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
     return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
-
-
-def _array(value: Any) -> np.ndarray:
-    # A scalar string arrives as bytes, of which numpy would cut trailing zeros.
-    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 def release_memory() -> None:

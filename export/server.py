@@ -4,6 +4,7 @@ The embedded stand-in for tensorflow_model_server: any SavedModel, the official 
 configuration files, answers and errors. Models are loaded, swapped and unloaded while requests go on.
 """
 
+import gc
 import importlib.util
 import logging
 import os
@@ -159,6 +160,7 @@ def serve(
         server = Server(config, settings)
     except ServingError as error:
         raise ValueError(error.message) from None
+    gc.freeze()  # what is here stays: collecting what an unloaded version leaves need not look at it
     told = ", ".join(server.core.models.names())
     print(f"serving {told}: gRPC at {host}:{server.port}, REST at {host}:{server.rest_port}", flush=True)
     stopped.wait()

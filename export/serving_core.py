@@ -50,7 +50,7 @@ class ServingCore:
         except Exception as error:
             failure = known(error) or _unforeseen(api, error)
             code = failure.code
-            raise failure from error
+            raise failure from (None if failure is error else error)
         finally:
             # Names that clients invent would fill the memory.
             name = spec.name if spec.name in self.models.names() else ""

@@ -56,9 +56,14 @@ def to_array(proto: Any, alias: str) -> np.ndarray:
         dtype = tf.as_dtype(proto.dtype)
         if dtype.name not in FIELDS or not _plausible(proto, dtype):
             raise ValueError
-        return tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy()
+        return as_array(tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy())
     except (TypeError, ValueError, tf.errors.InvalidArgumentError):
         raise invalid(f"tensor parsing error: {alias}") from None
+
+
+def as_array(value: Any) -> np.ndarray:
+    """What TensorFlow returns as an array. A scalar string is bytes to it, of which numpy would cut trailing zeros."""
+    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 def _plausible(proto: Any, dtype: Any) -> bool:
