@@ -247,7 +247,7 @@ def test_a_network_that_is_none_is_named(photos, tmp_path):
     messages = {
         str(tmp_path / "missing.keras"): "no network at .*missing.keras",
         str(tmp_path / "garbage.keras"): "garbage.keras could not be loaded",
-        str(tmp_path / "model.h5"): "a network is a .keras file or a name",
+        str(tmp_path / "model.h5"): "a network is a .keras file, an .onnx file or a name",
         str(tmp_path / "fixed.keras"): "not photos of any size",
         "vgg17_gem": "nearest is 'vgg1",
     }
