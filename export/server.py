@@ -10,6 +10,8 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,6 +76,7 @@ class Server:
 
     def __init__(self, config: Any, settings: Settings) -> None:
         self._batcher = None if settings.batching is None else Batcher(settings.batching)
+        self._rest: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._models = ServedModels(settings.poll_seconds, self._models_changed)
         run = self._batcher or run_in_turn(Turns(CPUS))
@@ -81,20 +84,19 @@ class Server:
         try:
             self._models.configure(config)
             self._rest = _http_server(self.core, settings)
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            address = f"{host}:{settings.port}"
-            self._grpc = GrpcServer(self.core, address, settings.max_message_bytes, settings.ssl)
+            self._grpc = _grpc_server(self.core, settings)
         except BaseException:
-            self._models.stop()
+            self.stop()
             raise
         self.port, self.rest_port = self._grpc.port, self._rest.port
 
     def stop(self, grace: float = 30.0) -> None:
         """Refuses new requests, answers those in the house, at most `grace` seconds, and unloads the models."""
-        assert self._grpc is not None
-        ended = self._grpc.stop(grace)
-        self._rest.stop(grace)
-        ended.wait()
+        ended = None if self._grpc is None else self._grpc.stop(grace)
+        if self._rest is not None:
+            self._rest.stop(grace)
+        if ended is not None:
+            ended.wait()
         if self._batcher is not None:
             self._batcher.stop()
         self._models.stop()
@@ -108,6 +110,11 @@ class Server:
     def _models_changed(self) -> None:
         if self._grpc is not None:
             self._grpc.tell_health()
+
+
+def _grpc_server(core: ServingCore, settings: Settings) -> GrpcServer:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return GrpcServer(core, f"{host}:{settings.port}", settings.max_message_bytes, settings.ssl)
 
 
 def _http_server(core: ServingCore, settings: Settings) -> HttpServer:
@@ -154,18 +161,18 @@ def serve(
         max_in_flight=int(_at_least("--max-in-flight", max_in_flight, 1)),
         max_message_bytes=int(_at_least("--max-message-bytes", max_message_bytes, 1)),
     )
-    stopped = _stop_signal()
     _quiet()
-    try:
-        server = Server(config, settings)
-    except ServingError as error:
-        raise ValueError(error.message) from None
-    gc.freeze()  # what is here stays: collecting what an unloaded version leaves need not look at it
-    told = ", ".join(server.core.models.names())
-    print(f"serving {told}: gRPC at {host}:{server.port}, REST at {host}:{server.rest_port}", flush=True)
-    stopped.wait()
-    print("stopping: open requests are answered", flush=True)
-    server.stop(grace_seconds)
+    with _stop_signals() as stopped:
+        try:
+            server = Server(config, settings)
+        except ServingError as error:
+            raise ValueError(error.message) from None
+        gc.freeze()  # what is here stays: collecting what an unloaded version leaves need not look at it
+        told = ", ".join(server.core.models.names())
+        print(f"serving {told}: gRPC at {host}:{server.port}, REST at {host}:{server.rest_port}", flush=True)
+        stopped.wait()
+        print("stopping: open requests are answered", flush=True)
+        server.stop(grace_seconds)
 
 
 def _config(serving: Path | None, model_name: str, model_config_file: Path | None) -> Any:
@@ -190,12 +197,24 @@ def _at_least(option: str, value: float, least: float) -> float:
     return value
 
 
-def _stop_signal() -> threading.Event:
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set while this lasts."""
     stopped = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopped.set())
-    return stopped
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        restore()  # who asks twice will not wait for open requests
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        restore()
 
 
 def _quiet() -> None:
