@@ -26,6 +26,14 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "index": ("export.scann_index", "index", "descriptors -> index folder"),
     "search": ("export.search", "search", "index + query photos -> names, scores, a page with pictures"),
     "evaluate": ("pipelines.evaluate", "evaluate", "network + dataset -> the figures of its protocol, a page"),
+    "export-saved-model": (
+        "export.saved_model",
+        "export_saved_model",
+        "network -> a version for TensorFlow Serving, checked against Keras",
+    ),
+    "serve": ("export.server", "serve", "exported versions -> a server that speaks TensorFlow Serving's protocol"),
+    "describe": ("export.client", "describe", "photos -> descriptors, by a network that is served"),
+    "export-onnx": ("export.onnx_model", "export_onnx", "network -> model.onnx for the edge, checked against Keras"),
 }
 
 
