@@ -69,17 +69,21 @@ def _upright(file: FileBytes, number: Any, whole: Any, orientation: Any, size: i
 
 
 def _shrunk(whole: Any, size: int) -> Any:
-    """Height and width, (2,) int64, whose longer one is `size` and whose aspect is nearest to that of `whole`."""
+    """Height and width, (2,) int64, whose longer one is at most `size` and whose aspect is nearest to that of `whole`.
+
+    Two sizes may be equally near: then the last bit of float64 decides, as in Python. So no divisor is a constant of
+    the graph, for those are divided by as TensorFlow finds fastest.
+    """
     import tensorflow as tf
 
     height, width = tf.unstack(tf.cast(whole, tf.float64), num=2)
-    exact = size * tf.minimum(width, height) / tf.maximum(width, height)
+    longest = tf.minimum(tf.maximum(width, height), size)
+    exact = longest * tf.minimum(width, height) / tf.maximum(width, height)
     shorts = tf.maximum(tf.stack([tf.floor(exact), tf.math.ceil(exact)]), 1)
     tall = width < height
-    aspects = tf.where(tall, shorts / size, size / shorts)
-    short = tf.cast(shorts[tf.argmin(tf.abs(width / height - aspects))], tf.int64)
-    shrunk = tf.where(tall, tf.stack([size, short]), tf.stack([short, size]))
-    return tf.where(tf.reduce_max(whole) <= size, whole, shrunk)
+    aspects = tf.where(tall, shorts / longest, longest / shorts)
+    short = shorts[tf.argmin(tf.abs(width / height - aspects))]
+    return tf.cast(tf.where(tall, tf.stack([longest, short]), tf.stack([short, longest])), tf.int64)
 
 
 def _resized(pixels: Any, extent: Any, target: Any) -> Any:

@@ -84,12 +84,17 @@ def compare(folder: Path, describe: Describe, reading: Reading, names: Sequence[
             if answer[STATUS][0] != OK:
                 refused[name] = REASONS[int(answer[STATUS][0])]
                 continue
-            cosine = float(describe(pixels[None])[0] @ answer[DESCRIPTORS][0])
+            cosine = _cosine(describe(pixels[None])[0], answer[DESCRIPTORS][0])
             _require(cosine, reading, name)
             lowest, compared = min(lowest, cosine), compared + 1
     if not compared:
         raise ValueError(f"{reading.folder}: none of {len(names)} photos could be compared {refused or ''}".rstrip())
     return Agreement(compared, lowest, refused)
+
+
+def _cosine(x: np.ndarray, y: np.ndarray) -> float:
+    # A descriptor's own length is 1 but for the floor under its norm, which a short vector feels.
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
 def _require(cosine: float, reading: Reading, name: str) -> None:

@@ -1,6 +1,6 @@
 """The graph that is served: the signatures of `signatures.py` over a network, and its weights once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def _region_signatures(model: Any, reader: Reader) -> dict[str, Any]:
 
 
 def _each_photo(
-    image_bytes: Any, reader: Reader, shapes: list[tuple[int, ...]], describe: Callable[[Any], list[Any]]
+    image_bytes: Any, reader: Reader, shapes: Sequence[tuple[int, ...]], describe: Callable[[Any], list[Any]]
 ) -> tuple[Any, ...]:
     """Reads and describes photos one by one, since each has a size of its own.
 
