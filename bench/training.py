@@ -1,0 +1,207 @@
+"""One training step (5 tuples of 7 photos) against the published scheme: one photo a forward, one backward a tuple.
+
+    python -m bench.training [--network vgg16_gem] [--size 362] [--rounds 2]
+
+Every way takes the same photos, contrastive loss (its margin such that every negative pushes), L2 and Adam, from the
+same weights, which a learning rate of 0 keeps. The ways take turns; printed are the least seconds of each, how many
+times as fast as the plain scheme it is on the same photos (padding to squares adds pixels to both), the seconds that
+all cores work, which other work on the machine hardly moves, the memory that its first step takes in a process of its
+own, beyond network and photos, and how far its gradient is from the plain one, ||g - g0|| / ||g0||. On Keras's JAX
+backend there are the padded ways only, and where there is a GPU its memory is meant.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from bench.extraction import chosen
+from bench.photos import network, photos
+from bench.plain_training import plain_step
+from keras_retrieval.losses import ContrastiveLoss
+from keras_retrieval.precision import set_trunk_precision
+from keras_retrieval.tuple_model import TupleModel
+from pipelines.describe import Reading
+from pipelines.tuple_batches import exact, padded
+
+TUPLES, PHOTOS = 5, 7
+L2 = 1e-6
+MARGIN = 1.5
+MEGABYTE = 2**20
+
+
+class Way(NamedTuple):
+    """How a step is taken."""
+
+    form: str
+    plain: bool = False
+    bfloat16: bool = False
+    chunk: int | None = None
+
+    def __str__(self) -> str:
+        chunk = f", chunks of {self.chunk}" if self.chunk else ""
+        return f"{'plain' if self.plain else 'ours'}, {self.form}{', bf16' if self.bfloat16 else ''}{chunk}"
+
+
+def ways() -> dict[str, Way]:
+    found = [Way("padded", plain=True), Way("padded"), Way("padded", bfloat16=True)]
+    if keras.backend.backend() == "tensorflow":
+        exact_ways = [Way("exact", plain=True), Way("exact"), Way("exact", bfloat16=True), Way("exact", chunk=PHOTOS)]
+        found = [*exact_ways, *found, Way("padded", chunk=PHOTOS)]
+    return {str(way): way for way in found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="vgg16_gem")
+    parser.add_argument("--size", type=int, default=362)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--memory-of", choices=list(ways()), help="print the megabytes of one way's first step only")
+    arguments = parser.parse_args()
+    pixels = read(arguments.size)
+    if arguments.memory_of:
+        print(memory(steps(arguments.network, pixels, arguments.size, [ways()[arguments.memory_of]])[0].take))
+        return
+    print(about(arguments.network, pixels, arguments.size))
+    print("| way | s | times as fast | core s | memory, MB | gradient differs by |\n|---|---|---|---|---|---|")
+    taken = race(steps(arguments.network, pixels, arguments.size, list(ways().values())), arguments.rounds)
+    measured = dict(zip(ways().values(), taken, strict=True))
+    for name, way in ways().items():
+        one, plain = measured[way], measured[Way(way.form, plain=True)]
+        differs = np.linalg.norm(one.gradient - plain.gradient) / np.linalg.norm(plain.gradient)
+        megabytes = memory_elsewhere(arguments.network, arguments.size, name)
+        print(
+            f"| {name} | {one.seconds:.2f} | {plain.seconds / one.seconds:.2f} | {one.of_cores:.2f} | {megabytes} "
+            f"| {differs:.0e} |",
+            flush=True,
+        )
+
+
+def read(size: int) -> list[np.ndarray]:
+    """The photos of the step."""
+    folder, _ = photos("eval/oxford_mini/jpg", TUPLES * PHOTOS)
+    return [Reading(folder, size).read(name) for name in chosen(folder, TUPLES * PHOTOS)]
+
+
+def about(name: str, pixels: list[np.ndarray], size: int) -> str:
+    shapes = {photo.shape for photo in pixels}
+    area = size**2 * len(pixels) / sum(photo.shape[0] * photo.shape[1] for photo in pixels)
+    return (
+        f"{name} on {keras.backend.backend()}, {os.cpu_count()} cores{gpu()}; {TUPLES} tuples of {PHOTOS} photos of "
+        f"{len(shapes)} shapes, long side {size}; as squares they have {area:.2f} times the pixels"
+    )
+
+
+def gpu() -> str:
+    if keras.backend.backend() != "jax":
+        return ""
+    import jax
+
+    return f", {jax.devices()[0].device_kind}"
+
+
+class Step(NamedTuple):
+    """A step that can be taken again and again, and the optimizer that it ends in."""
+
+    take: Callable[[], Any]
+    optimizer: Any
+
+
+def steps(name: str, pixels: list[np.ndarray], size: int, chosen_ways: list[Way]) -> list[Step]:
+    networks = {False: network(name)}
+    if any(way.bfloat16 for way in chosen_ways):
+        networks[True] = network(name)
+        networks[True].set_weights(networks[False].get_weights())  # where they are random
+        set_trunk_precision(networks[True], "mixed_bfloat16")
+    return [step(networks[way.bfloat16], pixels, size, way) for way in chosen_ways]
+
+
+def step(model: Any, pixels: list[np.ndarray], size: int, way: Way) -> Step:
+    optimizer, loss = keras.optimizers.Adam(0.0), ContrastiveLoss(MARGIN)
+    rows = np.arange(len(pixels), dtype="int32").reshape(TUPLES, PHOTOS)
+    if way.plain:
+        tuples = [[one_photo(pixels[row], way.form, size) for row in photos_of_tuple] for photos_of_tuple in rows]
+        return Step(plain_step(model, tuples, optimizer, loss, L2), optimizer)
+    inputs = {**(exact(pixels) if way.form == "exact" else padded(pixels, TUPLES, size)), "rows": rows}
+    trained = tuple_model(model, way)
+    trained.compile(optimizer, loss=loss)
+    return Step(lambda: trained.train_on_batch(inputs, rows), optimizer)
+
+
+def tuple_model(model: Any, way: Way) -> Any:
+    if way.form == "padded" and way.chunk is None:
+        return TupleModel(model, L2)
+    from pipelines.tuple_training import ChunkedTupleModel
+
+    return ChunkedTupleModel(model, L2, way.chunk)
+
+
+def one_photo(photo: np.ndarray, form: str, size: int) -> dict[str, np.ndarray]:
+    if form == "exact":
+        return {"images": photo[None]}
+    return {key: value[0] for key, value in padded([photo], 1, size).items()}
+
+
+class Taken(NamedTuple):
+    """What a step took: the least seconds by the clock and of all cores, and its first gradient."""
+
+    seconds: float
+    of_cores: float
+    gradient: np.ndarray
+
+
+def race(raced: list[Step], rounds: int) -> list[Taken]:
+    """The steps take turns, in another order each time."""
+    gradients = []
+    for one in raced:
+        one.take()
+        gradients.append(gradient(one.optimizer))
+    seconds = np.full((rounds, len(raced), 2), np.inf)
+    for turn in range(rounds):
+        for place in np.roll(np.arange(len(raced)), turn).tolist():
+            started = time.perf_counter(), time.process_time()
+            raced[place].take()
+            seconds[turn, place] = time.perf_counter() - started[0], time.process_time() - started[1]
+    least = seconds.min(axis=0).tolist()
+    return [Taken(clock, cores, first) for (clock, cores), first in zip(least, gradients, strict=True)]
+
+
+def gradient(optimizer: Any) -> np.ndarray:
+    """The gradient of all weights in Adam's first step: its mean of gradients is then a tenth of it."""
+    means = [variable for variable in optimizer.variables if variable.path.endswith("_momentum")]
+    return np.concatenate([keras.ops.convert_to_numpy(mean).ravel() for mean in means]) / (1 - optimizer.beta_1)
+
+
+def memory(take: Callable[[], Any]) -> int:
+    """Megabytes that a step takes at its peak, beyond what is there before it."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = peak()
+    take()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        statistics = jax.devices()[0].memory_stats()
+        if statistics:
+            return statistics["peak_bytes_in_use"] // MEGABYTE
+    return peak() - before
+
+
+def memory_elsewhere(name: str, size: int, way: str) -> int:
+    command = [sys.executable, "-m", "bench.training", "--network", name, "--size", str(size), "--memory-of", way]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def peak() -> int:
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    main()
