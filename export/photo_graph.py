@@ -1,7 +1,9 @@
 """The photo reader of the house once more, as operations of a TensorFlow graph: what a server does with a file's bytes.
 
-It reads what `pipelines.images.read_photo` reads, TIFF apart, and turns, limits and shrinks it alike. Pillow rounds
-between its two passes of shrinking, this once, so that single values differ by one or two.
+It reads what `pipelines.images.read_photo` reads and turns, limits and shrinks it alike; pixels that are not shrunk are
+the same. Pillow rounds between its two passes of shrinking, this once, so that some values differ by one or two. Not
+read are TIFF and BMP of run lengths or 16 bits, nor an orientation that only XMP states; a PNG whose checksums are wrong
+is refused, also where Pillow goes on.
 """
 
 from typing import Any
@@ -31,7 +33,8 @@ def photo_pixels(data: Any, size: int, max_pixels: int) -> tuple[Any, Any]:
     none = tf.zeros((0, 0, 3), tf.uint8)
     header = [lambda row=row: (row.size(file), row.orientation(file)) for row in FORMATS]
     whole, orientation = tf.switch_case(number, [*header, lambda: (tf.zeros(2, tf.int64), tf.constant(1))])
-    status = tf.where(whole[0] * whole[1] > max_pixels, TOO_MANY_PIXELS, OK)
+    # In float64: the product of two numbers of 32 bits is more than int64 holds.
+    status = tf.where(tf.reduce_prod(tf.cast(whole, tf.float64)) > max_pixels, TOO_MANY_PIXELS, OK)
     status = tf.where(tf.reduce_min(whole) < 1, DAMAGED, status)
     status = tf.where(tf.equal(number, len(FORMATS)), UNKNOWN_FORMAT, status)
     pixels = tf.cond(tf.equal(status, OK), lambda: _upright(file, number, whole, orientation, size), lambda: none)
