@@ -149,6 +149,22 @@ def test_expired_requests_are_not_computed(base, runs, monkeypatch, batching):
         assert client.predict(X)["y"].tolist() == [[2, 2]]
 
 
+@pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=1, num_batch_threads=2)])
+def test_cancelled_requests_are_not_computed(base, runs, monkeypatch, batching):
+    monkeypatch.setattr("export.server.CPUS", 2)
+    with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
+        busy = [pool.submit(code_of, lambda: spin(client, 4 * LONG)) for _ in range(2)]
+        while len(runs) < 2:
+            time.sleep(0.01)
+        waiting = client.prediction.Predict.future(predict_request(X), timeout=60)
+        while client.server.core.in_flight.count < 3:
+            time.sleep(0.01)
+        waiting.cancel()
+        assert [future.result() for future in busy] == ["OK"] * 2
+        assert client.server.core.in_flight.drained(5)
+        assert len(runs) == 2
+
+
 def test_a_deadline_ends_a_computation(base):
     with serving({"toy": base}, rest_seconds=0.3) as client:
         started = time.monotonic()
@@ -191,6 +207,7 @@ def test_health_and_status_are_told_while_the_house_is_full(base):
 
 CLAIMS = [
     "dtype: DT_FLOAT tensor_shape { dim { size: 1099511627776 } } float_val: 1",
+    "dtype: DT_FLOAT tensor_shape { dim { size: 134217728 } } float_val: 1",
     "dtype: DT_FLOAT tensor_shape { dim { size: 1048576 } dim { size: 1048576 } }",
     "dtype: DT_STRING tensor_shape { dim { size: 1099511627776 } } string_val: 'a'",
     "dtype: DT_STRING tensor_shape { dim { size: 1099511627776 } } tensor_content: 'a'",
