@@ -2,8 +2,8 @@
 
 It reads what `pipelines.images.read_photo` reads and turns, limits and shrinks it alike; pixels that are not shrunk are
 the same. Pillow rounds between its two passes of shrinking, this once, so that some values differ by one or two. Not
-read are TIFF and BMP of run lengths or 16 bits, nor an orientation that only XMP states; a PNG whose checksums are wrong
-is refused, also where Pillow goes on.
+read are TIFF and BMP of run lengths or 16 bits, nor an orientation that only XMP states; a PNG whose checksums are
+wrong is refused, also where Pillow goes on.
 """
 
 from typing import Any

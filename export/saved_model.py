@@ -63,15 +63,15 @@ def export_saved_model(
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    asked = write_graph(network, reader, partial)
-    write_warm_up(partial, output.name, asked, warm_up_photos(size))
-    agreement = _compared(network, reader, partial, check)
-    facts = _facts(network, model, reader, asked, training_set) | {
-        "compared": agreement.photos,
-        "lowest_cosine": round(agreement.lowest, 7),
-    }
-    (partial / README).write_text(_readme(output.name, facts), encoding="utf-8")
-    seal(partial, folder, kind=KIND, version=VERSION, **facts)
+    try:
+        asked = write_graph(network, reader, partial)
+        write_warm_up(partial, output.name, asked, warm_up_photos(size))
+        agreement = _compared(network, reader, partial, check)
+        facts = _facts(network, model, reader, asked, training_set, agreement)
+        (partial / README).write_text(_readme(output.name, facts), encoding="utf-8")
+        seal(partial, folder, kind=KIND, version=VERSION, **facts)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     print(f"{folder}: {', '.join(asked)}; {agreement.photos} photos compared, cosine at least {agreement.lowest:.6f}")
     for name, reason in agreement.refused.items():
         print(f"  not served, though Python reads it: {name}: {reason}")
@@ -112,7 +112,9 @@ def _compared(network: Any, reader: Reader, partial: Path, check: Path | None) -
         return compare(partial, describe, reading, [found[row] for row in rows])
 
 
-def _facts(network: Any, model: str, reader: Reader, asked: list[str], training_set: str) -> dict[str, Any]:
+def _facts(
+    network: Any, model: str, reader: Reader, asked: list[str], training_set: str, agreement: Agreement
+) -> dict[str, Any]:
     return {
         "network": network.name,
         "model": model_identity(model),
@@ -123,6 +125,8 @@ def _facts(network: Any, model: str, reader: Reader, asked: list[str], training_
         "antialias": reader.antialias,
         "max_pixels": reader.max_pixels,
         "signatures": asked,
+        "compared": agreement.photos,
+        "lowest_cosine": round(agreement.lowest, 7),
         "made_by": f"keras-retrieval {keras_retrieval.__version__}",
     }
 
