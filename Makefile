@@ -21,25 +21,34 @@ $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[all,dev]"
 	touch $@ $(VENV)/.demo
 
-# Photos (drawn unless PHOTOS=folder names some), 3D models and training tuples of them, a network, descriptors, an index,
-# a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is printed; nothing
-# else looks at their names. A random network finds no pairs to match: visual words stand in for it.
+# Photos (drawn unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
+# the tuples, an index, a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is
+# printed before and after; nothing else looks at their names. A random network finds no pairs to match, so that visual
+# words stand in for it, and learns at a higher rate.
 demo: $(VENV)/.demo
 	@set -eu; run=$(BIN)/keras-retrieval; work="$(WORK)"; photos="$(PHOTOS)"; \
 	export TF_CPP_MIN_LOG_LEVEL=3; mkdir -p "$$work"; \
 	if [ -z "$$photos" ]; then photos="$$work/photos"; $$run sample-photos "$$photos"; fi; \
 	score=$$(find "$$photos" -mindepth 1 -maxdepth 1 -type d | head -n 1 | sed 's/.*/--score/'); \
+	search() { \
+		$$run extract "$$1" "$$photos" "$$work/descriptors" --size 362 --replace; \
+		$$run index "$$work/descriptors" "$$work/index" --replace; \
+		$$run search "$$work/index" "$$photos" $$score --html "$$work/page.html"; }; \
 	[ -f "$$work/pretrained.keras" ] || $$run build vgg16_gem "$$work/pretrained.keras" || { \
-		echo "No pretrained weights: going on with a random AlexNet. It finds much less; with a network connection,"; \
-		echo "make demo downloads VGG16's ImageNet weights."; \
+		echo "No pretrained weights: going on with a random AlexNet. With a network connection, make demo"; \
+		echo "downloads VGG16's ImageNet weights."; \
 		$$run build alexnet_gem "$$work/random.keras" --weights none; }; \
-	model="$$work/pretrained.keras"; pairs=retrieval; \
-	[ -f "$$model" ] || { model="$$work/random.keras"; pairs=vocabulary-tree; }; \
+	model="$$work/pretrained.keras"; pairs=retrieval; rate=1e-6; \
+	[ -f "$$model" ] || { model="$$work/random.keras"; pairs=vocabulary-tree; rate=1e-4; }; \
 	$$run reconstruct "$$photos" "$$work/models" --model "$$model" --pairs $$pairs --size 1024; \
-	$$run tuples "$$work/models" "$$work/tuples.npz" --photos "$$photos" || echo "No tuples: the search goes on."; \
-	$$run extract "$$model" "$$photos" "$$work/descriptors" --size 362 --replace; \
-	$$run index "$$work/descriptors" "$$work/index" --replace; \
-	$$run search "$$work/index" "$$photos" $$score --html "$$work/page.html"; \
+	echo "== Before training"; search "$$model"; \
+	if $$run tuples "$$work/models" "$$work/tuples.npz" --photos "$$photos"; then \
+		rm -rf "$$work/run"; \
+		$$run train "$$work/tuples.npz" --photos "$$photos" --model "$$model" --output "$$work/run" --lr $$rate \
+			--epochs 2 --queries 100 --size 224 --test-size 362 --scales 1 --bfloat16; \
+		echo "== After training"; search "$$work/run/model.keras"; \
+		echo "page of the training: $$work/run/page.html"; \
+	else echo "No tuples, so nothing to train on: the search stays as it is."; fi; \
 	echo "page of the clusters: $$work/models/index.html"
 
 test: $(VENV)/.dev lint

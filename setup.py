@@ -15,7 +15,7 @@ EXTRAS = {
     "sfm": ["pycolmap>=4.2,<5", "h5py>=3.11"],
     "index": ["scann==1.4.2"],
     "matlab": ["scipy>=1.11"],
-    "serving": ["tensorflow-serving-api~=2.20.0"],
+    "serving": ["tensorflow-serving-api~=2.20.0", "grpcio-health-checking>=1.62"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
@@ -26,6 +26,7 @@ EXTRAS["dev"] = [
     "pre-commit>=4",
     "pytest>=8",
     "pytest-cov>=6",
+    "pyyaml>=6",
     "ruff>=0.14",
     "setuptools>=77",
 ]
