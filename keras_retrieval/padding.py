@@ -14,8 +14,8 @@ class PaddedNetwork(keras.Model):
     sees the cells that a photo's feature map has at its own size, and no others. A photo that fills the square has
     exactly the descriptor of `network`. Any other differs near its two padded borders, where deeper convolutions find
     what the padding has become (a bias, say) and not 0: cosine .99 to the exact descriptor, on average over photos of
-    362 px, with AlexNet-GeM and VGG16-GeM. Trunks that normalise pixels in their
-    own first layers ("none") see black instead of 0.
+    362 px, with AlexNet-GeM and VGG16-GeM. Trunks that normalise pixels in their own first layers ("none") see black
+    instead of 0.
 
     Args:
         network: from `build`; one layer behind the other, a pooling named "pooling" among them.

@@ -13,7 +13,7 @@ def set_trunk_precision(network: keras.Model, policy: str) -> None:
 
     Args:
         network: from `build`.
-        policy: "mixed_bfloat16" or "float32".
+        policy: of Keras: "mixed_bfloat16", "mixed_float16" or "float32".
 
     Raises:
         ValueError: the network has no trunk.

@@ -12,8 +12,8 @@ from .padding import PaddedNetwork
 class TupleModel(keras.Model):
     """Describes every photo of every tuple with one network, so that a loss on tuples can train it.
 
-    BatchNormalization and dropout act as at test time, while their gamma and beta learn, as in the published
-    training. What is saved is the network; this model is only there while it is trained.
+    BatchNormalization keeps to its stored statistics while its gamma and beta learn, as in the published training, and
+    dropout is off. What is saved is the network; this model is only there while it is trained.
 
     Args:
         network: from `build`; `fit` changes its weights.

@@ -37,7 +37,8 @@ class ChunkedTupleModel(TupleModel):
         (B, M, D).
 
     Raises:
-        ValueError: chunk is below 1, or the inputs do not say which photos are a tuple.
+        ValueError: chunk is below 1, the inputs do not say which photos are a tuple, or a strategy has several
+            devices where exact sizes or kept descriptors need one.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class ChunkedTupleModel(TupleModel):
             raise ValueError(f"a chunk is 1 photo or more, not chunk={chunk}")
         self.chunk = chunk
         self.supports_jit = False
+        if keep_descriptors:
+            _require_one_device("descriptors are kept")
         self._kept = _kept(network.output_shape[-1]) if keep_descriptors else None
 
     def last_step(self) -> tuple[np.ndarray, np.ndarray]:
@@ -191,6 +194,7 @@ def _padded_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
 def _exact_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
     import tensorflow as tf
 
+    _require_one_device("photos at exact sizes are trained on")
     counts = inputs["groups"][:, 0]
     pieces = (counts + chunk - 1) // chunk
     group = tf.repeat(tf.range(tf.size(counts)), pieces)
@@ -224,6 +228,13 @@ def _pull_back(runs: _Runs, upstream: Any, weights: list[Any], sums: list[Any]) 
     count = tf.size(runs.ends)
     _, _, sums = tf.while_loop(lambda run, *_: run < count, body, (0, 0, sums), parallel_iterations=1)
     return sums
+
+
+def _require_one_device(what: str) -> None:
+    import tensorflow as tf
+
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        raise ValueError(f"{what} by one device, and this strategy has several")
 
 
 def _kept(dimensions: int) -> tuple[Any, Any]:

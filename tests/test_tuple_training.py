@@ -17,6 +17,7 @@ from .small_tuples import SIDE, batch, network_with_statistics, photos
 
 FORMS = ("exact", "padded")
 forms = pytest.mark.parametrize("form", FORMS)
+ways = pytest.mark.parametrize(("form", "chunk"), [("exact", None), ("exact", 4), ("padded", 4)])
 
 
 def compiled(model, learning_rate=1.0):
@@ -59,8 +60,7 @@ def assert_same(found, expected):
         assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other) + 1e-6
 
 
-@forms
-@pytest.mark.parametrize("chunk", [None, 1, 4])
+@ways
 def test_descriptors_are_those_of_single_photos_in_the_order_of_the_tuples(form, chunk):
     net, pixels = network_with_statistics(), photos()
     inputs, _ = batch(form, pixels)
@@ -102,8 +102,7 @@ def test_a_step_that_fits_in_a_chunk_is_spared_the_second_pass(form, monkeypatch
     assert passes == ["once", "chunks"]
 
 
-@forms
-@pytest.mark.parametrize("chunk", [None, 4])
+@ways
 def test_one_graph_serves_every_mix_of_sizes(form, chunk, monkeypatch):
     traces = []
     step = ChunkedTupleModel._step
@@ -118,8 +117,7 @@ def test_one_graph_serves_every_mix_of_sizes(form, chunk, monkeypatch):
     assert len(traces) == 1
 
 
-@forms
-@pytest.mark.parametrize("chunk", [None, 4])
+@ways
 def test_losses_of_training_and_validation_are_means_over_tuples(form, chunk):
     net, pixels = network_with_statistics(), photos(3)
     two, one = batch(form, pixels[:10], 2), batch(form, pixels[10:], 1)
@@ -130,8 +128,7 @@ def test_losses_of_training_and_validation_are_means_over_tuples(form, chunk):
     np.testing.assert_allclose(history["val_loss"], [values[1]], rtol=1e-5)
 
 
-@forms
-@pytest.mark.parametrize("chunk", [None, 4])
+@ways
 def test_descriptors_of_the_last_step_are_kept(form, chunk):
     net = network_with_statistics()
     model = compiled(ChunkedTupleModel(net, chunk=chunk, keep_descriptors=True))
@@ -214,6 +211,17 @@ for make in (TupleModel, lambda net, l2: ChunkedTupleModel(net, l2, chunk=4)):
     assert max(np.abs(old - new).max() for old, new in zip(first, found[0])) > 1e-3
     for one, two in zip(*found, strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
+with strategy.scope():
+    for wrong in (
+        lambda: ChunkedTupleModel(net, keep_descriptors=True),
+        lambda: ChunkedTupleModel(net)(batch("exact", photos())[0]),
+    ):
+        try:
+            wrong()
+        except ValueError as error:
+            assert "one device" in str(error), error
+        else:
+            raise AssertionError("not refused")
 print("equal")
 """
 
