@@ -1,0 +1,242 @@
+"""What serving costs: our server, with and without batching, against a bare compiled call of the same SavedModel.
+
+    python -m bench.serving [--network vgg16_gem | --model model.keras] [--photos FOLDER] [--rounds 3] [--each 4]
+
+Bytes of photos in, descriptors out. Each server has a process of its own; all clients are threads of this one and share
+a connection, and each sends its next photo when the last is answered. The bare call is made by as many threads, and
+with 8 photos a call: the best of its rates is the limit. Ways take turns, in another order each time, since other work
+on the machine disturbs them: photos/s are the median of the turns, latencies those of all calls. Core ms are what the
+server + the clients compute for a photo, which other work moves less.
+
+Then the same network as Keras, SavedModel and ONNX, photo by photo: reading is Pillow's but in the SavedModel.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.extraction import chosen
+from bench.photos import network, photos
+from export.client import RetrievalClient
+from export.onnx_model import export_onnx
+from export.saved_model import export_saved_model
+from export.signatures import DESCRIPTORS, IMAGE_BYTES, SERVING_DEFAULT
+from pipelines.describe import describer, load_model, save_model
+from pipelines.images import read_photo
+
+CLIENTS = {1: 8, 8: 2, 32: 1}  # how many -> turns in a round, the more the shorter they are
+AT_ONCE = 8  # photos of one bare call, where it takes several
+DISTINCT = 32  # photos
+TIMEOUT = 600.0  # seconds for a request: with 32 clients and a large network it waits long
+NAME = "bench"
+BARE = "bare call"
+
+Describe = Callable[[list[bytes]], np.ndarray]
+Row = tuple[str, int]  # a way, and how many clients
+
+
+class Way(NamedTuple):
+    """How photos are described: by what, so many a call, and the process that does it."""
+
+    describe: Describe
+    at_once: int = 1
+    process: int = os.getpid()
+
+
+class Turn(NamedTuple):
+    """What one turn took: photos, seconds, those of each call, and core seconds of the server and of this process."""
+
+    photos: int
+    elapsed: float
+    latencies: list[float]
+    server: float
+    client: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="alexnet_gem")
+    parser.add_argument("--model", type=Path, help="a .keras file, instead of --network")
+    parser.add_argument("--photos", type=Path, help="folder of photos")
+    parser.add_argument("--size", type=int, default=512, help="longest side of the photos")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--each", type=int, default=4, help="photos that a client sends in a turn")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        model = arguments.model or work / "model.keras"
+        if arguments.model is None:
+            save_model(network(arguments.network), model)
+        files = copied(arguments.photos, work / "photos")
+        version = export_saved_model(str(model), work / NAME, size=arguments.size)
+        kilobytes = np.mean([len(file) for file in files]) / 1000
+        print(f"{model.name}, {arguments.size} px, {len(files)} photos of {kilobytes:.0f} kB on the average")
+        print(f"{os.cpu_count()} cores, {platform.machine()}, {arguments.rounds} rounds")
+        compare_servers(version, files, arguments.rounds, arguments.each)
+        compare_formats(model, version, arguments.size, files, arguments.rounds, work)
+
+
+def copied(folder: Path | None, target: Path) -> list[bytes]:
+    """Some photos, spread over a folder: they are copied to `target`, and their bytes returned."""
+    source = folder or photos("eval/oxford_mini/jpg", DISTINCT)[0]
+    target.mkdir()
+    for row, name in enumerate(chosen(source, DISTINCT)):
+        shutil.copy(source / name, target / f"{row}-{Path(name).name}")
+    return [path.read_bytes() for path in sorted(target.iterdir())]
+
+
+def compare_servers(version: Path, files: list[bytes], rounds: int, each: int) -> None:
+    """Prints the table of servers and bare calls."""
+    with ExitStack() as stack:
+        bare = bare_call(version)
+        ways = {BARE: Way(bare), f"{BARE}, {AT_ONCE} photos": Way(bare, AT_ONCE)}
+        for name, options in {"server": [], "server, batching": ["--enable-batching"]}.items():
+            ways[name] = stack.enter_context(served(version.parent, options))
+        require_same(ways, files)
+        turns = race(ways, files, rounds, each)
+    limit = max(rate(taken) for (name, _), taken in turns.items() if name.startswith(BARE))
+    print("\n| way | clients | photos/s | of the best bare | p50, ms | of the bare | p99, ms | least, ms | core ms |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for (name, clients), taken in turns.items():
+        median = latency(taken, 50)
+        print(
+            f"| {name} | {clients} | {rate(taken):.1f} | {rate(taken) / limit:.2f} "
+            f"| {median:.1f} | {median / latency(turns[BARE, clients], 50):.2f} | {latency(taken, 99):.1f} "
+            f"| {latency(taken, 0):.1f} | {core(taken)} |"
+        )
+
+
+def bare_call(version: Path) -> Describe:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(version))
+    signature = loaded.signatures[SERVING_DEFAULT]
+    return lambda files: signature(**{IMAGE_BYTES: tf.constant(files)})[DESCRIPTORS].numpy()
+
+
+@contextmanager
+def served(base: Path, options: list[str]) -> Iterator[Way]:
+    """A server in a process of its own while this lasts, on free ports."""
+    command = [sys.executable, "-m", "keras_retrieval", "serve", str(base), "--port", "0", "--rest-port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            address = _address(process)
+            with RetrievalClient(address, model=base.name, batch=AT_ONCE, timeout=TIMEOUT) as client:
+                yield Way(client.describe, process=process.pid)
+        finally:
+            process.terminate()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    for line in process.stdout or ():
+        if line.startswith("serving "):
+            return line.split("gRPC at ")[1].split(",")[0]
+    raise RuntimeError("the server has ended before it served; it has said why above")
+
+
+def require_same(ways: dict[str, Way], files: list[bytes]) -> None:
+    """Warms all ways up, and refuses to compare ways that give other descriptors."""
+    expected = ways[BARE].describe(files)
+    for way in ways.values():
+        np.testing.assert_allclose(way.describe(files), expected, atol=1e-5)
+
+
+def race(ways: dict[str, Way], files: list[bytes], rounds: int, each: int) -> dict[Row, list[Turn]]:
+    """Turns of every way with every number of clients."""
+    turns: dict[Row, list[Turn]] = {(name, clients): [] for name in ways for clients in CLIENTS}
+    order = list(ways)
+    for _, clients in product(range(rounds), [count for count in CLIENTS for _ in range(CLIENTS[count])]):
+        order = order[1:] + order[:1]
+        for name in order:
+            if ways[name].at_once == 1 or clients == 1:
+                turns[name, clients].append(take(ways[name], clients, files, each))
+    return {row: taken for row, taken in turns.items() if taken}
+
+
+def take(way: Way, clients: int, files: list[bytes], each: int) -> Turn:
+    """Every client sends `each` photos, one after the other."""
+    count = max(1, each * clients // way.at_once)
+    calls = [[files[(call * way.at_once + n) % len(files)] for n in range(way.at_once)] for call in range(count)]
+    server, client, started = core_seconds(way.process), time.process_time(), time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        latencies = list(pool.map(lambda call: seconds(lambda: way.describe(call)), calls))
+    elapsed = time.perf_counter() - started
+    here, there = time.process_time() - client, core_seconds(way.process) - server
+    return Turn(count * way.at_once, elapsed, latencies, there, 0.0 if way.process == os.getpid() else here)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def core_seconds(process: int) -> float:
+    """What a process has computed so far; from Linux' own account."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rate(turns: list[Turn]) -> float:
+    """Photos/s, the median of the turns."""
+    return float(np.median([turn.photos / turn.elapsed for turn in turns]))
+
+
+def latency(turns: list[Turn], percentile: float) -> float:
+    """Milliseconds, of all calls."""
+    return 1000 * float(np.percentile([one for turn in turns for one in turn.latencies], percentile))
+
+
+def core(turns: list[Turn]) -> str:
+    """Milliseconds that the server and this process compute for a photo."""
+    described = sum(turn.photos for turn in turns)
+    server, client = (
+        1000 * sum(column) / described for column in ([t.server for t in turns], [t.client for t in turns])
+    )
+    return f"{server:.1f} + {client:.1f}"
+
+
+def compare_formats(model: Path, version: Path, size: int, files: list[bytes], rounds: int, work: Path) -> None:
+    """Prints the table of formats."""
+    written = {"Keras": model, "SavedModel": version}
+    written["ONNX"] = export_onnx(str(model), work / "float32.onnx", size=size)
+    written["ONNX int8"] = export_onnx(str(model), work / "int8.onnx", size=size, int8=True, calibrate=work / "photos")
+    ways = {name: bare_call(path) if path == version else read_here(path, size) for name, path in written.items()}
+    rows = {name: np.concatenate([describe([file]) for file in files]) for name, describe in ways.items()}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _, file in product(range(rounds), files):
+        for name, describe in ways.items():
+            taken[name].append(seconds(partial(describe, [file])))
+    print("\n| format | MB | photos/s | least cosine to Keras |\n|---|---|---|---|")
+    for name, path in written.items():
+        cosine = (rows[name] * rows["Keras"]).sum(axis=1).min()  # their length is 1
+        print(f"| {name} | {megabytes(path):.1f} | {1 / np.median(taken[name]):.1f} | {cosine:.6f} |")
+
+
+def read_here(path: Path, size: int) -> Describe:
+    loaded = load_model(path)
+    describe = describer(loaded)
+    return lambda files: np.concatenate([describe(read_photo(file, size=size)[None]) for file in files])
+
+
+def megabytes(path: Path) -> float:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+if __name__ == "__main__":
+    main()
