@@ -60,11 +60,13 @@ def at_once(count, ask):
         return list(pool.map(ask, range(count)))
 
 
-PATIENT = BatchingParameters(max_batch_size=8, batch_timeout_micros=300_000, num_batch_threads=2)
+def patient(rows):
+    """Batches that begin when they are full, however long a busy machine takes to send the requests."""
+    return BatchingParameters(max_batch_size=rows, batch_timeout_micros=30_000_000, num_batch_threads=2)
 
 
 def test_requests_of_one_shape_are_merged(base, runs):
-    with serving({"toy": base}, batching=PATIENT) as client:
+    with serving({"toy": base}, batching=patient(8)) as client:
         found = at_once(8, lambda n: client.predict({"x": np.full((1, 2), n, np.float32)})["y"])
     assert [y.tolist() for y in found] == [[[2 * n, 2 * n]] for n in range(8)]
     (feeds,) = runs
@@ -72,7 +74,7 @@ def test_requests_of_one_shape_are_merged(base, runs):
 
 
 def test_requests_of_other_shapes_and_signatures_are_not(base, runs):
-    with serving({"toy": base}, batching=PATIENT) as client:
+    with serving({"toy": base}, batching=patient(2)) as client:
         asked = [
             {"x": np.ones((1, 2), np.float32)},
             {"x": np.ones((1, 3), np.float32)},
