@@ -1,6 +1,6 @@
 """One training step (5 tuples of 7 photos) against the published scheme: one photo a forward, one backward a tuple.
 
-    python -m bench.training [--network vgg16_gem] [--size 362] [--rounds 2]
+    python -m bench.training [--network vgg16_gem] [--size 362] [--form padded] [--rounds 2]
 
 Every way takes the same photos, contrastive loss (its margin such that every negative pushes), L2 and Adam, from the
 same weights, which a learning rate of 0 keeps. The ways take turns; printed are the least seconds of each, how many
@@ -50,37 +50,40 @@ class Way(NamedTuple):
         return f"{'plain' if self.plain else 'ours'}, {self.form}{', bf16' if self.bfloat16 else ''}{chunk}"
 
 
-def ways() -> dict[str, Way]:
+def ways(form: str = "") -> dict[str, Way]:
     found = [Way("padded", plain=True), Way("padded"), Way("padded", bfloat16=True)]
     if keras.backend.backend() == "tensorflow":
         exact_ways = [Way("exact", plain=True), Way("exact"), Way("exact", bfloat16=True), Way("exact", chunk=PHOTOS)]
         found = [*exact_ways, *found, Way("padded", chunk=PHOTOS)]
-    return {str(way): way for way in found}
+    return {str(way): way for way in found if form in ("", way.form)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="vgg16_gem")
     parser.add_argument("--size", type=int, default=362)
+    parser.add_argument("--form", choices=["exact", "padded"], default="", help="of the photos; both where not given")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--memory-of", choices=list(ways()), help="print the megabytes of one way's first step only")
     arguments = parser.parse_args()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share a GPU
     pixels = read(arguments.size)
     if arguments.memory_of:
         print(memory(steps(arguments.network, pixels, arguments.size, [ways()[arguments.memory_of]])[0].take))
         return
     print(about(arguments.network, pixels, arguments.size))
     print("| way | s | times as fast | core s | memory, MB | gradient differs by |\n|---|---|---|---|---|---|")
-    taken = race(steps(arguments.network, pixels, arguments.size, list(ways().values())), arguments.rounds)
-    measured = dict(zip(ways().values(), taken, strict=True))
-    for name, way in ways().items():
+    raced = ways(arguments.form)
+    # In processes of their own, before this one fills up.
+    megabytes = {name: memory_elsewhere(arguments.network, arguments.size, name) for name in raced}
+    taken = race(steps(arguments.network, pixels, arguments.size, list(raced.values())), arguments.rounds)
+    measured = dict(zip(raced.values(), taken, strict=True))
+    for name, way in raced.items():
         one, plain = measured[way], measured[Way(way.form, plain=True)]
         differs = np.linalg.norm(one.gradient - plain.gradient) / np.linalg.norm(plain.gradient)
-        megabytes = memory_elsewhere(arguments.network, arguments.size, name)
         print(
-            f"| {name} | {one.seconds:.2f} | {plain.seconds / one.seconds:.2f} | {one.of_cores:.2f} | {megabytes} "
-            f"| {differs:.0e} |",
-            flush=True,
+            f"| {name} | {one.seconds:.2f} | {plain.seconds / one.seconds:.2f} | {one.of_cores:.2f} "
+            f"| {megabytes[name]} | {differs:.0e} |"
         )
 
 
