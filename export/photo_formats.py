@@ -1,6 +1,6 @@
 """Photos of five formats decoded by operations of a TensorFlow graph: JPEG, PNG, GIF, WebP and BMP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,17 @@ class PhotoFormat:
     pixels: Callable[[FileBytes, Any, Any], tuple[Any, Any]]
 
 
-def format_number(file: FileBytes) -> Any:
-    """The row of FORMATS, int32, that a file's first bytes name; len(FORMATS) where none does."""
+def formats(webp: bool) -> tuple[PhotoFormat, ...]:
+    """The rows of FORMATS; without WebP, whose operation TensorFlow has had for few versions, on request."""
+    return FORMATS if webp else tuple(row for row in FORMATS if row.size is not webp_size)
+
+
+def format_number(file: FileBytes, rows: Sequence[PhotoFormat]) -> Any:
+    """The row, int32, that a file's first bytes name; len(rows) where none does."""
     import tensorflow as tf
 
     flags = []
-    for row in FORMATS:
+    for row in rows:
         marks = [tf.reduce_any(tf.equal(file.part(at, len(starts[0])), starts)) for at, starts in row.starts]
         flags.append(tf.reduce_all(marks))
     return tf.argmax(tf.stack([*flags, True]), output_type=tf.int32)

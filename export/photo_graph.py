@@ -6,21 +6,23 @@ read are TIFF and BMP of run lengths or 16 bits, nor an orientation that only XM
 wrong is refused, also where Pillow goes on.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from .graph_bytes import FileBytes
-from .photo_formats import FORMATS, format_number
+from .photo_formats import PhotoFormat, format_number, formats
 from .photo_orientation import turned
 from .signatures import DAMAGED, OK, TOO_MANY_PIXELS, UNKNOWN_FORMAT
 
 
-def photo_pixels(data: Any, size: int, max_pixels: int) -> tuple[Any, Any]:
+def photo_pixels(data: Any, size: int, max_pixels: int, webp: bool = True) -> tuple[Any, Any]:
     """Reads one photo; an error in it is told by the status and is never one of the graph.
 
     Args:
         data: scalar string, the bytes of a file.
         size: the longest side after resizing (Lanczos, antialiased), in pixels; a smaller photo is never enlarged.
         max_pixels: a photo whose header declares more is refused before it is decoded.
+        webp: read WebP, too: a graph for TensorFlow versions that have DecodeWebP, as 2.20 has and 2.15 has not.
 
     Returns:
         Pixels (H, W, 3) uint8 RGB, EXIF turned, transparency on white, (0, 0, 3) where there are none; and a status,
@@ -29,15 +31,16 @@ def photo_pixels(data: Any, size: int, max_pixels: int) -> tuple[Any, Any]:
     import tensorflow as tf
 
     file = FileBytes(data)
-    number = format_number(file)
+    rows = formats(webp)
+    number = format_number(file, rows)
     none = tf.zeros((0, 0, 3), tf.uint8)
-    header = [lambda row=row: (row.size(file), row.orientation(file)) for row in FORMATS]
+    header = [lambda row=row: (row.size(file), row.orientation(file)) for row in rows]
     whole, orientation = tf.switch_case(number, [*header, lambda: (tf.zeros(2, tf.int64), tf.constant(1))])
     # In float64: the product of two numbers of 32 bits is more than int64 holds.
     status = tf.where(tf.reduce_prod(tf.cast(whole, tf.float64)) > max_pixels, TOO_MANY_PIXELS, OK)
     status = tf.where(tf.reduce_min(whole) < 1, DAMAGED, status)
-    status = tf.where(tf.equal(number, len(FORMATS)), UNKNOWN_FORMAT, status)
-    pixels = tf.cond(tf.equal(status, OK), lambda: _upright(file, number, whole, orientation, size), lambda: none)
+    status = tf.where(tf.equal(number, len(rows)), UNKNOWN_FORMAT, status)
+    pixels = tf.cond(tf.equal(status, OK), lambda: _upright(file, rows, number, whole, orientation, size), lambda: none)
     pixels = tf.ensure_shape(pixels, (None, None, 3))
     return pixels, tf.where(tf.equal(status, OK) & tf.equal(tf.size(pixels), 0), DAMAGED, status)
 
@@ -52,14 +55,14 @@ def at_least(pixels: Any, smallest: int) -> Any:
     return pixels
 
 
-def _upright(file: FileBytes, number: Any, whole: Any, orientation: Any, size: int) -> Any:
+def _upright(file: FileBytes, rows: Sequence[PhotoFormat], number: Any, whole: Any, orientation: Any, size: int) -> Any:
     """Decodes, shrinks and turns a photo whose header is sound; (0, 0, 3) where its pixels are damaged."""
     import tensorflow as tf
 
     sideways = orientation >= 5
     target = _shrunk(tf.where(sideways, whole[::-1], whole), size)
     target = tf.where(sideways, target[::-1], target)
-    decode = [lambda row=row: row.pixels(file, whole, 2 * target) for row in FORMATS]
+    decode = [lambda row=row: row.pixels(file, whole, 2 * target) for row in rows]
     pixels, ratio = tf.switch_case(number, decode)
     extent = tf.cast(whole, tf.float32) / ratio
     # A photo that decodes to another size than its header's is damaged.

@@ -45,6 +45,9 @@ def export_saved_model(
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
     max_pixels: Annotated[int, typer.Option(help="Refuse photos that declare more pixels.")] = MAX_PIXELS,
+    webp: Annotated[
+        bool, typer.Option(help="Read WebP; servers of a TensorFlow without the operation (2.15, say) need --no-webp.")
+    ] = True,
     version: Annotated[int | None, typer.Option(help="Of the version; one more than the newest if left out.")] = None,
     check: Annotated[Path | None, typer.Option(help="Folder of photos to compare with Keras; else drawn ones.")] = None,
     training_set: Annotated[str, typer.Option(help="What it was trained on, for README.txt.")] = "",
@@ -59,7 +62,7 @@ def export_saved_model(
     require_extra()
     folder = _version_folder(output, version)
     network = load_model(model)
-    reader = Reader(size, factors, antialias, max_pixels)
+    reader = Reader(size, factors, antialias, max_pixels, webp)
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -124,6 +127,7 @@ def _facts(
         "scales": list(reader.scales),
         "antialias": reader.antialias,
         "max_pixels": reader.max_pixels,
+        "webp": reader.webp,
         "signatures": asked,
         "compared": agreement.photos,
         "lowest_cosine": round(agreement.lowest, 7),

@@ -37,12 +37,14 @@ class Reader:
         scales: joined in one descriptor.
         antialias: how scales below 1 are made, see `keras_retrieval.layers.Rescaling`.
         max_pixels: the most that a photo may declare.
+        webp: read WebP, too.
     """
 
     size: int
     scales: tuple[float, ...]
     antialias: bool
     max_pixels: int
+    webp: bool = True
 
 
 def write_graph(model: Any, reader: Reader, folder: Path) -> list[str]:
@@ -134,7 +136,7 @@ def _each_photo(
     import tensorflow as tf
 
     def one(data: Any) -> tuple[Any, ...]:
-        pixels, status = photo_pixels(data, reader.size, reader.max_pixels)
+        pixels, status = photo_pixels(data, reader.size, reader.max_pixels, reader.webp)
         found = tf.cond(
             tf.equal(status, OK),
             lambda: [tensor[0] for tensor in describe(tf.cast(pixels, tf.float32)[None])],

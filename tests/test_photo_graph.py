@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from export.drawn_photos import drawn_photo
 from export.photo_graph import _shrunk, photo_pixels
 from export.signatures import DAMAGED, OK, TOO_MANY_PIXELS, UNKNOWN_FORMAT
 from pipelines import images
@@ -130,3 +131,19 @@ def test_damaged_exif_does_not_count(at_size):
         pixels, status = at_size(jpeg(exif=exif))
         assert status == OK
         np.testing.assert_array_equal(pixels, read_photo(jpeg(exif=exif)))
+
+
+def test_without_webp_its_operation_is_not_in_the_graph():
+    import tensorflow as tf
+
+    def operations(webp):
+        read = tf.function(lambda data: photo_pixels(data, 64, 10**6, webp), autograph=False)
+        graph = read.get_concrete_function(tf.TensorSpec((), tf.string)).graph.as_graph_def()
+        return {node.op for part in (graph.node, *(f.node_def for f in graph.library.function)) for node in part}
+
+    assert "DecodeWebP" in operations(True)
+    assert "DecodeWebP" not in operations(False)
+    pixels, status = photo_pixels(tf.constant(drawn_photo(20, 30, "WEBP")), 64, 10**6, webp=False)
+    assert (pixels.shape[0], int(status)) == (0, UNKNOWN_FORMAT)
+    pixels, status = photo_pixels(tf.constant(drawn_photo(20, 30, "PNG")), 64, 10**6, webp=False)
+    assert (tuple(pixels.shape), int(status)) == ((20, 30, 3), 0)

@@ -83,7 +83,7 @@ def save_exported(folder: Path) -> None:
 
     module, function, _ = STEPS["export-saved-model"]
     network = save_network(folder / "small.keras")
-    getattr(import_module(module), function)(network, folder / "saved_model")
+    getattr(import_module(module), function)(network, folder / "saved_model", webp=False)
     photos = np.random.default_rng(0).integers(0, 256, (3, 40, 56, 3), "uint8")
     descriptors = keras.saving.load_model(network)(photos.astype("float32"))
     np.savez(folder / "saved_model.npz", photos=photos, descriptors=np.asarray(descriptors))
