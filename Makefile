@@ -24,7 +24,7 @@ $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 # Photos (drawn unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
 # the tuples, an index, a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is
 # printed before and after; nothing else looks at their names. A random network finds no pairs to match, so that visual
-# words stand in for it, and learns at a higher rate.
+# words stand in for it, and learns at a higher rate from more tuples: it is smaller, too.
 demo: $(VENV)/.demo
 	@set -eu; run=$(BIN)/keras-retrieval; work="$(WORK)"; photos="$(PHOTOS)"; \
 	export TF_CPP_MIN_LOG_LEVEL=3; mkdir -p "$$work"; \
@@ -38,14 +38,14 @@ demo: $(VENV)/.demo
 		echo "No pretrained weights: going on with a random AlexNet. With a network connection, make demo"; \
 		echo "downloads VGG16's ImageNet weights."; \
 		$$run build alexnet_gem "$$work/random.keras" --weights none; }; \
-	model="$$work/pretrained.keras"; pairs=retrieval; rate=1e-6; \
-	[ -f "$$model" ] || { model="$$work/random.keras"; pairs=vocabulary-tree; rate=1e-4; }; \
+	model="$$work/pretrained.keras"; pairs=retrieval; rate=1e-6; queries=25; \
+	[ -f "$$model" ] || { model="$$work/random.keras"; pairs=vocabulary-tree; rate=1e-4; queries=100; }; \
 	$$run reconstruct "$$photos" "$$work/models" --model "$$model" --pairs $$pairs --size 1024; \
 	echo "== Before training"; search "$$model"; \
 	if $$run tuples "$$work/models" "$$work/tuples.npz" --photos "$$photos"; then \
 		rm -rf "$$work/run"; \
 		$$run train "$$work/tuples.npz" --photos "$$photos" --model "$$model" --output "$$work/run" --lr $$rate \
-			--epochs 2 --queries 100 --size 224 --test-size 362 --scales 1 --bfloat16; \
+			--epochs 2 --queries $$queries --size 224 --test-size 362 --scales 1 --bfloat16; \
 		echo "== After training"; search "$$work/run/model.keras"; \
 		echo "page of the training: $$work/run/page.html"; \
 	else echo "No tuples, so nothing to train on: the search stays as it is."; fi; \
