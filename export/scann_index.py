@@ -7,6 +7,7 @@ happen behind this module, which checks what goes in, every file's checksum at l
 import math
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +21,13 @@ from keras_retrieval.pipelines.folders import (
     read_manifest,
     read_names,
     seal,
+    write_array,
     write_names,
 )
+
+from keras_retrieval.reranking import nearest
+
+from .neighbour_index import Filter, Hits
 
 KIND, VERSION = "ScaNN index", 1
 BRUTE_FORCE_BELOW = 20_000  # where an exact search is as fast as an approximate one
@@ -55,6 +61,7 @@ def index(
     (partial / "scann").mkdir(parents=True)
     searcher.serialize(str(partial / "scann"), relative_path=True)
     write_names(partial / "names.txt", names)
+    write_array(partial / "rows.npy", rows)
     kept = ("model", "photos", "size", "scales", "antialias", "bfloat16", "exif", "max_pixels", "fingerprint")
     facts = {key: manifest[key] for key in kept} | {"count": len(names), "dimensions": rows.shape[1]}
     facts["descriptors"] = str(descriptors.resolve())
@@ -78,56 +85,74 @@ def checked_rows(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-class Index:
-    """An index that was loaded and checked.
+class ScannIndex:
+    """An index folder that was loaded and checked, a `NeighbourIndex`.
 
     Args:
         folder: what `index` wrote.
-
-    Attributes:
-        names: of all photos, in the order of the rows.
-        manifest: what the folder says of itself.
 
     Raises:
         FolderError: the folder is no index, of a newer layout, or one of its files is missing or has changed.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.manifest = read_manifest(folder, kind=KIND, version=VERSION, verify=True)
+        self.facts = read_manifest(folder, kind=KIND, version=VERSION, verify=True)
         self.names = read_names(folder / "names.txt")
-        if len(self.names) != self.manifest["count"]:
-            raise FolderError(f"{folder} holds {len(self.names):,} names for {self.manifest['count']:,} rows")
+        if len(self.names) != self.facts["count"]:
+            raise FolderError(f"{folder} holds {len(self.names):,} names for {self.facts['count']:,} rows")
         self._searcher = _scann().load_searcher(str(folder / "scann"))
+        self._rows = np.load(folder / "rows.npy", mmap_mode="r", allow_pickle=False)
 
-    def search(self, queries: np.ndarray, k: int = 10) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The nearest photos of each query by inner product.
+    def __len__(self) -> int:
+        return len(self.names)
 
-        Args:
-            queries: (Q, D).
-            k: how many; a smaller index gives all it has.
-
-        Returns:
-            Per query: row numbers (int64; `names[row]` is the photo) and scores, best first, never padded.
-
-        Raises:
-            ValueError: k < 1, or queries of another shape or not finite.
-        """
+    def search(
+        self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
+    ) -> list[Hits]:
+        """See `NeighbourIndex.search`."""
         if k < 1:
             raise ValueError(f"k is at least 1, not {k}")
+        if where is not None:
+            raise ValueError("this version searches without filters")
         queries = checked_rows(queries)
-        if queries.shape[1] != self.manifest["dimensions"]:
-            raise ValueError(f"queries have {queries.shape[1]} dimensions, the index {self.manifest['dimensions']}")
-        k = min(k, len(self.names))
-        options: dict[str, int] = {}
-        if self.manifest["configuration"]["kind"] != "exact":
-            options = {"pre_reorder_num_neighbors": min(max(REORDER * k, 100), len(self.names))}
-        rows, scores = self._searcher.search_batched(queries, final_num_neighbors=k, **options)
+        if queries.shape[1] != self.facts["dimensions"]:
+            raise ValueError(f"queries have {queries.shape[1]} dimensions, the index {self.facts['dimensions']}")
+        k = min(k, len(self))
+        if exact or self.facts["configuration"]["kind"] == "exact":
+            rows, scores = nearest(queries, self._rows, k)
+        else:
+            reorder = min(max(REORDER * k, 100), len(self))
+            rows, scores = self._searcher.search_batched(
+                queries, final_num_neighbors=k, pre_reorder_num_neighbors=reorder
+            )
         # A tree may find fewer than k; ScaNN fills such a row up with id 0 and a score of NaN.
         found = [np.isfinite(row) for row in scores]
-        return (
-            [row[keep].astype("int64") for row, keep in zip(rows, found, strict=True)],
-            [row[keep] for row, keep in zip(scores, found, strict=True)],
-        )
+        short = [number for number, keep in enumerate(found) if not keep.all()]
+        hits = [Hits([self.names[i] for i in row], score) for row, score in zip(rows, scores, strict=True)]
+        for number, hit in zip(short, self.search(queries[short], k, exact=True) if short else [], strict=True):
+            hits[number] = hit
+        return hits
+
+    def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
+        """See `NeighbourIndex.add`."""
+        raise OSError("this version's folders do not change: index again")
+
+    def delete(self, names: Sequence[str]) -> int:
+        """See `NeighbourIndex.delete`."""
+        raise OSError("this version's folders do not change: index again")
+
+    def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
+        """See `NeighbourIndex.vectors`."""
+        if names is None:
+            return self._rows
+        row_of = {name: row for row, name in enumerate(self.names)}
+        unknown = [name for name in names if name not in row_of]
+        if unknown:
+            raise ValueError(f"the index has no photo {unknown[0]!r}")
+        return self._rows[[row_of[name] for name in names]]
+
+    def close(self) -> None:
+        """See `NeighbourIndex.close`."""
 
 
 def _build(scann: Any, rows: np.ndarray, neighbours: int, exact: bool) -> tuple[Any, dict[str, Any]]:

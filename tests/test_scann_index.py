@@ -23,7 +23,8 @@ from keras_retrieval.pipelines.folders import (
     write_names,
 )
 
-from export.scann_index import KIND, Index, checked_rows, index
+from export.neighbour_index import open_index
+from export.scann_index import KIND, checked_rows, index
 
 pytest.importorskip("scann")
 
@@ -54,6 +55,11 @@ def indexed(folder, rows, **options):
     return index(descriptors(folder / "descriptors", rows), folder / "index", **options)
 
 
+def numbers(hits):
+    """The row numbers that names like 7.jpg stand for, per query."""
+    return [[int(name.removesuffix(".jpg")) for name in one.names] for one in hits]
+
+
 def nearest(rows, queries, k):
     """Row numbers by sorting all products."""
     return np.argsort(-(queries @ rows.T), axis=1, kind="stable")[:, :k]
@@ -62,22 +68,21 @@ def nearest(rows, queries, k):
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 500])
 def test_small_collections_are_searched_exactly(tmp_path, count):
     rows, queries = random_rows(count), random_rows(9, seed=1)
-    searcher = Index(indexed(tmp_path, rows))
-    found, scores = searcher.search(queries, 10)
+    searcher = open_index(indexed(tmp_path, rows))
+    hits = searcher.search(queries, 10)
     expected = nearest(rows, queries, 10)
-    assert searcher.manifest["configuration"] == {"kind": "exact"}
+    assert searcher.facts["configuration"] == {"kind": "exact"}
+    np.testing.assert_array_equal(numbers(hits), expected)
     for query in range(9):
-        np.testing.assert_array_equal(found[query], expected[query])
-        np.testing.assert_allclose(scores[query], rows[expected[query]] @ queries[query], atol=1e-6)
-        assert found[query].dtype == np.int64
+        np.testing.assert_allclose(hits[query].scores, rows[expected[query]] @ queries[query], atol=1e-6)
+        assert hits[query].scores.dtype == np.float32
 
 
 @pytest.mark.parametrize("k", [1, 40, 41, 10_000])
 def test_results_are_as_many_as_there_are_and_never_padded(tmp_path, k):
     rows = random_rows(40)
-    found, scores = Index(indexed(tmp_path, rows)).search(rows[:3], k)
-    for row, score in zip(found, scores, strict=True):
-        assert len(row) == len(score) == len(set(row.tolist())) == min(k, 40)
+    for hits in open_index(indexed(tmp_path, rows)).search(rows[:3], k):
+        assert len(hits.names) == len(hits.scores) == len(set(hits.names)) == min(k, 40)
 
 
 @pytest.fixture(scope="module")
@@ -92,31 +97,30 @@ def clustered(tmp_path_factory):
 
 def test_a_large_collection_is_searched_by_a_tree_with_exact_scores(clustered):
     rows, queries, folder = clustered
-    searcher = Index(folder)
-    assert searcher.manifest["configuration"]["kind"].startswith("tree")
-    found, scores = searcher.search(queries, 10)
-    expected = nearest(rows, queries, 10)
+    searcher = open_index(folder)
+    assert searcher.facts["configuration"]["kind"].startswith("tree")
+    hits = searcher.search(queries, 10)
+    found, expected = numbers(hits), nearest(rows, queries, 10)
     recall = np.mean([len(set(found[query]) & set(expected[query])) / 10 for query in range(len(queries))])
     assert recall > 0.9
     for query in range(len(queries)):
-        np.testing.assert_allclose(scores[query], rows[found[query]] @ queries[query], atol=1e-5)
-        assert (np.diff(scores[query]) <= 0).all()
+        np.testing.assert_allclose(hits[query].scores, rows[found[query]] @ queries[query], atol=1e-5)
+        assert (np.diff(hits[query].scores) <= 0).all()
 
 
-def test_a_tree_that_finds_fewer_than_asked_for_does_not_pad(clustered):
+def test_a_query_for_which_a_tree_finds_fewer_than_asked_for_is_searched_exactly(clustered):
     rows, queries, folder = clustered
-    found, scores = Index(folder).search(queries[:4], len(rows))
-    for query, (row, score) in enumerate(zip(found, scores, strict=True)):
-        assert 100 < len(row) == len(score) < len(rows)
-        assert len(set(row.tolist())) == len(row)
-        np.testing.assert_allclose(score, rows[row] @ queries[query], atol=1e-5)
+    hits = open_index(folder).search(queries[:4], len(rows))
+    np.testing.assert_array_equal(numbers(hits), nearest(rows, queries[:4], len(rows)))
 
 
 def test_a_large_collection_is_searched_exactly_on_demand(clustered, tmp_path):
-    rows, queries, _ = clustered
-    searcher = Index(indexed(tmp_path, rows, exact=True))
-    found, _ = searcher.search(queries, 10)
-    np.testing.assert_array_equal(np.array(found), nearest(rows, queries, 10))
+    rows, queries, folder = clustered
+    for hits in (
+        open_index(folder).search(queries, 10, exact=True),
+        open_index(indexed(tmp_path, rows, exact=True)).search(queries, 10),
+    ):
+        np.testing.assert_array_equal(numbers(hits), nearest(rows, queries, 10))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -152,7 +156,7 @@ def test_rows_reach_scann_as_whole_float32():
     ],
 )
 def test_queries_that_do_not_fit_are_refused(tmp_path, queries, k, message):
-    searcher = Index(indexed(tmp_path, random_rows(20)))
+    searcher = open_index(indexed(tmp_path, random_rows(20)))
     with pytest.raises(ValueError, match=message):
         searcher.search(queries, k)
 
@@ -163,15 +167,16 @@ def test_a_moved_index_loads(tmp_path):
     (tmp_path / "there").mkdir()
     moved = shutil.move(folder, tmp_path / "there" / "renamed index")
     shutil.rmtree(tmp_path / "here")
-    found, _ = Index(Path(moved)).search(rows, 1)
-    np.testing.assert_array_equal(np.concatenate(found), np.arange(50))
+    hits = open_index(Path(moved)).search(rows, 1)
+    np.testing.assert_array_equal(np.concatenate(numbers(hits)), np.arange(50))
 
 
 def test_an_index_of_a_tree_loads_elsewhere(clustered, tmp_path):
     _, queries, folder = clustered
     moved = shutil.copytree(folder, tmp_path / "moved")
-    for ours, theirs in zip(Index(moved).search(queries, 5), Index(folder).search(queries, 5), strict=True):
-        np.testing.assert_array_equal(np.array(ours), np.array(theirs))
+    for ours, theirs in zip(open_index(moved).search(queries, 5), open_index(folder).search(queries, 5), strict=True):
+        assert ours.names == theirs.names
+        np.testing.assert_array_equal(ours.scores, theirs.scores)
 
 
 @pytest.mark.parametrize("size", ["exact", "tree"])
@@ -190,13 +195,13 @@ def test_every_damage_of_every_file_is_told_before_scann_sees_it(clustered, tmp_
                 continue  # half of an empty file; a manifest without its last line break says the same
             path.write_bytes(damage)
             with pytest.raises(FolderError):
-                Index(folder)
+                open_index(folder)
         path.unlink()
         with pytest.raises(FolderError):
-            Index(folder)
+            open_index(folder)
         path.write_bytes(whole)
     monkeypatch.undo()
-    Index(folder)
+    open_index(folder)
 
 
 def test_an_index_of_a_newer_layout_is_refused(tmp_path, monkeypatch):
@@ -204,15 +209,15 @@ def test_an_index_of_a_newer_layout_is_refused(tmp_path, monkeypatch):
     folder = indexed(tmp_path, random_rows(9))
     monkeypatch.undo()
     with pytest.raises(FolderError, match=r"layout 2 of ScaNN index.*pip install -U keras-retrieval"):
-        Index(folder)
+        open_index(folder)
 
 
 def test_what_is_no_index_is_told(tmp_path):
     folder = descriptors(tmp_path / "descriptors", random_rows(9))
     with pytest.raises(FolderError, match="holds descriptors, not ScaNN index"):
-        Index(folder)
+        open_index(folder)
     with pytest.raises(FolderError, match=r"holds no manifest.json"):
-        Index(tmp_path)
+        open_index(tmp_path)
     with pytest.raises(FolderError, match="holds ScaNN index, not descriptors"):
         index(index(folder, tmp_path / "index"), tmp_path / "another")
 
@@ -231,7 +236,7 @@ def test_an_index_is_replaced_only_on_demand_and_only_by_an_index(tmp_path):
     with pytest.raises(FolderError, match="exists already"):
         index(tmp_path / "descriptors", folder)
     other = descriptors(tmp_path / "other", random_rows(12))
-    assert len(Index(index(other, folder, replace=True)).names) == 12
+    assert len(open_index(index(other, folder, replace=True)).names) == 12
     with pytest.raises(FolderError, match="will not be replaced"):
         index(other, tmp_path / "descriptors", replace=True)
     assert len(described.read_descriptors(tmp_path / "descriptors")[1]) == 9
@@ -249,7 +254,7 @@ def test_what_a_killed_run_left_is_no_obstacle(tmp_path):
 def test_names_of_any_characters_are_kept(tmp_path):
     names = ["a b.jpg", "line\nbreak.jpg", "日本 \u2028.jpg"]
     folder = index(descriptors(tmp_path / "descriptors", random_rows(3), names), tmp_path / "index")
-    assert Index(folder).names == names
+    assert open_index(folder).names == names
 
 
 def test_neighbours_below_one_are_refused(tmp_path):
