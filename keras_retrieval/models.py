@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from . import backbones, layers
+from .one_channel import one_channel
 from .weights import load_trunk
 
 
@@ -95,7 +96,25 @@ POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
     "rmac": layers.RMAC,
     "rgem": _regional_gem,
     "netvlad": layers.NetVLAD,
+    "edgemac": layers.MAC,
 }
+
+
+FrontEnd = Callable[[keras.Model, str], tuple[list[keras.layers.Layer], keras.Model]]
+"""From a trunk and the pixel normalisation of its weights to the layers before it and the trunk that they are for."""
+
+
+def _of_photos(trunk: keras.Model, normalization: str) -> tuple[list[keras.layers.Layer], keras.Model]:
+    return [layers.PixelNormalization.of(normalization, name="normalization")], trunk
+
+
+def _of_edge_maps(trunk: keras.Model, normalization: str) -> tuple[list[keras.layers.Layer], keras.Model]:
+    front = [layers.EdgeStrength(name="normalization", dtype="float32")]
+    return [*front, layers.EdgeFilter(name="edge_filter", dtype="float32")], one_channel(trunk, normalization)
+
+
+FRONT_ENDS: dict[str, FrontEnd] = {"edgemac": _of_edge_maps}
+"""Of the networks of a pooling; the others take photos."""
 
 
 def list_models() -> list[str]:
@@ -129,7 +148,8 @@ def build(
 
     Returns:
         A keras.Model: RGB 0..255 (B, H, W, 3), any H and W, to L2-normalised float32 (B, D). Its layers are
-        "normalization", the backbone, "pooling", "l2" and perhaps "whitening" and "l2_whitened".
+        "normalization", the backbone, "pooling", "l2" and perhaps "whitening" and "l2_whitened". One of "edgemac"
+        takes edge maps as grey photos, black where there is no edge, and has an "edge_filter" before the backbone.
 
     Raises:
         ValueError: an unknown name (the message has the nearest), weights that do not fit (it has the layer), or
@@ -158,11 +178,12 @@ def build(
     if "trainable_p" in takes:
         pooling_options["trainable_p"] = trainable_p
 
+    front, trunk = FRONT_ENDS.get(pooling_name, _of_photos)(trunk, normalization)
     # What follows the trunk is float32 under every dtype policy: descriptors are compared to 1e-5.
-    images = keras.Input((None, None, 3), name="images")
-    x = layers.PixelNormalization.of(normalization, name="normalization")(images)
-    x = make_pooling(name="pooling", dtype="float32", **pooling_options)(trunk(x))
-    x = layers.L2Normalization(name="l2", dtype="float32")(x)
+    pooling = make_pooling(name="pooling", dtype="float32", **pooling_options)
+    images = x = keras.Input((None, None, 3), name="images")
+    for layer in (*front, trunk, pooling, layers.L2Normalization(name="l2", dtype="float32")):
+        x = layer(x)
     if whitening or dim is not None:
         x = layers.Whitening(dim, name="whitening", dtype="float32")(x)
         x = layers.L2Normalization(name="l2_whitened", dtype="float32")(x)

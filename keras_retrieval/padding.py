@@ -75,7 +75,7 @@ class PaddedNetwork(keras.Model):
         return table
 
     def _cells(self, side: int) -> int:
-        shape: tuple[int | None, ...] = (1, side, side, 3)
+        shape = self.normalization.compute_output_shape((1, side, side, 3))
         try:
             for layer in self.trunk:
                 shape = layer.compute_output_shape(shape)

@@ -5,7 +5,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from .layers.gem import gem_layers
 from .padding import PaddedNetwork
 
 
@@ -17,9 +16,9 @@ class TupleModel(keras.Model):
 
     Args:
         network: from `build`; `fit` changes its weights.
-        l2: the penalty l2 / 2 * sum w^2 is added to the training loss over all trainable weights but GeM's p. Its
-            gradient is what `weight_decay` of torch's Adam adds (Adam's own `weight_decay` in Keras does not pass
-            through the moments).
+        l2: the penalty l2 / 2 * sum w^2 is added to the training loss over all trainable weights but those that their
+            layer calls `undecayed`: GeM's p, the edge filter's p and t. Its gradient is what `weight_decay` of torch's
+            Adam adds (Adam's own `weight_decay` in Keras does not pass through the moments).
 
     Input shape:
         A dict: "photos" (B, M, S, S, 3), RGB 0..255, padded at the lower right; "sizes" (B, M, 2), height and width
@@ -60,11 +59,12 @@ class TupleModel(keras.Model):
         return loss + self._aggregate_additional_loss(self.penalty()) if training else loss
 
     def penalty(self) -> Any:
-        """l2 / 2 * sum w^2 over the trainable weights but GeM's p."""
-        exponents = {id(layer.scaled_p) for layer in gem_layers(self.network)}
+        """l2 / 2 * sum w^2 over the trainable weights but those that their layer calls `undecayed`."""
+        layers = self.network._flatten_layers()
+        undecayed = {id(weight) for layer in layers for weight in getattr(layer, "undecayed", ())}
         squares = [
             ops.sum(ops.square(ops.convert_to_tensor(weight)))
             for weight in self.trainable_variables
-            if id(weight) not in exponents
+            if id(weight) not in undecayed
         ]
         return self.l2 / 2 * sum(squares, ops.zeros(()))

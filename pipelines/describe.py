@@ -270,7 +270,8 @@ def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
 
 
 def _has_feature_map(trunk: Any, side: int) -> bool:
+    channels = trunk.input_shape[-1]
     try:
-        return all(size is None or size > 0 for size in trunk.compute_output_shape((1, side, side, 3))[1:])
+        return all(size is None or size > 0 for size in trunk.compute_output_shape((1, side, side, channels))[1:])
     except ValueError:
         return False

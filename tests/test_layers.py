@@ -34,6 +34,8 @@ ROWS = {
     "whitening": (lambda **k: layers.Whitening(dim=3, **k), (4, 8), False),
     "l2": (lambda **k: layers.L2Normalization(**k), (4, 8), False),
     "pixels": (lambda **k: layers.PixelNormalization.of("caffe", **k), (2, 9, 13, 3), False),
+    "edge strength": (lambda **k: layers.EdgeStrength(**k), (2, 9, 13, 3), False),
+    "edge filter": (lambda **k: layers.EdgeFilter(**k), (2, 9, 13, 1), False),
     "rescaling": (lambda **k: layers.Rescaling(0.7, **k), (2, 9, 13, 3), False),
     "power mean": (lambda **k: layers.PowerMean(3.0, **k), [(4, 8), (4, 8)], False),
 }
@@ -111,7 +113,10 @@ def test_compiled_gives_the_same(name):
     np.testing.assert_allclose(model.predict_on_batch(x), expected, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["gem", "gem fast", "gemmp", "rmac whitened", "regional gem", "netvlad", "whitening"])
+LEARNING = ["gem", "gem fast", "gemmp", "rmac whitened", "regional gem", "netvlad", "whitening", "edge filter"]
+
+
+@pytest.mark.parametrize("name", LEARNING)
 def test_training_step_moves_every_weight(name):
     layer, x = make(name)
     model = functional(layer, x)
@@ -483,6 +488,8 @@ def test_power_mean():
         (lambda: layers.Whitening(dim=9)(np.zeros((1, 8))), "dim=9"),
         (lambda: layers.Whitening().build((None, None)), "known size"),
         (lambda: layers.Rescaling(0), "factor=0"),
+        (lambda: layers.EdgeFilter(p=0), "p=0"),
+        (lambda: layers.EdgeFilter(t=0.001), "t=0.001"),
         (lambda: layers.PowerMean(0), "p=0"),
         (lambda: layers.PixelNormalization([0, 0], [1, 1, 1]), "3 means"),
         (lambda: layers.PixelNormalization([0, 0, 0], [1, 1, 1], "gbr"), "'rgb' or 'bgr'"),

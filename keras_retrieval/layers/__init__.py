@@ -1,5 +1,7 @@
 """Layers of image retrieval. All run on every Keras backend, in float32 inside, on maps of any size."""
 
+from .edge_filter import EdgeFilter as EdgeFilter
+from .edge_strength import EdgeStrength as EdgeStrength
 from .gem import GeM as GeM
 from .l2_normalization import L2Normalization as L2Normalization
 from .mac import MAC as MAC

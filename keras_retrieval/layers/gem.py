@@ -73,6 +73,11 @@ class GeM(Pooling):
         """The exponent as it stands, float32 (1,) or (C,)."""
         return ops.convert_to_tensor(self.scaled_p) * self.p_speed
 
+    @property
+    def undecayed(self) -> list[Any]:
+        """The weights that the L2 penalty of a training leaves out."""
+        return [self.scaled_p]
+
     def set_p(self, p: Any) -> None:
         """Puts an exponent in: one number, or (C,) of them where there is one per channel."""
         self.scaled_p.assign(np.broadcast_to(np.asarray(p, "float32") / self.p_speed, self.scaled_p.shape))

@@ -1,0 +1,28 @@
+"""Edge strength: an edge map as photo readers give it, as one channel."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_retrieval")
+class EdgeStrength(keras.layers.Layer):
+    """Turns an edge map that is held as a grey photo, 0 for no edge to 255, into one channel of 0..1.
+
+    Input shape:
+        (B, H, W, 3), 0..255, black where there is no edge.
+
+    Output shape:
+        (B, H, W, 1).
+
+    Example:
+        >>> EdgeStrength()(np.full((1, 1, 1, 3), 51))
+        [[[[0.2]]]]
+    """
+
+    def call(self, x: Any) -> Any:
+        return ops.cast(ops.mean(ops.cast(x, "float32"), axis=-1, keepdims=True) / 255, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return *input_shape[:-1], 1
