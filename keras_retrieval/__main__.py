@@ -20,6 +20,7 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "extract": ("pipelines.extract", "extract", "photos -> descriptors"),
     "whiten": ("pipelines.whiten", "whiten", "network + matching photos -> network with the whitening inside"),
     "reconstruct": ("pipelines.sfm", "reconstruct", "unordered photos -> 3D models of what they show"),
+    "clean": ("pipelines.clean", "clean", "a folder for each landmark -> its right photos, and its box in them"),
     "tuples": ("pipelines.tuples", "make_tuples", "models, folders, lists or positions -> training tuples"),
     "train": ("pipelines.train", "train", "tuples -> fine-tuned network with its whitening, curves, a page"),
     "pairs": ("pipelines.pairs", "write_pairs", "photos -> pairs to match, for COLMAP and hloc"),

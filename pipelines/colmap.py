@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
+import numpy as np
+
 from .progress import progress
 
 Pair: TypeAlias = tuple[str, str]
@@ -87,6 +89,17 @@ class Database:
             one, other = self._colmap.pair_id_to_image_pair(number)
             found[ordered(names[one], names[other])] = 0 if kind == watermark else rows
         return found
+
+    def matched_points(self, pairs: Sequence[Pair]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Where each pair's verified matches lie: (n, 2) in its first photo and (n, 2) in its second, in pixels."""
+        with self._colmap.Database.open(self.path) as opened:
+            number = {photo_name(image.name): image.image_id for image in opened.read_all_images()}
+            for pair in pairs:
+                matches = opened.read_two_view_geometry(*(number[name] for name in pair)).inlier_matches
+                yield tuple(
+                    opened.read_keypoints(number[name])[matches[:, side], :2].astype(np.float64)
+                    for side, name in enumerate(pair)
+                )
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
         """Asks the file itself: pycolmap does not tell pairs that were tried in vain from those never tried."""

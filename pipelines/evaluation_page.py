@@ -24,11 +24,15 @@ _LEFT, _TOP, _WIDTH, _HEIGHT = 52, 12, 420, 260
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo, or the part `crop` of it, in pixels of the whole photo as it was read, turned by EXIF or not."""
+    """A photo, or the part `crop` of it, in pixels of the whole photo as it was read, turned by EXIF or not.
+
+    Around `box`, in the same pixels, a frame is drawn; such a photo is shown whole.
+    """
 
     path: Path
     crop: Crop | None = None
     exif: bool = True
+    box: Crop | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,10 @@ def page(
     """
     classes: dict[Picture, str] = {}
     rows = "\n".join(_row(case, classes) for case in cases)
-    styles = "\n".join(f".{name} {{ background-image: url({_data(picture)}); }}" for picture, name in classes.items())
+    styles = "\n".join(
+        f".{name} {{ background-image: url({_data(picture)});{' background-size: contain;' * bool(picture.box)} }}"
+        for picture, name in classes.items()
+    )
     return _PAGE.format(
         title=html.escape(title),
         facts="".join(f"<span>{html.escape(fact)}</span>" for fact in facts),
@@ -157,12 +164,30 @@ def _data(picture: Picture) -> str:
     from PIL import Image
 
     try:
-        pixels = read_photo(picture.path, size=_whole_side(picture), crop=picture.crop, exif=picture.exif)
+        thumbnail = Image.fromarray(
+            read_photo(picture.path, size=_whole_side(picture), crop=picture.crop, exif=picture.exif)
+        )
+        if picture.box is not None:
+            _draw_box(thumbnail, picture)
     except PhotoError:
         return ""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+    thumbnail.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _draw_box(thumbnail: Any, picture: Picture) -> None:
+    """Draws the frame of a whole photo's box: white between black, to be seen on anything."""
+    from PIL import ImageDraw
+
+    height, width = photo_size(picture.path, exif=picture.exif)
+    scale = thumbnail.width / width, thumbnail.height / height
+    corners = [round(side * scale[place % 2]) for place, side in enumerate(picture.box or (0, 0, width, height))]
+    for grown, colour in ((1, "black"), (-1, "black"), (0, "#ffe14d")):
+        left, top, right, bottom = corners
+        box = left - grown, top - grown, max(right - 1, left) + grown, max(bottom - 1, top) + grown
+        if box[2] > box[0] and box[3] > box[1]:
+            ImageDraw.Draw(thumbnail).rectangle(box, outline=colour)
 
 
 def _whole_side(picture: Picture) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .images import list_photos
+from .landmark_folders import by_landmark, cleaned_photos
 from .tuple_file import Choice, Tuples, TuplesError, cluster_by_pairs
 from .tuple_models import from_models, from_reconstruction, model_folders, reconstructed_photos
 from .tuple_tables import from_csv
@@ -24,8 +25,14 @@ def read_source(source: Path, choice: Choice) -> Tuples:
     if source.is_dir():
         if (source / "report.json").is_file():
             return from_reconstruction(source, choice)
+        if (cleaned := cleaned_photos(source)) is not None:
+            return from_folders(*cleaned, choice)
         folders = model_folders(source)
-        return from_models([[folder] for folder in folders], choice) if folders else from_folders(source, choice)
+        return (
+            from_models([[folder] for folder in folders], choice)
+            if folders
+            else from_folders(source, list_photos(source), choice)
+        )
     if not source.is_file():
         raise TuplesError(f"there is no {source}")
     if source.suffix.lower() == ".pkl":
@@ -36,7 +43,9 @@ def read_source(source: Path, choice: Choice) -> Tuples:
 
 
 def photos_of(source: Path) -> Path | None:
-    """The folder of the photos, where a source tells it: a reconstruction, or the folders of objects themselves."""
+    """The folder of the photos, where a source tells it: a reconstruction, a cleaning, or folders of objects."""
+    if source.is_dir() and (cleaned := cleaned_photos(source)) is not None:
+        return cleaned[0] if cleaned[0].is_dir() else None
     if not source.is_dir() or (not (source / "report.json").is_file() and model_folders(source)):
         return None
     folder = reconstructed_photos(source) if (source / "report.json").is_file() else source
@@ -96,14 +105,14 @@ def _published_path(cid: str) -> str:
     return f"ims/{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
 
 
-def from_folders(photos: Path, choice: Choice) -> Tuples:
+def from_folders(photos: Path, images: list[str], choice: Choice) -> Tuples:
     """A folder for each object: photos of one folder are positives of each other, at random."""
-    images = list_photos(photos)
-    folders = sorted({str(Path(name).parent) for name in images})
-    if folders == ["."]:
-        raise TuplesError(f"{photos} holds no folders: one for the photos of each object is needed")
-    number = {folder: row for row, folder in enumerate(folders)}
-    cluster = np.array([number[str(Path(name).parent)] for name in images], np.int64)
+    try:
+        folders = by_landmark(images, photos)
+    except ValueError as error:
+        raise TuplesError(str(error)) from error
+    number = {name: row for row, names in enumerate(folders.values()) for name in names}
+    cluster = np.array([number[name] for name in images], np.int64)
     rng = np.random.default_rng(choice.seed)
     pairs: list[tuple[int, int]] = []
     for query in range(len(images)):

@@ -5,6 +5,7 @@ SOURCE is one of
 - a folder that `reconstruct` made, with report.json;
 - a folder that holds COLMAP models made elsewhere (points3D.bin or .txt), each a cluster;
 - a folder with a folder of photos for each object;
+- a folder that `clean` made of such a one: the photos that it kept;
 - a published retrieval-SfM-30k or -120k pickle, or its -whiten file, ending in .pkl;
 - a .csv file with the columns photo, east, north (metres) or photo, latitude, longitude (degrees);
 - a .csv file with the columns query, positive: names of photos.
@@ -45,7 +46,9 @@ from .tuple_sources import photos_of, read_source
 
 
 def make_tuples(
-    source: Annotated[Path, typer.Argument(help="What `reconstruct` made, COLMAP models, folders, .pkl or .csv.")],
+    source: Annotated[
+        Path, typer.Argument(help="What `reconstruct` or `clean` made, COLMAP models, folders, .pkl or .csv.")
+    ],
     output: Annotated[Path, typer.Argument(help="The file to write, such as tuples.npz.")],
     *,
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos, each of which must be there.")] = None,

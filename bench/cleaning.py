@@ -1,0 +1,106 @@
+"""What cleaning keeps and finds: wrong photos put into folders of landmarks, and boxes that are known exactly.
+
+    python -m bench.cleaning [--work FOLDER] [--photos FOLDER] [--wrong 0.4] [--features 4096] [--size 1024]
+
+Each landmark's folder gets wrong photos, a share --wrong of its own, half from other landmarks and half from a
+collection of other buildings; the table says how many photos of either kind are kept. The boxes are those of
+`keras-retrieval sample-photos`; the second table compares them with what is found. What is done stays in --work.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.photos import DATA
+from pipelines.boxes import read_boxes
+from pipelines.clean import clean
+from pipelines.folders import read_names
+from pipelines.images import list_photos
+from pipelines.landmark_folders import by_landmark
+from pipelines.sample_photos import sample_photos
+
+SAME_PLACE = {"castle_p30", "entry_p10", "fountain_p11"}  # one courtyard: no wrong photos of each other
+OTHERS = DATA / "eval" / "oxford_mini" / "jpg"
+WRONG = "wrong-"  # begins the name of a photo that does not belong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-cleaning")
+    parser.add_argument("--photos", type=Path, default=DATA / "photos", help="a folder for each landmark")
+    parser.add_argument("--wrong", type=float, default=0.4, help="wrong photos for each right one")
+    parser.add_argument("--features", type=int, default=4096)
+    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--drawn", type=Path, help="a folder that sample-photos drew; else one is drawn")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    options = {"features": arguments.features, "size": arguments.size}
+    drawn = arguments.drawn or sample_photos(arguments.work / "drawn")
+    measure_boxes(drawn, clean(drawn, arguments.work / "drawn-cleaned", **options))
+    if arguments.photos.is_dir():
+        mixed = mix(arguments.photos, arguments.work / "mixed", arguments.wrong)
+        measure_kept(mixed, clean(mixed, arguments.work / "mixed-cleaned", **options))
+    else:
+        print(f"no {arguments.photos}: wrong photos are not measured")
+
+
+def mix(photos: Path, mixed: Path, share: float) -> Path:
+    """Links each landmark's photos, and wrong ones beside them, into folders of `mixed`."""
+    landmarks = by_landmark(list_photos(photos), photos)
+    others = list_photos(OTHERS) if OTHERS.is_dir() else []
+    rng = np.random.default_rng(0)
+    for landmark, names in landmarks.items():
+        same = SAME_PLACE if landmark in SAME_PLACE else {landmark}
+        foreign = [photos / name for other, some in landmarks.items() if other not in same for name in some]
+        count = max(2, round(share * len(names)))
+        from_others = [OTHERS / others[row] for row in rng.choice(len(others), count // 2, False)] if others else []
+        wrong = [foreign[row] for row in rng.choice(len(foreign), count - len(from_others), False)] + from_others
+        for path in [photos / name for name in names]:
+            link(mixed / landmark / path.name, path)
+        for number, path in enumerate(wrong):
+            link(mixed / landmark / f"{WRONG}{number:02}-{path.name}", path)
+    return mixed
+
+
+def link(place: Path, path: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.is_symlink():
+        place.symlink_to(path.resolve())
+
+
+def measure_kept(mixed: Path, cleaned: Path) -> None:
+    kept = set(read_names(cleaned / "kept.txt"))
+    print("\n| landmark | right | of these kept | wrong | of these kept |\n|---|---|---|---|---|")
+    totals = np.zeros(4, int)
+    for landmark, names in by_landmark(list_photos(mixed), mixed).items():
+        wrong = [name for name in names if Path(name).name.startswith(WRONG)]
+        right = [name for name in names if name not in set(wrong)]
+        counts = [len(right), len(kept & set(right)), len(wrong), len(kept & set(wrong))]
+        totals += counts
+        print(f"| {landmark} | {' | '.join(map(str, counts))} |")
+    right, kept_right, _, kept_wrong = totals.tolist()
+    print(f"| all | {' | '.join(map(str, totals))} |")
+    print(f"precision {kept_right / max(1, kept_right + kept_wrong):.3f}, recall {kept_right / right:.3f}")
+
+
+def measure_boxes(drawn: Path, cleaned: Path) -> None:
+    truth, found = read_boxes(drawn), read_boxes(cleaned / "boxes.json")
+    overlaps = [overlap(found[name][0], truth[name][0]) for name in found]
+    print(
+        f"\nboxes of {len(found)} of {len(truth)} drawn photos: mean IoU {np.mean(overlaps):.3f}, "
+        f"IoU > 0.5: {np.mean(np.array(overlaps) > 0.5):.1%}, the least {min(overlaps):.2f}"
+    )
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes."""
+    sides = [max(0.0, min(one[far], other[far]) - max(one[near], other[near])) for near, far in ((0, 2), (1, 3))]
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])
+
+
+if __name__ == "__main__":
+    main()
