@@ -12,6 +12,25 @@ Advance: TypeAlias = Callable[[int], None]
 EPSILON = 1e-6
 
 
+class PickedRows:
+    """Some rows of an array, read as float32 when they are asked for: the whole is never held as such.
+
+    Args:
+        values: (N, D) of any float type, perhaps memory-mapped.
+        places: (n,) which of its rows, in order.
+    """
+
+    def __init__(self, values: np.ndarray, places: np.ndarray) -> None:
+        self._values, self._places = values, places
+        self.shape = (len(places), values.shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self._values[self._places[index]], np.float32)
+
+
 def l2_normalize(rows: np.ndarray) -> np.ndarray:
     """x / (||x|| + 1e-6) on the last axis, as the published networks do; 0 for 0. Keeps the dtype."""
     return rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + EPSILON)

@@ -1,8 +1,8 @@
 """Hard negatives of training tuples: for each query the nearest photos of other clusters, one per cluster.
 
-The choice of Radenovic et al., ECCV 2016 and TPAMI 2018. Mining on manifolds (Iscen et al. CVPR 2018) is another
-choice with the same result: its place is here, as a function beside `mine_negatives`. Letters: Q queries, N photos in
-the pool, C clusters in it, D dimensions, L links between clusters.
+The choice of Radenovic et al., ECCV 2016 and TPAMI 2018. `search_among` narrows it to some photos for each query: a
+random sample (Arandjelovic et al. CVPR 2016) or a list. Letters: Q queries, N photos in the pool, C clusters in it, D
+dimensions, L links between clusters.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .descriptors import as_rows, require_finite
+from .descriptors import PickedRows, as_rows, require_finite
 from .nearest_clusters import nearest_clusters, ranges
 
 Search: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
+
+_PRODUCTS = 2**24  # numbers of the pool that `search_among` reads at a time, 64 MB
+_FINITE = 2048  # rows that are looked through at a time
 
 
 class MiningError(ValueError):
@@ -24,7 +27,7 @@ class MiningError(ValueError):
 def mine_negatives(
     queries: np.ndarray,
     query_clusters: np.ndarray,
-    pool: np.ndarray,
+    pool: np.ndarray | PickedRows,
     pool_clusters: np.ndarray,
     negatives: int,
     *,
@@ -40,7 +43,8 @@ def mine_negatives(
     Args:
         queries: (Q, D) descriptors of length one.
         query_clusters: (Q,) integers.
-        pool: (N, D) descriptors of length one. Queries may be among them: their own cluster is left out.
+        pool: (N, D) descriptors of length one, which PickedRows give piece by piece. Queries may be among them: their
+            own cluster is left out.
         pool_clusters: (N,) integers.
         negatives: how many for each query.
         same_object: (L, 2) clusters that are no negatives of each other, in either order. A link holds for its two
@@ -58,7 +62,8 @@ def mine_negatives(
         MiningError: there are too few clusters, which is said before anything is computed, or arrays do not fit.
         ValueError: NaN in a row, which is named.
     """
-    queries, pool = as_rows(queries, "queries"), as_rows(pool, "pool")
+    queries = as_rows(queries, "queries")
+    pool = pool if isinstance(pool, PickedRows) else as_rows(pool, "pool")
     others = _Others.of(query_clusters, pool_clusters, same_object)
     _require_clusters(others, negatives)
     _require_rows(queries, pool, others)
@@ -68,6 +73,36 @@ def mine_negatives(
         found = _fitting(search(queries, min(candidates, len(pool))), others)
         indexes, scores = _completed(found, queries, pool, others, negatives)
     return indexes, np.sqrt(np.maximum(2 - 2 * scores, 0))
+
+
+def search_among(pool: np.ndarray | PickedRows, candidates: np.ndarray) -> Search:
+    """A `search` for `mine_negatives` that ranks some photos of the pool for each query, instead of all.
+
+    Products of all queries with pieces of those photos that any of them has are made and thrown away, so that the
+    pool may be larger than the memory.
+
+    Args:
+        pool: (N, D).
+        candidates: (Q, k) integers, indexes into the pool for each query, in any order; -1 fills up.
+
+    Returns:
+        A function of those queries (Q, D) and of how many are wanted; the lower index comes first among equals.
+    """
+    candidates = np.sort(candidates, axis=1)
+    wanted, place = np.unique(candidates, return_inverse=True)
+    place = place.reshape(candidates.shape)
+    size = max(1, _PRODUCTS // pool.shape[1])
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        scores = np.full(candidates.shape, -np.inf, np.float32)
+        for first in range(0, len(wanted), size):
+            products = queries @ pool[wanted[first : first + size]].T
+            query, column = np.nonzero((place >= first) & (place < first + size) & (candidates >= 0))
+            scores[query, column] = products[query, place[query, column] - first]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(candidates, order, axis=1)
+
+    return search
 
 
 def first_of_each_cluster(
@@ -179,15 +214,17 @@ def _require_clusters(others: _Others, negatives: int) -> None:
         )
 
 
-def _require_rows(queries: np.ndarray, pool: np.ndarray, others: _Others) -> None:
+def _require_rows(queries: np.ndarray, pool: np.ndarray | PickedRows, others: _Others) -> None:
     if queries.shape[1] != pool.shape[1]:
         raise MiningError(f"queries have {queries.shape[1]} dimensions and the pool {pool.shape[1]}")
     for name, rows, clusters in (("query", queries, others.of_query), ("pool", pool, others.cluster)):
         if len(rows) != len(clusters):
             raise MiningError(f"there are {len(rows)} {name} rows and {len(clusters)} {name} clusters: one for each")
-        # A sum is the quickest look at all numbers: one that is not finite makes it so.
-        if not np.isfinite(rows.sum()):
-            require_finite(rows, f"{name} row")
+        for first in range(0, len(rows), _FINITE):
+            piece = rows[first : first + _FINITE]
+            # A sum is the quickest look at all numbers: one that is not finite makes it so.
+            if not np.isfinite(piece.sum()):
+                require_finite(piece, f"{name} row", first)
 
 
 def _fitting(candidates: Any, others: _Others) -> np.ndarray:
@@ -215,7 +252,7 @@ def _first(candidates: np.ndarray, others: _Others, negatives: int) -> np.ndarra
 
 
 def _completed(
-    candidates: np.ndarray, queries: np.ndarray, pool: np.ndarray, others: _Others, negatives: int
+    candidates: np.ndarray, queries: np.ndarray, pool: np.ndarray | PickedRows, others: _Others, negatives: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Negatives from candidates with their scores; queries whose candidates run out are answered exactly."""
     chosen = _first(candidates, others, negatives)

@@ -10,6 +10,8 @@ from math import ceil
 
 import numpy as np
 
+from .descriptors import PickedRows
+
 _ROWS = 2048
 _GROUP = 32
 _HITS = 2**14
@@ -19,7 +21,7 @@ _LOWEST = np.finfo(np.float32).min  # below every product, above what is barred
 
 def nearest_clusters(
     queries: np.ndarray,
-    rows: np.ndarray,
+    rows: np.ndarray | PickedRows,
     cluster: np.ndarray,
     k: int,
     barred: tuple[np.ndarray, np.ndarray],
@@ -33,7 +35,7 @@ def nearest_clusters(
 
     Args:
         queries: (Q, D) float32, finite.
-        rows: (N, D) float32, finite.
+        rows: (N, D) float32, finite; PickedRows are read piece by piece.
         cluster: (N,) the cluster of each row, 0..C-1, none of them empty.
         k: how many.
         barred: the clusters that a query does not take, as pairs: numbers of queries (B,), ascending, and clusters
@@ -68,7 +70,7 @@ def _pieces(sizes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield first, edges[first : end + 1]
 
 
-def _taken(rows: np.ndarray, piece: np.ndarray) -> np.ndarray:
+def _taken(rows: np.ndarray | PickedRows, piece: np.ndarray) -> np.ndarray:
     """The rows of these indexes: a view where they lie one after another."""
     if (np.diff(piece) == 1).all():
         return rows[piece[0] : piece[-1] + 1]

@@ -5,17 +5,17 @@ model.fit(stream.dataset(), epochs=30, callbacks=[mining_callback(stream, descri
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from keras_retrieval.mining import MiningError, mine_negatives, require_clusters
+from keras_retrieval.mining import MiningError, mine_negatives
 
-from .approximate import scann_search
 from .augmentation import Augmentation
 from .describe import Describe
+from .hard_negatives import HardNegatives, Pick
 from .mining_callback import Computed, mining_callback
 from .photo_cache import Photos
 from .photo_descriptors import PhotoDescriptors
@@ -24,9 +24,7 @@ from .tuple_reader import READ_AHEAD, Element, TupleReader
 
 PREFETCH = 1  # steps that wait as tensors
 STALE = READ_AHEAD + PREFETCH  # steps that a refresh comes too late for: they are read already
-
-Pick = Callable[..., tuple[np.ndarray, np.ndarray]]
-"""`keras_retrieval.mining.mine_negatives`, or a function that takes and gives the same."""
+POSITIVES = ("drawn", "nearest")
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,12 @@ class TupleStream:
         side: of the padded squares in pixels, at least that of the longest photo.
         negatives: N.
         queries: pairs in an epoch; training takes no more than whole steps of them.
-        pool: photos to choose negatives from; more where the draw would have too few clusters.
+        pool: photos to choose negatives from; more where the draw would have too few clusters. Where tuples.npz lists
+            the negatives of each photo, it is these.
+        positive: "drawn" with its query, or the "nearest" by descriptor of all that the query has; an epoch then
+            draws queries, not pairs.
+        sample, remember: photos of the pool that are drawn for each query, 0 for all, and whether what was hard when
+            the query was seen last is looked at besides; see HardNegatives.
         batch: tuples in a step.
         padded: photos padded to squares, else at their exact sizes.
         seed: of all that is drawn.
@@ -105,45 +108,60 @@ class TupleStream:
         refresh: int = 0,
         approximate_above: int = 500_000,
         pick: Pick = mine_negatives,
+        positive: str = "drawn",
+        sample: int = 0,
+        remember: bool = False,
     ) -> None:
-        if min(side, negatives, queries, pool, batch) < 1 or refresh < 0:
+        if min(side, negatives, queries, pool, batch) < 1 or min(refresh, sample) < 0:
             raise ValueError(
-                "side, negatives, queries, pool, batch are at least 1, refresh at least 0, not "
-                f"{side}, {negatives}, {queries}, {pool}, {batch}, {refresh}"
+                "side, negatives, queries, pool, batch are at least 1, refresh and sample at least 0, not "
+                f"{side}, {negatives}, {queries}, {pool}, {batch}, {refresh}, {sample}"
             )
+        if positive not in POSITIVES:
+            raise ValueError(f"a positive is {' or '.join(POSITIVES)}, not {positive}")
         aside = np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
         pairs = np.column_stack([tuples.qidxs, tuples.pidxs])
         self.pairs = pairs[aside[tuples.qidxs] == validation]
         if not len(self.pairs):
             raise TuplesError(f"no pair is {'set aside for validation' if validation else 'left to train on'}")
         self.rows = np.flatnonzero(aside == validation)
-        self.names, self.cluster, self.same_object = tuples.images, tuples.cluster, tuples.same_object
+        self.names, self.cluster, self.refresh = tuples.images, tuples.cluster, refresh
         self.negatives, self.pool, self.seed, self.validation = negatives, pool, seed, validation
-        self.refresh, self.approximate_above, self.pick = refresh, approximate_above, pick
-        self._require_clusters(self.rows)
+        self._descriptors = PhotoDescriptors(photos, self.names)
+        self._hard = HardNegatives(
+            tuples, self.rows, self._descriptors, count=negatives, sample=sample, remember=remember,
+            approximate_above=approximate_above, pick=pick,
+        )  # fmt: skip
+        self._hard.require(self.pairs[:, 0], self.rows)
+        self.pairs = self.pairs[self._hard.enough(self.pairs[:, 0])]
+        self._positives: np.ndarray | None = None
+        if positive == "nearest":
+            self._positives = self.pairs[np.argsort(self.pairs[:, 0], kind="stable")]
+            self.pairs = self.pairs[np.sort(np.unique(self.pairs[:, 0], return_index=True)[1])]
         self.count, self.batch = _whole_steps(len(self.pairs), queries, batch, validation)
         self.steps = -(-self.count // self.batch)
         self.tuples: np.ndarray | None = None
         self.distances = np.zeros((0, negatives), np.float32)
         self.epoch: int | None = None
         self.fresh = False
-        self._pool = self.rows[:0]
-        self._descriptors = PhotoDescriptors(photos, self.names)
         self._reader = TupleReader(photos, self.names, objects(tuples), side if padded else None, augment, seed)
 
     def draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """What an epoch begins with, from the seed and the epoch alone.
 
         Returns:
-            pairs (P, 2), all there are, in the order in which they are wanted, and the pool (n,): rows of photos.
+            pairs (P, 2), all there are, in the order in which they are wanted, and the pool (n,), empty where
+            negatives are listed: rows of photos.
         """
         rng = np.random.default_rng([self.seed, 0 if self.validation else epoch])
         pairs = self.pairs if self.validation else rng.permutation(self.pairs)
         rows = rng.permutation(self.rows)
+        if self._hard.listed:
+            return pairs, rows[:0]
         size = self.pool
         while size < len(rows):
             try:
-                self._require_clusters(rows[:size])
+                self._hard.require(pairs[:, 0], rows[:size])
                 break
             except MiningError:
                 size *= 2
@@ -164,15 +182,12 @@ class TupleStream:
         """
         started = time.monotonic()
         pairs, pool = self.draw(epoch)
-        union = np.union1d(pairs[: self.count, 0], pool)
+        union = np.union1d(self._needed(pairs[: self.count]), pool)
         self._descriptors.keep(union if self.refresh else self.rows[:0])
         described = self._describe_new(describe, union)
         chosen, more, replaced = self._choose_pairs(describe, pairs)
-        pool = pool[self._descriptors.has(pool)]
-        self._pool = pool[np.argsort(self.cluster[pool], kind="stable")]  # as mining reads it in place
-        approximate = len(self._pool) > self.approximate_above
-        options = {"search": scann_search(self._descriptors.of(self._pool))} if approximate else {}
-        negatives, self.distances = self._pick(chosen[:, 0], **options)
+        self._hard.set_pool(pool, chosen[:, 0])
+        negatives, self.distances = self._hard.choose(chosen[:, 0], self._draw_of(epoch, 0), approximate=True)
         self.tuples = np.column_stack([chosen, negatives]).astype(np.int32)
         self.epoch, self.fresh = epoch, True
         seconds, distance = time.monotonic() - started, float(self.distances.mean())
@@ -182,8 +197,8 @@ class TupleStream:
         """Refreshes negatives while an epoch goes on, every `refresh` steps, for the tuples that are still to come.
 
         The photos that were described longest ago are described anew, as many as make all of them in an epoch, and
-        negatives are chosen again for the tuples that are read before the next refresh. The STALE next steps are
-        read already, and keep theirs.
+        positives (the nearest, not those drawn) and negatives are chosen again for the tuples that are read before the
+        next refresh. The STALE next steps are read already, and keep theirs.
 
         Args:
             describe: as for `mine`.
@@ -201,9 +216,10 @@ class TupleStream:
             # Once round in an epoch: each refresh takes its share.
             count = -(-len(self._descriptors) * self.refresh // self.steps)
             self._descriptors.describe(describe, self._descriptors.oldest(count))
-            negatives, distances = self._pick(queries)
+            negatives, distances = self._hard.choose(queries, self._draw_of(self.epoch or 0, step + 1))
             # The threads that read tuples see the old or the new array, never a part of both.
             tuples, self.distances = self.tuples.copy(), self.distances.copy()
+            tuples[part, :2] = self._with_positives(tuples[part, :2])
             tuples[part, 2:], self.distances[part] = negatives, distances
             self.tuples = tuples
         return True
@@ -258,19 +274,43 @@ class TupleStream:
         """
         facts = {"epoch": np.array(self.epoch), "tuples": self._mined(), "distances": self.distances}
         described = self._descriptors.state() if self.refresh else {}
-        return facts | {"pool": self._pool} | {f"descriptors_{name}": array for name, array in described.items()}
+        return facts | self._hard.state() | {f"descriptors_{name}": array for name, array in described.items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Goes back to a `state`: the same tuples, and the same descriptors where they are refreshed by steps."""
         self.epoch, self.tuples, self.distances = int(state["epoch"]), state["tuples"], state["distances"]
-        self._pool, self.fresh = state["pool"], True
+        self._hard.restore(state)
+        self.fresh = True
         prefix = "descriptors_"
         described = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
         if described:
             self._descriptors.restore(described)
 
-    def _require_clusters(self, rows: np.ndarray) -> None:
-        require_clusters(self.cluster[self.pairs[:, 0]], self.cluster[rows], self.same_object, self.negatives)
+    def _draw_of(self, epoch: int, moment: int) -> np.random.Generator:
+        """What is drawn at the epoch's beginning, 0, or after so many of its steps."""
+        return np.random.default_rng([self.seed, 0 if self.validation else epoch, moment])
+
+    def _needed(self, pairs: np.ndarray) -> np.ndarray:
+        """The photos whose descriptors the tuples of these pairs (n, 2) are made with, beside the pool."""
+        queries = pairs[:, 0]
+        rows = np.union1d(queries, self._hard.asked(queries))
+        if self._positives is None:
+            return rows
+        return np.union1d(rows, self._positives[np.isin(self._positives[:, 0], queries), 1])
+
+    def _with_positives(self, pairs: np.ndarray) -> np.ndarray:
+        """The pairs (n, 2), each with the positive that counts; without those that have none with a descriptor."""
+        if self._positives is None:
+            return pairs
+        found = []
+        for query in pairs[:, 0].tolist():
+            first, end = np.searchsorted(self._positives[:, 0], [query, query + 1])
+            known = self._positives[first:end, 1]
+            known = known[self._descriptors.has(known)]
+            if len(known):
+                near = self._descriptors.of(known) @ self._descriptors.of(np.array([query]))[0]
+                found.append((query, known[np.argmax(near)]))
+        return np.array(found, pairs.dtype).reshape(-1, 2)
 
     def _describe_new(self, describe: Describe, rows: np.ndarray) -> int:
         """Describes those rows that have no descriptor and have not failed."""
@@ -288,26 +328,15 @@ class TupleStream:
         while len(chosen) < self.count and seen < len(pairs):
             some = pairs[seen : seen + self.count - len(chosen)]
             seen += len(some)
-            described += self._describe_new(describe, some[:, 0])
+            described += self._describe_new(describe, self._needed(some))
+            some = some[self._descriptors.has(some[:, 0]) & self._hard.enough(some[:, 0], described=True)]
+            some = self._with_positives(some)
             readable = [row for _, row in self._descriptors.shapes(np.unique(some[:, 1]))]
-            chosen = np.concatenate([chosen, some[self._descriptors.has(some[:, 0]) & np.isin(some[:, 1], readable)]])
+            chosen = np.concatenate([chosen, some[np.isin(some[:, 1], readable)]])
         if not len(chosen):
             name, reason = next(iter(self._descriptors.left_out.items()))
             raise ValueError(f"none of the {len(pairs)} pairs can be read; the first reason: {name}: {reason}")
         return chosen[np.arange(self.count) % len(chosen)], described, seen - len(chosen)
-
-    def _pick(self, queries: np.ndarray, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The negatives (n, N), rows of photos, of query rows (n,), and their distances."""
-        indexes, distances = self.pick(
-            self._descriptors.of(queries),
-            self.cluster[queries],
-            self._descriptors.of(self._pool),
-            self.cluster[self._pool],
-            self.negatives,
-            same_object=self.same_object,
-            **options,
-        )
-        return self._pool[indexes], distances
 
     def _mined(self) -> np.ndarray:
         if self.tuples is None:

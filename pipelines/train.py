@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from .datasets import DATASETS
+from .stream import POSITIVES
 from .training_checkpoint import open_run
 from .training_comparison import finish, score_pretrained
 from .training_options import BESTS, LOSSES, WHITENINGS, Options
@@ -32,6 +33,15 @@ def train(
     queries: Annotated[int, typer.Option(help="Pairs drawn for each epoch.")] = 2000,
     pool: Annotated[int, typer.Option(help="Photos drawn for each epoch to find hard negatives in.")] = 20_000,
     negatives: Annotated[int, typer.Option(help="Hard negatives of each query, each of another cluster.")] = 5,
+    positive: Annotated[
+        str, typer.Option(help=f"{' or '.join(POSITIVES)} of all that a query has, as the network sees them.")
+    ] = "drawn",
+    sample: Annotated[
+        int, typer.Option(help="Photos of the pool, drawn for each query, to find its negatives in; 0: all.")
+    ] = 0,
+    remember: Annotated[
+        bool, typer.Option(help="Look besides at the negatives that the query had when it was drawn last.")
+    ] = False,
     batch: Annotated[int, typer.Option(help="Tuples in a step; their gradients are summed.")] = 5,
     refresh: Annotated[int, typer.Option(help="Choose negatives anew every so many steps; 0: once an epoch.")] = 0,
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = "contrastive",

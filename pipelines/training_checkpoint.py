@@ -3,13 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .folders import write_file
+from .folders import whole_path
 
 NAME = "checkpoint.npz"
 VERSION = 1
@@ -66,9 +65,8 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     }
     arrays = {f"{key}/{row}": array for key in _LISTS for row, array in enumerate(getattr(checkpoint, key))}
     arrays |= {f"stream/{name}": array for name, array in checkpoint.stream.items()}
-    file = BytesIO()
-    np.savez(file, allow_pickle=False, about=np.array(json.dumps(about | {"version": VERSION})), **arrays)
-    write_file(run / NAME, file.getvalue())
+    with whole_path(run / NAME) as file:
+        np.savez(file, allow_pickle=False, about=np.array(json.dumps(about | {"version": VERSION})), **arrays)
     return run / NAME
 
 
@@ -114,7 +112,7 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
         OSError: the folder cannot be written.
     """
     run.mkdir(parents=True, exist_ok=True)
-    for torn in run.glob(f".{NAME}.*.writing"):
+    for torn in run.glob(f".{Path(NAME).stem}.*.writing{Path(NAME).suffix}"):
         torn.unlink(missing_ok=True)
     found = read_checkpoint(run)
     if found is None:

@@ -96,6 +96,7 @@ def loss_of(options: Options, network: str) -> Any:
     known = {
         "contrastive": losses.ContrastiveLoss,
         "triplet": losses.TripletLoss,
+        "ranking": losses.WeaklySupervisedRankingLoss,
         "batch-hard": losses.BatchHardTripletLoss,
         "semi-hard": losses.SemiHardTripletLoss,
         "average-precision": losses.AveragePrecisionLoss,

@@ -8,8 +8,9 @@ from typing import Any
 
 from .augmentation import Augmentation
 from .describe import model_identity, parse_scales
+from .stream import POSITIVES
 
-LOSSES = ("contrastive", "triplet", "batch-hard", "semi-hard", "average-precision")
+LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")
 WHITENINGS = ("lw", "pca", "none")
 BESTS = ("loss", "score", "last")
 MARGINS = {"vgg": 0.75, "resnet": 0.85, "torchresnet": 0.85, "alexnet": 0.7}
@@ -19,7 +20,8 @@ PHOTOS_PER_DIMENSION = 4  # from so many on, Lw is learned as published, without
 
 _LEARNING = (
     "loss", "margin", "lr", "decay", "weight_decay", "p_speed", "negatives", "queries", "pool", "batch", "size",
-    "padded", "chunk", "augment", "zoom", "freeze", "bfloat16", "jit", "refresh", "seed", "best",
+    "padded", "chunk", "augment", "zoom", "freeze", "bfloat16", "jit", "refresh", "seed", "best", "positive", "sample",
+    "remember",
 )  # fmt: skip
 
 
@@ -36,6 +38,9 @@ class Options:
     queries: int
     pool: int
     negatives: int
+    positive: str
+    sample: int
+    remember: bool
     batch: int
     refresh: int
     loss: str
@@ -119,18 +124,21 @@ class Options:
         return 1.0 if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
 
     def _check_choices(self) -> None:
-        for name, known in (("loss", LOSSES), ("whiten", WHITENINGS), ("best", BESTS)):
+        choices = {"loss": LOSSES, "positive": POSITIVES, "whiten": WHITENINGS, "best": BESTS}
+        for name, known in choices.items():
             value = getattr(self, name)
             if value not in known and not (name == "best" and value is None):
                 raise ValueError(f"--{name} {value}: known are {', '.join(known)}")
 
     def _check_numbers(self) -> None:
         at_least = {
-            "epochs": 1, "queries": 1, "pool": 1, "negatives": 1, "batch": 1, "refresh": 0, "decay": 0,
+            "epochs": 1, "queries": 1, "pool": 1, "negatives": 1, "sample": 0, "batch": 1, "refresh": 0, "decay": 0,
             "weight_decay": 0, "freeze": 0, "size": 1, "chunk": 1, "seed": 0, "every": 1, "dim": 1, "shrinkage": 0,
             "test_size": 1, "checkpoint_steps": 0,
         }  # fmt: skip
         above_0 = ("margin", "lr", "p_speed")
+        if 0 < self.sample < self.negatives:
+            raise ValueError(f"--sample {self.sample}: it has fewer photos than --negatives {self.negatives} of them")
         if self.augment > 1:
             raise ValueError(f"--augment {self.augment}: it lies in 0..1")
         for name in (*at_least, *above_0):

@@ -172,6 +172,9 @@ def _stream(options: Options, tuples: Tuples, photos: Photos, side: int, validat
         validation=aside,
         augment=None if aside else options.augmentation(),
         refresh=0 if aside else options.refresh,
+        positive=options.positive,
+        sample=options.sample,
+        remember=options.remember and not aside,
     )
 
 

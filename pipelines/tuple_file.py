@@ -16,7 +16,8 @@ from .folders import write_file
 from .positives import Rule
 
 VERSION = 1
-_FIELDS = {  # name -> kinds of numpy's dtype, axes behind the first, in words
+_FIELDS: dict[str, tuple[str, tuple[int | None, ...], str]] = {
+    # name -> kinds of numpy's dtype, axes behind the first (None: of any length), in words
     "images": ("U", (), "text (N,)"),
     "cluster": ("iu", (), "integers (N,)"),
     "qidxs": ("iu", (), "integers (Q,)"),
@@ -24,6 +25,7 @@ _FIELDS = {  # name -> kinds of numpy's dtype, axes behind the first, in words
     "same_object": ("iu", (2,), "integers (M, 2)"),
     "validation": ("b", (), "true or false (N,)"),
 }
+_OPTIONAL = {"negatives": ("iu", (None,), "integers (N, n)")}
 
 
 class TuplesError(ValueError):
@@ -41,6 +43,7 @@ class Tuples:
         pidxs: (Q,) its positive.
         same_object: (M, 2) clusters that are no negatives of each other.
         validation: (N,) which photos are for validation; None if that is still to be chosen.
+        negatives: (N, n) the photos that may be negatives of each, -1 fills up; None for those of other clusters.
         details: further arrays of the file.
         where: per photo, where it was read, for messages; "photo N" if empty.
     """
@@ -51,6 +54,7 @@ class Tuples:
     pidxs: np.ndarray
     same_object: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     validation: np.ndarray | None = None
+    negatives: np.ndarray | None = None
     details: Mapping[str, np.ndarray] = field(default_factory=dict)
     where: Sequence[str] = ()
 
@@ -90,7 +94,8 @@ def check(tuples: Tuples, photos: Path | None) -> None:
         photos: the folder in which every image must be a file; None leaves that unchecked.
 
     Raises:
-        TuplesError: lengths or indexes do not fit, a photo is named twice or missing, or a pair crosses clusters.
+        TuplesError: lengths or indexes do not fit, a photo is named twice or missing, a pair crosses clusters, or a
+            photo is listed as a negative of its own.
     """
     count = len(tuples.images)
     if not count or not len(tuples.qidxs):
@@ -105,6 +110,8 @@ def check(tuples: Tuples, photos: Path | None) -> None:
             raise TuplesError(f"pair {wrong[0]}: its {name} {indexes[wrong[0]]} is none of the photos 0..{count - 1}")
     _check_names(tuples, photos)
     _check_pairs(tuples)
+    if tuples.negatives is not None:
+        _check_negatives(tuples.negatives, count)
 
 
 def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
@@ -179,6 +186,7 @@ def write_tuples(path: Path, tuples: Tuples, about: Mapping[str, Any]) -> None:
         same_object=tuples.same_object.astype(np.int64).reshape(-1, 2),
         validation=_validation(tuples),
         about=np.array(json.dumps(about, ensure_ascii=False)),
+        **({} if tuples.negatives is None else {"negatives": tuples.negatives.astype(np.int32)}),
         **tuples.details,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +210,8 @@ def read_tuples(path: Path) -> Tuples:
     _check_fields(path, fields)
     known: dict[str, Any] = {name: fields.pop(name) for name in _FIELDS}
     details = {name: array for name, array in fields.items() if name not in ("version", "about")}
-    tuples = Tuples(known.pop("images").tolist(), **known, details=details)
+    negatives = details.pop("negatives", None)
+    tuples = Tuples(known.pop("images").tolist(), **known, negatives=negatives, details=details)
     try:
         check(tuples, None)
     except TuplesError as error:
@@ -231,9 +240,14 @@ def _check_fields(path: Path, fields: Mapping[str, np.ndarray]) -> None:
             f"{path} has version {version.tolist()} of its layout, and this code reads up to {VERSION}: "
             "update with pip install -U keras-retrieval, or make the tuples again"
         )
-    for name, (kinds, axes, words) in _FIELDS.items():
-        array = fields[name]
-        if array.dtype.kind not in kinds or not array.ndim or array.shape[1:] != axes:
+    for name, (kinds, axes, words) in (_FIELDS | _OPTIONAL).items():
+        array = fields.get(name)
+        if array is None:
+            continue
+        fits = array.ndim == 1 + len(axes) and all(
+            want in (None, have) for want, have in zip(axes, array.shape[1:], strict=True)
+        )
+        if array.dtype.kind not in kinds or not fits:
             raise TuplesError(f"{path}: {name} must be {words}, not {array.dtype} {array.shape}")
     if len(fields["validation"]) != len(fields["images"]):
         photos, flags = len(fields["images"]), len(fields["validation"])
@@ -272,6 +286,17 @@ def _check_pairs(tuples: Tuples) -> None:
         if (one, other) not in linked:
             names = [tuples.images[index] for index in (tuples.qidxs[pair], tuples.pidxs[pair])]
             raise TuplesError(f"pair {pair}: {names[0]} and {names[1]} are in different clusters, {one} and {other}")
+
+
+def _check_negatives(negatives: np.ndarray, count: int) -> None:
+    if len(negatives) != count:
+        raise TuplesError(f"{count} photos have {len(negatives)} lists of negatives: there must be one for each")
+    wrong = np.argwhere((negatives < -1) | (negatives >= count) | (negatives == np.arange(count)[:, None]))
+    if len(wrong):
+        row, column = wrong[0]
+        raise TuplesError(
+            f"photo {row}: its negative {negatives[row, column]} is none of the other photos 0..{count - 1}"
+        )
 
 
 def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) -> list[int]:

@@ -23,6 +23,12 @@ tuples.npz is read by `numpy.load("tuples.npz", allow_pickle=False)`. N photos, 
 | validation | (N,) bool | photos set aside for validation, whole objects; a pair belongs where its query does |
 | about | text | JSON: the source, the options, the counts |
 
+A file may list negatives, which are then the only ones:
+
+| field | type | what |
+|---|---|---|
+| negatives | (N, n) int32 | the photos that may be negatives of each; -1 fills up |
+
 From 3D models there are besides:
 
 | field | type | what |

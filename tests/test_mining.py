@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from keras_retrieval import nearest_clusters as exact
-from keras_retrieval.descriptors import l2_normalize
-from keras_retrieval.mining import MiningError, first_of_each_cluster, mine_negatives, require_clusters
+from keras_retrieval.descriptors import PickedRows, l2_normalize
+from keras_retrieval.mining import (
+    MiningError,
+    first_of_each_cluster,
+    mine_negatives,
+    require_clusters,
+    search_among,
+)
 
 pytestmark = pytest.mark.backend  # numpy alone, which must stay so
 
@@ -164,6 +170,39 @@ def test_a_search_that_finds_all_gives_the_exact_negatives(candidates):
     np.testing.assert_array_equal(indexes, exactly[0])
     np.testing.assert_allclose(distances, exactly[1], rtol=1e-5)
     assert asked == [candidates]
+
+
+@pytest.mark.parametrize("size", [2**24, 40])
+@pytest.mark.parametrize("half", [False, True])
+def test_some_photos_of_the_pool_are_ranked_for_each_query(monkeypatch, size, half):
+    monkeypatch.setattr("keras_retrieval.mining._PRODUCTS", size)
+    rng = np.random.default_rng(4)
+    queries, pool = unit(rng, 30, 8), unit(rng, 100, 8).astype("float16" if half else "float32")
+    candidates = rng.integers(-1, 100, (30, 12))
+    rows = PickedRows(pool, np.arange(100)) if half else pool
+    found = search_among(rows, candidates)(queries, 12)
+    for query, allowed, ranking in zip(queries, candidates, found, strict=True):
+        allowed = np.sort(allowed[allowed >= 0])
+        order = np.argsort(-(pool[allowed].astype("float32") @ query), kind="stable")
+        np.testing.assert_array_equal(ranking, np.append(allowed[order], [-1] * (12 - len(allowed))))
+
+
+def test_rows_that_are_read_piece_by_piece_give_the_same(monkeypatch):
+    monkeypatch.setattr(exact, "_ROWS", 7)
+    monkeypatch.setattr("keras_retrieval.mining._FINITE", 7)
+    rng = np.random.default_rng(5)
+    queries, pool = unit(rng, 20, 8), unit(rng, 90, 8).astype("float16")
+    places, own = rng.permutation(90)[:60], np.arange(20) % 10
+    rows, clusters = pool[places].astype("float32"), rng.integers(0, 12, 60)
+    for one, other in zip(
+        mine_negatives(queries, own, PickedRows(pool, places), clusters, 4),
+        mine_negatives(queries, own, rows, clusters, 4),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    pool[places[40], 3] = np.nan
+    with pytest.raises(ValueError, match="pool row 40 holds NaN"):
+        mine_negatives(queries, own, PickedRows(pool, places), clusters, 4)
 
 
 def test_a_search_is_taken_at_its_word():

@@ -141,9 +141,11 @@ def test_what_cannot_be_is_refused(folder):
         make_stream(folder, make_tuples(validation=None), validation=True)
     with pytest.raises(TuplesError, match="no pair is left to train on"):
         make_stream(folder, make_tuples(validation=np.ones(CLUSTERS * VIEWS, bool)))
-    for wrong in ({"negatives": 0}, {"batch": 0}, {"refresh": -1}, {"queries": 0}):
+    for wrong in ({"negatives": 0}, {"batch": 0}, {"refresh": -1}, {"queries": 0}, {"sample": -1}):
         with pytest.raises(ValueError, match="are at least 1"):
             make_stream(folder, **wrong)
+    with pytest.raises(ValueError, match="drawn or nearest, not best"):
+        make_stream(folder, positive="best")
 
 
 # --- what is mined -----------------------------------------------------------------------------------------------
@@ -212,6 +214,125 @@ def test_a_large_pool_is_searched_by_scann(folder):
     cluster = make_tuples().cluster[approximate.tuples]
     assert all(len(set(row)) == 4 for row in cluster[:, 1:].tolist())
     assert mined.distance == pytest.approx(exact.distances.mean(), rel=0.05)
+
+
+# --- positives by descriptor, samples, memory, lists -------------------------------------------------------------
+
+
+def rows_of(tuples, describe, folder):
+    return np.concatenate([describe(read_photo(folder / name, size=SIDE)[None]) for name in tuples.images])
+
+
+def test_the_nearest_of_all_its_positives_goes_with_each_query(folder):
+    tuples, describe = make_tuples(), describing()
+    rows = rows_of(tuples, describe, folder)
+    stream = make_stream(folder, tuples, positive="nearest", queries=100)
+    stream.mine(describe, 0)
+    assert len(set(stream.tuples[:, 0].tolist())) == stream.count == 28 // 5 * 5
+    for query, positive in stream.tuples[:, :2].tolist():
+        others = tuples.pidxs[tuples.qidxs == query]
+        assert positive == others[np.argmax(rows[others] @ rows[query])]
+    aside = make_stream(folder, tuples, positive="nearest", validation=True, negatives=1)
+    assert aside.count == 2 * VIEWS
+
+
+def test_a_refresh_takes_the_positive_that_is_nearest_now(folder):
+    tuples = make_tuples()
+    stream = make_stream(folder, tuples, positive="nearest", refresh=1, queries=25, batch=1)
+    stream.mine(describing(0), 0)
+    before = stream.tuples
+    rows = np.arange(len(tuples.images))[None]
+    stream.update(rows, rows_of(tuples, describing(1), folder)[None])
+    stream.on_step(describing(1), 0)
+    now = rows_of(tuples, describing(1), folder)
+    query, positive = stream.tuples[1 + STALE, :2]
+    others = tuples.pidxs[tuples.qidxs == query]
+    assert positive == others[np.argmax(now[others] @ now[query])]
+    np.testing.assert_array_equal(stream.tuples[: 1 + STALE], before[: 1 + STALE])
+
+
+def test_a_sample_is_drawn_for_each_query(folder):
+    tuples, describe = make_tuples(), describing()
+    rows = rows_of(tuples, describe, folder)
+    stream, whole = make_stream(folder, tuples, sample=12, negatives=2), make_stream(folder, tuples, negatives=2)
+    stream.mine(describe, 3)
+    whole.mine(describe, 3)
+    assert stream.distances.mean() > whole.distances.mean() + 0.01
+    drawn = np.random.default_rng([0, 3, 0]).integers(0, 28, (40, 12))
+    barred = {0: {0, 1}, 1: {0, 1, 2}, 2: {1, 2}}
+    for place, (query, _, *negatives) in enumerate(stream.tuples.tolist()):
+        own = tuples.cluster[query]
+        sampled = np.unique(stream._hard.pool[drawn[place]])
+        sampled = [row for row in sampled if tuples.cluster[row] not in barred.get(own, {own})]
+        nearest = sorted(sampled, key=lambda row: -rows[row] @ rows[query])
+        of_each = list({tuples.cluster[row]: row for row in nearest[::-1]}.values())[::-1]
+        assert negatives == sorted(of_each, key=lambda row: -rows[row] @ rows[query])[:2]
+
+
+def test_what_was_hard_is_looked_at_when_the_query_comes_again(folder):
+    tuples = make_tuples()
+    only = np.isin(tuples.qidxs, [0, 9, 17])
+    tuples = replace(tuples, qidxs=tuples.qidxs[only], pidxs=tuples.pidxs[only])
+    found = {}
+    for remember in (True, False):
+        stream = make_stream(folder, tuples, sample=8, pool=20, remember=remember, positive="nearest", batch=1)
+        distances = []
+        for epoch in range(12):
+            stream.mine(describing(), epoch)
+            distances.append(stream.distances[np.argsort(stream.tuples[:, 0])])
+        found[remember] = np.stack(distances)
+    assert (np.diff(found[True], axis=0) <= 1e-6).all()
+    assert (np.diff(found[False], axis=0) > 0.01).any()
+    assert found[True][-1].mean() < found[False][-1].mean()
+
+
+def listed(count=6, **changes):
+    """Tuples that list as the negatives of each photo those that many clusters on, each a cluster of its own."""
+    rows = np.arange(CLUSTERS * VIEWS)
+    negatives = (rows[:, None] + VIEWS * np.arange(2, 2 + count)) % len(rows)
+    negatives[::5, -2:] = -1
+    return make_tuples(negatives=negatives.astype(np.int32), **changes)
+
+
+def test_listed_negatives_are_the_only_ones(folder):
+    tuples, describe = listed(validation=None, same_object=np.zeros((0, 2), int)), describing()
+    rows = rows_of(tuples, describe, folder)
+    stream = make_stream(folder, tuples)
+    mined = stream.mine(describe, 0)
+    for query, _, *negatives in stream.tuples.tolist():
+        known = tuples.negatives[query][tuples.negatives[query] >= 0]
+        assert negatives == sorted(known.tolist(), key=lambda row: -rows[row] @ rows[query])[:3]
+    asked = stream.tuples[:, 0]
+    assert mined.described == len(set(asked.tolist()) | set(tuples.negatives[asked].ravel().tolist()) - {-1})
+
+
+def test_queries_whose_lists_are_too_short_are_not_asked(folder, odd):
+    tuples = listed(4, validation=None, same_object=np.zeros((0, 2), int))
+    assert not np.isin(make_stream(folder, tuples, queries=200).pairs[:, 0], np.arange(0, 36, 5)).any()
+    aside = replace(tuples, validation=np.repeat(np.arange(CLUSTERS), VIEWS) >= 7)
+    stream = make_stream(folder, aside, queries=200)
+    stream.mine(describing(), 0)
+    assert not aside.validation[stream.tuples].any()
+    stream = make_stream(odd, tuples, queries=200, negatives=4)  # 3/0.png and 4/1.png are negatives of others
+    mined = stream.mine(describing(), 0)
+    assert mined.replaced > 0
+    assert not np.isin(stream.tuples[:, [0, 2, 3, 4, 5]], [12, 17]).any()
+    with pytest.raises(MiningError, match="no query of the tuples has 5 negatives in its list"):
+        make_stream(folder, tuples, negatives=5)
+
+
+def test_wide_descriptors_lie_in_a_file_in_half_precision(folder, monkeypatch):
+    found = {}
+    for wide in (4096, 8):
+        monkeypatch.setattr("pipelines.photo_descriptors.WIDE", wide)
+        stream = make_stream(folder, refresh=1, queries=80, sample=20)
+        stream.mine(describing(0), 0)
+        for step in range(6):
+            stream.on_step(describing(step), step)
+        found[wide] = stream
+    assert found[8]._descriptors.state()["values"].dtype == np.float16
+    assert (found[8].tuples == found[4096].tuples).mean() > 0.98
+    np.testing.assert_allclose(found[8].distances, found[4096].distances, atol=5e-3)
 
 
 # --- what is read ------------------------------------------------------------------------------------------------
@@ -431,9 +552,13 @@ def test_descriptors_of_a_step_refresh_their_photos(folder):
 # --- going on ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refresh", [0, 2])
-def test_a_restored_stream_goes_on_the_same(folder, refresh):
-    one, other = (make_stream(folder, refresh=refresh, queries=80) for _ in range(2))
+@pytest.mark.parametrize("wide", [4096, 8])
+@pytest.mark.parametrize("options", [
+    {}, {"refresh": 2}, {"refresh": 2, "sample": 8, "remember": True, "positive": "nearest", "batch": 1, "pool": 15},
+], ids=str)  # fmt: skip
+def test_a_restored_stream_goes_on_the_same(folder, monkeypatch, options, wide):
+    monkeypatch.setattr("pipelines.photo_descriptors.WIDE", wide)
+    one, other = (make_stream(folder, queries=80, **options) for _ in range(2))
     one.mine(describing(0), 0)
     for step in range(5):
         one.on_step(describing(1), step)

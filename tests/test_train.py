@@ -157,7 +157,8 @@ def test_options_of_speed_and_memory_change_no_weight(folder, baseline, changes,
 @pytest.mark.parametrize("changes", [
     {"bfloat16": True}, {"augment": 0.5}, {"loss": "triplet"}, {"loss": "batch-hard"},
     {"loss": "semi-hard"}, {"loss": "average-precision"}, {"margin": 1.2}, {"lr": 5e-4}, {"weight_decay": 0.1},
-    {"negatives": 2}, {"batch": 3}, {"seed": 1}, {"pool": 12},
+    {"negatives": 2}, {"batch": 3}, {"seed": 1}, {"pool": 12}, {"loss": "ranking"}, {"positive": "nearest"},
+    {"sample": 4},
 ], ids=str)  # fmt: skip
 def test_options_of_learning_change_the_weights(folder, baseline, changes):
     name = "other" + "".join(f"{key}{value}" for key, value in changes.items())
@@ -339,6 +340,8 @@ WRONG = [
     ({"weight_decay": -1.0}, "--weight-decay -1.0: it is 0 or more"),
     ({"checkpoint_steps": -1}, "--checkpoint-steps -1"),
     ({"augment": 1.5}, "--augment 1.5"),
+    ({"positive": "best"}, "--positive best: known are drawn, nearest"),
+    ({"sample": 2}, "--sample 2: it has fewer photos than --negatives 3"),
     ({"zoom": 0.0}, "zoom .* lies in 0.1..1"),
     ({"scales": "1,x"}, "--scales 1,x"),
     ({"dataset": "roxford5k"}, "--dataset and --dataset-photos go together"),

@@ -80,7 +80,7 @@ def test_a_new_run_and_one_that_goes_on(tmp_path):
     run, options = tmp_path / "deep" / "run", checkpoint().options
     assert open_run(run, options, resume=False).epochs == 0
     assert open_run(run, options, resume=True).epochs == 0
-    (run / f".{NAME}.123.writing").write_bytes(b"torn")
+    (run / ".checkpoint.123.writing.npz").write_bytes(b"torn")
     write_checkpoint(run, checkpoint())
     assert open_run(run, options, resume=True).epochs == 1
     assert [path.name for path in run.iterdir()] == [NAME]

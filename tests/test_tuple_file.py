@@ -15,6 +15,7 @@ TUPLES = Tuples(
     pidxs=np.array([1, 3, 4]),
     same_object=np.array([[7, 9]]),
     validation=np.array([False, False, True, True, True]),
+    negatives=np.array([[2, 4], [3, -1], [0, -1], [1, 0], [-1, -1]]),
     details={"shared": np.array([0.5, 0.25, 1], np.float32)},
 )
 
@@ -35,17 +36,20 @@ def change(path, **changes):
 def test_what_was_written_comes_back(path):
     found = read_tuples(path)
     assert found.images == TUPLES.images
-    for name in ("cluster", "qidxs", "pidxs", "same_object", "validation"):
+    for name in ("cluster", "qidxs", "pidxs", "same_object", "validation", "negatives"):
         np.testing.assert_array_equal(getattr(found, name), getattr(TUPLES, name))
     assert found.details.keys() == {"shared"}
     np.testing.assert_array_equal(found.details["shared"], TUPLES.details["shared"])
 
 
 def test_tuples_without_links_or_split_come_back(tmp_path):
-    plain = replace(TUPLES, pidxs=np.array([1, 3, 2]), same_object=np.zeros((0, 2), int), validation=None)
+    plain = replace(
+        TUPLES, pidxs=np.array([1, 3, 2]), same_object=np.zeros((0, 2), int), validation=None, negatives=None
+    )
     write_tuples(tmp_path / "tuples.npz", plain, {})
     found = read_tuples(tmp_path / "tuples.npz")
     assert found.same_object.shape == (0, 2)
+    assert found.negatives is None
     assert not found.validation.any()
 
 
@@ -67,6 +71,10 @@ def test_tuples_without_links_or_split_come_back(tmp_path):
         ({"pidxs": np.array([1, 3])}, "3 queries have 2 positives"),
         ({"cluster": np.arange(4)}, "5 photos have 4 clusters"),
         ({"pidxs": np.array([1, 3, 0])}, r"pair 2: b/3\.jpg and a/0\.jpg are in different clusters, 0 and 7"),
+        ({"negatives": np.zeros(5, int)}, r"negatives must be integers \(N, n\), not int64 \(5,\)"),
+        ({"negatives": np.zeros((4, 1), int)}, "5 photos have 4 lists of negatives"),
+        ({"negatives": np.full((5, 1), 2)}, "photo 2: its negative 2 is none of the other photos"),
+        ({"negatives": np.full((5, 1), 5)}, "photo 0: its negative 5"),
         ({"images": np.array(list("abcda"))}, "photo 4: a is photo 0, too"),
     ],
 )
