@@ -68,7 +68,7 @@ def _places(name: str, photos: Photos, gnd: Path | None, cut_outs: bool) -> Grou
     database = photos.inside(_only_folder(photos, "database"))
     queries = photos.inside(_only_folder(photos, "queries"))
     if gnd is None:
-        spots = {path: _spot_in_name(path, photos.folder) for path in (*database, *queries)}
+        spots = {path: spot_in_name(path, photos.folder) for path in (*database, *queries)}
         published = (len(database), len(queries))
     else:
         spots, published = _spots_in_csv(gnd, photos, database, queries)
@@ -90,7 +90,12 @@ def _only_folder(photos: Photos, start: str) -> str:
     return folders[0]
 
 
-def _spot_in_name(path: str, folder: Path) -> tuple[float, float, str]:
+def spot_in_name(path: str, folder: Path) -> tuple[float, float, str]:
+    """East and north in metres and the panorama's name, as a photo's name holds them.
+
+    Raises:
+        GroundTruthError: it holds none.
+    """
     fields = PurePosixPath(path).name.split("@")
     try:
         east, north = float(fields[_EAST]), float(fields[_NORTH])

@@ -64,7 +64,8 @@ class Choice:
     """How positives are chosen, where the source leaves a choice.
 
     Attributes:
-        rule: for 3D models; its `positives` holds for folders and positions, too.
+        rule: for 3D models; its `positives` holds for folders, too.
+        positives: of a position at most; None for all.
         descriptors: for rule m1, each photo's unit row.
         radius: in metres, within which a photo is a positive.
         apart: in metres, beyond which it may be a negative.
@@ -72,6 +73,7 @@ class Choice:
     """
 
     rule: Rule
+    positives: int | None
     descriptors: Mapping[str, np.ndarray]
     radius: float
     apart: float

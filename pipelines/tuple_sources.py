@@ -9,6 +9,7 @@ from .images import list_photos
 from .landmark_folders import by_landmark, cleaned_photos
 from .tuple_file import Choice, Tuples, TuplesError, cluster_by_pairs
 from .tuple_models import from_models, from_reconstruction, model_folders, reconstructed_photos
+from .tuple_positions import from_names
 from .tuple_tables import from_csv
 from .unpickle import load_pickle
 
@@ -27,12 +28,14 @@ def read_source(source: Path, choice: Choice) -> Tuples:
             return from_reconstruction(source, choice)
         if (cleaned := cleaned_photos(source)) is not None:
             return from_folders(*cleaned, choice)
+        if next(source.glob("descriptors-*.npy"), None):
+            raise TuplesError(f"{source} holds descriptors: --manifold makes tuples of them")
         folders = model_folders(source)
-        return (
-            from_models([[folder] for folder in folders], choice)
-            if folders
-            else from_folders(source, list_photos(source), choice)
-        )
+        if folders:
+            return from_models([[folder] for folder in folders], choice)
+        images = list_photos(source)
+        from_photos = from_names if all(Path(name).name.startswith("@") for name in images) else from_folders
+        return from_photos(source, images, choice)
     if not source.is_file():
         raise TuplesError(f"there is no {source}")
     if source.suffix.lower() == ".pkl":
@@ -43,7 +46,7 @@ def read_source(source: Path, choice: Choice) -> Tuples:
 
 
 def photos_of(source: Path) -> Path | None:
-    """The folder of the photos, where a source tells it: a reconstruction, a cleaning, or folders of objects."""
+    """The folder of the photos, where a source tells it: a reconstruction, a cleaning, or the folder itself."""
     if source.is_dir() and (cleaned := cleaned_photos(source)) is not None:
         return cleaned[0] if cleaned[0].is_dir() else None
     if not source.is_dir() or (not (source / "report.json").is_file() and model_folders(source)):

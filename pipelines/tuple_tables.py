@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .places import within
 from .tuple_file import Choice, Tuples, TuplesError, cluster_by_pairs
-
-EARTH = 6_371_008.8  # metres: the mean radius
+from .tuple_positions import from_positions, metres
 
 
 def from_csv(path: Path, choice: Choice) -> Tuples:
@@ -65,30 +63,11 @@ def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choic
 
 
 def _from_positions(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice, degrees: bool = False) -> Tuples:
-    """Clusters are the cells of a grid; those with photos within `choice.apart` of each other are linked."""
     images = [names[0] for _, names in rows]
     where = [f"{path}, line {line}" for line, _ in rows]
     positions = np.array([_numbers(place, values) for place, (_, values) in zip(where, rows, strict=True)])
     positions = positions.reshape(-1, 2)
-    if degrees:
-        positions = _metres(positions, where)
-    cells = np.floor((positions - positions.min(0, initial=np.inf)) / choice.apart).astype(np.int64)
-    cluster = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
-    near = within(positions, positions, choice.apart)
-    links = {
-        (int(min(cluster[row], cluster[other])), int(max(cluster[row], cluster[other])))
-        for row, others in enumerate(near)
-        for other in others[cluster[others] != cluster[row]]
-    }
-    pairs: list[tuple[int, int]] = []
-    for query, others in enumerate(near):
-        distance = np.hypot.reduce(positions[others] - positions[query], axis=1)
-        order = [other for other in others[np.argsort(distance, kind="stable")] if other != query]
-        close = set(others[distance <= choice.radius].tolist())
-        pairs += [(query, int(other)) for other in order if int(other) in close][: choice.rule.positives]
-    indexes = np.array(pairs, np.int64).reshape(-1, 2)
-    linked = np.array(sorted(links), np.int64).reshape(-1, 2)
-    return Tuples(images, cluster, indexes[:, 0], indexes[:, 1], linked, where=where)
+    return from_positions(images, metres(positions, where) if degrees else positions, where, choice)
 
 
 def _numbers(place: str, values: Sequence[str]) -> list[float]:
@@ -99,12 +78,3 @@ def _numbers(place: str, values: Sequence[str]) -> list[float]:
     if not np.isfinite(numbers).all():
         raise TuplesError(f"{place}: the position {', '.join(values[1:])} is not two numbers")
     return numbers
-
-
-def _metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
-    """Latitude and longitude as metres (n, 3) from the middle of the earth, right in every city and across 180°."""
-    wrong = np.flatnonzero((np.abs(degrees[:, 0]) > 90) | (np.abs(degrees[:, 1]) > 180))
-    if len(wrong):
-        raise TuplesError(f"{where[wrong[0]]}: latitude must lie in -90..90 and longitude in -180..180")
-    north, east = np.radians(degrees).T
-    return EARTH * np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], axis=1)

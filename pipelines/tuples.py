@@ -6,6 +6,8 @@ SOURCE is one of
 - a folder that holds COLMAP models made elsewhere (points3D.bin or .txt), each a cluster;
 - a folder with a folder of photos for each object;
 - a folder that `clean` made of such a one: the photos that it kept;
+- a folder of photos with UTM positions in their names, @east@north@...@.jpg;
+- with --manifold a folder of descriptors, from `extract`;
 - a published retrieval-SfM-30k or -120k pickle, or its -whiten file, ending in .pkl;
 - a .csv file with the columns photo, east, north (metres) or photo, latitude, longitude (degrees);
 - a .csv file with the columns query, positive: names of photos.
@@ -38,6 +40,7 @@ From 3D models there are besides:
 | camera_neighbours | (N, k) int32 | photos of the same model by the distance of their cameras; -1 fills up |
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,24 +51,41 @@ from .descriptors import read_descriptors
 from .positives import RULES, Rule
 from .sfm_descriptors import read_described
 from .tuple_file import Choice, TuplesError, check, split, statistics, write_tuples
+from .tuple_manifolds import ANCHORS, Manifold, from_descriptors
 from .tuple_sources import photos_of, read_source
+
+POSITIVES = 3  # of a query, where not all count
 
 
 def make_tuples(
     source: Annotated[
-        Path, typer.Argument(help="What `reconstruct` or `clean` made, COLMAP models, folders, .pkl or .csv.")
+        Path, typer.Argument(help="What `reconstruct`, `clean` or `extract` made, COLMAP models, folders, .pkl, .csv.")
     ],
     output: Annotated[Path, typer.Argument(help="The file to write, such as tuples.npz.")],
     *,
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos, each of which must be there.")] = None,
     rule: Annotated[str, typer.Option(help="Positives of 3D models: m1, m2 or m3 (Radenovic et al. 2016).")] = "m3",
-    positives: Annotated[int, typer.Option(help="Positives of each query at most.")] = 3,
+    positives: Annotated[
+        int | None,
+        typer.Option(help="Positives of each query at most; if not given 3, of positions and manifolds all."),
+    ] = None,
     cameras: Annotated[int, typer.Option(help="Nearest cameras that are candidates.")] = 100,
     shared: Annotated[float, typer.Option(help="m3: least share of the query's points in a positive.")] = 0.2,
     scale_change: Annotated[float, typer.Option(help="m3: largest change of scale to a positive.")] = 1.5,
     descriptors: Annotated[Path | None, typer.Option(help="m1: folder that `extract` made of the photos.")] = None,
     radius: Annotated[float, typer.Option(help="Positions: metres to a positive at most.")] = 10.0,
     apart: Annotated[float, typer.Option(help="Positions: metres to a negative at least.")] = 25.0,
+    manifold: Annotated[bool, typer.Option(help="From descriptors alone (Iscen et al. 2018).")] = False,
+    neighbours: Annotated[int, typer.Option(help="Manifold: nearest photos of each in the graph.")] = 30,
+    alike: Annotated[
+        int, typer.Option(help="Manifold: nearest photos that may be positives; fewer than an object has.")
+    ] = 50,
+    unlike: Annotated[
+        int, typer.Option(help="Manifold: nearest photos that may be negatives; more than an object has.")
+    ] = 50,
+    anchors: Annotated[
+        str, typer.Option(help=f"Manifold: queries, {' or '.join(ANCHORS)}; the maxima of the graph, as published.")
+    ] = "maxima",
     validation: Annotated[float, typer.Option(help="Share of the photos, in whole objects, set aside.")] = 0.1,
     negatives: Annotated[int, typer.Option(help="Negatives a query will need, each of another cluster.")] = 5,
     seed: Annotated[int, typer.Option(help="Of random choices.")] = 0,
@@ -83,15 +103,20 @@ def make_tuples(
     _check_options(rule, positives, cameras, shared, scale_change, radius, apart, validation, negatives)
     if output.suffix != ".npz":
         raise ValueError(f"{output}: tuples are saved with the ending .npz")
-    how = Rule(rule, cameras, shared, scale_change, positives)
-    rows = _rows(source, descriptors) if rule == "m1" else {}
-    tuples = read_source(source, Choice(how, rows, radius, apart, seed))
-    photos = photos or photos_of(source)
+    graph = Manifold(neighbours, alike, unlike, anchors)
+    if manifold:
+        tuples = from_descriptors(source, graph, positives)
+    else:
+        how = Rule(rule, cameras, shared, scale_change, positives or POSITIVES)
+        rows = _rows(source, descriptors) if rule == "m1" else {}
+        tuples = read_source(source, Choice(how, positives, rows, radius, apart, seed))
+        photos = photos or photos_of(source)
     check(tuples, photos)
     tuples = split(tuples, validation, negatives, seed)
     counts = statistics(tuples)
     options = {"rule": rule, "positives": positives, "cameras": cameras, "shared": shared, "scale_change": scale_change}
     options |= {"radius": radius, "apart": apart, "validation": validation, "negatives": negatives, "seed": seed}
+    options |= asdict(graph) if manifold else {}
     write_tuples(output, tuples, {"source": str(source.resolve()), "options": options, "counts": counts})
     _say(output, counts, photos)
     return output
@@ -99,7 +124,7 @@ def make_tuples(
 
 def _check_options(
     rule: str,
-    positives: int,
+    positives: int | None,
     cameras: int,
     shared: float,
     scale_change: float,
@@ -110,7 +135,7 @@ def _check_options(
 ) -> None:
     if rule not in RULES:
         raise ValueError(f"--rule {rule}: known are {', '.join(RULES)}")
-    if min(positives, cameras) < 1 or negatives < 0:
+    if min(1 if positives is None else positives, cameras) < 1 or negatives < 0:
         raise ValueError("--positives and --cameras are at least 1, and --negatives at least 0")
     if not (0 < shared <= 1 and scale_change >= 1 and 0 <= validation < 1):
         raise ValueError("--shared lies in 0..1, --scale-change is at least 1, --validation lies in 0..1")

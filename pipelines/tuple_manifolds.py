@@ -1,0 +1,76 @@
+"""Tuples from descriptors alone: a graph of neighbours tells what matches, no model and no label does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_retrieval.diffusion import mutual_graph
+from keras_retrieval.manifolds import local_maxima, mine_manifolds, without_mean
+
+from .descriptors import read_descriptors
+from .progress import progress
+from .tuple_file import Tuples
+
+ANCHORS = ("maxima", "all")
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """How tuples are mined on manifolds; `mine_manifolds` says more.
+
+    Attributes:
+        neighbours: nearest photos of each in the graph.
+        alike: nearest photos that are compared for positives.
+        unlike: nearest photos that are compared for negatives.
+        anchors: the queries: "maxima" of the random walk, or "all" photos that have a neighbour in the graph.
+    """
+
+    neighbours: int
+    alike: int
+    unlike: int
+    anchors: str
+
+    def __post_init__(self) -> None:
+        if min(self.neighbours, self.alike, self.unlike) < 1:
+            raise ValueError("--neighbours, --alike and --unlike are at least 1")
+        if self.anchors not in ANCHORS:
+            raise ValueError(f"--anchors {self.anchors}: known are {', '.join(ANCHORS)}")
+
+
+def from_descriptors(folder: Path, how: Manifold, positives: int | None) -> Tuples:
+    """Queries, positives and lists of negatives of the photos in a folder that `extract` made.
+
+    Each photo is a cluster of its own, linked to its positives. Photos that no tuple needs are left out.
+
+    Args:
+        folder: of descriptors.
+        how: the method.
+        positives: of each query at most; None for all.
+
+    Raises:
+        ValueError: the folder is none of descriptors, or a row is not finite.
+    """
+    shards, names, _ = read_descriptors(folder)
+    rows = without_mean(shards)
+    with progress("graph", len(rows), "photos") as advance:
+        graph = mutual_graph(rows, how.neighbours, advance=advance)
+    anchors = local_maxima(graph) if how.anchors == "maxima" else np.unique(graph.rows)
+    with progress("manifolds", len(anchors), "anchors") as advance:
+        alike, unlike = mine_manifolds(rows, graph, anchors, how.alike, how.unlike, advance=advance)
+    whole = (alike[:, 0] >= 0) & (unlike[:, 0] >= 0)
+    return _tuples(names, anchors[whole], alike[whole, :positives], unlike[whole])
+
+
+def _tuples(names: list[str], anchors: np.ndarray, alike: np.ndarray, unlike: np.ndarray) -> Tuples:
+    """Tuples of anchors (A,) with positives (A, n) and negatives (A, m), -1 fills up, renumbered to what they name."""
+    place, rank = np.nonzero(alike >= 0)
+    pairs = np.column_stack([anchors[place], alike[place, rank]])
+    used = np.unique(np.concatenate([pairs.ravel(), unlike[unlike >= 0]]))
+    number = np.full(len(names) + 1, -1)  # the last one is that of -1
+    number[used] = np.arange(len(used))
+    lists = np.full((len(used), unlike.shape[1]), -1)
+    lists[number[anchors]] = number[unlike]
+    qidxs, pidxs = number[pairs].T
+    links = np.unique(np.sort(number[pairs], axis=1), axis=0)
+    return Tuples([names[row] for row in used.tolist()], np.arange(len(used)), qidxs, pidxs, links, negatives=lists)
