@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 WORK ?= demo
 PHOTOS ?=
 
-.PHONY: demo test test-jax test-addons lint bench bench-evaluation clean
+.PHONY: demo stop test test-jax test-addons lint bench bench-evaluation clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -14,7 +14,7 @@ $(BIN)/uv:
 
 # The newcomer's install: what the demo needs, and no more.
 $(VENV)/.demo: setup.py pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[index,sfm]"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[index,serving,sfm]"
 	touch $@
 
 $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
@@ -24,8 +24,9 @@ $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 # Photos (drawn unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
 # the tuples, an index, a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is
 # printed before and after; nothing else looks at their names. A random network finds no pairs to match, so that visual
-# words stand in for it, and learns at a higher rate from more tuples: it is smaller, too.
-demo: $(VENV)/.demo
+# words stand in for it, and learns at a higher rate from more tuples: it is smaller, too. At the end a server answers from
+# behind, on free ports and apart from the terminal, until `make stop` or the next demo.
+demo: $(VENV)/.demo stop
 	@set -eu; run=$(BIN)/keras-retrieval; work="$(WORK)"; photos="$(PHOTOS)"; \
 	export TF_CPP_MIN_LOG_LEVEL=3; mkdir -p "$$work"; \
 	if [ -z "$$photos" ]; then photos="$$work/photos"; $$run sample-photos "$$photos"; fi; \
@@ -48,8 +49,32 @@ demo: $(VENV)/.demo
 			--epochs 2 --queries $$queries --size 224 --test-size 362 --scales 1 --bfloat16; \
 		echo "== After training"; search "$$work/run/model.keras"; \
 		echo "page of the training: $$work/run/page.html"; \
+		model="$$work/run/model.keras"; \
 	else echo "No tuples, so nothing to train on: the search stays as it is."; fi; \
-	echo "page of the clusters: $$work/models/index.html"
+	echo "page of the clusters: $$work/models/index.html"; \
+	echo "== Serving"; rm -rf "$$work/serving"; \
+	$$run export-saved-model "$$model" "$$work/serving/retrieval" --size 362; \
+	setsid nohup $$run serve "$$work/serving" --index "$$work/index" --photos "$$photos" --port 0 --rest-port 0 \
+		--file-system-poll-wait-seconds 0 > "$$work/server.log" 2>&1 < /dev/null & \
+	echo $$! > "$$work/server.pid"; \
+	until grep -q "^page: " "$$work/server.log"; do \
+		kill -0 $$! 2> /dev/null || { cat "$$work/server.log"; exit 1; }; sleep 0.2; done; \
+	address=$$(sed -n 's/.*gRPC at \([^,]*\),.*/\1/p' "$$work/server.log"); \
+	photo="$$photos/$$($(BIN)/python -c 'import json, sys; print(json.loads(open(sys.argv[1]).readline()))' \
+		"$$work/descriptors/names.txt")"; \
+	$$run query "$$photo" --server "$$address" -k 5 > "$$work/query.txt"; cat "$$work/query.txt"; \
+	awk 'NR == 2 { print "the served network describes that photo as its index does: cosine " $$1; exit $$1 < 0.999 }' \
+		"$$work/query.txt"; \
+	echo "$$(grep "^page: " "$$work/server.log")  (\`make stop\` ends it)"
+
+# Ends the demo's server; a number that has become another process' is left alone.
+stop:
+	@if [ -f "$(WORK)/server.pid" ]; then \
+		pid=$$(cat "$(WORK)/server.pid"); rm -f "$(WORK)/server.pid"; \
+		if tr '\0' ' ' < /proc/$$pid/cmdline 2> /dev/null | grep -q "keras-retrieval serve"; then \
+			kill $$pid; timeout 40 tail --pid=$$pid -f /dev/null || kill -9 $$pid; echo "the demo's server has ended"; \
+		fi; \
+	fi
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest --cov --cov-fail-under=95
@@ -80,5 +105,5 @@ bench: $(VENV)/.dev
 bench-evaluation: $(VENV)/.dev
 	$(BIN)/python -m bench.evaluation
 
-clean:
+clean: stop
 	rm -rf $(VENV) $(ADDONS) $(WORK) build *.egg-info

@@ -28,6 +28,7 @@ EXTRAS["dev"] = [
     "pytest-cov>=6",
     "pyyaml>=6",
     "ruff>=0.14",
+    "selenium>=4.20",
     "setuptools>=77",
 ]
 
@@ -49,7 +50,7 @@ setup(
         "keras_retrieval.pipelines.samples": "pipelines/samples",
         "keras_retrieval.export": "export",
     },
-    package_data={"keras_retrieval": ["py.typed"]},
+    package_data={"keras_retrieval": ["py.typed"], "keras_retrieval.export": ["page/*"]},
     install_requires=[
         TENSORFLOW,
         "keras>=3.13,<4",

@@ -130,13 +130,21 @@ def bare_call(version: Path) -> Describe:
 
 @contextmanager
 def served(base: Path, options: list[str]) -> Iterator[Way]:
-    """A server in a process of its own while this lasts, on free ports."""
+    """The way of a server."""
+    with (
+        server_process(base, options) as (address, process),
+        RetrievalClient(address, model=base.name, batch=AT_ONCE, timeout=TIMEOUT) as client,
+    ):
+        yield Way(client.describe, process=process)
+
+
+@contextmanager
+def server_process(base: Path, options: list[str]) -> Iterator[tuple[str, int]]:
+    """Address and number of a server in a process of its own while this lasts, on free ports."""
     command = [sys.executable, "-m", "keras_retrieval", "serve", str(base), "--port", "0", "--rest-port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            address = _address(process)
-            with RetrievalClient(address, model=base.name, batch=AT_ONCE, timeout=TIMEOUT) as client:
-                yield Way(client.describe, process=process.pid)
+            yield _address(process), process.pid
         finally:
             process.terminate()
 

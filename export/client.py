@@ -18,7 +18,20 @@ import typer
 from keras_retrieval.pipelines.folders import write_array
 from keras_retrieval.pipelines.photo_files import PhotoError, Source
 
-from .signatures import DESCRIPTORS, IMAGE_BYTES, OK, REASONS, SERVING_DEFAULT, STATUS
+from .neighbour_index import Hits
+from .signatures import (
+    BOXES,
+    DESCRIPTORS,
+    IMAGE_BYTES,
+    NAMES,
+    NEIGHBOURS,
+    OK,
+    REASONS,
+    SCORES,
+    SEARCH,
+    SERVING_DEFAULT,
+    STATUS,
+)
 
 PORT = 8500
 MODEL = "retrieval"
@@ -36,8 +49,21 @@ CHANNEL = {
 }
 
 
+Box = tuple[float, float, float, float]
+WHOLE: Box = (0, 0, 0, 0)  # the box of a photo that is looked for as a whole
+Server = Annotated[str, typer.Option(help="HOST or HOST:PORT of gRPC.")]
+Model = Annotated[str, typer.Option(help="Name that the network is served by.")]
+Version = Annotated[int | None, typer.Option(help="Version of it; the newest if left out.")]
+Batch = Annotated[int, typer.Option(help="Photos in a request.")]
+Timeout = Annotated[float, typer.Option(help="Seconds for a request with all its attempts.")]
+Tls = Annotated[bool, typer.Option(help="Encrypt; the system's authorities vouch for the server.")]
+Ca = Annotated[Path | None, typer.Option(help="PEM file of the authorities that do.")]
+Certificate = Annotated[Path | None, typer.Option(help="PEM file of your certificate, where asked for.")]
+Key = Annotated[Path | None, typer.Option(help="PEM file of its key.")]
+
+
 class RetrievalClient:
-    """Asks a server for descriptors of photos. Threads may share it.
+    """Asks a server for descriptors of photos, or for their neighbours. Threads may share it.
 
     Args:
         address: HOST or HOST:PORT of gRPC.
@@ -122,9 +148,36 @@ class RetrievalClient:
         """
         if not photos:
             raise ValueError("no photo to describe")
-        answers = [self._ask(photos[start : start + self._batch]) for start in range(0, len(photos), self._batch)]
+        answers = [self._described(photos[start : start + self._batch]) for start in self._starts(photos)]
         rows, status = (np.concatenate(parts) for parts in zip(*answers, strict=True))
         return rows, status
+
+    def search(self, photos: Sequence[Source], k: int = 10, boxes: Sequence[Box | None] = ()) -> list[Hits]:
+        """Neighbours of photos, by `keras-retrieval serve --index`, or by a version that was exported with its index.
+
+        Args:
+            photos: paths, or bytes of files.
+            k: how many of each, at most.
+            boxes: of each photo the part to look for, (left, top, right, bottom) in pixels of the upright photo, or
+                None for the whole; () for none at all.
+
+        Returns:
+            Of each photo its neighbours, best first, as many as there are.
+
+        Raises:
+            PhotoError: the server cannot read one of the photos, or its box; the message names it.
+            Exception: as `describe`.
+        """
+        if boxes and len(boxes) != len(photos):
+            raise ValueError(f"{len(boxes)} boxes for {len(photos)} photos: give one for each, or None")
+        found = []
+        for start in self._starts(photos):
+            end = start + self._batch
+            hits, status = self._searched(photos[start:end], k, boxes[start:end])
+            for number in np.flatnonzero(status != OK).tolist():
+                raise PhotoError(_name(photos, start + number), _reason(status[number]))
+            found += hits
+        return found
 
     def close(self) -> None:
         """Ends the connection."""
@@ -136,27 +189,42 @@ class RetrievalClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, photos: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
-        response = self._call(self._request([_bytes(photo) for photo in photos]))
+    def _starts(self, photos: Sequence[Source]) -> range:
+        return range(0, len(photos), self._batch)
+
+    def _described(self, photos: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
+        response = self._call(self._request(SERVING_DEFAULT, photos, [DESCRIPTORS, STATUS]))
         rows = _array(response.outputs[DESCRIPTORS], "float_val", np.float32)
         status = _array(response.outputs[STATUS], "int_val", np.int32)
         if rows.shape[:1] != (len(photos),) or rows.ndim != 2 or status.shape != (len(photos),):
             raise ValueError(f"{self.address} answers {len(photos)} photos with {rows.shape} and {status.shape}")
         return rows, status
 
-    def _request(self, files: list[bytes]) -> Any:
+    def _searched(self, photos: Sequence[Source], k: int, boxes: Sequence[Box | None]) -> tuple[list[Hits], np.ndarray]:
+        request = self._request(SEARCH, photos, [NAMES, SCORES, STATUS])
+        _fill(request.inputs[NEIGHBOURS], "int", np.array(k))
+        if any(boxes):
+            _fill(request.inputs[BOXES], "float", np.array([box or WHOLE for box in boxes], np.float32))
+        response = self._call(request)
+        scores = _array(response.outputs[SCORES], "float_val", np.float32)
+        status = _array(response.outputs[STATUS], "int_val", np.int32)
+        names = [name.decode("utf-8", "surrogatepass") for name in response.outputs[NAMES].string_val]
+        if scores.shape[:1] != (len(photos),) or len(names) != scores.size or status.shape != (len(photos),):
+            raise ValueError(f"{self.address} answers {len(photos)} photos with {scores.shape} and {status.shape}")
+        return _hits(names, scores), status
+
+    def _request(self, signature: str, photos: Sequence[Source], outputs: Sequence[str]) -> Any:
         from tensorflow.core.framework import types_pb2
         from tensorflow_serving.apis import predict_pb2
 
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = self.model, SERVING_DEFAULT
+        request = predict_pb2.PredictRequest(output_filter=outputs)
+        request.model_spec.name, request.model_spec.signature_name = self.model, signature
         if self.version is not None:
             request.model_spec.version.value = self.version
         tensor = request.inputs[IMAGE_BYTES]
         tensor.dtype = types_pb2.DT_STRING
-        tensor.tensor_shape.dim.add(size=len(files))
-        tensor.string_val.extend(files)
-        request.output_filter.extend([DESCRIPTORS, STATUS])
+        tensor.tensor_shape.dim.add(size=len(photos))
+        tensor.string_val.extend(map(_bytes, photos))
         return request
 
     def _call(self, request: Any) -> Any:
@@ -180,25 +248,25 @@ class RetrievalClient:
             return ConnectionError(f"{self.address} is not available after {attempts} attempts: {details}")
         if name == "DEADLINE_EXCEEDED":
             return TimeoutError(f"{self.address} has not answered within {self._timeout:g} s: {details}")
-        return ValueError(f"{self.address} refuses to describe with the model {self.model} ({name}): {details}")
+        return ValueError(f"{self.address} refuses what is asked of the model {self.model} ({name}): {details}")
 
 
 def describe(
     photos: Annotated[list[Path], typer.Argument(help="Photos: JPEG, PNG, GIF, WebP or BMP.")],
     *,
-    server: Annotated[str, typer.Option(help="HOST or HOST:PORT of gRPC.")] = f"localhost:{PORT}",
-    model: Annotated[str, typer.Option(help="Name that the network is served by.")] = MODEL,
-    version: Annotated[int | None, typer.Option(help="Version of it; the newest if left out.")] = None,
+    server: Server = f"localhost:{PORT}",
+    model: Model = MODEL,
+    version: Version = None,
     output: Annotated[Path | None, typer.Option(help="A .npy file for the rows; else they are printed.")] = None,
     skip: Annotated[bool, typer.Option(help="Rows of photos that the server cannot read are zero, not an error.")] = (
         False
     ),
-    batch: Annotated[int, typer.Option(help="Photos in a request.")] = BATCH,
-    timeout: Annotated[float, typer.Option(help="Seconds for a request with all its attempts.")] = TIMEOUT,
-    tls: Annotated[bool, typer.Option(help="Encrypt; the system's authorities vouch for the server.")] = False,
-    ca: Annotated[Path | None, typer.Option(help="PEM file of the authorities that do.")] = None,
-    certificate: Annotated[Path | None, typer.Option(help="PEM file of your certificate, where asked for.")] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM file of its key.")] = None,
+    batch: Batch = BATCH,
+    timeout: Timeout = TIMEOUT,
+    tls: Tls = False,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
 ) -> np.ndarray:
     """Describes photos by a network that is served, and prints a line of JSON for each or writes one .npy file.
 
@@ -244,6 +312,23 @@ def _name(photos: Sequence[Source], number: int) -> str:
 
 def _reason(code: int) -> str:
     return REASONS.get(int(code), f"the server gives it the status {code}")
+
+
+def _hits(names: Sequence[str], scores: np.ndarray) -> list[Hits]:
+    """Rows of neighbours; what fills a shorter row up has a score of -infinity."""
+    ends, width = np.isfinite(scores).sum(axis=1).tolist(), scores.shape[1]
+    return [Hits(list(names[row * width : row * width + end]), scores[row, :end]) for row, end in enumerate(ends)]
+
+
+def _fill(tensor: Any, kind: str, values: np.ndarray) -> None:
+    """Writes numbers, "int" or "float", into a TensorProto."""
+    from tensorflow.core.framework import types_pb2
+
+    tensor.dtype = {"int": types_pb2.DT_INT32, "float": types_pb2.DT_FLOAT}[kind]
+    tensor.tensor_shape.SetInParent()
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    getattr(tensor, f"{kind}_val").extend(values.reshape(-1).tolist())
 
 
 def _array(tensor: Any, field: str, dtype: type) -> np.ndarray:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from .admission import Call
-from .predict import CLASSIFY, REGRESS, Run, answered_by
-from .servable import DEFAULT_SIGNATURE, Servable
+from .predict import CLASSIFY, REGRESS, answered_by
+from .servable import DEFAULT_SIGNATURE, Run, Servable
 from .serving_errors import Code, ServingError, invalid
 
 INPUTS, CLASSES, SCORES, VALUES = "inputs", "classes", "scores", "outputs"

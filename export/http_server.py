@@ -227,11 +227,12 @@ def _unzipped(body: bytes, headers: Message, most: int) -> bytes:
 
 
 async def _send(writer: asyncio.StreamWriter, response: Response, close: bool, without_body: bool = False) -> None:
-    body = response.body.encode()
+    body = response.body.encode() if isinstance(response.body, str) else response.body
+    more = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
     head = (
         f"HTTP/1.1 {response.status} {_phrase(response.status)}\r\n"
         f"Content-Type: {response.content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n"
+        f"Content-Length: {len(body)}\r\n{more}"
         f"Connection: {'close' if close else 'keep-alive'}\r\n\r\n"
     )
     writer.write(head.encode() + (b"" if without_body else body))

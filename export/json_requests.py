@@ -1,7 +1,7 @@
 """The REST API's documents: what a request says, and an answer's text."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,18 @@ def signature_name(document: dict[str, Any]) -> str:
     return name
 
 
-def predict_inputs(document: dict[str, Any], dtypes: dict[str, str]) -> dict[str, np.ndarray]:
+def predict_inputs(
+    document: dict[str, Any], dtypes: dict[str, str], optional: Collection[str] = ()
+) -> dict[str, np.ndarray]:
     """Input tensors of a predict request.
 
     Args:
         document: {"instances": [row, ...]} or {"inputs": tensors}; a single input needs no name.
         dtypes: input name -> TensorFlow's name of its type.
+        optional: names of the inputs that a signature has defaults for: a request may leave them out.
 
     Returns:
-        Array per input.
+        Array per input that is given.
 
     Raises:
         ServingError: INVALID_ARGUMENT.
@@ -38,10 +41,17 @@ def predict_inputs(document: dict[str, Any], dtypes: dict[str, str]) -> dict[str
         problem = f"Not formatted correctly expecting only one of '{INPUTS}' or '{INSTANCES}' keys to exist"
         raise invalid(f"JSON Value: {told(document)} {problem}")
     if INSTANCES in document:
-        return _from_instances(document, dtypes)
+        rows = document[INSTANCES]
+        return _from_instances(document, _given(dtypes, optional, rows[0] if isinstance(rows, list) and rows else None))
     if INPUTS in document:
-        return _from_inputs(document[INPUTS], dtypes)
+        return _from_inputs(document[INPUTS], _given(dtypes, optional, document[INPUTS]))
     raise invalid(f"Missing '{INPUTS}' or '{INSTANCES}' key")
+
+
+def _given(dtypes: dict[str, str], optional: Collection[str], value: Any) -> dict[str, str]:
+    """The inputs that a value is to give: all but the optional ones that it does not name."""
+    names = value if _is_named(value) else ()
+    return {name: kind for name, kind in dtypes.items() if name not in optional or name in names} or dtypes
 
 
 def _from_instances(document: dict[str, Any], dtypes: dict[str, str]) -> dict[str, np.ndarray]:

@@ -1,12 +1,12 @@
 """Predict and GetModelMetadata on a loaded version: request in, response out, errors in TensorFlow Serving's words."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .admission import Call
-from .servable import DEFAULT_SIGNATURE, Servable
+from .servable import DEFAULT_SIGNATURE, Run, Servable
 from .serving_errors import Code, ServingError, invalid
 from .tensors import to_array, to_proto
 
@@ -14,9 +14,6 @@ PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 METADATA_FIELD = "signature_def"
-
-# How a servable is run: at once, in its turn, or merged with other requests into a batch.
-Run = Callable[[Servable, Mapping[str, np.ndarray], Sequence[str], Call], list[np.ndarray]]
 
 
 def run_at_once(
@@ -43,20 +40,11 @@ def predict(servable: Servable, request: Any, run: Run, call: Call) -> Any:
     signature = predict_signature(servable, request.model_spec.signature_name)
     inputs = _inputs(signature, request.inputs)
     aliases = _outputs(signature, request.output_filter)
-    outputs = compute(servable, signature, inputs, aliases, run, call)
+    outputs = servable.compute(signature, inputs, aliases, run, call)
     response = predict_pb2.PredictResponse(model_spec=answered_by(servable, request.model_spec))
     for alias, value in outputs.items():
         response.outputs[alias].CopyFrom(to_proto(value))
     return response
-
-
-def compute(
-    servable: Servable, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, call: Call
-) -> dict[str, np.ndarray]:
-    """Outputs of a signature, by alias, from its inputs, by alias."""
-    feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
-    values = run(servable, feeds, [signature.outputs[alias].name for alias in aliases], call)
-    return dict(zip(aliases, values, strict=True))
 
 
 def predict_signature(servable: Servable, name: str) -> Any:
@@ -83,7 +71,7 @@ def answered_by(servable: Servable, spec: Any) -> Any:
 def _inputs(signature: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     given = {**dict(signature.defaults), **inputs}
     if len(given) != len(signature.inputs):
-        raise invalid(_wrong_inputs(set(inputs), set(signature.inputs)))
+        raise invalid(_wrong_inputs(set(given), set(signature.inputs)))
     for alias in sorted(given):
         if alias not in signature.inputs:
             expected = f"Inputs expected to be in the set {_names(signature.inputs)}."

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,10 +10,11 @@ from .admission import Call
 from .examples import classify, regress
 from .json_requests import classes_text, fill_input, predict_inputs, predict_text, signature_name, values_text
 from .json_tensors import parse
-from .predict import METADATA_FIELD, Run, compute, metadata, predict_signature
-from .servable import Servable
+from .predict import METADATA_FIELD, metadata, predict_signature
+from .servable import Run, Servable
 from .serving_core import ServingCore
 from .serving_errors import ServingError, invalid
+from .tensors import to_array
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -28,8 +29,9 @@ class Response:
     """What a client is sent."""
 
     status: int
-    body: str
+    body: str | bytes
     content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Rest:
@@ -101,8 +103,9 @@ def _predict(servable: Servable, run: Run, spec: Any, body: bytes, call: Call) -
         alias: types_pb2.DataType.Name(signature.inputs[alias].dtype)[len("DT_") :].lower()
         for alias in sorted(signature.inputs)
     }
-    inputs = predict_inputs(document, dtypes)
-    outputs = compute(servable, signature, inputs, sorted(signature.outputs), run, call)
+    inputs = predict_inputs(document, dtypes, optional=signature.defaults)
+    inputs |= {alias: to_array(signature.defaults[alias], alias) for alias in dtypes.keys() - inputs.keys()}
+    outputs = servable.compute(signature, inputs, sorted(signature.outputs), run, call)
     return predict_text(outputs, by_row="instances" in document)
 
 

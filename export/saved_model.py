@@ -6,6 +6,7 @@ no code of ours and no operation that TensorFlow's own server has not.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ import keras_retrieval
 
 from . import signatures as names
 from .drawn_photos import check_photos, warm_up_photos, write_photos
+from .neighbour_index import NeighbourIndex, open_index
 from .serving_check import COSINE, COSINE_AT_SIZE, Agreement, compare
 from .serving_graph import Reader, write_graph
 from .warm_up import require_extra, write_warm_up
@@ -51,6 +53,9 @@ def export_saved_model(
     version: Annotated[int | None, typer.Option(help="Of the version; one more than the newest if left out.")] = None,
     check: Annotated[Path | None, typer.Option(help="Folder of photos to compare with Keras; else drawn ones.")] = None,
     training_set: Annotated[str, typer.Option(help="What it was trained on, for README.txt.")] = "",
+    index: Annotated[
+        str | None, typer.Option(help="Index to put in, as `search`: only servers with ScaNN's operations load it.")
+    ] = None,
 ) -> Path:
     """Writes a network as a version that TensorFlow Serving loads as it is, once it has described photos as Keras does.
 
@@ -63,14 +68,15 @@ def export_saved_model(
     folder = _version_folder(output, version)
     network = load_model(model)
     reader = Reader(size, factors, antialias, max_pixels, webp)
+    held = None if index is None else _fitting(index, model, reader)
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        asked = write_graph(network, reader, partial)
+        asked = write_graph(network, reader, partial, held)
         write_warm_up(partial, output.name, asked, warm_up_photos(size))
         agreement = _compared(network, reader, partial, check)
-        facts = _facts(network, model, reader, asked, training_set, agreement)
+        facts = _facts(network, model, reader, asked, training_set, agreement) | _index_facts(held)
         (partial / README).write_text(_readme(output.name, facts), encoding="utf-8")
         seal(partial, folder, kind=KIND, version=VERSION, **facts)
     finally:
@@ -88,6 +94,19 @@ def _require(model: str, size: int, max_pixels: int, version: int | None) -> Non
         raise ValueError(f"--size and --max-pixels are at least 1, not {size} and {max_pixels}")
     if version is not None and version < 1:
         raise ValueError(f"--version is at least 1, not {version}")
+
+
+def _fitting(place: str, model: str, reader: Reader) -> NeighbourIndex:
+    """Opens an index. Raises ValueError if it was made with another network, or in another way."""
+    index = open_index(place)
+    made = {"model": model_identity(model), "size": reader.size, "scales": list(reader.scales)}
+    if reason := differs(made | {"antialias": reader.antialias}, index.facts):
+        raise ValueError(f"{place} cannot go with {model}: {reason}")
+    return index
+
+
+def _index_facts(index: NeighbourIndex | None) -> dict[str, Any]:
+    return {} if index is None else {"indexed_photos": len(index), "needs": "ScaNN's operations"}
 
 
 def _version_folder(output: Path, version: int | None) -> Path:
@@ -133,6 +152,25 @@ def _facts(
         "lowest_cosine": round(agreement.lowest, 7),
         "made_by": f"keras-retrieval {keras_retrieval.__version__}",
     }
+
+
+def differs(served: Mapping[str, Any], indexed: Mapping[str, Any]) -> str:
+    """What tells the network of a version from the one that an index was made with; "" if nothing does.
+
+    Args:
+        served: the version's manifest.
+        indexed: `facts` of the index.
+    """
+    told = [
+        f"its {key} is {served[key]}, the index's {indexed[key]}"
+        for key in ("size", "scales", "antialias")
+        if served[key] != indexed[key]
+    ]
+    if any(served["model"].get(key) != indexed["model"].get(key) for key in ("sha256", "name")):
+        told.insert(0, "it is another network")
+    if not indexed["exif"]:
+        told.append("the index's photos were not turned as EXIF says")
+    return ", ".join(told)
 
 
 def _readme(name: str, facts: dict[str, Any]) -> str:

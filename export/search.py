@@ -26,6 +26,7 @@ from .report import THUMBNAIL, Neighbour, Result, page
 
 Box = tuple[float, float, float, float]
 Rank = Callable[[np.ndarray, int], list[Hits]]
+BOX_HELP = "Look for this part only: left,top,right,bottom in pixels."
 SHOWN = 24  # queries on a page; a page of thousands opens nowhere
 
 
@@ -51,7 +52,7 @@ def search(
     queries: Annotated[list[Path], typer.Argument(help="Photos to look for, or folders of them.")],
     *,
     k: Annotated[int, typer.Option("--k", "-k", help="Neighbours per query.")] = 10,
-    box: Annotated[str | None, typer.Option(help="Look for this part only: left,top,right,bottom in pixels.")] = None,
+    box: Annotated[str | None, typer.Option(help=BOX_HELP)] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures.")] = None,
     model: Annotated[str | None, typer.Option(help="The network, if it is no longer where it was.")] = None,
     photos: Annotated[Path | None, typer.Option(help="The index's photos, if they are no longer there.")] = None,
@@ -72,7 +73,7 @@ def search(
     rank = _ranker(searcher, steps) if steps else searcher.search
     folder = photos or Path(searcher.facts["photos"])
     paths = [path for query in queries for path in _photos_of(query)]
-    described, left_out = _describe(searcher.facts, paths, model, _parse_box(box))
+    described, left_out = _describe(searcher.facts, paths, model, parse_box(box))
     for path, reason in left_out.items():
         print(f"left out: {path}: {reason}")
     if not described:
@@ -101,7 +102,8 @@ def _photos_of(query: Path) -> list[Path]:
     return [query]
 
 
-def _parse_box(text: str | None) -> Box | None:
+def parse_box(text: str | None) -> Box | None:
+    """Reads "left,top,right,bottom"; raises ValueError if it is none."""
     if text is None:
         return None
     try:

@@ -3,7 +3,7 @@
 import ctypes
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from .tensors import as_array
 
 DEFAULT_SIGNATURE = "serving_default"
 TAG = "serve"
+
+# How a servable is run: at once, in its turn, or merged with other requests into a batch.
+Run = Callable[["Servable", Mapping[str, np.ndarray], Sequence[str], Call], list[np.ndarray]]
 
 
 class Servable:
@@ -47,6 +50,22 @@ class Servable:
         except BaseException:
             self.release()
             raise
+
+    def compute(
+        self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, call: Call
+    ) -> dict[str, np.ndarray]:
+        """Outputs of a signature from its inputs, both by alias.
+
+        Args:
+            signature: one of `signatures`.
+            inputs: alias -> array, for every input.
+            aliases: of the outputs that are wanted.
+            run: how the graph is run.
+            call: the client's wait.
+        """
+        feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
+        values = run(self, feeds, [signature.outputs[alias].name for alias in aliases], call)
+        return dict(zip(aliases, values, strict=True))
 
     def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call) -> list[np.ndarray]:
         """Computes tensors from tensors.

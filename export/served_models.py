@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from .warm_up_replay import warm_up
 PLATFORM = "tensorflow"
 
 
-def load(path: Path, name: str, version: int) -> Servable:
-    """Loads a version and runs its warm-up requests; a version that fails either is not served."""
-    servable = Servable(path, name, version)
+Load = Callable[[Path, str, int], Servable]
+
+
+def load(path: Path, name: str, version: int, read: Load = Servable) -> Servable:
+    """Reads a version and runs its warm-up requests; a version that fails either is not served."""
+    servable = read(path, name, version)
     try:
         warm_up(servable)
     except BaseException:
@@ -30,10 +34,13 @@ class ServedModels:
     Args:
         poll_seconds: between two looks at each model's folder; 0 to look once.
         changed: called when a model's folder has been looked at.
+        read: makes a version ready to run.
     """
 
-    def __init__(self, poll_seconds: float = 1.0, changed: Callable[[], None] = lambda: None) -> None:
-        self.poll_seconds, self._changed = poll_seconds, changed
+    def __init__(
+        self, poll_seconds: float = 1.0, changed: Callable[[], None] = lambda: None, read: Load = Servable
+    ) -> None:
+        self.poll_seconds, self._changed, self._load = poll_seconds, changed, partial(load, read=read)
         self._models: dict[str, ServedModel] = {}
         self._configured: dict[str, Any] = {}
         self._labels: dict[tuple[str, str], int] = {}
@@ -55,7 +62,7 @@ class ServedModels:
                 self._models[name].stop()
             for name, model in configs.items():
                 if name not in self._models:
-                    self._models[name] = ServedModel(name, load, self.poll_seconds, self._changed)
+                    self._models[name] = ServedModel(name, self._load, self.poll_seconds, self._changed)
                 if model != self._configured.get(name):
                     self._models[name].start(model)
             self._configured = configs

@@ -22,7 +22,11 @@ from .admission import InFlight, Turns
 from .batching import Batcher, BatchingParameters
 from .grpc_services import GrpcServer
 from .http_server import HttpServer
+from .neighbour_index import NeighbourIndex, open_index
+from .photo_search import PhotoSearch
 from .rest import Rest
+from .search_page import SearchPage
+from .servable import Servable
 from .served_models import ServedModels
 from .server_config import SSLConfig, model_config, read_batching_parameters, read_model_config, read_ssl_config
 from .serving_core import ServingCore, run_in_turn
@@ -49,6 +53,8 @@ class Settings:
         rest_seconds: that a REST request may take.
         max_in_flight: requests waiting and computing; more are refused.
         max_message_bytes: largest request.
+        index: what the signature `search` and the page at / look into; None for neither.
+        photos: folder of the index's photos, which the page shows; None for where the index was made of them.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +66,8 @@ class Settings:
     rest_seconds: float = 30.0
     max_in_flight: int = 64
     max_message_bytes: int = LARGEST_MESSAGE
+    index: NeighbourIndex | None = None
+    photos: Path | None = None
 
 
 class Server:
@@ -70,7 +78,7 @@ class Server:
         settings: how.
 
     Raises:
-        ServingError: a model that cannot be served.
+        ServingError: a model that cannot be served, or none that is the network of the index.
         OSError: a port that is taken.
     """
 
@@ -78,12 +86,16 @@ class Server:
         self._batcher = None if settings.batching is None else Batcher(settings.batching)
         self._rest: HttpServer | None = None
         self._grpc: GrpcServer | None = None
-        self._models = ServedModels(settings.poll_seconds, self._models_changed)
+        search = None if settings.index is None else PhotoSearch(settings.index, Turns(CPUS))
+        read = Servable if search is None else search.load
+        self._models = ServedModels(settings.poll_seconds, self._models_changed, read)
         run = self._batcher or run_in_turn(Turns(CPUS))
         self.core = ServingCore(self._models, InFlight(settings.max_in_flight), run)
         try:
             self._models.configure(config)
-            self._rest = _http_server(self.core, settings)
+            if search is not None:
+                search.model(self._models)
+            self._rest = _http_server(self.core, settings, search)
             self._grpc = _grpc_server(self.core, settings)
         except BaseException:
             self.stop()
@@ -117,9 +129,13 @@ def _grpc_server(core: ServingCore, settings: Settings) -> GrpcServer:
     return GrpcServer(core, f"{host}:{settings.port}", settings.max_message_bytes, settings.ssl)
 
 
-def _http_server(core: ServingCore, settings: Settings) -> HttpServer:
+def _http_server(core: ServingCore, settings: Settings, search: PhotoSearch | None) -> HttpServer:
+    answer = Rest(core, settings.rest_seconds).answer
+    if search is not None:
+        folder = settings.photos or Path(search.index.facts["photos"])
+        answer = SearchPage(search, core.models, folder, answer).answer
     return HttpServer(
-        Rest(core, settings.rest_seconds).answer,
+        answer,
         host=settings.host,
         port=settings.rest_port,
         threads=settings.max_in_flight,
@@ -132,6 +148,12 @@ def _http_server(core: ServingCore, settings: Settings) -> HttpServer:
 def serve(
     serving: Annotated[Path | None, typer.Argument(help="SERVING/NAME/1 or SERVING/1: models, or one.")] = None,
     *,
+    index: Annotated[
+        str | None, typer.Option(help="Folder or milvus://HOST:PORT/COLLECTION: answer `search`, and a page at /.")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="The index's photos, for the page, if they are no longer there.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for other machines, too.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="gRPC port.")] = 8500,
     rest_port: Annotated[int, typer.Option(help="REST port.")] = 8501,
@@ -149,6 +171,8 @@ def serve(
     grace_seconds: Annotated[float, typer.Option(help="Seconds to answer open requests when stopped.")] = 30.0,
 ) -> None:
     """Serves SavedModels over gRPC and REST until it is stopped (Ctrl-C or SIGTERM), as TensorFlow Serving does."""
+    if photos is not None and index is None:
+        raise ValueError("--photos are those of --index: give both")
     config = _config(serving, model_name, model_config_file)
     settings = Settings(
         host=host,
@@ -160,6 +184,8 @@ def serve(
         rest_seconds=_at_least("--rest-timeout-seconds", rest_timeout_seconds, 0.001),
         max_in_flight=int(_at_least("--max-in-flight", max_in_flight, 1)),
         max_message_bytes=int(_at_least("--max-message-bytes", max_message_bytes, 1)),
+        index=None if index is None else open_index(index),
+        photos=photos,
     )
     _quiet()
     with _stop_signals() as stopped:
@@ -170,9 +196,13 @@ def serve(
         gc.freeze()  # what is here stays: collecting what an unloaded version leaves need not look at it
         told = ", ".join(server.core.models.names())
         print(f"serving {told}: gRPC at {host}:{server.port}, REST at {host}:{server.rest_port}", flush=True)
+        if settings.index is not None:
+            print(f"page: {'http' if settings.ssl is None else 'https'}://{host}:{server.rest_port}/", flush=True)
         stopped.wait()
         print("stopping: open requests are answered", flush=True)
         server.stop(grace_seconds)
+        if settings.index is not None:
+            settings.index.close()
 
 
 def _config(serving: Path | None, model_name: str, model_config_file: Path | None) -> Any:

@@ -9,8 +9,7 @@ import numpy as np
 
 from .admission import Call, InFlight, Turns
 from .monitoring import REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, Metrics
-from .predict import Run
-from .servable import Servable
+from .servable import Run, Servable
 from .served_models import ServedModels
 from .serving_errors import Code, ServingError, known
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from keras_retrieval.pipelines.describe import smallest_side
 
+from .neighbour_index import NeighbourIndex
 from .photo_graph import at_least, photo_pixels
 from .region_graph import region_describer
+from .search_graph import search_function, write_defaults
 from .signatures import (
     BOXES,
     DESCRIPTORS,
@@ -20,6 +22,7 @@ from .signatures import (
     OK,
     PIXELS,
     REGIONS,
+    SEARCH,
     SERVING_DEFAULT,
     STATUS,
 )
@@ -47,13 +50,14 @@ class Reader:
     webp: bool = True
 
 
-def write_graph(model: Any, reader: Reader, folder: Path) -> list[str]:
+def write_graph(model: Any, reader: Reader, folder: Path, index: NeighbourIndex | None = None) -> list[str]:
     """Writes a SavedModel that the C++ loader takes: no Keras, no operation of Python's, every weight once.
 
     Args:
         model: a keras.Model from `keras_retrieval.build`.
         reader: how photos are read.
         folder: to write.
+        index: to search in, by the signature `search`; None for none.
 
     Returns:
         The names of its signatures.
@@ -70,8 +74,20 @@ def write_graph(model: Any, reader: Reader, folder: Path) -> list[str]:
     # The Session loader does not find Keras' own variables; to track both would write them twice.
     served.weights = [variable.value for variable in model.variables]
     signatures = _descriptor_signatures(model, reader) | _region_signatures(model, reader)
+    if index is not None:
+        signatures[SEARCH] = search_function(_both(signatures[SERVING_DEFAULT]), index, served)
     tf.saved_model.save(served, str(folder), signatures=signatures)
+    if index is not None:
+        write_defaults(folder)
     return sorted(signatures)
+
+
+def _both(describe: Callable[[Any], dict[str, Any]]) -> Callable[[Any], tuple[Any, Any]]:
+    def described(image_bytes: Any) -> tuple[Any, Any]:
+        found = describe(image_bytes)
+        return found[DESCRIPTORS], found[STATUS]
+
+    return described
 
 
 def _descriptor_signatures(model: Any, reader: Reader) -> dict[str, Any]:

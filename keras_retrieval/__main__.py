@@ -34,6 +34,7 @@ STEPS: dict[str, tuple[str, str, str]] = {
     ),
     "serve": ("export.server", "serve", "exported versions -> a server that speaks TensorFlow Serving's protocol"),
     "describe": ("export.client", "describe", "photos -> descriptors, by a network that is served"),
+    "query": ("export.query", "query", "photos -> names, scores, by a network that is served with its index"),
     "export-onnx": ("export.onnx_model", "export_onnx", "network -> model.onnx for the edge, checked against Keras"),
 }
 

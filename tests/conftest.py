@@ -13,3 +13,22 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real data: {SHARED} is missing")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def search_service(tmp_path_factory):
+    """A small collection with its index and served network; see tests/search_service.py."""
+    pytest.importorskip("tensorflow_serving.apis", reason="tensorflow-serving-api is not installed")
+    pytest.importorskip("scann", reason="scann is not installed")
+    from tests.search_service import make_search_service
+
+    return make_search_service(tmp_path_factory.mktemp("search"))
+
+
+@pytest.fixture(scope="session")
+def search_server(search_service, tmp_path_factory):
+    """A server of `search_service`, see tests/search_service.py."""
+    from tests.search_service import serving_search
+
+    with serving_search(search_service, tmp_path_factory.mktemp("shown")) as server:
+        yield server

@@ -1,0 +1,119 @@
+"""What a search costs on top of a description: `serve --index` with a large index, against the same `describe`.
+
+    python -m bench.search_serving [--rows 1000000] [--network vgg16_gem | --model model.keras] [--work FOLDER]
+
+The index holds made rows: unit vectors around random directions, as near to these as photos of one object are to each
+other, and the descriptors of the photos that are asked for. Both kinds of request go to one server, in turn, with the
+same photos, one client; other work on the machine disturbs both alike. Times are those of the client, the median of all
+calls. Every search must find its own photo first.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bench.photos import network
+from bench.serving import copied, seconds, server_process
+from export.client import RetrievalClient
+from export.saved_model import export_saved_model
+from export.scann_index import index
+from pipelines.describe import save_model
+from pipelines.descriptors import KIND, VERSION, read_descriptors
+from pipelines.extract import extract
+from pipelines.folders import partial_of, seal, write_array, write_names
+
+SHARD = 100_000  # rows
+SPREAD = 0.8  # length of the noise that is added to a direction of length 1
+A_DIRECTION = 20  # rows
+NAME = "bench"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="vgg16_gem")
+    parser.add_argument("--model", type=Path, help="a .keras file, instead of --network")
+    parser.add_argument("--photos", type=Path, help="folder of photos")
+    parser.add_argument("--size", type=int, default=512, help="longest side of the photos")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="photos in the index")
+    parser.add_argument("--calls", type=int, default=60, help="requests of each kind")
+    parser.add_argument("--work", type=Path, help="folder for the index, which is kept and used again")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        work = arguments.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        place = work / "index"
+        if not place.exists():
+            prepare(work, arguments)
+        measure(work, place, arguments.calls)
+
+
+def prepare(work: Path, arguments: argparse.Namespace) -> None:
+    """Writes network, photos, served version and index below `work`."""
+    model = arguments.model or work / "model.keras"
+    if arguments.model is None:
+        save_model(network(arguments.network), model)
+    shutil.rmtree(work / "photos", ignore_errors=True)
+    copied(arguments.photos, work / "photos")
+    extract(str(model), work / "photos", work / "described", size=arguments.size, replace=True)
+    if not (work / NAME).exists():
+        export_saved_model(str(model), work / NAME, size=arguments.size)
+    made_rows(work / "described", work / "descriptors", arguments.rows)
+    index(work / "descriptors", work / "index")
+    shutil.rmtree(work / "descriptors")
+
+
+def made_rows(described: Path, folder: Path, count: int) -> None:
+    """Writes a folder of descriptors: those of some photos, and made ones up to `count`."""
+    shards, names, manifest = read_descriptors(described)
+    unfinished = partial_of(folder)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    real, chance = np.concatenate(shards), np.random.default_rng(0)
+    directions = unit(chance.standard_normal((-(-count // A_DIRECTION), real.shape[1]), np.float32))
+    for number, start in enumerate(range(0, count - len(real), SHARD)):
+        size = min(SHARD, count - len(real) - start)
+        near = directions[chance.integers(0, len(directions), size)]
+        rows = unit(near + SPREAD * unit(chance.standard_normal(near.shape, np.float32)))
+        write_array(unfinished / f"descriptors-{number:05}.npy", rows)
+    write_array(unfinished / "descriptors-99999.npy", real)
+    write_names(unfinished / "names.txt", [f"made/{row:07}.jpg" for row in range(count - len(real))] + names)
+    facts = {key: value for key, value in manifest.items() if key not in ("kind", "version", "sha256", "checksum")}
+    seal(unfinished, folder, kind=KIND, version=VERSION, replace=True, **facts)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def measure(work: Path, place: Path, calls: int) -> None:
+    """Prints how long a description and a search take."""
+    photos = sorted((work / "photos").iterdir())
+    files = [path.read_bytes() for path in photos]
+    with ExitStack() as stack:
+        address, _ = stack.enter_context(server_process(work / NAME, ["--index", str(place)]))
+        client = stack.enter_context(RetrievalClient(address, model=NAME))
+        firsts = [client.search([file], 1)[0].names[0] for file in files]
+        right = sum(name == path.name for name, path in zip(firsts, photos, strict=True))
+        client.describe(files)
+        times: dict[str, list[float]] = {"description": [], "search, k = 10": []}
+        for call in range(calls):
+            file = [files[call % len(files)]]
+            times["description"].append(seconds(partial(client.describe, file)))
+            times["search, k = 10"].append(seconds(partial(client.search, file)))
+    print(f"{os.cpu_count()} cores, {platform.machine()}; {right} of {len(files)} photos found themselves first")
+    base = float(np.median(times["description"]))
+    print("\n| request | p50, ms | p99, ms | of the description alone |\n|---|---|---|---|")
+    for name, taken in times.items():
+        median = float(np.median(taken))
+        print(f"| {name} | {1000 * median:.1f} | {1000 * np.percentile(taken, 99):.1f} | {median / base:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
