@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 MILVUS = "milvus://"
+PHOTO = "photo"  # where a column stands for the photos' names
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,6 @@ def open_index(place: str | Path) -> NeighbourIndex:
     """
     if str(place).startswith(MILVUS):
         raise ValueError(f"{place}: this version opens folders only")
-    from .scann_index import ScannIndex
+    from .living_index import ScannIndex
 
     return ScannIndex(Path(place))

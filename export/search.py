@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from keras_retrieval.pipelines.progress import progress
 
 from keras_retrieval.query_time import Ranker, Step, describe_methods, parse
 
-from .neighbour_index import Hits, NeighbourIndex, open_index
+from .neighbour_index import PHOTO, Filter, Hits, NeighbourIndex, open_index
 from .report import THUMBNAIL, Neighbour, Result, page
 
 Box = tuple[float, float, float, float]
@@ -59,6 +60,13 @@ def search(
     rerank: Annotated[
         str, typer.Option(help=f"Methods at query time, applied in turn, with commas between. {describe_methods()}.")
     ] = "",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Search only photos with COLUMN=TEXT; `photo=NAME` names one. Again for other texts, columns."
+        ),
+    ] = None,
+    exact: Annotated[bool, typer.Option(help="Look at every photo, also where the index is approximate.")] = False,
     score: Annotated[bool, typer.Option(help="Folders are objects: print the mAP over all queries.")] = False,
 ) -> list[Found]:
     """Finds the photos of an index that are most similar to query photos.
@@ -69,8 +77,11 @@ def search(
     if k < 1:
         raise ValueError(f"--k is at least 1, not {k}")
     steps = parse(rerank)
+    among = _parse_where(where or [])
+    if steps and (where or exact):
+        raise ValueError("--rerank ranks all photos, exactly: leave --where and --exact out")
     searcher = open_index(index)
-    rank = _ranker(searcher, steps) if steps else searcher.search
+    rank = _ranker(searcher, steps) if steps else partial(searcher.search, exact=exact or score, where=among)
     folder = photos or Path(searcher.facts["photos"])
     paths = [path for query in queries for path in _photos_of(query)]
     described, left_out = _describe(searcher.facts, paths, model, parse_box(box))
@@ -111,6 +122,17 @@ def parse_box(text: str | None) -> Box | None:
     except ValueError:
         raise ValueError(f"--box {text}: give left,top,right,bottom in pixels of the query photo") from None
     return left, top, right, bottom
+
+
+def _parse_where(conditions: list[str]) -> Filter | None:
+    """The filter that `COLUMN=TEXT` and `photo=NAME` say; several texts of one column are alternatives."""
+    texts: dict[str, list[str]] = {}
+    for condition in conditions:
+        column, equals, text = condition.partition("=")
+        if not equals:
+            raise ValueError(f"--where {condition}: give COLUMN=TEXT")
+        texts.setdefault(column, []).append(text)
+    return Filter(texts.pop(PHOTO, None), texts) if conditions else None
 
 
 def _describe(

@@ -24,7 +24,8 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "tuples": ("pipelines.tuples", "make_tuples", "models, folders, lists or positions -> training tuples"),
     "train": ("pipelines.train", "train", "tuples -> fine-tuned network with its whitening, curves, a page"),
     "pairs": ("pipelines.pairs", "write_pairs", "photos -> pairs to match, for COLMAP and hloc"),
-    "index": ("export.scann_index", "index", "descriptors -> index folder"),
+    "index": ("export.scann_index", "index", "descriptors -> index, tuned to a recall"),
+    "update": ("export.update", "update", "index + descriptors to add, names to delete -> the same index, changed"),
     "search": ("export.search", "search", "index + query photos -> names, scores, a page with pictures"),
     "evaluate": ("pipelines.evaluate", "evaluate", "network + dataset -> the figures of its protocol, a page"),
     "export-saved-model": (

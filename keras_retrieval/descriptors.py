@@ -69,7 +69,7 @@ def require_finite(rows: np.ndarray, name: str, first: int = 0) -> None:
         raise ValueError(f"{name} {first + bad[0]} holds NaN or an infinite number: extract it again")
 
 
-def count_rows(database: Database) -> int:
+def count_rows(database: np.ndarray | Iterable[np.ndarray]) -> int:
     """The number of rows N, over all shards."""
     return sum(len(shard) for shard in _shards(database))
 

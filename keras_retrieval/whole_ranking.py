@@ -1,15 +1,17 @@
 """Exact rankings of a whole database, as mAP needs them: one sort per query instead of a merge per piece."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from .descriptors import Advance, Database, as_rows, blocks, count_rows, require_finite
+from .descriptors import Advance, as_rows, blocks, count_rows, require_finite
 from .neighbours import CHUNK
 
 _SIMILARITIES = 2**27
 
 
 def sort_all(
-    queries: np.ndarray, database: Database, k: int, *, advance: Advance | None = None
+    queries: np.ndarray, database: np.ndarray | Iterable[np.ndarray], k: int, *, advance: Advance | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """`nearest` for a k that is a large part of the database: all similarities first, then one sort per query.
 
@@ -18,7 +20,7 @@ def sort_all(
 
     Args:
         queries: (Q, D).
-        database: (N, D), or its shards in order.
+        database: (N, D), or its shards in order, which can be gone through more than once.
         k: how many rows; all N where there are fewer.
         advance: called with the number of rows just read.
 
@@ -64,7 +66,11 @@ def _group(size: int) -> int:
 
 
 def _all_similarities(
-    queries: np.ndarray, database: Database, size: int, first_query: int, advance: Advance | None
+    queries: np.ndarray,
+    database: np.ndarray | Iterable[np.ndarray],
+    size: int,
+    first_query: int,
+    advance: Advance | None,
 ) -> np.ndarray:
     require_finite(queries, "query row", first_query)
     similarities = np.empty((len(queries), size), np.float32)

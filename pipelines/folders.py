@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -40,9 +40,11 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def write_names(path: Path, names: list[str]) -> None:
+def write_names(path: Path, names: Sequence[str]) -> None:
     """Writes names, one JSON string a line, so that a name may hold any character, line breaks too."""
-    write_file(path, "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names))
+    text = "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
+    # Half of a surrogate pair, as Python shows a file name that is no UTF-8, becomes JSON's escape of it.
+    write_file(path, text.encode(errors="backslashreplace"))
 
 
 def read_names(path: Path) -> list[str]:
@@ -108,13 +110,8 @@ def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool 
         FolderError: `folder` exists and may not be replaced, see `check_free`.
     """
     check_free(folder, kind=kind, replace=replace)
-    files = sorted(path for path in partial.rglob("*") if path.is_file() and not _is_note(path))
-    sums = {path.relative_to(partial).as_posix(): _sha256(path) for path in files}
-    manifest = {"kind": kind, "version": version, **facts, "sha256": sums}
-    manifest["checksum"] = fingerprint(manifest)
-    for path in files:
-        _sync_file(path)
-    write_file(partial / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    files = [path for path in partial.rglob("*") if path.is_file() and not _is_note(path)]
+    write_manifest(partial, files, kind=kind, version=version, **facts)
     old = folder.with_name(f".{folder.name}.replaced")
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -125,6 +122,27 @@ def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool 
     for note in folder.glob(".*"):
         note.unlink(missing_ok=True)
     return folder
+
+
+def write_manifest(folder: Path, files: Sequence[Path], *, kind: str, version: int, **facts: Any) -> None:
+    """Syncs files of a folder to the disk and then writes, or replaces in one go, the manifest that vouches for them.
+
+    Args:
+        folder: it and its manifest's place.
+        files: in the folder, at any depth.
+        kind: what the folder is.
+        version: the version of that kind's layout.
+        **facts: what else the manifest says; must be JSON.
+    """
+    files = sorted(files)
+    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    manifest = {"kind": kind, "version": version, **facts, "sha256": sums}
+    manifest["checksum"] = fingerprint(manifest)
+    for path in files:
+        _sync_file(path)
+    for parent in {path.parent for path in files}:
+        _sync_folder(parent)
+    write_file(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
 
 def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False) -> dict[str, Any]:
@@ -159,8 +177,7 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
             f"{folder} has layout {found_version} of {kind}, and this version reads up to {version}: "
             "update with pip install -U keras-retrieval"
         )
-    checksum = manifest.pop("checksum", None)
-    if checksum not in (None, fingerprint(manifest)):
+    if manifest.pop("checksum", None) != fingerprint(manifest):
         raise FolderError(f"{path} has changed since it was written: make the folder again")
     for name, expected in sums.items():
         file = folder / name

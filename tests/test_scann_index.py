@@ -1,4 +1,4 @@
-"""The index: exact where it says so, near enough where not, and no damaged folder or NaN ever reaches ScaNN.
+"""The index folder: near enough where it is not exact, and no damaged folder, pickle or NaN ever reaches ScaNN.
 
 `export` knows the tools of pipelines/ by their installed name, keras_retrieval.pipelines: so do these tests, since a
 class of one name is not that of the other.
@@ -6,63 +6,52 @@ class of one name is not that of the other.
 
 import builtins
 import json
+import pickle
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from keras_retrieval.pipelines import descriptors as described
-from keras_retrieval.pipelines.folders import (
-    MANIFEST,
-    FolderError,
-    partial_of,
-    read_manifest,
-    seal,
-    write_array,
-    write_file,
-    write_names,
-)
+from keras_retrieval.pipelines.folders import MANIFEST, FolderError, partial_of
 
+from export.index_folder import KIND
 from export.neighbour_index import open_index
-from export.scann_index import KIND, checked_rows, index
+from export.scann_index import index
+
+from . import index_faults
+from .small_index import (
+    HASHED,
+    TREE,
+    clustered_rows,
+    descriptors,
+    indexed,
+    names_of,
+    nearest,
+    numbers,
+    random_rows,
+    recall,
+)
 
 pytest.importorskip("scann")
 
-FACTS = {"model": {"name": "small"}, "photos": "/photos", "size": 64, "scales": [1.0]}
-FACTS |= {"antialias": True, "bfloat16": False, "exif": True, "max_pixels": 1000, "fingerprint": "0"}
+ROWS, QUERIES = clustered_rows(2_000), clustered_rows(60, seed=3)
 
 
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("float32")
+@pytest.fixture(scope="module")
+def hashed(tmp_path_factory):
+    """2,000 rows, hashed."""
+    return indexed(tmp_path_factory.mktemp("hashed"), ROWS, **HASHED)
 
 
-def random_rows(count, dimensions=8, seed=0):
-    return unit(np.random.default_rng(seed).normal(size=(count, dimensions)))
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The same under a tree."""
+    return indexed(tmp_path_factory.mktemp("tree"), ROWS, **TREE)
 
 
-def descriptors(folder, rows, names=None):
-    """A folder as `extract` writes it, of two shards."""
-    partial = partial_of(folder)
-    partial.mkdir(parents=True)
-    for number, shard in enumerate(np.array_split(rows, min(2, len(rows)))):
-        write_array(partial / f"descriptors-{number:05}.npy", shard)
-    write_names(partial / "names.txt", names or [f"{row}.jpg" for row in range(len(rows))])
-    write_file(partial / "left_out.json", "{}")
-    return seal(partial, folder, kind=described.KIND, version=described.VERSION, count=len(rows), **FACTS)
-
-
-def indexed(folder, rows, **options):
-    return index(descriptors(folder / "descriptors", rows), folder / "index", **options)
-
-
-def numbers(hits):
-    """The row numbers that names like 7.jpg stand for, per query."""
-    return [[int(name.removesuffix(".jpg")) for name in one.names] for one in hits]
-
-
-def nearest(rows, queries, k):
-    """Row numbers by sorting all products."""
-    return np.argsort(-(queries @ rows.T), axis=1, kind="stable")[:, :k]
+def configuration(folder):
+    return json.loads((folder / MANIFEST).read_text())["configuration"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 500])
@@ -71,77 +60,109 @@ def test_small_collections_are_searched_exactly(tmp_path, count):
     searcher = open_index(indexed(tmp_path, rows))
     hits = searcher.search(queries, 10)
     expected = nearest(rows, queries, 10)
-    assert searcher.facts["configuration"] == {"kind": "exact"}
+    assert searcher.facts["configuration"]["kind"] == "exact"
     np.testing.assert_array_equal(numbers(hits), expected)
     for query in range(9):
         np.testing.assert_allclose(hits[query].scores, rows[expected[query]] @ queries[query], atol=1e-6)
         assert hits[query].scores.dtype == np.float32
 
 
-@pytest.mark.parametrize("k", [1, 40, 41, 10_000])
-def test_results_are_as_many_as_there_are_and_never_padded(tmp_path, k):
-    rows = random_rows(40)
-    for hits in open_index(indexed(tmp_path, rows)).search(rows[:3], k):
-        assert len(hits.names) == len(hits.scores) == len(set(hits.names)) == min(k, 40)
+@pytest.mark.parametrize("kind", ["hashed", "tree"])
+def test_the_recall_that_was_asked_for_holds_and_scores_are_exact(request, kind):
+    folder = request.getfixturevalue(kind)
+    hits = open_index(folder).search(QUERIES, 10)
+    assert recall(hits, ROWS, QUERIES, 10) >= 0.93
+    for query, hit in zip(QUERIES, hits, strict=True):
+        np.testing.assert_allclose(hit.scores, ROWS[numbers([hit])[0]] @ query, atol=1e-6)
+        assert (np.diff(hit.scores) <= 0).all()
 
 
-@pytest.fixture(scope="module")
-def clustered(tmp_path_factory):
-    """20,500 rows around 500 centres, their index, and queries near the centres."""
+def test_the_manifest_tells_what_was_measured(tree):
+    how = configuration(tree)
+    assert how["kind"] == "tree + asymmetric hashing + reordering"
+    assert how["recall"] >= 0.93
+    assert 1 <= how["leaves_to_search"] <= how["leaves"] == 20
+    assert how["queries_per_second"] > 0
+    size = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file() and path.name != MANIFEST)
+    assert how["bytes_per_photo"] == pytest.approx(size / 2_000, rel=0.01)
+    # 32 numbers of 4 bytes, 16 codes of half a byte for each of two leaves, the leaves, the name
+    assert 32 * 4 + 16 + 8 < how["bytes_per_photo"] < 32 * 4 + 16 + 8 + 60
+
+
+def test_more_recall_looks_further(tree, tmp_path):
+    much = indexed(tmp_path, ROWS, **TREE, recall=1.0)
+    assert configuration(much)["recall"] > 0.995
+    assert configuration(much)["leaves_to_search"] > configuration(tree)["leaves_to_search"]
+    assert recall(open_index(much).search(QUERIES, 10), ROWS, QUERIES, 10) > 0.99
+
+
+@pytest.mark.parametrize("kind", ["hashed", "tree"])
+@pytest.mark.parametrize("k", [1, 5, 120, 1_999, 2_000, 2_001, 10_000])
+def test_results_are_as_many_as_there_are_and_never_padded(request, kind, k):
+    searcher = open_index(request.getfixturevalue(kind))
+    for hits in searcher.search(QUERIES[:3], k):
+        assert len(hits.names) == len(hits.scores) == len(set(hits.names)) == min(k, 2_000)
+    if k > 250:
+        np.testing.assert_array_equal(numbers(searcher.search(QUERIES[:3], k)), nearest(ROWS, QUERIES[:3], k))
+
+
+def test_one_query_finds_what_it_finds_among_others(hashed):
+    searcher = open_index(hashed)
+    together = searcher.search(QUERIES, 10)
+    for query, hits in zip(QUERIES[:9], together, strict=False):
+        assert searcher.search(query[None], 10)[0].names == hits.names
+
+
+@pytest.mark.parametrize("options", [{}, {"exact": True}])
+def test_everything_is_looked_at_on_demand(hashed, tmp_path, options):
+    searchers = [open_index(hashed), open_index(indexed(tmp_path, ROWS, **HASHED, **options))]
+    np.testing.assert_array_equal(numbers(searchers[0].search(QUERIES, 10, exact=True)), nearest(ROWS, QUERIES, 10))
+    if options:
+        np.testing.assert_array_equal(numbers(searchers[1].search(QUERIES, 10)), nearest(ROWS, QUERIES, 10))
+
+
+@pytest.mark.parametrize(("form", "size", "error"), [("bfloat16", 2, 4e-3), ("int8", 1, 1e-2)])
+@pytest.mark.parametrize("options", [{}, TREE])
+def test_smaller_rows_are_scored_as_they_are_stored(tmp_path, form, size, error, options):
+    searcher = open_index(indexed(tmp_path, ROWS, rows=form, **options))
+    how, kept = searcher.facts["configuration"], searcher.vectors()
+    assert how["bytes_per_photo"] < 32 * size + 90
+    np.testing.assert_allclose(kept, ROWS, atol=error)
+    hits = searcher.search(QUERIES, 10)
+    assert how["recall"] == pytest.approx(recall(hits, ROWS, QUERIES, 10), abs=0.05)
+    for query, hit in zip(QUERIES, hits, strict=True):
+        np.testing.assert_allclose(hit.scores, kept[numbers([hit])[0]] @ query, atol=1e-6)
+
+
+def test_descriptors_are_shortened_as_singular_vectors_do(tmp_path):
+    """Rows of rank 10 in 32 dimensions keep all inner products in 10."""
     chance = np.random.default_rng(0)
-    centres = chance.normal(size=(500, 32))
-    rows = unit(centres[chance.integers(0, 500, 20_500)] + 0.5 * chance.normal(size=(20_500, 32)))
-    queries = unit(centres[:100] + 0.5 * chance.normal(size=(100, 32)))
-    return rows, queries, indexed(tmp_path_factory.mktemp("clustered"), rows)
+    rows = (chance.normal(size=(600, 10)) @ chance.normal(size=(10, 32))).astype("f4")
+    queries = rows[:20] + 0.1
+    searcher = open_index(indexed(tmp_path / "a", rows, dim=10))
+    assert searcher.vectors().shape == (600, 10)
+    np.testing.assert_allclose(searcher.vectors() @ searcher.vectors().T, rows @ rows.T, atol=1e-3)
+    np.testing.assert_array_equal(numbers(searcher.search(queries, 5)), nearest(rows, queries, 5))
+    found = searcher.search(searcher.vectors(["3.jpg"]), 1)
+    assert found[0].names == searcher.search(rows[3:4], 1)[0].names
+    with pytest.raises(ValueError, match=r"--dim is 1\.\.32"):
+        index(tmp_path / "a" / "descriptors", tmp_path / "b", dim=33)
+    short = open_index(index(tmp_path / "a" / "descriptors", tmp_path / "c", dim=4))
+    assert short.facts["configuration"]["recall"] < 0.95
 
 
-def test_a_large_collection_is_searched_by_a_tree_with_exact_scores(clustered):
-    rows, queries, folder = clustered
-    searcher = open_index(folder)
-    assert searcher.facts["configuration"]["kind"].startswith("tree")
-    hits = searcher.search(queries, 10)
-    found, expected = numbers(hits), nearest(rows, queries, 10)
-    recall = np.mean([len(set(found[query]) & set(expected[query])) / 10 for query in range(len(queries))])
-    assert recall > 0.9
-    for query in range(len(queries)):
-        np.testing.assert_allclose(hits[query].scores, rows[found[query]] @ queries[query], atol=1e-5)
-        assert (np.diff(hits[query].scores) <= 0).all()
-
-
-def test_a_query_for_which_a_tree_finds_fewer_than_asked_for_is_searched_exactly(clustered):
-    rows, queries, folder = clustered
-    hits = open_index(folder).search(queries[:4], len(rows))
-    np.testing.assert_array_equal(numbers(hits), nearest(rows, queries[:4], len(rows)))
-
-
-def test_a_large_collection_is_searched_exactly_on_demand(clustered, tmp_path):
-    rows, queries, folder = clustered
-    for hits in (
-        open_index(folder).search(queries, 10, exact=True),
-        open_index(indexed(tmp_path, rows, exact=True)).search(queries, 10),
-    ):
-        np.testing.assert_array_equal(numbers(hits), nearest(rows, queries, 10))
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 def test_rows_that_are_not_finite_are_named(tmp_path, bad):
     rows = random_rows(30)
     rows[4, 2] = rows[17, 0] = bad
-    with pytest.raises(ValueError, match=r"2 descriptors are not finite, the first in rows \[4, 17\]"):
+    with pytest.raises(ValueError, match=r"2 rows are not finite, the first are \[4, 17\]"):
         indexed(tmp_path, rows)
     assert not (tmp_path / "index").exists()
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (3,), (2, 2, 2), ()])
-def test_arrays_of_no_rows_are_refused(shape):
-    with pytest.raises(ValueError, match="an array"):
-        checked_rows(np.zeros(shape))
-
-
-def test_rows_reach_scann_as_whole_float32():
-    rows = checked_rows(np.asfortranarray(np.ones((3, 4))))
-    assert rows.dtype == np.float32
-    assert rows.flags.c_contiguous
+def test_names_that_are_there_twice_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"rows 1 and 3 have one name: 'b'"):
+        indexed(tmp_path, random_rows(4), ["a", "b", "c", "b"])
 
 
 @pytest.mark.parametrize(
@@ -152,47 +173,38 @@ def test_rows_reach_scann_as_whole_float32():
         (np.ones((1, 7)), 3, "queries have 7 dimensions, the index 8"),
         (np.ones(8), 3, "an array"),
         (np.full((1, 8), np.nan), 3, "not finite"),
-        (np.ones((0, 8)), 3, "an array"),
     ],
 )
 def test_queries_that_do_not_fit_are_refused(tmp_path, queries, k, message):
     searcher = open_index(indexed(tmp_path, random_rows(20)))
     with pytest.raises(ValueError, match=message):
         searcher.search(queries, k)
+    assert searcher.search(np.empty((0, 8)), 3) == []
 
 
-def test_a_moved_index_loads(tmp_path):
-    rows = random_rows(50)
-    folder = indexed(tmp_path / "here", rows)
+def test_a_moved_index_loads(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "here")
     (tmp_path / "there").mkdir()
-    moved = shutil.move(folder, tmp_path / "there" / "renamed index")
-    shutil.rmtree(tmp_path / "here")
-    hits = open_index(Path(moved)).search(rows, 1)
-    np.testing.assert_array_equal(np.concatenate(numbers(hits)), np.arange(50))
-
-
-def test_an_index_of_a_tree_loads_elsewhere(clustered, tmp_path):
-    _, queries, folder = clustered
-    moved = shutil.copytree(folder, tmp_path / "moved")
-    for ours, theirs in zip(open_index(moved).search(queries, 5), open_index(folder).search(queries, 5), strict=True):
+    moved = Path(shutil.move(tmp_path / "here", tmp_path / "there" / "renamed index"))
+    for ours, theirs in zip(open_index(moved).search(QUERIES), open_index(tree).search(QUERIES), strict=True):
         assert ours.names == theirs.names
         np.testing.assert_array_equal(ours.scores, theirs.scores)
 
 
-@pytest.mark.parametrize("size", ["exact", "tree"])
-def test_every_damage_of_every_file_is_told_before_scann_sees_it(clustered, tmp_path, size, monkeypatch):
-    folder = indexed(tmp_path, random_rows(60)) if size == "exact" else shutil.copytree(clustered[2], tmp_path / "i")
-    monkeypatch.setattr("export.scann_index._scann", lambda: pytest.fail("ScaNN was asked"))
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    assert len(files) >= 4
+@pytest.mark.parametrize("kind", ["exact", "tree"])
+def test_every_damage_of_every_file_is_told_before_scann_sees_it(tree, tmp_path, kind, monkeypatch):
+    folder = indexed(tmp_path, random_rows(60)) if kind == "exact" else Path(shutil.copytree(tree, tmp_path / "i"))
+    monkeypatch.setattr("export.scann_searcher.scann", lambda: pytest.fail("ScaNN was asked"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    assert len(files) >= 5
     for path in files:
         whole = path.read_bytes()
-        damages = [b"", whole[:-1], whole + b"\0", whole[: len(whole) // 2], bytes([whole[0] ^ 1]) + whole[1:]]
         middle = len(whole) // 2
-        damages.append(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        damages = [b"", whole[:-1], whole + b"\0", whole[:middle], bytes([whole[0] ^ 1]) + whole[1:]] if whole else []
+        damages += [whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]] if whole else []
+        if path.name == MANIFEST:
+            damages.remove(whole[:-1])  # without its last line break it says the same
         for damage in damages:
-            if damage == whole or (path.name == MANIFEST and damage == whole[:-1]):
-                continue  # half of an empty file; a manifest without its last line break says the same
             path.write_bytes(damage)
             with pytest.raises(FolderError):
                 open_index(folder)
@@ -204,11 +216,52 @@ def test_every_damage_of_every_file_is_told_before_scann_sees_it(clustered, tmp_
     open_index(folder)
 
 
-def test_an_index_of_a_newer_layout_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("export.scann_index.VERSION", 2)
+def test_damages_at_random_are_refused_or_change_nothing(tmp_path):
+    """In processes of their own; `python -m tests.index_faults` does many more."""
+    outcomes = index_faults.main(tmp_path, 6)
+    assert sum(outcomes.values()) == 6
+
+
+def test_files_of_two_indexes_do_not_mix(tree, tmp_path):
+    one = Path(shutil.copytree(tree, tmp_path / "one"))
+    other = indexed(tmp_path, ROWS[::-1].copy(), **TREE)
+    for part in ("rows.npy", "scann/hashed_dataset.npy", "log", "head.json"):
+        (path,) = one.glob(f"generation-*/{part}")
+        whole = path.read_bytes()
+        path.write_bytes(next(other.glob(f"generation-*/{part}")).read_bytes())
+        if path.read_bytes() != whole:
+            with pytest.raises(FolderError):
+                open_index(one)
+        path.write_bytes(whole)
+
+
+def test_no_pickle_is_written_or_read(tree, tmp_path):
+    for path in tree.rglob("*"):
+        if path.is_file():
+            start = path.read_bytes()[:2]
+            assert not (start[:1] == b"\x80" and start[1:2] <= b"\x05"), path
+            if path.suffix == ".npy":
+                assert np.load(path, allow_pickle=False).dtype != object
+    folder = Path(shutil.copytree(tree, tmp_path / "i"))
+    (scann,) = folder.glob("generation-*/scann")
+
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    (scann / "scann_docids.pkl").write_bytes(pickle.dumps(Trap()))
+    assert open_index(folder).search(QUERIES, 3)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "message"), [(3, r"layout 3 of ScaNN index.*pip install -U"), (1, "no longer read: index again")]
+)
+def test_an_index_of_another_layout_is_refused(tmp_path, monkeypatch, version, message):
+    monkeypatch.setattr("export.index_folder.VERSION", version)
     folder = indexed(tmp_path, random_rows(9))
     monkeypatch.undo()
-    with pytest.raises(FolderError, match=r"layout 2 of ScaNN index.*pip install -U keras-retrieval"):
+    with pytest.raises(FolderError, match=message):
         open_index(folder)
 
 
@@ -222,44 +275,50 @@ def test_what_is_no_index_is_told(tmp_path):
         index(index(folder, tmp_path / "index"), tmp_path / "another")
 
 
-def test_nothing_in_an_index_is_a_pickle(clustered):
-    for path in clustered[2].rglob("*"):
-        if path.is_file():
-            start = path.read_bytes()[:2]
-            assert not (start[:1] == b"\x80" and start[1:2] <= b"\x05"), path
-            if path.suffix == ".npy":
-                assert np.load(path, allow_pickle=False).dtype != object
-
-
 def test_an_index_is_replaced_only_on_demand_and_only_by_an_index(tmp_path):
     folder = indexed(tmp_path, random_rows(9))
+    searcher = open_index(folder)
+    searcher.delete(["0.jpg"])
     with pytest.raises(FolderError, match="exists already"):
         index(tmp_path / "descriptors", folder)
     other = descriptors(tmp_path / "other", random_rows(12))
-    assert len(open_index(index(other, folder, replace=True)).names) == 12
+    assert len(open_index(index(other, folder, replace=True))) == 12
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["generation-000002"]
     with pytest.raises(FolderError, match="will not be replaced"):
         index(other, tmp_path / "descriptors", replace=True)
     assert len(described.read_descriptors(tmp_path / "descriptors")[1]) == 9
+    (folder / "generation-000002" / "names.txt").write_text("damaged")
+    assert len(open_index(index(other, folder, replace=True))) == 12
 
 
 def test_what_a_killed_run_left_is_no_obstacle(tmp_path):
-    left = partial_of(tmp_path / "index") / "scann" / "old.npy"
+    left = partial_of(tmp_path / "index") / "generation-000001" / "rows.npy"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     folder = indexed(tmp_path, random_rows(9))
-    assert not list(folder.rglob("old.npy"))
-    assert "scann/old.npy" not in read_manifest(folder, kind=KIND, version=1)["sha256"]
+    assert not partial_of(folder).exists()
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["generation-000002"]
+    assert len(open_index(folder)) == 9
 
 
 def test_names_of_any_characters_are_kept(tmp_path):
-    names = ["a b.jpg", "line\nbreak.jpg", "日本 \u2028.jpg"]
-    folder = index(descriptors(tmp_path / "descriptors", random_rows(3), names), tmp_path / "index")
-    assert open_index(folder).names == names
+    names = ["a b.jpg", "line\nbreak.jpg", "日本 \u2028.jpg", "https://host/p?q=1#x", "\udcff.jpg", ""]
+    folder = indexed(tmp_path, random_rows(6), names)
+    searcher = open_index(folder)
+    assert searcher.names == names
+    assert searcher.search(random_rows(6), 1)[4].names == ["\udcff.jpg"]
 
 
-def test_neighbours_below_one_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="--neighbours is at least 1, not 0"):
-        indexed(tmp_path, random_rows(9), neighbours=0)
+def test_an_index_is_read_where_nothing_can_be_written(tmp_path):
+    folder = indexed(tmp_path, random_rows(9))
+    places = [folder, *folder.rglob("*")]
+    for place in places:
+        place.chmod(0o555 if place.is_dir() else 0o444)
+    try:
+        assert len(open_index(folder).search(random_rows(2), 3)) == 2
+    finally:
+        for place in places:
+            place.chmod(0o755 if place.is_dir() else 0o644)
 
 
 def test_absent_scann_is_answered_with_the_command(tmp_path, monkeypatch):
@@ -272,9 +331,14 @@ def test_absent_scann_is_answered_with_the_command(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r'pip install "keras-retrieval\[index\]"'):
-        indexed(tmp_path, random_rows(9))
+        indexed(tmp_path, random_rows(900), **HASHED)
+    assert index(descriptors(tmp_path / "few", random_rows(9)), tmp_path / "exact")
 
 
-def test_the_manifest_is_plain_json(clustered):
-    text = (clustered[2] / "manifest.json").read_text(encoding="ascii")
-    assert json.loads(text)["kind"] == KIND
+def test_the_manifest_is_plain_json(tree):
+    text = (tree / MANIFEST).read_text(encoding="ascii")
+    said = json.loads(text)
+    assert said["kind"] == KIND
+    assert said["count"] == 2_000
+    assert all(len(digest) == 64 for digest in said["sha256"].values())
+    assert len(names_of(2_000)) == said["count"]

@@ -1,6 +1,5 @@
 """Search: queries are described as the index was, never find themselves, and are scored as the field scores."""
 
-import builtins
 import re
 import shutil
 from html.parser import HTMLParser
@@ -281,19 +280,6 @@ def test_keras_networks_by_name_are_known_again(made, tmp_path, monkeypatch):
             search(folder, [photos / "object 1" / "0.png"], model=other)
 
 
-def test_absent_scann_is_answered_with_the_command(made, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *arguments):
-        if name.split(".")[0] == "scann":
-            raise ImportError("No module named 'scann'")
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'pip install "keras-retrieval\[index\]"'):
-        search(str(made / "index"), [made / "photos" / "object 1" / "0.png"])
-
-
 @pytest.mark.parametrize(
     "rerank", ["alphaqe:5", "dba:3,aqe:3", "superglobal:10:3", "diffusion:0:5:3", "diffusion:8:4:3"]
 )
@@ -313,3 +299,21 @@ def test_methods_at_query_time_need_no_descriptors_but_the_index_s(copy):
     assert search(str(copy / "index"), [query], rerank="aqe")
     with pytest.raises(ValueError, match=r"no method 'alphaq'.*alphaqe"):
         search(str(copy / "index"), [query], rerank="alphaq")
+
+
+def test_a_search_among_some_photos(made, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("photo,kind\n" + "".join(f"object 2/{view}.png,old\n" for view in range(5)))
+    folder = str(index(made / "descriptors", tmp_path / "index", columns=table))
+    query = [made / "photos" / "object 1" / "0.png"]
+    (old,) = search(folder, query, where=["kind=old"])
+    assert sorted(old.names) == [f"object 2/{view}.png" for view in range(5)]
+    (named,) = search(folder, query, where=["photo=object 2/1.png", "photo=object 3/1.png", "kind=old", "kind=x"])
+    assert named.names == ["object 2/1.png"]
+    assert len(search(folder, query, where=["kind="], exact=True)[0].names) == 10
+    with pytest.raises(ValueError, match="give COLUMN=TEXT"):
+        search(folder, query, where=["kind"])
+    with pytest.raises(ValueError, match="no column 'city'; it has: kind"):
+        search(folder, query, where=["city=Paris"])
+    with pytest.raises(ValueError, match="leave --where and --exact out"):
+        search(folder, query, where=["kind=old"], rerank="aqe")
