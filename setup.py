@@ -14,6 +14,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 EXTRAS = {
     "sfm": ["pycolmap>=4.2,<5", "h5py>=3.11"],
     "index": ["scann==1.4.2"],
+    "edges": ["opencv-contrib-python-headless>=4.10"],
     "matlab": ["scipy>=1.11"],
     "serving": ["tensorflow-serving-api~=2.20.0", "grpcio-health-checking>=1.62"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],

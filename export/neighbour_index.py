@@ -54,8 +54,8 @@ class NeighbourIndex(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What the descriptors were made with and how they are kept, JSON.
 
-        model, photos, size, scales, antialias, bfloat16, exif, max_pixels, fingerprint (as `extract` wrote them),
-        dimensions (D) and configuration (its "kind" says in words how the index searches).
+        What `scann_index.MADE_WITH` names, as `extract` wrote it, dimensions (D) and configuration (its "kind" says in
+        words how the index searches).
         """
         ...
 

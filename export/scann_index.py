@@ -21,7 +21,7 @@ from .living_index import check_names, check_rows
 from .photo_table import read_table
 from .shortening import learn_shortening
 
-MADE_WITH = ("model", "size", "scales", "antialias", "bfloat16", "exif", "max_pixels")
+MADE_WITH = ("model", "size", "scales", "antialias", "mirror", "edges", "bfloat16", "exif", "max_pixels")
 """What a photo's descriptor depends on."""
 
 

@@ -1,7 +1,7 @@
 """Photos to similar photos: `keras-retrieval search INDEX QUERY.jpg --html page.html`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -16,9 +16,11 @@ from keras_retrieval.pipelines.describe import (
     model_identity,
     smallest_side,
 )
+from keras_retrieval.pipelines.edges import SKETCH
 from keras_retrieval.pipelines.folders import write_file
 from keras_retrieval.pipelines.images import PhotoError, list_photos, read_photo
 from keras_retrieval.pipelines.progress import progress
+from keras_retrieval.pipelines.sketches import is_sketch
 
 from keras_retrieval.query_time import Ranker, Step, describe_methods, parse
 
@@ -28,6 +30,7 @@ from .report import THUMBNAIL, Neighbour, Result, page
 Box = tuple[float, float, float, float]
 Rank = Callable[[np.ndarray, int], list[Hits]]
 BOX_HELP = "Look for this part only: left,top,right,bottom in pixels."
+LOOK = 256  # pixels at which a query is looked at: is it a sketch?
 SHOWN = 24  # queries on a page; a page of thousands opens nowhere
 
 
@@ -54,6 +57,12 @@ def search(
     *,
     k: Annotated[int, typer.Option("--k", "-k", help="Neighbours per query.")] = 10,
     box: Annotated[str | None, typer.Option(help=BOX_HELP)] = None,
+    sketch: Annotated[
+        bool | None,
+        typer.Option(
+            "--sketch/--photo", help="What queries are, in an index of edge maps; if not given, each is looked at."
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with pictures.")] = None,
     model: Annotated[str | None, typer.Option(help="The network, if it is no longer where it was.")] = None,
     photos: Annotated[Path | None, typer.Option(help="The index's photos, if they are no longer there.")] = None,
@@ -71,8 +80,9 @@ def search(
 ) -> list[Found]:
     """Finds the photos of an index that are most similar to query photos.
 
-    Queries are described by the network, size and scales that the index was made with. A query that is itself in
-    the index is not among its neighbours. Methods at query time rank all descriptors that the index keeps.
+    Queries are described by the network, size and scales that the index was made with. In an index of edge maps,
+    line drawings are made edge maps as they are, other photos as those of the index. A query that is itself in the
+    index is not among its neighbours. Methods at query time rank all descriptors that the index keeps.
     """
     if k < 1:
         raise ValueError(f"--k is at least 1, not {k}")
@@ -84,7 +94,7 @@ def search(
     rank = _ranker(searcher, steps) if steps else partial(searcher.search, exact=exact or score, where=among)
     folder = photos or Path(searcher.facts["photos"])
     paths = [path for query in queries for path in _photos_of(query)]
-    described, left_out = _describe(searcher.facts, paths, model, parse_box(box))
+    described, left_out = _describe(searcher.facts, paths, model, parse_box(box), sketch)
     for path, reason in left_out.items():
         print(f"left out: {path}: {reason}")
     if not described:
@@ -136,7 +146,7 @@ def _parse_where(conditions: list[str]) -> Filter | None:
 
 
 def _describe(
-    facts: Mapping[str, Any], paths: Sequence[Path], model: str | None, box: Box | None
+    facts: Mapping[str, Any], paths: Sequence[Path], model: str | None, box: Box | None, sketch: bool | None
 ) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
     """Descriptors of query photos, made as the index was; and the reasons of the others."""
     identity = facts["model"]
@@ -148,20 +158,31 @@ def _describe(
         raise ValueError(f"{name} is not the network that the index was made with: index again, or give that --model")
     network, scales = load_model(name), tuple(facts["scales"])
     smallest = smallest_side(network, scales)
-    reading = Reading(Path(), facts["size"], facts["exif"], facts["max_pixels"], smallest)
-    shapes, left_out = [], {}
+    reading = Reading(Path(), facts["size"], facts["exif"], facts["max_pixels"], smallest, facts["edges"])
+    readings, shapes, left_out = {}, [], {}
     for path in dict.fromkeys(paths):
         try:
-            shapes.append((reading.shape(str(path), box), path))
+            readings[path] = _reading(reading, path, sketch)
+            shapes.append((readings[path].shape(str(path), box), path))
         except PhotoError as error:
             left_out[path] = error.reason
     shapes.sort()
-    describe = describer(network, scales, facts["bfloat16"], facts["antialias"])
+    describe = describer(network, scales, facts["bfloat16"], facts["antialias"], facts["mirror"])
     rows: dict[Path, np.ndarray] = {}
-    for batch in describe_photos(describe, shapes, lambda path: reading.read(str(path), box)):
+    for batch in describe_photos(describe, shapes, lambda path: readings[path].read(str(path), box)):
         rows |= dict(zip(batch.keys, batch.rows, strict=True))
         left_out |= batch.left_out
     return {path: rows[path] for path in paths if path in rows}, left_out
+
+
+def _reading(reading: Reading, path: Path, sketch: bool | None) -> Reading:
+    """How a query is read: as photos of the index are, or as a sketch."""
+    if not reading.edges:
+        if sketch:
+            raise ValueError("the index is one of photos, not of edge maps: `extract --edges sobel`, then index again")
+        return reading
+    drawn = is_sketch(read_photo(path, size=LOOK, exif=reading.exif)) if sketch is None else sketch
+    return replace(reading, edges=SKETCH) if drawn else reading
 
 
 def _ranker(index: NeighbourIndex, steps: list[Step]) -> Rank:

@@ -17,6 +17,7 @@ STEPS: dict[str, tuple[str, str, str]] = {
     ),
     "build": ("pipelines.build", "build_model", "name -> model.keras, with pretrained or given weights"),
     "convert": ("pipelines.convert", "convert", "published network (.pth, .mat) -> model.keras"),
+    "edge-maps": ("pipelines.edge_maps", "edge_maps", "photos or sketches -> edge maps, to look at and to send"),
     "extract": ("pipelines.extract", "extract", "photos -> descriptors"),
     "whiten": ("pipelines.whiten", "whiten", "network + matching photos -> network with the whitening inside"),
     "reconstruct": ("pipelines.sfm", "reconstruct", "unordered photos -> 3D models of what they show"),

@@ -1,5 +1,6 @@
-"""Augmentation: what another camera, another hour or another distance would have made of a photo."""
+"""Augmentation: what another camera, another hour, another distance or another hand would have made of a photo."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,24 +12,44 @@ _LEAST_SIDE = 96  # a zoom leaves so many pixels of a side that has them: every 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each photo each time it is read.
+    """What is done to the photos of a tuple each time they are read.
 
     Attributes:
         strength: of `jitter`; 0 for none.
         zoom: the least share of the sides that `zoomed` leaves; 1 for none.
+        flip: half of the tuples are mirrored, all photos of one alike, so that they still match.
+        binarize: half of the queries are `binarized` at a strength of 0..binarize, to be like sketches; 0 for none.
 
     Raises:
-        ValueError: strength does not lie in 0..1, or zoom not in 0.1..1.
+        ValueError: strength or binarize does not lie in 0..1, or zoom not in 0.1..1.
     """
 
     strength: float = 0.0
     zoom: float = 1.0
+    flip: bool = False
+    binarize: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(f"the strength of augmentation lies in 0..1, not {self.strength}")
+        if not 0 <= self.binarize <= 1:
+            raise ValueError(f"the strength at which edges are binarised lies in 0..1, not {self.binarize}")
         if not 0.1 <= self.zoom <= 1:
             raise ValueError(f"the zoom of augmentation lies in 0.1..1, not {self.zoom}")
+
+    def of_tuple(self, photos: Sequence[np.ndarray], seed: Sequence[int]) -> list[np.ndarray]:
+        """The photos of a tuple, the query first, each (H, W, 3) uint8, changed.
+
+        Args:
+            photos: of one tuple.
+            seed: of all that is drawn for it.
+        """
+        changed = [self(photo, np.random.default_rng([*seed, place])) for place, photo in enumerate(photos)]
+        rng = np.random.default_rng([*seed, len(photos)])
+        mirrored, drawn, strength = rng.random() < 0.5, rng.random() < 0.5, rng.uniform(0, self.binarize)
+        if self.binarize and drawn:
+            changed[0] = binarized(changed[0], strength)
+        return [photo[:, ::-1] for photo in changed] if self.flip and mirrored else changed
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The photo (H, W, 3) uint8, changed; its sides are never longer."""
@@ -59,6 +80,11 @@ def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.nda
         )
         return pixels[top : top + height, left : left + width]
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def binarized(edges: np.ndarray, strength: float) -> np.ndarray:
+    """An edge map (H, W, 3) uint8 whose edges stronger than `strength`, 0..1, become 255 and all else 0."""
+    return np.where(edges > 255 * strength, np.uint8(255), np.uint8(0))
 
 
 def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

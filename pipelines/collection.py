@@ -11,6 +11,7 @@ from keras_retrieval.descriptors import gather
 
 from .describe import Reading, describe_photos, describer, load_model, model_identity, smallest_side
 from .descriptors import KIND, read_descriptors, read_left_out
+from .edges import SKETCH
 from .extract import extract
 from .folders import MANIFEST, fingerprint, write_array
 from .groundtruth import GroundTruth
@@ -27,6 +28,8 @@ class Options:
     antialias: bool
     bfloat16: bool
     exif: bool
+    mirror: bool = False
+    edges: str = ""
 
     def extract(self, photos: Path, output: Path, replace: bool) -> Path:
         """Describes a folder of photos, or goes on with it, or finds it done."""
@@ -39,6 +42,8 @@ class Options:
             antialias=self.antialias,
             bfloat16=self.bfloat16,
             exif=self.exif,
+            mirror=self.mirror,
+            edges=self.edges,
             replace=replace,
         )
 
@@ -50,7 +55,7 @@ class Collection:
     Attributes:
         truth: the ground truth.
         photos: the folder of its photos.
-        queries: (Q, D) float32, in the order of the ground truth.
+        queries: (Q, D) float32, in the order of the ground truth; sketches described as such where there are edge maps.
         boxes: per query the part of its photo that was described, in its pixels, or None.
         rows: the collection's own rows, (n, D) float32.
         numbers: (n,) the number of each own row in the ground truth's database.
@@ -141,9 +146,10 @@ def _query_rows(
     manifest: dict[str, Any],
     output: Path,
 ) -> np.ndarray:
-    """Whole photos have their row among all photos' already; cut-outs are described once and kept in a file."""
-    cropped = [query for query, box in enumerate(boxes) if box is not None]
-    whole = [query for query, box in enumerate(boxes) if box is None]
+    """Whole photos have their row among all photos' already; cut-outs and sketches are described once and kept."""
+    drawn = bool(truth.sketches and options.edges)
+    cropped = [query for query, box in enumerate(boxes) if drawn or box is not None]
+    whole = [query for query, box in enumerate(boxes) if not drawn and box is None]
     rows = np.empty((len(boxes), shards[0].shape[1]), np.float32)
     for query in whole:
         if truth.queries[query] not in place:
@@ -155,20 +161,21 @@ def _query_rows(
         path = output / f"queries-{made}.npy"
         if not path.exists():
             cut_outs = [(truth.queries[query], boxes[query]) for query in cropped]
-            write_array(path, _describe_cut_outs(cut_outs, photos, options, manifest))
+            edges = SKETCH if drawn else options.edges
+            write_array(path, _describe_cut_outs(cut_outs, photos, options, edges, manifest))
         rows[cropped] = np.load(path, allow_pickle=False)
     return rows
 
 
 def _describe_cut_outs(
-    cut_outs: list[tuple[str, Crop | None]], photos: Path, options: Options, manifest: dict[str, Any]
+    cut_outs: list[tuple[str, Crop | None]], photos: Path, options: Options, edges: str, manifest: dict[str, Any]
 ) -> np.ndarray:
     """Rows (n, D) in the order of the (name, box) pairs, described as the database was."""
     network, scales = load_model(options.model), tuple(manifest["scales"])
     smallest = smallest_side(network, scales)
-    reading = Reading(photos, options.size, options.exif, manifest["max_pixels"], smallest)
+    reading = Reading(photos, options.size, options.exif, manifest["max_pixels"], smallest, edges)
     shapes = sorted((reading.shape(*cut_out), number) for number, cut_out in enumerate(cut_outs))
-    describe = describer(network, scales, options.bfloat16, options.antialias)
+    describe = describer(network, scales, options.bfloat16, options.antialias, options.mirror)
     rows = np.empty((len(cut_outs), network.output_shape[-1]), np.float32)
     for batch in describe_photos(describe, shapes, lambda number: reading.read(*cut_outs[number])):
         for number, reason in batch.left_out.items():
@@ -186,7 +193,7 @@ def _distractors(
     folder = given if made else options.extract(given, output / "distractors", replace)
     shards, names, own = read_descriptors(folder)
     wanted = {"model": model_identity(options.model)} | {
-        key: manifest[key] for key in ("size", "scales", "antialias", "exif")
+        key: manifest[key] for key in ("size", "scales", "antialias", "exif", "mirror", "edges")
     }
     for key, value in wanted.items():
         same = _sha(own[key]) == _sha(value) if key == "model" else own[key] == value

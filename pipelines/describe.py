@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from .edges import MARGIN, edge_map
 from .folders import whole_path
 from .images import MAX_PIXELS, Crop, PhotoError, photo_size, read_photo
 from .onnx_network import OnnxNetwork
@@ -36,6 +37,7 @@ class Reading:
         exif: turn photos as EXIF says.
         max_pixels: the most that a photo may declare.
         smallest: what the network needs on each side; a smaller photo gets its edge pixels repeated up to it.
+        edges: the kind of edge maps that are read instead of photos, see `edges.edge_map`; "" for photos.
     """
 
     folder: Path
@@ -43,17 +45,31 @@ class Reading:
     exif: bool = True
     max_pixels: int = MAX_PIXELS
     smallest: int = 1
+    edges: str = ""
 
     def shape(self, name: str, crop: Crop | None = None) -> Shape:
         """(height, width) of what `read` returns, from the photo's header."""
-        height, width = photo_size(self.folder / name, crop=crop, **self._options())
+        margins = 2 * MARGIN if self.edges else 0
+        height, width = (side + margins for side in photo_size(self.folder / name, crop=crop, **self._options()))
         return max(height, self.smallest), max(width, self.smallest)
 
     def read(self, name: str, crop: Crop | None = None) -> np.ndarray:
         """The photo's pixels, (height, width, 3) uint8."""
         pixels = read_photo(self.folder / name, crop=crop, **self._options())
+        if self.edges:
+            pixels = edge_map(self.edges, pixels, self.folder, name, crop)
         missing = [(0, max(0, self.smallest - side)) for side in pixels.shape[:2]]
         return np.pad(pixels, [*missing, (0, 0)], mode="edge") if any(after for _, after in missing) else pixels
+
+    def longest(self) -> int:
+        """The most pixels on a side of what `read` returns.
+
+        Raises:
+            ValueError: no size is set.
+        """
+        if self.size is None:
+            raise ValueError("photos that are not resized have any size")
+        return max(self.size + (2 * MARGIN if self.edges else 0), self.smallest)
 
     def _options(self) -> dict[str, Any]:
         return {"size": self.size, "exif": self.exif, "max_pixels": self.max_pixels}
@@ -125,6 +141,7 @@ def model_identity(model: str | Path) -> dict[str, str]:
 
 
 ANTIALIAS_HELP = "Antialias the scales below 1; published PyTorch networks were measured without."
+MIRROR_HELP = "Join mirrored photos in the descriptor, too, at every scale."
 
 
 def parse_scales(scales: str) -> tuple[float, ...]:
@@ -144,8 +161,22 @@ def parse_scales(scales: str) -> tuple[float, ...]:
     return found
 
 
+def require_edges(model: Any, edges: str) -> None:
+    """Refuses photos for a network that takes edge maps.
+
+    Raises:
+        ValueError: `edges` is empty, and the network has a layer that asks for edge maps.
+    """
+    if not edges and any(layer.__class__.__name__ == "EdgeStrength" for layer in getattr(model, "layers", ())):
+        raise ValueError(f"{model.name} takes edge maps, not photos: give --edges sobel, or another kind")
+
+
 def describer(
-    model: Any, scales: tuple[float, ...] = (1.0,), bfloat16: bool = False, antialias: bool = True
+    model: Any,
+    scales: tuple[float, ...] = (1.0,),
+    bfloat16: bool = False,
+    antialias: bool = True,
+    mirror: bool = False,
 ) -> Describe:
     """Compiles a network into a function from photos of one size to descriptors.
 
@@ -156,16 +187,17 @@ def describer(
         scales: joined inside the same graph.
         bfloat16: run the trunk in bfloat16. This changes the model that is given, for good.
         antialias: how the scales below 1 are made, see `keras_retrieval.layers.Rescaling`.
+        mirror: join mirrored photos, too.
 
     Returns:
         A function (B, H, W, 3) uint8 -> (B, D) float32.
 
     Raises:
         ValueError: Keras runs on another backend than TensorFlow, or `bfloat16` with a network that has no trunk,
-            or scales or `bfloat16` with an OnnxNetwork.
+            or scales, `bfloat16` or `mirror` with an OnnxNetwork.
     """
     if isinstance(model, OnnxNetwork):
-        model.check(scales, bfloat16)
+        model.check(scales, bfloat16, mirror)
         return model.describe
     import keras
     import tensorflow as tf
@@ -177,7 +209,7 @@ def describer(
         raise ValueError(f"photos are described on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}")
     if bfloat16:
         set_trunk_precision(model, "mixed_bfloat16")
-    network = keras_retrieval.multi_scale(model, scales, antialias=antialias)
+    network = keras_retrieval.multi_scale(model, scales, antialias=antialias, mirror=mirror)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
     def describe(images: Any) -> Any:

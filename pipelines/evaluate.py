@@ -19,7 +19,8 @@ from keras_retrieval.query_time import Ranker, describe_methods, parse
 
 from .collection import Collection, Options, describe_collection
 from .datasets import DATASETS, load_ground_truth
-from .describe import ANTIALIAS_HELP, model_identity, parse_scales
+from .describe import ANTIALIAS_HELP, MIRROR_HELP, model_identity, parse_scales
+from .edges import HELP as EDGES_HELP
 from .evaluation_page import Case, Curve, Mark, Picture, curves, page, percent
 from .folders import write_file
 from .groundtruth import GroundTruth
@@ -52,6 +53,8 @@ def evaluate(
     size: Annotated[int, typer.Option(help="Longest side in pixels; photos are never enlarged.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
+    mirror: Annotated[bool, typer.Option(help=MIRROR_HELP)] = False,
+    edges: Annotated[str, typer.Option(help=EDGES_HELP)] = "",
     bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; says how close it stays.")] = False,
     exif: Annotated[bool, typer.Option(help="Turn photos as their EXIF orientation says.")] = True,
     rerank: Annotated[
@@ -71,7 +74,7 @@ def evaluate(
     if truth.partial:
         print(f"{truth.name} is {truth.partial}")
     output.mkdir(parents=True, exist_ok=True)
-    options = Options(model, size, scales, antialias, bfloat16, exif)
+    options = Options(model, size, scales, antialias, bfloat16, exif, mirror, edges)
     collection = describe_collection(truth, photos, distractors, output, options, replace=replace)
     ranker = Ranker(collection.database, steps, progress)
     started = time.monotonic()
@@ -84,6 +87,8 @@ def evaluate(
         "scales": list(parse_scales(scales)),
         "bfloat16": bfloat16,
         "exif": exif,
+        "mirror": mirror,
+        "edges": edges,
         "rerank": [str(step) for step in steps],
         "distractors": count_rows(collection.distractors),
         "depth": len(ranks),

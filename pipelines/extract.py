@@ -20,6 +20,7 @@ import typer
 
 from .describe import (
     ANTIALIAS_HELP,
+    MIRROR_HELP,
     Describe,
     Described,
     Reading,
@@ -29,9 +30,12 @@ from .describe import (
     load_model,
     model_identity,
     parse_scales,
+    require_edges,
     smallest_side,
 )
 from .descriptors import KIND, VERSION, read_left_out
+from .edges import HELP as EDGES_HELP
+from .edges import check_edges
 from .folders import (
     FolderError,
     check_free,
@@ -71,6 +75,8 @@ def extract(
     size: Annotated[int, typer.Option(help="Longest side in pixels; photos are never enlarged.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
+    mirror: Annotated[bool, typer.Option(help=MIRROR_HELP)] = False,
+    edges: Annotated[str, typer.Option(help=EDGES_HELP)] = "",
     bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; says how close it stays.")] = False,
     exif: Annotated[bool, typer.Option(help="Turn photos as their EXIF orientation says.")] = True,
     max_pixels: Annotated[int, typer.Option(help="Leave out photos that declare more pixels.")] = MAX_PIXELS,
@@ -87,12 +93,15 @@ def extract(
     factors = parse_scales(scales)
     if size < 1 or shard < 1:
         raise ValueError(f"--size and --shard are at least 1, not {size} and {shard}")
+    check_edges(edges)
     names = list_photos(photos)
     identity = model_identity(model)
     options = {
         "size": size,
         "scales": list(factors),
         "antialias": antialias,
+        "mirror": mirror,
+        "edges": edges,
         "bfloat16": bfloat16,
         "exif": exif,
         "max_pixels": max_pixels,
@@ -108,15 +117,16 @@ def extract(
     started = time.monotonic()
     network = load_model(model)
     if isinstance(network, OnnxNetwork):
-        network.check(factors, bfloat16)
+        network.check(factors, bfloat16, mirror)
         if network.size != size:
             print(f"{model} was exported for photos of {network.size} px, and here they are read at {size} px")
-    reading = Reading(photos, size, exif, max_pixels, smallest_side(network, factors))
+    require_edges(network, edges)
+    reading = Reading(photos, size, exif, max_pixels, smallest_side(network, factors), edges)
     partial = partial_of(output)
     plan = _plan(partial, names, reading, print_of_run)
-    describe, facts = describer(network, factors, antialias=antialias), {}
+    describe, facts = describer(network, factors, antialias=antialias, mirror=mirror), {}
     if bfloat16:
-        halved = describer(load_model(model), factors, bfloat16=True, antialias=antialias)
+        halved = describer(load_model(model), factors, bfloat16=True, antialias=antialias, mirror=mirror)
         facts, describe = _closeness(describe, halved, plan, reading), halved
     facts |= _write_shards(partial, plan, describe, reading, shard)
     facts |= _collect(partial, plan)

@@ -33,6 +33,7 @@ class GroundTruth:
         box_side: the long side of the photos on which the boxes were drawn; None: the photos at hand.
         drop_query: a query's own photo is taken out of its ranking, instead of being its first hit.
         panoramas: (database,) number of the panorama of which each photo is a cut-out, or None.
+        sketches: the queries are line drawings.
         published: how many photos and queries the whole collection has.
     """
 
@@ -47,6 +48,7 @@ class GroundTruth:
     box_side: int | None = None
     drop_query: bool = False
     panoramas: np.ndarray | None = None
+    sketches: bool = False
     published: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -101,7 +102,8 @@ def flickr15k(photos: Photos, gnd: Path | None = None) -> GroundTruth:
     stems = {str(PurePosixPath(one).with_suffix("")): one for one in photos.inside("sketches")}
     for query in queries:
         query["photo"] = stems.get(str(query["photo"]), query["photo"])
-    return _from_queries("flickr15k", path, photos, {"database": ["photos/"], "queries": queries})
+    truth = _from_queries("flickr15k", path, photos, {"database": ["photos/"], "queries": queries})
+    return replace(truth, sketches=True)
 
 
 def own(photos: Photos, path: Path) -> GroundTruth:

@@ -49,11 +49,11 @@ class OnnxNetwork:
         (rows,) = self._session.run(["descriptors"], {"images": images.astype(np.float32)})
         return rows
 
-    def check(self, scales: tuple[float, ...], bfloat16: bool) -> None:
+    def check(self, scales: tuple[float, ...], bfloat16: bool, mirror: bool = False) -> None:
         """Refuses options that were settled when the file was written, and a network of one size only.
 
         Raises:
-            ValueError: scales other than (1.0,), bfloat16, or photos cannot have any size.
+            ValueError: scales other than (1.0,), bfloat16, mirror, or photos cannot have any size.
         """
         if self.sides:
             raise ValueError(f"{self.name} was exported for photos of {self.sides} pixels only, not for any size")
@@ -63,6 +63,8 @@ class OnnxNetwork:
                 f"the scales of an .onnx network are inside it (here {inside}): leave --scales out, "
                 "or export again with others"
             )
+        if mirror:
+            raise ValueError("an .onnx network mirrors photos inside it, if at all: export it with --mirror instead")
         if bfloat16:
             raise ValueError("an .onnx network has its precision inside: export it with --fp16 or --int8 instead")
 

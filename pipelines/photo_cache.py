@@ -129,8 +129,8 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
     """
     if reading.size is None:
         raise ValueError("a cache needs a size: the longest side of its photos in pixels")
-    options = {"size": reading.size, "exif": reading.exif, "max_pixels": reading.max_pixels}
-    options |= {"smallest": reading.smallest}
+    options: dict[str, Any] = {"size": reading.size, "exif": reading.exif, "max_pixels": reading.max_pixels}
+    options |= {"smallest": reading.smallest, "edges": reading.edges}
     print_of_run = fingerprint(options, [[name, *photo_state(reading.folder / name)] for name in names])
     if folder.exists() and _fits(folder, print_of_run, replace):
         return PhotoCache(folder)
@@ -138,7 +138,7 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
     started = time.monotonic()
     partial = partial_of(folder)
     _begin(partial, print_of_run)
-    _write_shards(partial, names, reading, 3 * max(reading.size, reading.smallest) ** 2)
+    _write_shards(partial, names, reading, 3 * reading.longest() ** 2)
     facts = _collect(partial) | {"fingerprint": print_of_run, "photos": str(reading.folder.resolve()), **options}
     seal(partial, folder, kind=KIND, version=VERSION, replace=replace, **facts)
     _report(folder, facts, time.monotonic() - started)

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from .datasets import DATASETS
+from .describe import MIRROR_HELP
+from .edges import HELP as EDGES_HELP
 from .stream import POSITIVES
 from .training_checkpoint import open_run
 from .training_comparison import finish, score_pretrained
@@ -65,6 +67,12 @@ def train(
         float,
         typer.Option(help="Photos are cropped or shrunk to a random share of their sides from this on; 1: never."),
     ] = 1.0,
+    flip: Annotated[bool, typer.Option(help="Half of the tuples are mirrored, all photos of one alike.")] = False,
+    binarize: Annotated[
+        float,
+        typer.Option(help="Half of the queries are binarised, at a strength of edges drawn from 0 to this; 0: none."),
+    ] = 0.0,
+    edges: Annotated[str, typer.Option(help=EDGES_HELP)] = "",
     chunk: Annotated[
         int | None, typer.Option(help="Photos in the network at once: any step in fixed memory, at a second pass.")
     ] = None,
@@ -92,6 +100,7 @@ def train(
     ] = None,
     test_size: Annotated[int, typer.Option(help="Longest side in use: for the whitening and the scores.")] = 1024,
     scales: Annotated[str, typer.Option(help="Scales in use: for the whitening and the scores.")] = "1,0.7071,0.5",
+    mirror: Annotated[bool, typer.Option(help=f"In use: {MIRROR_HELP}")] = False,
     checkpoint_steps: Annotated[int, typer.Option(help="Steps that a kill may cost; 0: an epoch.")] = 100,
     tensorboard: Annotated[bool, typer.Option(help="Write RUN/tensorboard.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with RUN; --epochs may be more than before.")] = False,

@@ -32,6 +32,8 @@ class Examination:
         size: longest side in pixels.
         scales: as `evaluate` takes them.
         bfloat16: run the trunk in bfloat16.
+        mirror: join mirrored photos.
+        edges: the kind of edge maps, see `edges.edge_map`; "" for photos.
     """
 
     truth: GroundTruth
@@ -40,6 +42,8 @@ class Examination:
     size: int
     scales: str
     bfloat16: bool
+    mirror: bool
+    edges: str
 
     def describe(self, model: str, name: str) -> Collection:
         """Describes the collection with a network, given as `evaluate` takes it; what OUTPUT/NAME holds is done anew.
@@ -51,7 +55,10 @@ class Examination:
         folder.mkdir(parents=True, exist_ok=True)
         for queries in folder.glob("queries-*.npy"):
             queries.unlink()
-        options = Options(model, self.size, self.scales, antialias=True, bfloat16=self.bfloat16, exif=True)
+        options = Options(
+            model, self.size, self.scales, antialias=True, bfloat16=self.bfloat16, exif=True, mirror=self.mirror,
+            edges=self.edges,
+        )  # fmt: skip
         return describe_collection(self.truth, self.photos, None, folder, options, replace=True)
 
     def describe_now(self, network: Any, name: str) -> Collection:
@@ -81,13 +88,22 @@ class Examination:
 
 
 def examination(
-    dataset: str, photos: Path, gnd: Path | None, output: Path, *, size: int, scales: str, bfloat16: bool = False
+    dataset: str,
+    photos: Path,
+    gnd: Path | None,
+    output: Path,
+    *,
+    size: int,
+    scales: str,
+    bfloat16: bool = False,
+    mirror: bool = False,
+    edges: str = "",
 ) -> Examination:
     """Reads a collection's ground truth; see `datasets.load_ground_truth` for the errors."""
     truth = load_ground_truth(dataset, photos, gnd)
     if truth.partial:
         print(f"{truth.name} is {truth.partial}")
-    return Examination(truth, photos, output, size, scales, bfloat16)
+    return Examination(truth, photos, output, size, scales, bfloat16, mirror, edges)
 
 
 def headline(mean: Mean) -> tuple[str, float]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .describe import load_model, save_model
+from .describe import load_model, require_edges, save_model
 from .training_options import Options
 
 
@@ -17,6 +17,7 @@ def network_to_train(options: Options) -> Any:
     from keras_retrieval.precision import set_trunk_precision
 
     network = load_model(options.model)
+    require_edges(network, options.edges)
     if options.whiten != "none" and any(layer.name == "whitening" for layer in network.layers):
         raise ValueError(f"{options.model} ends with a whitening, which learns with the rest: give --whiten none")
     if options.dim is not None and options.dim > network.output_shape[-1]:

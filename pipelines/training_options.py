@@ -8,6 +8,7 @@ from typing import Any
 
 from .augmentation import Augmentation
 from .describe import model_identity, parse_scales
+from .edges import check_edges
 from .stream import POSITIVES
 
 LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")
@@ -20,8 +21,8 @@ PHOTOS_PER_DIMENSION = 4  # from so many on, Lw is learned as published, without
 
 _LEARNING = (
     "loss", "margin", "lr", "decay", "weight_decay", "p_speed", "negatives", "queries", "pool", "batch", "size",
-    "padded", "chunk", "augment", "zoom", "freeze", "bfloat16", "jit", "refresh", "seed", "best", "positive", "sample",
-    "remember",
+    "padded", "chunk", "augment", "zoom", "flip", "binarize", "edges", "freeze", "bfloat16", "jit", "refresh",
+    "seed", "best", "positive", "sample", "remember",
 )  # fmt: skip
 
 
@@ -54,6 +55,9 @@ class Options:
     padded: bool
     augment: float
     zoom: float
+    flip: bool
+    binarize: float
+    edges: str
     chunk: int | None
     bfloat16: bool
     jit: bool
@@ -68,6 +72,7 @@ class Options:
     shrinkage: float | None
     test_size: int
     scales: str
+    mirror: bool
     checkpoint_steps: int
     tensorboard: bool
     resume: bool
@@ -81,11 +86,14 @@ class Options:
         self._check_choices()
         self._check_numbers()
         parse_scales(self.scales)
+        check_edges(self.edges)
         self.augmentation()
         if (self.dataset is None) != (self.dataset_photos is None):
             raise ValueError("--dataset and --dataset-photos go together: which collection, and where its photos are")
         if self.best == "score" and self.dataset is None:
             raise ValueError("--best score needs a collection to score on: give --dataset and --dataset-photos")
+        if self.binarize and not self.edges:
+            raise ValueError("--binarize is for edge maps: give --edges")
         if self.jit and (self.chunk is not None or self.refresh or not self.padded):
             raise ValueError("--jit compiles whole steps of one shape: it takes no --exact, --chunk or --refresh")
         if self.margin is not None and self.loss == "average-precision":
@@ -97,7 +105,8 @@ class Options:
 
     def augmentation(self) -> Augmentation | None:
         """What is done to the photos to train on; None for nothing."""
-        return Augmentation(self.augment, self.zoom) if self.augment or self.zoom != 1 else None
+        augmentation = Augmentation(self.augment, self.zoom, self.flip, self.binarize)
+        return None if augmentation == Augmentation() else augmentation
 
     def learning(self) -> dict[str, Any]:
         """What decides the weights, JSON-able: a run that goes on must have the same."""
@@ -139,8 +148,9 @@ class Options:
         above_0 = ("margin", "lr", "p_speed")
         if 0 < self.sample < self.negatives:
             raise ValueError(f"--sample {self.sample}: it has fewer photos than --negatives {self.negatives} of them")
-        if self.augment > 1:
-            raise ValueError(f"--augment {self.augment}: it lies in 0..1")
+        for name in ("augment", "binarize"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"--{name} {getattr(self, name)}: it lies in 0..1")
         for name in (*at_least, *above_0):
             value = getattr(self, name)
             if value is None:

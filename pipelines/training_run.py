@@ -72,8 +72,8 @@ def prepare(options: Options, tuples: Tuples, checkpoint: Checkpoint) -> Run:
 
     keras.utils.set_random_seed(options.seed)
     network = network_to_train(options)
-    reading = Reading(options.photos, options.size, smallest=smallest_side(network))
-    side = max(options.size, reading.smallest)
+    reading = Reading(options.photos, options.size, smallest=smallest_side(network), edges=options.edges)
+    side = reading.longest()
     _stream(options, tuples, reading, side)  # too few clusters are told before photos are read
     held_out = _validation_negatives(options, tuples, reading, side)
     best, exam = _best(options, held_out > 0), _examination(options)
@@ -208,5 +208,6 @@ def _examination(options: Options) -> Examination | None:
         return None
     return examination(
         options.dataset, options.dataset_photos, options.gnd, options.output / "evaluation",
-        size=options.test_size, scales=options.scales, bfloat16=options.bfloat16,
+        size=options.test_size, scales=options.scales, bfloat16=options.bfloat16, mirror=options.mirror,
+        edges=options.edges,
     )  # fmt: skip

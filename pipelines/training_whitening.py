@@ -57,7 +57,7 @@ def describe_for_whitening(model: str, tuples: Tuples, options: Options, folder:
         folder: of descriptors, to write.
     """
     described = extract(
-        model, options.photos, folder, size=options.test_size, scales=options.scales, bfloat16=options.bfloat16,
-        replace=True,
+        model, options.photos, folder, size=options.test_size, scales=options.scales, mirror=options.mirror,
+        edges=options.edges, bfloat16=options.bfloat16, replace=True,
     )  # fmt: skip
     return WhiteningPhotos(described, Pairs(tuples.images, tuples.qidxs, tuples.pidxs))

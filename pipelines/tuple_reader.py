@@ -30,7 +30,7 @@ class TupleReader:
         names: of all photos; a row is an index into them.
         objects: (len(names),) int32, the object of each.
         side: of the padded squares; None for exact sizes.
-        augment: what is done to each photo; None for nothing.
+        augment: what is done to the photos of a tuple; None for nothing.
         seed: of the augmentation and of replacements.
         left_out: name -> reason, of the photos that could not be read.
     """
@@ -111,12 +111,10 @@ class TupleReader:
     def _photos(self, rows: np.ndarray, seed: list[int]) -> list[np.ndarray]:
         """The photos of a tuple; none at all if one of them cannot be read."""
         photos = []
-        for position, row in enumerate(rows.tolist()):
+        for row in rows.tolist():
             try:
-                pixels = self.photos.read(self.names[row])
+                photos.append(self.photos.read(self.names[row]))
             except PhotoError as error:
                 self.left_out[self.names[row]] = error.reason
                 return []
-            draw = np.random.default_rng([*seed, position])
-            photos.append(self.augment(pixels, draw) if self.augment else pixels)
-        return photos
+        return self.augment.of_tuple(photos, seed) if self.augment else photos

@@ -15,8 +15,9 @@ from keras_retrieval.descriptors import blocks, gather
 from keras_retrieval.whitening import Moments, PairMoments, Projection, fit_lw, fit_pca
 
 from .convert import whitened
-from .describe import ANTIALIAS_HELP, load_model, model_identity, save_model
+from .describe import ANTIALIAS_HELP, MIRROR_HELP, load_model, model_identity, save_model
 from .descriptors import read_descriptors
+from .edges import HELP as EDGES_HELP
 from .extract import extract
 from .images import list_photos
 
@@ -55,6 +56,8 @@ def whiten(
     size: Annotated[int, typer.Option(help="Longest side in pixels, as it will be in use.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, as they will be in use.")] = "1",
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
+    mirror: Annotated[bool, typer.Option(help=MIRROR_HELP)] = False,
+    edges: Annotated[str, typer.Option(help=EDGES_HELP)] = "",
     bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16 while learning.")] = False,
     descriptors: Annotated[
         Path | None, typer.Option(help="Folder of the photos' descriptors; OUTPUT.descriptors if not given.")
@@ -83,8 +86,9 @@ def whiten(
     described = descriptors or output.with_suffix(".descriptors")
     source = _without_whitening(model, described, dim)
     extract(
-        source, folder, described, size=size, scales=scales, antialias=antialias, bfloat16=bfloat16, replace=replace
-    )
+        source, folder, described, size=size, scales=scales, antialias=antialias, mirror=mirror, edges=edges,
+        bfloat16=bfloat16, replace=replace,
+    )  # fmt: skip
     projection = learn(described, pairs, method, shrinkage)
     network = whitened(load_model(source), projection.m, projection.P, dim)
     save_model(network, output)

@@ -70,8 +70,51 @@ def test_both_are_drawn_for_each_photo():
     np.testing.assert_array_equal(Augmentation()(photo, np.random.default_rng(0)), photo)
 
 
+def test_a_tuple_is_mirrored_as_a_whole_or_not_at_all():
+    photos = [np.random.default_rng(seed).integers(0, 256, (9, 12 + seed, 3), np.uint8) for seed in range(4)]
+    mirrored = 0
+    for seed in range(60):
+        found = Augmentation(flip=True).of_tuple(photos, [5, seed])
+        turned = {(one == photo[:, ::-1]).all() for one, photo in zip(found, photos, strict=True)}
+        assert turned == {not (found[0] == photos[0]).all()}
+        mirrored += turned == {True}
+    assert 20 <= mirrored <= 40
+
+
+def test_half_of_the_queries_become_binary_at_a_strength_of_their_own():
+    query = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
+    change = Augmentation(binarize=0.2)
+    strengths = []
+    for seed in range(80):
+        found, *others = change.of_tuple([query, query, query], [seed])
+        assert all((other == query).all() for other in others)
+        if (found == query).all():
+            continue
+        assert set(np.unique(found)) == {0, 255}
+        weakest = int(np.argmax(found[0, :, 0] == 255))
+        assert (found[0, weakest:] == 255).all()
+        strengths.append((weakest - 1) / 255)
+    assert 25 <= len(strengths) <= 55
+    assert 0 <= min(strengths) < 0.04 < 0.16 < max(strengths) <= 0.2
+
+
+def test_a_tuple_s_photos_change_each_in_its_own_way_and_again_alike():
+    photo = np.random.default_rng(1).integers(0, 256, (200, 300, 3), np.uint8)
+    one, again = (Augmentation(0.3, 0.5, True, 0.2).of_tuple([photo, photo], [3, 1]) for _ in range(2))
+    for first, second in zip(one, again, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert one[0].shape != one[1].shape
+    for photo_, expected in zip(Augmentation(0.3).of_tuple([photo, photo], [7]), (0, 1), strict=True):
+        np.testing.assert_array_equal(photo_, Augmentation(0.3)(photo, np.random.default_rng([7, expected])))
+
+
 @pytest.mark.parametrize(
-    ("options", "message"), [((1.5, 1), r"strength .* 0\.\.1, not 1\.5"), ((0, 0), r"zoom .* not 0")]
+    ("options", "message"),
+    [
+        ((1.5, 1), r"strength .* 0\.\.1, not 1\.5"),
+        ((0, 0), r"zoom .* not 0"),
+        ((0, 1, True, 1.5), r"binarised lies in 0\.\.1, not 1\.5"),
+    ],
 )
 def test_what_cannot_be_meant_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("keras_retrieval", "pipelines", "export")
-TOOLS = {"images", "photo_files", "folders", "describe", "descriptors", "onnx_network", "progress"}
+TOOLS = {"images", "photo_files", "folders", "describe", "descriptors", "edges", "sketches", "onnx_network", "progress"}
 LIGHT = {"numpy", "PIL", "typer"}  # what pipelines/ and export/ import at the top, beside the standard library
 IN_A_FUNCTION = {"keras_retrieval/weights.py": {"h5py"}, "keras_retrieval/__main__.py": {"typer"}}
 

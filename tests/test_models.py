@@ -324,6 +324,23 @@ def test_whitening_comes_after_the_scales_are_joined():
     np.testing.assert_allclose(numpy(keras_retrieval.multi_scale(model, (1.0, 0.7, 0.5))(x)), expected, atol=1e-4)
 
 
+def test_mirrored_photos_join_at_every_scale():
+    model = keras_retrieval.build("alexnet_mac", weights=None, dim=30)
+    x = photos(shape=(2, 128, 160, 3))
+    plain = keras.Model(model.input, model.get_layer("l2").output)
+    views = [layers.Rescaling(scale)(image) for scale in (1.0, 0.5) for image in (x, x[:, :, ::-1])]
+    mean = np.mean([numpy(plain(view)) for view in views], axis=0)
+    joined = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    both = keras_retrieval.multi_scale(plain, (1.0, 0.5), mirror=True)
+    np.testing.assert_allclose(numpy(both(x)), joined, atol=1e-5)
+    whitened = numpy(keras_retrieval.multi_scale(model, (1.0, 0.5), mirror=True)(x))
+    np.testing.assert_allclose(
+        whitened, joined[:, :30] / np.linalg.norm(joined[:, :30], axis=1, keepdims=True), atol=1e-4
+    )
+    alone = keras_retrieval.multi_scale(plain, (1.0,), mirror=True)
+    np.testing.assert_allclose(numpy(alone(x)), numpy(alone(x[:, :, ::-1])), atol=1e-5)
+
+
 def test_one_scale_of_one_is_the_model_itself_and_scales_are_checked():
     model = keras_retrieval.build("alexnet_gem", weights=None)
     assert keras_retrieval.multi_scale(model, (1.0,)) is model

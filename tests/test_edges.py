@@ -1,0 +1,173 @@
+"""Edge maps in the place of photos: the detectors, maps of one's own, where they are read and what is refused."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.describe import Reading
+from pipelines.edge_maps import edge_maps
+from pipelines.edges import MARGIN, check_edges, edge_map, sobel
+from pipelines.folders import read_manifest
+from pipelines.images import PhotoError, read_photo
+from pipelines.photo_cache import build_cache
+from pipelines.sketches import grey_levels, sketch_map
+
+from .small import SIZES, draw, draw_folder
+from .test_sketches import drawn
+
+
+def sobel_by_hand(pixels):
+    """Smoothed and differentiated pixel by pixel, the border repeated."""
+    grey = grey_levels(pixels).astype(float)
+    height, width = grey.shape
+
+    def at(image, y, x):
+        return image[min(max(y, 0), height - 1), min(max(x, 0), width - 1)]
+
+    binomial = (1, 4, 6, 4, 1)
+    smooth, result = np.zeros_like(grey), np.zeros_like(grey)
+    for y in range(height):
+        for x in range(width):
+            smooth[y, x] = sum(
+                a * b * at(grey, y + dy - 2, x + dx - 2)
+                for dy, a in enumerate(binomial)
+                for dx, b in enumerate(binomial)
+            )
+    smooth /= 256
+    for y in range(height):
+        for x in range(width):
+            right, down = (
+                sum(
+                    weight * (at(smooth, *plus) - at(smooth, *minus))
+                    for weight, plus, minus in zip((1, 2, 1), ends, starts, strict=True)
+                )
+                for ends, starts in (
+                    ([(y + d, x + 1) for d in (-1, 0, 1)], [(y + d, x - 1) for d in (-1, 0, 1)]),
+                    ([(y + 1, x + d) for d in (-1, 0, 1)], [(y - 1, x + d) for d in (-1, 0, 1)]),
+                )
+            )
+            result[y, x] = (right**2 + down**2) ** 0.5 / 4 / 255
+    return result
+
+
+def test_sobel_is_the_loop():
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 14, 3), np.uint8)
+    np.testing.assert_allclose(sobel(pixels), sobel_by_hand(pixels), atol=1e-6)
+    assert not sobel(np.full((9, 9, 3), 77, np.uint8)).any()
+
+
+def box(height=60, width=80):
+    pixels = np.full((height, width, 3), 30, np.uint8)
+    pixels[20:40, 30:60] = 220
+    return pixels
+
+
+@pytest.mark.parametrize("kind", ["sobel", "canny"])
+def test_edges_stand_where_a_box_ends_and_have_a_margin(kind, tmp_path):
+    if kind == "canny":
+        pytest.importorskip("cv2")
+    found = edge_map(kind, box(), tmp_path, "box.png")
+    assert (found.shape, found.dtype) == ((60 + 2 * MARGIN, 80 + 2 * MARGIN, 3), np.uint8)
+    assert (found == found[..., :1]).all()
+    edges = found[..., 0] > 64
+    assert not edges[: MARGIN + 17].any()  # the photo's own border is no edge
+    rows, columns = np.nonzero(edges)
+    inside = (rows - MARGIN > 23) & (rows - MARGIN < 36) & (columns - MARGIN > 33) & (columns - MARGIN < 56)
+    assert not inside.any()
+    assert edges[MARGIN + 18 : MARGIN + 22, MARGIN + 35 : MARGIN + 55].any(axis=0).all()
+
+
+def test_canny_without_opencv_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ImportError, match=r"pip install \"keras-retrieval\[edges\]\""):
+        check_edges("canny")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("prewitt", "--edges prewitt: it is sobel, canny"),
+        ("structured", "it is sobel"),
+        ("folder:", "it is sobel"),
+        ("structured:gone.yml.gz", "gone.yml.gz: there is no such file"),
+        ("folder:gone", "there is no gone"),
+    ],
+)
+def test_unknown_kinds_are_refused_before_photos_are_read(kind, message):
+    if "yml" in kind:
+        pytest.importorskip("cv2.ximgproc", exc_type=ImportError)
+    with pytest.raises(ValueError, match=message):
+        check_edges(kind)
+
+
+def test_a_damaged_model_of_structured_edges(tmp_path):
+    pytest.importorskip("cv2.ximgproc", exc_type=ImportError)
+    (tmp_path / "model.yml.gz").write_bytes(b"no model")
+    with pytest.raises(ValueError, match="OpenCV cannot read it"):
+        check_edges(f"structured:{tmp_path / 'model.yml.gz'}")
+
+
+@pytest.mark.parametrize("kind", ["sobel", "sketch"])
+@pytest.mark.parametrize("crop", [None, (5.0, 3.0, 45.0, 33.0)])
+def test_reading_says_the_shape_before_it_reads(kind, crop, tmp_path):
+    for name in draw_folder(tmp_path, len(SIZES)):
+        for smallest in (1, 200):
+            reading = Reading(tmp_path, 40, smallest=smallest, edges=kind)
+            cut = crop if name == "000.png" else None
+            assert reading.read(name, cut).shape == (*reading.shape(name, cut), 3)
+            assert max(reading.shape(name, cut)) <= reading.longest() == max(40 + 2 * MARGIN, smallest)
+
+
+def test_maps_of_ones_own_are_found_by_name_and_cut_as_the_photo(tmp_path):
+    draw(tmp_path / "photos" / "a" / "house.jpg", 60, 80)
+    own = np.zeros((120, 160), np.uint8)
+    own[40:80, 60:120] = 255  # twice the photo's size
+    (tmp_path / "maps" / "a").mkdir(parents=True)
+    Image.fromarray(own).save(tmp_path / "maps" / "a" / "house.png")
+    kind = f"folder:{tmp_path / 'maps'}"
+    check_edges(kind)
+    reading = Reading(tmp_path / "photos", None, edges=kind)
+    inside = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN, 0]
+    whole = reading.read("a/house.jpg")[inside]
+    assert whole.shape == (60, 80)
+    assert (whole[22:38, 32:58] == 255).all()
+    assert not whole[:18].any()
+    cut = reading.read("a/house.jpg", (30, 20, 60, 40))[inside]
+    assert cut.shape == (20, 30)
+    assert (cut == 255).all()
+    draw(tmp_path / "photos" / "b.jpg", 60, 80)
+    with pytest.raises(PhotoError, match="there is no edge map of it"):
+        reading.read("b.jpg")
+
+
+def test_a_cache_of_edge_maps_is_none_of_photos(tmp_path):
+    names = draw_folder(tmp_path / "photos", 3)
+    reading = Reading(tmp_path / "photos", 40, edges="sobel")
+    cache = build_cache(tmp_path / "cache", names, reading)
+    for name in names:
+        np.testing.assert_array_equal(cache.read(name), reading.read(name))
+    with pytest.raises(ValueError, match="holds other photos, or the same read otherwise"):
+        build_cache(tmp_path / "cache", names, Reading(tmp_path / "photos", 40))
+
+
+def test_edge_maps_are_written_as_files_and_read_again(tmp_path, capsys):
+    names = draw_folder(tmp_path / "photos" / "sub", 3)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no photo")
+    edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)
+    assert "left out: broken.png" in capsys.readouterr().out
+    assert read_manifest(tmp_path / "maps", kind="edge maps", version=1, verify=True)["count"] == 3
+    for name in names:
+        expected = Reading(tmp_path / "photos", 40, edges="sobel").read(f"sub/{name}")
+        np.testing.assert_array_equal(read_photo(tmp_path / "maps" / "sub" / name), expected)
+    with pytest.raises(ValueError, match="exists already"):
+        edge_maps(tmp_path / "photos", tmp_path / "maps")
+    (tmp_path / "sketches").mkdir()
+    Image.fromarray(drawn()).save(tmp_path / "sketches" / "house.png")
+    edge_maps(tmp_path / "sketches", tmp_path / "maps", edges="sketch", replace=True)
+    np.testing.assert_array_equal(read_photo(tmp_path / "maps" / "house.png"), sketch_map(drawn(), MARGIN))
+    Image.fromarray(np.full((9, 9), 255, np.uint8)).save(tmp_path / "sketches" / "house.png")
+    with pytest.raises(ValueError, match="no photo has an edge map"):
+        edge_maps(tmp_path / "sketches", tmp_path / "empty", edges="sketch")
+    assert not (tmp_path / "empty").exists()
