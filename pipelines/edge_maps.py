@@ -44,7 +44,7 @@ def edge_maps(
     shutil.rmtree(partial, ignore_errors=True)
     reading = Reading(photos, size, exif, max_pixels, edges=edges)
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("edge maps", len(names)) as advance:
-        reasons = {}
+        reasons: dict[str, str] = {}
         for name, reason in zip(names, pool.map(lambda name: _write(reading, name, partial), names), strict=True):
             reasons |= {name: reason} if reason else {}
             advance(1)
