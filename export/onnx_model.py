@@ -14,6 +14,7 @@ import numpy as np
 import typer
 from keras_retrieval.pipelines.describe import (
     ANTIALIAS_HELP,
+    MIRROR_HELP,
     Describe,
     Reading,
     describer,
@@ -69,6 +70,7 @@ def export_onnx(
     size: Annotated[int, typer.Option(help="Longest side of the photos that it is for, in pixels.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
+    mirror: Annotated[bool, typer.Option(help=MIRROR_HELP)] = False,
     fp16: Annotated[bool, typer.Option(help="Half the size: the trunk in float16.")] = False,
     int8: Annotated[bool, typer.Option(help="A quarter of the size: the trunk's convolutions in int8.")] = False,
     calibrate: Annotated[
@@ -94,13 +96,14 @@ def export_onnx(
         SCALES: ",".join(map(str, factors)),
         SMALLEST: str(smallest),
         "antialias": str(antialias).lower(),
+        "mirror": str(mirror).lower(),
         "pixels": "RGB 0..255, float32; photos are shrunk to size (Lanczos) and never enlarged",
         "precision": "float32",
         "source": model_identity(model).get("sha256", model),
         "training_set": training_set or "unknown",
     }
-    joined = keras_retrieval.multi_scale(network, factors, antialias=antialias)
-    describe = describer(network, factors, antialias=antialias)
+    joined = keras_retrieval.multi_scale(network, factors, antialias=antialias, mirror=mirror)
+    describe = describer(network, factors, antialias=antialias, mirror=mirror)
     source = _Source(network, joined, describe, smallest, size, facts)
     with TemporaryDirectory() as folder:
         made = exact = _float32(source, Path(folder))

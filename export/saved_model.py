@@ -15,6 +15,7 @@ import numpy as np
 import typer
 from keras_retrieval.pipelines.describe import (
     ANTIALIAS_HELP,
+    MIRROR_HELP,
     Reading,
     describer,
     load_model,
@@ -46,6 +47,7 @@ def export_saved_model(
     size: Annotated[int, typer.Option(help="Longest side in pixels; photos are never enlarged.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
+    mirror: Annotated[bool, typer.Option(help=MIRROR_HELP)] = False,
     max_pixels: Annotated[int, typer.Option(help="Refuse photos that declare more pixels.")] = MAX_PIXELS,
     webp: Annotated[
         bool, typer.Option(help="Read WebP; servers of a TensorFlow without the operation (2.15, say) need --no-webp.")
@@ -67,7 +69,7 @@ def export_saved_model(
     require_extra()
     folder = _version_folder(output, version)
     network = load_model(model)
-    reader = Reader(size, factors, antialias, max_pixels, webp)
+    reader = Reader(size, factors, antialias, max_pixels, webp, mirror)
     held = None if index is None else _fitting(index, model, reader)
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
@@ -124,7 +126,7 @@ def _version_folder(output: Path, version: int | None) -> Path:
 
 
 def _compared(network: Any, reader: Reader, partial: Path, check: Path | None) -> Agreement:
-    describe = describer(network, reader.scales, antialias=reader.antialias)
+    describe = describer(network, reader.scales, antialias=reader.antialias, mirror=reader.mirror)
     smallest = smallest_side(network, reader.scales)
     with TemporaryDirectory() as drawn:
         photos = check or Path(drawn)
@@ -145,6 +147,7 @@ def _facts(
         "size": reader.size,
         "scales": list(reader.scales),
         "antialias": reader.antialias,
+        "mirror": reader.mirror,
         "max_pixels": reader.max_pixels,
         "webp": reader.webp,
         "signatures": asked,

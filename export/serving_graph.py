@@ -41,6 +41,7 @@ class Reader:
         antialias: how scales below 1 are made, see `keras_retrieval.layers.Rescaling`.
         max_pixels: the most that a photo may declare.
         webp: read WebP, too.
+        mirror: join mirrored photos in the descriptor, too.
     """
 
     size: int
@@ -48,6 +49,7 @@ class Reader:
     antialias: bool
     max_pixels: int
     webp: bool = True
+    mirror: bool = False
 
 
 def write_graph(model: Any, reader: Reader, folder: Path, index: NeighbourIndex | None = None) -> list[str]:
@@ -95,7 +97,7 @@ def _descriptor_signatures(model: Any, reader: Reader) -> dict[str, Any]:
 
     import keras_retrieval
 
-    network = keras_retrieval.multi_scale(model, reader.scales, antialias=reader.antialias)
+    network = keras_retrieval.multi_scale(model, reader.scales, antialias=reader.antialias, mirror=reader.mirror)
     smallest = smallest_side(model, reader.scales)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)], autograph=False)
