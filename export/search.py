@@ -158,7 +158,7 @@ def _describe(
         raise ValueError(f"{name} is not the network that the index was made with: index again, or give that --model")
     network, scales = load_model(name), tuple(facts["scales"])
     smallest = smallest_side(network, scales)
-    reading = Reading(Path(), facts["size"], facts["exif"], facts["max_pixels"], smallest, facts["edges"])
+    reading = Reading(Path(), facts["size"], facts["exif"], facts["max_pixels"], smallest, facts.get("edges", ""))
     readings, shapes, left_out = {}, [], {}
     for path in dict.fromkeys(paths):
         try:
@@ -167,7 +167,7 @@ def _describe(
         except PhotoError as error:
             left_out[path] = error.reason
     shapes.sort()
-    describe = describer(network, scales, facts["bfloat16"], facts["antialias"], facts["mirror"])
+    describe = describer(network, scales, facts["bfloat16"], facts["antialias"], facts.get("mirror", False))
     rows: dict[Path, np.ndarray] = {}
     for batch in describe_photos(describe, shapes, lambda path: readings[path].read(str(path), box)):
         rows |= dict(zip(batch.keys, batch.rows, strict=True))
@@ -263,6 +263,8 @@ def _facts(index: NeighbourIndex, found: list[Found], figures: np.ndarray | None
         f"{network} at {facts['size']} px",
         f"search: {facts['configuration']['kind']}",
     ]
+    if facts.get("edges"):
+        lines.append(f"edge maps: {facts['edges']}")
     if figures is not None:
         lines.append(_mean_average_precision(figures))
     if len(found) > SHOWN:

@@ -10,6 +10,8 @@ from .folders import FolderError, read_manifest, read_names
 
 KIND, VERSION = "descriptors", 1
 
+_BEFORE = {"mirror": False, "edges": ""}
+"""What a manifest does not say that was written before there were these options."""
 
 def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
     """Opens what `keras-retrieval extract` wrote.
@@ -24,7 +26,7 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
     Raises:
         FolderError: the folder is none of descriptors, or its shards and names do not fit together.
     """
-    manifest = read_manifest(folder, kind=KIND, version=VERSION)
+    manifest = _BEFORE | read_manifest(folder, kind=KIND, version=VERSION)
     paths = sorted(folder.glob("descriptors-*.npy"))
     shards = [_shard(path) for path in paths]
     names = read_names(folder / "names.txt")

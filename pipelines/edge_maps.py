@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from .describe import Reading
-from .edges import HELP, check_edges
+from .edges import HELP, resolve_edges
 from .folders import check_free, partial_of, seal
 from .images import MAX_PIXELS, PhotoError, list_photos
 from .progress import progress
@@ -37,7 +37,7 @@ def edge_maps(
     """
     if size < 1 or not edges:
         raise ValueError(f"--size is at least 1 and --edges says how edges are found, not {size} and '{edges}'")
-    check_edges(edges)
+    edges = resolve_edges(edges)
     names = list_photos(photos)
     check_free(output, kind=KIND, replace=replace)
     partial = partial_of(output)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .images import Crop, PhotoError, list_photos, photo_size, read_photo
+from .photo_files import photo_state
 from .sketches import NothingDrawnError, grey_levels, sketch_map
 
 MARGIN = 30  # pixels on each side, as published
@@ -23,8 +24,11 @@ HELP = (
 )
 
 
-def check_edges(kind: str) -> None:
+def resolve_edges(kind: str) -> str:
     """Refuses what is no kind of edge maps, before photos are read.
+
+    Returns:
+        The same, with the whole path where there is one.
 
     Raises:
         ValueError: an unknown kind, or its file or folder is missing.
@@ -32,15 +36,23 @@ def check_edges(kind: str) -> None:
     """
     name, _, place = kind.partition(":")
     if kind in ("", SKETCH, "sobel"):
-        return
-    if kind == "canny" or (name == "structured" and place):
+        return kind
+    if kind == "canny":
         _opencv()
-        if place:
-            _structured_edges(place)
-    elif name == "folder" and place:
-        _maps(Path(place))
-    else:
+        return kind
+    if name not in ("structured", "folder") or not place:
         raise ValueError(f"--edges {kind}: it is sobel, canny, structured:MODEL.yml.gz, folder:MAPS or sketch")
+    place = str(Path(place).resolve())
+    _maps.cache_clear()  # there may be others since they were listed
+    _structured_edges(place) if name == "structured" else list_photos(Path(place))
+    return f"{name}:{place}"
+
+
+def edges_state(kind: str) -> list[Any]:
+    """The kind and the state of its files, JSON-able: what tells whether edge maps would be the same again."""
+    name, _, place = kind.partition(":")
+    maps = _maps(Path(place)).values() if name == "folder" else ([""] if name == "structured" else [])
+    return [kind, *([map_, *photo_state(Path(place, map_))] for map_ in maps)]
 
 
 def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop | None = None) -> np.ndarray:

@@ -114,6 +114,8 @@ def _facts(results: dict[str, Any]) -> list[str]:
         f"search: {', '.join(results['rerank']) or 'exact, nothing more'}; "
         f"{results['milliseconds_per_query']:.1f} ms a query",
     ]
+    if results["edges"]:
+        facts.append(f"edge maps: {results['edges']}")
     if results["distractors"]:
         facts.append(f"with {results['distractors']:,} distractors")
     if results["left_out"]:

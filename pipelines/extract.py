@@ -35,7 +35,7 @@ from .describe import (
 )
 from .descriptors import KIND, VERSION, read_left_out
 from .edges import HELP as EDGES_HELP
-from .edges import check_edges
+from .edges import edges_state, resolve_edges
 from .folders import (
     FolderError,
     check_free,
@@ -93,7 +93,7 @@ def extract(
     factors = parse_scales(scales)
     if size < 1 or shard < 1:
         raise ValueError(f"--size and --shard are at least 1, not {size} and {shard}")
-    check_edges(edges)
+    edges = resolve_edges(edges)
     names = list_photos(photos)
     identity = model_identity(model)
     options = {
@@ -106,7 +106,9 @@ def extract(
         "exif": exif,
         "max_pixels": max_pixels,
     }
-    print_of_run = fingerprint(identity, options, shard, [[name, *photo_state(photos / name)] for name in names])
+    print_of_run = fingerprint(
+        identity, options, edges_state(edges), shard, [[name, *photo_state(photos / name)] for name in names]
+    )
     if output.exists() and not replace:
         made = read_manifest(output, kind=KIND, version=VERSION)
         if made.get("fingerprint") == print_of_run:

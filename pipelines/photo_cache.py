@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .describe import Reading, Shape
+from .edges import edges_state
 from .folders import (
     FolderError,
     check_free,
@@ -130,7 +131,7 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
     if reading.size is None:
         raise ValueError("a cache needs a size: the longest side of its photos in pixels")
     options: dict[str, Any] = {"size": reading.size, "exif": reading.exif, "max_pixels": reading.max_pixels}
-    options |= {"smallest": reading.smallest, "edges": reading.edges}
+    options |= {"smallest": reading.smallest, "edges": edges_state(reading.edges)}
     print_of_run = fingerprint(options, [[name, *photo_state(reading.folder / name)] for name in names])
     if folder.exists() and _fits(folder, print_of_run, replace):
         return PhotoCache(folder)

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from .colmap import pieces
-from .describe import Describe, Reading, describe_photos, describer, load_model, model_identity, smallest_side
+from .describe import (
+    Describe,
+    Reading,
+    describe_photos,
+    describer,
+    load_model,
+    model_identity,
+    require_edges,
+    smallest_side,
+)
 from .folders import fingerprint, read_names, write_array, write_file, write_names
 from .images import PhotoError
 from .progress import progress
@@ -62,6 +71,7 @@ def read_described(folder: Path) -> dict[str, np.ndarray]:
 
 def _describe_new(photos: Path, names: Sequence[str], folder: Path, model: str, size: int) -> None:
     network = load_model(model)
+    require_edges(network, "")
     reading = Reading(photos, size, smallest=smallest_side(network))
     compiled = describer(network)
     with progress("descriptors", len(names)) as advance:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .augmentation import Augmentation
 from .describe import model_identity, parse_scales
-from .edges import check_edges
+from .edges import resolve_edges
 from .stream import POSITIVES
 
 LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")
@@ -86,7 +86,7 @@ class Options:
         self._check_choices()
         self._check_numbers()
         parse_scales(self.scales)
-        check_edges(self.edges)
+        resolve_edges(self.edges)
         self.augmentation()
         if (self.dataset is None) != (self.dataset_photos is None):
             raise ValueError("--dataset and --dataset-photos go together: which collection, and where its photos are")

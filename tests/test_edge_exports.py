@@ -1,4 +1,4 @@
-"""A network of edge maps as SavedModel and ONNX: photos and sketches, by way of `edge-maps`, have Keras' descriptors."""
+"""A network of edge maps as SavedModel and ONNX: what `edge-maps` makes of photos and sketches has Keras' descriptors."""
 
 import numpy as np
 import pytest

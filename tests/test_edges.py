@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipelines.describe import Reading
 from pipelines.edge_maps import edge_maps
-from pipelines.edges import MARGIN, check_edges, edge_map, sobel
+from pipelines.edges import MARGIN, edge_map, edges_state, resolve_edges, sobel
 from pipelines.folders import read_manifest
 from pipelines.images import PhotoError, read_photo
 from pipelines.photo_cache import build_cache
@@ -82,7 +82,7 @@ def test_edges_stand_where_a_box_ends_and_have_a_margin(kind, tmp_path):
 def test_canny_without_opencv_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ImportError, match=r"pip install \"keras-retrieval\[edges\]\""):
-        check_edges("canny")
+        resolve_edges("canny")
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_unknown_kinds_are_refused_before_photos_are_read(kind, message):
     if "yml" in kind:
         pytest.importorskip("cv2.ximgproc", exc_type=ImportError)
     with pytest.raises(ValueError, match=message):
-        check_edges(kind)
+        resolve_edges(kind)
 
 
 def test_a_damaged_model_of_structured_edges(tmp_path):
     pytest.importorskip("cv2.ximgproc", exc_type=ImportError)
     (tmp_path / "model.yml.gz").write_bytes(b"no model")
     with pytest.raises(ValueError, match="OpenCV cannot read it"):
-        check_edges(f"structured:{tmp_path / 'model.yml.gz'}")
+        resolve_edges(f"structured:{tmp_path / 'model.yml.gz'}")
 
 
 @pytest.mark.parametrize("kind", ["sobel", "sketch"])
@@ -127,7 +127,7 @@ def test_maps_of_ones_own_are_found_by_name_and_cut_as_the_photo(tmp_path):
     (tmp_path / "maps" / "a").mkdir(parents=True)
     Image.fromarray(own).save(tmp_path / "maps" / "a" / "house.png")
     kind = f"folder:{tmp_path / 'maps'}"
-    check_edges(kind)
+    resolve_edges(kind)
     reading = Reading(tmp_path / "photos", None, edges=kind)
     inside = np.s_[MARGIN:-MARGIN, MARGIN:-MARGIN, 0]
     whole = reading.read("a/house.jpg")[inside]
@@ -140,6 +140,19 @@ def test_maps_of_ones_own_are_found_by_name_and_cut_as_the_photo(tmp_path):
     draw(tmp_path / "photos" / "b.jpg", 60, 80)
     with pytest.raises(PhotoError, match="there is no edge map of it"):
         reading.read("b.jpg")
+
+
+def test_other_maps_are_told_from_the_same(tmp_path):
+    """So that a finished step with other maps is not taken for done."""
+    (tmp_path / "maps").mkdir()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "maps" / "a.png")
+    kind = resolve_edges(f"folder:{tmp_path}/photos/../maps")
+    assert kind == f"folder:{tmp_path / 'maps'}"
+    before = edges_state(kind)
+    assert before == edges_state(kind)
+    Image.fromarray(np.eye(9, dtype=np.uint8)).save(tmp_path / "maps" / "a.png")
+    assert before != edges_state(kind)
+    assert edges_state("sobel") == ["sobel"]
 
 
 def test_a_cache_of_edge_maps_is_none_of_photos(tmp_path):
