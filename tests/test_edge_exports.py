@@ -1,4 +1,4 @@
-"""A network of edge maps as SavedModel and ONNX: what `edge-maps` makes of photos and sketches has Keras' descriptors."""
+"""A network of edge maps, exported: what `edge-maps` makes of photos and sketches has the descriptors of Keras."""
 
 import numpy as np
 import pytest
