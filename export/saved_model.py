@@ -102,7 +102,7 @@ def _fitting(place: str, model: str, reader: Reader) -> NeighbourIndex:
     """Opens an index. Raises ValueError if it was made with another network, or in another way."""
     index = open_index(place)
     made = {"model": model_identity(model), "size": reader.size, "scales": list(reader.scales)}
-    if reason := differs(made | {"antialias": reader.antialias}, index.facts):
+    if reason := differs(made | {"antialias": reader.antialias, "mirror": reader.mirror}, index.facts):
         raise ValueError(f"{place} cannot go with {model}: {reason}")
     return index
 
@@ -165,10 +165,12 @@ def differs(served: Mapping[str, Any], indexed: Mapping[str, Any]) -> str:
         indexed: `facts` of the index.
     """
     told = [
-        f"its {key} is {served[key]}, the index's {indexed[key]}"
-        for key in ("size", "scales", "antialias")
-        if served[key] != indexed[key]
+        f"its {key} is {served.get(key, False)}, the index's {indexed.get(key, False)}"
+        for key in ("size", "scales", "antialias", "mirror")
+        if served.get(key, False) != indexed.get(key, False)
     ]
+    if indexed.get("edges"):
+        told.append("the index is one of edge maps, which a version does not make of photos: search in the shell")
     if any(served["model"].get(key) != indexed["model"].get(key) for key in ("sha256", "name")):
         told.insert(0, "it is another network")
     if not indexed["exif"]:

@@ -13,6 +13,7 @@ KIND, VERSION = "descriptors", 1
 _BEFORE = {"mirror": False, "edges": ""}
 """What a manifest does not say that was written before there were these options."""
 
+
 def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
     """Opens what `keras-retrieval extract` wrote.
 

@@ -279,6 +279,8 @@ OTHERS = [
     ({"size": 40}, "its size is 64, the index's 40"),
     ({"scales": [1.0]}, r"its scales is \[1.0, 0.7071\], the index's \[1.0\]"),
     ({"antialias": False}, "its antialias is True, the index's False"),
+    ({"mirror": True}, "its mirror is False, the index's True"),
+    ({"edges": "sobel"}, "the index is one of edge maps, .*"),
     ({"model": {"path": "x.keras", "sha256": "0"}}, "it is another network"),
     ({"model": {"name": "vgg16_gem"}}, "it is another network"),
     ({"exif": False}, "the index's photos were not turned as EXIF says"),
