@@ -81,7 +81,7 @@ class PhotoSearch:
         try:
             with self.turns.turn(call):
                 return self.index.search(rows, k) if len(rows) else []
-        except OSError as error:
+        except (OSError, FolderError) as error:
             raise ServingError(Code.UNAVAILABLE, f"The index does not answer: {error}") from error
 
 
@@ -98,9 +98,13 @@ class SearchingServable(Servable):
 
     def __init__(self, path: Path, name: str, version: int, search: PhotoSearch, facts: Mapping[str, Any]) -> None:
         super().__init__(path, name, version)
-        self.unfit = saved_model.differs(facts, search.index.facts)
-        self._search, self._size, self._max_pixels = search, facts["size"], facts["max_pixels"]
+        self._search, self._facts = search, facts
         self.signatures[names.SEARCH] = search_signature()
+
+    @property
+    def unfit(self) -> str:
+        """What tells it from the network of the index as that is now; "" if nothing does."""
+        return saved_model.differs(self._facts, self._search.index.facts)
 
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, call: Call
@@ -108,9 +112,8 @@ class SearchingServable(Servable):
         """As for every servable; `search` describes the photos and asks the index."""
         if signature is not self.signatures[names.SEARCH]:
             return super().compute(signature, inputs, aliases, run, call)
-        if self.unfit:
-            reason = f"Version {self.version} cannot be searched with: {self.unfit}"
-            raise ServingError(Code.FAILED_PRECONDITION, reason)
+        if unfit := self.unfit:
+            raise ServingError(Code.FAILED_PRECONDITION, f"Version {self.version} cannot be searched with: {unfit}")
         files, k, boxes = checked(inputs)
         rows, status = self._described(files, boxes, run, call)
         found = status == names.OK
@@ -142,8 +145,8 @@ class SearchingServable(Servable):
         left, top, right, bottom = box.tolist()
         try:
             with self._search.turns.turn(call):
-                crop = (left, top, right, bottom)
-                pixels = read_photo(file, size=self._size, crop=crop, max_pixels=self._max_pixels)
+                crop, facts = (left, top, right, bottom), self._facts
+                pixels = read_photo(file, size=facts["size"], crop=crop, max_pixels=facts["max_pixels"])
         except PhotoError:
             _, (status,) = self._whole(np.array([file], object), run, call)
             return 0.0, status or names.BAD_BOX

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from export import saved_model
+from export.neighbour_index import open_index
 from export.saved_model import export_saved_model
 from export.search import search
 from export.serving_errors import Code, ServingError
@@ -251,6 +252,18 @@ def test_an_index_that_does_not_answer_is_unavailable(client, index, search_serv
         ask(client, files(search_service, 0))
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "The index does not answer: no route to it" in caught.value.details()
+
+
+def test_what_another_process_adds_is_found_at_once(client, search_service):
+    other, photo, own = open_index(search_service.index), files(search_service, 0), search_service.names[0]
+    other.add(["added later.png"], search_service.rows[:1])
+    try:
+        assert set(told(ask(client, photo, k=2)["names"])[0]) == {own, "added later.png"}
+    finally:
+        other.delete(["added later.png"])
+        other.close()
+    assert told(ask(client, photo, k=1)["names"]) == [[own]]
+    assert ask(client, photo, k=100)["names"].shape == (1, 10)
 
 
 def test_other_models_are_served_as_ever(search_service, index, tmp_path):
