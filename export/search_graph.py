@@ -49,8 +49,9 @@ def search_function(describe: Callable[[Any], tuple[Any, Any]], index: Neighbour
         found, scores = scann.searcher_from_module(module.state).search_batched(
             queries, most, *_effort(how, most, leaves)
         )
-        # A tree may find fewer than k: ScaNN fills the row up with the first photo and a score that is no number.
-        real = tf.math.is_finite(scores[:-1]) & (tf.range(most) < k[:, None]) & tf.equal(status, OK)[:, None]
+        # A tree may find fewer than k: ScaNN fills a row up with the first photo and a score that is no number.
+        real = tf.math.is_finite(scores[:-1]) & tf.equal(status, OK)[:, None]
+        real &= tf.range(tf.shape(found)[1]) < k[:, None]
         width = tf.reduce_max(tf.concat([tf.reduce_sum(tf.cast(real, tf.int32), 1), [0]], 0))
         names = tf.where(real, tf.gather(module.names, found[:-1]), "")
         return {NAMES: names[:, :width], SCORES: tf.where(real, scores[:-1], NOTHING)[:, :width], STATUS: status}

@@ -9,6 +9,7 @@ import pytest
 
 from export.neighbour_index import open_index
 from export.saved_model import export_saved_model
+from export.search_graph import search_function
 from pipelines.folders import read_manifest
 from tests import small
 from tests.search_service import SCALES, SIZE, STREET
@@ -75,3 +76,66 @@ def test_another_network_is_refused(search_service, tmp_path):
     with pytest.raises(ValueError, match=r"cannot go with .*small\.keras: it is another network, its size is 48"):
         export_saved_model(str(other), tmp_path / "other", size=48, scales=SCALES, index=index)
     assert not (tmp_path / "other").exists()
+
+
+class Tree:
+    """An index with a tree of 40 leaves over clustered rows, and its own way to search."""
+
+    def __init__(self, kept=16):
+        how = {"kind": "tree", "leaves": 40, "leaves_to_search": 40, "reorder": 50, "k": 10}
+        self.facts = {"dimensions": 16, "configuration": how}
+        chance = np.random.default_rng(0)
+        centres = chance.normal(size=(40, 16))
+        rows = centres[chance.integers(0, 40, 2000)] + 0.5 * chance.normal(size=(2000, 16))
+        self.rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)[:, :kept]
+        self.names = [f"{row}é" for row in range(len(self.rows))]
+
+    def __len__(self):
+        return len(self.names)
+
+    def vectors(self):
+        return self.rows
+
+
+def described(image_bytes):
+    """Descriptors that are sent as they are in memory."""
+    import tensorflow as tf
+
+    return tf.reshape(tf.io.decode_raw(image_bytes, tf.float32), [-1, 16]), tf.zeros(tf.shape(image_bytes), tf.int32)
+
+
+def test_leaves_say_how_far_it_looks():
+    import tensorflow as tf
+
+    index = Tree()
+    search = search_function(described, index, tf.Module())
+    queries = index.rows[::100]
+    photos = tf.constant([row.tobytes() for row in queries])
+
+    def recall(leaves, k):
+        found = search(photos, tf.constant(k), tf.constant(leaves))["names"].numpy()
+        exact = np.argsort(-(queries @ index.rows.T), axis=1)[:, :k]
+        pairs = zip(found, exact, strict=True)
+        return np.mean(
+            [len({name.decode() for name in row} & {index.names[i] for i in best}) / k for row, best in pairs]
+        )
+
+    own, one = recall(0, 10), recall(1, 10)
+    assert own >= 0.99
+    assert one < own
+    assert recall(40, 10) == recall(1000, 10) == own
+    assert recall(0, 100) >= 0.95  # it looks further for more
+    deep = search(photos, tf.constant(500), tf.constant(1))
+    lengths = np.isfinite(deep["scores"].numpy()).sum(axis=1)
+    assert lengths.max() == deep["names"].shape[1] < 500  # a leaf holds fewer: none is invented
+    for row, length in zip(deep["names"].numpy(), lengths, strict=True):
+        assert all(row[:length])
+        assert len(set(row[:length])) == length
+        assert not any(row[length:])
+
+
+def test_shortened_descriptors_are_refused():
+    import tensorflow as tf
+
+    with pytest.raises(ValueError, match=r"whole descriptors, 16 numbers each, .* keeps 2,000 of 8"):
+        search_function(described, Tree(kept=8), tf.Module())
