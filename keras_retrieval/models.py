@@ -12,6 +12,7 @@ import keras
 
 from . import backbones, layers
 from .one_channel import one_channel
+from .regional import rmac
 from .weights import load_trunk
 
 
@@ -93,7 +94,7 @@ POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
     "spoc": layers.SPoC,
     "gem": layers.GeM,
     "gemmp": partial(layers.GeM, per_channel=True),
-    "rmac": layers.RMAC,
+    "rmac": rmac,
     "rgem": _regional_gem,
     "netvlad": layers.NetVLAD,
     "edgemac": layers.MAC,
@@ -144,7 +145,8 @@ def build(
             identity.
         dim: the number of dimensions that the whitening keeps; None keeps all. Asks for a whitening by itself.
         trainable_p: whether GeM's exponent learns.
-        **pooling_options: further arguments of the pooling layer, such as p=3.0, levels=3 or clusters=64.
+        **pooling_options: further arguments of the pooling layer, such as p=3.0, levels=3 or clusters=64; for rmac
+            those of `regional.rmac`, such as regions="proposals" and regional_whitening=True.
 
     Returns:
         A keras.Model: RGB 0..255 (B, H, W, 3), any H and W, to L2-normalised float32 (B, D). Its layers are

@@ -8,6 +8,7 @@ from .mac import MAC as MAC
 from .netvlad import NetVLAD as NetVLAD
 from .pixel_normalization import PixelNormalization as PixelNormalization
 from .power_mean import PowerMean as PowerMean
+from .region_proposals import RegionProposals as RegionProposals
 from .regional_pooling import RegionalPooling as RegionalPooling
 from .rescaling import Rescaling as Rescaling
 from .rmac import RMAC as RMAC

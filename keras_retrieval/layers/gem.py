@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from .cells import AllCells, GridCells
+from .cells import Cells
 from .pooling import Pooling
 
 
@@ -94,7 +94,7 @@ class GeM(Pooling):
         if p is not None:
             self.set_p(p)
 
-    def pool(self, x: Any, cells: AllCells | GridCells) -> Any:
+    def pool(self, x: Any, cells: Cells) -> Any:
         x = ops.maximum(x, self.epsilon)
         # Divided by the photo's maximum so that no power overflows; it cancels in the value and the gradient.
         top = ops.stop_gradient(ops.max(x, axis=(1, 2), keepdims=True))

@@ -5,13 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from .cells import AllCells, GridCells, cleared
+from .cells import AllCells, Cells, cleared
 
 
 class Pooling(keras.layers.Layer):
     """Base of the poolings that reduce a set of cells to one value per channel.
 
-    A subclass writes `pool`; the whole map, a padded map and the regions of a grid then come of themselves.
+    A subclass writes `pool`; the whole map, a padded map, the regions of a grid and boxes then come of themselves.
     The arithmetic is float32 under every dtype policy.
 
     Input shape:
@@ -25,12 +25,13 @@ class Pooling(keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def pool(self, x: Any, cells: AllCells | GridCells) -> Any:
+    def pool(self, x: Any, cells: Cells) -> Any:
         """Pools (B, h, w, C) in float32 over `cells` to (B, rows, columns, C)."""
         raise NotImplementedError
 
     def call(self, x: Any, mask: Any | None = None) -> Any:
-        pooled = self.pool(cleared(ops.cast(x, "float32"), mask), AllCells(mask))
+        x = cleared(ops.cast(x, "float32"), mask)
+        pooled = self.pool(x, AllCells(x, mask))
         return ops.cast(ops.squeeze(pooled, (1, 2)), self.compute_dtype)
 
     def compute_mask(self, x: Any, mask: Any | None = None) -> None:

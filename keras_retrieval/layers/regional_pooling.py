@@ -1,29 +1,47 @@
-"""A pooling on the regions of R-MAC's grid, summed."""
+"""A pooling on regions, those of R-MAC's grid or proposed ones, summed."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from .cells import AllCells, GridCells, cleared
+from .box_cells import BoxCells
+from .cells import AllCells, Cells, GridCells, cleared, valid_size
 from .l2_normalization import l2_normalize
 from .pooling import Pooling
-from .regions import region_masks
+from .region_proposals import RegionProposals
+from .regions import most_regions, region_masks
 from .whitening import Whitening
+
+
+class Regions(NamedTuple):
+    """The regions of photos: R is the same for all of a batch.
+
+    Attributes:
+        vectors: (B, R, d) float32 normalised descriptors, 0 where a region does not exist.
+        boxes: (B, R, 4) float32 left, top, right, bottom as shares of the map's valid width and height; 0 likewise.
+        exist: (B, R), true where a region exists.
+    """
+
+    vectors: Any
+    boxes: Any
+    exist: Any
 
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class RegionalPooling(keras.layers.Layer):
-    """Pools each region of a rigid grid, normalises, optionally whitens and normalises again, and sums.
+    """Pools each region, normalises, optionally whitens and normalises again, and sums.
 
-    The grid is that of R-MAC (Tolias et al. ICLR 2016); with GeM inside it is the regional GeM of Radenovic et al.
-    TPAMI 2018. The sum is not normalised: L2Normalization follows it.
+    The regions are those of R-MAC's rigid grid (Tolias et al. ICLR 2016) or proposed ones (Gordo et al. ECCV 2016).
+    GeM on the grid is the regional GeM of Radenovic et al. TPAMI 2018. The sum is not normalised: L2Normalization
+    follows it.
 
     Args:
         pooling: MAC, SPoC or GeM, applied to every region.
         levels: L, the number of scales of the grid.
         whole_map: also take the whole map as a region, as the published PyTorch code does and Tolias does not.
         whitening: a Whitening applied to the regions' normalised vectors, or None.
+        proposals: where the regions are; None for the grid.
 
     Input shape:
         (B, h, w, C), h and w of any size and also unknown until run time, and an optional `mask` (B, h, w) of
@@ -46,6 +64,7 @@ class RegionalPooling(keras.layers.Layer):
         levels: int = 3,
         whole_map: bool = True,
         whitening: Whitening | None = None,
+        proposals: RegionProposals | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,6 +74,7 @@ class RegionalPooling(keras.layers.Layer):
         self.levels = levels
         self.whole_map = whole_map
         self.whitening = whitening
+        self.proposals = proposals
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -62,50 +82,44 @@ class RegionalPooling(keras.layers.Layer):
             self.pooling.build(input_shape)
         if self.whitening is not None and not self.whitening.built:
             self.whitening.build((None, None, input_shape[-1]))
+        if self.proposals is not None and not self.proposals.built:
+            self.proposals.build(input_shape)
 
-    def regions(self, x: Any, mask: Any | None = None) -> tuple[Any, Any]:
-        """Descriptors of the single regions.
+    @property
+    def most_regions(self) -> int:
+        """R at most, of a map of any shape."""
+        return self.whole_map + (self.proposals.count if self.proposals is not None else most_regions(self.levels))
 
-        Args:
-            x: (B, h, w, C).
-            mask: (B, h, w) or None.
-
-        Returns:
-            (B, R, d) normalised descriptors in float32, 0 where a region does not exist in a photo, and (B or 1, R),
-            true where it exists. The whole map comes first where it is taken.
-        """
+    def regions(self, x: Any, mask: Any | None = None) -> Regions:
+        """The single regions of maps (B, h, w, C) with a mask (B, h, w) or None, the whole map first if it is taken."""
         x = cleared(ops.cast(x, "float32"), mask)
-        channels = x.shape[-1]
-        pooled, valid = [], []
-        for cells, exists in self._cells(x, mask):
-            pooled.append(ops.reshape(self.pooling.pool(x, cells), (ops.shape(x)[0], -1, channels)))
-            valid.append(ops.reshape(exists, (ops.shape(exists)[0], -1)))
-        exists = ops.concatenate(valid, axis=1)
-        vectors = ops.where(exists[..., None], ops.concatenate(pooled, axis=1), 0.0)
-        vectors = l2_normalize(vectors)
+        batch, channels = ops.shape(x)[0], x.shape[-1]
+        pooled, boxes, valid = [], [], []
+        for cells in self._cells(x, mask):
+            pooled.append(ops.reshape(self.pooling.pool(x, cells), (batch, -1, channels)))
+            found, exist = cells.boxes, cells.valid
+            boxes.append(ops.broadcast_to(found, (batch, *ops.shape(found)[1:])))
+            valid.append(ops.broadcast_to(ops.reshape(exist, (ops.shape(exist)[0], -1)), ops.shape(pooled[-1])[:2]))
+        exist = ops.concatenate(valid, axis=1)
+        vectors = l2_normalize(ops.where(exist[..., None], ops.concatenate(pooled, axis=1), 0.0))
         if self.whitening is not None:
             kernel, bias = (ops.cast(weight, "float32") for weight in (self.whitening.kernel, self.whitening.bias))
-            vectors = ops.where(exists[..., None], l2_normalize(ops.matmul(vectors, kernel) + bias), 0.0)
-        return vectors, exists
+            vectors = ops.where(exist[..., None], l2_normalize(ops.matmul(vectors, kernel) + bias), 0.0)
+        sides = ops.cast(ops.stack([*valid_size(x, mask)][::-1] * 2, axis=-1), "float32")
+        return Regions(vectors, ops.concatenate(boxes, axis=1) / ops.maximum(ops.expand_dims(sides, -2), 1.0), exist)
 
-    def _cells(self, x: Any, mask: Any | None) -> list[tuple[AllCells | GridCells, Any]]:
-        """The whole map if it is taken, then each level's grid, each with (B or 1, rows, columns) of existence."""
-        height, width = ops.shape(x)[1:3]
-        cells = (height, width)
-        if mask is not None:
-            mask = ops.cast(mask, "bool")
-            height = ops.sum(ops.cast(ops.any(mask, axis=2), "int32"), axis=1)
-            width = ops.sum(ops.cast(ops.any(mask, axis=1), "int32"), axis=1)
-        grids = [GridCells(*region_masks(height, width, level + 1, cells)) for level in range(self.levels)]
-        whole = [(AllCells(mask), ops.ones((1, 1, 1), "bool"))] if self.whole_map else []
-        if mask is not None:
-            # One row of flags per photo, to be joined with those of the whole map.
-            whole = [(all_cells, ops.any(mask, axis=(1, 2))[:, None, None]) for all_cells, _ in whole]
-        return [*whole, *((grid, grid.valid) for grid in grids)]
+    def _cells(self, x: Any, mask: Any | None) -> list[Cells]:
+        """The whole map if it is taken, then each level's grid or the proposals."""
+        cells = ops.shape(x)[1:3]
+        whole: list[Cells] = [AllCells(x, mask)] if self.whole_map else []
+        if self.proposals is not None:
+            boxes, exist = self.proposals(x, mask=mask)
+            return [*whole, BoxCells(boxes, exist, cells)]
+        height, width = valid_size(x, mask)
+        return [*whole, *(GridCells(*region_masks(height, width, level + 1, cells)) for level in range(self.levels))]
 
     def call(self, x: Any, mask: Any | None = None) -> Any:
-        vectors, _ = self.regions(x, mask)
-        return ops.cast(ops.sum(vectors, axis=1), self.compute_dtype)
+        return ops.cast(ops.sum(self.regions(x, mask).vectors, axis=1), self.compute_dtype)
 
     def compute_mask(self, x: Any, mask: Any | None = None) -> None:
         return None
@@ -121,9 +135,12 @@ class RegionalPooling(keras.layers.Layer):
             "levels": self.levels,
             "whole_map": self.whole_map,
             "whitening": keras.saving.serialize_keras_object(self.whitening),
+            "proposals": keras.saving.serialize_keras_object(self.proposals),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "RegionalPooling":
-        parts = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("pooling", "whitening")}
+        # A network of before there were proposals says nothing of them; RMAC says nothing of its pooling.
+        names = {"pooling", "whitening", "proposals"} & config.keys()
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
         return cls(**{**config, **parts})

@@ -12,6 +12,11 @@ from keras import ops
 MOST_EXTRA = 6  # a grid has at most six more regions on the long side than on the short one
 
 
+def most_regions(levels: int) -> int:
+    """The most regions that the grid of so many levels has, of a map of any shape."""
+    return sum(level * (level + MOST_EXTRA) for level in range(1, levels + 1))
+
+
 def region_masks(height: Any, width: Any, level: int, cells: tuple[Any, Any]) -> tuple[Any, Any]:
     """Rows and columns of one level of the grid, as masks.
 

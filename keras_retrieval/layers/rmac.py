@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from .mac import MAC
+from .region_proposals import RegionProposals
 from .regional_pooling import RegionalPooling
 from .whitening import Whitening
 
@@ -13,12 +14,14 @@ from .whitening import Whitening
 class RMAC(RegionalPooling):
     """MAC of each region of a rigid grid, normalised and summed (Tolias et al. ICLR 2016).
 
-    With a whitening it is the head of Deep Image Retrieval (Gordo et al. IJCV 2017): L2, shift + FC, L2, sum.
+    With a whitening it is the head of Deep Image Retrieval (Gordo et al. ECCV 2016): L2, shift + FC, L2, sum; with
+    proposals its regions are where the network expects objects.
 
     Args:
         levels: L, the number of scales of the grid.
         whole_map: also take the whole map as a region, as the published PyTorch code does and Tolias does not.
         whitening: a Whitening applied to the regions' normalised vectors, or None.
+        proposals: where the regions are; None for the grid.
 
     Input shape:
         (B, h, w, C), and an optional `mask` (B, h, w) of valid cells, as RegionalPooling takes it.
@@ -32,15 +35,16 @@ class RMAC(RegionalPooling):
     """
 
     def __init__(
-        self, levels: int = 3, whole_map: bool = True, whitening: Whitening | None = None, **kwargs: Any
+        self,
+        levels: int = 3,
+        whole_map: bool = True,
+        whitening: Whitening | None = None,
+        proposals: RegionProposals | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(MAC(), levels, whole_map, whitening, **kwargs)
+        super().__init__(MAC(), levels, whole_map, whitening, proposals, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["pooling"]
         return config
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "RMAC":
-        return cls(**{**config, "whitening": keras.saving.deserialize_keras_object(config["whitening"])})

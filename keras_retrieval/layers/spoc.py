@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from .cells import AllCells, GridCells
+from .cells import Cells
 from .pooling import Pooling
 
 
@@ -23,5 +23,5 @@ class SPoC(Pooling):
         (2, 512)
     """
 
-    def pool(self, x: Any, cells: AllCells | GridCells) -> Any:
+    def pool(self, x: Any, cells: Cells) -> Any:
         return cells.mean(x)
