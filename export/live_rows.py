@@ -47,6 +47,11 @@ class Moment:
     built: int
     size: int
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the rows are just those of the build."""
+        return self.built == self.size == len(self.generation)
+
     def search(self, queries: np.ndarray, k: int, exact: bool, where: Filter | None) -> list[Hits]:
         """See `NeighbourIndex.search`; queries (Q, S), checked."""
         if not len(queries):

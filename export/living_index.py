@@ -2,14 +2,16 @@
 
 What a search may have to wait for, by construction: no lock. It works on the latest moment (live_rows.py); beside the
 hashes it scores at most CHANGES rows that were added since the build, for then a writer has to wait for a new
-generation. That is built beside the old one by ScaNN, which leaves other threads alone while it learns; only while its
-hashes are written and loaded (some 300 bytes a photo) does it hold Python's lock.
+generation. That is built by another process, verified and loaded by another thread; only while ScaNN reads its hashes
+(at 512 dimensions 512 bytes a photo, from memory, as they were just verified) does it hold Python's lock.
 
 A write is in the log, on the disk, before it is acknowledged. Every process that has the folder open sees it in its
 next search, and a generation that another one built as soon as it has loaded it.
 """
 
 import shutil
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,7 +63,7 @@ class ScannIndex:
     def names(self) -> list[str]:
         """See `NeighbourIndex.names`."""
         moment = self._moment()
-        return moment.names(moment.ids())
+        return moment.generation.names if moment.unchanged else moment.names(moment.ids())
 
     def __len__(self) -> int:
         return self._moment().size
@@ -106,7 +108,7 @@ class ScannIndex:
         live = self._live
         moment, count = live.moment, len(live.generation)
         if names is None:
-            if moment.built == moment.size == count:
+            if moment.unchanged:
                 return live.generation.rows.take(slice(None))
             return np.concatenate([np.empty((0, live.generation.rows.dimensions), "f4"), *moment.rows(moment.ids())])
         numbers = [live.number(name) for name in names]
@@ -118,13 +120,20 @@ class ScannIndex:
         rows[ids >= count] = live.moment.added[ids[ids >= count] - count]
         return rows
 
-    def compact(self) -> None:
-        """Builds a new generation of what is there, tuned as the first was; searches and writes go on meanwhile."""
+    def compact(self, beyond: int = 0) -> None:
+        """Builds a new generation of what is there, tuned as the first was; searches and writes go on meanwhile.
+
+        Args:
+            beyond: only if more rows than so many were added or deleted since the last one.
+
+        Raises:
+            OSError: the older generation stays in use: the disk failed, or another process was at it for an hour.
+        """
         with locked(self._folder, "building", wait=BUILDING):
             with self._changing:
                 self._catch_up()
                 generation, moment, position = self._live.generation, self._live.moment, self._live.position
-            if not self._live.changes:
+            if self._live.changes <= beyond:
                 return
             place = new_generation(self._folder, generation.facts["generation"])
             settings = Settings(**generation.how["asked"])
@@ -198,9 +207,13 @@ class ScannIndex:
 
     def _write(self, change: Change) -> None:
         if self._live.changes + len(change.names) > CHANGES:
-            self.compact()
+            self.compact(CHANGES - len(change.names))
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
+            generation = self._live.generation
+            check_columns(change.columns, generation.facts["columns"])
+            if change.rows is not None and change.rows.shape[1] != generation.rows.dimensions:
+                raise OSError(f"{self._folder} was replaced by an index of other descriptors meanwhile")
             self._append(change)
         self._compact_in_time()
 
@@ -210,15 +223,17 @@ class ScannIndex:
         self._seen = self._stamps()
 
     def _compact_in_time(self) -> None:
-        if 2 * self._live.changes > CHANGES and not (self._compaction and self._compaction.is_alive()):
+        if self._live.changes > CHANGES // 2 and not (self._compaction and self._compaction.is_alive()):
             self._compaction = threading.Thread(target=self._compact_beside, daemon=True)
             self._compaction.start()
 
     def _compact_beside(self) -> None:
-        try:
-            self.compact()
-        except (OSError, ValueError) as error:
-            warnings.warn(f"{self._folder} was not compacted: {error}", stacklevel=1)
+        # In a process of its own: ScaNN holds Python's lock while it writes its files, and searches would wait.
+        command = [sys.executable, "-m", "keras_retrieval", "update", str(self._folder), "--compact"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            warnings.warn(f"{self._folder} was not compacted: {done.stderr[-1000:]}", stacklevel=1)
+        self._reload()
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -54,6 +54,8 @@ def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
             raise ValueError(
                 f"{folder} was made with {key} {theirs}, the index with {mine}: extract it as the index was"
             )
+    if manifest["photos"] != index.facts["photos"]:
+        print(f"pictures of these photos will be looked for in {index.facts['photos']}, as those of all others")
     texts = read_table(table, names) if table else {}
     start = 0
     for shard in shards:

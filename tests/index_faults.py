@@ -106,6 +106,8 @@ def main(folder, rounds, seed=0):
     """Runs the rounds, a third each on an exact, a hashed and a tree index; the outcomes, counted."""
     import scann  # noqa: F401
 
+    from export import living_index  # noqa: F401
+
     chance, outcomes = random.Random(seed), Counter()
     kinds = {"exact": {}, "hashed": HASHED, "tree": TREE | {"rows": "int8"}}
     for number, (kind, options) in enumerate(kinds.items()):

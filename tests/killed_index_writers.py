@@ -103,6 +103,8 @@ def holds(folder, content):
 
 
 def main(folder, kills, seed=0, seconds=0.4):
+    from export import living_index  # noqa: F401
+
     chance, folder = random.Random(seed), Path(folder)
     rows = clustered_rows(PHOTOS)
     first = dict(zip(names_of(PHOTOS), rows, strict=True))

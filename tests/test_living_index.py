@@ -316,6 +316,7 @@ def test_shortened_and_small_rows_live_on(tmp_path):
 def test_searches_go_on_while_photos_come_and_go(tmp_path, monkeypatch):
     """`python -m tests.index_under_search` does many more."""
     monkeypatch.setattr(living_index, "CHANGES", 60)
+    monkeypatch.setattr(living_index.ScannIndex, "_compact_in_time", lambda self: None)
     living, rebuilt = index_under_search.main(tmp_path, 100, photos=1_000, leaves=0, reorder=200)
     assert living >= rebuilt - 0.01
 

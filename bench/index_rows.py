@@ -1,0 +1,82 @@
+"""What smaller rows of an index cost: bytes a photo, recall and mAP.
+
+    python -m bench.index_rows [--work FOLDER] [--size 320] [--network vgg16_gem] [DESCRIPTORS ..]
+
+The part of revisited Oxford at hand, described at one scale, indexed under a tree in each
+form: bytes a photo and recall@10 as the index itself says them, and mAP of its rankings. Then bytes and recall for each
+folder of descriptors that is named. Descriptors stay in --work.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.photos import DATA, network
+from export.neighbour_index import Filter, NeighbourIndex, open_index
+from export.scann_index import index
+from pipelines.collection import Collection, Options, describe_collection
+from pipelines.datasets import load_ground_truth
+from pipelines.scores import score
+
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"rows": "bfloat16"},
+    {"rows": "int8"},
+    {"rows": "int8", "soar": 0.0},
+    {"dim": 256},
+    {"dim": 256, "rows": "int8"},
+    {"dim": 128},
+    {"dim": 128, "rows": "int8"},
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("descriptors", type=Path, nargs="*", help="folders of descriptors, for bytes and recall")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-bench")
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--network", default="vgg16_gem")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    collection, described = _oxford(arguments.work, arguments.size, arguments.network)
+    print("| collection | `index` | bytes a photo | recall@10 | easy | medium | hard |\n|---|---|---|---|---|---|---|")
+    for form in FORMS:
+        made = open_index(index(described, arguments.work / "index", leaves=32, replace=True, **form))
+        figures = _scores(collection, made)
+        print(_row("oxford_mini", form, made, figures), flush=True)
+    for folder in arguments.descriptors:
+        for form in FORMS:
+            made = open_index(index(folder, arguments.work / "index", replace=True, **form))
+            print(_row(f"{len(made):,}", form, made, "- | - | -"), flush=True)
+
+
+def _oxford(work: Path, size: int, name: str) -> tuple[Collection, Path]:
+    photos = DATA / "eval" / "oxford_mini"
+    truth = load_ground_truth("roxford5k", photos, DATA / "gnd" / "gnd_roxford5k.pkl")
+    model = work / f"{name}.keras"
+    if not model.exists():
+        network(name).save(model)
+    options = Options(str(model), size, "1", antialias=True, bfloat16=False, exif=True)
+    place = work / f"oxford-{name}-{size}"
+    return describe_collection(truth, photos, None, place, options, replace=False), place / "database"
+
+
+def _scores(collection: Collection, made: NeighbourIndex) -> str:
+    row_of = {collection.truth.database[number]: row for row, number in enumerate(collection.numbers)}
+    hits = made.search(collection.queries, len(row_of), where=Filter(row_of))
+    ranking = np.array([[row_of[name] for name in one.names] for one in hits])
+    mean = score(collection.truth, collection.ranks(ranking))["mean"]
+    return " | ".join(f"{100 * mean[setting]['mAP']:.1f}" for setting in ("easy", "medium", "hard"))
+
+
+def _row(collection: str, form: dict[str, Any], made: NeighbourIndex, figures: str) -> str:
+    how = made.facts["configuration"]
+    options = " ".join(f"`--{key} {value}`" for key, value in form.items()) or "-"
+    return f"| {collection} | {options} | {how['bytes_per_photo']:.0f} | {how['recall']:.3f} | {figures} |"
+
+
+if __name__ == "__main__":
+    main()
