@@ -2,11 +2,12 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 ADDONS ?= .venv-addons
+MILVUS ?= .venv-milvus
 BIN = $(VENV)/bin
 WORK ?= demo
 PHOTOS ?=
 
-.PHONY: demo stop test test-jax test-addons lint bench bench-evaluation clean
+.PHONY: demo stop test test-jax test-addons test-milvus lint bench bench-evaluation bench-index clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -94,16 +95,38 @@ test-addons: $(VENV)/.dev $(ADDONS)/.ready
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m tests.addons.cases $(ADDONS)/cases
 	TF_CPP_MIN_LOG_LEVEL=3 ADDONS_CASES=$(ADDONS)/cases $(ADDONS)/bin/python -m pytest -q -s tests/addons/against_addons.py
 
+# A real Milvus server, in an environment of its own since it is only run, never imported.
+$(MILVUS)/.ready: tests/milvus/requirements.txt | $(BIN)/uv
+	rm -rf $(MILVUS)
+	$(BIN)/uv venv --quiet --python $(PYTHON) $(MILVUS)
+	$(BIN)/uv pip install --quiet --python $(MILVUS)/bin/python -r $<
+	touch $@
+
+test-milvus: $(VENV)/.dev $(MILVUS)/.ready
+	MILVUS_SERVER=$(MILVUS)/bin/milvus-server $(BIN)/python -m pytest -m milvus_server
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
-	for file in $(filter-out bench/__init__.py bench/photos.py bench/large_database.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
+# The parts of bench/index.py.
+INDEX = $(addprefix bench/,photo_views.py made_descriptors.py index_methods.py index_plot.py)
+SIZES ?= 20000,200000,1000000
+BENCH_WORK ?= work/index
+
+$(VENV)/.bench: setup.py | $(VENV)/.dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[bench]"
+	touch $@
+
+bench: $(VENV)/.bench
+	for file in $(filter-out bench/__init__.py bench/photos.py bench/large_database.py $(INDEX),$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
 
 bench-evaluation: $(VENV)/.dev
 	$(BIN)/python -m bench.evaluation
 
+bench-index: $(VENV)/.bench
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m bench.index --sizes $(SIZES) --work $(BENCH_WORK) --plot docs/index-curves.png
+
 clean: stop
-	rm -rf $(VENV) $(ADDONS) $(WORK) build *.egg-info
+	rm -rf $(VENV) $(ADDONS) $(MILVUS) $(WORK) build *.egg-info

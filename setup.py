@@ -15,11 +15,14 @@ EXTRAS = {
     "sfm": ["pycolmap>=4.2,<5", "h5py>=3.11"],
     "index": ["scann==1.4.2"],
     "edges": ["opencv-contrib-python-headless>=4.10"],
+    # pip drops pymilvus' own extra of milvus-lite.
+    "milvus": ["pymilvus>=3.0,<4", "milvus-lite>=3.2,<4"],
     "matlab": ["scipy>=1.11"],
     "serving": ["tensorflow-serving-api~=2.20.0", "grpcio-health-checking>=1.62"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["bench"] = ["faiss-cpu>=1.11", "matplotlib>=3.10"]
 EXTRAS["dev"] = [
     "build>=1.2",
     "jax>=0.5",

@@ -65,7 +65,7 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
     if not (work / NAME).exists():
         export_saved_model(str(model), work / NAME, size=arguments.size)
     made_rows(work / "described", work / "descriptors", arguments.rows)
-    index(work / "descriptors", work / "index")
+    index(work / "descriptors", str(work / "index"))
     shutil.rmtree(work / "descriptors")
 
 

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .milvus_address import is_milvus
+
 MILVUS = "milvus://"
 PHOTO = "photo"  # where a column stands for the photos' names
 
@@ -122,9 +124,13 @@ def open_index(place: str | Path) -> NeighbourIndex:
 
     Raises:
         FolderError: the folder is no index, of a newer layout, or one of its files is missing or has changed.
+        CollectionError: there is no such collection, or `keras-retrieval index` did not make it.
+        ConnectionError: no Milvus server answers.
     """
-    if str(place).startswith(MILVUS):
-        raise ValueError(f"{place}: this version opens folders only")
+    if is_milvus(place):
+        from .milvus_index import MilvusIndex
+
+        return MilvusIndex(str(place))
     from .living_index import ScannIndex
 
     return ScannIndex(Path(place))

@@ -18,6 +18,7 @@ from .index_builder import Photos, Rows, begin_log, build_generation
 from .index_folder import KIND, current_generation, locked, new_generation, publish
 from .index_tuning import Settings
 from .living_index import check_names, check_rows
+from .milvus_address import is_milvus
 from .photo_table import read_table
 from .shortening import learn_shortening
 
@@ -27,7 +28,9 @@ MADE_WITH = ("model", "size", "scales", "antialias", "mirror", "edges", "bfloat1
 
 def index(
     descriptors: Annotated[Path, typer.Argument(help="Folder of descriptors, from `keras-retrieval extract`.")],
-    output: Annotated[Path, typer.Argument(help="Index folder to write.")],
+    output: Annotated[
+        str, typer.Argument(help="Index folder to write, or milvus://HOST:19530/COLLECTION (extra `milvus`).")
+    ],
     *,
     recall: Annotated[
         float, typer.Option(help="Share of the true neighbours to find, measured on held queries.")
@@ -51,7 +54,7 @@ def index(
     iterations: Annotated[int, typer.Option(help="Of k-means.")] = 12,
     soar: Annotated[float, typer.Option(help="Weight of SOAR's second leaf for each row; 0 for one leaf.")] = 1.5,
     replace: Annotated[bool, typer.Option(help="Replace OUTPUT if it is there, also while it is searched.")] = False,
-) -> Path:
+) -> str | Path:
     """Builds an index: exact under 20,000 photos, hashed under 100,000, else a tree of hashes, tuned to a recall.
 
     Recall is measured on rows of the collection as queries, which do not count among their own neighbours, against
@@ -60,8 +63,21 @@ def index(
     settings = Settings(
         recall, k, exact, rows, leaves, leaves_to_search, reorder, threshold, block, lookup, sample, iterations, soar
     )
+    if is_milvus(output):
+        from .milvus_collection import write_collection
+
+        photos, facts = _photos(descriptors, columns, dim)
+        settings.check(len(photos.names), photos.dimensions)
+        write_collection(output, photos, facts, settings, may_replace=replace).close()
+        return output
+    return _write_folder(Path(output), descriptors, columns, dim, settings, replace)
+
+
+def _write_folder(
+    output: Path, descriptors: Path, table: Path | None, dim: int | None, settings: Settings, replace: bool
+) -> Path:
     check_free(output, kind=KIND, replace=replace)
-    photos, facts = _photos(descriptors, columns, dim)
+    photos, facts = _photos(descriptors, table, dim)
     settings.check(len(photos.names), photos.dimensions)
     started = time.monotonic()
     # A first index grows beside its place; another generation grows in the folder, under those that search it.

@@ -52,7 +52,7 @@ class Found:
 
 
 def search(
-    index: Annotated[str, typer.Argument(help="Index folder, from `keras-retrieval index`.")],
+    index: Annotated[str, typer.Argument(help="Index, from `keras-retrieval index`: a folder or milvus://..")],
     queries: Annotated[list[Path], typer.Argument(help="Photos to look for, or folders of them.")],
     *,
     k: Annotated[int, typer.Option("--k", "-k", help="Neighbours per query.")] = 10,

@@ -15,7 +15,7 @@ STEP = 1_000  # photos in one write
 
 
 def update(
-    index: Annotated[str, typer.Argument(help="Index, from `keras-retrieval index`.")],
+    index: Annotated[str, typer.Argument(help="Index, from `keras-retrieval index`: a folder or milvus://..")],
     *,
     add: Annotated[
         Path | None, typer.Option(help="Folder of descriptors to add; photos of a known name are replaced.")

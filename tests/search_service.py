@@ -44,7 +44,7 @@ def make_search_service(folder: Path) -> SearchService:
     small.draw(photos / STREET, 70, 90, seed=9)
     extract(str(network), photos, descriptors, size=SIZE, scales=SCALES)
     shards, names, _ = read_descriptors(descriptors)
-    index(descriptors, folder / "index")
+    index(descriptors, str(folder / "index"))
     model = folder / "models" / "small"
     export_saved_model(str(network), model, size=SIZE, scales=SCALES)
     return SearchService(network, photos, folder / "index", model, names, np.concatenate(shards))
