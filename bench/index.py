@@ -1,0 +1,219 @@
+"""Recall@10 against queries/s: our index, exact search by numpy and by TensorFlow, faiss' IVF-PQ and HNSW.
+
+    python -m bench.index [--sizes 20000,200000,1000000] [--work FOLDER] [--plot docs/index-curves.png]
+
+Descriptors of 512 dimensions are made from real ones (bench.made_descriptors); 1,000 queries that are none of the rows.
+IVF-PQ is faiss' fast scan with codes of 4 bits and refinement by the rows, HNSW has 32 links a row; both are given the
+usual numbers of lists and points to learn from. Throughput is that of batches of 100 on all cores, the median of the
+batches; latencies are those of single queries in a process that has one core, at the fastest settings that reach a
+recall of 0.95. What is built is built in a process of its own, and so is each way searched: their peaks of memory are
+their own, with the rows that they load and the files that they map.
+
+Everything that was made or measured stays in --work: a run that was stopped goes on from there, and another size adds
+its rows. --again measures anew, but does not make descriptors or indexes anew.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.index_methods import METHODS, TUNED, K
+from bench.index_plot import plot
+from bench.made_descriptors import made_descriptors, real_and_made
+from keras_retrieval.neighbours import nearest
+from pipelines.descriptors import read_descriptors
+from pipelines.folders import write_array, write_file
+
+BATCH = 100
+ROUNDS, SECONDS = 3, 20.0  # over all queries; none is begun after so many seconds
+SINGLES = 100  # queries of which a latency is taken at least
+RECALL = 0.95
+COLUMNS = [
+    "rows",
+    "way",
+    "settings",
+    "recall@10",
+    "queries/s",
+    "of numpy's",
+    "build s",
+    "build GB",
+    "search GB",
+    "p50 ms",
+    "p99 ms",
+]
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="20000", help="rows of each collection, with commas between")
+    parser.add_argument("--ways", default=",".join(METHODS), help="with commas between")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-index-bench")
+    parser.add_argument("--plot", type=Path, help="write the curves of the two largest sizes as a PNG")
+    parser.add_argument("--again", action="store_true", help="measure anew")
+    arguments = parser.parse_args()
+    sizes = sorted({int(size) for size in arguments.sizes.split(",")})
+    print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}\n")
+    print_statistics(arguments.work)
+    measured: dict[int, dict[str, Row]] = {}
+    print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    for count in sizes:
+        prepare(arguments.work, count)
+        measured[count] = {}
+        for way in arguments.ways.split(","):
+            if count <= METHODS[way].most:
+                measured[count][way] = measure(arguments.work, count, way, arguments.again)
+                print_row(count, way, measured[count])
+    if arguments.plot:
+        plot({count: measured[count] for count in sizes[-2:]}, arguments.plot, RECALL)
+
+
+def print_statistics(work: Path) -> None:
+    """How near neighbours lie among real and made descriptors, and in how many dimensions."""
+    print("| as many rows | cosine to the 1st | 10th | 100th neighbour | intrinsic dimension |\n|---|---|---|---|---|")
+    for kind, numbers in real_and_made(work).items():
+        print(f"| {kind} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
+
+
+def prepare(work: Path, count: int) -> None:
+    """Makes descriptors, queries and their true neighbours, (QUERIES, K) rows, unless they are there."""
+    folder, queries = made_descriptors(work, count)
+    if not _truth(work, count).exists():
+        write_array(_truth(work, count), nearest(queries, read_descriptors(folder)[0], K)[0])
+
+
+def measure(work: Path, count: int, way: str, again: bool) -> Row:
+    """Everything of one way on one collection, from the work folder where it was measured already."""
+    slug = f"{count}-{way}".translate({ord(" "): "-", ord("("): None, ord(")"): None})
+    built, found = work / "built" / f"{slug}.json", work / "measured" / f"{slug}.json"
+    place = built.with_suffix(".index")
+    for file in (built, found):
+        file.parent.mkdir(exist_ok=True)
+    if not built.exists():
+        for left in (place, place.with_name(f"{place.name}.partial")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        write_file(built, json.dumps(alone(build, work, count, way, place)))
+    if again or not found.exists():
+        curve = alone(search, work, count, way, place)
+        best = fastest(curve["points"])
+        with one_core():
+            latency = alone(wait, work, count, way, place, best["settings"])
+        write_file(found, json.dumps(curve | latency | {"best": best}))
+    return json.loads(built.read_text()) | json.loads(found.read_text())
+
+
+def alone(action: Callable[..., Row], *arguments: Any) -> Row:
+    """What an action returns in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(action, *arguments).result()
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Processes that are started meanwhile have one core, so that all their libraries use one thread."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def build(work: Path, count: int, way: str, place: Path) -> Row:
+    folder, _ = made_descriptors(work, count)
+    started = time.perf_counter()
+    METHODS[way].build(folder, place)
+    return {"build": time.perf_counter() - started, "build_memory": peak_memory()}
+
+
+def search(work: Path, count: int, way: str, place: Path) -> Row:
+    """Recall and queries/s at every effort."""
+    folder, queries = made_descriptors(work, count)
+    truth = np.load(_truth(work, count))
+    points = []
+    for settings, find in METHODS[way].searches(folder, place):
+        find(queries[:BATCH])
+        seconds: list[float] = []
+        started, rows = time.perf_counter(), np.empty((0, K), int)
+        for _ in range(ROUNDS):
+            if not seconds or time.perf_counter() - started < SECONDS:
+                rows, took = _once(find, queries)
+                seconds += took
+        recall = np.mean([len(np.intersect1d(*pair)) / K for pair in zip(rows, truth, strict=True)])
+        points.append({"settings": settings, "recall": float(recall), "rate": BATCH / float(np.median(seconds))})
+    return {"points": points, "search_memory": peak_memory()}
+
+
+def _once(find: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    found: list[np.ndarray] = []
+    seconds: list[float] = []
+    for start in range(0, len(queries), BATCH):
+        began = time.perf_counter()
+        found.append(find(queries[start : start + BATCH]))
+        seconds.append(time.perf_counter() - began)
+    return np.concatenate(found), seconds
+
+
+def wait(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
+    """Milliseconds of single queries at the chosen settings."""
+    folder, queries = made_descriptors(work, count)
+    find = next(find for settings, find in METHODS[way].searches(folder, place) if settings == chosen)
+    find(queries[:1])
+    seconds: list[float] = []
+    for query in queries[:, None]:
+        if len(seconds) < SINGLES or sum(seconds) < SECONDS:
+            began = time.perf_counter()
+            find(query)
+            seconds.append(time.perf_counter() - began)
+    p50, p99 = 1000 * np.percentile(seconds, [50, 99])
+    return {"p50": float(p50), "p99": float(p99)}
+
+
+def fastest(points: list[Row]) -> Row:
+    """The fastest point that reaches the recall, or the one that comes nearest to it."""
+    enough = [point for point in points if point["recall"] >= RECALL]
+    return max(enough, key=lambda point: point["rate"]) if enough else max(points, key=lambda point: point["recall"])
+
+
+def peak_memory() -> float:
+    """The most that this process held, pages of mapped files included, in GB; from Linux' own account."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**20
+
+
+def print_row(count: int, way: str, rows: dict[str, Row]) -> None:
+    """A way's fastest settings of enough recall; below, those that our index chose, where they are others."""
+    row = rows[way]
+    tuned = [point for point in row["points"] if point["settings"] == TUNED and point != row["best"]]
+    for point in [row["best"], *tuned]:
+        best = point is row["best"]
+        times = f"{point['rate'] / rows['numpy']['best']['rate']:.1f}" if "numpy" in rows else ""
+        cells = [f"{count:,}", way, point["settings"], f"{point['recall']:.3f}", f"{point['rate']:,.0f}", times]
+        cells += [f"{row['build']:.0f}" if best and not METHODS[way].exact else ""]
+        cells += [f"{row['build_memory']:.1f}" if best and not METHODS[way].exact else ""]
+        cells += [
+            f"{row[key]:.{digits}f}" if best else "" for key, digits in (("search_memory", 1), ("p50", 2), ("p99", 2))
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _truth(work: Path, count: int) -> Path:
+    return work / f"truth-{count}.npy"
+
+
+if __name__ == "__main__":
+    main()

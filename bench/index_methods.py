@@ -1,0 +1,160 @@
+"""The ways to search that bench.index compares. Each builds its files, and opens them to search at several efforts."""
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipelines.descriptors import read_descriptors
+
+K = 10
+MILVUS = os.environ.get("BENCH_MILVUS")  # milvus://HOST:PORT of a server, which is compared, too
+TUNED = "as tuned"  # the effort that our index chose by itself
+
+Search = Callable[[np.ndarray], np.ndarray]  # queries (B, D) -> row numbers (B, K)
+
+
+class Method(NamedTuple):
+    """A way to search.
+
+    Attributes:
+        build: from a folder of descriptors; writes to a path that is free.
+        searches: opens what was built; gives the name of each effort and a search of that effort, to be used before
+            the next one is asked for.
+        exact: it is, and has nothing to build.
+        most: rows, above which it would be built for too long.
+    """
+
+    build: Callable[[Path, Path], None]
+    searches: Callable[[Path, Path], Iterator[tuple[str, Search]]]
+    exact: bool = False
+    most: int = 10**9
+
+
+def _rows(descriptors: Path) -> np.ndarray:
+    return np.concatenate(read_descriptors(descriptors)[0])
+
+
+def _nothing(descriptors: Path, place: Path) -> None:
+    place.touch()
+
+
+def _numpy(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
+    rows = _rows(descriptors)
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        scores = queries @ rows.T
+        first = np.argpartition(scores, -K, axis=1)[:, -K:]
+        order = np.argsort(-np.take_along_axis(scores, first, 1), axis=1)
+        return np.take_along_axis(first, order, 1)
+
+    yield "exact", search
+
+
+def _tensorflow(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
+    import tensorflow as tf
+
+    rows = tf.convert_to_tensor(_rows(descriptors))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, rows.shape[1]))])
+    def nearest(queries: Any) -> Any:
+        return tf.math.top_k(tf.linalg.matmul(queries, rows, transpose_b=True), K).indices
+
+    yield "exact", lambda queries: nearest(queries).numpy()
+
+
+def _build_scann(descriptors: Path, place: Path) -> None:
+    from export.scann_index import index
+
+    index(descriptors, str(place), k=K)
+
+
+def _scann(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
+    """Our index folder through its own door; what it was tuned to first, then other settings of the same search."""
+    search, how = _opened(place)
+    yield TUNED, search
+    shares = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15) if how.get("leaves") else (0,)
+    for share, reorder in product(shares, (15, 30, 60, 120, 240) if "reorder" in how else ()):
+        how["leaves_to_search"], how["reorder"] = max(1, round(share * how["leaves"])), reorder
+        yield f"{how['leaves_to_search']} of {how['leaves']} leaves, {reorder} reordered", search
+
+
+def _build_milvus(descriptors: Path, place: Path) -> None:
+    from export.scann_index import index
+
+    address = f"{MILVUS}/bench_{len(read_descriptors(descriptors)[1])}"
+    index(descriptors, address, k=K, replace=True)
+    place.write_text(address)
+
+
+def _milvus(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
+    yield TUNED, _opened(place.read_text())[0]
+
+
+def _opened(place: str | Path) -> tuple[Search, dict[str, Any]]:
+    """A search of an index of ours, and how it searches, which may be changed."""
+    from export.neighbour_index import open_index
+
+    opened = open_index(place)
+    row_of = {name: row for row, name in enumerate(opened.names)}
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        return np.array([[row_of[name] for name in hits.names] for hits in opened.search(queries, K)])
+
+    return search, opened.facts["configuration"]
+
+
+def _build_ivf(descriptors: Path, place: Path) -> None:
+    import faiss
+
+    rows = _rows(descriptors)
+    leaves = 2 ** round(np.log2(4 * np.sqrt(len(rows))))
+    index = faiss.index_factory(
+        rows.shape[1], f"IVF{leaves},PQ{rows.shape[1] // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT
+    )
+    index.train(rows[np.random.default_rng(0).permutation(len(rows))[: 64 * leaves]])
+    index.add(rows)
+    faiss.write_index(index, str(place))
+
+
+def _ivf(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
+    import faiss
+
+    index: Any = faiss.read_index(str(place))
+    lists = faiss.extract_index_ivf(index)
+    for probes, factor in product((1, 2, 4, 8, 16, 32, 64, 128), (2, 5, 10, 20)):
+        lists.nprobe, index.k_factor = probes, factor
+        yield f"{probes} of {lists.nlist} lists, {factor * K} refined", lambda queries: index.search(queries, K)[1]
+
+
+def _build_hnsw(descriptors: Path, place: Path) -> None:
+    import faiss
+
+    rows = _rows(descriptors)
+    index = faiss.IndexHNSWFlat(rows.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 80
+    index.add(rows)
+    faiss.write_index(index, str(place))
+
+
+def _hnsw(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
+    import faiss
+
+    index: Any = faiss.read_index(str(place))
+    for effort in (10, 16, 24, 32, 48, 64, 96, 128, 256, 512):
+        index.hnsw.efSearch = effort
+        yield f"efSearch {effort}", lambda queries: index.search(queries, K)[1]
+
+
+METHODS = {
+    "numpy": Method(_nothing, _numpy, exact=True),
+    "TensorFlow": Method(_nothing, _tensorflow, exact=True),
+    "ScaNN (ours)": Method(_build_scann, _scann),
+    "faiss IVF-PQ": Method(_build_ivf, _ivf),
+    "faiss HNSW": Method(_build_hnsw, _hnsw, most=200_000),
+}
+if MILVUS:
+    METHODS["Milvus"] = Method(_build_milvus, _milvus)

@@ -1,0 +1,136 @@
+"""Descriptors in any number for bench.index, distributed as real ones are.
+
+Real rows are views of real photos (bench.photo_views). A made *scene* stands at a real photo, moved within the
+covariance of that photo's real neighbours; the scene's rows lie around it within the covariance of real views: the
+ways in which VGG16-GeM answers to another crop, distance or light, as seen on the photo and on its neighbours, plus a
+little noise in all directions, as no two photos agree in everything. Half of the scenes have one or two rows, a few
+have dozens. A query is one more row of a scene, which the database has not. `statistics` of real and made rows are
+printed side by side: they tell how near neighbours lie and in how many dimensions they spread.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bench.photo_views import photo_views
+from keras_retrieval.descriptors import l2_normalize
+from pipelines import descriptors as described
+from pipelines.folders import partial_of, seal, write_array, write_file, write_names
+from pipelines.progress import progress
+
+SHARD = 20_000
+QUERIES = 1_000  # of every collection, spread over its shards
+NEIGHBOURS = 10  # real photos around a photo that say how scenes differ there
+SCENE, VIEW, NOISE = 0.5, 0.6, 0.15  # how far a scene lies from its photo, a row from its scene, and the noise's norm
+FACTS = {"model": {"name": "made"}, "photos": "", "size": 128, "scales": [1.0], "antialias": True}
+FACTS |= {"bfloat16": True, "exif": True, "max_pixels": 2**30}
+
+
+class Place(NamedTuple):
+    """A real photo's row (D,), its neighbours' offsets (NEIGHBOURS, D), and offsets of views (V', D) there."""
+
+    row: np.ndarray
+    scenes: np.ndarray
+    views: np.ndarray
+
+
+def made_descriptors(work: Path, count: int) -> tuple[Path, np.ndarray]:
+    """A folder of `count` descriptors as `extract` writes it, and queries (QUERIES, D); made once and kept in `work`.
+
+    The rows of a smaller collection are the first ones of a larger one.
+    """
+    folder, queries = work / f"descriptors-{count}", work / f"queries-{count}.npy"
+    if not (folder.exists() and queries.exists()):
+        partial = partial_of(folder)
+        partial.mkdir(parents=True, exist_ok=True)
+        asked = _write_shards(partial, places(photo_views(work)), count)
+        write_array(queries, asked)
+        write_names(partial / "names.txt", [f"{row:07}.jpg" for row in range(count)])
+        write_file(partial / "left_out.json", "{}")
+        facts = FACTS | {"count": count, "dimensions": asked.shape[1], "fingerprint": f"made {count}"}
+        seal(partial, folder, kind=described.KIND, version=described.VERSION, replace=True, **facts)
+    return folder, np.load(queries)
+
+
+def _write_shards(folder: Path, real: list[Place], count: int) -> np.ndarray:
+    shards = -(-count // SHARD)
+    asked = []
+    with progress("made", count, "rows") as advance:
+        for number in range(shards):
+            rows, queries = _shard(real, number)
+            kept = rows[: count - number * SHARD]
+            write_array(folder / f"descriptors-{number:05}.npy", kept)
+            asked.append(queries[number * QUERIES // shards : (number + 1) * QUERIES // shards])
+            advance(len(kept))
+    return np.concatenate(asked)
+
+
+def _shard(real: list[Place], number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows (SHARD, D) of a shard, and QUERIES further rows of its scenes."""
+    rng = np.random.default_rng(number)
+    sizes = 1 + rng.lognormal(0.5, 1, SHARD).astype(int)
+    owners = rng.integers(len(real), size=len(sizes))
+    scene = np.repeat(np.arange(len(sizes)), sizes)[:SHARD]
+    asked = rng.choice(scene, QUERIES)
+    rows = made_rows(real, owners, np.concatenate([scene, asked]), rng)
+    return rows[:SHARD], rows[SHARD:]
+
+
+def made_rows(real: list[Place], owners: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows of made scenes.
+
+    Args:
+        real: the places.
+        owners: (S,) the place of each scene.
+        scene: (N,) the scene of each row.
+        rng: draws everything.
+
+    Returns:
+        (N, D) float32 unit rows.
+    """
+    rows = np.empty((len(scene), len(real[0].row)), "float32")
+    moves = SCENE * rng.standard_normal((len(owners), NEIGHBOURS), "float32")
+    by_owner = np.argsort(owners[scene], kind="stable")
+    bounds = np.searchsorted(owners[scene][by_owner], np.arange(len(real) + 1))
+    for place, start, end in zip(real, bounds, bounds[1:], strict=False):
+        some = by_owner[start:end]
+        turns = VIEW * rng.standard_normal((len(some), len(place.views)), "float32")
+        noise = NOISE / np.sqrt(rows.shape[1]) * rng.standard_normal((len(some), rows.shape[1]), "float32")
+        rows[some] = l2_normalize(place.row + moves[scene[some]] @ place.scenes + turns @ place.views + noise)
+    return rows
+
+
+def places(views: np.ndarray) -> list[Place]:
+    """What made rows are made of, from real views (P, V, D)."""
+    photos = views[:, 0]
+    near = np.argsort(-(photos @ photos.T), axis=1)[:, : NEIGHBOURS + 1]
+    found = []
+    for row, others in zip(photos, near, strict=True):
+        # Divided so that a standard normal draw of all of them has the covariance of one.
+        offsets = (views[others, 1:] - views[others, :1]).reshape(-1, views.shape[2])
+        scenes = photos[others[1:]] - row
+        found.append(Place(row, scenes / np.sqrt(len(scenes)), offsets / np.sqrt(len(offsets))))
+    return found
+
+
+def statistics(rows: np.ndarray, chosen: int = 1000) -> list[float]:
+    """Median cosines to the 1st, 10th and 100th nearest other row, and the intrinsic dimension around a row.
+
+    The dimension is the maximum likelihood estimate of Levina and Bickel (NIPS 2004) from 20 neighbours; its median
+    over `chosen` rows.
+    """
+    some = np.random.default_rng(0).choice(len(rows), min(chosen, len(rows)), replace=False)
+    cosines = -np.sort(-(rows[some] @ rows.T), axis=1)[:, 1:101]
+    distances = np.sqrt(np.maximum(2 - 2 * cosines[:, :20], 1e-12))
+    dimension = 1 / np.log(distances[:, -1:] / distances[:, :-1]).mean(axis=1)
+    return [float(np.median(column)) for column in (*cosines[:, [0, 9, 99]].T, dimension)]
+
+
+def real_and_made(work: Path) -> dict[str, list[float]]:
+    """`statistics` of the real views, and of as many made rows in scenes of as many."""
+    views = photo_views(work)
+    count, each, dimensions = views.shape
+    rng = np.random.default_rng(0)
+    made = made_rows(places(views), np.arange(count), np.repeat(np.arange(count), each), rng)
+    return {"real": statistics(views.reshape(-1, dimensions)), "made": statistics(made)}

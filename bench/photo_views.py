@@ -1,0 +1,55 @@
+"""Real descriptors for bench.index: many views of every photo at hand, as other cameras would have taken them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.photos import DATA, network, photos
+from pipelines.augmentation import Augmentation
+from pipelines.describe import describer
+from pipelines.folders import write_array
+from pipelines.images import list_photos, read_photo
+from pipelines.progress import progress
+
+VIEWS = 4  # of each photo, the photo itself among them
+SIDE = 128  # pixels of a view, both ways
+BATCH = 10  # photos whose views go through the network together
+
+
+def photo_views(work: Path) -> np.ndarray:
+    """(P, VIEWS, 512) float32 unit rows of VGG16-GeM, made once and kept in `work`.
+
+    View 0 is the photo; the others are cropped to half of its sides or more, or shrunk to it, and differ in
+    brightness, contrast and saturation by up to 30 %.
+    """
+    path = work / "views.npy"
+    if not path.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        write_array(path, _described())
+    return np.load(path)
+
+
+def _described() -> np.ndarray:
+    folders = [DATA / "eval/oxford_mini/jpg", DATA / "photos"]
+    if not all(folder.is_dir() for folder in folders):
+        folders = [photos("none", 400)[0]]
+    paths = [folder / name for folder in folders for name in list_photos(folder)]
+    describe = describer(network("vgg16_gem"), bfloat16=True)
+    rows = []
+    with progress("views", len(paths)) as advance:
+        for start in range(0, len(paths), BATCH):
+            some = paths[start : start + BATCH]
+            rows.append(describe(np.stack([view for path in some for view in _views(path)])))
+            advance(len(some))
+    return np.concatenate(rows).reshape(len(paths), VIEWS, -1)
+
+
+def _views(path: Path) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(list(path.name.encode()))
+    pixels = read_photo(path, size=2 * SIDE)
+    change = Augmentation(strength=0.3, zoom=0.5)
+    for number in range(VIEWS):
+        view = change(pixels, rng) if number else pixels
+        yield np.asarray(Image.fromarray(view).resize((SIDE, SIDE)))
