@@ -18,7 +18,6 @@ import numpy as np
 
 from .milvus_address import is_milvus
 
-MILVUS = "milvus://"
 PHOTO = "photo"  # where a column stands for the photos' names
 
 
