@@ -4,20 +4,16 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keras_retrieval.neighbours import nearest_others
 
 from .colmap import Pair, load_colmap, ordered, photo_name
-from .folders import whole_path
+from .visual_words import make_vocabulary
 
 AGREED = 0.4  # of what speaks for and against a pair
 CAPPED = 100  # matches: a pair with more is no better as a bridge to other photos
-_VOCABULARY_ROWS = 200_000  # SIFT descriptors that a vocabulary is made of
-_ROWS_PER_WORD = 40
-_EMBEDDED = 64  # dimensions of the binary signatures that tell matches within a word apart
 _QUERY_ROWS = 1000  # the features of a photo, largest first, that are looked up
 
 
@@ -138,26 +134,10 @@ def vocabulary_pairs(database: Path, names: Sequence[str], k: int, vocabulary: P
     with colmap.Database.open(database) as features:
         photo_of = {image.image_id: photo_name(image.name) for image in features.read_all_images()}
         path = vocabulary or database.with_name(f"vocabulary-{2 ** (len(photo_of).bit_length() - 1)}.bin")
-        if not path.exists() and not _make_vocabulary(colmap, features, list(photo_of), path):
+        if not path.exists() and not make_vocabulary(features, list(photo_of), path):
             return all_pairs(list(photo_of.values()))
         wanted = set(names)
         choosing = [image for image, name in photo_of.items() if name in wanted]
         options = colmap.VocabTreePairingOptions(vocab_tree_path=path, num_images=k + 1, max_num_features=_QUERY_ROWS)
         found = colmap.VocabTreePairGenerator(options, features, choosing).all_pairs()
     return sorted({ordered(photo_of[one], photo_of[other]) for one, other in found if one != other})
-
-
-def _make_vocabulary(colmap: Any, features: Any, images: Sequence[int], path: Path) -> bool:
-    """Clusters a sample of all features to visual words; False if there are too few for one word."""
-    each = max(_ROWS_PER_WORD, _VOCABULARY_ROWS // len(images))
-    rng = np.random.default_rng(0)
-    rows = np.concatenate([rng.permutation(features.read_descriptors(image).data)[:each] for image in images])
-    if len(rows) < _ROWS_PER_WORD:
-        return False
-    words = len(rows) // _ROWS_PER_WORD
-    build = colmap.VisualIndex.BuildOptions(num_visual_words=words, num_iterations=10, num_rounds=1)
-    index = colmap.VisualIndex.create(rows.shape[1], _EMBEDDED)
-    index.build(build, colmap.FeatureDescriptorsFloat(colmap.FeatureExtractorType.SIFT, rows.astype("float32")))
-    with whole_path(path) as temporary:
-        index.write(temporary)
-    return True

@@ -118,7 +118,7 @@ def describe_collection(
     if not len(numbers):
         raise ValueError(f"{photos}: none of the {len(truth.database):,} photos of {truth.name} can be read")
     rows = gather(shards, np.array([place[truth.database[number]] for number in numbers]))
-    boxes = [_box(truth, query, photos, options.exif) for query in range(len(truth.queries))]
+    boxes = [query_box(truth, query, photos, options.exif) for query in range(len(truth.queries))]
     queries = _query_rows(truth, boxes, photos, options, shards, place, manifest, output)
     extra, extra_names, extra_folder = _distractors(distractors, output, options, manifest, replace)
     reasons = read_left_out(folder)
@@ -126,7 +126,12 @@ def describe_collection(
     return Collection(truth, photos, queries, boxes, rows, numbers, extra, extra_names, extra_folder, left_out)
 
 
-def _box(truth: GroundTruth, query: int, photos: Path, exif: bool) -> Crop | None:
+def query_box(truth: GroundTruth, query: int, photos: Path, exif: bool = True) -> Crop | None:
+    """The part of a query's photo to search with, in pixels of the photo at hand; None for the whole of it.
+
+    Raises:
+        ValueError: the photo cannot be read, or the box lies outside of it.
+    """
     if truth.boxes[query] is None:
         return None
     try:

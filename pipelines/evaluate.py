@@ -1,11 +1,11 @@
 """A network scored by a published protocol: `keras-retrieval evaluate model.keras --dataset roxford5k --photos OXFORD`.
 
 OUTPUT gets the folder of descriptors `database` (and `distractors`), results.json and page.html. A run that is
-repeated, perhaps with other methods at query time, describes nothing again.
+repeated, perhaps with other methods at query time, describes nothing again. `--bow` ranks by visual words in place
+of a network, as the baseline; OUTPUT then gets a folder words-*.
 """
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,23 +14,19 @@ import numpy as np
 import typer
 
 from keras_retrieval import metrics
-from keras_retrieval.descriptors import count_rows
-from keras_retrieval.query_time import Ranker, describe_methods, parse
+from keras_retrieval.query_time import describe_methods, parse
 
-from .collection import Collection, Options, describe_collection
+from .bag_of_words import Words, by_words
+from .collection import Options
 from .datasets import DATASETS, load_ground_truth
-from .describe import ANTIALIAS_HELP, MIRROR_HELP, model_identity, parse_scales
+from .describe import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
 from .edges import HELP as EDGES_HELP
 from .evaluation_page import Case, Curve, Mark, Picture, curves, page, percent
 from .folders import write_file
 from .groundtruth import GroundTruth
-from .progress import progress
+from .rankings import Ranking, by_descriptors
 from .scores import score
 
-DEPTHS = {"ns": 100, "recall": 1000}
-"""How deep a ranking is kept for the protocols that look at its head; the others see all of it, within `PLACES`."""
-
-PLACES = 2**27  # kept over all queries: 70 queries may have rankings of 1,900,000 photos; deeper is never found
 SHOWN = 100  # queries on a page
 HITS = 10  # photos of each ranking on it
 _RECALL_TICKS = (1, 5, 10, 15, 20)
@@ -38,8 +34,8 @@ _RECALL_TICKS = (1, 5, 10, 15, 20)
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")
-    ],
+        str | None, typer.Argument(help="A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")
+    ] = None,
     *,
     dataset: Annotated[str, typer.Option(help=f"{', '.join(DATASETS)}, or your own ground truth NAME.json.")],
     photos: Annotated[Path, typer.Option(help="Folder of the dataset's photos, in any sub-folders.")],
@@ -60,9 +56,12 @@ def evaluate(
     rerank: Annotated[
         str, typer.Option(help=f"Methods at query time, applied in turn, with commas between. {describe_methods()}.")
     ] = "",
+    bow: Annotated[bool, typer.Option(help="Rank by visual words, in place of MODEL (extra sfm).")] = False,
+    verify: Annotated[int, typer.Option(help="--bow: photos of each ranking that geometry orders anew.")] = 100,
+    features: Annotated[int, typer.Option(help="--bow: SIFT features of a photo at most.")] = 8192,
     replace: Annotated[bool, typer.Option(help="Describe anew what OUTPUT holds of other photos or options.")] = False,
 ) -> dict[str, Any]:
-    """Scores a network by a dataset's own protocol, on the photos at hand.
+    """Scores a network, or with --bow visual words, by a dataset's own protocol, on the photos at hand.
 
     Queries are cut out by their boxes at full resolution. OUTPUT keeps all descriptors, results.json (all figures,
     per query too) and page.html (each query's ranking in pictures). A partial dataset is scored on the photos that
@@ -70,60 +69,46 @@ def evaluate(
     """
     steps = parse(rerank)
     parse_scales(scales)
+    of_networks = scales != "1" or not exif or any((mirror, edges, bfloat16, rerank, distractors))
+    _check(model, bow, verify, features, of_networks)
     truth = load_ground_truth(dataset, photos, gnd)
     if truth.partial:
         print(f"{truth.name} is {truth.partial}")
     output.mkdir(parents=True, exist_ok=True)
-    options = Options(model, size, scales, antialias, bfloat16, exif, mirror, edges)
-    collection = describe_collection(truth, photos, distractors, output, options, replace=replace)
-    ranker = Ranker(collection.database, steps, progress)
-    started = time.monotonic()
-    indexes, _ = ranker.rank(collection.queries, _depth(truth))
-    seconds = time.monotonic() - started
-    ranks = collection.ranks(indexes)
-    results = score(truth, ranks) | {
-        "model": model_identity(model),
-        "size": size,
-        "scales": list(parse_scales(scales)),
-        "bfloat16": bfloat16,
-        "exif": exif,
-        "mirror": mirror,
-        "edges": edges,
-        "rerank": [str(step) for step in steps],
-        "distractors": count_rows(collection.distractors),
-        "depth": len(ranks),
-        "milliseconds_per_query": round(1000 * seconds / len(truth.queries), 3),
-        "left_out": collection.left_out,
-    }
+    if model is None:
+        ranking = by_words(truth, photos, output, Words(size, features, verify))
+    else:
+        options = Options(model, size, scales, antialias, bfloat16, exif, mirror, edges)
+        ranking = by_descriptors(truth, photos, distractors, output, options, steps, replace=replace)
+    results = score(truth, ranking.ranks) | ranking.facts
+    results |= {"depth": len(ranking.ranks), "left_out": ranking.left_out}
     write_file(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    write_file(output / "page.html", _page(collection, ranks, results))
-    _print(results, output)
+    write_file(output / "page.html", _page(truth, ranking, results))
+    _print(ranking, results, output)
     return results
 
 
-def _depth(truth: GroundTruth) -> int:
-    return DEPTHS.get(truth.protocol, max(1000, PLACES // len(truth.queries)))
+def _check(model: str | None, bow: bool, verify: int, features: int, of_networks: bool) -> None:
+    if bow == (model is not None):
+        raise ValueError("give a MODEL to score, or --bow for visual words" if not bow else "--bow takes no MODEL")
+    if bow and of_networks:
+        raise ValueError("--bow takes --size, --verify and --features: the other ways to describe are of networks")
+    if verify < 0 or features < 1:
+        raise ValueError(f"--verify is at least 0 and --features at least 1, not {verify} and {features}")
 
 
-def _facts(results: dict[str, Any]) -> list[str]:
-    identity = results["model"]
-    scales = ", ".join(f"{scale:g}" for scale in results["scales"])
+def _facts(ranking: Ranking, results: dict[str, Any]) -> list[str]:
     facts = [
         results["partial"] or f"{results['queries']:,} queries in {results['photos']:,} photos",
-        f"{Path(identity.get('path') or identity['name']).name} at {results['size']} px, scales {scales}",
-        f"search: {', '.join(results['rerank']) or 'exact, nothing more'}; "
-        f"{results['milliseconds_per_query']:.1f} ms a query",
+        *ranking.by,
+        f"{results['milliseconds_per_query']:.1f} ms a query, {results['bytes_per_photo']:,} bytes a photo",
     ]
-    if results["edges"]:
-        facts.append(f"edge maps: {results['edges']}")
-    if results["distractors"]:
-        facts.append(f"with {results['distractors']:,} distractors")
     if results["left_out"]:
         facts.append(f"{len(results['left_out'])} photos could not be read and are never found")
     return facts
 
 
-def _print(results: dict[str, Any], output: Path) -> None:
+def _print(ranking: Ranking, results: dict[str, Any], output: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -134,22 +119,21 @@ def _print(results: dict[str, Any], output: Path) -> None:
     for setting, values in results["mean"].items():
         table.add_row(setting, *(percent(name, values[name]) for name in figures))
     Console().print(table)
-    print("\n".join(_facts(results)))
+    print("\n".join(_facts(ranking, results)))
     print(f"figures: {output / 'results.json'}\npage: {(output / 'page.html').resolve()}")
 
 
-def _page(collection: Collection, ranks: np.ndarray, results: dict[str, Any]) -> str:
-    truth = collection.truth
+def _page(truth: GroundTruth, ranking: Ranking, results: dict[str, Any]) -> str:
     settings = truth.settings()
     setting = "medium" if "medium" in settings else "all"
     shown = _shown(results["per_query"], setting)
     positives, junk = settings[setting]
-    cases = [_case(collection, query, ranks[:HITS, query], positives[query], junk[query], results) for query in shown]
-    facts = _facts(results)
+    cases = [_case(truth, ranking, query, positives[query], junk[query], results) for query in shown]
+    facts = _facts(ranking, results)
     if len(settings) > 1:
         facts.append(f"marks of the setting {setting}")
     facts.append(f"{len(shown):,} of {len(truth.queries):,} queries shown, the worst first")
-    return page(f"{truth.name}: rankings", facts, results["mean"], _chart(truth, ranks), cases)
+    return page(f"{truth.name}: rankings", facts, results["mean"], _chart(truth, ranking.ranks), cases)
 
 
 def _shown(per_query: Sequence[dict[str, Any]], setting: str) -> list[int]:
@@ -166,9 +150,9 @@ def _merit(figures: dict[str, Any]) -> float:
 
 
 def _case(
-    collection: Collection,
+    truth: GroundTruth,
+    ranking: Ranking,
     query: int,
-    ranks: np.ndarray,
     positives: np.ndarray,
     junk: np.ndarray,
     results: dict[str, Any],
@@ -178,11 +162,11 @@ def _case(
             return "right"
         return "junk" if row in junk else "wrong"
 
-    exif = results["exif"]
-    asked = Picture(collection.photos / collection.truth.queries[query], collection.boxes[query], exif)
+    asked = Picture(ranking.query(query), ranking.boxes[query], ranking.exif)
     figures = {key: value for key, value in results["per_query"][query].items() if key != "query"}
     note = " · ".join(_note(setting, values) for setting, values in figures.items())
-    return Case(asked, note, [(Picture(collection.photo(row), None, exif), mark(row)) for row in ranks])
+    rows = ranking.ranks[:HITS, query]
+    return Case(asked, note, [(Picture(ranking.photo(row), None, ranking.exif), mark(row)) for row in rows])
 
 
 def _note(setting: str, figures: dict[str, Any]) -> str:

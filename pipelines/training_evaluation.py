@@ -13,9 +13,9 @@ from keras_retrieval.whitening import Projection
 from .collection import Collection, Options, describe_collection
 from .datasets import load_ground_truth
 from .describe import save_model
-from .evaluate import DEPTHS
 from .groundtruth import GroundTruth
 from .progress import progress
+from .rankings import DEPTHS
 from .scores import score
 
 Mean = dict[str, dict[str, float | None]]

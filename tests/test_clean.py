@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from bench.cleaning import overlap
 from pipelines import landmark_cleaning
@@ -17,6 +17,8 @@ from pipelines.landmark_cleaning import _reasons
 from pipelines.landmark_folders import by_landmark, cleaned_photos, landmark_photos
 from pipelines.tuple_file import read_tuples
 from pipelines.tuples import make_tuples
+
+from .small_landmarks import paste
 
 pytest.importorskip("pycolmap")
 
@@ -133,25 +135,6 @@ def test_a_cleaning_that_cannot_be_read_is_named(content, message, tmp_path):
 
 
 # --- the whole step ----------------------------------------------------------------------------------------------
-
-
-def texture(seed, height, width):
-    """Blots that SIFT finds, the same for a seed."""
-    rng = np.random.default_rng(seed)
-    blots = Image.fromarray(rng.integers(0, 256, (height // 4, width // 4, 3), np.uint8))
-    return blots.resize((width, height)).filter(ImageFilter.GaussianBlur(0.6))
-
-
-def paste(path, landmark, view):
-    """A photo 240 x 180 in which the picture of a landmark stands somewhere, and where it does."""
-    rng = np.random.default_rng([landmark, view])
-    photo = texture(1000 + 100 * landmark + view, 180, 240).filter(ImageFilter.GaussianBlur(2))
-    side = int(rng.integers(90, 130))
-    left, top = int(rng.integers(5, 235 - side)), int(rng.integers(5, 175 - side))
-    photo.paste(texture(landmark, 120, 120).resize((side, side), Image.Resampling.LANCZOS), (left, top))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    photo.save(path, quality=95)
-    return left, top, left + side, top + side
 
 
 @pytest.fixture(scope="module")
