@@ -94,7 +94,7 @@ def test_a_second_run_looks_for_nothing_again(photos, scored, monkeypatch):
     [
         ({}, "give a MODEL to score, or --bow"),
         ({"bow": True, "model": "vgg16_gem"}, "--bow takes no MODEL"),
-        ({"bow": True, "rerank": "dba"}, "--bow takes no --scales"),
+        ({"bow": True, "rerank": "dba"}, "--bow takes --size, --verify"),
         ({"bow": True, "verify": -1}, "--verify is at least 0"),
     ],
 )
