@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 from .descriptors import Database, as_rows, blocks, count_rows, gather, l2_normalize, require_finite
 
 _ROWS = 4096
-_UNSEEN = 1e-10
+_NUMBERS = 2**21  # that are projected at a time
+UNSEEN = 1e-10
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Projection:
 
     Attributes:
         m: the shift, (D,) float64.
-        P: the projection, (D, D) float64, the row of the largest variance first: the first d rows shorten to d.
+        P: the projection, (D, D) float64, the row of the largest variance first: the first d rows shorten to d. It has
+            fewer rows where `learn_wide_pca` made it.
     """
 
     m: np.ndarray
@@ -40,8 +42,9 @@ class Projection:
         if x.shape[1] != len(self.m):
             raise ValueError(f"this whitening takes {len(self.m)} dimensions, and the descriptors have {x.shape[1]}")
         y = np.empty((len(x), len(P)), np.float32)
-        for start in range(0, len(x), _ROWS):
-            y[start : start + _ROWS] = l2_normalize((x[start : start + _ROWS] - self.m) @ P.T)
+        size = max(1, _NUMBERS // len(self.m))
+        for start in range(0, len(x), size):
+            y[start : start + size] = l2_normalize((x[start : start + size] - self.m) @ P.T)
         return y
 
     def as_dense(self, dim: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -194,8 +197,8 @@ def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Project
     S = pairs.within
     S += shrinkage * np.trace(S) / len(S) * np.eye(len(S))
     P0 = np.linalg.inv(np.linalg.cholesky(_positive_definite(S)))
-    _, E = _falling_eigenvectors(P0 @ rows.about(pairs.mean) @ P0.T)
-    return Projection(pairs.mean.copy(), _fixed_sign(E.T @ P0))
+    _, E = falling_eigenvectors(P0 @ rows.about(pairs.mean) @ P0.T)
+    return Projection(pairs.mean.copy(), fixed_sign(E.T @ P0))
 
 
 def fit_pca(rows: Moments) -> Projection:
@@ -215,11 +218,11 @@ def fit_pca(rows: Moments) -> Projection:
     """
     if rows.count < 2:
         raise ValueError(f"PCA whitening needs 2 rows or more, not {rows.count}")
-    values, E = _falling_eigenvectors(rows.scatter / rows.count)
+    values, E = falling_eigenvectors(rows.scatter / rows.count)
     if values[0] <= np.finfo(np.float64).tiny:
         raise ValueError(f"all {rows.count} rows are the same: there is nothing to whiten")
-    floor = values[values > _UNSEEN * values[0]].min()
-    return Projection(rows.mean.copy(), _fixed_sign(E.T / np.sqrt(np.maximum(values, floor))[:, None]))
+    floor = values[values > UNSEEN * values[0]].min()
+    return Projection(rows.mean.copy(), fixed_sign(E.T / np.sqrt(np.maximum(values, floor))[:, None]))
 
 
 def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: float = 0.0) -> Projection:
@@ -283,13 +286,13 @@ def _positive_definite(S: np.ndarray) -> np.ndarray:
     return S + a * np.eye(len(S))
 
 
-def _falling_eigenvectors(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def falling_eigenvectors(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, largest first, and the eigenvectors as columns."""
     values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
     return values[::-1], vectors[:, ::-1]
 
 
-def _fixed_sign(P: np.ndarray) -> np.ndarray:
+def fixed_sign(P: np.ndarray) -> np.ndarray:
     """Each row's largest entry made positive: an eigenvector's sign is free, and a learned file should not be."""
     largest = np.take_along_axis(P, np.abs(P).argmax(axis=1)[:, None], 1)
     return P * np.where(largest < 0, -1.0, 1.0)

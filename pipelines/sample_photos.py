@@ -1,6 +1,8 @@
 """Draws a photo collection of made buildings, with its truth: `keras-retrieval sample-photos OUT`.
 
 OUT/NAME/NN.jpg are the photos, one folder for each building: other places, lenses, crops, light and things in front.
+OUT/positions.csv, which `tuples` takes, says where each was taken, in metres, if the buildings stood along a street,
+BLOCK metres from one to the next.
 OUT/scene.json says what they show, in metres and pixels, x to the right, y down, a pixel's centre at .5:
 
 - `buildings`: for each its `name`, its `points` (every corner of it, x y z) and its `photos`;
@@ -30,7 +32,8 @@ from .samples.mesh import Mesh, make_mesh
 from .samples.renderer import Camera, Shadows, View, shade, view_from
 from .samples.solids import Model
 
-KIND, VERSION, SCENE = "sample photos", 1, "scene.json"
+KIND, VERSION, SCENE, POSITIONS = "sample photos", 1, "scene.json", "positions.csv"
+BLOCK = 200.0  # metres; cameras stand within 90 of their building
 HIDDEN = 0.3  # the largest share of a building that things in front may hide
 
 
@@ -122,13 +125,24 @@ def _draw_missing(partial: Path, options: dict[str, int], workers: int) -> None:
 
 def _finish(partial: Path, out: Path, options: dict[str, int]) -> None:
     files = [_truth_file(partial, i) for i in range(options["buildings"])]
-    scene = {"seed": options["seed"], "buildings": [json.loads(file.read_text()) for file in files]}
-    write_file(partial / SCENE, json.dumps(scene))
+    buildings = [json.loads(file.read_text()) for file in files]
+    write_file(partial / SCENE, json.dumps({"seed": options["seed"], "buildings": buildings}))
+    write_file(partial / POSITIONS, _positions(buildings))
     for file in (*files, partial / "options.json"):
         file.unlink(missing_ok=True)
     if out.is_dir():
         out.rmdir()
     seal(partial, out, kind=KIND, version=VERSION, options=options, photos=options["buildings"] * options["views"])
+
+
+def _positions(buildings: list[dict[str, Any]]) -> str:
+    """A table of where the photos were taken, the columns photo, east, north."""
+    rows = ["photo,east,north"]
+    for number, building in enumerate(buildings):
+        for photo in building["photos"]:
+            eye = -np.array(photo["R"]).T @ np.array(photo["t"])
+            rows.append(f"{photo['name']},{eye[0] + BLOCK * number:.3f},{eye[1]:.3f}")
+    return "\n".join([*rows, ""])
 
 
 def _truth_file(partial: Path, number: int) -> Path:

@@ -5,6 +5,7 @@ results.json and page.html, besides photos (the cache), checkpoint.npz (what --r
 descriptors that the whitening and the evaluation were made of.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,44 +15,64 @@ from .datasets import DATASETS
 from .describe import MIRROR_HELP
 from .edges import HELP as EDGES_HELP
 from .stream import POSITIVES
-from .training_checkpoint import open_run
+from .training_checkpoint import NAME, open_run
 from .training_comparison import finish, score_pretrained
-from .training_options import BESTS, LOSSES, WHITENINGS, Options
+from .training_options import BESTS, LOSSES, WHITENINGS, Options, help_of, published
 from .training_report import report
 from .training_run import fit, prepare, take_best
 from .training_samples import mine_samples
 from .tuple_file import check, read_tuples
+from .tuple_sources import photos_of
+from .tuples import make_tuples
 
 
 def train(
-    tuples: Annotated[Path, typer.Argument(help="tuples.npz, from `keras-retrieval tuples`.")],
+    tuples: Annotated[
+        Path, typer.Argument(help="tuples.npz, or what `keras-retrieval tuples` makes it of: a folder, a .csv ..")
+    ],
     *,
-    photos: Annotated[Path, typer.Option(help="The folder of the photos that tuples.npz names.")],
-    output: Annotated[Path, typer.Option(help="Folder of the run.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of the photos; if not given the one that TUPLES is or lies in.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("run"),
     model: Annotated[str, typer.Option(help="A .keras file, or a name such as vgg16_gem (ImageNet weights).")] = (
         "vgg16_gem"
     ),
     epochs: Annotated[int, typer.Option(help="Epochs in all; published: at most 30, and the best is taken.")] = 30,
     queries: Annotated[int, typer.Option(help="Pairs drawn for each epoch.")] = 2000,
     pool: Annotated[int, typer.Option(help="Photos drawn for each epoch to find hard negatives in.")] = 20_000,
-    negatives: Annotated[int, typer.Option(help="Hard negatives of each query, each of another cluster.")] = 5,
+    negatives: Annotated[
+        int | None,
+        typer.Option(help=f"Hard negatives of each query, each of another cluster; {help_of('negatives')}"),
+    ] = None,
     positive: Annotated[
-        str, typer.Option(help=f"{' or '.join(POSITIVES)} of all that a query has, as the network sees them.")
-    ] = "drawn",
+        str | None,
+        typer.Option(help=f"{' or '.join(POSITIVES)} of all that a query has, by descriptor; {help_of('positive')}"),
+    ] = None,
     sample: Annotated[
-        int, typer.Option(help="Photos of the pool, drawn for each query, to find its negatives in; 0: all.")
-    ] = 0,
+        int | None,
+        typer.Option(help=f"Photos of the pool, drawn for each query, to choose from; 0: all; {help_of('sample')}"),
+    ] = None,
     remember: Annotated[
-        bool, typer.Option(help="Look besides at the negatives that the query had when it was drawn last.")
-    ] = False,
-    batch: Annotated[int, typer.Option(help="Tuples in a step; their gradients are summed.")] = 5,
-    refresh: Annotated[int, typer.Option(help="Choose negatives anew every so many steps; 0: once an epoch.")] = 0,
-    loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = "contrastive",
+        bool | None,
+        typer.Option(help=f"Look besides at the negatives that the query had last; {help_of('remember')}"),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help=f"Tuples in a step; their gradients are summed; {help_of('batch')}")
+    ] = None,
+    refresh: Annotated[
+        int | None,
+        typer.Option(help=f"Choose negatives anew every so many steps; 0: once an epoch; {help_of('refresh')}"),
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help=f"One of {', '.join(LOSSES)}; {help_of('loss')}")] = None,
     margin: Annotated[
         float | None,
         typer.Option(help="Of the loss. Contrastive: 0.75 for VGG, 0.85 for ResNet, 0.7 for AlexNet if not given."),
     ] = None,
-    lr: Annotated[float, typer.Option(help="Adam's learning rate in the first epoch.")] = 1e-6,
+    initialize: Annotated[
+        str, typer.Option(help="Clusters of NetVLAD from the photos: v1, v2, none; auto: v1 of a network by name.")
+    ] = "auto",
+    lr: Annotated[float | None, typer.Option(help=f"Adam's rate in the first epoch; {help_of('lr')}")] = None,
     decay: Annotated[float, typer.Option(help="The rate of epoch i is lr * exp(-decay * i).")] = 0.01,
     weight_decay: Annotated[float, typer.Option(help="L2 penalty in the loss; GeM's p has none.")] = 1e-6,
     p_speed: Annotated[
@@ -92,7 +113,10 @@ def train(
             help=f"The epoch to keep: {', '.join(BESTS)} (loss: of validation; the default where there is any)."
         ),
     ] = None,
-    whiten: Annotated[str, typer.Option(help=f"Learned at the end from all pairs: {', '.join(WHITENINGS)}.")] = "lw",
+    whiten: Annotated[
+        str | None,
+        typer.Option(help=f"Learned at the end from all pairs: {', '.join(WHITENINGS)}; {help_of('whiten')}"),
+    ] = None,
     dim: Annotated[int | None, typer.Option(help="Dimensions that the whitening keeps; all if not given.")] = None,
     shrinkage: Annotated[
         float | None,
@@ -107,13 +131,14 @@ def train(
 ) -> dict[str, Any]:
     """Trains a retrieval network on tuples, with negatives that it finds hard itself, and learns its whitening.
 
-    The defaults are the published recipe (Radenovic et al. TPAMI 2018). Pairs set aside in tuples.npz are for
-    validation. Returns what results.json holds.
+    The defaults are the published recipe (Radenovic et al. TPAMI 2018; for NetVLAD Arandjelovic et al. CVPR 2016).
+    Pairs set aside in tuples.npz are for validation. Returns what results.json holds.
     """
-    options = Options(**locals())
+    options = Options(**published(locals() | {"photos": photos or photos_of(tuples) or tuples.parent}))
     options.check()
-    known = read_tuples(tuples)
-    check(known, photos)
+    options = replace(options, tuples=_tuples(options))
+    known = read_tuples(options.tuples)
+    check(known, options.photos)
     checkpoint = open_run(output, options.learning(), resume)
     run = prepare(options, known, checkpoint)
     scores = score_pretrained(run)
@@ -122,3 +147,13 @@ def train(
     late = mine_samples(run.samples, run.describe)
     after, whitening = finish(run)
     return report(run, scores | after, whitening, late)
+
+
+def _tuples(options: Options) -> Path:
+    """tuples.npz as it was given, or RUN/tuples.npz, made of another source when a run begins."""
+    if options.tuples.suffix == ".npz":
+        return options.tuples
+    path = options.output / "tuples.npz"
+    if path.is_file() and (options.output / NAME).is_file():
+        return path
+    return make_tuples(options.tuples, path, photos=options.photos, negatives=options.negatives)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from keras_retrieval.whitening import Projection
+from keras_retrieval.wide_whitening import WIDE
 
 from .convert import whitened
 from .describe import model_identity, save_model
@@ -27,16 +28,16 @@ def score_pretrained(run: Run) -> dict[str, Mean]:
         return {}
     path = run.output / "pretrained.json"
     asked = ("dataset", "dataset_photos", "gnd", "whiten", "dim", "shrinkage", "test_size", "scales", "bfloat16")
-    made = fingerprint(model_identity(options.model), [str(getattr(options, name)) for name in asked])
+    made = fingerprint(model_identity(run.start), [str(getattr(options, name)) for name in asked])
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["made"] == made:
             return kept["scores"]
-    collection = exam.describe(options.model, "pretrained")
+    collection = exam.describe(run.start, "pretrained")
     scores = {"pretrained": exam.score(collection)}
     if options.whiten != "none":
-        photos = describe_for_whitening(options.model, run.tuples, options, run.output / "descriptors")
-        for method in ("pca", "lw"):
+        photos = describe_for_whitening(run.start, run.tuples, options, run.output / "descriptors")
+        for method in ("pca", "lw") if run.network.output_shape[-1] <= WIDE else ("pca",):
             whitening = photos.learn(method, options)
             scores[f"pretrained + {LABELS[method]}"] = exam.score(collection, whitening, options.dim)
     write_file(path, json.dumps({"made": made, "scores": scores}))
@@ -69,7 +70,8 @@ def _whitening(run: Run, trained: str) -> tuple[Projection | None, dict[str, Any
     if options.whiten == "none":
         return None, {"method": "none"}
     photos = describe_for_whitening(trained, run.tuples, options, run.output / "descriptors")
-    facts: dict[str, Any] = {"method": options.whiten, "dim": options.dim or run.network.output_shape[-1]}
+    learned = photos.learn(options.whiten, options)
+    facts: dict[str, Any] = {"method": options.whiten, "dim": options.dim or len(learned.P)}
     if options.whiten == "lw":
         facts["shrinkage"] = photos.shrinkage(options)
-    return photos.learn(options.whiten, options), facts
+    return learned, facts

@@ -5,6 +5,7 @@ from typing import Any
 
 from .describe import load_model, require_edges, save_model
 from .training_options import Options
+from .whiten import require_narrow
 
 
 def network_to_train(options: Options) -> Any:
@@ -20,6 +21,7 @@ def network_to_train(options: Options) -> Any:
     require_edges(network, options.edges)
     if options.whiten != "none" and any(layer.name == "whitening" for layer in network.layers):
         raise ValueError(f"{options.model} ends with a whitening, which learns with the rest: give --whiten none")
+    require_narrow(options.whiten, network.output_shape[-1])
     if options.dim is not None and options.dim > network.output_shape[-1]:
         raise ValueError(f"--dim {options.dim}: the network has {network.output_shape[-1]} dimensions to keep")
     for layer in gem_layers(network):

@@ -1,7 +1,10 @@
 """The options of a training run, checked, with the published recipe's values where none is given."""
 
 import hashlib
+import json
 import math
+import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,27 @@ from .augmentation import Augmentation
 from .describe import model_identity, parse_scales
 from .edges import resolve_edges
 from .stream import POSITIVES
+from .training_initialization import VERSIONS
 
 LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")
 WHITENINGS = ("lw", "pca", "none")
 BESTS = ("loss", "score", "last")
+INITIALIZATIONS = ("auto", *VERSIONS, "none")
+RECIPE: dict[str, Any] = {
+    "loss": "contrastive", "negatives": 5, "positive": "drawn", "sample": 0, "remember": False, "batch": 5,
+    "refresh": 0, "lr": 1e-6, "whiten": "lw",
+}  # fmt: skip
+"""What holds where nothing else is given or published for the pooling (Radenovic et al. TPAMI 2018)."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # Arandjelovic et al. CVPR 2016: 1,000 queries from refresh to refresh. The rate is for Adam, in place of their SGD.
+    "netvlad": {
+        "loss": "ranking", "negatives": 10, "positive": "nearest", "sample": 1000, "remember": True, "batch": 4,
+        "refresh": 250, "lr": 1e-5, "whiten": "pca",
+    },
+}  # fmt: skip
+"""By pooling: what was published for it and differs from RECIPE."""
+
 MARGINS = {"vgg": 0.75, "resnet": 0.85, "torchresnet": 0.85, "alexnet": 0.7}
 """Of the contrastive loss by backbone (Radenovic et al. TPAMI 2018); 0.75 for others."""
 
@@ -22,8 +42,31 @@ PHOTOS_PER_DIMENSION = 4  # from so many on, Lw is learned as published, without
 _LEARNING = (
     "loss", "margin", "lr", "decay", "weight_decay", "p_speed", "negatives", "queries", "pool", "batch", "size",
     "padded", "chunk", "augment", "zoom", "flip", "binarize", "edges", "freeze", "bfloat16", "jit", "refresh",
-    "seed", "best", "positive", "sample", "remember",
+    "seed", "best", "positive", "sample", "remember", "initialize",
 )  # fmt: skip
+
+
+def published(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `train`, those that are None and in RECIPE as they were published for the network's pooling."""
+    recipe = RECIPE | RECIPES.get(_name(arguments["model"]).rpartition("_")[2], {})
+    return {key: recipe.get(key) if value is None else value for key, value in arguments.items()}
+
+
+def help_of(option: str) -> str:
+    """The end of an option's help: what it is if it is not given."""
+    others = [f"{pooling} {recipe[option]}" for pooling, recipe in RECIPES.items() if option in recipe]
+    return f"{', '.join([f'{RECIPE[option]}', *others])} if not given."
+
+
+def _name(model: str) -> str:
+    """The name under which a network was built; empty for a file that does not tell."""
+    if Path(model).suffix != ".keras":
+        return model
+    try:
+        with zipfile.ZipFile(model) as file:
+            return str(json.loads(file.read("config.json"))["config"]["name"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ""  # whoever loads it says what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -46,6 +89,7 @@ class Options:
     refresh: int
     loss: str
     margin: float | None
+    initialize: str
     lr: float
     decay: float
     weight_decay: float
@@ -134,6 +178,7 @@ class Options:
 
     def _check_choices(self) -> None:
         choices = {"loss": LOSSES, "positive": POSITIVES, "whiten": WHITENINGS, "best": BESTS}
+        choices |= {"initialize": INITIALIZATIONS}
         for name, known in choices.items():
             value = getattr(self, name)
             if value not in known and not (name == "best" and value is None):

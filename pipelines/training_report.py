@@ -51,7 +51,7 @@ def _results(run: Run, scores: Mapping[str, Mean]) -> dict[str, Any]:
     return {
         "network": run.network.name,
         "model": model_identity(run.output / "model.keras"),
-        "pretrained": model_identity(run.options.model),
+        "pretrained": model_identity(run.start),
         "options": run.options.facts(),
         "margin": run.options.margin_for(run.network.name),
         "tuples": statistics(run.tuples),

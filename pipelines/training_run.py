@@ -7,18 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_retrieval.mining import MiningError
 
-from .describe import Describe, Reading, describer, smallest_side
+from .describe import FILES, Describe, Reading, describer, save_model, smallest_side
 from .photo_cache import PhotoCache, Photos, build_cache
 from .stream import TupleStream
 from .training_callbacks import checkpointing, evaluation, figures, tensorboard, validation
 from .training_checkpoint import Checkpoint, restore
 from .training_evaluation import Examination, examination
+from .training_initialization import initialize, layers_to_initialize
 from .training_network import compiled, network_to_train
 from .training_options import Options
 from .training_samples import COUNT, Sample, mine_samples, sample_stream, strips
 from .tuple_file import Tuples, TuplesError
+
+INITIAL = "initial.keras"
 
 
 @dataclass
@@ -60,6 +65,12 @@ class Run:
         """The run's folder."""
         return self.options.output
 
+    @property
+    def start(self) -> str:
+        """The network that the run began with, as `extract` takes it."""
+        path = self.output / INITIAL
+        return str(path) if path.is_file() else self.options.model
+
 
 def prepare(options: Options, tuples: Tuples, checkpoint: Checkpoint) -> Run:
     """Refuses what cannot be trained, then reads the photos and puts the run where its checkpoint left it.
@@ -84,6 +95,8 @@ def prepare(options: Options, tuples: Tuples, checkpoint: Checkpoint) -> Run:
     samples = sample_stream(
         tuples, photos, side=side, negatives=options.negatives, pool=options.pool, seed=options.seed
     )
+    if not checkpoint.begun:
+        _initialize(options, network, tuples, photos)
     model, describe = compiled(network, options, stream.steps), describer(network)
     if checkpoint.begun:
         restore(checkpoint, network.weights, model.optimizer.variables)
@@ -154,6 +167,22 @@ def _pictures(run: Run) -> Sequence[Any]:
     assert run.stream.tuples is not None
     named = [[run.tuples.images[row] for row in rows] for rows in run.stream.tuples[:COUNT].tolist()]
     return strips([Sample(query, positive, negatives) for query, positive, *negatives in named], run.photos)
+
+
+def _initialize(options: Options, network: Any, tuples: Tuples, photos: Photos) -> None:
+    """Gives layers the beginning that they ask for, and writes the network as it then is, to be compared with."""
+    version = options.initialize
+    if version == "auto":
+        built = Path(options.model).suffix not in FILES
+        version = "v1" if built and layers_to_initialize(network) else "none"
+    path = options.output / INITIAL
+    path.unlink(missing_ok=True)
+    if version == "none":
+        return
+    aside = np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
+    names = [tuples.images[row] for row in np.flatnonzero(~aside)]
+    initialize(network, photos, names, version, options.seed)
+    save_model(network, path)
 
 
 def _stream(options: Options, tuples: Tuples, photos: Photos, side: int, validation_negatives: int = 0) -> TupleStream:

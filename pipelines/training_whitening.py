@@ -38,7 +38,7 @@ class WhiteningPhotos:
             print(f"Lw: shrinkage {shrinkage:g}, ", end="")
         else:
             print(f"{method}: ", end="")
-        return learn(self.folder, self.pairs, method, shrinkage)
+        return learn(self.folder, self.pairs, method, shrinkage, options.dim)
 
     def shrinkage(self, options: Options) -> float:
         """Lw's shrinkage for these photos."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_retrieval.diffusion import mutual_graph
+from keras_retrieval.diffusion import Graph, mutual_graph
 from keras_retrieval.manifolds import local_maxima, mine_manifolds, without_mean
 
 from .descriptors import read_descriptors
@@ -21,19 +21,22 @@ class Manifold:
 
     Attributes:
         neighbours: nearest photos of each in the graph.
+        loose: the same of another graph, along which negatives are not to be reached; None for the same graph. A
+            positive is safe where a graph of few neighbours leads to it, a negative where one of many does not.
         alike: nearest photos that are compared for positives.
         unlike: nearest photos that are compared for negatives.
         anchors: the queries: "maxima" of the random walk, or "all" photos that have a neighbour in the graph.
     """
 
     neighbours: int
+    loose: int | None
     alike: int
     unlike: int
     anchors: str
 
     def __post_init__(self) -> None:
-        if min(self.neighbours, self.alike, self.unlike) < 1:
-            raise ValueError("--neighbours, --alike and --unlike are at least 1")
+        if min(self.neighbours, self.alike, self.unlike, self.loose or 1) < 1:
+            raise ValueError("--neighbours, --loose, --alike and --unlike are at least 1")
         if self.anchors not in ANCHORS:
             raise ValueError(f"--anchors {self.anchors}: known are {', '.join(ANCHORS)}")
 
@@ -53,13 +56,23 @@ def from_descriptors(folder: Path, how: Manifold, positives: int | None) -> Tupl
     """
     shards, names, _ = read_descriptors(folder)
     rows = without_mean(shards)
-    with progress("graph", len(rows), "photos") as advance:
-        graph = mutual_graph(rows, how.neighbours, advance=advance)
+    graph = _graph(rows, how.neighbours)
     anchors = local_maxima(graph) if how.anchors == "maxima" else np.unique(graph.rows)
-    with progress("manifolds", len(anchors), "anchors") as advance:
-        alike, unlike = mine_manifolds(rows, graph, anchors, how.alike, how.unlike, advance=advance)
+    alike, unlike = _mine(rows, graph, anchors, how)
+    if how.loose is not None:
+        _, unlike = _mine(rows, _graph(rows, how.loose), anchors, how)
     whole = (alike[:, 0] >= 0) & (unlike[:, 0] >= 0)
     return _tuples(names, anchors[whole], alike[whole, :positives], unlike[whole])
+
+
+def _graph(rows: np.ndarray, neighbours: int) -> Graph:
+    with progress("graph", len(rows), "photos") as advance:
+        return mutual_graph(rows, neighbours, advance=advance)
+
+
+def _mine(rows: np.ndarray, graph: Graph, anchors: np.ndarray, how: Manifold) -> tuple[np.ndarray, np.ndarray]:
+    with progress("manifolds", len(anchors), "anchors") as advance:
+        return mine_manifolds(rows, graph, anchors, how.alike, how.unlike, advance=advance)
 
 
 def _tuples(names: list[str], anchors: np.ndarray, alike: np.ndarray, unlike: np.ndarray) -> Tuples:

@@ -77,6 +77,12 @@ def make_tuples(
     apart: Annotated[float, typer.Option(help="Positions: metres to a negative at least.")] = 25.0,
     manifold: Annotated[bool, typer.Option(help="From descriptors alone (Iscen et al. 2018).")] = False,
     neighbours: Annotated[int, typer.Option(help="Manifold: nearest photos of each in the graph.")] = 30,
+    loose: Annotated[
+        int | None,
+        typer.Option(
+            help="Manifold: the same of a graph that must not lead to negatives; as --neighbours if not given."
+        ),
+    ] = None,
     alike: Annotated[
         int, typer.Option(help="Manifold: nearest photos that may be positives; fewer than an object has.")
     ] = 50,
@@ -103,7 +109,7 @@ def make_tuples(
     _check_options(rule, positives, cameras, shared, scale_change, radius, apart, validation, negatives)
     if output.suffix != ".npz":
         raise ValueError(f"{output}: tuples are saved with the ending .npz")
-    graph = Manifold(neighbours, alike, unlike, anchors)
+    graph = Manifold(neighbours, loose, alike, unlike, anchors)
     if manifold:
         tuples = from_descriptors(source, graph, positives)
     else:

@@ -13,6 +13,7 @@ import typer
 
 from keras_retrieval.descriptors import blocks, gather
 from keras_retrieval.whitening import Moments, PairMoments, Projection, fit_lw, fit_pca
+from keras_retrieval.wide_whitening import DIM, WIDE, learn_wide_pca
 
 from .convert import whitened
 from .describe import ANTIALIAS_HELP, MIRROR_HELP, load_model, model_identity, save_model
@@ -52,7 +53,9 @@ def whiten(
     photos: Annotated[Path | None, typer.Option(help="The photos that tuples.npz names; a folder has its own.")] = None,
     method: Annotated[str, typer.Option(help="lw: from matching pairs; pca: from the photos alone.")] = "lw",
     shrinkage: Annotated[float, typer.Option(help=SHRINKAGE_HELP)] = 0.0,
-    dim: Annotated[int | None, typer.Option(help="Dimensions to keep; all if not given.")] = None,
+    dim: Annotated[
+        int | None, typer.Option(help=f"Dimensions to keep; all if not given, {DIM:,} of more than {WIDE:,}.")
+    ] = None,
     size: Annotated[int, typer.Option(help="Longest side in pixels, as it will be in use.")] = 1024,
     scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, as they will be in use.")] = "1",
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
@@ -89,7 +92,7 @@ def whiten(
         source, folder, described, size=size, scales=scales, antialias=antialias, mirror=mirror, edges=edges,
         bfloat16=bfloat16, replace=replace,
     )  # fmt: skip
-    projection = learn(described, pairs, method, shrinkage)
+    projection = learn(described, pairs, method, shrinkage, dim)
     network = whitened(load_model(source), projection.m, projection.P, dim)
     save_model(network, output)
     print(f"{output}: {network.name} with {method}, {network.output_shape[-1]} dimensions")
@@ -128,7 +131,7 @@ def read_pairs(tuples: Path) -> Pairs:
     return Pairs(images.tolist(), qidxs.astype("int64"), pidxs.astype("int64"))
 
 
-def learn(descriptors: Path, pairs: Pairs, method: str, shrinkage: float = 0.0) -> Projection:
+def learn(descriptors: Path, pairs: Pairs, method: str, shrinkage: float = 0.0, dim: int | None = None) -> Projection:
     """Learns a whitening from a folder of descriptors, shard by shard.
 
     Args:
@@ -136,9 +139,11 @@ def learn(descriptors: Path, pairs: Pairs, method: str, shrinkage: float = 0.0) 
         pairs: the photos, and for "lw" the pairs among them; those of photos without a descriptor are left out.
         method: "lw" or "pca".
         shrinkage: of lw, see `keras_retrieval.whitening.fit_lw`.
+        dim: dimensions that will be kept, which counts for descriptors of more than WIDE: see `learn_wide_pca`.
 
     Raises:
-        ValueError: none of the photos has a descriptor, or too few rows or pairs are left.
+        ValueError: none of the photos has a descriptor, too few rows or pairs are left, or the descriptors are too
+            wide for lw or for `dim`.
     """
     shards, names, _ = read_descriptors(descriptors)
     place = {name: row for row, name in enumerate(names)}
@@ -148,6 +153,8 @@ def learn(descriptors: Path, pairs: Pairs, method: str, shrinkage: float = 0.0) 
     if not wanted.any():
         example = pairs.images[0] if pairs.images else "none is named"
         raise ValueError(f"{descriptors} has none of the {len(rows):,} photos to learn from (such as {example})")
+    if shards[0].shape[1] > WIDE:
+        return _learn_wide(shards, np.flatnonzero(wanted), method, dim)
     moments = Moments(shards[0].shape[1])
     for first, piece in blocks(shards, _ROWS):
         moments.add(piece[wanted[first : first + len(piece)]])
@@ -158,6 +165,26 @@ def learn(descriptors: Path, pairs: Pairs, method: str, shrinkage: float = 0.0) 
     within = _pair_moments(shards, rows[pairs.qidxs], rows[pairs.pidxs])
     print(f" and {within.count:,} of {len(pairs.qidxs):,} pairs")
     return fit_lw(moments, within, shrinkage)
+
+
+def _learn_wide(shards: list[np.ndarray], rows: np.ndarray, method: str, dim: int | None) -> Projection:
+    require_narrow(method, shards[0].shape[1])
+    projection = learn_wide_pca(shards, rows, dim or DIM)
+    shown = len(projection.P)
+    print(f"learned from {len(rows):,} photos, which show {shown:,} directions")
+    if dim is not None and dim > shown:
+        raise ValueError(f"--dim {dim}: {len(rows):,} photos show {shown:,} directions: ask for no more, or add photos")
+    return projection
+
+
+def require_narrow(method: str, dimensions: int) -> None:
+    """Refuses a method that needs D x D numbers where these are too many.
+
+    Raises:
+        ValueError: it is lw, of more than WIDE dimensions.
+    """
+    if method == "lw" and dimensions > WIDE:
+        raise ValueError(f"lw of {dimensions:,} dimensions does not fit in memory: take pca")
 
 
 def _pair_moments(shards: list[np.ndarray], q: np.ndarray, p: np.ndarray) -> PairMoments:

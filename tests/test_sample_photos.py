@@ -1,3 +1,4 @@
+import csv
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -47,12 +48,27 @@ def test_collection_is_whole(collection):
     photos = sorted(str(p.relative_to(collection)) for p in collection.glob("*/*.jpg"))
     assert photos == sorted(photo["name"] for building in _scene(collection) for photo in building["photos"])
     assert [len(building["photos"]) for building in _scene(collection)] == [3, 3, 3]
-    assert {p.name for p in collection.iterdir() if p.is_file()} == {"manifest.json", "scene.json"}
+    assert {p.name for p in collection.iterdir() if p.is_file()} == {"manifest.json", "scene.json", "positions.csv"}
     for building in _scene(collection):
         for photo in building["photos"]:
             width, height = Image.open(collection / photo["name"]).size
             assert (width, height) == (photo["width"], photo["height"])
             assert max(width, height) == OPTIONS["size"]
+
+
+def test_positions_are_those_of_the_cameras_along_a_street(collection):
+    rows = list(csv.DictReader((collection / "positions.csv").open()))
+    scene = _scene(collection)
+    photos = [(number, photo) for number, building in enumerate(scene) for photo in building["photos"]]
+    assert [row["photo"] for row in rows] == [photo["name"] for _, photo in photos]
+    spots = np.array([[float(row["east"]), float(row["north"])] for row in rows])
+    for spot, (number, photo) in zip(spots, photos, strict=True):
+        R, t = np.array(photo["R"]), np.array(photo["t"])
+        in_camera = R @ [spot[0] - step.BLOCK * number, spot[1], 0] + t
+        np.testing.assert_allclose((R.T @ in_camera)[:2], 0, atol=1e-3)
+    of = np.array([number for number, _ in photos])
+    apart = np.linalg.norm(spots[:, None] - spots[None], axis=2)
+    assert apart[of[:, None] != of].min() > 25
 
 
 def test_same_seed_same_bytes_with_any_workers(collection, tmp_path):

@@ -19,7 +19,7 @@ from pipelines.evaluate import evaluate
 from pipelines.train import train
 from pipelines.training_callbacks import TrainingError
 from pipelines.training_checkpoint import CheckpointError, read_checkpoint
-from pipelines.training_options import Options
+from pipelines.training_options import Options, published
 from pipelines.tuple_file import TuplesError, read_tuples, write_tuples
 from pipelines.whiten import Pairs, learn
 
@@ -376,14 +376,18 @@ def test_a_network_with_a_whitening_keeps_it_only_without_another(folder, run, t
     ("vgg16_gem", 0.75), ("resnet101_gem", 0.85), ("torchresnet101_gem", 0.85), ("alexnet_gem", 0.7), ("x", 0.75),
 ])  # fmt: skip
 def test_the_margin_is_that_published_for_the_backbone(folder, network, margin):
-    defaults = {key: one.default for key, one in inspect.signature(train).parameters.items()} | options(folder)
+    defaults = published(
+        {key: one.default for key, one in inspect.signature(train).parameters.items()} | options(folder)
+    )
     assert Options(**defaults).margin_for(network) == margin
     assert Options(**defaults | {"margin": 0.3}).margin_for(network) == 0.3
     assert Options(**defaults | {"loss": "triplet"}).margin_for(network) is None
 
 
 def test_shrinkage_is_for_few_photos(folder):
-    defaults = {key: one.default for key, one in inspect.signature(train).parameters.items()} | options(folder)
+    defaults = published(
+        {key: one.default for key, one in inspect.signature(train).parameters.items()} | options(folder)
+    )
     assert [Options(**defaults).shrinkage_for(photos, 256) for photos in (172, 1023, 1024)] == [1.0, 1.0, 0.0]
     assert Options(**defaults | {"shrinkage": 0.2}).shrinkage_for(10, 256) == 0.2
 

@@ -54,9 +54,24 @@ def test_the_maxima_of_the_graph_are_fewer_and_positives_are_limited(described, 
     assert 3 < len(few.qidxs) == len(set(few.qidxs.tolist())) < len(set(every.qidxs.tolist())) / 2
 
 
+def test_a_looser_graph_leaves_fewer_negatives_and_the_same_positives(described, tmp_path):
+    one, other = (
+        read_tuples(make_tuples(described, tmp_path / f"{loose}.npz", **OPTIONS | {"loose": loose}))
+        for loose in (None, 8)
+    )
+    counts, pairs = [], []
+    for tuples in (one, other):
+        counts.append({tuples.images[row]: (tuples.negatives[row] >= 0).sum() for row in np.unique(tuples.qidxs)})
+        pairs.append({(tuples.images[q], tuples.images[p]) for q, p in zip(tuples.qidxs, tuples.pidxs, strict=True)})
+    assert pairs[1] <= pairs[0]
+    assert all(counts[1][name] <= counts[0][name] for name in counts[1])
+    assert sum(counts[1].values()) < sum(counts[0].values())
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"alike": 0}, "at least 1"), ({"anchors": "some"}, "--anchors some: known are maxima, all"),
-    ({"neighbours": 0}, "at least 1"), ({"alike": 500, "unlike": 500}, "nothing to learn from"),
+    ({"neighbours": 0}, "at least 1"), ({"loose": -1}, "at least 1"),
+    ({"alike": 500, "unlike": 500}, "nothing to learn from"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told(described, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):

@@ -91,6 +91,24 @@ def test_another_dim_or_method_describes_nothing_again(scenes, network, tmp_path
     assert keras.saving.load_model(output).output_shape == (None, 2)
 
 
+def test_wide_descriptors_are_whitened_without_a_matrix_of_their_width(scenes, network, tmp_path, monkeypatch):
+    rows = tmp_path / "rows"
+    options = {"size": 56, "method": "pca", "descriptors": rows}
+    plain = whiten(str(network), scenes, tmp_path / "a.keras", dim=3, **options)
+    monkeypatch.setattr("pipelines.whiten.WIDE", 5)
+    wide = whiten(str(network), scenes, tmp_path / "b.keras", dim=3, **options)
+    kernels = [keras.saving.load_model(path).get_layer("whitening").get_weights() for path in (plain, wide)]
+    for one, other in zip(*kernels, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr("pipelines.whiten.DIM", 4)
+    assert keras.saving.load_model(whiten(str(network), scenes, tmp_path / "c.keras", **options)).output_shape[1] == 4
+    with pytest.raises(ValueError, match="lw of 6 dimensions does not fit in memory: take pca"):
+        whiten(str(network), scenes, tmp_path / "d.keras", **options | {"method": "lw"})
+    few = write_tuples(tmp_path / "few.npz", ["scene0/0.png", "scene0/1.png", "scene1/0.png"], [(0, 1)])
+    with pytest.raises(ValueError, match="--dim 5: 3 photos show 2 directions"):
+        whiten(str(network), few, tmp_path / "e.keras", photos=scenes, dim=5, **options)
+
+
 def test_a_whitening_that_is_there_is_replaced(scenes, network, tmp_path):
     first = whiten(str(network), scenes, tmp_path / "first.keras", size=56, method="pca", dim=3)
     again = whiten(str(first), scenes, tmp_path / "again.keras", size=56, scales="1,0.5")
