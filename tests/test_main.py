@@ -20,7 +20,7 @@ HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "scann", "pycolm
 def run(*arguments, **environment):
     command = [sys.executable, "-m", "keras_retrieval", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=300, env={**os.environ, **environment}
+        command, capture_output=True, text=True, check=False, timeout=1800, env={**os.environ, **environment}
     )
 
 

@@ -1,0 +1,70 @@
+"""Mining on manifolds of a large collection, as `tuples --manifold` does it: time and memory.
+
+    python -m bench.manifolds [--rows 100000] [--dim 512] [--cluster 200]
+
+Descriptors of objects, each an arc of a circle with noise, --cluster photos long: most photos of an object are not near
+each other, but neighbours are. Another process writes them in shards, which this one maps. Printed are the seconds of
+the graph and of the anchors, and this process' peak memory with all that it imports.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from keras_retrieval.descriptors import l2_normalize
+from keras_retrieval.diffusion import mutual_graph
+from keras_retrieval.manifolds import local_maxima, mine_manifolds, without_mean
+
+SHARD = 20_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--cluster", type=int, default=200)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            pool.submit(write, Path(folder), arguments.rows, arguments.dim, arguments.cluster).result()
+        shards = [np.load(path, mmap_mode="r") for path in sorted(Path(folder).iterdir())]
+        measure(shards)
+
+
+def write(folder: Path, rows: int, dim: int, cluster: int) -> None:
+    """Writes the shards; photo i is of object i // cluster."""
+    rng = np.random.default_rng(0)
+    for first in range(0, rows, SHARD):
+        count = min(SHARD, rows - first)
+        objects = np.arange(first, first + count) // cluster
+        turn = (np.arange(first, first + count) % cluster) / cluster * np.pi
+        axes = np.stack([np.random.default_rng(number).standard_normal((2, dim)) for number in objects])
+        shard = np.cos(turn)[:, None] * axes[:, 0] + np.sin(turn)[:, None] * axes[:, 1]
+        shard += rng.normal(0, 0.4, shard.shape)
+        np.save(folder / f"{first:09}.npy", l2_normalize(shard.astype("float32")))
+
+
+def measure(shards: list[np.ndarray]) -> None:
+    """Mines and prints what came of it."""
+    started = time.perf_counter()
+    rows = without_mean(shards)
+    graph = mutual_graph(rows, 30)
+    middle = time.perf_counter()
+    anchors = local_maxima(graph)
+    positives, negatives = mine_manifolds(rows, graph, anchors)
+    ended = time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(f"{rows.shape[0]:,} x {rows.shape[1]}: graph of {len(graph.rows):,} entries {middle - started:.0f} s")
+    counts = [int((found >= 0).sum()) for found in (positives, negatives)]
+    print(f"{len(anchors):,} anchors, {counts[0]:,} positives, {counts[1]:,} negatives {ended - middle:.0f} s")
+    print(f"peak memory {peak:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

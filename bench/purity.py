@@ -1,0 +1,35 @@
+"""How many pairs and listed negatives of tuples.npz are right, judged by the folders of the photos.
+
+    python -m bench.purity tuples.npz [--same castle_p30,entry_p10,fountain_p11]
+
+Photos in one folder show one object, and folders named together by --same show one, too. Labels score the tuples, they
+do not make them: `tuples --manifold` never reads the names.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.tuple_file import read_tuples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tuples", type=Path)
+    parser.add_argument("--same", default="", help="folders of one object, with commas between")
+    arguments = parser.parse_args()
+    tuples, same = read_tuples(arguments.tuples), arguments.same.split(",")
+    folders = [str(Path(name).parent) for name in tuples.images]
+    label = np.array([same[0] if folder in same else folder for folder in folders])
+    queries = len(np.unique(tuples.qidxs))
+    right = label[tuples.qidxs] == label[tuples.pidxs]
+    print(f"{queries:,} queries, {len(right):,} positives, {100 * right.mean():.1f} % of the query's object")
+    if tuples.negatives is not None:
+        row, column = np.nonzero(tuples.negatives >= 0)
+        right = label[row] != label[tuples.negatives[row, column]]
+        print(f"{len(right):,} negatives, {100 * right.mean():.1f} % of another object")
+
+
+if __name__ == "__main__":
+    main()

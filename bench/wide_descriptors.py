@@ -1,0 +1,68 @@
+"""Negatives from NetVLAD's descriptors, of 32,768 numbers each: what of them is in memory.
+
+    python -m bench.wide_descriptors [--photos 20000] [--queries 1000] [--dim 32768]
+
+Random descriptors are put into PhotoDescriptors batch by batch, as `train` does, and negatives of the first --queries
+are chosen from all and from a sample of 1,000 each, ten of as many places. Printed are the size of the file in which
+the descriptors lie, the seconds, and the most that Python and numpy allocated meanwhile.
+"""
+
+import argparse
+import time
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from keras_retrieval.descriptors import l2_normalize
+from pipelines.describe import Reading
+from pipelines.hard_negatives import HardNegatives
+from pipelines.photo_descriptors import PhotoDescriptors
+from pipelines.tuple_file import Tuples
+
+BATCH, VIEWS = 32, 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=20_000)
+    parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--dim", type=int, default=32_768)
+    arguments = parser.parse_args()
+    names = [f"{number}.jpg" for number in range(arguments.photos)]
+    cluster = np.arange(arguments.photos) // VIEWS
+    queries = np.arange(arguments.queries)
+    tuples = Tuples(names, cluster, queries, queries + 1)
+    descriptors = PhotoDescriptors(Reading(Path(), 1), names)
+    whole = 4e-9 * arguments.photos * arguments.dim
+    print(f"{arguments.photos:,} x {arguments.dim:,}: {whole:.2f} GB in float32, {whole / 2:.2f} in the file")
+    tell("put", partial(fill, descriptors, arguments.photos, arguments.dim))
+    for name, sample in (("from all", 0), ("from a sample", 1000)):
+        hard = HardNegatives(tuples, np.arange(len(names)), descriptors, count=10, sample=sample, remember=True)
+        hard.set_pool(np.arange(len(names)), queries)
+        tell(name, partial(hard.choose, queries, np.random.default_rng(0)))
+
+
+def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:
+    """Batches of unit rows."""
+    rng = np.random.default_rng(0)
+    for first in range(0, photos, BATCH):
+        rows = np.arange(first, min(first + BATCH, photos))
+        descriptors.put(rows, l2_normalize(rng.standard_normal((len(rows), dim), "float32")))
+
+
+def tell(name: str, way: Callable[[], object]) -> None:
+    """Does it and prints what it took."""
+    tracemalloc.start()
+    started = time.perf_counter()
+    way()
+    seconds = time.perf_counter() - started
+    peak = tracemalloc.get_traced_memory()[1] / 1e9
+    tracemalloc.stop()
+    print(f"{name}: {seconds:.1f} s, at most {peak:.2f} GB allocated", flush=True)
+
+
+if __name__ == "__main__":
+    main()
