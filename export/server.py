@@ -125,8 +125,11 @@ class Server:
 
 
 def _grpc_server(core: ServingCore, settings: Settings) -> GrpcServer:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return GrpcServer(core, f"{host}:{settings.port}", settings.max_message_bytes, settings.ssl)
+    return GrpcServer(core, _address(settings.host, settings.port), settings.max_message_bytes, settings.ssl)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _http_server(core: ServingCore, settings: Settings, search: PhotoSearch | None) -> HttpServer:
@@ -197,7 +200,8 @@ def serve(
         told = ", ".join(server.core.models.names())
         print(f"serving {told}: gRPC at {host}:{server.port}, REST at {host}:{server.rest_port}", flush=True)
         if settings.index is not None:
-            print(f"page: {'http' if settings.ssl is None else 'https'}://{host}:{server.rest_port}/", flush=True)
+            scheme = "http" if settings.ssl is None else "https"
+            print(f"page: {scheme}://{_address(host, server.rest_port)}/", flush=True)
         stopped.wait()
         print("stopping: open requests are answered", flush=True)
         server.stop(grace_seconds)

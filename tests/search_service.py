@@ -15,7 +15,7 @@ from export.scann_index import index
 from pipelines.descriptors import read_descriptors
 from pipelines.extract import extract
 from tests import small
-from tests.serving_models import Client, serving
+from tests.serving_models import Client, save_toy, serving
 
 SIZE, SCALES = 64, "1,0.7071"
 
@@ -63,6 +63,8 @@ class SearchServer:
 def serving_search(service: SearchService, folder: Path) -> Iterator[SearchServer]:
     photos, index = folder / "photos", open_index(service.index)
     shutil.copytree(service.photos, photos)
-    with serving({"small": service.model}, index=index, photos=photos, batching=BatchingParameters()) as client:
+    save_toy(folder / "toy" / "1")
+    models = {"toy": folder / "toy", "small": service.model}
+    with serving(models, index=index, photos=photos, batching=BatchingParameters()) as client:
         yield SearchServer(client, index, photos)
     index.close()

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.neighbour_index import open_index
-from export.search_page import Cache
+from export.admission import Turns
+from export.photo_search import PhotoSearch
+from export.rest import Rest
+from export.search_page import Cache, SearchPage
 from tests.search_service import STREET
 from tests.serving_models import save_toy, serving
 
@@ -95,25 +97,21 @@ def test_a_name_is_no_way_to_other_files(service, path):
     assert get(service, path.replace(" ", "%20"))[0] == 404
 
 
-def test_a_name_of_the_index_outside_the_folder_is_no_way_out(service, search_service):
-    class Outside:
-        def __init__(self, index):
-            self._index = index
+def test_a_name_of_the_index_outside_the_folder_is_no_way_out(service, search_server):
+    class Any:
+        """An index that has every name."""
 
-        def __getattr__(self, name):
-            return getattr(self._index, name)
+        facts = search_server.index.facts
 
         def vectors(self, names):
-            return np.zeros((len(names), 1))  # it has every name
+            return np.zeros((len(names), 1))
 
-    with serving(
-        {"small": search_service.model}, index=Outside(open_index(search_service.index)), photos=service.photos
-    ) as client:
-        other = SimpleNamespace(client=client)
-        assert get(other, "/photos/000.png")[0] == 200
-        for path in ("..%2Fsecret.png", "%2Fetc%2Fpasswd", "street%201%2F..%2F..%2Fsecret.png", "street%201"):
-            assert get(other, f"/photos/{path}")[0] == 404
-            assert get(other, f"/thumbnails/{path}")[0] == 404
+    core = service.client.server.core
+    page = SearchPage(PhotoSearch(Any(), Turns(1)), core.models, service.photos, Rest(core, 1.0).answer)
+    assert page.answer("GET", "/photos/000.png", b"").status == 200
+    for path in ("..%2Fsecret.png", "%2Fetc%2Fpasswd", "street%201%2F..%2F..%2Fsecret.png", "street%201", ""):
+        assert page.answer("GET", f"/photos/{path}", b"").status == 404
+        assert page.answer("GET", f"/thumbnails/{path}", b"").status == 404
 
 
 def test_pictures_follow_their_files(service):
