@@ -26,8 +26,6 @@ FORMS: list[dict[str, Any]] = [
     {"rows": "bfloat16"},
     {"rows": "int8"},
     {"rows": "int8", "soar": 0.0},
-    {"dim": 256},
-    {"dim": 256, "rows": "int8"},
     {"dim": 128},
     {"dim": 128, "rows": "int8"},
 ]

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from keras_retrieval.pipelines.folders import FolderError, fingerprint, write_file
 
-Stamp: TypeAlias = tuple[int, int]
+Stamp: TypeAlias = tuple[int, int, int]
 
 LOG, HEAD = "log", "head.json"
 _LENGTH, _DIGEST = 8, 32
@@ -117,8 +117,8 @@ class Log:
         return found
 
     def stamp(self) -> Stamp:
-        """What changes whenever the log does."""
-        return stamp_of(self._folder / HEAD)
+        """What changes whenever the log does. Of the log, which grows: two heads may be of one moment."""
+        return stamp_of(self._folder / LOG)
 
     def _place(self, head: Position, places: list[Position]) -> int:
         if head not in places:
@@ -163,12 +163,12 @@ class Log:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """What changes whenever a file is replaced by another; zeros where there is none."""
+    """What changes when a file is replaced or grows; zeros where there is none."""
     try:
         status = path.stat()
     except OSError:
-        return 0, 0
-    return status.st_ino, status.st_mtime_ns
+        return 0, 0, 0
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _record(change: Change, after: Position) -> tuple[bytes, Position]:

@@ -109,7 +109,8 @@ def _photos(folder: Path, table: Path | None, dim: int | None) -> tuple[Photos, 
 
     originals, width = Rows(read), shards[0].shape[1]
     check_rows(originals)
-    shortening = None if dim is None else learn_shortening(originals, dim)
+    # As many as there are is no shortening: queries of that width would be taken for shortened ones.
+    shortening = None if dim in (None, width) else learn_shortening(originals, dim)
     columns = read_table(table, names) if table else {}
     facts = {key: manifest[key] for key in (*MADE_WITH, "photos", "fingerprint")} | {"dimensions": width}
     return Photos(names, originals, dim or width, columns, shortening), facts
