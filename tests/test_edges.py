@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipelines.describe import Reading
 from pipelines.edge_maps import edge_maps
-from pipelines.edges import MARGIN, edge_map, edges_state, resolve_edges, sobel
+from pipelines.edges import MARGIN, edge_map, edges_state, resolve_edges, sobel, structured
 from pipelines.folders import read_manifest
 from pipelines.images import PhotoError, read_photo
 from pipelines.photo_cache import build_cache
@@ -100,6 +100,43 @@ def test_unknown_kinds_are_refused_before_photos_are_read(kind, message):
         pytest.importorskip("cv2.ximgproc", exc_type=ImportError)
     with pytest.raises(ValueError, match=message):
         resolve_edges(kind)
+
+
+def write_forest(path):
+    """A model in OpenCV's format: one tree, which says edge where its patch's middle is steep."""
+    cv2 = pytest.importorskip("cv2")
+    patch = {"patchSize": 32, "patchInnerSize": 16, "stride": 2, "shrinkNumber": 2, "selfsimilarityGridSize": 5}
+    trees = {"numberOfTrees": 1, "numberOfTreesToEvaluate": 1, "numberOfGradientOrientations": 4}
+    radii = {"gradientSmoothingRadius": 0, "regFeatureSmoothingRadius": 2, "ssFeatureSmoothingRadius": 8}
+    steepness = 3 * 16**2 + 8 * 16 + 8  # the channel behind three of colour, and the middle of 16 x 16
+    nodes = {"childs": [2, 0, 0], "featureIds": [steepness, 0, 0], "thresholds": [0.02, 0.0, 0.0]}
+    file = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
+    file.startWriteStruct("options", cv2.FileNode_MAP)
+    for name, value in {**patch, **trees, **radii, "gradientNormalizationRadius": 4}.items():
+        file.write(name, value)
+    file.endWriteStruct()
+    for name, values in {**nodes, "edgeBoundaries": [0, 0, 0, 1], "edgeBins": [8 * 16 + 8]}.items():
+        file.startWriteStruct(name, cv2.FileNode_SEQ)
+        for value in values:
+            file.write("", value)
+        file.endWriteStruct()
+    file.release()
+
+
+def test_structured_edges_are_those_of_the_model_s_file(tmp_path):
+    pytest.importorskip("cv2.ximgproc", exc_type=ImportError)
+    write_forest(tmp_path / "model.yml.gz")
+    kind = resolve_edges(f"structured:{tmp_path / 'model.yml.gz'}")
+    edges = structured(box(64, 96), kind.partition(":")[2])
+    assert edges.shape == (64, 96)
+    across = np.flatnonzero(edges[30] > 0)
+    assert len(across) >= 4
+    assert all(min(abs(column - 30), abs(column - 60)) < 6 for column in across)
+    found = Reading(tmp_path, None, edges=kind)
+    Image.fromarray(box(64, 96)).save(tmp_path / "box.png")
+    np.testing.assert_array_equal(
+        found.read("box.png")[MARGIN:-MARGIN, MARGIN:-MARGIN, 0], np.rint(255 * edges).astype(np.uint8)
+    )
 
 
 def test_a_damaged_model_of_structured_edges(tmp_path):
