@@ -11,10 +11,13 @@ from PIL import Image, ImageDraw
 from export.scann_index import index
 from export.search import search
 from keras_retrieval import layers
-from pipelines.describe import require_edges
+from pipelines.describe import Reading, load_model, require_edges
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
 from pipelines.folders import read_manifest
+from pipelines.photo_cache import PhotoCache
+from pipelines.train import train
+from pipelines.tuples import make_tuples
 
 from .small import saved_network, shards
 
@@ -146,3 +149,29 @@ def test_sketches_of_a_dataset_are_described_as_sketches(made, tmp_path):
     extract(model, photos / "sketches", tmp_path / "s", size=100, edges="sketch")
     (kept,) = (tmp_path / "e").glob("queries-*.npy")
     np.testing.assert_allclose(np.sort(np.load(kept), axis=0), np.sort(shards(tmp_path / "s"), axis=0), atol=1e-6)
+
+
+def test_a_network_learns_from_edge_maps(made, tmp_path):
+    photos, model = made / "collection" / "photos", str(made / "edges.keras")
+    make_tuples(photos, tmp_path / "tuples.npz", validation=0, negatives=2)
+    options = {"photos": photos, "model": model, "size": 100, "test_size": 100, "scales": "1", "mirror": True}
+    options |= {"epochs": 1, "queries": 4, "batch": 2, "negatives": 2, "lr": 1e-3, "dim": 5}
+    options |= {"edges": "sobel", "flip": True, "binarize": 0.2}
+    train(tmp_path / "tuples.npz", output=tmp_path / "run", **options)
+    before, after = (load_model(path).get_layer("edge_filter") for path in (model, tmp_path / "run" / "trained.keras"))
+    moved = [abs(float((new - old)[0])) for old, new in ((before.p, after.p), (before.t, after.t))]
+    assert 0 < moved[0] <= 2e-3
+    assert 0 < moved[1] <= 2e-4  # two steps at a tenth of the rate
+    cache = PhotoCache(tmp_path / "run" / "photos")
+    expected = Reading(photos, 100, edges="sobel", smallest=31).read("roof/0.png")
+    np.testing.assert_array_equal(cache.read("roof/0.png"), expected)
+    described = extract(
+        str(tmp_path / "run" / "model.keras"), photos, tmp_path / "d", size=100, edges="sobel", mirror=True
+    )
+    assert shards(described).shape == (8, 5)
+    for wrong, message in (
+        ({"edges": ""}, "--binarize is for edge maps"),
+        ({"edges": "", "binarize": 0}, "takes edge"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(tmp_path / "tuples.npz", output=tmp_path / "none", **{**options, **wrong})
