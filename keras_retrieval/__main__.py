@@ -23,6 +23,11 @@ STEPS: dict[str, tuple[str, str, str]] = {
     "reconstruct": ("pipelines.sfm", "reconstruct", "unordered photos -> 3D models of what they show"),
     "clean": ("pipelines.clean", "clean", "a folder for each landmark -> its right photos, and its box in them"),
     "tuples": ("pipelines.tuples", "make_tuples", "models, folders, lists or positions -> training tuples"),
+    "classify": (
+        "pipelines.classify",
+        "classify",
+        "a folder for each landmark -> network whose trunk tells them apart",
+    ),
     "train": ("pipelines.train", "train", "tuples -> fine-tuned network with its whitening, curves, a page"),
     "pairs": ("pipelines.pairs", "write_pairs", "photos -> pairs to match, for COLMAP and hloc"),
     "index": ("export.scann_index", "index", "descriptors -> index, tuned to a recall"),

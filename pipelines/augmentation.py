@@ -87,6 +87,27 @@ def binarized(edges: np.ndarray, strength: float) -> np.ndarray:
     return np.where(edges > 255 * strength, np.uint8(255), np.uint8(0))
 
 
+def square(pixels: np.ndarray, side: int, least: float = 1.0, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Cuts a square out of a photo and resizes it.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        side: of what is returned, in pixels.
+        least: the square's share of the shorter side is drawn from least .. 1.
+        rng: draws the share and where the square lies; None for the largest square in the middle.
+
+    Returns:
+        (side, side, 3) uint8.
+    """
+    from PIL import Image
+
+    share, *places = (1.0, 0.5, 0.5) if rng is None else (rng.uniform(least, 1), *rng.random(2))
+    cut = max(1, round(min(pixels.shape[:2]) * share))
+    top, left = (round(place * (full - cut)) for place, full in zip(places, pixels.shape, strict=False))
+    part = Image.fromarray(pixels[top : top + cut, left : left + cut])
+    return np.asarray(part.resize((side, side), Image.Resampling.LANCZOS))
+
+
 def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Changes brightness, contrast and saturation, in this order.
 

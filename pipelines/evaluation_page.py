@@ -177,17 +177,16 @@ def _data(picture: Picture) -> str:
 
 
 def _draw_box(thumbnail: Any, picture: Picture) -> None:
-    """Draws the frame of a whole photo's box: white between black, to be seen on anything."""
+    """Draws the frame of a whole photo's box: yellow with black inside, to be seen on anything."""
     from PIL import ImageDraw
 
     height, width = photo_size(picture.path, exif=picture.exif)
     scale = thumbnail.width / width, thumbnail.height / height
     corners = [round(side * scale[place % 2]) for place, side in enumerate(picture.box or (0, 0, width, height))]
-    for grown, colour in ((1, "black"), (-1, "black"), (0, "#ffe14d")):
-        left, top, right, bottom = corners
-        box = left - grown, top - grown, max(right - 1, left) + grown, max(bottom - 1, top) + grown
-        if box[2] > box[0] and box[3] > box[1]:
-            ImageDraw.Draw(thumbnail).rectangle(box, outline=colour)
+    left, top, right, bottom = corners
+    for width, colour in ((4, "black"), (2, "#ffe14d")):
+        frame = left, top, max(right - 1, left + 1), max(bottom - 1, top + 1)
+        ImageDraw.Draw(thumbnail).rectangle(frame, outline=colour, width=width)
 
 
 def _whole_side(picture: Picture) -> int:
@@ -211,6 +210,7 @@ header span {{ display: inline-block; margin: 0 8px 8px 0; padding: 3px 10px; bo
   background: #e3e7ee; }}
 .figures {{ display: flex; flex-wrap: wrap; gap: 32px; align-items: center; margin: 10px 0; padding: 16px;
   border-radius: 10px; background: #fff; box-shadow: 0 1px 3px #0002; }}
+.figures:empty {{ display: none; }}
 table {{ border-collapse: collapse; font-size: 16px; }}
 th, td {{ padding: 6px 16px; text-align: right; border-bottom: 1px solid #dde1e8; }}
 svg {{ width: 488px; max-width: 100%; font: 12px system-ui, sans-serif; fill: #1c2430; }}

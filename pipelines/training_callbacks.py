@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,17 @@ SCORE = "score: "
 """Before the name of the figure on a collection, among an epoch's figures."""
 
 
+class Steps(Protocol):
+    """What a network learns from, step by step: a `TupleStream`, or `classification.LandmarkBatches`."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What it needs to go on within an epoch."""
+
+
 class TrainingError(ValueError):
     """Training came to something that it cannot go on from; the message says what to do."""
 
@@ -36,7 +47,7 @@ def figures(model: Any) -> Any:
     """Adds "p" (GeM's exponent, the mean over channels and layers), "learning_rate" and the epoch's "seconds".
 
     Args:
-        model: a TupleModel that is compiled.
+        model: a TupleModel, or any keras.Model, that is compiled.
     """
     import keras
 
@@ -49,7 +60,7 @@ def figures(model: Any) -> Any:
         begun.update(learning_rate=rate, seconds=time.monotonic())
 
     def end(epoch: int, logs: Logs) -> None:
-        exponents = [float(keras.ops.convert_to_numpy(layer.p).mean()) for layer in gem_layers(model.network)]
+        exponents = [float(keras.ops.convert_to_numpy(layer.p).mean()) for layer in gem_layers(_network(model))]
         if exponents:
             logs["p"] = float(np.mean(exponents))
         logs |= {**begun, "seconds": round(time.monotonic() - begun["seconds"], 1)}
@@ -96,7 +107,7 @@ def evaluation(network: Any, examination: Examination, every: int = 1) -> Any:
 
 
 def checkpointing(
-    run: Path, checkpoint: Checkpoint, model: Any, stream: TupleStream, best: str = "val_loss", steps: int = 0
+    run: Path, checkpoint: Checkpoint, model: Any, stream: Steps, best: str = "val_loss", steps: int = 0
 ) -> Any:
     """Writes RUN/checkpoint.npz and RUN/history.csv; `open_run` and `restore` go on from there.
 
@@ -106,8 +117,8 @@ def checkpointing(
     Args:
         run: the folder of the run.
         checkpoint: of what is trained already; it is brought up to date.
-        model: a TupleModel that is compiled.
-        stream: of its tuples.
+        model: a TupleModel, or any keras.Model, that is compiled.
+        stream: of what it learns from.
         best: which epoch's weights are kept as the best: "val_loss" (least), "score" (greatest) or "last".
         steps: write also after so many steps of an epoch; 0 for after each epoch only.
 
@@ -189,12 +200,17 @@ def write_history(run: Path, checkpoint: Checkpoint) -> Path:
     return run / "history.csv"
 
 
-def _keep(checkpoint: Checkpoint, model: Any, stream: TupleStream, step: int) -> None:
+def _keep(checkpoint: Checkpoint, model: Any, stream: Steps, step: int) -> None:
     """Takes over where a run is."""
     checkpoint.step, checkpoint.stream = step, stream.state()
-    checkpoint.weights = _values(model.network.weights)
+    checkpoint.weights = _values(_network(model).weights)
     checkpoint.optimizer = _values(model.optimizer.variables)
     checkpoint.metrics = _values(model.metrics_variables)
+
+
+def _network(model: Any) -> Any:
+    """What learns: the network within a TupleModel, or the model itself."""
+    return getattr(model, "network", model)
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:
