@@ -76,10 +76,9 @@ def build_generation(folder: Path, photos: Photos, settings: Settings) -> dict[s
     stored = Rows(lambda: map(photos.stored, photos.rows))
     write_rows(folder, stored, len(photos.names), photos.dimensions, settings.rows)
     kept = StoredRows(folder, settings.rows)
-    hashing = settings.hashing(len(kept))
-    searcher = None
-    if hashing:
-        searcher = _trained(folder, stored, kept, hashing)
+    leaves, searcher = settings.tree(len(kept)), None
+    if leaves is not None:
+        searcher = _trained(folder, stored, kept, leaves, settings.hashing)
         searcher.save(folder / "scann")
     how = {"rows": settings.rows, "stored_dimensions": photos.dimensions, "k": settings.k, "asked": asdict(settings)}
     how = _measured(photos, kept, searcher, settings) | how
@@ -98,15 +97,15 @@ def begin_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change] 
     Log(folder, facts["log"]).write(changes)
 
 
-def _trained(folder: Path, stored: Rows, kept: StoredRows, hashing: Hashing) -> ScannSearcher:
+def _trained(folder: Path, stored: Rows, kept: StoredRows, leaves: int, hashing: Hashing) -> ScannSearcher:
     """ScaNN learns from rows in float32, which lie on the disk while it does where the stored ones are smaller."""
     if kept.form == "float32":
-        return train(kept.take(slice(None)), hashing)
+        return train(kept.take(slice(None)), leaves, hashing)
     place = folder / ".training"
     place.mkdir()
     try:
         write_rows(place, stored, len(kept), kept.dimensions, "float32")
-        return train(StoredRows(place, "float32").take(slice(None)), hashing)
+        return train(StoredRows(place, "float32").take(slice(None)), leaves, hashing)
     finally:
         for path in place.iterdir():
             path.unlink()

@@ -8,7 +8,7 @@ photos that are as near as the k-th count, so that copies of a photo are no erro
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Settings:
         leaves: of the tree; 0 for none.
         leaves_to_search: of them.
         reorder: candidates that are scored by their stored descriptors.
-        threshold, block, lookup, sample, iterations, soar: see `Hashing`.
+        hashing: how ScaNN's part is trained.
     """
 
     recall: float = 0.95
@@ -50,12 +50,12 @@ class Settings:
     leaves: int | None = None
     leaves_to_search: int | None = None
     reorder: int | None = None
-    threshold: float = 0.2
-    block: int = 2
-    lookup: str = "lut16"
-    sample: int = 250_000
-    iterations: int = 12
-    soar: float = 1.5
+    hashing: Hashing = field(default_factory=Hashing)
+
+    @classmethod
+    def of(cls, asked: dict[str, Any]) -> "Settings":
+        """From what `dataclasses.asdict` made of them."""
+        return cls(**asked | {"hashing": Hashing(**asked["hashing"])})
 
     def check(self, count: int, dimensions: int) -> None:
         """Refuses what cannot be, for so many rows of so many dimensions.
@@ -69,24 +69,24 @@ class Settings:
             "leaves": (self.leaves or 0, 0, count // 4),
             "leaves-to-search": (self.leaves_to_search or 1, 1, math.inf),
             "reorder": (self.reorder or 1, 1, math.inf),
-            "block": (self.block, 1, dimensions),
-            "sample": (self.sample, 16, math.inf),
-            "iterations": (self.iterations, 1, math.inf),
-            "soar": (self.soar, 0, math.inf),
+            "block": (self.hashing.block, 1, dimensions),
+            "sample": (self.hashing.sample, 16, math.inf),
+            "iterations": (self.hashing.iterations, 1, math.inf),
+            "threshold": (self.hashing.threshold, 0, 1),
+            "soar": (self.hashing.soar, 0, math.inf),
         }
         for option, (value, least, most) in bounds.items():
             if not least <= value <= most:
                 raise ValueError(f"--{option} is between {least} and {most}, not {value}")
 
-    def hashing(self, count: int) -> Hashing | None:
-        """ScaNN's part for so many rows; None for exact search."""
+    def tree(self, count: int) -> int | None:
+        """The leaves for so many rows, 0 for hashes without a tree; None for exact search."""
         if self.exact or count < 16 or (count < EXACT_BELOW and self.leaves is None):
             return None
         leaves = self.leaves
         if leaves is None:
             leaves = round(math.sqrt(count)) if count >= TREE_FROM else 0
-        leaves = min(leaves, count // 4)
-        return Hashing(leaves, self.threshold, self.block, self.lookup, self.sample, self.iterations, self.soar)
+        return min(leaves, count // 4)
 
 
 @dataclass(frozen=True)

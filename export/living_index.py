@@ -136,7 +136,7 @@ class ScannIndex:
             if self._live.changes <= beyond:
                 return
             place = new_generation(self._folder, generation.facts["generation"])
-            settings = Settings(**generation.how["asked"])
+            settings = Settings.of(generation.how["asked"])
             facts = {**generation.facts, **build_generation(place, _photos(moment), settings)}
             with self._changing:
                 with locked(self._folder, "writing"):

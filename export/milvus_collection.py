@@ -120,7 +120,7 @@ def _drop_abandoned(address: Address, client: Any) -> None:
 def _configuration(count: int, local: bool, settings: Settings) -> dict[str, Any]:
     """How the collection is searched; not yet tuned, a search looks at everything."""
     how: dict[str, Any] = {"k": settings.k, "asked": asdict(settings), "leaves": 0}
-    if local or not settings.hashing(count):
+    if local or settings.tree(count) is None:
         return how | {"kind": "exact, by Milvus", "type": "FLAT", "recall": 1.0}
     leaves = min(settings.leaves or round(2 * math.sqrt(count)), LEAVES)
     how |= {"kind": "SCANN, by Milvus", "type": "SCANN", "leaves": leaves}

@@ -20,6 +20,7 @@ from .index_tuning import Settings
 from .living_index import check_names, check_rows
 from .milvus_address import is_milvus
 from .photo_table import read_table
+from .scann_searcher import Hashing
 from .shortening import learn_shortening
 
 MADE_WITH = ("model", "size", "scales", "antialias", "mirror", "edges", "bfloat16", "exif", "max_pixels")
@@ -47,10 +48,10 @@ def index(
     leaves: Annotated[int | None, typer.Option(help="Leaves of ScaNN's tree; 0 for none. By the size.")] = None,
     leaves_to_search: Annotated[int | None, typer.Option(help="Of them. Measured.")] = None,
     reorder: Annotated[int | None, typer.Option(help="Candidates scored by their descriptors. Measured.")] = None,
-    threshold: Annotated[float, typer.Option(help="Anisotropic quantization's threshold; nan for none.")] = 0.2,
+    threshold: Annotated[float, typer.Option(help="Anisotropic quantization's threshold; 0 for none.")] = 0.2,
     block: Annotated[int, typer.Option(help="Dimensions that share a code.")] = 2,
     lookup: Annotated[Literal["lut16", "lut256"], typer.Option(help="Codes of 4 or 8 bits.")] = "lut16",
-    sample: Annotated[int, typer.Option(help="Rows that tree and codes are learned from, at most.")] = 250_000,
+    sample: Annotated[int, typer.Option(help="Rows that tree and codes are learned from, at most.")] = 100_000,
     iterations: Annotated[int, typer.Option(help="Of k-means.")] = 12,
     soar: Annotated[float, typer.Option(help="Weight of SOAR's second leaf for each row; 0 for one leaf.")] = 1.5,
     replace: Annotated[bool, typer.Option(help="Replace OUTPUT if it is there, also while it is searched.")] = False,
@@ -60,9 +61,8 @@ def index(
     Recall is measured on rows of the collection as queries, which do not count among their own neighbours, against
     exact search over the descriptors. OUTPUT/manifest.json tells it, with queries a second and bytes a photo.
     """
-    settings = Settings(
-        recall, k, exact, rows, leaves, leaves_to_search, reorder, threshold, block, lookup, sample, iterations, soar
-    )
+    hashing = Hashing(threshold, block, lookup, sample, iterations, soar)
+    settings = Settings(recall, k, exact, rows, leaves, leaves_to_search, reorder, hashing)
     if is_milvus(output):
         from .milvus_collection import write_collection
 

@@ -4,6 +4,7 @@ A NaN ends ScaNN's process, a file of another length crashes it, short results a
 executes a docids file. It holds the hashes only; the rows are ours (stored_rows.py), and so are scores and names.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,7 @@ class Hashing:
     """How ScaNN's part is trained.
 
     Attributes:
-        leaves: of the tree; 0 for none, where every hash is looked at.
-        threshold: anisotropic quantization's T (Guo et al. ICML 2020); NaN for none.
+        threshold: anisotropic quantization's T (Guo et al. ICML 2020); 0 for none.
         block: dimensions that share a code of four bits ("lut16") or eight ("lut256").
         lookup: "lut16" or "lut256".
         sample: rows that the tree and the codes are learned from, at most.
@@ -26,11 +26,10 @@ class Hashing:
         soar: weight of the orthogonal second leaf of each row (Sun et al. NeurIPS 2023); 0 for one leaf only.
     """
 
-    leaves: int = 0
     threshold: float = 0.2
     block: int = 2
     lookup: str = "lut16"
-    sample: int = 250_000
+    sample: int = 100_000
     iterations: int = 12
     soar: float = 1.5
 
@@ -85,14 +84,20 @@ class ScannSearcher:
         self._searcher.serialize(str(folder), relative_path=True)
 
 
-def train(rows: np.ndarray, hashing: Hashing) -> ScannSearcher:
-    """Learns the tree and the hashes of rows (N, S) float32, C-contiguous and finite."""
+def train(rows: np.ndarray, leaves: int, hashing: Hashing) -> ScannSearcher:
+    """Learns the tree and the hashes of rows (N, S) float32, C-contiguous and finite.
+
+    Args:
+        rows: at least 16.
+        leaves: of the tree, fewer than rows; 0 for none, where every hash is looked at.
+        hashing: how.
+    """
     builder = scann().builder(rows, 10, "dot_product")
     sample = min(len(rows), hashing.sample)
-    if hashing.leaves:
+    if leaves:
         soar = {"soar_lambda": hashing.soar, "overretrieve_factor": 1.8} if hashing.soar else {}
         builder = builder.tree(
-            num_leaves=hashing.leaves,
+            num_leaves=leaves,
             num_leaves_to_search=1,
             training_sample_size=sample,
             training_iterations=hashing.iterations,
@@ -100,12 +105,12 @@ def train(rows: np.ndarray, hashing: Hashing) -> ScannSearcher:
         )
     builder = builder.score_ah(
         hashing.block,
-        anisotropic_quantization_threshold=hashing.threshold,
+        anisotropic_quantization_threshold=hashing.threshold or math.nan,
         training_sample_size=sample,
         training_iterations=hashing.iterations,
         hash_type=hashing.lookup,
     )
-    return ScannSearcher(builder.build(), hashing.leaves)
+    return ScannSearcher(builder.build(), leaves)
 
 
 def load(folder: Path, leaves: int) -> ScannSearcher:

@@ -1,9 +1,13 @@
 """Tuning: the cheapest numbers that reach the recall, and a recall that is the one of naive numpy."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from export.index_tuning import Settings, hold, tune
+from export.scann_searcher import Hashing
 
 from .small_index import clustered_rows, nearest
 
@@ -96,10 +100,10 @@ def test_where_nothing_is_enough_the_nearest_is_taken():
         ({"leaves": -1}, "--leaves"),
         ({"leaves_to_search": -2}, "--leaves-to-search"),
         ({"reorder": -1}, "--reorder"),
-        ({"block": 9}, "--block is between 1 and 8"),
-        ({"sample": 3}, "--sample"),
-        ({"iterations": 0}, "--iterations"),
-        ({"soar": -1.0}, "--soar"),
+        ({"hashing": Hashing(block=9)}, "--block is between 1 and 8"),
+        ({"hashing": Hashing(sample=3)}, "--sample"),
+        ({"hashing": Hashing(iterations=0)}, "--iterations"),
+        ({"hashing": Hashing(soar=-1.0)}, "--soar"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
@@ -109,8 +113,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 def test_the_size_chooses():
     def chosen(count, **settings):
-        hashing = Settings(**settings).hashing(count)
-        return None if hashing is None else hashing.leaves
+        return Settings(**settings).tree(count)
 
     assert chosen(19_999) is None
     assert chosen(20_000) == 0
@@ -121,3 +124,8 @@ def test_the_size_chooses():
     assert chosen(1_000, leaves=20) == 20
     assert chosen(40, leaves=20) == 10
     assert chosen(15, leaves=2) is None
+
+
+def test_settings_are_told_by_a_manifest():
+    settings = Settings(recall=0.9, leaves=3, hashing=Hashing(threshold=0.0, soar=0.0))
+    assert Settings.of(json.loads(json.dumps(asdict(settings)))) == settings

@@ -343,3 +343,13 @@ def test_the_manifest_is_plain_json(tree):
     assert said["count"] == 2_000
     assert all(len(digest) == 64 for digest in said["sha256"].values())
     assert len(names_of(2_000)) == said["count"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"soar": 0.0}, {"threshold": 0.0}, {"block": 3}, {"lookup": "lut256", "iterations": 3, "sample": 500}]
+)
+def test_every_way_of_hashing_reaches_the_recall(tmp_path, options):
+    folder = indexed(tmp_path, ROWS, **TREE, **options)
+    asked = configuration(folder)["asked"]["hashing"]
+    assert {option: asked[option] for option in options} == options
+    assert recall(open_index(folder).search(QUERIES, 10), ROWS, QUERIES, 10) >= 0.93
