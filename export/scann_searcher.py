@@ -6,11 +6,16 @@ executes a docids file. It holds the hashes only; the rows are ours (stored_rows
 
 import math
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_retrieval.descriptors import release
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,26 @@ def train(rows: np.ndarray, leaves: int, hashing: Hashing) -> ScannSearcher:
         training_iterations=hashing.iterations,
         hash_type=hashing.lookup,
     )
-    return ScannSearcher(builder.build(), leaves)
+    with _unloading(rows):
+        return ScannSearcher(builder.build(), leaves)
+
+
+@contextmanager
+def _unloading(rows: np.ndarray) -> Iterator[None]:
+    """Keeps rows that are mapped from the disk out of memory: ScaNN copies them first and then needs them no more."""
+    done = threading.Event()
+
+    def unload() -> None:
+        while not done.wait(0.5):
+            release(rows)
+
+    thread = threading.Thread(target=unload, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def load(folder: Path, leaves: int) -> ScannSearcher:

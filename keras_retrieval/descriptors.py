@@ -105,7 +105,7 @@ def blocks(
             yield first, piece
             first += len(piece)
             del piece
-            _release(shard)
+            release(shard)
 
 
 def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
@@ -144,7 +144,7 @@ def _shards(database: np.ndarray | Iterable[np.ndarray]) -> Iterable[np.ndarray]
     return [database] if isinstance(database, np.ndarray) else database
 
 
-def _release(shard: np.ndarray) -> None:
+def release(shard: np.ndarray) -> None:
     """Unloads the pages of a read-only mapping; a private, writable mapping would lose what was written."""
     base: Any = shard
     while isinstance(base, np.ndarray):
