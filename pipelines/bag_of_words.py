@@ -66,6 +66,9 @@ def by_words(truth: GroundTruth, photos: Path, output: Path, options: Words) -> 
     queries = [_query_name(truth, query, box, options.size) for query, box in enumerate(boxes)]
     names = list(dict.fromkeys([*truth.database, *(name for name in queries if not name.startswith(CUT_OUTS))]))
     left_out = prepare(photos, names, work)
+    for query in queries:
+        if query in left_out:
+            raise ValueError(f"the query {photos / query} cannot be read: {left_out[query]}")
     _cut_out(truth, photos, boxes, queries, work / "images", options.size)
     database = Database(work / "database.db")
     extraction = {"size": options.size, "features": options.features}
@@ -88,7 +91,7 @@ def by_words(truth: GroundTruth, photos: Path, output: Path, options: Words) -> 
         f"the first {options.verify} verified by geometry" if options.verify else "not verified by geometry",
     ]
     ranks = np.array(ranked, np.int64).T[: depth_of(truth)]
-    reasons = {name: reason for name, reason in left_out.items() if name in set(truth.database)}
+    reasons = {name: left_out[name] for name in truth.database if name in left_out}
     return Ranking(
         ranks, boxes, lambda query: photos / truth.queries[query], lambda row: photos / truth.database[row], reasons,
         by, facts,

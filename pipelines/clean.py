@@ -15,7 +15,7 @@ found by carrying matched regions over the group's graph (`box_diffusion`). OUT 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -27,12 +27,13 @@ from .boxes import write_boxes
 from .cleaning_page import cleaning_page
 from .clusters import LEAST_INLIERS
 from .colmap import load_colmap
-from .folders import FolderError, write_file, write_names
+from .folders import write_file, write_names
 from .images import list_photos
 from .landmark_cleaning import Landmark, Options, clean_landmark
 from .landmark_folders import CLEANING, CLEANING_VERSION, KEPT, by_landmark
+from .sfm_photos import begin
 
-BOXES, LEFT_OUT, PAGE, WORK, OPTIONS = "boxes.json", "left_out.json", "index.html", "landmarks", "options.json"
+BOXES, LEFT_OUT, PAGE, WORK = "boxes.json", "left_out.json", "index.html", "landmarks"
 
 
 def clean(
@@ -63,7 +64,7 @@ def clean(
     _check(options)
     load_colmap()
     landmarks = by_landmark(list_photos(photos), photos)
-    _begin(out, photos, {"features": features, "size": size})
+    begin(out, photos, {"features": features, "size": size})
     found = []
     for number, (name, names) in enumerate(landmarks.items(), start=1):
         found.append(clean_landmark(name, photos, names, out / WORK / quote(name, safe=""), options))
@@ -78,23 +79,6 @@ def _check(options: Options) -> None:
             raise ValueError(f"--{option.replace('_', '-')} is at least {least}, not {getattr(options, option)}")
     if options.min_inliers < LEAST_INLIERS:
         raise ValueError(f"--min-inliers is at least {LEAST_INLIERS}, COLMAP's own bound, not {options.min_inliers}")
-
-
-def _begin(out: Path, photos: Path, extraction: Mapping[str, int]) -> None:
-    """Makes OUT, or checks that its features were found with the same options."""
-    if out.resolve().is_relative_to(photos.resolve()):
-        raise ValueError(f"{out} lies in {photos}, and its images would be taken for photos: name another OUT")
-    path = out / OPTIONS
-    if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        if begun != extraction:
-            said = " ".join(f"--{name} {value}" for name, value in begun.items())
-            raise FolderError(f"{out} was begun with {said}: give the same, or name another OUT")
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FolderError(f"{out} holds something else: name another OUT")
-    out.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(extraction))
 
 
 def _said(landmark: Landmark) -> str:

@@ -1,7 +1,7 @@
 """A landmark's folder cleaned: its photos matched, the largest group kept, the landmark's box found in each of them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -109,7 +109,7 @@ def _judge(
 ) -> Landmark:
     verified = [pair for pair, count in inliers.items() if count >= options.min_inliers]
     groups = connected(names, verified)
-    group = groups[0] if groups else []
+    group = set(groups[0]) if groups else set()
     boxes, steps = _boxes(photos, group, [pair for pair in verified if pair[0] in group], database, options.seed)
     reasons = _reasons(groups, boxes, len(names), options.min_photos)
     kept = sorted(one for one in boxes if one not in reasons)
@@ -136,7 +136,7 @@ def _reasons(
 
 
 def _boxes(
-    photos: Path, group: Sequence[str], pairs: Sequence[Pair], database: Database, seed: int
+    photos: Path, group: Collection[str], pairs: Sequence[Pair], database: Database, seed: int
 ) -> tuple[dict[str, list[float]], int]:
     """The box of each photo that aligns with another one, and the steps of their diffusion."""
     sizes = {one: photo_size(photos / one)[::-1] for one in group}

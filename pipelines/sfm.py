@@ -23,10 +23,10 @@ from .matching import PAIRS, Pairing, match_in_rounds
 from .progress import progress
 from .sfm_descriptors import describe, made_with
 from .sfm_page import page
-from .sfm_photos import prepare
+from .sfm_photos import begin, prepare
 from .sfm_report import Report, make_report, summary
 
-DATABASE, REPORT, PAGE, OPTIONS = "database.db", "report.json", "index.html", "options.json"
+DATABASE, REPORT, PAGE = "database.db", "report.json", "index.html"
 
 
 def reconstruct(
@@ -64,7 +64,7 @@ def reconstruct(
     load_colmap()
     names = list_photos(photos)
     extraction = {"features": features, "size": size}
-    _begin(work, photos, extraction)
+    begin(work, photos, extraction)
     database, seconds = Database(work / DATABASE), _seconds_so_far(work / REPORT)
     with _timed(seconds, "photos"):
         left_out = prepare(photos, names, work)
@@ -100,23 +100,6 @@ def _check(pairs: str, mapper: str, vocabulary: Path | None, min_inliers: int, c
         raise ValueError(f"--min-inliers is at least {LEAST_INLIERS}, COLMAP's own bound, not {min_inliers}")
     if vocabulary and not vocabulary.is_file():
         raise FileNotFoundError(f"there is no vocabulary tree at {vocabulary}")
-
-
-def _begin(work: Path, photos: Path, extraction: dict[str, int]) -> None:
-    """Makes WORK, or checks that its features were found with the same options."""
-    if work.resolve().is_relative_to(photos.resolve()):
-        raise ValueError(f"{work} lies in {photos}, and its images would be taken for photos: name another WORK")
-    path = work / OPTIONS
-    if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        if begun != extraction:
-            said = " ".join(f"--{name} {value}" for name, value in begun.items())
-            raise ValueError(f"{work} was begun with {said}: give the same, or name another WORK")
-        return
-    if work.exists() and (not work.is_dir() or any(work.iterdir())):
-        raise ValueError(f"{work} holds something else: name another WORK")
-    work.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(extraction))
 
 
 def _others(names: Sequence[str], left_out: Mapping[str, str]) -> list[str]:

@@ -17,12 +17,12 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from .colmap import colmap_name, pieces
-from .folders import write_file
+from .folders import FolderError, write_file
 from .images import MAX_PIXELS, PhotoError, read_photo
 from .photo_files import opened, photo_state
 from .progress import progress
 
-NOTES = "photos.json"
+NOTES, OPTIONS = "photos.json", "options.json"
 PHOTOS_AT_ONCE = 64
 QUALITY = 95  # of a copy's JPEG
 _CHECKED = 256  # pixels: a photo is decoded whole to know that it can be, and kept no larger
@@ -30,6 +30,32 @@ _TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
 _EXIF_TAGS = (ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm)
 
 Note = dict[str, Any]
+
+
+def begin(work: Path, photos: Path, extraction: dict[str, int]) -> None:
+    """Makes the folder of a work with COLMAP, or checks that its features were found with the same options.
+
+    Args:
+        work: the folder.
+        photos: the folder of photos.
+        extraction: how features are looked for, `features` and `size`; kept in options.json.
+
+    Raises:
+        FolderError: `work` was begun otherwise, holds something else, or lies among the photos.
+    """
+    if work.resolve().is_relative_to(photos.resolve()):
+        raise FolderError(f"{work} lies in {photos}, and its images would be taken for photos: name another folder")
+    path = work / OPTIONS
+    if path.exists():
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        if begun != extraction:
+            said = " ".join(f"--{name} {value}" for name, value in begun.items())
+            raise FolderError(f"{work} was begun with {said}: give the same, or name another folder")
+        return
+    if work.exists() and (not work.is_dir() or any(work.iterdir())):
+        raise FolderError(f"{work} holds something else: name another folder")
+    work.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(extraction))
 
 
 def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:

@@ -89,6 +89,23 @@ def test_a_second_run_looks_for_nothing_again(photos, scored, monkeypatch):
     assert Database(work / "database.db").inliers() == pairs
 
 
+def asked(photos, query):
+    """A ground truth of the same database with one other query."""
+    truth = json.loads((photos.parent / "mine.json").read_text())
+    path = photos.parent / f"{query}.json"
+    path.write_text(json.dumps(truth | {"queries": [{"photo": query, "positives": ["0_0.jpg"]}]}))
+    return str(path)
+
+
+def test_a_query_without_features_finds_nothing_and_a_broken_one_is_named(photos, scored):
+    output, _ = scored
+    options = {"bow": True, "photos": photos, "output": output, "size": 240}
+    results = evaluate(dataset=asked(photos, "grey.jpg"), **options)
+    assert results["depth"] == LANDMARKS * VIEWS
+    with pytest.raises(ValueError, match=r"broken\.jpg cannot be read: truncated"):
+        evaluate(dataset=asked(photos, "broken.jpg"), **options)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
