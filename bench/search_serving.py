@@ -97,8 +97,8 @@ def measure(work: Path, place: Path, calls: int) -> None:
     photos = sorted((work / "photos").iterdir())
     files = [path.read_bytes() for path in photos]
     with ExitStack() as stack:
-        address, _ = stack.enter_context(server_process(work / NAME, ["--index", str(place)]))
-        client = stack.enter_context(RetrievalClient(address, model=NAME))
+        server = stack.enter_context(server_process(work / NAME, ["--index", str(place)]))
+        client = stack.enter_context(RetrievalClient(server.grpc, model=NAME))
         firsts = [client.search([file], 1)[0].names[0] for file in files]
         right = sum(name == path.name for name, path in zip(firsts, photos, strict=True))
         client.describe(files)

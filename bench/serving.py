@@ -14,6 +14,7 @@ Then the same network as Keras, SavedModel and ONNX, photo by photo: reading is 
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,14 @@ class Way(NamedTuple):
     process: int = os.getpid()
 
 
+class Served(NamedTuple):
+    """A server: HOST:PORT of gRPC and of REST, and its process."""
+
+    grpc: str
+    rest: str
+    process: int
+
+
 class Turn(NamedTuple):
     """What one turn took: photos, seconds, those of each call, and core seconds of the server and of this process."""
 
@@ -90,12 +99,12 @@ def main() -> None:
         compare_formats(model, version, arguments.size, files, arguments.rounds, work)
 
 
-def copied(folder: Path | None, target: Path) -> list[bytes]:
-    """Some photos, spread over a folder: they are copied to `target`, and their bytes returned."""
-    source = folder or photos("eval/oxford_mini/jpg", DISTINCT)[0]
+def copied(folder: Path | None, target: Path, count: int = DISTINCT) -> list[bytes]:
+    """Some photos, spread over a folder: they are copied to `target`, and their bytes returned, by name."""
+    source = folder or photos("eval/oxford_mini/jpg", count)[0]
     target.mkdir()
-    for row, name in enumerate(chosen(source, DISTINCT)):
-        shutil.copy(source / name, target / f"{row}-{Path(name).name}")
+    for row, name in enumerate(chosen(source, count)):
+        shutil.copy(source / name, target / f"{row:04}-{Path(name).name}")
     return [path.read_bytes() for path in sorted(target.iterdir())]
 
 
@@ -132,27 +141,27 @@ def bare_call(version: Path) -> Describe:
 def served(base: Path, options: list[str]) -> Iterator[Way]:
     """The way of a server."""
     with (
-        server_process(base, options) as (address, process),
-        RetrievalClient(address, model=base.name, batch=AT_ONCE, timeout=TIMEOUT) as client,
+        server_process(base, options) as server,
+        RetrievalClient(server.grpc, model=base.name, batch=AT_ONCE, timeout=TIMEOUT) as client,
     ):
-        yield Way(client.describe, process=process)
+        yield Way(client.describe, process=server.process)
 
 
 @contextmanager
-def server_process(base: Path, options: list[str]) -> Iterator[tuple[str, int]]:
-    """Address and number of a server in a process of its own while this lasts, on free ports."""
+def server_process(base: Path, options: list[str]) -> Iterator[Served]:
+    """A server in a process of its own while this lasts, on free ports."""
     command = [sys.executable, "-m", "keras_retrieval", "serve", str(base), "--port", "0", "--rest-port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield _address(process), process.pid
+            yield _addresses(process)
         finally:
             process.terminate()
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def _addresses(process: subprocess.Popen[str]) -> Served:
     for line in process.stdout or ():
-        if line.startswith("serving "):
-            return line.split("gRPC at ")[1].split(",")[0]
+        if found := re.match(r"serving .*: gRPC at (\S+), REST at (\S+)", line):
+            return Served(found[1], found[2], process.pid)
     raise RuntimeError("the server has ended before it served; it has said why above")
 
 

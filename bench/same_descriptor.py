@@ -1,0 +1,110 @@
+"""One photo, one descriptor, however the network is run: Keras against SavedModel, gRPC, REST and ONNX.
+
+    python -m bench.same_descriptor [--network vgg16_gem | --model model.keras] [--photos FOLDER] [--count 100]
+
+The network is exported as a SavedModel and as ONNX in float32 and int8, each as its step does it, and served by
+`keras-retrieval serve` in a process of its own. Each way describes the same files: `extract` reads the folder (Keras
+and ONNX), the others are sent the bytes. Printed are the size on the disk and the cosines to Keras' descriptors.
+int8 is calibrated on photos of other places, --calibrate.
+"""
+
+import argparse
+import base64
+import json
+import os
+import platform
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from bench.photos import network, photos
+from bench.serving import bare_call, copied, megabytes, server_process
+from export.client import RetrievalClient
+from export.onnx_model import export_onnx
+from export.saved_model import export_saved_model
+from export.signatures import DESCRIPTORS
+from pipelines.describe import save_model
+from pipelines.descriptors import read_descriptors
+from pipelines.extract import extract
+
+NAME = "same"
+AT_ONCE = 8  # photos of a call or request
+ONNX: dict[str, dict[str, Any]] = {"float32": {}, "int8": {"int8": True}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="vgg16_gem")
+    parser.add_argument("--model", type=Path, help="a .keras file, instead of --network")
+    parser.add_argument("--photos", type=Path, help="folder of photos")
+    parser.add_argument("--count", type=int, default=100, help="photos, spread over the folder")
+    parser.add_argument("--calibrate", type=Path, help="folder of photos for int8, not those that are compared")
+    parser.add_argument("--size", type=int, default=362, help="longest side of the photos")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        model = arguments.model or work / "model.keras"
+        if arguments.model is None:
+            save_model(network(arguments.network), model)
+        copied(arguments.photos, work / "photos", arguments.count)
+        calibrate = arguments.calibrate or photos("photos", arguments.count)[0]
+        ways = list(described(model, work / "photos", calibrate, arguments.size, work))
+        print(f"\n{arguments.network}, {arguments.size} px; {os.cpu_count()} cores, {platform.machine()}")
+        report(ways)
+
+
+def described(
+    model: Path, folder: Path, calibrate: Path, size: int, work: Path
+) -> Iterator[tuple[str, Path, np.ndarray]]:
+    """Every way's name, what it is kept in, and its rows (N, D), Keras' first."""
+    yield "Keras, `extract`", model, extracted(model, folder, size, work / "keras")
+    version = export_saved_model(str(model), work / NAME, size=size, check=folder)
+    files = [path.read_bytes() for path in sorted(folder.iterdir())]
+    yield "SavedModel, called", version, together(bare_call(version), files)
+    with server_process(version.parent, []) as server:
+        with RetrievalClient(server.grpc, model=NAME, batch=AT_ONCE) as client:
+            yield "`serve`, gRPC", version, client.describe(files)
+        yield "`serve`, REST", version, together(lambda few: asked(server.rest, few), files)
+    for precision, options in ONNX.items():
+        path = export_onnx(str(model), work / f"{precision}.onnx", size=size, calibrate=calibrate, **options)
+        yield f"ONNX {precision}, `extract`", path, extracted(path, folder, size, work / precision)
+
+
+def extracted(model: Path, folder: Path, size: int, output: Path) -> np.ndarray:
+    """Rows in the order of the names; `extract` takes photos of one shape together."""
+    extract(str(model), folder, output, size=size)
+    shards, names, _ = read_descriptors(output)
+    return np.concatenate(shards)[np.argsort(names)]
+
+
+def together(describe: Callable[[list[bytes]], np.ndarray], files: list[bytes]) -> np.ndarray:
+    return np.concatenate([describe(files[start : start + AT_ONCE]) for start in range(0, len(files), AT_ONCE)])
+
+
+def asked(address: str, files: list[bytes]) -> np.ndarray:
+    """Descriptors over REST, as any HTTP client asks for them."""
+    body = json.dumps({"instances": [{"b64": base64.b64encode(file).decode()} for file in files]})
+    with urllib.request.urlopen(f"http://{address}/v1/models/{NAME}:predict", body.encode()) as answer:
+        return np.array([row[DESCRIPTORS] for row in json.load(answer)["predictions"]], "float32")
+
+
+def report(ways: list[tuple[str, Path, np.ndarray]]) -> None:
+    """Prints the table."""
+    _, keras, expected = ways[0]
+    print("| way | MB | of Keras' | photos | least cosine to Keras | mean |\n|---|---|---|---|---|---|")
+    for name, path, rows in ways:
+        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
+        cosines = (rows * expected).sum(axis=1) / lengths
+        size = megabytes(path)
+        print(
+            f"| {name} | {size:.1f} | {size / megabytes(keras):.2f} | {len(rows)} "
+            f"| {cosines.min():.7f} | {cosines.mean():.7f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
