@@ -1,16 +1,11 @@
-"""From Keras to an ONNX file and back again: conversion, comparison of the two, metadata."""
+"""From Keras to an ONNX file: conversion and metadata."""
 
 import logging
-from collections.abc import Iterable, Mapping
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.describe import Describe
-from PIL import Image
-
-from .drawn_photos import drawn_photo
 
 INPUT, OUTPUT = "images", "descriptors"
 OPSET = 17
@@ -107,48 +102,3 @@ def stamp(path: Path, version: str, facts: Mapping[str, str]) -> None:
     onnx.helper.set_model_props(model, dict(facts))
     onnx.checker.check_model(model)
     onnx.save(model, path)
-
-
-def compare(one: Describe, other: Describe, batches: Iterable[np.ndarray]) -> tuple[float, np.ndarray]:
-    """How far two networks agree.
-
-    Args:
-        one: photos (B, H, W, 3) uint8 -> descriptors (B, D).
-        other: likewise.
-        batches: of photos.
-
-    Returns:
-        The largest difference of two numbers, and the cosine of each photo's two descriptors. Both are NaN where a
-        descriptor is not finite.
-    """
-    differences, cosines = [], []
-    for images in batches:
-        x, y = one(images).astype("float64"), other(images).astype("float64")
-        differences.append(np.abs(x - y).max())
-        lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-        # A photo without any activation is described by zeros, by both.
-        cosines.append(np.where((x == y).all(axis=1), 1.0, (x * y).sum(axis=1) / np.maximum(lengths, 1e-12)))
-    return float(np.max(differences)), np.concatenate(cosines)
-
-
-def pictures(smallest: int, size: int) -> list[np.ndarray]:
-    """Drawn photos to compare networks on: tiny, square, tall, wide and odd ones, one and two at once.
-
-    Args:
-        smallest: pixels that the network needs on a side.
-        size: the longest side that it is for; one picture has it.
-
-    Returns:
-        Batches (B, H, W, 3) uint8.
-    """
-    base = max(smallest, min(size, 160))
-    half = max(smallest, base // 2)
-    sides = [(smallest, smallest), (base, base), (base + 61, half), (half, base + 61), (base + 3, base + 14)]
-    drawn = [picture(batch, *pair) for pair in sides for batch in (1, 2)]
-    return [*drawn, picture(1, max(smallest, size), max(smallest, 3 * size // 4))]
-
-
-def picture(batch: int, height: int, width: int) -> np.ndarray:
-    """One drawn photo, or with it the same upside down, (B, H, W, 3) uint8."""
-    upright = np.asarray(Image.open(BytesIO(drawn_photo(height, width, "BMP"))))
-    return np.stack([upright, upright[::-1]][:batch])

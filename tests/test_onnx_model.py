@@ -16,6 +16,7 @@ from pipelines.describe import describer, load_model, model_identity, smallest_s
 from pipelines.evaluate import evaluate
 from pipelines.extract import extract
 from pipelines.folders import read_manifest
+from pipelines.images import read_photo
 from pipelines.whiten import whiten
 
 from .small import draw_folder, network, saved_network, shards
@@ -25,7 +26,7 @@ pytest.importorskip("tf2onnx")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from export import onnx_model  # noqa: E402
+from export import onnx_check, onnx_model  # noqa: E402
 from export.onnx_model import export_onnx  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -227,6 +228,42 @@ def test_a_network_whose_numbers_leave_float16_is_refused(tmp_path):
     assert not (tmp_path / "large.onnx").exists()
 
 
+@pytest.mark.parametrize(("precision", "queries"), [("int8", 6), ("fp16", 12)])
+def test_what_a_lighter_file_loses_in_map_is_told(made, tmp_path, capsys, precision, queries):
+    """By a plain loop over the photos that it was not calibrated on, folders being objects."""
+    draw_folder(tmp_path / "drawn", 12)  # whose folders mean nothing, so that the mAP is below 100
+    paths = [tmp_path / "photos" / f"object {n // 4}" / f"{n:02}.png" for n in range(12)]
+    for n, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "drawn" / f"{n:03}.png").rename(path)
+    options = {precision: True, "calibrate": tmp_path / "photos", "score": True}
+    path = export_onnx(str(made / "small.keras"), tmp_path / "lighter.onnx", size=64, **options)
+    facts = session(path).get_modelmeta().custom_metadata_map
+    printed = f"mAP {facts['map']} against {facts['map_float32']} in float32"
+    assert printed in capsys.readouterr().out
+    compared = paths[1::2] if precision == "int8" else paths
+    assert len(compared) == queries
+    assert float(facts["map_float32"]) < 99
+    for file, figure in ((path, facts["map"]), (made / "small.onnx", facts["map_float32"])):
+        rows = {photo: load_model(file).describe(read_photo(photo)[None])[0] for photo in compared}
+        assert float(figure) == pytest.approx(100 * np.mean(list(average_precisions(rows))), abs=0.005)
+
+
+def average_precisions(rows):
+    for query in rows:
+        others = sorted((photo for photo in rows if photo != query), key=lambda photo: -(rows[photo] @ rows[query]))
+        right = [rank for rank, photo in enumerate(others) if photo.parent == query.parent]
+        if right:
+            yield np.mean([((k / r if r else 1) + (k + 1) / (r + 1)) / 2 for k, r in enumerate(right)])
+
+
+def test_networks_are_compared_at_five_sizes_at_least():
+    shapes = [images.shape for images in onnx_check.pictures(30, 320)]
+    assert len({shape[1:] for shape in shapes}) >= 5
+    assert {shape[0] for shape in shapes} == {1, 2}
+    assert max(max(shape[1:3]) for shape in shapes) == 320
+
+
 def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, capsys):
     photos = tmp_path / "photos"
     draw_folder(photos, 9)
@@ -261,6 +298,8 @@ def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, capsys):
         ({"scales": "0"}, "--scales 0"),
         ({"int8": True}, "--calibrate PHOTOS"),
         ({"int8": True, "fp16": True, "calibrate": Path("photos")}, "no --fp16"),
+        ({"score": True}, "it needs one, and --calibrate PHOTOS"),
+        ({"score": True, "fp16": True}, "it needs one, and --calibrate PHOTOS"),
         ({"model": "missing.keras"}, "no network at missing.keras"),
     ],
 )
@@ -270,6 +309,16 @@ def test_what_cannot_be_exported_is_said(made, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         export_onnx(model, output, **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_photos_of_no_object_or_of_one_cannot_score(made, tmp_path):
+    options = {"size": 64, "int8": True, "score": True}
+    with pytest.raises(ValueError, match="--score needs a folder for each object"):
+        export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", calibrate=made / "photos", **options)
+    for number in range(4):
+        draw_photo(tmp_path / "alone" / str(number) / "photo.png", number, 0)
+    with pytest.raises(ValueError, match="--score needs a folder for each object"):
+        export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", calibrate=tmp_path / "alone", **options)
 
 
 def test_one_photo_is_too_few_to_calibrate_and_compare(made, tmp_path):
