@@ -190,6 +190,8 @@ class RetrievalClient:
         self.close()
 
     def _starts(self, photos: Sequence[Source]) -> range:
+        if isinstance(photos, str | bytes | Path):
+            raise ValueError(f"give a list of photos, paths or bytes, not {photos!r:.60}")
         return range(0, len(photos), self._batch)
 
     def _described(self, photos: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:

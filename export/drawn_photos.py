@@ -38,7 +38,7 @@ def check_photos(size: int) -> Mapping[str, bytes]:
     return {
         "shrunk.jpg": drawn_photo(size, size * 5 // 4, quality=90),
         "drafted.jpg": drawn_photo(size * 2, size * 5 // 2, quality=90),
-        "turned.jpg": drawn_photo(size * 3 // 4, size, exif=turn),
+        "turned.jpg": drawn_photo(max(1, size * 3 // 4), size, exif=turn),
         "at_size.png": drawn_photo(size, max(1, size * 2 // 3), "PNG"),
     }
 

@@ -5,8 +5,11 @@ A version folder takes the bytes of photos and answers with descriptors; what it
 no code of ours and no operation that TensorFlow's own server has not.
 """
 
+import fcntl
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -67,26 +70,44 @@ def export_saved_model(
     factors = parse_scales(scales)
     _require(model, size, max_pixels, version)
     require_extra()
-    folder = _version_folder(output, version)
+    _version_folder(output, version)  # refused at once, not when the network has been loaded
+    photos = list_photos(check) if check else []
     network = load_model(model)
     reader = Reader(size, factors, antialias, max_pixels, webp, mirror)
     held = None if index is None else _fitting(index, model, reader)
-    partial = partial_of(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        asked = write_graph(network, reader, partial, held)
-        write_warm_up(partial, output.name, asked, warm_up_photos(size))
-        agreement = _compared(network, reader, partial, check)
-        facts = _facts(network, model, reader, asked, training_set, agreement) | _index_facts(held)
-        (partial / README).write_text(_readme(output.name, facts), encoding="utf-8")
-        seal(partial, folder, kind=KIND, version=VERSION, **facts)
-    finally:
+    output.mkdir(parents=True, exist_ok=True)
+    with _alone_in(output):
+        folder = _version_folder(output, version)
+        partial = partial_of(folder)
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            asked = write_graph(network, reader, partial, held)
+            write_warm_up(partial, output.name, asked, warm_up_photos(size))
+            agreement = _compared(network, reader, partial, check, photos)
+            facts = _facts(network, model, reader, asked, training_set, agreement) | _index_facts(held)
+            (partial / README).write_text(_readme(output.name, facts), encoding="utf-8")
+            seal(partial, folder, kind=KIND, version=VERSION, **facts)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     print(f"{folder}: {', '.join(asked)}; {agreement.photos} photos compared, cosine at least {agreement.lowest:.6f}")
     for name, reason in agreement.refused.items():
         print(f"  not served, though Python reads it: {name}: {reason}")
     return folder
+
+
+@contextmanager
+def _alone_in(output: Path) -> Iterator[None]:
+    """Keeps a model's folder from other exports, which wait: two would write the same version.
+
+    The system lets go of it when the process ends, however that may be.
+    """
+    descriptor = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _require(model: str, size: int, max_pixels: int, version: int | None) -> None:
@@ -125,12 +146,12 @@ def _version_folder(output: Path, version: int | None) -> Path:
     return output / str(version or max(taken, default=0) + 1)
 
 
-def _compared(network: Any, reader: Reader, partial: Path, check: Path | None) -> Agreement:
+def _compared(network: Any, reader: Reader, partial: Path, check: Path | None, names: list[str]) -> Agreement:
     describe = describer(network, reader.scales, antialias=reader.antialias, mirror=reader.mirror)
     smallest = smallest_side(network, reader.scales)
     with TemporaryDirectory() as drawn:
         photos = check or Path(drawn)
-        found = list_photos(check) if check else write_photos(check_photos(reader.size), photos)
+        found = names or write_photos(check_photos(reader.size), photos)
         rows = np.unique(np.linspace(0, len(found) - 1, CHECKED).astype(int))
         reading = Reading(photos, reader.size, max_pixels=reader.max_pixels, smallest=smallest)
         return compare(partial, describe, reading, [found[row] for row in rows])

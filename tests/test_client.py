@@ -286,6 +286,10 @@ def test_wrong_arguments_are_said(tmp_path):
         assert client.address == "somewhere:8500"
         with pytest.raises(ValueError, match="no photo to describe"):
             client.describe([])
+        for photos in ("photo.jpg", tmp_path / "photo.jpg", b"\xff\xd8"):
+            for ask in (client.describe, client.search):
+                with pytest.raises(ValueError, match="give a list of photos, paths or bytes, not"):
+                    ask(photos)
         with pytest.raises(OSError, match=r"missing\.jpg"):
             client.describe([tmp_path / "missing.jpg"])
 

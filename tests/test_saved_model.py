@@ -1,10 +1,13 @@
 """An exported network: loaded by the C++ loader, without Keras, against the pipeline in Python."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,12 +15,14 @@ import numpy as np
 import pytest
 
 from export import saved_model, signatures
+from export.drawn_photos import check_photos, warm_up_photos
 from export.saved_model import export_saved_model
 from export.serving_check import compare, served
 from export.serving_graph import Reader, write_graph
 from export.warm_up import WARM_UP
 from pipelines.describe import Reading, describer, load_model, smallest_side
 from pipelines.folders import read_manifest
+from pipelines.images import read_photo
 from tests import small
 from tests.memory import peak_growth
 from tests.odd_photos import exif, jpeg_of_size, picture, png, saved
@@ -50,15 +55,32 @@ def loaded(version):
         yield found
 
 
+@pytest.fixture(scope="module")
+def by_python(network):
+    """The descriptor of a photo's file as the pipeline in Python makes it."""
+    model = load_model(str(network))
+    describe, smallest = describer(model, (1.0, 0.7071)), smallest_side(model, (1.0, 0.7071))
+    return lambda path: describe(Reading(path.parent, SIZE, smallest=smallest).read(path.name)[None])[0]
+
+
+@pytest.fixture
+def quick(monkeypatch, version):
+    """Exports of the same network take the graph that is there, where a test is about all else."""
+
+    def copied(model, reader, folder):
+        for path in version.iterdir():
+            if path.name in ("saved_model.pb", "fingerprint.pb"):
+                shutil.copy(path, folder)
+        shutil.copytree(version / "variables", folder / "variables")
+        return ["images", "images_uint8", "serving_default"]
+
+    monkeypatch.setattr(saved_model, "write_graph", copied)
+    return {"size": SIZE, "scales": "1,0.7071"}
+
+
 def drawn(tmp_path, height, width, name="photo.png"):
     small.draw(tmp_path / name, height, width)
     return tmp_path / name
-
-
-def by_python(network, path, scales=(1.0, 0.7071)):
-    model = load_model(str(network))
-    reading = Reading(path.parent, SIZE, smallest=smallest_side(model, scales))
-    return describer(model, scales)(reading.read(path.name)[None])[0]
 
 
 ALONE = """
@@ -76,7 +98,7 @@ np.savez(sys.argv[2], **found)
 """
 
 
-def test_it_loads_in_a_session_without_keras(network, version, tmp_path):
+def test_it_loads_in_a_session_without_keras(by_python, version, tmp_path):
     paths = [drawn(tmp_path, *shape, f"{i}.png") for i, shape in enumerate(((48, 32), (100, 70), (20, 48)))]
     (tmp_path / "broken.jpg").write_bytes(paths[0].read_bytes()[:200])
     paths.insert(1, tmp_path / "broken.jpg")
@@ -87,9 +109,9 @@ def test_it_loads_in_a_session_without_keras(network, version, tmp_path):
     assert not found["descriptors"][1].any()
     for row, path in zip(found["descriptors"], paths, strict=True):
         if path.name in ("0.png", "2.png"):  # not shrunk: the same pixels
-            np.testing.assert_allclose(row, by_python(network, path), atol=1e-6)
+            np.testing.assert_allclose(row, by_python(path), atol=1e-6)
         elif path.name == "1.png":
-            assert row @ by_python(network, path) >= 0.9999
+            assert row @ by_python(path) >= 0.9999
 
 
 def test_a_broken_photo_harms_no_other(loaded):
@@ -115,18 +137,18 @@ def test_bombs_take_no_memory(loaded):
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_exif_turns_a_photo(network, loaded, tmp_path, turn):
+def test_exif_turns_a_photo(by_python, loaded, tmp_path, turn):
     (tmp_path / "turned.jpg").write_bytes(saved(picture().resize((48, 32)), "JPEG", exif=exif(turn)))
     answer = loaded.predict("serving_default", image_bytes=[(tmp_path / "turned.jpg").read_bytes()])
-    np.testing.assert_allclose(answer["descriptors"][0], by_python(network, tmp_path / "turned.jpg"), atol=1e-6)
+    np.testing.assert_allclose(answer["descriptors"][0], by_python(tmp_path / "turned.jpg"), atol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
-def test_every_form_is_described(network, loaded, tmp_path, form):
+def test_every_form_is_described(by_python, loaded, tmp_path, form):
     path = tmp_path / f"photo.{form.lower()}"
     path.write_bytes(saved(picture(), form))
     answer = loaded.predict("serving_default", image_bytes=[path.read_bytes()])
-    np.testing.assert_allclose(answer["descriptors"][0], by_python(network, path), atol=1e-6)
+    np.testing.assert_allclose(answer["descriptors"][0], by_python(path), atol=1e-6)
 
 
 def test_pixels_of_both_dtypes_are_described(network, loaded):
@@ -137,10 +159,10 @@ def test_pixels_of_both_dtypes_are_described(network, loaded):
         np.testing.assert_allclose(rows, describe(pixels), atol=1e-6)
 
 
-def test_a_tiny_photo_is_filled_up_as_in_python(network, loaded, tmp_path):
+def test_a_tiny_photo_is_filled_up_as_in_python(by_python, loaded, tmp_path):
     path = drawn(tmp_path, 2, 5)
     answer = loaded.predict("serving_default", image_bytes=[path.read_bytes()])
-    np.testing.assert_allclose(answer["descriptors"][0], by_python(network, path), atol=1e-6)
+    np.testing.assert_allclose(answer["descriptors"][0], by_python(path), atol=1e-6)
 
 
 def test_a_descriptor_that_is_no_number_has_a_status(tmp_path):
@@ -185,10 +207,15 @@ def test_warm_up_requests_are_answered(version, loaded):
     assert seen == {"serving_default", "images", "images_uint8"}
 
 
-def test_saved_model_cli_shows_it(version):
-    cli = Path(sys.executable).with_name("saved_model_cli")
-    command = [cli, "show", "--dir", version, "--tag_set", "serve", "--signature_def", "serving_default"]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def test_saved_model_cli_shows_it(version, capsys):
+    """The function that the command of that name calls, without a second TensorFlow."""
+    from tensorflow.python.tools.saved_model_cli import main
+
+    show = ["show", "--dir", version, "--tag_set", "serve", "--signature_def", "serving_default"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
+        patch.setattr(sys, "argv", ["saved_model_cli", *map(str, show)])
+        main()
+    shown = capsys.readouterr().out
     for name in ("image_bytes", "descriptors", "status"):
         assert f"['{name}']" in shown
 
@@ -249,22 +276,44 @@ def test_real_photos_are_described_as_in_python(shared, tmp_path):
     assert facts["lowest_cosine"] >= 0.99995
 
 
-def test_what_differs_from_keras_is_not_published(network, tmp_path, monkeypatch):
+def test_what_differs_from_keras_is_not_published(network, quick, tmp_path, monkeypatch):
     other = small.network(seed=1)
     monkeypatch.setattr(saved_model, "describer", lambda model, *args, **kwargs: describer(other, *args, **kwargs))
     with pytest.raises(ValueError, match=r"a cosine of .+ nothing was written"):
-        export_saved_model(str(network), tmp_path / "small", size=SIZE)
+        export_saved_model(str(network), tmp_path / "small", **quick)
     assert not [*(tmp_path / "small").iterdir()]
 
 
-def test_versions_count_up_and_are_never_replaced(network, tmp_path):
+def test_versions_count_up_and_are_never_replaced(network, quick, tmp_path):
     output = tmp_path / "small"
     (output / "7").mkdir(parents=True)
     (output / "notes").mkdir()
-    assert export_saved_model(str(network), output, size=SIZE).name == "8"
+    assert export_saved_model(str(network), output, **quick).name == "8"
     with pytest.raises(ValueError, match="7 exists already"):
         export_saved_model(str(network), output, size=SIZE, version=7)
     assert sorted(path.name for path in output.iterdir()) == ["7", "8", "notes"]
+
+
+def test_exports_to_one_folder_take_turns(network, quick, tmp_path):
+    """Two at once would write the same version, and each the other's files."""
+    output, paths = tmp_path / "small", []
+    threads = [
+        threading.Thread(target=lambda: paths.append(export_saved_model(str(network), output, **quick)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(path.name for path in paths) == sorted(path.name for path in output.iterdir()) == ["1", "2"]
+    for path in paths:
+        read_manifest(path, kind=saved_model.KIND, version=saved_model.VERSION, verify=True)
+
+
+def test_photos_to_compare_can_be_drawn_at_every_size():
+    for size in (1, 2, 48):
+        for data in [*check_photos(size).values(), *warm_up_photos(size)]:
+            assert 1 <= max(read_photo(data, size=size).shape[:2]) <= size
 
 
 @pytest.mark.parametrize(
@@ -276,6 +325,7 @@ def test_versions_count_up_and_are_never_replaced(network, tmp_path):
         ({"scales": "a"}, "--scales a"),
         ({"model": "model.onnx"}, "not of ONNX"),
         ({"model": "missing.keras"}, "no network at missing.keras"),
+        ({"check": Path("nowhere")}, "there is no nowhere"),
     ],
 )
 def test_wrong_options_are_named(tmp_path, options, reason):
@@ -305,7 +355,7 @@ export_saved_model(sys.argv[1], Path(sys.argv[2]), size=48)
 """
 
 
-def test_a_killed_export_leaves_no_version(network, tmp_path):
+def test_a_killed_export_leaves_no_version(network, quick, tmp_path):
     output = tmp_path / "small"
     process = subprocess.Popen([sys.executable, "-c", KILLED, network, output], stderr=subprocess.DEVNULL)
     while process.poll() is None and not (output / "1.partial" / "variables").exists():
@@ -313,6 +363,6 @@ def test_a_killed_export_leaves_no_version(network, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert [path.name for path in output.iterdir()] == ["1.partial"]
-    version = export_saved_model(str(network), output, size=SIZE)
+    version = export_saved_model(str(network), output, **quick)
     assert [path.name for path in output.iterdir()] == ["1"]
     read_manifest(version, kind=saved_model.KIND, version=saved_model.VERSION, verify=True)
