@@ -1,9 +1,8 @@
 """The photo reader of the house once more, as operations of a TensorFlow graph: what a server does with a file's bytes.
 
 It reads what `pipelines.images.read_photo` reads and turns, limits and shrinks it alike; pixels that are not shrunk are
-the same. Pillow rounds between its two passes of shrinking, this once, so that some values differ by one or two. Not
-read are TIFF and BMP of run lengths or 16 bits, nor an orientation that only XMP states; a PNG whose checksums are
-wrong is refused, also where Pillow goes on.
+the same, and of those that are, few differ, by one or two. Not read are TIFF and BMP of run lengths or 16 bits, nor an
+orientation that only XMP states; a PNG whose checksums are wrong is refused, also where Pillow goes on.
 """
 
 from collections.abc import Sequence
@@ -93,18 +92,29 @@ def _shrunk(whole: Any, size: int) -> Any:
 
 
 def _resized(pixels: Any, extent: Any, target: Any) -> Any:
-    """The upper left `extent` (2,) of pixels, shrunk to `target` (2,), by Lanczos windows of three lobes."""
+    """The upper left `extent` (2,) of pixels, shrunk to `target` (2,): in width, then in height, as Pillow does."""
     import tensorflow as tf
 
     def shrink() -> Any:
-        resized = tf.raw_ops.ScaleAndTranslate(
-            images=pixels[None],
-            size=target,
-            scale=tf.cast(target, tf.float32) / extent,
-            translation=tf.zeros(2),
-            kernel_type="lanczos3",
-            antialias=True,
-        )
-        return tf.cast(tf.clip_by_value(tf.round(resized[0]), 0, 255), tf.uint8)
+        scale = tf.cast(target, tf.float32) / extent
+        columns = _fewer_lines(tf.transpose(pixels, (1, 0, 2)), target[1], scale[1])
+        return _fewer_lines(tf.transpose(columns, (1, 0, 2)), target[0], scale[0])
 
     return tf.cond(tf.reduce_all(tf.equal(tf.shape(pixels)[:2], target)), lambda: pixels, shrink)
+
+
+def _fewer_lines(lines: Any, count: Any, scale: Any) -> Any:
+    """Lines (n, m, 3) of pixels shrunk to `count` lines, by Lanczos windows of three lobes, in whole numbers."""
+    import tensorflow as tf
+
+    length = tf.shape(lines)[1]
+    fewer = tf.raw_ops.ScaleAndTranslate(
+        images=tf.reshape(lines, (1, -1, 1, 3 * length)),
+        size=tf.stack([count, 1]),
+        scale=tf.stack([scale, 1.0]),
+        translation=tf.zeros(2),
+        kernel_type="lanczos3",
+        antialias=True,
+    )
+    whole = tf.cast(tf.clip_by_value(tf.round(fewer), 0, 255), tf.uint8)
+    return tf.reshape(whole, (count, length, 3))

@@ -76,8 +76,8 @@ def test_an_odd_photo_is_shrunk_as_the_house_shrinks_it(shrinking, name):
     expected = read_photo(ODD[name].data, size=SMALL).astype(int)
     assert (status, pixels.shape) == (OK, expected.shape)
     difference = abs(pixels - expected)
-    assert difference.max() <= 4
-    assert difference.mean() < 0.1
+    assert difference.max() <= 1
+    assert difference.mean() < 0.002
 
 
 def test_sizes_are_rounded_as_in_python():
