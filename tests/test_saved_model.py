@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def by_python(network):
 def quick(monkeypatch, version):
     """Exports of the same network take the graph that is there, where a test is about all else."""
 
-    def copied(model, reader, folder):
+    def copied(model, reader, folder, index):
         for path in version.iterdir():
             if path.name in ("saved_model.pb", "fingerprint.pb"):
                 shutil.copy(path, folder)
@@ -296,15 +296,9 @@ def test_versions_count_up_and_are_never_replaced(network, quick, tmp_path):
 
 def test_exports_to_one_folder_take_turns(network, quick, tmp_path):
     """Two at once would write the same version, and each the other's files."""
-    output, paths = tmp_path / "small", []
-    threads = [
-        threading.Thread(target=lambda: paths.append(export_saved_model(str(network), output, **quick)))
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    output = tmp_path / "small"
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: export_saved_model(str(network), output, **quick), range(2)))
     assert sorted(path.name for path in paths) == sorted(path.name for path in output.iterdir()) == ["1", "2"]
     for path in paths:
         read_manifest(path, kind=saved_model.KIND, version=saved_model.VERSION, verify=True)
