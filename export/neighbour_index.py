@@ -40,12 +40,17 @@ class Filter:
 
     Attributes:
         names: the photo is one of these.
-        columns: column -> values; the photo's value in that column is one of these. All values are texts, and a
+        columns: column -> texts; the photo's value in that column is one of these. All values are texts, and a
             photo that was added without a value has the empty text.
     """
 
     names: Collection[str] | None = None
     columns: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for what, values in {"names": self.names, **self.columns}.items():
+            if isinstance(values, str):
+                raise ValueError(f"{what} are several texts, as in [{values!r}], not one")
 
 
 class NeighbourIndex(Protocol):

@@ -138,6 +138,7 @@ def test_any_text_is_a_name(built, tmp_path, name):
         (["a"], ROWS[0], {}, "an array"),
         (["a"], ROWS[:1], {"colour": ["red"]}, "no column 'colour'; it has: parity, tenth"),
         (["a"], ROWS[:1], {"parity": ["1", "2"]}, "1 names and 2 values of 'parity'"),
+        (["a", "b"], ROWS[:2], {"parity": ["1", 2]}, "row 1: a value of 'parity' is a text, not 2"),
     ],
 )
 def test_what_cannot_be_added_is_refused_and_changes_nothing(built, names, rows, columns, message):
@@ -202,6 +203,12 @@ def test_columns_outlive_a_new_generation(built, tmp_path):
 def test_a_column_that_is_none_is_told(built):
     with pytest.raises(ValueError, match="no column 'city'; it has: parity, tenth"):
         open_index(built["exact"]).search(QUERIES, where=Filter(columns={"city": ["Paris"]}))
+
+
+@pytest.mark.parametrize("condition", [{"names": "a.jpg"}, {"columns": {"city": "Paris"}}])
+def test_one_text_in_the_place_of_several_is_told(condition):
+    with pytest.raises(ValueError, match=r"are several texts, as in \['"):
+        Filter(**condition)
 
 
 def test_a_search_waits_for_no_lock(built, tmp_path):
