@@ -29,6 +29,11 @@ STEPS: dict[str, tuple[str, str, str]] = {
         "a folder for each landmark -> network whose trunk tells them apart",
     ),
     "train": ("pipelines.train", "train", "tuples -> fine-tuned network with its whitening, curves, a page"),
+    "train-proposals": (
+        "pipelines.train_proposals",
+        "train_proposals",
+        "boxes of objects -> network whose regions are proposed where objects are",
+    ),
     "pairs": ("pipelines.pairs", "write_pairs", "photos -> pairs to match, for COLMAP and hloc"),
     "index": ("export.scann_index", "index", "descriptors -> index, tuned to a recall"),
     "update": ("export.update", "update", "index + descriptors to add, names to delete -> the same index, changed"),

@@ -42,6 +42,14 @@ class PaddedNetwork(keras.Model):
         self.built = True  # every weight is the network's
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        x, mask = self.maps(inputs)
+        x = self.pooling(x, mask=mask)
+        for layer in self.behind:
+            x = layer(x)
+        return x
+
+    def maps(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """The feature maps (B, h, w, C) of padded photos, and which cells are a photo's own, (B, h, w)."""
         height, width = inputs["photos"].shape[1:3]
         sizes = ops.cast(inputs["sizes"], "int32")
         if height is None or width is None:
@@ -51,10 +59,7 @@ class PaddedNetwork(keras.Model):
         for layer in self.trunk:
             x = layer(x)
         cells = ops.take(self.cells(max(height, width)), sizes, axis=0)
-        x = self.pooling(x, mask=_inside(cells, *ops.shape(x)[1:3]))
-        for layer in self.behind:
-            x = layer(x)
-        return x
+        return x, _inside(cells, *ops.shape(x)[1:3])
 
     def cells(self, longest: int) -> np.ndarray:
         """How many cells the trunk makes of a side of 0 .. longest pixels, at least 1, as (longest + 1,) int32."""

@@ -22,6 +22,7 @@ Watch: TypeAlias = Callable[[str, int, str], AbstractContextManager[Advance]]
 
 METHODS: dict[str, tuple[tuple[str, int | float], ...]] = {
     "dba": (("n", 10), ("alpha", 3.0)),
+    "rankdba": (("n", 20),),
     "alphaqe": (("n", 50), ("alpha", 3.0)),
     "aqe": (("n", 10),),
     "superglobal": (("first", 400), ("neighbours", 9), ("beta", 0.15)),
@@ -30,14 +31,15 @@ METHODS: dict[str, tuple[tuple[str, int | float], ...]] = {
 """Method -> its values in order, each with its default, whose type it has."""
 
 _MEANINGS = {
-    "dba": "each database row plus its n nearest others (Gordo et al. IJCV 2017); first of all",
+    "dba": "each database row plus its n nearest others, weighed by similarity^alpha; first of all",
+    "rankdba": "the same, weighed by rank, from 1 down to 1 / n (Gordo et al. IJCV 2017)",
     "alphaqe": "query plus its n nearest, weighed by similarity^alpha (Radenovic et al. TPAMI 2018), then a new search",
     "aqe": "the same, unweighed (Chum et al. ICCV 2007)",
     "superglobal": "re-ranks the first rows by refined descriptors (Shao et al. ICCV 2023)",
     "diffusion": "ranks along the neighbour graph (Iscen et al. CVPR 2017); truncate: among so many first rows, 0: all",
 }
 
-
+_AUGMENTATIONS = ("dba", "rankdba")  # they change the database, not a ranking
 _DEEP = 8  # from an eighth of the database on, sorting all similarities once is faster than merging pieces
 
 
@@ -83,8 +85,8 @@ def parse(text: str) -> list[Step]:
     """
     steps = [_parsed(part.strip()) for part in text.split(",")] if text.strip() else []
     for number, (before, step) in enumerate(zip([None, *steps], steps, strict=False)):
-        if step.method == "dba" and number:
-            raise MethodError(f"'{text}': dba changes the database, so it comes first and once")
+        if step.method in _AUGMENTATIONS and number:
+            raise MethodError(f"'{text}': {step.method} changes the database, so it comes first and once")
         if step.method == "diffusion" and before and before.method in ("superglobal", "diffusion"):
             raise MethodError(f"'{text}': diffusion ranks anew, so that {before.method} right before it is lost")
     return steps
@@ -100,7 +102,7 @@ class Ranker:
     """A database made ready for the methods: augmented, its neighbour graph built. Then it ranks any queries.
 
     Args:
-        database: (N, D), L2-normalised, or its shards in order. `dba` makes a copy in memory.
+        database: (N, D), L2-normalised, or its shards in order. `dba` and `rankdba` make a copy in memory.
         steps: from `parse`.
         watch: opens a display of progress for a label, a total and its unit, such as `unwatched`.
 
@@ -113,9 +115,9 @@ class Ranker:
         self.steps, self.database, self._watch = list(steps), database, watch
         self._graphs: dict[int, Graph] = {}
         for method, values in ((step.method, step.values) for step in steps):
-            if method == "dba":
+            if method in _AUGMENTATIONS:
                 with watch("database augmentation", self.size, "rows") as advance:
-                    self.database = augment_database(database, int(values[0]), values[1], advance=advance)
+                    self.database = augment_database(database, int(values[0]), *(values[1:] or [None]), advance=advance)
             if method == "diffusion" and not values[0]:
                 self._graph(int(values[1]))
 
@@ -134,7 +136,9 @@ class Ranker:
         Raises:
             ValueError: k below 1, shapes that do not fit, NaN in a row.
         """
-        depth = min(self.size, max([k, *(int(step.values[0]) for step in self.steps if step.method != "dba")]))
+        depth = min(
+            self.size, max([k, *(int(step.values[0]) for step in self.steps if step.method not in _AUGMENTATIONS)])
+        )
         ranking = None
         for step in self.steps:
             if step.method in ("aqe", "alphaqe"):

@@ -1,6 +1,6 @@
 """R-MAC as Deep Image Retrieval has it (Gordo et al. ECCV 2016): regions whitened, and proposed instead of a grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +8,7 @@ import numpy as np
 
 from . import layers
 from .layers.region_proposals import SCALES
+from .layers.regional_pooling import Regions
 
 REGIONS = ("grid", "proposals")
 
@@ -97,16 +98,32 @@ def with_proposals(network: keras.Model, proposals: layers.RegionProposals) -> k
     return _with_pooling(network, proposals=proposals)
 
 
-def _with_pooling(network: keras.Model, **parts: keras.layers.Layer) -> keras.Model:
-    """The network with some parts of its regional pooling replaced; every other layer is the same object."""
-    old = regional_layer(network)
+def bare_regions(network: keras.Model) -> Callable[[Any], Regions]:
+    """A function from photos (B, H, W, 3) to their regions as they are before their whitening.
+
+    Raises:
+        ValueError: it has no regions.
+    """
+    pooling = regional_layer(network)
+    trunk, bare = keras.Model(network.input, pooling.input), _changed(pooling, whitening=None)
+    bare.build(pooling.input.shape)
+    return lambda images: bare.regions(trunk(images, training=False))
+
+
+def _changed(old: layers.RegionalPooling, **parts: keras.layers.Layer | None) -> layers.RegionalPooling:
+    """A new layer like the old one, with some of its parts replaced and the others shared."""
     config = old.get_config() | {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
     new = type(old).from_config(config)
     for name in ("pooling", "whitening", "proposals"):
         setattr(new, name, parts.get(name, getattr(old, name)))
-    place = network.layers.index(old)
-    x = new(old.input)
-    for layer in network.layers[place + 1 :]:
+    return new
+
+
+def _with_pooling(network: keras.Model, **parts: keras.layers.Layer) -> keras.Model:
+    """The network with some parts of its regional pooling replaced; every other layer is the same object."""
+    old = regional_layer(network)
+    x = _changed(old, **parts)(old.input)
+    for layer in network.layers[network.layers.index(old) + 1 :]:
         if layer.name == "whitening" and x.shape[-1] != layer.input.shape[-1]:
             raise ValueError(
                 f"{network.name} ends with a whitening of {layer.input.shape[-1]} dimensions, and its regions would "

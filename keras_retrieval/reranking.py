@@ -59,7 +59,7 @@ def expand_queries(
 def augment_database(
     database: Database,
     n: int = 50,
-    alpha: float = 3.0,
+    alpha: float | None = 3.0,
     *,
     chunk: int = CHUNK,
     advance: Advance | None = None,
@@ -71,7 +71,8 @@ def augment_database(
     Args:
         database: (N, D), or its shards in order.
         n: how many rows are added; N - 1 where there are fewer.
-        alpha: how much less a less similar row weighs, >= 0; 0 is the average.
+        alpha: how much less a less similar row weighs, >= 0; 0 is the average. None weighs by rank, 1, (n - 1) / n ..
+            1 / n, as the code published with the paper does.
         chunk: the rows of one piece of the search.
         advance: called with the number of rows whose neighbours have just been found.
 
@@ -81,7 +82,7 @@ def augment_database(
     Raises:
         ValueError: n or alpha below 0, no rows, NaN in a row.
     """
-    if n < 0 or alpha < 0:
+    if n < 0 or (alpha is not None and alpha < 0):
         raise ValueError(f"database augmentation needs n >= 0 and alpha >= 0, not n={n}, alpha={alpha}")
     shards = [database] if isinstance(database, np.ndarray) else database
     rows = np.concatenate([as_rows(shard, "the database") for shard in shards])
@@ -151,14 +152,19 @@ def _refine(rows: np.ndarray, neighbours: int, beta: float) -> np.ndarray:
     return weights @ rows / weights.sum(axis=1, keepdims=True)
 
 
-def _expand(rows: np.ndarray, database: Database, indexes: np.ndarray, alpha: float) -> np.ndarray:
-    """L2(row + sum of max(s, 0)^alpha x) for rows (R, D) and the indexes (R, n) of their neighbours, in blocks."""
+def _expand(rows: np.ndarray, database: Database, indexes: np.ndarray, alpha: float | None) -> np.ndarray:
+    """L2(row + sum of max(s, 0)^alpha x) for rows (R, D) and the indexes (R, n) of their neighbours, in blocks.
+
+    Without an alpha the i-th neighbour, from 0, weighs (n - i) / n.
+    """
     expanded = np.empty_like(rows)
+    by_rank = 1 - np.arange(indexes.shape[1], dtype=np.float32)[None] / max(1, indexes.shape[1])
     size = max(1, _FLOATS // max(1, indexes.shape[1] * rows.shape[1]))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         near = gather(database, indexes[start : start + size])
-        weights = np.maximum((near @ part[:, :, None])[..., 0], 0) ** np.float32(alpha)
+        similarity = np.maximum((near @ part[:, :, None])[..., 0], 0)
+        weights = by_rank if alpha is None else similarity ** np.float32(alpha)
         expanded[start : start + size] = l2_normalize(part + (weights[:, None] @ near)[:, 0])
     return expanded
 

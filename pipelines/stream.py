@@ -24,7 +24,7 @@ from .tuple_reader import READ_AHEAD, Element, TupleReader
 
 PREFETCH = 1  # steps that wait as tensors
 STALE = READ_AHEAD + PREFETCH  # steps that a refresh comes too late for: they are read already
-POSITIVES = ("drawn", "nearest")
+POSITIVES = ("drawn", "nearest", "farthest")
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class TupleStream:
         queries: pairs in an epoch; training takes no more than whole steps of them.
         pool: photos to choose negatives from; more where the draw would have too few clusters. Where tuples.npz lists
             the negatives of each photo, it is these.
-        positive: "drawn" with its query, or the "nearest" by descriptor of all that the query has; an epoch then
-            draws queries, not pairs.
+        positive: "drawn" with its query, or by descriptor the "nearest" of all that the query has (NetVLAD) or the
+            "farthest" (the hardest triplets of DIR); an epoch then draws queries, not pairs.
         sample, remember: photos of the pool that are drawn for each query, 0 for all, and whether what was hard when
             the query was seen last is looked at besides; see HardNegatives.
         batch: tuples in a step.
@@ -135,7 +135,8 @@ class TupleStream:
         self._hard.require(self.pairs[:, 0], self.rows)
         self.pairs = self.pairs[self._hard.enough(self.pairs[:, 0])]
         self._positives: np.ndarray | None = None
-        if positive == "nearest":
+        self._sign = -1 if positive == "farthest" else 1
+        if positive != "drawn":
             self._positives = self.pairs[np.argsort(self.pairs[:, 0], kind="stable")]
             self.pairs = self.pairs[np.sort(np.unique(self.pairs[:, 0], return_index=True)[1])]
         self.count, self.batch = _whole_steps(len(self.pairs), queries, batch, validation)
@@ -197,8 +198,8 @@ class TupleStream:
         """Refreshes negatives while an epoch goes on, every `refresh` steps, for the tuples that are still to come.
 
         The photos that were described longest ago are described anew, as many as make all of them in an epoch, and
-        positives (the nearest, not those drawn) and negatives are chosen again for the tuples that are read before the
-        next refresh. The STALE next steps are read already, and keep theirs.
+        positives (by descriptor, not those drawn) and negatives are chosen again for the tuples that are read before
+        the next refresh. The STALE next steps are read already, and keep theirs.
 
         Args:
             describe: as for `mine`.
@@ -309,7 +310,7 @@ class TupleStream:
             known = known[self._descriptors.has(known)]
             if len(known):
                 near = self._descriptors.of(known) @ self._descriptors.of(np.array([query]))[0]
-                found.append((query, known[np.argmax(near)]))
+                found.append((query, known[np.argmax(self._sign * near)]))
         return np.array(found, pairs.dtype).reshape(-1, 2)
 
     def _describe_new(self, describe: Describe, rows: np.ndarray) -> int:

@@ -6,7 +6,7 @@ learned from it in seconds. No more than one shard and two D x D matrices are he
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -16,13 +16,26 @@ from keras_retrieval.whitening import Moments, PairMoments, Projection, fit_lw, 
 from keras_retrieval.wide_whitening import DIM, WIDE, learn_wide_pca
 
 from .convert import whitened
-from .describe import ANTIALIAS_HELP, MIRROR_HELP, load_model, model_identity, save_model
+from .describe import (
+    ANTIALIAS_HELP,
+    MIRROR_HELP,
+    Reading,
+    load_model,
+    model_identity,
+    parse_scales,
+    save_model,
+    smallest_side,
+)
 from .descriptors import read_descriptors
 from .edges import HELP as EDGES_HELP
 from .extract import extract
 from .images import list_photos
+from .regional_whitening import learn_regions
 
-METHODS = ("lw", "pca")
+METHODS = ("lw", "pca", "regional-pca")
+METHOD_HELP = (
+    "lw: from matching pairs; pca: from the photos alone; regional-pca: pca of R-MAC's regions, inside the pooling."
+)
 SHRINKAGE_HELP = "lw: how far the scatter within pairs is drawn to its mean variance; about 1 where photos are few."
 _ROWS = 4096
 _FIELDS = ("images", "cluster", "qidxs", "pidxs")
@@ -51,7 +64,7 @@ def whiten(
     output: Annotated[Path, typer.Argument(help="The .keras file to write.")],
     *,
     photos: Annotated[Path | None, typer.Option(help="The photos that tuples.npz names; a folder has its own.")] = None,
-    method: Annotated[str, typer.Option(help="lw: from matching pairs; pca: from the photos alone.")] = "lw",
+    method: Annotated[str, typer.Option(help=METHOD_HELP)] = "lw",
     shrinkage: Annotated[float, typer.Option(help=SHRINKAGE_HELP)] = 0.0,
     dim: Annotated[
         int | None, typer.Option(help=f"Dimensions to keep; all if not given, {DIM:,} of more than {WIDE:,}.")
@@ -85,6 +98,10 @@ def whiten(
     if folder is None:
         raise ValueError(f"{tuples} names photos: give their folder as --photos")
     pairs = read_pairs(tuples)
+    if method == "regional-pca":
+        if parse_scales(scales) != (1.0,) or mirror:
+            raise ValueError("--method regional-pca learns from regions at --size: it takes no --scales or --mirror")
+        return _whiten_regions(model, pairs.images, folder, output, dim, bfloat16, size=size, edges=edges)
     output.parent.mkdir(parents=True, exist_ok=True)
     described = descriptors or output.with_suffix(".descriptors")
     source = _without_whitening(model, described, dim)
@@ -96,6 +113,23 @@ def whiten(
     network = whitened(load_model(source), projection.m, projection.P, dim)
     save_model(network, output)
     print(f"{output}: {network.name} with {method}, {network.output_shape[-1]} dimensions")
+    return output
+
+
+def _whiten_regions(
+    model: str, names: list[str], folder: Path, output: Path, dim: int | None, bfloat16: bool, **reading: Any
+) -> Path:
+    """Learns a whitening of regions and saves the network with it inside its pooling."""
+    from keras_retrieval.precision import set_trunk_precision
+    from keras_retrieval.regional import with_regional_whitening
+
+    network = load_model(model)
+    if bfloat16:
+        set_trunk_precision(network, "mixed_bfloat16")
+    projection = learn_regions(network, names, Reading(folder, smallest=smallest_side(network), **reading))
+    network = with_regional_whitening(load_model(model), projection.m, projection.P, dim)
+    save_model(network, output)
+    print(f"{output}: {network.name} with PCA of its regions, {network.output_shape[-1]} dimensions")
     return output
 
 

@@ -59,6 +59,8 @@ def by_hand(text):
     """The same with the functions of reranking."""
     if text == "dba:4:2":
         return nearest(QUERIES, augment_database(DATABASE, 4, 2.0), 90)
+    if text == "rankdba:4":
+        return nearest(QUERIES, augment_database(DATABASE, 4, None), 90)
     if text == "aqe:5":
         return nearest(expand_queries(QUERIES, DATABASE, 5, 0.0), DATABASE, 90)
     if text == "superglobal:30:4:0.3":
@@ -82,6 +84,7 @@ def by_hand(text):
 
 COMPOSED = [
     "dba:4:2",
+    "rankdba:4",
     "aqe:5",
     "superglobal:30:4:0.3",
     "diffusion:0:10:3",

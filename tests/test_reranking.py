@@ -207,6 +207,15 @@ def test_database_augmentation_is_expansion_by_the_other_rows(alpha):
         np.testing.assert_allclose(augmented[row], naive_expand(DATABASE[row], others, 7, alpha), atol=3e-6)
 
 
+def test_database_augmentation_by_rank_equals_a_loop():
+    augmented = augment_database(DATABASE, 5, None)
+    for row in range(len(DATABASE)):
+        order = np.argsort(-(DATABASE @ DATABASE[row]), kind="stable")
+        near = order[order != row][:5]
+        expected = DATABASE[row] + sum((5 - rank) / 5 * DATABASE[other] for rank, other in enumerate(near))
+        np.testing.assert_allclose(augmented[row], expected / np.linalg.norm(expected), atol=3e-6)
+
+
 def test_augmentation_and_expansion_bring_clusters_together():
     noisy, queries = clusters(400, 24, 10, 0.35, 6), clusters(20, 24, 10, 0.35, 7)
 

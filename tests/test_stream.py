@@ -144,7 +144,7 @@ def test_what_cannot_be_is_refused(folder):
     for wrong in ({"negatives": 0}, {"batch": 0}, {"refresh": -1}, {"queries": 0}, {"sample": -1}):
         with pytest.raises(ValueError, match="are at least 1"):
             make_stream(folder, **wrong)
-    with pytest.raises(ValueError, match="drawn or nearest, not best"):
+    with pytest.raises(ValueError, match="drawn or nearest or farthest, not best"):
         make_stream(folder, positive="best")
 
 
@@ -223,16 +223,17 @@ def rows_of(tuples, describe, folder):
     return np.concatenate([describe(read_photo(folder / name, size=SIDE)[None]) for name in tuples.images])
 
 
-def test_the_nearest_of_all_its_positives_goes_with_each_query(folder):
+@pytest.mark.parametrize(("which", "best"), [("nearest", np.argmax), ("farthest", np.argmin)])
+def test_the_nearest_or_farthest_of_all_its_positives_goes_with_each_query(folder, which, best):
     tuples, describe = make_tuples(), describing()
     rows = rows_of(tuples, describe, folder)
-    stream = make_stream(folder, tuples, positive="nearest", queries=100)
+    stream = make_stream(folder, tuples, positive=which, queries=100)
     stream.mine(describe, 0)
     assert len(set(stream.tuples[:, 0].tolist())) == stream.count == 28 // 5 * 5
     for query, positive in stream.tuples[:, :2].tolist():
         others = tuples.pidxs[tuples.qidxs == query]
-        assert positive == others[np.argmax(rows[others] @ rows[query])]
-    aside = make_stream(folder, tuples, positive="nearest", validation=True, negatives=1)
+        assert positive == others[best(rows[others] @ rows[query])]
+    aside = make_stream(folder, tuples, positive=which, validation=True, negatives=1)
     assert aside.count == 2 * VIEWS
 
 

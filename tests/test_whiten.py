@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_retrieval import layers
 from keras_retrieval.multiscale import multi_scale
 from keras_retrieval.whitening import learn_lw, learn_pca
 from pipelines.descriptors import KIND, VERSION, read_descriptors
@@ -70,6 +71,39 @@ def test_the_saved_network_whitens_after_the_scales_are_joined(scenes, network, 
     expected = projection.apply(rows, dim)
     assert (np.abs((whitened * expected).sum(axis=1)) > 0.999).all()
     np.testing.assert_allclose(whitened @ whitened.T, expected @ expected.T, atol=2e-3)
+
+
+@pytest.mark.parametrize("dim", [None, 3])
+def test_regions_are_whitened_before_they_are_summed(scenes, tmp_path, dim):
+    images = keras.Input((None, None, 3), name="images")
+    x = layers.PixelNormalization.of("torch", name="normalization")(images)
+    x = keras.layers.Conv2D(6, 5, 3, activation="relu", name="trunk")(x)
+    x = layers.L2Normalization(name="l2", dtype="float32")(layers.RMAC(name="pooling", dtype="float32")(x))
+    model = keras.Model(images, x, name="small_rmac")
+    model.save(tmp_path / "small.keras")
+    output = whiten(
+        str(tmp_path / "small.keras"), scenes, tmp_path / "w.keras", method="regional-pca", dim=dim, size=56
+    )
+    pooling, trunk = model.get_layer("pooling"), keras.Model(model.input, model.get_layer("trunk").output)
+    regions = [pooling.regions(trunk(read_photo(scenes / name)[None])) for name in read_pairs(scenes).images]
+    rows = [np.array(found.vectors)[np.array(found.exist)] for found in regions]
+    projection = learn_pca(np.concatenate(rows))
+    expected = np.stack([projection.apply(some, dim).sum(axis=0) for some in rows])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    for source in (
+        output,
+        whiten(str(output), scenes, tmp_path / "again.keras", method="regional-pca", dim=dim, size=56),
+    ):
+        saved = keras.saving.load_model(source)
+        found = np.concatenate([saved(read_photo(scenes / name)[None]) for name in read_pairs(scenes).images])
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+    with pytest.raises(ValueError, match="takes no --scales or --mirror"):
+        whiten(str(output), scenes, tmp_path / "w.keras", method="regional-pca", scales="1,0.5")
+
+
+def test_a_network_without_regions_has_none_to_whiten(scenes, network, tmp_path):
+    with pytest.raises(ValueError, match="small_gem pools no regions"):
+        whiten(str(network), scenes, tmp_path / "w.keras", method="regional-pca", size=56)
 
 
 def test_shrinkage_reaches_the_saved_network(scenes, network, tmp_path):

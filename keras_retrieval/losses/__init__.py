@@ -5,6 +5,7 @@ matches from the place in the tuple. Losses on labels compare all photos of a ba
 shows, as a whole number below 2^24: Keras hands it over in float32.
 """
 
+from .on_boxes import ProposalLoss as ProposalLoss
 from .on_labels import AveragePrecisionLoss as AveragePrecisionLoss
 from .on_labels import BatchHardTripletLoss as BatchHardTripletLoss
 from .on_labels import SemiHardTripletLoss as SemiHardTripletLoss
