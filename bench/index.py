@@ -6,8 +6,8 @@ Descriptors of 512 dimensions are made from real ones (bench.made_descriptors); 
 IVF-PQ is faiss' fast scan with codes of 4 bits and refinement by the rows, HNSW has 32 links a row; both are given the
 usual numbers of lists and points to learn from. Throughput is that of batches of 100 on all cores, the median of the
 batches; latencies are those of single queries in a process that has one core, at the fastest settings that reach a
-recall of 0.95. What is built is built in a process of its own, and so is each way searched: their peaks of memory are
-their own, with the rows that they load and the files that they map.
+recall of 0.95. What is built is built in a process of its own, and so is each way searched. GB are the most that such a
+process held: its own, and with the pages of files that it maps, which the system takes back where memory is short.
 
 Everything that was made or measured stays in --work: a run that was stopped goes on from there, and another size adds
 its rows. --again measures anew, but does not make descriptors or indexes anew.
@@ -21,7 +21,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -110,15 +110,29 @@ def measure(work: Path, count: int, way: str, again: bool) -> Row:
         curve = alone(search, work, count, way, place)
         best = fastest(curve["points"])
         with one_core():
-            latency = alone(wait, work, count, way, place, best["settings"])
-        write_file(found, json.dumps(curve | latency | {"best": best}))
-    return json.loads(built.read_text()) | json.loads(found.read_text())
+            latency = alone(singles, work, count, way, place, best["settings"])
+        write_file(found, json.dumps(latency | curve | {"best": best}))
+    row = json.loads(found.read_text())
+    return row | {"built": json.loads(built.read_text())}
 
 
 def alone(action: Callable[..., Row], *arguments: Any) -> Row:
-    """What an action returns in a process of its own."""
+    """What an action returns in a process of its own, and the most that it held as `memory`: own and whole, GB."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(action, *arguments).result()
+        process = pool.submit(os.getpid).result()
+        running = pool.submit(action, *arguments)
+        most = [0.0, 0.0]
+        while not running.done():
+            most = [max(pair) for pair in zip(most, memory(process), strict=True)]
+            wait([running], timeout=0.05)
+        return running.result() | {"memory": most}
+
+
+def memory(process: int) -> list[float]:
+    """GB that a process holds: its own, and its peak with pages of mapped files; from Linux' own account."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
+    return [sizes["RssAnon"] / 2**20, sizes["VmHWM"] / 2**20]
 
 
 @contextmanager
@@ -136,7 +150,7 @@ def build(work: Path, count: int, way: str, place: Path) -> Row:
     folder, _ = made_descriptors(work, count)
     started = time.perf_counter()
     METHODS[way].build(folder, place)
-    return {"build": time.perf_counter() - started, "build_memory": peak_memory()}
+    return {"build": time.perf_counter() - started}
 
 
 def search(work: Path, count: int, way: str, place: Path) -> Row:
@@ -154,7 +168,7 @@ def search(work: Path, count: int, way: str, place: Path) -> Row:
                 seconds += took
         recall = np.mean([len(np.intersect1d(*pair)) / K for pair in zip(rows, truth, strict=True)])
         points.append({"settings": settings, "recall": float(recall), "rate": BATCH / float(np.median(seconds))})
-    return {"points": points, "search_memory": peak_memory()}
+    return {"points": points}
 
 
 def _once(find: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tuple[np.ndarray, list[float]]:
@@ -167,7 +181,7 @@ def _once(find: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tupl
     return np.concatenate(found), seconds
 
 
-def wait(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
+def singles(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
     """Milliseconds of single queries at the chosen settings."""
     folder, queries = made_descriptors(work, count)
     find = next(find for settings, find in METHODS[way].searches(folder, place) if settings == chosen)
@@ -188,13 +202,6 @@ def fastest(points: list[Row]) -> Row:
     return max(enough, key=lambda point: point["rate"]) if enough else max(points, key=lambda point: point["recall"])
 
 
-def peak_memory() -> float:
-    """The most that this process held, pages of mapped files included, in GB; from Linux' own account."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
-
-
 def print_row(count: int, way: str, rows: dict[str, Row]) -> None:
     """A way's fastest settings of enough recall; below, those that our index chose, where they are others."""
     row = rows[way]
@@ -203,12 +210,15 @@ def print_row(count: int, way: str, rows: dict[str, Row]) -> None:
         best = point is row["best"]
         times = f"{point['rate'] / rows['numpy']['best']['rate']:.1f}" if "numpy" in rows else ""
         cells = [f"{count:,}", way, point["settings"], f"{point['recall']:.3f}", f"{point['rate']:,.0f}", times]
-        cells += [f"{row['build']:.0f}" if best and not METHODS[way].exact else ""]
-        cells += [f"{row['build_memory']:.1f}" if best and not METHODS[way].exact else ""]
-        cells += [
-            f"{row[key]:.{digits}f}" if best else "" for key, digits in (("search_memory", 1), ("p50", 2), ("p99", 2))
-        ]
+        built = best and not METHODS[way].exact
+        cells += [f"{row['built']['build']:.0f}" if built else "", _sizes(row["built"]) if built else ""]
+        cells += [_sizes(row), f"{row['p50']:.2f}", f"{row['p99']:.2f}"] if best else [""] * 3
         print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _sizes(row: Row) -> str:
+    own, whole = row["memory"]
+    return f"{own:.1f} / {whole:.1f}"
 
 
 def _truth(work: Path, count: int) -> Path:

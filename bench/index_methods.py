@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.made_descriptors import row_of
 from pipelines.descriptors import read_descriptors
 
 K = 10
@@ -99,10 +100,9 @@ def _opened(place: str | Path) -> tuple[Search, dict[str, Any]]:
     from export.neighbour_index import open_index
 
     opened = open_index(place)
-    row_of = {name: row for row, name in enumerate(opened.names)}
 
     def search(queries: np.ndarray) -> np.ndarray:
-        return np.array([[row_of[name] for name in hits.names] for hits in opened.search(queries, K)])
+        return np.array([[row_of(name) for name in hits.names] for hits in opened.search(queries, K)])
 
     return search, opened.facts["configuration"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.index_methods import METHODS
 
-COLOURS = {"ScaNN (ours)": "#c2410c", "faiss IVF-PQ": "#1d4ed8", "faiss HNSW": "#0f766e"}
+COLOURS = {"ScaNN (ours)": "#c2410c", "faiss IVF-PQ": "#1d4ed8", "faiss HNSW": "#0f766e", "Milvus": "#7c3aed"}
 GREY = {"numpy": "#374151", "TensorFlow": "#9ca3af"}
 SHOWN_FROM = 0.8  # recall
 
@@ -42,11 +42,12 @@ def plot(measured: dict[int, dict[str, dict[str, Any]]], path: Path, wanted: flo
 
 def _draw(panel: Any, way: str, points: list[dict[str, Any]]) -> None:
     if METHODS[way].exact:
-        panel.plot(1, points[0]["rate"], "D", color=GREY[way], label=f"{way}, exact", markersize=7, clip_on=False)
+        panel.plot(1, points[0]["rate"], "D", color=GREY[way], label=f"{way}, exact", markersize=7, zorder=2)
         return
     best = [point for point in frontier(points) if point["recall"] >= SHOWN_FROM]
     recall, rate = ([point[key] for point in best] for key in ("recall", "rate"))
-    panel.plot(recall, rate, "o-", color=COLOURS[way], label=way, markersize=4, linewidth=2, clip_on=False)
+    ours = way == next(iter(COLOURS))
+    panel.plot(recall, rate, "o-", color=COLOURS[way], label=way, markersize=4, linewidth=2, zorder=4 if ours else 3)
 
 
 def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

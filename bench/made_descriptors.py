@@ -46,11 +46,16 @@ def made_descriptors(work: Path, count: int) -> tuple[Path, np.ndarray]:
         partial.mkdir(parents=True, exist_ok=True)
         asked = _write_shards(partial, places(photo_views(work)), count)
         write_array(queries, asked)
-        write_names(partial / "names.txt", [f"{row:07}.jpg" for row in range(count)])
+        write_names(partial / "names.txt", [f"{row}.jpg" for row in range(count)])
         write_file(partial / "left_out.json", "{}")
         facts = FACTS | {"count": count, "dimensions": asked.shape[1], "fingerprint": f"made {count}"}
         seal(partial, folder, kind=described.KIND, version=described.VERSION, replace=True, **facts)
     return folder, np.load(queries)
+
+
+def row_of(name: str) -> int:
+    """The row that a made name stands for."""
+    return int(name.removesuffix(".jpg"))
 
 
 def _write_shards(folder: Path, real: list[Place], count: int) -> np.ndarray:
