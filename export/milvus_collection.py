@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,9 @@ def _report(opened: MilvusIndex, seconds: float) -> None:
 def _check_settings(photos: Photos, settings: Settings, local: bool) -> None:
     """Refuses what only a folder can do, or only a server."""
     taken = TAKEN[:3] if local else TAKEN
-    asked = [field.name for field in fields(settings) if getattr(settings, field.name) != field.default]
-    others = [name for name in asked if name not in taken] + ([] if photos.shortening is None else ["dim"])
+    asked, usual = (asdict(each) | asdict(each.hashing) for each in (settings, Settings()))
+    others = [name for name in asked if name not in (*taken, "hashing") and asked[name] != usual[name]]
+    others += [] if photos.shortening is None else ["dim"]
     if others:
         raise ValueError(f"--{others[0].replace('_', '-')} is not for this collection, which takes {', '.join(taken)}")
 
