@@ -5,6 +5,8 @@ ADDONS ?= .venv-addons
 MILVUS ?= .venv-milvus
 BIN = $(VENV)/bin
 WORK ?= demo
+# A test keeps one core busy, so that files of tests run side by side; each process takes up to 3 GB.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 PHOTOS ?=
 
 .PHONY: demo stop test test-jax test-addons test-milvus lint bench bench-evaluation bench-index clean
@@ -78,10 +80,10 @@ stop:
 	fi
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest --cov --cov-fail-under=95
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-fail-under=95
 
 test-jax: $(VENV)/.dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m backend
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m backend
 
 # tensorflow-addons needs Keras 2 and has an environment of its own (CONTRIBUTING.md): files go from ours to it.
 $(ADDONS)/.ready: tests/addons/requirements.txt | $(BIN)/uv

@@ -30,6 +30,7 @@ EXTRAS["dev"] = [
     "pre-commit>=4",
     "pytest>=8",
     "pytest-cov>=6",
+    "pytest-xdist>=3.6",
     "pyyaml>=6",
     "ruff>=0.14",
     "selenium>=4.20",
