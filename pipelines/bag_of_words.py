@@ -64,16 +64,7 @@ def by_words(truth: GroundTruth, photos: Path, output: Path, options: Words) -> 
     work.mkdir(parents=True, exist_ok=True)
     boxes = [query_box(truth, query, photos) for query in range(len(truth.queries))]
     queries = [_query_name(truth, query, box, options.size) for query, box in enumerate(boxes)]
-    names = list(dict.fromkeys([*truth.database, *(name for name in queries if not name.startswith(CUT_OUTS))]))
-    left_out = prepare(photos, names, work)
-    for query in queries:
-        if query in left_out:
-            raise ValueError(f"the query {photos / query} cannot be read: {left_out[query]}")
-    _cut_out(truth, photos, boxes, queries, work / "images", options.size)
-    database = Database(work / "database.db")
-    extraction = {"size": options.size, "features": options.features}
-    usable = [name for name in names if name not in left_out] + sorted(set(queries) - set(names))
-    left_out |= database.extract_features(work / "images", usable, extraction)
+    database, left_out = _with_features(truth, photos, boxes, queries, work, options)
     rows = {name: row for row, name in enumerate(truth.database) if name not in left_out}
     found, index, seconds = _search(database, list(rows), queries, work)
     ranked = [_with_the_rest([rows[name] for name in found.get(query, []) if name in rows], rows) for query in queries]
@@ -96,6 +87,23 @@ def by_words(truth: GroundTruth, photos: Path, output: Path, options: Words) -> 
         ranks, boxes, lambda query: photos / truth.queries[query], lambda row: photos / truth.database[row], reasons,
         by, facts,
     )  # fmt: skip
+
+
+def _with_features(
+    truth: GroundTruth, photos: Path, boxes: Sequence[Crop | None], queries: Sequence[str], work: Path, options: Words
+) -> tuple[Database, dict[str, str]]:
+    """The database with the features of all photos and cut-outs, and the reasons of photos that have none."""
+    whole = [name for name, box in zip(queries, boxes, strict=True) if box is None]
+    names = list(dict.fromkeys([*truth.database, *whole]))
+    left_out = prepare(photos, names, work)
+    for query in whole:
+        if query in left_out:
+            raise ValueError(f"the query {photos / query} cannot be read: {left_out[query]}")
+    _cut_out(truth, photos, boxes, queries, work / "images", options.size)
+    database = Database(work / "database.db")
+    usable = [name for name in names if name not in left_out] + sorted(set(queries) - set(names))
+    extraction = {"size": options.size, "features": options.features}
+    return database, left_out | database.extract_features(work / "images", usable, extraction)
 
 
 def _query_name(truth: GroundTruth, query: int, box: Crop | None, size: int) -> str:
