@@ -5,8 +5,7 @@
 `sample-photos` draws two streets, WORK/streets and WORK/others, with other buildings of the same eight designs. The
 network learns from WORK/streets/positions.csv alone, by `train` with NetVLAD's recipe. Of the other street every third
 photo asks for the rest, and recall@N counts answers within 25 m, before (clusters from local descriptors, as published)
-and after training; both with and without the PCA that the first street teaches. Without --weights the trunk begins with
-random ones.
+and after training. Without --weights the trunk begins with random ones.
 """
 
 import argparse
@@ -37,7 +36,7 @@ def main() -> None:
     places(work / "others", work / "places")
     model = build_model("alexnet_netvlad", work / "start.keras", weights=arguments.weights, clusters=arguments.clusters)
     train(
-        work / "streets" / "positions.csv", output=work / "run", model=str(model), initialize="v1", dim=256,
+        work / "streets" / "positions.csv", output=work / "run", model=str(model), initialize="v1", whiten="none",
         epochs=arguments.epochs, negatives=arguments.negatives, lr=arguments.lr, size=arguments.size,
         test_size=arguments.size, scales="1", dataset="places", dataset_photos=work / "places",
         gnd=work / "places" / "positions.csv", every=arguments.epochs,

@@ -93,7 +93,7 @@ def prepare(options: Options, tuples: Tuples, checkpoint: Checkpoint) -> Run:
     stream = _stream(options, tuples, photos, side)
     aside = _stream(options, tuples, photos, side, held_out) if held_out else None
     samples = sample_stream(
-        tuples, photos, side=side, negatives=options.negatives, pool=options.pool, seed=options.seed
+        tuples, stream.pairs, photos, side=side, negatives=options.negatives, pool=options.pool, seed=options.seed
     )
     if not checkpoint.begun:
         _initialize(options, network, tuples, photos)

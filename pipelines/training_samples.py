@@ -25,24 +25,26 @@ class Sample(NamedTuple):
     negatives: list[str]
 
 
-def sample_stream(tuples: Tuples, photos: Photos, *, side: int, negatives: int, pool: int, seed: int) -> TupleStream:
+def sample_stream(
+    tuples: Tuples, pairs: np.ndarray, photos: Photos, *, side: int, negatives: int, pool: int, seed: int
+) -> TupleStream:
     """A stream of a few pairs to train on, the same whenever it is mined.
 
     Args:
         tuples: all.
+        pairs: (P, 2) those of them to train on, queries and positives.
         photos: that have them.
         side: of the largest photo.
         negatives: of each query.
         pool: as of the training; no more than POOL are looked at.
         seed: which queries.
     """
-    aside = np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
-    pairs = np.random.default_rng(seed).permutation(np.flatnonzero(~aside[tuples.qidxs]))
-    clusters = tuples.cluster[tuples.qidxs[pairs]]
+    pairs = np.random.default_rng(seed).permutation(pairs)
+    clusters = tuples.cluster[pairs[:, 0]]
     _, first = np.unique(clusters, return_index=True)
     others = np.setdiff1d(np.arange(len(pairs)), first)
     chosen = pairs[np.concatenate([np.sort(first), others])[:COUNT]]
-    few = replace(tuples, qidxs=tuples.qidxs[chosen], pidxs=tuples.pidxs[chosen])
+    few = replace(tuples, qidxs=chosen[:, 0], pidxs=chosen[:, 1])
     return TupleStream(few, photos, side=side, negatives=negatives, pool=min(pool, POOL), batch=1, seed=seed)
 
 

@@ -41,7 +41,7 @@ class Manifold:
             raise ValueError(f"--anchors {self.anchors}: known are {', '.join(ANCHORS)}")
 
 
-def from_descriptors(folder: Path, how: Manifold, positives: int | None) -> Tuples:
+def from_descriptors(folder: Path, how: Manifold, positives: int | None, negatives: int) -> Tuples:
     """Queries, positives and lists of negatives of the photos in a folder that `extract` made.
 
     Each photo is a cluster of its own, linked to its positives. Photos that no tuple needs are left out.
@@ -50,6 +50,7 @@ def from_descriptors(folder: Path, how: Manifold, positives: int | None) -> Tupl
         folder: of descriptors.
         how: the method.
         positives: of each query at most; None for all.
+        negatives: a photo that has fewer is no query.
 
     Raises:
         ValueError: the folder is none of descriptors, or a row is not finite.
@@ -61,7 +62,7 @@ def from_descriptors(folder: Path, how: Manifold, positives: int | None) -> Tupl
     alike, unlike = _mine(rows, graph, anchors, how)
     if how.loose is not None:
         _, unlike = _mine(rows, _graph(rows, how.loose), anchors, how)
-    whole = (alike[:, 0] >= 0) & (unlike[:, 0] >= 0)
+    whole = (alike[:, 0] >= 0) & ((unlike >= 0).sum(axis=1) >= max(1, negatives))
     return _tuples(names, anchors[whole], alike[whole, :positives], unlike[whole])
 
 

@@ -111,7 +111,7 @@ def make_tuples(
         raise ValueError(f"{output}: tuples are saved with the ending .npz")
     graph = Manifold(neighbours, loose, alike, unlike, anchors)
     if manifold:
-        tuples = from_descriptors(source, graph, positives)
+        tuples = from_descriptors(source, graph, positives, negatives)
     else:
         how = Rule(rule, cameras, shared, scale_change, positives or POSITIVES)
         rows = _rows(source, descriptors) if rule == "m1" else {}

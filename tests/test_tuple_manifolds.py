@@ -51,6 +51,7 @@ def test_the_maxima_of_the_graph_are_fewer_and_positives_are_limited(described, 
     every = read_tuples(make_tuples(described, tmp_path / "all.npz", **OPTIONS))
     maxima = OPTIONS | {"anchors": "maxima", "positives": 1}
     few = read_tuples(make_tuples(described, tmp_path / "few.npz", **maxima))
+    assert ((few.negatives >= 0).sum(axis=1)[few.qidxs] >= 5).all()
     assert 3 < len(few.qidxs) == len(set(few.qidxs.tolist())) < len(set(every.qidxs.tolist())) / 2
 
 
