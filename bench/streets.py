@@ -23,12 +23,12 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--weights", default="none")
     parser.add_argument("--buildings", type=int, default=16)
-    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--views", type=int, default=6)
     parser.add_argument("--clusters", type=int, default=16)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--negatives", type=int, default=5)
-    parser.add_argument("--lr", type=float, default=1e-5)
+    parser.add_argument("--lr", type=float, default=2e-5)
     arguments = parser.parse_args()
     work, counts = arguments.work, {"buildings": arguments.buildings, "views": arguments.views}
     for seed, name in enumerate(("streets", "others")):
@@ -39,7 +39,7 @@ def main() -> None:
         work / "streets" / "positions.csv", output=work / "run", model=str(model), initialize="v1", whiten="none",
         epochs=arguments.epochs, negatives=arguments.negatives, lr=arguments.lr, size=arguments.size,
         test_size=arguments.size, scales="1", dataset="places", dataset_photos=work / "places",
-        gnd=work / "places" / "positions.csv", every=arguments.epochs,
+        gnd=work / "places" / "positions.csv", every=4, best="last",
     )  # fmt: skip
 
 
