@@ -13,7 +13,7 @@ from keras_retrieval.losses import ContrastiveLoss
 from keras_retrieval.padding import PaddedNetwork
 from pipelines.tuple_training import ChunkedTupleModel
 
-from .small_tuples import SIDE, batch, network_with_statistics, photos
+from .small_tuples import SIDE, batch, network_with_proposals, network_with_statistics, photos
 
 FORMS = ("exact", "padded")
 forms = pytest.mark.parametrize("form", FORMS)
@@ -77,6 +77,19 @@ def test_gradients_are_those_of_photo_by_photo(form, chunk, known):
     model = compiled(ChunkedTupleModel(net, 0.01, chunk))
     data = tf.data.Dataset.from_tensors((inputs, objects)) if known else dynamic([(inputs, objects)])
     assert_same(moved(net, lambda: model.fit(data, verbose=0)), [gradient.numpy() for gradient in expected])
+
+
+@pytest.mark.parametrize(("form", "chunk"), [("exact", 4), ("padded", None)])
+def test_whitened_proposals_learn_end_to_end(form, chunk):
+    net, pixels = network_with_proposals(), photos()
+    inputs, objects = batch(form, pixels)
+    _, expected = photo_by_photo(net, pixels, objects, 0.01)
+    proposals = net.get_layer("pooling").proposals.get_weights()
+    model = compiled(ChunkedTupleModel(net, 0.01, chunk))
+    assert_same(moved(net, lambda: model.train_on_batch(inputs, objects)), [gradient.numpy() for gradient in expected])
+    assert len(expected) == 8  # two convolutions, BatchNormalization, the whitening
+    for old, new in zip(proposals, net.get_layer("pooling").proposals.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize("frozen", ["first", "second"])

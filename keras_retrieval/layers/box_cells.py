@@ -11,7 +11,10 @@ _DOUBLINGS = 11  # of a map whose height is not known: 4,095 rows
 
 
 class BoxCells:
-    """Boxes of each photo's own: the cells whose centres lie in each.
+    """Boxes of each photo's own: the cells of which a quarter of a side or more lies in each.
+
+    At a half the edges of anchors, which stand about the centres of cells, would lie on the limit itself, and the last
+    bit of a box would decide.
 
     A maximum is that of two overlapping runs of rows, whose maxima are made once for all boxes (a sparse table), and
     then goes over the columns of each box. The most memory that it takes is that of R x w x C numbers a photo,
@@ -27,7 +30,8 @@ class BoxCells:
         self.boxes = boxes
         self.valid = exist[..., None]
         self.size = size
-        left, top, right, bottom = (ops.cast(ops.ceil(boxes[..., side] - 0.5), "int32") for side in range(4))
+        left, top = (ops.cast(ops.ceil(boxes[..., side] - 0.75), "int32") for side in (0, 1))
+        right, bottom = (ops.cast(ops.floor(boxes[..., side] + 0.75), "int32") for side in (2, 3))
         self.rows, self.columns = _at_least_one(top, bottom, size[0]), _at_least_one(left, right, size[1])
 
     def max(self, x: Any) -> Any:

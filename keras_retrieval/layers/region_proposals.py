@@ -72,7 +72,9 @@ class RegionProposals(keras.layers.Layer):
         self.scales, self.ratios = tuple(map(float, scales)), tuple(map(float, ratios))
         self.supports_masking = True
         start = keras.initializers.RandomNormal(stddev=0.01)
-        anchors, shared = len(self.scales) * len(self.ratios), {"kernel_initializer": start, "dtype": "float32"}
+        anchors = len(self.scales) * len(self.ratios)
+        # A layer that does not learn leaves those that it makes as they are.
+        shared = {"kernel_initializer": start, "dtype": "float32", "trainable": trainable}
         self.hidden = keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name="hidden", **shared)
         self.objectness = keras.layers.Conv2D(anchors, 1, name="objectness", **shared)
         self.differences = keras.layers.Conv2D(4 * anchors, 1, name="differences", **shared)
