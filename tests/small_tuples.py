@@ -47,8 +47,8 @@ def network_with_statistics(whitening=False, dimensions=8) -> Any:
 def network_with_proposals() -> Any:
     """The same trunk with R-MAC on regions that are whitened and proposed, by heads not as weak as at the start."""
     network = network_with_statistics()
-    parts = {"whitening": layers.Whitening(4), "proposals": layers.RegionProposals(5, (2, 4), filters=4, candidates=30)}
-    pooling = layers.RMAC(name="pooling", **parts)
+    proposals = layers.RegionProposals(5, (2, 4), filters=4, candidates=30)
+    pooling = layers.RMAC(name="pooling", whitening=layers.Whitening(4), proposals=proposals)
     x = pooling(network.get_layer("pooling").input)
-    pooling.proposals.set_weights([20 * weight for weight in pooling.proposals.get_weights()])
+    proposals.set_weights([20 * weight for weight in proposals.get_weights()])
     return keras.Model(network.input, layers.L2Normalization(name="l2")(x), name="with_proposals")
