@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_retrieval
+from pipelines.describe import save_model
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 WEIGHTS: dict[str, dict[str, Any]] = {
@@ -18,6 +19,14 @@ def network(name: str, **options: Any) -> Any:
     weights = WEIGHTS[name.split("_")[0]]
     there = Path(weights["weights"]).is_file()
     return keras_retrieval.build(name, **(weights if there else {"weights": None}), **options)
+
+
+def network_file(given: Path | None, name: str, work: Path) -> Path:
+    """The file of a network: the one that is given, else `network(name)` written to a folder."""
+    if given is None:
+        given = work / "model.keras"
+        save_model(network(name), given)
+    return given
 
 
 def photos(folder: str, count: int) -> tuple[Path, str]:

@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.photos import network, photos
+from bench.photos import network_file, photos
 from bench.serving import bare_call, copied, megabytes, server_process
 from export.client import RetrievalClient
 from export.onnx_model import export_onnx
 from export.saved_model import export_saved_model
 from export.signatures import DESCRIPTORS
-from pipelines.describe import save_model
 from pipelines.descriptors import read_descriptors
 from pipelines.extract import extract
 
@@ -47,9 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         work = Path(folder)
-        model = arguments.model or work / "model.keras"
-        if arguments.model is None:
-            save_model(network(arguments.network), model)
+        model = network_file(arguments.model, arguments.network, work)
         copied(arguments.photos, work / "photos", arguments.count)
         calibrate = arguments.calibrate or photos("photos", arguments.count)[0]
         ways = list(described(model, work / "photos", calibrate, arguments.size, work))

@@ -19,12 +19,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bench.photos import network
+from bench.photos import network_file
 from bench.serving import copied, seconds, server_process
 from export.client import RetrievalClient
 from export.saved_model import export_saved_model
 from export.scann_index import index
-from pipelines.describe import save_model
 from pipelines.descriptors import KIND, VERSION, read_descriptors
 from pipelines.extract import extract
 from pipelines.folders import partial_of, seal, write_array, write_names
@@ -56,9 +55,7 @@ def main() -> None:
 
 def prepare(work: Path, arguments: argparse.Namespace) -> None:
     """Writes network, photos, served version and index below `work`."""
-    model = arguments.model or work / "model.keras"
-    if arguments.model is None:
-        save_model(network(arguments.network), model)
+    model = network_file(arguments.model, arguments.network, work)
     shutil.rmtree(work / "photos", ignore_errors=True)
     copied(arguments.photos, work / "photos")
     extract(str(model), work / "photos", work / "described", size=arguments.size, replace=True)

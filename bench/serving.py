@@ -31,12 +31,12 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.extraction import chosen
-from bench.photos import network, photos
+from bench.photos import network_file, photos
 from export.client import RetrievalClient
 from export.onnx_model import export_onnx
 from export.saved_model import export_saved_model
 from export.signatures import DESCRIPTORS, IMAGE_BYTES, SERVING_DEFAULT
-from pipelines.describe import describer, load_model, save_model
+from pipelines.describe import describer, load_model
 from pipelines.images import read_photo
 
 CLIENTS = {1: 8, 8: 2, 32: 1}  # how many -> turns in a round, the more the shorter they are
@@ -87,9 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         work = Path(folder)
-        model = arguments.model or work / "model.keras"
-        if arguments.model is None:
-            save_model(network(arguments.network), model)
+        model = network_file(arguments.model, arguments.network, work)
         files = copied(arguments.photos, work / "photos")
         version = export_saved_model(str(model), work / NAME, size=arguments.size)
         kilobytes = np.mean([len(file) for file in files]) / 1000
