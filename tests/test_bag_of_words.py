@@ -83,7 +83,7 @@ def test_a_second_run_looks_for_nothing_again(photos, scored, monkeypatch):
     pairs = Database(work / "database.db").inliers()
     monkeypatch.setattr("pipelines.bag_of_words.build_index", None)
     again = evaluate(
-        bow=True, verify=6, dataset=str(photos.parent / "mine.json"), photos=photos, output=output, size=240
+        bow=True, verify=ALL, dataset=str(photos.parent / "mine.json"), photos=photos, output=output, size=240
     )
     assert again["per_query"] == results[ALL]["per_query"]
     assert {path: path.stat().st_mtime_ns for path in made} == made
