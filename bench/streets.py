@@ -1,27 +1,28 @@
 """NetVLAD trained on the positions of drawn streets, scored on places that it never saw.
 
-    python -m bench.streets WORK [--weights alexnet_imagenet_torchvision_features.npz] [--clusters 16] [--size 224]
+    python -m bench.streets [--work WORK] [--clusters 16] [--size 192] [--epochs 12]
 
 `sample-photos` draws two streets, WORK/streets and WORK/others, with other buildings of the same eight designs. The
 network learns from WORK/streets/positions.csv alone, by `train` with NetVLAD's recipe. Of the other street every third
 photo asks for the rest, and recall@N counts answers within 25 m, before (clusters from local descriptors, as published)
-and after training. Without --weights the trunk begins with random ones.
+and after training. The trunk begins with ImageNet's weights where they are at hand, else with random ones.
 """
 
 import argparse
 import csv
 import os
+import tempfile
 from pathlib import Path
 
-from pipelines.build import build_model
+from bench.photos import network
+from pipelines.describe import save_model
 from pipelines.sample_photos import sample_photos
 from pipelines.train import train
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--weights", default="none")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-streets")
     parser.add_argument("--buildings", type=int, default=16)
     parser.add_argument("--views", type=int, default=6)
     parser.add_argument("--clusters", type=int, default=16)
@@ -34,7 +35,8 @@ def main() -> None:
     for seed, name in enumerate(("streets", "others")):
         sample_photos(work / name, seed=seed, size=arguments.size, **counts)
     places(work / "others", work / "places")
-    model = build_model("alexnet_netvlad", work / "start.keras", weights=arguments.weights, clusters=arguments.clusters)
+    model = work / "start.keras"
+    save_model(network("alexnet_netvlad", clusters=arguments.clusters), model)
     train(
         work / "streets" / "positions.csv", output=work / "run", model=str(model), initialize="v1", whiten="none",
         epochs=arguments.epochs, negatives=arguments.negatives, lr=arguments.lr, size=arguments.size,

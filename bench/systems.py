@@ -1,0 +1,136 @@
+"""All systems side by side: what each finds, what a photo costs in time and in bytes.
+
+    python -m bench.systems [--work WORK] [--backbone alexnet] [--size 512]
+
+Networks of one trunk with ImageNet's weights, made in WORK as the steps make them: R-MAC's regions are whitened by PCA
+of the regions of other photos, NetVLAD's clusters begin from their local descriptors, proposals learn from photos that
+`sample-photos` draws; nothing else is trained. They and visual words are scored by `evaluate` on the part of revisited
+Oxford at hand (mAP easy, medium, hard) and, photos at --sketch-size, on that of Flickr15k, where sketches go as photos
+into all networks but that of edge maps. Milliseconds are of photos of Oxford, reading included and with all shapes
+seen before; for visual words of the whole run up to the index, the vocabulary with it. What is done stays in WORK.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.extraction import chosen, together
+from bench.photos import DATA, network
+from pipelines.describe import Reading, describer, load_model, save_model
+from pipelines.evaluate import evaluate
+from pipelines.images import list_photos
+from pipelines.sample_photos import sample_photos
+from pipelines.train_proposals import train_proposals
+from pipelines.training_initialization import initialize
+from pipelines.whiten import whiten
+
+TEACHING = DATA / "photos"
+OXFORD: dict[str, Any] = {
+    "dataset": "roxford5k",
+    "photos": DATA / "eval" / "oxford_mini" / "jpg",
+    "gnd": DATA / "gnd" / "gnd_roxford5k.pkl",
+}
+SKETCHES: dict[str, Any] = {"dataset": "flickr15k", "photos": DATA / "eval" / "flickr15k_mini"}
+TIMED = 48  # photos
+
+
+@dataclass(frozen=True)
+class System:
+    """One row: a network's file and how `evaluate` is to call it, or with no file visual words."""
+
+    title: str
+    model: Path | None
+    options: dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-systems")
+    parser.add_argument("--backbone", default="alexnet")
+    parser.add_argument("--size", type=int, default=512, help="longest side of Oxford's photos")
+    parser.add_argument("--sketch-size", type=int, default=227, help="longest side of Flickr15k's")
+    parser.add_argument("--epochs", type=int, default=8, help="of the proposals")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    print(
+        "| system | easy | medium | hard | sketches, mAP | ms a photo | bytes a photo |\n|---|---|---|---|---|---|---|"
+    )
+    for system in systems(arguments.backbone, arguments.work, arguments.size, arguments.epochs):
+        print(row(system, arguments.work, arguments.size, arguments.sketch_size), flush=True)
+
+
+def systems(backbone: str, work: Path, size: int, epochs: int) -> Iterator[System]:
+    """Each system, its network made unless it lies there."""
+    for pooling, title in (("gem", "GeM"), ("mac", "MAC"), ("rmac", "R-MAC, grid")):
+        yield System(title, _made(work / f"{pooling}.keras", _builder(f"{backbone}_{pooling}")), {})
+    grid = _made(work / "rmac-pca.keras", lambda path: _whitened(work / "rmac.keras", path, size))
+    yield System("R-MAC, grid, PCA of regions", grid, {})
+    proposing = _made(work / "proposing" / "model.keras", lambda path: _proposing(grid, path.parent, size, epochs))
+    yield System("R-MAC, proposals, PCA of regions", proposing, {})
+    netvlad = _made(work / "netvlad.keras", lambda path: _clustered(f"{backbone}_netvlad", path, size))
+    yield System("NetVLAD", netvlad, {})
+    edgemac = _made(work / "edgemac.keras", _builder(f"{backbone}_edgemac"))
+    yield System("EdgeMAC", edgemac, {"edges": "sobel"})
+    yield System("visual words", None, {"bow": True, "verify": 0})
+    yield System("visual words, 100 verified", None, {"bow": True, "verify": 100})
+
+
+def row(system: System, work: Path, size: int, sketch_size: int) -> str:
+    """A system's row of the table."""
+    name = system.model.relative_to(work).parts[0].removesuffix(".keras") if system.model else "words"
+    model = str(system.model) if system.model else None
+    started = time.perf_counter()
+    oxford = evaluate(model, output=work / f"{name}-oxford", size=size, **OXFORD, **system.options)
+    seconds = (time.perf_counter() - started) / oxford["photos"]
+    sketches = evaluate(model, output=work / f"{name}-sketches", size=sketch_size, **SKETCHES, **system.options)
+    if system.model:
+        seconds = seconds_per_photo(system.model, size, system.options.get("edges", ""))
+    figures = [100 * oxford["mean"][setting]["mAP"] for setting in ("easy", "medium", "hard")]
+    figures.append(100 * sketches["mean"]["all"]["mAP"])
+    scores = " | ".join(f"{figure:.1f}" for figure in figures)
+    return f"| {system.title} | {scores} | {1000 * seconds:.0f} | {oxford['bytes_per_photo']:,} |"
+
+
+def seconds_per_photo(model: Path, size: int, edges: str) -> float:
+    """Reading and describing a photo, with everything compiled."""
+    reading = Reading(OXFORD["photos"], size, edges=edges)
+    way = together(describer(load_model(str(model))), reading, [])
+    names = chosen(reading.folder, TIMED)
+    way(names)
+    started = time.perf_counter()
+    way(names)
+    return (time.perf_counter() - started) / len(names)
+
+
+def _made(path: Path, make: Callable[[Path], object]) -> Path:
+    if not path.exists():
+        make(path)
+    return path
+
+
+def _builder(name: str) -> Callable[[Path], object]:
+    return lambda path: save_model(network(name), path)
+
+
+def _whitened(model: Path, path: Path, size: int) -> None:
+    whiten(str(model), TEACHING, path, method="regional-pca", size=size)
+
+
+def _proposing(model: Path, run: Path, size: int, epochs: int) -> None:
+    drawn = sample_photos(run.with_name("drawn"), buildings=16, size=size)
+    train_proposals(drawn, photos=drawn, output=run, model=str(model), size=size, epochs=epochs, resume=run.exists())
+
+
+def _clustered(name: str, path: Path, size: int) -> None:
+    """NetVLAD as its training begins."""
+    netvlad = network(name)
+    initialize(netvlad, Reading(TEACHING, size), list_photos(TEACHING), "v1", seed=0)
+    save_model(netvlad, path)
+
+
+if __name__ == "__main__":
+    main()
