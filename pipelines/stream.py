@@ -16,6 +16,7 @@ from keras_retrieval.mining import MiningError, mine_negatives
 from .augmentation import Augmentation
 from .describe import Describe
 from .hard_negatives import HardNegatives, Pick
+from .hard_positives import HardPositives
 from .mining_callback import Computed, mining_callback
 from .photo_cache import Photos
 from .photo_descriptors import PhotoDescriptors
@@ -24,7 +25,6 @@ from .tuple_reader import READ_AHEAD, Element, TupleReader
 
 PREFETCH = 1  # steps that wait as tensors
 STALE = READ_AHEAD + PREFETCH  # steps that a refresh comes too late for: they are read already
-POSITIVES = ("drawn", "nearest", "farthest")
 
 
 @dataclass(frozen=True)
@@ -117,28 +117,24 @@ class TupleStream:
                 "side, negatives, queries, pool, batch are at least 1, refresh and sample at least 0, not "
                 f"{side}, {negatives}, {queries}, {pool}, {batch}, {refresh}, {sample}"
             )
-        if positive not in POSITIVES:
-            raise ValueError(f"a positive is {' or '.join(POSITIVES)}, not {positive}")
         aside = np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
         pairs = np.column_stack([tuples.qidxs, tuples.pidxs])
-        self.pairs = pairs[aside[tuples.qidxs] == validation]
-        if not len(self.pairs):
+        pairs = pairs[aside[tuples.qidxs] == validation]
+        if not len(pairs):
             raise TuplesError(f"no pair is {'set aside for validation' if validation else 'left to train on'}")
         self.rows = np.flatnonzero(aside == validation)
         self.names, self.cluster, self.refresh = tuples.images, tuples.cluster, refresh
         self.negatives, self.pool, self.seed, self.validation = negatives, pool, seed, validation
         self._descriptors = PhotoDescriptors(photos, self.names)
-        self._hard = HardNegatives(
+        self._hard_negatives = HardNegatives(
             tuples, self.rows, self._descriptors, count=negatives, sample=sample, remember=remember,
             approximate_above=approximate_above, pick=pick,
         )  # fmt: skip
-        self._hard.require(self.pairs[:, 0], self.rows)
-        self.pairs = self.pairs[self._hard.enough(self.pairs[:, 0])]
-        self._positives: np.ndarray | None = None
-        self._sign = -1 if positive == "farthest" else 1
-        if positive != "drawn":
-            self._positives = self.pairs[np.argsort(self.pairs[:, 0], kind="stable")]
-            self.pairs = self.pairs[np.sort(np.unique(self.pairs[:, 0], return_index=True)[1])]
+        self._hard_negatives.require(pairs[:, 0], self.rows)
+        self._hard_positives = HardPositives(
+            pairs[self._hard_negatives.enough(pairs[:, 0])], positive, self._descriptors
+        )
+        self.pairs = self._hard_positives.pairs
         self.count, self.batch = _whole_steps(len(self.pairs), queries, batch, validation)
         self.steps = -(-self.count // self.batch)
         self.tuples: np.ndarray | None = None
@@ -157,12 +153,12 @@ class TupleStream:
         rng = np.random.default_rng([self.seed, 0 if self.validation else epoch])
         pairs = self.pairs if self.validation else rng.permutation(self.pairs)
         rows = rng.permutation(self.rows)
-        if self._hard.listed:
+        if self._hard_negatives.listed:
             return pairs, rows[:0]
         size = self.pool
         while size < len(rows):
             try:
-                self._hard.require(pairs[:, 0], rows[:size])
+                self._hard_negatives.require(pairs[:, 0], rows[:size])
                 break
             except MiningError:
                 size *= 2
@@ -187,8 +183,8 @@ class TupleStream:
         self._descriptors.keep(union if self.refresh else self.rows[:0])
         described = self._describe_new(describe, union)
         chosen, more, replaced = self._choose_pairs(describe, pairs)
-        self._hard.set_pool(pool, chosen[:, 0])
-        negatives, self.distances = self._hard.choose(chosen[:, 0], self._draw_of(epoch, 0), approximate=True)
+        self._hard_negatives.set_pool(pool, chosen[:, 0])
+        negatives, self.distances = self._hard_negatives.choose(chosen[:, 0], self._draw_of(epoch, 0), approximate=True)
         self.tuples = np.column_stack([chosen, negatives]).astype(np.int32)
         self.epoch, self.fresh = epoch, True
         seconds, distance = time.monotonic() - started, float(self.distances.mean())
@@ -217,10 +213,10 @@ class TupleStream:
             # Once round in an epoch: each refresh takes its share.
             count = -(-len(self._descriptors) * self.refresh // self.steps)
             self._descriptors.describe(describe, self._descriptors.oldest(count))
-            negatives, distances = self._hard.choose(queries, self._draw_of(self.epoch or 0, step + 1))
+            negatives, distances = self._hard_negatives.choose(queries, self._draw_of(self.epoch or 0, step + 1))
             # The threads that read tuples see the old or the new array, never a part of both.
             tuples, self.distances = self.tuples.copy(), self.distances.copy()
-            tuples[part, :2] = self._with_positives(tuples[part, :2])
+            tuples[part, :2] = self._hard_positives.choose(tuples[part, :2])
             tuples[part, 2:], self.distances[part] = negatives, distances
             self.tuples = tuples
         return True
@@ -275,12 +271,14 @@ class TupleStream:
         """
         facts = {"epoch": np.array(self.epoch), "tuples": self._mined(), "distances": self.distances}
         described = self._descriptors.state() if self.refresh else {}
-        return facts | self._hard.state() | {f"descriptors_{name}": array for name, array in described.items()}
+        return (
+            facts | self._hard_negatives.state() | {f"descriptors_{name}": array for name, array in described.items()}
+        )
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Goes back to a `state`: the same tuples, and the same descriptors where they are refreshed by steps."""
         self.epoch, self.tuples, self.distances = int(state["epoch"]), state["tuples"], state["distances"]
-        self._hard.restore(state)
+        self._hard_negatives.restore(state)
         self.fresh = True
         prefix = "descriptors_"
         described = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
@@ -294,24 +292,7 @@ class TupleStream:
     def _needed(self, pairs: np.ndarray) -> np.ndarray:
         """The photos whose descriptors the tuples of these pairs (n, 2) are made with, beside the pool."""
         queries = pairs[:, 0]
-        rows = np.union1d(queries, self._hard.asked(queries))
-        if self._positives is None:
-            return rows
-        return np.union1d(rows, self._positives[np.isin(self._positives[:, 0], queries), 1])
-
-    def _with_positives(self, pairs: np.ndarray) -> np.ndarray:
-        """The pairs (n, 2), each with the positive that counts; without those that have none with a descriptor."""
-        if self._positives is None:
-            return pairs
-        found = []
-        for query in pairs[:, 0].tolist():
-            first, end = np.searchsorted(self._positives[:, 0], [query, query + 1])
-            known = self._positives[first:end, 1]
-            known = known[self._descriptors.has(known)]
-            if len(known):
-                near = self._descriptors.of(known) @ self._descriptors.of(np.array([query]))[0]
-                found.append((query, known[np.argmax(self._sign * near)]))
-        return np.array(found, pairs.dtype).reshape(-1, 2)
+        return np.union1d(np.union1d(queries, self._hard_negatives.asked(queries)), self._hard_positives.asked(queries))
 
     def _describe_new(self, describe: Describe, rows: np.ndarray) -> int:
         """Describes those rows that have no descriptor and have not failed."""
@@ -330,8 +311,8 @@ class TupleStream:
             some = pairs[seen : seen + self.count - len(chosen)]
             seen += len(some)
             described += self._describe_new(describe, self._needed(some))
-            some = some[self._descriptors.has(some[:, 0]) & self._hard.enough(some[:, 0], described=True)]
-            some = self._with_positives(some)
+            some = some[self._descriptors.has(some[:, 0]) & self._hard_negatives.enough(some[:, 0], described=True)]
+            some = self._hard_positives.choose(some)
             readable = [row for _, row in self._descriptors.shapes(np.unique(some[:, 1]))]
             chosen = np.concatenate([chosen, some[np.isin(some[:, 1], readable)]])
         if not len(chosen):

@@ -14,7 +14,7 @@ import typer
 from .datasets import DATASETS
 from .describe import MIRROR_HELP
 from .edges import HELP as EDGES_HELP
-from .stream import POSITIVES
+from .hard_positives import POSITIVES
 from .training_checkpoint import NAME, open_run
 from .training_comparison import finish, score_pretrained
 from .training_options import BESTS, LOSSES, WHITENINGS, Options, help_of, published

@@ -12,7 +12,7 @@ from typing import Any
 from .augmentation import Augmentation
 from .describe import model_identity, parse_scales
 from .edges import resolve_edges
-from .stream import POSITIVES
+from .hard_positives import POSITIVES
 from .training_initialization import VERSIONS
 
 LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")

@@ -263,7 +263,7 @@ def test_a_sample_is_drawn_for_each_query(folder):
     barred = {0: {0, 1}, 1: {0, 1, 2}, 2: {1, 2}}
     for place, (query, _, *negatives) in enumerate(stream.tuples.tolist()):
         own = tuples.cluster[query]
-        sampled = np.unique(stream._hard.pool[drawn[place]])
+        sampled = np.unique(stream._hard_negatives.pool[drawn[place]])
         sampled = [row for row in sampled if tuples.cluster[row] not in barred.get(own, {own})]
         nearest = sorted(sampled, key=lambda row: -rows[row] @ rows[query])
         of_each = list({tuples.cluster[row]: row for row in nearest[::-1]}.values())[::-1]
