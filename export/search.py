@@ -30,6 +30,7 @@ from .report import THUMBNAIL, Neighbour, Result, page
 Box = tuple[float, float, float, float]
 Rank = Callable[[np.ndarray, int], list[Hits]]
 BOX_HELP = "Look for this part only: left,top,right,bottom in pixels."
+ASKED = 1000  # names at once
 LOOK = 256  # pixels at which a query is looked at: is it a sketch?
 SHOWN = 24  # queries on a page; a page of thousands opens nowhere
 
@@ -99,13 +100,13 @@ def search(
         print(f"left out: {path}: {reason}")
     if not described:
         raise ValueError("none of the query photos can be read")
-    names = list(searcher.names)
-    found = _search(set(names), rank, described, folder, len(names) if score else k)
-    figures = _average_precision(names, found) if score else None
+    own = _own_names(searcher, described, folder)
+    found = _search(own, rank, described, len(searcher) if score else k)
+    figures = _average_precision(list(searcher.names), found) if score else None
     if figures is None:
         _print(found)
     else:
-        print(f"{_mean_average_precision(figures)} in {len(names):,} photos")
+        print(f"{_mean_average_precision(figures)} in {len(searcher):,} photos")
     if html:
         results = _results(found, k, figures, folder)
         text = page("Similar photos", _facts(searcher, found, figures), results, _picture(searcher.facts, folder))
@@ -196,15 +197,24 @@ def _ranker(index: NeighbourIndex, steps: list[Step]) -> Rank:
     return rank
 
 
-def _search(names: set[str], rank: Rank, described: dict[Path, np.ndarray], folder: Path, k: int) -> list[Found]:
+def _own_names(index: NeighbourIndex, described: dict[Path, np.ndarray], folder: Path) -> dict[Path, str | None]:
+    """The name of each query in the index, None if it is not there. To list all names would take a large index long."""
+    names = {path: _name_in(folder, path) for path in described}
+    known: set[str] = set()
+    for start in range(0, len(names), ASKED):
+        some = list(names.values())[start : start + ASKED]
+        known.update(index.search(next(iter(described.values()))[None], len(some), where=Filter(some))[0].names)
+    return {path: name if name in known else None for path, name in names.items()}
+
+
+def _search(own: dict[Path, str | None], rank: Rank, described: dict[Path, np.ndarray], k: int) -> list[Found]:
     # One more than asked for, since a query may find itself.
     every = rank(np.stack(list(described.values())), k + 1)
     found = []
     for path, hits in zip(described, every, strict=True):
-        name = _name_in(folder, path)
-        others = np.array([other != name for other in hits.names], bool)
-        kept = [other for other in hits.names if other != name][:k]
-        found.append(Found(path, kept, hits.scores[others][:k], name if name in names else None))
+        others = np.array([other != own[path] for other in hits.names], bool)
+        kept = [other for other in hits.names if other != own[path]][:k]
+        found.append(Found(path, kept, hits.scores[others][:k], own[path]))
     return found
 
 
