@@ -62,6 +62,13 @@ def test_neighbours_are_those_of_all_products_without_the_query(made):
         np.testing.assert_allclose(products[[names.index(name) for name in query.names]], query.scores, atol=1e-5)
 
 
+def test_the_names_of_a_large_index_are_not_listed(made, monkeypatch):
+    monkeypatch.setattr("export.living_index.ScannIndex.names", property(lambda index: pytest.fail("all listed")))
+    monkeypatch.setattr("export.search.ASKED", 5)
+    found = search(str(made / "index"), [made / "photos"], k=3)
+    assert [query.own for query in found] == sorted(PHOTOS)
+
+
 @pytest.mark.parametrize("k", [1, 21, 22, 1000])
 def test_a_query_of_the_index_has_one_neighbour_less_than_there_are_photos(made, k):
     (inside,) = search(str(made / "index"), [made / "photos" / "object 1" / "0.png"], k=k)
