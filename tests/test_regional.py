@@ -80,6 +80,12 @@ def test_proposals_are_put_in_and_saved(pooling, tmp_path):
     }
 
 
+def test_parts_that_are_replaced_leave_no_weights_behind():
+    pooling = regional_layer(proposed(proposed(build(regional_whitening=True))))
+    parts = [*pooling.whitening.weights, *pooling.proposals.weights]
+    assert sorted(map(id, pooling.weights)) == sorted(map(id, parts))
+
+
 def test_padding_changes_no_proposal():
     network = proposed()
     square = np.zeros((1, 180, 180, 3), "float32")
