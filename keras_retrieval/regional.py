@@ -113,9 +113,9 @@ def bare_regions(network: keras.Model) -> Callable[[Any], Regions]:
 def _changed(old: layers.RegionalPooling, **parts: keras.layers.Layer | None) -> layers.RegionalPooling:
     """A new layer like the old one, with some of its parts replaced and the others shared."""
     # Parts are handed over when it is made: Keras keeps track of those that are replaced later, weights and all.
-    config: dict[str, Any] = old.get_config()
-    shared = {name: getattr(old, name) for name in ("pooling", "whitening", "proposals") if name in config}
-    return type(old)(**{**config, **shared, **parts})
+    config = old.get_config()
+    config |= {name: getattr(old, name) for name in ("pooling", "whitening", "proposals") if name in config}
+    return type(old)(**(config | parts))
 
 
 def _with_pooling(network: keras.Model, **parts: keras.layers.Layer) -> keras.Model:
