@@ -105,7 +105,7 @@ figure {{ margin: 0; width: 128px; flex: none; }}
 figure.query {{ width: 176px; }}
 img {{ display: block; width: 100%; height: 104px; object-fit: cover; border-radius: 6px; background: #dde1e8;
   box-sizing: border-box; border: 3px solid transparent; }}
-.query img {{ height: 140px; }}
+.query img {{ height: 140px; object-fit: contain; }}
 .right img {{ border-color: #2e9e5b; }}
 .wrong img {{ border-color: #d64545; }}
 figcaption {{ overflow: hidden; font-size: 11px; color: #5b6675; text-overflow: ellipsis; white-space: nowrap; }}
