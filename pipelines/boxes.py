@@ -38,7 +38,7 @@ def read_boxes(source: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise BoxesError(f"there is no {path}: give boxes.json, or a folder that `keras-retrieval sample-photos` drew")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise BoxesError(f"{path} cannot be read as boxes: {error}") from error
     photos = _photos(content, path)
@@ -74,7 +74,7 @@ def _photos(content: Any, path: Path) -> dict[str, Any]:
         raise BoxesError(f'{path} holds no boxes: {{"version": {VERSION}, "photos": {{NAME: [[l, t, r, b], ..]}}}}')
     if content.get("version") != VERSION:
         raise BoxesError(
-            f"{path} has version {content.get('version')} of its layout, and this code reads {VERSION}: "
+            f"{path} has version {content.get('version')!r} of its layout, and this code reads {VERSION}: "
             "update keras-retrieval"
         )
     return content["photos"]
@@ -84,7 +84,7 @@ def _array(boxes: Any, name: str, path: Path) -> np.ndarray:
     try:
         rows = np.array(boxes, np.float64).reshape(-1, 4) if len(boxes) else np.zeros((0, 4))
         fits = all(len(box) == 4 for box in boxes)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
         raise BoxesError(f"{path}: the boxes of {name} must be lists of left, top, right, bottom, not {boxes!r:.80}")

@@ -26,7 +26,7 @@ import typer
 from .boxes import write_boxes
 from .cleaning_page import cleaning_page
 from .clusters import LEAST_INLIERS
-from .colmap import load_colmap
+from .colmap import check_seed, load_colmap
 from .folders import write_file, write_names
 from .images import list_photos
 from .landmark_cleaning import Landmark, Options, clean_landmark
@@ -79,6 +79,7 @@ def _check(options: Options) -> None:
             raise ValueError(f"--{option.replace('_', '-')} is at least {least}, not {getattr(options, option)}")
     if options.min_inliers < LEAST_INLIERS:
         raise ValueError(f"--min-inliers is at least {LEAST_INLIERS}, COLMAP's own bound, not {options.min_inliers}")
+    check_seed(options.seed)
 
 
 def _said(landmark: Landmark) -> str:

@@ -58,11 +58,24 @@ def pieces(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def check_seed(seed: int) -> None:
+    """Refuses a seed that COLMAP cannot hold, or takes for another one at each run, as it does -1.
+
+    Raises:
+        ValueError: it is below 0 or has more than 31 bits.
+    """
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed {seed}: it lies in 0..{2**31 - 1}")
+
+
 class Database:
     """A COLMAP database seen by the names of photos.
 
     Args:
         path: of database.db; made by `extract_features` where it is missing.
+
+    Raises:
+        ValueError: the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +83,12 @@ class Database:
         self._colmap = load_colmap()
         if path.exists():
             # A run that was killed while it made the file left it without tables: COLMAP adds those that are missing.
-            self._colmap.Database.open(path).close()
+            try:
+                self._colmap.Database.open(path).close()
+            except RuntimeError as error:
+                raise ValueError(
+                    f"{path} is no database of COLMAP, or damaged: remove it, and it is made anew"
+                ) from error
 
     def features(self) -> dict[str, int]:
         """The number of SIFT features of each photo that was looked at; 0 where none were found."""

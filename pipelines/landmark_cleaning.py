@@ -73,8 +73,8 @@ def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, op
     """
     made = fingerprint(VERSION, asdict(options), [[one, *photo_state(photos / one)] for one in names])
     path = work / NOTE
-    if path.exists() and (found := json.loads(path.read_text(encoding="utf-8"))).pop("made") == made:
-        return Landmark(**found)
+    if found := _known(path, made):
+        return found
     work.mkdir(parents=True, exist_ok=True)
     database = Database(work / DATABASE)
     left_out = prepare(photos, names, work)
@@ -85,6 +85,15 @@ def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, op
     landmark = _judge(name, photos, usable, left_out, database, inliers, options)
     write_file(path, json.dumps(asdict(landmark) | {"made": made}, ensure_ascii=False))
     return landmark
+
+
+def _known(path: Path, made: str) -> Landmark | None:
+    """What a run with the same fingerprint noted; None where there is no such note, or it cannot be read."""
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return Landmark(**note) if note.pop("made") == made else None
+    except (FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
+        return None
 
 
 def _match(database: Database, names: Sequence[str], options: Options) -> dict[Pair, int]:

@@ -1,10 +1,10 @@
 """Place recognition: the answers to a query are the database photos taken within 25 metres of it."""
 
-import csv
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from .csv_table import read_csv
 from .groundtruth import GroundTruth, GroundTruthError, Photos, at_hand
 
 RADIUS = 25.0
@@ -117,17 +117,23 @@ def _spots_in_csv(
 ) -> tuple[dict[str, tuple[float, float, str]], tuple[int, int]]:
     if not gnd.is_file():
         raise GroundTruthError(f"{gnd} is missing: it should be a CSV file with the columns photo, east, north")
-    with gnd.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        missing = {"photo", "east", "north"} - set(rows.fieldnames or ())
-        if missing:
-            raise GroundTruthError(f"{gnd} has no column {', '.join(sorted(missing))}")
-        listed = {row["photo"]: _spot_in_row(gnd, line, row) for line, row in enumerate(rows, start=2)}
-    spots = {path: spot for path, spot in ((photos.find(name), spot) for name, spot in listed.items()) if path}
+    columns, rows = read_csv(gnd)
+    missing = {"photo", "east", "north"} - set(columns)
+    if missing:
+        raise GroundTruthError(f"{gnd} has no column {', '.join(sorted(missing))}")
+    spots, absent = {}, []
+    for line, row in rows:
+        path = photos.find(row["photo"])
+        if path in spots or not row["photo"]:
+            raise GroundTruthError(f"{gnd}, line {line}: photo {row['photo']!r} is empty, or has a row already")
+        spot = _spot_in_row(gnd, line, row)
+        if path:
+            spots[path] = spot
+        else:
+            absent.append(row["photo"])
     for path in (*database, *queries):
         if path not in spots:
             raise GroundTruthError(f"{gnd} has no row for the photo {path}")
-    absent = [name for name in listed if photos.find(name) is None]
     absent_queries = sum(name.startswith("queries") for name in absent)
     return spots, (len(database) + len(absent) - absent_queries, len(queries) + absent_queries)
 

@@ -40,10 +40,8 @@ def recall_of_boxes(
         reading: of the photos; one that cannot be read does not count.
 
     Returns:
-        A row for each grid of LEVELS, behind each as many proposals, and all proposals at the end.
-
-    Raises:
-        ValueError: none of the photos can be read, or they have no box.
+        A row for each grid of LEVELS, behind each as many proposals, and all proposals at the end; none where no
+        photo can be read and has a box.
     """
     from keras_retrieval.regional import regional_layer
 
@@ -60,7 +58,7 @@ def recall_of_boxes(
             counts.setdefault(regions, []).append(len(boxes))
             best.setdefault(regions, []).extend(_best_overlaps(shares[name], boxes))
     if not any(best.values()):
-        raise ValueError(f"none of the {len(names)} photos to compare regions on can be read and has a box")
+        return []
     return [
         Recall(regions, float(np.mean(counts[regions])), tuple(float(np.mean(np.array(o) >= t)) for t in OVERLAPS))
         for regions, o in best.items()

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from .clusters import LEAST_INLIERS, connected
-from .colmap import Database, Pair, load_colmap
+from .colmap import Database, Pair, check_seed, load_colmap
 from .folders import write_file
 from .images import list_photos
 from .mapping import MAPPERS, Model, forget_others, map_group
@@ -61,6 +61,7 @@ def reconstruct(
     """
     counts = {"neighbours": neighbours, "min_photos": min_photos, "features": features, "size": size}
     _check(pairs, mapper, vocabulary, min_inliers, counts | {"descriptor_size": descriptor_size})
+    check_seed(seed)
     load_colmap()
     names = list_photos(photos)
     extraction = {"features": features, "size": size}

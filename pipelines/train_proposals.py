@@ -26,6 +26,7 @@ from .proposal_recall import recall_of_boxes, table
 from .training_callbacks import TrainingError, write_history
 from .training_checkpoint import Checkpoint, open_run, restore, write_checkpoint
 
+MOST_PROPOSALS = 10_000  # their overlaps, all with all, are 400 MB
 _LEARNING = ("proposals", "anchors", "epochs", "batch", "lr", "size", "trunk", "flip", "held_out", "seed")
 
 
@@ -79,13 +80,15 @@ def train_proposals(
     _fit(learner, data, checkpoint, output, epochs, lr)
     network = learner.release()
     save_model(network, output / "model.keras")
-    rows = recall_of_boxes(network, [name for name in aside if name in shares], shares, reading) if aside else []
+    rows = recall_of_boxes(network, [name for name in aside if name in shares], shares, reading)
     facts = {"learned from": len(store.names), "held out": len(aside), "recall": [asdict(row) for row in rows]}
     facts |= {"left_out": left_out | store.left_out | data.left_out, "options": options}
     write_file(output / "results.json", json.dumps(facts, indent=1, ensure_ascii=False))
     print(f"{output / 'model.keras'}: {network.name}, learned from {len(store.names)} photos")
     if rows:
         print(f"{len(aside)} photos held out\n{table(rows)}")
+    elif aside:
+        print(f"{len(aside)} photos held out, and none of them can be read and has a box to be found")
     return facts
 
 
@@ -109,6 +112,8 @@ def _check(**options: Any) -> None:
     for name in ("proposals", "epochs", "batch", "size"):
         if options[name] < 1:
             raise ValueError(f"--{name} {options[name]}: it is 1 or more")
+    if options["proposals"] > MOST_PROPOSALS:
+        raise ValueError(f"--proposals {options['proposals']}: at most {MOST_PROPOSALS}, which are compared in pairs")
     if not 0 < options["lr"] < float("inf") or not 0 <= options["held_out"] < 1 or options["seed"] < 0:
         raise ValueError(
             f"--lr is above 0, --held-out in 0..1 and --seed 0 or more, not {options['lr']}, {options['held_out']} and "
@@ -160,7 +165,7 @@ def _shares(boxes: Mapping[str, np.ndarray], full: Reading) -> tuple[dict[str, n
         if ((rows < -1) | (rows > sides + 1)).any():
             raise BoxesError(f"a box of {name} reaches out of the photo, which is {width} x {height}: {rows.tolist()}")
         shares[name] = np.clip(rows / sides, 0, 1)
-    if not shares:
+    if not any(map(len, shares.values())):
         name, reason = next(iter(left_out.items()), ("none", "there is no box"))
         raise ValueError(f"none of the {len(boxes)} photos with boxes can be read from {full.folder}: {name}: {reason}")
     return shares, left_out

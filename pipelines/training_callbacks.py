@@ -144,7 +144,7 @@ def checkpointing(
         nonlocal start
         start = 0
         _keep(checkpoint, model, stream, 0)
-        _require_finite(epoch, logs["loss"], checkpoint.weights)
+        _require_finite(epoch, (logs["loss"], logs.get("val_loss", 0.0)), checkpoint.weights)
         checkpoint.history.append({"epoch": epoch + 1} | {name: _number(value) for name, value in logs.items()})
         if best_epoch(checkpoint.history, best) == epoch + 1:
             checkpoint.best, checkpoint.best_epoch = checkpoint.weights, epoch + 1
@@ -234,8 +234,10 @@ def _number(value: Any) -> float | int | None:
     return number if math.isfinite(number) else None
 
 
-def _require_finite(epoch: int, loss: float, weights: Sequence[np.ndarray]) -> None:
-    if not math.isfinite(loss) or not all(np.isfinite(array).all() for array in weights):
+def _require_finite(epoch: int, losses: Sequence[float], weights: Sequence[np.ndarray]) -> None:
+    if not np.isfinite(losses).all() or not all(np.isfinite(array).all() for array in weights):
+        said = " and ".join(f"{loss:g}" for loss in losses)
         raise TrainingError(
-            f"in epoch {epoch + 1} the loss is {loss:g} and weights are no longer finite numbers: lower --lr"
+            f"in epoch {epoch + 1} the losses in training and validation are {said}, and these or weights are no "
+            "longer finite numbers: lower --lr"
         )

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -272,6 +272,8 @@ def _check_names(tuples: Tuples, photos: Path | None) -> None:
             raise TuplesError(
                 f"{_where(tuples, row)}: {name} is {_where(tuples, earlier)}, too, in clusters {here} and {there}"
             )
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise TuplesError(f"{_where(tuples, row)}: {name} does not lie in the folder of the photos")
         if photos is not None and not (photos / name).is_file():
             raise TuplesError(f"{_where(tuples, row)}: there is no {photos / name}")
 

@@ -1,49 +1,41 @@
 """Tuples from CSV tables: positions of photos, or names of matching ones."""
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from .csv_table import read_csv
 from .tuple_file import Choice, Tuples, TuplesError, cluster_by_pairs
 from .tuple_positions import from_positions, metres
 
 
 def from_csv(path: Path, choice: Choice) -> Tuples:
     """A table of positions (photo, east, north or photo, latitude, longitude) or of pairs (query, positive)."""
-    try:
-        return _from_table(path, choice)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TuplesError(f"{path} is not read ({error}): save it as a CSV file in UTF-8") from error
-
-
-def _from_table(path: Path, choice: Choice) -> Tuples:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        columns = set(table.fieldnames or ())
-        readers: tuple[tuple[tuple[str, ...], Callable], ...] = (
-            (("photo", "east", "north"), _from_positions),
-            (("photo", "latitude", "longitude"), partial(_from_positions, degrees=True)),
-            (("query", "positive"), _from_pairs),
-        )
-        for wanted, reader in readers:
-            if columns.issuperset(wanted):
-                return reader(path, list(_rows(path, table, wanted)), choice)
+    columns, rows = read_csv(path)
+    readers: tuple[tuple[tuple[str, ...], Callable], ...] = (
+        (("photo", "east", "north"), _from_positions),
+        (("photo", "latitude", "longitude"), partial(_from_positions, degrees=True)),
+        (("query", "positive"), _from_pairs),
+    )
+    for wanted, reader in readers:
+        if set(columns).issuperset(wanted):
+            return reader(path, list(_cells(path, rows, wanted)), choice)
     raise TuplesError(
         f"{path} has the columns {', '.join(sorted(columns)) or 'none'}: needed are photo, east, north, "
         "or photo, latitude, longitude, or query, positive"
     )
 
 
-def _rows(path: Path, table: csv.DictReader, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    for row in table:
-        values = [row[column] for column in columns]
-        if not all(values):
-            missing = [column for column, value in zip(columns, values, strict=True) if not value]
-            raise TuplesError(f"{path}, line {table.line_num}: {', '.join(missing)} is empty")
-        yield table.line_num, values
+def _cells(
+    path: Path, rows: Iterable[tuple[int, Mapping[str, str]]], columns: Sequence[str]
+) -> Iterator[tuple[int, list[str]]]:
+    for line, row in rows:
+        missing = [column for column in columns if not row[column]]
+        if missing:
+            raise TuplesError(f"{path}, line {line}: {', '.join(missing)} is empty")
+        yield line, [row[column] for column in columns]
 
 
 def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice) -> Tuples:

@@ -106,7 +106,7 @@ def make_tuples(
         ValueError: an option is out of range.
         OSError: a file cannot be read.
     """
-    _check_options(rule, positives, cameras, shared, scale_change, radius, apart, validation, negatives)
+    _check_options(rule, positives, cameras, shared, scale_change, radius, apart, validation, negatives, seed)
     if output.suffix != ".npz":
         raise ValueError(f"{output}: tuples are saved with the ending .npz")
     graph = Manifold(neighbours, loose, alike, unlike, anchors)
@@ -138,6 +138,7 @@ def _check_options(
     apart: float,
     validation: float,
     negatives: int,
+    seed: int,
 ) -> None:
     if rule not in RULES:
         raise ValueError(f"--rule {rule}: known are {', '.join(RULES)}")
@@ -145,6 +146,8 @@ def _check_options(
         raise ValueError("--positives and --cameras are at least 1, and --negatives at least 0")
     if not (0 < shared <= 1 and scale_change >= 1 and 0 <= validation < 1):
         raise ValueError("--shared lies in 0..1, --scale-change is at least 1, --validation lies in 0..1")
+    if seed < 0:
+        raise ValueError(f"--seed {seed}: it is 0 or more")
     if not 0 < radius <= apart:
         raise ValueError(f"--radius {radius} must lie above 0 and not above --apart {apart}")
 

@@ -28,6 +28,7 @@ from .describe import (
 )
 from .descriptors import read_descriptors
 from .edges import HELP as EDGES_HELP
+from .edges import resolve_edges
 from .extract import extract
 from .images import list_photos
 from .regional_whitening import learn_regions
@@ -97,6 +98,7 @@ def whiten(
     folder = tuples if photos is None and tuples.is_dir() else photos
     if folder is None:
         raise ValueError(f"{tuples} names photos: give their folder as --photos")
+    edges = resolve_edges(edges)
     pairs = read_pairs(tuples)
     if method == "regional-pca":
         if parse_scales(scales) != (1.0,) or mirror:

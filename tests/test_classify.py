@@ -12,6 +12,7 @@ from pipelines.augmentation import square
 from pipelines.classification import LandmarkBatches, classifier_on, freeze_layers, numbered, set_aside
 from pipelines.classify import classify
 from pipelines.folders import read_names
+from pipelines.training_callbacks import TrainingError
 from pipelines.training_checkpoint import CheckpointError, read_checkpoint
 
 from .small import saved_network
@@ -161,6 +162,13 @@ def test_batch_normalization_and_the_first_layers_stay_as_they_are():
     assert not next(layer for layer in trunk.layers if layer.weights).trainable_weights
     photos = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
     np.testing.assert_allclose(classifier(photos, training=True), classifier(photos, training=False), atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(folder, tmp_path):
+    options = OPTIONS | {"lr": 1e30, "epochs": 1, "batch": 64}
+    with pytest.raises(TrainingError, match=r"in epoch 1 the losses in training and validation are .* lower --lr"):
+        classify(folder / "photos", model=str(folder / "small.keras"), output=tmp_path / "run", **options)
+    assert not (tmp_path / "run" / "model.keras").exists()
 
 
 def test_a_network_without_a_trunk_is_named():

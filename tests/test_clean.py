@@ -12,6 +12,7 @@ from pipelines import landmark_cleaning
 from pipelines.box_diffusion import Carry, carried, diffuse, geometric_medians
 from pipelines.boxes import read_boxes
 from pipelines.clean import clean
+from pipelines.colmap import Database
 from pipelines.folders import FolderError, read_names
 from pipelines.landmark_cleaning import _reasons
 from pipelines.landmark_folders import by_landmark, cleaned_photos, landmark_photos
@@ -207,6 +208,16 @@ def test_tuples_are_made_of_the_photos_that_are_kept(landmarks, cleaned, tmp_pat
     assert tuples.cluster.tolist() == [0] * 4 + [1] * 4
 
 
+def test_a_damaged_note_is_made_anew_and_a_damaged_database_is_named(landmarks, cleaned):
+    work = cleaned / "landmarks" / "nothing"
+    (work / "landmark.json").write_text("[]")
+    clean(landmarks[0], cleaned)
+    assert json.loads((work / "landmark.json").read_text())["name"] == "nothing"
+    (work / "damaged.db").write_bytes((work / "database.db").read_bytes()[:999])
+    with pytest.raises(ValueError, match=r"damaged\.db is no database of COLMAP, or damaged: remove it"):
+        Database(work / "damaged.db")
+
+
 def test_a_changed_option_finds_pairs_again_but_not_features(landmarks, cleaned):
     with pytest.raises(FolderError, match="was begun with --features 8192 --size 1024"):
         clean(landmarks[0], cleaned, features=100)
@@ -220,6 +231,8 @@ def test_a_changed_option_finds_pairs_again_but_not_features(landmarks, cleaned)
         ({"min_inliers": 9}, "--min-inliers is at least 15"),
         ({"min_photos": 1}, "--min-photos is at least 2"),
         ({"neighbours": -1}, "--neighbours is at least 0"),
+        ({"seed": -1}, "--seed -1: it lies in 0"),
+        ({"seed": 2**31}, "--seed 2147483648: it lies in 0"),
     ],
 )
 def test_options_out_of_range_are_named(options, message, tmp_path):

@@ -298,11 +298,13 @@ def test_places_by_csv_can_be_partial(tmp_path):
     ([("database/a.jpg", 0)], ("photo", "east"), "no column north"),
     ([("database/a.jpg", 0, "x")], ("photo", "east", "north"), "line 2: east and north must be numbers"),
     ([("database/a.jpg", 0, "nan")], ("photo", "east", "north"), "not finite"),
+    ([("database/a.jpg", 0, "1", "5")], ("photo", "east", "north"), "line 2: it has 4 cells, and the heading 3"),
+    ([("database/a.jpg", 0, 0), ("a.jpg", 9, 9)], ("photo", "east", "north"), "line 3: photo 'a.jpg' is empty, or has"),
     ([("database/a.jpg", 0, 0)], ("photo", "east", "north"), "no row for the photo queries/q.jpg"),
 ])  # fmt: skip
 def test_a_damaged_csv_names_the_row(tmp_path, rows, columns, message):
     folder = make(tmp_path / "photos", "database/a.jpg", "queries/q.jpg")
-    with pytest.raises(GroundTruthError, match=message):
+    with pytest.raises(ValueError, match=message):
         load_ground_truth("places", folder, write_positions(tmp_path / "utm.csv", rows, columns))
 
 

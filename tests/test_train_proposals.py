@@ -16,7 +16,7 @@ from keras_retrieval.proposal_model import ProposalModel
 from pipelines.boxes import BoxesError, write_boxes
 from pipelines.describe import Reading
 from pipelines.proposal_photos import ProposalPhotos
-from pipelines.proposal_recall import grid_boxes
+from pipelines.proposal_recall import grid_boxes, recall_of_boxes
 from pipelines.train_proposals import split, train_proposals
 from pipelines.training_checkpoint import CheckpointError
 
@@ -284,8 +284,17 @@ def test_a_bad_photo_costs_itself(drawn, tmp_path):
     )  # fmt: skip
     assert list(facts["left_out"]) == ["a/2.png"]
     assert (facts["learned from"], facts["recall"]) == (2, [])
+    assert (
+        recall_of_boxes(keras_retrieval.load(tmp_path / "run/model.keras"), ["gone.png"], {}, Reading(drawn, SIDE))
+        == []
+    )
     write_boxes(boxes, {"a/0.png": [[0, 0, 97, 99]]})
     with pytest.raises(BoxesError, match=r"a box of a/0\.png reaches out of the photo, which is 96 x 72"):
+        train_proposals(
+            boxes, photos=tmp_path / "photos", output=tmp_path / "other", model=str(drawn / "small.keras"), held_out=0
+        )
+    write_boxes(boxes, {"a/0.png": []})
+    with pytest.raises(ValueError, match="there is no box"):
         train_proposals(
             boxes, photos=tmp_path / "photos", output=tmp_path / "other", model=str(drawn / "small.keras"), held_out=0
         )
@@ -301,6 +310,7 @@ def test_a_bad_photo_costs_itself(drawn, tmp_path):
     [
         ({"epochs": 0}, "--epochs 0: it is 1 or more"),
         ({"proposals": 0}, "--proposals 0"),
+        ({"proposals": 100_000}, "--proposals 100000: at most 10000"),
         ({"lr": 0}, "--lr is above 0"),
         ({"held_out": 1}, "--held-out in 0..1"),
         ({"anchors": "8,x"}, "--anchors 8,x: give sides in cells"),

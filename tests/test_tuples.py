@@ -372,6 +372,14 @@ def test_a_list_of_pairs(tmp_path):
             [("a", 1, 2), ("b", 1, 2), ("a", 90, 2)],
             "line 4: a is .*line 2, too, in clusters",
         ),
+        (("photo", "east", "north"), [("a", "1", "5", "2")], "line 2: it has 4 cells, and the heading 3"),
+        (("photo", "east", "north", "east"), [("a", 1, 2, 3)], "two columns east"),
+        (
+            ("photo", "east", "north"),
+            [("../a", 1, 2), ("b", 1, 2)],
+            r"line 2: \.\./a does not lie in the folder of the photos",
+        ),
+        (("photo", "east", "north"), [("/a", 1, 2), ("b", 1, 2)], "line 2: /a does not lie"),
         (("photo", "latitude", "longitude"), [("a", 1, 2), ("b", 91, 2)], "line 3: latitude must lie"),
         (("query", "positive"), [("a", "b"), ("c", "c")], "line 3: c is its own positive"),
         (("query", "positive"), [("a", "b"), ("c",)], "line 3: positive is empty"),
@@ -381,7 +389,7 @@ def test_a_list_of_pairs(tmp_path):
 )
 def test_a_wrong_row_of_a_table_is_named(tmp_path, columns, rows, message):
     table = write_table(tmp_path / "table.csv", columns, rows)
-    with pytest.raises(TuplesError, match=message):
+    with pytest.raises(ValueError, match=message):
         make_tuples(table, tmp_path / "tuples.npz", negatives=0)
     assert not (tmp_path / "tuples.npz").exists()
 
@@ -389,7 +397,7 @@ def test_a_wrong_row_of_a_table_is_named(tmp_path, columns, rows, message):
 @pytest.mark.parametrize("row", [b"caf\xe9.jpg,b.jpg", b"a" * 200_000 + b",b.jpg"])
 def test_a_table_that_is_no_text_is_named(tmp_path, row):
     (tmp_path / "table.csv").write_bytes(b"query,positive\n" + row + b"\n")
-    with pytest.raises(TuplesError, match=r"table\.csv is not read .* in UTF-8"):
+    with pytest.raises(ValueError, match=r"table\.csv is not read .* in UTF-8"):
         make_tuples(tmp_path / "table.csv", tmp_path / "tuples.npz")
 
 

@@ -228,6 +228,7 @@ def test_files_that_are_no_tuples_are_named(tmp_path):
     ({"dim": 0}, "--dim 0"),
     ({"shrinkage": -1.0}, "--shrinkage -1.0: it is 0 or more"),
     ({"shrinkage": float("nan")}, "--shrinkage nan: it is 0 or more"),
+    ({"edges": "foo", "method": "regional-pca"}, "--edges foo: it is sobel"),
     ({"shrinkage": 1.0, "method": "pca"}, "only --method lw takes it"),
 ])  # fmt: skip
 def test_wrong_options_are_refused_before_photos_are_described(scenes, network, tmp_path, options, message):
