@@ -10,7 +10,7 @@ may be near each other without such a way. Letters: N photos, D dimensions, A an
 
 import numpy as np
 
-from .descriptors import Advance, Database, blocks, count_rows, l2_normalize
+from .descriptors import Advance, Database, blocks, count_rows, l2_normalize, require_finite
 from .diffusion import Graph, diffusion
 from .neighbours import CHUNK, nearest
 
@@ -27,12 +27,16 @@ def without_mean(database: Database) -> np.ndarray:
         (N, D) float32.
 
     Raises:
-        ValueError: there are no rows, or shapes do not fit.
+        ValueError: there are no rows, one is not finite, or shapes do not fit.
     """
     count = count_rows(database)
     if not count:
         raise ValueError("there are no descriptors to mine")
-    mean = np.sum([piece.sum(axis=0, dtype=np.float64) for _, piece in blocks(database, CHUNK)], axis=0) / count
+    total = np.zeros(())
+    for first, piece in blocks(database, CHUNK):
+        require_finite(piece, "row", first)
+        total = total + piece.sum(axis=0, dtype=np.float64)
+    mean = total / count
     return np.concatenate([l2_normalize(piece - mean.astype(np.float32)) for _, piece in blocks(database, CHUNK)])
 
 

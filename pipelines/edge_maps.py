@@ -6,6 +6,7 @@ MAPS is also what `--edges folder:MAPS` reads.
 
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -39,24 +40,42 @@ def edge_maps(
         raise ValueError(f"--size is at least 1 and --edges says how edges are found, not {size} and '{edges}'")
     edges = resolve_edges(edges)
     names = list_photos(photos)
+    if output.resolve().is_relative_to(photos.resolve()):
+        raise ValueError(f"{output} lies in {photos}, and maps would be taken for photos: name another folder")
     check_free(output, kind=KIND, replace=replace)
     partial = partial_of(output)
     shutil.rmtree(partial, ignore_errors=True)
     reading = Reading(photos, size, exif, max_pixels, edges=edges)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("edge maps", len(names)) as advance:
-        reasons: dict[str, str] = {}
-        for name, reason in zip(names, pool.map(lambda name: _write(reading, name, partial), names), strict=True):
+    reasons = _doubles(names)
+    own = [name for name in names if name not in reasons]
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("edge maps", len(own)) as advance:
+        for name, reason in zip(own, pool.map(lambda name: _write(reading, name, partial), own), strict=True):
             reasons |= {name: reason} if reason else {}
             advance(1)
     for name, reason in reasons.items():
         print(f"left out: {name}: {reason}")
     if len(reasons) == len(names):
-        raise ValueError(f"{photos}: no photo has an edge map")
+        name, reason = next(iter(reasons.items()))
+        raise ValueError(f"{photos}: no photo has an edge map; the first: {name}: {reason}")
     count = len(names) - len(reasons)
     facts = {"photos": str(photos.resolve()), "edges": edges, "size": size, "count": count}
     seal(partial, output, kind=KIND, version=VERSION, replace=replace, **facts)
     print(f"{output}: {count:,} edge maps")
     return output
+
+
+def _map_name(name: str) -> PurePosixPath:
+    return PurePosixPath(name).with_suffix(".png")
+
+
+def _doubles(names: Sequence[str]) -> dict[str, str]:
+    """The photos whose map would have the name of that of an earlier photo, and why they have none."""
+    first: dict[PurePosixPath, str] = {}
+    return {
+        name: f"its map would have the name of that of {earlier}: rename one"
+        for name in names
+        if (earlier := first.setdefault(_map_name(name), name)) != name
+    }
 
 
 def _write(reading: Reading, name: str, folder: Path) -> str:
@@ -67,7 +86,7 @@ def _write(reading: Reading, name: str, folder: Path) -> str:
         pixels = reading.read(name)
     except PhotoError as error:
         return error.reason
-    path = folder / PurePosixPath(name).with_suffix(".png")
+    path = folder / _map_name(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels[..., 0]).save(path)
     return ""

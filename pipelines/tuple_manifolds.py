@@ -10,7 +10,7 @@ from keras_retrieval.manifolds import local_maxima, mine_manifolds, without_mean
 
 from .descriptors import read_descriptors
 from .progress import progress
-from .tuple_file import Tuples
+from .tuple_file import Tuples, TuplesError
 
 ANCHORS = ("maxima", "all")
 
@@ -35,7 +35,7 @@ class Manifold:
     anchors: str
 
     def __post_init__(self) -> None:
-        if min(self.neighbours, self.alike, self.unlike, self.loose or 1) < 1:
+        if min(self.neighbours, self.alike, self.unlike, 1 if self.loose is None else self.loose) < 1:
             raise ValueError("--neighbours, --loose, --alike and --unlike are at least 1")
         if self.anchors not in ANCHORS:
             raise ValueError(f"--anchors {self.anchors}: known are {', '.join(ANCHORS)}")
@@ -63,6 +63,12 @@ def from_descriptors(folder: Path, how: Manifold, positives: int | None, negativ
     if how.loose is not None:
         _, unlike = _mine(rows, _graph(rows, how.loose), anchors, how)
     whole = (alike[:, 0] >= 0) & ((unlike >= 0).sum(axis=1) >= max(1, negatives))
+    if not whole.any():
+        raise TuplesError(
+            f"none of {len(anchors)} anchors among the {len(names)} photos of {folder} has a positive and "
+            f"{max(1, negatives)} negatives: --alike {how.alike} is to be less than an object has, and --unlike "
+            f"{how.unlike} more"
+        )
     return _tuples(names, anchors[whole], alike[whole, :positives], unlike[whole])
 
 

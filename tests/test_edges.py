@@ -218,6 +218,18 @@ def test_edge_maps_are_written_as_files_and_read_again(tmp_path, capsys):
     edge_maps(tmp_path / "sketches", tmp_path / "maps", edges="sketch", replace=True)
     np.testing.assert_array_equal(read_photo(tmp_path / "maps" / "house.png"), sketch_map(drawn(), MARGIN))
     Image.fromarray(np.full((9, 9), 255, np.uint8)).save(tmp_path / "sketches" / "house.png")
-    with pytest.raises(ValueError, match="no photo has an edge map"):
+    with pytest.raises(ValueError, match=r"no photo has an edge map; the first: house\.png: "):
         edge_maps(tmp_path / "sketches", tmp_path / "empty", edges="sketch")
     assert not (tmp_path / "empty").exists()
+
+
+def test_photos_of_one_map_s_name_and_maps_among_photos_are_told(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("house.bmp", "house.png"):
+        Image.fromarray(drawn()).save(photos / name)
+    with pytest.raises(ValueError, match="maps would be taken for photos"):
+        edge_maps(photos, photos / "maps")
+    edge_maps(photos, tmp_path / "maps")
+    assert "house.png: its map would have the name of that of house.bmp" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "maps").glob("*.png")] == ["house.png"]

@@ -72,12 +72,21 @@ def test_a_looser_graph_leaves_fewer_negatives_and_the_same_positives(described,
 @pytest.mark.parametrize(("changes", "message"), [
     ({"alike": 0}, "at least 1"), ({"anchors": "some"}, "--anchors some: known are maxima, all"),
     ({"neighbours": 0}, "at least 1"), ({"loose": -1}, "at least 1"),
-    ({"alike": 500, "unlike": 500}, "nothing to learn from"),
+    ({"alike": 500, "unlike": 500}, "has a positive and .* negatives: --alike 500 is to be less"),
+    ({"loose": 0}, "at least 1"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told(described, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         make_tuples(described, tmp_path / "tuples.npz", **OPTIONS | changes)
     assert not (tmp_path / "tuples.npz").exists()
+
+
+def test_a_row_that_is_not_finite_is_named(described, tmp_path):
+    rows = np.load(described / "descriptors-1.npy")
+    rows[5] = np.nan
+    np.save(described / "descriptors-1.npy", rows)
+    with pytest.raises(ValueError, match="row 75 holds NaN"):
+        make_tuples(described, tmp_path / "tuples.npz", **OPTIONS)
 
 
 def test_descriptors_are_no_source_without_the_option_nor_photos_with_it(described, tmp_path):
