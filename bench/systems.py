@@ -6,26 +6,29 @@ Networks of one trunk with ImageNet's weights, made in WORK as the steps make th
 of the regions of other photos, NetVLAD's clusters begin from their local descriptors, proposals learn from photos that
 `sample-photos` draws; nothing else is trained. They and visual words are scored by `evaluate` on the part of revisited
 Oxford at hand (mAP easy, medium, hard) and, photos at --sketch-size, on that of Flickr15k, where sketches go as photos
-into all networks but that of edge maps. Milliseconds are of photos of Oxford, reading included and with all shapes
-seen before; for visual words of the whole run up to the index, the vocabulary with it. What is done stays in WORK.
+into all networks but that of edge maps. Milliseconds are of Oxford: of a photo read and described, with all shapes seen
+before, or its features found and its words put into an index; and of a query's search. What is done stays in WORK.
 """
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from bench.extraction import chosen, together
 from bench.photos import DATA, network
+from pipelines.colmap import Database, load_colmap
 from pipelines.describe import Reading, describer, load_model, save_model
 from pipelines.evaluate import evaluate
 from pipelines.images import list_photos
 from pipelines.sample_photos import sample_photos
+from pipelines.sfm_photos import prepare
 from pipelines.train_proposals import train_proposals
 from pipelines.training_initialization import initialize
+from pipelines.visual_words import build_index
 from pipelines.whiten import whiten
 
 TEACHING = DATA / "photos"
@@ -49,7 +52,7 @@ class System:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-systems")
+    parser.add_argument("--work", type=Path, default=Path(gettempdir()) / "keras-retrieval-systems")
     parser.add_argument("--backbone", default="alexnet")
     parser.add_argument("--size", type=int, default=512, help="longest side of Oxford's photos")
     parser.add_argument("--sketch-size", type=int, default=227, help="longest side of Flickr15k's")
@@ -83,27 +86,41 @@ def row(system: System, work: Path, size: int, sketch_size: int) -> str:
     """A system's row of the table."""
     name = system.model.relative_to(work).parts[0].removesuffix(".keras") if system.model else "words"
     model = str(system.model) if system.model else None
-    started = time.perf_counter()
     oxford = evaluate(model, output=work / f"{name}-oxford", size=size, **OXFORD, **system.options)
-    seconds = (time.perf_counter() - started) / oxford["photos"]
     sketches = evaluate(model, output=work / f"{name}-sketches", size=sketch_size, **SKETCHES, **system.options)
-    if system.model:
-        seconds = seconds_per_photo(system.model, size, system.options.get("edges", ""))
     figures = [100 * oxford["mean"][setting]["mAP"] for setting in ("easy", "medium", "hard")]
     figures.append(100 * sketches["mean"]["all"]["mAP"])
     scores = " | ".join(f"{figure:.1f}" for figure in figures)
-    return f"| {system.title} | {scores} | {1000 * seconds:.0f} | {oxford['bytes_per_photo']:,} |"
+    seconds = describing(system, size) if system.model else indexing(work / f"{name}-oxford", size)
+    query = oxford["milliseconds_per_query"]
+    return f"| {system.title} | {scores} | {1000 * seconds:.0f} | {query:.1f} | {oxford['bytes_per_photo']:,} |"
 
 
-def seconds_per_photo(model: Path, size: int, edges: str) -> float:
-    """Reading and describing a photo, with everything compiled."""
-    reading = Reading(OXFORD["photos"], size, edges=edges)
-    way = together(describer(load_model(str(model))), reading, [])
+def describing(system: System, size: int) -> float:
+    """Seconds to read and describe a photo, with everything compiled."""
+    reading = Reading(OXFORD["photos"], size, edges=system.options.get("edges", ""))
+    way = together(describer(load_model(str(system.model))), reading, [])
     names = chosen(reading.folder, TIMED)
     way(names)
     started = time.perf_counter()
     way(names)
     return (time.perf_counter() - started) / len(names)
+
+
+def indexing(words: Path, size: int) -> float:
+    """Seconds to find a photo's features and to put them into an index under the vocabulary that `evaluate` made."""
+    names = chosen(OXFORD["photos"], TIMED)
+    vocabulary = next(words.glob("words-*/vocabulary-*.bin"))
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        prepare(OXFORD["photos"], names, work)
+        database = Database(work / "database.db")
+        started = time.perf_counter()
+        database.extract_features(work / "images", names, {"size": size, "features": 8192})
+        with load_colmap().Database.open(database.path) as features:
+            photos = [image.image_id for image in features.read_all_images()]
+            build_index(features, photos, vocabulary, work / "index.bin")
+        return (time.perf_counter() - started) / len(names)
 
 
 def _made(path: Path, make: Callable[[Path], object]) -> Path:
