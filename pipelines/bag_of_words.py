@@ -15,7 +15,7 @@ from PIL import Image
 
 from .collection import query_box
 from .colmap import Database, load_colmap, ordered, photo_name
-from .folders import fingerprint, write_file
+from .folders import fingerprint, read_json, write_file
 from .groundtruth import GroundTruth
 from .images import Crop, PhotoError, read_photo
 from .rankings import Ranking, depth_of
@@ -168,7 +168,7 @@ def _verify(
         if name != truth.database[row]
     }
     path = database.path.with_name(SECONDS)
-    notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"pairs": 0, "seconds": 0.0}
+    notes = read_json(path) if path.exists() else {"pairs": 0, "seconds": 0.0}
     started = time.monotonic()
     notes["pairs"] += database.match(sorted(set(pairs.values())), options.seed)
     notes["seconds"] += time.monotonic() - started

@@ -69,8 +69,8 @@ def evaluate(
     """
     steps = parse(rerank)
     parse_scales(scales)
-    of_networks = scales != "1" or not exif or any((mirror, edges, bfloat16, rerank, distractors))
-    _check(model, bow, verify, features, of_networks)
+    of_networks = scales != "1" or not (exif and antialias) or any((mirror, edges, bfloat16, rerank, distractors))
+    _check(model, bow, size, verify, features, of_networks)
     truth = load_ground_truth(dataset, photos, gnd)
     if truth.partial:
         print(f"{truth.name} is {truth.partial}")
@@ -88,13 +88,15 @@ def evaluate(
     return results
 
 
-def _check(model: str | None, bow: bool, verify: int, features: int, of_networks: bool) -> None:
+def _check(model: str | None, bow: bool, size: int, verify: int, features: int, of_networks: bool) -> None:
     if bow == (model is not None):
         raise ValueError("give a MODEL to score, or --bow for visual words" if not bow else "--bow takes no MODEL")
     if bow and of_networks:
         raise ValueError("--bow takes --size, --verify and --features: the other ways to describe are of networks")
-    if verify < 0 or features < 1:
-        raise ValueError(f"--verify is at least 0 and --features at least 1, not {verify} and {features}")
+    if size < 1 or verify < 0 or features < 1:
+        raise ValueError(
+            f"--size and --features are at least 1 and --verify at least 0, not {size}, {features} and {verify}"
+        )
 
 
 def _facts(ranking: Ranking, results: dict[str, Any]) -> list[str]:

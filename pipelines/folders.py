@@ -69,6 +69,18 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
+def read_json(path: Path) -> Any:
+    """Reads the notes that a step keeps of its work.
+
+    Raises:
+        FolderError: the file is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FolderError(f"{path} is damaged ({error}): remove {path.parent}, or name another folder") from error
+
+
 def check_free(folder: Path, *, kind: str, replace: bool) -> None:
     """Refuses to write where something would be lost.
 

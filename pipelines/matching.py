@@ -16,7 +16,7 @@ import numpy as np
 from .candidate_pairs import all_pairs, bridged_pairs, nearest_pairs, vocabulary_pairs
 from .clusters import connected
 from .colmap import Database, Pair
-from .folders import fingerprint, write_file
+from .folders import fingerprint, read_json, write_file
 
 NOTES = "pairs.json"
 PAIRS = ("retrieval", "vocabulary-tree", "exhaustive")
@@ -93,7 +93,7 @@ def _begin(path: Path, names: Sequence[str], pairing: Pairing) -> dict[str, Any]
     fresh = {"how": how, "names": list(names), "settled": [], "rounds": [], "done": False}
     if not path.exists():
         return fresh
-    notes = json.loads(path.read_text(encoding="utf-8"))
+    notes = read_json(path)
     if notes["how"] != how:
         return fresh
     if notes["names"] == fresh["names"]:

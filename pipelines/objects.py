@@ -94,6 +94,9 @@ def flickr15k(photos: Photos, gnd: Path | None = None) -> GroundTruth:
     sketches = _read_json(path).get("queries")
     if not isinstance(sketches, dict):
         raise GroundTruthError(f"{path} holds no queries in the form sketch -> classes")
+    wrong = [name for name, classes in sketches.items() if not isinstance(classes, list | None)]
+    if wrong:
+        raise GroundTruthError(f"{path}: the classes of {wrong[0]} are {sketches[wrong[0]]!r:.80}, not a list of names")
     queries = [
         {"photo": f"sketches/{name}", "positives": [f"photos/{one}/" for one in classes]}
         for name, classes in sketches.items()

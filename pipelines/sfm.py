@@ -16,7 +16,7 @@ import typer
 
 from .clusters import LEAST_INLIERS, connected
 from .colmap import Database, Pair, check_seed, load_colmap
-from .folders import write_file
+from .folders import read_json, write_file
 from .images import list_photos
 from .mapping import MAPPERS, Model, forget_others, map_group
 from .matching import PAIRS, Pairing, match_in_rounds
@@ -141,7 +141,7 @@ def _write(work: Path, report: Report) -> None:
 
 def _seconds_so_far(report: Path) -> dict[str, float]:
     """What each stage took in the runs that wrote a report."""
-    return json.loads(report.read_text(encoding="utf-8"))["seconds"] if report.exists() else {}
+    return read_json(report)["seconds"] if report.exists() else {}
 
 
 @contextmanager

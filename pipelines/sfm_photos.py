@@ -17,7 +17,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from .colmap import colmap_name, pieces
-from .folders import FolderError, write_file
+from .folders import FolderError, read_json, write_file
 from .images import MAX_PIXELS, PhotoError, read_photo
 from .photo_files import opened, photo_state
 from .progress import progress
@@ -47,7 +47,7 @@ def begin(work: Path, photos: Path, extraction: dict[str, int]) -> None:
         raise FolderError(f"{work} lies in {photos}, and its images would be taken for photos: name another folder")
     path = work / OPTIONS
     if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
+        begun = read_json(path)
         if begun != extraction:
             said = " ".join(f"--{name} {value}" for name, value in begun.items())
             raise FolderError(f"{work} was begun with {said}: give the same, or name another folder")
@@ -73,7 +73,7 @@ def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:
         ValueError: a photo that was prepared earlier has other content now.
     """
     path = work / NOTES
-    notes: dict[str, Note] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    notes: dict[str, Note] = read_json(path) if path.exists() else {}
     todo = [name for name in names if not _is_known(photos, name, notes.get(name), work)]
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("photos", len(todo)) as advance:
         for some in pieces(todo, PHOTOS_AT_ONCE):

@@ -144,7 +144,7 @@ def checkpointing(
         nonlocal start
         start = 0
         _keep(checkpoint, model, stream, 0)
-        _require_finite(epoch, (logs["loss"], logs.get("val_loss", 0.0)), checkpoint.weights)
+        _require_finite(epoch, logs, checkpoint.weights)
         checkpoint.history.append({"epoch": epoch + 1} | {name: _number(value) for name, value in logs.items()})
         if best_epoch(checkpoint.history, best) == epoch + 1:
             checkpoint.best, checkpoint.best_epoch = checkpoint.weights, epoch + 1
@@ -234,10 +234,8 @@ def _number(value: Any) -> float | int | None:
     return number if math.isfinite(number) else None
 
 
-def _require_finite(epoch: int, losses: Sequence[float], weights: Sequence[np.ndarray]) -> None:
-    if not np.isfinite(losses).all() or not all(np.isfinite(array).all() for array in weights):
-        said = " and ".join(f"{loss:g}" for loss in losses)
-        raise TrainingError(
-            f"in epoch {epoch + 1} the losses in training and validation are {said}, and these or weights are no "
-            "longer finite numbers: lower --lr"
-        )
+def _require_finite(epoch: int, logs: Logs, weights: Sequence[np.ndarray]) -> None:
+    losses = {name: logs[name] for name in ("loss", "val_loss") if name in logs}
+    if not np.isfinite(list(losses.values())).all() or not all(np.isfinite(array).all() for array in weights):
+        said = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        raise TrainingError(f"epoch {epoch + 1} ends with {said}, or weights, that are no finite numbers: lower --lr")

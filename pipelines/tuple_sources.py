@@ -1,5 +1,6 @@
 """Where tuples come from, told apart by what is there; published pickles and folders of objects are read here."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .tuple_tables import from_csv
 from .unpickle import load_pickle
 
 _PICKLE = ("cids", "qidxs", "pidxs")
+_POSITION = re.compile(r"(^|/)@[^@/]*@[^@/]*@[^/]*$")
 
 
 def read_source(source: Path, choice: Choice) -> Tuples:
@@ -34,7 +36,8 @@ def read_source(source: Path, choice: Choice) -> Tuples:
         if folders:
             return from_models([[folder] for folder in folders], choice)
         images = list_photos(source)
-        from_photos = from_names if all(Path(name).name.startswith("@") for name in images) else from_folders
+        # One name with a position asks for one in each: a photo without it must not make places of two folders.
+        from_photos = from_names if any(map(_POSITION.search, images)) else from_folders
         return from_photos(source, images, choice)
     if not source.is_file():
         raise TuplesError(f"there is no {source}")

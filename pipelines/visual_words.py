@@ -83,12 +83,18 @@ def by_common_words(features: Any, index: Path, queries: Sequence[int], count: i
     Yields:
         A query's number and the numbers of the photos with common words, best first. Queries come in any order; one
         without features has no ranking. All photos of the database may be found.
+
+    Raises:
+        ValueError: the index is damaged.
     """
     colmap = load_colmap()
     options = colmap.VocabTreePairingOptions(vocab_tree_path=index, num_images=count)
     # pycolmap's VisualIndex.query gives nothing back; this generator asks the same index, to which it adds the photos
     # of the database that are not in it.
-    search = colmap.VocabTreePairGenerator(options, features, list(queries))
+    try:
+        search = colmap.VocabTreePairGenerator(options, features, list(queries))
+    except (ValueError, RuntimeError, MemoryError) as error:  # the last where a size in the file is wrong
+        raise ValueError(f"{index} is damaged ({error}): remove it, and it is made anew") from error
     while not search.has_finished():
         if found := search.next():
             yield found[0][0], [photo for _, photo in found]

@@ -90,6 +90,17 @@ def test_a_second_run_looks_for_nothing_again(photos, scored, monkeypatch):
     assert Database(work / "database.db").inliers() == pairs
 
 
+@pytest.mark.parametrize("name", ["seconds.json", "photos.json", "index-*.bin"])
+def test_what_is_damaged_is_named(photos, scored, name):
+    output, _ = scored
+    (path,) = output.glob(f"words-*/{name}")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"{path.stem}\{path.suffix} is damaged .*: remove"):
+        evaluate(bow=True, verify=ALL, dataset=str(photos.parent / "mine.json"), photos=photos, output=output, size=240)
+    path.write_bytes(whole)
+
+
 def asked(photos, query):
     """A ground truth of the same database with one other query."""
     truth = json.loads((photos.parent / "mine.json").read_text())
@@ -113,7 +124,9 @@ def test_a_query_without_features_finds_nothing_and_a_broken_one_is_named(photos
         ({}, "give a MODEL to score, or --bow"),
         ({"bow": True, "model": "vgg16_gem"}, "--bow takes no MODEL"),
         ({"bow": True, "rerank": "dba"}, "--bow takes --size, --verify"),
-        ({"bow": True, "verify": -1}, "--verify is at least 0"),
+        ({"bow": True, "antialias": False}, "--bow takes --size, --verify"),
+        ({"bow": True, "verify": -1}, "--verify at least 0"),
+        ({"bow": True, "size": 0}, "--size and --features are at least 1"),
     ],
 )
 def test_words_and_networks_do_not_mix(options, message, photos, tmp_path):

@@ -347,6 +347,14 @@ def test_sketches_find_all_photos_of_their_classes(shared):
     assert score(truth, perfect_ranks(truth, "all"))["mean"]["all"]["mAP"] == 1.0
 
 
+@pytest.mark.parametrize("classes", [5, "tower"])
+def test_classes_of_a_sketch_that_are_no_list_are_named(tmp_path, classes):
+    folder = make(tmp_path, "photos/tower/1.jpg", "sketches/1.png")
+    (folder / "gnd.json").write_text(json.dumps({"queries": {"1": classes}}))
+    with pytest.raises(GroundTruthError, match=r"gnd\.json: the classes of 1 are .*, not a list of names"):
+        load_ground_truth("flickr15k", folder)
+
+
 def write_own(path, queries, **more):
     path.write_text(json.dumps({"queries": queries} | more))
     return path

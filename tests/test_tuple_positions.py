@@ -65,8 +65,9 @@ def test_positions_in_names_of_photos_are_read_and_queries_ask_the_database(tmp_
     assert len(tuples.qidxs) == ((apart <= 10) & asks[:, None] & ~asks).sum() > 5
 
 
-def test_a_name_without_a_position_among_others_is_named(tmp_path):
-    for name in ("@1@2@a@.png", "@1@x@a@.png"):
+@pytest.mark.parametrize("wrong", ["@1@x@a@.png", "plain.png"])
+def test_a_name_without_a_position_among_others_is_named(tmp_path, wrong):
+    for name in ("database/@1@2@a@.png", "queries/@1@2@b@.png", f"queries/{wrong}"):
         draw(tmp_path / "photos" / name, 20, 30)
-    with pytest.raises(ValueError, match=r"@1@x@a@\.png: no position in the name"):
+    with pytest.raises(ValueError, match=rf"{wrong}: no position in the name"):
         make_tuples(tmp_path / "photos", tmp_path / "tuples.npz", negatives=0)
