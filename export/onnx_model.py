@@ -22,12 +22,15 @@ from keras_retrieval.pipelines.describe import (
     model_identity,
     parse_scales,
     smallest_side,
+    takes_edges,
 )
 from keras_retrieval.pipelines.folders import write_file
 from keras_retrieval.pipelines.images import PhotoError, list_photos
 from keras_retrieval.pipelines.onnx_network import (
     ANY_SIDES,
     DIMENSIONS,
+    EDGE_MAPS,
+    INPUT,
     NETWORK,
     SCALES,
     SIDES,
@@ -109,6 +112,7 @@ def export_onnx(
         SIZE: str(size),
         SCALES: ",".join(map(str, factors)),
         SMALLEST: str(smallest),
+        INPUT: EDGE_MAPS if takes_edges(network) else "photos",
         "antialias": str(antialias).lower(),
         "mirror": str(mirror).lower(),
         "pixels": "RGB 0..255, float32; photos are shrunk to size (Lanczos) and never enlarged",

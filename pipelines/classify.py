@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from .classification import LandmarkBatches, classifier_on, freeze_layers, numbered, set_aside
-from .describe import Reading, load_model, model_identity, save_model, smallest_side
+from .describe import Reading, model_identity, require_edges, save_model, smallest_side
 from .evaluation_page import page
 from .folders import fingerprint, write_file, write_names
 from .landmark_folders import by_landmark, landmark_photos
@@ -24,7 +24,7 @@ from .photo_cache import PhotoCache, build_cache
 from .training_callbacks import checkpointing, figures
 from .training_chart import chart
 from .training_checkpoint import Checkpoint, open_run, restore
-from .training_network import save_trained
+from .training_network import load_trainable, save_trained
 
 _CHARTS = {
     "loss of a step": {"training": "loss", "validation": "val_loss"},
@@ -140,7 +140,8 @@ def _readable(
 def _network(model: str, freeze: int, bfloat16: bool) -> Any:
     from keras_retrieval.precision import set_trunk_precision
 
-    network = load_model(model)
+    network = load_trainable(model)
+    require_edges(network, "")
     freeze_layers(network, freeze)
     if bfloat16:
         set_trunk_precision(network, "mixed_bfloat16")

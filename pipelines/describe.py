@@ -161,14 +161,24 @@ def parse_scales(scales: str) -> tuple[float, ...]:
     return found
 
 
+def takes_edges(model: Any) -> bool:
+    """Whether a keras.Model has a layer that asks for edge maps, or an OnnxNetwork was made of one that has."""
+    if isinstance(model, OnnxNetwork):
+        return model.takes_edges
+    return any(layer.__class__.__name__ == "EdgeStrength" for layer in model.layers)
+
+
 def require_edges(model: Any, edges: str) -> None:
     """Refuses photos for a network that takes edge maps.
 
     Raises:
-        ValueError: `edges` is empty, and the network has a layer that asks for edge maps.
+        ValueError: `edges` is empty, and the network was made for edge maps.
     """
-    if not edges and any(layer.__class__.__name__ == "EdgeStrength" for layer in getattr(model, "layers", ())):
-        raise ValueError(f"{model.name} takes edge maps, not photos: give --edges sobel, or another kind")
+    if not edges and takes_edges(model):
+        raise ValueError(
+            f"{model.name} takes edge maps, not photos: give --edges sobel or another kind; a step without --edges "
+            "takes another network"
+        )
 
 
 def describer(

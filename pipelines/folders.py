@@ -51,12 +51,14 @@ def read_names(path: Path) -> list[str]:
     """Reads what `write_names` wrote.
 
     Raises:
-        FolderError: the file is not text, or a line is no JSON string; the message names the line.
+        FolderError: the file is not text or ends within a line, or a line is no JSON string; the message names it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        *lines, last = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
+    if last:
+        raise FolderError(f"{path} is cut off in line {len(lines) + 1}: make the folder again")
     names = []
     for row, line in enumerate(lines, start=1):
         try:

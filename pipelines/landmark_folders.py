@@ -24,6 +24,7 @@ def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         version, photos = int(report["version"]), Path(report["photos"])
+        count = sum(landmark["kept"] for landmark in report.get("landmarks", ()))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FolderError(f"{path} is damaged ({error!r}): `keras-retrieval clean` writes it anew") from error
     if version > CLEANING_VERSION:
@@ -31,7 +32,13 @@ def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
             f"{path} has version {version} and this code reads up to {CLEANING_VERSION}: "
             "update with pip install -U keras-retrieval"
         )
-    return photos, read_names(folder / KEPT)
+    names = read_names(folder / KEPT)
+    if len(names) != count:
+        raise FolderError(
+            f"{folder / KEPT} has {len(names)} photos, and {path.name} counts {count}: `keras-retrieval clean` writes "
+            "both anew"
+        )
+    return photos, names
 
 
 def landmark_photos(folder: Path) -> tuple[Path, list[str]]:

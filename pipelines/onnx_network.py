@@ -8,6 +8,7 @@ import numpy as np
 NETWORK, SIZE, SCALES = "network", "size", "scales"
 DIMENSIONS, SMALLEST, SIDES = "dimensions", "smallest_side", "height_and_width"
 ANY_SIDES = "any"
+INPUT, EDGE_MAPS = "input", "edge maps"
 
 
 class OnnxNetwork:
@@ -24,6 +25,7 @@ class OnnxNetwork:
         smallest: pixels that it needs on each side of a photo.
         sides: height and width of the photos that it takes, or None where it takes any.
         output_shape: (None, D).
+        takes_edges: whether it takes edge maps in place of photos.
 
     Raises:
         ValueError: it cannot be loaded, or was not made by `keras-retrieval export-onnx`.
@@ -39,6 +41,7 @@ class OnnxNetwork:
             self.scales = tuple(float(scale) for scale in facts[SCALES].split(","))
             self.output_shape = (None, int(facts[DIMENSIONS]))
             self.sides = None if facts[SIDES] == ANY_SIDES else facts[SIDES]
+            self.takes_edges = facts.get(INPUT) == EDGE_MAPS
         except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{path} was not made by `keras-retrieval export-onnx`: its metadata lack {error}"

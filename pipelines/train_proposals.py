@@ -17,7 +17,7 @@ import numpy as np
 import typer
 
 from .boxes import BoxesError, read_boxes
-from .describe import Reading, load_model, model_identity, save_model, smallest_side
+from .describe import Reading, model_identity, save_model, smallest_side
 from .folders import fingerprint, write_file
 from .images import PhotoError
 from .photo_cache import build_cache
@@ -25,6 +25,7 @@ from .proposal_photos import ProposalPhotos
 from .proposal_recall import recall_of_boxes, table
 from .training_callbacks import TrainingError, write_history
 from .training_checkpoint import Checkpoint, open_run, restore, write_checkpoint
+from .training_network import load_trainable
 
 MOST_PROPOSALS = 10_000  # their overlaps, all with all, are 400 MB
 _LEARNING = ("proposals", "anchors", "epochs", "batch", "lr", "size", "trunk", "flip", "held_out", "seed")
@@ -70,7 +71,7 @@ def train_proposals(
     options["boxes"] = fingerprint({name: rows.tolist() for name, rows in known.items()})
     options["model"] = model_identity(model).get("sha256", model)
     checkpoint = open_run(output, options, resume)
-    learner = _learner(load_model(model), proposals, _sides(anchors), trunk, seed)
+    learner = _learner(load_trainable(model), proposals, _sides(anchors), trunk, seed)
     reading = Reading(photos, size, smallest=smallest_side(learner.network))
     shares, left_out = _shares(known, Reading(photos, None))
     store = build_cache(cache or output / "photos", [name for name in names if name in shares], reading)

@@ -8,6 +8,17 @@ from .training_options import Options
 from .whiten import require_narrow
 
 
+def load_trainable(model: str) -> Any:
+    """Loads or builds a network that can learn.
+
+    Raises:
+        ValueError: it cannot be loaded, or is an .onnx file.
+    """
+    if Path(model).suffix == ".onnx":
+        raise ValueError(f"{model}: an .onnx network does not learn: give the .keras file that it was made of")
+    return load_model(model)
+
+
 def network_to_train(options: Options) -> Any:
     """Loads or builds the network, with p at its own speed, the first layers frozen and the precision asked for.
 
@@ -17,7 +28,7 @@ def network_to_train(options: Options) -> Any:
     from keras_retrieval.layers.gem import gem_layers
     from keras_retrieval.precision import set_trunk_precision
 
-    network = load_model(options.model)
+    network = load_trainable(options.model)
     require_edges(network, options.edges)
     if options.whiten != "none" and any(layer.name == "whitening" for layer in network.layers):
         raise ValueError(f"{options.model} ends with a whitening, which learns with the rest: give --whiten none")

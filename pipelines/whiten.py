@@ -100,11 +100,11 @@ def whiten(
         raise ValueError(f"{tuples} names photos: give their folder as --photos")
     edges = resolve_edges(edges)
     pairs = read_pairs(tuples)
+    output.parent.mkdir(parents=True, exist_ok=True)
     if method == "regional-pca":
         if parse_scales(scales) != (1.0,) or mirror:
             raise ValueError("--method regional-pca learns from regions at --size: it takes no --scales or --mirror")
         return _whiten_regions(model, pairs.images, folder, output, dim, bfloat16, size=size, edges=edges)
-    output.parent.mkdir(parents=True, exist_ok=True)
     described = descriptors or output.with_suffix(".descriptors")
     source = _without_whitening(model, described, dim)
     extract(

@@ -186,6 +186,7 @@ def test_a_network_without_a_trunk_is_named():
         ({"validation": 1.0}, "--validation is at least 0 and below 1"),
         ({"min_photos": 9}, "0 of 4 landmarks have 9 photos that can be read, and 2 are needed"),
         ({"freeze": 9}, "--freeze 9: the trunk of small has 2 layers"),
+        ({"model": "nowhere.onnx"}, "nowhere.onnx: an .onnx network does not learn"),
         ({"resume": True, "model": "nowhere.keras"}, "no network at nowhere"),
     ],
 )

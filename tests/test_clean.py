@@ -135,6 +135,17 @@ def test_a_cleaning_that_cannot_be_read_is_named(content, message, tmp_path):
         cleaned_photos(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kept", "message"), [('"a/1.jpg"\n"a/2', "is cut off in line 2"), ('"a/1.jpg"\n', "has 1 photo")]
+)
+def test_a_list_of_photos_that_was_cut_is_named(kept, message, tmp_path):
+    report = {"version": 1, "photos": "photos", "landmarks": [{"kept": 2}, {"kept": 0}]}
+    (tmp_path / "cleaning.json").write_text(json.dumps(report))
+    (tmp_path / "kept.txt").write_text(kept)
+    with pytest.raises(FolderError, match=rf"kept\.txt {message}"):
+        cleaned_photos(tmp_path)
+
+
 # --- the whole step ----------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from pipelines.describe import Reading, describer, load_model
 from pipelines.edge_maps import edge_maps
+from pipelines.extract import extract
 
 from .test_sketch_search import SHAPES, draw_photos, draw_sketches, edge_network
 
@@ -54,3 +55,5 @@ def test_onnx_describes_maps_of_photos_and_of_sketches(made):
     files, expected = files_and_expected(made)
     found = load_model(path).describe(np.stack([read_photo(file) for file in files]))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="takes edge maps, not photos"):
+        extract(str(path), made / "photos", made / "descriptors", size=100)
