@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .folders import write_file
+from .photo_files import is_text
 
 VERSION = 1
 SCENE = "scene.json"  # of `sample-photos`, which knows its boxes exactly
@@ -42,6 +43,9 @@ def read_boxes(source: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, RecursionError) as error:
         raise BoxesError(f"{path} cannot be read as boxes: {error}") from error
     photos = _photos(content, path)
+    for name in photos:
+        if not is_text(name):
+            raise BoxesError(f"{path}: the name {name!r:.80} is not valid text")
     return {name: _array(boxes, name, path) for name, boxes in photos.items()}
 
 
@@ -67,7 +71,9 @@ def _photos(content: Any, path: Path) -> dict[str, Any]:
     """Name -> boxes, of boxes.json or of scene.json."""
     if isinstance(content, dict) and isinstance(content.get("buildings"), list):
         try:
-            return {photo["name"]: [photo["box"]] for building in content["buildings"] for photo in building["photos"]}
+            return {
+                str(photo["name"]): [photo["box"]] for building in content["buildings"] for photo in building["photos"]
+            }
         except (TypeError, KeyError) as error:
             raise BoxesError(f"{path} is not as `keras-retrieval sample-photos` writes it: no {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("photos"), dict):

@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 
 from .describe import Reading
-from .edges import HELP, resolve_edges
+from .edges import HELP, KIND, resolve_edges
 from .folders import check_free, partial_of, seal
 from .images import MAX_PIXELS, PhotoError, list_photos
 from .progress import progress
 
-KIND, VERSION = "edge maps", 1
+VERSION = 1
 
 
 def edge_maps(

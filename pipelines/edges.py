@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .folders import kind_of
 from .images import Crop, PhotoError, list_photos, photo_size, read_photo
 from .photo_files import photo_state
 from .sketches import NothingDrawnError, grey_levels, sketch_map
 
 MARGIN = 30  # pixels on each side, as published
 SKETCH = "sketch"
+KIND = "edge maps"  # what a folder that `edge-maps` wrote holds
 HELP = (
     "Describe edge maps of the photos: sobel, canny or structured:MODEL.yml.gz (both OpenCV's), folder:MAPS (your own, "
     "black where there is no edge, named as the photos); or sketch, of line drawings. Networks such as vgg16_edgemac "
@@ -43,7 +45,8 @@ def resolve_edges(kind: str) -> str:
     if name not in ("structured", "folder") or not place:
         raise ValueError(f"--edges {kind}: it is sobel, canny, structured:MODEL.yml.gz, folder:MAPS or sketch")
     place = str(Path(place).resolve())
-    _maps.cache_clear()  # there may be others since they were listed
+    for listed in (_maps, _margin):
+        listed.cache_clear()  # there may be others since they were listed
     _structured_edges(place) if name == "structured" else list_photos(Path(place))
     return f"{name}:{place}"
 
@@ -137,10 +140,12 @@ def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Cr
     found = names.get(key, names.get(PurePosixPath(key).name))
     if found is None:
         raise PhotoError(name, f"there is no edge map of it in {maps}")
-    if crop is not None:
+    margin = _margin(maps)
+    if crop is not None or margin:
         (height, width), (high, wide) = photo_size(photo), photo_size(maps / found)
-        left, top, right, bottom = crop
-        crop = left * wide / width, top * high / height, right * wide / width, bottom * high / height
+        left, top, right, bottom = crop or (0, 0, width, height)
+        across, down = (wide - 2 * margin) / width, (high - 2 * margin) / height
+        crop = margin + left * across, margin + top * down, margin + right * across, margin + bottom * down
     grey = Image.fromarray(grey_levels(read_photo(maps / found, crop=crop)))
     return np.asarray(grey.resize((size[0], size[1]), Image.Resampling.BILINEAR)) / 255
 
@@ -149,6 +154,12 @@ def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Cr
 def _maps(folder: Path) -> dict[str, str]:
     """Names of maps by their path without ending."""
     return {str(PurePosixPath(name).with_suffix("")): name for name in list_photos(folder)}
+
+
+@cache
+def _margin(folder: Path) -> int:
+    """The pixels around each map, which those that `edge-maps` wrote have already."""
+    return MARGIN if kind_of(folder) == KIND else 0
 
 
 @cache

@@ -83,6 +83,14 @@ def read_json(path: Path) -> Any:
         raise FolderError(f"{path} is damaged ({error}): remove {path.parent}, or name another folder") from error
 
 
+def kind_of(folder: Path) -> str | None:
+    """What a folder says that it holds; None where it says nothing that can be read."""
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
 def check_free(folder: Path, *, kind: str, replace: bool) -> None:
     """Refuses to write where something would be lost.
 
@@ -98,11 +106,7 @@ def check_free(folder: Path, *, kind: str, replace: bool) -> None:
         return
     if not replace:
         raise FolderError(f"{folder} exists already: name another folder, or replace it")
-    try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        found = None
-    if found != kind and not (folder.is_dir() and not any(folder.iterdir())):
+    if kind_of(folder) != kind and not (folder.is_dir() and not any(folder.iterdir())):
         raise FolderError(f"{folder} is no folder of {kind} and will not be replaced: name another folder")
 
 

@@ -82,7 +82,7 @@ def list_photos(folder: Path) -> list[str]:
     if not names:
         raise ValueError(f"{folder} holds no photo: names must end in one of {', '.join(EXTENSIONS)}")
     for name in names:
-        if not _is_text(name):
+        if not is_text(name):
             raise ValueError(f"{folder}: the name {name!r} is not valid text: rename that photo")
     return names
 
@@ -132,7 +132,8 @@ def _walk(folder: Path) -> Iterator[str]:
                 yield Path(place, name).relative_to(folder).as_posix()
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a name is text; one that is no UTF-8 on the disk, or half of a character in JSON, is not."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -32,6 +32,7 @@ def test_drawn_photos_have_their_boxes(tmp_path):
         ("[]", "holds no boxes"),
         ('{"photos": {}}', "has version None of its layout"),
         ('{"version": 2, "photos": {}}', "has version 2 of its layout, and this code reads 1"),
+        (r'{"version": 1, "photos": {"\ud800.jpg": [[0, 0, 9, 9]]}}', "the name .*ud800.* is not valid text"),
         ('{"version": "1", "photos": {}}', "has version '1' of its layout, and this code reads 1"),
         ('{"version": 1, "photos": {"a.jpg": 5}}', r"the boxes of a\.jpg must be lists of left, top"),
         ('{"version": 1, "photos": {"a.jpg": [1, 2, 3, 4]}}', r"the boxes of a\.jpg must be lists"),

@@ -10,7 +10,7 @@ from pipelines.describe import Reading
 from pipelines.edge_maps import edge_maps
 from pipelines.edges import MARGIN, edge_map, edges_state, resolve_edges, sobel, structured
 from pipelines.folders import read_manifest
-from pipelines.images import PhotoError, read_photo
+from pipelines.images import PhotoError, list_photos, read_photo
 from pipelines.photo_cache import build_cache
 from pipelines.sketches import grey_levels, sketch_map
 
@@ -177,6 +177,15 @@ def test_maps_of_ones_own_are_found_by_name_and_cut_as_the_photo(tmp_path):
     draw(tmp_path / "photos" / "b.jpg", 60, 80)
     with pytest.raises(PhotoError, match="there is no edge map of it"):
         reading.read("b.jpg")
+
+
+def test_maps_that_were_written_are_those_of_the_photos(tmp_path):
+    draw_folder(tmp_path / "photos", 2)
+    edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)
+    kind = resolve_edges(f"folder:{tmp_path / 'maps'}")
+    for name in list_photos(tmp_path / "photos"):
+        own, found = (Reading(tmp_path / "photos", 40, edges=edges).read(name) for edges in (kind, "sobel"))
+        np.testing.assert_array_equal(own, found)
 
 
 def test_other_maps_are_told_from_the_same(tmp_path):
