@@ -74,7 +74,9 @@ def train_proposals(
     learner = _learner(load_trainable(model), proposals, _sides(anchors), trunk, seed)
     reading = Reading(photos, size, smallest=smallest_side(learner.network))
     shares, left_out = _shares(known, Reading(photos, None))
-    store = build_cache(cache or output / "photos", [name for name in names if name in shares], reading)
+    learned = [name for name in names if name in shares]
+    # The run's own folder is made anew where photos have changed since; another's is not.
+    store = build_cache(cache or output / "photos", learned, reading, replace=cache is None)
     side = max(size, reading.smallest)
     grid, cells = learner.anchors(side)
     data = ProposalPhotos(store.names, shares, store, side, grid, cells, batch, flip, seed)

@@ -284,6 +284,14 @@ def test_a_bad_photo_costs_itself(drawn, tmp_path):
     )  # fmt: skip
     assert list(facts["left_out"]) == ["a/2.png"]
     assert (facts["learned from"], facts["recall"]) == (2, [])
+    whole = (tmp_path / "photos" / "a" / "1.png").read_bytes()
+    (tmp_path / "photos" / "a" / "1.png").write_bytes(b"no photo any more")
+    facts = train_proposals(
+        boxes, photos=tmp_path / "photos", output=tmp_path / "run", model=str(drawn / "small.keras"), epochs=1,
+        size=SIDE, held_out=0, proposals=8, anchors="8", resume=True,
+    )  # fmt: skip
+    assert (list(facts["left_out"]), facts["learned from"]) == (["a/1.png", "a/2.png"], 1)
+    (tmp_path / "photos" / "a" / "1.png").write_bytes(whole)
     assert (
         recall_of_boxes(keras_retrieval.load(tmp_path / "run/model.keras"), ["gone.png"], {}, Reading(drawn, SIDE))
         == []
