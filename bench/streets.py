@@ -1,6 +1,6 @@
 """NetVLAD trained on the positions of drawn streets, scored on places that it never saw.
 
-    python -m bench.streets [--work WORK] [--clusters 16] [--size 192] [--epochs 12]
+    python -m bench.streets [--work WORK] [--buildings 64] [--clusters 16] [--size 192] [--epochs 5]
 
 `sample-photos` draws two streets, WORK/streets and WORK/others, with other buildings of the same eight designs. The
 network learns from WORK/streets/positions.csv alone, by `train` with NetVLAD's recipe. Of the other street every third
@@ -23,11 +23,11 @@ from pipelines.train import train
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-streets")
-    parser.add_argument("--buildings", type=int, default=16)
+    parser.add_argument("--buildings", type=int, default=64)
     parser.add_argument("--views", type=int, default=6)
     parser.add_argument("--clusters", type=int, default=16)
     parser.add_argument("--size", type=int, default=192)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--negatives", type=int, default=5)
     parser.add_argument("--lr", type=float, default=2e-5)
     arguments = parser.parse_args()
