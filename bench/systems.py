@@ -59,9 +59,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8, help="of the proposals")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    print(
-        "| system | easy | medium | hard | sketches, mAP | ms a photo | bytes a photo |\n|---|---|---|---|---|---|---|"
-    )
+    print("| system | easy | medium | hard | sketches | ms a photo | ms a query | bytes a photo |")
+    print("|---|---|---|---|---|---|---|---|")
     for system in systems(arguments.backbone, arguments.work, arguments.size, arguments.epochs):
         print(row(system, arguments.work, arguments.size, arguments.sketch_size), flush=True)
 
