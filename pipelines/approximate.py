@@ -8,6 +8,7 @@ from keras_retrieval.mining import Search
 
 REORDER = 10  # how many times k candidates are scored exactly
 SHARE_OF_LEAVES = 0.1  # of the tree's leaves that a query looks into
+LEAST_LEAVES = 20  # that it looks into: ScaNN's trees are never twice the same, and with few leaves luck decides
 
 
 def scann_search(rows: np.ndarray) -> Search:
@@ -33,9 +34,8 @@ def scann_search(rows: np.ndarray) -> Search:
     rows = np.ascontiguousarray(rows, np.float32)
     leaves = max(1, round(math.sqrt(len(rows))))
     builder = scann_ops_pybind.builder(rows, 1, "dot_product")
-    builder = builder.tree(
-        leaves, max(1, round(SHARE_OF_LEAVES * leaves)), training_sample_size=min(len(rows), 250_000)
-    )
+    looked_into = min(leaves, max(LEAST_LEAVES, round(SHARE_OF_LEAVES * leaves)))
+    builder = builder.tree(leaves, looked_into, training_sample_size=min(len(rows), 250_000))
     searcher = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(REORDER).build()
 
     def search(queries: np.ndarray, k: int) -> np.ndarray:
