@@ -50,7 +50,8 @@ def main() -> None:
         copied(arguments.photos, work / "photos", arguments.count)
         calibrate = arguments.calibrate or photos("photos", arguments.count)[0]
         ways = list(described(model, work / "photos", calibrate, arguments.size, work))
-        print(f"\n{arguments.network}, {arguments.size} px; {os.cpu_count()} cores, {platform.machine()}")
+        network = arguments.model or arguments.network
+        print(f"\n{network}, {arguments.size} px; {os.cpu_count()} cores, {platform.machine()}")
         report(ways)
 
 

@@ -58,6 +58,10 @@ def main() -> None:
     parser.add_argument("--sketch-size", type=int, default=227, help="longest side of Flickr15k's")
     parser.add_argument("--epochs", type=int, default=8, help="of the proposals")
     arguments = parser.parse_args()
+    for folder in (TEACHING, OXFORD["photos"], SKETCHES["photos"]):
+        if not folder.is_dir():
+            print(f"no {folder}: systems are not compared")
+            return
     arguments.work.mkdir(parents=True, exist_ok=True)
     print("| system | easy | medium | hard | sketches | ms a photo | ms a query | bytes a photo |")
     print("|---|---|---|---|---|---|---|---|")
