@@ -98,7 +98,7 @@ test-addons: $(VENV)/.dev $(ADDONS)/.ready
 	TF_CPP_MIN_LOG_LEVEL=3 ADDONS_CASES=$(ADDONS)/cases $(ADDONS)/bin/python -m pytest -q -s tests/addons/against_addons.py
 
 # A real Milvus server, in an environment of its own since it is only run, never imported.
-$(MILVUS)/.ready: tests/milvus/requirements.txt | $(BIN)/uv
+$(MILVUS)/.ready: tests/export/milvus_index/server_requirements.txt | $(BIN)/uv
 	rm -rf $(MILVUS)
 	$(BIN)/uv venv --quiet --python $(PYTHON) $(MILVUS)
 	$(BIN)/uv pip install --quiet --python $(MILVUS)/bin/python -r $<

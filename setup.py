@@ -37,6 +37,8 @@ EXTRAS["dev"] = [
     "setuptools>=77",
 ]
 
+ROOMS = find_packages(include=["pipelines", "pipelines.*", "export", "export.*"])
+
 setup(
     name="keras-retrieval",
     version=VERSION.group(1),
@@ -46,16 +48,10 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=[
         *find_packages(include=["keras_retrieval", "keras_retrieval.*"]),
-        "keras_retrieval.pipelines",
-        "keras_retrieval.pipelines.samples",
-        "keras_retrieval.export",
+        *(f"keras_retrieval.{room}" for room in ROOMS),
     ],
-    package_dir={
-        "keras_retrieval.pipelines": "pipelines",
-        "keras_retrieval.pipelines.samples": "pipelines/samples",
-        "keras_retrieval.export": "export",
-    },
-    package_data={"keras_retrieval": ["py.typed"], "keras_retrieval.export": ["page/*"]},
+    package_dir={f"keras_retrieval.{room}": room.replace(".", "/") for room in ROOMS},
+    package_data={"keras_retrieval": ["py.typed"], "keras_retrieval.export.server": ["page/*"]},
     install_requires=[
         TENSORFLOW,
         "keras>=3.13,<4",

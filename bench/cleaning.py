@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from bench.photos import DATA
-from pipelines.boxes import read_boxes
-from pipelines.clean import clean
-from pipelines.folders import read_names
-from pipelines.images import list_photos
-from pipelines.landmark_folders import by_landmark
-from pipelines.sample_photos import sample_photos
+from pipelines.cleaning.clean import clean
+from pipelines.files.durable import read_names
+from pipelines.photos.landmark_folders import by_landmark
+from pipelines.photos.object_boxes import read_boxes
+from pipelines.photos.reader import list_photos
+from pipelines.samples.sample_photos import sample_photos
 
 SAME_PLACE = {"castle_p30", "entry_p10", "fountain_p11"}  # one courtyard: no wrong photos of each other
 OTHERS = DATA / "eval" / "oxford_mini" / "jpg"

@@ -19,12 +19,13 @@ import numpy as np
 
 from bench.large_database import clustered, measure_full_sort, measure_method, measure_search, write_shards
 from bench.photos import DATA, network
-from keras_retrieval.query_time import Ranker, parse
-from keras_retrieval.whitening import Projection
-from pipelines.collection import Collection, Options, describe_collection
-from pipelines.datasets import load_ground_truth
-from pipelines.scores import score
-from pipelines.whiten import learn, read_pairs
+from keras_retrieval.ranking.methods import Ranker, parse
+from keras_retrieval.whitening.covariance import Projection
+from pipelines.descriptors.learn_whitening import learn
+from pipelines.descriptors.whiten import read_pairs
+from pipelines.evaluation.collection import Collection, Options, describe_collection
+from pipelines.evaluation.datasets import load_ground_truth
+from pipelines.evaluation.scores import score
 
 SCALES = "1,0.7071,0.5"
 ROWS = [  # whitening, dimensions kept, methods at query time

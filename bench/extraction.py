@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.photos import network, photos
-from pipelines.describe import Describe, Reading, describe_photos, describer
-from pipelines.images import list_photos
+from pipelines.descriptors.describer import Describe, describe_photos, describer
+from pipelines.photos.reader import list_photos
+from pipelines.photos.reading import Reading
 
 ROWS = [  # network, longest side, folder of photos that large
     ("alexnet_gem", 362, "eval/oxford_mini/jpg"),

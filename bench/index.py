@@ -32,9 +32,9 @@ import numpy as np
 from bench.index_methods import METHODS, TUNED, K
 from bench.index_plot import plot
 from bench.made_descriptors import made_descriptors, real_and_made
-from keras_retrieval.neighbours import nearest
-from pipelines.descriptors import read_descriptors
-from pipelines.folders import write_array, write_file
+from keras_retrieval.ranking.nearest import nearest
+from pipelines.descriptors.folder import read_descriptors
+from pipelines.files.durable import write_array, write_file
 
 BATCH = 100
 ROUNDS, SECONDS = 3, 20.0  # over all queries; none is begun after so many seconds

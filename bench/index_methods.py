@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.made_descriptors import row_of
-from pipelines.descriptors import read_descriptors
+from pipelines.descriptors.folder import read_descriptors
 
 K = 10
 MILVUS = os.environ.get("BENCH_MILVUS")  # milvus://HOST:PORT of a server, which is compared, too
@@ -68,7 +68,7 @@ def _tensorflow(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
 
 
 def _build_scann(descriptors: Path, place: Path) -> None:
-    from export.scann_index import index
+    from export.indexes.index import index
 
     index(descriptors, str(place), k=K)
 
@@ -84,7 +84,7 @@ def _scann(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
 
 
 def _build_milvus(descriptors: Path, place: Path) -> None:
-    from export.scann_index import index
+    from export.indexes.index import index
 
     address = f"{MILVUS}/bench_{len(read_descriptors(descriptors)[1])}"
     index(descriptors, address, k=K, replace=True)
@@ -97,7 +97,7 @@ def _milvus(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
 
 def _opened(place: str | Path) -> tuple[Search, dict[str, Any]]:
     """A search of an index of ours, and how it searches, which may be changed."""
-    from export.neighbour_index import open_index
+    from export.indexes.open_index import open_index
 
     opened = open_index(place)
 

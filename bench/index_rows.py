@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from bench.photos import DATA, network
-from export.neighbour_index import Filter, NeighbourIndex, open_index
-from export.scann_index import index
-from pipelines.collection import Collection, Options, describe_collection
-from pipelines.datasets import load_ground_truth
-from pipelines.scores import score
+from export.index_contract.contract import Filter, NeighbourIndex
+from export.indexes.index import index
+from export.indexes.open_index import open_index
+from pipelines.evaluation.collection import Collection, Options, describe_collection
+from pipelines.evaluation.datasets import load_ground_truth
+from pipelines.evaluation.scores import score
 
 FORMS: list[dict[str, Any]] = [
     {},

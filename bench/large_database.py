@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_retrieval.descriptors import l2_normalize
-from keras_retrieval.query_time import Ranker, parse
+from keras_retrieval.ranking.methods import Ranker, parse
+from keras_retrieval.ranking.rows import l2_normalize
 
 SHARD = 50_000
 QUERIES = 70

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.photo_views import photo_views
-from keras_retrieval.descriptors import l2_normalize
-from pipelines import descriptors as described
-from pipelines.folders import partial_of, seal, write_array, write_file, write_names
-from pipelines.progress import progress
+from keras_retrieval.ranking.rows import l2_normalize
+from pipelines.descriptors import folder as described
+from pipelines.files.durable import partial_of, seal, write_array, write_file, write_names
+from pipelines.files.progress import progress
 
 SHARD = 20_000
 QUERIES = 1_000  # of every collection, spread over its shards

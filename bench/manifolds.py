@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_retrieval.descriptors import l2_normalize
-from keras_retrieval.diffusion import mutual_graph
-from keras_retrieval.manifolds import local_maxima, mine_manifolds, without_mean
+from keras_retrieval.mining.manifolds import local_maxima, mine_manifolds, without_mean
+from keras_retrieval.ranking.diffusion import mutual_graph
+from keras_retrieval.ranking.rows import l2_normalize
 
 SHARD = 20_000
 

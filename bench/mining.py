@@ -23,8 +23,8 @@ from typing import Literal
 
 import numpy as np
 
-from keras_retrieval.descriptors import l2_normalize
-from keras_retrieval.mining import mine_negatives
+from keras_retrieval.mining.hard_negatives import mine_negatives
+from keras_retrieval.ranking.rows import l2_normalize
 
 QUERIES, NEGATIVES = 2000, 5
 PIECE_ROWS, PIECE_QUERIES = 2048, 1000

@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image
 
 from bench.photos import DATA, network, photos
-from pipelines.augmentation import Augmentation
-from pipelines.describe import describer
-from pipelines.folders import write_array
-from pipelines.images import list_photos, read_photo
-from pipelines.progress import progress
+from pipelines.descriptors.describer import describer
+from pipelines.files.durable import write_array
+from pipelines.files.progress import progress
+from pipelines.photos.augmentation import Augmentation
+from pipelines.photos.reader import list_photos, read_photo
 
 VIEWS = 4  # of each photo, the photo itself among them
 SIDE = 128  # pixels of a view, both ways

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_retrieval
-from pipelines.describe import save_model
+from pipelines.networks.files import save_model
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 WEIGHTS: dict[str, dict[str, Any]] = {
@@ -33,7 +33,7 @@ def photos(folder: str, count: int) -> tuple[Path, str]:
     """A folder of photos and what to call it: DATA/folder if it is there, else `count` made ones."""
     if (DATA / folder).is_dir():
         return DATA / folder, folder
-    from pipelines.sample_photos import sample_photos
+    from pipelines.samples.sample_photos import sample_photos
 
     made = Path(tempfile.mkdtemp()) / "photos"
     sample_photos(made, buildings=8, views=max(1, count // 8), size=1024)

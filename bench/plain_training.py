@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_retrieval.losses import ContrastiveLoss
-from keras_retrieval.padding import PaddedNetwork
+from keras_retrieval.networks.padded import PaddedNetwork
 
 Tuples = list[list[dict[str, np.ndarray]]]  # the network's input for each photo of each tuple, a batch of one
 Gradients = Callable[[list[dict[str, np.ndarray]]], list[Any]]

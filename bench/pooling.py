@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_retrieval
-from keras_retrieval.models import POOLINGS
+from keras_retrieval.networks.build import POOLINGS
 
 
 def main() -> None:

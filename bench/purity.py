@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.tuple_file import read_tuples
+from pipelines.training_tuples.file import read_tuples
 
 
 def main() -> None:

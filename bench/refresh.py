@@ -20,10 +20,11 @@ import numpy as np
 from bench.extraction import chosen, one_by_one
 from bench.mining import NEGATIVES, Task, published
 from bench.photos import network, photos
-from pipelines.describe import Describe, Reading, describer
-from pipelines.photo_cache import PhotoCache, build_cache
-from pipelines.stream import TupleStream
-from pipelines.tuple_file import Tuples
+from pipelines.descriptors.describer import Describe, describer
+from pipelines.photos.cache import PhotoCache, build_cache
+from pipelines.photos.reading import Reading
+from pipelines.training.stream import TupleStream
+from pipelines.training_tuples.file import Tuples
 
 TO_A_CLUSTER = 8
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from bench.photos import network_file, photos
 from bench.serving import bare_call, copied, megabytes, server_process
-from export.client import RetrievalClient
-from export.onnx_model import export_onnx
-from export.saved_model import export_saved_model
-from export.signatures import DESCRIPTORS
-from pipelines.descriptors import read_descriptors
-from pipelines.extract import extract
+from export.client.retrieval_client import RetrievalClient
+from export.contract.signatures import DESCRIPTORS
+from export.onnx_file.export_onnx import export_onnx
+from export.savedmodel.export_saved_model import export_saved_model
+from pipelines.descriptors.extract import extract
+from pipelines.descriptors.folder import read_descriptors
 
 NAME = "same"
 AT_ONCE = 8  # photos of a call or request

@@ -21,12 +21,12 @@ import numpy as np
 
 from bench.photos import network_file
 from bench.serving import copied, seconds, server_process
-from export.client import RetrievalClient
-from export.saved_model import export_saved_model
-from export.scann_index import index
-from pipelines.descriptors import KIND, VERSION, read_descriptors
-from pipelines.extract import extract
-from pipelines.folders import partial_of, seal, write_array, write_names
+from export.client.retrieval_client import RetrievalClient
+from export.indexes.index import index
+from export.savedmodel.export_saved_model import export_saved_model
+from pipelines.descriptors.extract import extract
+from pipelines.descriptors.folder import KIND, VERSION, read_descriptors
+from pipelines.files.durable import partial_of, seal, write_array, write_names
 
 SHARD = 100_000  # rows
 SPREAD = 0.8  # length of the noise that is added to a direction of length 1

@@ -32,12 +32,13 @@ import numpy as np
 
 from bench.extraction import chosen
 from bench.photos import network_file, photos
-from export.client import RetrievalClient
-from export.onnx_model import export_onnx
-from export.saved_model import export_saved_model
-from export.signatures import DESCRIPTORS, IMAGE_BYTES, SERVING_DEFAULT
-from pipelines.describe import describer, load_model
-from pipelines.images import read_photo
+from export.client.retrieval_client import RetrievalClient
+from export.contract.signatures import DESCRIPTORS, IMAGE_BYTES, SERVING_DEFAULT
+from export.onnx_file.export_onnx import export_onnx
+from export.savedmodel.export_saved_model import export_saved_model
+from pipelines.descriptors.describer import describer
+from pipelines.networks.files import load_model
+from pipelines.photos.reader import read_photo
 
 CLIENTS = {1: 8, 8: 2, 32: 1}  # how many -> turns in a round, the more the shorter they are
 AT_ONCE = 8  # photos of one bare call, where it takes several

@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 from bench.photos import network
-from pipelines.describe import save_model
-from pipelines.sample_photos import sample_photos
-from pipelines.train import train
+from pipelines.networks.files import save_model
+from pipelines.samples.sample_photos import sample_photos
+from pipelines.training.train import train
 
 
 def main() -> None:

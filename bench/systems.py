@@ -20,16 +20,18 @@ from typing import Any
 
 from bench.extraction import chosen, together
 from bench.photos import DATA, network
-from pipelines.colmap import Database, load_colmap
-from pipelines.describe import Reading, describer, load_model, save_model
-from pipelines.evaluate import evaluate
-from pipelines.images import list_photos
-from pipelines.sample_photos import sample_photos
-from pipelines.sfm_photos import prepare
-from pipelines.train_proposals import train_proposals
-from pipelines.training_initialization import initialize
-from pipelines.visual_words import build_index
-from pipelines.whiten import whiten
+from pipelines.descriptors.describer import describer
+from pipelines.descriptors.whiten import whiten
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.networks.files import load_model, save_model
+from pipelines.photos.reader import list_photos
+from pipelines.photos.reading import Reading
+from pipelines.samples.sample_photos import sample_photos
+from pipelines.sfm.colmap import Database, load_colmap
+from pipelines.sfm.photos import prepare
+from pipelines.sfm.visual_words import build_index
+from pipelines.training.initialization import initialize
+from pipelines.training.train_proposals import train_proposals
 
 TEACHING = DATA / "photos"
 OXFORD: dict[str, Any] = {

@@ -26,10 +26,10 @@ from bench.extraction import chosen
 from bench.photos import network, photos
 from bench.plain_training import plain_step
 from keras_retrieval.losses import ContrastiveLoss
-from keras_retrieval.precision import set_trunk_precision
-from keras_retrieval.tuple_model import TupleModel
-from pipelines.describe import Reading
-from pipelines.tuple_batches import exact, padded
+from keras_retrieval.networks.precision import set_trunk_precision
+from keras_retrieval.networks.tuple_model import TupleModel
+from pipelines.photos.reading import Reading
+from pipelines.training.tuple_batches import exact, padded
 
 TUPLES, PHOTOS = 5, 7
 L2 = 1e-6
@@ -141,7 +141,7 @@ def step(model: Any, pixels: list[np.ndarray], size: int, way: Way) -> Step:
 def tuple_model(model: Any, way: Way) -> Any:
     if way.form == "padded" and way.chunk is None:
         return TupleModel(model, L2)
-    from pipelines.tuple_training import ChunkedTupleModel
+    from pipelines.training.chunked_model import ChunkedTupleModel
 
     return ChunkedTupleModel(model, L2, way.chunk)
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_retrieval.descriptors import l2_normalize
-from pipelines.describe import Reading
-from pipelines.hard_negatives import HardNegatives
-from pipelines.photo_descriptors import PhotoDescriptors
-from pipelines.tuple_file import Tuples
+from keras_retrieval.ranking.rows import l2_normalize
+from pipelines.photos.reading import Reading
+from pipelines.training.hard_negatives import HardNegatives
+from pipelines.training.photo_descriptors import PhotoDescriptors
+from pipelines.training_tuples.file import Tuples
 
 BATCH, VIEWS = 32, 10
 

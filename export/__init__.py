@@ -1,1 +1,29 @@
-"""Model out: what turns descriptors and models into something that answers queries."""
+"""Model out: exported networks, indexes, server and clients. Each step is available as `export.index(...)`."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from keras_retrieval.steps import steps_of
+
+if TYPE_CHECKING:
+    from .client.describe import describe as describe
+    from .client.query import query as query
+    from .indexes.index import index as index
+    from .indexes.search import search as search
+    from .indexes.update import update as update
+    from .onnx_file.export_onnx import export_onnx as export_onnx
+    from .savedmodel.export_saved_model import export_saved_model as export_saved_model
+    from .server.serve import serve as serve
+
+_STEPS = steps_of("export")
+__all__ = [*_STEPS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _STEPS:
+        return getattr(importlib.import_module(_STEPS[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_STEPS]

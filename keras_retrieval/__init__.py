@@ -1,6 +1,6 @@
 """Image retrieval with Keras: networks, losses, mining, whitening, re-ranking and metrics of the field.
 
-Keras takes seconds to import, so the names below are fetched when first used: the command line answers at once.
+Importing Keras takes seconds, so the names below are imported on first use and the command line answers at once.
 """
 
 import importlib
@@ -11,30 +11,43 @@ if TYPE_CHECKING:
     from . import layers as layers
     from . import losses as losses
     from . import metrics as metrics
-    from . import reranking as reranking
     from . import whitening as whitening
-    from .models import build as build
-    from .models import list_models as list_models
-    from .models import load as load
-    from .multiscale import multi_scale as multi_scale
+    from .networks.build import build as build
+    from .networks.build import list_models as list_models
+    from .networks.build import load as load
+    from .networks.multi_scale import multi_scale as multi_scale
+    from .ranking import reranking as reranking
 
 __version__ = "0.1.0"
 
-_MODULES = ("layers", "losses", "metrics", "reranking", "whitening")
-_FUNCTIONS = {"build": "models", "list_models": "models", "load": "models", "multi_scale": "multiscale"}
+_MODULES = {
+    "layers": "layers",
+    "losses": "losses",
+    "metrics": "metrics",
+    "reranking": "ranking.reranking",
+    "whitening": "whitening",
+    "pipelines": "pipelines",
+    "export": "export",
+}
+_FUNCTIONS = {
+    "build": "networks.build",
+    "list_models": "networks.build",
+    "load": "networks.build",
+    "multi_scale": "networks.multi_scale",
+}
 __all__ = [*_MODULES, *_FUNCTIONS]
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+        return importlib.import_module(f".{_MODULES[name]}", __name__)
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(f".{_FUNCTIONS[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if "keras" in sys.modules:
-    # Who has Keras already may go on with keras.saving.load_model, which needs our layers and losses registered.
+    # A program that has imported Keras may call keras.saving.load_model, which needs our classes registered.
     from . import layers as layers
     from . import losses as losses
 

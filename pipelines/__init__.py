@@ -1,1 +1,38 @@
-"""Data in, trained model out. Steps meet only through files; each module is one step or one tool of theirs."""
+"""Data in, trained model out. Each step is available under its command's name: `pipelines.extract(...)`.
+
+Steps exchange data only through files.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from keras_retrieval.steps import steps_of
+
+if TYPE_CHECKING:
+    from .cleaning.clean import clean as clean
+    from .descriptors.extract import extract as extract
+    from .descriptors.whiten import whiten as whiten
+    from .evaluation.evaluate import evaluate as evaluate
+    from .networks.build import build as build
+    from .networks.convert import convert as convert
+    from .photos.edge_maps import edge_maps as edge_maps
+    from .samples.sample_photos import sample_photos as sample_photos
+    from .sfm.pairs import pairs as pairs
+    from .sfm.reconstruct import reconstruct as reconstruct
+    from .training.classify import classify as classify
+    from .training.train import train as train
+    from .training.train_proposals import train_proposals as train_proposals
+    from .training_tuples.tuples import tuples as tuples
+
+_STEPS = steps_of("pipelines")
+__all__ = [*_STEPS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _STEPS:
+        return getattr(importlib.import_module(_STEPS[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_STEPS]

@@ -17,18 +17,18 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def search_service(tmp_path_factory):
-    """A small collection with its index and served network; see tests/search_service.py."""
+    """A small collection with its index and served network; see tests/helpers/search_service.py."""
     pytest.importorskip("tensorflow_serving.apis", reason="tensorflow-serving-api is not installed")
     pytest.importorskip("scann", reason="scann is not installed")
-    from tests.search_service import make_search_service
+    from tests.helpers.search_service import make_search_service
 
     return make_search_service(tmp_path_factory.mktemp("search"))
 
 
 @pytest.fixture(scope="session")
 def search_server(search_service, tmp_path_factory):
-    """A server of `search_service`, see tests/search_service.py."""
-    from tests.search_service import serving_search
+    """A server of `search_service`, see tests/helpers/search_service.py."""
+    from tests.helpers.search_service import serving_search
 
     with serving_search(search_service, tmp_path_factory.mktemp("shown")) as server:
         yield server

@@ -60,7 +60,9 @@ def test_every_module_is_in_the_wheel_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = {"keras_retrieval/py.typed"}
-    expected |= {f"keras_retrieval/export/page/{path.name}" for path in (ROOT / "export" / "page").iterdir()}
+    expected |= {
+        f"keras_retrieval/export/server/page/{path.name}" for path in (ROOT / "export" / "server" / "page").iterdir()
+    }
     for folder in SOURCES:
         for path in (ROOT / folder).rglob("*.py"):
             name = path.relative_to(ROOT).as_posix()

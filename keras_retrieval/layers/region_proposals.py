@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from .boxes import clip_boxes, decode, make_anchors
+from .anchors import clip_boxes, decode, make_anchors
 from .cells import cleared, valid_size
-from .suppression import LOWEST, best_boxes, suppress, taken
+from .non_max_suppression import LOWEST, best_boxes, suppress, taken
 
 SCALES, RATIOS = (8.0, 16.0, 32.0), (0.5, 1.0, 2.0)
 

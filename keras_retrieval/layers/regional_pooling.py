@@ -9,8 +9,8 @@ from .box_cells import BoxCells
 from .cells import AllCells, Cells, GridCells, cleared, valid_size
 from .l2_normalization import l2_normalize
 from .pooling import Pooling
+from .region_grid import most_regions, region_masks
 from .region_proposals import RegionProposals
-from .regions import most_regions, region_masks
 from .whitening import Whitening
 
 

@@ -2,20 +2,7 @@
 
 import numpy as np
 
-from .parts import (
-    COPPER,
-    SLATE,
-    battlements,
-    column,
-    cornice,
-    dormer,
-    pick,
-    sides,
-    some_roof,
-    square,
-    vary,
-    windows,
-)
+from .parts import COPPER, SLATE, battlements, column, cornice, dormer, pick, sides, some_roof, square, vary, windows
 from .solids import UP, Look, Model, Opening, Ornament, rectangle, ring, row
 from .textures import Material, any_colour, shades
 

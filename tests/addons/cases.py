@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from keras_retrieval import losses
-from keras_retrieval.__main__ import STEPS
-
-from ..backends import gradient
-from ..small_network import save_network
+from keras_retrieval.steps import function_name, module_name
+from tests.helpers.backends import gradient
+from tests.helpers.small_network import save_network
 
 HARD, SEMI_HARD = losses.BatchHardTripletLoss, losses.SemiHardTripletLoss
 ON_LABELS: tuple[tuple[Any, dict[str, Any]], ...] = (
@@ -76,14 +75,12 @@ def save_losses(folder: Path) -> None:
 
 
 def save_exported(folder: Path) -> None:
-    """A small network as SavedModel, with photos and their descriptors, where the export's step is in the table."""
-    if "export-saved-model" not in STEPS:
-        return
+    """A small network as SavedModel, with photos and their descriptors."""
     import keras
 
-    module, function, _ = STEPS["export-saved-model"]
+    step = "export-saved-model"
     network = save_network(folder / "small.keras")
-    getattr(import_module(module), function)(network, folder / "saved_model", webp=False)
+    getattr(import_module(module_name(step)), function_name(step))(network, folder / "saved_model", webp=False)
     photos = np.random.default_rng(0).integers(0, 256, (3, 40, 56, 3), "uint8")
     descriptors = keras.saving.load_model(network)(photos.astype("float32"))
     np.savez(folder / "saved_model.npz", photos=photos, descriptors=np.asarray(descriptors))

@@ -1,0 +1,1 @@
+"""Clients of a server; the steps describe and query."""

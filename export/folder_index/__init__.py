@@ -1,0 +1,1 @@
+"""The index in a folder: ScaNN segments, a mutable segment, a write-ahead log."""

@@ -1,0 +1,1 @@
+"""The interface of an index: `NeighbourIndex`, hits, filters, checks of its input, settings."""

@@ -1,0 +1,1 @@
+"""ONNX files; the step export-onnx."""

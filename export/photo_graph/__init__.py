@@ -1,0 +1,1 @@
+"""Decoding of photo files inside a TensorFlow graph."""

@@ -1,0 +1,75 @@
+"""Uncompressed BMP decoded by operations of a TensorFlow graph: TensorFlow's own operation takes colours for greys."""
+
+from typing import Any
+
+from .file_bytes import FileBytes, on_white
+
+_RAW, _MASKS = 0, 3  # how rows are coded
+_BGRX = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # which bits of four bytes are red, green and blue
+_ALPHA = b"\0\0\0\xff"
+
+
+def bmp_size(file: FileBytes) -> Any:
+    """Height and width of a BMP, (2,) int64, from its header."""
+    import tensorflow as tf
+
+    return tf.stack([tf.abs(_signed(file.number(22, 4))), _signed(file.number(18, 4))])
+
+
+def bmp_pixels(data: Any) -> Any:
+    """Pixels (H, W, 3) uint8 of a BMP of 1, 4, 8, 24 or 32 bits a pixel, not compressed.
+
+    An error of the graph where its rows are coded otherwise (run lengths, 16 bits) or end too early.
+    """
+    import tensorflow as tf
+
+    file = FileBytes(data)
+    depth, coding = file.number(28, 2), file.number(30, 4)
+    masked = tf.equal(coding, _MASKS) & tf.equal(depth, 32) & tf.equal(file.part(54, 12), _BGRX)
+    known = tf.reduce_any(tf.equal(depth, [1, 4, 8, 24, 32])) & (tf.equal(coding, _RAW) | masked)
+    with tf.control_dependencies([tf.debugging.Assert(known, [depth, coding])]):
+        rows = _rows(file, depth)
+    width = bmp_size(file)[1]
+    opaque = ~(masked & (file.number(14, 4) >= 56) & tf.equal(file.part(66, 4), _ALPHA))
+    pixels = tf.cond(depth <= 8, lambda: _palette(file, rows, depth), lambda: _channels(rows, depth, width, opaque))
+    pixels = pixels[:, :width]
+    return tf.cond(_signed(file.number(22, 4)) > 0, lambda: tf.reverse(pixels, [0]), lambda: pixels)
+
+
+def _rows(file: FileBytes, depth: Any) -> Any:
+    """(H, bytes in a row): rows are filled up to four bytes."""
+    import tensorflow as tf
+
+    height, width = tf.unstack(bmp_size(file), num=2)
+    stride = (width * depth + 31) // 32 * 4
+    raw = tf.io.decode_raw(file.part(file.number(10, 4), height * stride), tf.uint8)
+    return tf.reshape(raw, tf.stack([height, stride]))
+
+
+def _palette(file: FileBytes, rows: Any, depth: Any) -> Any:
+    """Rows of 1, 4 or 8 bits a pixel, the highest first, that count colours of a table."""
+    import tensorflow as tf
+
+    stated, colours = file.number(46, 4), tf.bitwise.left_shift(tf.constant(1, tf.int64), depth)
+    count = tf.where(tf.equal(stated, 0), colours, stated)
+    table = tf.io.decode_raw(file.part(14 + file.number(14, 4), 4 * count), tf.uint8)
+    shifts = tf.cast(tf.range(8 - depth, -1, -depth), tf.uint8)
+    indexes = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[:, :, None], shifts), tf.cast(colours - 1, tf.uint8))
+    indexes = tf.reshape(indexes, tf.stack([tf.shape(rows)[0], -1]))
+    return tf.gather(tf.reshape(table, (-1, 4))[:, 2::-1], tf.cast(indexes, tf.int32))
+
+
+def _channels(rows: Any, depth: Any, width: Any, opaque: Any) -> Any:
+    """Rows of blue, green, red and perhaps a fourth byte, which is alpha or nothing."""
+    import tensorflow as tf
+
+    count = depth // 8
+    pixels = tf.reshape(rows[:, : width * count], tf.stack([tf.cast(tf.shape(rows)[0], tf.int64), width, count]))
+    colours = tf.reverse(pixels[:, :, :3], [2])
+    return tf.cond(opaque, lambda: colours, lambda: on_white(tf.concat([colours, pixels[:, :, 3:]], axis=2)))
+
+
+def _signed(number: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.where(number >= 2**31, number - 2**32, number)

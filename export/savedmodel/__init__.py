@@ -1,0 +1,1 @@
+"""SavedModels for TensorFlow Serving; the step export-saved-model."""

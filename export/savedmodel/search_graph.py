@@ -1,0 +1,116 @@
+"""Network and searcher in one graph: the signature `search` of a version for servers that have ScaNN's operations.
+
+The searcher is made of the index's own descriptors by ScaNN's TensorFlow operations, which know no SOAR: an index that
+uses it is searched without. Its state is variables of the version; a searcher is made of them where the graph runs.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contract.signatures import IMAGE_BYTES, LEAVES, NAMES, NEIGHBOURS, NOTHING, OK, SCORES, SEARCH, STATUS, K
+from ..index_contract.contract import NeighbourIndex
+
+OWN_LEAVES = 0  # stands for as many leaves as the index's own searches look into
+
+
+def search_function(describe: Callable[[Any], tuple[Any, Any]], index: NeighbourIndex, module: Any) -> Any:
+    """A tf.function of the signature `search`.
+
+    Args:
+        describe: image_bytes (B,) -> descriptors (B, D), status (B,).
+        index: what is searched, as it is now.
+        module: tf.Module that is saved: it gets the searcher's state and the names.
+
+    Returns:
+        (image_bytes (B,), k () or (B,), leaves ()) -> names, scores (B, K) and status (B,), as
+        `search_signature.answer` makes them. `write_defaults` makes k and leaves optional.
+
+    Raises:
+        ImportError: ScaNN is not installed.
+        ValueError: the index is empty, or keeps shortened descriptors.
+    """
+    import tensorflow as tf
+
+    scann, how = _scann_ops(), index.facts["configuration"]
+    rows = _rows(index)
+    module.state = _searcher(scann, rows, how).serialize_to_module()
+    module.names = tf.Variable([name.encode("utf-8", "surrogatepass") for name in index.names], trainable=False)
+
+    def search(image_bytes: Any, k: Any, leaves: Any) -> dict[str, Any]:
+        descriptors, status = describe(image_bytes)
+        k = tf.minimum(tf.broadcast_to(k, tf.shape(status)), len(rows))
+        most = tf.reduce_max(tf.concat([k, [1]], 0))
+        # One row more: ScaNN is never asked without a query.
+        queries = tf.concat([descriptors, tf.zeros_like(rows[:1])], 0)
+        found, scores = scann.searcher_from_module(module.state).search_batched(
+            queries, most, *_effort(how, most, leaves)
+        )
+        # A tree may find fewer than k: ScaNN fills a row up with the first photo and a score that is no number.
+        real = tf.math.is_finite(scores[:-1]) & tf.equal(status, OK)[:, None]
+        real &= tf.range(tf.shape(found)[1]) < k[:, None]
+        width = tf.reduce_max(tf.concat([tf.reduce_sum(tf.cast(real, tf.int32), 1), [0]], 0))
+        names = tf.where(real, tf.gather(module.names, found[:-1]), "")
+        return {NAMES: names[:, :width], SCORES: tf.where(real, scores[:-1], NOTHING)[:, :width], STATUS: status}
+
+    specs = [
+        tf.TensorSpec((None,), tf.string, IMAGE_BYTES),
+        tf.TensorSpec(None, tf.int32, NEIGHBOURS),
+        tf.TensorSpec((), tf.int32, LEAVES),
+    ]
+    return tf.function(search, input_signature=specs, autograph=False)
+
+
+def _rows(index: NeighbourIndex) -> np.ndarray:
+    rows = np.ascontiguousarray(index.vectors(), np.float32)
+    if not len(rows) or rows.shape[1] != index.facts["dimensions"]:
+        raise ValueError(
+            f"a version holds an index of whole descriptors, {index.facts['dimensions']} numbers each, and at least"
+            f" one: this one keeps {len(rows):,} of {rows.shape[1]}"
+        )
+    return rows
+
+
+def _searcher(scann: Any, rows: np.ndarray, how: Mapping[str, Any]) -> Any:
+    builder = scann.builder(rows, K, "dot_product")
+    if how["kind"] == "exact":
+        return builder.score_brute_force().build()
+    if how["leaves"]:
+        sample = min(len(rows), how["asked"]["hashing"]["sample"])
+        builder = builder.tree(how["leaves"], how["leaves_to_search"], training_sample_size=sample)
+    return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(how["reorder"]).build()
+
+
+def _effort(how: Mapping[str, Any], k: Any, leaves: Any) -> tuple[Any, Any]:
+    """How many candidates are scored exactly, and how many leaves are looked into, for so many neighbours."""
+    import tensorflow as tf
+
+    if how["kind"] == "exact":
+        return -1, -1
+    more = tf.maximum(1.0, tf.cast(k, tf.float32) / how.get("k", K))
+    own = tf.cast(tf.math.ceil(more * how["leaves_to_search"]), tf.int32)
+    looked = tf.minimum(tf.where(leaves > 0, leaves, own), how["leaves"])
+    return tf.maximum(k, tf.cast(tf.math.ceil(more * how["reorder"]), tf.int32)), looked if how["leaves"] else -1
+
+
+def write_defaults(folder: Path) -> None:
+    """Makes `k` and `leaves` of a written version's `search` optional, where a server knows defaults."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = folder / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    defaults = saved.meta_graphs[0].signature_def[SEARCH].defaults
+    for alias, value in ((NEIGHBOURS, K), (LEAVES, OWN_LEAVES)):
+        defaults[alias].CopyFrom(tf.make_tensor_proto(value))
+    path.write_bytes(saved.SerializeToString())
+
+
+def _scann_ops() -> Any:
+    try:
+        from scann.scann_ops.py import scann_ops
+    except ImportError as error:
+        raise ImportError(f'ScaNN is not installed ({error}): pip install "keras-retrieval[index]"') from error
+    return scann_ops

@@ -1,0 +1,1 @@
+"""The server: HTTP, gRPC, model versions, batching, the search page; the step serve."""

@@ -1,0 +1,199 @@
+"""Classify, Regress and MultiInference on a loaded version: tf.Examples in, classes and values out."""
+
+from typing import Any
+
+import numpy as np
+
+from ..contract.signatures import CLASSIFY, REGRESS
+from .errors import Code, ServingError, invalid
+from .limits import Call
+from .predict import answered_by
+from .servable import DEFAULT_SIGNATURE, Run, Servable
+
+INPUTS, CLASSES, SCORES, VALUES = "inputs", "classes", "scores", "outputs"
+
+
+def classify(servable: Servable, request: Any, run: Run, call: Call) -> Any:
+    """Answers a ClassificationRequest with a ClassificationResponse: per example, labels and scores."""
+    from tensorflow_serving.apis import classification_pb2
+
+    signature = _signature(servable, request.model_spec.signature_name, CLASSIFY, "classification")
+    feed, fetches = classify_tensors(signature)
+    examples = serialized(request.input)
+    found = dict(zip(fetches, run(servable, {feed: examples}, fetches, call), strict=True))
+    response = classification_pb2.ClassificationResponse(model_spec=answered_by(servable, request.model_spec))
+    fill_classes(response.result, signature, found, len(examples))
+    return response
+
+
+def regress(servable: Servable, request: Any, run: Run, call: Call) -> Any:
+    """Answers a RegressionRequest with a RegressionResponse: one value per example."""
+    from tensorflow_serving.apis import regression_pb2
+
+    signature = _signature(servable, request.model_spec.signature_name, REGRESS, "regression")
+    feed, fetches = regress_tensors(signature)
+    examples = serialized(request.input)
+    found = dict(zip(fetches, run(servable, {feed: examples}, fetches, call), strict=True))
+    response = regression_pb2.RegressionResponse(model_spec=answered_by(servable, request.model_spec))
+    fill_values(response.result, signature, found, len(examples))
+    return response
+
+
+def multi_inference(servable: Servable, request: Any, run: Run, call: Call) -> Any:
+    """Answers a MultiInferenceRequest: several classifications and regressions of the same examples in one run."""
+    from tensorflow_serving.apis import inference_pb2
+
+    signatures = _task_signatures(servable, request.tasks)
+    tensors = [_task_tensors(task, signature) for task, signature in zip(request.tasks, signatures, strict=True)]
+    if len({feed for feed, _ in tensors}) > 1:
+        raise invalid("Input tensor must be the same for all Signatures.")
+    fetches = sorted({fetch for _, fetches in tensors for fetch in fetches})
+    examples = serialized(request.input)
+    found = dict(zip(fetches, run(servable, {tensors[0][0]: examples}, fetches, call), strict=True))
+    response = inference_pb2.MultiInferenceResponse()
+    for task, signature in zip(request.tasks, signatures, strict=True):
+        result = response.results.add(model_spec=answered_by(servable, task.model_spec))
+        if task.method_name == CLASSIFY:
+            fill_classes(result.classification_result, signature, found, len(examples))
+        else:
+            fill_values(result.regression_result, signature, found, len(examples))
+    return response
+
+
+def serialized(given: Any) -> np.ndarray:
+    """The examples of an Input, (B,) serialized; a context's features are in each of them."""
+    context, listed = b"", given.example_list.examples
+    if given.WhichOneof("kind") == "example_list_with_context":
+        context = given.example_list_with_context.context.SerializeToString()
+        listed = given.example_list_with_context.examples
+    if not listed:
+        raise invalid("Input is empty.")
+    # Two messages, one after the other, parse as one that has the fields of both.
+    return np.array([context + example.SerializeToString() for example in listed], object)
+
+
+def classify_tensors(signature: Any) -> tuple[str, list[str]]:
+    """Names of the tensor to feed and of those to fetch, classes, scores or both, for Classify."""
+    if len(signature.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(signature.outputs) not in (1, 2):
+        raise invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    feed = _named_input(signature, "classification")
+    fetches = [signature.outputs[alias].name for alias in (CLASSES, SCORES) if alias in signature.outputs]
+    if not fetches:
+        expected = f'at least one of "{CLASSES}" or "{SCORES}". Signature was: {signature}'
+        message = f"Expected classification signature outputs to contain {expected}"
+        raise ServingError(Code.FAILED_PRECONDITION, message)
+    return feed, fetches
+
+
+def regress_tensors(signature: Any) -> tuple[str, list[str]]:
+    """Names of the tensor to feed and of the one to fetch, for Regress."""
+    if len(signature.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if len(signature.outputs) != 1:
+        raise invalid("Expected one output Tensor.")
+    feed = _named_input(signature, "regression")
+    if VALUES not in signature.outputs:
+        raise ServingError(Code.FAILED_PRECONDITION, f"No regression outputs found in SignatureDef: {signature}")
+    return feed, [signature.outputs[VALUES].name]
+
+
+def fill_classes(result: Any, signature: Any, found: dict[str, np.ndarray], count: int) -> None:
+    """Writes (B, classes) labels and scores into a ClassificationResult."""
+    labels = _class_tensor(signature, found, CLASSES, object, "DT_STRING", count)
+    scores = _class_tensor(signature, found, SCORES, np.float32, "DT_FLOAT", count)
+    if labels is not None and scores is not None and labels.shape != scores.shape:
+        sizes = f"{labels.shape[1]} vs. {scores.shape[1]}"
+        raise invalid(f"Tensors class and score should match in dim_size(1). Got {sizes}")
+    for row in range(count):
+        classes = result.classifications.add().classes
+        for column in range((labels if labels is not None else scores).shape[1]):  # type: ignore[union-attr]
+            added = classes.add()
+            if labels is not None:
+                added.label = labels[row, column]
+            if scores is not None:
+                added.score = scores[row, column]
+
+
+def fill_values(result: Any, signature: Any, found: dict[str, np.ndarray], count: int) -> None:
+    """Writes (B,) or (B, 1) values into a RegressionResult."""
+    values = found[signature.outputs[VALUES].name]
+    if values.ndim != 1 and not (values.ndim == 2 and values.shape[1] == 1):
+        expected = "either [batch_size] or [batch_size, 1]"
+        raise invalid(f"Expected output Tensor shape to be {expected} but got {_shape(values)}")
+    if len(values) != count:
+        raise invalid(f"Input batch size did not match output batch size: {count} vs. {len(values)}")
+    if values.dtype != np.float32:
+        raise invalid(f"Expected output Tensor of DT_FLOAT.  Got: {_dtype(values)}")
+    for value in values.reshape(-1).tolist():
+        result.regressions.add().value = value
+
+
+def _signature(servable: Servable, name: str, method: str, kind: str) -> Any:
+    key = name or DEFAULT_SIGNATURE
+    signature = servable.signature(name, invalid(f"No signature was found with the name: {key}"))
+    _check_method(signature, method, kind)
+    return signature
+
+
+def _check_method(signature: Any, method: str, kind: str) -> None:
+    if signature.method_name != method:
+        raise invalid(f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}")
+
+
+def _named_input(signature: Any, kind: str) -> str:
+    if INPUTS not in signature.inputs:
+        raise ServingError(Code.FAILED_PRECONDITION, f"No {kind} inputs found in SignatureDef: {signature}")
+    return signature.inputs[INPUTS].name
+
+
+def _task_signatures(servable: Servable, tasks: Any) -> list[Any]:
+    if any(not task.model_spec.name for task in tasks):
+        raise invalid("Found ModelSpec with an empty model name.")
+    if len({task.model_spec.name for task in tasks}) > 1:
+        raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+    names = [task.model_spec.signature_name or DEFAULT_SIGNATURE for task in tasks]
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise invalid(f"Duplicate evaluation of signature: {name}")
+    return [
+        servable.signature(name, invalid(f"Requested signature not found in model graph: {name}")) for name in names
+    ]
+
+
+def _task_tensors(task: Any, signature: Any) -> tuple[str, list[str]]:
+    if task.method_name == CLASSIFY:
+        _check_method(signature, CLASSIFY, "classification")
+        return classify_tensors(signature)
+    if task.method_name == REGRESS:
+        _check_method(signature, REGRESS, "regression")
+        return regress_tensors(signature)
+    raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+
+
+def _class_tensor(
+    signature: Any, found: dict[str, np.ndarray], alias: str, dtype: Any, dtype_name: str, count: int
+) -> np.ndarray | None:
+    if alias not in signature.outputs:
+        return None
+    tensor = found[signature.outputs[alias].name]
+    if tensor.ndim != 2:
+        raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(tensor)}")
+    if tensor.dtype != dtype:
+        raise invalid(f"Expected {alias} Tensor of {dtype_name}. Got: {_dtype(tensor)}")
+    if len(tensor) != count:
+        raise invalid(f"Expected {alias} output batch size of {count}. Got: {len(tensor)}")
+    return tensor
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"[{','.join(map(str, array.shape))}]"
+
+
+def _dtype(array: np.ndarray) -> str:
+    import tensorflow as tf
+    from tensorflow.core.framework import types_pb2
+
+    dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
+    return types_pb2.DataType.Name(dtype.as_datatype_enum)

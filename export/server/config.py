@@ -1,0 +1,117 @@
+"""The configuration files of TensorFlow Serving, text protocol buffers: models, batching, TLS.
+
+Of two of their message types the official package has no Python code; they are declared here, field by field.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .batching import BatchingParameters
+from .model_registry import PLATFORM
+
+WRAPPED = ".google.protobuf.Int64Value"
+
+# field -> (number, type, repeated); a type that begins with a dot is a message
+BATCHING_FIELDS = {
+    "max_batch_size": (1, WRAPPED, False),
+    "batch_timeout_micros": (2, WRAPPED, False),
+    "max_enqueued_batches": (3, WRAPPED, False),
+    "num_batch_threads": (4, WRAPPED, False),
+    "thread_pool_name": (5, ".google.protobuf.StringValue", False),
+    "allowed_batch_sizes": (6, "int64", True),
+    "pad_variable_length_inputs": (7, "bool", False),
+}
+SSL_FIELDS = {
+    "server_key": (1, "string", False),
+    "server_cert": (2, "string", False),
+    "custom_ca": (3, "string", False),
+    "client_verify": (4, "bool", False),
+}
+
+
+@dataclass(frozen=True)
+class SSLConfig:
+    """Key, certificate and authorities, each as PEM text.
+
+    Args:
+        server_key: the server's private key.
+        server_cert: its certificate.
+        custom_ca: authority whose client certificates are accepted; "" for the system's.
+        client_verify: whether a client needs a certificate.
+    """
+
+    server_key: str
+    server_cert: str
+    custom_ca: str = ""
+    client_verify: bool = False
+
+
+def read_model_config(path: Path) -> Any:
+    """Reads a ModelServerConfig (`model_config_list { config { name: "m" base_path: "/models/m" ... } }`)."""
+    from tensorflow_serving.config import model_server_config_pb2
+
+    return _parse(path, model_server_config_pb2.ModelServerConfig())
+
+
+def model_config(models: dict[str, Path]) -> Any:
+    """ModelServerConfig that serves the newest version of each of these base folders."""
+    from tensorflow_serving.config import model_server_config_pb2
+
+    config = model_server_config_pb2.ModelServerConfig()
+    for name, base in models.items():
+        config.model_config_list.config.add(name=name, base_path=str(base.resolve()), model_platform=PLATFORM)
+    return config
+
+
+def read_batching_parameters(path: Path) -> BatchingParameters:
+    """Reads BatchingParameters (`max_batch_size { value: 32 } batch_timeout_micros { value: 2000 } ...`)."""
+    message = _parse(path, _message("BatchingParameters", BATCHING_FIELDS))
+    wrapped = [name for name, (_, kind, _) in BATCHING_FIELDS.items() if kind == WRAPPED and message.HasField(name)]
+    try:
+        return BatchingParameters(
+            **{name: getattr(message, name).value for name in wrapped},
+            allowed_batch_sizes=tuple(message.allowed_batch_sizes),
+            pad_variable_length_inputs=message.pad_variable_length_inputs,
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_ssl_config(path: Path) -> SSLConfig:
+    """Reads an SSLConfig (`server_key: "-----BEGIN ..." server_cert: "..." custom_ca: "..." client_verify: true`)."""
+    message = _parse(path, _message("SSLConfig", SSL_FIELDS))
+    if not message.server_key or not message.server_cert:
+        raise ValueError(f"{path}: server_key and server_cert are needed, each as PEM text")
+    if message.client_verify and not message.custom_ca:
+        raise ValueError(f"{path}: client_verify needs custom_ca, the authority of the clients' certificates")
+    return SSLConfig(message.server_key, message.server_cert, message.custom_ca, message.client_verify)
+
+
+def _parse(path: Path, message: Any) -> Any:
+    from google.protobuf import text_format
+
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), message)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no {message.DESCRIPTOR.name} in text format: {error}") from None
+
+
+def _message(name: str, fields: dict[str, tuple[int, str, bool]]) -> Any:
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
+
+    types = descriptor_pb2.FieldDescriptorProto
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tensorflow.serving", syntax="proto3")
+    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
+    declared = file.message_type.add(name=name)
+    for field, (number, kind, repeated) in fields.items():
+        label = types.LABEL_REPEATED if repeated else types.LABEL_OPTIONAL
+        added = declared.field.add(name=field, number=number, label=label)
+        if kind.startswith("."):
+            added.type, added.type_name = types.TYPE_MESSAGE, kind
+        else:
+            added.type = types.Type.Value(f"TYPE_{kind.upper()}")
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))()

@@ -1,0 +1,154 @@
+"""The gRPC side: PredictionService, ModelService and the standard health service, on the official stubs."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from .classify_regress import classify, multi_inference, regress
+from .config import SSLConfig
+from .core import ServingCore
+from .errors import Code, ServingError, invalid
+from .limits import Call
+from .predict import check_metadata_fields, metadata, predict
+
+SPARE_THREADS = 8  # beside those that hold requests: they refuse, report status and health while the house is full
+
+
+class PredictionService:
+    """Predict, Classify, Regress, MultiInference and GetModelMetadata. gRPC calls them by these names."""
+
+    def __init__(self, core: ServingCore) -> None:
+        self._core = core
+
+    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._answer("Predict", predict, request, request.model_spec, context)
+
+    def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._answer("Classify", classify, request, request.model_spec, context)
+
+    def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return self._answer("Regress", regress, request, request.model_spec, context)
+
+    def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
+        from tensorflow_serving.apis import model_pb2
+
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        return self._answer("MultiInference", multi_inference, request, spec, context)
+
+    def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def answer() -> Any:
+            check_metadata_fields(request.metadata_field)
+            return self._core.answer(
+                "GetModelMetadata", "GRPC", request.model_spec, lambda servable, _: metadata(servable)
+            )
+
+        return _told(context, answer)
+
+    def _answer(self, api: str, work: Callable[..., Any], request: Any, spec: Any, context: Any) -> Any:
+        call = Call(context.time_remaining(), context.is_active)
+
+        def answer() -> Any:
+            return self._core.answer(api, "GRPC", spec, lambda servable, run: work(servable, request, run, call))
+
+        return _told(context, answer)
+
+
+class ModelService:
+    """GetModelStatus and HandleReloadConfigRequest. gRPC calls them by these names."""
+
+    def __init__(self, core: ServingCore) -> None:
+        self._core = core
+
+    def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        def answer() -> Any:
+            if not request.HasField("model_spec"):
+                raise invalid("Missing ModelSpec")
+            return self._core.models.status(request.model_spec)
+
+        return _told(context, answer)
+
+    def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
+        from tensorflow_serving.apis import model_management_pb2
+
+        def answer() -> Any:
+            self._core.models.configure(request.config)
+            response = model_management_pb2.ReloadConfigResponse()
+            response.status.error_code = Code.OK
+            return response
+
+        return _told(context, answer)
+
+
+class GrpcServer:
+    """A gRPC server over a core.
+
+    Args:
+        core: what it serves.
+        address: HOST:PORT; port 0 for any free one.
+        max_message_bytes: larger requests are refused.
+        ssl: TLS, or None for plaintext.
+
+    Raises:
+        OSError: the address is taken.
+    """
+
+    def __init__(self, core: ServingCore, address: str, max_message_bytes: int, ssl: SSLConfig | None) -> None:
+        import grpc
+        from grpc_health.v1 import health, health_pb2_grpc
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        options = [
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # or two servers share a port and clients meet either
+        ]
+        self._core = core
+        self._server = grpc.server(ThreadPoolExecutor(core.in_flight.limit + SPARE_THREADS), options=options)
+        self._health = health.HealthServicer()
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.tell_health()
+        self.port = _bind(self._server, address, ssl)
+        self._server.start()
+
+    def tell_health(self) -> None:
+        """Tells who watches the health service whether every model is ready."""
+        from grpc_health.v1 import health_pb2
+
+        status = (
+            health_pb2.HealthCheckResponse.SERVING
+            if self._core.models.ready()
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
+            self._health.set(service, status)
+
+    def stop(self, grace: float) -> Any:
+        """Refuses new requests and lets those within end, in at most `grace` seconds. Returns the event of the end."""
+        self._health.enter_graceful_shutdown()
+        return self._server.stop(grace)
+
+
+def _told(context: Any, answer: Callable[[], Any]) -> Any:
+    import grpc
+
+    try:
+        return answer()
+    except ServingError as error:
+        codes = {code.value[0]: code for code in grpc.StatusCode}
+        return context.abort(codes[error.code], error.details)
+
+
+def _bind(server: Any, address: str, ssl: SSLConfig | None) -> int:
+    import grpc
+
+    try:
+        if ssl is None:
+            return server.add_insecure_port(address)
+        pair = (ssl.server_key.encode(), ssl.server_cert.encode())
+        authorities = ssl.custom_ca.encode() or None
+        credentials = grpc.ssl_server_credentials([pair], authorities, ssl.client_verify)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise OSError(f"gRPC cannot listen at {address}: {error}") from None

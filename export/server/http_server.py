@@ -1,0 +1,281 @@
+"""A small HTTP/1.1 server: many idle clients cost nothing, slow and endless ones are cut off, bodies are bounded.
+
+One event loop reads and writes; what answers runs on a fixed number of threads.
+"""
+
+import asyncio
+import contextlib
+import http
+import io
+import ssl as tls
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from email.message import Message
+from http.client import parse_headers
+from pathlib import Path
+
+from .config import SSLConfig
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a client is sent."""
+
+    status: int
+    body: str | bytes
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+LARGEST_HEAD = 2**16  # bytes of a request line and headers
+MOST_CONNECTIONS = 1024
+IDLE_SECONDS = 75.0  # that a connection may wait for its next request
+READ_SECONDS = 30.0  # for a head, and for every further READ_BYTES of a body
+READ_BYTES = 2**16
+LINGER_SECONDS = 5.0  # that a client whose request is refused may go on sending it, before it reads the answer
+
+
+class _RefusedError(Exception):
+    """A request that is answered with this status and not read any further."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class HttpServer:
+    """Serves `answer` over HTTP, or HTTPS.
+
+    Args:
+        answer: (method, path, body) -> Response; called on `threads` threads.
+        host: address to listen at.
+        port: 0 for any free one.
+        threads: how many requests are answered at once.
+        most_requests: requests read and answered at once; more get 429.
+        max_body: bytes of a body; larger ones get 413.
+        ssl: TLS, or None for plaintext.
+
+    Raises:
+        OSError: the address is taken.
+        ValueError: key or certificate are not such.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[str, str, bytes], Response],
+        *,
+        host: str,
+        port: int,
+        threads: int,
+        most_requests: int,
+        max_body: int,
+        ssl: SSLConfig | None = None,
+    ) -> None:
+        self._answer, self._most_requests, self._max_body = answer, most_requests, max_body
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._connections: dict[asyncio.Task[None], bool] = {}  # whether it has a request in hand
+        self._stopping = False
+        context = None if ssl is None else _context(ssl)
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="rest", daemon=True).start()
+        listening = asyncio.start_server(self._connected, host, port, limit=LARGEST_HEAD, backlog=1024, ssl=context)
+        try:
+            self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
+        except OSError as error:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            raise OSError(f"REST cannot listen at {host}:{port}: {error}") from None
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def stop(self, grace: float) -> None:
+        """Takes no more requests; answers those in hand, at most `grace` seconds."""
+        asyncio.run_coroutine_threadsafe(self._stop(grace), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _stop(self, grace: float) -> None:
+        self._stopping = True
+        self._server.close()
+        for task, busy in list(self._connections.items()):
+            if not busy:
+                task.cancel()
+        if self._connections:
+            _, late = await asyncio.wait(self._connections, timeout=grace)
+            for task in late:
+                task.cancel()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = False
+        try:
+            if len(self._connections) > MOST_CONNECTIONS:
+                await _send(writer, _error(503, "Too many connections"), close=True)
+            else:
+                await self._converse(task, reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, TimeoutError):
+            pass  # the client has gone, or was cut off
+        finally:
+            del self._connections[task]
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _converse(
+        self, task: "asyncio.Task[None]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        keep = True
+        while keep and not self._stopping:
+            self._connections[task] = False
+            first = await asyncio.wait_for(reader.readexactly(1), IDLE_SECONDS)
+            self._connections[task] = True
+            try:
+                keep = await self._exchange(first, reader, writer)
+            except _RefusedError as refused:
+                self._connections[task] = False
+                await _send(writer, _error(refused.status, str(refused)), close=True)
+                await _read_off(reader)
+                return
+
+    async def _exchange(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        method, path, version, headers = await _head(first, reader)
+        if sum(self._connections.values()) > self._most_requests:
+            raise _RefusedError(429, f"{self._most_requests} requests are waiting already; try again")
+        if headers.get("Expect", "").lower() == "100-continue":
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = _unzipped(await _body(reader, headers, self._max_body), headers, self._max_body)
+        response = await self._loop.run_in_executor(self._pool, self._answer, method, path, body)
+        wish = headers.get("Connection", "").lower()
+        close = self._stopping or wish == "close" or (version == "HTTP/1.0" and wish != "keep-alive")
+        await _send(writer, response, close, without_body=method == "HEAD")
+        return not close
+
+
+async def _head(first: bytes, reader: asyncio.StreamReader) -> tuple[str, str, str, Message]:
+    try:
+        rest = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_SECONDS)
+    except asyncio.LimitOverrunError:
+        raise _RefusedError(431, "Request head too large") from None
+    line, _, lines = (first + rest).lstrip(b"\r\n").partition(b"\r\n")
+    words = line.decode("latin-1").split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        raise _RefusedError(400, "Malformed request line")
+    try:
+        headers = parse_headers(io.BytesIO(lines))
+    except http.client.HTTPException:
+        raise _RefusedError(431, "Too many headers") from None
+    return words[0], words[1].partition("?")[0], words[2], headers
+
+
+async def _body(reader: asyncio.StreamReader, headers: Message, most: int) -> bytes:
+    lengths = headers.get_all("Content-Length", [])
+    if headers.get("Transfer-Encoding"):
+        if lengths or headers["Transfer-Encoding"].lower() != "chunked":
+            raise _RefusedError(400, "Transfer-Encoding is not understood")
+        return await _chunks(reader, most)
+    if len(set(lengths)) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
+        raise _RefusedError(400, "Content-Length is not understood")
+    length = int(lengths[0]) if lengths else 0
+    _check_size(length, most)
+    return await _read(reader, length)
+
+
+async def _chunks(reader: asyncio.StreamReader, most: int) -> bytes:
+    body = bytearray()
+    while True:
+        line = await asyncio.wait_for(reader.readuntil(b"\r\n"), READ_SECONDS)
+        try:
+            size = int(line.split(b";")[0], 16)
+        except ValueError:
+            raise _RefusedError(400, "Chunk size is not understood") from None
+        _check_size(len(body) + size, most)
+        body += await _read(reader, size)
+        if size == 0:
+            while await asyncio.wait_for(reader.readuntil(b"\r\n"), READ_SECONDS) != b"\r\n":
+                pass  # trailers
+            return bytes(body)
+        await asyncio.wait_for(reader.readexactly(2), READ_SECONDS)
+
+
+async def _read(reader: asyncio.StreamReader, size: int) -> bytes:
+    body = bytearray()
+    while len(body) < size:
+        piece = await asyncio.wait_for(reader.readexactly(min(READ_BYTES, size - len(body))), READ_SECONDS)
+        body += piece
+    return bytes(body)
+
+
+async def _read_off(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await reader.read(READ_BYTES):
+                pass
+
+
+def _check_size(size: int, most: int) -> None:
+    if not 0 <= size <= most:
+        raise _RefusedError(413, f"The body is larger than {most} bytes")
+
+
+def _unzipped(body: bytes, headers: Message, most: int) -> bytes:
+    encoding = headers.get("Content-Encoding", "identity").lower()
+    if encoding == "identity":
+        return body
+    if encoding != "gzip":
+        raise _RefusedError(415, f"Content-Encoding {encoding} is not understood")
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        plain = unzip.decompress(body, most + 1)
+    except zlib.error:
+        raise _RefusedError(400, "The body is no gzip") from None
+    _check_size(len(plain), most)
+    if not unzip.eof:
+        raise _RefusedError(400, "The body's gzip is cut off")
+    return plain
+
+
+async def _send(writer: asyncio.StreamWriter, response: Response, close: bool, without_body: bool = False) -> None:
+    body = response.body.encode() if isinstance(response.body, str) else response.body
+    more = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+    head = (
+        f"HTTP/1.1 {response.status} {_phrase(response.status)}\r\n"
+        f"Content-Type: {response.content_type}\r\n"
+        f"Content-Length: {len(body)}\r\n{more}"
+        f"Connection: {'close' if close else 'keep-alive'}\r\n\r\n"
+    )
+    writer.write(head.encode() + (b"" if without_body else body))
+    await asyncio.wait_for(writer.drain(), READ_SECONDS)
+
+
+def _error(status: int, reason: str) -> Response:
+    import json
+
+    return Response(status, json.dumps({"error": reason}, indent=4))
+
+
+def _phrase(status: int) -> str:
+    return http.HTTPStatus(status).phrase if status in {known.value for known in http.HTTPStatus} else "Error"
+
+
+def _context(ssl: SSLConfig) -> tls.SSLContext:
+    context = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
+    context.minimum_version = tls.TLSVersion.TLSv1_2
+    with tempfile.TemporaryDirectory() as folder:
+        # The ssl module reads key and certificate from files only; the folder is readable by its owner alone.
+        key, certificate = Path(folder, "key.pem"), Path(folder, "cert.pem")
+        key.write_text(ssl.server_key)
+        certificate.write_text(ssl.server_cert)
+        try:
+            context.load_cert_chain(certificate, key)
+            if ssl.custom_ca:
+                context.load_verify_locations(cadata=ssl.custom_ca)
+        except (tls.SSLError, ValueError) as error:
+            raise ValueError(
+                f"Key, certificate or authority of the TLS configuration cannot be used: {error}"
+            ) from None
+    if ssl.client_verify:
+        context.verify_mode = tls.CERT_REQUIRED
+    return context

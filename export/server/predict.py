@@ -1,0 +1,124 @@
+"""Predict and GetModelMetadata on a loaded version: request in, response out, errors in TensorFlow Serving's words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..contract.signatures import CLASSIFY, PREDICT, REGRESS
+from .errors import Code, ServingError, invalid
+from .limits import Call
+from .servable import DEFAULT_SIGNATURE, Run, Servable
+from .tensor_proto import to_array, to_proto
+
+METADATA_FIELD = "signature_def"
+
+
+def run_at_once(
+    servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call
+) -> list[np.ndarray]:
+    """The simplest Run, for warm-up."""
+    return servable.run(feeds, fetches, call)
+
+
+def predict(servable: Servable, request: Any, run: Run, call: Call) -> Any:
+    """Answers a PredictRequest.
+
+    Args:
+        servable: version that the request named.
+        request: PredictRequest; its signature_name "" is serving_default, its output_filter () all outputs.
+        run: how to run it.
+        call: the client's wait.
+
+    Returns:
+        PredictResponse, model_spec with the signature and the version that answered.
+    """
+    from tensorflow_serving.apis import predict_pb2
+
+    signature = predict_signature(servable, request.model_spec.signature_name)
+    inputs = _inputs(signature, request.inputs)
+    aliases = _outputs(signature, request.output_filter)
+    outputs = servable.compute(signature, inputs, aliases, run, call)
+    response = predict_pb2.PredictResponse(model_spec=answered_by(servable, request.model_spec))
+    for alias, value in outputs.items():
+        response.outputs[alias].CopyFrom(to_proto(value))
+    return response
+
+
+def predict_signature(servable: Servable, name: str) -> Any:
+    """The SignatureDef that Predict runs; those of Classify and Regress can be predicted with, too."""
+    key = name or DEFAULT_SIGNATURE
+    missing = ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
+    signature = servable.signature(name, missing)
+    if signature.method_name not in (PREDICT, CLASSIFY, REGRESS):
+        expected = f"{{{PREDICT}, {CLASSIFY}, {REGRESS}}}"
+        message = f"Expected prediction signature method_name to be one of {expected}. Was: {signature.method_name}"
+        raise ServingError(Code.INTERNAL, message)
+    return signature
+
+
+def answered_by(servable: Servable, spec: Any) -> Any:
+    """ModelSpec of an answer: the model's name, the signature in full and the version that answered."""
+    from tensorflow_serving.apis import model_pb2
+
+    answer = model_pb2.ModelSpec(name=spec.name, signature_name=spec.signature_name or DEFAULT_SIGNATURE)
+    answer.version.value = servable.version
+    return answer
+
+
+def _inputs(signature: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    given = {**dict(signature.defaults), **inputs}
+    if len(given) != len(signature.inputs):
+        raise invalid(_wrong_inputs(set(given), set(signature.inputs)))
+    for alias in sorted(given):
+        if alias not in signature.inputs:
+            expected = f"Inputs expected to be in the set {_names(signature.inputs)}."
+            raise invalid(f"input tensor alias not found in signature: {alias}. {expected}")
+    return {alias: to_array(given[alias], alias) for alias in sorted(given)}
+
+
+def _wrong_inputs(sent: set[str], required: set[str]) -> str:
+    return (
+        f"input size does not match signature: {len(sent)}!={len(required)} "
+        f"len({_names(sent)}) != len({_names(required)}). "
+        f"Sent extra: {_names(sent - required)}. Missing but required: {_names(required - sent)}."
+    )
+
+
+def _outputs(signature: Any, asked: Sequence[str]) -> list[str]:
+    chosen: list[str] = []
+    for alias in asked:
+        if alias not in signature.outputs:
+            expected = f"Outputs expected to be in the set {_names(signature.outputs)}."
+            raise invalid(f"output tensor alias not found in signature: {alias} {expected}")
+        if alias in chosen:
+            raise invalid(f"duplicate output tensor alias: {alias}")
+        chosen.append(alias)
+    return chosen or sorted(signature.outputs)
+
+
+def _names(names: Any) -> str:
+    return f"{{{','.join(sorted(names))}}}"
+
+
+def check_metadata_fields(fields: Sequence[str]) -> None:
+    """Raises ServingError unless a GetModelMetadataRequest asks for signature_def, all that there is."""
+    if not fields:
+        raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in fields:
+        if field != METADATA_FIELD:
+            raise invalid(f"Metadata field {field} is not supported")
+
+
+def metadata(servable: Servable) -> Any:
+    """GetModelMetadataResponse: all signatures, and the name and version that they are of."""
+    from tensorflow_serving.apis import get_model_metadata_pb2
+
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = servable.name
+    response.model_spec.version.value = servable.version
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    for name, signature in servable.signatures.items():
+        signatures.signature_def[name].CopyFrom(signature)
+    response.metadata[METADATA_FIELD].Pack(signatures)
+    return response

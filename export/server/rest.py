@@ -1,0 +1,142 @@
+"""The REST side: a path and a body in, a status and JSON out, as TensorFlow Serving's HTTP API does."""
+
+import json
+import re
+from typing import Any
+from urllib.parse import unquote
+
+from .classify_regress import classify, regress
+from .core import ServingCore
+from .errors import ServingError, invalid
+from .http_server import Response
+from .json_requests import classes_text, fill_input, predict_inputs, predict_text, signature_name, values_text
+from .json_tensors import parse
+from .limits import Call
+from .predict import METADATA_FIELD, metadata, predict_signature
+from .servable import Run, Servable
+from .tensor_proto import to_array
+
+METRICS_PATH = "/monitoring/prometheus/metrics"
+VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+ASK = re.compile(
+    rf"/v1/models/(?P<model>[^/:]+){VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII
+)
+LOOK = re.compile(rf"/v1/models(?:/(?P<model>[^/:]+))?{VERSION}(?:/(?P<metadata>metadata))?", re.IGNORECASE | re.ASCII)
+
+
+class Rest:
+    """The REST API of a core.
+
+    Args:
+        core: what is served.
+        seconds: how long a request may take; REST clients cannot say how long they wait.
+    """
+
+    def __init__(self, core: ServingCore, seconds: float) -> None:
+        self._core, self._seconds = core, seconds
+
+    def answer(self, method: str, path: str, body: bytes) -> Response:
+        """Answers a request; every error is an answer, too."""
+        if path == METRICS_PATH:
+            return Response(200, self._core.metrics.page(), "text/plain")
+        if not path.lower().startswith("/v1/"):
+            return Response(404, "<h1>Not Found</h1>", "text/html")
+        try:
+            return Response(200, self._answer(method, path, body))
+        except ServingError as error:
+            return Response(error.http_status, json.dumps({"error": error.message}, indent=4))
+
+    def _answer(self, method: str, path: str, body: bytes) -> str:
+        found = {"POST": ASK, "GET": LOOK}[method].fullmatch(path) if method in ("POST", "GET") else None
+        if found is None:
+            raise invalid(f"Malformed request: {method} {path}")
+        spec = _spec(found)
+        if method == "POST":
+            return self._ask(found["method"].lower(), spec, body)
+        return self._metadata(spec) if found["metadata"] else _status_text(self._core.models.status(spec))
+
+    def _ask(self, method: str, spec: Any, body: bytes) -> str:
+        call = Call(self._seconds)
+        work = {"predict": _predict, "classify": _classify, "regress": _regress}[method]
+        api = method.capitalize()
+        return self._core.answer(api, "REST", spec, lambda servable, run: work(servable, run, spec, body, call))
+
+    def _metadata(self, spec: Any) -> str:
+        response = self._core.answer("GetModelMetadata", "REST", spec, lambda servable, _: metadata(servable))
+        return _metadata_text(response)
+
+
+def _spec(found: re.Match[str]) -> Any:
+    from tensorflow_serving.apis import model_pb2
+
+    if not found["model"]:
+        raise invalid("Missing model name in request.")
+    spec = model_pb2.ModelSpec(name=unquote(found["model"]))
+    if found["version"]:
+        if int(found["version"]) >= 2**63:
+            raise invalid(f"Failed to convert version: {found['version']} to numeric.")
+        spec.version.value = int(found["version"])
+    if found["label"]:
+        spec.version_label = unquote(found["label"])
+    return spec
+
+
+def _predict(servable: Servable, run: Run, spec: Any, body: bytes, call: Call) -> str:
+    from tensorflow.core.framework import types_pb2
+
+    document = parse(body)
+    name = signature_name(document)
+    signature = predict_signature(servable, name)
+    if not signature.inputs:
+        raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
+    dtypes = {
+        alias: types_pb2.DataType.Name(signature.inputs[alias].dtype)[len("DT_") :].lower()
+        for alias in sorted(signature.inputs)
+    }
+    inputs = predict_inputs(document, dtypes, optional=signature.defaults)
+    inputs |= {alias: to_array(signature.defaults[alias], alias) for alias in dtypes.keys() - inputs.keys()}
+    outputs = servable.compute(signature, inputs, sorted(signature.outputs), run, call)
+    return predict_text(outputs, by_row="instances" in document)
+
+
+def _classify(servable: Servable, run: Run, spec: Any, body: bytes, call: Call) -> str:
+    from tensorflow_serving.apis import classification_pb2
+
+    request = classification_pb2.ClassificationRequest(model_spec=spec)
+    _fill(request, body)
+    return classes_text(classify(servable, request, run, call).result)
+
+
+def _regress(servable: Servable, run: Run, spec: Any, body: bytes, call: Call) -> str:
+    from tensorflow_serving.apis import regression_pb2
+
+    request = regression_pb2.RegressionRequest(model_spec=spec)
+    _fill(request, body)
+    return values_text(regress(servable, request, run, call).result)
+
+
+def _fill(request: Any, body: bytes) -> None:
+    document = parse(body)
+    request.model_spec.signature_name = signature_name(document)
+    fill_input(document, request.input)
+
+
+def _status_text(response: Any) -> str:
+    return json.dumps(_as_dict(response), indent=1)
+
+
+def _metadata_text(response: Any) -> str:
+    from tensorflow_serving.apis import get_model_metadata_pb2
+
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata[METADATA_FIELD].Unpack(signatures)
+    answer = {"model_spec": _as_dict(response.model_spec), "metadata": {METADATA_FIELD: _as_dict(signatures)}}
+    return json.dumps(answer, indent=1)
+
+
+def _as_dict(message: Any) -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )

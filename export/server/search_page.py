@@ -1,0 +1,164 @@
+"""The page at `/` of a server with an index: its files, what it needs to know, and pictures of the index's photos.
+
+The page itself asks the REST API, as any client does. A photo is shown only if the index has its name and it lies in
+the photos' folder: a name is never a way to another file.
+"""
+
+import io
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
+
+from ..contract.signatures import REASONS
+from .errors import ServingError
+from .http_server import Response
+from .limits import Call
+from .model_registry import ServedModels
+from .photo_search import PhotoSearch
+
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+ABOUT, THUMBNAILS, PHOTOS = "/about.json", "/thumbnails/", "/photos/"
+SAMPLES = 12
+SIDE, QUALITY = 360, 82  # of thumbnails: longest side in pixels, JPEG's quality
+LARGEST_CACHE = 64 * 2**20  # bytes of thumbnails that are kept
+SECONDS = 30.0  # that a picture may wait for its turn to be decoded
+FORMS = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG": "image/png",
+    b"GIF8": "image/gif",
+    b"RIFF": "image/webp",
+    b"BM": "image/bmp",
+}
+ASK_AGAIN = {"Cache-Control": "no-cache"}
+KEEP = {"Cache-Control": "private, max-age=600"}
+GUARD = {
+    # Nothing of another server, no script but the page's own, and no guessing of types.
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
+
+
+class SearchPage:
+    """Answers what the page asks for, and hands every other request on.
+
+    Args:
+        search: the index.
+        models: what is served.
+        photos: folder of the index's photos.
+        rest: what answers the other requests.
+    """
+
+    def __init__(
+        self, search: PhotoSearch, models: ServedModels, photos: Path, rest: Callable[[str, str, bytes], Response]
+    ) -> None:
+        self._search, self._models, self._folder, self._rest = search, models, photos, rest
+        self._thumbnails = Cache(LARGEST_CACHE)
+
+    def answer(self, method: str, path: str, body: bytes) -> Response:
+        """Answers a request."""
+        found = self._look(path) if method in ("GET", "HEAD") else None
+        return self._rest(method, path, body) if found is None else found
+
+    def _look(self, path: str) -> Response | None:
+        if path in FILES:
+            name, content_type = FILES[path]
+            text = (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
+            return Response(200, text, f"{content_type}; charset=utf-8", ASK_AGAIN | GUARD)
+        if path == ABOUT:
+            return Response(200, json.dumps(self._about()), headers=ASK_AGAIN)
+        for prefix, picture in ((THUMBNAILS, self._thumbnail), (PHOTOS, self._photo)):
+            if path.startswith(prefix):
+                return self._picture(picture, unquote(path[len(prefix) :]))
+        return None
+
+    def _about(self) -> dict[str, Any]:
+        index = self._search.index
+        model, names = index.facts["model"], index.names
+        rows = np.unique(np.linspace(0, len(names) - 1, min(SAMPLES, len(names))).astype(int))
+        about = {
+            "photos": len(names),
+            "network": Path(model.get("path") or model["name"]).name,
+            "size": index.facts["size"],
+            "samples": [names[row] for row in rows.tolist()],
+            "reasons": REASONS,
+        }
+        try:
+            return about | {"model": self._search.model(self._models)}
+        except ServingError as error:
+            return about | {"problem": error.message}
+
+    def _picture(self, picture: Callable[[str, Path], tuple[bytes, str]], name: str) -> Response:
+        path = self._path(name)
+        try:
+            data, content_type = (b"", "") if path is None else picture(name, path)
+        except (PhotoError, OSError):
+            return NOT_FOUND
+        except ServingError as error:
+            return Response(error.http_status, json.dumps({"error": error.message}))
+        return Response(200, data, content_type, KEEP | GUARD) if data else NOT_FOUND
+
+    def _path(self, name: str) -> Path | None:
+        parts = PurePosixPath(name)
+        inside = bool(name) and "\0" not in name and not parts.is_absolute() and ".." not in parts.parts
+        path = self._folder / name
+        return path if inside and self._search.holds(name) and path.is_file() else None
+
+    def _thumbnail(self, name: str, path: Path) -> tuple[bytes, str]:
+        key = (name, path.stat().st_mtime_ns)
+        if (kept := self._thumbnails.get(key)) is None:
+            kept = self._jpeg(path, SIDE)
+            self._thumbnails.put(key, kept)
+        return kept, "image/jpeg"
+
+    def _photo(self, name: str, path: Path) -> tuple[bytes, str]:
+        """The file as it is; as JPEG in full size where it is of a form that browsers do not show."""
+        data = path.read_bytes()
+        content_type = next((kind for start, kind in FORMS.items() if data.startswith(start)), None)
+        return (data, content_type) if content_type else (self._jpeg(path, None), "image/jpeg")
+
+    def _jpeg(self, path: Path, side: int | None) -> bytes:
+        from PIL import Image
+
+        facts = self._search.index.facts
+        with self._search.turns.turn(Call(SECONDS)):
+            pixels = read_photo(path, size=side, exif=facts["exif"], max_pixels=facts["max_pixels"])
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
+        return file.getvalue()
+
+
+class Cache:
+    """Bytes by key, those asked for last: at most `limit` bytes of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes, self._lock = limit, 0, threading.Lock()
+        self._kept: OrderedDict[Any, bytes] = OrderedDict()
+
+    def get(self, key: Any) -> bytes | None:
+        """What was put under the key, if it is still there."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: Any, data: bytes) -> None:
+        """Keeps bytes, and forgets those that were not asked for longest where there are too many."""
+        with self._lock:
+            self._bytes += len(data) - len(self._kept.pop(key, b""))
+            self._kept[key] = data
+            while self._bytes > self._limit:
+                self._bytes -= len(self._kept.popitem(last=False)[1])

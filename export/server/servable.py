@@ -1,0 +1,154 @@
+"""One version of a model, loaded as TensorFlow Serving does: a SavedModel in a session, fed by tensor name."""
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ServingError, invalid
+from .limits import Call, expired
+from .tensor_proto import as_array
+
+DEFAULT_SIGNATURE = "serving_default"
+TAG = "serve"
+
+# How a servable is run: at once, in its turn, or merged with other requests into a batch.
+Run = Callable[["Servable", Mapping[str, np.ndarray], Sequence[str], Call], list[np.ndarray]]
+
+
+class Servable:
+    """A SavedModel, ready to run. No Keras and no code of the model's author is needed.
+
+    It is held by whoever loaded it and by every request that runs it; the last one to release it closes it.
+
+    Args:
+        path: version folder with saved_model.pb.
+        name: the model's name.
+        version: the version's number.
+
+    Raises:
+        Exception: whatever TensorFlow says of a folder that is partial or broken.
+    """
+
+    def __init__(self, path: Path, name: str, version: int) -> None:
+        import tensorflow as tf
+
+        self.path, self.name, self.version = path, name, version
+        self.closed = threading.Event()
+        self._holders, self._lock = 1, threading.Lock()
+        self._session: Any = tf.compat.v1.Session(graph=tf.Graph())
+        try:
+            with self._session.graph.as_default():
+                meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [TAG], str(path))
+            self.signatures: dict[str, Any] = dict(meta_graph.signature_def)
+            self._session._extend_graph()
+        except BaseException:
+            self.release()
+            raise
+
+    def compute(
+        self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, call: Call
+    ) -> dict[str, np.ndarray]:
+        """Outputs of a signature from its inputs, both by alias.
+
+        Args:
+            signature: one of `signatures`.
+            inputs: alias -> array, for every input.
+            aliases: of the outputs that are wanted.
+            run: how the graph is run.
+            call: the client's wait.
+        """
+        feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
+        values = run(self, feeds, [signature.outputs[alias].name for alias in aliases], call)
+        return dict(zip(aliases, values, strict=True))
+
+    def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call) -> list[np.ndarray]:
+        """Computes tensors from tensors.
+
+        The public `Session.run` casts what it is fed and checks static shapes; a server does neither, so that a client
+        is told of a wrong dtype and a model may be fed other sizes. This is the call below it.
+
+        Args:
+            feeds: tensor name -> array.
+            fetches: tensor names.
+            call: whose deadline ends the computation.
+
+        Returns:
+            One array per fetch.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED before anything is computed.
+            tf.errors.OpError: what the graph makes of the input; DEADLINE_EXCEEDED while it computes.
+        """
+        from tensorflow.python.client import pywrap_tf_session
+
+        named = {self._output(name): feeds[name] for name in sorted(feeds)}
+        wanted = [self._output(name) for name in fetches]
+        options = _run_options(call)
+        try:
+            values = self._session._call_tf_sessionrun(options, named, wanted, [], None)
+        finally:
+            if options is not None:
+                pywrap_tf_session.TF_DeleteBuffer(options)
+        return [as_array(value) for value in values]
+
+    def signature(self, name: str, missing: ServingError) -> Any:
+        """The SignatureDef of a name ("" for the default one). Raises `missing` if there is none."""
+        if (name or DEFAULT_SIGNATURE) not in self.signatures:
+            raise missing
+        return self.signatures[name or DEFAULT_SIGNATURE]
+
+    def acquire(self) -> None:
+        """Holds the version: it is not closed before a `release` more."""
+        with self._lock:
+            self._holders += 1
+
+    def release(self) -> None:
+        """Holds it no longer. The last one frees the session's weights and gives the memory back to the system."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+        self._session.close()
+        self._session = None
+        release_memory()
+        self.closed.set()
+
+    @contextmanager
+    def held(self) -> Iterator["Servable"]:
+        """Releases at the end what `acquire` has held."""
+        try:
+            yield self
+        finally:
+            self.release()
+
+    def _output(self, name: str) -> Any:
+        try:
+            return self._session.graph.get_tensor_by_name(name)._as_tf_output()
+        except (KeyError, ValueError):
+            raise invalid(f"Tensor {name} is not in the graph") from None
+
+
+def _run_options(call: Call) -> Any:
+    if call.deadline is None:
+        return None
+    import tensorflow as tf
+    from tensorflow.python.client import pywrap_tf_session
+
+    milliseconds = int((call.remaining() or 0) * 1000)
+    if milliseconds < 1:
+        raise expired()
+    options = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)
+    return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
+
+
+def release_memory() -> None:
+    """Asks the C library to return freed memory, which it would keep for itself; nothing where it cannot be asked."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,263 @@
+"""Hard negatives of training tuples: for each query the nearest photos of other clusters, one per cluster.
+
+The choice of Radenovic et al., ECCV 2016 and TPAMI 2018. `search_among` narrows it to some photos for each query: a
+random sample (Arandjelovic et al. CVPR 2016) or a list. Letters: Q queries, N photos in the pool, C clusters in it, D
+dimensions, L links between clusters.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..ranking.rows import PickedRows, as_rows, require_finite
+from .nearest_clusters import nearest_clusters, ranges
+
+Search: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
+
+_PRODUCTS = 2**24  # numbers of the pool that `search_among` reads at a time, 64 MB
+_FINITE = 2048  # rows that are looked through at a time
+
+
+class MiningError(ValueError):
+    """There are too few clusters to take negatives from, or arrays do not fit together."""
+
+
+def mine_negatives(
+    queries: np.ndarray,
+    query_clusters: np.ndarray,
+    pool: np.ndarray | PickedRows,
+    pool_clusters: np.ndarray,
+    negatives: int,
+    *,
+    same_object: np.ndarray | None = None,
+    search: Search | None = None,
+    candidates: int = 256,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest photos of other clusters, at most one per cluster, none of a cluster linked to the query's.
+
+    Without `search` it is exact and makes all products, in pieces; see `nearest_clusters` for the memory. It is
+    fastest on a pool sorted by cluster.
+
+    Args:
+        queries: (Q, D) descriptors of length one.
+        query_clusters: (Q,) integers.
+        pool: (N, D) descriptors of length one, which PickedRows give piece by piece. Queries may be among them: their
+            own cluster is left out.
+        pool_clusters: (N,) integers.
+        negatives: how many for each query.
+        same_object: (L, 2) clusters that are no negatives of each other, in either order. A link holds for its two
+            ends alone.
+        search: finds near photos of the pool for itself, approximately say: it takes queries (Q, D) and a number k
+            and returns indexes (Q, k) into the pool, best first, -1 where it found fewer. Queries whose photos run
+            out of clusters are answered exactly.
+        candidates: the k of `search`, of which a query's own cluster may use up many.
+
+    Returns:
+        indexes (Q, negatives) int64 into the pool and Euclidean distances (Q, negatives) float32: the nearest first,
+        the lower index first among equals; with `search`, in its order.
+
+    Raises:
+        MiningError: there are too few clusters, which is said before anything is computed, or arrays do not fit.
+        ValueError: NaN in a row, which is named.
+    """
+    queries = as_rows(queries, "queries")
+    pool = pool if isinstance(pool, PickedRows) else as_rows(pool, "pool")
+    others = _Others.of(query_clusters, pool_clusters, same_object)
+    _require_clusters(others, negatives)
+    _require_rows(queries, pool, others)
+    if search is None:
+        indexes, scores = nearest_clusters(queries, pool, others.cluster, negatives, others.barred_pairs())
+    else:
+        found = _fitting(search(queries, min(candidates, len(pool))), others)
+        indexes, scores = _completed(found, queries, pool, others, negatives)
+    return indexes, np.sqrt(np.maximum(2 - 2 * scores, 0))
+
+
+def search_among(pool: np.ndarray | PickedRows, candidates: np.ndarray) -> Search:
+    """A `search` for `mine_negatives` that ranks some photos of the pool for each query, instead of all.
+
+    Products of all queries with pieces of those photos that any of them has are made and thrown away, so that the
+    pool may be larger than the memory.
+
+    Args:
+        pool: (N, D).
+        candidates: (Q, k) integers, indexes into the pool for each query, in any order; -1 fills up.
+
+    Returns:
+        A function of those queries (Q, D) and of how many are wanted; the lower index comes first among equals.
+    """
+    candidates = np.sort(candidates, axis=1)
+    wanted, place = np.unique(candidates, return_inverse=True)
+    place = place.reshape(candidates.shape)
+    size = max(1, _PRODUCTS // pool.shape[1])
+
+    def search(queries: np.ndarray, k: int) -> np.ndarray:
+        scores = np.full(candidates.shape, -np.inf, np.float32)
+        for first in range(0, len(wanted), size):
+            products = queries @ pool[wanted[first : first + size]].T
+            query, column = np.nonzero((place >= first) & (place < first + size) & (candidates >= 0))
+            scores[query, column] = products[query, place[query, column] - first]
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(candidates, order, axis=1)
+
+    return search
+
+
+def first_of_each_cluster(
+    candidates: np.ndarray,
+    query_clusters: np.ndarray,
+    pool_clusters: np.ndarray,
+    negatives: int,
+    *,
+    same_object: np.ndarray | None = None,
+) -> np.ndarray:
+    """Negatives from ranked photos: the first of each cluster that is neither the query's nor linked to it.
+
+    Args:
+        candidates: (Q, k) integers, indexes into the pool, best first; -1 where there are fewer.
+        query_clusters: (Q,) integers.
+        pool_clusters: (N,) integers.
+        negatives: how many for each query.
+        same_object: as in `mine_negatives`.
+
+    Returns:
+        (Q, negatives) int64, -1 at the end where the candidates run out.
+
+    Raises:
+        MiningError: the arrays do not fit, or an index is none of the pool.
+    """
+    others = _Others.of(query_clusters, pool_clusters, same_object)
+    return _first(_fitting(candidates, others), others, negatives)
+
+
+def require_clusters(
+    query_clusters: np.ndarray, pool_clusters: np.ndarray, same_object: np.ndarray | None, negatives: int
+) -> None:
+    """Checks that the pool has enough clusters to take negatives from, for every query.
+
+    Args:
+        query_clusters: (Q,) integers.
+        pool_clusters: (N,) integers.
+        same_object: as in `mine_negatives`.
+        negatives: how many each query needs.
+
+    Raises:
+        MiningError: names the cluster of the first query that has too few, and how many there are.
+    """
+    _require_clusters(_Others.of(query_clusters, pool_clusters, same_object), negatives)
+
+
+@dataclass(frozen=True)
+class _Others:
+    """Clusters by position, and which of them a query's negatives are not taken from.
+
+    Attributes:
+        cluster: (N,) the position of each photo's cluster among the pool's clusters, which ascend.
+        count: C.
+        numbers: the clusters of the queries, ascending, each once.
+        of_query: (Q,) the position of each query's cluster in `numbers`.
+        barred: (B, 2) positions in `numbers` and of the pool's clusters, ascending, each pair once.
+    """
+
+    cluster: np.ndarray
+    count: int
+    numbers: np.ndarray
+    of_query: np.ndarray
+    barred: np.ndarray
+
+    @classmethod
+    def of(cls, query_clusters: Any, pool_clusters: Any, same_object: Any) -> "_Others":
+        """Bars a query's own cluster and those linked to it, as far as they are in the pool."""
+        pool, cluster = np.unique(_integers(pool_clusters, "pool_clusters", (None,)), return_inverse=True)
+        numbers, of_query = np.unique(_integers(query_clusters, "query_clusters", (None,)), return_inverse=True)
+        links = _integers(np.empty((0, 2), np.int64) if same_object is None else same_object, "same_object", (None, 2))
+        links = np.concatenate([links, links[:, ::-1], np.stack([numbers, numbers], axis=1)])
+        links = links[np.isin(links[:, 0], numbers) & np.isin(links[:, 1], pool)]
+        pairs = np.searchsorted(numbers, links[:, 0]) * len(pool) + np.searchsorted(pool, links[:, 1])
+        barred = np.stack(np.divmod(np.unique(pairs), max(1, len(pool))), axis=1)
+        return cls(cluster, len(pool), numbers, of_query, barred)
+
+    def barred_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of queries, ascending, and positions of the clusters that they do not take."""
+        first, end = (np.searchsorted(self.barred[:, 0], self.of_query, side) for side in ("left", "right"))
+        return np.repeat(np.arange(len(first)), end - first), self.barred[ranges(first, end), 1]
+
+    def bars(self, cluster: np.ndarray) -> np.ndarray:
+        """Which of these positions of clusters (Q, k) the queries do not take."""
+        barred = self.barred[:, 0] * self.count + self.barred[:, 1]
+        return np.isin(self.of_query[:, None] * self.count + cluster, barred)
+
+
+def _integers(array: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The array as int64; None is a length that may be any."""
+    array = np.asarray(array)
+    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    if not fits or (array.size and array.dtype.kind not in "iu"):
+        wanted = ", ".join("any" if length is None else str(length) for length in shape)
+        raise MiningError(f"{name} must be integers of the shape ({wanted}), not {array.dtype} of {array.shape}")
+    return array.astype(np.int64, copy=False)
+
+
+def _require_clusters(others: _Others, negatives: int) -> None:
+    if negatives < 1:
+        raise MiningError(f"a query needs 1 negative or more, not {negatives}")
+    left_out = np.bincount(others.barred[:, 0], minlength=len(others.numbers))
+    available = (others.count - left_out)[others.of_query]
+    short = np.flatnonzero(available < negatives)
+    if len(short):
+        raise MiningError(
+            f"queries of cluster {others.numbers[others.of_query[short[0]]]} can take negatives from "
+            f"{available[short[0]]} clusters of the pool and need {negatives}: draw a larger pool, add photos of "
+            f"other objects, or ask for fewer negatives"
+        )
+
+
+def _require_rows(queries: np.ndarray, pool: np.ndarray | PickedRows, others: _Others) -> None:
+    if queries.shape[1] != pool.shape[1]:
+        raise MiningError(f"queries have {queries.shape[1]} dimensions and the pool {pool.shape[1]}")
+    for name, rows, clusters in (("query", queries, others.of_query), ("pool", pool, others.cluster)):
+        if len(rows) != len(clusters):
+            raise MiningError(f"there are {len(rows)} {name} rows and {len(clusters)} {name} clusters: one for each")
+        for first in range(0, len(rows), _FINITE):
+            piece = rows[first : first + _FINITE]
+            # A sum is the quickest look at all numbers: one that is not finite makes it so.
+            if not np.isfinite(piece.sum()):
+                require_finite(piece, f"{name} row", first)
+
+
+def _fitting(candidates: Any, others: _Others) -> np.ndarray:
+    candidates = _integers(candidates, "candidates", (len(others.of_query), None))
+    size = len(others.cluster)
+    wrong = candidates[(candidates < -1) | (candidates >= size)]
+    if len(wrong):
+        raise MiningError(f"candidate {wrong[0]} is none of the pool's photos 0..{size - 1}")
+    return candidates
+
+
+def _first(candidates: np.ndarray, others: _Others, negatives: int) -> np.ndarray:
+    """`first_of_each_cluster` of candidates that fit."""
+    cluster = np.append(others.cluster, -1)[candidates]
+    cluster[others.bars(cluster)] = -1
+    order = np.argsort(cluster, axis=1, kind="stable")
+    ordered = np.take_along_axis(cluster, order, axis=1)
+    is_first = np.empty(cluster.shape, bool)
+    np.put_along_axis(is_first, order, (ordered >= 0) & (np.diff(ordered, axis=1, prepend=-1) != 0), axis=1)
+    place = np.cumsum(is_first, axis=1) - 1
+    query, rank = np.nonzero(is_first & (place < negatives))
+    chosen = np.full((len(candidates), negatives), -1, np.int64)
+    chosen[query, place[query, rank]] = candidates[query, rank]
+    return chosen
+
+
+def _completed(
+    candidates: np.ndarray, queries: np.ndarray, pool: np.ndarray | PickedRows, others: _Others, negatives: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Negatives from candidates with their scores; queries whose candidates run out are answered exactly."""
+    chosen = _first(candidates, others, negatives)
+    short = np.flatnonzero(chosen[:, -1] < 0)
+    barred = replace(others, of_query=others.of_query[short]).barred_pairs()
+    chosen[short] = nearest_clusters(queries[short], pool, others.cluster, negatives, barred)[0]
+    scores = [np.einsum("qd,qd->q", queries, pool[column]) for column in chosen.T]
+    return chosen, np.stack(scores, axis=1)

@@ -1,0 +1,98 @@
+"""Weights of a trunk from a file, checked layer by layer before any is set."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+Weights = dict[str, list[np.ndarray]]
+
+
+def load_trunk(trunk: keras.Model, path: str | Path) -> str | None:
+    """Sets a trunk's weights from a file whose layers have the trunk's names.
+
+    Args:
+        trunk: the model to fill. Layers of the file that it does not have, such as a classifier, are passed over.
+        path: .h5 as keras.applications publishes it, .npz with arrays `layer/weight` in the layer's order, or
+            .keras (a trunk, or a model of this package that holds one).
+
+    Returns:
+        The pixel normalisation that the file states for its weights ("torch", "caffe", "none"), or None where it
+        states none: .h5 and .npz may hold one as the attribute or array `normalization`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: of another kind, damaged, or a layer is missing or has another shape; the message names it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    readers = {".h5": _read_h5, ".hdf5": _read_h5, ".npz": _read_npz, ".keras": _read_keras}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: weights are read from {', '.join(readers)}, not from '{path.suffix}'")
+    try:
+        found, normalization = readers[path.suffix](path)
+    except Exception as error:  # h5py, zipfile, numpy and Keras each raise their own
+        raise ValueError(f"{path} is no readable {path.suffix} file of weights: {error}") from error
+    wanted = {layer.name: layer for layer in trunk.layers if layer.weights}
+    for name, layer in wanted.items():
+        _check(path, name, [tuple(weight.shape) for weight in layer.weights], found)
+    for name, layer in wanted.items():
+        layer.set_weights(found[name])
+    return normalization
+
+
+def _check(path: Path, name: str, shapes: list[tuple[int, ...]], found: Weights) -> None:
+    if name not in found:
+        raise ValueError(f"{path} does not fit: it has no layer '{name}' (it has {', '.join(found) or 'none'})")
+    there = [array.shape for array in found[name]]
+    if there != shapes:
+        raise ValueError(f"{path} does not fit: layer '{name}' takes {shapes}, the file has {there}")
+    if not all(np.isfinite(array).all() for array in found[name]):
+        raise ValueError(f"{path} does not fit: layer '{name}' has weights that are not finite")
+
+
+def _read_h5(path: Path) -> tuple[Weights, str | None]:
+    import h5py
+
+    with h5py.File(path) as file:
+        group = file.get("model_weights", file)
+        if "layer_names" not in group.attrs:
+            raise ValueError("it has no layer_names; save the model as .keras instead")
+        found = {}
+        for name in map(_text, group.attrs["layer_names"]):
+            arrays = [np.asarray(group[name][_text(weight)]) for weight in group[name].attrs["weight_names"]]
+            if arrays:
+                found[name] = arrays
+        return found, _text(file.attrs["normalization"]) if "normalization" in file.attrs else None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _read_npz(path: Path) -> tuple[Weights, str | None]:
+    found: Weights = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            if key != "normalization":
+                found.setdefault(key.rpartition("/")[0], []).append(arrays[key])
+        return found, str(arrays["normalization"]) if "normalization" in arrays.files else None
+
+
+def _read_keras(path: Path) -> tuple[Weights, str | None]:
+    from ..layers.pixel_normalization import CONVENTIONS, PixelNormalization
+
+    found: Weights = {}
+    normalization = None
+    stack = list(keras.saving.load_model(path, compile=False).layers)
+    while stack:
+        layer = stack.pop(0)
+        if isinstance(layer, keras.Model):
+            stack.extend(layer.layers)
+        elif layer.weights:
+            found.setdefault(layer.name, [np.asarray(weight) for weight in layer.get_weights()])
+        elif isinstance(layer, PixelNormalization):
+            config = {key: getattr(layer, key) for key in ("mean", "deviation", "channels")}
+            normalization = next((name for name, numbers in CONVENTIONS.items() if numbers == config), None)
+    return found, normalization

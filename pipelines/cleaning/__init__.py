@@ -1,0 +1,1 @@
+"""Removal of unrelated photos from landmark folders; the step clean."""

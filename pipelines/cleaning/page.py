@@ -1,0 +1,49 @@
+"""The page of a cleaning: each landmark's photos with their boxes, then those that were left out."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..pages.rankings import Case, Mark, Picture, page
+from .landmark import Landmark
+
+MOST_LANDMARKS = 200
+MOST_PHOTOS = 20  # of a landmark that are kept, and as many of those left out
+LEGEND = "green: kept, with the landmark's box · red: left out"
+
+
+def cleaning_page(landmarks: Sequence[Landmark], photos: Path, options: Mapping[str, Any]) -> str:
+    """Writes the page.
+
+    Args:
+        landmarks: all.
+        photos: their folder.
+        options: of the run.
+
+    Returns:
+        HTML in one file, without scripts and without anything to load.
+    """
+    kept, left_out = (sum(len(getattr(landmark, part)) for landmark in landmarks) for part in ("kept", "left_out"))
+    facts = [
+        f"{kept:,} of {kept + left_out:,} photos kept",
+        f"{sum(1 for landmark in landmarks if landmark.kept):,} of {len(landmarks):,} landmarks",
+        f"a pair is verified by {options['min_inliers']} matches or more",
+    ]
+    if len(landmarks) > MOST_LANDMARKS:
+        facts.append(f"the first {MOST_LANDMARKS} landmarks are shown")
+    cases = [_case(landmark, photos) for landmark in landmarks[:MOST_LANDMARKS]]
+    return page("Landmarks, cleaned", facts, {}, "", cases, LEGEND)
+
+
+def _case(landmark: Landmark, photos: Path) -> Case:
+    def picture(name: str) -> Picture:
+        left, top, right, bottom = landmark.boxes.get(name, (0, 0, 0, 0))
+        return Picture(photos / name, box=(left, top, right, bottom) if right else None)
+
+    shown: list[tuple[str, Mark]] = [(name, "right") for name in landmark.kept[:MOST_PHOTOS]]
+    shown += [(name, "wrong") for name in list(landmark.left_out)[:MOST_PHOTOS]]
+    reasons = Counter(landmark.left_out.values())
+    counts = [f"{landmark.name}: {len(landmark.kept)} kept, {landmark.verified} of {landmark.pairs} pairs verified"]
+    counts += [f"{count} left out: {reason}" for reason, count in reasons.most_common()]
+    return Case(picture(shown[0][0]), " · ".join(counts), [(picture(name), mark) for name, mark in shown])

@@ -1,0 +1,1 @@
+"""From pixels to folders of descriptors; the steps extract and whiten."""

@@ -1,0 +1,50 @@
+"""The folder of descriptors: one row per photo, between `extract` and whatever searches or learns from them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files.durable import FolderError, read_manifest, read_names
+
+KIND, VERSION = "descriptors", 1
+
+_BEFORE = {"mirror": False, "edges": ""}
+"""What a manifest does not say that was written before there were these options."""
+
+
+def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
+    """Opens what `keras-retrieval extract` wrote.
+
+    Args:
+        folder: with manifest.json, names.txt and descriptors-*.npy.
+
+    Returns:
+        The shards, each (n, D) float32 and mapped from the disk, not read; the names of all rows in order; the
+        manifest.
+
+    Raises:
+        FolderError: the folder is none of descriptors, or its shards and names do not fit together.
+    """
+    manifest = _BEFORE | read_manifest(folder, kind=KIND, version=VERSION)
+    paths = sorted(folder.glob("descriptors-*.npy"))
+    shards = [_shard(path) for path in paths]
+    names = read_names(folder / "names.txt")
+    if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
+        raise FolderError(f"{folder}: its shards are not rows of one length: extract again")
+    if sum(map(len, shards)) != len(names):
+        raise FolderError(f"{folder} holds {sum(map(len, shards)):,} rows and {len(names):,} names: extract again")
+    return shards, names, manifest
+
+
+def _shard(path: Path) -> np.ndarray:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # numpy reads the header as Python text, and each damage of it raises its own
+        raise FolderError(f"{path} is no array ({error}): extract again") from error
+
+
+def read_left_out(folder: Path) -> dict[str, str]:
+    """The photos that have no row, each with its reason."""
+    return json.loads((folder / "left_out.json").read_text(encoding="utf-8"))

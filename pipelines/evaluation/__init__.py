@@ -1,0 +1,1 @@
+"""Datasets, the published protocols and their scores; the step evaluate."""

@@ -1,0 +1,181 @@
+"""Photos ranked by visual words and verified by geometry: the baseline that networks are compared with.
+
+As the field did before networks (Sivic and Zisserman ICCV 2003, Philbin et al. CVPR 2007): photos that share visual
+words with the query, then the first of them again by how many matches agree on one geometry with it.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..files.durable import fingerprint, read_json, write_file
+from ..photos.reader import Crop, PhotoError, read_photo
+from ..sfm.colmap import Database, load_colmap, ordered, photo_name
+from ..sfm.photos import prepare
+from ..sfm.visual_words import build_index, by_common_words, make_vocabulary
+from .collection import query_box
+from .ground_truth import GroundTruth
+from .rankings import Ranking, depth_of
+
+CUT_OUTS = ".queries"  # among the images: no photo's name begins with a dot
+SECONDS = "seconds.json"
+
+
+@dataclass(frozen=True)
+class Words:
+    """How photos are ranked by words.
+
+    Attributes:
+        size: the longest side in pixels at which features are looked for.
+        features: the most of a photo.
+        verify: how many photos of each ranking are verified by geometry; 0 for none.
+        seed: of the verification.
+    """
+
+    size: int
+    features: int
+    verify: int
+    seed: int = 0
+
+
+def by_words(truth: GroundTruth, photos: Path, output: Path, options: Words) -> Ranking:
+    """Ranks by visual words of the database's own photos; features, words and verified pairs are kept in OUTPUT.
+
+    Queries are cut out by their boxes at full resolution and shrunk as their whole photos would be. Photos that share
+    no word with a query stand behind those that do, in the database's order.
+
+    Args:
+        truth: the ground truth, restricted to `photos`.
+        photos: the folder of the collection's photos.
+        output: gets a folder words-* for each way in which features are looked for.
+        options: how.
+
+    Raises:
+        ValueError: a query cannot be read, or the photos have too few features for a vocabulary.
+        ImportError: COLMAP is not installed.
+    """
+    load_colmap()
+    work = output / f"words-{fingerprint(options.size, options.features)}"
+    work.mkdir(parents=True, exist_ok=True)
+    boxes = [query_box(truth, query, photos) for query in range(len(truth.queries))]
+    queries = [_query_name(truth, query, box, options.size) for query, box in enumerate(boxes)]
+    database, left_out = _with_features(truth, photos, boxes, queries, work, options)
+    rows = {name: row for row, name in enumerate(truth.database) if name not in left_out}
+    found, index, seconds = _search(database, list(rows), queries, work)
+    ranked = [_with_the_rest([rows[name] for name in found.get(query, []) if name in rows], rows) for query in queries]
+    if options.verify:
+        seconds += len(queries) * _verify(database, truth, queries, ranked, options)
+    facts = {
+        "size": options.size,
+        "features": options.features,
+        "verify": options.verify,
+        "milliseconds_per_query": round(1000 * seconds / len(queries), 3),
+        "bytes_per_photo": round(index / len(rows)),
+    }
+    by = [
+        f"visual words, {options.features:,} SIFT features at most at {options.size} px",
+        f"the first {options.verify} verified by geometry" if options.verify else "not verified by geometry",
+    ]
+    ranks = np.array(ranked, np.int64).T[: depth_of(truth)]
+    reasons = {name: left_out[name] for name in truth.database if name in left_out}
+    return Ranking(
+        ranks, boxes, lambda query: photos / truth.queries[query], lambda row: photos / truth.database[row], reasons,
+        by, facts,
+    )  # fmt: skip
+
+
+def _with_features(
+    truth: GroundTruth, photos: Path, boxes: Sequence[Crop | None], queries: Sequence[str], work: Path, options: Words
+) -> tuple[Database, dict[str, str]]:
+    """The database with the features of all photos and cut-outs, and the reasons of photos that have none."""
+    whole = [name for name, box in zip(queries, boxes, strict=True) if box is None]
+    names = list(dict.fromkeys([*truth.database, *whole]))
+    left_out = prepare(photos, names, work)
+    for query in whole:
+        if query in left_out:
+            raise ValueError(f"the query {photos / query} cannot be read: {left_out[query]}")
+    _cut_out(truth, photos, boxes, queries, work / "images", options.size)
+    database = Database(work / "database.db")
+    usable = [name for name in names if name not in left_out] + sorted(set(queries) - set(names))
+    extraction = {"size": options.size, "features": options.features}
+    return database, left_out | database.extract_features(work / "images", usable, extraction)
+
+
+def _query_name(truth: GroundTruth, query: int, box: Crop | None, size: int) -> str:
+    """A whole photo's own name, or that of the cut-out."""
+    name = truth.queries[query]
+    return name if box is None else f"{CUT_OUTS}/{fingerprint(name, box, size)}.png"
+
+
+def _cut_out(
+    truth: GroundTruth, photos: Path, boxes: Sequence[Crop | None], queries: Sequence[str], images: Path, size: int
+) -> None:
+    for query, box in enumerate(boxes):
+        place = images / queries[query]
+        if box is None or place.exists():
+            continue
+        try:
+            pixels = read_photo(photos / truth.queries[query], size=size, crop=box)
+        except PhotoError as error:
+            raise ValueError(f"the query {error.path} cannot be read: {error.reason}") from error
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{place.name}.writing")
+        Image.fromarray(pixels).save(temporary, format="PNG")
+        temporary.replace(place)
+
+
+def _search(
+    database: Database, names: Sequence[str], queries: Sequence[str], work: Path
+) -> tuple[dict[str, list[str]], int, float]:
+    """Each query's photos by common words, the bytes of the index without its vocabulary, and the seconds it took."""
+    with load_colmap().Database.open(database.path) as features:
+        name_of = {image.image_id: photo_name(image.name) for image in features.read_all_images()}
+        number = {name: image for image, name in name_of.items()}
+        photos = [number[name] for name in names]
+        made = fingerprint(list(names))
+        vocabulary, index = work / f"vocabulary-{made}.bin", work / f"index-{made}.bin"
+        if not vocabulary.exists() and not make_vocabulary(features, photos, vocabulary):
+            raise ValueError(f"the {len(names)} photos of the database have too few features for visual words")
+        if not index.exists():
+            build_index(features, photos, vocabulary, index)
+        search = by_common_words(features, index, [number[query] for query in dict.fromkeys(queries)], len(name_of))
+        started = time.monotonic()
+        found = {name_of[query]: [name_of[photo] for photo in some] for query, some in search}
+        return found, index.stat().st_size - vocabulary.stat().st_size, time.monotonic() - started
+
+
+def _with_the_rest(ranked: list[int], rows: Mapping[str, int]) -> list[int]:
+    """A ranking of all rows: those that share no word stand behind, in their order."""
+    return list(dict.fromkeys([*ranked, *rows.values()]))
+
+
+def _verify(
+    database: Database, truth: GroundTruth, queries: Sequence[str], ranked: list[list[int]], options: Words
+) -> float:
+    """Orders the first of each ranking by the matches that agree on one geometry; the seconds that takes per query.
+
+    Photos that were not verified stay behind in the order of their words. A query in the database stays first.
+    """
+    pairs = {
+        (query, row): ordered(name, truth.database[row])
+        for query, name in enumerate(queries)
+        for row in ranked[query][: options.verify]
+        if name != truth.database[row]
+    }
+    path = database.path.with_name(SECONDS)
+    notes = read_json(path) if path.exists() else {"pairs": 0, "seconds": 0.0}
+    started = time.monotonic()
+    notes["pairs"] += database.match(sorted(set(pairs.values())), options.seed)
+    notes["seconds"] += time.monotonic() - started
+    write_file(path, json.dumps(notes))
+    inliers = database.inliers()
+    for query, rows in enumerate(ranked):
+        first = rows[: options.verify]
+        agreed = {row: inliers[pairs[query, row]] if (query, row) in pairs else np.inf for row in first}
+        rows[: options.verify] = sorted(agreed, key=lambda row: -agreed[row])
+    return options.verify * notes["seconds"] / max(1, notes["pairs"])

@@ -1,0 +1,250 @@
+"""What is right for each query of a collection, restricted to the photos at hand."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+
+from ..photos.reader import list_photos
+
+Box = tuple[float, float, float, float]
+Protocol = Literal["revisited", "map", "ns", "recall"]
+
+
+class GroundTruthError(ValueError):
+    """A ground truth is missing or damaged, or does not fit the photos."""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A collection's photos, its queries, and the database rows that are right, wrong or not counted for each.
+
+    Attributes:
+        name: the collection.
+        protocol: "revisited" (easy, medium, hard), "map" (one set of positives), "ns" (UKBench's score) or
+            "recall" (places: recall@N).
+        database: names of the database photos; after `at_hand` paths below the photos' folder, with forward slashes.
+        queries: the same for the queries; a query may also be in the database.
+        positives: per query the rows of `database` that are right; under "revisited" the easy ones.
+        hard: per query the rows that only "medium" and "hard" look for; empty for the other protocols.
+        junk: per query the rows that are taken out of its ranking.
+        boxes: per query the part of the photo to search with, (left, top, right, bottom) in pixels, or None.
+        box_side: the long side of the photos on which the boxes were drawn; None: the photos at hand.
+        drop_query: a query's own photo is taken out of its ranking, instead of being its first hit.
+        panoramas: (database,) number of the panorama of which each photo is a cut-out, or None.
+        sketches: the queries are line drawings.
+        published: how many photos and queries the whole collection has.
+    """
+
+    name: str
+    protocol: Protocol
+    database: list[str]
+    queries: list[str]
+    positives: list[np.ndarray]
+    hard: list[np.ndarray] = field(default_factory=list)
+    junk: list[np.ndarray] = field(default_factory=list)
+    boxes: list[Box | None] = field(default_factory=list)
+    box_side: int | None = None
+    drop_query: bool = False
+    panoramas: np.ndarray | None = None
+    sketches: bool = False
+    published: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        count = len(self.queries)
+        nothing = np.zeros(0, "int64")
+        for name, default in (("hard", nothing), ("junk", nothing), ("boxes", None)):
+            if not getattr(self, name):
+                object.__setattr__(self, name, [default] * count)
+        if self.published == (0, 0):
+            object.__setattr__(self, "published", (len(self.database), count))
+        self._check()
+
+    def _check(self) -> None:
+        for label in (self.positives, self.hard, self.junk):
+            if len(label) != len(self.queries):
+                raise GroundTruthError(f"{self.name}: {len(self.queries)} queries, answers for {len(label)}")
+            for query, rows in zip(self.queries, label, strict=True):
+                if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.database):
+                    raise GroundTruthError(
+                        f"{self.name}: query {query} refers to a photo beyond the {len(self.database):,} listed"
+                    )
+
+    @property
+    def partial(self) -> str | None:
+        """How much of the collection is at hand, such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"."""
+        photos, queries = self.published
+        if len(self.database) >= photos and len(self.queries) >= queries:
+            return None
+        return f"partial: {len(self.database):,} of {photos:,} photos, {len(self.queries):,} of {queries:,} queries"
+
+    def box(self, query: int, size: tuple[int, int]) -> Box | None:
+        """The box of a query in pixels of its photo at hand, which may be smaller than the published one.
+
+        Args:
+            query: the query's number.
+            size: (width, height) of its photo.
+
+        Returns:
+            (left, top, right, bottom) within the photo; None where the whole photo is searched with.
+
+        Raises:
+            GroundTruthError: the box lies outside of the photo.
+        """
+        box = self.boxes[query]
+        if box is None:
+            return None
+        scale = max(size) / self.box_side if self.box_side else 1.0
+        left, top = max(box[0] * scale, 0.0), max(box[1] * scale, 0.0)
+        right, bottom = min(box[2] * scale, float(size[0])), min(box[3] * scale, float(size[1]))
+        if right - left < 1 or bottom - top < 1:
+            raise GroundTruthError(f"{self.name}: the box {box} lies outside of {self.queries[query]}, {size}")
+        return left, top, right, bottom
+
+    def settings(self) -> dict[str, tuple[list[np.ndarray], list[np.ndarray]]]:
+        """What is right and what is not counted, per setting: "easy", "medium", "hard", or "all".
+
+        Returns:
+            setting -> (positives per query, junk per query), with a dropped query in its own junk.
+        """
+        positives, hard, junk = self.labels()
+        if self.protocol != "revisited":
+            return {"all": (positives, junk)}
+        both = [np.concatenate(parts) for parts in zip(positives, hard, strict=True)]
+        return {
+            "easy": (positives, [np.concatenate(parts) for parts in zip(junk, hard, strict=True)]),
+            "medium": (both, junk),
+            "hard": (hard, [np.concatenate(parts) for parts in zip(junk, positives, strict=True)]),
+        }
+
+    def labels(self) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+        """The rows of `positives`, `hard` and `junk`, with a dropped query moved to its own junk."""
+        if not self.drop_query:
+            return self.positives, self.hard, self.junk
+        rows = {name: row for row, name in enumerate(self.database)}
+        own = [np.array([rows[name]] if name in rows else [], "int64") for name in self.queries]
+        positives, hard = (
+            [np.setdiff1d(one, self_row) for one, self_row in zip(label, own, strict=True)]
+            for label in (self.positives, self.hard)
+        )
+        return positives, hard, [np.union1d(*parts) for parts in zip(self.junk, own, strict=True)]
+
+
+class Photos:
+    """The photos below a folder, found by path, by name, or by name without suffix, in any sub-folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths = list_photos(folder)
+        self._places: dict[str, list[str]] = {}
+        for path in self.paths:
+            pure = PurePosixPath(path)
+            for key in {path, pure.name, pure.stem}:
+                self._places.setdefault(key, []).append(path)
+        self._known = set(self.paths)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._known
+
+    def find(self, name: str) -> str | None:
+        """The path of a photo below the folder, or None.
+
+        Raises:
+            GroundTruthError: several photos have the name.
+        """
+        if name in self._known:
+            return name
+        places = self._places.get(name, [])
+        if len(places) > 1:
+            raise GroundTruthError(f"{self.folder} holds '{name}' twice: {places[0]} and {places[1]}")
+        return places[0] if places else None
+
+    def inside(self, folder: str) -> list[str]:
+        """The paths of the photos in a sub-folder and below it; "." for all."""
+        start = "" if folder.strip("/") in ("", ".") else f"{folder.strip('/')}/"
+        return [path for path in self.paths if path.startswith(start)]
+
+
+def at_hand(ground_truth: GroundTruth, photos: Photos) -> GroundTruth:
+    """Restricts a published ground truth to the photos that are there.
+
+    Rows of absent photos leave every answer. A query goes if its photo is absent, or if no positive of it is left;
+    places keep such a query, because recall@N counts it as missed.
+
+    Args:
+        ground_truth: with the published names, with or without suffix.
+        photos: what is there.
+
+    Returns:
+        The same with paths below the photos' folder for names; `partial` says how much of it is left.
+
+    Raises:
+        GroundTruthError: no photo or no query is left, or a name stands for several photos.
+    """
+    paths = [photos.find(name) for name in ground_truth.database]
+    rows = np.array([row for row, path in enumerate(paths) if path], "int64")
+    if not len(rows):
+        example = ground_truth.database[0] if ground_truth.database else "none is listed"
+        raise GroundTruthError(
+            f"{photos.folder} holds none of the {len(paths):,} photos of {ground_truth.name} (such as {example})"
+        )
+    new_row = np.full(len(paths), -1, "int64")
+    new_row[rows] = np.arange(len(rows))
+    restricted = replace(
+        ground_truth,
+        database=[path for path in paths if path],
+        queries=[photos.find(name) or "" for name in ground_truth.queries],
+        positives=_renumbered(ground_truth.positives, new_row),
+        hard=_renumbered(ground_truth.hard, new_row),
+        junk=_renumbered(ground_truth.junk, new_row),
+        panoramas=None if ground_truth.panoramas is None else ground_truth.panoramas[rows],
+    )
+    return _answerable(restricted, photos.folder)
+
+
+def find_ground_truth(name: str, photos: Photos, gnd: Path | None, source: str) -> Path:
+    """The file or folder of a ground truth: the one given, or the published name in or beside the photos' folder.
+
+    Args:
+        name: the published name.
+        photos: the photos at hand.
+        gnd: what the user gave.
+        source: where it is published, for the message.
+
+    Raises:
+        GroundTruthError: it is not there; the message says where it is published.
+    """
+    folder = photos.folder
+    tried = [gnd] if gnd else [folder / name, folder.parent / name, folder.parent / "gnd" / name]
+    for path in tried:
+        if path.exists():
+            return path
+    places = ", ".join(map(str, tried))
+    raise GroundTruthError(f"no ground truth at {places}: it is published at {source}; give its place as gnd")
+
+
+def _renumbered(label: list[np.ndarray], new_row: np.ndarray) -> list[np.ndarray]:
+    moved = (new_row[np.asarray(rows, "int64")] for rows in label)
+    return [rows[rows >= 0] for rows in moved]
+
+
+def _answerable(ground_truth: GroundTruth, folder: Path) -> GroundTruth:
+    """Keeps the queries that have a photo and, but for places, something to find."""
+    positives, hard, _ = ground_truth.labels()
+    everything = ground_truth.protocol == "recall"
+    kept = [
+        query
+        for query, name in enumerate(ground_truth.queries)
+        if name and (everything or len(positives[query]) + len(hard[query]))
+    ]
+    if not kept:
+        raise GroundTruthError(f"{folder} holds no query of {ground_truth.name} together with a photo that answers it")
+    return replace(
+        ground_truth,
+        queries=[ground_truth.queries[query] for query in kept],
+        positives=[ground_truth.positives[query] for query in kept],
+        hard=[ground_truth.hard[query] for query in kept],
+        junk=[ground_truth.junk[query] for query in kept],
+        boxes=[ground_truth.boxes[query] for query in kept],
+    )

@@ -1,0 +1,82 @@
+"""How a ranking scores by the protocol of a collection: figures per query and in the mean."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from keras_retrieval import metrics
+
+from .ground_truth import GroundTruth
+
+_Figures = dict[str, float | int | None]
+_Scored = tuple[dict[str, _Figures], dict[str, list[_Figures]]]
+
+
+def score(ground_truth: GroundTruth, ranks: np.ndarray) -> dict[str, Any]:
+    """All figures that the protocol of a collection asks for.
+
+    Args:
+        ground_truth: what is right.
+        ranks: (depth, queries) rows of the database, best first; rows past `ground_truth.database` are distractors,
+            and what a shortened list does not hold counts as never found.
+
+    Returns:
+        JSON-able: "dataset", "protocol", "partial" (a text or None), "photos", "queries" (counts), "mean" (setting ->
+        figure -> value) and "per_query" (a list of {"query": name, setting: {figure: value}}). Settings are "easy",
+        "medium", "hard", or "all". AP, mAP, P@k, mP@k and recall@N lie in 0..1; N-S in 0..4; the rank of the first
+        hit starts at 1. What is not defined (no positive, no hit) is None.
+
+    Raises:
+        ValueError: the ranks do not fit.
+    """
+    mean, per_query = _SCORERS[ground_truth.protocol](ground_truth, ranks)
+    rows = [
+        {"query": name} | {setting: figures[query] for setting, figures in per_query.items()}
+        for query, name in enumerate(ground_truth.queries)
+    ]
+    return {
+        "dataset": ground_truth.name,
+        "protocol": ground_truth.protocol,
+        "partial": ground_truth.partial,
+        "photos": len(ground_truth.database),
+        "queries": len(ground_truth.queries),
+        "mean": mean,
+        "per_query": rows,
+    }
+
+
+def _score_precision(ground_truth: GroundTruth, ranks: np.ndarray) -> _Scored:
+    if ground_truth.protocol == "revisited":
+        scores = metrics.revisited(ranks, *ground_truth.labels())
+    else:
+        scores = {"all": metrics.retrieval(ranks, *ground_truth.settings()["all"])}
+    mean, per_query = {}, {}
+    for setting, one in scores.items():
+        mean[setting] = {"mAP": _number(one.mean_ap)} | {
+            f"mP@{k}": _number(value) for k, value in one.mean_precision.items()
+        }
+        per_query[setting] = [
+            {"AP": _number(ap)} | {f"P@{k}": _number(value) for k, value in zip(one.ks, precision, strict=True)}
+            for ap, precision in zip(one.ap, one.precision, strict=True)
+        ]
+    return mean, per_query
+
+
+def _score_recall(ground_truth: GroundTruth, ranks: np.ndarray) -> _Scored:
+    hits = metrics.first_hits(ranks, ground_truth.positives, ground_truth.panoramas)
+    mean = {f"recall@{n}": _number(value) for n, value in metrics.recall_at(hits).items()}
+    first: list[_Figures] = [{"first hit": None if np.isinf(hit) else int(hit) + 1} for hit in hits]
+    return {"all": dict(mean)}, {"all": first}
+
+
+def _score_ns(ground_truth: GroundTruth, ranks: np.ndarray) -> _Scored:
+    scores = metrics.ns_scores(ranks, ground_truth.positives)
+    return {"all": {"N-S": float(scores.mean())}}, {"all": [{"N-S": int(one)} for one in scores]}
+
+
+_SCORERS = {"revisited": _score_precision, "map": _score_precision, "recall": _score_recall, "ns": _score_ns}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

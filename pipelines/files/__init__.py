@@ -1,0 +1,1 @@
+"""Files and folders: durable writing, tables, pickles read without executing them, progress."""

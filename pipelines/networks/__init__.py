@@ -1,0 +1,1 @@
+"""Network files: loading, saving, published formats; the steps build and convert."""

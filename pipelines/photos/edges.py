@@ -1,0 +1,181 @@
+"""Photos as edge maps: what networks that compare shapes see (Radenovic et al. ECCV 2018).
+
+An edge map is held as a grey photo, (H, W, 3) uint8: 0 for no edge, 255 for the strongest. It has an empty margin, so
+that a shape stands as free in a photo that it fills as it does on paper.
+"""
+
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..files.durable import kind_of
+from .formats import photo_state
+from .reader import Crop, PhotoError, list_photos, photo_size, read_photo
+from .sketches import NothingDrawnError, grey_levels, sketch_map
+
+MARGIN = 30  # pixels on each side, as published
+SKETCH = "sketch"
+KIND = "edge maps"  # what a folder that `edge-maps` wrote holds
+HELP = (
+    "Describe edge maps of the photos: sobel, canny or structured:MODEL.yml.gz (both OpenCV's), folder:MAPS (your own, "
+    "black where there is no edge, named as the photos); or sketch, of line drawings. Networks such as vgg16_edgemac "
+    "need them."
+)
+
+
+def resolve_edges(kind: str) -> str:
+    """Refuses what is no kind of edge maps, before photos are read.
+
+    Returns:
+        The same, with the whole path where there is one.
+
+    Raises:
+        ValueError: an unknown kind, or its file or folder is missing.
+        ImportError: OpenCV is not installed and the kind needs it.
+    """
+    name, _, place = kind.partition(":")
+    if kind in ("", SKETCH, "sobel"):
+        return kind
+    if kind == "canny":
+        _opencv()
+        return kind
+    if name not in ("structured", "folder") or not place:
+        raise ValueError(f"--edges {kind}: it is sobel, canny, structured:MODEL.yml.gz, folder:MAPS or sketch")
+    place = str(Path(place).resolve())
+    for listed in (_maps, _margin):
+        listed.cache_clear()  # there may be others since they were listed
+    _structured_edges(place) if name == "structured" else list_photos(Path(place))
+    return f"{name}:{place}"
+
+
+def edges_state(kind: str) -> list[Any]:
+    """The kind and the state of its files, JSON-able: what tells whether edge maps would be the same again."""
+    name, _, place = kind.partition(":")
+    maps = _maps(Path(place)).values() if name == "folder" else ([""] if name == "structured" else [])
+    return [kind, *([map_, *photo_state(Path(place, map_))] for map_ in maps)]
+
+
+def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop | None = None) -> np.ndarray:
+    """The edge map of a photo, with its margin.
+
+    Args:
+        kind: "sobel", "canny", "structured:FILE", "folder:PATH", or "sketch" for a line drawing.
+        pixels: (H, W, 3) uint8, the photo or its cut-out, at the size that is wanted.
+        folder: of the photos.
+        name: of the photo in it; a map of the user's own has the same name, whatever its ending, or its last part.
+        crop: what was cut out of the photo, in its pixels.
+
+    Returns:
+        (H + 60, W + 60, 3) uint8.
+
+    Raises:
+        PhotoError: there is no map of that photo, or nothing on a drawing.
+    """
+    method, _, place = kind.partition(":")
+    if method == SKETCH:
+        try:
+            return sketch_map(pixels, MARGIN)
+        except NothingDrawnError as error:
+            raise PhotoError(name, str(error)) from error
+    if method == "folder":
+        edges = _own_map(Path(place), folder / name, name, pixels.shape[1::-1], crop)
+    elif method == "structured":
+        edges = structured(pixels, place)
+    else:
+        edges = {"sobel": sobel, "canny": canny}[method](pixels)
+    grey = np.pad(np.rint(255 * edges.clip(0, 1)).astype(np.uint8), MARGIN)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def sobel(pixels: np.ndarray) -> np.ndarray:
+    """How steep grey levels are: Sobel's gradient of slightly smoothed photos, 1 for black beside white.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+
+    Returns:
+        (H, W) float32, from 0; more than 1 is possible across corners.
+    """
+    grey = _filtered(grey_levels(pixels), np.array([1, 4, 6, 4, 1]) / 16, np.array([1, 4, 6, 4, 1]) / 16)
+    smooth, slope = np.array([1, 2, 1]) / 4, np.array([1, 0, -1])
+    return np.hypot(_filtered(grey, smooth, slope), _filtered(grey, slope, smooth)) / 255
+
+
+def canny(pixels: np.ndarray) -> np.ndarray:
+    """Canny's edges of smoothed photos, hysteresis from 100 to 200 grey levels: (H, W) float32, 0 or 1."""
+    opencv = _opencv()
+    smooth = opencv.GaussianBlur(np.rint(grey_levels(pixels)).astype(np.uint8), (5, 5), 1.0)
+    return opencv.Canny(smooth, 100, 200).astype(np.float32) / 255
+
+
+def structured(pixels: np.ndarray, model: str) -> np.ndarray:
+    """Structured edges (Dollar and Zitnick ICCV 2013) by OpenCV, which publishes the model's file apart.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        model: path of the .yml or .yml.gz file.
+
+    Returns:
+        (H, W) float32, 0..1.
+    """
+    return _structured_edges(model).detectEdges(np.ascontiguousarray(pixels, np.float32) / 255)
+
+
+def _filtered(grey: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """A separable filter; photos go on beyond their borders as they end."""
+    for axis, kernel in ((0, down), (1, right)):
+        reach = len(kernel) // 2
+        wide = np.pad(grey, [(reach, reach) if axis == other else (0, 0) for other in (0, 1)], mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(wide, len(kernel), axis)
+        grey = windows @ kernel.astype(np.float32)
+    return grey
+
+
+def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Crop | None) -> np.ndarray:
+    names = _maps(maps)
+    key = str(PurePosixPath(name).with_suffix(""))
+    found = names.get(key, names.get(PurePosixPath(key).name))
+    if found is None:
+        raise PhotoError(name, f"there is no edge map of it in {maps}")
+    margin = _margin(maps)
+    if crop is not None or margin:
+        (height, width), (high, wide) = photo_size(photo), photo_size(maps / found)
+        left, top, right, bottom = crop or (0, 0, width, height)
+        across, down = (wide - 2 * margin) / width, (high - 2 * margin) / height
+        crop = margin + left * across, margin + top * down, margin + right * across, margin + bottom * down
+    grey = Image.fromarray(grey_levels(read_photo(maps / found, crop=crop)))
+    return np.asarray(grey.resize((size[0], size[1]), Image.Resampling.BILINEAR)) / 255
+
+
+@cache
+def _maps(folder: Path) -> dict[str, str]:
+    """Names of maps by their path without ending."""
+    return {str(PurePosixPath(name).with_suffix("")): name for name in list_photos(folder)}
+
+
+@cache
+def _margin(folder: Path) -> int:
+    """The pixels around each map, which those that `edge-maps` wrote have already."""
+    return MARGIN if kind_of(folder) == KIND else 0
+
+
+@cache
+def _structured_edges(model: str) -> Any:
+    opencv = _opencv()
+    if not Path(model).is_file():
+        raise ValueError(f"--edges structured:{model}: there is no such file; OpenCV publishes it as model.yml.gz")
+    try:
+        return opencv.ximgproc.createStructuredEdgeDetection(model)
+    except opencv.error as error:
+        raise ValueError(f"--edges structured:{model}: OpenCV cannot read it: {error}") from error
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError('these edges are found by OpenCV: pip install "keras-retrieval[edges]"') from error
+    return cv2

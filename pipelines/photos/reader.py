@@ -1,0 +1,215 @@
+"""The only photo reader of the house: extraction, training and evaluation see the same pixels.
+
+`read_photo` turns a file into RGB pixels, `photo_size` says from the header alone how large they will be, and
+`list_photos` finds the files. Whatever is wrong with a photo is a `PhotoError` with a reason in plain words.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image
+from PIL.Image import Resampling, Transpose
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from .formats import MAX_PIXELS as MAX_PIXELS
+from .formats import PhotoError as PhotoError
+from .formats import RefusalError, Source, opened
+from .formats import list_photos as list_photos
+
+Box = tuple[float, float, float, float]
+BOX_HELP = "Look for this part only: left,top,right,bottom in pixels."
+
+
+def parse_box(text: str | None) -> Box | None:
+    """Reads "left,top,right,bottom"; raises ValueError if it is none."""
+    if text is None:
+        return None
+    try:
+        left, top, right, bottom = (float(number) for number in text.split(","))
+    except ValueError:
+        raise ValueError(f"--box {text}: give left,top,right,bottom in pixels of the query photo") from None
+    return left, top, right, bottom
+
+
+Crop = tuple[float, float, float, float]
+
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_UNTURNS = {**_TURNS, 6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
+_UNREAD = {"I": "signed or 32-bit numbers", "F": "32-bit floats", "LAB": "CIELAB colours"}
+_SIDEWAYS = {Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90}
+
+
+def photo_size(
+    source: Source,
+    *,
+    size: int | None = None,
+    crop: Crop | None = None,
+    exif: bool = True,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[int, int]:
+    """The (height, width) of what `read_photo` returns for the same arguments, from the header alone.
+
+    Raises:
+        PhotoError: the header already tells that the photo cannot be read.
+        ValueError: `size` is less than one pixel.
+    """
+    _check_size(size)
+    with opened(source, max_pixels) as image:
+        width, height = _view(image, size, crop, exif).target
+        return height, width
+
+
+def read_photo(
+    source: Source,
+    *,
+    size: int | None = None,
+    crop: Crop | None = None,
+    exif: bool = True,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """Reads a JPEG, PNG, WebP, GIF (its first frame), BMP or TIFF photo as RGB pixels.
+
+    Grey, palette, CMYK and 16-bit photos become 8-bit RGB, and transparency shows white paper. Signed, 32-bit
+    and float pixels are refused, for nothing in such a file says which value is white; so is CIELAB. A photo
+    may be as small as 1 x 1: what a network needs is for the caller to ask.
+
+    A JPEG that shrinks to less than a half is decoded at 1/2, 1/4 or 1/8, but never at less than twice the
+    size that is asked for on either side, and resized from there. EXIF data that is damaged, or stands behind the
+    pixels of a PNG, does not count.
+
+    Args:
+        source: a path, or the bytes of a photo.
+        size: the longest side of the whole photo after resizing (Lanczos, antialiased), in pixels; a smaller
+            photo is never enlarged. None keeps its size.
+        crop: (left, top, right, bottom) in pixels of the whole photo, as it stands after EXIF turned it, rounded
+            to whole pixels and cut before resizing. The cut is shrunk as much as the whole photo would be, so
+            that its scale is that of a database read with the same `size`. It may overhang by a pixel.
+        exif: turn the photo as its EXIF orientation says.
+        max_pixels: a photo whose header declares more is refused before decoding, so that a small file cannot
+            ask for more than about twelve bytes of memory for each. Over `MAX_PIXELS` it counts
+            for JPEG, PNG and BMP only, since Pillow holds the other formats to limits of its own.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        PhotoError: whatever is wrong with the photo, or with `crop` on it.
+        ValueError: `size` is less than one pixel.
+    """
+    _check_size(size)
+    with opened(source, max_pixels) as image:
+        view = _view(image, size, crop, exif)
+        pixels = np.array(_draw(image, view))
+        width, height = view.target
+        if pixels.shape != (height, width, 3):
+            raise ValueError(f"its pixels are {pixels.shape}, not the {height} x {width} of its header")
+        return pixels
+
+
+@dataclass(frozen=True)
+class _View:
+    """Which part of a photo is wanted, and how large: `box` and `target` count pixels of the turned photo."""
+
+    turn: Transpose | None
+    box: tuple[int, int, int, int] | None
+    target: tuple[int, int]
+
+
+def _check_size(size: int | None) -> None:
+    if size is not None and size < 1:
+        raise ValueError(f"size must be at least 1 pixel, not {size}")
+
+
+def _view(image: ImageFile, size: int | None, crop: Crop | None, exif: bool) -> _View:
+    turn = _turn(image, exif)
+    width, height = image.size[::-1] if turn in _SIDEWAYS else image.size
+    box = None if crop is None else _box(crop, width, height)
+    wide, high = (width, height) if box is None else (box[2] - box[0], box[3] - box[1])
+    if size is None:
+        return _View(turn, box, (wide, high))
+    longest = max(1, size * max(wide, high) // max(width, height))
+    return _View(turn, box, _shrunk(wide, high, longest))
+
+
+def _turn(image: ImageFile, exif: bool) -> Transpose | None:
+    """How to turn the decoded picture. Pillow turns TIFF files itself, so that those are turned back."""
+    if isinstance(image, PngImageFile) and "exif" not in image.info:
+        return None
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return None
+    if isinstance(image, TiffImageFile):
+        return None if exif else _UNTURNS.get(orientation)
+    return _TURNS.get(orientation) if exif else None
+
+
+def _box(crop: Crop, width: int, height: int) -> tuple[int, int, int, int]:
+    if len(crop) != 4 or not all(math.isfinite(side) for side in crop):
+        raise RefusalError(f"the crop {crop} is not four finite numbers (left, top, right, bottom)")
+    left, top, right, bottom = (round(side) for side in crop)
+    if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
+        raise RefusalError(f"the crop {crop} reaches outside the photo, which is {width} x {height}")
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if right <= left or bottom <= top:
+        raise RefusalError(f"the crop {crop} is empty")
+    return left, top, right, bottom
+
+
+def _shrunk(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The size with that longest side whose aspect is nearest, as Pillow's thumbnail chooses it; never larger."""
+    if max(width, height) <= longest:
+        return width, height
+    exact = longest * min(width, height) / max(width, height)
+    shorts = [max(1, math.floor(exact)), max(1, math.ceil(exact))]
+    if width < height:
+        return min(shorts, key=lambda short: abs(width / height - short / longest)), longest
+    return longest, min(shorts, key=lambda short: abs(width / height - longest / short))
+
+
+def _draw(image: ImageFile, view: _View) -> Image.Image:
+    if view.box is not None:
+        whole = _turned(_rgb(image), view.turn)
+        return whole.crop(view.box).resize(view.target, Resampling.LANCZOS)
+    width, height = view.target[::-1] if view.turn in _SIDEWAYS else view.target
+    draft = image.draft(None, (2 * width, 2 * height)) if isinstance(image, JpegImageFile) else None
+    extent = draft[1] if draft else None
+    return _turned(_rgb(image).resize((width, height), Resampling.LANCZOS, box=extent), view.turn)
+
+
+def _turned(picture: Image.Image, turn: Transpose | None) -> Image.Image:
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _rgb(image: ImageFile) -> Image.Image:
+    """Decodes a picture of any mode to RGB, transparency on white."""
+    image.load()
+    if image.mode in ("I", "F", "LAB"):
+        raise RefusalError(f"its pixels are {_UNREAD[image.mode]}: save it as 8-bit or 16-bit PNG")
+    if image.mode.startswith("I;16"):
+        return _grey16(image).convert("RGB")
+    if image.has_transparency_data:
+        picture = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey16(image: ImageFile) -> Image.Image:
+    """Scales 16-bit grey, or the 12-bit grey of TIFF, to 8 bits; Pillow would clip it at 255."""
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    white = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1
+    grey = (np.array(image).astype(np.uint32) * 255 + white // 2) // white
+    inverted = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    return Image.fromarray((255 - grey if inverted else grey).astype(np.uint8))

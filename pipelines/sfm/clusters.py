@@ -1,0 +1,50 @@
+"""From verified pairs to groups of photos, and from the models of these groups to clusters."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from ..files.components import connected
+from .colmap import Pair
+
+LEAST_INLIERS = 15  # COLMAP's own bound for a verified pair
+
+
+def merge_models(models: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Models that share a photo belong to one cluster.
+
+    Args:
+        models: the registered photos of each model.
+
+    Returns:
+        The numbers of the models of each cluster, the cluster of the lowest number first.
+    """
+    seen_in: dict[str, int] = {}
+    shared = [(seen_in.setdefault(photo, number), number) for number, photos in enumerate(models) for photo in photos]
+    return sorted(connected(range(len(models)), shared))
+
+
+def same_objects(clusters: Sequence[Sequence[str]], inliers: Mapping[Pair, int]) -> list[tuple[int, int]]:
+    """Clusters that may show the same object, and so are no negatives of each other.
+
+    Verified pairs run between them, directly or through photos that no model registers. COLMAP's own bound counts,
+    however strict the user is with what is mapped: a false negative harms training more than a lost one.
+
+    Args:
+        clusters: the photos of each.
+        inliers: the matches of the tried pairs.
+
+    Returns:
+        Pairs of numbers of clusters, the lower first.
+    """
+    verified = [pair for pair, count in inliers.items() if count >= LEAST_INLIERS]
+    group_of = {
+        photo: number
+        for number, group in enumerate(connected({photo for pair in verified for photo in pair}, verified))
+        for photo in group
+    }
+    in_group: dict[int, set[int]] = defaultdict(set)
+    for number, photos in enumerate(clusters):
+        for photo in photos:
+            in_group[group_of[photo]].add(number)
+    return sorted({pair for numbers in in_group.values() for pair in combinations(sorted(numbers), 2)})

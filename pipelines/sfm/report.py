@@ -1,0 +1,169 @@
+"""What a reconstruction found, as report.json keeps it: clusters, their models, and why photos are left out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files.components import connected
+from ..files.durable import FolderError
+from .clusters import merge_models, same_objects
+from .colmap import Pair
+from .mapping import Model
+
+REPORT_VERSION = 1
+
+Report = dict[str, Any]
+
+
+def make_report(
+    work: Path,
+    names: Sequence[str],
+    left_out: Mapping[str, str],
+    inliers: Mapping[Pair, int],
+    models: Sequence[Model],
+    options: Mapping[str, Any],
+) -> Report:
+    """Joins what the stages found.
+
+    Args:
+        work: the folder of the reconstruction.
+        names: all photos.
+        left_out: the reasons of those that could not be matched.
+        inliers: the matches of each pair that was tried, also with photos that are gone.
+        models: of all groups.
+        options: of the run; min_inliers and min_photos are needed.
+
+    Returns:
+        version; options; pairs with the counts `all`, `tried`, `verified`; clusters, the largest first, each with its
+        photos, models (folder, photos, points, observations, error) and left_out (name -> reason); same_object, pairs
+        of clusters that are no negatives of each other; left_out of all photos that are in no cluster.
+    """
+    known = set(names)
+    tried = {pair: count for pair, count in inliers.items() if known.issuperset(pair)}
+    clusters = sorted(
+        ([models[number] for number in numbers] for numbers in merge_models([model.photos for model in models])),
+        key=lambda some: (-len(_photos(some)), _photos(some)),
+    )
+    photos = [_photos(some) for some in clusters]
+    reasons = dict(left_out) | _reasons(names, left_out, tried, photos, options)
+    near = _nearest_cluster(reasons, tried, photos, options["min_inliers"])
+    return {
+        "version": REPORT_VERSION,
+        "options": dict(options),
+        "pairs": {
+            "all": len(names) * (len(names) - 1) // 2,
+            "tried": len(tried),
+            "verified": sum(count >= options["min_inliers"] for count in tried.values()),
+        },
+        "photo_count": len(names),
+        "clusters": [
+            {
+                "photos": photos[number],
+                "models": [_facts(model, work) for model in some],
+                "left_out": {name: reasons[name] for name in reasons if near.get(name) == number},
+            }
+            for number, some in enumerate(clusters)
+        ],
+        "same_object": same_objects(photos, tried),
+        "left_out": reasons,
+    }
+
+
+def read_report(content: Any, path: Path) -> Report:
+    """Checks that a JSON file is a report that this code can read.
+
+    Raises:
+        FolderError: it is none, or of a newer version.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("version"), int) or "clusters" not in content:
+        raise FolderError(f"{path} is no report of a reconstruction: `keras-retrieval reconstruct` writes one")
+    if content["version"] > REPORT_VERSION:
+        raise FolderError(
+            f"{path} has version {content['version']} and this code reads up to {REPORT_VERSION}: "
+            "update with pip install -U keras-retrieval"
+        )
+    return content
+
+
+def summary(report: Report) -> str:
+    """The report in a few lines for the screen."""
+    pairs, clusters = report["pairs"], report["clusters"]
+    placed = sum(len(cluster["photos"]) for cluster in clusters)
+    share = pairs["tried"] / max(1, pairs["all"])
+    lines = [
+        f"{pairs['tried']:,} of {pairs['all']:,} pairs tried ({share:.1%}), {pairs['verified']:,} verified",
+        f"{placed:,} of {report['photo_count']:,} photos placed in {len(clusters)} clusters:",
+        "cluster  photos  models  points   error  left out  first photo",
+    ]
+    for number, cluster in enumerate(clusters):
+        points, error = points_and_error(cluster)
+        lines.append(
+            f"{number:7}  {len(cluster['photos']):6}  {len(cluster['models']):6}  {points:6,}  {error:4.2f}px"
+            f"  {len(cluster['left_out']):8}  {cluster['photos'][0]}"
+        )
+    lines += [f"clusters {one} and {other} may show the same object" for one, other in report["same_object"]]
+    return "\n".join(lines)
+
+
+def points_and_error(cluster: Mapping[str, Any]) -> tuple[int, float]:
+    """A cluster's number of 3D points, and its mean reprojection error in pixels over all observations."""
+    models = cluster["models"]
+    observations = sum(model["observations"] for model in models)
+    error = sum(model["error"] * model["observations"] for model in models) / max(1, observations)
+    return sum(model["points"] for model in models), error
+
+
+def _photos(models: Sequence[Model]) -> list[str]:
+    return sorted({photo for model in models for photo in model.photos})
+
+
+def _facts(model: Model, work: Path) -> dict[str, Any]:
+    return {
+        "folder": model.folder.relative_to(work).as_posix(),
+        "photos": model.photos,
+        "points": model.points,
+        "observations": model.observations,
+        "error": model.error,
+    }
+
+
+def _reasons(
+    names: Sequence[str],
+    left_out: Mapping[str, str],
+    tried: Mapping[Pair, int],
+    clusters: Sequence[Sequence[str]],
+    options: Mapping[str, Any],
+) -> dict[str, str]:
+    """Why photos that were matched are in no cluster."""
+    least, needed = options["min_inliers"], options["min_photos"]
+    placed = {photo for photos in clusters for photo in photos}
+    verified = [pair for pair, count in tried.items() if count >= least]
+    size = {name: len(group) for group in connected(names, verified) for name in group}
+    count_of = dict.fromkeys(names, 0)
+    for pair in tried:
+        for name in pair:
+            count_of[name] += 1
+    reasons = {}
+    for name in names:
+        if name in placed or name in left_out:
+            continue
+        if size[name] == 1:
+            reasons[name] = f"none of its {count_of[name]} pairs was verified"
+        elif size[name] < needed:
+            reasons[name] = f"its group has {size[name]} photos, and {needed} are needed"
+        else:
+            reasons[name] = "COLMAP could not place it in a model of its group"
+    return reasons
+
+
+def _nearest_cluster(
+    reasons: Mapping[str, str], tried: Mapping[Pair, int], clusters: Sequence[Sequence[str]], least: int
+) -> dict[str, int]:
+    """The cluster with which a photo that is left out has its best verified pair."""
+    cluster_of = {photo: number for number, photos in enumerate(clusters) for photo in photos}
+    best: dict[str, tuple[int, int]] = {}
+    for (one, other), count in tried.items():
+        for name, neighbour in ((one, other), (other, one)):
+            if count >= least and name in reasons and neighbour in cluster_of:
+                best[name] = max(best.get(name, (0, 0)), (count, cluster_of[neighbour]))
+    return {name: number for name, (_, number) in best.items()}

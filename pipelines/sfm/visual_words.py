@@ -1,0 +1,117 @@
+"""Bags of visual words by COLMAP: SIFT features clustered to words, an inverted index, photos ranked by common words.
+
+The index is that of Schonberger et al. (CVPR 2015): words weighed by tf-idf, matches within a word told apart by binary
+signatures of 64 bits (Hamming embedding, Jegou et al. ECCV 2008), bursts of one feature damped.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files.durable import whole_path
+from ..files.progress import progress
+from .colmap import load_colmap
+
+_VOCABULARY_ROWS = 200_000  # SIFT descriptors that a vocabulary is made of
+_ROWS_PER_WORD = 40
+_EMBEDDED = 64  # dimensions of the binary signatures
+_SHAPE = ("x", "y", "a11", "a12", "a21", "a22")  # of a keypoint: its place and its affine frame
+
+
+def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
+    """Clusters a sample of all features to visual words.
+
+    Args:
+        features: an open COLMAP database.
+        images: numbers of those whose features are clustered.
+        path: of the vocabulary, a file to write.
+
+    Returns:
+        False if there are too few features for one word; then nothing is written.
+    """
+    colmap = load_colmap()
+    each = max(_ROWS_PER_WORD, _VOCABULARY_ROWS // max(1, len(images)))
+    rng = np.random.default_rng(0)
+    sample = [rng.permutation(features.read_descriptors(image).data)[:each] for image in images]
+    rows = np.concatenate(sample) if sample else np.zeros((0, 128), np.uint8)
+    if len(rows) < _ROWS_PER_WORD:
+        return False
+    words = len(rows) // _ROWS_PER_WORD
+    build = colmap.VisualIndex.BuildOptions(num_visual_words=words, num_iterations=10, num_rounds=1)
+    index = colmap.VisualIndex.create(rows.shape[1], _EMBEDDED)
+    index.build(build, _floats(rows))
+    with whole_path(path) as temporary:
+        index.write(temporary)
+    return True
+
+
+def build_index(features: Any, images: Sequence[int], vocabulary: Path, path: Path) -> Path:
+    """Writes an inverted index of photos.
+
+    Args:
+        features: an open COLMAP database.
+        images: numbers of the photos.
+        vocabulary: a file that `make_vocabulary` wrote, or a COLMAP vocabulary tree.
+        path: of the index, a file to write.
+
+    Returns:
+        `path`.
+    """
+    colmap = load_colmap()
+    index, options = colmap.VisualIndex.read(vocabulary), colmap.VisualIndex.IndexOptions()
+    with progress("index of words", len(images)) as advance:
+        for image in images:
+            index.add(options, image, _keypoints(features.read_keypoints(image)), _descriptors(features, image))
+            advance(1)
+    index.prepare()
+    with whole_path(path) as temporary:
+        index.write(temporary)
+    return path
+
+
+def by_common_words(features: Any, index: Path, queries: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
+    """Ranks the photos of an index for photos that need not be in it.
+
+    Args:
+        features: the open COLMAP database of both.
+        index: a file that `build_index` wrote.
+        queries: numbers of the photos to search with.
+        count: how many photos each ranking has at most.
+
+    Yields:
+        A query's number and the numbers of the photos with common words, best first. Queries come in any order; one
+        without features has no ranking. All photos of the database may be found.
+
+    Raises:
+        ValueError: the index is damaged.
+    """
+    colmap = load_colmap()
+    options = colmap.VocabTreePairingOptions(vocab_tree_path=index, num_images=count)
+    # pycolmap's VisualIndex.query gives nothing back; this generator asks the same index, to which it adds the photos
+    # of the database that are not in it.
+    try:
+        search = colmap.VocabTreePairGenerator(options, features, list(queries))
+    except (ValueError, RuntimeError, MemoryError) as error:  # the last where a size in the file is wrong
+        raise ValueError(f"{index} is damaged ({error}): remove it, and it is made anew") from error
+    while not search.has_finished():
+        if found := search.next():
+            yield found[0][0], [photo for _, photo in found]
+
+
+def _floats(rows: np.ndarray) -> Any:
+    colmap = load_colmap()
+    return colmap.FeatureDescriptorsFloat(colmap.FeatureExtractorType.SIFT, rows.astype("float32"))
+
+
+def _descriptors(features: Any, image: int) -> Any:
+    return _floats(features.read_descriptors(image).data)
+
+
+def _keypoints(rows: np.ndarray) -> Any:
+    colmap = load_colmap()
+    found = colmap.FeatureKeypoints()
+    for row in rows.tolist():
+        found.append(colmap.FeatureKeypoint(dict(zip(_SHAPE, row, strict=True))))
+    return found

@@ -1,0 +1,77 @@
+"""What training came to: the networks that a run writes, and how they score beside the one it began with."""
+
+import json
+from typing import Any
+
+from keras_retrieval.networks.regional import whitened
+from keras_retrieval.whitening.covariance import Projection
+from keras_retrieval.whitening.gram_pca import WIDE
+
+from ..files.durable import fingerprint, write_file
+from ..networks.files import model_identity, save_model
+from .evaluation import Mean
+from .network import save_trained
+from .run import Run
+from .whitening import describe_for_whitening
+
+LABELS = {"lw": "Lw", "pca": "PCA"}
+
+
+def score_pretrained(run: Run) -> dict[str, Mean]:
+    """Scores the network that the run begins with, bare, with PCA and with Lw; a run that goes on reads it again.
+
+    Returns:
+        Name -> figures; empty without a collection.
+    """
+    options, exam = run.options, run.examination
+    if exam is None:
+        return {}
+    path = run.output / "pretrained.json"
+    asked = ("dataset", "dataset_photos", "gnd", "whiten", "dim", "shrinkage", "test_size", "scales", "bfloat16")
+    made = fingerprint(model_identity(run.start), [str(getattr(options, name)) for name in asked])
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["made"] == made:
+            return kept["scores"]
+    collection = exam.describe(run.start, "pretrained")
+    scores = {"pretrained": exam.score(collection)}
+    if options.whiten != "none":
+        photos = describe_for_whitening(run.start, run.tuples, options, run.output / "descriptors")
+        for method in ("pca", "lw") if run.network.output_shape[-1] <= WIDE else ("pca",):
+            whitening = photos.learn(method, options)
+            scores[f"pretrained + {LABELS[method]}"] = exam.score(collection, whitening, options.dim)
+    write_file(path, json.dumps({"made": made, "scores": scores}))
+    return scores
+
+
+def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
+    """Writes trained.keras and model.keras, the same with the whitening inside, and scores both.
+
+    Returns:
+        Name -> figures, empty without a collection; and how the whitening was learned, JSON-able.
+    """
+    trained, model = run.output / "trained.keras", run.output / "model.keras"
+    save_trained(run.network, trained)
+    whitening, facts = _whitening(run, str(trained))
+    end = run.network if whitening is None else whitened(run.network, whitening.m, whitening.P, run.options.dim)
+    save_model(end, model)
+    if run.examination is None:
+        return {}, facts
+    collection = run.examination.describe(str(trained), "trained")
+    scores = {"trained": run.examination.score(collection)}
+    if whitening is not None:
+        label = f"trained + {LABELS[run.options.whiten]}"
+        scores[label] = run.examination.score(collection, whitening, run.options.dim)
+    return scores, facts
+
+
+def _whitening(run: Run, trained: str) -> tuple[Projection | None, dict[str, Any]]:
+    options = run.options
+    if options.whiten == "none":
+        return None, {"method": "none"}
+    photos = describe_for_whitening(trained, run.tuples, options, run.output / "descriptors")
+    learned = photos.learn(options.whiten, options)
+    facts: dict[str, Any] = {"method": options.whiten, "dim": options.dim or len(learned.P)}
+    if options.whiten == "lw":
+        facts["shrinkage"] = photos.shrinkage(options)
+    return learned, facts

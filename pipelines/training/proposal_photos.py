@@ -1,0 +1,110 @@
+"""Photos with their objects' boxes, as region proposals learn from them: batches for `fit`."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from keras_retrieval.networks.anchor_targets import anchor_targets
+
+from ..photos.cache import Photos
+from ..photos.reader import PhotoError
+
+READ_AHEAD = 3  # batches
+
+Example = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass
+class ProposalPhotos:
+    """Photos padded to squares, each with what its anchors are to be.
+
+    Attributes:
+        names: of the photos to learn from.
+        shares: name -> (R, 4) boxes as shares of the photo's sides.
+        photos: where they are read.
+        side: of the squares, in pixels.
+        anchors: (M, 4) of the map of a square, in cells.
+        cells: (side + 1,) how many cells the trunk makes of so many pixels.
+        batch: photos in a step.
+        flip: mirror every other photo, at random.
+        seed: of all that is drawn.
+        left_out: name -> reason, of photos that could not be read.
+    """
+
+    names: Sequence[str]
+    shares: Mapping[str, np.ndarray]
+    photos: Photos
+    side: int
+    anchors: np.ndarray
+    cells: np.ndarray
+    batch: int
+    flip: bool = True
+    seed: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    epoch: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch; the last may have fewer photos."""
+        return -(-len(self.names) // self.batch)
+
+    def dataset(self) -> Any:
+        """The photos of `epoch`, in an order that its number alone decides, each time it is gone through.
+
+        Returns:
+            A tf.data.Dataset of (inputs, targets) as `ProposalModel` and `ProposalLoss` take them. In the place of a
+            photo that cannot be read stands the next one that can.
+        """
+        import tensorflow as tf
+
+        inputs = {
+            "photos": tf.TensorSpec((None, self.side, self.side, 3), tf.uint8),
+            "sizes": tf.TensorSpec((None, 2), tf.int32),
+        }
+        signature = inputs, tf.TensorSpec((None, len(self.anchors), 5), tf.float32)
+        data = tf.data.Dataset.from_generator(self._batches, output_signature=signature)
+        return data.apply(tf.data.experimental.assert_cardinality(self.steps)).prefetch(1)
+
+    def _batches(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.names))
+        places = iter([range(first, min(first + self.batch, len(order))) for first in range(0, len(order), self.batch)])
+        pending: deque[list[Future[Example]]] = deque()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            while True:
+                for some in islice(places, READ_AHEAD - len(pending)):
+                    pending.append([pool.submit(self._example, order, place, self.epoch) for place in some])
+                if not pending:
+                    return
+                yield self._joined([future.result() for future in pending.popleft()])
+
+    def _joined(self, examples: list[Example]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        photos = np.zeros((len(examples), self.side, self.side, 3), np.uint8)
+        for place, (pixels, _) in enumerate(examples):
+            photos[place, : pixels.shape[0], : pixels.shape[1]] = pixels
+        sizes = np.array([pixels.shape[:2] for pixels, _ in examples], np.int32)
+        return {"photos": photos, "sizes": sizes}, np.stack([target for _, target in examples])
+
+    def _example(self, order: np.ndarray, place: int, epoch: int) -> Example:
+        for row in np.roll(order, -place).tolist():
+            name = self.names[row]
+            try:
+                pixels = self.photos.read(name)
+            except PhotoError as error:
+                self.left_out[name] = error.reason
+                continue
+            return self._prepared(pixels, self.shares[name], np.random.default_rng([self.seed, epoch, place]))
+        name, reason = next(iter(self.left_out.items()))
+        raise ValueError(f"none of the {len(self.names)} photos can be read; one is {name}: {reason}")
+
+    def _prepared(self, pixels: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> Example:
+        if self.flip and rng.random() < 0.5:
+            pixels, shares = pixels[:, ::-1], np.abs(shares[:, [2, 1, 0, 3]] - [1, 0, 1, 0])
+        height, width = (int(self.cells[side]) for side in pixels.shape[:2])
+        boxes = shares * [width, height, width, height]
+        return pixels, anchor_targets(self.anchors, boxes, (height, width), rng)

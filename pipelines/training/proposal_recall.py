@@ -1,0 +1,127 @@
+"""How many of the objects' boxes a network's regions find: proposals beside the rigid grid."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..photos.reader import PhotoError
+from ..photos.reading import Reading
+
+OVERLAPS = (0.5, 0.7)
+LEVELS = (3, 8)  # of the grid: the published one, and one of about as many regions as are proposed
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How many boxes one kind of regions finds.
+
+    Attributes:
+        regions: what they are.
+        count: the mean number of them in a photo.
+        found: for each of OVERLAPS the share of boxes that some region overlaps by so much.
+    """
+
+    regions: str
+    count: float
+    found: tuple[float, ...]
+
+
+def recall_of_boxes(
+    network: Any, names: Sequence[str], shares: Mapping[str, np.ndarray], reading: Reading
+) -> list[Recall]:
+    """Compares the grid with proposals: as many as the grid has regions, and all.
+
+    Args:
+        network: with proposals.
+        names: of the photos.
+        shares: name -> (R, 4) boxes as shares of the photo's sides.
+        reading: of the photos; one that cannot be read does not count.
+
+    Returns:
+        A row for each grid of LEVELS, behind each as many proposals, and all proposals at the end; none where no
+        photo can be read and has a box.
+    """
+    from keras_retrieval.networks.regional import regional_layer
+
+    pooling = regional_layer(network)
+    propose = _proposer(network, pooling)
+    counts: dict[str, list[int]] = {}
+    best: dict[str, list[float]] = {}
+    for name in names:
+        try:
+            proposed, size = propose(reading.read(name)[None])
+        except PhotoError:
+            continue
+        for regions, boxes in _compared(proposed, size, pooling.whole_map):
+            counts.setdefault(regions, []).append(len(boxes))
+            best.setdefault(regions, []).extend(_best_overlaps(shares[name], boxes))
+    if not any(best.values()):
+        return []
+    return [
+        Recall(regions, float(np.mean(counts[regions])), tuple(float(np.mean(np.array(o) >= t)) for t in OVERLAPS))
+        for regions, o in best.items()
+    ]
+
+
+def grid_boxes(height: int, width: int, levels: int) -> np.ndarray:
+    """The regions (R, 4) of R-MAC's grid on a map of h x w cells, as shares of its sides."""
+    from keras import ops
+
+    from keras_retrieval.layers.cells import GridCells
+    from keras_retrieval.layers.region_grid import region_masks
+
+    grids = [GridCells(*region_masks(height, width, level, (height, width))) for level in range(1, levels + 1)]
+    boxes = np.concatenate([ops.convert_to_numpy(grid.boxes)[0] for grid in grids])
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)] / [width, height, width, height]
+
+
+def table(rows: Sequence[Recall]) -> str:
+    """The rows as text, one a line."""
+    lines = [(f"{'recall of boxes at IoU':36}", f"{'regions':>9}", *(f"{overlap:8}" for overlap in OVERLAPS))]
+    lines += [
+        (f"{row.regions:36}", f"{row.count:9.1f}", *(f"{100 * share:7.1f}%" for share in row.found)) for row in rows
+    ]
+    return "\n".join("".join(line) for line in lines)
+
+
+def _proposer(network: Any, pooling: Any) -> Callable[[np.ndarray], tuple[np.ndarray, tuple[int, int]]]:
+    """A function from a photo (1, H, W, 3) to its proposals as shares, best first, and the size of its map."""
+    import keras
+    import tensorflow as tf
+
+    trunk = keras.Model(network.input, pooling.input)
+
+    @tf.function(input_signature=[tf.TensorSpec((1, None, None, 3), tf.uint8)], autograph=False)
+    def propose(pixels: Any) -> Any:
+        x = trunk(pixels, training=False)
+        boxes, exist = pooling.proposals(x)
+        return tf.boolean_mask(boxes[0], exist[0]), tf.shape(x)[1:3]
+
+    def as_shares(pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+        boxes, (height, width) = (part.numpy() for part in propose(pixels))
+        return boxes / [width, height, width, height], (int(height), int(width))
+
+    return as_shares
+
+
+def _compared(proposed: np.ndarray, size: tuple[int, int], whole_map: bool) -> list[tuple[str, np.ndarray]]:
+    """Grids, with the whole photo where the network takes it, and proposals, without it: name and boxes as shares."""
+    rows = []
+    for levels in LEVELS:
+        grid = np.concatenate([np.array([[0.0, 0, 1, 1]] * whole_map).reshape(-1, 4), grid_boxes(*size, levels)])
+        rows += [(f"grid, {levels} levels", grid), (f"proposals, as many as in {levels} levels", proposed[: len(grid)])]
+    return [*rows, ("proposals, all", proposed)]
+
+
+def _best_overlaps(objects: np.ndarray, boxes: np.ndarray) -> list[float]:
+    """The largest intersection over union of each object (R, 4) with any box (S, 4)."""
+    from keras import ops
+
+    from keras_retrieval.layers.anchors import box_iou
+
+    if not len(objects):
+        return []
+    overlaps = box_iou(*(ops.convert_to_tensor(some.astype("float32")) for some in (objects, boxes)))
+    return ops.convert_to_numpy(ops.max(overlaps, axis=1)).tolist()

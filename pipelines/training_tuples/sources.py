@@ -1,0 +1,129 @@
+"""Where tuples come from, told apart by what is there; published pickles and folders of objects are read here."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files.plain_pickle import load_pickle
+from ..photos.landmark_folders import by_landmark, cleaned_photos
+from ..photos.reader import list_photos
+from .file import Choice, Tuples, TuplesError, cluster_by_pairs
+from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
+from .from_positions import from_names
+from .from_tables import from_csv
+
+_PICKLE = ("cids", "qidxs", "pidxs")
+_POSITION = re.compile(r"(^|/)@[^@/]*@[^@/]*@[^/]*$")
+
+
+def read_source(source: Path, choice: Choice) -> Tuples:
+    """Reads any source; `tuples` says which there are and how they are told apart.
+
+    Raises:
+        TuplesError: it is none of them, or a row of it is wrong.
+        OSError: it cannot be read.
+    """
+    if source.is_dir():
+        if (source / "report.json").is_file():
+            return from_reconstruction(source, choice)
+        if (cleaned := cleaned_photos(source)) is not None:
+            return from_folders(*cleaned, choice)
+        if next(source.glob("descriptors-*.npy"), None):
+            raise TuplesError(f"{source} holds descriptors: --manifold makes tuples of them")
+        folders = model_folders(source)
+        if folders:
+            return from_models([[folder] for folder in folders], choice)
+        images = list_photos(source)
+        # One name with a position asks for one in each: a photo without it must not make places of two folders.
+        from_photos = from_names if any(map(_POSITION.search, images)) else from_folders
+        return from_photos(source, images, choice)
+    if not source.is_file():
+        raise TuplesError(f"there is no {source}")
+    if source.suffix.lower() == ".pkl":
+        return from_pickle(source)
+    if source.suffix.lower() == ".csv":
+        return from_csv(source, choice)
+    raise TuplesError(f"{source} is no source of tuples: give a folder, a .pkl or a .csv file")
+
+
+def photos_of(source: Path) -> Path | None:
+    """The folder of the photos, where a source tells it: a reconstruction, a cleaning, or the folder itself."""
+    if source.is_dir() and (cleaned := cleaned_photos(source)) is not None:
+        return cleaned[0] if cleaned[0].is_dir() else None
+    if not source.is_dir() or (not (source / "report.json").is_file() and model_folders(source)):
+        return None
+    folder = reconstructed_photos(source) if (source / "report.json").is_file() else source
+    return folder if folder.is_dir() else None
+
+
+def from_pickle(path: Path) -> Tuples:
+    """The published retrieval-SfM-30k and -120k, or their -whiten files (Radenovic et al. TPAMI 2018).
+
+    Photos get the published paths, ims/{last two letters}/{the two before}/{the two before those}/{cid}. Files
+    without clusters get one for each group of photos that pairs connect.
+    """
+    content = load_pickle(path)
+    parts = content if isinstance(content, dict) else {}
+    sets = [(name, parts[name]) for name in ("train", "val") if name in parts] or [("", parts)]
+    images: list[str] = []
+    where: list[str] = []
+    found: list[Tuples] = []
+    for name, part in sets:
+        label = f"{path}, {name}" if name else str(path)
+        tuples = _pickled(part, label)
+        images += tuples.images
+        where += [f"{label}, image {row}" for row in range(len(tuples.images))]
+        found.append(tuples)
+    firsts = np.cumsum([0, *(len(tuples.images) for tuples in found)])
+    tops = np.cumsum([0, *(tuples.cluster.max(initial=-1) + 1 for tuples in found)])
+    aside = np.repeat([name == "val" for name, _ in sets], [len(tuples.images) for tuples in found])
+    return Tuples(
+        images,
+        np.concatenate([tuples.cluster + top for tuples, top in zip(found, tops, strict=False)]),
+        np.concatenate([tuples.qidxs + first for tuples, first in zip(found, firsts, strict=False)]),
+        np.concatenate([tuples.pidxs + first for tuples, first in zip(found, firsts, strict=False)]),
+        validation=aside if len(sets) > 1 else None,
+        where=where,
+    )
+
+
+def _pickled(part: Any, label: str) -> Tuples:
+    missing = [key for key in _PICKLE if not isinstance(part, dict) or key not in part]
+    if missing:
+        raise TuplesError(f"{label} has no {', '.join(missing)}: it is no published set of tuples")
+    cids = [str(cid) for cid in part["cids"]]
+    pairs = [np.asarray(part[key]) for key in ("qidxs", "pidxs")]
+    for key, indexes in zip(("qidxs", "pidxs"), pairs, strict=True):
+        if indexes.dtype.kind not in "iu":
+            raise TuplesError(f"{label}: {key} are {indexes.dtype}, not integers")
+        wrong = np.flatnonzero((indexes < 0) | (indexes >= len(cids)))
+        if len(wrong):
+            raise TuplesError(f"{label}: {key} {wrong[0]} is {indexes[wrong[0]]}, and there are {len(cids)} images")
+    cluster = part["cluster"] if "cluster" in part else cluster_by_pairs(len(cids), *pairs)
+    numbers = np.unique(np.asarray(cluster), return_inverse=True)[1].reshape(-1)
+    qidxs, pidxs = (indexes.astype(np.int64) for indexes in pairs)
+    return Tuples([_published_path(cid) for cid in cids], numbers, qidxs, pidxs)
+
+
+def _published_path(cid: str) -> str:
+    return f"ims/{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
+
+
+def from_folders(photos: Path, images: list[str], choice: Choice) -> Tuples:
+    """A folder for each object: photos of one folder are positives of each other, at random."""
+    try:
+        folders = by_landmark(images, photos)
+    except ValueError as error:
+        raise TuplesError(str(error)) from error
+    number = {name: row for row, names in enumerate(folders.values()) for name in names}
+    cluster = np.array([number[name] for name in images], np.int64)
+    rng = np.random.default_rng(choice.seed)
+    pairs: list[tuple[int, int]] = []
+    for query in range(len(images)):
+        others = np.flatnonzero(cluster == cluster[query])
+        others = rng.permutation(others[others != query])[: choice.rule.positives]
+        pairs += [(query, int(other)) for other in others]
+    indexes = np.array(pairs, np.int64).reshape(-1, 2)
+    return Tuples(images, cluster, indexes[:, 0], indexes[:, 1])

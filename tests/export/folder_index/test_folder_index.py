@@ -1,0 +1,340 @@
+"""An index that changes while it is searched: no write is lost, no search waits, and the answer is naive numpy's."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
+
+from export.folder_index import folder_index as living_index
+from export.folder_index.layout import locked
+from export.index_contract.contract import Filter
+from export.indexes.index import index
+from export.indexes.open_index import open_index
+from tests.helpers import index_under_search, killed_index_writers
+from tests.helpers.small_index import HASHED, TREE, clustered_rows, descriptors, indexed, names_of, random_rows
+
+pytest.importorskip("scann")
+
+ROWS, QUERIES = clustered_rows(2_000), clustered_rows(30, seed=3)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Folders of indexes over the same rows."""
+    folder = tmp_path_factory.mktemp("built")
+    table = folder / "table.csv"
+    table.write_text("photo,parity,tenth\n" + "".join(f"{n}.jpg,{n % 2},{n % 10}\n" for n in range(2_000)))
+    kinds = {"exact": {}, "hashed": HASHED, "tree": TREE}
+    return {kind: indexed(folder / kind, ROWS, columns=table, **options) for kind, options in kinds.items()}
+
+
+@pytest.fixture(params=["exact", "hashed", "tree"])
+def living(request, built, tmp_path):
+    """An index of its own of each kind."""
+    return open_index(shutil.copytree(built[request.param], tmp_path / "index"))
+
+
+def naive(content, queries, k):
+    """Names of the k nearest of a dict of rows."""
+    names, rows = list(content), np.stack(list(content.values()))
+    order = np.argsort(-(queries @ rows.T), axis=1, kind="stable")[:, :k]
+    return [[names[row] for row in found] for found in order]
+
+
+def check(index, content, least=0.9):
+    """That an index holds just this, finds it exactly where asked to, and nearly all of it by the hashes."""
+    assert sorted(index.names) == sorted(content)
+    assert len(index) == len(content)
+    expected = naive(content, QUERIES, 10)
+    assert [hits.names for hits in index.search(QUERIES, 10, exact=True)] == expected
+    found = index.search(QUERIES, 10)
+    assert np.mean([len(set(hits.names) & set(true)) / 10 for hits, true in zip(found, expected, strict=True)]) > least
+    for query, hits in zip(QUERIES, found, strict=True):
+        np.testing.assert_allclose(hits.scores, [content[name] @ query for name in hits.names], atol=1e-6)
+        assert len(hits.names) == 10
+
+
+def test_photos_are_added_replaced_and_deleted(living):
+    content = dict(zip(names_of(2_000), ROWS, strict=True))
+    new = clustered_rows(60, seed=5)
+    living.add(names_of(60, first=1_980), new)
+    content |= zip(names_of(60, first=1_980), new, strict=True)
+    check(living, content)
+    assert living.delete([*names_of(40), "0.jpg", "unknown"]) == 40
+    assert living.delete(["0.jpg", "2001.jpg"]) == 1
+    for name in [*names_of(40), "2001.jpg"]:
+        del content[name]
+    check(living, content)
+    living.add(["0.jpg", "2005.jpg"], new[:2])
+    content |= {"0.jpg": new[0], "2005.jpg": new[1]}
+    check(living, content)
+    again = open_index(living._folder)
+    check(again, content)
+    assert again.names == living.names
+    living.compact()
+    check(living, content)
+    again.search(QUERIES)
+    again.close()
+    check(again, content)
+    check(open_index(living._folder), content)
+
+
+def test_a_cluster_that_is_gone_does_not_hide_the_rest(living):
+    """The hashes find a query's neighbours, all of them deleted: the search looks further."""
+    content = dict(zip(names_of(2_000), ROWS, strict=True))
+    (near,) = naive(content, QUERIES[:1], 900)
+    living.delete(near)
+    (hits,) = living.search(QUERIES[:1], 10)
+    assert len(hits.names) == 10
+    assert not set(hits.names) & set(near)
+
+
+def test_vectors_are_those_of_their_names(living):
+    np.testing.assert_array_equal(living.vectors(), ROWS)
+    living.add(["7.jpg", "new"], ROWS[:2])
+    living.delete(["3.jpg"])
+    np.testing.assert_array_equal(living.vectors(["new", "7.jpg", "8.jpg", "new"]), ROWS[[1, 0, 8, 1]])
+    assert living.vectors([]).shape == (0, 32)
+    assert len(living.vectors()) == 2_000
+    np.testing.assert_array_equal(living.vectors(living.names), living.vectors())
+    with pytest.raises(ValueError, match=r"no photo '3.jpg'"):
+        living.vectors(["1.jpg", "3.jpg"])
+
+
+def test_an_index_may_become_empty_and_fill_again(living):
+    living.delete(names_of(2_000))
+    for _ in range(2):
+        assert len(living) == 0
+        assert [hits.names for hits in living.search(QUERIES[:2], 5)] == [[], []]
+        assert living.vectors().shape == (0, 32)
+        living.compact()
+    living.add(["a", "b"], ROWS[:2])
+    assert living.search(ROWS[:1], 5)[0].names == ["a", "b"]
+    living.compact()
+    assert open_index(living._folder).search(ROWS[:1], 5)[0].names == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "https://host/a?b=c", "日本", "\udcff", "", '"'])
+def test_any_text_is_a_name(built, tmp_path, name):
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    index.add([name], QUERIES[:1])
+    for _ in range(2):
+        index = open_index(tmp_path / "index")
+        assert index.search(QUERIES[:1], 1)[0].names == [name]
+        index.compact()
+    assert index.delete([name]) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "columns", "message"),
+    [
+        (["a", "b", "a"], ROWS[:3], {}, "rows 0 and 2 have one name: 'a'"),
+        (["a", 1], ROWS[:2], {}, "row 1: a name is a text, not 1"),
+        (["a"], ROWS[:2], {}, "1 names and 2 rows"),
+        (["a", "b"], np.where(np.arange(2)[:, None] == 1, np.nan, ROWS[:2]), {}, r"1 rows are not finite.*\[1\]"),
+        (["a"], ROWS[:1, :31], {}, "rows have 31 dimensions, the index 32"),
+        (["a"], ROWS[0], {}, "an array"),
+        (["a"], ROWS[:1], {"colour": ["red"]}, "no column 'colour'; it has: parity, tenth"),
+        (["a"], ROWS[:1], {"parity": ["1", "2"]}, "1 names and 2 values of 'parity'"),
+        (["a", "b"], ROWS[:2], {"parity": ["1", 2]}, "row 1: a value of 'parity' is a text, not 2"),
+    ],
+)
+def test_what_cannot_be_added_is_refused_and_changes_nothing(built, names, rows, columns, message):
+    index = open_index(built["exact"])
+    with pytest.raises(ValueError, match=message):
+        index.add(names, rows, columns)
+    assert len(index) == len(open_index(built["exact"])) == 2_000
+
+
+FILTERS = [
+    Filter(["3.jpg", "4.jpg", "unknown"]),
+    Filter([]),
+    Filter(names_of(900, first=500)),
+    Filter(columns={"parity": ["1"]}),
+    Filter(columns={"tenth": ["3", "4", "none"], "parity": ["0"]}),
+    Filter(names_of(30), {"tenth": ["5"]}),
+    Filter(columns={"tenth": []}),
+]
+
+
+@pytest.mark.parametrize("where", FILTERS)
+def test_a_filter_leaves_what_passes(living, where, monkeypatch):
+    columns = {f"{n}.jpg": {"parity": str(n % 2), "tenth": str(n % 10)} for n in range(2_000)}
+    content = dict(zip(names_of(2_000), ROWS, strict=True))
+    new = clustered_rows(40, seed=6)
+    names = names_of(40, first=1_980)
+    living.add(names, new, {"parity": ["1"] * 40})
+    living.delete(names_of(5))
+    content |= zip(names, new, strict=True)
+    columns |= {name: {"parity": "1", "tenth": ""} for name in names}
+    passing = {
+        name: row
+        for name, row in content.items()
+        if name not in names_of(5)
+        and (where.names is None or name in where.names)
+        and all(columns[name][column] in values for column, values in where.columns.items())
+    }
+    expected = naive(passing, QUERIES, 10) if passing else [[]] * len(QUERIES)
+    assert [hits.names for hits in living.search(QUERIES, 10, where=where, exact=True)] == expected
+    # So few pass that the answer is exact at any rate; then as if they were many.
+    assert [hits.names for hits in living.search(QUERIES, 10, where=where)] == expected
+    monkeypatch.setattr("export.folder_index.snapshot.EXACT_AMONG", 10)
+    found = [hits.names for hits in living.search(QUERIES, 10, where=where)]
+    assert [len(names) for names in found] == [len(names) for names in expected]
+    assert all(set(names) <= set(passing) for names in found)
+    right = sum(len(set(a) & set(b)) for a, b in zip(found, expected, strict=True))
+    assert right >= 0.9 * sum(map(len, expected))
+
+
+def test_columns_outlive_a_new_generation(built, tmp_path):
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    index.add(["1.jpg", "new"], QUERIES[:2], {"parity": ["none", "1"]})
+    index.delete(["3.jpg"])
+    before = index.search(QUERIES, 2_000, where=Filter(columns={"parity": ["1"]}))
+    assert len(before[0].names) == 999
+    index.compact()
+    after = index.search(QUERIES, 2_000, where=Filter(columns={"parity": ["1"]}))
+    assert [hits.names for hits in after] == [hits.names for hits in before]
+    assert index.search(QUERIES, where=Filter(columns={"parity": ["none"], "tenth": [""]}))[0].names == ["1.jpg"]
+
+
+def test_a_column_that_is_none_is_told(built):
+    with pytest.raises(ValueError, match="no column 'city'; it has: parity, tenth"):
+        open_index(built["exact"]).search(QUERIES, where=Filter(columns={"city": ["Paris"]}))
+
+
+@pytest.mark.parametrize("condition", [{"names": "a.jpg"}, {"columns": {"city": "Paris"}}])
+def test_one_text_in_the_place_of_several_is_told(condition):
+    with pytest.raises(ValueError, match=r"are several texts, as in \['"):
+        Filter(**condition)
+
+
+def test_a_search_waits_for_no_lock(built, tmp_path):
+    """Whatever a writer or a builder holds, here or in another process, a search returns."""
+    index = open_index(shutil.copytree(built["tree"], tmp_path / "index"))
+    other = open_index(tmp_path / "index")
+    other.add(["new"], QUERIES[:1])
+    with index._changing, locked(index._folder, "writing"), locked(index._folder, "building"):
+        assert index.search(QUERIES[:1], 1)[0].names != ["new"]
+    assert index.search(QUERIES[:1], 1)[0].names == ["new"]
+
+
+def test_what_is_added_beside_the_hashes_is_bounded(built, tmp_path, monkeypatch):
+    """A search scores at most CHANGES rows one by one: then the writer waits for a new generation."""
+    monkeypatch.setattr(living_index, "CHANGES", 20)
+    monkeypatch.setattr(living_index.ScannIndex, "_compact_in_time", lambda self: None)
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    rows = clustered_rows(100, seed=9)
+    for start in range(0, 50, 7):
+        part = slice(start, start + 7)
+        index.add([f"new {row}" for row in range(56)][part], rows[start : start + 7])
+        assert len(index._live.moment.added) <= 20
+    index.add([f"more {row}" for row in range(50)], rows[:50])
+    assert len(index._live.moment.added) <= 20
+    assert len(index) == 2_106
+    assert int(index.facts["generation"].removeprefix("generation-")) > 5
+
+
+def test_a_generation_is_built_in_time_beside_the_searches(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(living_index, "CHANGES", 20)
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    index.add([f"new {row}" for row in range(12)], ROWS[:12])
+    index.close()
+    assert index.facts["generation"] == "generation-000002"
+    assert index._live.changes == 0
+    assert [path.name for path in index._folder.glob("generation-*")] == ["generation-000002"]
+
+
+def test_writes_while_a_generation_is_built_are_in_it(built, tmp_path, monkeypatch):
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    other = open_index(tmp_path / "index")
+    real = living_index.build_generation
+
+    def building(*arguments):
+        index.add(["meanwhile"], QUERIES[:1])
+        other.add(["there"], QUERIES[1:2])
+        other.delete(["5.jpg"])
+        return real(*arguments)
+
+    index.add(["before"], QUERIES[2:3])
+    monkeypatch.setattr(living_index, "build_generation", building)
+    index.compact()
+    other.search(QUERIES)
+    other.close()
+    for place in (index, other, open_index(tmp_path / "index")):
+        assert [hits.names[0] for hits in place.search(QUERIES[:3], 1)] == ["meanwhile", "there", "before"]
+        assert "5.jpg" not in place.names
+        assert len(place) == 2_002
+
+
+def test_processes_see_each_other(built, tmp_path):
+    one = open_index(shutil.copytree(built["hashed"], tmp_path / "index"))
+    other = open_index(tmp_path / "index")
+    for number in range(6):
+        (one, other)[number % 2].add([f"new {number}"], QUERIES[number : number + 1])
+        for place in (one, other):
+            assert place.search(QUERIES[number : number + 1], 1)[0].names == [f"new {number}"]
+    one.compact()
+    index(descriptors(tmp_path / "d", ROWS[:50]), tmp_path / "index", replace=True)
+    other.add(["last"], QUERIES[:1])
+    assert len(other) == 51
+    one.search(QUERIES[:1])
+    one.close()
+    assert len(one) == 51
+
+
+def test_another_writer_is_waited_for_and_then_told(built, tmp_path, monkeypatch):
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    monkeypatch.setattr(living_index, "locked", lambda folder, what, wait=0.0: locked(folder, what, 0.05))
+    with (
+        locked(index._folder, "writing"),
+        pytest.raises(TimeoutError, match="another process is writing"),
+    ):
+        index.add(["new"], QUERIES[:1])
+    assert "new" not in index.names
+    index.add(["new"], QUERIES[:1])
+    assert "new" in index.names
+
+
+def test_damage_of_the_log_while_it_is_open_is_told(built, tmp_path):
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    index.add(["new"], QUERIES[:1])
+    (log,) = Path(index._folder).glob("generation-*/log")
+    log.write_bytes(log.read_bytes()[:-1])
+    with pytest.raises(FolderError, match="acknowledged"):
+        open_index(tmp_path / "index")
+
+
+def test_shortened_and_small_rows_live_on(tmp_path):
+    index = open_index(indexed(tmp_path, ROWS, dim=24, rows="int8", **HASHED))
+    new = clustered_rows(30, seed=8)
+    index.add(names_of(30, first=3_000), new)
+    index.add(["again"], index.vectors(["3005.jpg"]))
+    kept = dict(zip(index.names, index.vectors(), strict=True))
+    np.testing.assert_array_equal(kept["again"], kept["3005.jpg"])
+    index.compact()
+    np.testing.assert_allclose(index.vectors(list(kept)), np.stack(list(kept.values())), atol=1e-2)
+    assert {"again", "3005.jpg"} == set(index.search(new[5:6], 2)[0].names)
+    assert index.vectors().shape == (2_031, 24)
+
+
+def test_searches_go_on_while_photos_come_and_go(tmp_path, monkeypatch):
+    """`python -m tests.helpers.index_under_search` does many more."""
+    monkeypatch.setattr(living_index, "CHANGES", 60)
+    monkeypatch.setattr(living_index.ScannIndex, "_compact_in_time", lambda self: None)
+    living, rebuilt = index_under_search.main(tmp_path, 100, photos=1_000, leaves=0, reorder=200)
+    assert living >= rebuilt - 0.01
+
+
+def test_killed_writers_lose_nothing(tmp_path):
+    """`python -m tests.helpers.killed_index_writers` does many more."""
+    assert sum(killed_index_writers.main(tmp_path, 6, seconds=0.2).values()) >= 5
+
+
+def test_rows_of_another_width_than_the_stored_ones_are_told(tmp_path):
+    index = open_index(indexed(tmp_path, random_rows(40, 8), dim=4))
+    assert len(index.search(np.ones((1, 8)), 3)[0].names) == len(index.search(np.ones((1, 4)), 3)[0].names) == 3
+    with pytest.raises(ValueError, match="have 5 dimensions, the index 8"):
+        index.search(np.ones((1, 5)), 3)

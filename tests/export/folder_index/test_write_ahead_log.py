@@ -1,0 +1,131 @@
+"""The log of an index: what was acknowledged is read again, and what was cut off or altered is told."""
+
+import numpy as np
+import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
+
+from export.folder_index.write_ahead_log import HEAD, LOG, Change, Log
+
+
+def changes(count):
+    rows = np.arange(6, dtype="float32").reshape(2, 3)
+    return [Change([f"{number}\n日\udcff", "b"], rows + number, {"c": ["x", ""]}) for number in range(count)]
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log of three additions and a deletion."""
+    log = Log(tmp_path, "1")
+    log.write()
+    after = log.start
+    for change in [*changes(3), Change(["b"], None, {})]:
+        after = log.append(change, after)
+    return log
+
+
+def read(folder):
+    log = Log(folder, "1")
+    return log.read(log.start)
+
+
+def test_changes_are_read_as_they_were_written(log, tmp_path):
+    found = [change for change, _ in read(tmp_path)]
+    assert [change.names for change in found] == [*(change.names for change in changes(3)), ["b"]]
+    for change, expected in zip(found, changes(3), strict=False):
+        np.testing.assert_array_equal(change.rows, expected.rows)
+        assert change.columns == expected.columns
+    assert found[3].rows is None
+
+
+def test_a_reader_goes_on_from_where_it_was(log, tmp_path):
+    places = [place for _, place in read(tmp_path)]
+    assert [place.records for place in places] == [1, 2, 3, 4]
+    assert [change.names for change, _ in log.read(places[2])] == [["b"]]
+    assert log.read(places[3]) == []
+
+
+def test_a_log_may_begin_with_changes(log, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = Log(tmp_path / "other", "2")
+    other.write(changes(2))
+    after = other.append(Change(["b"], None, {}), other.read(other.start)[-1][1])
+    assert [place for _, place in other.read(other.start)][-1] == after
+
+
+def test_every_cut_of_what_was_acknowledged_is_told(log, tmp_path):
+    whole = (tmp_path / LOG).read_bytes()
+    ends = [place.bytes for _, place in read(tmp_path)]
+    for length in {*range(0, len(whole), 7), *ends[:-1], len(whole) - 1}:
+        (tmp_path / LOG).write_bytes(whole[:length])
+        with pytest.raises(FolderError, match="acknowledged"):
+            read(tmp_path)
+
+
+def test_every_altered_byte_is_told(log, tmp_path):
+    for name in (LOG, HEAD):
+        whole = (tmp_path / name).read_bytes()
+        for place in range(0, len(whole), 1 if name == HEAD else 5):
+            (tmp_path / name).write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+            with pytest.raises(FolderError):
+                read(tmp_path)
+        (tmp_path / name).write_bytes(whole)
+    assert len(read(tmp_path)) == 4
+
+
+def test_half_a_record_that_nobody_acknowledged_is_dropped(log, tmp_path):
+    head, before = (tmp_path / HEAD).read_bytes(), (tmp_path / LOG).read_bytes()
+    last = read(tmp_path)[-1][1]
+    log.append(changes(1)[0], last)
+    whole = (tmp_path / LOG).read_bytes()
+    (tmp_path / HEAD).write_bytes(head)
+    for length in range(len(before), len(whole), 9):
+        (tmp_path / LOG).write_bytes(whole[:length])
+        assert len(read(tmp_path)) == 4
+    log.append(Change(["c"], None, {}), last)
+    assert [change.names for change, _ in read(tmp_path)][3:] == [["b"], ["c"]]
+
+
+def test_a_whole_record_behind_the_head_is_taken_once(log, tmp_path):
+    """Its writer was killed between the two files: the next reader and the next writer agree that it is there."""
+    head, last = (tmp_path / HEAD).read_bytes(), read(tmp_path)[-1][1]
+    log.append(changes(1)[0], last)
+    (tmp_path / HEAD).write_bytes(head)
+    fifth = read(tmp_path)[-1][1]
+    assert fifth.records == 5
+    assert log.read(fifth) == []
+    log.append(changes(1)[0], fifth)
+    assert len(read(tmp_path)) == 6
+
+
+def test_an_older_head_is_told(log, tmp_path):
+    head, last = (tmp_path / HEAD).read_bytes(), read(tmp_path)[-1][1]
+    for change in changes(2):
+        last = log.append(change, last)
+    (tmp_path / HEAD).write_bytes(head)
+    with pytest.raises(FolderError, match=r"head.json is older than log"):
+        read(tmp_path)
+
+
+def test_the_log_of_another_index_is_told(log, tmp_path):
+    with pytest.raises(FolderError, match="acknowledged"):
+        Log(tmp_path, "2").read(Log(tmp_path, "2").start)
+
+
+@pytest.mark.parametrize("name", [LOG, HEAD])
+def test_a_missing_file_is_told(log, tmp_path, name):
+    (tmp_path / name).unlink()
+    with pytest.raises(FolderError, match=r"cannot be read|missing"):
+        read(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_log_as_it_was(log, tmp_path, monkeypatch):
+    last = read(tmp_path)[-1][1]
+
+    def full(*arguments):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("export.folder_index.write_ahead_log.write_file", full)
+    with pytest.raises(OSError, match="no space"):
+        log.append(changes(1)[0], last)
+    monkeypatch.undo()
+    assert len(read(tmp_path)) == 4

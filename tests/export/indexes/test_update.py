@@ -1,0 +1,38 @@
+"""The step `update`: what a shell adds and takes away, an index that is open sees."""
+
+import pytest
+
+from export.index_contract.contract import Filter
+from export.indexes.open_index import open_index
+from export.indexes.update import update
+from tests.helpers.small_index import FACTS, descriptors, indexed, names_of, random_rows
+
+
+def test_an_index_is_changed_from_the_shell(tmp_path, capsys):
+    rows = random_rows(40)
+    table = tmp_path / "table.csv"
+    table.write_text("photo,city\n3.jpg,Paris\nnew.jpg,Rom\n")
+    folder = indexed(tmp_path, rows, columns=table)
+    index = open_index(folder)
+    more = descriptors(tmp_path / "more", rows[:3], ["new.jpg", "3.jpg", "other.jpg"])
+    (tmp_path / "names.txt").write_text("5.jpg\nunknown\n")
+    assert update(str(folder), delete=["1.jpg"], delete_list=tmp_path / "names.txt") == 38
+    assert "2 of 3 photos deleted" in capsys.readouterr().out
+    assert update(str(folder), add=more, columns=table, compact=True) == 40
+    index.search(rows[:1])
+    index.close()  # the new generation is loaded beside searches
+    assert index.search(rows[:1], 2)[0].names in (["0.jpg", "new.jpg"], ["new.jpg", "0.jpg"])
+    found = [index.search(rows[:1], where=Filter(columns={"city": [city]}))[0].names for city in ("Rom", "Paris")]
+    assert found == [["new.jpg"], ["3.jpg"]]
+    assert update(str(folder)) == 40
+
+
+def test_descriptors_that_were_made_otherwise_are_refused(tmp_path, monkeypatch):
+    folder = indexed(tmp_path, random_rows(40))
+    monkeypatch.setitem(FACTS, "size", 1024)
+    other = descriptors(tmp_path / "other", random_rows(3))
+    with pytest.raises(ValueError, match=r"was made with size 1024, the index with 64: extract it as the index was"):
+        update(str(folder), add=other)
+    monkeypatch.setitem(FACTS, "size", 64)
+    monkeypatch.setitem(FACTS, "model", {"name": "small", "path": "/moved"})
+    assert update(str(folder), add=descriptors(tmp_path / "moved", random_rows(3), names_of(3, first=90))) == 43

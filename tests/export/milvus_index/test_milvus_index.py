@@ -1,0 +1,257 @@
+"""A collection of Milvus keeps what `NeighbourIndex` promises: on milvus-lite here, and on a real server by
+`make test-milvus`."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from export.index_contract.contract import Filter
+from export.indexes.index import index
+from export.indexes.open_index import open_index
+from export.indexes.search import search
+from export.milvus_index.address import Address, CollectionError, parse_address
+from export.milvus_index.builder import BUILDING
+from export.milvus_index.milvus_index import NAME_BYTES, PROPERTY, MilvusIndex
+from pipelines.descriptors.extract import extract
+from tests.helpers.small import draw, saved_network
+from tests.helpers.small_index import descriptors, names_of, numbers, random_rows
+
+pytest.importorskip("pymilvus")
+pytest.importorskip("milvus_lite")
+pytest.importorskip("scann")
+
+ODD = ["a b.jpg", "line\nbreak.jpg", "日本 \u2028.jpg", "quote\"'\\.jpg", "https://host/a?b=c#d", "", "x" * NAME_BYTES]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The front of an address: one file for all tests, since milvus-lite is slow to open one."""
+    return f"milvus:///{tmp_path_factory.mktemp('milvus')}/all.db".replace("////", "///")
+
+
+def place_of(home, request):
+    return f"{home}/{request.node.originalname}"
+
+
+@pytest.fixture
+def place(home, request):
+    return place_of(home, request)
+
+
+def made(tmp_path, place, rows, names=None, **options):
+    index(descriptors(tmp_path / "descriptors", rows, names), place, **options)
+    return open_index(place)
+
+
+@pytest.mark.parametrize("count", [1, 15, 60])
+def test_it_finds_what_a_folder_finds(tmp_path, home, count):
+    rows, queries = random_rows(count), random_rows(5, seed=1)
+    collection = made(tmp_path, f"{home}/same_{count}", rows)
+    folder = open_index(index(tmp_path / "descriptors", tmp_path / "index"))
+    assert len(collection) == len(folder) == count
+    for k in (1, 10, 1000, 20_000):
+        for ours, theirs in zip(collection.search(queries, k), folder.search(queries, k), strict=True):
+            assert ours.names == theirs.names
+            assert len(ours.names) == min(k, count)
+            np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-6)
+            assert ours.scores.dtype == np.float32
+    assert sorted(collection.names) == sorted(folder.names)
+    order = [int(name.removesuffix(".jpg")) for name in collection.names]
+    np.testing.assert_allclose(collection.vectors(), rows[order])
+    kept = ("model", "size", "scales", "antialias", "bfloat16", "exif", "max_pixels", "photos", "dimensions")
+    assert {key: collection.facts[key] for key in kept} == {key: folder.facts[key] for key in kept}
+
+
+def test_photos_are_added_replaced_and_deleted_by_any_name(tmp_path, place):
+    collection, rows = made(tmp_path, place, random_rows(9)), random_rows(7, seed=2)
+    collection.add(ODD, rows)
+    assert [hits.names[0] for hits in collection.search(rows, 1)] == ODD
+    assert len(collection) == 16
+    collection.add(ODD[:2], rows[[1, 0]])
+    assert [hits.names[0] for hits in collection.search(rows[:2], 1)] == [ODD[1], ODD[0]]
+    np.testing.assert_allclose(collection.vectors(ODD[:3]), rows[[1, 0, 2]])
+    assert collection.delete([*ODD, "unknown", ODD[0]]) == 7
+    assert sorted(collection.names) == names_of(9)
+    assert collection.delete(names_of(9)) == 9
+    assert [hits.names for hits in collection.search(rows[:2], 5)] == [[], []]
+    assert collection.vectors().shape == (0, 8)
+    assert collection.search(np.zeros((0, 8)), 5) == []
+
+
+def test_searches_are_filtered_by_names_and_columns(tmp_path, place):
+    table = tmp_path / "table.csv"
+    cities = ["Paris", 'Ro"me', "x' or 1 == 1", ""]
+    lines = [
+        "photo,city,the 'day'",
+        *(f'{row}.jpg,"{cities[row % 4]}",mon'.replace('o"m', 'o""m') for row in range(40)),
+    ]
+    table.write_text("\n".join(lines))
+    rows = random_rows(40)
+    collection = made(tmp_path, place, rows, columns=table)
+    for number, city in enumerate(cities):
+        (hits,) = collection.search(rows[:1], 50, where=Filter(columns={"city": [city]}))
+        assert sorted(numbers([hits])[0]) == list(range(number, 40, 4))
+    (hits,) = collection.search(rows[:1], 50, where=Filter(names_of(9), {"city": cities[:2], "the 'day'": ["mon"]}))
+    assert sorted(numbers([hits])[0]) == [0, 1, 4, 5, 8]
+    for nothing in (Filter([]), Filter(["unknown"]), Filter(columns={"city": []}), Filter(columns={"city": ["Bonn"]})):
+        assert [hits.names for hits in collection.search(rows[:2], 5, where=nothing)] == [[], []]
+    collection.add(["0.jpg"], rows[:1], {"city": ["Bonn"]})
+    (hits,) = collection.search(rows[:1], 5, where=Filter(columns={"city": ["Bonn"], "the 'day'": [""]}))
+    assert hits.names == ["0.jpg"]
+    with pytest.raises(ValueError, match=r"no column 'town'; it has: city, the 'day'"):
+        collection.search(rows, where=Filter(columns={"town": ["x"]}))
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path, place):
+    collection, rows = made(tmp_path, place, random_rows(20)), random_rows(3, seed=3)
+    bad = rows.copy()
+    bad[1, 2] = np.nan
+    for names, given, columns, message in [
+        (["a", "b", "c"], bad, None, r"1 rows are not finite, the first are \[1\]"),
+        (["a", "b", "a"], rows, None, "rows 0 and 2 have one name: 'a'"),
+        (["a", "b"], rows, None, "2 names and 3 rows"),
+        (["a", "b", "c"], rows[:, :7], None, "rows have 7 dimensions, the index 8"),
+        (["a", "b", "c"], rows, {"city": ["x"] * 3}, "no column 'city'"),
+        (["a", "b", "\udce4"], rows, None, "row 2: .* no Unicode text"),
+        (["a", "é" * 40_000, "c"], rows, None, "row 1: a name of 80,000 bytes, and Milvus keeps 65,535"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            collection.add(names, given, columns)
+    for queries, k, message in [
+        (rows, 0, "k is at least 1"),
+        (rows[:, :3], 5, "queries have 3 dimensions"),
+        (bad, 5, "not finite"),
+        (rows[0], 5, "an array"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            collection.search(queries, k)
+    with pytest.raises(ValueError, match="no photo 'a'"):
+        collection.vectors(["0.jpg", "a"])
+    assert sorted(collection.names) == sorted(names_of(20))
+
+
+def test_milvus_gives_a_query_so_many_neighbours_at_most(tmp_path, place, monkeypatch):
+    collection = made(tmp_path, place, random_rows(20))
+    monkeypatch.setattr("export.milvus_index.milvus_index.MOST", 15)
+    with pytest.raises(ValueError, match="at most 15 neighbours a query: ask for fewer than 20"):
+        collection.search(random_rows(1), 100)
+    assert len(collection.search(random_rows(1), 15)[0].names) == 15
+
+
+def test_a_collection_is_replaced_on_demand_and_as_a_whole(tmp_path, place, monkeypatch):
+    first = made(tmp_path / "first", place, random_rows(9))
+    descriptors(tmp_path / "second", random_rows(5, seed=5))
+    with pytest.raises(CollectionError, match="exists already"):
+        index(tmp_path / "second", place)
+    monkeypatch.setattr("export.milvus_index.builder._tell", lambda *_, building, **__: (building or 1 / 0) and None)
+    with pytest.raises(ZeroDivisionError):
+        index(tmp_path / "second", place, replace=True)
+    monkeypatch.undo()
+    assert len(open_index(place)) == 9
+    index(tmp_path / "second", place, replace=True, k=7)
+    assert len(open_index(place)) == len(first) == 5
+    assert first.facts["configuration"]["asked"]["k"] == 7
+    ours = [name for name in first._client.list_collections() if name.startswith(first.address.collection)]
+    assert len(ours) == 1
+
+
+def test_what_abandoned_writers_left_is_dropped_after_a_day(tmp_path, place):
+    made(tmp_path, place, random_rows(9))
+    client, collection = parse_address(place).connect(), parse_address(place).collection
+    for hours, left in ((25, "old"), (23, "new")):
+        client.create_collection(f"{collection}_{left}", dimension=4)
+        client.alter_collection_properties(f"{collection}_{left}", {BUILDING: str(time.time() - 3600 * hours)})
+    index(tmp_path / "descriptors", place, replace=True)
+    assert not client.has_collection(f"{collection}_old")
+    assert client.has_collection(f"{collection}_new")
+
+
+def test_what_is_no_index_is_told(place):
+    with pytest.raises(CollectionError, match="there is no such collection: `keras-retrieval index"):
+        open_index(place)
+    client, collection = parse_address(place).connect(), parse_address(place).collection
+    client.create_collection(collection, dimension=4)
+    with pytest.raises(CollectionError, match="was not made by `keras-retrieval index`"):
+        open_index(place)
+    client.alter_collection_properties(collection, {PROPERTY: '{"version": 2}'})
+    with pytest.raises(CollectionError, match="layout 2, and this version reads up to 1"):
+        open_index(place)
+
+
+@pytest.mark.parametrize("options", [{"soar": 0.0}, {"rows": "int8"}, {"dim": 4}, {"threshold": 0.1}])
+def test_settings_of_folders_are_refused(tmp_path, place, options):
+    with pytest.raises(ValueError, match=f"--{next(iter(options))} is not for this collection, which takes recall"):
+        index(descriptors(tmp_path / "descriptors", random_rows(40)), place, **options)
+    with pytest.raises(CollectionError, match="no such collection"):
+        open_index(place)
+
+
+def test_no_server_is_told_at_once(tmp_path):
+    with pytest.raises(ConnectionError, match="no Milvus server answers: check host and port"):
+        open_index("milvus://127.0.0.1:9/photos")
+
+
+@pytest.mark.parametrize(
+    ("place", "uri"),
+    [
+        ("milvus://host:19530/photos", "http://host:19530"),
+        ("milvus://host:19530/database/photos", "http://host:19530/database"),
+        ("milvus+tls://user:secret@host/photos", "https://user:secret@host"),
+        ("milvus:///folder/photos.db/photos", "/folder/photos.db"),
+    ],
+)
+def test_addresses(place, uri):
+    address = parse_address(place)
+    assert address == Address(uri, "photos")
+    assert parse_address(str(address)).collection == "photos"
+    assert "secret" not in str(address)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["milvus://host:19530", "milvus://host/a-b", "milvus:///photos", "milvus://h/a/b/c", "milvus+tls:///a.db/b"],
+)
+def test_what_is_no_address_is_told(place):
+    with pytest.raises(ValueError, match=r"milvus://HOST:19530/COLLECTION"):
+        parse_address(place)
+
+
+def test_what_was_added_survives_a_kill_of_the_process(tmp_path):
+    place = f"milvus://{tmp_path}/killed.db/photos"
+    index(descriptors(tmp_path / "descriptors", random_rows(9)), place)
+    open_index(place).close()
+    parse_address(place)
+    code = f"""
+import os, signal
+import numpy as np
+from export.neighbour_index import open_index
+opened = open_index({place!r})
+opened.add(["new.jpg"], np.ones((1, 8)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_all()
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert sorted(open_index(place).names) == sorted([*names_of(9), "new.jpg"])
+
+
+def test_search_describes_queries_as_the_collection_was_made(tmp_path, place, capsys):
+    for number in range(6):
+        draw(tmp_path / "photos" / f"{number % 2}/{number}.png", 40, 56, seed=number)
+    model = str(saved_network(tmp_path))
+    index(extract(model, tmp_path / "photos", tmp_path / "descriptors"), place)
+    index(tmp_path / "descriptors", tmp_path / "index")
+    ours, theirs = (search(there, [tmp_path / "photos"], k=3) for there in (place, str(tmp_path / "index")))
+    assert [(found.names, found.own) for found in ours] == [(found.names, found.own) for found in theirs]
+    search(place, [tmp_path / "photos"], score=True, rerank="alphaqe:2", html=tmp_path / "page.html")
+    assert "mAP" in capsys.readouterr().out
+    assert "exact, by Milvus" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_class_is_what_open_index_opens(tmp_path, place):
+    assert isinstance(made(tmp_path, place, random_rows(3)), MilvusIndex)

@@ -1,0 +1,202 @@
+"""How a server is told what to serve: folders, TensorFlow Serving's configuration files, options; and its real self."""
+
+import inspect
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from export.server.batching import BatchingParameters
+from export.server.config import read_batching_parameters, read_model_config, read_ssl_config
+from export.server.rest import METRICS_PATH
+from export.server.serve import Settings, serve
+from export.server.version_folders import chosen, find_models, numbered
+from tests.helpers.serving_models import Client, save_toy
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def folders(base, *names):
+    for name in names:
+        (base / name).mkdir(parents=True)
+    return base
+
+
+def test_a_folder_of_models_or_a_model_is_found(tmp_path):
+    serving = folders(tmp_path / "serving", "a/1", "b/10", "b/9", "c/notes", "d")
+    assert find_models(serving) == {"a": serving / "a", "b": serving / "b"}
+    assert find_models(serving, "b") == {"b": serving / "b"}
+    assert find_models(serving / "b") == {"b": serving / "b"}
+    assert find_models(serving / "b", "other") == {"other": serving / "b"}
+
+
+@pytest.mark.parametrize(("serving", "name", "message"), [
+    ("d", "", "holds no model: there is no version folder such as 1 or NAME/1 in it"),
+    (".", "z", "holds no model: there is no version folder such as z/1 in it"),
+    ("nowhere", "", "is no folder"),
+])  # fmt: skip
+def test_a_folder_without_models_is_named(tmp_path, serving, name, message):
+    folders(tmp_path, "a/1", "d")
+    with pytest.raises(ValueError, match=message):
+        find_models(tmp_path / serving, name)
+
+
+def test_versions_are_numbers(tmp_path):
+    base = folders(tmp_path, "2", "10", "007", "1x", "-3", "writing-4", "½", str(2**63))
+    (base / "11").write_text("a file")
+    assert list(numbered(base)) == [10, 7, 2]
+
+
+@pytest.mark.parametrize(("policy", "versions"), [
+    ("", [4]),
+    ("latest {}", [4]),
+    ("latest { num_versions: 2 }", [4, 3]),
+    ("all {}", [4, 3, 1]),
+    ("specific { versions: 1 versions: 3 versions: 9 }", [3, 1]),
+])  # fmt: skip
+def test_policies(tmp_path, policy, versions):
+    path = tmp_path / "models.config"
+    path.write_text(f"""model_config_list {{ config {{
+        name: "m" base_path: "/m" model_platform: "tensorflow" model_version_policy {{ {policy} }} }} }}""")
+    (model,) = read_model_config(path).model_config_list.config
+    found = {number: Path(str(number)) for number in (4, 3, 1)}
+    assert list(chosen(found, model.model_version_policy)) == versions
+
+
+def test_batching_parameters(tmp_path):
+    path = tmp_path / "batching.config"
+    path.write_text("""
+        max_batch_size { value: 8 } batch_timeout_micros { value: 2000 } max_enqueued_batches { value: 100 }
+        num_batch_threads { value: 3 } thread_pool_name { value: "batches" }
+        allowed_batch_sizes: 2 allowed_batch_sizes: 8 pad_variable_length_inputs: true""")
+    assert read_batching_parameters(path) == BatchingParameters(8, 2000, 100, 3, (2, 8), True)
+    path.write_text("")
+    assert read_batching_parameters(path) == BatchingParameters()
+    path.write_text("max_batch_size { value: 0 }")
+    with pytest.raises(ValueError, match=r"batching.config: max_batch_size is at least 1, not 0"):
+        read_batching_parameters(path)
+
+
+BAD_FILES = [
+    (read_model_config, "model_config_list {", "is no ModelServerConfig in text format"),
+    (read_batching_parameters, "batch_size: 3", "is no BatchingParameters in text format: .*batch_size"),
+    (read_ssl_config, "\x00", "is no SSLConfig in text format"),
+    (read_ssl_config, 'server_key: "a"', "server_key and server_cert are needed"),
+    (read_ssl_config, 'server_key: "a" server_cert: "b" client_verify: true', "client_verify needs custom_ca"),
+]
+
+
+@pytest.mark.parametrize(("read", "text", "message"), BAD_FILES)
+def test_files_that_say_nothing_of_use(tmp_path, read, text, message):
+    path = tmp_path / "file.config"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read(path)
+    with pytest.raises(OSError):
+        read(tmp_path / "nowhere")
+
+
+BAD_OPTIONS = [
+    ({}, "Give SERVING, a folder with models, or --model-config-file"),
+    ({"rest_timeout_seconds": 0.0}, "--rest-timeout-seconds is at least 0.001, not 0.0"),
+    ({"file_system_poll_wait_seconds": -1.0}, "--file-system-poll-wait-seconds is at least 0, not -1.0"),
+    ({"max_in_flight": 0}, "--max-in-flight is at least 1, not 0"),
+    ({"max_message_bytes": 0}, "--max-message-bytes is at least 1, not 0"),
+    ({"serving": "broken"}, "Some models did not become available: {toy: version 1: "),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
+def test_options_that_cannot_be_served_with(tmp_path, options, message):
+    (tmp_path / "toy" / "1").mkdir(parents=True)
+    folder = {"serving": tmp_path} if options else {}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        serve(**{**options, **folder}, port=0, rest_port=0)
+
+
+def test_serve_ends_with_sigterm_and_leaves_the_signals_as_they_were(tmp_path, capsys):
+    save_toy(tmp_path / "toy" / "1")
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    asked = []
+
+    def ask_and_end():
+        while not (line := capsys.readouterr().out):
+            pass
+        port, rest_port = (int(part.rpartition(":")[2]) for part in line.strip().split(", "))
+        asked.append(Client(port, rest_port).states("toy"))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=ask_and_end)
+    thread.start()
+    serve(tmp_path, port=0, rest_port=0, enable_batching=True)
+    thread.join()
+    assert asked == [{1: 30}]
+    assert "stopping" in capsys.readouterr().out
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+
+
+# Flags of tensorflow_model_server, the options of `serve` that do the same, and how the values compare.
+SAME = {
+    "port": ("port", int),
+    "rest_api_port": ("rest_port", int),
+    "model_name": ("model_name", None),
+    "file_system_poll_wait_seconds": ("file_system_poll_wait_seconds", float),
+    "rest_api_timeout_in_ms": ("rest_timeout_seconds", lambda text: int(text) / 1000),
+}
+
+
+def compose():
+    yaml = pytest.importorskip("yaml")
+    document = yaml.safe_load((ROOT / "export" / "docker-compose.yml").read_text())
+    service = document["services"]["serving"]
+    (volume,) = service["volumes"]
+    return {
+        "image": service["image"],
+        "command": service["entrypoint"],
+        "flags": [re.sub(r"\$\{MODEL_NAME[^}]*\}", "photos", flag) for flag in service["command"]],
+        "ports": {int(port.split(":")[1]) for port in service["ports"]},
+        "mount": volume.removesuffix(":ro").rpartition(":")[2],
+        "monitoring": document["configs"]["monitoring"]["content"],
+    }
+
+
+def kubernetes():
+    yaml = pytest.importorskip("yaml")
+    documents = {d["kind"]: d for d in yaml.safe_load_all((ROOT / "export" / "kubernetes.yaml").read_text())}
+    pod = documents["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    served = {port["port"] for port in documents["Service"]["spec"]["ports"]}
+    ports = {port["containerPort"] for port in container["ports"]}
+    assert served == ports
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["path"] == "/v1/models/photos"
+    return {
+        "image": container["image"],
+        "command": container["command"],
+        "flags": container["args"],
+        "ports": ports,
+        "mount": next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "models"),
+        "monitoring": documents["ConfigMap"]["data"]["monitoring.pbtxt"],
+    }
+
+
+@pytest.mark.parametrize("deployment", [compose, kubernetes])
+def test_the_real_server_is_run_as_ours(deployment, tmp_path):
+    """The same ports, waits and metrics, on the same folder."""
+    given = deployment()
+    assert given["image"].startswith("tensorflow/serving:")
+    assert given["command"] == ["tensorflow_model_server"]
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in given["flags"])
+    options = {name: option.default for name, option in inspect.signature(serve).parameters.items()}
+    for flag, (option, read) in SAME.items():
+        assert option in options
+        assert read is None or read(flags[flag]) == options[option]
+    assert set(flags) - set(SAME) == {"model_base_path", "monitoring_config_file"}
+    assert given["ports"] == {Settings().port, Settings().rest_port}
+    assert f'enable: true path: "{METRICS_PATH}"' in given["monitoring"]
+    serving = folders(tmp_path / "serving", "photos/1")
+    base = Path(flags["model_base_path"].replace(given["mount"], str(serving), 1))
+    assert find_models(serving, flags["model_name"]) == {"photos": base}

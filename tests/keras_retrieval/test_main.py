@@ -1,0 +1,176 @@
+"""The one door: answers at once, knows its steps, and tells users in one line what went wrong."""
+
+import importlib
+import inspect
+import os
+import resource
+import subprocess
+import sys
+from typing import get_type_hints
+
+import pytest
+import typer
+
+import keras_retrieval
+from keras_retrieval.__main__ import INTERRUPTED, main
+from keras_retrieval.steps import STEPS, function_name, module_name
+
+HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "scann", "pycolmap", "h5py", "rich", "typer")
+
+
+def run(*arguments, **environment):
+    command = [sys.executable, "-m", "keras_retrieval", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=1800, env={**os.environ, **environment}
+    )
+
+
+def test_help_answers_within_a_second():
+    """Of computing: how long that takes on the clock is other work's affair."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = run("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert found.returncode == 0
+    assert all(f"  {step} " in found.stdout for step in STEPS)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+@pytest.mark.parametrize("arguments", ["['--help']", "['--version']", "[]"])
+def test_help_and_version_import_nothing_heavy(arguments):
+    code = f"import sys; from keras_retrieval.__main__ import main; main({arguments}); "
+    code += f"print('imported', [name for name in {HEAVY} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "imported []"
+
+
+def test_no_argument_asks_for_help(capsys):
+    main([])
+    said = capsys.readouterr().out
+    main(["-h"])
+    assert capsys.readouterr().out == said
+    assert said.startswith("Usage: keras-retrieval STEP")
+
+
+def test_the_version_is_the_package_s(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out == keras_retrieval.__version__ + "\n"
+
+
+@pytest.mark.parametrize(("word", "near"), [("extrct", "extract"), ("indx", "index"), ("serch", "search")])
+def test_an_unknown_step_names_the_nearest(word, near):
+    with pytest.raises(SystemExit) as caught:
+        main([word])
+    assert f"no step '{word}'. Did you mean '{near}'?" in str(caught.value)
+    assert all(step in str(caught.value) for step in STEPS)
+
+
+def test_a_step_that_is_like_none_names_them_all():
+    with pytest.raises(SystemExit) as caught:
+        main(["zzz"])
+    assert str(caught.value).startswith("keras-retrieval: no step 'zzz'. The steps: ")
+
+
+def function_of(step):
+    return getattr(importlib.import_module(module_name(step)), function_name(step))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_explains_itself_and_each_of_its_options(step, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([step, "--help"])
+    assert ended.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    hints = get_type_hints(function_of(step), include_extras=True)
+    for name, parameter in inspect.signature(function_of(step)).parameters.items():
+        told = [fact for fact in getattr(hints[name], "__metadata__", ()) if hasattr(fact, "help")]
+        assert told, f"{step}: {name} is no typer option"
+        assert told[0].help, f"{step}: {name} has no help"
+        assert " ".join(told[0].help.split())[:30] in said
+        assert parameter.kind == parameter.KEYWORD_ONLY or isinstance(told[0], typer.models.ArgumentInfo)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_has_a_docstring_with_its_command(step):
+    assert f"keras-retrieval {step}" in (importlib.import_module(module_name(step)).__doc__ or "")
+    assert STEPS[step].summary
+    assert function_of(step).__doc__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("extract", "m.keras", "nowhere", "out"), "keras-retrieval extract: there is no nowhere"),
+        (
+            ("extract", "m.keras", "nowhere", "out", "--scales", "x"),
+            "keras-retrieval extract: --scales x: give factors",
+        ),
+        (("index", "nowhere", "out"), "keras-retrieval index: nowhere holds no manifest.json"),
+        (("search", "nowhere", "a.jpg"), "keras-retrieval search: nowhere holds no manifest.json"),
+        (("build", "vgg16_gem", "model.h5"), "keras-retrieval build: model.h5: a network is saved with"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert str(ended.value.code).startswith(message)
+    assert "\n" not in str(ended.value.code)
+
+
+def test_in_the_shell_it_is_one_line_and_status_1(tmp_path):
+    found = run("extract", "m.keras", tmp_path / "nowhere", tmp_path / "out")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr == f"keras-retrieval extract: there is no {tmp_path / 'nowhere'}\n"
+    (tmp_path / "a.jpg").write_bytes(b"")
+    found = run("extract", "vgg17_gem", tmp_path, tmp_path / "out")
+    assert found.returncode == 1
+    assert len(found.stderr.splitlines()) == 1, "TensorFlow, which was imported, has its say too"
+    assert found.stderr.startswith("keras-retrieval extract: unknown backbone 'vgg17' in 'vgg17_gem'. The nearest is")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Missing argument"),
+        (("a", "b", "c", "--nope"), "No such option"),
+        (("a", "b", "c", "--size", "x"), "--size"),
+    ],
+)
+def test_wrong_usage_is_told_with_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["extract", *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def step_that(monkeypatch, failure):
+    """A table of one step that raises."""
+
+    def step() -> None:
+        raise failure
+
+    module = importlib.import_module("keras_retrieval.pipelines.networks.build")
+    monkeypatch.setattr(module, "build", step)
+
+
+def test_ctrl_c_is_told_in_one_line_with_status_130(monkeypatch, capsys):
+    step_that(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(SystemExit) as ended:
+        main(["build"])
+    assert ended.value.code == INTERRUPTED == 130
+    assert capsys.readouterr().err == "\nkeras-retrieval build: stopped\n"
+
+
+@pytest.mark.parametrize("failure", [ValueError("no good"), FileNotFoundError("no good"), ImportError("no good")])
+def test_users_errors_are_sentences(monkeypatch, failure):
+    step_that(monkeypatch, failure)
+    with pytest.raises(SystemExit) as ended:
+        main(["build"])
+    assert ended.value.code == "keras-retrieval build: no good"
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError(), KeyError("x"), RuntimeError("x")])
+def test_our_own_mistakes_keep_their_stack(monkeypatch, failure):
+    step_that(monkeypatch, failure)
+    with pytest.raises(type(failure)):
+        main(["build"])

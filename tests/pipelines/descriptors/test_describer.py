@@ -1,0 +1,197 @@
+"""Batches through the network: one trace for all sizes, few photos in memory, and names of networks and scales."""
+
+import threading
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_retrieval
+from pipelines.descriptors import describer as describe_module
+from pipelines.descriptors.describer import BATCH_PIXELS, READ_AHEAD, describe_photos, describer, parse_scales
+from pipelines.networks.files import load_model, model_identity, save_model, smallest_side
+from pipelines.photos.reader import PhotoError
+from tests.helpers.small import network, saved_network
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.7071, 0.5)])
+def test_a_network_is_traced_once_for_every_size_and_batch(scales, monkeypatch):
+    functions = []
+    real = tf.function
+
+    def function(python=None, **options):
+        if python is None:
+            return lambda python: function(python, **options)
+        made = real(python, **options)
+        functions.extend([made] if python.__name__ == "describe" else [])
+        return made
+
+    monkeypatch.setattr(tf, "function", function)
+    describe = describer(network(), scales)
+    for height, width, batch in ((20, 30, 1), (31, 20, 3), (64, 64, 2), (21, 90, 1), (20, 30, 5)):
+        assert describe(np.full((batch, height, width, 3), 99, np.uint8)).shape == (batch, 16)
+    assert len(functions) == 1
+    assert functions[0].experimental_get_tracing_count() == 1
+
+
+def mean_colour(images):
+    return images.reshape(len(images), -1, 3).mean(axis=1).astype("float32") + 1
+
+
+def test_batches_hold_photos_of_one_shape_and_come_in_order():
+    photos = [((8, 8), number) for number in range(5)] + [((8, 9), number) for number in range(5, 7)]
+
+    def read(number):
+        return np.full((*photos[number][0], 3), number, np.uint8)
+
+    found = list(describe_photos(mean_colour, photos, read))
+    assert [batch.keys for batch in found] == [[0, 1, 2, 3, 4], [5, 6]]
+    for batch in found:
+        np.testing.assert_array_equal(batch.rows, [[key + 1] * 3 for key in batch.keys])
+        assert batch.left_out == {}
+        assert batch.seconds >= 0
+
+
+def test_a_batch_holds_no_more_pixels_than_stated_and_at_least_one_photo():
+    side = 1024
+    most = BATCH_PIXELS // side**2
+    photos = [((side, side), number) for number in range(2 * most + 1)] + [((2 * side, 4 * side), -1)]
+    sizes = []
+
+    def describe(images):
+        sizes.append(images.shape[:3])
+        return np.ones((len(images), 1), "float32")
+
+    shapes = {number: shape for shape, number in photos}
+    list(describe_photos(describe, photos, lambda number: np.zeros((*shapes[number], 3), np.uint8)))
+    assert sizes == [(most, side, side)] * 2 + [(1, side, side), (1, 2 * side, 4 * side)]
+
+
+def test_reading_ahead_is_bounded():
+    """As many photos in memory as three batches hold, however many follow."""
+    side = 1024
+    per_batch = BATCH_PIXELS // side**2
+    lock, read, described, most = threading.Lock(), 0, 0, 0
+
+    def reader(_):
+        nonlocal read, most
+        with lock:
+            read += 1
+            most = max(most, read - described)
+        return pixels
+
+    def describe(images):
+        nonlocal described
+        with lock:
+            described += len(images)
+        return np.ones((len(images), 1), "float32")
+
+    pixels = np.zeros((side, side, 3), np.uint8)
+    photos = [((side, side), number) for number in range(60)]
+    for batch in describe_photos(describe, photos, reader):
+        assert batch.keys
+    assert read == described == 60
+    assert per_batch < most <= READ_AHEAD * per_batch
+
+
+def test_photos_that_cannot_be_read_are_passed_over():
+    def read(number):
+        if number % 2:
+            raise PhotoError(str(number), "odd")
+        return np.full((4, 4, 3), number, np.uint8)
+
+    (batch,) = describe_photos(mean_colour, [((4, 4), number) for number in range(6)], read)
+    assert batch.keys == [0, 2, 4]
+    assert batch.left_out == {1: "odd", 3: "odd", 5: "odd"}
+    (batch,) = describe_photos(mean_colour, [((4, 4), 1)], read)
+    assert (batch.keys, len(batch.rows), batch.left_out) == ([], 0, {1: "odd"})
+
+
+def test_an_error_that_is_no_photos_fault_ends_the_work():
+    def read(number):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(describe_photos(mean_colour, [((4, 4), 0)], read))
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_useless_rows_are_left_out_of_their_batch(value):
+    def describe(images):
+        rows = np.ones((len(images), 3), "float32")
+        rows[1] = value
+        return rows
+
+    photos = [((4, 4), name) for name in "abc"]
+    (batch,) = describe_photos(describe, photos, lambda _: np.zeros((4, 4, 3), np.uint8))
+    assert batch.keys == ["a", "c"]
+    assert batch.rows.shape == (2, 3)
+    assert set(batch.left_out) == {"b"}
+    assert "zero or not finite" in batch.left_out["b"]
+
+
+@pytest.mark.parametrize("name", ["alexnet_gem", "vgg16_gem"])
+def test_the_smallest_side_is_enough_and_one_pixel_less_is_not(name):
+    model = keras_retrieval.build(name, weights=None)
+    describe, side = describer(model), smallest_side(model)
+    rows = describe(np.full((1, side, side, 3), 77, np.uint8))
+    assert np.linalg.norm(rows) == pytest.approx(1, abs=0.1)
+    with pytest.raises(tf.errors.OpError):
+        describe(np.full((1, side - 1, side - 1, 3), 77, np.uint8))
+
+
+@pytest.mark.parametrize(("side", "scale"), [(27, 0.072), (29, 0.0725), (63, 0.0525), (63, 0.0875), (7, 0.5), (7, 2.0)])
+def test_the_smallest_side_is_enough_at_a_scale(side, scale, monkeypatch):
+    """Scaled sides are rounded down in float32: 375 x 0.072 is 26, not 27."""
+    monkeypatch.setattr(describe_module, "_has_feature_map", lambda _, given: given >= side)
+    smallest = smallest_side(network(), (1.0, scale) if scale < 1 else (scale,))
+    rescaling = keras_retrieval.layers.Rescaling(scale)
+    scaled = tf.function(lambda images: rescaling(images), input_signature=[tf.TensorSpec((1, None, None, 3))])
+    assert scaled(np.zeros((1, smallest, smallest, 3), "float32")).shape[1] >= side
+    assert scaled(np.zeros((1, smallest - 3, smallest - 3, 3), "float32")).shape[1] < side
+
+
+def test_scales_are_read():
+    assert parse_scales("1,0.7071, 0.5") == (1.0, 0.7071, 0.5)
+    for text in ("", ",", "1;2", "0", "-1", "5", "inf", "nan", "one"):
+        with pytest.raises(ValueError, match="--scales"):
+            parse_scales(text)
+
+
+def test_another_backend_is_named(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="KERAS_BACKEND is jax"):
+        describer(network())
+
+
+def test_a_networks_identity_is_its_content(tmp_path):
+    path = saved_network(tmp_path)
+    identity = model_identity(path)
+    assert identity["path"] == str(path)
+    other = tmp_path / "other"
+    other.mkdir()
+    copy = other / "copy.keras"
+    copy.write_bytes(path.read_bytes())
+    assert model_identity(copy)["sha256"] == identity["sha256"]
+    assert model_identity(saved_network(other, seed=1))["sha256"] != identity["sha256"]
+    assert model_identity("vgg16_gem") == {"name": "vgg16_gem"}
+    np.testing.assert_array_equal(load_model(copy).get_weights()[0], load_model(path).get_weights()[0])
+
+
+def test_a_network_is_saved_whole_or_not_at_all(tmp_path):
+    path, model = tmp_path / "new" / "model.keras", network()
+    save_model(model, path)
+    before = path.read_bytes()
+
+    class Failing:
+        def save(self, file):
+            file.write_bytes(before[:100])
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        save_model(Failing(), path)
+    assert path.read_bytes() == before
+    save_model(network(seed=1), path)
+    assert not np.array_equal(load_model(path).get_weights()[0], model.get_weights()[0])
+    assert list(path.parent.iterdir()) == [path]

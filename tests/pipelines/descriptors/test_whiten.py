@@ -1,0 +1,253 @@
+"""The step `whiten`: what it learns is what the formulas say, and the saved network computes it."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_retrieval import layers
+from keras_retrieval.networks.multi_scale import multi_scale
+from keras_retrieval.whitening.covariance import learn_lw, learn_pca
+from pipelines.descriptors.folder import KIND, VERSION, read_descriptors
+from pipelines.descriptors.learn_whitening import Pairs, learn
+from pipelines.descriptors.whiten import read_pairs, whiten
+from pipelines.files.durable import partial_of, seal, write_array, write_names
+from pipelines.photos.reader import read_photo
+from tests.helpers.small_network import draw_photo, save_network
+
+SCALES = (1.0, 0.5)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Four scenes with four photos each, and one photo of none."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for scene in range(4):
+        for view in range(4):
+            draw_photo(folder / f"scene{scene}" / f"{view}.png", scene, view)
+    draw_photo(folder / "alone.png", 9, 9)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return save_network(tmp_path_factory.mktemp("network") / "small.keras")
+
+
+def described(model, folder, names):
+    """The descriptors of photos, one by one."""
+    model = multi_scale(model, SCALES)
+    return np.concatenate([model(read_photo(folder / name)[None]).numpy() for name in names])
+
+
+def write_tuples(path, names, pairs, **changes):
+    qidxs, pidxs = np.array(pairs).T
+    fields = {"images": np.array(names), "cluster": np.zeros(len(names), "int64"), "qidxs": qidxs, "pidxs": pidxs}
+    np.savez(path, **(fields | changes))
+    return path
+
+
+def test_sub_folders_are_paired_within(scenes):
+    pairs = read_pairs(scenes)
+    assert len(pairs.qidxs) == 4 * 4 * 3
+    for q, p in zip(pairs.qidxs, pairs.pidxs, strict=True):
+        query, positive = pairs.images[q], pairs.images[p]
+        assert query != positive
+        assert query.split("/")[0] == positive.split("/")[0]
+
+
+@pytest.mark.parametrize(("method", "dim"), [("lw", None), ("lw", 3), ("pca", 4)])
+def test_the_saved_network_whitens_after_the_scales_are_joined(scenes, network, tmp_path, method, dim):
+    output = whiten(
+        str(network), scenes, tmp_path / "w.keras", method=method, dim=dim, size=56, scales="1,0.5",
+        descriptors=tmp_path / "rows",
+    )  # fmt: skip
+    pairs = read_pairs(scenes)
+    rows = described(keras.saving.load_model(network), scenes, pairs.images)
+    projection = learn_lw(rows, pairs.qidxs, pairs.pidxs) if method == "lw" else learn_pca(rows)
+    saved = keras.saving.load_model(output)
+    assert [layer.name for layer in saved.layers][-3:] == ["l2", "whitening", "l2_whitened"]
+    whitened = described(saved, scenes, pairs.images)
+    assert whitened.shape == (17, dim or 6)
+    expected = projection.apply(rows, dim)
+    assert (np.abs((whitened * expected).sum(axis=1)) > 0.999).all()
+    np.testing.assert_allclose(whitened @ whitened.T, expected @ expected.T, atol=2e-3)
+
+
+@pytest.mark.parametrize("dim", [None, 3])
+def test_regions_are_whitened_before_they_are_summed(scenes, tmp_path, dim):
+    images = keras.Input((None, None, 3), name="images")
+    x = layers.PixelNormalization.of("torch", name="normalization")(images)
+    x = keras.layers.Conv2D(6, 5, 3, activation="relu", name="trunk")(x)
+    x = layers.L2Normalization(name="l2", dtype="float32")(layers.RMAC(name="pooling", dtype="float32")(x))
+    model = keras.Model(images, x, name="small_rmac")
+    model.save(tmp_path / "small.keras")
+    output = whiten(
+        str(tmp_path / "small.keras"), scenes, tmp_path / "w.keras", method="regional-pca", dim=dim, size=56
+    )
+    pooling, trunk = model.get_layer("pooling"), keras.Model(model.input, model.get_layer("trunk").output)
+    regions = [pooling.regions(trunk(read_photo(scenes / name)[None])) for name in read_pairs(scenes).images]
+    rows = [np.array(found.vectors)[np.array(found.exist)] for found in regions]
+    projection = learn_pca(np.concatenate(rows))
+    expected = np.stack([projection.apply(some, dim).sum(axis=0) for some in rows])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    for source in (
+        output,
+        whiten(str(output), scenes, tmp_path / "again.keras", method="regional-pca", dim=dim, size=56),
+    ):
+        saved = keras.saving.load_model(source)
+        found = np.concatenate([saved(read_photo(scenes / name)[None]) for name in read_pairs(scenes).images])
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+    with pytest.raises(ValueError, match="takes no --scales or --mirror"):
+        whiten(str(output), scenes, tmp_path / "w.keras", method="regional-pca", scales="1,0.5")
+
+
+def test_a_network_without_regions_has_none_to_whiten(scenes, network, tmp_path):
+    with pytest.raises(ValueError, match="small_gem pools no regions"):
+        whiten(str(network), scenes, tmp_path / "w.keras", method="regional-pca", size=56)
+
+
+def test_shrinkage_reaches_the_saved_network(scenes, network, tmp_path):
+    options = {"size": 56, "descriptors": tmp_path / "rows"}
+    output = whiten(str(network), scenes, tmp_path / "w.keras", shrinkage=0.7, **options)
+    shards, names, _ = read_descriptors(tmp_path / "rows")
+    pairs = read_pairs(scenes)
+    rows = np.concatenate(shards)[[names.index(name) for name in pairs.images]]
+    kernel, _ = learn_lw(rows, pairs.qidxs, pairs.pidxs, 0.7).as_dense()
+    saved = keras.saving.load_model(output).get_layer("whitening")
+    np.testing.assert_allclose(saved.get_weights()[0], kernel, rtol=1e-5, atol=1e-5)
+
+
+def test_another_dim_or_method_describes_nothing_again(scenes, network, tmp_path, monkeypatch):
+    rows = tmp_path / "rows"
+    whiten(str(network), scenes, tmp_path / "a.keras", size=56, descriptors=rows)
+    monkeypatch.setattr("pipelines.descriptors.extract.describe_photos", None)
+    output = whiten(str(network), scenes, tmp_path / "b.keras", size=56, method="pca", dim=2, descriptors=rows)
+    assert keras.saving.load_model(output).output_shape == (None, 2)
+
+
+def test_wide_descriptors_are_whitened_without_a_matrix_of_their_width(scenes, network, tmp_path, monkeypatch):
+    rows = tmp_path / "rows"
+    options = {"size": 56, "method": "pca", "descriptors": rows}
+    plain = whiten(str(network), scenes, tmp_path / "a.keras", dim=3, **options)
+    monkeypatch.setattr("pipelines.descriptors.whiten.WIDE", 5)
+    wide = whiten(str(network), scenes, tmp_path / "b.keras", dim=3, **options)
+    kernels = [keras.saving.load_model(path).get_layer("whitening").get_weights() for path in (plain, wide)]
+    for one, other in zip(*kernels, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr("pipelines.descriptors.whiten.DIM", 4)
+    assert keras.saving.load_model(whiten(str(network), scenes, tmp_path / "c.keras", **options)).output_shape[1] == 4
+    with pytest.raises(ValueError, match="lw of 6 dimensions does not fit in memory: take pca"):
+        whiten(str(network), scenes, tmp_path / "d.keras", **options | {"method": "lw"})
+    few = write_tuples(tmp_path / "few.npz", ["scene0/0.png", "scene0/1.png", "scene1/0.png"], [(0, 1)])
+    with pytest.raises(ValueError, match="--dim 5: 3 photos show 2 directions"):
+        whiten(str(network), few, tmp_path / "e.keras", photos=scenes, dim=5, **options)
+
+
+def test_a_whitening_that_is_there_is_replaced(scenes, network, tmp_path):
+    first = whiten(str(network), scenes, tmp_path / "first.keras", size=56, method="pca", dim=3)
+    again = whiten(str(first), scenes, tmp_path / "again.keras", size=56, scales="1,0.5")
+    assert whiten(str(first), scenes, tmp_path / "again.keras", size=56, scales="1,0.5") == again
+    fresh = whiten(str(network), scenes, tmp_path / "fresh.keras", size=56, scales="1,0.5")
+    kernels = [keras.saving.load_model(path).get_layer("whitening").get_weights() for path in (again, fresh)]
+    for one, other in zip(*kernels, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_photos_of_the_tuples_count(scenes, network, tmp_path, capsys):
+    images = ["scene0/0.png", "scene0/1.png", "gone.png", "scene1/0.png", "scene1/2.png", "scene2/0.png"]
+    pairs = [(0, 1), (3, 4), (4, 3), (2, 0), (5, 2)]
+    tuples = write_tuples(tmp_path / "tuples.npz", images, pairs)
+    whiten(str(network), tuples, tmp_path / "w.keras", photos=scenes, size=56, descriptors=tmp_path / "rows")
+    assert "learned from 5 of 6 photos and 3 of 5 pairs" in capsys.readouterr().out
+    shards, names, _ = read_descriptors(tmp_path / "rows")
+    kept = [name for name in images if name != "gone.png"]
+    rows = np.concatenate(shards)[[names.index(name) for name in kept]]
+    expected = learn_lw(rows, np.array([0, 2, 3]), np.array([1, 3, 2]))
+    found = learn(tmp_path / "rows", read_pairs(tuples), "lw")
+    np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
+    np.testing.assert_allclose(found.P, expected.P, rtol=1e-5, atol=1e-7 * np.abs(expected.P).max())
+
+
+def write_rows(folder, rows, names, shard):
+    partial = partial_of(folder)
+    partial.mkdir()
+    for number, start in enumerate(range(0, len(rows), shard)):
+        write_array(partial / f"descriptors-{number:05}.npy", rows[start : start + shard])
+    write_names(partial / "names.txt", names)
+    return seal(partial, folder, kind=KIND, version=VERSION)
+
+
+@pytest.mark.parametrize("method", ["lw", "pca"])
+def test_shards_give_what_one_array_gives(tmp_path, method):
+    rows = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
+    names = [f"{row}.jpg" for row in range(60)]
+    wanted = [row for row in range(60) if row % 7]
+    qidxs, pidxs = np.random.default_rng(1).integers(0, len(wanted), (2, 40))
+    folder = write_rows(tmp_path / "rows", rows, names, 7)
+    found = learn(folder, Pairs([names[row] for row in wanted], qidxs, pidxs), method)
+    expected = learn_lw(rows[wanted], qidxs, pidxs) if method == "lw" else learn_pca(rows[wanted])
+    np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
+    np.testing.assert_allclose(found.P, expected.P, atol=1e-9)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"images": np.array([[1, 2]])}, "images must be a list of names"),
+    ({"qidxs": np.array([0.5])}, "qidxs must be a list of integers"),
+    ({"pidxs": np.array([0, 1, 2])}, "pidxs must be a list of integers as long"),
+    ({"pidxs": np.array([7])}, "pidxs refers to a photo beyond the 2 named"),
+    ({"pidxs": np.array([-1])}, "pidxs refers to a photo beyond"),
+    ({"images": np.array(["a", {}], object)}, r"no \.npz file with images"),
+])  # fmt: skip
+def test_damaged_tuples_are_named(tmp_path, changes, message):
+    path = write_tuples(tmp_path / "tuples.npz", ["a.jpg", "b.jpg"], [(0, 1)], **changes)
+    with pytest.raises(ValueError, match=message):
+        read_pairs(path)
+
+
+def test_files_that_are_no_tuples_are_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no"):
+        read_pairs(tmp_path / "tuples.npz")
+    for content in (b"", b"not a zip", b"PK\x03\x04broken"):
+        (tmp_path / "broken.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"no \.npz file with images, cluster, qidxs, pidxs"):
+            read_pairs(tmp_path / "broken.npz")
+    np.savez(tmp_path / "other.npz", images=np.array(["a"]))
+    with pytest.raises(ValueError, match="cluster is not a file"):
+        read_pairs(tmp_path / "other.npz")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"no \.npz file with images, cluster, qidxs, pidxs"):
+        read_pairs(tmp_path / "array.npy")
+    draw_photo(tmp_path / "flat" / "a.png", 0, 0)
+    with pytest.raises(ValueError, match="no sub-folder with two photos"):
+        read_pairs(tmp_path / "flat")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"method": "zca"}, "--method zca is not known: lw or pca"),
+    ({"dim": 7}, "--dim 7: the network has 6"),
+    ({"dim": 0}, "--dim 0"),
+    ({"shrinkage": -1.0}, "--shrinkage -1.0: it is 0 or more"),
+    ({"shrinkage": float("nan")}, "--shrinkage nan: it is 0 or more"),
+    ({"edges": "foo", "method": "regional-pca"}, "--edges foo: it is sobel"),
+    ({"shrinkage": 1.0, "method": "pca"}, "only --method lw takes it"),
+])  # fmt: skip
+def test_wrong_options_are_refused_before_photos_are_described(scenes, network, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        whiten(str(network), scenes, tmp_path / "w.keras", size=56, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tuples_without_a_folder_of_photos_are_refused(network, tmp_path):
+    tuples = write_tuples(tmp_path / "tuples.npz", ["a.jpg", "b.jpg"], [(0, 1)])
+    with pytest.raises(ValueError, match="give their folder"):
+        whiten(str(network), tuples, tmp_path / "w.keras")
+    with pytest.raises(ValueError, match=r"ending \.keras"):
+        whiten(str(network), tuples, tmp_path / "w.h5", photos=tmp_path)
+
+
+def test_photos_of_other_names_are_named(scenes, network, tmp_path):
+    from pipelines.descriptors.extract import extract
+
+    extract(str(network), scenes, tmp_path / "rows", size=56)
+    with pytest.raises(ValueError, match=r"none of the 1 photos to learn from \(such as x.jpg\)"):
+        learn(tmp_path / "rows", Pairs(["x.jpg"], np.zeros(0, int), np.zeros(0, int)), "pca")

@@ -1,0 +1,261 @@
+"""Folders appear whole or not at all, are checked when read, and nothing of anybody else's is taken away."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.descriptors.folder import KIND, VERSION, read_descriptors, read_left_out
+from pipelines.files import durable as folders
+from pipelines.files.durable import (
+    MANIFEST,
+    FolderError,
+    check_free,
+    fingerprint,
+    partial_of,
+    read_manifest,
+    read_names,
+    seal,
+    write_array,
+    write_file,
+    write_names,
+)
+
+NAMES = ["a.jpg", "deep/b c.jpg", "line\nbreak.jpg", "日本 \u2028 é.jpg", '"\\.jpg', ""]
+
+
+def made(folder, kind="thing", version=1, replace=False, **facts):
+    """A sealed folder of one file in a folder."""
+    partial = partial_of(folder)
+    (partial / "deep").mkdir(parents=True)
+    write_file(partial / "deep" / "file", "content")
+    return seal(partial, folder, kind=kind, version=version, replace=replace, **facts)
+
+
+def test_a_sealed_folder_says_what_it_is(tmp_path):
+    folder = made(tmp_path / "out", count=3, scales=[1.0, 0.7071], photos="/some/\udcff\nplace")
+    manifest = read_manifest(folder, kind="thing", version=1, verify=True)
+    assert (manifest["kind"], manifest["version"], manifest["count"]) == ("thing", 1, 3)
+    assert manifest["scales"] == [1.0, 0.7071]
+    assert manifest["photos"] == "/some/\udcff\nplace"
+    assert list(manifest["sha256"]) == ["deep/file"]
+    assert not partial_of(folder).exists()
+
+
+def test_notes_of_unfinished_work_are_gone_from_a_sealed_folder(tmp_path):
+    partial = partial_of(tmp_path / "out")
+    partial.mkdir()
+    write_file(partial / ".note.json", "{}")
+    (partial / ".file.writing").write_bytes(b"killed while writing")
+    write_file(partial / "file", "content")
+    folder = seal(partial, tmp_path / "out", kind="thing", version=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["file", MANIFEST]
+    assert list(read_manifest(folder, kind="thing", version=1)["sha256"]) == ["file"]
+
+
+@pytest.mark.parametrize("moment", ["_sync_file", "_sha256"])
+def test_a_kill_while_sealing_leaves_no_folder(tmp_path, monkeypatch, moment):
+    def stop(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, moment, stop)
+        with pytest.raises(KeyboardInterrupt):
+            made(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(FolderError, match="partial is unfinished: run its step again"):
+        read_manifest(tmp_path / "out", kind="thing", version=1)
+    seal(partial_of(tmp_path / "out"), tmp_path / "out", kind="thing", version=1)
+    read_manifest(tmp_path / "out", kind="thing", version=1, verify=True)
+
+
+def test_a_kill_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    write_file(tmp_path / "file", "old")
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_file(tmp_path / "file", "new")
+    with pytest.raises(KeyboardInterrupt):
+        write_array(tmp_path / "file", np.zeros(3))
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_replacing_takes_the_old_folder_away_and_nothing_else(tmp_path):
+    made(tmp_path / "out", count=1)
+    backup = tmp_path / "out.old"
+    backup.mkdir()
+    (backup / "mine").write_text("mine")
+    with pytest.raises(FolderError, match="exists already"):
+        made(tmp_path / "out", count=2)
+    folder = seal(partial_of(tmp_path / "out"), tmp_path / "out", kind="thing", version=1, replace=True, count=2)
+    assert read_manifest(folder, kind="thing", version=1)["count"] == 2
+    assert (backup / "mine").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.old"]
+
+
+@pytest.mark.parametrize("content", ["photos", "another kind", "damaged", "file"])
+def test_what_is_of_another_kind_is_not_replaced(tmp_path, content):
+    folder = tmp_path / "out"
+    if content == "photos":
+        folder.mkdir()
+        (folder / "a.jpg").write_text("")
+    elif content == "file":
+        folder.write_text("")
+    else:
+        made(folder, kind="other")
+    if content == "damaged":
+        (folder / MANIFEST).write_text("{")
+    with pytest.raises(FolderError, match="no folder of thing and will not be replaced"):
+        check_free(folder, kind="thing", replace=True)
+    with pytest.raises(FolderError, match="will not be replaced"):
+        made(folder, replace=True)
+    assert folder.exists()
+
+
+def test_what_is_free_is_free(tmp_path):
+    check_free(tmp_path / "new", kind="thing", replace=False)
+    (tmp_path / "empty").mkdir()
+    check_free(tmp_path / "empty", kind="thing", replace=True)
+    with pytest.raises(FolderError, match="exists already"):
+        check_free(tmp_path / "empty", kind="thing", replace=False)
+    check_free(made(tmp_path / "out"), kind="thing", replace=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "damaged"),
+        (b"{", "damaged"),
+        (b"[]", "damaged"),
+        (b"null", "damaged"),
+        (b'{"kind": "thing"}', "damaged"),
+        (b'{"kind": "thing", "version": null, "sha256": {}}', "damaged"),
+        (b'{"kind": "thing", "version": 1, "sha256": [1]}', "damaged"),
+        (b"\xff\xfe", "damaged"),
+        (b"[" * 100_000, "damaged"),
+        (b'{"kind": "other", "version": 1, "sha256": {}}', "holds other, not thing"),
+        (b'{"kind": "thing", "version": 2, "sha256": {}}', "reads up to 1: update with pip install -U keras-retrieval"),
+        (b'{"kind": "thing", "version": 1, "sha256": {}}', "has changed"),
+        (b'{"kind": "thing", "version": 1, "sha256": {}, "count": 4, "checksum": "0"}', "has changed"),
+    ],
+)
+def test_a_broken_manifest_is_told(tmp_path, content, message):
+    folder = made(tmp_path / "out")
+    (folder / MANIFEST).write_bytes(content)
+    with pytest.raises(FolderError, match=message):
+        read_manifest(folder, kind="thing", version=1)
+
+
+def test_every_changed_number_of_a_manifest_is_noticed(tmp_path):
+    folder = made(tmp_path / "out", count=3, dimensions=512)
+    text = (folder / MANIFEST).read_text()
+    for old, new in (('"count": 3', '"count": 4'), ('"dimensions": 512', '"dimensions": 513'), ("file", "life")):
+        (folder / MANIFEST).write_text(text.replace(old, new))
+        with pytest.raises(FolderError, match="has changed since it was written"):
+            read_manifest(folder, kind="thing", version=1)
+
+
+def test_changed_and_missing_files_are_noticed(tmp_path):
+    folder = made(tmp_path / "out")
+    (folder / "deep" / "file").write_text("Content")
+    read_manifest(folder, kind="thing", version=1)
+    with pytest.raises(FolderError, match="deep/file has changed"):
+        read_manifest(folder, kind="thing", version=1, verify=True)
+    (folder / "deep" / "file").unlink()
+    with pytest.raises(FolderError, match="deep/file is missing"):
+        read_manifest(folder, kind="thing", version=1)
+
+
+def test_what_is_no_folder_is_told(tmp_path):
+    with pytest.raises(FolderError, match=r"holds no manifest.json: it is not a folder of thing"):
+        read_manifest(tmp_path, kind="thing", version=1)
+    with pytest.raises(FolderError, match="holds no manifest"):
+        read_manifest(Path("/nowhere"), kind="thing", version=1)
+
+
+def test_names_of_any_characters_come_back(tmp_path):
+    write_names(tmp_path / "names.txt", NAMES)
+    assert read_names(tmp_path / "names.txt") == NAMES
+    assert (tmp_path / "names.txt").read_text(encoding="utf-8").count("\n") == len(NAMES)
+    write_names(tmp_path / "none.txt", [])
+    assert read_names(tmp_path / "none.txt") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'"a"\nb.jpg\n', "line 2: not a name"),
+        (b'"a"\n3\n', "line 2: not a name"),
+        (b'"a"\n\n', "line 2: not a name"),
+        (b"\xff\xff\n", "is damaged"),
+    ],
+)
+def test_broken_names_are_told(tmp_path, content, message):
+    (tmp_path / "names.txt").write_bytes(content)
+    with pytest.raises(FolderError, match=message):
+        read_names(tmp_path / "names.txt")
+
+
+def test_fingerprints_tell_parts_apart():
+    assert fingerprint(1, "a", {"b": 2, "c": [3]}) == fingerprint(1, "a", {"c": [3], "b": 2})
+    others = [fingerprint(*parts) for parts in ((1, 2), (2, 1), ([1, 2],), ("1", 2), (1, 2.5), (12,), ("\udcff",))]
+    assert len(set(others)) == len(others)
+
+
+def descriptors(folder, arrays, names):
+    partial = partial_of(folder)
+    partial.mkdir()
+    for number, array in enumerate(arrays):
+        write_array(partial / f"descriptors-{number:05}.npy", array)
+    write_names(partial / "names.txt", names)
+    write_file(partial / "left_out.json", json.dumps({"x.jpg": "empty file"}))
+    return seal(partial, folder, kind=KIND, version=VERSION)
+
+
+def test_descriptors_are_mapped_in_order(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    folder = descriptors(tmp_path / "out", [rows[:3], rows[3:]], list("abcde"))
+    shards, names, _ = read_descriptors(folder)
+    np.testing.assert_array_equal(np.concatenate(shards), rows)
+    assert all(isinstance(shard, np.memmap) for shard in shards)
+    assert names == list("abcde")
+    assert read_left_out(folder) == {"x.jpg": "empty file"}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "names", "message"),
+    [
+        ([], [], "not rows of one length"),
+        ([np.zeros(3, "f4")], list("abc"), "not rows of one length"),
+        ([np.zeros((1, 3), "f4"), np.zeros((1, 4), "f4")], list("ab"), "not rows of one length"),
+        ([np.zeros((2, 3), "f4")], list("abc"), "holds 2 rows and 3 names"),
+    ],
+)
+def test_descriptors_that_do_not_fit_together_are_told(tmp_path, arrays, names, message):
+    folder = descriptors(tmp_path / "out", arrays, names)
+    with pytest.raises(FolderError, match=message):
+        read_descriptors(folder)
+
+
+def test_damaged_shards_are_told(tmp_path):
+    rows = np.ones((50, 4), "float32")
+    folder = descriptors(tmp_path / "out", [rows], [str(row) for row in range(50)])
+    path = folder / "descriptors-00000.npy"
+    whole = path.read_bytes()
+    contents = [whole[:cut] for cut in (0, 1, 5, 6, 9, 10, 40, 127, 128, 129, len(whole) - 1)]
+    contents += [b"PK\x03\x04" + whole, whole.replace(b"'<f4'", b"'|O' "), whole.replace(b"(50, 4)", b"(90, 4)")]
+    contents += [whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :] for at in range(128) for bit in (1, 8, 128)]
+    refused = 0
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            (shard,), _, _ = read_descriptors(folder)
+        except FolderError:
+            refused += 1
+        else:
+            assert len(shard) == 50
+    assert refused > 200

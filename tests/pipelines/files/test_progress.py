@@ -1,0 +1,84 @@
+"""Progress: a line a minute where there is no terminal, a bar where there is one."""
+
+import io
+import sys
+
+import pytest
+
+from pipelines.files import progress as module
+from pipelines.files.progress import progress
+
+
+class Clock:
+    """Stands for the module `time`."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_a_plain_line_per_minute(clock, capsys):
+    with progress("extract", 1200) as advance:
+        for _ in range(60):
+            clock.now += 5
+            advance(10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "extract: 120 of 1,200 photos, 2.0/s, 9 min left"
+    assert lines[-1] == "extract: 600 of 1,200 photos, 2.0/s, 5 min left"
+    assert len(lines) == 5
+
+
+def test_short_work_prints_nothing(clock, capsys):
+    with progress("extract", 0) as advance:
+        advance(0)
+    with progress("extract", 5, "rows") as advance:
+        clock.now += 59
+        advance(5)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_nothing_is_done_after_a_minute(clock, capsys):
+    with progress("extract", 7, "rows") as advance:
+        clock.now += 60
+        advance(0)
+    assert "extract: 0 of 7 rows, 0.0/s" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_a_bar_with_rate_and_time_left(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress("extract", 40) as advance:
+        advance(10)
+        advance(30)
+    shown = terminal.getvalue()
+    assert "extract" in shown
+    assert "40/40" in shown
+    assert "photos," in shown
+    assert "/s, left" in shown
+
+
+def test_an_error_inside_passes_through(monkeypatch):
+    def work():
+        with progress("extract", 4) as advance:
+            advance(1)
+            raise KeyError
+
+    for stream in (io.StringIO(), Terminal()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with pytest.raises(KeyError):
+            work()

@@ -1,0 +1,395 @@
+"""The step `train` on small photos: what it writes, what each option does, what it refuses, and that it goes on."""
+
+import csv
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import fields
+
+import keras
+import numpy as np
+import pytest
+
+import keras_retrieval
+from keras_retrieval.layers.gem import gem_layers
+from pipelines.descriptors.folder import read_descriptors
+from pipelines.descriptors.learn_whitening import Pairs, learn
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.training import run as training_run
+from pipelines.training.callbacks import TrainingError
+from pipelines.training.checkpoint import CheckpointError, read_checkpoint
+from pipelines.training.options import Options, published
+from pipelines.training.train import train
+from pipelines.training_tuples.file import TuplesError, read_tuples, write_tuples
+from tests.helpers.interrupted_training import make_collection, options
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_collection(tmp_path_factory.mktemp("train"))
+
+
+@pytest.fixture(scope="module")
+def ground_truth(folder):
+    queries = [{"photo": f"{scene}/0.png", "positives": [f"{scene}/"]} for scene in range(9)]
+    path = folder / "own.json"
+    path.write_text(json.dumps({"queries": queries}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(folder, ground_truth):
+    """A run with everything in it."""
+    results = train(
+        **options(folder, output=folder / "whole", epochs=3, dataset=str(ground_truth),
+                  dataset_photos=folder / "photos", scales="1,0.7071", dim=9, tensorboard=True, every=2)
+    )  # fmt: skip
+    return folder / "whole", results
+
+
+def short(folder, name, **changes):
+    """One epoch of two steps, without what comes behind it."""
+    return options(folder, output=folder / name, **({"epochs": 1, "queries": 10, "whiten": "none"} | changes))
+
+
+@pytest.fixture(scope="module")
+def baseline(folder):
+    train(**short(folder, "baseline"))
+    return read_checkpoint(folder / "baseline")
+
+
+def weights(path):
+    return keras_retrieval.load(path).get_weights()
+
+
+def farthest(one, other):
+    return max(np.abs(a - b).max(initial=0) for a, b in zip(one, other, strict=True))
+
+
+def test_the_loss_falls_and_every_epoch_has_its_figures(run):
+    output, results = run
+    losses = [epoch["loss"] for epoch in results["history"]]
+    assert losses == sorted(losses, reverse=True)
+    rows = list(csv.DictReader((output / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for name in (
+        "loss",
+        "val_loss",
+        "negative_distance",
+        "val_negative_distance",
+        "p",
+        "learning_rate",
+        "mining_share",
+    ):
+        assert [float(row[name]) for row in rows] == [epoch[name] for epoch in results["history"]]
+    rates = [float(row["learning_rate"]) for row in rows]
+    np.testing.assert_allclose(rates, 1e-3 * np.exp([0, -0.01, -0.02]), rtol=1e-5)
+    assert [row["score: mAP"] != "" for row in rows] == [False, True, False]
+
+
+def test_model_keras_is_the_best_epoch_with_lw_behind_it(run, folder):
+    output, results = run
+    best = int(np.argmin([epoch["val_loss"] for epoch in results["history"]])) + 1
+    kept = read_checkpoint(output)
+    assert kept.best_epoch == best == results["best_epoch"]
+    trained, model = keras_retrieval.load(output / "trained.keras"), keras_retrieval.load(output / "model.keras")
+    assert [layer.p_speed for layer in gem_layers(trained)] == [1.0]
+    np.testing.assert_allclose(gem_layers(trained)[0].p, 10 * kept.best[-1], rtol=1e-6)
+    tuples = read_tuples(folder / "tuples.npz")
+    lw = learn(output / "descriptors", Pairs(tuples.images, tuples.qidxs, tuples.pidxs), "lw", 1.0)
+    kernel, bias = model.get_layer("whitening").get_weights()
+    np.testing.assert_allclose(kernel, lw.as_dense(9)[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(bias, lw.as_dense(9)[1], rtol=1e-4, atol=1e-5)
+    assert read_descriptors(output / "descriptors")[2]["scales"] == [1.0, 0.7071]
+    photo = np.random.default_rng(0).integers(0, 256, (1, 50, 60, 3)).astype("float32")
+    row = model(photo).numpy()
+    np.testing.assert_allclose(row, lw.apply(trained(photo).numpy(), 9), atol=1e-4)
+
+
+def test_scores_are_those_that_evaluate_gives_the_written_networks(run, folder, ground_truth, tmp_path):
+    output, results = run
+    names = ["pretrained", "pretrained + PCA", "pretrained + Lw", "trained", "trained + Lw"]
+    assert list(results["scores"]) == names
+    networks = {"pretrained": folder / "small.keras", "trained": output / "trained.keras"}
+    for name, network in (networks | {"trained + Lw": output / "model.keras"}).items():
+        found = evaluate(
+            str(network), dataset=str(ground_truth), photos=folder / "photos", output=tmp_path / name.replace(" ", ""),
+            size=56, scales="1,0.7071",
+        )  # fmt: skip
+        assert found["mean"]["all"]["mAP"] == pytest.approx(results["scores"][name]["all"]["mAP"], abs=1e-6)
+
+
+def test_results_and_page_say_what_was_done(run):
+    output, results = run
+    assert json.loads((output / "results.json").read_text()) == results
+    assert results["options"]["lr"] == 1e-3
+    assert results["margin"] == 0.75
+    assert results["whitening"] == {"method": "lw", "dim": 9, "shrinkage": 1.0}
+    page = (output / "page.html").read_text()
+    assert page.count("<svg") == 6
+    assert page.count("<section>") == 16
+    assert page.count("before training") == page.count(f"after epoch {results['best_epoch']}") == 8
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert list((output / "tensorboard").glob("events*"))
+
+
+def test_the_samples_have_negatives_of_other_objects(run):
+    output, _ = run
+    for query, positive, negatives in read_checkpoint(output).samples:
+        scenes = [name.split("/")[0] for name in negatives]
+        assert query.split("/")[0] == positive.split("/")[0]
+        assert query.split("/")[0] not in scenes
+        assert len(set(scenes)) == 3
+
+
+@pytest.mark.parametrize(("changes", "tolerance"), [
+    ({"padded": False}, 2e-5), ({"padded": False, "chunk": 4}, 2e-5), ({"chunk": 4}, 2e-5), ({"jit": True}, 2e-5),
+    ({"checkpoint_steps": 0}, 0), ({"tensorboard": True}, 0),
+])  # fmt: skip
+def test_options_of_speed_and_memory_change_no_weight(folder, baseline, changes, tolerance):
+    name = "same" + "".join(changes)  # photos fill their maps here, since no convolution pads
+    train(**short(folder, name, **changes))
+    assert farthest(read_checkpoint(folder / name).weights, baseline.weights) <= tolerance
+
+
+@pytest.mark.parametrize("changes", [
+    {"bfloat16": True}, {"augment": 0.5}, {"loss": "triplet"}, {"loss": "batch-hard"},
+    {"loss": "semi-hard"}, {"loss": "average-precision"}, {"margin": 1.2}, {"lr": 5e-4}, {"weight_decay": 0.1},
+    {"negatives": 2}, {"batch": 3}, {"seed": 1}, {"pool": 12}, {"loss": "ranking"}, {"positive": "nearest"},
+    {"sample": 4},
+], ids=str)  # fmt: skip
+def test_options_of_learning_change_the_weights(folder, baseline, changes):
+    name = "other" + "".join(f"{key}{value}" for key, value in changes.items())
+    results = train(**short(folder, name, **changes))
+    found = read_checkpoint(folder / name).weights
+    assert all(np.isfinite(array).all() for array in found)
+    assert 1e-6 < farthest(found, baseline.weights) < 1
+    assert {key: results["options"][key] for key in changes} == changes
+
+
+def test_p_moves_as_many_times_faster_as_asked(folder):
+    moved = {}
+    for speed in (None, 1.0, 20.0):
+        history = train(**short(folder, f"speed{speed}", p_speed=speed, queries=5))["history"]
+        moved[speed] = 3 - history[0]["p"]
+    assert moved[None] == pytest.approx(10 * moved[1.0], rel=1e-2)
+    assert moved[20.0] == pytest.approx(20 * moved[1.0], rel=1e-2)
+
+
+def test_decay_and_refresh_act_after_the_first_steps(folder):
+    plain = train(**short(folder, "plain", epochs=2, queries=60))["history"]
+    slower = train(**short(folder, "slower", epochs=2, queries=60, decay=1.0))["history"]
+    fresher = train(**short(folder, "fresher", epochs=2, queries=60, refresh=2))["history"]
+    assert plain[0]["loss"] == slower[0]["loss"]
+    assert slower[1]["learning_rate"] == pytest.approx(1e-3 * np.exp(-1), rel=1e-5)
+    assert plain[1]["loss"] != slower[1]["loss"]
+    assert fresher[0]["loss"] != plain[0]["loss"]
+
+
+def test_frozen_layers_stay_and_the_saved_network_is_free_and_float32(folder):
+    train(**short(folder, "frozen", freeze=1, bfloat16=True))
+    network = keras_retrieval.load(folder / "frozen" / "model.keras")
+    start = keras_retrieval.load(folder / "small.keras")
+    first, second = (layer for layer in network.get_layer("trunk").layers if layer.weights)
+    was_first, was_second = (layer for layer in start.get_layer("trunk").layers if layer.weights)
+    assert farthest(first.get_weights(), was_first.get_weights()) == 0
+    assert farthest(second.get_weights(), was_second.get_weights()) > 0
+    assert first.trainable
+    assert {layer.dtype_policy.name for layer in (first, second)} == {"float32"}
+
+
+def test_a_cache_of_ones_own_is_used(folder, tmp_path):
+    train(**short(folder, "cached", cache=tmp_path / "cache"))
+    assert (tmp_path / "cache" / "names.txt").is_file()
+    assert not (folder / "cached" / "photos").exists()
+    with pytest.raises(ValueError, match="holds other photos, or the same read otherwise"):
+        train(**short(folder, "cached2", cache=tmp_path / "cache", size=40))
+
+
+def test_pca_at_the_end_and_the_last_epoch(folder):
+    results = train(**short(folder, "pca", whiten="pca", dim=5, best="last", epochs=2))
+    model = keras_retrieval.load(folder / "pca" / "model.keras")
+    assert model.output_shape == (None, 5)
+    assert results["best_epoch"] == 2
+    assert results["whitening"] == {"method": "pca", "dim": 5}
+
+
+def test_the_best_by_score(folder, ground_truth):
+    results = train(
+        **short(folder, "score", best="score", dataset=str(ground_truth), dataset_photos=folder / "photos", epochs=3)
+    )
+    scores = [epoch["score: mAP"] for epoch in results["history"]]
+    assert results["best_epoch"] == int(np.argmax(scores)) + 1
+    assert results["scores"]["trained"]["all"]["mAP"] == pytest.approx(max(scores), abs=1e-6)
+    assert list(results["scores"]) == ["pretrained", "trained"]
+
+
+def test_without_validation_the_last_epoch_is_kept(folder, tmp_path):
+    tuples = read_tuples(folder / "tuples.npz")
+    tuples.validation[:] = False
+    write_tuples(tmp_path / "all.npz", tuples, {})
+    results = train(**short(folder, "all", tuples=tmp_path / "all.npz", epochs=2))
+    assert "val_loss" not in results["history"][0]
+    assert (results["best_epoch"], results["best_by"]) == (2, "last")
+    with pytest.raises(TuplesError, match="--best loss needs validation"):
+        train(**short(folder, "all2", tuples=tmp_path / "all.npz", best="loss"))
+
+
+def test_validation_of_one_object_is_none(folder, tmp_path, capsys):
+    tuples = read_tuples(folder / "tuples.npz")
+    tuples.validation[:] = tuples.cluster == 8
+    write_tuples(tmp_path / "one.npz", tuples, {})
+    assert train(**short(folder, "one", tuples=tmp_path / "one.npz"))["best_by"] == "last"
+    assert "no validation: all that is set aside may show one object" in capsys.readouterr().out
+
+
+def test_three_kills_at_random_moments(tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.interrupted_training", str(tmp_path), "3"], capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "3 kills" in found.stdout
+
+
+def test_a_run_goes_on_to_more_epochs_as_if_it_had_never_ended(folder):
+    train(**short(folder, "long", epochs=3, refresh=1, queries=30, dim=None))
+    train(**short(folder, "longer", epochs=2, refresh=1, queries=30))
+    train(**short(folder, "longer", epochs=3, refresh=1, queries=30, resume=True))
+    one, other = (read_checkpoint(folder / name) for name in ("long", "longer"))
+    assert farthest(one.weights, other.weights) <= 1e-6
+    assert one.epochs == other.epochs == 3
+    for name in ("loss", "val_loss", "negative_distance"):
+        assert [row[name] for row in one.history] == pytest.approx([row[name] for row in other.history], abs=1e-6)
+
+
+def test_ctrl_c_says_how_to_go_on_and_what_is_kept_goes_on(folder, monkeypatch, capsys):
+    arguments = short(folder, "stopped", epochs=2, queries=60, checkpoint_steps=2)
+    callbacks = training_run._callbacks
+
+    def interrupted(run):
+        def stop(batch, logs=None):
+            if run.checkpoint.epochs == 1 and batch == 5:
+                raise KeyboardInterrupt
+
+        return [*callbacks(run), keras.callbacks.LambdaCallback(on_train_batch_end=stop)]
+
+    monkeypatch.setattr(training_run, "_callbacks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(**arguments)
+    assert "kept are 1 epochs and 6 steps: the same command with --resume goes on" in capsys.readouterr().out
+    monkeypatch.undo()
+    train(**arguments, resume=True)
+    train(**short(folder, "unstopped", epochs=2, queries=60, checkpoint_steps=2))
+    stopped, unstopped = (read_checkpoint(folder / name) for name in ("stopped", "unstopped"))
+    assert farthest(stopped.weights, unstopped.weights) <= 1e-6
+    assert stopped.history[1]["loss"] == pytest.approx(unstopped.history[1]["loss"], rel=1e-5)
+
+
+def test_an_unfinished_run_is_not_begun_anew_nor_gone_on_with_otherwise(run, folder):
+    arguments = options(folder, output=run[0], epochs=3, dim=9)
+    with pytest.raises(CheckpointError, match="holds a run with 3 finished epochs: --resume goes on"):
+        train(**arguments)
+    with pytest.raises(CheckpointError, match=r"begun with --lr 0.001, not 0.002"):
+        train(**arguments | {"lr": 0.002, "resume": True})
+
+
+def test_a_loss_that_is_not_finite_names_the_rate(folder):
+    with pytest.raises(TrainingError, match="lower --lr"):
+        train(**short(folder, "burst", lr=1e30, epochs=2))
+    assert read_checkpoint(folder / "burst") is None
+
+
+def test_photos_that_cannot_be_read_are_left_out(folder, tmp_path):
+    photos = tmp_path / "photos"
+    for name in read_tuples(folder / "tuples.npz").images:
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes((folder / "photos" / name).read_bytes())
+    (photos / "0/1.png").write_bytes(b"no photo")
+    results = train(**short(folder, "corrupt", photos=photos, whiten="lw", queries=40))
+    assert list(results["left_out"]) == ["0/1.png"]
+    assert results["history"][0]["loss"] > 0
+
+
+def test_photos_that_are_gone_are_named(folder, tmp_path):
+    with pytest.raises(TuplesError, match=r"photo 0: there is no .*0/0.png"):
+        train(**short(folder, "gone", photos=tmp_path))
+    assert not (folder / "gone").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        train(**options(folder, output=tmp_path / "file" / "run"))
+
+
+def test_too_few_clusters_are_told_before_photos_are_read(folder, tmp_path):
+    with pytest.raises(ValueError, match="clusters"):
+        train(**options(folder, output=tmp_path / "run", negatives=6))
+    assert not list((tmp_path / "run").iterdir())
+
+
+WRONG = [
+    ({"loss": "hinge"}, "--loss hinge: known are contrastive"),
+    ({"whiten": "zca"}, "--whiten zca"),
+    ({"best": "map"}, "--best map"),
+    ({"lr": 0.0}, "--lr 0.0: it is above 0"),
+    ({"lr": float("nan")}, "--lr nan"),
+    ({"epochs": 0}, "--epochs 0: it is 1 or more"),
+    ({"weight_decay": -1.0}, "--weight-decay -1.0: it is 0 or more"),
+    ({"checkpoint_steps": -1}, "--checkpoint-steps -1"),
+    ({"augment": 1.5}, "--augment 1.5"),
+    ({"positive": "best"}, "--positive best: known are drawn, nearest"),
+    ({"sample": 2}, "--sample 2: it has fewer photos than --negatives 3"),
+    ({"zoom": 0.0}, "zoom .* lies in 0.1..1"),
+    ({"scales": "1,x"}, "--scales 1,x"),
+    ({"dataset": "roxford5k"}, "--dataset and --dataset-photos go together"),
+    ({"best": "score"}, "--best score needs a collection"),
+    ({"jit": True, "padded": False}, "--jit compiles whole steps"),
+    ({"jit": True, "refresh": 3}, "--jit compiles whole steps"),
+    ({"margin": 0.1, "loss": "average-precision"}, "--margin: the loss average-precision has none"),
+    ({"shrinkage": 1.0, "whiten": "pca"}, "--shrinkage is of --whiten lw"),
+    ({"dim": 4, "whiten": "none"}, "--dim shortens"),
+    ({"dim": 40}, "--dim 40"),
+    ({"freeze": 3}, "--freeze 3: the trunk of small has 2 layers"),
+    ({"model": "nothing_gem"}, "unknown backbone 'nothing'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_wrong_options_are_named_before_anything_is_computed(folder, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(**options(folder, output=tmp_path / "run", **changes))
+    assert not (tmp_path / "run" / "photos").exists()
+
+
+def test_a_network_with_a_whitening_keeps_it_only_without_another(folder, run, tmp_path):
+    whitened = {"model": str(run[0] / "model.keras"), "output": tmp_path / "run", "epochs": 1, "queries": 5}
+    with pytest.raises(ValueError, match="give --whiten none"):
+        train(**options(folder, **whitened))
+    train(**options(folder, whiten="none", **whitened))
+    assert farthest(weights(tmp_path / "run" / "model.keras"), weights(run[0] / "model.keras")) > 0
+
+
+@pytest.mark.parametrize(("network", "margin"), [
+    ("vgg16_gem", 0.75), ("resnet101_gem", 0.85), ("torchresnet101_gem", 0.85), ("alexnet_gem", 0.7), ("x", 0.75),
+])  # fmt: skip
+def test_the_margin_is_that_published_for_the_backbone(folder, network, margin):
+    defaults = published(
+        {key: one.default for key, one in inspect.signature(train).parameters.items()} | options(folder)
+    )
+    assert Options(**defaults).margin_for(network) == margin
+    assert Options(**defaults | {"margin": 0.3}).margin_for(network) == 0.3
+    assert Options(**defaults | {"loss": "triplet"}).margin_for(network) is None
+
+
+def test_shrinkage_is_for_few_photos(folder):
+    defaults = published(
+        {key: one.default for key, one in inspect.signature(train).parameters.items()} | options(folder)
+    )
+    assert [Options(**defaults).shrinkage_for(photos, 256) for photos in (172, 1023, 1024)] == [1.0, 1.0, 0.0]
+    assert Options(**defaults | {"shrinkage": 0.2}).shrinkage_for(10, 256) == 0.2
+
+
+def test_options_and_the_step_have_the_same_names():
+    assert {one.name for one in fields(Options)} == set(inspect.signature(train).parameters)
