@@ -5,6 +5,8 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from .steps import STEPS, function_name, module_name
 
@@ -68,8 +70,20 @@ def _call(step: str, arguments: list[str]) -> None:
     # What a caller in Python must know, a user in the shell need not.
     text = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(name=step, help=text)(function)
+    app.command(name=step, help=text)(_for_typer(function))
     app(args=arguments, prog_name=f"keras-retrieval {step}")
+
+
+def _for_typer(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The step with a signature of Typer's own options."""
+    typer_signature = importlib.import_module("keras_retrieval.pipelines.command.options").typer_signature
+
+    def command(*args: Any, **kwargs: Any) -> None:
+        function(*args, **kwargs)
+
+    command.__signature__ = signature = typer_signature(function)  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return command
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """The one door: answers at once, knows its steps, and tells users in one line what went wrong."""
 
 import importlib
-import inspect
 import os
 import resource
 import subprocess
 import sys
-from typing import get_type_hints
 
 import pytest
 import typer
@@ -14,6 +12,7 @@ import typer
 import keras_retrieval
 from keras_retrieval.__main__ import INTERRUPTED, main
 from keras_retrieval.steps import STEPS, function_name, module_name
+from pipelines.command.options import typer_signature
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "scann", "pycolmap", "h5py", "rich", "typer")
 
@@ -80,9 +79,8 @@ def test_every_step_explains_itself_and_each_of_its_options(step, capsys):
         main([step, "--help"])
     assert ended.value.code == 0
     said = " ".join(capsys.readouterr().out.split())
-    hints = get_type_hints(function_of(step), include_extras=True)
-    for name, parameter in inspect.signature(function_of(step)).parameters.items():
-        told = [fact for fact in getattr(hints[name], "__metadata__", ()) if hasattr(fact, "help")]
+    for name, parameter in typer_signature(function_of(step)).parameters.items():
+        told = [fact for fact in getattr(parameter.annotation, "__metadata__", ()) if hasattr(fact, "help")]
         assert told, f"{step}: {name} is no typer option"
         assert told[0].help, f"{step}: {name} has no help"
         assert " ".join(told[0].help.split())[:30] in said

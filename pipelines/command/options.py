@@ -1,0 +1,216 @@
+"""Options of a step, declared once as an annotated dataclass.
+
+    @dataclass(frozen=True, kw_only=True)
+    class TrainOptions(Options):
+        tuples: Annotated[Path, Argument("tuples.npz, made by `keras-retrieval tuples`.")] = field(kw_only=False)
+        epochs: Annotated[int, Option("Epochs in total.", at_least=1)] = 30
+        loss: Annotated[str, Option("Loss on tuples.", choices=LOSSES, resumed=True)] = "contrastive"
+
+    @takes(TrainOptions)
+    def train(options: TrainOptions) -> dict[str, Any]: ...
+
+    train("tuples.npz", epochs=3)          # Python; typed as TrainOptions' constructor
+    keras-retrieval train tuples.npz --epochs 3
+
+The shell command, the checks of ranges, the fingerprint of a run that can be resumed and the reference pages are all
+made from the annotations.
+"""
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+
+from keras_retrieval.errors import ArgumentError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a step.
+
+    Attributes:
+        help: one sentence for `--help` and the reference; ranges and choices are added to it.
+        at_least: the smallest value.
+        above: a bound that the value must exceed.
+        at_most: the largest value.
+        choices: the values that are allowed; None for any.
+        flags: the words of the shell, such as "--padded/--exact"; made of the field's name if empty.
+        resumed: whether a run that is resumed must have the same value.
+    """
+
+    help: str
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] | None = None
+    flags: str = ""
+    resumed: bool = False
+
+    def text(self) -> str:
+        """The help with the range and the choices."""
+        limits = [f"one of {', '.join(self.choices)}"] if self.choices else []
+        limits += [] if self.above is None else [f"above {self.above:g}"]
+        limits += [] if self.at_least is None else [f"at least {self.at_least:g}"]
+        limits += [] if self.at_most is None else [f"at most {self.at_most:g}"]
+        return f"{self.help} [{', '.join(limits)}]" if limits else self.help
+
+    def parameter(self, name: str) -> Any:
+        """The option as Typer takes it."""
+        return typer.Option(*filter(None, [self.flags]), help=self.text())
+
+    def label(self, name: str) -> str:
+        """How messages name the option: by its first flag."""
+        return self.flags.split("/")[0] or f"--{name.replace('_', '-')}"
+
+    def check(self, name: str, value: Any) -> None:
+        """Checks one value.
+
+        Raises:
+            ArgumentError: the value is not among the choices, not finite or out of range.
+        """
+        label = self.label(name)
+        if value is None:
+            return
+        if self.choices is not None and value not in self.choices:
+            raise ArgumentError(f"{label} must be one of {', '.join(self.choices)}, got {value}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ArgumentError(f"{label} must be a finite number, got {value}")
+        if self.above is not None and not value > self.above:
+            raise ArgumentError(f"{label} must be above {self.above:g}, got {value}")
+        if self.at_least is not None and value < self.at_least:
+            raise ArgumentError(f"{label} must be at least {self.at_least:g}, got {value}")
+        if self.at_most is not None and value > self.at_most:
+            raise ArgumentError(f"{label} must be at most {self.at_most:g}, got {value}")
+
+
+@dataclass(frozen=True)
+class Argument(Option):
+    """A positional argument of a step; the attributes are those of `Option`."""
+
+    def parameter(self, name: str) -> Any:
+        """The argument as Typer takes it."""
+        return typer.Argument(help=self.text())
+
+    def label(self, name: str) -> str:
+        """How messages name the argument: in capitals, as in the usage line."""
+        return name.upper()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The base of the options of a step: checks them when they are made.
+
+    A subclass adds checks that compare options in `check`, and calls `super().check()` first.
+
+    Raises:
+        ArgumentError: an option is out of range.
+    """
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Checks every option against its range and choices.
+
+        Raises:
+            ArgumentError: the first option that is out of range, with its range and its value.
+        """
+        for name, declared in declarations(type(self)).items():
+            declared.check(name, getattr(self, name))
+
+    def resumed(self) -> dict[str, Any]:
+        """The options that a resumed run must have in common with the run that it continues, JSON-able."""
+        return {
+            name: _plain(getattr(self, name)) for name, option in declarations(type(self)).items() if option.resumed
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """All options, JSON-able."""
+        return {name: _plain(getattr(self, name)) for name in declarations(type(self))}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def declarations(options: type[Options]) -> dict[str, Option]:
+    """Maps each field of an options class to its declaration, in order.
+
+    Raises:
+        TypeError: a field has no declaration.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    found = {}
+    for entry in dataclasses.fields(options):
+        declared = [fact for fact in get_args(hints[entry.name])[1:] if isinstance(fact, Option)]
+        if get_origin(hints[entry.name]) is not Annotated or len(declared) != 1:
+            raise TypeError(f"{options.__name__}.{entry.name} needs one Option or Argument in its annotation")
+        found[entry.name] = declared[0]
+    return found
+
+
+def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[P, R]]:
+    """Gives a step that takes one options object the arguments of the object's class.
+
+    Args:
+        options: a subclass of `Options`.
+
+    Returns:
+        A decorator. The decorated function is called with the fields of the class; type checkers see its constructor.
+    """
+
+    def decorate(function: Callable[[Any], R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def step(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(options(*args, **kwargs))
+
+        del step.__wrapped__  # whose signature would be shown instead
+        step.__signature__ = inspect.signature(options).replace(  # type: ignore[attr-defined]
+            return_annotation=inspect.signature(function).return_annotation
+        )
+        step.__annotations__ = get_type_hints(options, include_extras=True)
+        step.options = options  # type: ignore[attr-defined]
+        return step
+
+    return decorate
+
+
+def typer_signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a step as Typer takes it, with `Option` and `Argument` turned into Typer's own.
+
+    A step that states its options in its own signature, with typer.Option, is returned as it is.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    signature = inspect.signature(function)
+    return signature.replace(
+        parameters=[
+            parameter.replace(annotation=_for_typer(name, hints.get(name, parameter.annotation)))
+            for name, parameter in signature.parameters.items()
+        ]
+    )
+
+
+def _for_typer(name: str, hint: Any) -> Any:
+    if get_origin(hint) is not Annotated:
+        return hint
+    kind, *facts = get_args(hint)
+    turned = [fact.parameter(name) if isinstance(fact, Option) else fact for fact in facts]
+    return Annotated[(kind, *turned)]
+
+
+def help_texts(function: Callable[..., Any]) -> dict[str, str]:
+    """Maps each option of a step to its help text."""
+    parameters: Iterable[inspect.Parameter] = typer_signature(function).parameters.values()
+    return {
+        parameter.name: next((fact.help for fact in get_args(parameter.annotation)[1:] if hasattr(fact, "help")), "")
+        for parameter in parameters
+    }

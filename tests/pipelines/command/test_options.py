@@ -1,0 +1,108 @@
+"""Options said once: the constructor, the command, the checks and the fingerprint come from one dataclass."""
+
+import inspect
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from keras_retrieval.errors import ArgumentError, RetrievalError
+from pipelines.command.options import Argument, Option, Options, declarations, help_texts, takes, typer_signature
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made(Options):
+    source: Annotated[Path, Argument("Where from.")] = field(kw_only=False)
+    epochs: Annotated[int, Option("Epochs in total.", at_least=1, resumed=True)] = 30
+    rate: Annotated[float | None, Option("Rate.", above=0)] = None
+    share: Annotated[float, Option("Share.", at_least=0, at_most=1)] = 0.5
+    kind: Annotated[str, Option("Kind.", choices=("a", "b"), resumed=True)] = "a"
+    padded: Annotated[bool, Option("Padded.", flags="--padded/--exact")] = True
+
+    def check(self) -> None:
+        super().check()
+        if self.kind == "b" and not self.padded:
+            raise ArgumentError("--kind b needs --padded")
+
+
+@takes(Made)
+def step(options: Made) -> Made:
+    """Does it."""
+    return options
+
+
+def test_python_calls_take_the_fields():
+    assert step(Path("x")) == Made(Path("x"))
+    assert step(Path("x"), epochs=2, kind="b") == Made(Path("x"), epochs=2, kind="b")
+    assert step.__name__ == "step"
+    assert step.__doc__ == "Does it."
+    with pytest.raises(TypeError, match="nothing"):
+        step(Path("x"), nothing=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
+        ({"rate": 0.0}, "--rate must be above 0, got 0.0"),
+        ({"rate": math.nan}, "--rate must be a finite number, got nan"),
+        ({"share": 1.5}, "--share must be at most 1, got 1.5"),
+        ({"share": -1}, "--share must be at least 0, got -1"),
+        ({"kind": "c"}, "--kind must be one of a, b, got c"),
+        ({"kind": "b", "padded": False}, "--kind b needs --padded"),
+    ],
+)
+def test_what_is_out_of_range_is_an_error_of_the_argument(options, message):
+    with pytest.raises(ArgumentError) as caught:
+        step(Path("x"), **options)
+    assert str(caught.value) == message
+    assert isinstance(caught.value, RetrievalError)
+    assert isinstance(caught.value, ValueError)
+
+
+def command():
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    def run(**arguments):
+        print(step(**arguments))
+
+    run.__signature__ = typer_signature(step)
+    run.__annotations__ = {name: parameter.annotation for name, parameter in run.__signature__.parameters.items()}
+    app.command()(run)
+    return app
+
+
+def test_the_command_has_every_field():
+    found = CliRunner().invoke(command(), ["x", "--epochs", "3", "--exact", "--rate", "0.1"])
+    assert found.exit_code == 0, found.output
+    assert found.output.strip() == str(Made(Path("x"), epochs=3, padded=False, rate=0.1))
+    shown = " ".join(CliRunner().invoke(command(), ["--help"], terminal_width=200).output.split())
+    assert "Epochs in total. [at least 1]" in shown
+    assert "Kind. [one of a, b]" in shown
+    assert "--exact" in shown
+
+
+def test_fingerprint_and_facts():
+    options = Made(Path("x"), epochs=2)
+    assert options.resumed() == {"epochs": 2, "kind": "a"}
+    assert options.facts() == {
+        "source": "x", "epochs": 2, "rate": None, "share": 0.5, "kind": "a", "padded": True,
+    }  # fmt: skip
+
+
+def test_help_and_signature():
+    assert help_texts(step)["share"] == "Share. [at least 0, at most 1]"
+    assert list(inspect.signature(step).parameters) == ["source", "epochs", "rate", "share", "kind", "padded"]
+
+
+def test_a_field_without_a_declaration_is_a_mistake_of_ours():
+    @dataclass(frozen=True, kw_only=True)
+    class Bare(Options):
+        size: int = 3
+
+    with pytest.raises(TypeError, match=r"Bare\.size needs one Option"):
+        declarations(Bare)
