@@ -9,7 +9,9 @@ WORK ?= demo
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 PHOTOS ?=
 
-.PHONY: demo stop test test-jax test-addons test-milvus lint bench bench-evaluation bench-index clean
+PORT ?= 8000
+
+.PHONY: demo stop docs docs-serve test test-jax test-addons test-milvus lint bench bench-evaluation bench-index clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -112,6 +114,19 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+$(VENV)/.docs: setup.py | $(VENV)/.dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[docs]"
+	touch $@
+
+# Strict: a warning, a dead link or a missing reference fails. No network is needed.
+docs: $(VENV)/.docs
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "the site: docs/_build/html/index.html"
+
+docs-serve: docs
+	@echo "http://127.0.0.1:$(PORT)/  (Ctrl-C ends it)"
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory docs/_build/html
+
 # The parts of bench/index.py.
 INDEX = $(addprefix bench/,photo_views.py made_descriptors.py index_methods.py index_plot.py)
 SIZES ?= 20000,200000,1000000
@@ -131,4 +146,4 @@ bench-index: $(VENV)/.bench
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m bench.index --sizes $(SIZES) --work $(BENCH_WORK) --plot docs/index-curves.png
 
 clean: stop
-	rm -rf $(VENV) $(ADDONS) $(MILVUS) $(WORK) build *.egg-info
+	rm -rf $(VENV) $(ADDONS) $(MILVUS) $(WORK) build docs/_build docs/reference/commands *.egg-info

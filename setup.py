@@ -11,6 +11,17 @@ assert VERSION, "keras_retrieval/__init__.py names no __version__"
 
 # ScaNN's ops are compiled against one TensorFlow minor version: the two move together.
 TENSORFLOW = "tensorflow~=2.20.0"
+# Each extra is what one group of steps needs beyond the base; docs/quickstart.md lists them with their steps.
+#   sfm      COLMAP: reconstruct, clean, pairs, evaluate --bow
+#   index    ScaNN: index, update and search from 20,000 photos on
+#   edges    OpenCV: --edges canny and structured
+#   milvus   index, update, search and serve on milvus:// addresses
+#   matlab   convert of .mat files
+#   serving  export-saved-model, serve, describe, query
+#   onnx     export-onnx; .onnx files in extract and evaluate
+#   all      the above together
+#   gpu      TensorFlow's CUDA libraries, for NVIDIA GPUs on Linux
+#   bench, docs, dev    what `make bench`, `make docs` and `make test` run
 EXTRAS = {
     "sfm": ["pycolmap>=4.2,<5", "h5py>=3.11"],
     "index": ["scann==1.4.2"],
@@ -22,6 +33,8 @@ EXTRAS = {
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["gpu"] = ["tensorflow[and-cuda]~=2.20.0"]
+EXTRAS["docs"] = ["myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", "sphinx-design>=0.6"]
 EXTRAS["bench"] = ["faiss-cpu>=1.11", "matplotlib>=3.10"]
 EXTRAS["dev"] = [
     "build>=1.2",
@@ -45,6 +58,25 @@ setup(
     description="A folder of unordered photos in, a visual search service out.",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE", "NOTICE"],
+    author="keras-retrieval developers",
+    keywords=["image retrieval", "visual search", "Keras", "metric learning", "structure from motion", "ScaNN"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11,<3.14",
     packages=[
         *find_packages(include=["keras_retrieval", "keras_retrieval.*"]),

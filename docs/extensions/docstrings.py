@@ -1,0 +1,33 @@
+"""Docstrings are plain text with `code` in backquotes: what reStructuredText would take for markup is escaped."""
+
+import re
+from typing import Any
+
+CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
+MARKUP = re.compile(r"(?<!\\)(\*|\||(?<=\w)_(?=\W|$))")
+ARGUMENT = re.compile(r"^\s*\*{1,2}\w+( \(.*\))?:")
+
+
+def escape(line: str) -> str:
+    """A line of a docstring in which stars, bars and trailing underscores stand for themselves."""
+    if ARGUMENT.match(line) or line.lstrip().startswith((">>>", "...")):
+        return line
+    pieces = CODE.split(line)
+    pieces[::2] = [MARKUP.sub(r"\\\1", piece) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
+def _process(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    block = False
+    for number, line in enumerate(lines):
+        if block and line.strip() and not line.startswith("    "):
+            block = False
+        if not block:
+            lines[number] = escape(line)
+        block = block or line.endswith("::")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Before napoleon, which turns sections into fields of reStructuredText."""
+    app.connect("autodoc-process-docstring", _process, priority=400)
+    return {"parallel_read_safe": True}

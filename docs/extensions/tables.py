@@ -1,0 +1,175 @@
+"""Reference tables read from the code: `{from-code} backbones`, and the other names of TABLES."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+PIXELS = {
+    "caffe": "BGR, mean subtracted (`caffe`)",
+    "torch": "RGB / 255, mean and deviation (`torch`)",
+    "none": "normalised by the trunk's own first layers (`none`)",
+}
+LEFT_OUT = {"name", "dtype", "kwargs", "options", "weights", "p_speed"}
+
+
+def backbones() -> Iterator[str]:
+    """The trunks that `build` knows."""
+    from keras_retrieval.networks.build import BACKBONES
+
+    yield "| trunk | ImageNet weights | pixels |\n|---|---|---|"
+    for name, row in BACKBONES.items():
+        weights = "downloaded by Keras, or a file" if row.published else "a file, or `convert`"
+        pixels = PIXELS[row.normalization] + (
+            "; with a file, state `normalization=`, because both kinds exist" if row.ambiguous else ""
+        )
+        yield f"| `{name}` | {weights} | {pixels} |"
+
+
+def poolings() -> Iterator[str]:
+    """The poolings that `build` knows, with the options of each."""
+    from keras_retrieval.networks.build import POOLINGS
+
+    yield "| pooling | layer | options of `build` | what it computes |\n|---|---|---|---|"
+    for name, make in POOLINGS.items():
+        function = getattr(make, "func", make)
+        fixed = getattr(make, "keywords", {})
+        options = [
+            f"`{key}={parameter.default!r}`"
+            for key, parameter in inspect.signature(function).parameters.items()
+            if parameter.default is not parameter.empty and key not in LEFT_OUT | set(fixed)
+        ]
+        shown = f"`{function.__name__}`" if inspect.isclass(function) else "`RegionalPooling`"
+        yield f"| `{name}` | {shown} | {', '.join(options)} | {first_sentence(function)} |"
+
+
+def losses() -> Iterator[str]:
+    """All losses, with the formula that the docstring states."""
+    module = importlib.import_module("keras_retrieval.losses")
+    yield "| loss | what it does |\n|---|---|"
+    for name, loss in vars(module).items():
+        if inspect.isclass(loss) and name.endswith("Loss"):
+            text = inspect.getdoc(loss) or ""
+            summary = re.split(r"\n\n(?:Args|Call with|Raises|Example)", text)[0]
+            yield f"| `{name}{_defaults(loss)}` | {_cell(summary)} |"
+
+
+def methods() -> Iterator[str]:
+    """The methods at query time, as `--rerank` takes them."""
+    from keras_retrieval.ranking import methods as module
+
+    meanings = next(value for key, value in vars(module).items() if key.upper().strip("_") == "MEANINGS")
+    yield "| method | what it does | defaults |\n|---|---|---|"
+    for name, values in module.METHODS.items():
+        form = ":".join([name, *(key for key, _ in values)])
+        defaults = ", ".join(f"{key} {value:g}" for key, value in values)
+        yield f"| `{form}` | {_cell(meanings[name])} | {defaults} |"
+
+
+def datasets() -> Iterator[str]:
+    """The datasets that `evaluate` knows."""
+    from keras_retrieval.pipelines.evaluation.datasets import DATASETS
+
+    yield ", ".join(f"`{name}`" for name in DATASETS)
+
+
+def recipes() -> Iterator[str]:
+    """The defaults of `train` by pooling."""
+    from keras_retrieval.pipelines.training.options import RECIPE, RECIPES
+
+    names = list(RECIPES)
+    yield "| option | most networks | " + " | ".join(f"`{name}`" for name in names) + " |"
+    yield "|---|---|" + "---|" * len(names)
+    for option, value in RECIPE.items():
+        others = [f"`{RECIPES[name].get(option, value)}`" for name in names]
+        yield f"| `--{option.replace('_', '-')}` | `{value}` | {' | '.join(others)} |"
+
+
+def errors() -> Iterator[str]:
+    """Every error class of the package, below the one base class, as a list."""
+    base = _error_base()
+
+    def below(kind: type, depth: int) -> Iterator[str]:
+        also = [parent.__name__ for parent in kind.__bases__ if parent not in (base, Exception) and kind is not base]
+        also = [name for name in also if not name == kind.__mro__[1].__name__ or kind.__mro__[1].__module__ == "builtins"]
+        beside = f" (also a `{'`, `'.join(also)}`)" if also else ""
+        yield f"{'  ' * depth}- `{kind.__name__}`{beside}, `{public_path(kind)}`: {first_sentence(kind)}"
+        for child in sorted(kind.__subclasses__(), key=lambda child: child.__name__):
+            if not child.__name__.startswith("_"):
+                yield from below(child, depth + 1)
+
+    yield from below(base, 0)
+
+
+def public_path(kind: type) -> str:
+    """The module of a class by the name that users import it by."""
+    module = kind.__module__
+    return module if module.startswith("keras_retrieval") else f"keras_retrieval.{module}"
+
+
+def _error_base() -> type:
+    import keras_retrieval
+
+    for part in ("keras_retrieval.pipelines", "keras_retrieval.export", "keras_retrieval"):
+        package = importlib.import_module(part)
+        for found in pkgutil.walk_packages(package.__path__, f"{part}."):
+            if not found.name.endswith("__main__"):
+                importlib.import_module(found.name)
+    for module in ("keras_retrieval.errors", "keras_retrieval"):
+        try:
+            return getattr(importlib.import_module(module), "RetrievalError")
+        except (ImportError, AttributeError):
+            continue
+    raise LookupError(f"no RetrievalError in {keras_retrieval.__name__}")
+
+
+def first_sentence(thing: Any) -> str:
+    """The summary line of a docstring, for a cell."""
+    return _cell((inspect.getdoc(thing) or "").split("\n\n")[0])
+
+
+def _defaults(loss: type) -> str:
+    values = [
+        f"{key}={parameter.default!r}"
+        for key, parameter in inspect.signature(loss).parameters.items()
+        if key not in ("reduction", "name", "kwargs") and parameter.default is not parameter.empty
+    ]
+    return f"({', '.join(values)})"
+
+
+def _cell(text: str) -> str:
+    pieces = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    pieces[::2] = [re.sub(r"([\\<>*|_\[\]])", r"\\\1", piece) for piece in pieces[::2]]
+    return "".join(pieces).replace("|", "\\|").replace("\\\\|", "\\|")
+
+
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "backbones": backbones,
+    "poolings": poolings,
+    "losses": losses,
+    "methods": methods,
+    "datasets": datasets,
+    "recipes": recipes,
+    "errors": errors,
+}
+
+
+class FromCode(SphinxDirective):
+    """`{from-code} NAME`."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """The table's nodes."""
+        return self.parse_text_to_nodes("\n".join(TABLES[self.arguments[0]]()))
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Adds the directive."""
+    app.add_directive("from-code", FromCode)
+    return {"parallel_read_safe": True}
