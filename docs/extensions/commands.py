@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from docstrings import escape
+from sphinx.ext.napoleon import Config, GoogleDocstring
 
 from keras_retrieval.steps import STEPS, function_name, module_name
 
@@ -53,11 +55,27 @@ def page(step: str) -> str:
         "`ImportError` where the command ends with a message; see [Errors](../errors.md).",
         "",
         "```{eval-rst}",
-        f".. autofunction:: {module_name(step)}.{name}",
+        *_python(f"keras_retrieval.{wing}.{name}", function),
         "```",
         "",
     ]
     return "\n".join(lines)
+
+
+def _python(path: str, function: Any) -> list[str]:
+    """The function of a step in reStructuredText: its signature, and what it returns and raises."""
+    parameters, keyword = [], False
+    for item in inspect.signature(function).parameters.values():
+        if item.kind is item.KEYWORD_ONLY and not keyword:
+            keyword = True
+            parameters.append("*")
+        default = getattr(item.default, "value", item.default)
+        text = "" if item.default is item.empty else f"={str(default)!r}" if isinstance(default, Path) else f"={default!r}"
+        parameters.append(("**" if item.kind is item.VAR_KEYWORD else "") + item.name + text)
+    sections = SECTIONS.search(inspect.getdoc(function) or "")
+    rest = (inspect.getdoc(function) or "")[sections.start() :].strip() if sections else ""
+    fields = str(GoogleDocstring("\n".join(map(escape, rest.split("\n"))), Config(napoleon_use_rtype=False)))
+    return [f".. py:function:: {path}({', '.join(parameters)})", ""] + [f"   {line}".rstrip() for line in fields.split("\n")]
 
 
 def _usage(item: Any) -> str:
