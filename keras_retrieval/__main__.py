@@ -1,13 +1,15 @@
 """The one door: `keras-retrieval STEP`. A step is a module with one public function, imported when it is called."""
 
+import contextlib
 import difflib
 import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from .errors import RetrievalError
 from .steps import STEPS, function_name, module_name
 
 INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
@@ -49,8 +51,9 @@ def _run(step: str, arguments: list[str]) -> None:
     # TensorFlow's C++ log tells a machine without a GPU so at length, before anything that we say.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        _call(step, arguments)
-    except (ValueError, OSError, ImportError) as error:
+        with _log_on_stdout():
+            _call(step, arguments)
+    except (RetrievalError, ValueError, OSError, ImportError) as error:
         # What a user can mend is one sentence, not a stack of our frames.
         sys.exit(f"keras-retrieval {step}: {error}")
     except (KeyboardInterrupt, SystemExit) as end:
@@ -59,6 +62,30 @@ def _run(step: str, arguments: list[str]) -> None:
             raise
         print(f"\nkeras-retrieval {step}: stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _log_on_stdout() -> Iterator[None]:
+    """Prints what the logger `keras_retrieval` gets, from INFO up, as plain lines between the output of the step.
+
+    Loggers below it, such as the server's, are left to the handlers of whoever configures them.
+    """
+    import logging  # here, so that --help does without
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(self.format(record), flush=True)
+
+    logger, lines = logging.getLogger("keras_retrieval"), Lines()
+    lines.addFilter(lambda record: record.name == logger.name)
+    level = logger.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)
+        logger.setLevel(level)
 
 
 def _call(step: str, arguments: list[str]) -> None:

@@ -1,6 +1,7 @@
 """The one door: answers at once, knows its steps, and tells users in one line what went wrong."""
 
 import importlib
+import logging
 import os
 import resource
 import subprocess
@@ -11,6 +12,7 @@ import typer
 
 import keras_retrieval
 from keras_retrieval.__main__ import INTERRUPTED, main
+from keras_retrieval.errors import ArgumentError, RetrievalError
 from keras_retrieval.steps import STEPS, function_name, module_name
 from pipelines.command.options import typer_signature
 
@@ -159,7 +161,10 @@ def test_ctrl_c_is_told_in_one_line_with_status_130(monkeypatch, capsys):
     assert capsys.readouterr().err == "\nkeras-retrieval build: stopped\n"
 
 
-@pytest.mark.parametrize("failure", [ValueError("no good"), FileNotFoundError("no good"), ImportError("no good")])
+USERS_ERRORS = [kind("no good") for kind in (RetrievalError, ArgumentError, ValueError, FileNotFoundError, ImportError)]
+
+
+@pytest.mark.parametrize("failure", USERS_ERRORS)
 def test_users_errors_are_sentences(monkeypatch, failure):
     step_that(monkeypatch, failure)
     with pytest.raises(SystemExit) as ended:
@@ -172,3 +177,50 @@ def test_our_own_mistakes_keep_their_stack(monkeypatch, failure):
     step_that(monkeypatch, failure)
     with pytest.raises(type(failure)):
         main(["build"])
+
+
+def logging_step(monkeypatch, *messages, failure=None):
+    """Replaces the step `build` by one that logs."""
+
+    def step() -> None:
+        log = logging.getLogger("keras_retrieval")
+        for level, text in messages:
+            log.log(level, text)
+        if failure:
+            raise failure
+
+    monkeypatch.setattr(importlib.import_module("keras_retrieval.pipelines.networks.build"), "build", step)
+
+
+def state():
+    logger = logging.getLogger("keras_retrieval")
+    return list(logger.handlers), logger.level, logger.propagate
+
+
+@pytest.mark.parametrize("failure", [None, RetrievalError("no good")])
+def test_the_log_is_plain_lines_on_stdout_while_a_step_runs(monkeypatch, capsys, failure):
+    before = state()
+    logging_step(monkeypatch, (10, "a detail"), (20, "read 3 photos\n  of 4"), (30, "1 is left out"), failure=failure)
+    with pytest.raises(SystemExit) as ended:
+        main(["build"])
+    assert ended.value.code == (f"keras-retrieval build: {failure}" if failure else 0)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("read 3 photos\n  of 4\n1 is left out\n", "")
+    assert state() == before, "a process that calls main() keeps its own logging"
+
+
+def test_loggers_below_ours_are_left_to_their_own_handlers(monkeypatch, capsys):
+    def step() -> None:
+        logging.getLogger("keras_retrieval.server").info("version 1 loaded")
+
+    monkeypatch.setattr(importlib.import_module("keras_retrieval.pipelines.networks.build"), "build", step)
+    with pytest.raises(SystemExit):
+        main(["build"])
+    assert capsys.readouterr().out == ""
+
+
+def test_importing_the_library_configures_no_logging():
+    code = "import logging, keras_retrieval, keras_retrieval.pipelines, keras_retrieval.export; "
+    code += "logger = logging.getLogger('keras_retrieval'); print(logger.handlers, logger.level, logger.propagate)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[] 0 True\n"
