@@ -121,7 +121,7 @@ def test_a_newer_layout_is_refused(tmp_path):
 WRITER = """
 import sys, numpy as np
 from pathlib import Path
-from pipelines.training_checkpoint import Checkpoint, write_checkpoint
+from pipelines.training.checkpoint import Checkpoint, write_checkpoint
 number = 0
 while True:
     weights = [np.full((300, 1000), number, "float32") for _ in range(4)]

@@ -201,10 +201,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 from keras_retrieval.losses import ContrastiveLoss
-from keras_retrieval.padding import PaddedNetwork
-from keras_retrieval.tuple_model import TupleModel
-from keras_retrieval.padding import PaddedNetwork
-from pipelines.tuple_training import ChunkedTupleModel
+from keras_retrieval.networks.tuple_model import TupleModel
+from pipelines.training.chunked_model import ChunkedTupleModel
 from tests.helpers.small_tuples import batch, network_with_statistics, photos
 
 inputs, objects = batch("padded", photos(4), 4)
