@@ -51,7 +51,7 @@ demo: $(VENV)/.demo stop
 	if $$run tuples "$$work/models" "$$work/tuples.npz" --photos "$$photos"; then \
 		rm -rf "$$work/run"; \
 		$$run train "$$work/tuples.npz" --photos "$$photos" --model "$$model" --output "$$work/run" --lr $$rate \
-			--epochs 2 --queries $$queries --size 224 --test-size 362 --scales 1 --bfloat16; \
+			--epochs 2 --queries $$queries --size 224 --test-size 362 --scales 1 --precision auto; \
 		echo "== After training"; search "$$work/run/model.keras"; \
 		echo "page of the training: $$work/run/page.html"; \
 		model="$$work/run/model.keras"; \

@@ -72,7 +72,7 @@ def on_real_photos(work: Path, model: Path | None, size: int) -> None:
         print("\nmAP on real photos is left out: the collection is not at hand")
         return
     truth = load_ground_truth("roxford5k", photos, DATA / "gnd" / "gnd_roxford5k.pkl")
-    options = Options(str(model or _saved_network(work)), size, SCALES, antialias=True, bfloat16=False, exif=True)
+    options = Options(str(model or _saved_network(work)), size, SCALES, antialias=True, precision="float32", exif=True)
     collection = describe_collection(truth, photos, None, work / "oxford", options, replace=False)
     described = options.extract(DATA / "photos", work / "photos", replace=False)
     learned = {method: learn(described, read_pairs(DATA / "photos"), method) for method in ("lw", "pca")}

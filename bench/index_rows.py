@@ -58,7 +58,7 @@ def _oxford(work: Path, size: int, name: str) -> tuple[Collection, Path]:
     model = work / f"{name}.keras"
     if not model.exists():
         network(name).save(model)
-    options = Options(str(model), size, "1", antialias=True, bfloat16=False, exif=True)
+    options = Options(str(model), size, "1", antialias=True, precision="float32", exif=True)
     place = work / f"oxford-{name}-{size}"
     return describe_collection(truth, photos, None, place, options, replace=False), place / "database"
 

@@ -5,6 +5,7 @@ installed below keras_retrieval; export/ imports pipelines/ by its installed nam
 """
 
 import ast
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -115,7 +116,7 @@ def _wrong(module: str, path: Path, statement: Import, known: dict[str, Path], f
         reason = _wrong_spelling(wing, statement)
         if reason:
             return reason
-    return _wrong_room(module, imported, known)
+    return _wrong_room(module, statement, imported, known)
 
 
 def _wrong_package(wing: str, statement: Import, file: str) -> str:
@@ -139,9 +140,20 @@ def _wrong_spelling(wing: str, statement: Import) -> str:
     return f"{wing} by its installed name" if inner == wing else ""
 
 
-def _wrong_room(module: str, imported: str, known: dict[str, Path]) -> str:
+def _light(imported: str, known: dict[str, Path]) -> bool:
+    """Whether a module of ours can be imported without Keras."""
+    wing, room = room_of(imported, known)
+    if imported in TABLE["packages"]["with_keras"]:
+        return False
+    return wing != "keras_retrieval" or {imported, f"{wing}.{room}"} & set(TABLE["packages"]["light"]) != set()
+
+
+def _wrong_room(module: str, statement: Import, imported: str, known: dict[str, Path]) -> str:
     if imported not in known:
         return f"there is no module {imported}"
+    keras_at_top = module in TABLE["packages"]["with_keras"] or module.split(".")[0] == "keras_retrieval"
+    if statement.top and not keras_at_top and not _light(imported, known):
+        return f"{imported}, which imports Keras, at the module's top"
     if imported in TABLE["ground"]:
         return ""
     (wing, room), (other_wing, other) = room_of(module, known), room_of(imported, known)
@@ -186,6 +198,14 @@ def test_files_import_each_other_without_circles():
     graph = edges(ROOT)
     assert sum(map(len, graph.values())) > 500
     list(TopologicalSorter(graph).static_order())
+
+
+def test_what_is_light_imports_no_keras():
+    """So that a step's --help, and its checks of options, need not wait for TensorFlow."""
+    names = [f"keras_retrieval.{room}.{function_name(step)}" for step, (room, _, _) in STEPS.items()]
+    code = f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
+    code += "assert not {'keras', 'tensorflow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_rooms_import_each_other_without_circles():
@@ -272,6 +292,12 @@ def test_short_paths_give_the_functions_of_the_steps(wing):
 
 
 BAD = [
+    (
+        "pipelines/sfm/a.py",
+        "from keras_retrieval.networks.build import build",
+        "which imports Keras, at the module's top",
+    ),
+    ("export/indexes/a.py", "from keras_retrieval import layers", "which imports Keras, at the module's top"),
     ("keras_retrieval/layers/a.py", "import tensorflow as tf", "the library imports tensorflow"),
     ("keras_retrieval/layers/a.py", "def f():\n    import jax.numpy", "the library imports jax"),
     ("keras_retrieval/ranking/a.py", "from torch import nn", "the library imports torch"),
@@ -294,7 +320,7 @@ BAD = [
     ("pipelines/photos/a.py", "from pipelines.photos.reader import read_photo", "by the checkout's name"),
     ("pipelines/photos/a.py", "from keras_retrieval.pipelines.photos import reader", "by its installed name"),
     ("pipelines/photos/a.py", "from ...export import report", "leaves its wing"),
-    ("pipelines/photos/a.py", "from keras_retrieval.networks.build import build", "may not import keras_retrieval"),
+    ("pipelines/photos/a.py", "from keras_retrieval.metrics import x", "may not import keras_retrieval"),
     ("pipelines/files/a.py", "from ..photos.reader import read_photo", "files may not import photos"),
     ("pipelines/files/a.py", "def f():\n    from ..photos import reader", "files may not import photos"),
     ("export/server/a.py", "from pipelines.photos.reader import read_photo", "by the checkout's name"),
@@ -330,6 +356,7 @@ def test_an_import_that_runs_the_wrong_way_is_found(tmp_path, file, source, reas
 
 
 GOOD = [
+    ("pipelines/sfm/a.py", "from keras_retrieval.metrics import x\ndef f():\n    from keras_retrieval import layers"),
     ("keras_retrieval/layers/a.py", "import os\nimport keras\nfrom numpy import linalg\nfrom .gem import GeM"),
     ("keras_retrieval/networks/a.py", "from ..layers.gem import GeM\nfrom .. import layers"),
     ("keras_retrieval/networks/weights.py", "def f():\n    import h5py"),

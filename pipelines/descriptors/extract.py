@@ -32,6 +32,7 @@ from ..files.durable import (
 from ..files.progress import progress
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..networks.onnx_network import OnnxNetwork
+from ..networks.precision import PRECISION_HELP, check_precision, resolve_precision
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import edges_state, resolve_edges
 from ..photos.formats import photo_state
@@ -65,7 +66,7 @@ def extract(
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
     mirror: Annotated[bool, typer.Option(help=MIRROR_HELP)] = False,
     edges: Annotated[str, typer.Option(help=EDGES_HELP)] = "",
-    bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; says how close it stays.")] = False,
+    precision: Annotated[str, typer.Option(help=f"{PRECISION_HELP} bfloat16 prints how close it stays.")] = "float32",
     exif: Annotated[bool, typer.Option(help="Turn photos as their EXIF orientation says.")] = True,
     max_pixels: Annotated[int, typer.Option(help="Leave out photos that declare more pixels.")] = MAX_PIXELS,
     shard: Annotated[int, typer.Option(help="Photos per shard: what a killed run may lose.")] = 1000,
@@ -82,7 +83,9 @@ def extract(
     if size < 1 or shard < 1:
         raise ValueError(f"--size and --shard are at least 1, not {size} and {shard}")
     edges = resolve_edges(edges)
+    check_precision(precision)
     names = list_photos(photos)
+    bfloat16 = resolve_precision(precision, model) == "bfloat16"
     identity = model_identity(model)
     options = {
         "size": size,

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from keras_retrieval.networks.regional import whitened
 from keras_retrieval.whitening.gram_pca import DIM, WIDE
 
 from ..networks.files import load_model, model_identity, save_model, smallest_side
+from ..networks.precision import PRECISION_HELP, check_precision, resolve_precision
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import resolve_edges
 from ..photos.reader import list_photos
@@ -49,7 +49,7 @@ def whiten(
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
     mirror: Annotated[bool, typer.Option(help=MIRROR_HELP)] = False,
     edges: Annotated[str, typer.Option(help=EDGES_HELP)] = "",
-    bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16 while learning.")] = False,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = "float32",
     descriptors: Annotated[
         Path | None, typer.Option(help="Folder of the photos' descriptors; OUTPUT.descriptors if not given.")
     ] = None,
@@ -73,19 +73,23 @@ def whiten(
     if folder is None:
         raise ValueError(f"{tuples} names photos: give their folder as --photos")
     edges = resolve_edges(edges)
+    check_precision(precision)
     pairs = read_pairs(tuples)
+    precision = resolve_precision(precision)
     output.parent.mkdir(parents=True, exist_ok=True)
     if method == "regional-pca":
         if parse_scales(scales) != (1.0,) or mirror:
             raise ValueError("--method regional-pca learns from regions at --size: it takes no --scales or --mirror")
-        return _whiten_regions(model, pairs.images, folder, output, dim, bfloat16, size=size, edges=edges)
+        return _whiten_regions(model, pairs.images, folder, output, dim, precision, size=size, edges=edges)
     described = descriptors or output.with_suffix(".descriptors")
     source = _without_whitening(model, described, dim)
     extract(
         source, folder, described, size=size, scales=scales, antialias=antialias, mirror=mirror, edges=edges,
-        bfloat16=bfloat16, replace=replace,
+        precision=precision, replace=replace,
     )  # fmt: skip
     projection = learn(described, pairs, method, shrinkage, dim)
+    from keras_retrieval.networks.regional import whitened
+
     network = whitened(load_model(source), projection.m, projection.P, dim)
     save_model(network, output)
     print(f"{output}: {network.name} with {method}, {network.output_shape[-1]} dimensions")
@@ -93,14 +97,14 @@ def whiten(
 
 
 def _whiten_regions(
-    model: str, names: list[str], folder: Path, output: Path, dim: int | None, bfloat16: bool, **reading: Any
+    model: str, names: list[str], folder: Path, output: Path, dim: int | None, precision: str, **reading: Any
 ) -> Path:
     """Learns a whitening of regions and saves the network with it inside its pooling."""
     from keras_retrieval.networks.precision import set_trunk_precision
     from keras_retrieval.networks.regional import with_regional_whitening
 
     network = load_model(model)
-    if bfloat16:
+    if precision == "bfloat16":
         set_trunk_precision(network, "mixed_bfloat16")
     projection = learn_regions(network, names, Reading(folder, smallest=smallest_side(network), **reading))
     network = with_regional_whitening(load_model(model), projection.m, projection.P, dim)

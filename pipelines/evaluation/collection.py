@@ -28,7 +28,7 @@ class Options:
     size: int
     scales: str
     antialias: bool
-    bfloat16: bool
+    precision: str
     exif: bool
     mirror: bool = False
     edges: str = ""
@@ -42,7 +42,7 @@ class Options:
             size=self.size,
             scales=self.scales,
             antialias=self.antialias,
-            bfloat16=self.bfloat16,
+            precision=self.precision,
             exif=self.exif,
             mirror=self.mirror,
             edges=self.edges,
@@ -182,7 +182,7 @@ def _describe_cut_outs(
     smallest = smallest_side(network, scales)
     reading = Reading(photos, options.size, options.exif, manifest["max_pixels"], smallest, edges)
     shapes = sorted((reading.shape(*cut_out), number) for number, cut_out in enumerate(cut_outs))
-    describe = describer(network, scales, options.bfloat16, options.antialias, options.mirror)
+    describe = describer(network, scales, options.precision == "bfloat16", options.antialias, options.mirror)
     rows = np.empty((len(cut_outs), network.output_shape[-1]), np.float32)
     for batch in describe_photos(describe, shapes, lambda number: reading.read(*cut_outs[number])):
         for number, reason in batch.left_out.items():

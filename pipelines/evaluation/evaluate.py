@@ -18,6 +18,7 @@ from keras_retrieval.ranking.methods import describe_methods, parse
 
 from ..descriptors.describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
 from ..files.durable import write_file
+from ..networks.precision import PRECISION_HELP, check_precision, resolve_precision
 from ..pages.rankings import Case, Curve, Mark, Picture, curves, page, percent
 from ..photos.edges import HELP as EDGES_HELP
 from .bag_of_words import Words, by_words
@@ -51,7 +52,7 @@ def evaluate(
     antialias: Annotated[bool, typer.Option(help=ANTIALIAS_HELP)] = True,
     mirror: Annotated[bool, typer.Option(help=MIRROR_HELP)] = False,
     edges: Annotated[str, typer.Option(help=EDGES_HELP)] = "",
-    bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; says how close it stays.")] = False,
+    precision: Annotated[str, typer.Option(help=f"{PRECISION_HELP} bfloat16 prints how close it stays.")] = "float32",
     exif: Annotated[bool, typer.Option(help="Turn photos as their EXIF orientation says.")] = True,
     rerank: Annotated[
         str, typer.Option(help=f"Methods at query time, applied in turn, with commas between. {describe_methods()}.")
@@ -69,7 +70,9 @@ def evaluate(
     """
     steps = parse(rerank)
     parse_scales(scales)
-    of_networks = scales != "1" or not (exif and antialias) or any((mirror, edges, bfloat16, rerank, distractors))
+    check_precision(precision)
+    default = exif and antialias and (scales, precision) == ("1", "float32")
+    of_networks = not default or any((mirror, edges, rerank, distractors))
     _check(model, bow, size, verify, features, of_networks)
     truth = load_ground_truth(dataset, photos, gnd)
     if truth.partial:
@@ -78,7 +81,8 @@ def evaluate(
     if model is None:
         ranking = by_words(truth, photos, output, Words(size, features, verify))
     else:
-        options = Options(model, size, scales, antialias, bfloat16, exif, mirror, edges)
+        precision = resolve_precision(precision, model)
+        options = Options(model, size, scales, antialias, precision, exif, mirror, edges)
         ranking = by_descriptors(truth, photos, distractors, output, options, steps, replace=replace)
     results = score(truth, ranking.ranks) | ranking.facts
     results |= {"depth": len(ranking.ranks), "left_out": ranking.left_out}

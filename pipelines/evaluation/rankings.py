@@ -75,7 +75,7 @@ def by_descriptors(
         "model": identity,
         "size": options.size,
         "scales": list(scales),
-        "bfloat16": options.bfloat16,
+        "precision": options.precision,
         "exif": options.exif,
         "mirror": options.mirror,
         "edges": options.edges,

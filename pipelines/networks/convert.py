@@ -5,8 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_retrieval.networks.regional import whitened
-
 from . import cirtorch, matconvnet
 from .cirtorch import ConversionError
 from .files import save_model
@@ -37,6 +35,8 @@ def convert(
         raise ConversionError(f"{network} is not converted: {error}") from error
     if whitening is not None:
         try:
+            from keras_retrieval.networks.regional import whitened
+
             model = whitened(model, *cirtorch.whitening_of(read_torch(whitening), lw_scales), dim)
         except ConversionError as error:
             raise ConversionError(f"{whitening} is not put in: {error}") from error
@@ -54,4 +54,6 @@ def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -
     model = cirtorch.network(checkpoint)
     if lw is None:
         return model
+    from keras_retrieval.networks.regional import whitened
+
     return whitened(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)

@@ -17,6 +17,7 @@ import typer
 
 from ..files.durable import fingerprint, write_file, write_names
 from ..networks.files import model_identity, require_edges, save_model, smallest_side
+from ..networks.precision import TRAINING_PRECISION_HELP, check_precision, resolve_precision
 from ..pages.charts import chart
 from ..pages.rankings import page
 from ..photos.cache import PhotoCache, build_cache
@@ -62,7 +63,7 @@ def classify(
     augment: Annotated[float, typer.Option(help="Strength of random brightness, contrast, saturation, 0..1.")] = 0.0,
     validation: Annotated[float, typer.Option(help="Share of each landmark's photos that is set aside.")] = 0.1,
     min_photos: Annotated[int, typer.Option(help="Landmarks with fewer photos that can be read are dropped.")] = 2,
-    bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; weights stay float32.")] = False,
+    precision: Annotated[str, typer.Option(help=TRAINING_PRECISION_HELP)] = "float32",
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     checkpoint_steps: Annotated[int, typer.Option(help="Steps that a kill may cost; 0: an epoch.")] = 100,
     resume: Annotated[bool, typer.Option(help="Go on with RUN; --epochs may be more than before.")] = False,
@@ -76,12 +77,13 @@ def classify(
     _check(options)
     folder, names = landmark_photos(photos)
     landmarks = _enough(by_landmark(names, folder), min_photos)
+    options["precision"] = resolve_precision(precision)
     checkpoint = open_run(output, _learning(options, landmarks), resume)
 
     import keras
 
     keras.utils.set_random_seed(seed)
-    network = _network(model, freeze, bfloat16)
+    network = _network(model, freeze, options["precision"])
     landmarks, cache = _readable(landmarks, folder, network, options)
     everything = LandmarkBatches(cache, *numbered(landmarks), side, batch, zoom, flip, augment, seed)
     training, aside = set_aside(everything, validation)
@@ -96,6 +98,7 @@ def classify(
 
 
 def _check(options: Mapping[str, Any]) -> None:
+    check_precision(options["precision"])
     for name, least in _AT_LEAST.items():
         if not math.isfinite(options[name]) or options[name] < least:
             raise ValueError(f"--{name.replace('_', '-')} {options[name]}: it is {least} or more")
@@ -138,13 +141,13 @@ def _readable(
     return _enough(readable, options["min_photos"]), cache
 
 
-def _network(model: str, freeze: int, bfloat16: bool) -> Any:
+def _network(model: str, freeze: int, precision: str) -> Any:
     from keras_retrieval.networks.precision import set_trunk_precision
 
     network = load_trainable(model)
     require_edges(network, "")
     freeze_layers(network, freeze)
-    if bfloat16:
+    if precision == "bfloat16":
         set_trunk_precision(network, "mixed_bfloat16")
     return network
 

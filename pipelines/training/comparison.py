@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from keras_retrieval.networks.regional import whitened
 from keras_retrieval.whitening.covariance import Projection
 from keras_retrieval.whitening.gram_pca import WIDE
 
@@ -27,7 +26,7 @@ def score_pretrained(run: Run) -> dict[str, Mean]:
     if exam is None:
         return {}
     path = run.output / "pretrained.json"
-    asked = ("dataset", "dataset_photos", "gnd", "whiten", "dim", "shrinkage", "test_size", "scales", "bfloat16")
+    asked = ("dataset", "dataset_photos", "gnd", "whiten", "dim", "shrinkage", "test_size", "scales", "precision")
     made = fingerprint(model_identity(run.start), [str(getattr(options, name)) for name in asked])
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -53,6 +52,8 @@ def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
     trained, model = run.output / "trained.keras", run.output / "model.keras"
     save_trained(run.network, trained)
     whitening, facts = _whitening(run, str(trained))
+    from keras_retrieval.networks.regional import whitened
+
     end = run.network if whitening is None else whitened(run.network, whitening.m, whitening.P, run.options.dim)
     save_model(end, model)
     if run.examination is None:

@@ -31,7 +31,7 @@ class Examination:
         output: the folder for descriptors.
         size: longest side in pixels.
         scales: as `evaluate` takes them.
-        bfloat16: run the trunk in bfloat16.
+        precision: of the trunk, "float32" or "bfloat16".
         mirror: join mirrored photos.
         edges: the kind of edge maps, see `edges.edge_map`; "" for photos.
     """
@@ -41,7 +41,7 @@ class Examination:
     output: Path
     size: int
     scales: str
-    bfloat16: bool
+    precision: str
     mirror: bool
     edges: str
 
@@ -56,7 +56,7 @@ class Examination:
         for queries in folder.glob("queries-*.npy"):
             queries.unlink()
         options = Options(
-            model, self.size, self.scales, antialias=True, bfloat16=self.bfloat16, exif=True, mirror=self.mirror,
+            model, self.size, self.scales, antialias=True, precision=self.precision, exif=True, mirror=self.mirror,
             edges=self.edges,
         )  # fmt: skip
         return describe_collection(self.truth, self.photos, None, folder, options, replace=True)
@@ -95,7 +95,7 @@ def examination(
     *,
     size: int,
     scales: str,
-    bfloat16: bool = False,
+    precision: str = "float32",
     mirror: bool = False,
     edges: str = "",
 ) -> Examination:
@@ -103,7 +103,7 @@ def examination(
     truth = load_ground_truth(dataset, photos, gnd)
     if truth.partial:
         print(f"{truth.name} is {truth.partial}")
-    return Examination(truth, photos, output, size, scales, bfloat16, mirror, edges)
+    return Examination(truth, photos, output, size, scales, precision, mirror, edges)
 
 
 def headline(mean: Mean) -> tuple[str, float]:

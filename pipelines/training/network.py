@@ -42,7 +42,7 @@ def network_to_train(options: Options) -> Any:
         raise ValueError(f"--freeze {options.freeze}: the trunk of {network.name} has {len(layers)} layers that learn")
     for layer in layers[: options.freeze]:
         layer.trainable = False
-    if options.bfloat16:
+    if options.precision == "bfloat16":
         set_trunk_precision(network, "mixed_bfloat16")
     return network
 

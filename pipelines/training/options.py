@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_retrieval.errors import ArgumentError
+
 from ..descriptors.describer import parse_scales
 from ..networks.files import model_identity
+from ..networks.precision import PRECISIONS
 from ..photos.augmentation import Augmentation
 from ..photos.edges import resolve_edges
 from .hard_positives import POSITIVES
@@ -42,7 +45,7 @@ PHOTOS_PER_DIMENSION = 4  # from so many on, Lw is learned as published, without
 
 _LEARNING = (
     "loss", "margin", "lr", "decay", "weight_decay", "p_speed", "negatives", "queries", "pool", "batch", "size",
-    "padded", "chunk", "augment", "zoom", "flip", "binarize", "edges", "freeze", "bfloat16", "jit", "refresh",
+    "padded", "chunk", "augment", "zoom", "flip", "binarize", "edges", "freeze", "precision", "jit", "refresh",
     "seed", "best", "positive", "sample", "remember", "initialize",
 )  # fmt: skip
 
@@ -104,7 +107,7 @@ class Options:
     binarize: float
     edges: str
     chunk: int | None
-    bfloat16: bool
+    precision: str
     jit: bool
     seed: int
     best: str | None
@@ -179,11 +182,11 @@ class Options:
 
     def _check_choices(self) -> None:
         choices = {"loss": LOSSES, "positive": POSITIVES, "whiten": WHITENINGS, "best": BESTS}
-        choices |= {"initialize": INITIALIZATIONS}
+        choices |= {"initialize": INITIALIZATIONS, "precision": PRECISIONS}
         for name, known in choices.items():
             value = getattr(self, name)
             if value not in known and not (name == "best" and value is None):
-                raise ValueError(f"--{name} {value}: known are {', '.join(known)}")
+                raise ArgumentError(f"--{name} must be one of {', '.join(known)}, got {value}")
 
     def _check_numbers(self) -> None:
         at_least = {

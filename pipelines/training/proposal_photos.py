@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_retrieval.networks.anchor_targets import anchor_targets
-
 from ..photos.cache import Photos
 from ..photos.reader import PhotoError
 
@@ -103,6 +101,8 @@ class ProposalPhotos:
         raise ValueError(f"none of the {len(self.names)} photos can be read; one is {name}: {reason}")
 
     def _prepared(self, pixels: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> Example:
+        from keras_retrieval.networks.anchor_targets import anchor_targets
+
         if self.flip and rng.random() < 0.5:
             pixels, shares = pixels[:, ::-1], np.abs(shares[:, [2, 1, 0, 3]] - [1, 0, 1, 0])
         height, width = (int(self.cells[side]) for side in pixels.shape[:2])

@@ -240,6 +240,6 @@ def _examination(options: Options) -> Examination | None:
         return None
     return examination(
         options.dataset, options.dataset_photos, options.gnd, options.output / "evaluation",
-        size=options.test_size, scales=options.scales, bfloat16=options.bfloat16, mirror=options.mirror,
+        size=options.test_size, scales=options.scales, precision=options.precision, mirror=options.mirror,
         edges=options.edges,
     )  # fmt: skip

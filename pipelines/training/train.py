@@ -13,6 +13,7 @@ import typer
 
 from ..descriptors.describer import MIRROR_HELP
 from ..evaluation.datasets import DATASETS
+from ..networks.precision import TRAINING_PRECISION_HELP, resolve_precision
 from ..photos.edges import HELP as EDGES_HELP
 from ..training_tuples.file import check, read_tuples
 from ..training_tuples.sources import photos_of
@@ -97,7 +98,7 @@ def train(
     chunk: Annotated[
         int | None, typer.Option(help="Photos in the network at once: any step in fixed memory, at a second pass.")
     ] = None,
-    bfloat16: Annotated[bool, typer.Option(help="Run the trunk in bfloat16; weights stay float32.")] = False,
+    precision: Annotated[str, typer.Option(help=TRAINING_PRECISION_HELP)] = "float32",
     jit: Annotated[bool, typer.Option(help="Compile the step with XLA.")] = False,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder of the resized photos; RUN/photos if not given.")] = None,
@@ -139,6 +140,7 @@ def train(
     options = replace(options, tuples=_tuples(options))
     known = read_tuples(options.tuples)
     check(known, options.photos)
+    options = replace(options, precision=resolve_precision(options.precision))
     checkpoint = open_run(output, options.learning(), resume)
     run = prepare(options, known, checkpoint)
     scores = score_pretrained(run)

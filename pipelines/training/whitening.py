@@ -58,6 +58,6 @@ def describe_for_whitening(model: str, tuples: Tuples, options: Options, folder:
     """
     described = extract(
         model, options.photos, folder, size=options.test_size, scales=options.scales, mirror=options.mirror,
-        edges=options.edges, bfloat16=options.bfloat16, replace=True,
+        edges=options.edges, precision=options.precision, replace=True,
     )  # fmt: skip
     return WhiteningPhotos(described, Pairs(tuples.images, tuples.qidxs, tuples.pidxs))

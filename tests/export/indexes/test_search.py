@@ -262,7 +262,9 @@ def test_queries_are_made_as_the_index_was(made, tmp_path):
     """Scales, size and bfloat16 come from the index: a photo finds its copy with a product of 1."""
     photos = made / "photos"
     model, descriptors = str(made / "small.keras"), tmp_path / "descriptors"
-    folder = index(extract(model, photos, descriptors, size=44, scales="1,0.7071", bfloat16=True), tmp_path / "index")
+    folder = index(
+        extract(model, photos, descriptors, size=44, scales="1,0.7071", precision="bfloat16"), tmp_path / "index"
+    )
     shutil.copy(photos / "object 3" / "4.png", tmp_path / "copy.png")
     (found,) = search(folder, [tmp_path / "copy.png"], k=2)
     assert found.scores[0] == pytest.approx(1, abs=1e-4)

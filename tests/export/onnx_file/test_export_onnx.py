@@ -373,7 +373,7 @@ def test_extract_takes_it_without_tensorflow(made, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"scales": "1,0.5"}, r"inside it \(here 1\)"), ({"bfloat16": True}, "--fp16 or --int8")],
+    [({"scales": "1,0.5"}, r"inside it \(here 1\)"), ({"precision": "bfloat16"}, "--fp16 or --int8")],
 )
 def test_extract_refuses_what_is_settled_inside(made, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):

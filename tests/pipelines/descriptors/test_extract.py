@@ -153,7 +153,7 @@ def test_descriptors_that_are_zero_or_not_finite_are_left_out(photos, tmp_path, 
 
 def test_bfloat16_says_how_close_it_stays(small, photos, tmp_path, capsys):
     exact = shards(extract(small, photos, tmp_path / "exact"))
-    folder = extract(small, photos, tmp_path / "rounded", bfloat16=True)
+    folder = extract(small, photos, tmp_path / "rounded", precision="bfloat16")
     told = read_manifest(folder, kind="descriptors", version=1)["bfloat16_cosine"]
     measured = cosines(exact, shards(folder))
     assert told["photos"] == 10
@@ -167,7 +167,7 @@ def test_bfloat16_asks_for_a_trunk(photos, tmp_path):
     images = keras.Input((None, None, 3))
     keras.Model(images, keras.layers.GlobalMaxPooling2D()(images), name="flat").save(tmp_path / "flat.keras")
     with pytest.raises(ValueError, match="flat has no trunk"):
-        extract(str(tmp_path / "flat.keras"), photos, tmp_path / "out", bfloat16=True)
+        extract(str(tmp_path / "flat.keras"), photos, tmp_path / "out", precision="bfloat16")
 
 
 def test_again_is_done_already_and_other_options_ask_for_replace(small, photos, tmp_path, capsys):

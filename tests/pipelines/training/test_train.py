@@ -16,6 +16,7 @@ from keras_retrieval.layers.gem import gem_layers
 from pipelines.descriptors.folder import read_descriptors
 from pipelines.descriptors.learn_whitening import Pairs, learn
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.networks import precision as precision_module
 from pipelines.training import run as training_run
 from pipelines.training.callbacks import TrainingError
 from pipelines.training.checkpoint import CheckpointError, read_checkpoint
@@ -154,7 +155,7 @@ def test_options_of_speed_and_memory_change_no_weight(folder, baseline, changes,
 
 
 @pytest.mark.parametrize("changes", [
-    {"bfloat16": True}, {"augment": 0.5}, {"loss": "triplet"}, {"loss": "batch-hard"},
+    {"precision": "bfloat16"}, {"augment": 0.5}, {"loss": "triplet"}, {"loss": "batch-hard"},
     {"loss": "semi-hard"}, {"loss": "average-precision"}, {"margin": 1.2}, {"lr": 5e-4}, {"weight_decay": 0.1},
     {"negatives": 2}, {"batch": 3}, {"seed": 1}, {"pool": 12}, {"loss": "ranking"}, {"positive": "nearest"},
     {"sample": 4},
@@ -188,7 +189,7 @@ def test_decay_and_refresh_act_after_the_first_steps(folder):
 
 
 def test_frozen_layers_stay_and_the_saved_network_is_free_and_float32(folder):
-    train(**short(folder, "frozen", freeze=1, bfloat16=True))
+    train(**short(folder, "frozen", freeze=1, precision="bfloat16"))
     network = keras_retrieval.load(folder / "frozen" / "model.keras")
     start = keras_retrieval.load(folder / "small.keras")
     first, second = (layer for layer in network.get_layer("trunk").layers if layer.weights)
@@ -294,6 +295,21 @@ def test_an_unfinished_run_is_not_begun_anew_nor_gone_on_with_otherwise(run, fol
         train(**arguments | {"lr": 0.002, "resume": True})
 
 
+def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder, baseline, monkeypatch, capsys):
+    """A run records the precision that auto stands for, so that another machine does not change it in silence."""
+    monkeypatch.setattr(precision_module, "_gpus", list)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    results = train(**short(folder, "auto", precision="auto"))
+    assert "precision: float32 (" in capsys.readouterr().out
+    assert results["options"]["precision"] == read_checkpoint(folder / "auto").options["precision"] == "float32"
+    assert farthest(read_checkpoint(folder / "auto").weights, baseline.weights) <= 2e-5
+    train(**short(folder, "auto", precision="auto", resume=True, epochs=2))
+    monkeypatch.setattr(precision_module, "native_bfloat16", lambda *_: (True, "another machine"))
+    with pytest.raises(CheckpointError, match=r"begun with --precision float32, not bfloat16"):
+        train(**short(folder, "auto", precision="auto", resume=True, epochs=3))
+    train(**short(folder, "auto", precision="float32", resume=True, epochs=3))
+
+
 def test_a_loss_that_is_not_finite_names_the_rate(folder):
     with pytest.raises(TrainingError, match="lower --lr"):
         train(**short(folder, "burst", lr=1e30, epochs=2))
@@ -333,6 +349,7 @@ WRONG = [
     ({"loss": "hinge"}, "--loss hinge: known are contrastive"),
     ({"whiten": "zca"}, "--whiten zca"),
     ({"best": "map"}, "--best map"),
+    ({"precision": "half"}, "--precision half: known are float32, bfloat16, auto"),
     ({"lr": 0.0}, "--lr 0.0: it is above 0"),
     ({"lr": float("nan")}, "--lr nan"),
     ({"epochs": 0}, "--epochs 0: it is 1 or more"),
