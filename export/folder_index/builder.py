@@ -1,4 +1,4 @@
-"""Photos to a new generation of an index: stored rows, hashes that are learned, and a search that is tuned."""
+"""Photos to a new segment of an index: stored rows, hashes that are learned, and a search that is tuned."""
 
 import secrets
 from collections.abc import Iterable, Mapping
@@ -11,30 +11,30 @@ from keras_retrieval.pipelines.files.durable import write_names
 
 from keras_retrieval.ranking.nearest import nearest
 
-from ..index_contract.photos import Photos, Rows
-from ..index_contract.tuning import Hashing, Held, Settings, hold, tune
-from .column_file import write_table
+from ..index_contract.photos import PhotosToIndex, Rows
+from ..index_contract.tuning import Hashing, HeldOutQueries, IndexSettings, hold_out, tune
+from .column_file import write_columns
 from .row_file import StoredRows, write_rows
 from .scann_searcher import ScannSearcher, train
-from .segment import SHORTENING, look
-from .write_ahead_log import Change, Log
+from .segment import PROJECTION, rescore
+from .write_ahead_log import Change, WriteAheadLog
 
 
-def build_generation(folder: Path, photos: Photos, settings: Settings) -> dict[str, Any]:
-    """Writes a generation's files.
+def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:
+    """Writes a segment's files.
 
     Args:
-        folder: from `index_folder.new_generation`.
+        folder: from `layout.new_segment`.
         photos: to be indexed.
         settings: what was asked.
 
     Returns:
-        What the manifest says of it: count, columns, configuration, log. The log is to be begun, see `begin_log`.
+        What the manifest says of it: count, columns, configuration, log. The log is to be begun, see `start_log`.
     """
     write_names(folder / "names.txt", photos.names)
-    write_table(folder, photos.columns)
-    if photos.shortening is not None:
-        np.save(folder / SHORTENING, photos.shortening, allow_pickle=False)
+    write_columns(folder, photos.columns)
+    if photos.projection is not None:
+        np.save(folder / PROJECTION, photos.projection, allow_pickle=False)
     stored = Rows(lambda: map(photos.stored, photos.rows))
     write_rows(folder, stored, len(photos.names), photos.dimensions, settings.rows)
     kept = StoredRows(folder, settings.rows)
@@ -54,9 +54,9 @@ def build_generation(folder: Path, photos: Photos, settings: Settings) -> dict[s
     }
 
 
-def begin_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change] = ()) -> None:
-    """Begins a generation's log, with changes that are to survive."""
-    Log(folder, facts["log"]).write(changes)
+def start_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change] = ()) -> None:
+    """Begins a segment's log, with changes that are to survive."""
+    WriteAheadLog(folder, facts["log"]).write(changes)
 
 
 def _trained(folder: Path, stored: Rows, kept: StoredRows, leaves: int, hashing: Hashing) -> ScannSearcher:
@@ -74,22 +74,24 @@ def _trained(folder: Path, stored: Rows, kept: StoredRows, leaves: int, hashing:
         place.rmdir()
 
 
-def _measured(photos: Photos, kept: StoredRows, searcher: ScannSearcher | None, settings: Settings) -> dict[str, Any]:
+def _measured(
+    photos: PhotosToIndex, kept: StoredRows, searcher: ScannSearcher | None, settings: IndexSettings
+) -> dict[str, Any]:
     """How it searches, and with what recall and speed."""
-    held = hold(photos.rows, len(kept), settings.k, photos.stored)
+    held = hold_out(photos.rows, len(kept), settings.k, photos.stored)
     if searcher is None:
-        same = kept.form == "float32" and (photos.shortening is None or photos.shortened)
+        same = kept.form == "float32" and (photos.projection is None or photos.reduced)
         recall = 1.0 if same or held is None else _exact_recall(kept, held[1])
         return {"kind": "exact", "leaves": 0, "recall": recall}
     assert held, "a collection that is hashed has rows"
 
     def find(queries: np.ndarray, count: int, reorder: int, leaves: int) -> np.ndarray:
-        return look(searcher, kept, queries, count, min(max(reorder, count), len(kept)), leaves)[0]
+        return rescore(searcher, kept, queries, count, min(max(reorder, count), len(kept)), leaves)[0]
 
     kind = ("tree + " if searcher.leaves else "") + "asymmetric hashing + reordering"
     return {"kind": kind, "leaves": searcher.leaves} | tune(find, held, settings, searcher.leaves)
 
 
-def _exact_recall(kept: StoredRows, held: Held) -> float:
+def _exact_recall(kept: StoredRows, held: HeldOutQueries) -> float:
     found, _ = nearest(held.queries, kept.blocks(), held.k + 1)
     return round(held.recall(found), 4)

@@ -10,11 +10,11 @@ from keras_retrieval.pipelines.files.durable import read_names, write_names
 from ..index_contract.contract import Filter
 
 
-class PhotoTable:
+class StoredColumns:
     """Columns on disk: of each a number per photo and the texts that the numbers stand for.
 
     Args:
-        folder: where `write_table` wrote.
+        folder: where `write_columns` wrote.
         columns: their names, in the order they were written in.
     """
 
@@ -41,8 +41,8 @@ class PhotoTable:
         return found
 
 
-def write_table(folder: Path, columns: Mapping[str, Sequence[str]]) -> None:
-    """Writes columns; `PhotoTable` reads them."""
+def write_columns(folder: Path, columns: Mapping[str, Sequence[str]]) -> None:
+    """Writes columns; `StoredColumns` reads them."""
     for number, texts in enumerate(columns.values()):
         codes = {text: code for code, text in enumerate(Counter(texts))}
         write_names(folder / f"column-{number}.txt", list(codes))

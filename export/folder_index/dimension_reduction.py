@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 
-def learn_shortening(blocks: Iterable[np.ndarray], dimensions: int) -> np.ndarray:
+def learn_projection(blocks: Iterable[np.ndarray], dimensions: int) -> np.ndarray:
     """Learns from rows (N, D), which come in pieces, the projection (D, dimensions) float32.
 
     Raises:

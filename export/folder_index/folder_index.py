@@ -1,15 +1,14 @@
 """An index folder that is searched while it changes: `open_index(FOLDER)`, by any number of threads and processes.
 
-What a search may have to wait for, by construction: no lock. It works on the latest moment (live_rows.py); beside the
+What a search may have to wait for, by construction: no lock. It works on the latest snapshot (snapshot.py); beside the
 hashes it scores at most CHANGES rows that were added since the build, for then a writer has to wait for a new
-generation. That is built by another process, verified and loaded by another thread; only while ScaNN reads its hashes
+segment. That is built by another process, verified and loaded by another thread; only while ScaNN reads its hashes
 does it hold Python's lock: for 0.125 s at 120,000 photos of 512 dimensions, and in proportion.
 
 A write is in the log, on the disk, before it is acknowledged. Every process that has the folder open sees it in its
-next search, and a generation that another one built as soon as it has loaded it.
+next search, and a segment that another one built as soon as it has loaded it.
 """
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,19 +22,19 @@ from keras_retrieval.pipelines.files.durable import FolderError
 
 from ..index_contract.checks import check_columns, check_names, check_rows, check_texts
 from ..index_contract.contract import Filter, Hits
-from ..index_contract.photos import Photos, Rows
-from ..index_contract.tuning import Settings
-from .builder import begin_log, build_generation
-from .layout import locked, new_generation, publish, read_index, stamp
-from .segment import Generation
-from .snapshot import LiveRows, Moment
-from .write_ahead_log import Change, Stamp
+from ..index_contract.photos import PhotosToIndex, Rows
+from ..index_contract.tuning import IndexSettings
+from .builder import build_segment, start_log
+from .layout import locked, new_segment, publish, read_index, remove_other_segments, stamp
+from .segment import Segment
+from .snapshot import MutableSegment, Snapshot
+from .write_ahead_log import Change, FileStamp
 
-CHANGES = 10_000  # rows added and deleted until a writer waits for a new generation; from half of them one is built
+CHANGES = 10_000  # rows added and deleted until a writer waits for a new segment; from half of them one is built
 BUILDING = 3600.0  # seconds to wait for another process that builds one
 
 
-class ScannIndex:
+class FolderIndex:
     """An index folder, a `NeighbourIndex`.
 
     Args:
@@ -50,24 +49,24 @@ class ScannIndex:
         self._changing = threading.Lock()  # of _live and _stamp; a search that finds it held goes on without
         self._compaction: threading.Thread | None = None
         self._loading: threading.Thread | None = None
-        self._live: LiveRows
-        self._published: Stamp
-        self._seen: tuple[Stamp, Stamp]
+        self._mutable: MutableSegment
+        self._published: FileStamp
+        self._seen: tuple[FileStamp, FileStamp]
         self._load()
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """See `NeighbourIndex.facts`."""
-        return self._live.generation.facts
+        return self._mutable.segment.facts
 
     @property
     def names(self) -> list[str]:
         """See `NeighbourIndex.names`."""
-        moment = self._moment()
-        return moment.generation.names if moment.unchanged else moment.names(moment.ids())
+        snapshot = self._snapshot()
+        return snapshot.segment.names if snapshot.unchanged else snapshot.names(snapshot.ids())
 
     def __len__(self) -> int:
-        return self._moment().size
+        return self._snapshot().size
 
     def search(
         self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
@@ -75,16 +74,16 @@ class ScannIndex:
         """See `NeighbourIndex.search`."""
         if k < 1:
             raise ValueError(f"k is at least 1, not {k}")
-        moment = self._moment()
-        check_columns(where.columns if where else (), moment.generation.facts["columns"])
-        return moment.search(_fitting(queries, "queries", moment.generation), k, exact, where)
+        snapshot = self._snapshot()
+        check_columns(where.columns if where else (), snapshot.segment.facts["columns"])
+        return snapshot.search(_fitting(queries, "queries", snapshot.segment), k, exact, where)
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
         """See `NeighbourIndex.add`. More than CHANGES rows are several writes."""
         names, columns = list(names), dict(columns or {})
         check_names(names)
         check_columns(columns, self.facts["columns"])
-        rows = _fitting(rows, "rows", self._live.generation)
+        rows = _fitting(rows, "rows", self._mutable.segment)
         for what, many in {"rows": len(rows), **{f"values of '{key}'": len(columns[key]) for key in columns}}.items():
             if many != len(names):
                 raise ValueError(f"{len(names)} names and {many} {what}")
@@ -99,7 +98,7 @@ class ScannIndex:
         names = list(dict.fromkeys(names))
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
-            known = [name for name in names if self._live.number(name) is not None]
+            known = [name for name in names if self._mutable.number(name) is not None]
             if known:
                 self._append(Change(known, None, {}))
         self._compact_in_time()
@@ -107,55 +106,57 @@ class ScannIndex:
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
         """See `NeighbourIndex.vectors`."""
-        self._moment()
-        live = self._live
-        moment, count = live.moment, len(live.generation)
+        self._snapshot()
+        mutable = self._mutable
+        snapshot, count = mutable.snapshot, len(mutable.segment)
         if names is None:
-            if moment.unchanged:
-                return live.generation.rows.take(slice(None))
-            return np.concatenate([np.empty((0, live.generation.rows.dimensions), "f4"), *moment.rows(moment.ids())])
-        numbers = [live.number(name) for name in names]
+            if snapshot.unchanged:
+                return mutable.segment.rows.take(slice(None))
+            return np.concatenate(
+                [np.empty((0, mutable.segment.rows.dimensions), "f4"), *snapshot.rows(snapshot.ids())]
+            )
+        numbers = [mutable.number(name) for name in names]
         if None in numbers:
             raise ValueError(f"the index has no photo {names[numbers.index(None)]!r}")
         ids = np.array(numbers, np.int64)
-        rows = np.empty((len(ids), live.generation.rows.dimensions), np.float32)
-        rows[ids < count] = live.generation.rows.take(ids[ids < count])
-        rows[ids >= count] = live.moment.added[ids[ids >= count] - count]
+        rows = np.empty((len(ids), mutable.segment.rows.dimensions), np.float32)
+        rows[ids < count] = mutable.segment.rows.take(ids[ids < count])
+        rows[ids >= count] = mutable.snapshot.added[ids[ids >= count] - count]
         return rows
 
     def compact(self, beyond: int = 0) -> None:
-        """Builds a new generation of what is there, tuned as the first was; searches and writes go on meanwhile.
+        """Builds a new segment of what is there, tuned as the first was; searches and writes go on meanwhile.
 
         Args:
             beyond: only if more rows than so many were added or deleted since the last one.
 
         Raises:
-            OSError: the older generation stays in use: the disk failed, or another process was at it for an hour.
+            OSError: the older segment stays in use: the disk failed, or another process was at it for an hour.
         """
         with locked(self._folder, "building", wait=BUILDING):
             with self._changing:
                 self._catch_up()
-                generation, moment, position = self._live.generation, self._live.moment, self._live.position
-                if self._live.changes <= beyond:
+                segment, snapshot, position = self._mutable.segment, self._mutable.snapshot, self._mutable.position
+                if self._mutable.changes <= beyond:
                     return
-            place = new_generation(self._folder, generation.facts["generation"])
-            settings = Settings.of(generation.how["asked"])
-            facts = {**generation.facts, **build_generation(place, _photos(moment), settings)}
+            place = new_segment(self._folder, segment.facts["segment"])
+            settings = IndexSettings.of(segment.how["asked"])
+            facts = {**segment.facts, **build_segment(place, _photos(snapshot), settings)}
             with self._changing:
                 with locked(self._folder, "writing"):
-                    begin_log(place, facts, [change for change, _ in generation.log.read(position)])
+                    start_log(place, facts, [change for change, _ in segment.log.read(position)])
                     publish(self._folder, place, facts)
                 self._load()
-            shutil.rmtree(self._folder / generation.facts["generation"], ignore_errors=True)
+            remove_other_segments(self._folder, place.name)
 
     def close(self) -> None:
-        """Waits for the new generation that is being built or loaded, if any."""
+        """Waits for the new segment that is being built or loaded, if any."""
         for thread in (self._compaction, self._loading):
             if thread:
                 thread.join()
 
-    def _moment(self) -> Moment:
-        """The latest moment, with what other processes wrote; without it where a thread here is just reading that."""
+    def _snapshot(self) -> Snapshot:
+        """The latest snapshot, with what other processes wrote; without it where a thread here is just reading that."""
         if self._stamps() != self._seen and self._changing.acquire(blocking=False):
             try:
                 if stamp(self._folder) == self._published:
@@ -166,18 +167,18 @@ class ScannIndex:
                     self._loading.start()
             finally:
                 self._changing.release()
-        return self._live.moment
+        return self._mutable.snapshot
 
-    def _stamps(self) -> tuple[Stamp, Stamp]:
-        return stamp(self._folder), self._live.generation.log.stamp()
+    def _stamps(self) -> tuple[FileStamp, FileStamp]:
+        return stamp(self._folder), self._mutable.segment.log.stamp()
 
     def _catch_up(self) -> None:
-        """Applies what is new in the log, or loads a new generation. The caller holds `_changing`."""
+        """Applies what is new in the log, or loads a new segment. The caller holds `_changing`."""
         published, seen = stamp(self._folder), self._stamps()
         try:
             if published == self._published:
-                for change, position in self._live.generation.log.read(self._live.position):
-                    self._live.apply(change, position)
+                for change, position in self._mutable.segment.log.read(self._mutable.position):
+                    self._mutable.apply(change, position)
                 self._seen = seen
                 return
         except FolderError:
@@ -191,42 +192,42 @@ class ScannIndex:
             published = stamp(self._folder)
             try:
                 facts = read_index(self._folder)
-                live = LiveRows(Generation(self._folder / facts["generation"], facts))
-                seen = published, live.generation.log.stamp()
-                for change, position in live.generation.log.read(live.position):
-                    live.apply(change, position)
+                mutable = MutableSegment(Segment(self._folder / facts["segment"], facts))
+                seen = published, mutable.segment.log.stamp()
+                for change, position in mutable.segment.log.read(mutable.position):
+                    mutable.apply(change, position)
                 break
             except (OSError, FolderError):
                 if stamp(self._folder) == published:
                     raise
-        self._live, self._published, self._seen = live, published, seen
+        self._mutable, self._published, self._seen = mutable, published, seen
 
     def _reload(self) -> None:
         with self._changing:
             try:
                 self._catch_up()
             except (OSError, ValueError) as error:
-                warnings.warn(f"the older generation of {self._folder} stays in use: {error}", stacklevel=1)
+                warnings.warn(f"the older segment of {self._folder} stays in use: {error}", stacklevel=1)
 
     def _write(self, change: Change) -> None:
-        if self._live.changes + len(change.names) > CHANGES:
+        if self._mutable.changes + len(change.names) > CHANGES:
             self.compact(CHANGES - len(change.names))
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
-            generation = self._live.generation
-            check_columns(change.columns, generation.facts["columns"])
-            if change.rows is not None and change.rows.shape[1] != generation.rows.dimensions:
+            segment = self._mutable.segment
+            check_columns(change.columns, segment.facts["columns"])
+            if change.rows is not None and change.rows.shape[1] != segment.rows.dimensions:
                 raise OSError(f"{self._folder} was replaced by an index of other descriptors meanwhile")
             self._append(change)
         self._compact_in_time()
 
     def _append(self, change: Change) -> None:
-        live = self._live
-        live.apply(change, live.generation.log.append(change, live.position))
+        mutable = self._mutable
+        mutable.apply(change, mutable.segment.log.append(change, mutable.position))
         self._seen = self._stamps()
 
     def _compact_in_time(self) -> None:
-        if self._live.changes > CHANGES // 2 and not (self._compaction and self._compaction.is_alive()):
+        if self._mutable.changes > CHANGES // 2 and not (self._compaction and self._compaction.is_alive()):
             self._compaction = threading.Thread(target=self._compact_beside, daemon=True)
             self._compaction.start()
 
@@ -239,20 +240,20 @@ class ScannIndex:
         self._reload()
 
 
-def _fitting(rows: np.ndarray, what: str, generation: Generation) -> np.ndarray:
+def _fitting(rows: np.ndarray, what: str, segment: Segment) -> np.ndarray:
     """Rows of an index's width as they are stored, C-contiguous float32."""
     rows = np.ascontiguousarray(rows, "float32")
     if rows.ndim != 2:
         raise ValueError(f"{what} are an array (n, dimensions), not {rows.shape}")
-    if rows.shape[1] not in (generation.facts["dimensions"], generation.rows.dimensions):
-        raise ValueError(f"{what} have {rows.shape[1]} dimensions, the index {generation.facts['dimensions']}")
+    if rows.shape[1] not in (segment.facts["dimensions"], segment.rows.dimensions):
+        raise ValueError(f"{what} have {rows.shape[1]} dimensions, the index {segment.facts['dimensions']}")
     check_rows([rows], what)
-    return generation.shortened(rows)
+    return segment.reduced(rows)
 
 
-def _photos(moment: Moment) -> Photos:
-    """What is there at a moment, to be built anew."""
-    ids, generation = moment.ids(), moment.generation
-    rows = Rows(lambda: moment.rows(ids))
-    dimensions, shortening = generation.rows.dimensions, generation.shortening
-    return Photos(moment.names(ids), rows, dimensions, moment.columns(ids), shortening, shortened=True)
+def _photos(snapshot: Snapshot) -> PhotosToIndex:
+    """What is there at a snapshot, to be built anew."""
+    ids, segment = snapshot.ids(), snapshot.segment
+    rows = Rows(lambda: snapshot.rows(ids))
+    dimensions, projection = segment.rows.dimensions, segment.projection
+    return PhotosToIndex(snapshot.names(ids), rows, dimensions, snapshot.columns(ids), projection, reduced=True)

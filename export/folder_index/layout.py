@@ -1,8 +1,8 @@
-"""The place of an index on disk: a manifest that names and vouches for one generation of files, and its locks.
+"""The place of an index on disk: a manifest that names and vouches for one segment of files, and its locks.
 
-INDEX/manifest.json is replaced in one go, so that a reader finds the old generation or the new one, wherever a writer
-was killed; what it left is cleared away by the next. INDEX/generation-N holds rows, names, columns, ScaNN's files
-(all in the manifest, with their SHA-256) and the log of changes since (index_log.py), which vouches for itself.
+INDEX/manifest.json is replaced in one go, so that a reader finds the old segment or the new one, wherever a writer
+was killed; what it left is cleared away by the next. INDEX/segment-N holds rows, names, columns, ScaNN's files
+(all in the manifest, with their SHA-256) and the log of changes since (write_ahead_log.py), which vouches for itself.
 """
 
 import fcntl
@@ -16,10 +16,10 @@ from typing import Any
 
 from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError, read_manifest, write_manifest
 
-from .write_ahead_log import HEAD, LOG, Stamp, stamp_of
+from .write_ahead_log import HEAD, LOG, FileStamp, file_stamp
 
-KIND, VERSION = "ScaNN index", 2
-_PREFIX = "generation-"
+KIND, VERSION = "ScaNN index", 3
+_PREFIX = "segment-"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -41,22 +41,22 @@ def read_index(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def stamp(folder: Path) -> Stamp:
-    """What changes whenever another generation is published."""
-    return stamp_of(folder / MANIFEST)
+def stamp(folder: Path) -> FileStamp:
+    """What changes whenever another segment is published."""
+    return file_stamp(folder / MANIFEST)
 
 
-def current_generation(folder: Path) -> str | None:
-    """The name of the generation that an index, which may be damaged, says it has; None where it says none."""
+def current_segment(folder: Path) -> str | None:
+    """The name of the segment that an index, which may be damaged, says it has; None where it says none."""
     try:
-        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["generation"])
+        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["segment"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
 @contextmanager
 def locked(folder: Path, what: str, wait: float = 10.0) -> Iterator[None]:
-    """Keeps all other threads and processes from the same: "writing" a change, or "building" a generation.
+    """Keeps all other threads and processes from the same: "writing" a change, or "building" a segment.
 
     Raises:
         TimeoutError: another one did it for all of `wait` seconds.
@@ -74,26 +74,33 @@ def locked(folder: Path, what: str, wait: float = 10.0) -> Iterator[None]:
         yield
 
 
-def new_generation(folder: Path, current: str | None) -> Path:
-    """An empty folder for the next generation. What killed builders left is removed; call it while "building"."""
+def new_segment(folder: Path, current: str | None) -> Path:
+    """An empty folder for the next segment. What killed builders left is removed; call it while "building"."""
     places = list(folder.glob(f"{_PREFIX}*"))
     number = 1 + max((int(place.name.removeprefix(_PREFIX)) for place in places), default=0)
     for place in places:
         if place.name != current:
             shutil.rmtree(place, ignore_errors=True)
-    generation = folder / f"{_PREFIX}{number:06}"
-    (generation / "scann").mkdir(parents=True)
-    return generation
+    segment = folder / f"{_PREFIX}{number:06}"
+    (segment / "scann").mkdir(parents=True)
+    return segment
 
 
-def publish(folder: Path, generation: Path, facts: Mapping[str, Any]) -> None:
-    """Makes a generation, its log begun, the one that readers of the folder find.
+def remove_other_segments(folder: Path, segment: str) -> None:
+    """Removes every folder in an index but that segment, those of older layouts too; call it while "building"."""
+    for place in folder.iterdir():
+        if place.is_dir() and place.name != segment:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def publish(folder: Path, segment: Path, facts: Mapping[str, Any]) -> None:
+    """Makes a segment, its log begun, the one that readers of the folder find.
 
     Args:
         folder: of the index.
-        generation: in it, whole.
+        segment: in it, whole.
         facts: for the manifest; what an older manifest says of its own files is left out.
     """
-    files = [path for path in generation.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
-    facts = {key: value for key, value in facts.items() if key not in ("kind", "version", "sha256", "generation")}
-    write_manifest(folder, files, kind=KIND, version=VERSION, generation=generation.name, **facts)
+    files = [path for path in segment.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
+    facts = {key: value for key, value in facts.items() if key not in ("kind", "version", "sha256", "segment")}
+    write_manifest(folder, files, kind=KIND, version=VERSION, segment=segment.name, **facts)

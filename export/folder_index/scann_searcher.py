@@ -1,7 +1,7 @@
 """ScaNN behind a fence: it trains on rows that were checked, loads no pickle, and its padding stays in here.
 
 A NaN ends ScaNN's process, a file of another length crashes it, short results are padded with id 0, and its own loader
-executes a docids file. It holds the hashes only; the rows are ours (stored_rows.py), and so are scores and names.
+executes a docids file. It holds the hashes only; the rows are ours (row_file.py), and so are scores and names.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""One generation of an index, which does not change once it stands: N photos, searched by ScaNN's hashes or exactly."""
+"""One segment of an index, which does not change once it stands: N photos, searched by ScaNN's hashes or exactly."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, read_names
 
-from .column_file import PhotoTable
+from .column_file import StoredColumns
 from .row_file import StoredRows
 from .scann_searcher import ScannSearcher, load
-from .write_ahead_log import Log
+from .write_ahead_log import WriteAheadLog
 
 Passes = Callable[[np.ndarray], np.ndarray]
-SHORTENING = "shortening.npy"
+PROJECTION = "projection.npy"
 
 
-class Generation:
-    """A generation's files, open.
+class Segment:
+    """A segment's files, open.
 
     Args:
-        folder: of the generation, whose files were verified.
+        folder: of the segment, whose files were verified.
         facts: what the manifest says.
 
     Raises:
@@ -34,11 +34,11 @@ class Generation:
         self.rows = StoredRows(folder, self.how["rows"])
         if not len(self.names) == len(self.rows) == facts["count"]:
             raise FolderError(f"{folder} holds {len(self.names):,} names and {len(self.rows):,} rows: index again")
-        self.table = PhotoTable(folder, facts["columns"])
-        self.log = Log(folder, facts["log"])
+        self.table = StoredColumns(folder, facts["columns"])
+        self.log = WriteAheadLog(folder, facts["log"])
         self.log.read(self.log.start)  # or its error, before ScaNN sees anything
-        short = folder / SHORTENING
-        self.shortening = np.load(short, allow_pickle=False) if short.exists() else None
+        short = folder / PROJECTION
+        self.projection = np.load(short, allow_pickle=False) if short.exists() else None
         self.searcher = None if self.how["kind"] == "exact" else load(folder / "scann", self.how["leaves"])
 
     def __len__(self) -> int:
@@ -49,11 +49,11 @@ class Generation:
         """The row of each name."""
         return {name: row for row, name in enumerate(self.names)}
 
-    def shortened(self, rows: np.ndarray) -> np.ndarray:
+    def reduced(self, rows: np.ndarray) -> np.ndarray:
         """Rows (n, D) or (n, S) as they are stored, (n, S)."""
-        if self.shortening is None or rows.shape[1] == self.rows.dimensions:
+        if self.projection is None or rows.shape[1] == self.rows.dimensions:
             return rows
-        return rows @ self.shortening
+        return rows @ self.projection
 
     def reorder(self, k: int, effort: float) -> int:
         """How many candidates to score for k of them, when looking `effort` times as far as it was tuned for."""
@@ -73,10 +73,10 @@ class Generation:
         """
         assert self.searcher, "an exact index has no hashes"
         leaves = round(effort * max(1.0, k / self.how["k"]) * self.how["leaves_to_search"])
-        return look(self.searcher, self.rows, queries, k, min(self.reorder(k, effort), len(self)), leaves, passes)
+        return rescore(self.searcher, self.rows, queries, k, min(self.reorder(k, effort), len(self)), leaves, passes)
 
 
-def look(
+def rescore(
     searcher: ScannSearcher,
     rows: StoredRows,
     queries: np.ndarray,
@@ -85,14 +85,14 @@ def look(
     leaves: int,
     passes: Passes | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ScaNN's first `reorder` candidates from `leaves` leaves, scored by their stored rows; as `Generation.find`."""
+    """ScaNN's first `reorder` candidates from `leaves` leaves, scored by their stored rows; as `Segment.find`."""
     ids = searcher.candidates(queries, reorder, leaves)
     scores = rows.products(queries, ids)
     scores[ids < 0 if passes is None else (ids < 0) | ~passes(ids)] = -np.inf
-    return best(ids, scores, k)
+    return top_k(ids, scores, k)
 
 
-def best(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def top_k(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k highest scores of each query (Q, n), highest first, and their ids."""
     if scores.shape[1] > 4 * k:
         part = np.argpartition(-scores, k - 1, axis=1)[:, :k]

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, fingerprint, write_file
 
-Stamp: TypeAlias = tuple[int, int, int]
+FileStamp: TypeAlias = tuple[int, int, int]
 
 LOG, HEAD = "log", "head.json"
 _LENGTH, _DIGEST = 8, 32
@@ -40,7 +40,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Position:
+class LogPosition:
     """A place between two records: how many stand before it, their bytes, and the digest of the last."""
 
     records: int
@@ -48,7 +48,7 @@ class Position:
     digest: str
 
 
-class Log:
+class WriteAheadLog:
     """The log in a folder.
 
     Args:
@@ -58,7 +58,7 @@ class Log:
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._folder = folder
-        self.start = Position(0, 0, hashlib.sha256(identity.encode()).hexdigest())
+        self.start = LogPosition(0, 0, hashlib.sha256(identity.encode()).hexdigest())
 
     def write(self, changes: Iterable[Change] = ()) -> None:
         """Begins a new log that holds these changes."""
@@ -69,7 +69,7 @@ class Log:
         write_file(self._folder / LOG, b"".join(records))
         self._write_head(position)
 
-    def append(self, change: Change, after: Position) -> Position:
+    def append(self, change: Change, after: LogPosition) -> LogPosition:
         """Writes a change to the disk; on return it is there for good. One writer at a time.
 
         Args:
@@ -96,7 +96,7 @@ class Log:
                 raise
         return position
 
-    def read(self, since: Position) -> list[tuple[Change, Position]]:
+    def read(self, since: LogPosition) -> list[tuple[Change, LogPosition]]:
         """The changes after a position, each with the position behind it.
 
         Raises:
@@ -116,18 +116,18 @@ class Log:
             raise FolderError(f"{self._folder / HEAD} is older than {LOG}: restore it, or index again")
         return found
 
-    def stamp(self) -> Stamp:
-        """What changes whenever the log does. Of the log, which grows: two heads may be of one moment."""
-        return stamp_of(self._folder / LOG)
+    def stamp(self) -> FileStamp:
+        """What changes whenever the log does. Of the log, which grows: two heads may be of one snapshot."""
+        return file_stamp(self._folder / LOG)
 
-    def _place(self, head: Position, places: list[Position]) -> int:
+    def _place(self, head: LogPosition, places: list[LogPosition]) -> int:
         if head not in places:
             raise FolderError(
                 f"{self._folder / LOG} was altered or lacks acknowledged changes: restore it, or index again"
             )
         return places.index(head)
 
-    def _scan(self, since: Position) -> Iterator[tuple[Change, Position]]:
+    def _scan(self, since: LogPosition) -> Iterator[tuple[Change, LogPosition]]:
         """Whole records after a position, each with the position behind it, up to the first that does not chain."""
         try:
             with (self._folder / LOG).open("rb") as file:
@@ -142,27 +142,27 @@ class Log:
             body, digest = text[body_at:end], text[start + _LENGTH : body_at]
             if end > len(text) or digest != _digest(position, body):
                 return
-            position = Position(position.records + 1, position.bytes + end - start, digest.hex())
+            position = LogPosition(position.records + 1, position.bytes + end - start, digest.hex())
             yield _change(body), position
             start = end
 
-    def _head(self) -> Position:
+    def _head(self) -> LogPosition:
         path = self._folder / HEAD
         try:
             head = json.loads(path.read_text(encoding="utf-8"))
             checksum = head.pop("checksum")
             if checksum == fingerprint(head):
-                return Position(**head)
+                return LogPosition(**head)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise FolderError(f"{path} is missing or damaged ({error}): restore it, or index again") from error
         raise FolderError(f"{path} has changed since it was written: restore it, or index again")
 
-    def _write_head(self, position: Position) -> None:
+    def _write_head(self, position: LogPosition) -> None:
         head = asdict(position)
         write_file(self._folder / HEAD, json.dumps(head | {"checksum": fingerprint(head)}))
 
 
-def stamp_of(path: Path) -> Stamp:
+def file_stamp(path: Path) -> FileStamp:
     """What changes when a file is replaced or grows; zeros where there is none."""
     try:
         status = path.stat()
@@ -171,14 +171,14 @@ def stamp_of(path: Path) -> Stamp:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _record(change: Change, after: Position) -> tuple[bytes, Position]:
+def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
     width = None if change.rows is None else change.rows.shape[1]
     line = json.dumps({"names": change.names, "width": width, "columns": change.columns})
     rows = b"" if change.rows is None else np.ascontiguousarray(change.rows, "<f4").tobytes()
     body = line.encode() + b"\n" + rows
     digest = _digest(after, body)
     record = len(body).to_bytes(_LENGTH, "little") + digest + body
-    return record, Position(after.records + 1, after.bytes + len(record), digest.hex())
+    return record, LogPosition(after.records + 1, after.bytes + len(record), digest.hex())
 
 
 def _change(body: bytes) -> Change:
@@ -189,5 +189,5 @@ def _change(body: bytes) -> Change:
     return Change(said["names"], found, said["columns"])
 
 
-def _digest(after: Position, body: bytes) -> bytes:
+def _digest(after: LogPosition, body: bytes) -> bytes:
     return hashlib.sha256(bytes.fromhex(after.digest) + body).digest()

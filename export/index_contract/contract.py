@@ -57,7 +57,7 @@ class NeighbourIndex(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What the descriptors were made with and how they are kept, JSON.
 
-        What `scann_index.MADE_WITH` names, as `extract` wrote it, dimensions (D) and configuration (its "kind" says in
+        What `photos.MADE_WITH` names, as `extract` wrote it, dimensions (D) and configuration (its "kind" says in
         words how the index searches).
         """
         ...

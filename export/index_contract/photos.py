@@ -27,28 +27,28 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Photos:
+class PhotosToIndex:
     """What is to be indexed.
 
     Attributes:
         names: (N,) each once.
-        rows: (N, D) finite; or (N, S) where they are shortened already.
+        rows: (N, D) finite; or (N, S) where they are reduced already.
         dimensions: S, of the stored rows.
         columns: column -> a text for each photo.
-        shortening: (D, S), to shorten queries by; and rows, unless they are.
-        shortened: the rows are.
+        projection: (D, S), reduces queries; and rows, unless they are reduced already.
+        reduced: whether the rows are reduced already.
     """
 
     names: Sequence[str]
     rows: Rows
     dimensions: int
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    shortening: np.ndarray | None = None
-    shortened: bool = False
+    projection: np.ndarray | None = None
+    reduced: bool = False
 
     def stored(self, rows: np.ndarray) -> np.ndarray:
         """Rows as they are stored, before they take their form."""
-        return rows if self.shortening is None or self.shortened else rows @ self.shortening
+        return rows if self.projection is None or self.reduced else rows @ self.projection
 
 
 def read_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:

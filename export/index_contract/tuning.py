@@ -49,14 +49,14 @@ Find = Callable[[np.ndarray, int, int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Settings:
+class IndexSettings:
     """What a user may ask of an index; None is chosen by the size or by measuring.
 
     Attributes:
         recall: recall@k to reach, 0..1.
         k: neighbours that a search usually asks for.
         exact: search exactly at any size.
-        rows: the form of the stored descriptors, a key of `stored_rows.FORMS`.
+        rows: the form of the stored descriptors, a key of `row_file.FORMS`.
         leaves: of the tree; 0 for none.
         leaves_to_search: of them.
         reorder: candidates that are scored by their stored descriptors.
@@ -73,7 +73,7 @@ class Settings:
     hashing: Hashing = field(default_factory=Hashing)
 
     @classmethod
-    def of(cls, asked: dict[str, Any]) -> "Settings":
+    def of(cls, asked: dict[str, Any]) -> "IndexSettings":
         """From what `dataclasses.asdict` made of them."""
         return cls(**asked | {"hashing": Hashing(**asked["hashing"])})
 
@@ -110,8 +110,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Held:
-    """Held queries and their true neighbours.
+class HeldOutQueries:
+    """Held-out queries and their true neighbours.
 
     Attributes:
         ids: (H,) their own row numbers.
@@ -133,16 +133,16 @@ class Held:
         return hits / (self.k * len(self.ids))
 
 
-def hold(
-    originals: Iterable[np.ndarray], count: int, k: int, shorten: Callable[[np.ndarray], np.ndarray]
-) -> tuple[Held, Held] | None:
+def hold_out(
+    originals: Iterable[np.ndarray], count: int, k: int, to_stored: Callable[[np.ndarray], np.ndarray]
+) -> tuple[HeldOutQueries, HeldOutQueries] | None:
     """Draws held queries, to choose by and to report, and searches them exactly.
 
     Args:
         originals: (N, D) in pieces, which can be read again.
         count: N.
         k: of the recall; fewer where there are not so many others.
-        shorten: makes stored rows of originals.
+        to_stored: makes stored rows of originals.
 
     Returns:
         Two sets of up to 1,000; None where there are fewer than 2 rows.
@@ -155,7 +155,9 @@ def hold(
     found, scores = nearest(queries, originals, min(k + 1 + TIES, count))
     truth = _true(found, scores, ids, k)
     half = -(-len(ids) // 2)
-    parts = [Held(ids[part], shorten(queries[part]), truth[part], k) for part in (slice(half), slice(half, None))]
+    parts = [
+        HeldOutQueries(ids[part], to_stored(queries[part]), truth[part], k) for part in (slice(half), slice(half, None))
+    ]
     return parts[0], parts[1]
 
 
@@ -175,12 +177,14 @@ def _true(found: np.ndarray, scores: np.ndarray, ids: np.ndarray, k: int) -> np.
     return np.where(scores >= least - 1e-6, found, -1)
 
 
-def tune(find: Find, held: tuple[Held, Held], settings: Settings, leaves: int) -> dict[str, Any]:
+def tune(
+    find: Find, held: tuple[HeldOutQueries, HeldOutQueries], settings: IndexSettings, leaves: int
+) -> dict[str, Any]:
     """The fastest leaves-to-search and reorder whose recall on the first held set is as asked.
 
     Args:
         find: (queries, count, reorder, leaves to search) -> row numbers (Q, count).
-        held: from `hold`.
+        held: from `hold_out`.
         settings: what was asked; numbers that it names are kept.
         leaves: of the tree; 0 without.
 
@@ -224,13 +228,13 @@ def _bisected(values: Sequence[int]) -> Iterator[_Try]:
         low, high = (low, middle - 1) if tried.enough else (middle + 1, high)
 
 
-def _reorders(settings: Settings) -> list[int]:
+def _reorders(settings: IndexSettings) -> list[int]:
     if settings.reorder is not None:
         return [settings.reorder]
     return [times * (settings.k + 1) for times in _REORDERS]
 
 
-def _leaves(settings: Settings, leaves: int) -> list[int]:
+def _leaves(settings: IndexSettings, leaves: int) -> list[int]:
     if not leaves:
         return [0]
     if settings.leaves_to_search is not None:
@@ -238,7 +242,7 @@ def _leaves(settings: Settings, leaves: int) -> list[int]:
     return sorted({max(1, round(leaves * effort / 1000)) for effort in _EFFORTS})
 
 
-def _measure(find: Find, held: Held, reorder: int, leaves: int) -> tuple[float, float]:
+def _measure(find: Find, held: HeldOutQueries, reorder: int, leaves: int) -> tuple[float, float]:
     """Recall, and seconds for all queries in batches of a hundred."""
     started = time.monotonic()
     found = [

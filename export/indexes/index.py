@@ -1,6 +1,5 @@
 """Descriptors to an index: `keras-retrieval index DESCRIPTORS INDEX --recall 0.95 --k 10`."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,12 @@ from keras_retrieval.pipelines.files.durable import MANIFEST, check_free, partia
 from keras_retrieval.ranking.nearest import CHUNK
 from keras_retrieval.ranking.rows import blocks
 
-from ..folder_index.builder import begin_log, build_generation
-from ..folder_index.dimension_reduction import learn_shortening
-from ..folder_index.layout import KIND, current_generation, locked, new_generation, publish
+from ..folder_index.builder import build_segment, start_log
+from ..folder_index.dimension_reduction import learn_projection
+from ..folder_index.layout import KIND, current_segment, locked, new_segment, publish, remove_other_segments
 from ..index_contract.checks import check_names, check_rows
-from ..index_contract.photos import MADE_WITH, Photos, Rows, read_table
-from ..index_contract.tuning import Hashing, Settings
+from ..index_contract.photos import MADE_WITH, PhotosToIndex, Rows, read_table
+from ..index_contract.tuning import Hashing, IndexSettings
 from ..milvus_index.address import is_milvus
 
 
@@ -58,7 +57,7 @@ def index(
     exact search over the descriptors. OUTPUT/manifest.json tells it, with queries a second and bytes a photo.
     """
     hashing = Hashing(threshold, block, lookup, sample, iterations, soar)
-    settings = Settings(recall, k, exact, rows, leaves, leaves_to_search, reorder, hashing)
+    settings = IndexSettings(recall, k, exact, rows, leaves, leaves_to_search, reorder, hashing)
     if is_milvus(output):
         from ..milvus_index.builder import write_collection
 
@@ -70,32 +69,30 @@ def index(
 
 
 def _write_folder(
-    output: Path, descriptors: Path, table: Path | None, dim: int | None, settings: Settings, replace: bool
+    output: Path, descriptors: Path, table: Path | None, dim: int | None, settings: IndexSettings, replace: bool
 ) -> Path:
     check_free(output, kind=KIND, replace=replace)
     photos, facts = _photos(descriptors, table, dim)
     settings.check(len(photos.names), photos.dimensions)
     started = time.monotonic()
-    # A first index grows beside its place; another generation grows in the folder, under those that search it.
+    # A first index grows beside its place; another segment grows in the folder, under those that search it.
     there = (output / MANIFEST).exists()
     home = output if there else partial_of(output)
     home.mkdir(parents=True, exist_ok=True)
     with locked(home, "building"):
-        old = current_generation(output)
-        place = new_generation(home, old)
-        facts |= build_generation(place, photos, settings)
-        begin_log(place, facts)
+        place = new_segment(home, current_segment(output))
+        facts |= build_segment(place, photos, settings)
+        start_log(place, facts)
         with locked(home, "writing"):
             publish(home, place, facts)
-    if old:
-        shutil.rmtree(home / old, ignore_errors=True)
+        remove_other_segments(home, place.name)
     if not there:
         home.rename(output)
     _report(output, facts, time.monotonic() - started)
     return output
 
 
-def _photos(folder: Path, table: Path | None, dim: int | None) -> tuple[Photos, dict[str, object]]:
+def _photos(folder: Path, table: Path | None, dim: int | None) -> tuple[PhotosToIndex, dict[str, object]]:
     """Checked photos of a folder of descriptors, and the facts of its manifest."""
     shards, names, manifest = read_descriptors(folder)
     check_names(names)
@@ -106,10 +103,10 @@ def _photos(folder: Path, table: Path | None, dim: int | None) -> tuple[Photos, 
     originals, width = Rows(read), shards[0].shape[1]
     check_rows(originals)
     # As many as there are is no shortening: queries of that width would be taken for shortened ones.
-    shortening = None if dim in (None, width) else learn_shortening(originals, dim)
+    projection = None if dim in (None, width) else learn_projection(originals, dim)
     columns = read_table(table, names) if table else {}
     facts = {key: manifest[key] for key in (*MADE_WITH, "photos", "fingerprint")} | {"dimensions": width}
-    return Photos(names, originals, dim or width, columns, shortening), facts
+    return PhotosToIndex(names, originals, dim or width, columns, projection), facts
 
 
 def _report(output: Path, facts: dict[str, object], seconds: float) -> None:

@@ -18,6 +18,6 @@ def open_index(place: str | Path) -> NeighbourIndex:
         from ..milvus_index.milvus_index import MilvusIndex
 
         return MilvusIndex(str(place))
-    from ..folder_index.folder_index import ScannIndex
+    from ..folder_index.folder_index import FolderIndex
 
-    return ScannIndex(Path(place))
+    return FolderIndex(Path(place))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from keras_retrieval.pipelines.descriptors.folder import read_descriptors
 
-from ..folder_index.folder_index import ScannIndex
+from ..folder_index.folder_index import FolderIndex
 from ..index_contract.contract import NeighbourIndex
 from ..index_contract.photos import MADE_WITH, read_table
 from .open_index import open_index
@@ -36,7 +36,7 @@ def update(
     if add:
         print(f"{index}: {_add(place, add, columns):,} photos added or replaced")
     if compact:
-        if not isinstance(place, ScannIndex):
+        if not isinstance(place, FolderIndex):
             raise ValueError(f"{index} is compacted by its server: leave --compact out")
         place.compact()
     place.close()

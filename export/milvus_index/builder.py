@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.files.progress import progress
 
-from ..index_contract.photos import Photos
-from ..index_contract.tuning import Settings, hold, tune
+from ..index_contract.photos import PhotosToIndex
+from ..index_contract.tuning import IndexSettings, hold_out, tune
 from .address import Address, CollectionError, parse_address
 from .milvus_index import NAME_BYTES, PROPERTY, VERSION, MilvusIndex, check_texts, entities, read_facts
 
 BUILDING = f"{PROPERTY}_building_since"  # a property, empty when the collection is whole
 ABANDONED = 24 * 3600  # seconds after which nobody is building it any more
-TAKEN = ("recall", "k", "exact", "leaves", "leaves_to_search", "reorder")  # of Settings
+TAKEN = ("recall", "k", "exact", "leaves", "leaves_to_search", "reorder")  # of IndexSettings
 LEAVES = 4096  # at most; Milvus makes them for each of its segments
 
 
 def write_collection(
-    place: str, photos: Photos, facts: Mapping[str, Any], settings: Settings, *, may_replace: bool = False
+    place: str, photos: PhotosToIndex, facts: Mapping[str, Any], settings: IndexSettings, *, may_replace: bool = False
 ) -> MilvusIndex:
     """Fills a collection and chooses how it is searched.
 
@@ -90,12 +90,12 @@ def _report(opened: MilvusIndex, seconds: float) -> None:
     )
 
 
-def _check_settings(photos: Photos, settings: Settings, local: bool) -> None:
+def _check_settings(photos: PhotosToIndex, settings: IndexSettings, local: bool) -> None:
     """Refuses what only a folder can do, or only a server."""
     taken = TAKEN[:3] if local else TAKEN
-    asked, usual = (asdict(each) | asdict(each.hashing) for each in (settings, Settings()))
+    asked, usual = (asdict(each) | asdict(each.hashing) for each in (settings, IndexSettings()))
     others = [name for name in asked if name not in (*taken, "hashing") and asked[name] != usual[name]]
-    others += [] if photos.shortening is None else ["dim"]
+    others += [] if photos.projection is None else ["dim"]
     if others:
         raise ValueError(f"--{others[0].replace('_', '-')} is not for this collection, which takes {', '.join(taken)}")
 
@@ -118,7 +118,7 @@ def _drop_abandoned(address: Address, client: Any) -> None:
                 client.drop_collection(name)
 
 
-def _configuration(count: int, local: bool, settings: Settings) -> dict[str, Any]:
+def _configuration(count: int, local: bool, settings: IndexSettings) -> dict[str, Any]:
     """How the collection is searched; not yet tuned, a search looks at everything."""
     how: dict[str, Any] = {"k": settings.k, "asked": asdict(settings), "leaves": 0}
     if local or settings.tree(count) is None:
@@ -146,7 +146,7 @@ def _tell(client: Any, name: str, facts: Mapping[str, Any], building: str) -> No
     client.alter_collection_properties(name, {PROPERTY: json.dumps(facts), BUILDING: building})
 
 
-def _fill(client: Any, name: str, photos: Photos, how: Mapping[str, Any]) -> None:
+def _fill(client: Any, name: str, photos: PhotosToIndex, how: Mapping[str, Any]) -> None:
     start = 0
     with progress("Milvus", len(photos.names)) as advance:
         for rows in photos.rows:
@@ -164,10 +164,10 @@ def _fill(client: Any, name: str, photos: Photos, how: Mapping[str, Any]) -> Non
     client.load_collection(name)
 
 
-def _tuned(building: Address, photos: Photos, settings: Settings) -> dict[str, Any]:
+def _tuned(building: Address, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:
     """How far a search looks, and the recall and speed of that, by searching what was built."""
     count = len(photos.names)
-    held = hold(photos.rows, count, settings.k, photos.stored)
+    held = hold_out(photos.rows, count, settings.k, photos.stored)
     assert held, "a collection that is no longer searched exactly has rows"
     row_of = {name: row for row, name in enumerate(photos.names)}
     opened = MilvusIndex(str(building))

@@ -35,7 +35,7 @@ class MilvusIndex:
     """A collection that is open.
 
     Args:
-        place: its address, see milvus_address.
+        place: its address, see address.
 
     Raises:
         CollectionError: there is none, it was not made by `keras-retrieval index`, or it is of a newer layout.

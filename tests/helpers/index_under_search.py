@@ -1,6 +1,6 @@
 """Adds and deletes while searches run: `python -m tests.helpers.index_under_search FOLDER 10000 [PHOTOS]`.
 
-One thread adds, replaces and deletes single photos, others search all the while, and new generations are built as they
+One thread adds, replaces and deletes single photos, others search all the while, and new segments are built as they
 come due. Every answer is checked: k photos, falling scores, each the product of the query with a row that its name had.
 At the end recall against exact search is compared with that of an index that is built anew of the same photos.
 """
@@ -79,7 +79,7 @@ def main(folder, changes, photos=30_000, searchers=2, **options):
         errors.append("the rows at the end are others")
     living, rebuilt = compared(folder, index, names, np.stack(list(here.values())), queries, options)
     print(f"{changes} changes, {sum(searches)} searches meanwhile, {len(errors)} errors {errors[:3]}")
-    print(f"generation {index.facts['generation']}; slowest search {max(slowest):.3f} s")
+    print(f"segment {index.facts['segment']}; slowest search {max(slowest):.3f} s")
     print(f"recall@10 {living:.4f}, of a rebuild {rebuilt:.4f}")
     if errors or living < rebuilt - 0.01:
         raise SystemExit(1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.folder_index.column_file import PhotoTable, write_table
+from export.folder_index.column_file import StoredColumns, write_columns
 from export.index_contract.contract import Filter
 from export.index_contract.photos import read_table
 
@@ -46,8 +46,8 @@ def test_values_that_are_no_text_are_json(tmp_path):
 
 def test_columns_are_kept_and_matched(tmp_path):
     columns = {"city": ["Paris", "", "line\nbreak", "Paris"], "year": ["1", "2", "1", "2"]}
-    write_table(tmp_path, columns)
-    table = PhotoTable(tmp_path, list(columns))
+    write_columns(tmp_path, columns)
+    table = StoredColumns(tmp_path, list(columns))
     assert table.take(np.array([2, 0])) == {"city": ["line\nbreak", "Paris"], "year": ["1", "1"]}
     conditions = [{"city": ["Paris"]}, {"city": ["", "line\nbreak"], "year": ["1"]}, {"year": ["3"]}, {"year": []}]
     for condition in conditions:

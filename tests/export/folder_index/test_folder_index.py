@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
 
-from export.folder_index import folder_index as living_index
+from export.folder_index import folder_index
 from export.folder_index.layout import locked
 from export.index_contract.contract import Filter
 from export.indexes.index import index
@@ -222,35 +222,35 @@ def test_a_search_waits_for_no_lock(built, tmp_path):
 
 
 def test_what_is_added_beside_the_hashes_is_bounded(built, tmp_path, monkeypatch):
-    """A search scores at most CHANGES rows one by one: then the writer waits for a new generation."""
-    monkeypatch.setattr(living_index, "CHANGES", 20)
-    monkeypatch.setattr(living_index.ScannIndex, "_compact_in_time", lambda self: None)
+    """A search scores at most CHANGES rows one by one: then the writer waits for a new segment."""
+    monkeypatch.setattr(folder_index, "CHANGES", 20)
+    monkeypatch.setattr(folder_index.FolderIndex, "_compact_in_time", lambda self: None)
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
     rows = clustered_rows(100, seed=9)
     for start in range(0, 50, 7):
         part = slice(start, start + 7)
         index.add([f"new {row}" for row in range(56)][part], rows[start : start + 7])
-        assert len(index._live.moment.added) <= 20
+        assert len(index._mutable.snapshot.added) <= 20
     index.add([f"more {row}" for row in range(50)], rows[:50])
-    assert len(index._live.moment.added) <= 20
+    assert len(index._mutable.snapshot.added) <= 20
     assert len(index) == 2_106
-    assert int(index.facts["generation"].removeprefix("generation-")) > 5
+    assert int(index.facts["segment"].removeprefix("segment-")) > 5
 
 
 def test_a_generation_is_built_in_time_beside_the_searches(built, tmp_path, monkeypatch):
-    monkeypatch.setattr(living_index, "CHANGES", 20)
+    monkeypatch.setattr(folder_index, "CHANGES", 20)
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
     index.add([f"new {row}" for row in range(12)], ROWS[:12])
     index.close()
-    assert index.facts["generation"] == "generation-000002"
-    assert index._live.changes == 0
-    assert [path.name for path in index._folder.glob("generation-*")] == ["generation-000002"]
+    assert index.facts["segment"] == "segment-000002"
+    assert index._mutable.changes == 0
+    assert [path.name for path in index._folder.glob("segment-*")] == ["segment-000002"]
 
 
 def test_writes_while_a_generation_is_built_are_in_it(built, tmp_path, monkeypatch):
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
     other = open_index(tmp_path / "index")
-    real = living_index.build_generation
+    real = folder_index.build_segment
 
     def building(*arguments):
         index.add(["meanwhile"], QUERIES[:1])
@@ -259,7 +259,7 @@ def test_writes_while_a_generation_is_built_are_in_it(built, tmp_path, monkeypat
         return real(*arguments)
 
     index.add(["before"], QUERIES[2:3])
-    monkeypatch.setattr(living_index, "build_generation", building)
+    monkeypatch.setattr(folder_index, "build_segment", building)
     index.compact()
     other.search(QUERIES)
     other.close()
@@ -287,7 +287,7 @@ def test_processes_see_each_other(built, tmp_path):
 
 def test_another_writer_is_waited_for_and_then_told(built, tmp_path, monkeypatch):
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
-    monkeypatch.setattr(living_index, "locked", lambda folder, what, wait=0.0: locked(folder, what, 0.05))
+    monkeypatch.setattr(folder_index, "locked", lambda folder, what, wait=0.0: locked(folder, what, 0.05))
     with (
         locked(index._folder, "writing"),
         pytest.raises(TimeoutError, match="another process is writing"),
@@ -301,7 +301,7 @@ def test_another_writer_is_waited_for_and_then_told(built, tmp_path, monkeypatch
 def test_damage_of_the_log_while_it_is_open_is_told(built, tmp_path):
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
     index.add(["new"], QUERIES[:1])
-    (log,) = Path(index._folder).glob("generation-*/log")
+    (log,) = Path(index._folder).glob("segment-*/log")
     log.write_bytes(log.read_bytes()[:-1])
     with pytest.raises(FolderError, match="acknowledged"):
         open_index(tmp_path / "index")
@@ -322,8 +322,8 @@ def test_shortened_and_small_rows_live_on(tmp_path):
 
 def test_searches_go_on_while_photos_come_and_go(tmp_path, monkeypatch):
     """`python -m tests.helpers.index_under_search` does many more."""
-    monkeypatch.setattr(living_index, "CHANGES", 60)
-    monkeypatch.setattr(living_index.ScannIndex, "_compact_in_time", lambda self: None)
+    monkeypatch.setattr(folder_index, "CHANGES", 60)
+    monkeypatch.setattr(folder_index.FolderIndex, "_compact_in_time", lambda self: None)
     living, rebuilt = index_under_search.main(tmp_path, 100, photos=1_000, leaves=0, reorder=200)
     assert living >= rebuilt - 0.01
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
 
-from export.folder_index.write_ahead_log import HEAD, LOG, Change, Log
+from export.folder_index.write_ahead_log import HEAD, LOG, Change, WriteAheadLog
 
 
 def changes(count):
@@ -15,7 +15,7 @@ def changes(count):
 @pytest.fixture
 def log(tmp_path):
     """A log of three additions and a deletion."""
-    log = Log(tmp_path, "1")
+    log = WriteAheadLog(tmp_path, "1")
     log.write()
     after = log.start
     for change in [*changes(3), Change(["b"], None, {})]:
@@ -24,7 +24,7 @@ def log(tmp_path):
 
 
 def read(folder):
-    log = Log(folder, "1")
+    log = WriteAheadLog(folder, "1")
     return log.read(log.start)
 
 
@@ -46,7 +46,7 @@ def test_a_reader_goes_on_from_where_it_was(log, tmp_path):
 
 def test_a_log_may_begin_with_changes(log, tmp_path):
     (tmp_path / "other").mkdir()
-    other = Log(tmp_path / "other", "2")
+    other = WriteAheadLog(tmp_path / "other", "2")
     other.write(changes(2))
     after = other.append(Change(["b"], None, {}), other.read(other.start)[-1][1])
     assert [place for _, place in other.read(other.start)][-1] == after
@@ -108,7 +108,7 @@ def test_an_older_head_is_told(log, tmp_path):
 
 def test_the_log_of_another_index_is_told(log, tmp_path):
     with pytest.raises(FolderError, match="acknowledged"):
-        Log(tmp_path, "2").read(Log(tmp_path, "2").start)
+        WriteAheadLog(tmp_path, "2").read(WriteAheadLog(tmp_path, "2").start)
 
 
 @pytest.mark.parametrize("name", [LOG, HEAD])

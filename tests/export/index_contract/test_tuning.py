@@ -6,14 +6,14 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from export.index_contract.tuning import Hashing, Settings, hold, tune
+from export.index_contract.tuning import Hashing, IndexSettings, hold_out, tune
 from tests.helpers.small_index import clustered_rows, nearest
 
 
 def test_held_queries_have_their_true_neighbours_without_themselves():
     rows = clustered_rows(300)
     rows[5] = rows[6] = rows[7] = rows[8]
-    choose, report = hold(np.array_split(rows, 4), 300, 3, lambda block: block)
+    choose, report = hold_out(np.array_split(rows, 4), 300, 3, lambda block: block)
     assert sorted([*choose.ids, *report.ids]) == list(range(300))
     for held in (choose, report):
         np.testing.assert_array_equal(held.queries, rows[held.ids])
@@ -26,7 +26,7 @@ def test_held_queries_have_their_true_neighbours_without_themselves():
 
 def test_recall_is_the_share_found_with_the_query_left_out():
     rows = clustered_rows(200)
-    _, held = hold([rows], 200, 5, lambda block: block)
+    _, held = hold_out([rows], 200, 5, lambda block: block)
     exact = nearest(rows, held.queries, 6)
     assert held.recall(exact) == 1
     assert held.recall(np.full_like(exact, -1)) == 0
@@ -37,7 +37,7 @@ def test_recall_is_the_share_found_with_the_query_left_out():
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_few_rows_are_held_as_far_as_there_are_any(count):
-    held = hold([clustered_rows(count)], count, 10, lambda block: block)
+    held = hold_out([clustered_rows(count)], count, 10, lambda block: block)
     assert (held is None) == (count < 2)
 
 
@@ -55,9 +55,9 @@ def _finder(rows, needed):
 
 def test_the_least_leaves_that_are_enough_are_found():
     rows = clustered_rows(400)
-    held = hold([rows], 400, 10, lambda block: block)
+    held = hold_out([rows], 400, 10, lambda block: block)
     find, _ = _finder(rows, (30, 50))
-    found = tune(find, held, Settings(), 100)
+    found = tune(find, held, IndexSettings(), 100)
     assert found["recall"] == 1
     assert found["leaves_to_search"] == 33
     assert found["reorder"] >= 50
@@ -66,25 +66,25 @@ def test_the_least_leaves_that_are_enough_are_found():
 
 def test_numbers_that_a_user_names_are_kept():
     rows = clustered_rows(100)
-    held = hold([rows], 100, 10, lambda block: block)
+    held = hold_out([rows], 100, 10, lambda block: block)
     find, asked = _finder(rows, (1, 1))
-    found = tune(find, held, Settings(leaves_to_search=7, reorder=40), 50)
+    found = tune(find, held, IndexSettings(leaves_to_search=7, reorder=40), 50)
     assert (found["reorder"], found["leaves_to_search"]) == (40, 7)
     assert set(asked) == {(40, 7)}
     find, asked = _finder(rows, (0, 30))
-    assert tune(find, held, Settings(), 0)["leaves_to_search"] == 0
+    assert tune(find, held, IndexSettings(), 0)["leaves_to_search"] == 0
 
 
 def test_where_nothing_is_enough_the_nearest_is_taken():
     rows = clustered_rows(100)
-    held = hold([rows], 100, 10, lambda block: block)
+    held = hold_out([rows], 100, 10, lambda block: block)
 
     def find(queries, count, reorder, leaves):
         found = nearest(rows, queries, count)
         found[:, 1 + min(9, leaves // 10) :] = -1
         return found
 
-    found = tune(find, held, Settings(), 80)
+    found = tune(find, held, IndexSettings(), 80)
     assert found["leaves_to_search"] == 80
     assert found["recall"] == pytest.approx(0.8)
 
@@ -106,12 +106,12 @@ def test_where_nothing_is_enough_the_nearest_is_taken():
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        Settings(**settings).check(100, 8)
+        IndexSettings(**settings).check(100, 8)
 
 
 def test_the_size_chooses():
     def chosen(count, **settings):
-        return Settings(**settings).tree(count)
+        return IndexSettings(**settings).tree(count)
 
     assert chosen(19_999) is None
     assert chosen(20_000) == 0
@@ -125,5 +125,5 @@ def test_the_size_chooses():
 
 
 def test_settings_are_told_by_a_manifest():
-    settings = Settings(recall=0.9, leaves=3, hashing=Hashing(threshold=0.0, soar=0.0))
-    assert Settings.of(json.loads(json.dumps(asdict(settings)))) == settings
+    settings = IndexSettings(recall=0.9, leaves=3, hashing=Hashing(threshold=0.0, soar=0.0))
+    assert IndexSettings.of(json.loads(json.dumps(asdict(settings)))) == settings

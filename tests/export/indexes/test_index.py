@@ -226,9 +226,9 @@ def test_files_of_two_indexes_do_not_mix(tree, tmp_path):
     one = Path(shutil.copytree(tree, tmp_path / "one"))
     other = indexed(tmp_path, ROWS[::-1].copy(), **TREE)
     for part in ("rows.npy", "scann/hashed_dataset.npy", "log", "head.json"):
-        (path,) = one.glob(f"generation-*/{part}")
+        (path,) = one.glob(f"segment-*/{part}")
         whole = path.read_bytes()
-        path.write_bytes(next(other.glob(f"generation-*/{part}")).read_bytes())
+        path.write_bytes(next(other.glob(f"segment-*/{part}")).read_bytes())
         if path.read_bytes() != whole:
             with pytest.raises(FolderError):
                 open_index(one)
@@ -243,7 +243,7 @@ def test_no_pickle_is_written_or_read(tree, tmp_path):
             if path.suffix == ".npy":
                 assert np.load(path, allow_pickle=False).dtype != object
     folder = Path(shutil.copytree(tree, tmp_path / "i"))
-    (scann,) = folder.glob("generation-*/scann")
+    (scann,) = folder.glob("segment-*/scann")
 
     class Trap:
         def __reduce__(self):
@@ -255,7 +255,8 @@ def test_no_pickle_is_written_or_read(tree, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("version", "message"), [(3, r"layout 3 of ScaNN index.*pip install -U"), (1, "no longer read: index again")]
+    ("version", "message"),
+    [(4, r"layout 4 of ScaNN index.*pip install -U"), (2, "layout 2, which is no longer read: index again")],
 )
 def test_an_index_of_another_layout_is_refused(tmp_path, monkeypatch, version, message):
     monkeypatch.setattr("export.folder_index.layout.VERSION", version)
@@ -283,21 +284,21 @@ def test_an_index_is_replaced_only_on_demand_and_only_by_an_index(tmp_path):
         index(tmp_path / "descriptors", folder)
     other = descriptors(tmp_path / "other", random_rows(12))
     assert len(open_index(index(other, folder, replace=True))) == 12
-    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["generation-000002"]
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["segment-000002"]
     with pytest.raises(FolderError, match="will not be replaced"):
         index(other, tmp_path / "descriptors", replace=True)
     assert len(described.read_descriptors(tmp_path / "descriptors")[1]) == 9
-    (folder / "generation-000002" / "names.txt").write_text("damaged")
+    (folder / "segment-000002" / "names.txt").write_text("damaged")
     assert len(open_index(index(other, folder, replace=True))) == 12
 
 
 def test_what_a_killed_run_left_is_no_obstacle(tmp_path):
-    left = partial_of(tmp_path / "index") / "generation-000001" / "rows.npy"
+    left = partial_of(tmp_path / "index") / "segment-000001" / "rows.npy"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     folder = indexed(tmp_path, random_rows(9))
     assert not partial_of(folder).exists()
-    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["generation-000002"]
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["segment-000002"]
     assert len(open_index(folder)) == 9
 
 

@@ -63,7 +63,7 @@ def test_neighbours_are_those_of_all_products_without_the_query(made):
 
 def test_the_names_of_a_large_index_are_not_listed(made, monkeypatch):
     monkeypatch.setattr(
-        "export.folder_index.folder_index.ScannIndex.names", property(lambda index: pytest.fail("all listed"))
+        "export.folder_index.folder_index.FolderIndex.names", property(lambda index: pytest.fail("all listed"))
     )
     monkeypatch.setattr("export.indexes.search.ASKED", 5)
     found = search(str(made / "index"), [made / "photos"], k=3)

@@ -20,7 +20,7 @@ def test_an_index_is_changed_from_the_shell(tmp_path, capsys):
     assert "2 of 3 photos deleted" in capsys.readouterr().out
     assert update(str(folder), add=more, columns=table, compact=True) == 40
     index.search(rows[:1])
-    index.close()  # the new generation is loaded beside searches
+    index.close()  # the new segment is loaded beside searches
     assert index.search(rows[:1], 2)[0].names in (["0.jpg", "new.jpg"], ["new.jpg", "0.jpg"])
     found = [index.search(rows[:1], where=Filter(columns={"city": [city]}))[0].names for city in ("Rom", "Paris")]
     assert found == [["new.jpg"], ["3.jpg"]]

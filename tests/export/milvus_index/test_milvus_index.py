@@ -228,7 +228,7 @@ def test_what_was_added_survives_a_kill_of_the_process(tmp_path):
     code = f"""
 import os, signal
 import numpy as np
-from export.neighbour_index import open_index
+from export.indexes.open_index import open_index
 opened = open_index({place!r})
 opened.add(["new.jpg"], np.ones((1, 8)))
 os.kill(os.getpid(), signal.SIGKILL)
