@@ -146,4 +146,4 @@ bench-index: $(VENV)/.bench
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m bench.index --sizes $(SIZES) --work $(BENCH_WORK) --plot docs/index-curves.png
 
 clean: stop
-	rm -rf $(VENV) $(ADDONS) $(MILVUS) $(WORK) build docs/_build docs/reference/commands *.egg-info
+	rm -rf $(VENV) $(ADDONS) $(MILVUS) $(WORK) build docs/_build docs/reference/commands docs/reference/commands.md *.egg-info

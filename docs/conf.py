@@ -14,6 +14,7 @@ version = release = keras_retrieval.__version__
 
 extensions = [
     "myst_parser",
+    "sphinx_design",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -32,15 +33,20 @@ default_role = "code"  # docstrings write `x` for code, as Markdown does
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 autodoc_default_options = {"members": True}
 autodoc_inherit_docstrings = False
-autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-napoleon_custom_sections = [("Input shape", "returns_style"), ("Output shape", "returns_style")]
+napoleon_custom_sections = [
+    "Input shape",
+    "Output shape",
+    ("Call arguments", "params_style"),
+    ("Call with", "params_style"),
+]
 
 nitpicky = True
 # Classes of other packages: their documentation lies in the network, and the build needs none.

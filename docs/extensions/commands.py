@@ -7,12 +7,13 @@ import importlib
 import inspect
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import typer
 from docstrings import escape
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
+from keras_retrieval.pipelines.command.options import Option, typer_signature
 from keras_retrieval.steps import STEPS, function_name, module_name
 
 FOLDER = Path("reference", "commands")
@@ -26,27 +27,42 @@ def function_of(step: str) -> Any:
 
 def command_of(step: str) -> Any:
     """The command that Typer makes of the function."""
+    function = function_of(step)
+
+    def command(*args: Any, **kwargs: Any) -> None:
+        function(*args, **kwargs)
+
+    command.__signature__ = signature = typer_signature(function)  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name=step)(function_of(step))
+    app.command(name=step)(command)
     return typer.main.get_command(app)
+
+
+def declared(step: str) -> dict[str, Option]:
+    """The declarations of a step's options, which know ranges and choices; none of a step that uses Typer's own."""
+    hints = get_type_hints(function_of(step), include_extras=True)
+    return {
+        name: fact for name, hint in hints.items() for fact in get_args(hint)[1:] if isinstance(fact, Option)
+    }
 
 
 def page(step: str) -> str:
     """The page of a step, in MyST Markdown."""
-    function, command = function_of(step), command_of(step)
+    function, command, facts = function_of(step), command_of(step), declared(step)
     text = SECTIONS.split(inspect.getdoc(function) or "")[0]
     arguments = [item for item in command.params if not item.opts[0].startswith("-")]
     options = [item for item in command.params if item.opts[0].startswith("-") and item.name != "help"]
     usage = " ".join([f"keras-retrieval {step}", *map(_usage, arguments), "[OPTIONS]" if options else ""]).strip()
     wing, name = STEPS[step].room.partition(".")[0], function_name(step)
     lines = [f"# {step}", "", _escape(text), "", "```sh", usage, "```", ""]
-    lines += ["## Arguments", ""] + [line for item in arguments for line in _argument(item)]
+    lines += ["## Arguments", ""] + [line for item in arguments for line in _argument(item, facts.get(item.name))]
     panels: dict[str, list[Any]] = {}
     for item in options:
         panels.setdefault(getattr(item, "rich_help_panel", None) or "Options", []).append(item)
     for panel, items in panels.items():
         lines += [f"## {panel}", "", f"```{{program}} keras-retrieval {step}", "```", ""]
-        lines += [line for item in items for line in _option(item)]
+        lines += [line for item in items for line in _option(item, facts.get(item.name))]
     lines += [
         "## In Python",
         "",
@@ -83,20 +99,22 @@ def _usage(item: Any) -> str:
     return name if item.required else f"[{name}]"
 
 
-def _argument(item: Any) -> list[str]:
-    return [f"`{_usage(item)}` : {_type(item)}", f": {_escape(item.help or '')}", ""]
+def _argument(item: Any, fact: Option | None) -> list[str]:
+    return [f"`{_usage(item)}` : {_type(item)}", f": {_escape(fact.help if fact else item.help or '')}", ""]
 
 
-def _option(item: Any) -> list[str]:
-    flag = getattr(item, "is_flag", False)
+def _option(item: Any, fact: Option | None) -> list[str]:
     names = " / ".join([*item.opts, *getattr(item, "secondary_opts", [])])
-    value = "" if flag else f" <{_type(item)}>"
+    value = "" if getattr(item, "is_flag", False) else f" <{_type(item)}>"
     facts = [f"**Default:** {_default(item)}"]
-    if span := _range(item):
+    if span := _range(item, fact):
         facts.append(f"**Range:** {span}")
+    if fact and fact.choices:
+        facts.append("**Choices:** " + ", ".join(f"`{choice}`" for choice in fact.choices))
     if item.multiple:
         facts.append("may be given several times")
-    return [f"````{{option}} {names}{value}", _escape(item.help or ""), "", " · ".join(facts), "````", ""]
+    text = _escape(fact.help if fact else item.help or "")
+    return [f"````{{option}} {names}{value}", text, "", " · ".join(facts), "````", ""]
 
 
 def _type(item: Any) -> str:
@@ -115,11 +133,13 @@ def _type(item: Any) -> str:
     return names.get(text, text).lower()
 
 
-def _range(item: Any) -> str:
-    low, high = getattr(item, "min", None), getattr(item, "max", None)
-    if low is None and high is None:
-        return ""
-    return f"{low:g} to {high:g}" if None not in (low, high) else f"at least {low:g}" if high is None else f"≤ {high:g}"
+def _range(item: Any, fact: Option | None) -> str:
+    limits = [
+        ("above", fact.above if fact else None),
+        ("at least", fact.at_least if fact else getattr(item, "min", None)),
+        ("at most", fact.at_most if fact else getattr(item, "max", None)),
+    ]
+    return ", ".join(f"{word} {limit:g}" for word, limit in limits if limit is not None)
 
 
 def _default(item: Any) -> str:
@@ -151,8 +171,8 @@ def overview() -> str:
     ]
     for group in dict.fromkeys(step.group for step in STEPS.values()):
         steps = [name for name, step in STEPS.items() if step.group == group]
-        rows = [f"| [`{step}`]({step}.md) | {_escape(STEPS[step].summary)} |" for step in steps]
-        toc = ["```{toctree}", ":hidden:", ":caption: " + group, "", *steps, "```", ""]
+        rows = [f"| [`{step}`](commands/{step}.md) | {_escape(STEPS[step].summary)} |" for step in steps]
+        toc = ["```{toctree}", ":hidden:", ":caption: " + group, "", *(f"commands/{step}" for step in steps), "```", ""]
         lines += [f"## {group}", "", "| step | what it does |", "|---|---|", *rows, "", *toc]
     return "\n".join(lines)
 
@@ -161,12 +181,11 @@ def write(source: Path) -> None:
     """Writes all pages below the documentation's folder; a page that has not changed keeps its time."""
     folder = source / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {step: page(step) for step in STEPS} | {"index": overview()}
-    for name, text in pages.items():
-        place = folder / f"{name}.md"
+    pages = {folder / f"{step}.md": page(step) for step in STEPS} | {folder.with_suffix(".md"): overview()}
+    for place, text in pages.items():
         if not place.exists() or place.read_text() != text:
             place.write_text(text)
-    for old in set(folder.glob("*.md")) - {folder / f"{name}.md" for name in pages}:
+    for old in set(folder.glob("*.md")) - set(pages):
         old.unlink()
 
 

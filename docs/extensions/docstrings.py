@@ -1,7 +1,10 @@
-"""Docstrings are plain text with `code` in backquotes: what reStructuredText would take for markup is escaped."""
+"""Docstrings as Sphinx takes them: plain text with `code` in backquotes: what reStructuredText would take for markup is escaped."""
 
+import inspect
 import re
 from typing import Any
+
+from sphinx.util.inspect import stringify_signature
 
 CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 MARKUP = re.compile(r"(?<!\\)(\*|\||(?<=\w)_(?=\W|$))")
@@ -27,7 +30,19 @@ def _process(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lin
         block = block or line.endswith("::")
 
 
+def _signature(
+    _app: Any, what: str, _name: str, thing: Any, _options: Any, _signature: str | None, returns: str | None
+) -> tuple[str, str | None] | None:
+    """The signature of a class is that of its constructor, also where Keras' __new__ takes anything."""
+    if what != "class" or "__init__" not in vars(thing):
+        return None
+    found = inspect.signature(thing.__init__)
+    bound = found.replace(parameters=list(found.parameters.values())[1:], return_annotation=found.empty)
+    return stringify_signature(bound, unqualified_typehints=True), returns
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Before napoleon, which turns sections into fields of reStructuredText."""
     app.connect("autodoc-process-docstring", _process, priority=400)
+    app.connect("autodoc-process-signature", _signature)
     return {"parallel_read_safe": True}
