@@ -34,7 +34,8 @@ def _signature(
     _app: Any, what: str, _name: str, thing: Any, _options: Any, _signature: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
     """The signature of a class is that of its constructor, also where Keras' __new__ takes anything."""
-    if what != "class" or "__init__" not in vars(thing):
+    ours = getattr(thing, "__module__", "").startswith("keras_retrieval")
+    if what != "class" or not ours or "__init__" not in vars(thing):
         return None
     found = inspect.signature(thing.__init__)
     bound = found.replace(parameters=list(found.parameters.values())[1:], return_annotation=found.empty)
