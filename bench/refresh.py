@@ -24,7 +24,7 @@ from pipelines.descriptors.describer import Describe, describer
 from pipelines.photos.cache import PhotoCache, build_cache
 from pipelines.photos.reading import Reading
 from pipelines.training.stream import TupleStream
-from pipelines.training_tuples.file import Tuples
+from pipelines.training_tuples.data import Tuples
 
 TO_A_CLUSTER = 8
 

@@ -20,7 +20,7 @@ from keras_retrieval.ranking.rows import l2_normalize
 from pipelines.photos.reading import Reading
 from pipelines.training.hard_negatives import HardNegatives
 from pipelines.training.photo_descriptors import PhotoDescriptors
-from pipelines.training_tuples.file import Tuples
+from pipelines.training_tuples.data import Tuples
 
 BATCH, VIEWS = 32, 10
 

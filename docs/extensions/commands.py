@@ -86,12 +86,16 @@ def _python(path: str, function: Any) -> list[str]:
             keyword = True
             parameters.append("*")
         default = getattr(item.default, "value", item.default)
-        text = "" if item.default is item.empty else f"={str(default)!r}" if isinstance(default, Path) else f"={default!r}"
+        text = (
+            "" if item.default is item.empty else f"={str(default)!r}" if isinstance(default, Path) else f"={default!r}"
+        )
         parameters.append(("**" if item.kind is item.VAR_KEYWORD else "") + item.name + text)
     sections = SECTIONS.search(inspect.getdoc(function) or "")
     rest = (inspect.getdoc(function) or "")[sections.start() :].strip() if sections else ""
     fields = str(GoogleDocstring("\n".join(map(escape, rest.split("\n"))), Config(napoleon_use_rtype=False)))
-    return [f".. py:function:: {path}({', '.join(parameters)})", ""] + [f"   {line}".rstrip() for line in fields.split("\n")]
+    return [f".. py:function:: {path}({', '.join(parameters)})", ""] + [
+        f"   {line}".rstrip() for line in fields.split("\n")
+    ]
 
 
 def _usage(item: Any) -> str:

@@ -96,7 +96,9 @@ def errors() -> Iterator[str]:
 
     def below(kind: type, depth: int) -> Iterator[str]:
         also = [parent.__name__ for parent in kind.__bases__ if parent not in (base, Exception) and kind is not base]
-        also = [name for name in also if not name == kind.__mro__[1].__name__ or kind.__mro__[1].__module__ == "builtins"]
+        also = [
+            name for name in also if not name == kind.__mro__[1].__name__ or kind.__mro__[1].__module__ == "builtins"
+        ]
         beside = f" (also a `{'`, `'.join(also)}`)" if also else ""
         yield f"{'  ' * depth}- `{kind.__name__}`{beside}, `{public_path(kind)}`: {first_sentence(kind)}"
         for child in sorted(kind.__subclasses__(), key=lambda child: child.__name__):

@@ -133,9 +133,13 @@ class Options:
             name: _plain(getattr(self, name)) for name, option in declarations(type(self)).items() if option.resumed
         }
 
-    def facts(self) -> dict[str, Any]:
-        """All options, JSON-able."""
-        return {name: _plain(getattr(self, name)) for name in declarations(type(self))}
+    def facts(self, *, arguments: bool = True) -> dict[str, Any]:
+        """All options, JSON-able; without the positional arguments if `arguments` is false."""
+        return {
+            name: _plain(getattr(self, name))
+            for name, option in declarations(type(self)).items()
+            if arguments or not isinstance(option, Argument)
+        }
 
 
 def _plain(value: Any) -> Any:

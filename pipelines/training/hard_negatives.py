@@ -12,7 +12,7 @@ from keras_retrieval.mining.hard_negatives import (
     search_among,
 )
 
-from ..training_tuples.file import Tuples
+from ..training_tuples.data import Tuples
 from .approximate_search import scann_search
 from .photo_descriptors import PhotoDescriptors
 

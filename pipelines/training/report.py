@@ -9,7 +9,7 @@ from typing import Any
 from ..files.durable import write_file
 from ..networks.files import model_identity
 from ..pages.rankings import percent
-from ..training_tuples.file import statistics
+from ..training_tuples.data import statistics
 from .comparison import LABELS
 from .evaluation import Mean, rows_of
 from .page import training_page

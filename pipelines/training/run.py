@@ -15,7 +15,7 @@ from ..descriptors.describer import Describe, describer
 from ..networks.files import FILES, save_model, smallest_side
 from ..photos.cache import PhotoCache, Photos, build_cache
 from ..photos.reading import Reading
-from ..training_tuples.file import Tuples, TuplesError
+from ..training_tuples.data import Tuples, TuplesError
 from .callbacks import checkpointing, evaluation, figures, tensorboard, validation
 from .checkpoint import Checkpoint, restore
 from .evaluation import Examination, examination

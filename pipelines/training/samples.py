@@ -9,7 +9,7 @@ import numpy as np
 from ..descriptors.describer import Describe
 from ..photos.cache import Photos
 from ..photos.reader import PhotoError
-from ..training_tuples.file import Tuples
+from ..training_tuples.data import Tuples
 from .stream import TupleStream
 
 COUNT = 8  # of queries, each of another cluster as far as there are so many

@@ -16,7 +16,7 @@ from keras_retrieval.mining.hard_negatives import MiningError, mine_negatives
 from ..descriptors.describer import Describe
 from ..photos.augmentation import Augmentation
 from ..photos.cache import Photos
-from ..training_tuples.file import Tuples, TuplesError, objects
+from ..training_tuples.data import Tuples, TuplesError, objects
 from .hard_negatives import HardNegatives, Pick
 from .hard_positives import HardPositives
 from .photo_descriptors import PhotoDescriptors

@@ -15,7 +15,8 @@ from ..descriptors.describer import MIRROR_HELP
 from ..evaluation.datasets import DATASETS
 from ..networks.precision import TRAINING_PRECISION_HELP, resolve_precision
 from ..photos.edges import HELP as EDGES_HELP
-from ..training_tuples.file import check, read_tuples
+from ..training_tuples.checks import check
+from ..training_tuples.file import read_tuples
 from ..training_tuples.sources import photos_of
 from ..training_tuples.tuples import tuples as make_tuples
 from .checkpoint import NAME, open_run

@@ -10,7 +10,7 @@ from keras_retrieval.whitening.covariance import Projection
 from ..descriptors.extract import extract
 from ..descriptors.folder import read_descriptors
 from ..descriptors.learn_whitening import Pairs, learn
-from ..training_tuples.file import Tuples
+from ..training_tuples.data import Tuples
 from .options import Options
 
 

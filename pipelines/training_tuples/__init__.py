@@ -1,1 +1,1 @@
-"""Training tuples from 3D models, folders, tables, positions or descriptors; the step tuples."""
+"""Training tuples: queries, positives and clusters of photos from any source; the step tuples."""

@@ -1,4 +1,4 @@
-"""Tuples from COLMAP models, of `reconstruct` or made elsewhere."""
+"""Tuples from COLMAP models, made by `reconstruct` or by other programs."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -7,24 +7,27 @@ from pathlib import Path
 
 import numpy as np
 
+from ..descriptors.folder import read_descriptors
 from ..files.progress import progress
 from ..sfm.clusters import merge_models
 from ..sfm.colmap import photo_name
+from ..sfm.descriptors import read_described
 from ..sfm.report import Report, read_report
-from .file import Choice, Tuples, TuplesError
+from .data import Tuples, TuplesError
+from .options import TuplesOptions
 from .positives import Positive, Views, camera_neighbours, choose_positives, read_views
 
 
-def from_reconstruction(work: Path, choice: Choice) -> Tuples:
-    """Clusters, models and links as `reconstruct` reported them."""
+def from_reconstruction(work: Path, options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -> Tuples:
+    """Makes tuples from the clusters, models and links that `reconstruct` reported; see `from_models`."""
     report = _report(work)
     folders = [[work / model["folder"] for model in cluster["models"]] for cluster in report["clusters"]]
-    tuples = from_models(folders, choice, photo_name)
+    tuples = from_models(folders, options, descriptors, photo_name)
     return replace(tuples, same_object=np.array(report["same_object"], np.int64).reshape(-1, 2))
 
 
 def reconstructed_photos(work: Path) -> Path:
-    """The folder of photos that `reconstruct` was given."""
+    """The folder of the photos that `reconstruct` made `work` from."""
     return Path(_report(work)["photos"])
 
 
@@ -33,19 +36,54 @@ def _report(work: Path) -> Report:
     try:
         return read_report(json.loads(path.read_text(encoding="utf-8")), path)
     except ValueError as error:
-        raise TuplesError(f"{path} cannot be read ({error}): `keras-retrieval reconstruct` writes it anew") from error
+        raise TuplesError(f"{path} cannot be read ({error}): `keras-retrieval reconstruct` writes it again") from error
 
 
 def model_folders(folder: Path) -> list[Path]:
-    """The folders in `folder`, or it itself, that hold a COLMAP model, binary or text, sorted."""
+    """The folders that contain a COLMAP model, binary or text: `folder` itself or any below it, sorted."""
     return sorted({path.parent for ending in ("bin", "txt") for path in folder.rglob(f"points3D.{ending}")})
 
 
-def from_models(clusters: Sequence[Sequence[Path]], choice: Choice, photo_name: Callable[[str], str] = str) -> Tuples:
-    """COLMAP models, the folders of each cluster together; clusters that share a photo become one.
+def descriptors_for_m1(source: Path, folder: Path | None) -> dict[str, np.ndarray]:
+    """Reads the descriptors that rule m1 compares.
 
-    The details hold, per pair, the share of the query's points that the positive sees and the change of scale, and
-    per photo its camera neighbours.
+    Args:
+        source: folder of a reconstruction, whose newest descriptors are read where there is no `folder`.
+        folder: a folder that `extract` made; None for none.
+
+    Returns:
+        Photo -> its descriptor, (D,) of unit length.
+
+    Raises:
+        TuplesError: there are no descriptors.
+        FolderError: `folder` does not contain descriptors, or is damaged.
+    """
+    if folder is not None:
+        shards, names, _ = read_descriptors(folder)
+        return dict(zip(names, np.concatenate(shards), strict=True))
+    made = source.glob("descriptors-*") if source.is_dir() else []
+    folders = sorted(made, key=lambda folder: folder.stat().st_mtime)
+    if not folders:
+        raise TuplesError(f"--rule m1 needs descriptors and {source} has none: give --descriptors or another --rule")
+    return read_described(folders[-1])
+
+
+def from_models(
+    clusters: Sequence[Sequence[Path]],
+    options: TuplesOptions,
+    descriptors: Mapping[str, np.ndarray],
+    photo_name: Callable[[str], str] = str,
+) -> Tuples:
+    """Makes tuples from COLMAP models.
+
+    Args:
+        clusters: the folders of the models of each cluster; clusters that share a photo become one.
+        options: for `choose_positives`, and `seed`.
+        descriptors: for rule m1, photo -> its descriptor.
+        photo_name: maps the names of the models' images to names of photos.
+
+    Returns:
+        The tuples; `details` has for each pair `shared` and `scale_change`, and for each photo `camera_neighbours`.
     """
     views = [[read_views(folder, photo_name) for folder in folders] for folders in clusters]
     merged = merge_models([[name for view in some for name in view.names] for some in views])
@@ -53,16 +91,17 @@ def from_models(clusters: Sequence[Sequence[Path]], choice: Choice, photo_name: 
     cluster: list[int] = []
     pairs: dict[tuple[int, int], Positive] = {}
     near: dict[int, list[int]] = {}
-    rng = np.random.default_rng(choice.seed)
+    rng = np.random.default_rng(options.seed)
     with progress("positives", len(views), "models") as advance:
         for number, members in enumerate(merged):
             some = [view for member in members for view in views[member]]
             names = sorted({name for view in some for name in view.names})
-            place = {name: len(images) + row for row, name in enumerate(names)}
+            index = {name: len(images) + row for row, name in enumerate(names)}
             images += names
             cluster += [number] * len(names)
             for view in sorted(some, key=lambda view: (-len(view.names), view.names)):
-                _add_view(view, choice, rng, place, pairs, near)
+                chosen = choose_positives(view, options, rng, descriptors)
+                _add_view(view, chosen, options.cameras, index, pairs, near)
             advance(len(members))
     found = sorted(pairs)
     indexes = np.array(found, np.int64).reshape(-1, 2)
@@ -76,19 +115,19 @@ def from_models(clusters: Sequence[Sequence[Path]], choice: Choice, photo_name: 
 
 def _add_view(
     view: Views,
-    choice: Choice,
-    rng: np.random.Generator,
-    place: Mapping[str, int],
+    chosen: Sequence[Positive],
+    cameras: int,
+    index: Mapping[str, int],
     pairs: dict[tuple[int, int], Positive],
     near: dict[int, list[int]],
 ) -> None:
-    """Adds a model's pairs and neighbours; a photo that a larger model holds keeps what it has there."""
-    rows = [place[name] for name in view.names]
-    fresh = {number for number, row in enumerate(rows) if row not in near}
-    neighbours = camera_neighbours(view.centres, choice.rule.cameras)
-    near.update({rows[number]: [rows[other] for other in neighbours[number]] for number in fresh})
-    for positive in choose_positives(view, choice.rule, rng, choice.descriptors):
-        if positive.query in fresh:
+    """Adds a model's pairs and camera neighbours, except for photos that a larger model has already given theirs."""
+    rows = [index[name] for name in view.names]
+    new = {number for number, row in enumerate(rows) if row not in near}
+    neighbours = camera_neighbours(view.centres, cameras)
+    near.update({rows[number]: [rows[other] for other in neighbours[number]] for number in new})
+    for positive in chosen:
+        if positive.query in new:
             pairs[rows[positive.query], rows[positive.positive]] = positive
 
 

@@ -1,4 +1,4 @@
-"""Tuples from where photos were taken: near ones may match, far ones do not (Arandjelovic et al. CVPR 2016)."""
+"""Tuples from the positions of photos: near photos may match, far ones do not (Arandjelovic et al. CVPR 2016)."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -6,58 +6,71 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..photos.positions import spot_in_name, within
-from .file import Choice, Tuples, TuplesError
+from .data import Tuples, TuplesError
+from .options import TuplesOptions
 
 EARTH = 6_371_008.8  # metres: the mean radius
 
 
-def from_names(folder: Path, images: list[str], choice: Choice) -> Tuples:
-    """Photos with UTM positions in their names, @east@north@...@.jpg."""
+def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
+    """Makes tuples of photos that have UTM positions in their names, @east@north@...@.jpg."""
     positions = [spot_in_name(name, folder)[:2] for name in images]
-    return from_positions(images, np.array(positions), [str(folder / name) for name in images], choice)
+    return from_positions(images, np.array(positions), [str(folder / name) for name in images], options)
 
 
-def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str], choice: Choice) -> Tuples:
-    """Clusters are spots, of which those within `choice.apart` of each other are linked.
+def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str], options: TuplesOptions) -> Tuples:
+    """Makes tuples of photos whose positions are known.
 
-    So all photos beyond that distance are negatives. Where photos lie in the folders `database` and `queries*`, as the
-    datasets of places have them, the second ask and the first answer; else each photo does both.
+    Each distinct position is a cluster; clusters within `options.apart` of each other are linked, so that only photos
+    beyond that distance are negatives. If the photos are in folders `database` and `queries*`, as place recognition
+    datasets have them, only the second are queries and only the first are positives; otherwise every photo is both.
 
     Args:
-        images: names of photos.
+        images: names of the N photos.
         positions: (N, 2) or (N, 3), in metres.
-        where: each was read, for messages.
-        choice: the positives of a query are all photos within `radius`, or the nearest of them.
+        where: for each photo the place where it was read, for messages.
+        options: the positives of a query are all photos within `radius`, or the nearest `positives` of them.
     """
     cluster = np.unique(positions, axis=0, return_inverse=True)[1].reshape(-1)
-    near = within(positions, positions, choice.apart)
+    near = within(positions, positions, options.apart)
     one, other = np.repeat(np.arange(len(images)), [len(others) for others in near]), np.concatenate([[], *near])
     other = other.astype(np.int64)
     links = np.sort(np.column_stack([cluster[one], cluster[other]]), axis=1)
     links = np.unique(links[links[:, 0] != links[:, 1]], axis=0)
-    asks, answers = _roles(images)
+    is_query, is_positive = _roles(images)
     distance = np.hypot.reduce(positions[one] - positions[other], axis=1, initial=0)
-    pairs = np.flatnonzero((one != other) & (distance <= choice.radius) & asks[one] & answers[other])
+    pairs = np.flatnonzero((one != other) & (distance <= options.radius) & is_query[one] & is_positive[other])
     pairs = pairs[np.lexsort((distance[pairs], one[pairs]))]
-    if choice.positives is not None:
-        first = np.searchsorted(one[pairs], one[pairs])  # of the query's
-        pairs = pairs[np.arange(len(pairs)) - first < choice.positives]
+    if options.positives is not None:
+        first = np.searchsorted(one[pairs], one[pairs])  # the first pair of the same query
+        pairs = pairs[np.arange(len(pairs)) - first < options.positives]
     return Tuples(images, cluster, one[pairs], other[pairs], links, where=where)
 
 
 def metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
-    """Latitude and longitude as metres (n, 3) from the middle of the earth, right in every city and across 180°."""
+    """Converts latitude and longitude to metres in space, so that distances are right everywhere, across 180° too.
+
+    Args:
+        degrees: (N, 2) latitude and longitude.
+        where: for each row the place where it was read, for messages.
+
+    Returns:
+        (N, 3) metres from the centre of the earth.
+
+    Raises:
+        TuplesError: a latitude or longitude is out of range.
+    """
     wrong = np.flatnonzero((np.abs(degrees[:, 0]) > 90) | (np.abs(degrees[:, 1]) > 180))
     if len(wrong):
-        raise TuplesError(f"{where[wrong[0]]}: latitude must lie in -90..90 and longitude in -180..180")
+        raise TuplesError(f"{where[wrong[0]]}: latitude must be in -90..90 and longitude in -180..180")
     north, east = np.radians(degrees).T
     return EARTH * np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], axis=1)
 
 
 def _roles(images: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which photos ask, and which answer."""
+    """Which photos may be queries and which may be positives, both (N,) bool."""
     tops = [PurePosixPath(name).parts[0] for name in images]
-    asks = np.array([top.startswith("queries") for top in tops], bool)
-    answers = np.array([top == "database" for top in tops], bool)
+    queries = np.array([top.startswith("queries") for top in tops], bool)
+    database = np.array([top == "database" for top in tops], bool)
     everyone = np.ones(len(images), bool)
-    return (asks, answers) if asks.any() and answers.any() else (everyone, everyone)
+    return (queries, database) if queries.any() and database.any() else (everyone, everyone)

@@ -1,4 +1,4 @@
-"""Tuples from CSV tables: positions of photos, or names of matching ones."""
+"""Tuples from CSV tables: positions of photos, or pairs of matching photos."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from ..files.tables import read_csv
-from .file import Choice, Tuples, TuplesError, cluster_by_pairs
+from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_positions import from_positions, metres
+from .options import TuplesOptions
 
 
-def from_csv(path: Path, choice: Choice) -> Tuples:
-    """A table of positions (photo, east, north or photo, latitude, longitude) or of pairs (query, positive)."""
+def from_csv(path: Path, options: TuplesOptions) -> Tuples:
+    """Reads a table of positions (photo, east, north or photo, latitude, longitude) or of pairs (query, positive).
+
+    Raises:
+        TuplesError: the table has other columns, or a row is wrong.
+    """
     columns, rows = read_csv(path)
     readers: tuple[tuple[tuple[str, ...], Callable], ...] = (
         (("photo", "east", "north"), _from_positions),
@@ -21,7 +26,7 @@ def from_csv(path: Path, choice: Choice) -> Tuples:
     )
     for wanted, reader in readers:
         if set(columns).issuperset(wanted):
-            return reader(path, list(_cells(path, rows, wanted)), choice)
+            return reader(path, list(_cells(path, rows, wanted)), options)
     raise TuplesError(
         f"{path} has the columns {', '.join(sorted(columns)) or 'none'}: needed are photo, east, north, "
         "or photo, latitude, longitude, or query, positive"
@@ -38,35 +43,37 @@ def _cells(
         yield line, [row[column] for column in columns]
 
 
-def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice) -> Tuples:
-    """Clusters are the groups of photos that pairs connect."""
-    where: dict[str, int] = {}
+def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], options: TuplesOptions) -> Tuples:
+    """Takes the groups of photos that pairs connect for clusters."""
+    first_line: dict[str, int] = {}
     for line, names in rows:
         for name in names:
-            where.setdefault(name, line)
+            first_line.setdefault(name, line)
         if names[0] == names[1]:
             raise TuplesError(f"{path}, line {line}: {names[0]} is its own positive")
-    images = sorted(where)
-    place = {name: row for row, name in enumerate(images)}
-    pairs = np.array(sorted({(place[one], place[other]) for _, (one, other) in rows}), np.int64).reshape(-1, 2)
+    images = sorted(first_line)
+    index = {name: row for row, name in enumerate(images)}
+    pairs = np.array(sorted({(index[one], index[other]) for _, (one, other) in rows}), np.int64).reshape(-1, 2)
     cluster = cluster_by_pairs(len(images), pairs[:, 0], pairs[:, 1])
-    lines = [f"{path}, line {where[name]}" for name in images]
-    return Tuples(images, cluster, pairs[:, 0], pairs[:, 1], where=lines)
+    where = [f"{path}, line {first_line[name]}" for name in images]
+    return Tuples(images, cluster, pairs[:, 0], pairs[:, 1], where=where)
 
 
-def _from_positions(path: Path, rows: Sequence[tuple[int, list[str]]], choice: Choice, degrees: bool = False) -> Tuples:
+def _from_positions(
+    path: Path, rows: Sequence[tuple[int, list[str]]], options: TuplesOptions, degrees: bool = False
+) -> Tuples:
     images = [names[0] for _, names in rows]
     where = [f"{path}, line {line}" for line, _ in rows]
     positions = np.array([_numbers(place, values) for place, (_, values) in zip(where, rows, strict=True)])
     positions = positions.reshape(-1, 2)
-    return from_positions(images, metres(positions, where) if degrees else positions, where, choice)
+    return from_positions(images, metres(positions, where) if degrees else positions, where, options)
 
 
-def _numbers(place: str, values: Sequence[str]) -> list[float]:
+def _numbers(where: str, values: Sequence[str]) -> list[float]:
     try:
         numbers = [float(value) for value in values[1:]]
     except ValueError:
         numbers = [np.nan]
     if not np.isfinite(numbers).all():
-        raise TuplesError(f"{place}: the position {', '.join(values[1:])} is not two numbers")
+        raise TuplesError(f"{where}: the position {', '.join(values[1:])} is not two numbers")
     return numbers

@@ -1,8 +1,9 @@
-"""Which photos of a 3D model are positives of each other: the rules m1, m2, m3 of Radenovic et al. ECCV 2016.
+"""The rules m1, m2 and m3 for positives within a 3D model (Radenovic et al. ECCV 2016).
 
 The candidates of a query are the photos of its model with the nearest cameras. m1 takes those with the nearest
-descriptors, m2 those that see most of the query's points, m3 any of those that see enough of its points at a
-similar scale, at random: these are neither as alike as those of m1 nor as close as those of m2, and teach most.
+descriptors and m2 those that see most of the query's 3D points. m3 draws at random from those that see enough of its
+points at a similar scale: they are less similar than the positives of m1 and taken from farther off than those of m2,
+and training gains most from them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,21 +13,21 @@ from pathlib import Path
 import numpy as np
 
 from ..sfm.colmap import load_colmap
-
-RULES = ("m1", "m2", "m3")
+from .data import TuplesError
+from .options import TuplesOptions
 
 
 @dataclass(frozen=True)
 class Views:
-    """What the photos of a model see.
+    """Which 3D points the photos of a model see, and at which scale.
 
     Attributes:
         names: of the m registered photos, sorted.
-        centres: (m, 3) of their cameras.
-        points: per photo the numbers of the 3D points it sees, rising.
-        scales: per photo and point how large the point's surroundings appear: focal length / depth, the focal length
-            as a share of the photo's longer side.
-        point_count: of the model.
+        centres: (m, 3) centres of their cameras.
+        points: for each photo the sorted numbers of the 3D points that it sees.
+        scales: for each photo and each of these points the scale at which the point appears: focal length / depth,
+            with the focal length as a share of the photo's longer side.
+        point_count: number of 3D points of the model.
     """
 
     names: list[str]
@@ -37,27 +38,15 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How positives are chosen.
+class Positive:
+    """A query and a positive of it.
 
     Attributes:
-        name: one of `RULES`.
-        cameras: how many nearest cameras are candidates.
-        shared: the least share of the query's points that a positive of m3 sees.
-        scale_change: the largest median ratio of scales, or its inverse, of m3.
-        positives: how many of each query at most.
+        query: index of the query in `Views.names`.
+        positive: index of the positive in `Views.names`.
+        shared: share of the query's points that the positive sees.
+        scale_change: median ratio, at least 1, of the scales at which they see these points.
     """
-
-    name: str = "m3"
-    cameras: int = 100
-    shared: float = 0.2
-    scale_change: float = 1.5
-    positives: int = 3
-
-
-@dataclass(frozen=True)
-class Positive:
-    """A pair of photos of a model, by their numbers in `Views.names`."""
 
     query: int
     positive: int
@@ -69,18 +58,18 @@ def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
     """Reads a COLMAP model, binary or text.
 
     Args:
-        folder: of the model.
-        photo_name: turns the names of its images into those of the photos.
+        folder: folder of the model.
+        photo_name: maps the names of the model's images to names of photos.
 
     Raises:
-        ValueError: it cannot be read.
+        TuplesError: the model cannot be read.
     """
     try:
         model = load_colmap().Reconstruction(folder)
     except (ValueError, RuntimeError, IndexError) as error:
-        raise ValueError(f"{folder} cannot be read as a COLMAP model: {error}") from error
+        raise TuplesError(f"{folder} cannot be read as a COLMAP model: {error}") from error
     ids = np.array(sorted(model.points3D), np.int64)
-    spots = np.array([model.points3D[number].xyz for number in ids.tolist()]).reshape(-1, 3)
+    positions = np.array([model.points3D[number].xyz for number in ids.tolist()]).reshape(-1, 3)
     images = sorted(
         (model.images[number] for number in model.reg_image_ids()), key=lambda image: photo_name(image.name)
     )
@@ -89,7 +78,7 @@ def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
         seen = np.unique([point.point3D_id for point in image.get_observation_points2D()]).astype(np.int64)
         rows = np.searchsorted(ids, seen)
         pose = image.cam_from_world()
-        depth = spots[rows] @ pose.rotation.matrix()[2] + pose.translation[2]
+        depth = positions[rows] @ pose.rotation.matrix()[2] + pose.translation[2]
         focal = image.camera.mean_focal_length() / max(image.camera.width, image.camera.height)
         points.append(rows[depth > 0])
         scales.append(focal / depth[depth > 0])
@@ -98,14 +87,14 @@ def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
 
 
 def camera_neighbours(centres: np.ndarray, k: int) -> np.ndarray:
-    """The cameras nearest to each, without itself.
+    """The nearest other cameras of each camera.
 
     Args:
-        centres: (m, 3).
-        k: how many.
+        centres: (m, 3) centres of the cameras.
+        k: number of neighbours.
 
     Returns:
-        (m, min(k, m - 1)) int64, nearest first.
+        (m, min(k, m - 1)) int64, indexes of cameras, nearest first.
     """
     found = []
     for row, centre in enumerate(centres):
@@ -116,16 +105,16 @@ def camera_neighbours(centres: np.ndarray, k: int) -> np.ndarray:
 
 
 def overlaps(views: Views, query: int, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a query has in common with other photos of its model.
+    """Compares the 3D points that a query and other photos of its model see.
 
     Args:
         views: of the model.
-        query: the number of a photo.
-        candidates: (n,) numbers of others.
+        query: index of the query.
+        candidates: (n,) indexes of other photos.
 
     Returns:
-        (n,) the share of the query's points that each of them sees, and (n,) the median, over these points, of the
-        ratio of scales, or its inverse where it is below 1; inf where no point is shared.
+        (n,) the share of the query's points that each candidate sees, and (n,) the median over these points of the
+        ratio of scales, inverted where it is below 1; infinite where no point is shared.
     """
     scale = np.full(views.point_count, np.nan)
     scale[views.points[query]] = views.scales[query]
@@ -134,50 +123,50 @@ def overlaps(views: Views, query: int, candidates: np.ndarray) -> tuple[np.ndarr
         ratios = views.scales[other] / scale[views.points[other]]
         ratios = ratios[~np.isnan(ratios)]
         if len(ratios):
-            middle = np.median(ratios)
-            shared[row], change[row] = len(ratios) / len(views.points[query]), max(middle, 1 / middle)
+            median = np.median(ratios)
+            shared[row], change[row] = len(ratios) / len(views.points[query]), max(median, 1 / median)
     return shared, change
 
 
 def choose_positives(
-    views: Views, rule: Rule, rng: np.random.Generator, rows: Mapping[str, np.ndarray] | None = None
+    views: Views, options: TuplesOptions, rng: np.random.Generator, descriptors: Mapping[str, np.ndarray] | None = None
 ) -> list[Positive]:
     """Chooses the positives of every photo of a model.
 
     Args:
         views: of the model.
-        rule: the rule and its thresholds.
-        rng: for m3.
-        rows: for m1, each photo's descriptor, a unit row.
+        options: `rule`, `cameras`, `positives`, and for m3 `shared` and `scale_change` are used.
+        rng: random generator for m3.
+        descriptors: for m1, photo -> its descriptor, (D,) of unit length.
 
     Returns:
-        The pairs, query after query. A photo without candidates is no query.
+        The pairs, query by query. A photo without candidates is not a query.
 
     Raises:
-        ValueError: a photo has no descriptor, for m1.
+        TuplesError: a photo has no descriptor, under m1.
     """
-    neighbours = camera_neighbours(views.centres, rule.cameras)
-    descriptors = _descriptors(views.names, rows or {}) if rule.name == "m1" else None
+    neighbours = camera_neighbours(views.centres, options.cameras)
+    rows = _rows(views.names, descriptors or {}) if options.rule == "m1" else None
     chosen = []
     for query, candidates in enumerate(neighbours):
         shared, change = overlaps(views, query, candidates)
-        if descriptors is not None:
-            order = np.argsort(-(descriptors[candidates] @ descriptors[query]), kind="stable")
-        elif rule.name == "m2":
+        if rows is not None:
+            order = np.argsort(-(rows[candidates] @ rows[query]), kind="stable")
+        elif options.rule == "m2":
             order = np.argsort(-shared, kind="stable")[: np.count_nonzero(shared)]
         else:
-            order = rng.permutation(np.flatnonzero((shared >= rule.shared) & (change <= rule.scale_change)))
+            order = rng.permutation(np.flatnonzero((shared >= options.shared) & (change <= options.scale_change)))
         chosen += [
             Positive(query, int(candidates[row]), float(shared[row]), float(change[row]))
-            for row in order[: rule.positives]
+            for row in order[: options.positives_per_query]
         ]
     return chosen
 
 
-def _descriptors(names: Sequence[str], rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    missing = [name for name in names if name not in rows]
+def _rows(names: Sequence[str], descriptors: Mapping[str, np.ndarray]) -> np.ndarray:
+    missing = [name for name in names if name not in descriptors]
     if missing:
-        raise ValueError(
-            f"rule m1 needs a descriptor of every photo; {len(missing)} have none, the first: {missing[0]}"
+        raise TuplesError(
+            f"--rule m1 needs a descriptor of every photo; {len(missing)} have none, the first: {missing[0]}"
         )
-    return np.stack([rows[name] for name in names])
+    return np.stack([descriptors[name] for name in names])

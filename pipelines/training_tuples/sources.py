@@ -1,6 +1,7 @@
-"""Where tuples come from, told apart by what is there; published pickles and folders of objects are read here."""
+"""Tells the sources of tuples apart, and reads published pickles and folders of objects."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,47 +10,54 @@ import numpy as np
 from ..files.plain_pickle import load_pickle
 from ..photos.landmark_folders import by_landmark, cleaned_photos
 from ..photos.reader import list_photos
-from .file import Choice, Tuples, TuplesError, cluster_by_pairs
+from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
 from .from_positions import from_names
 from .from_tables import from_csv
+from .options import TuplesOptions
 
 _PICKLE = ("cids", "qidxs", "pidxs")
 _POSITION = re.compile(r"(^|/)@[^@/]*@[^@/]*@[^/]*$")
 
 
-def read_source(source: Path, choice: Choice) -> Tuples:
-    """Reads any source; `tuples` says which there are and how they are told apart.
+def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -> Tuples:
+    """Makes tuples from `options.source`, a source of any kind that `tuples` lists but descriptors.
+
+    Args:
+        options: the source, and how positives are chosen.
+        descriptors: for rule m1, photo -> its descriptor.
 
     Raises:
-        TuplesError: it is none of them, or a row of it is wrong.
-        OSError: it cannot be read.
+        TuplesError: the source is of no known kind, or a row of it is wrong.
+        OSError: the source cannot be read.
     """
+    source = options.source
     if source.is_dir():
         if (source / "report.json").is_file():
-            return from_reconstruction(source, choice)
+            return from_reconstruction(source, options, descriptors)
         if (cleaned := cleaned_photos(source)) is not None:
-            return from_folders(*cleaned, choice)
+            return from_folders(*cleaned, options)
         if next(source.glob("descriptors-*.npy"), None):
-            raise TuplesError(f"{source} holds descriptors: --manifold makes tuples of them")
+            raise TuplesError(f"{source} contains descriptors: add --manifold to make tuples from them")
         folders = model_folders(source)
         if folders:
-            return from_models([[folder] for folder in folders], choice)
+            return from_models([[folder] for folder in folders], options, descriptors)
         images = list_photos(source)
-        # One name with a position asks for one in each: a photo without it must not make places of two folders.
+        # One name with a position means that all need one: otherwise a photo without would turn the folders
+        # `database` and `queries` into two objects.
         from_photos = from_names if any(map(_POSITION.search, images)) else from_folders
-        return from_photos(source, images, choice)
+        return from_photos(source, images, options)
     if not source.is_file():
-        raise TuplesError(f"there is no {source}")
+        raise TuplesError(f"{source} does not exist")
     if source.suffix.lower() == ".pkl":
         return from_pickle(source)
     if source.suffix.lower() == ".csv":
-        return from_csv(source, choice)
-    raise TuplesError(f"{source} is no source of tuples: give a folder, a .pkl or a .csv file")
+        return from_csv(source, options)
+    raise TuplesError(f"{source} is not a source of tuples: give a folder, a .pkl or a .csv file")
 
 
 def photos_of(source: Path) -> Path | None:
-    """The folder of the photos, where a source tells it: a reconstruction, a cleaning, or the folder itself."""
+    """The folder of the photos, if a source names it: a reconstruction, a cleaning, or the folder itself."""
     if source.is_dir() and (cleaned := cleaned_photos(source)) is not None:
         return cleaned[0] if cleaned[0].is_dir() else None
     if not source.is_dir() or (not (source / "report.json").is_file() and model_folders(source)):
@@ -59,10 +67,13 @@ def photos_of(source: Path) -> Path | None:
 
 
 def from_pickle(path: Path) -> Tuples:
-    """The published retrieval-SfM-30k and -120k, or their -whiten files (Radenovic et al. TPAMI 2018).
+    """Reads the published retrieval-SfM-30k or -120k, or their -whiten files (Radenovic et al. TPAMI 2018).
 
-    Photos get the published paths, ims/{last two letters}/{the two before}/{the two before those}/{cid}. Files
-    without clusters get one for each group of photos that pairs connect.
+    Photos get the published paths, ims/{last two letters}/{the two before}/{the two before those}/{cid}. In files
+    without clusters, each group of photos that pairs connect is one.
+
+    Raises:
+        TuplesError: the file is not such a set of tuples, or an index in it is out of range.
     """
     content = load_pickle(path)
     parts = content if isinstance(content, dict) else {}
@@ -72,35 +83,35 @@ def from_pickle(path: Path) -> Tuples:
     found: list[Tuples] = []
     for name, part in sets:
         label = f"{path}, {name}" if name else str(path)
-        tuples = _pickled(part, label)
+        tuples = _from_part(part, label)
         images += tuples.images
         where += [f"{label}, image {row}" for row in range(len(tuples.images))]
         found.append(tuples)
-    firsts = np.cumsum([0, *(len(tuples.images) for tuples in found)])
-    tops = np.cumsum([0, *(tuples.cluster.max(initial=-1) + 1 for tuples in found)])
-    aside = np.repeat([name == "val" for name, _ in sets], [len(tuples.images) for tuples in found])
+    first_image = np.cumsum([0, *(len(tuples.images) for tuples in found)])
+    first_cluster = np.cumsum([0, *(tuples.cluster.max(initial=-1) + 1 for tuples in found)])
+    validation = np.repeat([name == "val" for name, _ in sets], [len(tuples.images) for tuples in found])
     return Tuples(
         images,
-        np.concatenate([tuples.cluster + top for tuples, top in zip(found, tops, strict=False)]),
-        np.concatenate([tuples.qidxs + first for tuples, first in zip(found, firsts, strict=False)]),
-        np.concatenate([tuples.pidxs + first for tuples, first in zip(found, firsts, strict=False)]),
-        validation=aside if len(sets) > 1 else None,
+        np.concatenate([tuples.cluster + first for tuples, first in zip(found, first_cluster, strict=False)]),
+        np.concatenate([tuples.qidxs + first for tuples, first in zip(found, first_image, strict=False)]),
+        np.concatenate([tuples.pidxs + first for tuples, first in zip(found, first_image, strict=False)]),
+        validation=validation if len(sets) > 1 else None,
         where=where,
     )
 
 
-def _pickled(part: Any, label: str) -> Tuples:
+def _from_part(part: Any, label: str) -> Tuples:
     missing = [key for key in _PICKLE if not isinstance(part, dict) or key not in part]
     if missing:
-        raise TuplesError(f"{label} has no {', '.join(missing)}: it is no published set of tuples")
+        raise TuplesError(f"{label} has no {', '.join(missing)}: it is not a published set of tuples")
     cids = [str(cid) for cid in part["cids"]]
     pairs = [np.asarray(part[key]) for key in ("qidxs", "pidxs")]
     for key, indexes in zip(("qidxs", "pidxs"), pairs, strict=True):
         if indexes.dtype.kind not in "iu":
-            raise TuplesError(f"{label}: {key} are {indexes.dtype}, not integers")
+            raise TuplesError(f"{label}: {key} must be integers, not {indexes.dtype}")
         wrong = np.flatnonzero((indexes < 0) | (indexes >= len(cids)))
         if len(wrong):
-            raise TuplesError(f"{label}: {key} {wrong[0]} is {indexes[wrong[0]]}, and there are {len(cids)} images")
+            raise TuplesError(f"{label}: {key} {wrong[0]} is {indexes[wrong[0]]}, but there are {len(cids)} images")
     cluster = part["cluster"] if "cluster" in part else cluster_by_pairs(len(cids), *pairs)
     numbers = np.unique(np.asarray(cluster), return_inverse=True)[1].reshape(-1)
     qidxs, pidxs = (indexes.astype(np.int64) for indexes in pairs)
@@ -111,19 +122,28 @@ def _published_path(cid: str) -> str:
     return f"ims/{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
 
 
-def from_folders(photos: Path, images: list[str], choice: Choice) -> Tuples:
-    """A folder for each object: photos of one folder are positives of each other, at random."""
+def from_folders(photos: Path, images: list[str], options: TuplesOptions) -> Tuples:
+    """Takes each folder for an object; the positives of a photo are drawn from the other photos of its folder.
+
+    Args:
+        photos: the folder of the photos, for messages.
+        images: names of the photos below it.
+        options: `positives` and `seed` are used.
+
+    Raises:
+        TuplesError: the photos are not in sub-folders.
+    """
     try:
         folders = by_landmark(images, photos)
     except ValueError as error:
         raise TuplesError(str(error)) from error
     number = {name: row for row, names in enumerate(folders.values()) for name in names}
     cluster = np.array([number[name] for name in images], np.int64)
-    rng = np.random.default_rng(choice.seed)
+    rng = np.random.default_rng(options.seed)
     pairs: list[tuple[int, int]] = []
     for query in range(len(images)):
         others = np.flatnonzero(cluster == cluster[query])
-        others = rng.permutation(others[others != query])[: choice.rule.positives]
+        others = rng.permutation(others[others != query])[: options.positives_per_query]
         pairs += [(query, int(other)) for other in others]
     indexes = np.array(pairs, np.int64).reshape(-1, 2)
     return Tuples(images, cluster, indexes[:, 0], indexes[:, 1])

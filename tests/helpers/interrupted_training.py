@@ -15,7 +15,8 @@ import numpy as np
 
 def make_collection(folder, scenes=9, views=4):
     """Draws photos of scenes, a network and tuples.npz, of which the last third of the scenes is for validation."""
-    from pipelines.training_tuples.file import Tuples, write_tuples
+    from pipelines.training_tuples.data import Tuples
+    from pipelines.training_tuples.file import write_tuples
     from tests.helpers import small
     from tests.helpers.small_network import draw_photo
 

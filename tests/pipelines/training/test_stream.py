@@ -14,7 +14,7 @@ from pipelines.photos.reader import PhotoError, read_photo
 from pipelines.photos.reading import Reading
 from pipelines.training.mining_callback import mining_callback
 from pipelines.training.stream import STALE, TupleStream
-from pipelines.training_tuples.file import Tuples, TuplesError, objects
+from pipelines.training_tuples.data import Tuples, TuplesError, objects
 from tests.helpers.small import network
 from tests.helpers.small_network import draw_photo
 

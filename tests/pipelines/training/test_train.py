@@ -22,7 +22,8 @@ from pipelines.training.callbacks import TrainingError
 from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.options import Options, published
 from pipelines.training.train import train
-from pipelines.training_tuples.file import TuplesError, read_tuples, write_tuples
+from pipelines.training_tuples.data import TuplesError
+from pipelines.training_tuples.file import read_tuples, write_tuples
 from tests.helpers.interrupted_training import make_collection, options
 
 
@@ -328,7 +329,7 @@ def test_photos_that_cannot_be_read_are_left_out(folder, tmp_path):
 
 
 def test_photos_that_are_gone_are_named(folder, tmp_path):
-    with pytest.raises(TuplesError, match=r"photo 0: there is no .*0/0.png"):
+    with pytest.raises(TuplesError, match=r"photo 0: .*0/0.png does not exist"):
         train(**short(folder, "gone", photos=tmp_path))
     assert not (folder / "gone").exists()
 

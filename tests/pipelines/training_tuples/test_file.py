@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.training_tuples.file import Tuples, TuplesError, read_tuples, write_tuples
+from pipelines.training_tuples.data import Tuples, TuplesError
+from pipelines.training_tuples.file import read_tuples, write_tuples
 
 TUPLES = Tuples(
     images=["a/0.jpg", "a/1.jpg", "b/ü.jpg", "b/3.jpg", "c/4.jpg"],
@@ -65,17 +66,17 @@ def test_tuples_without_links_or_split_come_back(tmp_path):
         ({"cluster": np.array(3)}, r"cluster must be integers \(N,\), not int64 \(\)"),
         ({"images": np.arange(5)}, r"images must be text \(N,\)"),
         ({"same_object": np.arange(4)}, r"same_object must be integers \(M, 2\), not int64 \(4,\)"),
-        ({"validation": np.zeros(5, int)}, r"validation must be true or false \(N,\)"),
-        ({"validation": np.zeros(4, bool)}, "5 photos have 4 marks of validation"),
-        ({"pidxs": np.array([1, 3, 5])}, r"pair 2: its positive 5 is none of the photos 0\.\.4"),
+        ({"validation": np.zeros(5, int)}, r"validation must be booleans \(N,\)"),
+        ({"validation": np.zeros(4, bool)}, "validation has 4 entries for 5 photos"),
+        ({"pidxs": np.array([1, 3, 5])}, r"pair 2: its positive 5 is not an index in 0\.\.4"),
         ({"pidxs": np.array([1, 3])}, "3 queries have 2 positives"),
         ({"cluster": np.arange(4)}, "5 photos have 4 clusters"),
         ({"pidxs": np.array([1, 3, 0])}, r"pair 2: b/3\.jpg and a/0\.jpg are in different clusters, 0 and 7"),
         ({"negatives": np.zeros(5, int)}, r"negatives must be integers \(N, n\), not int64 \(5,\)"),
         ({"negatives": np.zeros((4, 1), int)}, "5 photos have 4 lists of negatives"),
-        ({"negatives": np.full((5, 1), 2)}, "photo 2: its negative 2 is none of the other photos"),
+        ({"negatives": np.full((5, 1), 2)}, "photo 2: its negative 2 is not the index of another photo"),
         ({"negatives": np.full((5, 1), 5)}, "photo 0: its negative 5"),
-        ({"images": np.array(list("abcda"))}, "photo 4: a is photo 0, too"),
+        ({"images": np.array(list("abcda"))}, "photo 4: a occurs twice, also at photo 0"),
     ],
 )
 def test_what_does_not_fit_is_named(path, changes, message):
@@ -86,18 +87,18 @@ def test_what_does_not_fit_is_named(path, changes, message):
 
 
 def test_no_file_of_tuples_is_refused(path, tmp_path):
-    with pytest.raises(TuplesError, match=r"there is no .*none\.npz"):
+    with pytest.raises(TuplesError, match=r"none\.npz is not a file: `keras-retrieval tuples"):
         read_tuples(tmp_path / "none.npz")
-    with pytest.raises(TuplesError, match="there is no"):
+    with pytest.raises(TuplesError, match="is not a file"):
         read_tuples(tmp_path)
     whole = path.read_bytes()
     for number, content in enumerate((b"", b"text", whole[: len(whole) // 2], pickle.dumps({"images": [1]}))):
         wrong = tmp_path / f"{number}.npz"
         wrong.write_bytes(content)
-        with pytest.raises(TuplesError, match=rf"{number}\.npz is damaged, or no \.npz of tuples"):
+        with pytest.raises(TuplesError, match=rf"{number}\.npz is damaged or is not an \.npz file of tuples"):
             read_tuples(wrong)
     np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(TuplesError, match=r"array\.npy is damaged, or no \.npz"):
+    with pytest.raises(TuplesError, match=r"array\.npy is damaged or is not an \.npz"):
         read_tuples(tmp_path / "array.npy")
 
 

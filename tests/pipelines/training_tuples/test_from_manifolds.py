@@ -69,10 +69,10 @@ def test_a_looser_graph_leaves_fewer_negatives_and_the_same_positives(described,
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"alike": 0}, "at least 1"), ({"anchors": "some"}, "--anchors some: known are maxima, all"),
-    ({"neighbours": 0}, "at least 1"), ({"loose": -1}, "at least 1"),
-    ({"alike": 500, "unlike": 500}, "has a positive and .* negatives: --alike 500 is to be less"),
-    ({"loose": 0}, "at least 1"),
+    ({"alike": 0}, "--alike must be at least 1, got 0"), ({"anchors": "some"}, "--anchors must be one of maxima, all, got some"),
+    ({"neighbours": 0}, "--neighbours must be at least 1, got 0"), ({"loose": -1}, "--loose must be at least 1, got -1"),
+    ({"alike": 500, "unlike": 500}, "not one has a positive and 5 negatives: lower --alike 500"),
+    ({"loose": 0}, "--loose must be at least 1, got 0"),
 ])  # fmt: skip
 def test_what_cannot_be_is_told(described, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):

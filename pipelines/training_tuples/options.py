@@ -1,0 +1,135 @@
+"""The options of the step `tuples`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.errors import ArgumentError
+
+from ..command.options import Argument, Option, Options
+
+RULES = ("m1", "m2", "m3")
+ANCHORS = ("maxima", "all")
+POSITIVES = 3  # per query by default, where a source offers more positives than are useful
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuplesOptions(Options):
+    """The options of `tuples`."""
+
+    source: Annotated[
+        Path,
+        Argument("Folder or file that the tuples are made from: 3D models, photos, descriptors, a .pkl or .csv file."),
+    ] = field(kw_only=False)
+    output: Annotated[Path, Argument("File to write, such as tuples.npz.")] = field(kw_only=False)
+    photos: Annotated[
+        Path | None,
+        Option(
+            "Folder of the photos, in which every photo of the tuples must exist. Without it, the folder that SOURCE "
+            "names is checked, if it names one."
+        ),
+    ] = None
+    rule: Annotated[
+        str,
+        Option(
+            "3D models: how positives are chosen among the photos with the nearest cameras (Radenovic et al. ECCV "
+            "2016): m1 nearest descriptors, m2 most shared 3D points, m3 random among those that share enough points "
+            "at a similar scale.",
+            choices=RULES,
+        ),
+    ] = "m3"
+    positives: Annotated[
+        int | None,
+        Option(
+            f"Maximum number of positives per query. Without it {POSITIVES} for 3D models and folders, and all for "
+            "positions and manifolds.",
+            at_least=1,
+        ),
+    ] = None
+    cameras: Annotated[
+        int, Option("3D models: number of nearest cameras whose photos are candidates for positives.", at_least=1)
+    ] = 100
+    shared: Annotated[
+        float,
+        Option("Rule m3: minimum share of the query's 3D points that a positive must see.", above=0, at_most=1),
+    ] = 0.2
+    scale_change: Annotated[
+        float,
+        Option(
+            "Rule m3: maximum ratio of the scales at which query and positive see their common points, as the median "
+            "over these points.",
+            at_least=1,
+        ),
+    ] = 1.5
+    descriptors: Annotated[
+        Path | None,
+        Option(
+            "Rule m1: folder of the photos' descriptors, made by `extract`. Without it, the descriptors that "
+            "`reconstruct` computed."
+        ),
+    ] = None
+    radius: Annotated[float, Option("Positions: maximum distance of a positive, in metres.", above=0)] = 10.0
+    apart: Annotated[float, Option("Positions: minimum distance of a negative, in metres.", above=0)] = 25.0
+    manifold: Annotated[
+        bool, Option("Mine tuples from a folder of descriptors, without labels (Iscen et al. CVPR 2018).")
+    ] = False
+    neighbours: Annotated[
+        int, Option("Manifolds: nearest neighbours of each photo in the graph of mutual neighbours.", at_least=1)
+    ] = 30
+    loose: Annotated[
+        int | None,
+        Option(
+            "Manifolds: nearest neighbours in a second graph, along which a negative must not be reachable. Without "
+            "it, the first graph serves for negatives too.",
+            at_least=1,
+        ),
+    ] = None
+    alike: Annotated[
+        int,
+        Option(
+            "Manifolds: nearest photos that are considered as positives; choose fewer than an object has photos.",
+            at_least=1,
+        ),
+    ] = 50
+    unlike: Annotated[
+        int,
+        Option(
+            "Manifolds: nearest photos that are considered as negatives; choose more than an object has photos.",
+            at_least=1,
+        ),
+    ] = 50
+    anchors: Annotated[
+        str,
+        Option(
+            "Manifolds: queries: maxima of the random walk's stationary distribution, as published, or all photos with "
+            "a neighbour.",
+            choices=ANCHORS,
+        ),
+    ] = "maxima"
+    validation: Annotated[
+        float,
+        Option("Share of the photos that is set aside for validation, in whole objects; below 1.", at_least=0),
+    ] = 0.1
+    negatives: Annotated[
+        int,
+        Option(
+            "Number of negatives per query, each from another cluster, for which training must have clusters enough.",
+            at_least=0,
+        ),
+    ] = 5
+    seed: Annotated[int, Option("Random seed of the choice of positives and of the split.", at_least=0)] = 0
+
+    def check(self) -> None:
+        """Checks every option, then those that depend on each other."""
+        super().check()
+        if self.validation >= 1:
+            raise ArgumentError(f"--validation must be below 1, got {self.validation}")
+        if self.radius > self.apart:
+            raise ArgumentError(f"--radius must be at most --apart, {self.apart:g}, got {self.radius}")
+        if self.output.suffix != ".npz":
+            raise ArgumentError(f"{self.output}: the file of tuples must end in .npz")
+
+    @property
+    def positives_per_query(self) -> int:
+        """`positives`, or its default for 3D models and folders."""
+        return self.positives or POSITIVES

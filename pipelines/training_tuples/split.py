@@ -1,0 +1,74 @@
+"""The split into training and validation photos, by whole objects."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..files.components import connected
+from .data import Tuples, TuplesError, validation_mask
+
+
+def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
+    """Sets whole objects aside for validation: clusters that may show the same object stay together.
+
+    Args:
+        tuples: checked by `checks.check`. Tuples that have a split keep it.
+        share: share of the photos for validation, reached as closely as whole objects allow. Above 0, at least one
+            object is set aside, unless nothing would be left for training.
+        negatives: number of negatives per query, each of another cluster, that training must be able to choose.
+        seed: random seed of the choice of objects.
+
+    Returns:
+        The tuples with `validation`.
+
+    Raises:
+        TuplesError: there are too few clusters for the negatives.
+    """
+    if tuples.validation is None:
+        chosen = _choose_validation(tuples, share, negatives, seed)
+        tuples = replace(tuples, validation=np.isin(tuples.cluster, chosen))
+    training = np.unique(tuples.cluster[~validation_mask(tuples)])
+    if not len(training):
+        raise TuplesError("all photos are set aside for validation: no photo is left for training")
+    fewest = _fewest_negatives(tuples, training)
+    if fewest < negatives:
+        raise TuplesError(
+            f"some queries can take negatives from only {fewest} of the {len(training)} training clusters, and "
+            f"--negatives is {negatives}: add photos of other objects, or lower --negatives"
+        )
+    return tuples
+
+
+def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) -> list[int]:
+    """Draws objects until the share is reached; returns their clusters."""
+    numbers, sizes = np.unique(tuples.cluster, return_counts=True)
+    size = dict(zip(numbers.tolist(), sizes.tolist(), strict=True))
+    objects = connected(size, [(one, other) for one, other in tuples.same_object.tolist()])
+    chosen: list[int] = []
+    if share <= 0:
+        return chosen
+    smallest = min(sum(size[cluster] for cluster in members) for members in objects)
+    room = max(share * len(tuples.images), smallest)
+    most_links = np.bincount(np.searchsorted(numbers, tuples.same_object.ravel()), minlength=1).max()
+    for number in np.random.default_rng(seed).permutation(len(objects)):
+        members = objects[number]
+        photos = sum(size[cluster] for cluster in members)
+        # A lower bound on the negatives left, which nearly always suffices, spares the exact count.
+        plenty = len(numbers) - len(chosen) - len(members) - 1 - most_links >= negatives
+        if photos <= room and (
+            plenty or _fewest_negatives(tuples, np.setdiff1d(numbers, [*chosen, *members])) >= negatives
+        ):
+            chosen += members
+            room -= photos
+        if room < smallest:
+            break
+    return chosen
+
+
+def _fewest_negatives(tuples: Tuples, clusters: np.ndarray) -> int:
+    """The least number, over the clusters, of other clusters that are not linked to it; -1 without clusters."""
+    if not len(clusters):
+        return -1
+    linked = tuples.same_object[np.isin(tuples.same_object, clusters).all(axis=1)]
+    counts = np.bincount(np.searchsorted(clusters, linked.ravel()), minlength=len(clusters))
+    return len(clusters) - 1 - int(counts.max())

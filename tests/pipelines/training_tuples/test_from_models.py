@@ -1,0 +1,66 @@
+"""Tuples from reconstructions and from models made elsewhere."""
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from pipelines.sfm.colmap import photo_name
+from pipelines.sfm.mapping import Model
+from pipelines.sfm.report import make_report
+from pipelines.training_tuples.data import TuplesError
+from pipelines.training_tuples.positives import read_views
+from pipelines.training_tuples.tuples import tuples as make_tuples
+from tests.helpers.read_back import load, make_photos, named_pairs
+from tests.helpers.small_models import write_model
+
+pycolmap = pytest.importorskip("pycolmap")
+
+
+def test_a_reconstruction_gives_clusters_and_links(tmp_path):
+    names = [[f"{scene}/{number}.jpg" for number in range(6)] for scene in "abc"]
+    photos = make_photos(tmp_path / "photos", [name for some in names for name in some])
+    models = [
+        Model(write_model(tmp_path / "work" / "models" / f"{row}" / "0", some, row), some, 300, 900, 0.5)
+        for row, some in enumerate(names)
+    ]
+    inliers = {pair: 50 for some in names for pair in combinations(some, 2)} | {(names[0][0], names[1][0]): 20}
+    every = [name for some in names for name in some]
+    report = make_report(tmp_path / "work", every, {}, inliers, models, {"min_inliers": 15, "min_photos": 5})
+    (tmp_path / "work" / "report.json").write_text(json.dumps(report | {"photos": str(photos)}))
+    fields = load(make_tuples(tmp_path / "work", tmp_path / "tuples.npz", negatives=0, validation=0.3))
+    assert fields["images"].tolist() == every
+    assert fields["cluster"].tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert fields["same_object"].tolist() == [[0, 1]]
+    assert fields["validation"].tolist() == [False] * 12 + [True] * 6
+    assert fields["version"] == 1
+    assert json.loads(str(fields["about"]))["counts"]["validation"]["photos"] == 6
+    assert all(query[0] == positive[0] for query, positive in named_pairs(fields))
+    (photos / "a/0.jpg").unlink()
+    with pytest.raises(TuplesError, match=r"photos/a/0\.jpg does not exist"):
+        make_tuples(tmp_path / "work", tmp_path / "tuples.npz", negatives=0)
+
+
+def test_models_made_elsewhere_that_share_a_photo_become_one_cluster(tmp_path):
+    one = [f"{number}.jpg" for number in range(8)]
+    write_model(tmp_path / "models" / "0", one, 1)
+    write_model(tmp_path / "models" / "1", [*one[:2], "x.jpg", "y.jpg", "z.jpg"], 2)
+    write_model(tmp_path / "models" / "2", ["k.jpg", "l.jpg", "m.jpg"], 3)
+    fields = load(make_tuples(tmp_path / "models", tmp_path / "t.npz", negatives=1, validation=0, shared=0.01))
+    assert sorted(fields["images"]) == sorted([*one, "x.jpg", "y.jpg", "z.jpg", "k.jpg", "l.jpg", "m.jpg"])
+    assert np.unique(fields["cluster"], return_counts=True)[1].tolist() == [11, 3]
+    near = fields["camera_neighbours"]
+    assert near.shape == (14, 7)
+    rows = {str(name): row for row, name in enumerate(fields["images"])}
+    assert {str(fields["images"][row]) for row in near[rows["k.jpg"]] if row >= 0} == {"l.jpg", "m.jpg"}
+    assert set(near[rows["0.jpg"]].tolist()) == {rows[name] for name in one if name != "0.jpg"}
+
+
+def test_names_of_photos_are_those_of_a_model_made_elsewhere(tmp_path):
+    names = [f"{number}%20a.jpg" for number in range(8)]
+    write_model(tmp_path / "models" / "0", names, 1)
+    fields = load(make_tuples(tmp_path / "models", tmp_path / "t.npz", negatives=0, shared=0.01))
+    assert fields["images"].tolist() == names
+    views = read_views(tmp_path / "models" / "0", photo_name)
+    assert views.names == [f"{number} a.jpg" for number in range(8)]
