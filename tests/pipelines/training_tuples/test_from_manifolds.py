@@ -68,13 +68,18 @@ def test_a_looser_graph_leaves_fewer_negatives_and_the_same_positives(described,
     assert sum(counts[1].values()) < sum(counts[0].values())
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"alike": 0}, "--alike must be at least 1, got 0"), ({"anchors": "some"}, "--anchors must be one of maxima, all, got some"),
-    ({"neighbours": 0}, "--neighbours must be at least 1, got 0"), ({"loose": -1}, "--loose must be at least 1, got -1"),
-    ({"alike": 500, "unlike": 500}, "not one has a positive and 5 negatives: lower --alike 500"),
-    ({"loose": 0}, "--loose must be at least 1, got 0"),
-])  # fmt: skip
-def test_what_cannot_be_is_told(described, tmp_path, changes, message):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alike": 0}, "--alike must be at least 1, got 0"),
+        ({"anchors": "some"}, "--anchors must be one of maxima, all, got some"),
+        ({"neighbours": 0}, "--neighbours must be at least 1, got 0"),
+        ({"loose": -1}, "--loose must be at least 1, got -1"),
+        ({"alike": 500, "unlike": 500}, "not one has a positive and 5 negatives: lower --alike 500"),
+        ({"loose": 0}, "--loose must be at least 1, got 0"),
+    ],
+)
+def test_options_that_yield_no_tuples_are_named(described, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         make_tuples(described, tmp_path / "tuples.npz", **OPTIONS | changes)
     assert not (tmp_path / "tuples.npz").exists()
