@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..photo_graph.reader import at_least
+
 INPUT, OUTPUT = "images", "descriptors"
 OPSET = 17
 EXTRA = 'pip install "keras-retrieval[onnx]"'
@@ -26,13 +28,15 @@ def require_extra() -> None:
         raise ImportError(f"{error.name} writes ONNX files and is not installed: {EXTRA}") from error
 
 
-def convert(network: Any, sides: tuple[int | None, int | None], path: Path) -> None:
+def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smallest: int = 1) -> None:
     """Writes a Keras network as ONNX, batch open.
 
     Args:
         network: a keras.Model (B, H, W, 3) -> (B, D).
         sides: H and W, None where photos may have any.
         path: the .onnx file. What tf2onnx cannot convert it leaves in, so that ONNX Runtime refuses the file.
+        smallest: pixels on a side that the network needs. The graph repeats the edges of smaller photos up to it: of
+            an empty feature map ONNX Runtime makes a descriptor of arbitrary numbers, or ends the process.
     """
     import onnx
     import tensorflow as tf
@@ -46,7 +50,13 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path) -> N
         # Keras compiles grouped convolutions into functions of their own, which the converter would not look into.
         tf.config.run_functions_eagerly(True)
         try:
-            return {OUTPUT: network(images, training=False)}
+            if smallest > 1 and None in sides:
+                too_small = tf.reduce_min(tf.shape(images)[1:3]) < smallest
+                photos = tf.cond(too_small, lambda: at_least(images, smallest), lambda: images)
+                photos = tf.ensure_shape(photos, images.shape)
+            else:
+                photos = images
+            return {OUTPUT: network(photos, training=False)}
         finally:
             tf.config.run_functions_eagerly(False)
 

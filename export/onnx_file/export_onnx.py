@@ -180,7 +180,7 @@ def _float32(source: _Source, folder: Path) -> Path:
 
 
 def _converted(source: _Source, path: Path, side: int | None) -> OnnxNetwork:
-    convert(source.joined, (side, side), path)
+    convert(source.joined, (side, side), path, source.smallest)
     sides = ANY_SIDES if side is None else f"{side}x{side}"
     stamp(path, keras_retrieval.__version__, source.facts | {SIDES: sides})
     return OnnxNetwork(path)
@@ -209,9 +209,10 @@ def _float16(source: _Source, exact: Path, photos: list[_Photo], positives: list
     drawn = _drawn_at(source.size) if side else compared
     set_trunk_precision(source.network, "mixed_float16")
     path = exact.with_name("float16.onnx")
-    convert(source.joined, (side, side), path)
+    convert(source.joined, (side, side), path, source.smallest)
     least = _compare(path, reference, "float16", drawn, positives)
-    parts = [images[:, :HALVED, :HALVED] for images in drawn[:HALVES]]
+    most = max(HALVED, source.smallest)
+    parts = [images[:, :most, :most] for images in drawn[:HALVES]]
     halved = cosines(*both(describer(source.joined), reference.describe, parts))
     least = float(np.min([least, *halved]))  # NaN where a number is not finite
     if not least >= FP16_COSINE:

@@ -11,15 +11,33 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..networks.onnx_network import OnnxNetwork
+from keras_retrieval.errors import RetrievalError
+
+from ..networks.files import smallest_side
+from ..networks.onnx_network import OnnxNetwork, require_sides
 from ..photos.reader import PhotoError
 from ..photos.reading import Shape
 
 BATCH_PIXELS = 2**21  # a batch of the network: 8 photos of 512 x 512; more is not faster and takes memory
+NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # a reason for which a photo is left out
 READ_AHEAD = 3  # batches in memory: one in the network, two being read
 
 Describe = Callable[[np.ndarray], np.ndarray]
 Key = TypeVar("Key", bound=Hashable)
+
+
+class NoDescriptorsError(RetrievalError, ValueError):
+    """A network describes every photo by zeros or by numbers that are not finite.
+
+    Args:
+        photos: the number of photos that could be read.
+    """
+
+    def __init__(self, photos: int) -> None:
+        super().__init__(
+            f"the network's descriptors of all {photos:,} readable photos are zero or not finite: it has diverged in "
+            "training (lower --lr), or its file is damaged"
+        )
 
 
 @dataclass(frozen=True)
@@ -79,11 +97,12 @@ def describer(
         mirror: join mirrored photos, too.
 
     Returns:
-        A function (B, H, W, 3) uint8 -> (B, D) float32.
+        A function (B, H, W, 3) uint8 -> (B, D) float32. It raises ValueError for photos below `smallest_side`: some
+        kernels of TensorFlow process empty feature maps without an error, and the descriptor would be NaN or zero.
 
     Raises:
         ValueError: Keras runs on another backend than TensorFlow, or `bfloat16` with a network that has no trunk,
-            or scales, `bfloat16` or `mirror` with an OnnxNetwork.
+            or scales, `bfloat16` or `mirror` with an OnnxNetwork; or the network takes photos of one size only.
     """
     if isinstance(model, OnnxNetwork):
         model.check(scales, bfloat16, mirror)
@@ -96,6 +115,7 @@ def describer(
 
     if keras.backend.backend() != "tensorflow":
         raise ValueError(f"photos are described on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}")
+    smallest = smallest_side(model, scales)
     if bfloat16:
         set_trunk_precision(model, "mixed_bfloat16")
     network = keras_retrieval.multi_scale(model, scales, antialias=antialias, mirror=mirror)
@@ -104,7 +124,11 @@ def describer(
     def describe(images: Any) -> Any:
         return network(images, training=False)
 
-    return lambda images: describe(images).numpy()
+    def checked(images: np.ndarray) -> np.ndarray:
+        require_sides(images, smallest, model.name)
+        return describe(images).numpy()
+
+    return checked
 
 
 def describe_photos(
@@ -147,9 +171,7 @@ def _described(describe: Describe, shape: Shape, batch: dict[Key, Future[np.ndar
     seconds = time.monotonic() - started
     usable = np.isfinite(rows).all(axis=1) & (rows != 0).any(axis=1)
     left_out |= {
-        key: "the network's descriptor of it is zero or not finite"
-        for key, row_is_usable in zip(pixels, usable.tolist(), strict=True)
-        if not row_is_usable
+        key: NO_DESCRIPTOR for key, row_is_usable in zip(pixels, usable.tolist(), strict=True) if not row_is_usable
     }
     return Described([key for key in pixels if key not in left_out], rows[usable], left_out, seconds)
 

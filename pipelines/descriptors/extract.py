@@ -38,7 +38,17 @@ from ..photos.edges import edges_state, resolve_edges
 from ..photos.formats import photo_state
 from ..photos.reader import MAX_PIXELS, PhotoError, list_photos
 from ..photos.reading import Reading, Shape
-from .describer import ANTIALIAS_HELP, MIRROR_HELP, Describe, Described, describe_photos, describer, parse_scales
+from .describer import (
+    ANTIALIAS_HELP,
+    MIRROR_HELP,
+    NO_DESCRIPTOR,
+    Describe,
+    Described,
+    NoDescriptorsError,
+    describe_photos,
+    describer,
+    parse_scales,
+)
 from .folder import KIND, VERSION, read_left_out
 
 CHECKED = 16  # photos on which bfloat16 is compared with float32
@@ -172,6 +182,9 @@ def _shape(reading: Reading, name: str) -> Shape | str:
 
 
 def _none_readable(left_out: dict[str, str]) -> ValueError:
+    useless = list(left_out.values()).count(NO_DESCRIPTOR)
+    if useless:
+        return NoDescriptorsError(useless)
     name, reason = next(iter(left_out.items()))
     return ValueError(f"none of the {len(left_out)} photos can be read; the first: {name}: {reason}")
 

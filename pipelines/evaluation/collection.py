@@ -186,7 +186,7 @@ def _describe_cut_outs(
     rows = np.empty((len(cut_outs), network.output_shape[-1]), np.float32)
     for batch in describe_photos(describe, shapes, lambda number: reading.read(*cut_outs[number])):
         for number, reason in batch.left_out.items():
-            raise ValueError(f"the query {photos / cut_outs[number][0]} cannot be read: {reason}")
+            raise ValueError(f"the query {photos / cut_outs[number][0]} has no descriptor: {reason}")
         rows[batch.keys] = batch.rows
     return rows
 

@@ -92,12 +92,15 @@ def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
         return model.smallest
     import keras
 
+    from keras_retrieval.layers import Rescaling
+
     trunk = next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
     side = next((side for side in range(1, 1025) if _has_feature_map(trunk, side)), None)
     if side is None or any(model.input_shape[1:3]):
         raise ValueError(f"{model.name} takes {model.input_shape}, not photos of any size (B, H, W, 3)")
+    least = min(scales) * min([1.0, *(layer.factor for layer in model.layers if isinstance(layer, Rescaling))])
     # A scaled side is rounded down, in float32: one pixel more than the quotient is sure to be enough.
-    return side if min(scales) == 1 else int(np.ceil(side / min(scales))) + 1
+    return side if least == 1 else int(np.ceil(side / least)) + 1
 
 
 def _has_feature_map(trunk: Any, side: int) -> bool:

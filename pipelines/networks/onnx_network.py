@@ -48,7 +48,12 @@ class OnnxNetwork:
             ) from None
 
     def describe(self, images: np.ndarray) -> np.ndarray:
-        """Descriptors (B, D) float32 of photos (B, H, W, 3), RGB 0..255 of any dtype."""
+        """Descriptors (B, D) float32 of photos (B, H, W, 3), RGB 0..255 of any dtype.
+
+        Raises:
+            ValueError: the photos have fewer pixels on a side than `smallest`.
+        """
+        require_sides(images, self.smallest, self.name)
         (rows,) = self._session.run(["descriptors"], {"images": images.astype(np.float32)})
         return rows
 
@@ -70,6 +75,20 @@ class OnnxNetwork:
             raise ValueError("an .onnx network mirrors photos inside it, if at all: export it with --mirror instead")
         if bfloat16:
             raise ValueError("an .onnx network has its precision inside: export it with --fp16 or --int8 instead")
+
+
+def require_sides(images: np.ndarray, smallest: int, name: str) -> None:
+    """Refuses photos (B, H, W, 3) that would leave a network an empty feature map.
+
+    Raises:
+        ValueError: a side has fewer pixels than the network called `name` needs.
+    """
+    height, width = images.shape[1:3]
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"photos of {width} x {height} pixels are too small for {name}, which needs {smallest} on each side: "
+            f"Reading(.., smallest={smallest}) repeats their edges up to it"
+        )
 
 
 def _session(path: Path) -> Any:

@@ -20,6 +20,7 @@ import numpy as np
 from ..descriptors.describer import Describe
 from ..files.durable import write_file
 from .checkpoint import Checkpoint, write_checkpoint
+from .errors import TrainingError
 from .evaluation import Examination, headline
 from .stream import TupleStream
 
@@ -37,10 +38,6 @@ class Steps(Protocol):
 
     def state(self) -> dict[str, np.ndarray]:
         """What it needs to go on within an epoch."""
-
-
-class TrainingError(ValueError):
-    """Training came to something that it cannot go on from; the message says what to do."""
 
 
 def figures(model: Any) -> Any:

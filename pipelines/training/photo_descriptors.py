@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_retrieval.ranking.rows import PickedRows
 
-from ..descriptors.describer import Describe, describe_photos
+from ..descriptors.describer import NO_DESCRIPTOR, Describe, describe_photos
 from ..files.progress import progress
 from ..photos.cache import Photos
 from ..photos.reader import PhotoError
@@ -48,6 +48,11 @@ class PhotoDescriptors:
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._rows >= 0))
+
+    @property
+    def useless(self) -> int:
+        """How many photos are left out since their descriptors are zero or not finite."""
+        return list(self.left_out.values()).count(NO_DESCRIPTOR)
 
     def has(self, rows: np.ndarray) -> np.ndarray:
         """Which of the rows have a descriptor."""

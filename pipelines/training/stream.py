@@ -17,6 +17,7 @@ from ..descriptors.describer import Describe
 from ..photos.augmentation import Augmentation
 from ..photos.cache import Photos
 from ..training_tuples.data import Tuples, TuplesError, objects
+from .errors import TrainingError
 from .hard_negatives import HardNegatives, Pick
 from .hard_positives import HardPositives
 from .photo_descriptors import PhotoDescriptors
@@ -175,15 +176,23 @@ class TupleStream:
         Raises:
             ValueError: there is no pair whose photos can be read.
             MiningError: the photos that can be read have too few clusters.
+            TrainingError: most descriptors are zero or not finite, since the network has diverged.
         """
         started = time.monotonic()
         pairs, pool = self.draw(epoch)
         union = np.union1d(self._needed(pairs[: self.count]), pool)
         self._descriptors.keep(union if self.refresh else self.rows[:0])
         described = self._describe_new(describe, union)
-        chosen, more, replaced = self._choose_pairs(describe, pairs)
-        self._hard_negatives.set_pool(pool, chosen[:, 0])
-        negatives, self.distances = self._hard_negatives.choose(chosen[:, 0], self._draw_of(epoch, 0), approximate=True)
+        try:
+            chosen, more, replaced = self._choose_pairs(describe, pairs)
+            self._hard_negatives.set_pool(pool, chosen[:, 0])
+            draw = self._draw_of(epoch, 0)
+            negatives, self.distances = self._hard_negatives.choose(chosen[:, 0], draw, approximate=True)
+        except ValueError as error:
+            # Pairs and clusters are too few because of the network, not of the photos.
+            if self._descriptors.useless > len(self._descriptors):
+                raise _diverged(self._descriptors.useless) from error
+            raise
         self.tuples = np.column_stack([chosen, negatives]).astype(np.int32)
         self.epoch, self.fresh = epoch, True
         seconds, distance = time.monotonic() - started, float(self.distances.mean())
@@ -202,6 +211,9 @@ class TupleStream:
 
         Returns:
             Whether it was time.
+
+        Raises:
+            TrainingError: no photo has a usable descriptor any more, since the network has diverged.
         """
         if not self.refresh or (step + 1) % self.refresh or self.tuples is None:
             return False
@@ -211,7 +223,8 @@ class TupleStream:
         if len(queries):
             # Once round in an epoch: each refresh takes its share.
             count = -(-len(self._descriptors) * self.refresh // self.steps)
-            self._descriptors.describe(describe, self._descriptors.oldest(count))
+            if not self._descriptors.describe(describe, self._descriptors.oldest(count)) and self._descriptors.useless:
+                raise _diverged(self._descriptors.useless)
             negatives, distances = self._hard_negatives.choose(queries, self._draw_of(self.epoch or 0, step + 1))
             # The threads that read tuples see the old or the new array, never a part of both.
             tuples, self.distances = self.tuples.copy(), self.distances.copy()
@@ -227,7 +240,12 @@ class TupleStream:
             rows: (B, M), the "rows" of the step's inputs.
             descriptors: (B, M, D) of these photos. Those of padded or augmented photos are near those of the photos
                 as they are, and count until the photo is described again.
+
+        Raises:
+            TrainingError: a descriptor is not finite, since the network has diverged.
         """
+        if not np.isfinite(descriptors).all():
+            raise _diverged(int((~np.isfinite(descriptors).all(axis=-1)).sum()))
         rows = rows.ravel()
         known = self._descriptors.has(rows)
         self._descriptors.put(rows[known], descriptors.reshape(len(rows), -1)[known])
@@ -326,6 +344,13 @@ class TupleStream:
     def _elements(self, start: int) -> Iterator[Element]:
         self._mined()
         return self._reader.elements(self._mined, self.batch, range(start, self.steps), self.epoch or 0)
+
+
+def _diverged(photos: int) -> TrainingError:
+    return TrainingError(
+        f"the network's descriptors of {photos:,} photos are zero or not finite: it has diverged: lower --lr (or, "
+        "before any training, its file is damaged)"
+    )
 
 
 def _whole_steps(pairs: int, queries: int, batch: int, validation: bool) -> tuple[int, int]:

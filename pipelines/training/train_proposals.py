@@ -22,8 +22,9 @@ from ..photos.cache import build_cache
 from ..photos.object_boxes import BoxesError, read_boxes
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
-from .callbacks import TrainingError, write_history
+from .callbacks import write_history
 from .checkpoint import Checkpoint, open_run, restore, write_checkpoint
+from .errors import TrainingError
 from .network import load_trainable
 from .proposal_photos import ProposalPhotos
 from .proposal_recall import recall_of_boxes, table

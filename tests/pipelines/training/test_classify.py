@@ -10,10 +10,10 @@ import keras_retrieval
 from pipelines.files.durable import read_names
 from pipelines.photos.augmentation import square
 from pipelines.training import classify as step
-from pipelines.training.callbacks import TrainingError
 from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.classification import LandmarkBatches, classifier_on, freeze_layers, numbered, set_aside
 from pipelines.training.classify import classify
+from pipelines.training.errors import TrainingError
 from tests.helpers.small import saved_network
 from tests.helpers.small_network import draw_photo
 

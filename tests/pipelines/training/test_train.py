@@ -18,8 +18,8 @@ from pipelines.descriptors.learn_whitening import Pairs, learn
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.networks import precision as precision_module
 from pipelines.training import run as training_run
-from pipelines.training.callbacks import TrainingError
 from pipelines.training.checkpoint import CheckpointError, read_checkpoint
+from pipelines.training.errors import TrainingError
 from pipelines.training.options import Options, published
 from pipelines.training.train import train
 from pipelines.training_tuples.data import TuplesError
