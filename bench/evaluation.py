@@ -21,8 +21,8 @@ from bench.large_database import clustered, measure_full_sort, measure_method, m
 from bench.photos import DATA, network
 from keras_retrieval.ranking.methods import Ranker, parse
 from keras_retrieval.whitening.covariance import Projection
-from pipelines.descriptors.learn_whitening import learn
-from pipelines.descriptors.whiten import read_pairs
+from pipelines.descriptors.learn_whitening import learn_whitening
+from pipelines.descriptors.matching_pairs import read_pairs
 from pipelines.evaluation.collection import Collection, Options, describe_collection
 from pipelines.evaluation.datasets import load_ground_truth
 from pipelines.evaluation.scores import score
@@ -75,7 +75,7 @@ def on_real_photos(work: Path, model: Path | None, size: int) -> None:
     options = Options(str(model or _saved_network(work)), size, SCALES, antialias=True, precision="float32", exif=True)
     collection = describe_collection(truth, photos, None, work / "oxford", options, replace=False)
     described = options.extract(DATA / "photos", work / "photos", replace=False)
-    learned = {method: learn(described, read_pairs(DATA / "photos"), method) for method in ("lw", "pca")}
+    learned = {method: learn_whitening(described, read_pairs(DATA / "photos"), method) for method in ("lw", "pca")}
     print(f"\nroxford5k, {truth.partial}; {size} px, scales {SCALES}\n")
     print("| whitening | dimensions | at query time | easy | medium | hard | ms a query | s to prepare |")
     print("|---|---|---|---|---|---|---|---|")

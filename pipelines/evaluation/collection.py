@@ -10,8 +10,9 @@ import numpy as np
 from keras_retrieval.ranking.rows import gather
 
 from ..descriptors.describer import describe_photos, describer
-from ..descriptors.extract import extract
+from ..descriptors.extraction import extract_descriptors
 from ..descriptors.folder import KIND, read_descriptors, read_left_out
+from ..descriptors.options import ExtractOptions
 from ..files.durable import MANIFEST, fingerprint, write_array
 from ..networks.files import load_model, model_identity, smallest_side
 from ..photos.edges import SKETCH
@@ -35,18 +36,20 @@ class Options:
 
     def extract(self, photos: Path, output: Path, replace: bool) -> Path:
         """Describes a folder of photos, or goes on with it, or finds it done."""
-        return extract(
-            self.model,
-            photos,
-            output,
-            size=self.size,
-            scales=self.scales,
-            antialias=self.antialias,
-            precision=self.precision,
-            exif=self.exif,
-            mirror=self.mirror,
-            edges=self.edges,
-            replace=replace,
+        return extract_descriptors(
+            ExtractOptions(
+                self.model,
+                photos,
+                output,
+                size=self.size,
+                scales=self.scales,
+                antialias=self.antialias,
+                precision=self.precision,
+                exif=self.exif,
+                mirror=self.mirror,
+                edges=self.edges,
+                replace=replace,
+            )
         )
 
 

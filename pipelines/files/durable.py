@@ -16,10 +16,12 @@ from typing import IO, Any
 
 import numpy as np
 
+from keras_retrieval.errors import RetrievalError
+
 MANIFEST = "manifest.json"
 
 
-class FolderError(ValueError):
+class FolderError(RetrievalError, ValueError):
     """A folder is missing, incomplete, changed, or of a kind or version that this code does not read."""
 
 

@@ -18,6 +18,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from keras_retrieval.errors import RetrievalError
+
 MAX_PIXELS = 89_478_485
 """A quarter of a gigabyte at three bytes a pixel: where Pillow, too, begins to suspect a decompression bomb."""
 
@@ -40,7 +42,7 @@ _READERS: tuple[tuple[bytes, Callable[[IO[bytes], str], ImageFile]], ...] = (
 )
 
 
-class PhotoError(ValueError):
+class PhotoError(RetrievalError, ValueError):
     """A photo cannot be read.
 
     Attributes:
@@ -55,6 +57,10 @@ class PhotoError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class PhotoFolderError(RetrievalError, ValueError):
+    """A folder of photos is missing or holds no photos, or not one of its photos can be read."""
 
 
 class RefusalError(Exception):

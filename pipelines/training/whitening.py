@@ -7,9 +7,11 @@ import numpy as np
 
 from keras_retrieval.whitening.covariance import Projection
 
-from ..descriptors.extract import extract
+from ..descriptors.extraction import extract_descriptors
 from ..descriptors.folder import read_descriptors
-from ..descriptors.learn_whitening import Pairs, learn
+from ..descriptors.learn_whitening import learn_whitening
+from ..descriptors.matching_pairs import MatchingPairs
+from ..descriptors.options import ExtractOptions
 from ..training_tuples.data import Tuples
 from .options import Options
 
@@ -24,21 +26,16 @@ class WhiteningPhotos:
     """
 
     folder: Path
-    pairs: Pairs
+    pairs: MatchingPairs
 
     def learn(self, method: str, options: Options) -> Projection:
-        """Learns "lw" or "pca" and prints from how much.
+        """Learns "lw" or "pca" and logs from how much.
 
         Raises:
             ValueError: too few of the photos can be read.
         """
-        shrinkage = 0.0
-        if method == "lw":
-            shrinkage = self.shrinkage(options)
-            print(f"Lw: shrinkage {shrinkage:g}, ", end="")
-        else:
-            print(f"{method}: ", end="")
-        return learn(self.folder, self.pairs, method, shrinkage, options.dim)
+        shrinkage = self.shrinkage(options) if method == "lw" else 0.0
+        return learn_whitening(self.folder, self.pairs, method, shrinkage, options.dim)
 
     def shrinkage(self, options: Options) -> float:
         """Lw's shrinkage for these photos."""
@@ -56,8 +53,10 @@ def describe_for_whitening(model: str, tuples: Tuples, options: Options, folder:
         options: of the run.
         folder: of descriptors, to write.
     """
-    described = extract(
-        model, options.photos, folder, size=options.test_size, scales=options.scales, mirror=options.mirror,
-        edges=options.edges, precision=options.precision, replace=True,
+    described = extract_descriptors(
+        ExtractOptions(
+            model, options.photos, folder, size=options.test_size, scales=options.scales, mirror=options.mirror,
+            edges=options.edges, precision=options.precision, replace=True,
+        )
     )  # fmt: skip
-    return WhiteningPhotos(described, Pairs(tuples.images, tuples.qidxs, tuples.pidxs))
+    return WhiteningPhotos(described, MatchingPairs(tuples.images, tuples.qidxs, tuples.pidxs))

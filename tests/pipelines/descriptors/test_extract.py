@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import keras_retrieval
-from pipelines.descriptors.extract import PLAN, extract
+from pipelines.descriptors.extract import extract
+from pipelines.descriptors.extraction import PLAN
 from pipelines.descriptors.folder import read_descriptors, read_left_out
 from pipelines.files.durable import FolderError, partial_of, read_manifest
 from pipelines.photos.reader import PhotoError, read_photo
@@ -95,7 +96,8 @@ def test_padding_repeats_the_last_row_and_column(tmp_path):
             np.testing.assert_array_equal(padded[row, column], pixels[min(row, 2), min(column, 4)])
 
 
-def test_photos_left_out_are_told_with_their_reasons(small, photos, tmp_path, capsys):
+def test_photos_left_out_are_told_with_their_reasons(small, photos, tmp_path, caplog):
+    caplog.set_level("INFO")
     (photos / "text.jpg").write_text("no photo")
     whole = (photos / "000.png").read_bytes()
     (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -106,9 +108,9 @@ def test_photos_left_out_are_told_with_their_reasons(small, photos, tmp_path, ca
     assert set(left_out) == {"text.jpg", "cut.png", "empty.png", "linked.png"}
     assert left_out["empty.png"] == "empty file"
     assert "truncated" in left_out["cut.png"]
-    said = capsys.readouterr().out
-    assert "left out: 4" in said
-    assert all(f"{name}: {reason}" in said for name, reason in left_out.items())
+    logged = caplog.text
+    assert "left out: 4" in logged
+    assert all(f"{name}: {reason}" in logged for name, reason in left_out.items())
     _, names, manifest = read_descriptors(folder)
     assert len(names) == manifest["count"] == 10
     assert not set(names) & set(left_out)
@@ -151,7 +153,8 @@ def test_descriptors_that_are_zero_or_not_finite_are_left_out(photos, tmp_path, 
         extract(str(tmp_path / "broken.keras"), photos, tmp_path / "out")
 
 
-def test_bfloat16_says_how_close_it_stays(small, photos, tmp_path, capsys):
+def test_bfloat16_says_how_close_it_stays(small, photos, tmp_path, caplog):
+    caplog.set_level("INFO")
     exact = shards(extract(small, photos, tmp_path / "exact"))
     folder = extract(small, photos, tmp_path / "rounded", precision="bfloat16")
     told = read_manifest(folder, kind="descriptors", version=1)["bfloat16_cosine"]
@@ -160,7 +163,7 @@ def test_bfloat16_says_how_close_it_stays(small, photos, tmp_path, capsys):
     assert told["min"] == pytest.approx(measured.min(), abs=1e-5)
     assert 0.999 <= measured.min() < 1
     assert (exact != shards(folder)).any()
-    assert f"at least {told['min']:.6f} on 10 photos" in capsys.readouterr().out
+    assert f"at least {told['min']:.6f} on 10 photos" in caplog.text
 
 
 def test_bfloat16_asks_for_a_trunk(photos, tmp_path):
@@ -170,11 +173,12 @@ def test_bfloat16_asks_for_a_trunk(photos, tmp_path):
         extract(str(tmp_path / "flat.keras"), photos, tmp_path / "out", precision="bfloat16")
 
 
-def test_again_is_done_already_and_other_options_ask_for_replace(small, photos, tmp_path, capsys):
+def test_again_is_done_already_and_other_options_ask_for_replace(small, photos, tmp_path, caplog):
+    caplog.set_level("INFO")
     folder = extract(small, photos, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert extract(small, photos, tmp_path / "out") == folder
-    assert "done already: 10 photos" in capsys.readouterr().out
+    assert "done already: 10 photos" in caplog.text
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     with pytest.raises(ValueError, match="other photos or options: --replace"):
         extract(small, photos, folder, size=32)
@@ -224,8 +228,8 @@ def test_a_folder_without_write_permission_is_an_error(small, photos, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "--size and --shard are at least 1"),
-        ({"shard": 0}, "--size and --shard are at least 1"),
+        ({"size": 0}, "--size must be at least 1, got 0"),
+        ({"shard": 0}, "--shard must be at least 1, got 0"),
         ({"scales": ""}, "--scales"),
         ({"scales": "1,x"}, "--scales"),
         ({"scales": "0"}, "--scales"),
@@ -287,7 +291,8 @@ def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("descriptors-*.npy")}
 
 
-def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path, capsys):
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path, caplog):
+    caplog.set_level("INFO")
     photos, model = tmp_path / "photos", tmp_path / "alexnet.keras"
     for number in range(300):
         draw(photos / f"{number:03}.png", 96 + 8 * (number % 5), 128, seed=number)
@@ -297,7 +302,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert 4 <= len(done) < 30
     folder = extract(str(model), photos, tmp_path / "out", shard=10)
-    assert f"{len(done)} of 30 shards are done already" in capsys.readouterr().out
+    assert f"{len(done)} of 30 shards are done already" in caplog.text
     assert done.items() <= times(folder).items()
     unbroken = extract(str(model), photos, tmp_path / "unbroken", shard=10)
     assert read_descriptors(folder)[1] == read_descriptors(unbroken)[1]
@@ -312,7 +317,7 @@ def stop(*_, **__):
 
 def test_a_run_that_ends_before_its_last_step_loses_no_shard(small, photos, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.descriptors.extract.seal", stop)
+        patch.setattr("pipelines.descriptors.extraction.seal", stop)
         with pytest.raises(KeyboardInterrupt):
             extract(small, photos, tmp_path / "out", shard=3)
     before = times(partial_of(tmp_path / "out"))
@@ -322,13 +327,14 @@ def test_a_run_that_ends_before_its_last_step_loses_no_shard(small, photos, tmp_
     assert not list(folder.glob(".*"))
 
 
-def test_a_killed_run_with_other_options_is_begun_anew(small, photos, tmp_path, capsys):
+def test_a_killed_run_with_other_options_is_begun_anew(small, photos, tmp_path, caplog):
+    caplog.set_level("INFO")
     partial = partial_of(tmp_path / "out")
     partial.mkdir()
     (partial / PLAN).write_text(json.dumps({"fingerprint": "another", "photos": [], "left_out": {}}))
     (partial / "descriptors-00007.npy").write_bytes(b"of another run")
     folder = extract(small, photos, tmp_path / "out")
-    assert "begun anew" in capsys.readouterr().out
+    assert "begun anew" in caplog.text
     assert list(times(folder)) == ["descriptors-00000.npy"]
 
 
@@ -337,7 +343,7 @@ def test_the_plan_of_a_killed_run_stands_when_a_photo_can_be_read_only_now(small
     (photos / "000.png").rename(tmp_path / "kept.png")
     (photos / "000.png").symlink_to(tmp_path / "kept.png")
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.descriptors.extract._collect", stop)
+        patch.setattr("pipelines.descriptors.extraction._collect", stop)
         patch.setattr(Reading, "shape", refusing("000.png", Reading.shape))
         with pytest.raises(KeyboardInterrupt):
             extract(small, photos, tmp_path / "out", shard=3)

@@ -8,8 +8,9 @@ from keras_retrieval import layers
 from keras_retrieval.networks.multi_scale import multi_scale
 from keras_retrieval.whitening.covariance import learn_lw, learn_pca
 from pipelines.descriptors.folder import KIND, VERSION, read_descriptors
-from pipelines.descriptors.learn_whitening import Pairs, learn
-from pipelines.descriptors.whiten import read_pairs, whiten
+from pipelines.descriptors.learn_whitening import learn_whitening
+from pipelines.descriptors.matching_pairs import MatchingPairs, read_pairs
+from pipelines.descriptors.whiten import whiten
 from pipelines.files.durable import partial_of, seal, write_array, write_names
 from pipelines.photos.reader import read_photo
 from tests.helpers.small_network import draw_photo, save_network
@@ -120,7 +121,7 @@ def test_shrinkage_reaches_the_saved_network(scenes, network, tmp_path):
 def test_another_dim_or_method_describes_nothing_again(scenes, network, tmp_path, monkeypatch):
     rows = tmp_path / "rows"
     whiten(str(network), scenes, tmp_path / "a.keras", size=56, descriptors=rows)
-    monkeypatch.setattr("pipelines.descriptors.extract.describe_photos", None)
+    monkeypatch.setattr("pipelines.descriptors.extraction.describe_photos", None)
     output = whiten(str(network), scenes, tmp_path / "b.keras", size=56, method="pca", dim=2, descriptors=rows)
     assert keras.saving.load_model(output).output_shape == (None, 2)
 
@@ -129,17 +130,19 @@ def test_wide_descriptors_are_whitened_without_a_matrix_of_their_width(scenes, n
     rows = tmp_path / "rows"
     options = {"size": 56, "method": "pca", "descriptors": rows}
     plain = whiten(str(network), scenes, tmp_path / "a.keras", dim=3, **options)
-    monkeypatch.setattr("pipelines.descriptors.whiten.WIDE", 5)
+    monkeypatch.setattr("pipelines.descriptors.learn_whitening.WIDE", 5)
     wide = whiten(str(network), scenes, tmp_path / "b.keras", dim=3, **options)
     kernels = [keras.saving.load_model(path).get_layer("whitening").get_weights() for path in (plain, wide)]
     for one, other in zip(*kernels, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr("pipelines.descriptors.whiten.DIM", 4)
+    monkeypatch.setattr("pipelines.descriptors.learn_whitening.DIM", 4)
     assert keras.saving.load_model(whiten(str(network), scenes, tmp_path / "c.keras", **options)).output_shape[1] == 4
-    with pytest.raises(ValueError, match="lw of 6 dimensions does not fit in memory: take pca"):
+    with pytest.raises(ValueError, match="lw of 6 dimensions does not fit in memory: use pca"):
         whiten(str(network), scenes, tmp_path / "d.keras", **options | {"method": "lw"})
     few = write_tuples(tmp_path / "few.npz", ["scene0/0.png", "scene0/1.png", "scene1/0.png"], [(0, 1)])
-    with pytest.raises(ValueError, match="--dim 5: 3 photos show 2 directions"):
+    with pytest.raises(
+        ValueError, match="--dim must be at most 2, the dimensions that the descriptors of 3 photos span, got 5"
+    ):
         whiten(str(network), few, tmp_path / "e.keras", photos=scenes, dim=5, **options)
 
 
@@ -153,17 +156,18 @@ def test_a_whitening_that_is_there_is_replaced(scenes, network, tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_only_the_photos_of_the_tuples_count(scenes, network, tmp_path, capsys):
+def test_only_the_photos_of_the_tuples_count(scenes, network, tmp_path, caplog):
+    caplog.set_level("INFO")
     images = ["scene0/0.png", "scene0/1.png", "gone.png", "scene1/0.png", "scene1/2.png", "scene2/0.png"]
     pairs = [(0, 1), (3, 4), (4, 3), (2, 0), (5, 2)]
     tuples = write_tuples(tmp_path / "tuples.npz", images, pairs)
     whiten(str(network), tuples, tmp_path / "w.keras", photos=scenes, size=56, descriptors=tmp_path / "rows")
-    assert "learned from 5 of 6 photos and 3 of 5 pairs" in capsys.readouterr().out
+    assert "learned from 5 of 6 photos and 3 of 5 pairs" in caplog.text
     shards, names, _ = read_descriptors(tmp_path / "rows")
     kept = [name for name in images if name != "gone.png"]
     rows = np.concatenate(shards)[[names.index(name) for name in kept]]
     expected = learn_lw(rows, np.array([0, 2, 3]), np.array([1, 3, 2]))
-    found = learn(tmp_path / "rows", read_pairs(tuples), "lw")
+    found = learn_whitening(tmp_path / "rows", read_pairs(tuples), "lw")
     np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
     np.testing.assert_allclose(found.P, expected.P, rtol=1e-5, atol=1e-7 * np.abs(expected.P).max())
 
@@ -184,7 +188,7 @@ def test_shards_give_what_one_array_gives(tmp_path, method):
     wanted = [row for row in range(60) if row % 7]
     qidxs, pidxs = np.random.default_rng(1).integers(0, len(wanted), (2, 40))
     folder = write_rows(tmp_path / "rows", rows, names, 7)
-    found = learn(folder, Pairs([names[row] for row in wanted], qidxs, pidxs), method)
+    found = learn_whitening(folder, MatchingPairs([names[row] for row in wanted], qidxs, pidxs), method)
     expected = learn_lw(rows[wanted], qidxs, pidxs) if method == "lw" else learn_pca(rows[wanted])
     np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
     np.testing.assert_allclose(found.P, expected.P, atol=1e-9)
@@ -223,13 +227,13 @@ def test_files_that_are_no_tuples_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"method": "zca"}, "--method zca is not known: lw or pca"),
-    ({"dim": 7}, "--dim 7: the network has 6"),
-    ({"dim": 0}, "--dim 0"),
-    ({"shrinkage": -1.0}, "--shrinkage -1.0: it is 0 or more"),
-    ({"shrinkage": float("nan")}, "--shrinkage nan: it is 0 or more"),
+    ({"method": "zca"}, "--method must be one of lw, pca, regional-pca, got zca"),
+    ({"dim": 7}, "--dim must be at most 6, the network's dimensions, got 7"),
+    ({"dim": 0}, "--dim must be at least 1, got 0"),
+    ({"shrinkage": -1.0}, "--shrinkage must be at least 0, got -1.0"),
+    ({"shrinkage": float("nan")}, "--shrinkage must be a finite number, got nan"),
     ({"edges": "foo", "method": "regional-pca"}, "--edges foo: it is sobel"),
-    ({"shrinkage": 1.0, "method": "pca"}, "only --method lw takes it"),
+    ({"shrinkage": 1.0, "method": "pca"}, "--shrinkage 1 is for --method lw only, got --method pca"),
 ])  # fmt: skip
 def test_wrong_options_are_refused_before_photos_are_described(scenes, network, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
@@ -239,9 +243,9 @@ def test_wrong_options_are_refused_before_photos_are_described(scenes, network, 
 
 def test_tuples_without_a_folder_of_photos_are_refused(network, tmp_path):
     tuples = write_tuples(tmp_path / "tuples.npz", ["a.jpg", "b.jpg"], [(0, 1)])
-    with pytest.raises(ValueError, match="give their folder"):
+    with pytest.raises(ValueError, match="--photos must give the folder"):
         whiten(str(network), tuples, tmp_path / "w.keras")
-    with pytest.raises(ValueError, match=r"ending \.keras"):
+    with pytest.raises(ValueError, match=r"OUTPUT must end in \.keras"):
         whiten(str(network), tuples, tmp_path / "w.h5", photos=tmp_path)
 
 
@@ -250,4 +254,4 @@ def test_photos_of_other_names_are_named(scenes, network, tmp_path):
 
     extract(str(network), scenes, tmp_path / "rows", size=56)
     with pytest.raises(ValueError, match=r"none of the 1 photos to learn from \(such as x.jpg\)"):
-        learn(tmp_path / "rows", Pairs(["x.jpg"], np.zeros(0, int), np.zeros(0, int)), "pca")
+        learn_whitening(tmp_path / "rows", MatchingPairs(["x.jpg"], np.zeros(0, int), np.zeros(0, int)), "pca")

@@ -99,7 +99,7 @@ def test_figures_are_those_of_a_loop_over_photos(network, photos, tmp_path, caps
 def test_a_second_run_describes_nothing(network, photos, tmp_path, monkeypatch):
     options = {"dataset": str(write_truth(tmp_path)), "photos": photos, "output": tmp_path / "out", "size": 40}
     first = evaluate(str(network), **options)
-    monkeypatch.setattr("pipelines.descriptors.extract.describe_photos", None)
+    monkeypatch.setattr("pipelines.descriptors.extraction.describe_photos", None)
     monkeypatch.setattr("pipelines.evaluation.collection.describe_photos", None)
     assert evaluate(str(network), **options)["per_query"] == first["per_query"]
     changed = evaluate(str(network), **options, rerank="dba:3,alphaqe:4,superglobal:10")

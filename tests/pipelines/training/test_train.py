@@ -14,7 +14,8 @@ import pytest
 import keras_retrieval
 from keras_retrieval.layers.gem import gem_layers
 from pipelines.descriptors.folder import read_descriptors
-from pipelines.descriptors.learn_whitening import Pairs, learn
+from pipelines.descriptors.learn_whitening import learn_whitening
+from pipelines.descriptors.matching_pairs import MatchingPairs
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.networks import precision as precision_module
 from pipelines.training import run as training_run
@@ -99,7 +100,7 @@ def test_model_keras_is_the_best_epoch_with_lw_behind_it(run, folder):
     assert [layer.p_speed for layer in gem_layers(trained)] == [1.0]
     np.testing.assert_allclose(gem_layers(trained)[0].p, 10 * kept.best[-1], rtol=1e-6)
     tuples = read_tuples(folder / "tuples.npz")
-    lw = learn(output / "descriptors", Pairs(tuples.images, tuples.qidxs, tuples.pidxs), "lw", 1.0)
+    lw = learn_whitening(output / "descriptors", MatchingPairs(tuples.images, tuples.qidxs, tuples.pidxs), "lw", 1.0)
     kernel, bias = model.get_layer("whitening").get_weights()
     np.testing.assert_allclose(kernel, lw.as_dense(9)[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(bias, lw.as_dense(9)[1], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,152 @@
+"""The options of the steps extract and whiten."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from keras_retrieval.errors import ArgumentError
+from keras_retrieval.whitening.gram_pca import DIM, WIDE
+
+from ..command.options import Argument, Option, Options
+from ..networks.precision import PRECISION_HELP, PRECISIONS
+from ..photos.edges import HELP as EDGES_HELP
+from ..photos.reader import MAX_PIXELS
+from .describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+
+METHODS = ("lw", "pca", "regional-pca")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(Options):
+    """The options of the step `extract`; those that change a descriptor are marked as `resumed`."""
+
+    model: Annotated[
+        str, Argument("A .keras or .onnx file, or a network's name such as vgg16_gem, with ImageNet weights.")
+    ] = field(kw_only=False)
+    photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.")] = field(kw_only=False)
+    output: Annotated[Path, Argument("Folder of descriptors to write.")] = field(kw_only=False)
+    size: Annotated[
+        int, Option("Longest side of a photo in pixels; photos are never enlarged.", at_least=1, resumed=True)
+    ] = 1024
+    scales: Annotated[
+        str, Option("Factors on the photo's size, joined in one descriptor, such as 1,0.7071,0.5.", resumed=True)
+    ] = "1"
+    antialias: Annotated[bool, Option(ANTIALIAS_HELP, resumed=True)] = True
+    mirror: Annotated[bool, Option(MIRROR_HELP, resumed=True)] = False
+    edges: Annotated[str, Option(EDGES_HELP, resumed=True)] = ""
+    precision: Annotated[
+        str,
+        Option(
+            f"{PRECISION_HELP} With bfloat16, the cosine similarity to float32 on a few photos is reported.",
+            choices=PRECISIONS,
+        ),
+    ] = "float32"
+    exif: Annotated[bool, Option("Turn photos by their EXIF orientation.", resumed=True)] = True
+    max_pixels: Annotated[
+        int, Option("Leave out photos whose header declares more pixels.", at_least=1, resumed=True)
+    ] = MAX_PIXELS
+    shard: Annotated[
+        int, Option("Photos per shard; a killed run loses at most the shard it was writing.", at_least=1)
+    ] = 1000
+    replace: Annotated[bool, Option("Replace OUTPUT if it holds descriptors of other photos or of other options.")] = (
+        False
+    )
+
+    def check(self) -> None:
+        """Checks ranges, and that `scales` are factors.
+
+        Raises:
+            ArgumentError: an option is out of range.
+        """
+        super().check()
+        parse_scales(self.scales)
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The scales as numbers."""
+        return parse_scales(self.scales)
+
+    def resumed(self) -> dict[str, Any]:
+        """The options that change a descriptor, JSON-able, for the folder's manifest and fingerprint.
+
+        "auto" precision counts as float32: resolve it first.
+        """
+        return super().resumed() | {"scales": list(self.factors), "bfloat16": self.precision == "bfloat16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhitenOptions(Options):
+    """The options of the step `whiten`."""
+
+    model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
+        field(kw_only=False)
+    )
+    tuples: Annotated[Path, Argument("tuples.npz, or a folder of photos whose sub-folders show one object each.")] = (
+        field(kw_only=False)
+    )
+    output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
+    photos: Annotated[
+        Path | None, Option("Folder of the photos named in tuples.npz; not needed where TUPLES is a folder of photos.")
+    ] = None
+    method: Annotated[
+        str,
+        Option(
+            "lw: learned from matching pairs (Radenovic et al. TPAMI 2018); pca: from all photos; regional-pca: PCA of "
+            "R-MAC's regions, applied inside the pooling (Tolias et al. ICLR 2016).",
+            choices=METHODS,
+        ),
+    ] = "lw"
+    shrinkage: Annotated[
+        float,
+        Option(
+            "Only lw: adds this multiple of the mean variance within pairs to the diagonal of their covariance; about "
+            "1 where photos are few.",
+            at_least=0,
+        ),
+    ] = 0.0
+    dim: Annotated[
+        int | None,
+        Option(
+            f"Dimensions to keep; all if not given, or {DIM:,} of a descriptor with more than {WIDE:,}.", at_least=1
+        ),
+    ] = None
+    size: Annotated[int, Option("Longest side of a photo in pixels, as in later use.", at_least=1)] = 1024
+    scales: Annotated[str, Option("Factors on the photo's size joined in one descriptor, as in later use.")] = "1"
+    antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
+    mirror: Annotated[bool, Option(MIRROR_HELP)] = False
+    edges: Annotated[str, Option(EDGES_HELP)] = ""
+    precision: Annotated[str, Option(PRECISION_HELP, choices=PRECISIONS)] = "float32"
+    descriptors: Annotated[
+        Path | None,
+        Option(
+            "Folder of the photos' descriptors, kept for the next run; OUTPUT with the ending .descriptors if not "
+            "given."
+        ),
+    ] = None
+    replace: Annotated[
+        bool, Option("Replace the folder of descriptors if it was made of other photos or with other options.")
+    ] = False
+
+    def check(self) -> None:
+        """Checks ranges and combinations of options.
+
+        Raises:
+            ArgumentError: an option is out of range or does not fit the others.
+        """
+        super().check()
+        if self.shrinkage and self.method != "lw":
+            raise ArgumentError(f"--shrinkage {self.shrinkage:g} is for --method lw only, got --method {self.method}")
+        if self.output.suffix != ".keras":
+            raise ArgumentError(f"OUTPUT must end in .keras, got {self.output}")
+        if Path(self.model).suffix == ".onnx":
+            raise ArgumentError(f"MODEL must be a .keras file, got {self.model}: whiten that and export it again")
+        if self.method == "regional-pca" and (parse_scales(self.scales) != (1.0,) or self.mirror):
+            raise ArgumentError("--method regional-pca learns from regions at --size and takes no --scales or --mirror")
+        if self.photos is None and not self.tuples.is_dir():
+            raise ArgumentError(f"--photos must give the folder of the photos named in {self.tuples}")
+        parse_scales(self.scales)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the photos."""
+        return self.tuples if self.photos is None else self.photos

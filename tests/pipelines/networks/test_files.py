@@ -1,0 +1,63 @@
+"""Network files: saving, loading, identity, and the smallest photo that a network takes."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_retrieval
+from pipelines.descriptors.describer import describer
+from pipelines.networks.files import load_model, model_identity, save_model, smallest_side
+from tests.helpers.small import network, saved_network
+
+
+@pytest.mark.parametrize("name", ["alexnet_gem", "vgg16_gem"])
+def test_the_smallest_side_is_enough_and_one_pixel_less_is_not(name):
+    model = keras_retrieval.build(name, weights=None)
+    describe, side = describer(model), smallest_side(model)
+    rows = describe(np.full((1, side, side, 3), 77, np.uint8))
+    assert np.linalg.norm(rows) == pytest.approx(1, abs=0.1)
+    with pytest.raises(ValueError, match=f"photos of {side - 1} x {side - 1} pixels are too small for {name}"):
+        describe(np.full((1, side - 1, side - 1, 3), 77, np.uint8))
+
+
+@pytest.mark.parametrize(("side", "scale"), [(27, 0.072), (29, 0.0725), (63, 0.0525), (63, 0.0875), (7, 0.5), (7, 2.0)])
+def test_the_smallest_side_is_enough_at_a_scale(side, scale, monkeypatch):
+    """Scaled sides are rounded down in float32: 375 x 0.072 is 26, not 27."""
+    monkeypatch.setattr("pipelines.networks.files._has_feature_map", lambda _, given: given >= side)
+    smallest = smallest_side(network(), (1.0, scale) if scale < 1 else (scale,))
+    rescaling = keras_retrieval.layers.Rescaling(scale)
+    scaled = tf.function(lambda images: rescaling(images), input_signature=[tf.TensorSpec((1, None, None, 3))])
+    assert scaled(np.zeros((1, smallest, smallest, 3), "float32")).shape[1] >= side
+    assert scaled(np.zeros((1, smallest - 3, smallest - 3, 3), "float32")).shape[1] < side
+
+
+def test_a_networks_identity_is_its_content(tmp_path):
+    path = saved_network(tmp_path)
+    identity = model_identity(path)
+    assert identity["path"] == str(path)
+    other = tmp_path / "other"
+    other.mkdir()
+    copy = other / "copy.keras"
+    copy.write_bytes(path.read_bytes())
+    assert model_identity(copy)["sha256"] == identity["sha256"]
+    assert model_identity(saved_network(other, seed=1))["sha256"] != identity["sha256"]
+    assert model_identity("vgg16_gem") == {"name": "vgg16_gem"}
+    np.testing.assert_array_equal(load_model(copy).get_weights()[0], load_model(path).get_weights()[0])
+
+
+def test_a_network_is_saved_whole_or_not_at_all(tmp_path):
+    path, model = tmp_path / "new" / "model.keras", network()
+    save_model(model, path)
+    before = path.read_bytes()
+
+    class Failing:
+        def save(self, file):
+            file.write_bytes(before[:100])
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        save_model(Failing(), path)
+    assert path.read_bytes() == before
+    save_model(network(seed=1), path)
+    assert not np.array_equal(load_model(path).get_weights()[0], model.get_weights()[0])
+    assert list(path.parent.iterdir()) == [path]
