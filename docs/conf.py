@@ -45,7 +45,6 @@ napoleon_custom_sections = [
     "Input shape",
     "Output shape",
     ("Call arguments", "params_style"),
-    ("Call with", "params_style"),
 ]
 
 nitpicky = True

@@ -23,7 +23,16 @@ TERMINAL = {"keras_retrieval/__main__.py", "pipelines/files/progress.py"}
 STEP_FILES = {f"{room.replace('.', '/')}/{function_name(step)}.py" for step, (room, _, _) in STEPS.items()}
 
 # Rooms that keep the rules below; the others follow one by one.
-CLEAN = ["export", "export/contract", "export/photo_graph", "pipelines", "pipelines/command", "pipelines/pages"]
+CLEAN = [
+    "export",
+    "export/contract",
+    "export/photo_graph",
+    "keras_retrieval/layers",
+    "keras_retrieval/losses",
+    "pipelines",
+    "pipelines/command",
+    "pipelines/pages",
+]
 
 
 def sources(root: Path) -> Iterator[tuple[str, ast.Module]]:

@@ -55,7 +55,7 @@ def losses() -> Iterator[str]:
     for name, loss in vars(module).items():
         if inspect.isclass(loss) and name.endswith("Loss"):
             text = inspect.getdoc(loss) or ""
-            summary = re.split(r"\n\n(?:Args|Call with|Raises|Example)", text)[0]
+            summary = re.split(r"\n\n(?:Args|Call arguments|Raises|Example|References)", text)[0]
             yield f"| `{name}{_defaults(loss)}` | {_cell(summary)} |"
 
 

@@ -30,7 +30,7 @@ def region_describer(model: Any) -> Regions | None:
     if pooling is None:
         return None
     trunk = keras.Model(model.input, pooling.input)
-    most = pooling.most_regions
+    most = pooling.max_regions
 
     def describe(pixels: Any) -> tuple[Any, Any]:
         import tensorflow as tf

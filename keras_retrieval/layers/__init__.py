@@ -1,4 +1,7 @@
-"""Layers of image retrieval. All run on every Keras backend, in float32 inside, on maps of any size."""
+"""Layers of image retrieval.
+
+All run on every Keras backend, compute in float32 under every dtype policy, and take feature maps of any size.
+"""
 
 from .edge_filter import EdgeFilter as EdgeFilter
 from .edge_strength import EdgeStrength as EdgeStrength

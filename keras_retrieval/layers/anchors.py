@@ -1,7 +1,7 @@
-"""Boxes in cells of a feature map: overlap, anchors and the numbers by which a box differs from its anchor.
+"""Boxes in units of feature-map cells: overlap, anchors, and the regression targets between a box and its anchor.
 
-A box is left, top, right, bottom; cell j of a row lies from j to j + 1. Anchors and differences are those of Faster
-R-CNN (Ren et al. NIPS 2015). Letters: B batch, A anchors of a cell, M = h w A anchors of a map, R boxes.
+A box is (left, top, right, bottom); cell j of a row spans j to j + 1. Anchors and targets are those of Faster R-CNN
+(Ren et al. NIPS 2015). Letters: B batch, A anchors per cell, M = h w A anchors of a map, R boxes.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-_MOST = float(np.log(1000 / 16))  # a side grows at most so much (log): no overflow of exp, however wild a network is
+_MAX_LOG_SCALE = float(np.log(1000 / 16))  # an upper bound on the predicted log growth, so that exp cannot overflow
 
 
 def box_iou(one: Any, other: Any) -> Any:
-    """Intersection over union of each box of (.., R, 4) with each of (.., S, 4): (.., R, S); 0 for an empty box."""
-    # Not by an index of dots and None: tf2onnx writes that as a Slice that ONNX Runtime refuses.
+    """Intersection over union of all pairs of boxes, (.., R, 4) and (.., S, 4) -> (.., R, S); 0 for an empty box."""
+    # expand_dims, because tf2onnx turns an index with ... and None into a Slice that ONNX Runtime rejects.
     one, other = ops.expand_dims(one, -2), ops.expand_dims(other, -3)
     corner, end = ops.maximum(one[..., :2], other[..., :2]), ops.minimum(one[..., 2:], other[..., 2:])
     shared = ops.prod(ops.maximum(end - corner, 0), axis=-1)
@@ -24,16 +24,16 @@ def box_iou(one: Any, other: Any) -> Any:
 
 
 def make_anchors(height: Any, width: Any, scales: Sequence[float], ratios: Sequence[float]) -> Any:
-    """Boxes of every scale and ratio about the centre of every cell, cell by cell, row by row.
+    """Makes the anchors of a map: one box per scale and ratio, centred on every cell, in row-major order of cells.
 
     Args:
         height: h, an int or a scalar tensor.
-        width: w, likewise.
-        scales: the side of each anchor's square of the same area, in cells.
-        ratios: height to width.
+        width: w, an int or a scalar tensor.
+        scales: for each anchor, the side in cells of the square that has the same area.
+        ratios: height divided by width.
 
     Returns:
-        (h w A, 4) float32, A = scales x ratios; they may reach over the map's border.
+        (h w A, 4) float32 with A = len(scales) len(ratios); anchors may extend beyond the map.
     """
     half = np.array([(s / r**0.5 / 2, s * r**0.5 / 2) for s in scales for r in ratios], "float32")
     around = np.concatenate([-half, half], axis=1)
@@ -45,30 +45,33 @@ def make_anchors(height: Any, width: Any, scales: Sequence[float], ratios: Seque
 
 
 def encode(boxes: Any, anchors: Any) -> Any:
-    """How boxes (.., 4) differ from anchors (.., 4): shift in sides of the anchor, growth of the sides as log."""
+    """Regression targets (.., 4) of boxes (.., 4) relative to anchors (.., 4).
+
+    The shift of the centre (x, y) in units of the anchor's sides, then the logarithm of the ratio of the sides.
+    """
     centre, side = _centre_side(boxes)
     from_centre, from_side = _centre_side(anchors)
     return ops.concatenate([(centre - from_centre) / from_side, ops.log(side / from_side)], axis=-1)
 
 
 def decode(deltas: Any, anchors: Any) -> Any:
-    """The boxes (.., 4) that differ so from the anchors: `encode` backwards."""
+    """Boxes (.., 4) from regression outputs (.., 4) and anchors (.., 4): the inverse of `encode`."""
     from_centre, from_side = _centre_side(anchors)
     centre = from_centre + deltas[..., :2] * from_side
-    half = ops.exp(ops.minimum(deltas[..., 2:], _MOST)) * from_side / 2
+    half = ops.exp(ops.minimum(deltas[..., 2:], _MAX_LOG_SCALE)) * from_side / 2
     return ops.concatenate([centre - half, centre + half], axis=-1)
 
 
 def clip_boxes(boxes: Any, height: Any, width: Any) -> Any:
-    """Boxes (.., 4) cut at the map's borders, none narrower than one cell.
+    """Clips boxes (.., 4) to the map; every side keeps at least one cell.
 
     Args:
         boxes: (B, R, 4), or (R, 4) with one size for all.
         height: h of each photo's map, a scalar or (B,).
-        width: w, likewise.
+        width: w of each photo's map, a scalar or (B,).
     """
     limit = ops.expand_dims(ops.cast(ops.stack([width, height], axis=-1), "float32"), -2)
-    # A nearly flat box becomes one cell, and one beyond the border the last cell.
+    # A degenerate box becomes one cell wide; a box beyond the border becomes the last cell.
     start = ops.minimum(ops.maximum(boxes[..., :2], 0), ops.maximum(limit - 1, 0))
     return ops.concatenate([start, ops.maximum(ops.minimum(boxes[..., 2:], limit), start + 1)], axis=-1)
 

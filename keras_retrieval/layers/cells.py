@@ -1,8 +1,8 @@
-"""The cells of a feature map that a value is pooled over: all valid ones, each region of a grid, or boxes.
+"""Regions of a feature map that are pooled: the whole map, the regions of a grid, or arbitrary boxes.
 
-All kinds answer `max` and `mean` with (B, rows, columns, C), so that a pooling is written once and serves the
-whole map (one row, one column), any grid, and any boxes (one column). `valid` (B or 1, rows, columns) says which of
-them exist, and `boxes` (B or 1, R, 4) where they lie: left, top, right, bottom in cells, R = rows x columns.
+Each kind of region computes `max` and `mean` as (B, rows, columns, C), so that one implementation of a pooling serves
+the whole map (one row, one column), grids, and boxes (one column). `valid` (B or 1, rows, columns) is true for regions
+that exist; `boxes` (B or 1, R, 4) are their left, top, right, bottom in cells, R = rows x columns.
 """
 
 from typing import Any, Protocol
@@ -11,30 +11,30 @@ from keras import ops
 
 
 class Cells(Protocol):
-    """What a pooling pools over."""
+    """A set of regions to pool over."""
 
     @property
     def valid(self) -> Any:
-        """(B or 1, rows, columns): true where there is a cell."""
+        """(B or 1, rows, columns): true for regions with at least one cell."""
 
     @property
     def boxes(self) -> Any:
         """(B or 1, R, 4) float32: left, top, right, bottom in cells; R = rows x columns."""
 
     def max(self, x: Any) -> Any:
-        """The maximum of (B, h, w, C) over each, (B, rows, columns, C)."""
+        """The maximum of x (B, h, w, C) over each region, (B, rows, columns, C)."""
 
     def mean(self, x: Any) -> Any:
-        """The mean of (B, h, w, C) over each, (B, rows, columns, C)."""
+        """The mean of x (B, h, w, C) over each region, (B, rows, columns, C)."""
 
 
-def cleared(x: Any, mask: Any | None) -> Any:
-    """(B, h, w, C) with 0 in every cell that the mask (B, h, w) leaves out, whatever stood there."""
+def zero_masked(x: Any, mask: Any | None) -> Any:
+    """x (B, h, w, C) with 0 in the cells where the mask (B, h, w) is false, even if they contain NaN."""
     return x if mask is None else ops.where(ops.cast(mask, "bool")[..., None], x, ops.zeros_like(x))
 
 
 def valid_size(x: Any, mask: Any | None) -> tuple[Any, Any]:
-    """h and w of a map (B, h, w, C), or (B,) each of the rectangle of cells that the mask (B, h, w) leaves."""
+    """(h, w) of a map (B, h, w, C); with a mask (B, h, w), h and w (B,) of the rectangle of cells where it is true."""
     if mask is None:
         height, width = ops.shape(x)[1:3]
         return height, width
@@ -43,11 +43,11 @@ def valid_size(x: Any, mask: Any | None) -> tuple[Any, Any]:
 
 
 class AllCells:
-    """All cells of a map, or the valid ones of a padded map.
+    """One region: the whole map, or the valid part of a padded map.
 
     Args:
         x: the map (B, h, w, C).
-        mask: (B, h, w), true where a cell belongs to the photo; None where all do.
+        mask: (B, h, w), true where a cell belongs to the photo; None if all do.
     """
 
     def __init__(self, x: Any, mask: Any | None = None) -> None:
@@ -56,23 +56,23 @@ class AllCells:
 
     @property
     def valid(self) -> Any:
-        """(B or 1, 1, 1): true where there is a cell."""
+        """(B or 1, 1, 1): true if the photo has a valid cell."""
         return ops.ones((1, 1, 1), "bool") if self.mask is None else ops.any(self.mask, axis=(1, 2))[..., None]
 
     @property
     def boxes(self) -> Any:
-        """(B or 1, 1, 4): the map's own borders."""
+        """(B or 1, 1, 4): the borders of the valid part."""
         height, width = (ops.reshape(ops.cast(side, "float32"), (-1, 1)) for side in self.size)
         return ops.stack([ops.zeros_like(width), ops.zeros_like(height), width, height], axis=-1)
 
     def max(self, x: Any) -> Any:
-        """The maximum of (B, h, w, C) as (B, 1, 1, C)."""
+        """The maximum of x (B, h, w, C) over the valid cells, (B, 1, 1, C)."""
         if self.mask is None:
             return ops.max(x, axis=(1, 2), keepdims=True)
         return ops.max(ops.where(self.mask, x, lowest(x)), axis=(1, 2), keepdims=True)
 
     def mean(self, x: Any) -> Any:
-        """The mean of (B, h, w, C) as (B, 1, 1, C)."""
+        """The mean of x (B, h, w, C) over the valid cells, (B, 1, 1, C)."""
         if self.mask is None:
             return ops.mean(x, axis=(1, 2), keepdims=True)
         count = ops.sum(ops.cast(self.mask, x.dtype), axis=(1, 2), keepdims=True)
@@ -81,14 +81,14 @@ class AllCells:
 
 
 class GridCells:
-    """The regions of a grid: every interval of rows crossed with every interval of columns.
+    """The regions of a grid: the product of intervals of rows and intervals of columns.
 
-    Both reductions go over the rows first and the columns next, which is exact for a rectangle and costs a
-    few passes over the map however many regions there are.
+    Both reductions run over the rows first and the columns next, which is exact for rectangles and needs a few passes
+    over the map, however many regions there are.
 
     Args:
         rows: (R, h) or (B, R, h), true where a row belongs to interval r.
-        columns: (S, w) or (B, S, w), the same for columns.
+        columns: (S, w) or (B, S, w), true where a column belongs to interval s.
     """
 
     def __init__(self, rows: Any, columns: Any) -> None:
@@ -97,12 +97,12 @@ class GridCells:
 
     @property
     def valid(self) -> Any:
-        """(B or 1, R, S): true where a region has any cell."""
+        """(B or 1, R, S): true for regions with at least one cell."""
         return ops.expand_dims(ops.any(self.rows, axis=2), 2) & ops.expand_dims(ops.any(self.columns, axis=2), 1)
 
     @property
     def boxes(self) -> Any:
-        """(B or 1, R S, 4): of the regions, row by row; 0 for a region without a cell."""
+        """(B or 1, R S, 4): the regions in row-major order; 0 for a region without a cell."""
         top, bottom = (side[:, :, None] for side in _ends(self.rows))
         left, right = (side[:, None, :] for side in _ends(self.columns))
         one = ops.ones_like(top + left)
@@ -110,14 +110,14 @@ class GridCells:
         return ops.reshape(ops.where(self.valid[..., None], sides, 0.0), (ops.shape(sides)[0], -1, 4))
 
     def max(self, x: Any) -> Any:
-        """The maximum of (B, h, w, C) in each region, (B, R, S, C); of an empty region: the lowest number."""
+        """The maximum of x (B, h, w, C) in each region, (B, R, S, C); the lowest number for an empty region."""
         rows = self.rows[:, :, :, None, None]
         columns = self.columns[:, None, :, :, None]
         by_row = ops.max(ops.where(rows, x[:, None], lowest(x)), axis=2)
         return ops.max(ops.where(columns, by_row[:, :, None], lowest(x)), axis=3)
 
     def mean(self, x: Any) -> Any:
-        """The mean of (B, h, w, C) in each region, (B, R, S, C); of an empty region: 0."""
+        """The mean of x (B, h, w, C) in each region, (B, R, S, C); 0 for an empty region."""
         rows = ops.cast(self.rows, x.dtype)
         columns = ops.cast(self.columns, x.dtype)
         _, height, width, channels = ops.shape(x)
@@ -129,7 +129,7 @@ class GridCells:
 
 
 def _ends(masks: Any) -> tuple[Any, Any]:
-    """Where runs of true (B, R, n) begin and end, (B, R) float32 each."""
+    """The first position, and the position after the last, of the run of true in each row: (B, R) float32 each."""
     start = ops.cast(ops.argmax(ops.cast(masks, "int32"), axis=2), "float32")
     return start, start + ops.sum(ops.cast(masks, "float32"), axis=2)
 
@@ -140,6 +140,6 @@ def _batched(intervals: Any) -> Any:
 
 
 def lowest(x: Any) -> Any:
-    """A number below all of a map's, of its type."""
-    # A finite number, not -inf: where's gradient would make NaN of inf - inf.
+    """A finite scalar of x's dtype below every activation, the identity of `max`."""
+    # Not -inf: the gradient of `where` would contain inf - inf, which is NaN.
     return ops.full((), -3.0e38, dtype=x.dtype)

@@ -1,26 +1,29 @@
-"""Edge filter: what an edge map of a photo must lose to be like a sketch."""
+"""Edge filter: makes edge maps of photos resemble sketches."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
-LEAST_T = 0.01
+from ..errors import ArgumentError
+
+MIN_T = 0.01
 
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class EdgeFilter(keras.layers.Layer):
-    """Evens out strong edges and drops weak ones, y = w x^p / (1 + exp(-s (x - t))) (Radenovic et al. ECCV 2018).
+    """Equalises strong edges and suppresses weak ones: y = w x^p / (1 + exp(-s (x - t))).
 
-    p and t learn, w and s stay. Where there is no edge there is none behind the filter.
+    p and t are trainable, w and s are constants. 0 stays 0.
 
     Args:
-        p: the power at the start, > 0: the smaller, the more alike strong edges become. It never falls below 0.
-        t: the strength at the start below which edges are dropped. It never falls below 0.01.
-        w: the strength of an edge of strength 1 behind the filter.
-        s: how sharply t separates.
-        t_speed: the weight holds t / t_speed, so that a step of Adam moves t `t_speed` times as far as p, as `GeM`
-            does with its p. Published: 0.1.
+        p: initial power, above 0. The smaller p, the more similar the strengths of strong edges become. Training keeps
+            it at 0 or above.
+        t: initial threshold: weaker edges are suppressed. Training keeps it at 0.01 or above.
+        w: output for an edge of strength 1.
+        s: steepness of the threshold.
+        t_speed: factor on the updates of t. The stored weight is t / t_speed, so that one step of Adam changes t by
+            `t_speed` times the step of p. Published value: 0.1.
 
     Input shape:
         (B, H, W, C), 0..1.
@@ -29,28 +32,31 @@ class EdgeFilter(keras.layers.Layer):
         (B, H, W, C).
 
     Raises:
-        ValueError: p, w, s or t_speed is not above 0, or t is below 0.01.
+        ArgumentError: p, w, s or t_speed is not above 0, or t is below 0.01.
 
     Example:
         >>> EdgeFilter()(np.full((1, 1, 1, 1), 0.64))
         [[[[8.0]]]]
+
+    References:
+        Radenovic, Tolias, Chum: Deep Shape Matching. ECCV 2018.
     """
 
     def __init__(
         self, p: float = 0.5, t: float = 0.1, w: float = 10.0, s: float = 500.0, t_speed: float = 0.1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if min(p, w, s, t_speed) <= 0 or t < LEAST_T:
-            raise ValueError(
-                f"an edge filter needs p, w, s, t_speed > 0 and t >= {LEAST_T}, not p={p}, w={w}, s={s}, "
-                f"t_speed={t_speed}, t={t}"
-            )
+        for name, value in {"p": p, "w": w, "s": s, "t_speed": t_speed}.items():
+            if not value > 0:
+                raise ArgumentError(f"{name} of the edge filter must be above 0, got {value}")
+        if not t >= MIN_T:
+            raise ArgumentError(f"t of the edge filter must be at least {MIN_T}, got {t}")
         self.initial_p, self.initial_t = float(p), float(t)
         self.w, self.s, self.t_speed = float(w), float(s), float(t_speed)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.power = self._scalar("p", self.initial_p, 0.0)
-        self.scaled_t = self._scalar("t", self.initial_t / self.t_speed, LEAST_T / self.t_speed)
+        self.scaled_t = self._scalar("t", self.initial_t / self.t_speed, MIN_T / self.t_speed)
 
     def _scalar(self, name: str, value: float, least: float) -> Any:
         return self.add_weight(
@@ -64,22 +70,22 @@ class EdgeFilter(keras.layers.Layer):
 
     @property
     def p(self) -> Any:
-        """The power as it stands, float32 (1,)."""
+        """The current power, float32 (1,)."""
         return ops.convert_to_tensor(self.power)
 
     @property
     def t(self) -> Any:
-        """The threshold as it stands, float32 (1,)."""
+        """The current threshold, float32 (1,)."""
         return ops.convert_to_tensor(self.scaled_t) * self.t_speed
 
     @property
     def undecayed(self) -> list[Any]:
-        """The weights that the L2 penalty of a training leaves out."""
+        """The weights that the L2 penalty of a training does not include."""
         return [self.power, self.scaled_t]
 
     def call(self, x: Any) -> Any:
         x = ops.cast(x, "float32")
-        # x^p has no derivative at 0; the factor behind it is 0 there, in float32, whatever the power.
+        # x^p has no derivative at 0; clamping is exact, because the sigmoid is 0 there in float32.
         strength = ops.power(ops.maximum(x, 1e-6), self.p)
         return ops.cast(self.w * strength * ops.sigmoid(self.s * (x - self.t)), self.compute_dtype)
 

@@ -1,4 +1,4 @@
-"""Edge strength: an edge map as photo readers give it, as one channel."""
+"""Edge strength: converts a grey edge photo to one channel."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class EdgeStrength(keras.layers.Layer):
-    """Turns an edge map that is held as a grey photo, 0 for no edge to 255, into one channel of 0..1.
+    """Converts an edge map stored as a grey photo (0 for no edge, 255 for the strongest) to one channel in 0..1.
 
     Input shape:
         (B, H, W, 3), 0..255, black where there is no edge.

@@ -6,24 +6,26 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..errors import ArgumentError
 from .cells import Cells
 from .pooling import Pooling
 
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class GeM(Pooling):
-    """Generalised mean of each channel over the map, (mean max(x, e)^p)^(1/p) (Radenovic et al. TPAMI 2018).
+    """Generalised mean of each channel over the map: (mean max(x, e)^p)^(1/p).
 
     p = 1 is SPoC; p towards infinity is MAC.
 
     Args:
-        p: the exponent at the start, > 0.
-        per_channel: one exponent per channel (GeMmp) instead of one for all.
-        trainable_p: whether the exponent learns.
-        epsilon: the floor e under the activations.
-        p_speed: the weight holds p / p_speed, so that a step of Adam, which is of the learning rate's size whatever
-            the gradient's, moves p `p_speed` times as far. Published: 10 for one p, 100 for one per channel. With
-            plain SGD, whose step grows with the gradient, p moves p_speed^2 times as far.
+        p: initial exponent, above 0.
+        per_channel: one exponent per channel (GeMmp) instead of one for all channels.
+        trainable_p: whether the exponent is trainable.
+        epsilon: the lower bound e of the activations.
+        p_speed: factor on the updates of p. The stored weight is p / p_speed. A step of Adam, whose size is about the
+            learning rate, then changes p by `p_speed` times as much; published values are 10 for one exponent and 100
+            for one per channel. A step of plain SGD, proportional to the gradient, changes p by p_speed^2 times as
+            much.
 
     Input shape:
         (B, h, w, C), and an optional `mask` (B, h, w) of valid cells.
@@ -32,11 +34,14 @@ class GeM(Pooling):
         (B, C).
 
     Raises:
-        ValueError: p, epsilon or p_speed is not above 0.
+        ArgumentError: p, epsilon or p_speed is not above 0.
 
     Example:
         >>> GeM(p=3.0)(np.random.rand(2, 24, 32, 512)).shape
         (2, 512)
+
+    References:
+        Radenovic, Tolias, Chum: Fine-Tuning CNN Image Retrieval with No Human Annotation. TPAMI 2018.
     """
 
     def __init__(
@@ -49,9 +54,8 @@ class GeM(Pooling):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if p <= 0 or epsilon <= 0:
-            raise ValueError(f"GeM needs p > 0 and epsilon > 0, not p={p}, epsilon={epsilon}")
-        _require_speed(p_speed)
+        for name, value in {"p": p, "epsilon": epsilon, "p_speed": p_speed}.items():
+            _require_positive(name, value)
         self.initial_p = float(p)
         self.per_channel = per_channel
         self.trainable_p = trainable_p
@@ -70,25 +74,25 @@ class GeM(Pooling):
 
     @property
     def p(self) -> Any:
-        """The exponent as it stands, float32 (1,) or (C,)."""
+        """The current exponent, float32 (1,) or (C,)."""
         return ops.convert_to_tensor(self.scaled_p) * self.p_speed
 
     @property
     def undecayed(self) -> list[Any]:
-        """The weights that the L2 penalty of a training leaves out."""
+        """The weights that the L2 penalty of a training does not include."""
         return [self.scaled_p]
 
     def set_p(self, p: Any) -> None:
-        """Puts an exponent in: one number, or (C,) of them where there is one per channel."""
+        """Sets the exponent: one number, or (C,) numbers if there is one exponent per channel."""
         self.scaled_p.assign(np.broadcast_to(np.asarray(p, "float32") / self.p_speed, self.scaled_p.shape))
 
     def set_p_speed(self, p_speed: float) -> None:
-        """Changes how fast the exponent learns and leaves it where it is. Call it before `compile`.
+        """Changes `p_speed` and keeps the exponent. Must be called before `compile`.
 
         Raises:
-            ValueError: p_speed is not above 0.
+            ArgumentError: p_speed is not above 0.
         """
-        _require_speed(p_speed)
+        _require_positive("p_speed", p_speed)
         p = ops.convert_to_numpy(self.p) if self.built else None
         self.p_speed = float(p_speed)
         if p is not None:
@@ -96,11 +100,11 @@ class GeM(Pooling):
 
     def pool(self, x: Any, cells: Cells) -> Any:
         x = ops.maximum(x, self.epsilon)
-        # Divided by the photo's maximum so that no power overflows; it cancels in the value and the gradient.
+        # Divide by the photo's maximum, so that the power cannot overflow; it cancels in the value and the gradient.
         top = ops.stop_gradient(ops.max(x, axis=(1, 2), keepdims=True))
         p = self.p
         mean = cells.mean(ops.power(x / top, p))
-        # A region far below the photo's maximum may underflow to 0, where the root has no gradient.
+        # A region far below the photo's maximum can underflow to 0, where the root has no gradient.
         return top * ops.power(ops.maximum(mean, 1e-37), 1.0 / p)
 
     def get_config(self) -> dict[str, Any]:
@@ -115,10 +119,10 @@ class GeM(Pooling):
 
 
 def gem_layers(network: keras.Model) -> list[GeM]:
-    """All GeM layers of a network, also those inside other layers."""
+    """All GeM layers of a network, including those nested in other layers."""
     return [layer for layer in network._flatten_layers() if isinstance(layer, GeM)]
 
 
-def _require_speed(p_speed: float) -> None:
-    if p_speed <= 0:
-        raise ValueError(f"GeM needs p_speed > 0, not p_speed={p_speed}")
+def _require_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ArgumentError(f"{name} of GeM must be above 0, got {value}")

@@ -1,4 +1,4 @@
-"""L2 normalisation as the field's code defines it."""
+"""L2 normalisation x / (||x|| + 1e-6), as in the published networks."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ EPSILON = 1e-6
 
 
 def l2_normalize(x: Any, axis: int = -1) -> Any:
-    """x / (||x|| + 1e-6) along `axis`, in float32; 0 for 0, with a gradient that is finite there."""
+    """x / (||x|| + 1e-6) along `axis`; a zero vector stays 0 and has a finite gradient."""
     squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
     zero = ops.equal(squares, 0)
     norm = ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, squares)))
@@ -18,18 +18,18 @@ def l2_normalize(x: Any, axis: int = -1) -> Any:
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class L2Normalization(keras.layers.Layer):
-    """Scales vectors to length one: x / (||x|| + 1e-6), the form of the published networks.
+    """Scales vectors to unit length: x / (||x|| + 1e-6), as in the published networks.
 
-    The 1e-6 is added to the norm. A floor under the root, as in other libraries, is another function.
+    The 1e-6 is added to the norm. Other libraries bound the squared norm from below, which gives different values.
 
     Args:
         axis: the axis of the vectors.
 
     Input shape:
-        Any.
+        Any shape.
 
     Output shape:
-        That of the input.
+        The shape of the input.
 
     Example:
         >>> L2Normalization()(np.array([[3.0, 4.0]]))

@@ -10,7 +10,7 @@ from .pooling import Pooling
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class MAC(Pooling):
-    """Maximum of each channel over the map (Tolias et al. ICLR 2016).
+    """Maximum of each channel over the map.
 
     Input shape:
         (B, h, w, C), and an optional `mask` (B, h, w) of valid cells.
@@ -21,6 +21,9 @@ class MAC(Pooling):
     Example:
         >>> MAC()(np.random.rand(2, 24, 32, 512)).shape
         (2, 512)
+
+    References:
+        Tolias, Sicre, Jegou: Particular Object Retrieval with Integral Max-Pooling of CNN Activations. ICLR 2016.
     """
 
     def pool(self, x: Any, cells: Cells) -> Any:

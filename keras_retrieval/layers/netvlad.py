@@ -1,4 +1,4 @@
-"""NetVLAD: a vector of locally aggregated descriptors with learned, soft assignment."""
+"""NetVLAD: vector of locally aggregated descriptors with learned soft assignment."""
 
 from typing import Any, Literal
 
@@ -6,38 +6,44 @@ import keras
 import numpy as np
 from keras import ops
 
-from .cells import cleared
+from ..errors import ArgumentError
+from .cells import zero_masked
 from .l2_normalization import l2_normalize
 
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class NetVLAD(keras.layers.Layer):
-    """Aggregates local descriptors by soft assignment to K clusters (Arandjelovic et al. CVPR 2016).
+    """Aggregates the residuals of local descriptors to K cluster centres, with soft assignment.
 
-    x is L2-normalised per cell, a_k(x) = softmax_k(w_k.x + b_k), V_k = sum_i a_k(x_i) (x_i - c_k); each V_k is
-    normalised, then the whole. `initialize` sets w, b and c from local descriptors; they learn apart from each other.
+    Each cell x_i is L2-normalised. With a_k(x) = softmax_k(w_k.x + b_k), the vector of cluster k is
+    V_k = sum_i a_k(x_i) (x_i - c_k). Each V_k is L2-normalised, and then their concatenation. w, b and c are
+    independent trainable weights, which `initialize` sets from local descriptors.
 
     Args:
-        clusters: K.
+        clusters: K, the number of clusters.
 
     Input shape:
         (B, h, w, D), and an optional `mask` (B, h, w) of valid cells.
 
     Output shape:
-        (B, K D), the clusters one after the other.
+        (B, K D), cluster by cluster.
 
     Raises:
-        ValueError: `clusters` is below 1.
+        ArgumentError: `clusters` is below 1.
 
     Example:
         >>> NetVLAD(clusters=64)(np.random.rand(2, 24, 32, 512)).shape
         (2, 32768)
+
+    References:
+        Arandjelovic, Gronat, Torii, Pajdla, Sivic: NetVLAD: CNN Architecture for Weakly Supervised Place Recognition.
+        CVPR 2016.
     """
 
     def __init__(self, clusters: int = 64, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if clusters < 1:
-            raise ValueError(f"NetVLAD needs at least 1 cluster, not clusters={clusters}")
+            raise ArgumentError(f"clusters of NetVLAD must be at least 1, got {clusters}")
         self.clusters = clusters
         self.supports_masking = True
 
@@ -51,31 +57,34 @@ class NetVLAD(keras.layers.Layer):
     def initialize(
         self, local_descriptors: np.ndarray, version: Literal["v1", "v2"] = "v1", seed: int = 0
     ) -> "NetVLAD":
-        """Sets the clusters by k-means and the assignment so that it is nearly hard.
+        """Sets the centres by k-means, and the assignment weights so that the assignment is nearly hard.
 
-        v1: w_k = alpha c_k / ||c_k||, b = 0; v2: w_k = 2 alpha c_k, b_k = -alpha ||c_k||^2. alpha makes the
-        second-best cluster weigh 1 % of the best, at the mean gap of the two.
+        Version "v1" sets w_k = alpha c_k / ||c_k|| and b = 0; "v2" sets w_k = 2 alpha c_k and b_k = -alpha ||c_k||^2.
+        alpha is chosen so that, at the mean score gap, the second-best cluster weighs 1 % of the best.
 
         Args:
-            local_descriptors: (n, D) cells of training photos' feature maps, about 50,000; normalised here.
+            local_descriptors: (n, D) cells of feature maps of training photos, about 50,000; normalised here.
             version: the published initialisation to use.
-            seed: of the k-means.
+            seed: seed of the k-means.
 
         Returns:
             This layer, built.
 
         Raises:
-            ValueError: the descriptors are no finite (n, D) of at least K different rows, or D does not fit.
+            ArgumentError: the descriptors are not a finite (n, D) array with at least K different rows, D does not
+                match the layer, or the version is unknown.
         """
         if version not in ("v1", "v2"):
-            raise ValueError(f"NetVLAD initialises as 'v1' or 'v2', not {version!r}")
+            raise ArgumentError(f"version must be 'v1' or 'v2', got {version!r}")
         x = np.asarray(local_descriptors, "float32")
         if x.ndim != 2 or not np.isfinite(x).all():
-            raise ValueError(f"NetVLAD initialises from finite local descriptors (n, D), not {x.shape}")
+            raise ArgumentError(f"local_descriptors must be a finite array (n, D), got the shape {x.shape}")
         if not self.built:
             self.build((None, None, None, x.shape[1]))
         if x.shape[1] != self.kernel.shape[0]:
-            raise ValueError(f"this NetVLAD takes {self.kernel.shape[0]} channels, the descriptors have {x.shape[1]}")
+            raise ArgumentError(
+                f"local_descriptors must have {self.kernel.shape[0]} channels as this layer, got {x.shape[1]}"
+            )
         x = x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-6)
         centroids = _k_means(x, self.clusters, seed)
         kernel, bias = _assignment(x, centroids, version)
@@ -86,7 +95,7 @@ class NetVLAD(keras.layers.Layer):
     def call(self, x: Any, mask: Any | None = None) -> Any:
         _, height, width, size = ops.shape(x)
         kernel, bias, centroids = (ops.cast(w, "float32") for w in (self.kernel, self.bias, self.centroids))
-        x = cleared(ops.cast(x, "float32"), mask)
+        x = zero_masked(ops.cast(x, "float32"), mask)
         x = l2_normalize(ops.reshape(x, (-1, height * width, size)))
         assignment = ops.softmax(ops.matmul(x, kernel) + bias, axis=-1)
         if mask is not None:
@@ -109,12 +118,12 @@ class NetVLAD(keras.layers.Layer):
 
 
 def _unit(x: Any) -> Any:
-    """The L2 of the published networks, x / sqrt(||x||^2 + 1e-12): nearly empty clusters feel which one it is."""
+    """x / sqrt(||x||^2 + 1e-12), as published; it differs from `l2_normalize` for nearly empty clusters."""
     return x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-12)
 
 
 def _assignment(x: np.ndarray, centroids: np.ndarray, version: str) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel (D, K) and bias (K,) of the soft assignment, before training."""
+    """The initial kernel (D, K) and bias (K,) of the soft assignment."""
     if version == "v1":
         directions = centroids / (np.linalg.norm(centroids, axis=1, keepdims=True) + 1e-6)
         closeness = x @ directions.T
@@ -130,10 +139,12 @@ def _assignment(x: np.ndarray, centroids: np.ndarray, version: str) -> tuple[np.
 
 
 def _k_means(x: np.ndarray, clusters: int, seed: int, rounds: int = 100) -> np.ndarray:
-    """Lloyd's algorithm from distinct random rows; an empty cluster takes the row farthest from its own."""
+    """Lloyd's algorithm from distinct random rows; an empty cluster moves to the row farthest from its centre."""
     distinct = np.unique(x, axis=0)
     if len(distinct) < clusters:
-        raise ValueError(f"{clusters} clusters need as many different local descriptors, and there are {len(distinct)}")
+        raise ArgumentError(
+            f"local_descriptors must have at least {clusters} different rows, one per cluster, got {len(distinct)}"
+        )
     centroids = np.random.default_rng(seed).permutation(distinct)[:clusters]
     labels = np.full(len(x), -1)
     for _ in range(rounds):

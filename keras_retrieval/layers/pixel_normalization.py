@@ -1,4 +1,4 @@
-"""Pixel normalisation, inside the model so that it cannot be forgotten or applied twice."""
+"""Pixel normalisation as a layer, so that it is saved with the model and applied exactly once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-# The numbers that go with pretrained weights, for pixels 0..255: mean and deviation in the order of `channels`.
+from ..errors import ArgumentError
+
+# Conventions of pretrained weights, for pixels 0..255: mean and standard deviation in the order of `channels`.
 CONVENTIONS: dict[str, dict[str, Any]] = {
     "torch": {
         "mean": [0.485 * 255, 0.456 * 255, 0.406 * 255],
@@ -20,12 +22,12 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class PixelNormalization(keras.layers.Layer):
-    """Turns RGB 0..255 into what a pretrained trunk was trained on: (x - mean) / deviation.
+    """Normalises RGB 0..255 as a pretrained trunk expects: (x - mean) / deviation.
 
     Args:
-        mean: of the three channels, in units of 0..255, in the order of `channels`.
-        deviation: likewise.
-        channels: "rgb", or "bgr" to turn the channels' order first.
+        mean: mean of each of the three channels, in units of 0..255, in the order of `channels`.
+        deviation: standard deviation of each channel, in the same units and order.
+        channels: "rgb", or "bgr" to reverse the order of the channels first.
 
     Input shape:
         (B, H, W, 3), RGB, 0..255.
@@ -34,7 +36,8 @@ class PixelNormalization(keras.layers.Layer):
         (B, H, W, 3).
 
     Raises:
-        ValueError: not three numbers, a deviation that is not above 0, or an unknown order.
+        ArgumentError: `mean` or `deviation` does not have three numbers, a deviation is not above 0, or `channels` is
+            unknown.
 
     Example:
         >>> PixelNormalization.of("caffe")(np.zeros((1, 8, 8, 3)))[0, 0, 0]
@@ -45,19 +48,21 @@ class PixelNormalization(keras.layers.Layer):
         super().__init__(**kwargs)
         self.mean, self.deviation, self.channels = [*map(float, mean)], [*map(float, deviation)], channels
         if len(self.mean) != 3 or len(self.deviation) != 3 or min(self.deviation) <= 0:
-            raise ValueError(f"pixels need 3 means and 3 deviations above 0, not {mean} and {deviation}")
+            raise ArgumentError(
+                f"mean and deviation must be 3 numbers each, deviations above 0, got {self.mean} and {self.deviation}"
+            )
         if channels not in ("rgb", "bgr"):
-            raise ValueError(f"channels are 'rgb' or 'bgr', not {channels!r}")
+            raise ArgumentError(f"channels must be 'rgb' or 'bgr', got {channels!r}")
 
     @classmethod
     def of(cls, convention: str, **kwargs: Any) -> "PixelNormalization":
-        """The layer of a convention: "torch", "caffe" or "none".
+        """Makes the layer of a convention: "torch", "caffe" or "none".
 
         Raises:
-            ValueError: the convention is unknown.
+            ArgumentError: the convention is unknown.
         """
         if convention not in CONVENTIONS:
-            raise ValueError(f"pixel normalisation is one of {', '.join(CONVENTIONS)}, not {convention!r}")
+            raise ArgumentError(f"normalization must be one of {', '.join(CONVENTIONS)}, got {convention!r}")
         return cls(**CONVENTIONS[convention], **kwargs)
 
     def call(self, x: Any) -> Any:

@@ -1,18 +1,18 @@
-"""What MAC, SPoC and GeM share: from a feature map to one value per channel."""
+"""Base of MAC, SPoC and GeM: reduces a feature map to one value per channel."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
-from .cells import AllCells, Cells, cleared
+from .cells import AllCells, Cells, zero_masked
 
 
 class Pooling(keras.layers.Layer):
     """Base of the poolings that reduce a set of cells to one value per channel.
 
-    A subclass writes `pool`; the whole map, a padded map, the regions of a grid and boxes then come of themselves.
-    The arithmetic is float32 under every dtype policy.
+    A subclass implements `pool`, which serves the whole map, padded maps, the regions of a grid and boxes. Computes in
+    float32 under every dtype policy.
 
     Input shape:
         (B, h, w, C), and an optional `mask` (B, h, w) that is true where a cell is valid.
@@ -30,7 +30,7 @@ class Pooling(keras.layers.Layer):
         raise NotImplementedError
 
     def call(self, x: Any, mask: Any | None = None) -> Any:
-        x = cleared(ops.cast(x, "float32"), mask)
+        x = zero_masked(ops.cast(x, "float32"), mask)
         pooled = self.pool(x, AllCells(x, mask))
         return ops.cast(ops.squeeze(pooled, (1, 2)), self.compute_dtype)
 

@@ -1,30 +1,42 @@
-"""Power mean over the scales of a photo."""
+"""Power mean of the descriptors of a photo at several scales."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from ..errors import ArgumentError
+
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class PowerMean(keras.layers.Layer):
-    """Joins the descriptors of one photo at several scales: (mean_s v_s^p)^(1/p) (Radenovic et al. TPAMI 2018).
+    """Combines the descriptors of one photo at several scales: (mean_s v_s^p)^(1/p).
 
     Args:
-        p: the power; that of the GeM pooling where the descriptors come straight from it, else 1. Other powers
-            than 1 take descriptors without negative values; what is below 0 counts as 0.
+        p: the power, above 0: the exponent of the GeM pooling if the descriptors are its direct output, otherwise 1.
+            With a power other than 1, negative values are replaced by 0.
 
     Input shape:
         A list of S tensors (B, D).
 
     Output shape:
         (B, D); not normalised.
+
+    Raises:
+        ArgumentError: p is not above 0.
+
+    Example:
+        >>> PowerMean(p=3.0)([np.random.rand(2, 512), np.random.rand(2, 512)]).shape
+        (2, 512)
+
+    References:
+        Radenovic, Tolias, Chum: Fine-Tuning CNN Image Retrieval with No Human Annotation. TPAMI 2018.
     """
 
     def __init__(self, p: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if p <= 0:
-            raise ValueError(f"a power mean needs p > 0, not p={p}")
+        if not p > 0:
+            raise ArgumentError(f"p of the power mean must be above 0, got {p}")
         self.p = float(p)
 
     def call(self, descriptors: list[Any]) -> Any:

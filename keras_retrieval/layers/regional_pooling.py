@@ -1,26 +1,28 @@
-"""A pooling on regions, those of R-MAC's grid or proposed ones, summed."""
+"""Pooling over regions, of R-MAC's grid or of proposals, and their sum."""
 
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
+from ..errors import ArgumentError
 from .box_cells import BoxCells
-from .cells import AllCells, Cells, GridCells, cleared, valid_size
+from .cells import AllCells, Cells, GridCells, valid_size, zero_masked
 from .l2_normalization import l2_normalize
 from .pooling import Pooling
-from .region_grid import most_regions, region_masks
+from .region_grid import max_regions, region_masks
 from .region_proposals import RegionProposals
 from .whitening import Whitening
 
 
 class Regions(NamedTuple):
-    """The regions of photos: R is the same for all of a batch.
+    """The regions of a batch of photos, R for each.
 
     Attributes:
-        vectors: (B, R, d) float32 normalised descriptors, 0 where a region does not exist.
-        boxes: (B, R, 4) float32 left, top, right, bottom as shares of the map's valid width and height; 0 likewise.
-        exist: (B, R), true where a region exists.
+        vectors: (B, R, d) float32 L2-normalised descriptors; 0 for regions that do not exist.
+        boxes: (B, R, 4) float32 left, top, right, bottom as fractions of the valid width and height of the map; 0 for
+            regions that do not exist.
+        exist: (B, R) bool, true for regions that exist.
     """
 
     vectors: Any
@@ -30,32 +32,37 @@ class Regions(NamedTuple):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class RegionalPooling(keras.layers.Layer):
-    """Pools each region, normalises, optionally whitens and normalises again, and sums.
+    """Pools each region, L2-normalises, optionally whitens and normalises again, and sums over the regions.
 
-    The regions are those of R-MAC's rigid grid (Tolias et al. ICLR 2016) or proposed ones (Gordo et al. ECCV 2016).
-    GeM on the grid is the regional GeM of Radenovic et al. TPAMI 2018. The sum is not normalised: L2Normalization
-    follows it.
+    The regions are those of R-MAC's rigid grid or region proposals. GeM on the grid is regional GeM. The sum is not
+    normalised; an L2Normalization layer usually follows.
 
     Args:
         pooling: MAC, SPoC or GeM, applied to every region.
         levels: L, the number of scales of the grid.
-        whole_map: also take the whole map as a region, as the published PyTorch code does and Tolias does not.
-        whitening: a Whitening applied to the regions' normalised vectors, or None.
-        proposals: where the regions are; None for the grid.
+        whole_map: whether the whole map is an additional region, as in the published PyTorch code but not in the paper
+            of R-MAC.
+        whitening: a Whitening layer for the normalised vectors of the regions; None for none.
+        proposals: a RegionProposals layer that makes the regions; None for the grid.
 
     Input shape:
-        (B, h, w, C), h and w of any size and also unknown until run time, and an optional `mask` (B, h, w) of
-        valid cells. The valid cells of a photo are a rectangle at the map's upper left; the grid is laid on it.
+        (B, h, w, C); h and w may be unknown until run time. An optional `mask` (B, h, w) is true for the valid cells,
+        which are a rectangle at the upper left of the map; the grid covers this rectangle.
 
     Output shape:
         (B, C), or (B, d) with a whitening to d dimensions.
 
     Raises:
-        ValueError: `levels` is below 1.
+        ArgumentError: `levels` is below 1.
 
     Example:
         >>> RegionalPooling(GeM(), levels=3)(np.random.rand(2, 24, 32, 512)).shape
         (2, 512)
+
+    References:
+        Tolias, Sicre, Jegou: Particular Object Retrieval with Integral Max-Pooling of CNN Activations. ICLR 2016.
+        Gordo, Almazan, Revaud, Larlus: Deep Image Retrieval. ECCV 2016.
+        Radenovic, Tolias, Chum: Fine-Tuning CNN Image Retrieval with No Human Annotation. TPAMI 2018.
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class RegionalPooling(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if levels < 1:
-            raise ValueError(f"a grid of regions has at least 1 level, not levels={levels}")
+            raise ArgumentError(f"levels of the grid of regions must be at least 1, got {levels}")
         self.pooling = pooling
         self.levels = levels
         self.whole_map = whole_map
@@ -86,13 +93,21 @@ class RegionalPooling(keras.layers.Layer):
             self.proposals.build(input_shape)
 
     @property
-    def most_regions(self) -> int:
-        """R at most, of a map of any shape."""
-        return self.whole_map + (self.proposals.count if self.proposals is not None else most_regions(self.levels))
+    def max_regions(self) -> int:
+        """The largest number of regions R, over all shapes of the map."""
+        return self.whole_map + (self.proposals.count if self.proposals is not None else max_regions(self.levels))
 
     def regions(self, x: Any, mask: Any | None = None) -> Regions:
-        """The single regions of maps (B, h, w, C) with a mask (B, h, w) or None, the whole map first if it is taken."""
-        x = cleared(ops.cast(x, "float32"), mask)
+        """Computes the descriptors and boxes of the single regions; the whole map, if included, is the first.
+
+        Args:
+            x: feature maps (B, h, w, C).
+            mask: (B, h, w), true for valid cells; None if all are.
+
+        Returns:
+            The regions, in a fixed order of scales, rows and columns, or best proposal first.
+        """
+        x = zero_masked(ops.cast(x, "float32"), mask)
         batch, channels = ops.shape(x)[0], x.shape[-1]
         pooled, boxes, valid = [], [], []
         for cells in self._cells(x, mask):
@@ -109,7 +124,7 @@ class RegionalPooling(keras.layers.Layer):
         return Regions(vectors, ops.concatenate(boxes, axis=1) / ops.maximum(ops.expand_dims(sides, -2), 1.0), exist)
 
     def _cells(self, x: Any, mask: Any | None) -> list[Cells]:
-        """The whole map if it is taken, then each level's grid or the proposals."""
+        """The whole map if it is included, then the grid of each level or the proposals."""
         cells = ops.shape(x)[1:3]
         whole: list[Cells] = [AllCells(x, mask)] if self.whole_map else []
         if self.proposals is not None:
@@ -140,7 +155,7 @@ class RegionalPooling(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "RegionalPooling":
-        # A network of before there were proposals says nothing of them; RMAC says nothing of its pooling.
+        # Files written before proposals existed have no such entry; RMAC does not store its pooling.
         names = {"pooling", "whitening", "proposals"} & config.keys()
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
         return cls(**{**config, **parts})

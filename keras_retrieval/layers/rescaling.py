@@ -1,28 +1,30 @@
-"""Resizing of photos inside a model, by a factor."""
+"""Resizing of photos by a factor, inside a model."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from ..errors import ArgumentError
+
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class Rescaling(keras.layers.Layer):
-    """Resizes photos by a factor, bilinearly, as two matrix products: it runs and exports on every backend.
+    """Resizes photos by a factor with bilinear interpolation, as two matrix products that every backend can export.
 
     Args:
-        factor: new side / old side; sides are rounded down and at least 1.
-        antialias: widen the filter by 1 / factor when shrinking. Without it the result is that of the published
-            PyTorch networks, which sample the four nearest pixels at every factor.
+        factor: new side divided by old side, above 0; new sides are rounded down and are at least 1.
+        antialias: whether the filter is widened by 1 / factor when shrinking. False reproduces the published PyTorch
+            networks, which interpolate the four nearest pixels at every factor.
 
     Input shape:
-        (B, H, W, C), H and W of any size and also unknown until run time.
+        (B, H, W, C); H and W may be unknown until run time.
 
     Output shape:
         (B, floor(factor H), floor(factor W), C).
 
     Raises:
-        ValueError: `factor` is not above 0.
+        ArgumentError: `factor` is not above 0.
 
     Example:
         >>> Rescaling(0.5)(np.zeros((1, 480, 640, 3))).shape
@@ -31,8 +33,8 @@ class Rescaling(keras.layers.Layer):
 
     def __init__(self, factor: float, antialias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if factor <= 0:
-            raise ValueError(f"a photo is resized by a factor above 0, not factor={factor}")
+        if not factor > 0:
+            raise ArgumentError(f"factor must be above 0, got {factor}")
         self.factor = float(factor)
         self.antialias = antialias
 
@@ -45,7 +47,7 @@ class Rescaling(keras.layers.Layer):
         return ops.cast(ops.matmul(columns, x), self.compute_dtype)
 
     def _weights(self, length: Any) -> Any:
-        """(new length, length): how much of each old pixel goes into each new one."""
+        """(new length, length): the weight of each old pixel in each new one."""
         reach = 1 / self.factor if self.antialias and self.factor < 1 else 1.0
         new = self._resized(length)
         centre = (ops.cast(ops.arange(new), "float32") + 0.5) / self.factor

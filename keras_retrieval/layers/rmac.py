@@ -12,26 +12,32 @@ from .whitening import Whitening
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class RMAC(RegionalPooling):
-    """MAC of each region of a rigid grid, normalised and summed (Tolias et al. ICLR 2016).
+    """MAC of each region, L2-normalised and summed over the regions.
 
-    With a whitening it is the head of Deep Image Retrieval (Gordo et al. ECCV 2016): L2, shift + FC, L2, sum; with
-    proposals its regions are where the network expects objects.
+    With a whitening it is the head of Deep Image Retrieval: L2, shift and fully connected layer, L2, sum.
 
     Args:
         levels: L, the number of scales of the grid.
-        whole_map: also take the whole map as a region, as the published PyTorch code does and Tolias does not.
-        whitening: a Whitening applied to the regions' normalised vectors, or None.
-        proposals: where the regions are; None for the grid.
+        whole_map: whether the whole map is an additional region, as in the published PyTorch code but not in the paper.
+        whitening: a Whitening layer for the normalised vectors of the regions; None for none.
+        proposals: a RegionProposals layer that makes the regions; None for the grid.
 
     Input shape:
-        (B, h, w, C), and an optional `mask` (B, h, w) of valid cells, as RegionalPooling takes it.
+        (B, h, w, C), and an optional `mask` (B, h, w) of valid cells, as for RegionalPooling.
 
     Output shape:
         (B, C), or (B, d) with a whitening to d dimensions.
 
+    Raises:
+        ArgumentError: `levels` is below 1.
+
     Example:
         >>> RMAC(levels=3)(np.random.rand(2, 24, 32, 512)).shape
         (2, 512)
+
+    References:
+        Tolias, Sicre, Jegou: Particular Object Retrieval with Integral Max-Pooling of CNN Activations. ICLR 2016.
+        Gordo, Almazan, Revaud, Larlus: Deep Image Retrieval. ECCV 2016.
     """
 
     def __init__(

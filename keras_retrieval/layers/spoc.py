@@ -10,7 +10,7 @@ from .pooling import Pooling
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class SPoC(Pooling):
-    """Mean of each channel over the map (Babenko and Lempitsky ICCV 2015, without the centre prior).
+    """Mean of each channel over the map, without the centre prior of the paper.
 
     Input shape:
         (B, h, w, C), and an optional `mask` (B, h, w) of valid cells.
@@ -21,6 +21,9 @@ class SPoC(Pooling):
     Example:
         >>> SPoC()(np.random.rand(2, 24, 32, 512)).shape
         (2, 512)
+
+    References:
+        Babenko, Lempitsky: Aggregating Deep Convolutional Features for Image Retrieval. ICCV 2015.
     """
 
     def pool(self, x: Any, cells: Cells) -> Any:

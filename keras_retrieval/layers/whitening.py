@@ -1,4 +1,4 @@
-"""Whitening as a layer: shift and projection."""
+"""Whitening as a layer: a shift and a projection."""
 
 from typing import Any
 
@@ -6,17 +6,18 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..errors import ArgumentError
+
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class Whitening(keras.layers.Layer):
-    """Projects descriptors, y = P (x - m), as a trainable kernel P^T and bias -P m.
+    """Projects descriptors, y = P (x - m), with a trainable kernel P^T and bias -P m.
 
-    Starts as the identity, cut to `dim`; `set_projection` puts a learned whitening in (Lw, Radenovic et al. TPAMI
-    2018; PCA), and training may go on from there (shift + FC, Gordo et al. IJCV 2017). It does not normalise:
-    L2Normalization follows it.
+    Initially the identity, truncated to `dim` outputs. `set_projection` sets a learned whitening, Lw or PCA, which
+    training can refine further. The output is not normalised; an L2Normalization layer usually follows.
 
     Args:
-        dim: the number d of dimensions to keep; None keeps all.
+        dim: number d of output dimensions; None keeps all D.
 
     Input shape:
         (..., D).
@@ -25,27 +26,31 @@ class Whitening(keras.layers.Layer):
         (..., d).
 
     Raises:
-        ValueError: `dim` is below 1 or above D.
+        ArgumentError: `dim` is below 1 or above D.
 
     Example:
         >>> Whitening(dim=128)(np.random.rand(2, 512)).shape
         (2, 128)
+
+    References:
+        Radenovic, Tolias, Chum: Fine-Tuning CNN Image Retrieval with No Human Annotation. TPAMI 2018 (Lw).
+        Gordo, Almazan, Revaud, Larlus: End-to-End Learning of Deep Visual Representations. IJCV 2017 (shift and FC).
     """
 
     def __init__(self, dim: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if dim is not None and dim < 1:
-            raise ValueError(f"whitening keeps at least 1 dimension, not dim={dim}")
+            raise ArgumentError(f"dim of the whitening must be at least 1, got {dim}")
         self.dim = dim
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         size = input_shape[-1]
         if size is None:
-            raise ValueError("whitening needs descriptors of a known size")
+            raise ArgumentError("the whitening needs descriptors with a known number of dimensions")
         dim = size if self.dim is None else self.dim
         if dim > size:
-            raise ValueError(f"whitening to dim={dim} needs at least so many dimensions, and there are {size}")
+            raise ArgumentError(f"dim of the whitening must be at most {size}, the size of the descriptors, got {dim}")
         self.kernel = self.add_weight(name="kernel", shape=(size, dim), initializer="identity")
         self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
 
@@ -53,21 +58,21 @@ class Whitening(keras.layers.Layer):
         return ops.matmul(x, self.kernel) + self.bias
 
     def set_projection(self, mean: np.ndarray, projection: np.ndarray) -> None:
-        """Puts a learned whitening in.
+        """Sets a learned whitening.
 
         Args:
             mean: m, (D,).
-            projection: P, (d or more, D), the leading rows first; the first d are taken.
+            projection: P, (d or more, D), in the order of importance; the first d rows are used.
 
         Raises:
-            ValueError: the shapes do not fit this layer.
+            ArgumentError: the shapes do not match this layer.
         """
         size, dim = self.kernel.shape
         mean, projection = np.asarray(mean, "float64").ravel(), np.asarray(projection, "float64")
         if mean.shape != (size,) or projection.ndim != 2 or projection.shape[1] != size or len(projection) < dim:
-            raise ValueError(
-                f"a whitening from {size} to {dim} dimensions takes m ({size},) and P ({dim} or more, {size}), "
-                f"not {mean.shape} and {projection.shape}"
+            raise ArgumentError(
+                f"a whitening from {size} to {dim} dimensions needs a mean of the shape ({size},) and a projection of "
+                f"({dim} or more, {size}), got {mean.shape} and {projection.shape}"
             )
         rows = projection[:dim]
         self.kernel.assign(rows.T)

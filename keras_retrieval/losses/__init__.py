@@ -1,8 +1,9 @@
-"""Losses of image retrieval: `loss(y_true, y_pred)` for compile, on every Keras backend, in float32 inside.
+"""Losses of image retrieval for `compile`: they run on every Keras backend and compute in float32.
 
-y_pred holds the descriptors (B, M, D) of B tuples of M photos, in the order q, p, n1 .. nN. Losses on tuples read what
-matches from the place in the tuple. Losses on labels compare all photos of a batch, and y_true says which object each
-shows, as a whole number below 2^24: Keras hands it over in float32.
+y_pred contains the descriptors (B, M, D) of B tuples of M photos, in the order q, p, n1 .. nN. Losses on tuples use
+only the positions in the tuple and ignore y_true. Losses on labels compare all photos of a batch; y_true contains the
+object of each photo as an integer below 2^24, because Keras converts labels to float32. The loss on boxes trains
+region proposals.
 """
 
 from .on_boxes import ProposalLoss as ProposalLoss

@@ -1,27 +1,29 @@
-"""What the losses with a margin share."""
+"""Base of the losses with a margin."""
 
 from typing import Any
 
 import keras
 
+from ..errors import ArgumentError
+
 
 class MarginLoss(keras.losses.Loss):
-    """A loss with a margin, in float32 whatever the descriptors are.
+    """A loss with a margin, computed in float32 under every dtype policy.
 
     Args:
-        margin: above 0.
-        reduction: of the values that `call` returns.
-        name: of the loss.
+        margin: the margin, above 0.
+        reduction: reduction of the values that `call` returns.
+        name: name of the loss.
 
     Raises:
-        ValueError: if the margin is not above 0.
+        ArgumentError: the margin is not above 0.
     """
 
     def __init__(self, margin: float, reduction: str | None, name: str | None = None) -> None:
-        # Half precision would merge labels above 256 before `call` sees them.
+        # With half precision Keras would round labels above 256 before `call` receives them.
         super().__init__(name=name, reduction=reduction, dtype="float32")
         if not margin > 0:
-            raise ValueError(f"a margin is above 0, not {margin}")
+            raise ArgumentError(f"margin must be above 0, got {margin}")
         self.margin = margin
 
     def get_config(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Losses on tuples (q, p, n1 .. nN): one query, its positives, N negatives, as descriptors of length one.
+"""Losses on tuples (q, p, n1 .. nN) of a query, its positives and N negatives, given as L2-normalised descriptors.
 
-One value per tuple, summed over the batch as the published code does.
+A loss has one value per tuple; the default reduction is the sum over the batch, as in the published code.
 """
 
 from typing import Any
@@ -8,23 +8,36 @@ from typing import Any
 import keras
 from keras import ops
 
+from ..errors import ArgumentError
 from .margin_loss import MarginLoss
 
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class ContrastiveLoss(MarginLoss):
-    """Pulls the positive to the query and pushes negatives to a margin (Radenovic et al. ECCV 2016, TPAMI 2018).
+    """Contrastive loss: pulls the positive to the query and pushes negatives beyond a margin.
 
-    A tuple costs D(q,p)^2 / 2 + sum_j max(margin - D(q,n_j), 0)^2 / 2, D(q,x) = ||q - x + 1e-6||.
+    The loss of a tuple is D(q,p)^2 / 2 + sum_j max(margin - D(q,n_j), 0)^2 / 2 with D(q,x) = ||q - x + 1e-6||.
 
     Args:
-        margin: .75 for VGG16, .85 for ResNet101, .7 for AlexNet; about twice that with a whitening that learns.
-        reduction: over the tuples of a batch.
-        name: of the loss.
+        margin: the margin, in units of distance. Published values are 0.75 for VGG16, 0.85 for ResNet101 and 0.7 for
+            AlexNet; networks with a trainable whitening need about twice as much.
+        reduction: reduction over the tuples of a batch; their sum by default.
+        name: name of the loss.
 
-    Call with:
-        y_true: ignored; the place in the tuple says what is a positive.
-        y_pred: (B, 2 + N, D) descriptors in the order q, p, n1 .. nN.
+    Call arguments:
+        y_true: ignored, because the position in the tuple distinguishes positives from negatives.
+        y_pred: (B, 2 + N, D) L2-normalised descriptors in the order q, p, n1 .. nN.
+
+    Raises:
+        ArgumentError: the margin is not above 0.
+
+    Example:
+        >>> ContrastiveLoss()(np.zeros(1), np.eye(3)[None, [0, 0, 1]])
+        0.0
+
+    References:
+        Radenovic, Tolias, Chum: CNN Image Retrieval Learns from BoW. ECCV 2016.
+        Radenovic, Tolias, Chum: Fine-Tuning CNN Image Retrieval with No Human Annotation. TPAMI 2018.
     """
 
     def __init__(self, margin: float = 0.75, reduction: str | None = "sum", name: str | None = None) -> None:
@@ -32,7 +45,7 @@ class ContrastiveLoss(MarginLoss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         squares = _squares(y_pred, 1e-6)
-        # Only the negatives need the root, which has no gradient at 0.
+        # Only negatives need the root, which has no gradient at 0.
         distance = ops.sqrt(ops.maximum(squares[:, 1:], 1e-24))
         push = ops.square(ops.maximum(self.margin - distance, 0.0))
         return 0.5 * (squares[:, 0] + ops.sum(push, axis=1))
@@ -40,18 +53,28 @@ class ContrastiveLoss(MarginLoss):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class TripletLoss(MarginLoss):
-    """Asks each negative to be farther than the positive (Gordo et al. IJCV 2017), on squared distances.
+    """Triplet loss on squared distances: each negative must be farther from the query than the positive, by a margin.
 
-    A tuple costs sum_j max(||q - p||^2 - ||q - n_j||^2 + margin, 0).
+    The loss of a tuple is sum_j max(||q - p||^2 - ||q - n_j||^2 + margin, 0).
 
     Args:
-        margin: in units of squared distance.
-        reduction: over the tuples of a batch.
-        name: of the loss.
+        margin: the margin, in units of squared distance.
+        reduction: reduction over the tuples of a batch; their sum by default.
+        name: name of the loss.
 
-    Call with:
-        y_true: ignored; the place in the tuple says what is a positive.
-        y_pred: (B, 2 + N, D) descriptors in the order q, p, n1 .. nN.
+    Call arguments:
+        y_true: ignored, because the position in the tuple distinguishes positives from negatives.
+        y_pred: (B, 2 + N, D) L2-normalised descriptors in the order q, p, n1 .. nN.
+
+    Raises:
+        ArgumentError: the margin is not above 0.
+
+    Example:
+        >>> TripletLoss()(np.zeros(1), np.eye(3)[None, [0, 1, 0]])
+        2.1
+
+    References:
+        Gordo, Almazan, Revaud, Larlus: End-to-End Learning of Deep Visual Representations. IJCV 2017.
     """
 
     def __init__(self, margin: float = 0.1, reduction: str | None = "sum", name: str | None = None) -> None:
@@ -64,24 +87,32 @@ class TripletLoss(MarginLoss):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class WeaklySupervisedRankingLoss(MarginLoss):
-    """Asks each negative to be farther than the best of the possible positives (Arandjelovic et al. CVPR 2016).
+    """Triplet loss whose positive is the nearest of several potential positives.
 
-    A tuple costs sum_j max(min_i ||q - p_i||^2 + margin - ||q - n_j||^2, 0). Photos taken near the query may look the
-    other way, so only the nearest descriptor among them is taken for a positive. Which one that is changes as the
-    network learns.
+    The loss of a tuple is sum_j max(min_i ||q - p_i||^2 + margin - ||q - n_j||^2, 0). Photos taken near the query may
+    face another direction, so that only the potential positive with the nearest descriptor is used. The choice changes
+    while the network learns.
 
     Args:
-        positives: P, how many possible positives follow the query in each tuple. A query that has fewer repeats one.
-        margin: in units of squared distance.
-        reduction: over the tuples of a batch.
-        name: of the loss.
+        positives: P, the number of potential positives in each tuple. A query with fewer repeats one.
+        margin: the margin, in units of squared distance.
+        reduction: reduction over the tuples of a batch; their sum by default.
+        name: name of the loss.
 
-    Call with:
-        y_true: ignored; the place in the tuple says what may be a positive.
-        y_pred: (B, 1 + P + N, D) descriptors in the order q, p1 .. pP, n1 .. nN.
+    Call arguments:
+        y_true: ignored, because the position in the tuple distinguishes positives from negatives.
+        y_pred: (B, 1 + P + N, D) L2-normalised descriptors in the order q, p1 .. pP, n1 .. nN.
 
     Raises:
-        ValueError: if `positives` is below 1, or no negative follows them.
+        ArgumentError: `positives` is below 1, the margin is not above 0, or a tuple has no negative.
+
+    Example:
+        >>> WeaklySupervisedRankingLoss(positives=2)(np.zeros(1), np.eye(3)[None, [0, 1, 0, 2]])
+        0.0
+
+    References:
+        Arandjelovic, Gronat, Torii, Pajdla, Sivic: NetVLAD: CNN Architecture for Weakly Supervised Place Recognition.
+        CVPR 2016.
     """
 
     def __init__(
@@ -89,12 +120,15 @@ class WeaklySupervisedRankingLoss(MarginLoss):
     ) -> None:
         super().__init__(margin, reduction, name)
         if positives < 1:
-            raise ValueError(f"a tuple has at least one positive, not {positives}")
+            raise ArgumentError(f"positives must be at least 1, got {positives}")
         self.positives = positives
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         if y_pred.shape[1] is not None and y_pred.shape[1] < self.positives + 2:
-            raise ValueError(f"a query, {self.positives} positives and no negative: y_pred has shape {y_pred.shape}")
+            raise ArgumentError(
+                f"y_pred must have a query, {self.positives} positives and at least 1 negative on its second axis, "
+                f"got the shape {y_pred.shape}"
+            )
         squares = _squares(y_pred)
         nearest = ops.min(squares[:, : self.positives], axis=1, keepdims=True)
         return ops.sum(ops.maximum(nearest + self.margin - squares[:, self.positives :], 0.0), axis=1)
@@ -104,5 +138,5 @@ class WeaklySupervisedRankingLoss(MarginLoss):
 
 
 def _squares(tuples: Any, shift: float = 0.0) -> Any:
-    """(B, M, D) -> (B, M - 1): squared distances ||q - x + shift||^2 of the query to the others."""
+    """(B, M, D) -> (B, M - 1): squared distances ||q - x + shift||^2 of the query to the other photos."""
     return ops.sum(ops.square(tuples[:, :1] - tuples[:, 1:] + shift), axis=-1)

@@ -414,6 +414,23 @@ def test_netvlad_starts_with_nearly_hard_assignment_to_the_right_cluster(version
 
 
 def test_netvlad_with_one_cluster_is_the_mean_residual():
+    rng = np.random.default_rng(5)
+    x, photos = (rng.normal(size=(batch, 3, 3, 4)).astype("float32") for batch in (2, 5))
+    layer = layers.NetVLAD(clusters=1).initialize(photos.reshape(-1, 4))
+    np.testing.assert_allclose(
+        numpy(layer.centroids)[0], rows_of_unit_length(photos.reshape(-1, 4)).mean(axis=0), atol=1e-6
+    )
+    cells = rows_of_unit_length(x.reshape(2, 9, 4).astype("float64"))
+    residual = (cells - numpy(layer.centroids)).mean(axis=1)
+    assert np.linalg.norm(residual, axis=1).min() > 0.01
+    np.testing.assert_allclose(numpy(layer(x)), rows_of_unit_length(residual), atol=1e-5)
+
+
+def rows_of_unit_length(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def test_netvlad_is_finite_where_the_residuals_cancel():
     x = np.random.default_rng(5).normal(size=(1, 3, 3, 4)).astype("float32")
     layer = layers.NetVLAD(clusters=1).initialize(x.reshape(-1, 4))
     assert np.isfinite(numpy(layer(x))).all()
@@ -422,10 +439,10 @@ def test_netvlad_with_one_cluster_is_the_mean_residual():
 @pytest.mark.parametrize(
     ("descriptors", "message"),
     [
-        (np.zeros((10, 8)), "different local descriptors"),
-        (np.full((10, 8), np.nan), "finite"),
-        (np.ones(8), "finite local descriptors"),
-        (np.random.default_rng(0).normal(size=(20, 7)), "takes 8 channels"),
+        (np.zeros((10, 8)), "at least 4 different rows, one per cluster, got 1"),
+        (np.full((10, 8), np.nan), "finite array"),
+        (np.ones(8), r"finite array \(n, D\), got the shape \(8,\)"),
+        (np.random.default_rng(0).normal(size=(20, 7)), "must have 8 channels as this layer, got 7"),
     ],
 )
 def test_netvlad_refuses_descriptors_it_cannot_use(descriptors, message):
@@ -450,7 +467,7 @@ def test_whitening_starts_as_the_identity_and_takes_a_projection():
     m, P = np.arange(8.0), np.random.default_rng(7).normal(size=(8, 8))
     layer.set_projection(m, P)
     np.testing.assert_allclose(numpy(layer(x)), ((x - m) @ P.T)[:, :3], rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match=r"takes m \(8,\)"):
+    with pytest.raises(ValueError, match=r"needs a mean of the shape \(8,\)"):
         layer.set_projection(m, P[:2])
 
 
@@ -486,19 +503,19 @@ def test_power_mean():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: layers.GeM(0.0), "p > 0"),
-        (lambda: layers.GeM(p_speed=0), "p_speed > 0"),
-        (lambda: layers.GeM().set_p_speed(-1), "p_speed > 0"),
-        (lambda: layers.RMAC(levels=0), "levels=0"),
-        (lambda: layers.NetVLAD(clusters=0), "clusters=0"),
-        (lambda: layers.Whitening(dim=0), "dim=0"),
-        (lambda: layers.Whitening(dim=9)(np.zeros((1, 8))), "dim=9"),
-        (lambda: layers.Whitening().build((None, None)), "known size"),
-        (lambda: layers.Rescaling(0), "factor=0"),
-        (lambda: layers.EdgeFilter(p=0), "p=0"),
-        (lambda: layers.EdgeFilter(t=0.001), "t=0.001"),
-        (lambda: layers.PowerMean(0), "p=0"),
-        (lambda: layers.PixelNormalization([0, 0], [1, 1, 1]), "3 means"),
+        (lambda: layers.GeM(0.0), "^p of GeM must be above 0, got 0"),
+        (lambda: layers.GeM(p_speed=0), "^p_speed of GeM must be above 0, got 0"),
+        (lambda: layers.GeM().set_p_speed(-1), "^p_speed of GeM must be above 0, got -1"),
+        (lambda: layers.RMAC(levels=0), "^levels .*at least 1, got 0"),
+        (lambda: layers.NetVLAD(clusters=0), "^clusters .*at least 1, got 0"),
+        (lambda: layers.Whitening(dim=0), "^dim .*at least 1, got 0"),
+        (lambda: layers.Whitening(dim=9)(np.zeros((1, 8))), "^dim .*at most 8.*, got 9"),
+        (lambda: layers.Whitening().build((None, None)), "known number of dimensions"),
+        (lambda: layers.Rescaling(0), "^factor must be above 0, got 0"),
+        (lambda: layers.EdgeFilter(p=0), "^p of the edge filter must be above 0, got 0"),
+        (lambda: layers.EdgeFilter(t=0.001), "^t of the edge filter must be at least 0.01, got 0.001"),
+        (lambda: layers.PowerMean(0), "^p of the power mean must be above 0, got 0"),
+        (lambda: layers.PixelNormalization([0, 0], [1, 1, 1]), "must be 3 numbers each"),
         (lambda: layers.PixelNormalization([0, 0, 0], [1, 1, 1], "gbr"), "'rgb' or 'bgr'"),
         (lambda: layers.PixelNormalization.of("tf"), "torch, caffe, none"),
     ],

@@ -9,7 +9,7 @@ from keras_retrieval import layers
 from keras_retrieval.layers import box_cells as box_cells
 from keras_retrieval.layers.anchors import box_iou, clip_boxes, decode, encode, make_anchors
 from keras_retrieval.layers.box_cells import BoxCells
-from keras_retrieval.layers.non_max_suppression import LOWEST, best_boxes, suppress
+from keras_retrieval.layers.non_max_suppression import LOWEST, suppress, top_boxes
 from tests.helpers.backends import gradient
 
 pytestmark = pytest.mark.backend
@@ -107,7 +107,7 @@ def test_what_is_no_candidate_neither_stays_nor_suppresses():
 
 def test_the_best_boxes_are_filled_up_where_there_are_fewer():
     boxes = np.arange(8, dtype="f4").reshape(1, 2, 4)
-    found, scores = (numpy(part) for part in best_boxes(boxes, np.array([[0.5, 2.0]], "f4"), 3))
+    found, scores = (numpy(part) for part in top_boxes(boxes, np.array([[0.5, 2.0]], "f4"), 3))
     assert found.tolist() == [[[4, 5, 6, 7], [0, 1, 2, 3], [0, 0, 0, 0]]]
     assert scores[0, :2].tolist() == [2, 0.5]
     assert scores[0, 2] == np.float32(LOWEST)
@@ -179,11 +179,11 @@ def test_proposals_stay_float32_and_frozen_through_a_round_trip():
     ("options", "message"),
     [
         ({"count": 0}, "1 <= count <= candidates"),
-        ({"count": 50, "candidates": 49}, "not 50, 49 and"),
-        ({"filters": 0}, "a filter"),
-        ({"scales": ()}, "anchors have scales"),
+        ({"count": 50, "candidates": 49}, "got count=50, candidates=49,"),
+        ({"filters": 0}, "filters >= 1.*filters=0"),
+        ({"scales": ()}, r"scales and ratios above 0.*scales=\[\]"),
         ({"ratios": (1, -1)}, "above 0"),
-        ({"overlap": 0}, "overlap lies in"),
+        ({"overlap": 0}, "overlap above 0 and at most 1.*overlap=0"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):

@@ -1,0 +1,58 @@
+"""The examples in docstrings of the library run and give what they show."""
+
+import ast
+import doctest
+import inspect
+import pkgutil
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import keras_retrieval
+from keras_retrieval import layers, losses
+from keras_retrieval.networks.optimizer import published_adam
+
+PARSER = doctest.DocTestParser()
+
+
+def documented():
+    """(name, docstring) of every public class and function of the library that has an example."""
+    found = {}
+    for module in pkgutil.walk_packages(keras_retrieval.__path__, "keras_retrieval."):
+        if module.name.endswith("__main__") or module.name.split(".")[1] in ("pipelines", "export"):
+            continue
+        for name, thing in vars(__import__(module.name, fromlist=["x"])).items():
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                text = thing.__doc__ or ""
+                if ">>>" in text and thing.__module__.startswith("keras_retrieval."):
+                    found[f"{thing.__module__}.{name}"] = text
+    return found
+
+
+EXAMPLES = documented()
+
+
+def test_every_public_layer_and_loss_has_an_example():
+    public = [thing for room in (layers, losses) for thing in vars(room).values() if inspect.isclass(thing)]
+    assert len(public) > 20
+    assert [thing.__name__ for thing in public if ">>>" not in (thing.__doc__ or "")] == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_gives_what_it_shows(name):
+    library = SimpleNamespace(build=partial(keras_retrieval.build, weights=None))  # downloads nothing
+    known = {"np": np, "keras_retrieval": library, "losses": losses, "published_adam": published_adam}
+    known |= {key: value for room in (layers, losses) for key, value in vars(room).items() if inspect.isclass(value)}
+    if "fit(" in EXAMPLES[name]:
+        pytest.skip("trains a network that is downloaded")
+    for example in PARSER.get_examples(EXAMPLES[name]):
+        if not example.want:
+            exec(example.source, known)
+            continue
+        shown, found = ast.literal_eval(example.want), eval(example.source, known)
+        if isinstance(shown, tuple):
+            assert found == shown
+        else:
+            np.testing.assert_allclose(np.asarray(found), shown, atol=1e-5)
