@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.photos import network, photos
-from pipelines.descriptors.describer import Describe, describe_photos, describer
+from pipelines.descriptors.describer import DescribeFn, describe_photos, describer
 from pipelines.photos.reader import list_photos
 from pipelines.photos.reading import Reading
 
@@ -85,11 +85,11 @@ def race(ways: dict[str, Way], names: list[str]) -> tuple[dict[str, float], dict
     return seconds, {way: np.concatenate(parts) for way, parts in rows.items()}
 
 
-def one_by_one(describe: Describe, reading: Reading) -> Way:
+def one_by_one(describe: DescribeFn, reading: Reading) -> Way:
     return lambda names: np.concatenate([describe(reading.read(name)[None]) for name in names])
 
 
-def together(describe: Describe, reading: Reading, share: list[float]) -> Way:
+def together(describe: DescribeFn, reading: Reading, share: list[float]) -> Way:
     def way(names: list[str]) -> np.ndarray:
         started = time.perf_counter()
         network_seconds = 0.0

@@ -20,7 +20,7 @@ import numpy as np
 from bench.extraction import chosen, one_by_one
 from bench.mining import NEGATIVES, Task, published
 from bench.photos import network, photos
-from pipelines.descriptors.describer import Describe, describer
+from pipelines.descriptors.describer import DescribeFn, describer
 from pipelines.photos.cache import PhotoCache, build_cache
 from pipelines.photos.reading import Reading
 from pipelines.training.stream import TupleStream
@@ -69,7 +69,7 @@ def streamed(names: list[str], cache: PhotoCache, size: int) -> TupleStream:
     return TupleStream(tuples, cache, side=size, negatives=NEGATIVES, queries=len(queries), batch=1)
 
 
-def plainly(describe: Describe, reading: Reading, names: list[str], queries: np.ndarray) -> np.ndarray:
+def plainly(describe: DescribeFn, reading: Reading, names: list[str], queries: np.ndarray) -> np.ndarray:
     """The negatives (Q, N) of the queries, rows of the photos, in the published way."""
     describe_each = one_by_one(describe, reading)
     asked, pool = (describe_each([names[row] for row in rows]) for rows in (queries, range(len(names))))

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 
 import numpy as np
-from keras_retrieval.pipelines.descriptors.describer import Describe
+from keras_retrieval.pipelines.descriptors.describer import DescribeFn
 from PIL import Image
 
 from ..contract.drawn_photos import drawn_photo
 
 
-def both(one: Describe, other: Describe, batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Descriptors by two networks.
 
     Args:

@@ -15,7 +15,7 @@ import typer
 from keras_retrieval.pipelines.descriptors.describer import (
     ANTIALIAS_HELP,
     MIRROR_HELP,
-    Describe,
+    DescribeFn,
     describer,
     parse_scales,
 )
@@ -58,7 +58,7 @@ class _Source:
 
     network: Any
     joined: Any
-    describe: Describe
+    describe: DescribeFn
     smallest: int
     size: int
     facts: dict[str, str]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.descriptors.describer import Describe
+from keras_retrieval.pipelines.descriptors.describer import DescribeFn
 from keras_retrieval.pipelines.photos.reader import PhotoError, photo_size
 from keras_retrieval.pipelines.photos.reading import Reading
 
@@ -62,7 +62,7 @@ class Served:
         return self._session.run({name: output.name for name, output in found.outputs.items()}, feeds)
 
 
-def compare(folder: Path, describe: Describe, reading: Reading, names: Sequence[str]) -> Agreement:
+def compare(folder: Path, describe: DescribeFn, reading: Reading, names: Sequence[str]) -> Agreement:
     """Describes photos by a written version and by Keras.
 
     Args:

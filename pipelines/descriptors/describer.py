@@ -22,7 +22,7 @@ BATCH_PIXELS = 2**21  # a batch of the network: 8 photos of 512 x 512; more is n
 NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # a reason for which a photo is left out
 READ_AHEAD = 3  # batches in memory: one in the network, two being read
 
-Describe = Callable[[np.ndarray], np.ndarray]
+DescribeFn = Callable[[np.ndarray], np.ndarray]
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -41,7 +41,7 @@ class NoDescriptorsError(RetrievalError, ValueError):
 
 
 @dataclass(frozen=True)
-class Described(Generic[Key]):
+class DescribedBatch(Generic[Key]):
     """What came of a batch of photos.
 
     Attributes:
@@ -84,7 +84,7 @@ def describer(
     bfloat16: bool = False,
     antialias: bool = True,
     mirror: bool = False,
-) -> Describe:
+) -> DescribeFn:
     """Compiles a network into a function from photos of one size to descriptors.
 
     It is traced once, for a batch and size that are unknown, so that a million sizes cost no more than one.
@@ -132,8 +132,8 @@ def describer(
 
 
 def describe_photos(
-    describe: Describe, photos: Sequence[tuple[Shape, Key]], read: Callable[[Key], np.ndarray]
-) -> Iterator[Described[Key]]:
+    describe: DescribeFn, photos: Sequence[tuple[Shape, Key]], read: Callable[[Key], np.ndarray]
+) -> Iterator[DescribedBatch[Key]]:
     """Describes photos batch by batch while threads read the next ones.
 
     Args:
@@ -162,10 +162,10 @@ def _batches(photos: Sequence[tuple[Shape, Key]]) -> Iterator[tuple[Shape, list[
             yield shape, batch
 
 
-def _described(describe: Describe, shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> Described[Key]:
+def _described(describe: DescribeFn, shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> DescribedBatch[Key]:
     pixels, left_out = _pixels(shape, batch)
     if not pixels:
-        return Described([], np.zeros((0, 0), "float32"), left_out, 0.0)
+        return DescribedBatch([], np.zeros((0, 0), "float32"), left_out, 0.0)
     started = time.monotonic()
     rows = describe(np.stack(list(pixels.values())))
     seconds = time.monotonic() - started
@@ -173,7 +173,7 @@ def _described(describe: Describe, shape: Shape, batch: dict[Key, Future[np.ndar
     left_out |= {
         key: NO_DESCRIPTOR for key, row_is_usable in zip(pixels, usable.tolist(), strict=True) if not row_is_usable
     }
-    return Described([key for key in pixels if key not in left_out], rows[usable], left_out, seconds)
+    return DescribedBatch([key for key in pixels if key not in left_out], rows[usable], left_out, seconds)
 
 
 def _pixels(shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:

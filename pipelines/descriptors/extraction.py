@@ -37,7 +37,7 @@ from ..photos.edges import edges_state, resolve_edges
 from ..photos.formats import PhotoFolderError, photo_state
 from ..photos.reader import PhotoError, list_photos
 from ..photos.reading import Reading, Shape
-from .describer import NO_DESCRIPTOR, Describe, Described, NoDescriptorsError, describe_photos, describer
+from .describer import NO_DESCRIPTOR, DescribeFn, DescribedBatch, NoDescriptorsError, describe_photos, describer
 from .folder import KIND, VERSION, read_left_out
 from .options import ExtractOptions
 
@@ -125,7 +125,7 @@ def _load(options: ExtractOptions) -> Any:
     return network
 
 
-def _compiled(network: Any, options: ExtractOptions, bfloat16: bool = False) -> Describe:
+def _compiled(network: Any, options: ExtractOptions, bfloat16: bool = False) -> DescribeFn:
     return describer(network, options.factors, bfloat16, antialias=options.antialias, mirror=options.mirror)
 
 
@@ -180,7 +180,7 @@ def _no_descriptor(left_out: dict[str, str]) -> ValueError:
     return PhotoFolderError(f"none of the {len(left_out)} photos can be read; the first: {name}: {reason}")
 
 
-def _closeness(exact: Describe, halved: Describe, plan: Plan, reading: Reading) -> dict[str, Any]:
+def _closeness(exact: DescribeFn, halved: DescribeFn, plan: Plan, reading: Reading) -> dict[str, Any]:
     """How close bfloat16 stays to float32, on a few photos spread over the plan."""
     spread = np.linspace(0, len(plan.photos) - 1, min(CHECKED, len(plan.photos))).astype(int)
     sample = [plan.photos[row] for row in spread]
@@ -192,12 +192,12 @@ def _closeness(exact: Describe, halved: Describe, plan: Plan, reading: Reading) 
     return {"bfloat16_cosine": {"photos": len(cosines), "min": min(cosines)}}
 
 
-def _rows_of(describe: Describe, photos: list[tuple[Shape, str]], reading: Reading) -> dict[str, np.ndarray]:
+def _rows_of(describe: DescribeFn, photos: list[tuple[Shape, str]], reading: Reading) -> dict[str, np.ndarray]:
     batches = describe_photos(describe, photos, reading.read)
     return {name: row for batch in batches for name, row in zip(batch.keys, batch.rows, strict=True)}
 
 
-def _write_shards(folder: Path, plan: Plan, describe: Describe, reading: Reading, shard: int) -> dict[str, Any]:
+def _write_shards(folder: Path, plan: Plan, describe: DescribeFn, reading: Reading, shard: int) -> dict[str, Any]:
     """Makes the shards that are not done yet; returns the photos/s and the network's share of the time."""
     shards = [plan.photos[start : start + shard] for start in range(0, len(plan.photos), shard)]
     todo = {number: photos for number, photos in enumerate(shards) if not _note(folder, number).exists()}
@@ -214,7 +214,9 @@ def _write_shards(folder: Path, plan: Plan, describe: Describe, reading: Reading
     return {"photos_per_second": round(count / seconds, 2), "network_share": round(network / seconds, 3)}
 
 
-def _write_shard(folder: Path, number: int, batches: Iterable[Described[str]], advance: Callable[[int], None]) -> float:
+def _write_shard(
+    folder: Path, number: int, batches: Iterable[DescribedBatch[str]], advance: Callable[[int], None]
+) -> float:
     """Makes one shard; its note, written last, says that it is done. Returns the network's seconds."""
     found = []
     for batch in batches:

@@ -8,7 +8,7 @@ from keras_retrieval.whitening.covariance import Moments, Projection, fit_pca
 from ..files.progress import progress
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
-from .describer import Describe, describe_photos
+from .describer import DescribeFn, describe_photos
 
 
 def learn_regions(network: Any, names: Sequence[str], reading: Reading) -> Projection:
@@ -45,7 +45,7 @@ def learn_regions(network: Any, names: Sequence[str], reading: Reading) -> Proje
     return fit_pca(moments)
 
 
-def _describer(network: Any) -> Describe:
+def _describer(network: Any) -> DescribeFn:
     """A function (B, H, W, 3) uint8 -> (B, R D), the bare regions of each photo one behind the other."""
     import tensorflow as tf
 

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..files.tables import read_csv
-from ..photos.positions import _checked, spot_in_name, within
+from ..photos.positions import checked_position, position_in_name, within
 from .ground_truth import GroundTruth, GroundTruthError, Photos, at_hand
 
 
@@ -40,7 +40,7 @@ def _places(name: str, photos: Photos, gnd: Path | None, cut_outs: bool) -> Grou
     database = photos.inside(_only_folder(photos, "database"))
     queries = photos.inside(_only_folder(photos, "queries"))
     if gnd is None:
-        spots = {path: spot_in_name(path, photos.folder) for path in (*database, *queries)}
+        spots = {path: position_in_name(path, photos.folder) for path in (*database, *queries)}
         published = (len(database), len(queries))
     else:
         spots, published = _spots_in_csv(gnd, photos, database, queries)
@@ -93,4 +93,4 @@ def _spot_in_row(gnd: Path, line: int, row: dict[str, str]) -> tuple[float, floa
         east, north = float(row["east"]), float(row["north"])
     except (ValueError, TypeError):
         raise GroundTruthError(f"{gnd}, line {line}: east and north must be numbers") from None
-    return _checked(east, north, row.get("panorama") or "", f"{gnd}, line {line}")
+    return checked_position(east, north, row.get("panorama") or "", f"{gnd}, line {line}")

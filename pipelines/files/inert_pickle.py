@@ -27,7 +27,7 @@ _SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 _IGNORED = frozenset({"PROTO", "FRAME"})
 
 
-class RefusedError(ValueError):
+class PickleRefusedError(ValueError):
     """The pickle is broken or asks for something that is not admitted."""
 
 
@@ -79,14 +79,14 @@ def run(
         `calls` and `persistent` make.
 
     Raises:
-        RefusedError: with the instruction or the name that is not admitted.
+        PickleRefusedError: with the instruction or the name that is not admitted.
     """
     try:
         return _Machine(calls, persistent, sets).run(stream, max_instructions)
-    except RefusedError:
+    except PickleRefusedError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, AttributeError, MemoryError) as error:
-        raise RefusedError(f"it is cut off or damaged ({str(error)[:150]})") from error
+        raise PickleRefusedError(f"it is cut off or damaged ({str(error)[:150]})") from error
 
 
 class _Machine:
@@ -112,7 +112,7 @@ class _Machine:
             if name == "STOP":
                 return self._result()
             if count >= max_instructions:
-                raise RefusedError(f"it has more than {max_instructions:,} instructions")
+                raise PickleRefusedError(f"it has more than {max_instructions:,} instructions")
             if name in _VALUE_NAMES:
                 self.stack.append(_CONSTANTS.get(name, argument))
             elif name in _EMPTY:
@@ -122,42 +122,42 @@ class _Machine:
             elif name in self.actions:
                 self.actions[name](argument)
             elif name not in _IGNORED:
-                raise RefusedError(f"it holds the instruction {name}, which plain data does not need")
-        raise RefusedError("it has no end")
+                raise PickleRefusedError(f"it holds the instruction {name}, which plain data does not need")
+        raise PickleRefusedError("it has no end")
 
     def _result(self) -> Any:
         (result,) = self._pop(1)
         if self.stack or self.below:
-            raise RefusedError("it ends with values left over")
+            raise PickleRefusedError("it ends with values left over")
         return _plain(result)
 
     def _push(self, made: Any) -> None:
         self.made += 1
         if self.made > MAX_MADE:
-            raise RefusedError(f"it makes more than {MAX_MADE:,} containers and arrays")
+            raise PickleRefusedError(f"it makes more than {MAX_MADE:,} containers and arrays")
         self.stack.append(made)
 
     def _pop(self, count: int) -> list[Any]:
         if len(self.stack) < count:
-            raise RefusedError("an instruction lacks its values")
+            raise PickleRefusedError("an instruction lacks its values")
         values = self.stack[-count:]
         del self.stack[-count:]
         return values
 
     def _top(self, kind: type) -> Any:
         if not self.stack or not isinstance(self.stack[-1], kind):
-            raise RefusedError(f"an instruction lacks its {kind.__name__}")
+            raise PickleRefusedError(f"an instruction lacks its {kind.__name__}")
         return self.stack[-1]
 
     def _from_mark(self) -> list[Any]:
         if not self.below:
-            raise RefusedError("an instruction lacks its mark")
+            raise PickleRefusedError("an instruction lacks its mark")
         values, self.stack = self.stack, self.below.pop()
         return values
 
     def _put(self, target: dict, values: list[Any]) -> dict:
         if len(values) % 2:
-            raise RefusedError("a dict has a key without a value")
+            raise PickleRefusedError("a dict has a key without a value")
         keys = _checked(values[::2], self.is_key)
         target.update(zip(keys, map(_plain, values[1::2]), strict=True))
         return target
@@ -166,7 +166,7 @@ class _Machine:
         """Lists go into one call only, so that a few bytes cannot copy a long one again and again."""
         for value in values if isinstance(values, tuple) else ():
             if id(value) in self.spent:
-                raise RefusedError("it gives a list to a call that another call has")
+                raise PickleRefusedError("it gives a list to a call that another call has")
             if isinstance(value, list):
                 self.spent[id(value)] = value
 
@@ -236,13 +236,13 @@ class _Machine:
 
     def _name(self, name: str) -> None:
         if name not in self.calls:
-            raise RefusedError(f"it names {name[:120]!r}, which is not admitted")
+            raise PickleRefusedError(f"it names {name[:120]!r}, which is not admitted")
         self._push(Function(name, self.calls[name]))
 
     def _do_reduce(self, _: None) -> None:
         function, arguments = self._pop(2)
         if not isinstance(function, Function) or function.call is None or not isinstance(arguments, tuple):
-            raise RefusedError("it calls something that is not a function of the table")
+            raise PickleRefusedError("it calls something that is not a function of the table")
         self._spend(arguments)
         self._push(function.call(*arguments))
 
@@ -253,12 +253,12 @@ class _Machine:
             self._spend(state)
             target.set_state(_settled(state))
         elif not isinstance(target, dict):  # attributes of an OrderedDict are no data
-            raise RefusedError(f"it sets the state of a {type(target).__name__}")
+            raise PickleRefusedError(f"it sets the state of a {type(target).__name__}")
 
     def _do_binpersid(self, _: None) -> None:
         (identifier,) = self._pop(1)
         if self.persistent is None:
-            raise RefusedError("it refers to objects outside of it")
+            raise PickleRefusedError("it refers to objects outside of it")
         self._push(self.persistent(identifier))
 
 
@@ -268,7 +268,7 @@ def _settled(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Function | _Arguments):
-        raise RefusedError("it holds a function itself as data")
+        raise PickleRefusedError("it holds a function itself as data")
     return _settled(value)
 
 
@@ -290,7 +290,7 @@ def _checked(keys: list[Any], is_key: Callable[[Any], bool]) -> list[Any]:
     """Never any tuple: the hash of a deeply nested one would overflow the C stack."""
     for key in keys:
         if not is_key(key):
-            raise RefusedError(f"a key is no text or number, but of type {type(key).__name__}")
+            raise PickleRefusedError(f"a key is no text or number, but of type {type(key).__name__}")
     return keys
 
 
@@ -303,5 +303,5 @@ def _set_calls() -> dict[str, Callable[..., Any]]:
 
 def _set_of(kind: type, members: Any = ()) -> Any:
     if not isinstance(members, list) and members != ():
-        raise RefusedError("a set is made of something other than a list")
+        raise PickleRefusedError("a set is made of something other than a list")
     return kind(_checked(list(members), _is_flat))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .inert_pickle import Function, RefusedError, Stateful, run
+from .inert_pickle import Function, PickleRefusedError, Stateful, run
 
 # A list of 1,000,000 names takes up to 3,000,000 instructions; the worst file found takes 1.7 GB of memory.
 MAX_BYTES = 64 * 2**20
@@ -53,7 +53,7 @@ def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         content = file.read(size)
     try:
         return run(BytesIO(content), numpy_calls("biufcSUO"), sets=True, max_instructions=MAX_INSTRUCTIONS)
-    except RefusedError as refusal:
+    except PickleRefusedError as refusal:
         raise UnpickleError(f"{path} is not read: {refusal}") from refusal
 
 
@@ -97,7 +97,7 @@ class _Contents:
     def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
         """`_codecs.encode`, which is how bytes are written to old protocols."""
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise RefusedError("it encodes text otherwise than as latin-1")
+            raise PickleRefusedError("it encodes text otherwise than as latin-1")
         if id(text) not in self.encoded:
             self.encoded[id(text)] = (text, text.encode("latin-1"))
         return self.encoded[id(text)][1]
@@ -105,10 +105,10 @@ class _Contents:
     def take(self, content: Any) -> bytearray:
         """A copy for an array; Python 2's bytes are text here."""
         if not isinstance(content, bytes | bytearray | str):
-            raise RefusedError("an array's content is damaged")
+            raise PickleRefusedError("an array's content is damaged")
         if len(content) > _SMALL:
             if id(content) in self.taken:
-                raise RefusedError("two arrays are made of the same bytes")
+                raise PickleRefusedError("two arrays are made of the same bytes")
             self.taken[id(content)] = content
         return bytearray(self.encode(content) if isinstance(content, str) else content)
 
@@ -121,13 +121,13 @@ class _DType(Stateful):
     def __init__(self, kinds: str, description: Any, align: Any = False, copy: Any = True) -> None:
         if not isinstance(description, str) or description[:1] not in kinds or not description[1:].isdigit():
             named = repr(description[:40]) if isinstance(description, str) else type(description).__name__
-            raise RefusedError(f"arrays of type {named} are not admitted")
+            raise PickleRefusedError(f"arrays of type {named} are not admitted")
         self.dtype = np.dtype("O" if description[0] == "O" else description)
 
     def set_state(self, state: Any) -> None:
         order, *fields = state[1:5] if isinstance(state, tuple) and len(state) > 4 else (None,)
         if order not in ("<", ">", "|", "=") or fields != [None] * 3:
-            raise RefusedError("a data type's state is damaged, or it has fields")
+            raise PickleRefusedError("a data type's state is damaged, or it has fields")
         self.dtype = self.dtype if order == "|" else self.dtype.newbyteorder(order)
 
     def value(self) -> np.dtype:
@@ -141,19 +141,19 @@ class _Array(Stateful):
 
     def __init__(self, contents: _Contents, kind: Any, shape: Any, typecode: Any) -> None:
         if not isinstance(kind, Function) or kind.name != "numpy.ndarray":
-            raise RefusedError("an array of another class than numpy.ndarray is not admitted")
+            raise PickleRefusedError("an array of another class than numpy.ndarray is not admitted")
         self.contents = contents
         self.array: np.ndarray | None = None
 
     def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) not in (4, 5) or self.array is not None:
-            raise RefusedError("an array's state is damaged")
+            raise PickleRefusedError("an array's state is damaged")
         shape, dtype, by_columns, content = state[-4:]
         self.array = _filled(self.contents, content, dtype, shape, "F" if by_columns else "C")
 
     def value(self) -> np.ndarray:
         if self.array is None:
-            raise RefusedError("an array is used before its content comes")
+            raise PickleRefusedError("an array is used before its content comes")
         return self.array
 
 
@@ -165,12 +165,12 @@ def _filled(contents: _Contents, content: Any, dtype: Any, shape: Any, order: An
     """An array of its own memory, also what protocol 5 names `_frombuffer`."""
     sizes_fit = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
     if not sizes_fit or len(shape) > _MAX_DIMENSIONS or order not in ("C", "F"):
-        raise RefusedError("an array's shape is damaged")
+        raise PickleRefusedError("an array's shape is damaged")
     if not isinstance(dtype, np.dtype) or not dtype.itemsize:
-        raise RefusedError("an array's type is damaged")
+        raise PickleRefusedError("an array's type is damaged")
     if dtype.hasobject and isinstance(content, list):
         return np.fromiter(content, object, len(content)).reshape(shape, order=order)
     taken = contents.take(content)
     if prod(shape) * dtype.itemsize != len(taken):
-        raise RefusedError(f"an array of shape {shape} and type {dtype} has {len(taken):,} bytes")
+        raise PickleRefusedError(f"an array of shape {shape} and type {dtype} has {len(taken):,} bytes")
     return np.frombuffer(taken, dtype).reshape(shape, order=order)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
-from ..files.inert_pickle import Function, RefusedError, run
+from ..files.inert_pickle import Function, PickleRefusedError, run
 from ..files.plain_pickle import numpy_calls
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -60,7 +60,7 @@ def read_torch(path: Path) -> Any:
     try:
         with path.open("rb") as file, _mapped(file) as content:
             return _read_zip(file, len(content)) if content[:4] == b"PK\x03\x04" else _read_old(content)
-    except RefusedError as refusal:
+    except PickleRefusedError as refusal:
         raise TorchFileError(f"{path} is not read: {refusal}") from refusal
 
 
@@ -68,20 +68,20 @@ def _mapped(file: BinaryIO) -> mmap.mmap:
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError as error:
-        raise RefusedError("it is empty") from error
+        raise PickleRefusedError("it is empty") from error
 
 
 def _read_old(content: mmap.mmap) -> Any:
     if content[257:262] == b"ustar":
-        raise RefusedError("it is a tar, the form of torch before 0.1.10: load and save it with a newer torch")
+        raise PickleRefusedError("it is a tar, the form of torch before 0.1.10: load and save it with a newer torch")
     stream = cast(BinaryIO, content)
     if content[:2] != b"\x80\x02" or run(stream, {}) != _MAGIC:
-        raise RefusedError("it does not start as a file of torch.save does")
+        raise PickleRefusedError("it does not start as a file of torch.save does")
     if run(stream, {}) != _VERSION:
-        raise RefusedError(f"its version is not {_VERSION}")
+        raise PickleRefusedError(f"its version is not {_VERSION}")
     system = run(stream, {})
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise RefusedError("it was written on a big-endian machine: load and save it on a little-endian one")
+        raise PickleRefusedError("it was written on a big-endian machine: load and save it on a little-endian one")
     storages = _OldStorages(len(content))
     result = run(stream, _calls(), _persistent(storages))
     storages.fill(run(stream, {}), content)
@@ -100,7 +100,9 @@ class _OldStorages:
             stored = _stored(dtype)
             self.available -= count * stored.itemsize
             if self.available < 0:
-                raise RefusedError(f"it is cut off: storage {key[:40]!r} of {count:,} values is larger than the file")
+                raise PickleRefusedError(
+                    f"it is cut off: storage {key[:40]!r} of {count:,} values is larger than the file"
+                )
             raw = np.zeros(count, stored)
             self.made[key] = (raw, np.zeros(count, "<f4") if dtype == "bfloat16" else raw)
         return self.made[key][1]
@@ -108,15 +110,15 @@ class _OldStorages:
     def fill(self, keys: Any, content: mmap.mmap) -> None:
         named = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
         if not named or sorted(keys) != sorted(self.made):
-            raise RefusedError("its list of storages is not that of its tensors")
+            raise PickleRefusedError("its list of storages is not that of its tensors")
         for key in keys:
             raw, values = self.made[key]
             header = content.read(8)
             if len(header) < 8 or struct.unpack("<q", header)[0] != len(raw):
-                raise RefusedError(f"it is cut off or damaged: storage {key!r} does not start with its size")
+                raise PickleRefusedError(f"it is cut off or damaged: storage {key!r} does not start with its size")
             stored = content.read(raw.nbytes)
             if len(stored) < raw.nbytes:
-                raise RefusedError(f"it is cut off: storage {key!r} has {len(stored):,} of {raw.nbytes:,} bytes")
+                raise PickleRefusedError(f"it is cut off: storage {key!r} has {len(stored):,} of {raw.nbytes:,} bytes")
             raw[:] = np.frombuffer(stored, raw.dtype)
             if values is not raw:
                 values[:] = _bfloat16(raw)
@@ -128,16 +130,18 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
             members = _members(archive.infolist(), size)
             program = next((name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")), None)
             if program is None:
-                raise RefusedError("it is a zip without data.pkl: not of torch.save")
+                raise PickleRefusedError("it is a zip without data.pkl: not of torch.save")
             storages = _ZipStorages(archive, members, program.removesuffix("data.pkl"))
             if storages.bytes_of("byteorder", b"little") != b"little":
-                raise RefusedError("it was written on a big-endian machine: load and save it on a little-endian one")
+                raise PickleRefusedError(
+                    "it was written on a big-endian machine: load and save it on a little-endian one"
+                )
             stream = BytesIO(storages.bytes_of("data.pkl"))
             return run(stream, _calls(), _persistent(storages))
-    except RefusedError:
+    except PickleRefusedError:
         raise
     except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, struct.error, OverflowError, OSError) as error:
-        raise RefusedError(f"it is a damaged or cut off zip ({error})") from error
+        raise PickleRefusedError(f"it is a damaged or cut off zip ({error})") from error
 
 
 def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:
@@ -145,13 +149,13 @@ def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile
     members: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-            raise RefusedError(f"its member {entry.filename[:80]!r} is compressed, which torch.save never does")
+            raise PickleRefusedError(f"its member {entry.filename[:80]!r} is compressed, which torch.save never does")
         if entry.filename in members:
-            raise RefusedError(f"it has two members {entry.filename[:80]!r}")
+            raise PickleRefusedError(f"it has two members {entry.filename[:80]!r}")
         members[entry.filename] = entry
     declared = sum(entry.file_size for entry in members.values())
     if declared > size:
-        raise RefusedError(f"its members claim {declared:,} bytes, and the whole file has {size:,}")
+        raise PickleRefusedError(f"its members claim {declared:,} bytes, and the whole file has {size:,}")
     return members
 
 
@@ -169,7 +173,7 @@ class _ZipStorages:
         if entry is None and default is not None:
             return default
         if entry is None:
-            raise RefusedError(f"its member {name[:80]!r} is missing")
+            raise PickleRefusedError(f"its member {name[:80]!r} is missing")
         return self.archive.read(entry)
 
     def __call__(self, key: str, dtype: str, count: int) -> np.ndarray:
@@ -177,7 +181,7 @@ class _ZipStorages:
             stored = _stored(dtype)
             content = self.bytes_of(f"data/{key}")
             if len(content) != count * stored.itemsize:
-                raise RefusedError(f"storage {key[:40]!r} of {count:,} values has {len(content):,} bytes")
+                raise PickleRefusedError(f"storage {key[:40]!r} of {count:,} values has {len(content):,} bytes")
             values = np.frombuffer(content, stored)
             self.made[key] = _bfloat16(values) if dtype == "bfloat16" else values
         return self.made[key]
@@ -198,12 +202,12 @@ def _persistent(storages: _Storages) -> Callable[[Any], np.ndarray]:
 
     def storage(identifier: Any) -> np.ndarray:
         if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
-            raise RefusedError("it refers to something that is not a storage")
+            raise PickleRefusedError("it refers to something that is not a storage")
         _, kind, key, _, count = identifier[:5]
         if not isinstance(kind, Function) or kind.name not in _DTYPES or not isinstance(key, str):
-            raise RefusedError("a storage has no type or name")
+            raise PickleRefusedError("a storage has no type or name")
         if kinds.setdefault(key, kind.name) != kind.name:
-            raise RefusedError(f"storage {key[:40]!r} is used as two types")
+            raise PickleRefusedError(f"storage {key[:40]!r} is used as two types")
         values = storages(key, _DTYPES[kind.name], _count(count))
         view = identifier[5] if len(identifier) == 6 else None
         if view is None:
@@ -230,41 +234,41 @@ def _calls() -> dict[str, Callable[..., Any] | None]:
 
 def _ordered_dict(pairs: Any = ()) -> dict:
     if (not isinstance(pairs, list) and pairs != ()) or not all(isinstance(pair, list | tuple) for pair in pairs):
-        raise RefusedError("an OrderedDict is made of something other than pairs")
+        raise PickleRefusedError("an OrderedDict is made of something other than pairs")
     if not all(len(pair) == 2 and isinstance(pair[0], str | int) for pair in pairs):
-        raise RefusedError("an OrderedDict is made of something other than pairs with plain keys")
+        raise PickleRefusedError("an OrderedDict is made of something other than pairs with plain keys")
     return {key: value for key, value in pairs}  # noqa: C416 (dict() would also take what is no pair)
 
 
 def _size(sizes: Any = ()) -> tuple[int, ...]:
     if not isinstance(sizes, list | tuple) or any(_count(size) != size for size in sizes):
-        raise RefusedError("a torch.Size is made of something other than numbers")
+        raise PickleRefusedError("a torch.Size is made of something other than numbers")
     return tuple(sizes)  # of a tuple itself, without a copy
 
 
 def _tensor(value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):
-        raise RefusedError("a parameter is made of something other than a tensor")
+        raise PickleRefusedError("a parameter is made of something other than a tensor")
     return value
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**62:
-        raise RefusedError("a size, stride or offset is no whole number from 0 on")
+        raise PickleRefusedError("a size, stride or offset is no whole number from 0 on")
     return value
 
 
 def _strided(values: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
     """A tensor: a view on its storage, every element of which lies inside; never more elements than the storage."""
     if not isinstance(values, np.ndarray) or values.ndim != 1:
-        raise RefusedError("a tensor is made of something other than a storage")
+        raise PickleRefusedError("a tensor is made of something other than a storage")
     if not isinstance(shape, tuple) or not isinstance(strides, tuple) or len(shape) != len(strides):
-        raise RefusedError("a tensor's shape and strides do not fit each other")
+        raise PickleRefusedError("a tensor's shape and strides do not fit each other")
     start, sizes, steps = _count(offset), tuple(map(_count, shape)), tuple(map(_count, strides))
     if 0 in sizes:
         return np.zeros(sizes, values.dtype)
     last = start + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
     if last >= len(values) or prod(sizes) > len(values):
-        raise RefusedError(f"a tensor of shape {sizes} reaches beyond its storage of {len(values):,} values")
+        raise PickleRefusedError(f"a tensor of shape {sizes} reaches beyond its storage of {len(values):,} values")
     bytes_steps = tuple(step * values.itemsize for step in steps)
     return np.lib.stride_tricks.as_strided(values[start:], sizes, bytes_steps, writeable=False)

@@ -42,7 +42,7 @@ READ_AHEAD = 2  # shards in memory: one being written, one being read
 PLAN = ".plan.json"
 
 
-class Photos(Protocol):
+class PhotoSource(Protocol):
     """Whatever gives photos by name: a `PhotoCache`, or a `Reading`, which decodes the files each time."""
 
     def shape(self, name: str) -> Shape:

@@ -63,7 +63,7 @@ class PhotoFolderError(RetrievalError, ValueError):
     """A folder of photos is missing or holds no photos, or not one of its photos can be read."""
 
 
-class RefusalError(Exception):
+class PhotoRefusalError(Exception):
     """Raised where a photo is open: its text becomes the reason of the PhotoError."""
 
 
@@ -150,9 +150,9 @@ def is_text(name: str) -> bool:
 def _open_file(path: Path) -> IO[bytes]:
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
-        raise RefusalError("is a folder, not a photo")
+        raise PhotoRefusalError("is a folder, not a photo")
     if not stat.S_ISREG(mode):
-        raise RefusalError("is no regular file")
+        raise PhotoRefusalError("is no regular file")
     return path.open("rb")
 
 
@@ -160,17 +160,17 @@ def _reader_of(file: IO[bytes]) -> Callable[[IO[bytes], str], ImageFile]:
     start = file.read(16)
     file.seek(0)
     if not start:
-        raise RefusalError("empty file")
+        raise PhotoRefusalError("empty file")
     for signature, reader in _READERS:
         if start.startswith(signature) and (reader is not WebPImageFile or start[8:12] == b"WEBP"):
             return reader
-    raise RefusalError("not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF)")
+    raise PhotoRefusalError("not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF)")
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise RefusalError(f"too many pixels: {width} x {height}, and at most {max_pixels:,} are read")
+        raise PhotoRefusalError(f"too many pixels: {width} x {height}, and at most {max_pixels:,} are read")
 
 
 def _open_image(file: IO[bytes], max_pixels: int) -> ImageFile:
@@ -205,7 +205,7 @@ def _reason(error: Exception) -> str:
     cause = error.__cause__ if isinstance(error, SyntaxError) else error
     text = " ".join(str(error).split())[:160]
     match cause:
-        case RefusalError():
+        case PhotoRefusalError():
             return text
         case FileNotFoundError():
             return "there is no such file"

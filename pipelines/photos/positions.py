@@ -39,7 +39,7 @@ def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) ->
     return near
 
 
-def spot_in_name(path: str, folder: Path) -> tuple[float, float, str]:
+def position_in_name(path: str, folder: Path) -> tuple[float, float, str]:
     """East and north in metres and the panorama's name, as a photo's name holds them.
 
     Raises:
@@ -52,10 +52,10 @@ def spot_in_name(path: str, folder: Path) -> tuple[float, float, str]:
         raise PositionError(
             f"{folder / path}: no position in the name (@east@north@...@.jpg): rename it, or give a CSV file as gnd"
         ) from None
-    return _checked(east, north, fields[_PANORAMA] if len(fields) > _PANORAMA + 1 else "", path)
+    return checked_position(east, north, fields[_PANORAMA] if len(fields) > _PANORAMA + 1 else "", path)
 
 
-def _checked(east: float, north: float, panorama: str, where: str) -> tuple[float, float, str]:
+def checked_position(east: float, north: float, panorama: str, where: str) -> tuple[float, float, str]:
     if not np.isfinite([east, north]).all():
         raise PositionError(f"{where}: the position {east}, {north} is not finite")
     return east, north, panorama

@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from .formats import MAX_PIXELS as MAX_PIXELS
 from .formats import PhotoError as PhotoError
-from .formats import RefusalError, Source, opened
+from .formats import PhotoRefusalError, Source, opened
 from .formats import list_photos as list_photos
 
 Box = tuple[float, float, float, float]
@@ -158,13 +158,13 @@ def _turn(image: ImageFile, exif: bool) -> Transpose | None:
 
 def _box(crop: Crop, width: int, height: int) -> tuple[int, int, int, int]:
     if len(crop) != 4 or not all(math.isfinite(side) for side in crop):
-        raise RefusalError(f"the crop {crop} is not four finite numbers (left, top, right, bottom)")
+        raise PhotoRefusalError(f"the crop {crop} is not four finite numbers (left, top, right, bottom)")
     left, top, right, bottom = (round(side) for side in crop)
     if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
-        raise RefusalError(f"the crop {crop} reaches outside the photo, which is {width} x {height}")
+        raise PhotoRefusalError(f"the crop {crop} reaches outside the photo, which is {width} x {height}")
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     if right <= left or bottom <= top:
-        raise RefusalError(f"the crop {crop} is empty")
+        raise PhotoRefusalError(f"the crop {crop} is empty")
     return left, top, right, bottom
 
 
@@ -197,7 +197,7 @@ def _rgb(image: ImageFile) -> Image.Image:
     """Decodes a picture of any mode to RGB, transparency on white."""
     image.load()
     if image.mode in ("I", "F", "LAB"):
-        raise RefusalError(f"its pixels are {_UNREAD[image.mode]}: save it as 8-bit or 16-bit PNG")
+        raise PhotoRefusalError(f"its pixels are {_UNREAD[image.mode]}: save it as 8-bit or 16-bit PNG")
     if image.mode.startswith("I;16"):
         return _grey16(image).convert("RGB")
     if image.has_transparency_data:

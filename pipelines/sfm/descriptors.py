@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..descriptors.describer import Describe, describe_photos, describer
+from ..descriptors.describer import DescribeFn, describe_photos, describer
 from ..files.durable import fingerprint, read_names, write_array, write_file, write_names
 from ..files.progress import progress
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
@@ -73,7 +73,7 @@ def _describe_new(photos: Path, names: Sequence[str], folder: Path, model: str, 
             advance(len(some))
 
 
-def _describe_some(compiled: Describe, reading: Reading, names: Sequence[str], folder: Path) -> None:
+def _describe_some(compiled: DescribeFn, reading: Reading, names: Sequence[str], folder: Path) -> None:
     """Writes one piece: the rows last, since they say that it is whole."""
     shapes = []
     for name in names:

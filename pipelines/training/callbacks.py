@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..descriptors.describer import Describe
+from ..descriptors.describer import DescribeFn
 from ..files.durable import write_file
 from .checkpoint import Checkpoint, write_checkpoint
 from .errors import TrainingError
@@ -65,7 +65,7 @@ def figures(model: Any) -> Any:
     return keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end)
 
 
-def validation(model: Any, stream: TupleStream, describe: Describe) -> Any:
+def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
     """Adds "val_loss" and "val_negative_distance" of tuples set aside, whose negatives the network itself finds hard.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..photos.augmentation import jitter, square
-from ..photos.cache import Photos
+from ..photos.cache import PhotoSource
 from .network import layers_of_trunk
 
 READ_AHEAD = 2  # batches that are being read while one is learned from
@@ -29,7 +29,7 @@ class LandmarkBatches:
         seed: of all that is drawn.
     """
 
-    photos: Photos
+    photos: PhotoSource
     names: Sequence[str]
     labels: np.ndarray
     side: int

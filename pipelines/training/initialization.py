@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..files.progress import progress
-from ..photos.cache import Photos
+from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
 
 VERSIONS = ("v1", "v2")
@@ -18,7 +18,7 @@ def layers_to_initialize(network: Any) -> list[Any]:
     return [layer for layer in network.layers if hasattr(layer, "initialize")]
 
 
-def initialize(network: Any, photos: Photos, names: Sequence[str], version: str, seed: int) -> None:
+def initialize(network: Any, photos: PhotoSource, names: Sequence[str], version: str, seed: int) -> None:
     """Gives each such layer what it begins from: CELLS cells of what comes into it, of each of IMAGES photos.
 
     Args:
@@ -38,7 +38,7 @@ def initialize(network: Any, photos: Photos, names: Sequence[str], version: str,
         layer.initialize(_cells(network, layer, photos, names, seed), version, seed)
 
 
-def _cells(network: Any, layer: Any, photos: Photos, names: Sequence[str], seed: int) -> np.ndarray:
+def _cells(network: Any, layer: Any, photos: PhotoSource, names: Sequence[str], seed: int) -> np.ndarray:
     """(n, D) float32, CELLS or fewer of each photo."""
     import keras
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..descriptors.describer import Describe
+from ..descriptors.describer import DescribeFn
 
 if TYPE_CHECKING:
     from .stream import TupleStream
@@ -15,7 +15,9 @@ Computed = Callable[[], tuple[np.ndarray, np.ndarray]]
 """Gives the photos' rows (B, M) and descriptors (B, M, D) of the step that has just been trained."""
 
 
-def mining_callback(stream: "TupleStream", describe: Describe, computed: Computed | None = None, start: int = 0) -> Any:
+def mining_callback(
+    stream: "TupleStream", describe: DescribeFn, computed: Computed | None = None, start: int = 0
+) -> Any:
     """A callback for `fit` that mines at the beginning of every epoch.
 
     An epoch that was mined by hand, and not trained on yet, is left as it is: a distribution strategy makes `fit` look
@@ -47,7 +49,7 @@ def mining_callback(stream: "TupleStream", describe: Describe, computed: Compute
 class _Mining:
     """What the callback does at each of Keras's moments."""
 
-    def __init__(self, stream: "TupleStream", describe: Describe, computed: Computed | None, start: int) -> None:
+    def __init__(self, stream: "TupleStream", describe: DescribeFn, computed: Computed | None, start: int) -> None:
         self.stream, self.describe, self.computed, self.start = stream, describe, computed, start
         self.began = self.seconds = 0.0
 

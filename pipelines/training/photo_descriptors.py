@@ -10,9 +10,9 @@ import numpy as np
 
 from keras_retrieval.ranking.rows import PickedRows
 
-from ..descriptors.describer import NO_DESCRIPTOR, Describe, describe_photos
+from ..descriptors.describer import NO_DESCRIPTOR, DescribeFn, describe_photos
 from ..files.progress import progress
-from ..photos.cache import Photos
+from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
 from ..photos.reading import Shape
 
@@ -36,7 +36,7 @@ class PhotoDescriptors:
         left_out: name -> reason, of the photos that could not be described or read.
     """
 
-    def __init__(self, photos: Photos, names: Sequence[str]) -> None:
+    def __init__(self, photos: PhotoSource, names: Sequence[str]) -> None:
         self.photos = photos
         self.names = names
         self.left_out: dict[str, str] = {}
@@ -96,7 +96,7 @@ class PhotoDescriptors:
         self._values[slots] = values
         self._ages[slots] = self._now() if age is None else age
 
-    def describe(self, describe: Describe, rows: np.ndarray) -> int:
+    def describe(self, describe: DescribeFn, rows: np.ndarray) -> int:
         """Describes photos, those of one shape together; what cannot be described is left out with the reason.
 
         Args:

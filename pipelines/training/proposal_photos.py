@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..photos.cache import Photos
+from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
 
 READ_AHEAD = 3  # batches
@@ -37,7 +37,7 @@ class ProposalPhotos:
 
     names: Sequence[str]
     shares: Mapping[str, np.ndarray]
-    photos: Photos
+    photos: PhotoSource
     side: int
     anchors: np.ndarray
     cells: np.ndarray

@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_retrieval.mining.hard_negatives import MiningError
 
-from ..descriptors.describer import Describe, describer
+from ..descriptors.describer import DescribeFn, describer
 from ..networks.files import FILES, save_model, smallest_side
-from ..photos.cache import PhotoCache, Photos, build_cache
+from ..photos.cache import PhotoCache, PhotoSource, build_cache
 from ..photos.reading import Reading
 from ..training_tuples.data import Tuples, TuplesError
 from .callbacks import checkpointing, evaluation, figures, tensorboard, validation
@@ -54,7 +54,7 @@ class Run:
     checkpoint: Checkpoint
     network: Any
     model: Any
-    describe: Describe
+    describe: DescribeFn
     photos: PhotoCache
     stream: TupleStream
     validation: TupleStream | None
@@ -172,7 +172,7 @@ def _pictures(run: Run) -> Sequence[Any]:
     return strips([Sample(query, positive, negatives) for query, positive, *negatives in named], run.photos)
 
 
-def _initialize(options: Options, network: Any, tuples: Tuples, photos: Photos) -> None:
+def _initialize(options: Options, network: Any, tuples: Tuples, photos: PhotoSource) -> None:
     """Gives layers the beginning that they ask for, and writes the network as it then is, to be compared with."""
     version = options.initialize
     if version == "auto":
@@ -188,7 +188,9 @@ def _initialize(options: Options, network: Any, tuples: Tuples, photos: Photos) 
     save_model(network, path)
 
 
-def _stream(options: Options, tuples: Tuples, photos: Photos, side: int, validation_negatives: int = 0) -> TupleStream:
+def _stream(
+    options: Options, tuples: Tuples, photos: PhotoSource, side: int, validation_negatives: int = 0
+) -> TupleStream:
     """Tuples to train on, or with so many negatives those for validation."""
     aside = validation_negatives > 0
     return TupleStream(
@@ -210,7 +212,7 @@ def _stream(options: Options, tuples: Tuples, photos: Photos, side: int, validat
     )
 
 
-def _validation_negatives(options: Options, tuples: Tuples, photos: Photos, side: int) -> int:
+def _validation_negatives(options: Options, tuples: Tuples, photos: PhotoSource, side: int) -> int:
     """As many as the clusters set aside allow, up to those of the training; 0 for no validation."""
     if tuples.validation is None or not tuples.validation[tuples.qidxs].any():
         return 0

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..descriptors.describer import Describe
-from ..photos.cache import Photos
+from ..descriptors.describer import DescribeFn
+from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
 from ..training_tuples.data import Tuples
 from .stream import TupleStream
@@ -26,7 +26,7 @@ class Sample(NamedTuple):
 
 
 def sample_stream(
-    tuples: Tuples, pairs: np.ndarray, photos: Photos, *, side: int, negatives: int, pool: int, seed: int
+    tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, *, side: int, negatives: int, pool: int, seed: int
 ) -> TupleStream:
     """A stream of a few pairs to train on, the same whenever it is mined.
 
@@ -48,7 +48,7 @@ def sample_stream(
     return TupleStream(few, photos, side=side, negatives=negatives, pool=min(pool, POOL), batch=1, seed=seed)
 
 
-def mine_samples(stream: TupleStream, describe: Describe) -> list[Sample]:
+def mine_samples(stream: TupleStream, describe: DescribeFn) -> list[Sample]:
     """The sample tuples with the negatives that are hard now, ordered by their queries."""
     stream.mine(describe, 0)
     assert stream.tuples is not None
@@ -56,7 +56,7 @@ def mine_samples(stream: TupleStream, describe: Describe) -> list[Sample]:
     return [Sample(query, positive, negatives) for query, positive, *negatives in sorted(named)]
 
 
-def strip(sample: Sample, photos: Photos) -> np.ndarray:
+def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
     """A tuple's photos side by side, (HEIGHT, w, 3) uint8; a photo that cannot be read is left out."""
     from PIL import Image
 
@@ -71,6 +71,6 @@ def strip(sample: Sample, photos: Photos) -> np.ndarray:
     return np.concatenate(parts, axis=1) if parts else np.zeros((HEIGHT, 1, 3), np.uint8)
 
 
-def strips(samples: Sequence[Sample], photos: Photos) -> list[np.ndarray]:
+def strips(samples: Sequence[Sample], photos: PhotoSource) -> list[np.ndarray]:
     """`strip` of each sample."""
     return [strip(sample, photos) for sample in samples]

@@ -13,9 +13,9 @@ import numpy as np
 
 from keras_retrieval.mining.hard_negatives import MiningError, mine_negatives
 
-from ..descriptors.describer import Describe
+from ..descriptors.describer import DescribeFn
 from ..photos.augmentation import Augmentation
-from ..photos.cache import Photos
+from ..photos.cache import PhotoSource
 from ..training_tuples.data import Tuples, TuplesError, objects
 from .errors import TrainingError
 from .hard_negatives import HardNegatives, Pick
@@ -94,7 +94,7 @@ class TupleStream:
     def __init__(
         self,
         tuples: Tuples,
-        photos: Photos,
+        photos: PhotoSource,
         *,
         side: int,
         negatives: int = 5,
@@ -164,7 +164,7 @@ class TupleStream:
                 size *= 2
         return pairs, rows[:size]
 
-    def mine(self, describe: Describe, epoch: int) -> Mined:
+    def mine(self, describe: DescribeFn, epoch: int) -> Mined:
         """Draws an epoch, describes its queries and its pool once each, and chooses the negatives.
 
         With `refresh` only those are described that have no descriptor from the epoch before.
@@ -198,7 +198,7 @@ class TupleStream:
         seconds, distance = time.monotonic() - started, float(self.distances.mean())
         return Mined(epoch, described + more, seconds, distance, replaced, dict(self._descriptors.left_out))
 
-    def on_step(self, describe: Describe, step: int) -> bool:
+    def on_step(self, describe: DescribeFn, step: int) -> bool:
         """Refreshes negatives while an epoch goes on, every `refresh` steps, for the tuples that are still to come.
 
         The photos that were described longest ago are described anew, as many as make all of them in an epoch, and
@@ -307,13 +307,13 @@ class TupleStream:
         queries = pairs[:, 0]
         return np.union1d(np.union1d(queries, self._hard_negatives.asked(queries)), self._hard_positives.asked(queries))
 
-    def _describe_new(self, describe: Describe, rows: np.ndarray) -> int:
+    def _describe_new(self, describe: DescribeFn, rows: np.ndarray) -> int:
         """Describes those rows that have no descriptor and have not failed."""
         rows = np.unique(rows[~self._descriptors.has(rows)])
         failed = [self.names[row] in self._descriptors.left_out for row in rows]
         return self._descriptors.describe(describe, rows[~np.array(failed, bool)])
 
-    def _choose_pairs(self, describe: Describe, pairs: np.ndarray) -> tuple[np.ndarray, int, int]:
+    def _choose_pairs(self, describe: DescribeFn, pairs: np.ndarray) -> tuple[np.ndarray, int, int]:
         """The first pairs whose photos can be read, repeated if there are too few.
 
         Returns:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..photos.augmentation import Augmentation
-from ..photos.cache import Photos
+from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
 from .tuple_batches import Arrays, exact, padded
 
@@ -35,7 +35,7 @@ class TupleReader:
         left_out: name -> reason, of the photos that could not be read.
     """
 
-    photos: Photos
+    photos: PhotoSource
     names: Sequence[str]
     objects: np.ndarray
     side: int | None

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..photos.positions import spot_in_name, within
+from ..photos.positions import position_in_name, within
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
 
@@ -14,7 +14,7 @@ EARTH = 6_371_008.8  # metres: the mean radius
 
 def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
     """Makes tuples of photos that have UTM positions in their names, @east@north@...@.jpg."""
-    positions = [spot_in_name(name, folder)[:2] for name in images]
+    positions = [position_in_name(name, folder)[:2] for name in images]
     return from_positions(images, np.array(positions), [str(folder / name) for name in images], options)
 
 
