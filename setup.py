@@ -35,7 +35,7 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["gpu"] = ["tensorflow[and-cuda]~=2.20.0"]
 EXTRAS["docs"] = ["myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", "sphinx-design>=0.6"]
-EXTRAS["bench"] = ["faiss-cpu>=1.11", "matplotlib>=3.10"]
+EXTRAS["bench"] = ["faiss-cpu>=1.11"]
 EXTRAS["dev"] = [
     "build>=1.2",
     "jax>=0.5",
@@ -83,10 +83,17 @@ setup(
         *(f"keras_retrieval.{room}" for room in ROOMS),
     ],
     package_dir={f"keras_retrieval.{room}": room.replace(".", "/") for room in ROOMS},
-    package_data={"keras_retrieval": ["py.typed"], "keras_retrieval.export.server": ["page/*"]},
+    package_data={
+        "keras_retrieval": ["py.typed"],
+        "keras_retrieval.pipelines.pages": ["templates/*", "viewer/viewer.min.js", "viewer/LICENSE.three"],
+        "keras_retrieval.export.server": ["page/*"],
+    },
     install_requires=[
         TENSORFLOW,
+        "jinja2>=3.1",
         "keras>=3.13,<4",
+        # Draws the charts of pages; jinja2 writes the pages.
+        "matplotlib>=3.10",
         "numpy>=2.1",
         "pillow>=11.3",
         "rich>=13.9",

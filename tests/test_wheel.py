@@ -63,6 +63,10 @@ def test_every_module_is_in_the_wheel_and_nothing_else(wheel):
     expected |= {
         f"keras_retrieval/export/server/page/{path.name}" for path in (ROOT / "export" / "server" / "page").iterdir()
     }
+    expected |= {
+        f"keras_retrieval/pipelines/pages/templates/{path.name}"
+        for path in (ROOT / "pipelines" / "pages" / "templates").iterdir()
+    }
     for folder in SOURCES:
         for path in (ROOT / folder).rglob("*.py"):
             name = path.relative_to(ROOT).as_posix()

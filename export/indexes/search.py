@@ -1,9 +1,9 @@
 """Photos to similar photos: `keras-retrieval search INDEX QUERY.jpg --html page.html`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from keras_retrieval.pipelines.descriptors.describer import describe_photos, des
 from keras_retrieval.pipelines.files.durable import write_file
 from keras_retrieval.pipelines.files.progress import progress
 from keras_retrieval.pipelines.networks.files import load_model, model_identity, smallest_side
-from keras_retrieval.pipelines.pages.page import THUMBNAIL, Neighbour, Result, page
 from keras_retrieval.pipelines.photos.edges import SKETCH
 from keras_retrieval.pipelines.photos.reader import BOX_HELP, Box, PhotoError, list_photos, parse_box, read_photo
 from keras_retrieval.pipelines.photos.reading import Reading
@@ -21,29 +20,13 @@ from keras_retrieval.pipelines.photos.sketches import is_sketch
 from keras_retrieval.ranking.methods import Ranker, Step, describe_methods, parse
 
 from ..index_contract.contract import PHOTO, Filter, Hits, NeighbourIndex
+from .found import Found, average_precision, mean_average_precision, name_in
 from .open_index import open_index
+from .page import search_page
 
 Rank = Callable[[np.ndarray, int], list[Hits]]
 ASKED = 1000  # names at once
 LOOK = 256  # pixels at which a query is looked at: is it a sketch?
-SHOWN = 24  # queries on a page; a page of thousands opens nowhere
-
-
-@dataclass(frozen=True)
-class Found:
-    """A query's ranking.
-
-    Attributes:
-        query: its path.
-        names: of the photos found, best first; without the query itself.
-        scores: of those photos.
-        own: the query's own name in the index, or None.
-    """
-
-    query: Path
-    names: list[str]
-    scores: np.ndarray
-    own: str | None
 
 
 def search(
@@ -96,16 +79,14 @@ def search(
         raise ValueError("none of the query photos can be read")
     own = _own_names(searcher, described, folder)
     found = _search(own, rank, described, len(searcher) if score else k)
-    figures = _average_precision(list(searcher.names), found) if score else None
+    figures = average_precision(list(searcher.names), found) if score else None
     if figures is None:
         _print(found)
     else:
-        print(f"{_mean_average_precision(figures)} in {len(searcher):,} photos")
+        print(f"{mean_average_precision(figures)} in {len(searcher):,} photos")
     if html:
-        results = _results(found, k, figures, folder)
-        text = page("Similar photos", _facts(searcher, found, figures), results, _picture(searcher.facts, folder))
         html.parent.mkdir(parents=True, exist_ok=True)
-        write_file(html, text.encode(errors="backslashreplace"))
+        write_file(html, search_page(searcher, found, k, figures, folder))
         print(f"page: {html.resolve()}")
     return found
 
@@ -182,7 +163,7 @@ def _ranker(index: NeighbourIndex, steps: list[Step]) -> Rank:
 
 def _own_names(index: NeighbourIndex, described: dict[Path, np.ndarray], folder: Path) -> dict[Path, str | None]:
     """The name of each query in the index, None if it is not there. To list all names would take a large index long."""
-    names = {path: _name_in(folder, path) for path in described}
+    names = {path: name_in(folder, path) for path in described}
     known: set[str] = set()
     for start in range(0, len(names), ASKED):
         some = list(names.values())[start : start + ASKED]
@@ -201,85 +182,8 @@ def _search(own: dict[Path, str | None], rank: Rank, described: dict[Path, np.nd
     return found
 
 
-def _name_in(folder: Path, path: Path) -> str:
-    """A photo's name in the folder of the index's photos, or its whole path if it is not there."""
-    root = folder.resolve()
-    # A link in the folder is a photo of its own; a link to the folder's photo is that photo.
-    for place in (path.parent.resolve() / path.name, path.resolve()):
-        if place.is_relative_to(root):
-            return place.relative_to(root).as_posix()
-    return str(path.absolute())
-
-
-def _of_same_object(names: list[str], query: Found) -> np.ndarray:
-    """Which of these photos lie in a folder of the query's: (n,) bool. The query itself counts too."""
-    folders = [PurePosixPath(name).parent for name in names]
-    if query.own is None:
-        return np.array([folder.name == query.query.absolute().parent.name for folder in folders], bool)
-    return np.array([folder == PurePosixPath(query.own).parent for folder in folders], bool)
-
-
-def _average_precision(names: list[str], found: list[Found]) -> np.ndarray:
-    """AP of each query, photos of its own folder being right; NaN where there is no other photo of it."""
-    from keras_retrieval.metrics import retrieval
-
-    if not any("/" in name for name in names):
-        raise ValueError("--score needs one folder for the photos of each object, and the index's photos have none")
-    row_of = {name: row for row, name in enumerate(names)}
-    positives = [np.flatnonzero(_of_same_object(names, query)) for query in found]
-    positives = [rows[rows != row_of.get(query.own or "")] for rows, query in zip(positives, found, strict=True)]
-    if not any(map(len, positives)):
-        raise ValueError("--score: no query has another photo in its folder")
-    depth = max(len(query.names) for query in found)
-    ranks = np.full((depth, len(found)), -1)
-    for column, query in enumerate(found):
-        ranks[: len(query.names), column] = [row_of[name] for name in query.names]
-    return retrieval(ranks, positives).ap
-
-
-def _mean_average_precision(figures: np.ndarray) -> str:
-    return f"mAP {100 * np.nanmean(figures):.1f} over {np.count_nonzero(~np.isnan(figures))} queries"
-
-
 def _print(found: list[Found]) -> None:
     for query in found:
         print(query.query)
         for name, score in zip(query.names, query.scores, strict=True):
             print(f"  {score:.4f}  {name}")
-
-
-def _facts(index: NeighbourIndex, found: list[Found], figures: np.ndarray | None) -> list[str]:
-    facts = index.facts
-    network = Path(facts["model"].get("path") or facts["model"]["name"]).name
-    lines = [
-        f"{len(index):,} photos, {facts['dimensions']} dimensions each",
-        f"{network} at {facts['size']} px",
-        f"search: {facts['configuration']['kind']}",
-    ]
-    if facts.get("edges"):
-        lines.append(f"edge maps: {facts['edges']}")
-    if figures is not None:
-        lines.append(_mean_average_precision(figures))
-    if len(found) > SHOWN:
-        lines.append(f"{SHOWN} of {len(found)} queries shown")
-    return lines
-
-
-def _results(found: list[Found], k: int, figures: np.ndarray | None, folder: Path) -> list[Result]:
-    shown = np.unique(np.linspace(0, len(found) - 1, min(SHOWN, len(found))).astype(int))
-    results = []
-    for number in shown:
-        query = found[number]
-        right = None if figures is None else _of_same_object(query.names, query)
-        neighbours = [
-            Neighbour(name, float(query.scores[rank]), None if right is None else bool(right[rank]))
-            for rank, name in enumerate(query.names[:k])
-        ]
-        note = "query" if figures is None or np.isnan(figures[number]) else f"AP {100 * figures[number]:.0f}"
-        results.append(Result(_name_in(folder, query.query), neighbours, note))
-    return results
-
-
-def _picture(facts: Mapping[str, Any], folder: Path) -> Callable[[str], np.ndarray]:
-    options = {key: facts[key] for key in ("exif", "max_pixels")}
-    return lambda name: read_photo(folder / name, size=THUMBNAIL, **options)

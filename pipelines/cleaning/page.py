@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..pages.rankings import Case, Mark, Picture, page
+from ..pages.rankings import Case, Hit, Mark, Picture, page
 from .landmark import Landmark
 
 MOST_LANDMARKS = 200
 MOST_PHOTOS = 20  # of a landmark that are kept, and as many of those left out
-LEGEND = "green: kept, with the landmark's box · red: left out"
+LEGEND = "✓ green: kept, with the landmark's box · ✗ red: left out"
 
 
 def cleaning_page(landmarks: Sequence[Landmark], photos: Path, options: Mapping[str, Any]) -> str:
@@ -33,7 +33,7 @@ def cleaning_page(landmarks: Sequence[Landmark], photos: Path, options: Mapping[
     if len(landmarks) > MOST_LANDMARKS:
         facts.append(f"the first {MOST_LANDMARKS} landmarks are shown")
     cases = [_case(landmark, photos) for landmark in landmarks[:MOST_LANDMARKS]]
-    return page("Landmarks, cleaned", facts, {}, "", cases, LEGEND)
+    return page("cleaning", "Landmarks, cleaned", facts, cases=cases, legend=LEGEND)
 
 
 def _case(landmark: Landmark, photos: Path) -> Case:
@@ -46,4 +46,4 @@ def _case(landmark: Landmark, photos: Path) -> Case:
     reasons = Counter(landmark.left_out.values())
     counts = [f"{landmark.name}: {len(landmark.kept)} kept, {landmark.verified} of {landmark.pairs} pairs verified"]
     counts += [f"{count} left out: {reason}" for reason, count in reasons.most_common()]
-    return Case(picture(shown[0][0]), " · ".join(counts), [(picture(name), mark) for name, mark in shown])
+    return Case(picture(shown[0][0]), " · ".join(counts), [Hit(picture(name), mark) for name, mark in shown])

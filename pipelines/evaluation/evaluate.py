@@ -6,31 +6,24 @@ of a network, as the baseline; OUTPUT then gets a folder words-*.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
-from keras_retrieval import metrics
 from keras_retrieval.ranking.methods import describe_methods, parse
 
 from ..descriptors.describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
 from ..files.durable import write_file
 from ..networks.precision import PRECISION_HELP, check_precision, resolve_precision
-from ..pages.rankings import Case, Curve, Mark, Picture, curves, page, percent
+from ..pages.rankings import percent
 from ..photos.edges import HELP as EDGES_HELP
 from .bag_of_words import Words, by_words
 from .collection import Options
 from .datasets import DATASETS, load_ground_truth
-from .ground_truth import GroundTruth
+from .page import evaluation_page
 from .rankings import Ranking, by_descriptors
 from .scores import score
-
-SHOWN = 100  # queries on a page
-HITS = 10  # photos of each ranking on it
-_RECALL_TICKS = (1, 5, 10, 15, 20)
 
 
 def evaluate(
@@ -87,7 +80,7 @@ def evaluate(
     results = score(truth, ranking.ranks) | ranking.facts
     results |= {"depth": len(ranking.ranks), "left_out": ranking.left_out}
     write_file(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    write_file(output / "page.html", _page(truth, ranking, results))
+    write_file(output / "page.html", evaluation_page(truth, ranking, results, _facts(ranking, results)))
     _print(ranking, results, output)
     return results
 
@@ -127,73 +120,3 @@ def _print(ranking: Ranking, results: dict[str, Any], output: Path) -> None:
     Console().print(table)
     print("\n".join(_facts(ranking, results)))
     print(f"figures: {output / 'results.json'}\npage: {(output / 'page.html').resolve()}")
-
-
-def _page(truth: GroundTruth, ranking: Ranking, results: dict[str, Any]) -> str:
-    settings = truth.settings()
-    setting = "medium" if "medium" in settings else "all"
-    shown = _shown(results["per_query"], setting)
-    positives, junk = settings[setting]
-    cases = [_case(truth, ranking, query, positives[query], junk[query], results) for query in shown]
-    facts = _facts(ranking, results)
-    if len(settings) > 1:
-        facts.append(f"marks of the setting {setting}")
-    facts.append(f"{len(shown):,} of {len(truth.queries):,} queries shown, the worst first")
-    return page(f"{truth.name}: rankings", facts, results["mean"], _chart(truth, ranking.ranks), cases)
-
-
-def _shown(per_query: Sequence[dict[str, Any]], setting: str) -> list[int]:
-    """Queries from the worst to the best, evenly chosen where there are many."""
-    worst_first = sorted(range(len(per_query)), key=lambda query: _merit(per_query[query][setting]))
-    chosen = np.linspace(0, len(worst_first) - 1, min(SHOWN, len(worst_first))).astype(int)
-    return [worst_first[place] for place in np.unique(chosen)]
-
-
-def _merit(figures: dict[str, Any]) -> float:
-    if "first hit" in figures:
-        return -float(figures["first hit"] or np.inf)
-    return float(next(iter(figures.values())) or 0)
-
-
-def _case(
-    truth: GroundTruth,
-    ranking: Ranking,
-    query: int,
-    positives: np.ndarray,
-    junk: np.ndarray,
-    results: dict[str, Any],
-) -> Case:
-    def mark(row: int) -> Mark:
-        if row in positives:
-            return "right"
-        return "junk" if row in junk else "wrong"
-
-    asked = Picture(ranking.query(query), ranking.boxes[query], ranking.exif)
-    figures = {key: value for key, value in results["per_query"][query].items() if key != "query"}
-    note = " · ".join(_note(setting, values) for setting, values in figures.items())
-    rows = ranking.ranks[:HITS, query]
-    return Case(asked, note, [(Picture(ranking.photo(row), None, ranking.exif), mark(row)) for row in rows])
-
-
-def _note(setting: str, figures: dict[str, Any]) -> str:
-    name, value = next(iter(figures.items()))
-    if name == "first hit":
-        return f"first hit {value or 'none'}"
-    text = "-" if value is None else f"{value}" if name == "N-S" else f"{100 * value:.0f}"
-    return f"{name} {text}" if setting == "all" else f"{setting} {text}"
-
-
-def _chart(truth: GroundTruth, ranks: np.ndarray) -> str:
-    """Recall@N for places, else precision and recall."""
-    if truth.protocol == "recall":
-        ns = np.arange(1, _RECALL_TICKS[-1] + 1)
-        hits = metrics.first_hits(ranks, truth.positives, truth.panoramas)
-        recall = np.array(list(metrics.recall_at(hits, ns.tolist()).values()))
-        return curves({"all": (ns, recall)}, "N", "recall@N", _RECALL_TICKS)
-    levels = np.linspace(0, 1, 101)
-    lines: dict[str, Curve] = {}
-    for setting, (positives, junk) in truth.settings().items():
-        positions = metrics.positive_positions(ranks, positives, junk)
-        counts = [len(np.unique(one)) for one in positives]
-        lines[setting] = levels, metrics.precision_recall(positions, counts, levels)
-    return curves(lines, "recall", "precision (interpolated, mean over queries)", (0, 0.2, 0.4, 0.6, 0.8, 1))

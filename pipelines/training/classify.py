@@ -18,8 +18,6 @@ import typer
 from ..files.durable import fingerprint, write_file, write_names
 from ..networks.files import model_identity, require_edges, save_model, smallest_side
 from ..networks.precision import TRAINING_PRECISION_HELP, check_precision, resolve_precision
-from ..pages.charts import chart
-from ..pages.rankings import page
 from ..photos.cache import PhotoCache, build_cache
 from ..photos.landmark_folders import by_landmark, landmark_photos
 from ..photos.reading import Reading
@@ -27,12 +25,7 @@ from .callbacks import checkpointing, figures
 from .checkpoint import Checkpoint, open_run, restore
 from .classification import LandmarkBatches, classifier_on, freeze_layers, numbered, set_aside
 from .network import load_trainable, save_trained
-
-_CHARTS = {
-    "loss of a step": {"training": "loss", "validation": "val_loss"},
-    "accuracy": {"training": "accuracy", "validation": "val_accuracy"},
-    "learning rate": {"rate": "learning_rate"},
-}
+from .page import classification_page
 
 _NOT_LEARNED = ("output", "epochs", "checkpoint_steps", "resume", "min_photos")
 _AT_LEAST = {
@@ -236,12 +229,8 @@ def _report(
     ]
     if left_out:
         facts.append(f"{len(left_out)} photos could not be read and are left out")
-    charts = [
-        chart(title, {label: [epoch.get(key) for epoch in checkpoint.history] for label, key in lines.items()})
-        for title, lines in _CHARTS.items()
-    ]
     write_file(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    write_file(output / "page.html", page(f"Classification with {name}", facts, {}, "".join(charts), [], ""))
+    write_file(output / "page.html", classification_page(f"Classification with {name}", facts, checkpoint.history))
     print("\n".join(facts))
     print(f"network: {output / 'model.keras'}\npage: {(output / 'page.html').resolve()}")
     return results

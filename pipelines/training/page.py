@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..pages.charts import chart
-from ..pages.rankings import Case, Mark, Picture, page
+from ..pages.charts import Chart, over_epochs
+from ..pages.rankings import Case, Hit, Picture, page
 from .callbacks import SCORE
 from .samples import Sample
 
-LEGEND = "a query with its positive (green) and the hardest negatives (red) that the network found then"
+LEGEND = "A query with its positive (✓ green) and the hardest negatives (✗ red) for the network at that time."
 
 _CHARTS = {
     "loss of a step": {"training": "loss", "validation": "val_loss"},
@@ -17,6 +17,11 @@ _CHARTS = {
     "GeM's p": {"p": "p"},
     "learning rate": {"rate": "learning_rate"},
     "share of the epoch spent mining": {"share": "mining_share"},
+}
+_CLASSIFICATION_CHARTS = {
+    "loss of a step": {"training": "loss", "validation": "val_loss"},
+    "accuracy": {"training": "accuracy", "validation": "val_accuracy"},
+    "learning rate": {"rate": "learning_rate"},
 }
 
 
@@ -46,23 +51,58 @@ def training_page(
         for tuples in zip(*samples.values(), strict=False)
         for when, sample in zip(samples, tuples, strict=True)
     ]
-    return page(title, facts, scores, "".join(_charts(history)), cases, LEGEND)
+    return page(
+        "training",
+        title,
+        facts,
+        table=scores,
+        charts=_charts(history, _CHARTS | _scored(history)),
+        cases=cases,
+        legend=LEGEND,
+    )
 
 
-def _charts(history: Sequence[Mapping[str, Any]]) -> list[str]:
-    scored = {
-        name.removeprefix(SCORE): {"score": name} for epoch in history for name in epoch if name.startswith(SCORE)
-    }
+def classification_page(title: str, facts: Sequence[str], history: Sequence[Mapping[str, Any]]) -> str:
+    """Writes the page of a training on landmarks.
+
+    Args:
+        title: of the page.
+        facts: short lines under the title.
+        history: the figures of each epoch.
+    """
+    return page("classification", title, facts, charts=_charts(history, _CLASSIFICATION_CHARTS))
+
+
+def proposals_page(
+    title: str,
+    facts: Sequence[str],
+    history: Sequence[Mapping[str, Any]],
+    recall: Mapping[str, Mapping[str, float | None]],
+) -> str:
+    """Writes the page of a training of region proposals.
+
+    Args:
+        title: of the page.
+        facts: short lines under the title.
+        history: the figures of each epoch.
+        recall: regions -> overlap -> share of the boxes found; may be empty.
+    """
+    return page("region proposals", title, facts, table=recall, charts=_charts(history, {"loss": {"training": "loss"}}))
+
+
+def _scored(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """The charts of the scores on a collection, one for each figure."""
+    return {name.removeprefix(SCORE): {"score": name} for epoch in history for name in epoch if name.startswith(SCORE)}
+
+
+def _charts(history: Sequence[Mapping[str, Any]], charts: Mapping[str, Mapping[str, str]]) -> list[Chart | None]:
     return [
-        chart(title, {label: _over_epochs(history, name) for label, name in names.items()})
-        for title, names in (_CHARTS | scored).items()
+        over_epochs(title, {label: [epoch.get(name) for epoch in history] for label, name in lines.items()})
+        for title, lines in charts.items()
     ]
 
 
-def _over_epochs(history: Sequence[Mapping[str, Any]], name: str) -> list[float | None]:
-    return [epoch.get(name) for epoch in history]
-
-
 def _case(sample: Sample, when: str, photos: Path) -> Case:
-    marks: list[tuple[str, Mark]] = [(sample.positive, "right"), *((name, "wrong") for name in sample.negatives)]
-    return Case(Picture(photos / sample.query), when, [(Picture(photos / name), mark) for name, mark in marks])
+    hits = [Hit(Picture(photos / sample.positive), "right")]
+    hits += [Hit(Picture(photos / name), "wrong") for name in sample.negatives]
+    return Case(Picture(photos / sample.query), when, hits)

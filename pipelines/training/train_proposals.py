@@ -1,8 +1,8 @@
 """Region proposals of a network: `keras-retrieval train-proposals BOXES --photos PHOTOS --model X.keras --output RUN`.
 
 RUN gets model.keras (the network with proposals in place of R-MAC's grid), results.json (how many of the objects' boxes
-proposals and the grid find in photos held out) and history.csv, besides photos (the cache) and checkpoint.npz (what
---resume goes on from).
+proposals and the grid find in photos held out), page.html (the same, with the loss) and history.csv, besides photos
+(the cache) and checkpoint.npz (what --resume goes on from).
 """
 
 import json
@@ -26,8 +26,9 @@ from .callbacks import write_history
 from .checkpoint import Checkpoint, open_run, restore, write_checkpoint
 from .errors import TrainingError
 from .network import load_trainable
+from .page import proposals_page
 from .proposal_photos import ProposalPhotos
-from .proposal_recall import recall_of_boxes, table
+from .proposal_recall import OVERLAPS, Recall, recall_of_boxes, table
 
 MOST_PROPOSALS = 10_000  # their overlaps, all with all, are 400 MB
 _LEARNING = ("proposals", "anchors", "epochs", "batch", "lr", "size", "trunk", "flip", "held_out", "seed")
@@ -89,12 +90,21 @@ def train_proposals(
     facts = {"learned from": len(store.names), "held out": len(aside), "recall": [asdict(row) for row in rows]}
     facts |= {"left_out": left_out | store.left_out | data.left_out, "options": options}
     write_file(output / "results.json", json.dumps(facts, indent=1, ensure_ascii=False))
+    summary = f"learned from {len(store.names)} photos, {len(aside)} held out"
+    found = {f"{row.regions}, {row.count:.0f} a photo": _found(row) for row in rows}
+    text = proposals_page(f"Region proposals of {network.name}", [summary], checkpoint.history, found)
+    write_file(output / "page.html", text)
     print(f"{output / 'model.keras'}: {network.name}, learned from {len(store.names)} photos")
     if rows:
         print(f"{len(aside)} photos held out\n{table(rows)}")
     elif aside:
         print(f"{len(aside)} photos held out, and none of them can be read and has a box to be found")
+    print(f"page: {(output / 'page.html').resolve()}")
     return facts
+
+
+def _found(row: Recall) -> dict[str, float | None]:
+    return {f"boxes at overlap {overlap:g}, %": share for overlap, share in zip(OVERLAPS, row.found, strict=True)}
 
 
 def split(names: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:

@@ -10,7 +10,6 @@ import pytest
 
 from pipelines.descriptors.extract import extract
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.pages.rankings import Case, Picture, curves, page, percent
 from pipelines.photos.reader import read_photo
 from tests.helpers.small_network import draw_photo, save_network
 
@@ -166,30 +165,6 @@ def test_the_page_marks_rankings_and_loads_nothing(network, photos, tmp_path):
     assert len(marks) == 5 * 11
     assert not re.search(r"https?:|src=|<script|<link", text)
     assert text.count("data:image/jpeg;base64,") == len({name for _, name in marks})
-
-
-def test_names_on_a_page_are_text(tmp_path):
-    photo = draw_photo(tmp_path / "<b>&.png", 0, 0)
-    case = Case(Picture(photo), "<i>", [(Picture(tmp_path / "gone.png"), "wrong")])
-    text = page("<title>", ["a < b"], {"all": {"mAP": 0.5, "N-S": None}}, "", [case])
-    assert "&lt;b&gt;&amp;.png" in text
-    assert "<b>&." not in text
-    assert "<i>" not in text
-    assert "a &lt; b" in text
-    assert "<td>50.00</td><td>-</td>" in text
-
-
-def test_a_curve_stands_where_its_values_are():
-    svg = curves({"all": (np.array([0, 0.5, 1]), np.array([1, np.nan, 0]))}, "x", "y", (0, 0.5, 1))
-    points = re.findall(r'points="([^"]+)"', svg)[0].split()
-    assert len(points) == 2
-    (left, top), (right, bottom) = (map(float, point.split(",")) for point in points)
-    assert left < right
-    assert top < bottom
-
-
-def test_figures_are_printed_as_the_field_does():
-    assert [percent("mAP", 0.4287), percent("mAP", None), percent("N-S", 3.5)] == ["42.87", "-", "3.50"]
 
 
 @pytest.mark.parametrize(("options", "message"), [

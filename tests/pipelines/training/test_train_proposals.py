@@ -237,6 +237,9 @@ def test_proposals_find_more_boxes_than_the_grid_in_folders_held_out(drawn, tmp_
     assert json.loads((tmp_path / "run" / "results.json").read_text())["recall"] == json.loads(
         json.dumps(facts["recall"])
     )
+    page = (tmp_path / "run" / "page.html").read_text()
+    assert "proposals, as many as in 3 levels" in page
+    assert page.count('<figure class="chart">') == 1
     trained = keras_retrieval.load(tmp_path / "run" / "model.keras")
     assert trained.get_layer("pooling").proposals.count == 20
     original = keras_retrieval.load(drawn / "small.keras")

@@ -1,0 +1,84 @@
+"""Renders the templates of all pages: one base, one style, and nothing that a browser would load from elsewhere.
+
+The templates lie in `templates/`; `base.html.j2` is the only one with an `<html>` element. A page on the disk holds its
+style, pictures and scripts, and its content security policy forbids everything else.
+"""
+
+import base64
+import io
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from PIL import Image
+
+_PICTURES_OF_CONTROLS = 0x2400  # U+2400 + n is the visible symbol of the control character n
+_DELETE, _SYMBOL_OF_DELETE = 0x7F, 0x2421
+# Characters that reorder the text after them: a name with one could show a false file type.
+_REORDERING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
+_VISIBLE = (
+    {code: chr(_PICTURES_OF_CONTROLS + code) for code in range(0x20)}
+    | {_DELETE: chr(_SYMBOL_OF_DELETE)}
+    | {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
+    | {code: f"\\u{code:04x}" for code in (*_REORDERING, *range(0xD800, 0xE000))}
+)
+
+
+def render(template: str, **values: Any) -> str:
+    """Renders a page.
+
+    Args:
+        template: the file's name in `templates/`.
+        **values: the template's variables. Text is escaped; pieces of HTML must be `markupsafe.Markup`.
+
+    Returns:
+        The HTML. It can always be encoded as UTF-8.
+    """
+    return _environment().get_template(template).render(style=style(), **values)
+
+
+def style() -> str:
+    """The style sheet of all pages."""
+    from markupsafe import Markup
+
+    return Markup((_folder() / "style.css").read_text(encoding="utf-8"))
+
+
+def visible(text: str) -> str:
+    """Replaces characters that are invisible, reorder the text or cannot be encoded by symbols or escapes."""
+    return text.translate(_VISIBLE)
+
+
+def data_url(picture: Image.Image, form: str = "JPEG", quality: int = 80) -> str:
+    """Encodes a picture as a data URL.
+
+    Args:
+        picture: RGB.
+        form: "JPEG" or "PNG".
+        quality: of a JPEG.
+    """
+    file = io.BytesIO()
+    picture.save(file, form, quality=quality, optimize=True)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _folder() -> Any:
+    return resources.files(__package__) / "templates"
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    return Environment(
+        loader=FunctionLoader(lambda name: (_folder() / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+    )
+
+
+def _finalize(value: Any) -> Any:
+    from markupsafe import Markup
+
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
