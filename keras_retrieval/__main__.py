@@ -96,6 +96,7 @@ def _call(step: str, arguments: list[str]) -> None:
     function = getattr(importlib.import_module(module_name(step)), function_name(step))
     # What a caller in Python must know, a user in the shell need not.
     text = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
+    text = re.sub(r"\n\n(?=- )", "\n\n\b\n", text)  # \b: click would join the lines of a list to one paragraph
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(name=step, help=text)(_for_typer(function))
     app(args=arguments, prog_name=f"keras-retrieval {step}")

@@ -1,1 +1,1 @@
-"""Removal of unrelated photos from landmark folders; the step clean."""
+"""Removal of unrelated photos from folders of landmarks; the step clean."""

@@ -1,4 +1,4 @@
-"""A landmark's folder cleaned: its photos matched, the largest group kept, the landmark's box found in each of them."""
+"""The cleaning of one landmark: photos are matched, the largest group is kept, and the landmark's boxes are found."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_retrieval.errors import RetrievalError
+
 from ..files.components import connected
 from ..files.durable import fingerprint, write_file
 from ..photos.formats import photo_state
@@ -14,38 +16,31 @@ from ..photos.reader import photo_size
 from ..sfm.candidate_pairs import all_pairs, vocabulary_pairs
 from ..sfm.colmap import Database, Pair, load_colmap
 from ..sfm.photos import prepare
-from .box_diffusion import Carry, diffuse
+from .box_diffusion import Projection, diffuse
+from .options import CleanOptions
 
 NOTE, DATABASE, VERSION = "landmark.json", "database.db", 1
-ALIGNED = 0.02  # of a photo's longer side: a match that an affine transform misses by less agrees with it
-LEAST_ALIGNED = 10  # matches that must agree for a box to be carried over
-LEAST_SIDE = 8.0  # pixels: a smaller box shows nothing
+ALIGNED = 0.02  # share of a photo's longer side: maximum error of a match that agrees with an affine transform
+LEAST_ALIGNED = 10  # matches that must agree with a transform for boxes to be projected by it
+LEAST_SIDE = 8.0  # pixels: smaller boxes are discarded
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a landmark is cleaned; the options of `clean` of the same names."""
-
-    neighbours: int
-    min_inliers: int
-    min_photos: int
-    features: int
-    size: int
-    seed: int
+class CleaningError(RetrievalError, ValueError):
+    """No photo is left after cleaning."""
 
 
 @dataclass(frozen=True)
 class Landmark:
-    """What came of a landmark, JSON-able.
+    """The result of cleaning a landmark, JSON-able.
 
     Attributes:
-        name: of its folder.
-        kept: its photos of the largest group, sorted.
-        left_out: name -> reason, of the others.
-        boxes: name -> left, top, right, bottom in pixels, of those kept.
-        pairs: how many were tried.
-        verified: how many of these agree on one geometry.
-        steps: of the boxes' diffusion.
+        name: name of its folder.
+        kept: photos of the largest group, sorted.
+        left_out: photo -> reason, of the other photos.
+        boxes: photo -> left, top, right, bottom in pixels, of the photos that are kept.
+        pairs: number of tried pairs.
+        verified: number of verified pairs.
+        steps: number of steps of the boxes' diffusion.
     """
 
     name: str
@@ -57,23 +52,23 @@ class Landmark:
     steps: int
 
 
-def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, options: Options) -> Landmark:
-    """Cleans a landmark, or finds it done; a killed run goes on with its features and pairs.
+def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, options: CleanOptions) -> Landmark:
+    """Cleans a landmark unless it is done; an interrupted run continues with its features and pairs.
 
     Args:
-        name: of the landmark.
-        photos: the folder of all photos.
-        names: those of the landmark.
-        work: its own folder, for COLMAP's database, images and landmark.json.
-        options: how.
+        name: name of the landmark.
+        photos: folder of all photos.
+        names: names of the landmark's photos.
+        work: folder for the landmark's COLMAP database, images and landmark.json.
+        options: options of `clean`.
 
     Raises:
-        ValueError: a photo has changed since the work was begun.
-        ImportError: COLMAP is not installed.
+        ReconstructionError: a photo has changed since the work was begun.
+        MissingExtraError: COLMAP is not installed.
     """
-    made = fingerprint(VERSION, asdict(options), [[one, *photo_state(photos / one)] for one in names])
+    made = fingerprint(VERSION, options.facts(arguments=False), [[one, *photo_state(photos / one)] for one in names])
     path = work / NOTE
-    if found := _known(path, made):
+    if found := _finished(path, made):
         return found
     work.mkdir(parents=True, exist_ok=True)
     database = Database(work / DATABASE)
@@ -82,13 +77,13 @@ def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, op
     left_out |= database.extract_features(work / "images", usable, {"size": options.size, "features": options.features})
     usable = [one for one in usable if one not in left_out]
     inliers = _match(database, usable, options)
-    landmark = _judge(name, photos, usable, left_out, database, inliers, options)
+    landmark = _assess(name, photos, usable, left_out, database, inliers, options)
     write_file(path, json.dumps(asdict(landmark) | {"made": made}, ensure_ascii=False))
     return landmark
 
 
-def _known(path: Path, made: str) -> Landmark | None:
-    """What a run with the same fingerprint noted; None where there is no such note, or it cannot be read."""
+def _finished(path: Path, made: str) -> Landmark | None:
+    """The result of a run with the same fingerprint; None if there is no such result, or it cannot be read."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         return Landmark(**note) if note.pop("made") == made else None
@@ -96,25 +91,25 @@ def _known(path: Path, made: str) -> Landmark | None:
         return None
 
 
-def _match(database: Database, names: Sequence[str], options: Options) -> dict[Pair, int]:
-    """Matches every pair, or each photo with those of most common words; the inliers of all that were tried."""
-    known = set(names)
+def _match(database: Database, names: Sequence[str], options: CleanOptions) -> dict[Pair, int]:
+    """Matches all pairs, or each photo with those of most common visual words; returns tried pair -> inliers."""
+    present = set(names)
     if 0 < options.neighbours < len(names) - 1:
         pairs = vocabulary_pairs(database.path, names, options.neighbours, None)
     else:
         pairs = all_pairs(names)
-    database.match([pair for pair in pairs if known.issuperset(pair)], options.seed)
-    return {pair: count for pair, count in database.inliers().items() if known.issuperset(pair)}
+    database.match([pair for pair in pairs if present.issuperset(pair)], options.seed)
+    return {pair: count for pair, count in database.inliers().items() if present.issuperset(pair)}
 
 
-def _judge(
+def _assess(
     name: str,
     photos: Path,
     names: Sequence[str],
     left_out: dict[str, str],
     database: Database,
     inliers: Mapping[Pair, int],
-    options: Options,
+    options: CleanOptions,
 ) -> Landmark:
     verified = [pair for pair, count in inliers.items() if count >= options.min_inliers]
     groups = connected(names, verified)
@@ -130,7 +125,7 @@ def _judge(
 def _reasons(
     groups: Sequence[Sequence[str]], boxes: Mapping[str, object], matched: int, min_photos: int
 ) -> dict[str, str]:
-    """Why photos that could be matched are left out."""
+    """Why photos that could be matched are left out: photo -> reason."""
     if not groups:
         return {}
     largest, *others = groups
@@ -139,34 +134,34 @@ def _reasons(
         return {one: why for group in groups for one in group}
     reasons = {one: "its matches do not align with those of another photo" for one in largest if one not in boxes}
     for group in others:
-        said = f"its group has {len(group)} photos, and the landmark's largest has {len(largest)}"
-        reasons |= dict.fromkeys(group, said if len(group) > 1 else "it could be verified with no other photo")
+        smaller = f"its group has {len(group)} photos, and the landmark's largest has {len(largest)}"
+        reasons |= dict.fromkeys(group, smaller if len(group) > 1 else "no pair with another photo was verified")
     return reasons
 
 
 def _boxes(
     photos: Path, group: Collection[str], pairs: Sequence[Pair], database: Database, seed: int
 ) -> tuple[dict[str, list[float]], int]:
-    """The box of each photo that aligns with another one, and the steps of their diffusion."""
+    """The box of each photo that aligns with another one, and the number of steps of the diffusion."""
     sizes = {one: photo_size(photos / one)[::-1] for one in group}
-    carries = list(_carries(pairs, sizes, database, seed))
-    aligned = sorted({carry[1] for carry in carries})
+    projections = list(_projections(pairs, sizes, database, seed))
+    aligned = sorted({target for _, target, _, _ in projections})
     if not aligned:
         return {}, 0
     number = {one: row for row, one in enumerate(aligned)}
-    edges = [Carry(number[source], number[target], affine, bounds) for source, target, affine, bounds in carries]
+    edges = [Projection(number[source], number[target], *rest) for source, target, *rest in projections]
     boxes, steps = diffuse(edges, np.array([sizes[one] for one in aligned], np.float64))
     large = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= LEAST_SIDE
-    return {one: box.round(2).tolist() for one, box, shows in zip(aligned, boxes, large, strict=True) if shows}, steps
+    return {one: box.round(2).tolist() for one, box, keep in zip(aligned, boxes, large, strict=True) if keep}, steps
 
 
-def _carries(
+def _projections(
     pairs: Sequence[Pair], sizes: Mapping[str, tuple[int, int]], database: Database, seed: int
 ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Source, target, affine and bounds of the aligned matches, for pairs that align in both directions."""
+    """Yields source, target, affine transform and bounds, for pairs that align in both directions."""
     colmap = load_colmap()
     for pair, points in zip(pairs, database.matched_points(pairs), strict=True):
-        ways = []
+        both = []
         for here, there in ((0, 1), (1, 0)):
             options = colmap.RANSACOptions(max_error=ALIGNED * max(sizes[pair[there]]), random_seed=seed)
             found = colmap.estimate_affine2d_robust(points[here], points[there], options)
@@ -174,6 +169,6 @@ def _carries(
                 break
             agreed = points[there][found["inlier_mask"]]
             bounds = np.concatenate([agreed.min(axis=0), agreed.max(axis=0)])
-            ways.append((pair[here], pair[there], found["tgt_from_src"], bounds))
-        if len(ways) == 2:
-            yield from ways
+            both.append((pair[here], pair[there], found["tgt_from_src"], bounds))
+        if len(both) == 2:
+            yield from both

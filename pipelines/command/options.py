@@ -58,9 +58,9 @@ class Option:
     def text(self) -> str:
         """The help with the range and the choices."""
         limits = [f"one of {', '.join(self.choices)}"] if self.choices else []
-        limits += [] if self.above is None else [f"above {self.above:g}"]
-        limits += [] if self.at_least is None else [f"at least {self.at_least:g}"]
-        limits += [] if self.at_most is None else [f"at most {self.at_most:g}"]
+        limits += [] if self.above is None else [f"above {_number(self.above)}"]
+        limits += [] if self.at_least is None else [f"at least {_number(self.at_least)}"]
+        limits += [] if self.at_most is None else [f"at most {_number(self.at_most)}"]
         return f"{self.help} [{', '.join(limits)}]" if limits else self.help
 
     def parameter(self, name: str) -> Any:
@@ -85,11 +85,11 @@ class Option:
         if isinstance(value, float) and not math.isfinite(value):
             raise ArgumentError(f"{label} must be a finite number, got {value}")
         if self.above is not None and not value > self.above:
-            raise ArgumentError(f"{label} must be above {self.above:g}, got {value}")
+            raise ArgumentError(f"{label} must be above {_number(self.above)}, got {value}")
         if self.at_least is not None and value < self.at_least:
-            raise ArgumentError(f"{label} must be at least {self.at_least:g}, got {value}")
+            raise ArgumentError(f"{label} must be at least {_number(self.at_least)}, got {value}")
         if self.at_most is not None and value > self.at_most:
-            raise ArgumentError(f"{label} must be at most {self.at_most:g}, got {value}")
+            raise ArgumentError(f"{label} must be at most {_number(self.at_most)}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,10 @@ class Options:
             for name, option in declarations(type(self)).items()
             if arguments or not isinstance(option, Argument)
         }
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from ..files.durable import fingerprint, read_json, write_file
 from ..photos.reader import Crop, PhotoError, read_photo
 from ..sfm.colmap import Database, load_colmap, ordered, photo_name
 from ..sfm.photos import prepare
-from ..sfm.visual_words import build_index, by_common_words, make_vocabulary
+from ..sfm.visual_words import build_index, make_vocabulary, rank_by_words
 from .collection import query_box
 from .ground_truth import GroundTruth
 from .rankings import Ranking, depth_of
@@ -143,7 +143,7 @@ def _search(
             raise ValueError(f"the {len(names)} photos of the database have too few features for visual words")
         if not index.exists():
             build_index(features, photos, vocabulary, index)
-        search = by_common_words(features, index, [number[query] for query in dict.fromkeys(queries)], len(name_of))
+        search = rank_by_words(features, index, [number[query] for query in dict.fromkeys(queries)], len(name_of))
         started = time.monotonic()
         found = {name_of[query]: [name_of[photo] for photo in some] for query, some in search}
         return found, index.stat().st_size - vocabulary.stat().st_size, time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Which pairs of photos are worth matching: neighbours by descriptor, then neighbours of verified neighbours."""
+"""Candidate pairs for matching: nearest descriptors, verified neighbours of neighbours, common visual words."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -12,26 +12,26 @@ from keras_retrieval.ranking.nearest import nearest_others
 from .colmap import Pair, load_colmap, ordered, photo_name
 from .visual_words import make_vocabulary
 
-AGREED = 0.4  # of what speaks for and against a pair
-CAPPED = 100  # matches: a pair with more is no better as a bridge to other photos
-_QUERY_ROWS = 1000  # the features of a photo, largest first, that are looked up
+AGREED = 0.4  # least share of the votes that must support a pair
+CAPPED = 100  # matches: a pair with more counts no more in a vote
+_QUERY_ROWS = 1000  # features of a photo, largest first, that are looked up in the vocabulary
 
 
 def all_pairs(names: Sequence[str]) -> list[Pair]:
-    """Every pair: n (n - 1) / 2."""
+    """All n (n - 1) / 2 pairs, sorted."""
     return list(combinations(sorted(names), 2))
 
 
 def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int) -> list[Pair]:
-    """Each photo with k photos of near descriptors, those first that have it among their 2 k nearest, too.
+    """Pairs each photo with k of its 2 k nearest photos; those that also have it among their 2 k nearest come first.
 
     Args:
-        names: of the photos.
-        rows: (len(names), D) unit rows; a row of NaN takes no part.
-        k: how many each photo chooses.
+        names: names of the photos.
+        rows: (len(names), D) descriptors of unit length; a photo whose row is NaN is in no pair.
+        k: number of photos that each photo chooses.
 
     Returns:
-        The pairs, in order of their names.
+        The pairs, sorted.
     """
     usable = np.flatnonzero(~np.isnan(rows).any(axis=1))
     if len(usable) < 2:
@@ -46,7 +46,7 @@ def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int) -> list[Pair]:
 
 
 def _mutual_first(near: np.ndarray) -> np.ndarray:
-    """Each row's neighbours (N, m), stably sorted so that those for whom it is one of m come first."""
+    """Neighbours (N, m) of each row, stably sorted so that mutual ones, which have the row among theirs, come first."""
     count, width = near.shape
     codes = np.arange(count)[:, None] * count + near
     mutual = np.isin(near * count + np.arange(count)[:, None], codes)
@@ -55,29 +55,29 @@ def _mutual_first(near: np.ndarray) -> np.ndarray:
 
 
 def bridged_pairs(inliers: Mapping[Pair, int], k: int, least: int, among: Collection[str]) -> list[Pair]:
-    """Each photo with the k photos that its verified neighbours recommend, of those not tried with it yet.
+    """Pairs each photo with up to k untried photos that have verified neighbours in common with it.
 
-    A photo that is verified with a neighbour is recommended with the weaker of the two pairs' matches, at most
-    `CAPPED`. A neighbour of one of the two that was tried with the other in vain speaks against it with as many, and
-    the recommendations must be `AGREED` of both together.
+    A common neighbour votes for a pair with the number of matches of the weaker of its own two pairs, at most `CAPPED`.
+    A neighbour of one photo whose pair with the other was rejected votes against it, with the number of matches of its
+    verified pair. A share of `AGREED` of the votes must support the pair.
 
     Args:
-        inliers: the matches of each pair that was tried, 0 for one in vain.
-        k: how many each photo chooses.
-        least: the matches a pair needs to count as verified.
-        among: of each new pair one photo must be one of these.
+        inliers: the number of inlier matches of each tried pair; 0 if it was rejected.
+        k: number of photos that each photo chooses, most votes first.
+        least: least number of matches for which a pair counts as verified.
+        among: photos of which each new pair must contain one.
 
     Returns:
-        The pairs, in order of their names.
+        The pairs, sorted.
     """
     verified: dict[str, dict[str, int]] = defaultdict(dict)
-    in_vain: dict[str, set[str]] = defaultdict(set)
+    rejected: dict[str, set[str]] = defaultdict(set)
     for (one, other), count in inliers.items():
         if count >= least:
             verified[one][other] = verified[other][one] = min(count, CAPPED)
         else:
-            in_vain[one].add(other)
-            in_vain[other].add(one)
+            rejected[one].add(other)
+            rejected[other].add(one)
     chosen: set[Pair] = set()
     for photo in verified:
         support = {
@@ -88,47 +88,50 @@ def bridged_pairs(inliers: Mapping[Pair, int], k: int, least: int, among: Collec
         agreed = [
             other
             for other, matches in support.items()
-            if matches >= AGREED * (matches + _against(photo, other, verified, in_vain))
+            if matches >= AGREED * (matches + _against(photo, other, verified, rejected))
         ]
-        best = sorted(agreed, key=lambda other: (-support[other], other))[:k]
-        chosen.update(ordered(photo, other) for other in best)
+        most_votes = sorted(agreed, key=lambda other: (-support[other], other))[:k]
+        chosen.update(ordered(photo, other) for other in most_votes)
     return sorted(chosen)
 
 
 def _support(photo: str, verified: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """The votes for each other photo, by common neighbours."""
     support: dict[str, int] = defaultdict(int)
-    for bridge, matches in verified[photo].items():
-        for other, more in verified[bridge].items():
+    for neighbour, matches in verified[photo].items():
+        for other, more in verified[neighbour].items():
             if other != photo:
                 support[other] += min(matches, more)
     return support
 
 
 def _against(
-    one: str, other: str, verified: Mapping[str, Mapping[str, int]], in_vain: Mapping[str, Collection[str]]
+    one: str, other: str, verified: Mapping[str, Mapping[str, int]], rejected: Mapping[str, Collection[str]]
 ) -> int:
+    """The votes against a pair: neighbours of one photo whose pair with the other was rejected."""
     return sum(
         matches
         for here, there in ((one, other), (other, one))
-        for bridge, matches in verified[here].items()
-        if bridge in in_vain.get(there, ())
+        for neighbour, matches in verified[here].items()
+        if neighbour in rejected.get(there, ())
     )
 
 
 def vocabulary_pairs(database: Path, names: Sequence[str], k: int, vocabulary: Path | None) -> list[Pair]:
-    """Each photo with the k photos that share most visual words with it, by COLMAP's own index.
+    """Pairs each photo with the k photos that share most visual words with it, by COLMAP's index.
 
-    Local features find what a photo's one descriptor misses: a part of one object in a photo of another.
+    Local features find pairs that a global descriptor misses, such as a part of one object in a photo of another.
 
     Args:
-        database: with the features of all photos.
+        database: file with the features of all photos.
         names: the photos that choose.
-        k: how many each of them chooses.
-        vocabulary: COLMAP's vocabulary tree, a file that is there; None makes one of the photos' own features, beside
-            the database, and anew when the photos have doubled. Photos too poor in features for one are all paired.
+        k: number of photos that each of them chooses.
+        vocabulary: a COLMAP vocabulary tree file. None learns one from the photos' own features, beside the database,
+            and again once there are twice as many photos. If there are too few features for one, all pairs are
+            returned.
 
     Returns:
-        The pairs, in order of their names.
+        The pairs, sorted.
     """
     colmap = load_colmap()
     with colmap.Database.open(database) as features:

@@ -1,4 +1,4 @@
-"""From verified pairs to groups of photos, and from the models of these groups to clusters."""
+"""Clusters of models that show one object, and which clusters may show the same object."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ LEAST_INLIERS = 15  # COLMAP's own bound for a verified pair
 
 
 def merge_models(models: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Models that share a photo belong to one cluster.
+    """Groups models into clusters: models that share a photo are of one cluster.
 
     Args:
         models: the registered photos of each model.
 
     Returns:
-        The numbers of the models of each cluster, the cluster of the lowest number first.
+        For each cluster the sorted numbers of its models, ordered by the lowest number.
     """
     seen_in: dict[str, int] = {}
     shared = [(seen_in.setdefault(photo, number), number) for number, photos in enumerate(models) for photo in photos]
@@ -25,14 +25,14 @@ def merge_models(models: Sequence[Sequence[str]]) -> list[list[int]]:
 
 
 def same_objects(clusters: Sequence[Sequence[str]], inliers: Mapping[Pair, int]) -> list[tuple[int, int]]:
-    """Clusters that may show the same object, and so are no negatives of each other.
+    """Finds clusters that may show the same object and must not be negatives of each other.
 
-    Verified pairs run between them, directly or through photos that no model registers. COLMAP's own bound counts,
-    however strict the user is with what is mapped: a false negative harms training more than a lost one.
+    They are connected by verified pairs, directly or through photos that no model registers. Every pair above COLMAP's
+    own bound counts, even if the user maps only stronger pairs: a false negative harms training more than a lost one.
 
     Args:
-        clusters: the photos of each.
-        inliers: the matches of the tried pairs.
+        clusters: the photos of each cluster.
+        inliers: the number of inlier matches of each tried pair.
 
     Returns:
         Pairs of numbers of clusters, the lower first.

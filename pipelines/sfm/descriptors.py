@@ -1,4 +1,4 @@
-"""Descriptors for choosing candidate pairs: each photo is described once, also when others are added later."""
+"""Descriptors that choose candidate pairs: each photo is described once, even if photos are added later."""
 
 import json
 from collections.abc import Sequence
@@ -13,49 +13,52 @@ from ..files.progress import progress
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
-from .colmap import pieces
+from .colmap import batches
+from .errors import ReconstructionError
 
 PHOTOS_AT_ONCE = 256
 
 
-def describe(photos: Path, names: Sequence[str], work: Path, model: str, size: int) -> np.ndarray:
-    """Describes the photos that are not described yet.
+def compute_descriptors(photos: Path, names: Sequence[str], work: Path, model: str, size: int) -> np.ndarray:
+    """Computes the descriptors of photos, or reads them where an earlier run computed them.
 
     Args:
-        photos: the folder of photos.
-        names: those to describe.
-        work: of the reconstruction; the rows lie in its folder descriptors-*, one for each network and size.
-        model: a .keras file or a name such as vgg16_gem.
-        size: the longest side in pixels.
+        photos: folder of the photos.
+        names: names of the photos to describe.
+        work: folder of the reconstruction; it keeps descriptors in folders descriptors-*, one per network and size.
+        model: a .keras or .onnx file, or a name such as vgg16_gem.
+        size: longest side of the photos in pixels.
 
     Returns:
-        (len(names), D) float32 unit rows; NaN for a photo that has none.
+        (len(names), D) float32, rows of unit length; NaN for a photo without a descriptor.
 
     Raises:
-        ValueError: the network cannot be loaded, or no photo has a descriptor.
+        ReconstructionError: no photo has a descriptor.
+        ValueError: the network cannot be loaded.
     """
-    folder = work / f"descriptors-{fingerprint(made_with(model, size))}"
-    found = read_described(folder)
+    settings = descriptor_settings(model, size)
+    folder = work / f"descriptors-{fingerprint(settings)}"
+    found = read_stored(folder)
     todo = [name for name in names if name not in found]
     if todo:
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / "made_with.json", json.dumps(made_with(model, size)))
+        write_file(folder / "made_with.json", json.dumps(settings))
         _describe_new(photos, todo, folder, model, size)
-        found = read_described(folder)
+        found = read_stored(folder)
     rows = [found[name] for name in names if name in found]
     if not rows:
-        raise ValueError(f"none of the {len(names)} photos in {photos} has a descriptor")
+        raise ReconstructionError(f"none of the {len(names)} photos in {photos} has a descriptor")
     nothing = np.full_like(rows[0], np.nan)
     return np.stack([found.get(name, nothing) for name in names])
 
 
-def made_with(model: str, size: int) -> dict[str, Any]:
-    """What tells one kind of descriptors from another: the network, wherever its file lies, and the size."""
+def descriptor_settings(model: str, size: int) -> dict[str, Any]:
+    """The settings that the descriptors depend on, JSON-able: the network, regardless of its path, and the size."""
     return {"model": {key: value for key, value in model_identity(model).items() if key != "path"}, "size": size}
 
 
-def read_described(folder: Path) -> dict[str, np.ndarray]:
-    """All rows of a folder of descriptors-* by the photos' names."""
+def read_stored(folder: Path) -> dict[str, np.ndarray]:
+    """Reads a folder descriptors-*: photo -> its descriptor, (D,)."""
     found: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("*.npy")):
         found.update(zip(read_names(path.with_suffix(".txt")), np.load(path, allow_pickle=False), strict=True))
@@ -68,13 +71,13 @@ def _describe_new(photos: Path, names: Sequence[str], folder: Path, model: str, 
     reading = Reading(photos, size, smallest=smallest_side(network))
     compiled = describer(network)
     with progress("descriptors", len(names)) as advance:
-        for some in pieces(names, PHOTOS_AT_ONCE):
-            _describe_some(compiled, reading, some, folder)
-            advance(len(some))
+        for batch in batches(names, PHOTOS_AT_ONCE):
+            _describe_batch(compiled, reading, batch, folder)
+            advance(len(batch))
 
 
-def _describe_some(compiled: DescribeFn, reading: Reading, names: Sequence[str], folder: Path) -> None:
-    """Writes one piece: the rows last, since they say that it is whole."""
+def _describe_batch(compiled: DescribeFn, reading: Reading, names: Sequence[str], folder: Path) -> None:
+    """Writes the names and then the rows of one batch; a batch without rows is unfinished."""
     shapes = []
     for name in names:
         try:
@@ -85,6 +88,6 @@ def _describe_some(compiled: DescribeFn, reading: Reading, names: Sequence[str],
     described = [name for batch in batches for name in batch.keys]
     if not described:
         return
-    place = folder / f"{len(list(folder.glob('*.npy'))):05}"
-    write_names(place.with_suffix(".txt"), described)
-    write_array(place.with_suffix(".npy"), np.concatenate([batch.rows for batch in batches if batch.keys]))
+    path = folder / f"{len(list(folder.glob('*.npy'))):05}"
+    write_names(path.with_suffix(".txt"), described)
+    write_array(path.with_suffix(".npy"), np.concatenate([batch.rows for batch in batches if batch.keys]))

@@ -1,4 +1,4 @@
-"""From a group of photos with verified pairs to COLMAP models: cameras and points."""
+"""The mapper: from a group of photos with verified pairs to COLMAP models, cameras and 3D points."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -8,21 +8,21 @@ from typing import Any
 
 from ..files.durable import FolderError, fingerprint, partial_of, read_manifest, seal
 from .colmap import Pair, colmap_name, load_colmap, photo_name
+from .options import ReconstructOptions
 
 KIND, VERSION = "COLMAP models", 1
-MAPPERS = ("incremental", "global")
 
 
 @dataclass(frozen=True)
 class Model:
-    """One COLMAP model.
+    """A COLMAP model.
 
     Attributes:
-        folder: with cameras.bin, frames.bin, images.bin, points3D.bin, rigs.bin.
-        photos: the names of the registered photos, sorted.
-        points: how many 3D points.
-        observations: how often photos see them.
-        error: the mean reprojection error in pixels.
+        folder: its folder, with cameras.bin, frames.bin, images.bin, points3D.bin and rigs.bin.
+        photos: names of the registered photos, sorted.
+        points: number of 3D points.
+        observations: number of observations of these points in photos.
+        error: mean reprojection error in pixels.
     """
 
     folder: Path
@@ -33,23 +33,23 @@ class Model:
 
 
 def map_group(
-    work: Path, group: Sequence[str], inliers: Mapping[Pair, int], options: Mapping[str, Any], advance: Callable
+    work: Path, group: Sequence[str], inliers: Mapping[Pair, int], options: ReconstructOptions, advance: Callable
 ) -> list[Model]:
-    """Maps a group, or finds it done.
+    """Maps a group of photos, unless its models exist already.
 
     Args:
-        work: with database.db and images; the models go to a folder in `work`/models that is named by a checksum of
-            all that they depend on.
-        group: the names of its photos.
-        inliers: the matches of the verified pairs in it.
-        options: mapper, "incremental" or "global"; min_photos; min_inliers; seed.
-        advance: called with the number of photos done; in sum that of the group.
+        work: folder with database.db and images. The models go to a folder in `work`/models, which is named by a
+            fingerprint of everything that they depend on.
+        group: names of its photos.
+        inliers: the number of inlier matches of each verified pair in it.
+        options: `mapper`, `min_photos`, `min_inliers` and `seed` are used.
+        advance: called with a number of photos whenever these are done; in total that of the group.
 
     Returns:
-        Its models, the one of most photos first; none if the mapper finds no start.
+        Its models, that with most photos first; an empty list if the mapper finds no initial pair.
     """
     edges = sorted([*pair, count] for pair, count in inliers.items())
-    folder = work / "models" / fingerprint(list(group), edges, dict(options), VERSION)
+    folder = work / "models" / fingerprint(list(group), edges, _settings(options), VERSION)
     if not folder.exists():
         _map(work, folder, group, options, _at_most(advance, len(group)))
     else:
@@ -58,13 +58,17 @@ def map_group(
 
 
 def read_group(folder: Path) -> list[Model]:
-    """Reads what `map_group` remembered of a group's models."""
+    """Reads the models that `map_group` wrote to a folder.
+
+    Raises:
+        FolderError: the folder is damaged or of a newer version.
+    """
     manifest = read_manifest(folder, kind=KIND, version=VERSION)
     return [Model(**{**model, "folder": folder / model["folder"]}) for model in manifest["models"]]
 
 
-def forget_others(work: Path, used: Sequence[Model]) -> None:
-    """Removes folders of models that earlier runs made of groups which have changed since, or left unfinished."""
+def remove_other_models(work: Path, used: Sequence[Model]) -> None:
+    """Removes the models of groups that have changed since, and unfinished ones, which earlier runs left."""
     wanted = {model.folder.parent for model in used}
     for folder in sorted((work / "models").glob("*")):
         if folder not in wanted and _is_ours(folder):
@@ -80,20 +84,30 @@ def _is_ours(folder: Path) -> bool:
         return False
 
 
-def _map(work: Path, folder: Path, group: Sequence[str], options: Mapping[str, Any], advance: Callable) -> None:
+def _settings(options: ReconstructOptions) -> dict[str, Any]:
+    """The options that the models depend on."""
+    return {
+        "mapper": options.mapper,
+        "min_photos": options.min_photos,
+        "min_inliers": options.min_inliers,
+        "seed": options.seed,
+    }
+
+
+def _map(work: Path, folder: Path, group: Sequence[str], options: ReconstructOptions, advance: Callable) -> None:
     partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    mapper = _incremental if options["mapper"] == "incremental" else _global
+    mapper = _incremental if options.mapper == "incremental" else _global
     found = mapper(work, partial, group, options, advance)
     models = []
     for number, model in sorted(found.items(), key=lambda item: (-item[1].num_reg_images(), item[0])):
-        if model.num_reg_images() >= options["min_photos"]:
+        if model.num_reg_images() >= options.min_photos:
             models.append(_facts(number, model))
         else:
             shutil.rmtree(partial / str(number), ignore_errors=True)
     advance(len(group))
-    seal(partial, folder, kind=KIND, version=VERSION, photos=list(group), options=dict(options), models=models)
+    seal(partial, folder, kind=KIND, version=VERSION, photos=list(group), options=_settings(options), models=models)
 
 
 def _facts(number: int, model: Any) -> dict[str, Any]:
@@ -107,15 +121,15 @@ def _facts(number: int, model: Any) -> dict[str, Any]:
 
 
 def _incremental(
-    work: Path, output: Path, group: Sequence[str], options: Mapping[str, Any], advance: Callable
+    work: Path, output: Path, group: Sequence[str], options: ReconstructOptions, advance: Callable
 ) -> dict[int, Any]:
     colmap = load_colmap()
     pipeline = colmap.IncrementalPipelineOptions(
         image_names=[colmap_name(name) for name in group],
-        min_model_size=options["min_photos"],
-        min_num_matches=options["min_inliers"],
+        min_model_size=options.min_photos,
+        min_num_matches=options.min_inliers,
         ignore_watermarks=True,
-        random_seed=options["seed"],
+        random_seed=options.seed,
     )
     return colmap.incremental_mapping(
         work / "database.db",
@@ -128,21 +142,21 @@ def _incremental(
 
 
 def _global(
-    work: Path, output: Path, group: Sequence[str], options: Mapping[str, Any], advance: Callable
+    work: Path, output: Path, group: Sequence[str], options: ReconstructOptions, advance: Callable
 ) -> dict[int, Any]:
     colmap = load_colmap()
     pipeline = colmap.GlobalPipelineOptions(
         image_names=[colmap_name(name) for name in group],
-        min_model_size=options["min_photos"],
-        min_num_matches=options["min_inliers"],
+        min_model_size=options.min_photos,
+        min_num_matches=options.min_inliers,
         ignore_watermarks=True,
-        random_seed=options["seed"],
+        random_seed=options.seed,
     )
     return colmap.global_mapping(work / "database.db", work / "images", output, pipeline)
 
 
 def _at_most(advance: Callable, total: int) -> Callable:
-    """Passes on no more than `total`, since a mapper may begin several models of one group."""
+    """Limits the sum that is passed on to `total`: a mapper may register a photo in several models of a group."""
     left = total
 
     def capped(count: int) -> None:

@@ -1,8 +1,8 @@
-"""Retrieval for visual localisation: `keras-retrieval pairs model.keras PHOTOS pairs.txt --neighbours 20`.
+"""The step `pairs`: retrieval for visual localisation, `keras-retrieval pairs model.keras PHOTOS pairs.txt`.
 
-pairs.txt has two names on a line, as COLMAP's matches_importer and hloc (Sarlin et al. CVPR 2019) read pairs. The
-photos' descriptors stand beside it as HDF5 in hloc's layout, NAME/global_descriptor, so that hloc's
-pairs_from_retrieval can choose other pairs from them.
+pairs.txt has two names per line, the format in which COLMAP's matches_importer and hloc (Sarlin et al. CVPR 2019) read
+pairs. The photos' descriptors are written beside it as HDF5 in hloc's layout, NAME/global_descriptor, from which hloc's
+pairs_from_retrieval can choose other pairs.
 """
 
 from pathlib import Path
@@ -11,43 +11,55 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from keras_retrieval.errors import ArgumentError, missing_extra
+
 from ..descriptors.extract import extract
 from ..descriptors.folder import read_descriptors
 from ..files.durable import whole_path, write_file
 from ..photos.reader import list_photos
 from .candidate_pairs import nearest_pairs
+from .errors import ReconstructionError
 
 
 def pairs(
-    model: Annotated[str, typer.Argument(help="A .keras file, or a name such as vgg16_gem (ImageNet weights).")],
-    photos: Annotated[Path, typer.Argument(help="Folder of photos; folders in it are read too.")],
-    output: Annotated[Path, typer.Argument(help="The list of pairs to write, such as pairs.txt.")],
+    model: Annotated[
+        str, typer.Argument(help="A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")
+    ],
+    photos: Annotated[Path, typer.Argument(help="Folder of photos; sub-folders are read too.")],
+    output: Annotated[Path, typer.Argument(help="File to write the pairs to, such as pairs.txt.")],
     *,
-    neighbours: Annotated[int, typer.Option(help="Photos that each photo is paired with.")] = 20,
-    size: Annotated[int, typer.Option(help="Longest side in pixels; photos are never enlarged.")] = 1024,
-    scales: Annotated[str, typer.Option(help="Factors joined in one descriptor, such as 1,0.7071,0.5.")] = "1",
-    h5: Annotated[Path | None, typer.Option(help="The HDF5 file; beside OUTPUT, ending in .h5, if not given.")] = None,
-    replace: Annotated[bool, typer.Option(help="Describe again what was described otherwise.")] = False,
+    neighbours: Annotated[int, typer.Option(help="Nearest photos with which each photo is paired; at least 1.")] = 20,
+    size: Annotated[int, typer.Option(help="Longest side of the photos in pixels; photos are never enlarged.")] = 1024,
+    scales: Annotated[
+        str, typer.Option(help="Scales of a photo that its descriptor combines, such as 1,0.7071,0.5.")
+    ] = "1",
+    h5: Annotated[
+        Path | None, typer.Option(help="HDF5 file to write the descriptors to; without it, OUTPUT with the ending .h5.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option(help="Compute the descriptors again if they were computed with other options.")
+    ] = False,
 ) -> Path:
-    """Writes each photo's nearest photos as pairs, and all descriptors as HDF5.
+    """Pairs each photo with its nearest photos, for COLMAP and hloc, and writes all descriptors as HDF5.
 
-    The descriptors are kept beside OUTPUT in the folder STEM-descriptors, as `extract` makes it: a second run with
-    other neighbours describes nothing again.
+    The descriptors are also kept beside OUTPUT, in a folder STEM-descriptors as `extract` writes it, so that a second
+    run with other --neighbours does not compute them again.
 
     Returns:
         `output`.
 
     Raises:
-        ValueError: an option is out of range, a photo's name holds a space, or no photo can be read.
-        ImportError: h5py is not installed.
+        ArgumentError: an option is out of range.
+        ReconstructionError: a photo's name contains a space.
+        MissingExtraError: h5py is not installed.
     """
     if neighbours < 1:
-        raise ValueError(f"--neighbours is at least 1, not {neighbours}")
+        raise ArgumentError(f"--neighbours must be at least 1, got {neighbours}")
     _require_h5py()
     _check_names(list_photos(photos))
     target = output.with_suffix(".h5") if h5 is None else h5
     if target == output:
-        raise ValueError(f"{output}: the pairs and the HDF5 file need different names")
+        raise ArgumentError(f"OUTPUT and --h5 must be different files, got {output} for both")
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f"{output.stem}-descriptors")
     shards, names, _ = read_descriptors(extract(model, photos, folder, size=size, scales=scales, replace=replace))
@@ -63,14 +75,14 @@ def _require_h5py() -> None:
     try:
         import h5py  # noqa: F401
     except ImportError as error:
-        raise ImportError('HDF5 files need h5py: pip install "keras-retrieval[sfm]"') from error
+        raise missing_extra("h5py", "sfm", error) from error
 
 
 def _check_names(names: list[str]) -> None:
     for name in names:
         if name.startswith("#") or any(letter.isspace() for letter in name):
-            raise ValueError(
-                f"{name!r}: a list of pairs cannot hold a name with a space or # in front: rename the photo"
+            raise ReconstructionError(
+                f"{name!r}: a list of pairs cannot contain names with spaces or a leading #: rename the photo"
             )
 
 

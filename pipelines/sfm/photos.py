@@ -1,9 +1,9 @@
-"""The photos as COLMAP is to see them: the same pixels as everywhere else here, and only those that can be read.
+"""Photos prepared for COLMAP, so that it sees the same pixels as all other steps, and only readable photos.
 
-COLMAP ignores EXIF orientation, cannot read GIF and WebP, and decodes half a JPEG without a word. Each photo is
-therefore read whole once by `images.read_photo`. A JPEG or PNG that shows COLMAP the same pixels becomes a link
-in the folder of images, anything else an upright JPEG copy that keeps the EXIF fields of the focal length. The
-models' cameras thus hold for the photos as EXIF turns them, at full resolution.
+COLMAP ignores EXIF orientation, cannot read GIF and WebP, and decodes truncated JPEGs without an error. Each photo is
+therefore decoded completely once by `photos.reader.read_photo`. A JPEG or PNG from which COLMAP reads the same pixels
+becomes a link in the folder of images; any other photo becomes an upright JPEG copy that keeps the EXIF fields of the
+focal length. The models' cameras are thus valid for the photos as EXIF orients them, at full resolution.
 """
 
 import hashlib
@@ -16,83 +16,58 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from ..files.durable import FolderError, read_json, write_file
+from ..files.durable import read_json, write_file
 from ..files.progress import progress
 from ..photos.formats import opened, photo_state
 from ..photos.reader import MAX_PIXELS, PhotoError, read_photo
-from .colmap import colmap_name, pieces
+from .colmap import batches, colmap_name
+from .errors import ReconstructionError
 
-NOTES, OPTIONS = "photos.json", "options.json"
+NOTES = "photos.json"
 PHOTOS_AT_ONCE = 64
-QUALITY = 95  # of a copy's JPEG
-_CHECKED = 256  # pixels: a photo is decoded whole to know that it can be, and kept no larger
+QUALITY = 95  # JPEG quality of a copy
+_CHECKED = 256  # pixels: size of the result when a photo is decoded only to find out whether it can be
 _TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
 _EXIF_TAGS = (ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm)
 
 Note = dict[str, Any]
 
 
-def begin(work: Path, photos: Path, extraction: dict[str, int]) -> None:
-    """Makes the folder of a work with COLMAP, or checks that its features were found with the same options.
-
-    Args:
-        work: the folder.
-        photos: the folder of photos.
-        extraction: how features are looked for, `features` and `size`; kept in options.json.
-
-    Raises:
-        FolderError: `work` was begun otherwise, holds something else, or lies among the photos.
-    """
-    if work.resolve().is_relative_to(photos.resolve()):
-        raise FolderError(f"{work} lies in {photos}, and its images would be taken for photos: name another folder")
-    path = work / OPTIONS
-    if path.exists():
-        begun = read_json(path)
-        if begun != extraction:
-            said = " ".join(f"--{name} {value}" for name, value in begun.items())
-            raise FolderError(f"{work} was begun with {said}: give the same, or name another folder")
-        return
-    if work.exists() and (not work.is_dir() or any(work.iterdir())):
-        raise FolderError(f"{work} holds something else: name another folder")
-    work.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(extraction))
-
-
 def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:
-    """Links or copies the photos that are new to `work`/images, and remembers them in photos.json.
+    """Links or copies new photos to `work`/images, and records them in photos.json.
 
     Args:
-        photos: the folder of photos.
-        names: in it.
-        work: the folder of the reconstruction.
+        photos: folder of the photos.
+        names: names of the photos in it.
+        work: folder of the reconstruction.
 
     Returns:
-        The reason for each photo that cannot be read.
+        Photo -> reason, of the photos that cannot be read.
 
     Raises:
-        ValueError: a photo that was prepared earlier has other content now.
+        ReconstructionError: the content of a photo that was prepared earlier has changed.
     """
     path = work / NOTES
     notes: dict[str, Note] = read_json(path) if path.exists() else {}
-    todo = [name for name in names if not _is_known(photos, name, notes.get(name), work)]
+    todo = [name for name in names if not _is_prepared(photos, name, notes.get(name), work)]
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("photos", len(todo)) as advance:
-        for some in pieces(todo, PHOTOS_AT_ONCE):
-            made = pool.map(lambda name: _prepare_one(photos / name, work / "images" / colmap_name(name)), some)
-            notes.update(zip(some, made, strict=True))
+        for batch in batches(todo, PHOTOS_AT_ONCE):
+            made = pool.map(lambda name: _prepare_one(photos / name, work / "images" / colmap_name(name)), batch)
+            notes.update(zip(batch, made, strict=True))
             write_file(path, json.dumps(notes, ensure_ascii=False, indent=0))
-            advance(len(some))
+            advance(len(batch))
     return {name: notes[name]["reason"] for name in names if notes[name]["reason"]}
 
 
-def _is_known(photos: Path, name: str, note: Note | None, work: Path) -> bool:
-    """Whether nothing is to be done; links that lead nowhere, since the photos were moved, are made anew."""
+def _is_prepared(photos: Path, name: str, note: Note | None, work: Path) -> bool:
+    """Whether a photo needs no work; it does if its link is broken because the photos were moved."""
     if note is None:
         return False
     photo = photos / name
     if photo_state(photo) == (note["bytes"], note["changed"]):
         return bool(note["reason"]) or (work / "images" / colmap_name(name)).exists()
     if not note["reason"] and _sha256(photo) != note["sha256"]:
-        raise ValueError(f"{photo} has changed since {work} was begun: put it back, or name another WORK")
+        raise ReconstructionError(f"{photo} has changed since {work} was begun: restore it, or name another folder")
     return False
 
 
@@ -114,7 +89,7 @@ def _link_or_copy(photo: Path, image: Path) -> None:
     image.parent.mkdir(parents=True, exist_ok=True)
     temporary = image.with_name(f".{image.name}.writing")
     temporary.unlink(missing_ok=True)
-    if _reads_the_same(photo):
+    if _colmap_reads_the_same(photo):
         temporary.symlink_to(photo.resolve())
     else:
         exif = _focal_length(photo)
@@ -122,7 +97,7 @@ def _link_or_copy(photo: Path, image: Path) -> None:
     temporary.replace(image)
 
 
-def _reads_the_same(photo: Path) -> bool:
+def _colmap_reads_the_same(photo: Path) -> bool:
     with opened(photo, MAX_PIXELS) as picture:
         plain = picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L") and not picture.has_transparency_data
         return plain and _orientation(picture) == 1
@@ -136,7 +111,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _focal_length(photo: Path) -> bytes:
-    """The EXIF fields from which COLMAP guesses a focal length, and no others."""
+    """EXIF with only the fields from which COLMAP derives a focal length."""
     kept = Image.Exif()
     try:
         with opened(photo, MAX_PIXELS) as picture:

@@ -1,4 +1,4 @@
-"""What a reconstruction found, as report.json keeps it: clusters, their models, and why photos are left out."""
+"""The report of a reconstruction, report.json: clusters, their models, and why photos are left out."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from ..files.durable import FolderError
 from .clusters import merge_models, same_objects
 from .colmap import Pair
 from .mapping import Model
+from .options import ReconstructOptions
 
 REPORT_VERSION = 1
 
@@ -21,39 +22,40 @@ def make_report(
     left_out: Mapping[str, str],
     inliers: Mapping[Pair, int],
     models: Sequence[Model],
-    options: Mapping[str, Any],
+    options: ReconstructOptions,
 ) -> Report:
-    """Joins what the stages found.
+    """Assembles the report from the results of the stages.
 
     Args:
-        work: the folder of the reconstruction.
-        names: all photos.
-        left_out: the reasons of those that could not be matched.
-        inliers: the matches of each pair that was tried, also with photos that are gone.
-        models: of all groups.
-        options: of the run; min_inliers and min_photos are needed.
+        work: folder of the reconstruction.
+        names: names of all photos.
+        left_out: photo -> reason, of the photos that could not be matched.
+        inliers: number of inlier matches of each tried pair, including pairs with photos that have been removed.
+        models: the models of all groups.
+        options: the options of the run.
 
     Returns:
-        version; options; pairs with the counts `all`, `tried`, `verified`; clusters, the largest first, each with its
-        photos, models (folder, photos, points, observations, error) and left_out (name -> reason); same_object, pairs
-        of clusters that are no negatives of each other; left_out of all photos that are in no cluster.
+        JSON-able, with the keys version; options; pairs, the counts `all`, `tried` and `verified`; photo_count;
+        clusters, the largest first, each with photos, models (folder, photos, points, observations, error) and
+        left_out (photo -> reason); same_object, pairs of clusters that must not be negatives of each other; and
+        left_out, photo -> reason, of all photos that are in no cluster.
     """
-    known = set(names)
-    tried = {pair: count for pair, count in inliers.items() if known.issuperset(pair)}
+    present = set(names)
+    tried = {pair: count for pair, count in inliers.items() if present.issuperset(pair)}
     clusters = sorted(
         ([models[number] for number in numbers] for numbers in merge_models([model.photos for model in models])),
         key=lambda some: (-len(_photos(some)), _photos(some)),
     )
     photos = [_photos(some) for some in clusters]
     reasons = dict(left_out) | _reasons(names, left_out, tried, photos, options)
-    near = _nearest_cluster(reasons, tried, photos, options["min_inliers"])
+    near = _nearest_cluster(reasons, tried, photos, options.min_inliers)
     return {
         "version": REPORT_VERSION,
-        "options": dict(options),
+        "options": options.facts(arguments=False),
         "pairs": {
             "all": len(names) * (len(names) - 1) // 2,
             "tried": len(tried),
-            "verified": sum(count >= options["min_inliers"] for count in tried.values()),
+            "verified": sum(count >= options.min_inliers for count in tried.values()),
         },
         "photo_count": len(names),
         "clusters": [
@@ -70,13 +72,20 @@ def make_report(
 
 
 def read_report(content: Any, path: Path) -> Report:
-    """Checks that a JSON file is a report that this code can read.
+    """Checks that the content of a JSON file is a report.
+
+    Args:
+        content: the content.
+        path: the file, for messages.
+
+    Returns:
+        `content`.
 
     Raises:
-        FolderError: it is none, or of a newer version.
+        FolderError: it is not a report, or of a newer version.
     """
     if not isinstance(content, dict) or not isinstance(content.get("version"), int) or "clusters" not in content:
-        raise FolderError(f"{path} is no report of a reconstruction: `keras-retrieval reconstruct` writes one")
+        raise FolderError(f"{path} is not the report of a reconstruction: `keras-retrieval reconstruct` writes one")
     if content["version"] > REPORT_VERSION:
         raise FolderError(
             f"{path} has version {content['version']} and this code reads up to {REPORT_VERSION}: "
@@ -86,7 +95,7 @@ def read_report(content: Any, path: Path) -> Report:
 
 
 def summary(report: Report) -> str:
-    """The report in a few lines for the screen."""
+    """The report as a few lines of text."""
     pairs, clusters = report["pairs"], report["clusters"]
     placed = sum(len(cluster["photos"]) for cluster in clusters)
     share = pairs["tried"] / max(1, pairs["all"])
@@ -106,7 +115,7 @@ def summary(report: Report) -> str:
 
 
 def points_and_error(cluster: Mapping[str, Any]) -> tuple[int, float]:
-    """A cluster's number of 3D points, and its mean reprojection error in pixels over all observations."""
+    """A cluster's number of 3D points, and its mean reprojection error, in pixels, over all observations."""
     models = cluster["models"]
     observations = sum(model["observations"] for model in models)
     error = sum(model["error"] * model["observations"] for model in models) / max(1, observations)
@@ -132,12 +141,11 @@ def _reasons(
     left_out: Mapping[str, str],
     tried: Mapping[Pair, int],
     clusters: Sequence[Sequence[str]],
-    options: Mapping[str, Any],
+    options: ReconstructOptions,
 ) -> dict[str, str]:
-    """Why photos that were matched are in no cluster."""
-    least, needed = options["min_inliers"], options["min_photos"]
+    """Why photos that were matched are in no cluster: photo -> reason."""
     placed = {photo for photos in clusters for photo in photos}
-    verified = [pair for pair, count in tried.items() if count >= least]
+    verified = [pair for pair, count in tried.items() if count >= options.min_inliers]
     size = {name: len(group) for group in connected(names, verified) for name in group}
     count_of = dict.fromkeys(names, 0)
     for pair in tried:
@@ -149,8 +157,8 @@ def _reasons(
             continue
         if size[name] == 1:
             reasons[name] = f"none of its {count_of[name]} pairs was verified"
-        elif size[name] < needed:
-            reasons[name] = f"its group has {size[name]} photos, and {needed} are needed"
+        elif size[name] < options.min_photos:
+            reasons[name] = f"its group has {size[name]} photos, and {options.min_photos} are needed"
         else:
             reasons[name] = "COLMAP could not place it in a model of its group"
     return reasons
@@ -159,11 +167,11 @@ def _reasons(
 def _nearest_cluster(
     reasons: Mapping[str, str], tried: Mapping[Pair, int], clusters: Sequence[Sequence[str]], least: int
 ) -> dict[str, int]:
-    """The cluster with which a photo that is left out has its best verified pair."""
+    """The cluster with which a photo that is left out has the verified pair of most matches: photo -> cluster."""
     cluster_of = {photo: number for number, photos in enumerate(clusters) for photo in photos}
-    best: dict[str, tuple[int, int]] = {}
+    strongest: dict[str, tuple[int, int]] = {}
     for (one, other), count in tried.items():
         for name, neighbour in ((one, other), (other, one)):
             if count >= least and name in reasons and neighbour in cluster_of:
-                best[name] = max(best.get(name, (0, 0)), (count, cluster_of[neighbour]))
-    return {name: number for name, (_, number) in best.items()}
+                strongest[name] = max(strongest.get(name, (0, 0)), (count, cluster_of[neighbour]))
+    return {name: number for name, (_, number) in strongest.items()}

@@ -1,7 +1,7 @@
-"""Bags of visual words by COLMAP: SIFT features clustered to words, an inverted index, photos ranked by common words.
+"""Visual words by COLMAP: SIFT features clustered to a vocabulary, an inverted index, photos ranked by common words.
 
-The index is that of Schonberger et al. (CVPR 2015): words weighed by tf-idf, matches within a word told apart by binary
-signatures of 64 bits (Hamming embedding, Jegou et al. ECCV 2008), bursts of one feature damped.
+The index is that of Schonberger et al. (CVPR 2015): words are weighted by tf-idf, features of one word are compared by
+binary signatures of 64 bits (Hamming embedding, Jegou et al. ECCV 2008), and bursts of a feature are damped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,23 +13,24 @@ import numpy as np
 from ..files.durable import whole_path
 from ..files.progress import progress
 from .colmap import load_colmap
+from .errors import ReconstructionError
 
-_VOCABULARY_ROWS = 200_000  # SIFT descriptors that a vocabulary is made of
+_VOCABULARY_ROWS = 200_000  # SIFT descriptors that a vocabulary is learned from
 _ROWS_PER_WORD = 40
-_EMBEDDED = 64  # dimensions of the binary signatures
-_SHAPE = ("x", "y", "a11", "a12", "a21", "a22")  # of a keypoint: its place and its affine frame
+_EMBEDDED = 64  # bits of the binary signatures
+_SHAPE = ("x", "y", "a11", "a12", "a21", "a22")  # of a keypoint: its position and its affine frame
 
 
 def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
-    """Clusters a sample of all features to visual words.
+    """Clusters a sample of the features to visual words.
 
     Args:
         features: an open COLMAP database.
-        images: numbers of those whose features are clustered.
-        path: of the vocabulary, a file to write.
+        images: ids of the images whose features are clustered.
+        path: file to write the vocabulary to.
 
     Returns:
-        False if there are too few features for one word; then nothing is written.
+        False if there are too few features for one word; then no file is written.
     """
     colmap = load_colmap()
     each = max(_ROWS_PER_WORD, _VOCABULARY_ROWS // max(1, len(images)))
@@ -48,13 +49,13 @@ def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
 
 
 def build_index(features: Any, images: Sequence[int], vocabulary: Path, path: Path) -> Path:
-    """Writes an inverted index of photos.
+    """Writes an inverted index of images.
 
     Args:
         features: an open COLMAP database.
-        images: numbers of the photos.
+        images: ids of the images.
         vocabulary: a file that `make_vocabulary` wrote, or a COLMAP vocabulary tree.
-        path: of the index, a file to write.
+        path: file to write the index to.
 
     Returns:
         `path`.
@@ -71,30 +72,30 @@ def build_index(features: Any, images: Sequence[int], vocabulary: Path, path: Pa
     return path
 
 
-def by_common_words(features: Any, index: Path, queries: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
-    """Ranks the photos of an index for photos that need not be in it.
+def rank_by_words(features: Any, index: Path, queries: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
+    """Ranks images by common visual words for query images, which need not be in the index.
 
     Args:
-        features: the open COLMAP database of both.
+        features: the open COLMAP database with the indexed images and the queries.
         index: a file that `build_index` wrote.
-        queries: numbers of the photos to search with.
-        count: how many photos each ranking has at most.
+        queries: ids of the query images.
+        count: maximum length of a ranking.
 
     Yields:
-        A query's number and the numbers of the photos with common words, best first. Queries come in any order; one
-        without features has no ranking. All photos of the database may be found.
+        The id of a query and the ids of the images with common words, best first, in any order of queries. A query
+        without features has no ranking. Rankings may contain any image of the database.
 
     Raises:
-        ValueError: the index is damaged.
+        ReconstructionError: the index is damaged.
     """
     colmap = load_colmap()
     options = colmap.VocabTreePairingOptions(vocab_tree_path=index, num_images=count)
-    # pycolmap's VisualIndex.query gives nothing back; this generator asks the same index, to which it adds the photos
-    # of the database that are not in it.
+    # pycolmap's VisualIndex.query returns nothing; this generator queries the same index, after adding the images of
+    # the database that are not in it.
     try:
         search = colmap.VocabTreePairGenerator(options, features, list(queries))
-    except (ValueError, RuntimeError, MemoryError) as error:  # the last where a size in the file is wrong
-        raise ValueError(f"{index} is damaged ({error}): remove it, and it is made anew") from error
+    except (ValueError, RuntimeError, MemoryError) as error:  # MemoryError: a size in the file is wrong
+        raise ReconstructionError(f"{index} is damaged ({error}): remove it, and it will be made again") from error
     while not search.has_finished():
         if found := search.next():
             yield found[0][0], [photo for _, photo in found]

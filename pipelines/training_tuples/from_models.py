@@ -11,7 +11,7 @@ from ..descriptors.folder import read_descriptors
 from ..files.progress import progress
 from ..sfm.clusters import merge_models
 from ..sfm.colmap import photo_name
-from ..sfm.descriptors import read_described
+from ..sfm.descriptors import read_stored
 from ..sfm.report import Report, read_report
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
@@ -65,7 +65,7 @@ def descriptors_for_m1(source: Path, folder: Path | None) -> dict[str, np.ndarra
     folders = sorted(made, key=lambda folder: folder.stat().st_mtime)
     if not folders:
         raise TuplesError(f"--rule m1 needs descriptors and {source} has none: give --descriptors or another --rule")
-    return read_described(folders[-1])
+    return read_stored(folders[-1])
 
 
 def from_models(

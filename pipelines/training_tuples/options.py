@@ -101,8 +101,8 @@ class TuplesOptions(Options):
     anchors: Annotated[
         str,
         Option(
-            "Manifolds: queries: maxima of the random walk's stationary distribution, as published, or all photos with "
-            "a neighbour.",
+            "Manifolds: which photos are queries: maxima (local maxima of the random walk's stationary distribution, "
+            "as published) or all (every photo with a neighbour in the graph).",
             choices=ANCHORS,
         ),
     ] = "maxima"
@@ -113,7 +113,8 @@ class TuplesOptions(Options):
     negatives: Annotated[
         int,
         Option(
-            "Number of negatives per query, each from another cluster, for which training must have clusters enough.",
+            "Negatives per query, each from another cluster, that training will choose; the split leaves enough "
+            "clusters for them.",
             at_least=0,
         ),
     ] = 5

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.sfm.colmap import photo_name
 from pipelines.sfm.mapping import Model
+from pipelines.sfm.options import ReconstructOptions
 from pipelines.sfm.report import make_report
 from pipelines.training_tuples.data import TuplesError
 from pipelines.training_tuples.positives import read_views
@@ -27,7 +28,7 @@ def test_a_reconstruction_gives_clusters_and_links(tmp_path):
     ]
     inliers = {pair: 50 for some in names for pair in combinations(some, 2)} | {(names[0][0], names[1][0]): 20}
     every = [name for some in names for name in some]
-    report = make_report(tmp_path / "work", every, {}, inliers, models, {"min_inliers": 15, "min_photos": 5})
+    report = make_report(tmp_path / "work", every, {}, inliers, models, ReconstructOptions(photos, tmp_path / "work"))
     (tmp_path / "work" / "report.json").write_text(json.dumps(report | {"photos": str(photos)}))
     fields = load(make_tuples(tmp_path / "work", tmp_path / "tuples.npz", negatives=0, validation=0.3))
     assert fields["images"].tolist() == every

@@ -1,0 +1,45 @@
+"""The options of the step `clean`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from ..command.options import Argument, Option, Options
+from ..sfm.clusters import LEAST_INLIERS
+from ..sfm.options import MAX_SEED
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanOptions(Options):
+    """The options of `clean`."""
+
+    photos: Annotated[Path, Argument("Folder with one sub-folder of photos for each landmark.")] = field(kw_only=False)
+    out: Annotated[
+        Path,
+        Argument("Folder to write the lists, the boxes, the page and COLMAP's files to; an existing one is continued."),
+    ] = field(kw_only=False)
+    neighbours: Annotated[
+        int,
+        Option(
+            "Photos of its landmark with which each photo is matched, those with most visual words in common; 0 "
+            "matches all pairs.",
+            at_least=0,
+        ),
+    ] = 0
+    min_inliers: Annotated[
+        int,
+        Option(
+            "Minimum number of matches that agree on one geometry for a pair to count as verified; COLMAP keeps no "
+            "pair with fewer than the lower bound.",
+            at_least=LEAST_INLIERS,
+        ),
+    ] = 20
+    min_photos: Annotated[
+        int, Option("Minimum size of a landmark's largest group; landmarks with a smaller one are dropped.", at_least=2)
+    ] = 3
+    features: Annotated[int, Option("Maximum number of SIFT features per photo.", at_least=1, resumed=True)] = 8192
+    size: Annotated[
+        int,
+        Option("Longest side, in pixels, to which photos are reduced to detect features.", at_least=1, resumed=True),
+    ] = 1024
+    seed: Annotated[int, Option("Random seed of RANSAC.", at_least=0, at_most=MAX_SEED)] = 0

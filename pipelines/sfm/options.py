@@ -1,0 +1,87 @@
+"""The options of the step `reconstruct`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from ..command.options import Argument, Option, Options
+from .clusters import LEAST_INLIERS
+from .errors import VocabularyNotFoundError
+
+PAIRS = ("retrieval", "vocabulary-tree", "exhaustive")
+MAPPERS = ("incremental", "global")
+MAX_SEED = 2**31 - 1  # the largest integer that COLMAP takes; it takes -1 for a new seed at each run
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions(Options):
+    """The options of `reconstruct`."""
+
+    photos: Annotated[
+        Path, Argument("Folder of photos of any objects; sub-folders are read, and their names do not matter.")
+    ] = field(kw_only=False)
+    work: Annotated[
+        Path,
+        Argument("Folder to write the database, the models, the report and the page to; an existing one is continued."),
+    ] = field(kw_only=False)
+    model: Annotated[
+        str,
+        Option(
+            "Network whose descriptors choose candidate pairs: a .keras or .onnx file, or a name such as vgg16_gem "
+            "(ImageNet weights)."
+        ),
+    ] = "vgg16_gem"
+    descriptor_size: Annotated[
+        int, Option("Longest side, in pixels, of the photos that the network describes.", at_least=1)
+    ] = 320
+    pairs: Annotated[
+        str,
+        Option(
+            "How candidate pairs are chosen: retrieval by descriptors, vocabulary-tree by visual words, or exhaustive "
+            "for all pairs.",
+            choices=PAIRS,
+        ),
+    ] = "retrieval"
+    neighbours: Annotated[
+        int,
+        Option(
+            "Photos with which each photo is paired in the first round; those that also have it among their nearest "
+            "come first.",
+            at_least=1,
+        ),
+    ] = 8
+    vocabulary: Annotated[
+        Path | None,
+        Option("COLMAP vocabulary tree file. Without it, a vocabulary is learned from the photos' own features."),
+    ] = None
+    features: Annotated[int, Option("Maximum number of SIFT features per photo.", at_least=1, resumed=True)] = 8192
+    size: Annotated[
+        int,
+        Option("Longest side, in pixels, to which photos are reduced to detect features.", at_least=1, resumed=True),
+    ] = 1600
+    min_inliers: Annotated[
+        int,
+        Option(
+            "Minimum number of matches that agree on one geometry for a pair to count as verified; COLMAP keeps no "
+            "pair with fewer than the lower bound.",
+            at_least=LEAST_INLIERS,
+        ),
+    ] = 15
+    mapper: Annotated[
+        str, Option("COLMAP's mapper: incremental adds photo after photo, global solves all at once.", choices=MAPPERS)
+    ] = "incremental"
+    min_photos: Annotated[
+        int, Option("Minimum number of photos of a model; smaller models are dropped.", at_least=1)
+    ] = 5
+    seed: Annotated[int, Option("Random seed of COLMAP's RANSAC and mapper.", at_least=0, at_most=MAX_SEED)] = 0
+
+    def check(self) -> None:
+        """Checks every option, and that the vocabulary tree exists.
+
+        Raises:
+            ArgumentError: an option is out of range.
+            VocabularyNotFoundError: there is no such vocabulary tree.
+        """
+        super().check()
+        if self.vocabulary and not self.vocabulary.is_file():
+            raise VocabularyNotFoundError(f"--vocabulary {self.vocabulary} does not exist")

@@ -1,0 +1,36 @@
+"""The folder in which `reconstruct` and `clean` work: new, or begun with the same photos and extraction options."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files.durable import FolderError, read_json, write_file
+
+OPTIONS = "options.json"
+
+
+def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
+    """Makes the folder, or checks that its features were extracted with the same options.
+
+    Args:
+        work: the folder.
+        photos: folder of the photos.
+        extraction: options of feature extraction, name -> value; kept in options.json.
+
+    Raises:
+        FolderError: `work` was begun with other options, contains something else, or is inside the photos' folder.
+    """
+    if work.resolve().is_relative_to(photos.resolve()):
+        raise FolderError(f"{work} is inside {photos}, and its images would be taken for photos: name another folder")
+    path = work / OPTIONS
+    if path.exists():
+        begun = read_json(path)
+        if begun != extraction:
+            options = " ".join(f"--{name} {value}" for name, value in begun.items())
+            raise FolderError(f"{work} was begun with {options}: use the same options, or name another folder")
+        return
+    if work.exists() and (not work.is_dir() or any(work.iterdir())):
+        raise FolderError(f"{work} contains something else: name another folder")
+    work.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps(extraction))

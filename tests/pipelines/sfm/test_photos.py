@@ -1,0 +1,80 @@
+"""The photos that COLMAP reads: the same pixels as everywhere, prepared once."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from pipelines.photos.reader import read_photo
+from pipelines.sfm.colmap import colmap_name
+from pipelines.sfm.photos import prepare
+
+pycolmap = pytest.importorskip("pycolmap")
+
+
+@pytest.fixture
+def odd_photos(tmp_path):
+    """The same picture in many forms, some of which COLMAP would misread."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8)).resize((160, 120), Image.Resampling.BICUBIC)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    turned[ExifTags.Base.Model] = "Lens"
+    turned.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 28
+    picture.save(folder / "plain.jpg")
+    picture.save(folder / "plain.png")
+    picture.save(folder / "turned.jpg", exif=turned)
+    picture.save(folder / "moving.gif")
+    picture.save(folder / "a web page.webp", lossless=True)
+    picture.convert("CMYK").save(folder / "print.jpg")
+    Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
+    (folder / "half.jpg").write_bytes((folder / "plain.jpg").read_bytes()[:1500])
+    return folder
+
+
+def test_colmap_sees_the_pixels_that_the_photo_reader_sees(odd_photos, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    names = sorted(path.name for path in odd_photos.iterdir())
+    left_out = prepare(odd_photos, names, work)
+    assert list(left_out) == ["half.jpg"]
+    assert "truncated" in left_out["half.jpg"]
+    for name in set(names) - set(left_out):
+        seen = pycolmap.Bitmap.read(work / "images" / colmap_name(name), True).to_array()
+        difference = seen.astype(float) - read_photo(odd_photos / name)
+        assert np.abs(difference).mean() < 8, name
+    links = {path.name for path in (work / "images").iterdir() if path.is_symlink()}
+    assert links == {"plain.jpg", "plain.png"}
+    with Image.open(work / "images" / "turned.jpg") as copy:
+        exif = copy.getexif()
+        assert ExifTags.Base.Orientation not in exif
+        assert exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] == 28
+
+
+def test_photos_are_prepared_once_and_must_not_change(odd_photos, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    prepare(odd_photos, ["plain.jpg", "turned.jpg", "half.jpg"], work)
+    copy = work / "images" / "turned.jpg"
+    made = copy.stat().st_mtime_ns
+    os.utime(odd_photos / "turned.jpg")
+    assert list(prepare(odd_photos, ["plain.jpg", "turned.jpg", "half.jpg"], work)) == ["half.jpg"]
+    assert copy.stat().st_mtime_ns >= made
+    (odd_photos / "half.jpg").write_bytes((odd_photos / "plain.jpg").read_bytes())
+    assert prepare(odd_photos, ["half.jpg"], work) == {}
+    (odd_photos / "plain.jpg").write_bytes((odd_photos / "turned.jpg").read_bytes())
+    with pytest.raises(ValueError, match="has changed since"):
+        prepare(odd_photos, ["plain.jpg"], work)
+
+
+def test_photos_that_were_moved_are_linked_anew(odd_photos, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    prepare(odd_photos, ["plain.jpg", "half.jpg"], work)
+    moved = odd_photos.rename(tmp_path / "elsewhere")
+    assert not (work / "images" / "plain.jpg").exists()
+    assert list(prepare(moved, ["plain.jpg", "half.jpg"], work)) == ["half.jpg"]
+    assert (work / "images" / "plain.jpg").resolve() == moved / "plain.jpg"
