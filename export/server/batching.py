@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import Code, ServingError, invalid
-from .limits import Call, expired
+from .limits import Deadline, expired
 from .servable import Servable
 
 QUEUE_FULL = "The batch scheduling queue to which this task was submitted is full"
@@ -60,7 +60,7 @@ class BatchingParameters:
 class _Task:
     feeds: Mapping[str, np.ndarray]
     rows: int
-    call: Call
+    deadline: Deadline
     done: "Future[list[np.ndarray]]" = field(default_factory=Future)
 
 
@@ -95,10 +95,10 @@ class Batcher:
             thread.start()
 
     def __call__(
-        self, servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call
+        self, servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
     ) -> list[np.ndarray]:
         """Runs a request within a batch; waits no longer than its deadline, after which it is not computed."""
-        task = _Task(feeds, _rows(feeds), call)
+        task = _Task(feeds, _rows(feeds), deadline)
         if task.rows > self.parameters.max_batch_size:
             limit = self.parameters.max_batch_size
             raise invalid(f"Task size {task.rows} is larger than maximum input batch size {limit}")
@@ -106,7 +106,7 @@ class Batcher:
             self._place(task, servable, tuple(fetches))
             self._changed.notify()
         try:
-            return task.done.result(call.remaining())
+            return task.done.result(deadline.remaining())
         except (TimeoutError, CancelledError):
             task.done.cancel()
             raise expired() from None
@@ -174,7 +174,7 @@ def _rows(feeds: Mapping[str, np.ndarray]) -> int:
 
 def _still_wanted(task: _Task) -> bool:
     try:
-        task.call.check()
+        task.deadline.check()
     except ServingError as error:
         task.done.set_exception(error) if task.done.set_running_or_notify_cancel() else None
         return False
@@ -232,7 +232,7 @@ def _fill_up(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return filled
 
 
-def _latest(tasks: list[_Task]) -> Call:
+def _latest(tasks: list[_Task]) -> Deadline:
     """The wait of the most patient client: a batch is not ended before it."""
-    waits = [task.call.remaining() for task in tasks]
-    return Call(None if None in waits else max(wait for wait in waits if wait is not None))
+    waits = [task.deadline.remaining() for task in tasks]
+    return Deadline(None if None in waits else max(wait for wait in waits if wait is not None))

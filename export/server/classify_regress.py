@@ -6,40 +6,40 @@ import numpy as np
 
 from ..contract.signatures import CLASSIFY, REGRESS
 from .errors import Code, ServingError, invalid
-from .limits import Call
+from .limits import Deadline
 from .predict import answered_by
 from .servable import DEFAULT_SIGNATURE, Run, Servable
 
 INPUTS, CLASSES, SCORES, VALUES = "inputs", "classes", "scores", "outputs"
 
 
-def classify(servable: Servable, request: Any, run: Run, call: Call) -> Any:
+def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
     """Answers a ClassificationRequest with a ClassificationResponse: per example, labels and scores."""
     from tensorflow_serving.apis import classification_pb2
 
     signature = _signature(servable, request.model_spec.signature_name, CLASSIFY, "classification")
     feed, fetches = classify_tensors(signature)
     examples = serialized(request.input)
-    found = dict(zip(fetches, run(servable, {feed: examples}, fetches, call), strict=True))
+    found = dict(zip(fetches, run(servable, {feed: examples}, fetches, deadline), strict=True))
     response = classification_pb2.ClassificationResponse(model_spec=answered_by(servable, request.model_spec))
     fill_classes(response.result, signature, found, len(examples))
     return response
 
 
-def regress(servable: Servable, request: Any, run: Run, call: Call) -> Any:
+def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
     """Answers a RegressionRequest with a RegressionResponse: one value per example."""
     from tensorflow_serving.apis import regression_pb2
 
     signature = _signature(servable, request.model_spec.signature_name, REGRESS, "regression")
     feed, fetches = regress_tensors(signature)
     examples = serialized(request.input)
-    found = dict(zip(fetches, run(servable, {feed: examples}, fetches, call), strict=True))
+    found = dict(zip(fetches, run(servable, {feed: examples}, fetches, deadline), strict=True))
     response = regression_pb2.RegressionResponse(model_spec=answered_by(servable, request.model_spec))
     fill_values(response.result, signature, found, len(examples))
     return response
 
 
-def multi_inference(servable: Servable, request: Any, run: Run, call: Call) -> Any:
+def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
     """Answers a MultiInferenceRequest: several classifications and regressions of the same examples in one run."""
     from tensorflow_serving.apis import inference_pb2
 
@@ -49,7 +49,7 @@ def multi_inference(servable: Servable, request: Any, run: Run, call: Call) -> A
         raise invalid("Input tensor must be the same for all Signatures.")
     fetches = sorted({fetch for _, fetches in tensors for fetch in fetches})
     examples = serialized(request.input)
-    found = dict(zip(fetches, run(servable, {tensors[0][0]: examples}, fetches, call), strict=True))
+    found = dict(zip(fetches, run(servable, {tensors[0][0]: examples}, fetches, deadline), strict=True))
     response = inference_pb2.MultiInferenceResponse()
     for task, signature in zip(request.tasks, signatures, strict=True):
         result = response.results.add(model_spec=answered_by(servable, task.model_spec))

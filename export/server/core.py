@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .errors import Code, ServingError, known
-from .limits import Call, InFlight, Turns
+from .limits import ComputeSlots, Deadline, RequestLimit
 from .metrics import REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, Metrics
-from .model_registry import ServedModels
+from .model_registry import ModelRegistry
 from .servable import Run, Servable
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class ServingCore:
         run: how a version is run: in its turn, or in batches.
     """
 
-    def __init__(self, models: ServedModels, in_flight: InFlight, run: Run) -> None:
+    def __init__(self, models: ModelRegistry, in_flight: RequestLimit, run: Run) -> None:
         self.models, self.in_flight, self.metrics = models, in_flight, Metrics()
         self._run = run
 
@@ -62,10 +62,10 @@ class ServingCore:
 
     def _timed(self, api: str) -> Run:
         def run(
-            servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call
+            servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
         ) -> list[np.ndarray]:
             started = time.monotonic()
-            values = self._run(servable, feeds, fetches, call)
+            values = self._run(servable, feeds, fetches, deadline)
             seconds = time.monotonic() - started
             self.metrics.time(RUNTIME_LATENCY, seconds, model_name=servable.name, API=api, runtime="TF1")
             return values
@@ -73,14 +73,14 @@ class ServingCore:
         return run
 
 
-def run_in_turn(turns: Turns) -> Run:
-    """A Run that computes at most as many requests at once as there are turns."""
+def run_in_slot(slots: ComputeSlots) -> Run:
+    """A Run that computes at most as many requests at once as there are slots."""
 
     def run(
-        servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call
+        servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
     ) -> list[np.ndarray]:
-        with turns.turn(call):
-            return servable.run(feeds, fetches, call)
+        with slots.slot(deadline):
+            return servable.run(feeds, fetches, deadline)
 
     return run
 

@@ -8,7 +8,7 @@ from .classify_regress import classify, multi_inference, regress
 from .config import SSLConfig
 from .core import ServingCore
 from .errors import Code, ServingError, invalid
-from .limits import Call
+from .limits import Deadline
 from .predict import check_metadata_fields, metadata, predict
 
 SPARE_THREADS = 8  # beside those that hold requests: they refuse, report status and health while the house is full
@@ -45,10 +45,10 @@ class PredictionService:
         return _told(context, answer)
 
     def _answer(self, api: str, work: Callable[..., Any], request: Any, spec: Any, context: Any) -> Any:
-        call = Call(context.time_remaining(), context.is_active)
+        deadline = Deadline(context.time_remaining(), context.is_active)
 
         def answer() -> Any:
-            return self._core.answer(api, "GRPC", spec, lambda servable, run: work(servable, request, run, call))
+            return self._core.answer(api, "GRPC", spec, lambda servable, run: work(servable, request, run, deadline))
 
         return _told(context, answer)
 

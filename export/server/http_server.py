@@ -39,7 +39,7 @@ READ_BYTES = 2**16
 LINGER_SECONDS = 5.0  # that a client whose request is refused may go on sending it, before it reads the answer
 
 
-class _RefusedError(Exception):
+class HttpRefusalError(Exception):
     """A request that is answered with this status and not read any further."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -134,7 +134,7 @@ class HttpServer:
             self._connections[task] = True
             try:
                 keep = await self._exchange(first, reader, writer)
-            except _RefusedError as refused:
+            except HttpRefusalError as refused:
                 self._connections[task] = False
                 await _send(writer, _error(refused.status, str(refused)), close=True)
                 await _read_off(reader)
@@ -143,7 +143,7 @@ class HttpServer:
     async def _exchange(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         method, path, version, headers = await _head(first, reader)
         if sum(self._connections.values()) > self._most_requests:
-            raise _RefusedError(429, f"{self._most_requests} requests are waiting already; try again")
+            raise HttpRefusalError(429, f"{self._most_requests} requests are waiting already; try again")
         if headers.get("Expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = _unzipped(await _body(reader, headers, self._max_body), headers, self._max_body)
@@ -158,15 +158,15 @@ async def _head(first: bytes, reader: asyncio.StreamReader) -> tuple[str, str, s
     try:
         rest = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_SECONDS)
     except asyncio.LimitOverrunError:
-        raise _RefusedError(431, "Request head too large") from None
+        raise HttpRefusalError(431, "Request head too large") from None
     line, _, lines = (first + rest).lstrip(b"\r\n").partition(b"\r\n")
     words = line.decode("latin-1").split(" ")
     if len(words) != 3 or not words[2].startswith("HTTP/1."):
-        raise _RefusedError(400, "Malformed request line")
+        raise HttpRefusalError(400, "Malformed request line")
     try:
         headers = parse_headers(io.BytesIO(lines))
     except http.client.HTTPException:
-        raise _RefusedError(431, "Too many headers") from None
+        raise HttpRefusalError(431, "Too many headers") from None
     return words[0], words[1].partition("?")[0], words[2], headers
 
 
@@ -174,10 +174,10 @@ async def _body(reader: asyncio.StreamReader, headers: Message, most: int) -> by
     lengths = headers.get_all("Content-Length", [])
     if headers.get("Transfer-Encoding"):
         if lengths or headers["Transfer-Encoding"].lower() != "chunked":
-            raise _RefusedError(400, "Transfer-Encoding is not understood")
+            raise HttpRefusalError(400, "Transfer-Encoding is not understood")
         return await _chunks(reader, most)
     if len(set(lengths)) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
-        raise _RefusedError(400, "Content-Length is not understood")
+        raise HttpRefusalError(400, "Content-Length is not understood")
     length = int(lengths[0]) if lengths else 0
     _check_size(length, most)
     return await _read(reader, length)
@@ -190,7 +190,7 @@ async def _chunks(reader: asyncio.StreamReader, most: int) -> bytes:
         try:
             size = int(line.split(b";")[0], 16)
         except ValueError:
-            raise _RefusedError(400, "Chunk size is not understood") from None
+            raise HttpRefusalError(400, "Chunk size is not understood") from None
         _check_size(len(body) + size, most)
         body += await _read(reader, size)
         if size == 0:
@@ -217,7 +217,7 @@ async def _read_off(reader: asyncio.StreamReader) -> None:
 
 def _check_size(size: int, most: int) -> None:
     if not 0 <= size <= most:
-        raise _RefusedError(413, f"The body is larger than {most} bytes")
+        raise HttpRefusalError(413, f"The body is larger than {most} bytes")
 
 
 def _unzipped(body: bytes, headers: Message, most: int) -> bytes:
@@ -225,15 +225,15 @@ def _unzipped(body: bytes, headers: Message, most: int) -> bytes:
     if encoding == "identity":
         return body
     if encoding != "gzip":
-        raise _RefusedError(415, f"Content-Encoding {encoding} is not understood")
+        raise HttpRefusalError(415, f"Content-Encoding {encoding} is not understood")
     unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         plain = unzip.decompress(body, most + 1)
     except zlib.error:
-        raise _RefusedError(400, "The body is no gzip") from None
+        raise HttpRefusalError(400, "The body is no gzip") from None
     _check_size(len(plain), most)
     if not unzip.eof:
-        raise _RefusedError(400, "The body's gzip is cut off")
+        raise HttpRefusalError(400, "The body's gzip is cut off")
     return plain
 
 

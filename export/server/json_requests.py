@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ServingError, invalid
-from .json_tensors import decode, is_bytes, rows, to_array, told, whole
+from .json_tensors import as_text, decode, from_json, is_bytes, rows, whole
 
 SIGNATURE, INSTANCES, INPUTS, EXAMPLES, CONTEXT = "signature_name", "instances", "inputs", "examples", "context"
 
@@ -17,7 +17,7 @@ def signature_name(document: dict[str, Any]) -> str:
     name = document.get(SIGNATURE, "")
     if not isinstance(name, str):
         problem = f"not formatted correctly. '{SIGNATURE}' key must be a string value."
-        raise invalid(f"JSON Value: {told(document)} {problem}")
+        raise invalid(f"JSON Value: {as_text(document)} {problem}")
     return name
 
 
@@ -39,7 +39,7 @@ def predict_inputs(
     """
     if INSTANCES in document and INPUTS in document:
         problem = f"Not formatted correctly expecting only one of '{INPUTS}' or '{INSTANCES}' keys to exist"
-        raise invalid(f"JSON Value: {told(document)} {problem}")
+        raise invalid(f"JSON Value: {as_text(document)} {problem}")
     if INSTANCES in document:
         rows = document[INSTANCES]
         return _from_instances(document, _given(dtypes, optional, rows[0] if isinstance(rows, list) and rows else None))
@@ -57,9 +57,9 @@ def _given(dtypes: dict[str, str], optional: Collection[str], value: Any) -> dic
 def _from_instances(document: dict[str, Any], dtypes: dict[str, str]) -> dict[str, np.ndarray]:
     instances = document[INSTANCES]
     if not isinstance(instances, list):
-        raise invalid(f"JSON Value: {told(document)} Excepting '{INSTANCES}' to be an list/array")
+        raise invalid(f"JSON Value: {as_text(document)} Excepting '{INSTANCES}' to be an list/array")
     if not instances:
-        raise invalid(f"JSON Value: {told(document)} No values in '{INSTANCES}' array")
+        raise invalid(f"JSON Value: {as_text(document)} No values in '{INSTANCES}' array")
     if len(dtypes) > 1 and not isinstance(instances[0], dict):
         raise invalid(
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per"
@@ -88,20 +88,20 @@ def _check_names(instances: list[Any], dtypes: dict[str, str]) -> None:
             problem = f"INVALID_ARGUMENT: JSON object: does not have named input: {name}"
             raise invalid(f"Failed to process element: {position} key: {name} of '{INSTANCES}' list. Error: {problem}")
         if row.keys() != dtypes.keys():
-            problem = f"JSON object: {told(row)} must only have keys: {names}"
+            problem = f"JSON object: {as_text(row)} must only have keys: {names}"
             raise invalid(f"Failed to process element: {position} of '{INSTANCES}' list. {problem}")
 
 
 def _column(values: list[Any], dtype: str, key: str) -> np.ndarray:
     """(B, ...) tensor of one value per instance. If that fails, the first instance that is wrong is looked for."""
     try:
-        return to_array(values, dtype)
+        return from_json(values, dtype)
     except ServingError as unplaced:
         shapes = []
         for position, value in enumerate(values):
             where = f"Failed to process element: {position}{key} of '{INSTANCES}' list."
             try:
-                shapes.append(to_array(value, dtype).shape)
+                shapes.append(from_json(value, dtype).shape)
             except ServingError as error:
                 raise ServingError(error.code, f"{where} Error: {error.code.name}: {error.message}") from None
             if shapes[-1] != shapes[0]:
@@ -121,14 +121,14 @@ def _from_inputs(value: Any, dtypes: dict[str, str]) -> dict[str, np.ndarray]:
         for name in dtypes:
             if name not in value:
                 raise invalid(f"Missing named input: {name} in '{INPUTS}' object.")
-        return {name: to_array(value[name], kind) for name, kind in dtypes.items()}
+        return {name: from_json(value[name], kind) for name, kind in dtypes.items()}
     if len(dtypes) > 1:
         raise invalid(
             "inputs is a plain value/list, but expecting an object as multiple input tensors required as per"
             " tensorinfo_map"
         )
     ((name, kind),) = dtypes.items()
-    return {name: to_array(value, kind)}
+    return {name: from_json(value, kind)}
 
 
 def predict_text(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
@@ -168,11 +168,11 @@ def fill_input(document: dict[str, Any], target: Any) -> None:
     examples = document.get(EXAMPLES)
     if EXAMPLES not in document:
         problem = f"When method is classify, key '{EXAMPLES}' is expected and was not found"
-        raise invalid(f"JSON Value: {told(document)} {problem}")
+        raise invalid(f"JSON Value: {as_text(document)} {problem}")
     if not isinstance(examples, list):
-        raise invalid(f"JSON Value: {told(document)} Expecting '{EXAMPLES}' value to be an list/array")
+        raise invalid(f"JSON Value: {as_text(document)} Expecting '{EXAMPLES}' value to be an list/array")
     if not examples:
-        raise invalid(f"JSON Value: {told(document)} '{EXAMPLES}' value is an empty array")
+        raise invalid(f"JSON Value: {as_text(document)} '{EXAMPLES}' value is an empty array")
     listed = target.example_list
     if CONTEXT in document:
         listed = target.example_list_with_context

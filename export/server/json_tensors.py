@@ -42,11 +42,11 @@ def parse(body: bytes) -> dict[str, Any]:
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         raise invalid(f"JSON Parse error: {error}") from None
     if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {told(document)} Is not object")
+        raise invalid(f"JSON Value: {as_text(document)} Is not object")
     return document
 
 
-def told(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A JSON value as an error message shows it."""
     return json.dumps(value, indent=4)
 
@@ -65,7 +65,7 @@ def decode(value: dict[str, str]) -> bytes:
         raise invalid("Unable to base64 decode") from None
 
 
-def to_array(value: Any, dtype: str) -> np.ndarray:
+def from_json(value: Any, dtype: str) -> np.ndarray:
     """A tensor from JSON.
 
     Args:
@@ -92,7 +92,7 @@ def to_array(value: Any, dtype: str) -> np.ndarray:
 def _check_level(values: list[Any], level: int) -> None:
     if set(map(type, values)) != {list}:
         scalar = next(item for item in values if not isinstance(item, list))
-        raise invalid(f"JSON Value: {told(scalar)} found at incorrect level: {level + 1} in the JSON DOM.")
+        raise invalid(f"JSON Value: {as_text(scalar)} found at incorrect level: {level + 1} in the JSON DOM.")
     if len(set(map(len, values))) > 1:
         wrong = next(len(item) for item in values if len(item) != len(values[0]))
         sizes = f"{wrong} at level: {level} expected size: {len(values[0])}"
@@ -114,7 +114,7 @@ def _leaves(values: list[Any], dtype: str) -> np.ndarray:
     if dtype == "string":
         _check_types(values, {str, dict}, dtype)
         return _strings(values)
-    first = told(values[0]) if values else "[]"
+    first = as_text(values[0]) if values else "[]"
     raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {first} to type: {dtype}")
 
 
@@ -127,7 +127,7 @@ def _check(values: list[Any], fits: Callable[[Any], bool], dtype: str) -> None:
     for value in values:
         if not fits(value):
             kind = str(value) if isinstance(value, bool) else JSON_TYPES[type(value)]
-            raise invalid(f"JSON Value: {told(value)} Type: {kind} is not of expected type: {dtype}")
+            raise invalid(f"JSON Value: {as_text(value)} Type: {kind} is not of expected type: {dtype}")
 
 
 def _floats(values: list[Any], dtype: str) -> np.ndarray:
@@ -137,14 +137,14 @@ def _floats(values: list[Any], dtype: str) -> np.ndarray:
     for value in values:
         lossy = abs(value) > largest_integer if type(value) is int else largest < abs(value) < math.inf
         if lossy:
-            raise invalid(f"Cannot convert JSON value: {told(value)} to {dtype} without loss of precision.")
+            raise invalid(f"Cannot convert JSON value: {as_text(value)} to {dtype} without loss of precision.")
     return np.array(values, kind)
 
 
 def _strings(values: list[Any]) -> np.ndarray:
     for value in values:
         if isinstance(value, dict) and not is_bytes(value):
-            raise invalid(f"JSON Value: {told(value)} not formatted correctly for base64 data")
+            raise invalid(f"JSON Value: {as_text(value)} not formatted correctly for base64 data")
     array = np.empty(len(values), object)
     array[:] = [v.encode("utf-8", "surrogatepass") if isinstance(v, str) else decode(v) for v in values]
     return array

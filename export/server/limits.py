@@ -1,7 +1,8 @@
-"""How long a request may take, how many may be in the house, and how many compute at once.
+"""Limits of a server: how long a request may take, how many are accepted, and how many compute at once.
 
-A server that takes in everything ends in a queue that outlives its clients. Here a request is let in or refused at once
-(InFlight), waits its turn no longer than its deadline (Turns), and is not computed once nobody waits for it (Call).
+Without them a server under load builds a queue that outlives its clients. A request is accepted or refused at once
+(`RequestLimit`), waits for a compute slot no longer than its deadline (`ComputeSlots`), and is dropped once its client
+has gone (`Deadline`).
 """
 
 import threading
@@ -11,28 +12,28 @@ from contextlib import contextmanager
 
 from .errors import Code, ServingError
 
-LONGEST_WAIT = 1e6  # seconds; gRPC tells a client that waits for ever by a deadline in 300 billion years
+LONGEST_WAIT = 1e6  # seconds; gRPC states no limit as a deadline in 300 billion years
 
 
-class Call:
-    """One client's wait.
+class Deadline:
+    """How long a client waits for its answer.
 
     Args:
-        seconds: how long the client waits; None, or more than LONGEST_WAIT, if for ever.
-        active: tells whether it still does.
+        seconds: how long the client waits; None, or more than LONGEST_WAIT, for no limit.
+        active: returns whether the client still waits.
     """
 
     def __init__(self, seconds: float | None = None, active: Callable[[], bool] = lambda: True) -> None:
-        for_ever = seconds is None or seconds > LONGEST_WAIT
-        self.deadline = None if for_ever else time.monotonic() + (seconds or 0.0)
+        unlimited = seconds is None or seconds > LONGEST_WAIT
+        self.expires = None if unlimited else time.monotonic() + (seconds or 0.0)
         self.active = active
 
     def remaining(self) -> float | None:
         """Seconds left, at least 0; None without a deadline."""
-        return None if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
+        return None if self.expires is None else max(self.expires - time.monotonic(), 0.0)
 
     def check(self) -> None:
-        """Raises ServingError if nobody waits for the answer any more: it need not be computed."""
+        """Raises ServingError if the deadline has passed or the client has gone, so that nothing is computed."""
         if self.remaining() == 0.0:
             raise expired()
         if not self.active():
@@ -40,30 +41,30 @@ class Call:
 
 
 def expired() -> ServingError:
-    """The answer to a request whose deadline has passed; TensorFlow's words for a run that took too long."""
+    """The answer to a request whose deadline has passed; worded as TensorFlow words a run that took too long."""
     return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
 
 
-class Turns:
-    """At most `limit` computations at once; the others wait, each no longer than its deadline."""
+class ComputeSlots:
+    """At most `limit` computations at once; the others wait, each until its deadline."""
 
     def __init__(self, limit: int) -> None:
         self._free = threading.Semaphore(limit)
 
     @contextmanager
-    def turn(self, call: Call) -> Iterator[None]:
-        """Waits for a turn and holds it. Raises ServingError, without a turn, once nobody waits for the answer."""
-        if not self._free.acquire(timeout=call.remaining()):
+    def slot(self, deadline: Deadline) -> Iterator[None]:
+        """Waits for a slot and occupies it. Raises ServingError if the deadline passes or the client goes first."""
+        if not self._free.acquire(timeout=deadline.remaining()):
             raise expired()
         try:
-            call.check()
+            deadline.check()
             yield
         finally:
             self._free.release()
 
 
-class InFlight:
-    """Requests in the house, waiting and computing: at most `limit`."""
+class RequestLimit:
+    """Concurrent requests, waiting or computing: at most `limit`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -72,7 +73,7 @@ class InFlight:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Lets a request in, or raises RESOURCE_EXHAUSTED at once."""
+        """Accepts a request, or raises RESOURCE_EXHAUSTED at once."""
         with self._changed:
             if self.count >= self.limit:
                 raise ServingError(Code.RESOURCE_EXHAUSTED, f"{self.limit} requests are waiting already; try again")
@@ -85,6 +86,6 @@ class InFlight:
                 self._changed.notify_all()
 
     def drained(self, seconds: float) -> bool:
-        """Waits until no request is left, at most `seconds`; tells whether that is so."""
+        """Waits until no request is left, at most `seconds`; returns whether none is."""
         with self._changed:
             return self._changed.wait_for(lambda: self.count == 0, seconds)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import Code, ServingError, invalid
-from .model_watcher import ServedModel, not_found
+from .model_watcher import ModelWatcher, not_found
 from .servable import Servable
 from .warm_up import warm_up
 
@@ -28,7 +28,7 @@ def load(path: Path, name: str, version: int, read: Load = Servable) -> Servable
     return servable
 
 
-class ServedModels:
+class ModelRegistry:
     """The models of a server.
 
     Args:
@@ -41,7 +41,7 @@ class ServedModels:
         self, poll_seconds: float = 1.0, changed: Callable[[], None] = lambda: None, read: Load = Servable
     ) -> None:
         self.poll_seconds, self._changed, self._load = poll_seconds, changed, partial(load, read=read)
-        self._models: dict[str, ServedModel] = {}
+        self._models: dict[str, ModelWatcher] = {}
         self._configured: dict[str, Any] = {}
         self._labels: dict[tuple[str, str], int] = {}
         self._configuring = threading.Lock()
@@ -62,7 +62,7 @@ class ServedModels:
                 self._models[name].stop()
             for name, model in configs.items():
                 if name not in self._models:
-                    self._models[name] = ServedModel(name, self._load, self.poll_seconds, self._changed)
+                    self._models[name] = ModelWatcher(name, self._load, self.poll_seconds, self._changed)
                 if model != self._configured.get(name):
                     self._models[name].start(model)
             self._configured = configs

@@ -33,7 +33,7 @@ class Version:
         return END if self.state == UNLOADING and self.closed.is_set() else self.state
 
 
-class ServedModel:
+class ModelWatcher:
     """A model and its versions.
 
     Args:

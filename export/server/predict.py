@@ -7,28 +7,28 @@ import numpy as np
 
 from ..contract.signatures import CLASSIFY, PREDICT, REGRESS
 from .errors import Code, ServingError, invalid
-from .limits import Call
+from .limits import Deadline
 from .servable import DEFAULT_SIGNATURE, Run, Servable
-from .tensor_proto import to_array, to_proto
+from .tensor_proto import from_proto, to_proto
 
 METADATA_FIELD = "signature_def"
 
 
 def run_at_once(
-    servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call
+    servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
 ) -> list[np.ndarray]:
     """The simplest Run, for warm-up."""
-    return servable.run(feeds, fetches, call)
+    return servable.run(feeds, fetches, deadline)
 
 
-def predict(servable: Servable, request: Any, run: Run, call: Call) -> Any:
+def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
     """Answers a PredictRequest.
 
     Args:
         servable: version that the request named.
         request: PredictRequest; its signature_name "" is serving_default, its output_filter () all outputs.
         run: how to run it.
-        call: the client's wait.
+        deadline: the client's wait.
 
     Returns:
         PredictResponse, model_spec with the signature and the version that answered.
@@ -38,7 +38,7 @@ def predict(servable: Servable, request: Any, run: Run, call: Call) -> Any:
     signature = predict_signature(servable, request.model_spec.signature_name)
     inputs = _inputs(signature, request.inputs)
     aliases = _outputs(signature, request.output_filter)
-    outputs = servable.compute(signature, inputs, aliases, run, call)
+    outputs = servable.compute(signature, inputs, aliases, run, deadline)
     response = predict_pb2.PredictResponse(model_spec=answered_by(servable, request.model_spec))
     for alias, value in outputs.items():
         response.outputs[alias].CopyFrom(to_proto(value))
@@ -74,7 +74,7 @@ def _inputs(signature: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if alias not in signature.inputs:
             expected = f"Inputs expected to be in the set {_names(signature.inputs)}."
             raise invalid(f"input tensor alias not found in signature: {alias}. {expected}")
-    return {alias: to_array(given[alias], alias) for alias in sorted(given)}
+    return {alias: from_proto(given[alias], alias) for alias in sorted(given)}
 
 
 def _wrong_inputs(sent: set[str], required: set[str]) -> str:

@@ -11,10 +11,10 @@ from .errors import ServingError, invalid
 from .http_server import Response
 from .json_requests import classes_text, fill_input, predict_inputs, predict_text, signature_name, values_text
 from .json_tensors import parse
-from .limits import Call
+from .limits import Deadline
 from .predict import METADATA_FIELD, metadata, predict_signature
 from .servable import Run, Servable
-from .tensor_proto import to_array
+from .tensor_proto import from_proto
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -56,10 +56,10 @@ class Rest:
         return self._metadata(spec) if found["metadata"] else _status_text(self._core.models.status(spec))
 
     def _ask(self, method: str, spec: Any, body: bytes) -> str:
-        call = Call(self._seconds)
+        deadline = Deadline(self._seconds)
         work = {"predict": _predict, "classify": _classify, "regress": _regress}[method]
         api = method.capitalize()
-        return self._core.answer(api, "REST", spec, lambda servable, run: work(servable, run, spec, body, call))
+        return self._core.answer(api, "REST", spec, lambda servable, run: work(servable, run, spec, body, deadline))
 
     def _metadata(self, spec: Any) -> str:
         response = self._core.answer("GetModelMetadata", "REST", spec, lambda servable, _: metadata(servable))
@@ -81,7 +81,7 @@ def _spec(found: re.Match[str]) -> Any:
     return spec
 
 
-def _predict(servable: Servable, run: Run, spec: Any, body: bytes, call: Call) -> str:
+def _predict(servable: Servable, run: Run, spec: Any, body: bytes, deadline: Deadline) -> str:
     from tensorflow.core.framework import types_pb2
 
     document = parse(body)
@@ -94,25 +94,25 @@ def _predict(servable: Servable, run: Run, spec: Any, body: bytes, call: Call) -
         for alias in sorted(signature.inputs)
     }
     inputs = predict_inputs(document, dtypes, optional=signature.defaults)
-    inputs |= {alias: to_array(signature.defaults[alias], alias) for alias in dtypes.keys() - inputs.keys()}
-    outputs = servable.compute(signature, inputs, sorted(signature.outputs), run, call)
+    inputs |= {alias: from_proto(signature.defaults[alias], alias) for alias in dtypes.keys() - inputs.keys()}
+    outputs = servable.compute(signature, inputs, sorted(signature.outputs), run, deadline)
     return predict_text(outputs, by_row="instances" in document)
 
 
-def _classify(servable: Servable, run: Run, spec: Any, body: bytes, call: Call) -> str:
+def _classify(servable: Servable, run: Run, spec: Any, body: bytes, deadline: Deadline) -> str:
     from tensorflow_serving.apis import classification_pb2
 
     request = classification_pb2.ClassificationRequest(model_spec=spec)
     _fill(request, body)
-    return classes_text(classify(servable, request, run, call).result)
+    return classes_text(classify(servable, request, run, deadline).result)
 
 
-def _regress(servable: Servable, run: Run, spec: Any, body: bytes, call: Call) -> str:
+def _regress(servable: Servable, run: Run, spec: Any, body: bytes, deadline: Deadline) -> str:
     from tensorflow_serving.apis import regression_pb2
 
     request = regression_pb2.RegressionRequest(model_spec=spec)
     _fill(request, body)
-    return values_text(regress(servable, request, run, call).result)
+    return values_text(regress(servable, request, run, deadline).result)
 
 
 def _fill(request: Any, body: bytes) -> None:

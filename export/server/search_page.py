@@ -20,8 +20,8 @@ from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
 from ..contract.signatures import REASONS
 from .errors import ServingError
 from .http_server import Response
-from .limits import Call
-from .model_registry import ServedModels
+from .limits import Deadline
+from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
 
 FILES = {
@@ -63,7 +63,7 @@ class SearchPage:
     """
 
     def __init__(
-        self, search: PhotoSearch, models: ServedModels, photos: Path, rest: Callable[[str, str, bytes], Response]
+        self, search: PhotoSearch, models: ModelRegistry, photos: Path, rest: Callable[[str, str, bytes], Response]
     ) -> None:
         self._search, self._models, self._folder, self._rest = search, models, photos, rest
         self._thumbnails = Cache(LARGEST_CACHE)
@@ -134,7 +134,7 @@ class SearchPage:
         from PIL import Image
 
         facts = self._search.index.facts
-        with self._search.turns.turn(Call(SECONDS)):
+        with self._search.slots.slot(Deadline(SECONDS)):
             pixels = read_photo(path, size=side, exif=facts["exif"], max_pixels=facts["max_pixels"])
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)

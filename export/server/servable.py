@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from .errors import ServingError, invalid
-from .limits import Call, expired
+from .limits import Deadline, expired
 from .tensor_proto import as_array
 
 DEFAULT_SIGNATURE = "serving_default"
 TAG = "serve"
 
 # How a servable is run: at once, in its turn, or merged with other requests into a batch.
-Run = Callable[["Servable", Mapping[str, np.ndarray], Sequence[str], Call], list[np.ndarray]]
+Run = Callable[["Servable", Mapping[str, np.ndarray], Sequence[str], Deadline], list[np.ndarray]]
 
 
 class Servable:
@@ -52,7 +52,7 @@ class Servable:
             raise
 
     def compute(
-        self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, call: Call
+        self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline
     ) -> dict[str, np.ndarray]:
         """Outputs of a signature from its inputs, both by alias.
 
@@ -61,22 +61,22 @@ class Servable:
             inputs: alias -> array, for every input.
             aliases: of the outputs that are wanted.
             run: how the graph is run.
-            call: the client's wait.
+            deadline: the client's wait.
         """
         feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
-        values = run(self, feeds, [signature.outputs[alias].name for alias in aliases], call)
+        values = run(self, feeds, [signature.outputs[alias].name for alias in aliases], deadline)
         return dict(zip(aliases, values, strict=True))
 
-    def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], call: Call) -> list[np.ndarray]:
+    def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline) -> list[np.ndarray]:
         """Computes tensors from tensors.
 
         The public `Session.run` casts what it is fed and checks static shapes; a server does neither, so that a client
-        is told of a wrong dtype and a model may be fed other sizes. This is the call below it.
+        is told of a wrong dtype and a model may be fed other sizes. This is the layer below.
 
         Args:
             feeds: tensor name -> array.
             fetches: tensor names.
-            call: whose deadline ends the computation.
+            deadline: whose deadline ends the computation.
 
         Returns:
             One array per fetch.
@@ -89,7 +89,7 @@ class Servable:
 
         named = {self._output(name): feeds[name] for name in sorted(feeds)}
         wanted = [self._output(name) for name in fetches]
-        options = _run_options(call)
+        options = _run_options(deadline)
         try:
             values = self._session._call_tf_sessionrun(options, named, wanted, [], None)
         finally:
@@ -134,13 +134,13 @@ class Servable:
             raise invalid(f"Tensor {name} is not in the graph") from None
 
 
-def _run_options(call: Call) -> Any:
-    if call.deadline is None:
+def _run_options(deadline: Deadline) -> Any:
+    if deadline.expires is None:
         return None
     import tensorflow as tf
     from tensorflow.python.client import pywrap_tf_session
 
-    milliseconds = int((call.remaining() or 0) * 1000)
+    milliseconds = int((deadline.remaining() or 0) * 1000)
     if milliseconds < 1:
         raise expired()
     options = tf.compat.v1.RunOptions(timeout_in_ms=milliseconds)

@@ -37,7 +37,7 @@ PARTS = {"float16": np.uint16, "bfloat16": np.uint16, "complex64": np.float32, "
 FIXED_WIDTH = (np.float32, np.float64)  # packed in a message exactly as in memory
 
 
-def to_array(proto: Any, alias: str) -> np.ndarray:
+def from_proto(proto: Any, alias: str) -> np.ndarray:
     """Reads a TensorProto.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 from ..contract.signatures import WARM_UP
 from .classify_regress import classify, multi_inference, regress
 from .errors import Code, ServingError, invalid
-from .limits import Call
+from .limits import Deadline
 from .predict import predict, run_at_once
 from .servable import Servable
 
@@ -65,4 +65,4 @@ def _run(servable: Servable, record: bytes, path: str) -> None:
     if kind == "session_run_log":
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
     if kind is not None:
-        ANSWERS[kind](servable, getattr(log, kind).request, run_at_once, Call())
+        ANSWERS[kind](servable, getattr(log, kind).request, run_at_once, Deadline())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from export.server.config import model_config
-from export.server.serve import Server, Settings
+from export.server.server import Server, ServerSettings
 
 
 def save_toy(folder: Path, factor: float = 2.0, megabytes: int = 0) -> Path:
@@ -45,9 +45,9 @@ def save_toy(folder: Path, factor: float = 2.0, megabytes: int = 0) -> Path:
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="n")])
         def spin(self, n):
-            turns, start = tf.reduce_max(n), tf.ones([128, 128])
+            slots, start = tf.reduce_max(n), tf.ones([128, 128])
             _, end = tf.while_loop(
-                lambda i, _: i < turns, lambda i, m: (i + 1, tf.nn.softmax(m @ m)), [tf.constant(0), start]
+                lambda i, _: i < slots, lambda i, m: (i + 1, tf.nn.softmax(m @ m)), [tf.constant(0), start]
             )
             return {"s": tf.reduce_sum(end) * tf.ones_like(n, tf.float32)}
 
@@ -108,9 +108,9 @@ def write_warm_up(version: Path, records: list[bytes]) -> None:
             writer.write(record)
 
 
-def settings(**options: Any) -> Settings:
+def settings(**options: Any) -> ServerSettings:
     """Any free ports, and a quick look for versions."""
-    return Settings(**{"port": 0, "rest_port": 0, "poll_seconds": 0.05, **options})
+    return ServerSettings(**{"port": 0, "rest_port": 0, "poll_seconds": 0.05, **options})
 
 
 @contextmanager

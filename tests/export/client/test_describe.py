@@ -19,7 +19,7 @@ import grpc
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from export.client import describe as client_module
+from export.client import retrieval_client as client_module
 from export.client.describe import describe
 from export.client.retrieval_client import RetrievalClient
 from export.contract.signatures import DAMAGED, OK, REASONS, UNKNOWN_FORMAT
@@ -316,7 +316,7 @@ def test_the_step_prints_lines_of_json_or_writes_an_array(served, tmp_path, caps
 def test_it_works_with_the_embedded_server(tmp_path):
     from export.savedmodel.export_saved_model import export_saved_model
     from export.server.config import model_config
-    from export.server.serve import Server, Settings
+    from export.server.server import Server, ServerSettings
 
     photos = [tmp_path / "photos" / name for name in draw_folder(tmp_path / "photos", 6)]
     model = str(saved_network(tmp_path))
@@ -326,7 +326,7 @@ def test_it_works_with_the_embedded_server(tmp_path):
     expected = dict(zip(names, shards(tmp_path / "rows"), strict=True))
     (tmp_path / "broken.jpg").write_bytes(photos[0].read_bytes()[:60])
     config = model_config({"small": tmp_path / "small"})
-    with Server(config, Settings(port=0, rest_port=0)) as server:
+    with Server(config, ServerSettings(port=0, rest_port=0)) as server:
         with RetrievalClient(f"localhost:{server.port}", model="small", batch=4) as client:
             rows = client.describe(photos)
             _, status = client.describe_readable([photos[0], tmp_path / "broken.jpg", photos[1]])

@@ -12,7 +12,8 @@ import pytest
 from export.server.batching import BatchingParameters
 from export.server.config import read_batching_parameters, read_model_config, read_ssl_config
 from export.server.rest import METRICS_PATH
-from export.server.serve import Settings, serve
+from export.server.serve import serve
+from export.server.server import ServerSettings
 from export.server.version_folders import chosen, find_models, numbered
 from tests.helpers.serving_models import Client, save_toy
 
@@ -100,11 +101,11 @@ def test_files_that_say_nothing_of_use(tmp_path, read, text, message):
 
 
 BAD_OPTIONS = [
-    ({}, "Give SERVING, a folder with models, or --model-config-file"),
-    ({"rest_timeout_seconds": 0.0}, "--rest-timeout-seconds is at least 0.001, not 0.0"),
-    ({"file_system_poll_wait_seconds": -1.0}, "--file-system-poll-wait-seconds is at least 0, not -1.0"),
-    ({"max_in_flight": 0}, "--max-in-flight is at least 1, not 0"),
-    ({"max_message_bytes": 0}, "--max-message-bytes is at least 1, not 0"),
+    ({}, "give SERVING, a folder of models, or --model-config-file"),
+    ({"rest_timeout_seconds": 0.0}, "--rest-timeout-seconds must be at least 0.001, got 0.0"),
+    ({"file_system_poll_wait_seconds": -1.0}, "--file-system-poll-wait-seconds must be at least 0, got -1.0"),
+    ({"max_in_flight": 0}, "--max-in-flight must be at least 1, got 0"),
+    ({"max_message_bytes": 0}, "--max-message-bytes must be at least 1, got 0"),
     ({"serving": "broken"}, "Some models did not become available: {toy: version 1: "),
 ]
 
@@ -195,7 +196,7 @@ def test_the_real_server_is_run_as_ours(deployment, tmp_path):
         assert option in options
         assert read is None or read(flags[flag]) == options[option]
     assert set(flags) - set(SAME) == {"model_base_path", "monitoring_config_file"}
-    assert given["ports"] == {Settings().port, Settings().rest_port}
+    assert given["ports"] == {ServerSettings().port, ServerSettings().rest_port}
     assert f'enable: true path: "{METRICS_PATH}"' in given["monitoring"]
     serving = folders(tmp_path / "serving", "photos/1")
     base = Path(flags["model_base_path"].replace(given["mount"], str(serving), 1))

@@ -15,12 +15,12 @@ import pytest
 
 from export.server.batching import Batcher, BatchingParameters
 from export.server.errors import Code, ServingError
-from export.server.limits import Call, InFlight, Turns
+from export.server.limits import ComputeSlots, Deadline, RequestLimit
 from export.server.servable import Servable
 from tests.helpers.serving_models import Client, predict_request, save_toy, serving
 
 X = {"x": np.ones((1, 2), np.float32)}
-LONG = 1500  # turns of spin that take some tenths of a second
+LONG = 1500  # slots of spin that take some tenths of a second
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def runs(monkeypatch):
     return seen
 
 
-def spin(client, turns=LONG, seconds=60.0):
-    return client.predict({"n": np.int32([turns])}, signature="spin", seconds=seconds)
+def spin(client, slots=LONG, seconds=60.0):
+    return client.predict({"n": np.int32([slots])}, signature="spin", seconds=seconds)
 
 
 def code_of(ask):
@@ -137,7 +137,7 @@ def test_a_full_queue_is_unavailable(base):
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=1, num_batch_threads=2)])
 def test_expired_requests_are_not_computed(base, runs, monkeypatch, batching):
-    monkeypatch.setattr("export.server.serve.CPUS", 2)
+    monkeypatch.setattr("export.server.server.CPUS", 2)
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(code_of, lambda: spin(client, 4 * LONG)) for _ in range(2)]
         while len(runs) < 2:
@@ -152,7 +152,7 @@ def test_expired_requests_are_not_computed(base, runs, monkeypatch, batching):
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=1, num_batch_threads=2)])
 def test_cancelled_requests_are_not_computed(base, runs, monkeypatch, batching):
-    monkeypatch.setattr("export.server.serve.CPUS", 2)
+    monkeypatch.setattr("export.server.server.CPUS", 2)
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(code_of, lambda: spin(client, 4 * LONG)) for _ in range(2)]
         while len(runs) < 2:
@@ -248,11 +248,11 @@ def peak_memory():
 
 
 def test_turns_are_bounded_and_end_with_the_deadline():
-    turns, most, inside, lock = Turns(2), 0, 0, threading.Lock()
+    slots, most, inside, lock = ComputeSlots(2), 0, 0, threading.Lock()
 
     def work(_):
         nonlocal most, inside
-        with turns.turn(Call()):
+        with slots.slot(Deadline()):
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -262,18 +262,18 @@ def test_turns_are_bounded_and_end_with_the_deadline():
 
     at_once(10, work)
     assert most == 2
-    with turns.turn(Call()), turns.turn(Call()):
-        for call, message in ((Call(0.05), "Timed out"), (Call(0.0), "Timed out")):
-            with pytest.raises(ServingError, match=message), turns.turn(call):
+    with slots.slot(Deadline()), slots.slot(Deadline()):
+        for call, message in ((Deadline(0.05), "Timed out"), (Deadline(0.0), "Timed out")):
+            with pytest.raises(ServingError, match=message), slots.slot(call):
                 pass
-    with pytest.raises(ServingError, match="cancelled"), turns.turn(Call(active=lambda: False)):
+    with pytest.raises(ServingError, match="cancelled"), slots.slot(Deadline(active=lambda: False)):
         pass
-    with turns.turn(Call()), turns.turn(Call(1e18)):
+    with slots.slot(Deadline()), slots.slot(Deadline(1e18)):
         pass
 
 
 def test_in_flight_is_bounded():
-    in_flight = InFlight(1)
+    in_flight = RequestLimit(1)
     with in_flight.admitted():
         with pytest.raises(ServingError, match="1 requests are waiting already"), in_flight.admitted():
             pass
@@ -311,19 +311,16 @@ def test_a_batcher_ends_what_waits():
             return [feeds["x"] + 1]
 
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(batcher, Fake(), {"x": np.zeros(2)}, ["y"], Call())
+        future = pool.submit(batcher, Fake(), {"x": np.zeros(2)}, ["y"], Deadline())
         while not batcher._waiting:
             time.sleep(0.01)
         batcher.stop()
         assert future.result(5)[0].tolist() == [1, 1]
 
 
-SERVE = "import sys, typer; from export.server import serve; typer.run(serve)"
-
-
 @pytest.fixture
 def process(base):
-    command = [sys.executable, "-c", SERVE, str(base), "--port", "0", "--rest-port", "0"]
+    command = [sys.executable, "-m", "keras_retrieval", "serve", str(base), "--port", "0", "--rest-port", "0"]
     root = Path(__file__).resolve().parents[3]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         yield process

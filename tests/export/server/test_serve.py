@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from export.server.tensor_proto import to_array, to_proto
+from export.server.tensor_proto import from_proto, to_proto
 from tests.export.server.test_errors import examples_request
 from tests.helpers.serving_models import predict_request, save_examples_model, save_toy, serving
 
@@ -260,14 +260,14 @@ def test_tensors_of_every_type_come_back(dtype):
         array = np.array([[text.encode() for text in row] for row in array], object)
     proto = to_proto(array)
     assert not proto.tensor_content
-    for read in (tf.make_ndarray(proto), to_array(proto, "x"), to_array(tf.make_tensor_proto(array), "x")):
+    for read in (tf.make_ndarray(proto), from_proto(proto, "x"), from_proto(tf.make_tensor_proto(array), "x")):
         np.testing.assert_array_equal(read, array)
         assert read.dtype == array.dtype
 
 
 def test_empty_tensors_and_scalars_come_back():
     for array in (np.zeros((0, 3), np.float32), np.float32(3), np.array(b"a\0", object), np.zeros((2, 0), np.int64)):
-        read = to_array(to_proto(np.asarray(array)), "x")
+        read = from_proto(to_proto(np.asarray(array)), "x")
         np.testing.assert_array_equal(read, array)
         assert read.shape == np.shape(array)
 

@@ -11,7 +11,7 @@ import pytest
 from export.server import warm_up as warm_up_replay
 from export.server.config import model_config
 from export.server.errors import ServingError
-from export.server.model_registry import ServedModels
+from export.server.model_registry import ModelRegistry
 from tests.helpers.serving_models import predict_request, save_toy, serving, write_version, write_warm_up
 
 STATM = Path("/proc/self/statm")
@@ -147,7 +147,7 @@ def test_a_new_model_that_cannot_be_loaded_is_told_and_harms_no_other(base, tmp_
         assert factor(client) == 1
         assert client.states("broken") == {4: END}
     with pytest.raises(ServingError, match="Some models did not become available"):
-        ServedModels().configure(model_config({"broken": tmp_path / "broken"}))
+        ModelRegistry().configure(model_config({"broken": tmp_path / "broken"}))
 
 
 def truncate(name):

@@ -1,0 +1,123 @@
+"""The options of `keras-retrieval serve`, and what they make of a server's settings."""
+
+import importlib.util
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from keras_retrieval.pipelines.command.options import Argument, Option, Options
+
+from keras_retrieval.errors import ArgumentError, missing_extra
+
+from ..index_contract.contract import NeighbourIndex
+from .batching import BatchingParameters
+from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
+from .server import LARGEST_MESSAGE, ServerSettings
+from .version_folders import find_models
+
+NEEDED = {"grpc_health": "grpcio-health-checking", "tensorflow_serving": "tensorflow-serving-api"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(Options):
+    """The options of `serve`."""
+
+    serving: Annotated[
+        Path | None,
+        Argument("Folder of models, SERVING/NAME/VERSION, or of one model, SERVING/VERSION."),
+    ] = field(default=None, kw_only=False)
+    index: Annotated[
+        str | None,
+        Option(
+            "Index to search, a folder or milvus://HOST:PORT/COLLECTION: adds the signature `search` and the search "
+            "page at /."
+        ),
+    ] = None
+    photos: Annotated[
+        Path | None,
+        Option("Folder of the index's photos, for the search page; the folder that was indexed if not given."),
+    ] = None
+    host: Annotated[str, Option("Address to listen on; 0.0.0.0 accepts connections from other machines.")] = "127.0.0.1"
+    port: Annotated[int, Option("gRPC port; 0 for any free one.", at_least=0, at_most=65535)] = 8500
+    rest_port: Annotated[int, Option("REST port; 0 for any free one.", at_least=0, at_most=65535)] = 8501
+    model_name: Annotated[
+        str, Option("Serve only this model of SERVING; if SERVING is one model's folder, the name to serve it under.")
+    ] = ""
+    model_config_file: Annotated[
+        Path | None, Option("TensorFlow Serving's ModelServerConfig (text format), in place of SERVING.")
+    ] = None
+    enable_batching: Annotated[bool, Option("Compute requests that arrive together as one batch.")] = False
+    batching_parameters_file: Annotated[
+        Path | None, Option("TensorFlow Serving's BatchingParameters (text format); turns batching on.")
+    ] = None
+    ssl_config_file: Annotated[
+        Path | None, Option("TensorFlow Serving's SSLConfig (text format with PEM texts): TLS on both ports.")
+    ] = None
+    file_system_poll_wait_seconds: Annotated[
+        float, Option("Seconds between two looks for new versions; 0 looks once, at the start.", at_least=0)
+    ] = 1.0
+    rest_timeout_seconds: Annotated[float, Option("Seconds that a REST request may take.", at_least=0.001)] = 30.0
+    max_in_flight: Annotated[
+        int, Option("Concurrent requests, waiting or computing; more are refused.", at_least=1)
+    ] = 64
+    max_message_bytes: Annotated[int, Option("Size of the largest request, in bytes.", at_least=1)] = LARGEST_MESSAGE
+    grace_seconds: Annotated[float, Option("Seconds to answer open requests after Ctrl-C or SIGTERM.", at_least=0)] = (
+        30.0
+    )
+
+    def check(self) -> None:
+        """Checks that the options fit each other.
+
+        Raises:
+            ArgumentError: an option is out of range or does not fit the others.
+        """
+        super().check()
+        if self.photos is not None and self.index is None:
+            raise ArgumentError("--photos is the folder of --index's photos: give both")
+
+
+def require_serving() -> None:
+    """Checks that the packages of the extra are installed, without importing them.
+
+    Raises:
+        MissingExtraError: one is missing.
+    """
+    for module, package in NEEDED.items():
+        if importlib.util.find_spec(module) is None:
+            raise missing_extra(package, "serving")
+
+
+def served_models(options: ServeOptions) -> Any:
+    """The ModelServerConfig of the models to serve.
+
+    Raises:
+        ArgumentError: neither SERVING nor --model-config-file is given.
+    """
+    if options.model_config_file is not None:
+        return read_model_config(options.model_config_file)
+    if options.serving is None:
+        raise ArgumentError("give SERVING, a folder of models, or --model-config-file")
+    return model_config(find_models(options.serving, options.model_name))
+
+
+def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> ServerSettings:
+    """The settings of a server with these options and this open index."""
+    return ServerSettings(
+        host=options.host,
+        port=options.port,
+        rest_port=options.rest_port,
+        batching=_batching(options),
+        ssl=None if options.ssl_config_file is None else read_ssl_config(options.ssl_config_file),
+        poll_seconds=options.file_system_poll_wait_seconds,
+        rest_seconds=options.rest_timeout_seconds,
+        max_in_flight=options.max_in_flight,
+        max_message_bytes=options.max_message_bytes,
+        index=index,
+        photos=options.photos,
+    )
+
+
+def _batching(options: ServeOptions) -> BatchingParameters | None:
+    if options.batching_parameters_file is not None:
+        return read_batching_parameters(options.batching_parameters_file)
+    return BatchingParameters() if options.enable_batching else None

@@ -1,0 +1,131 @@
+"""A running server: models, their gRPC and REST ports, and the search page."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..index_contract.contract import NeighbourIndex
+from .batching import Batcher, BatchingParameters
+from .config import SSLConfig
+from .core import ServingCore, run_in_slot
+from .grpc_services import GrpcServer
+from .http_server import HttpServer
+from .limits import ComputeSlots, RequestLimit
+from .model_registry import ModelRegistry
+from .photo_search import PhotoSearch
+from .rest import Rest
+from .search_page import SearchPage
+from .servable import Servable
+
+CPUS = os.cpu_count() or 1
+LARGEST_MESSAGE = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server listens and what it bears.
+
+    Args:
+        host: address to listen at.
+        port: of gRPC; 0 for any free one.
+        rest_port: of REST; 0 for any free one.
+        batching: parameters of dynamic batching; None for none.
+        ssl: TLS of both ports; None for plaintext.
+        poll_seconds: between two looks at each model's folder; 0 to look once.
+        rest_seconds: that a REST request may take.
+        max_in_flight: requests waiting and computing; more are refused.
+        max_message_bytes: largest request.
+        index: what the signature `search` and the page at / look into; None for neither.
+        photos: folder of the index's photos, which the page shows; None for where the index was made of them.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8500
+    rest_port: int = 8501
+    batching: BatchingParameters | None = None
+    ssl: SSLConfig | None = None
+    poll_seconds: float = 1.0
+    rest_seconds: float = 30.0
+    max_in_flight: int = 64
+    max_message_bytes: int = LARGEST_MESSAGE
+    index: NeighbourIndex | None = None
+    photos: Path | None = None
+
+
+class Server:
+    """A running server. `stop` it, or use it as a context.
+
+    Args:
+        config: ModelServerConfig of what it serves.
+        settings: how.
+
+    Raises:
+        ServingError: a model that cannot be served, or none that is the network of the index.
+        OSError: a port that is taken.
+    """
+
+    def __init__(self, config: Any, settings: ServerSettings) -> None:
+        self._batcher = None if settings.batching is None else Batcher(settings.batching)
+        self._rest: HttpServer | None = None
+        self._grpc: GrpcServer | None = None
+        search = None if settings.index is None else PhotoSearch(settings.index, ComputeSlots(CPUS))
+        read = Servable if search is None else search.load
+        self._models = ModelRegistry(settings.poll_seconds, self._models_changed, read)
+        run = self._batcher or run_in_slot(ComputeSlots(CPUS))
+        self.core = ServingCore(self._models, RequestLimit(settings.max_in_flight), run)
+        try:
+            self._models.configure(config)
+            if search is not None:
+                search.model(self._models)
+            self._rest = _http_server(self.core, settings, search)
+            self._grpc = _grpc_server(self.core, settings)
+        except BaseException:
+            self.stop()
+            raise
+        self.port, self.rest_port = self._grpc.port, self._rest.port
+
+    def stop(self, grace: float = 30.0) -> None:
+        """Refuses new requests, answers those in the house, at most `grace` seconds, and unloads the models."""
+        ended = None if self._grpc is None else self._grpc.stop(grace)
+        if self._rest is not None:
+            self._rest.stop(grace)
+        if ended is not None:
+            ended.wait()
+        if self._batcher is not None:
+            self._batcher.stop()
+        self._models.stop()
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _models_changed(self) -> None:
+        if self._grpc is not None:
+            self._grpc.tell_health()
+
+
+def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
+    return GrpcServer(core, address(settings.host, settings.port), settings.max_message_bytes, settings.ssl)
+
+
+def address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _http_server(core: ServingCore, settings: ServerSettings, search: PhotoSearch | None) -> HttpServer:
+    answer = Rest(core, settings.rest_seconds).answer
+    if search is not None:
+        folder = settings.photos or Path(search.index.facts["photos"])
+        answer = SearchPage(search, core.models, folder, answer).answer
+    return HttpServer(
+        answer,
+        host=settings.host,
+        port=settings.rest_port,
+        threads=settings.max_in_flight,
+        most_requests=settings.max_in_flight,
+        max_body=settings.max_message_bytes,
+        ssl=settings.ssl,
+    )
