@@ -80,7 +80,7 @@ def datasets() -> Iterator[str]:
 
 def recipes() -> Iterator[str]:
     """The defaults of `train` by pooling."""
-    from keras_retrieval.pipelines.training.options import RECIPE, RECIPES
+    from keras_retrieval.pipelines.training.recipe import RECIPE, RECIPES
 
     names = list(RECIPES)
     yield "| option | most networks | " + " | ".join(f"`{name}`" for name in names) + " |"

@@ -42,6 +42,7 @@ class Option:
         at_least: the smallest value.
         above: a bound that the value must exceed.
         at_most: the largest value.
+        below: a bound that the value must not reach.
         choices: the values that are allowed; None for any.
         flags: the words of the shell, such as "--padded/--exact"; made of the field's name if empty.
         resumed: whether a run that is resumed must have the same value.
@@ -51,6 +52,7 @@ class Option:
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
+    below: float | None = None
     choices: tuple[str, ...] | None = None
     flags: str = ""
     resumed: bool = False
@@ -61,6 +63,7 @@ class Option:
         limits += [] if self.above is None else [f"above {_number(self.above)}"]
         limits += [] if self.at_least is None else [f"at least {_number(self.at_least)}"]
         limits += [] if self.at_most is None else [f"at most {_number(self.at_most)}"]
+        limits += [] if self.below is None else [f"below {_number(self.below)}"]
         return f"{self.help} [{', '.join(limits)}]" if limits else self.help
 
     def parameter(self, name: str) -> Any:
@@ -90,6 +93,8 @@ class Option:
             raise ArgumentError(f"{label} must be at least {_number(self.at_least)}, got {value}")
         if self.at_most is not None and value > self.at_most:
             raise ArgumentError(f"{label} must be at most {_number(self.at_most)}, got {value}")
+        if self.below is not None and not value < self.below:
+            raise ArgumentError(f"{label} must be below {_number(self.below)}, got {value}")
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ def score_pretrained(run: Run) -> dict[str, Mean]:
     if exam is None:
         return {}
     path = run.output / "pretrained.json"
-    asked = ("dataset", "dataset_photos", "gnd", "whiten", "dim", "shrinkage", "test_size", "scales", "precision")
-    made = fingerprint(model_identity(run.start), [str(getattr(options, name)) for name in asked])
+    made = fingerprint(
+        model_identity(run.start), str(options.dataset), str(options.dataset_photos), str(options.gnd), options.whiten,
+        options.dim, options.shrinkage, options.test_size, options.scales, options.precision,
+    )  # fmt: skip
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["made"] == made:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..descriptors.learn_whitening import require_narrow
 from ..networks.files import load_model, require_edges, save_model
-from .options import Options
+from .train_options import TrainOptions
 
 
 def load_trainable(model: str) -> Any:
@@ -19,7 +19,7 @@ def load_trainable(model: str) -> Any:
     return load_model(model)
 
 
-def network_to_train(options: Options) -> Any:
+def network_to_train(options: TrainOptions) -> Any:
     """Loads or builds the network, with p at its own speed, the first layers frozen and the precision asked for.
 
     Raises:
@@ -72,7 +72,7 @@ def layers_of_trunk(network: Any) -> list[Any]:
     return [layer for layer in trunk.layers if layer.weights] if trunk is not None else []
 
 
-def compiled(network: Any, options: Options, steps: int) -> Any:
+def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
     """The network as a model of tuples, compiled with the loss and the published optimizer.
 
     Args:
@@ -99,7 +99,7 @@ def compiled(network: Any, options: Options, steps: int) -> Any:
     return model
 
 
-def loss_of(options: Options, network: str) -> Any:
+def loss_of(options: TrainOptions, network: str) -> Any:
     """The loss asked for, with its margin.
 
     Raises:

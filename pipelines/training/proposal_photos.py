@@ -1,26 +1,89 @@
-"""Photos with their objects' boxes, as region proposals learn from them: batches for `fit`."""
+"""PhotoSource with the boxes of their objects, which region proposals are trained on."""
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
+
 from ..photos.cache import PhotoSource
+from ..photos.object_boxes import BoxesError
 from ..photos.reader import PhotoError
+from ..photos.reading import Reading
 
 READ_AHEAD = 3  # batches
 
 Example = tuple[np.ndarray, np.ndarray]
 
 
+def hold_out(names: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Splits photos by sub-folder of the first level, or photo by photo where there are fewer than two sub-folders.
+
+    Args:
+        names: of the photos, with / between their parts.
+        share: of the sub-folders, or of the photos, that is held out.
+        seed: random seed.
+
+    Returns:
+        The names of training photos and of held-out photos.
+
+    Raises:
+        ArgumentError: no training photo is left.
+    """
+    folders = [PurePosixPath(name).parts[0] if "/" in name else "" for name in names]
+    units = folders if len(set(folders)) > 1 else list(names)
+    different = np.random.default_rng(seed).permutation(sorted(set(units)))
+    held_out = set(different[: math.ceil(share * len(different))].tolist())
+    training = [name for name, unit in zip(names, units, strict=True) if unit not in held_out]
+    if not training:
+        raise ArgumentError(f"--held-out {share} leaves no photo to train on: {len(names)} photos have boxes")
+    return training, [name for name, unit in zip(names, units, strict=True) if unit in held_out]
+
+
+def boxes_as_shares(boxes: Mapping[str, np.ndarray], reading: Reading) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Divides boxes by the sides of their photos.
+
+    Args:
+        boxes: name of a photo -> (R, 4) left, top, right, bottom in pixels.
+        reading: of the photos at full size.
+
+    Returns:
+        Name -> (R, 4) in 0..1, and name -> reason for the photos that cannot be read.
+
+    Raises:
+        BoxesError: a box reaches out of its photo.
+        ArgumentError: no photo with a box can be read.
+    """
+    shares, left_out = {}, {}
+    for name, rows in boxes.items():
+        try:
+            height, width = reading.shape(name)
+        except PhotoError as error:
+            left_out[name] = error.reason
+            continue
+        sides = np.array([width, height, width, height])
+        if ((rows < -1) | (rows > sides + 1)).any():
+            raise BoxesError(f"a box of {name} reaches out of the photo, which is {width} x {height}: {rows.tolist()}")
+        shares[name] = np.clip(rows / sides, 0, 1)
+    if not any(map(len, shares.values())):
+        name, reason = next(iter(left_out.items()), ("none", "there is no box"))
+        raise ArgumentError(
+            f"none of the {len(boxes)} photos with boxes can be read from {reading.folder}: {name}: {reason}"
+        )
+    return shares, left_out
+
+
 @dataclass
 class ProposalPhotos:
-    """Photos padded to squares, each with what its anchors are to be.
+    """PhotoSource padded to squares, each with what its anchors are to be.
 
     Attributes:
         names: of the photos to learn from.

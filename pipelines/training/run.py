@@ -22,9 +22,9 @@ from .evaluation import Examination, examination
 from .initialization import initialize, layers_to_initialize
 from .mining_callback import mining_callback
 from .network import compiled, network_to_train
-from .options import Options
 from .samples import COUNT, Sample, mine_samples, sample_stream, strips
 from .stream import TupleStream
+from .train_options import TrainOptions
 
 INITIAL = "initial.keras"
 
@@ -49,7 +49,7 @@ class Run:
         began: of this process, in seconds of the monotonic clock.
     """
 
-    options: Options
+    options: TrainOptions
     tuples: Tuples
     checkpoint: Checkpoint
     network: Any
@@ -75,7 +75,7 @@ class Run:
         return str(path) if path.is_file() else self.options.model
 
 
-def prepare(options: Options, tuples: Tuples, checkpoint: Checkpoint) -> Run:
+def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Run:
     """Refuses what cannot be trained, then reads the photos and puts the run where its checkpoint left it.
 
     Raises:
@@ -172,7 +172,7 @@ def _pictures(run: Run) -> Sequence[Any]:
     return strips([Sample(query, positive, negatives) for query, positive, *negatives in named], run.photos)
 
 
-def _initialize(options: Options, network: Any, tuples: Tuples, photos: PhotoSource) -> None:
+def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: PhotoSource) -> None:
     """Gives layers the beginning that they ask for, and writes the network as it then is, to be compared with."""
     version = options.initialize
     if version == "auto":
@@ -189,7 +189,7 @@ def _initialize(options: Options, network: Any, tuples: Tuples, photos: PhotoSou
 
 
 def _stream(
-    options: Options, tuples: Tuples, photos: PhotoSource, side: int, validation_negatives: int = 0
+    options: TrainOptions, tuples: Tuples, photos: PhotoSource, side: int, validation_negatives: int = 0
 ) -> TupleStream:
     """Tuples to train on, or with so many negatives those for validation."""
     aside = validation_negatives > 0
@@ -212,7 +212,7 @@ def _stream(
     )
 
 
-def _validation_negatives(options: Options, tuples: Tuples, photos: PhotoSource, side: int) -> int:
+def _validation_negatives(options: TrainOptions, tuples: Tuples, photos: PhotoSource, side: int) -> int:
     """As many as the clusters set aside allow, up to those of the training; 0 for no validation."""
     if tuples.validation is None or not tuples.validation[tuples.qidxs].any():
         return 0
@@ -228,7 +228,7 @@ def _validation_negatives(options: Options, tuples: Tuples, photos: PhotoSource,
     return 0
 
 
-def _best(options: Options, validation: bool) -> str:
+def _best(options: TrainOptions, validation: bool) -> str:
     best = options.best or ("loss" if validation else "last")
     if best == "loss" and not validation:
         raise TuplesError(
@@ -237,7 +237,7 @@ def _best(options: Options, validation: bool) -> str:
     return {"loss": "val_loss"}.get(best, best)
 
 
-def _examination(options: Options) -> Examination | None:
+def _examination(options: TrainOptions) -> Examination | None:
     if options.dataset is None or options.dataset_photos is None:
         return None
     return examination(

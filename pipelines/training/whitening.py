@@ -13,7 +13,7 @@ from ..descriptors.learn_whitening import learn_whitening
 from ..descriptors.matching_pairs import MatchingPairs
 from ..descriptors.options import ExtractOptions
 from ..training_tuples.data import Tuples
-from .options import Options
+from .train_options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class WhiteningPhotos:
     folder: Path
     pairs: MatchingPairs
 
-    def learn(self, method: str, options: Options) -> Projection:
+    def learn(self, method: str, options: TrainOptions) -> Projection:
         """Learns "lw" or "pca" and logs from how much.
 
         Raises:
@@ -37,14 +37,14 @@ class WhiteningPhotos:
         shrinkage = self.shrinkage(options) if method == "lw" else 0.0
         return learn_whitening(self.folder, self.pairs, method, shrinkage, options.dim)
 
-    def shrinkage(self, options: Options) -> float:
+    def shrinkage(self, options: TrainOptions) -> float:
         """Lw's shrinkage for these photos."""
         shards, _, _ = read_descriptors(self.folder)
         photos = len(np.union1d(self.pairs.qidxs, self.pairs.pidxs))
         return options.shrinkage_for(photos, shards[0].shape[1])
 
 
-def describe_for_whitening(model: str, tuples: Tuples, options: Options, folder: Path) -> WhiteningPhotos:
+def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, folder: Path) -> WhiteningPhotos:
     """Describes the photos as in use; what the folder holds is done anew.
 
     Args:

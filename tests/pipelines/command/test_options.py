@@ -20,6 +20,7 @@ class Made(Options):
     epochs: Annotated[int, Option("Epochs in total.", at_least=1, resumed=True)] = 30
     rate: Annotated[float | None, Option("Rate.", above=0)] = None
     share: Annotated[float, Option("Share.", at_least=0, at_most=1)] = 0.5
+    held_out: Annotated[float, Option("Held out.", at_least=0, below=1)] = 0.5
     kind: Annotated[str, Option("Kind.", choices=("a", "b"), resumed=True)] = "a"
     padded: Annotated[bool, Option("Padded.", flags="--padded/--exact")] = True
 
@@ -52,6 +53,7 @@ def test_python_calls_take_the_fields():
         ({"rate": math.nan}, "--rate must be a finite number, got nan"),
         ({"share": 1.5}, "--share must be at most 1, got 1.5"),
         ({"share": -1}, "--share must be at least 0, got -1"),
+        ({"held_out": 1.0}, "--held-out must be below 1, got 1.0"),
         ({"kind": "c"}, "--kind must be one of a, b, got c"),
         ({"kind": "b", "padded": False}, "--kind b needs --padded"),
     ],
@@ -90,13 +92,15 @@ def test_fingerprint_and_facts():
     options = Made(Path("x"), epochs=2)
     assert options.resumed() == {"epochs": 2, "kind": "a"}
     assert options.facts() == {
-        "source": "x", "epochs": 2, "rate": None, "share": 0.5, "kind": "a", "padded": True,
+        "source": "x", "epochs": 2, "rate": None, "share": 0.5, "held_out": 0.5, "kind": "a", "padded": True,
     }  # fmt: skip
 
 
 def test_help_and_signature():
     assert help_texts(step)["share"] == "Share. [at least 0, at most 1]"
-    assert list(inspect.signature(step).parameters) == ["source", "epochs", "rate", "share", "kind", "padded"]
+    assert help_texts(step)["held_out"] == "Held out. [at least 0, below 1]"
+    names = ["source", "epochs", "rate", "share", "held_out", "kind", "padded"]
+    assert list(inspect.signature(step).parameters) == names
 
 
 def test_a_field_without_a_declaration_is_a_mistake_of_ours():

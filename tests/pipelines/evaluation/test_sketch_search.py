@@ -170,7 +170,7 @@ def test_a_network_learns_from_edge_maps(made, tmp_path):
     )
     assert shards(described).shape == (8, 5)
     for wrong, message in (
-        ({"edges": ""}, "--binarize is for edge maps"),
+        ({"edges": ""}, "--binarize needs edge maps: give --edges"),
         ({"edges": "", "binarize": 0}, "takes edge"),
     ):
         with pytest.raises(ValueError, match=message):

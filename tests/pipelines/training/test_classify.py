@@ -49,7 +49,7 @@ def test_it_learns_to_tell_landmarks_apart(run):
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"} <= results["history"][0].keys()
     assert results["best_epoch"] == 1 + int(np.argmin([epoch["val_loss"] for epoch in results["history"]]))
     assert json.loads((output / "results.json").read_text())["history"] == results["history"]
-    assert "3 landmarks, 17 photos to train on" in (output / "page.html").read_text()
+    assert "3 landmarks, 17 training photos" in (output / "page.html").read_text()
     assert (output / "history.csv").read_text().count("\n") == 7
 
 
@@ -86,14 +86,14 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_weights(folder, run, monkeypa
     monkeypatch.setattr(step, "checkpointing", stopping)
     with pytest.raises(KeyboardInterrupt):
         classify(folder / "photos", **stopped)
-    assert "kept are 1 epochs and 2 steps" in capsys.readouterr().out
+    assert "the checkpoint contains 1 epochs and 2 steps of the next: --resume continues" in capsys.readouterr().out
     monkeypatch.setattr(step, "checkpointing", made)
     with pytest.raises(CheckpointError, match="--resume goes on"):
         classify(folder / "photos", **stopped)
     with pytest.raises(CheckpointError, match="was begun with --lr"):
         classify(folder / "photos", **stopped | {"lr": 0.1, "resume": True})
     classify(folder / "photos", **stopped, resume=True)
-    assert "going on after epoch 1, step 2 of 4" in capsys.readouterr().out
+    assert "resuming after epoch 1, step 2 of 4" in capsys.readouterr().out
     for one, other in zip(read_checkpoint(run[0]).weights, read_checkpoint(folder / "stopped").weights, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
@@ -179,11 +179,11 @@ def test_a_network_without_a_trunk_is_named():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epochs": 0}, "--epochs 0: it is 1 or more"),
-        ({"lr": 0.0}, "--lr 0"),
-        ({"zoom": 0.0}, "--zoom 0"),
-        ({"validation": 1.0}, "--validation is at least 0 and below 1"),
-        ({"min_photos": 9}, "0 of 4 landmarks have 9 photos that can be read, and 2 are needed"),
+        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
+        ({"lr": 0.0}, "--lr must be above 0, got 0.0"),
+        ({"zoom": 0.0}, "--zoom must be at least 0.1, got 0.0"),
+        ({"validation": 1.0}, "--validation must be below 1, got 1.0"),
+        ({"min_photos": 9}, "0 of 4 landmarks have at least 9 readable photos, but at least 2 are needed"),
         ({"freeze": 9}, "--freeze 9: the trunk of small has 2 layers"),
         ({"model": "nowhere.onnx"}, "nowhere.onnx: an .onnx network does not learn"),
         ({"resume": True, "model": "nowhere.keras"}, "no network at nowhere"),

@@ -14,6 +14,7 @@ import pytest
 
 import keras_retrieval
 from keras_retrieval.layers.gem import gem_layers
+from pipelines.command.options import help_texts
 from pipelines.descriptors.folder import read_descriptors
 from pipelines.descriptors.learn_whitening import learn_whitening
 from pipelines.descriptors.matching_pairs import MatchingPairs
@@ -22,8 +23,9 @@ from pipelines.networks import precision as precision_module
 from pipelines.training import run as training_run
 from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.errors import TrainingError
-from pipelines.training.options import Options, published
+from pipelines.training.recipe import RECIPE, RECIPES
 from pipelines.training.train import train
+from pipelines.training.train_options import TrainOptions
 from pipelines.training_tuples.data import TuplesError
 from pipelines.training_tuples.file import read_tuples, write_tuples
 from tests.helpers.interrupted_training import make_collection, options
@@ -298,12 +300,13 @@ def test_an_unfinished_run_is_not_begun_anew_nor_gone_on_with_otherwise(run, fol
         train(**arguments | {"lr": 0.002, "resume": True})
 
 
-def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder, baseline, monkeypatch, capsys):
+def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder, baseline, monkeypatch, caplog):
     """A run records the precision that auto stands for, so that another machine does not change it in silence."""
     monkeypatch.setattr(precision_module, "_gpus", list)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    results = train(**short(folder, "auto", precision="auto"))
-    assert "precision: float32 (" in capsys.readouterr().out
+    with caplog.at_level("INFO", logger="keras_retrieval"):
+        results = train(**short(folder, "auto", precision="auto"))
+    assert "precision: float32 (" in caplog.text
     assert results["options"]["precision"] == read_checkpoint(folder / "auto").options["precision"] == "float32"
     assert farthest(read_checkpoint(folder / "auto").weights, baseline.weights) <= 2e-5
     train(**short(folder, "auto", precision="auto", resume=True, epochs=2))
@@ -349,27 +352,27 @@ def test_too_few_clusters_are_told_before_photos_are_read(folder, tmp_path):
 
 
 WRONG = [
-    ({"loss": "hinge"}, "--loss hinge: known are contrastive"),
-    ({"whiten": "zca"}, "--whiten zca"),
-    ({"best": "map"}, "--best map"),
-    ({"precision": "half"}, "--precision half: known are float32, bfloat16, auto"),
-    ({"lr": 0.0}, "--lr 0.0: it is above 0"),
-    ({"lr": float("nan")}, "--lr nan"),
-    ({"epochs": 0}, "--epochs 0: it is 1 or more"),
-    ({"weight_decay": -1.0}, "--weight-decay -1.0: it is 0 or more"),
-    ({"checkpoint_steps": -1}, "--checkpoint-steps -1"),
-    ({"augment": 1.5}, "--augment 1.5"),
-    ({"positive": "best"}, "--positive best: known are drawn, nearest"),
-    ({"sample": 2}, "--sample 2: it has fewer photos than --negatives 3"),
-    ({"zoom": 0.0}, "zoom .* lies in 0.1..1"),
+    ({"loss": "hinge"}, "--loss must be one of contrastive, .*, got hinge"),
+    ({"whiten": "zca"}, "--whiten must be one of lw, pca, none, got zca"),
+    ({"best": "map"}, "--best must be one of loss, score, last, got map"),
+    ({"precision": "half"}, "--precision must be one of float32, bfloat16, auto, got half"),
+    ({"lr": 0.0}, "--lr must be above 0, got 0.0"),
+    ({"lr": float("nan")}, "--lr must be a finite number, got nan"),
+    ({"epochs": 0}, "--epochs must be at least 1, got 0"),
+    ({"weight_decay": -1.0}, "--weight-decay must be at least 0, got -1.0"),
+    ({"checkpoint_steps": -1}, "--checkpoint-steps must be at least 0, got -1"),
+    ({"augment": 1.5}, "--augment must be at most 1, got 1.5"),
+    ({"positive": "best"}, "--positive must be one of drawn, nearest, farthest, got best"),
+    ({"sample": 2}, "--sample must be 0 or at least --negatives 3, got 2"),
+    ({"zoom": 0.0}, "--zoom must be at least 0.1, got 0.0"),
     ({"scales": "1,x"}, "--scales 1,x"),
-    ({"dataset": "roxford5k"}, "--dataset and --dataset-photos go together"),
+    ({"dataset": "roxford5k"}, "--dataset needs --dataset-photos"),
     ({"best": "score"}, "--best score needs a collection"),
-    ({"jit": True, "padded": False}, "--jit compiles whole steps"),
-    ({"jit": True, "refresh": 3}, "--jit compiles whole steps"),
-    ({"margin": 0.1, "loss": "average-precision"}, "--margin: the loss average-precision has none"),
-    ({"shrinkage": 1.0, "whiten": "pca"}, "--shrinkage is of --whiten lw"),
-    ({"dim": 4, "whiten": "none"}, "--dim shortens"),
+    ({"jit": True, "padded": False}, "--jit cannot be combined with"),
+    ({"jit": True, "refresh": 3}, "--jit cannot be combined with"),
+    ({"margin": 0.1, "loss": "average-precision"}, "--margin cannot be combined with --loss average-precision"),
+    ({"shrinkage": 1.0, "whiten": "pca"}, "--shrinkage needs --whiten lw, got --whiten pca"),
+    ({"dim": 4, "whiten": "none"}, "--dim needs a whitening"),
     ({"dim": 40}, "--dim 40"),
     ({"freeze": 3}, "--freeze 3: the trunk of small has 2 layers"),
     ({"model": "nothing_gem"}, "unknown backbone 'nothing'"),
@@ -395,21 +398,37 @@ def test_a_network_with_a_whitening_keeps_it_only_without_another(folder, run, t
     ("vgg16_gem", 0.75), ("resnet101_gem", 0.85), ("torchresnet101_gem", 0.85), ("alexnet_gem", 0.7), ("x", 0.75),
 ])  # fmt: skip
 def test_the_margin_is_that_published_for_the_backbone(folder, network, margin):
-    defaults = published(
-        {key: one.default for key, one in inspect.signature(train).parameters.items()} | options(folder)
-    )
-    assert Options(**defaults).margin_for(network) == margin
-    assert Options(**defaults | {"margin": 0.3}).margin_for(network) == 0.3
-    assert Options(**defaults | {"loss": "triplet"}).margin_for(network) is None
+    defaults = options(folder)
+    assert TrainOptions(**defaults).margin_for(network) == margin
+    assert TrainOptions(**defaults | {"margin": 0.3}).margin_for(network) == 0.3
+    assert TrainOptions(**defaults | {"loss": "triplet"}).margin_for(network) is None
 
 
 def test_shrinkage_is_for_few_photos(folder):
-    defaults = published(
-        {key: one.default for key, one in inspect.signature(train).parameters.items()} | options(folder)
-    )
-    assert [Options(**defaults).shrinkage_for(photos, 256) for photos in (172, 1023, 1024)] == [1.0, 1.0, 0.0]
-    assert Options(**defaults | {"shrinkage": 0.2}).shrinkage_for(10, 256) == 0.2
+    defaults = options(folder)
+    assert [TrainOptions(**defaults).shrinkage_for(photos, 256) for photos in (172, 1023, 1024)] == [1.0, 1.0, 0.0]
+    assert TrainOptions(**defaults | {"shrinkage": 0.2}).shrinkage_for(10, 256) == 0.2
 
 
 def test_options_and_the_step_have_the_same_names():
-    assert {one.name for one in fields(Options)} == set(inspect.signature(train).parameters)
+    assert [one.name for one in fields(TrainOptions)] == list(inspect.signature(train).parameters)
+
+
+def test_the_help_has_the_values_of_the_recipes():
+    texts = help_texts(train)
+    assert "If not given: 5, 10 for netvlad. [at least 1]" in texts["negatives"]
+    assert "If not given: contrastive, ranking for netvlad. [one of contrastive, triplet" in texts["loss"]
+    assert "0.75 for vgg, 0.85 for resnet" in texts["margin"]
+    assert all("If not given: " in texts[name] for name in RECIPE)
+    assert all(set(recipe) <= set(RECIPE) for recipe in RECIPES.values())
+
+
+def test_options_that_are_not_given_are_those_of_the_recipe(folder):
+    arguments = {"tuples": folder / "tuples.npz", "model": "vgg16_netvlad"}
+    made = TrainOptions(**arguments)
+    assert {name: getattr(made, name) for name in RECIPE} == RECIPE | RECIPES["netvlad"]
+    assert made.photos == folder
+    made = TrainOptions(**arguments | {"model": "vgg16_gem", "remember": True, "lr": 1.0})
+    assert {name: getattr(made, name) for name in RECIPE} == RECIPE | {"remember": True, "lr": 1.0}
+    assert {"loss", "lr", "seed", "initialize"} <= made.resumed().keys()
+    assert not {"output", "epochs", "resume", "whiten", "cache"} & made.resumed().keys()

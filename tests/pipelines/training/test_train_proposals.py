@@ -16,9 +16,9 @@ from keras_retrieval.networks.proposal_model import ProposalModel
 from pipelines.photos.object_boxes import BoxesError, write_boxes
 from pipelines.photos.reading import Reading
 from pipelines.training.checkpoint import CheckpointError
-from pipelines.training.proposal_photos import ProposalPhotos
+from pipelines.training.proposal_photos import ProposalPhotos, hold_out
 from pipelines.training.proposal_recall import grid_boxes, recall_of_boxes
-from pipelines.training.train_proposals import split, train_proposals
+from pipelines.training.train_proposals import train_proposals
 
 SIDE = 96
 
@@ -233,7 +233,7 @@ def test_proposals_find_more_boxes_than_the_grid_in_folders_held_out(drawn, tmp_
     facts = run(drawn, tmp_path / "run", epochs=12)
     found = {row["regions"]: row["found"] for row in facts["recall"]}
     assert found["proposals, as many as in 3 levels"][1] > found["grid, 3 levels"][1]
-    assert (facts["learned from"], facts["held out"]) == (8, 4)
+    assert (facts["training_photos"], facts["held_out_photos"]) == (8, 4)
     assert json.loads((tmp_path / "run" / "results.json").read_text())["recall"] == json.loads(
         json.dumps(facts["recall"])
     )
@@ -286,14 +286,14 @@ def test_a_bad_photo_costs_itself(drawn, tmp_path):
         size=SIDE, held_out=0, proposals=8, anchors="8",
     )  # fmt: skip
     assert list(facts["left_out"]) == ["a/2.png"]
-    assert (facts["learned from"], facts["recall"]) == (2, [])
+    assert (facts["training_photos"], facts["recall"]) == (2, [])
     whole = (tmp_path / "photos" / "a" / "1.png").read_bytes()
     (tmp_path / "photos" / "a" / "1.png").write_bytes(b"no photo any more")
     facts = train_proposals(
         boxes, photos=tmp_path / "photos", output=tmp_path / "run", model=str(drawn / "small.keras"), epochs=1,
         size=SIDE, held_out=0, proposals=8, anchors="8", resume=True,
     )  # fmt: skip
-    assert (list(facts["left_out"]), facts["learned from"]) == (["a/1.png", "a/2.png"], 1)
+    assert (list(facts["left_out"]), facts["training_photos"]) == (["a/1.png", "a/2.png"], 1)
     (tmp_path / "photos" / "a" / "1.png").write_bytes(whole)
     assert (
         recall_of_boxes(keras_retrieval.load(tmp_path / "run/model.keras"), ["gone.png"], {}, Reading(drawn, SIDE))
@@ -319,13 +319,13 @@ def test_a_bad_photo_costs_itself(drawn, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "--epochs 0: it is 1 or more"),
-        ({"proposals": 0}, "--proposals 0"),
-        ({"proposals": 100_000}, "--proposals 100000: at most 10000"),
-        ({"lr": 0}, "--lr is above 0"),
-        ({"held_out": 1}, "--held-out in 0..1"),
-        ({"anchors": "8,x"}, "--anchors 8,x: give sides in cells"),
-        ({"held_out": 0.9}, "leaves none of them to learn from"),
+        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
+        ({"proposals": 0}, "--proposals must be at least 1, got 0"),
+        ({"proposals": 100_000}, "--proposals must be at most 10000, got 100000"),
+        ({"lr": 0}, "--lr must be above 0, got 0"),
+        ({"held_out": 1}, "--held-out must be below 1, got 1"),
+        ({"anchors": "8,x"}, "--anchors must be numbers of cells above 0 .*, got 8,x"),
+        ({"held_out": 0.9}, "--held-out 0.9 leaves no photo to train on"),
     ],
 )
 def test_wrong_options_are_named(drawn, tmp_path, options, message):
@@ -335,12 +335,12 @@ def test_wrong_options_are_named(drawn, tmp_path, options, message):
 
 
 def test_folders_are_held_out_whole_and_photos_where_there_are_none():
-    learned, aside = split([f"{place}/{view}.jpg" for place in "abcde" for view in range(3)], 0.2, 0)
+    learned, aside = hold_out([f"{place}/{view}.jpg" for place in "abcde" for view in range(3)], 0.2, 0)
     assert len({Path(name).parent for name in aside}) == 1
     assert not {Path(name).parent for name in aside} & {Path(name).parent for name in learned}
-    learned, aside = split([f"{view}.jpg" for view in range(10)], 0.2, 0)
+    learned, aside = hold_out([f"{view}.jpg" for view in range(10)], 0.2, 0)
     assert (len(learned), len(aside)) == (8, 2)
-    assert split(["a.jpg"], 0, 0) == (["a.jpg"], [])
+    assert hold_out(["a.jpg"], 0, 0) == (["a.jpg"], [])
 
 
 def test_the_grid_is_compared_as_it_is_pooled():

@@ -1,0 +1,98 @@
+"""The options of the step `classify`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from ..command.options import Argument, Option, Options
+from ..files.durable import fingerprint
+from ..networks.files import model_identity
+from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions(Options):
+    """The options of `classify`."""
+
+    photos: Annotated[Path, Argument("Folder with one sub-folder per landmark, or a folder that `clean` made.")] = (
+        field(kw_only=False)
+    )
+    output: Annotated[Path, Option("Folder of the run, called RUN below.")]
+    model: Annotated[
+        str, Option("Network to begin with: a .keras file, or a name such as vgg16_rmac, with ImageNet weights.")
+    ] = "vgg16_rmac"
+    epochs: Annotated[int, Option("Number of epochs, those of a resumed run included.", at_least=1)] = 10
+    batch: Annotated[int, Option("Photos in a step.", at_least=1, resumed=True)] = 32
+    lr: Annotated[
+        float, Option("Learning rate of the first epoch, of SGD with momentum 0.9.", above=0, resumed=True)
+    ] = 1e-3
+    decay: Annotated[
+        float,
+        Option("Decay of the learning rate, which is lr * exp(-decay * i) in epoch i.", at_least=0, resumed=True),
+    ] = 0.1
+    weight_decay: Annotated[
+        float,
+        Option("Share by which a step shrinks the weights, times the learning rate.", at_least=0, resumed=True),
+    ] = 5e-5
+    freeze: Annotated[
+        int,
+        Option(
+            "Layers of the trunk, from the first, whose weights do not change; BatchNormalization never changes.",
+            at_least=0,
+            resumed=True,
+        ),
+    ] = 0
+    size: Annotated[
+        int,
+        Option("Longest side of the photos that squares are cut from, in pixels.", at_least=1, resumed=True),
+    ] = 362
+    side: Annotated[int, Option("Side of the squares, in pixels.", at_least=32, resumed=True)] = 224
+    zoom: Annotated[
+        float,
+        Option(
+            "Smallest side of a random square before it is resized, as a share of the photo's shorter side.",
+            at_least=0.1,
+            at_most=1,
+            resumed=True,
+        ),
+    ] = 0.5
+    flip: Annotated[bool, Option("Mirror half of the squares.", resumed=True)] = True
+    augment: Annotated[
+        float,
+        Option(
+            "Strength of random changes of brightness, contrast and saturation.", at_least=0, at_most=1, resumed=True
+        ),
+    ] = 0.0
+    validation: Annotated[
+        float,
+        Option(
+            "Share of each landmark's photos that is set aside for validation; at least one photo is not.",
+            at_least=0,
+            below=1,
+            resumed=True,
+        ),
+    ] = 0.1
+    min_photos: Annotated[int, Option("Landmarks with fewer photos that can be read are left out.", at_least=1)] = 2
+    precision: Annotated[str, Option(TRAINING_PRECISION_HELP, choices=PRECISIONS, resumed=True)] = "float32"
+    seed: Annotated[int, Option("Random seed.", at_least=0, resumed=True)] = 0
+    checkpoint_steps: Annotated[
+        int,
+        Option(
+            "Steps between two checkpoints, which is what a kill may cost; 0 for one checkpoint an epoch.", at_least=0
+        ),
+    ] = 100
+    resume: Annotated[
+        bool, Option("Resume the run in RUN with the same options; --epochs may be higher than before.")
+    ] = False
+
+    def fingerprint(self, landmarks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """The options, network and photos that decide the weights, JSON-able: a resumed run must have the same.
+
+        Args:
+            landmarks: landmark -> names of its photos.
+        """
+        return self.resumed() | {
+            "model": model_identity(self.model).get("sha256", self.model),
+            "photos": fingerprint(landmarks),
+        }

@@ -1,0 +1,287 @@
+"""The options of the step `train`."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from keras_retrieval.errors import ArgumentError
+
+from ..command.options import Argument, Option, Options
+from ..descriptors.describer import MIRROR_HELP, parse_scales
+from ..evaluation.datasets import DATASETS
+from ..networks.files import model_identity
+from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
+from ..photos.augmentation import Augmentation
+from ..photos.edges import HELP as EDGES_HELP
+from ..photos.edges import resolve_edges
+from ..training_tuples.sources import photos_of
+from .hard_positives import POSITIVES
+from .initialization import VERSIONS
+from .recipe import GIVEN_BY_RECIPE, MARGIN, MARGINS, RecipeOption, published_margin, published_shrinkage, recipe_of
+
+LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")
+WHITENINGS = ("lw", "pca", "none")
+BESTS = ("loss", "score", "last")
+INITIALIZATIONS = ("auto", *VERSIONS, "none")
+_MARGINS = ", ".join(f"{margin} for {backbone}" for backbone, margin in MARGINS.items())
+_FROM_TUPLES: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """The options of `train`; those that are not given have the values of the network's published recipe."""
+
+    tuples: Annotated[
+        Path, Argument("tuples.npz, or a source that `keras-retrieval tuples` takes: a folder, a .csv or a .pkl file.")
+    ] = field(kw_only=False)
+    photos: Annotated[
+        Path,
+        Option("Folder of the photos. If not given: the folder that TUPLES names or is, else the folder of TUPLES."),
+    ] = _FROM_TUPLES
+    output: Annotated[Path, Option("Folder of the run, called RUN below.")] = Path("run")
+    model: Annotated[
+        str, Option("Network to begin with: a .keras file, or a name such as vgg16_gem, with ImageNet weights.")
+    ] = "vgg16_gem"
+    epochs: Annotated[
+        int, Option("Number of epochs, those of a resumed run included (published: 30 at most).", at_least=1)
+    ] = 30
+    queries: Annotated[
+        int, Option("Training pairs (query, positive) drawn at random for each epoch.", at_least=1, resumed=True)
+    ] = 2000
+    pool: Annotated[
+        int,
+        Option(
+            "Photos drawn at random for each epoch, among which hard negatives are found.", at_least=1, resumed=True
+        ),
+    ] = 20_000
+    negatives: Annotated[
+        int,
+        RecipeOption("Hard negatives for each query, each from another cluster.", at_least=1, resumed=True),
+    ] = GIVEN_BY_RECIPE
+    positive: Annotated[
+        str,
+        RecipeOption(
+            "Positive of each query: drawn at random, or the nearest or farthest by descriptor of all that it has.",
+            choices=POSITIVES,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    sample: Annotated[
+        int,
+        RecipeOption(
+            "Photos of the pool drawn for each query, among which its negatives are chosen; 0 for the whole pool.",
+            at_least=0,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    remember: Annotated[
+        bool,
+        RecipeOption(
+            "Choose also among the negatives that the query had before (Arandjelovic et al. CVPR 2016).",
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    batch: Annotated[
+        int, RecipeOption("Tuples in a step, over which gradients are summed.", at_least=1, resumed=True)
+    ] = GIVEN_BY_RECIPE
+    refresh: Annotated[
+        int,
+        RecipeOption(
+            "Steps after which negatives are chosen again within an epoch; 0 for once at the beginning of each epoch.",
+            at_least=0,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    loss: Annotated[str, RecipeOption("Loss on tuples.", choices=LOSSES, resumed=True)] = GIVEN_BY_RECIPE
+    margin: Annotated[
+        float | None,
+        Option(
+            f"Margin of the loss. If not given: for the contrastive loss {_MARGINS}, {MARGIN} for others (Radenovic et "
+            "al. TPAMI 2018); else the default of the loss.",
+            above=0,
+            resumed=True,
+        ),
+    ] = None
+    initialize: Annotated[
+        str,
+        Option(
+            "How NetVLAD's clusters begin, from local descriptors of the training photos: v1 or v2 (the two published "
+            "ways), none to keep them; auto is v1 for a network given by name, else none.",
+            choices=INITIALIZATIONS,
+            resumed=True,
+        ),
+    ] = "auto"
+    lr: Annotated[float, RecipeOption("Learning rate of Adam in the first epoch.", above=0, resumed=True)] = (
+        GIVEN_BY_RECIPE
+    )
+    decay: Annotated[
+        float,
+        Option("Decay of the learning rate, which is lr * exp(-decay * i) in epoch i.", at_least=0, resumed=True),
+    ] = 0.01
+    weight_decay: Annotated[
+        float,
+        Option("Factor of the L2 penalty in the loss, which GeM's exponent p does not have.", at_least=0, resumed=True),
+    ] = 1e-6
+    p_speed: Annotated[
+        float | None,
+        Option(
+            "Factor on the learning rate of GeM's exponent p. If not given: 10, and 100 for one p per channel.",
+            above=0,
+            resumed=True,
+        ),
+    ] = None
+    freeze: Annotated[
+        int, Option("Layers of the trunk, from the first, whose weights do not change.", at_least=0, resumed=True)
+    ] = 0
+    size: Annotated[int, Option("Longest side of the training photos, in pixels.", at_least=1, resumed=True)] = 362
+    padded: Annotated[
+        bool,
+        Option(
+            "Pad photos to one square size, or train on each at its exact size.", flags="--padded/--exact", resumed=True
+        ),
+    ] = True
+    augment: Annotated[
+        float,
+        Option(
+            "Strength of random changes of brightness, contrast and saturation.", at_least=0, at_most=1, resumed=True
+        ),
+    ] = 0.0
+    zoom: Annotated[
+        float,
+        Option(
+            "Photos are cropped or shrunk to a random share of their sides, from this one to 1; 1 for never.",
+            at_least=0.1,
+            at_most=1,
+            resumed=True,
+        ),
+    ] = 1.0
+    flip: Annotated[bool, Option("Mirror half of the tuples, all photos of a tuple alike.", resumed=True)] = False
+    binarize: Annotated[
+        float,
+        Option(
+            "Edge maps only: half of the queries are binarised, at a threshold drawn from 0 to this; 0 for never.",
+            at_least=0,
+            at_most=1,
+            resumed=True,
+        ),
+    ] = 0.0
+    edges: Annotated[str, Option(EDGES_HELP, resumed=True)] = ""
+    chunk: Annotated[
+        int | None,
+        Option(
+            "Photos in the network at once: trains steps of any size in fixed memory, at the cost of a second forward "
+            "pass. If not given: all photos of a step.",
+            at_least=1,
+            resumed=True,
+        ),
+    ] = None
+    precision: Annotated[str, Option(TRAINING_PRECISION_HELP, choices=PRECISIONS, resumed=True)] = "float32"
+    jit: Annotated[bool, Option("Compile the training step with XLA.", resumed=True)] = False
+    seed: Annotated[int, Option("Random seed.", at_least=0, resumed=True)] = 0
+    cache: Annotated[
+        Path | None,
+        Option("Folder for the resized photos, which several runs may share. If not given: RUN/photos."),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        Option(f"Collection to score the network on: {', '.join(DATASETS)}, or a ground truth NAME.json."),
+    ] = None
+    dataset_photos: Annotated[Path | None, Option("Folder of the collection's photos.")] = None
+    gnd: Annotated[
+        Path | None, Option("The collection's ground truth. If not given: the file beside the collection's photos.")
+    ] = None
+    every: Annotated[int, Option("Epochs between two scorings.", at_least=1)] = 1
+    best: Annotated[
+        str | None,
+        Option(
+            "Epoch to keep: that of the lowest validation loss, that of the highest score, or the last. If not given: "
+            "loss where pairs are set aside for validation, else last.",
+            choices=BESTS,
+            resumed=True,
+        ),
+    ] = None
+    whiten: Annotated[
+        str,
+        RecipeOption("Whitening that is learned from all pairs after the last epoch.", choices=WHITENINGS),
+    ] = GIVEN_BY_RECIPE
+    dim: Annotated[int | None, Option("Dimensions that the whitening keeps. If not given: all.", at_least=1)] = None
+    shrinkage: Annotated[
+        float | None,
+        Option(
+            "Lw only: shrinkage of the covariance of matching pairs. If not given: 1 where the pairs have fewer than 4 "
+            "photos per dimension, else 0, as published.",
+            at_least=0,
+        ),
+    ] = None
+    test_size: Annotated[
+        int, Option("Longest side of the photos for the whitening and for scores, in pixels.", at_least=1)
+    ] = 1024
+    scales: Annotated[str, Option("Scales of the photos for the whitening and for scores.")] = "1,0.7071,0.5"
+    mirror: Annotated[bool, Option(f"For the whitening and for scores: {MIRROR_HELP}")] = False
+    checkpoint_steps: Annotated[
+        int,
+        Option(
+            "Steps between two checkpoints, which is what a kill may cost; 0 for one checkpoint an epoch.", at_least=0
+        ),
+    ] = 100
+    tensorboard: Annotated[bool, Option("Write the figures of each epoch, and tuples, to RUN/tensorboard.")] = False
+    resume: Annotated[
+        bool, Option("Resume the run in RUN with the same options; --epochs may be higher than before.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        for name, value in recipe_of(self.model).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.photos is None:
+            object.__setattr__(self, "photos", photos_of(self.tuples) or self.tuples.parent)
+        super().__post_init__()
+
+    def check(self) -> None:
+        """Checks each option, and options against each other.
+
+        Raises:
+            ArgumentError: an option is out of range or does not fit another one; the message names both.
+        """
+        super().check()
+        parse_scales(self.scales)
+        resolve_edges(self.edges)
+        if 0 < self.sample < self.negatives:
+            raise ArgumentError(f"--sample must be 0 or at least --negatives {self.negatives}, got {self.sample}")
+        if (self.dataset is None) != (self.dataset_photos is None):
+            raise ArgumentError("--dataset needs --dataset-photos, the folder of its photos, and vice versa")
+        if self.best == "score" and self.dataset is None:
+            raise ArgumentError("--best score needs a collection to score on: give --dataset and --dataset-photos")
+        if self.binarize and not self.edges:
+            raise ArgumentError("--binarize needs edge maps: give --edges")
+        if self.jit and (self.chunk is not None or self.refresh or not self.padded):
+            raise ArgumentError("--jit cannot be combined with --exact, --chunk or --refresh: XLA needs fixed shapes")
+        if self.margin is not None and self.loss == "average-precision":
+            raise ArgumentError("--margin cannot be combined with --loss average-precision, which has no margin")
+        if self.shrinkage is not None and self.whiten != "lw":
+            raise ArgumentError(f"--shrinkage needs --whiten lw, got --whiten {self.whiten}")
+        if self.dim is not None and self.whiten == "none":
+            raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The options and files that decide the weights, JSON-able: a resumed run must have the same."""
+        return self.resumed() | {
+            "tuples": hashlib.sha256(self.tuples.read_bytes()).hexdigest()[:16],
+            "model": model_identity(self.model).get("sha256", self.model),
+        }
+
+    def augmentation(self) -> Augmentation | None:
+        """The augmentation of the training photos; None for no augmentation."""
+        augmentation = Augmentation(self.augment, self.zoom, self.flip, self.binarize)
+        return None if augmentation == Augmentation() else augmentation
+
+    def margin_for(self, network: str) -> float | None:
+        """The margin of the loss for a network of this name; None for the default of the loss, or no margin."""
+        if self.margin is not None or self.loss != "contrastive":
+            return self.margin
+        return published_margin(network)
+
+    def shrinkage_for(self, photos: int, dimensions: int) -> float:
+        """The shrinkage of Lw for so many photos in pairs and so many dimensions."""
+        return published_shrinkage(photos, dimensions) if self.shrinkage is None else self.shrinkage

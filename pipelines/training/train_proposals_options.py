@@ -1,0 +1,107 @@
+"""The options of the step `train-proposals`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from keras_retrieval.errors import ArgumentError
+
+from ..command.options import Argument, Option, Options
+from ..files.durable import fingerprint
+from ..networks.files import model_identity
+
+MOST_PROPOSALS = 10_000
+"""More would need over 400 MB for the overlaps of all proposals with each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainProposalsOptions(Options):
+    """The options of `train-proposals`."""
+
+    boxes: Annotated[Path, Argument("boxes.json that `clean` made, or a folder that `sample-photos` made.")] = field(
+        kw_only=False
+    )
+    photos: Annotated[Path, Option("Folder of the photos that the boxes name.")]
+    output: Annotated[Path, Option("Folder of the run, called RUN below.")]
+    model: Annotated[
+        str,
+        Option("Network to begin with, which pools regions: a .keras file, or a name such as vgg16_rmac."),
+    ] = "vgg16_rmac"
+    proposals: Annotated[
+        int, Option("Regions of a photo at most.", at_least=1, at_most=MOST_PROPOSALS, resumed=True)
+    ] = 256
+    anchors: Annotated[
+        str,
+        Option(
+            "Sides of the anchor boxes, which proposals are moved and scaled from, with commas between, in cells of "
+            "the feature map (16 pixels for VGG).",
+            resumed=True,
+        ),
+    ] = "8,16,32"
+    epochs: Annotated[int, Option("Number of epochs.", at_least=1, resumed=True)] = 10
+    batch: Annotated[int, Option("Photos in a step.", at_least=1, resumed=True)] = 4
+    lr: Annotated[
+        float,
+        Option("Learning rate of Adam in the first step, which decreases to 0 as a cosine.", above=0, resumed=True),
+    ] = 1e-3
+    size: Annotated[int, Option("Longest side of the photos, in pixels.", at_least=1, resumed=True)] = 512
+    trunk: Annotated[
+        bool, Option("Train the trunk as well, or the proposals only.", flags="--trunk/--frozen", resumed=True)
+    ] = False
+    flip: Annotated[bool, Option("Mirror half of the photos, at random.", resumed=True)] = True
+    held_out: Annotated[
+        float,
+        Option(
+            "Share of the sub-folders of photos that is held out to measure the recall; of the photos where there are "
+            "no sub-folders.",
+            at_least=0,
+            below=1,
+            resumed=True,
+        ),
+    ] = 0.2
+    seed: Annotated[int, Option("Random seed.", at_least=0, resumed=True)] = 0
+    cache: Annotated[
+        Path | None,
+        Option("Folder for the resized photos, which several runs may share. If not given: RUN/photos."),
+    ] = None
+    resume: Annotated[bool, Option("Resume the run in RUN with the same options.")] = False
+
+    def check(self) -> None:
+        """Checks each option.
+
+        Raises:
+            ArgumentError: an option is out of range.
+        """
+        super().check()
+        self.sides()
+
+    def sides(self) -> list[float]:
+        """The sides of the anchors, in cells.
+
+        Raises:
+            ArgumentError: they are not numbers above 0.
+        """
+        try:
+            sides = [float(side) for side in self.anchors.split(",")]
+        except ValueError:
+            sides = []
+        if not sides or not all(0 < side < math.inf for side in sides):
+            raise ArgumentError(
+                f"--anchors must be numbers of cells above 0 with commas between, such as 8,16,32, got {self.anchors}"
+            )
+        return sides
+
+    def fingerprint(self, boxes: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The options, network and boxes that decide the weights, JSON-able: a resumed run must have the same.
+
+        Args:
+            boxes: name of a photo -> (R, 4) boxes.
+        """
+        return self.resumed() | {
+            "model": model_identity(self.model).get("sha256", self.model),
+            "boxes": fingerprint({name: rows.tolist() for name, rows in boxes.items()}),
+        }
