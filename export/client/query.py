@@ -1,55 +1,32 @@
-"""Neighbours of photos by a server: `keras-retrieval query photo.jpg --server localhost:8500`.
+"""Photos searched with on a server: `keras-retrieval query photo.jpg --server localhost:8500`."""
 
-The counterpart of `search` where network and index are another machine's: photos are sent as they lie on the disk, to
-`keras-retrieval serve SERVING --index INDEX`.
-"""
-
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
-from keras_retrieval.pipelines.photos.reader import BOX_HELP, parse_box
+from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.photos.reader import parse_box
 
 from ..index_contract.contract import Hits
-from .retrieval_client import (
-    BATCH,
-    MODEL,
-    PORT,
-    TIMEOUT,
-    Batch,
-    Ca,
-    Certificate,
-    Key,
-    Model,
-    RetrievalClient,
-    Server,
-    Timeout,
-    Tls,
-    Version,
-)
+from .options import QueryOptions
 
 
-def query(
-    photos: Annotated[list[Path], typer.Argument(help="Photos to look for: JPEG, PNG, GIF, WebP or BMP.")],
-    *,
-    server: Server = f"localhost:{PORT}",
-    model: Model = MODEL,
-    version: Version = None,
-    k: Annotated[int, typer.Option("--k", "-k", help="Neighbours of each photo.")] = 10,
-    box: Annotated[str | None, typer.Option(help=BOX_HELP)] = None,
-    batch: Batch = BATCH,
-    timeout: Timeout = TIMEOUT,
-    tls: Tls = False,
-    ca: Ca = None,
-    certificate: Certificate = None,
-    key: Key = None,
-) -> list[Hits]:
-    """Finds the photos of a served index that are most similar to photos, and prints their scores and names."""
-    part = parse_box(box)
-    options: dict[str, Any] = {"tls": tls, "ca": ca, "certificate": certificate, "key": key}
-    with RetrievalClient(server, model=model, version=version, batch=batch, timeout=timeout, **options) as client:
-        found = client.search(photos, k, [part] * len(photos) if part else ())
-    for photo, hits in zip(photos, found, strict=True):
+@takes(QueryOptions)
+def query(options: QueryOptions) -> list[Hits]:
+    """Finds the photos of a served index that are most similar to photos, and prints their scores and names.
+
+    The counterpart of `search` for a network and an index on another machine, served by `keras-retrieval serve SERVING
+    --index INDEX`. Photos are sent as their files' bytes.
+
+    Returns:
+        The neighbours of each photo, best first.
+
+    Raises:
+        PhotoError: the server cannot read one of the photos, or the box does not fit it.
+        ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
+        ServerTimeoutError: the server has not answered before the deadline.
+        RequestRefusedError: the server rejects the request, as for an unknown model.
+    """
+    box = parse_box(options.box)
+    with options.connect() as client:
+        found = client.search(options.photos, options.k, [box] * len(options.photos) if box else ())
+    for photo, hits in zip(options.photos, found, strict=True):
         print(photo)
         for name, score in zip(hits.names, hits.scores, strict=True):
             print(f"  {score:.4f}  {name}")

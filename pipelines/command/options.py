@@ -44,7 +44,7 @@ class Option:
         at_most: the largest value.
         below: a bound that the value must not reach.
         choices: the values that are allowed; None for any.
-        flags: the words of the shell, such as "--padded/--exact"; made of the field's name if empty.
+        flags: the words of the shell, such as "--padded/--exact" or "--k -k"; made of the field's name if empty.
         resumed: whether a run that is resumed must have the same value.
     """
 
@@ -68,11 +68,11 @@ class Option:
 
     def parameter(self, name: str) -> Any:
         """The option as Typer takes it."""
-        return typer.Option(*filter(None, [self.flags]), help=self.text())
+        return typer.Option(*self.flags.split(), help=self.text())
 
     def label(self, name: str) -> str:
         """How messages name the option: by its first flag."""
-        return self.flags.split("/")[0] or f"--{name.replace('_', '-')}"
+        return self.flags.replace("/", " ").partition(" ")[0] or f"--{name.replace('_', '-')}"
 
     def check(self, name: str, value: Any) -> None:
         """Checks one value.

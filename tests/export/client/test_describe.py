@@ -276,19 +276,19 @@ def test_tls(certificates, mutual):
 
 
 def test_wrong_arguments_are_said(tmp_path):
-    with pytest.raises(ValueError, match="batch=0"):
+    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
         RetrievalClient(batch=0)
-    with pytest.raises(ValueError, match="give both or none"):
+    with pytest.raises(ValueError, match="certificate and key belong together: give both or neither"):
         RetrievalClient(key=tmp_path / "client.key")
     with pytest.raises(OSError, match=r"no\.pem"):
         RetrievalClient(ca=tmp_path / "no.pem")
     with RetrievalClient("somewhere") as client:
         assert client.address == "somewhere:8500"
-        with pytest.raises(ValueError, match="no photo to describe"):
+        with pytest.raises(ValueError, match="photos must hold at least one photo, got none"):
             client.describe([])
         for photos in ("photo.jpg", tmp_path / "photo.jpg", b"\xff\xd8"):
             for ask in (client.describe, client.search):
-                with pytest.raises(ValueError, match="give a list of photos, paths or bytes, not"):
+                with pytest.raises(ValueError, match="photos must be a list of paths or bytes, got"):
                     ask(photos)
         with pytest.raises(OSError, match=r"missing\.jpg"):
             client.describe([tmp_path / "missing.jpg"])

@@ -1,0 +1,28 @@
+"""The errors of a client whose request a server did not answer.
+
+    RetrievalError
+        ServerUnavailableError(ConnectionError)  no connection, or the server is not ready, after all attempts
+        ServerTimeoutError(TimeoutError)         no response before the deadline
+        RequestRefusedError(ValueError)          the server rejects the request, as for an unknown model
+        ResponseError(ValueError)                the response does not fit the request
+
+A photo that the server cannot read is a `PhotoError`, as in all other steps.
+"""
+
+from keras_retrieval.errors import RetrievalError
+
+
+class ServerUnavailableError(RetrievalError, ConnectionError):
+    """The server cannot be reached, or is not ready."""
+
+
+class ServerTimeoutError(RetrievalError, TimeoutError):
+    """The server did not answer before the deadline."""
+
+
+class RequestRefusedError(RetrievalError, ValueError):
+    """The server rejected a request; the message gives the status code and the server's own message."""
+
+
+class ResponseError(RetrievalError, ValueError):
+    """A response whose tensors do not have the shapes that the request calls for."""

@@ -1,0 +1,77 @@
+"""TensorFlow Serving's messages for photos: a PredictRequest made of files, and numpy arrays made of its response.
+
+Imports the message types when a function is called, since they bring TensorFlow's own with them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_retrieval.pipelines.photos.formats import Source
+
+from ..contract.signatures import IMAGE_BYTES
+from ..index_contract.contract import Hits
+
+
+def photo_request(
+    model: str, version: int | None, signature: str, photos: Sequence[Source], outputs: Sequence[str]
+) -> Any:
+    """A PredictRequest whose input `image_bytes` is the photos' files.
+
+    Args:
+        model: name of the served model.
+        version: its version; None for the newest.
+        signature: such as "serving_default".
+        photos: paths, or bytes of files.
+        outputs: names of the tensors that the response is to have.
+
+    Raises:
+        OSError: a photo's file cannot be opened.
+    """
+    from tensorflow.core.framework import types_pb2
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest(output_filter=outputs)
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    if version is not None:
+        request.model_spec.version.value = version
+    tensor = request.inputs[IMAGE_BYTES]
+    tensor.dtype = types_pb2.DT_STRING
+    tensor.tensor_shape.dim.add(size=len(photos))
+    tensor.string_val.extend(photo if isinstance(photo, bytes) else Path(photo).read_bytes() for photo in photos)
+    return request
+
+
+def write_numbers(tensor: Any, kind: str, values: np.ndarray) -> None:
+    """Writes an array into an empty TensorProto, as int32 if `kind` is "int", as float32 if it is "float"."""
+    from tensorflow.core.framework import types_pb2
+
+    tensor.dtype = {"int": types_pb2.DT_INT32, "float": types_pb2.DT_FLOAT}[kind]
+    tensor.tensor_shape.SetInParent()
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    getattr(tensor, f"{kind}_val").extend(values.reshape(-1).tolist())
+
+
+def read_numbers(tensor: Any, kind: str) -> np.ndarray:
+    """Reads a TensorProto of int32 ("int") or float32 ("float") from its typed field or from its raw bytes."""
+    dtype = {"int": np.int32, "float": np.float32}[kind]
+    shape = [dimension.size for dimension in tensor.tensor_shape.dim]
+    if tensor.tensor_content:  # TensorFlow Serving fills the typed field, other servers this one
+        return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
+    return np.array(getattr(tensor, f"{kind}_val"), dtype).reshape(shape)
+
+
+def read_strings(tensor: Any) -> list[str]:
+    """Reads a TensorProto of strings, flattened."""
+    return [value.decode("utf-8", "surrogatepass") for value in tensor.string_val]
+
+
+def split_hits(names: Sequence[str], scores: np.ndarray) -> list[Hits]:
+    """Splits names (B * K,) and scores (B, K) into the neighbours of each photo, without the padding of short rows."""
+    lengths, width = np.isfinite(scores).sum(axis=1).tolist(), scores.shape[1]  # padding scores -infinity
+    return [
+        Hits(list(names[row * width : row * width + length]), scores[row, :length])
+        for row, length in enumerate(lengths)
+    ]

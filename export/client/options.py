@@ -1,0 +1,88 @@
+"""The options of the steps describe and query."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.photos.reader import BOX_HELP
+
+from keras_retrieval.errors import ArgumentError
+
+from .retrieval_client import BATCH, MODEL, PORT, TIMEOUT, RetrievalClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions(Options):
+    """The options of a connection to a server, and of the requests that it carries."""
+
+    server: Annotated[str, Option(f"HOST or HOST:PORT of the server's gRPC; port {PORT} if none is given.")] = (
+        f"localhost:{PORT}"
+    )
+    model: Annotated[str, Option("Name of the served network.")] = MODEL
+    version: Annotated[int | None, Option("Version of the network; the newest if not given.", at_least=1)] = None
+    batch: Annotated[int, Option("Photos per request.", at_least=1)] = BATCH
+    timeout: Annotated[float, Option("Seconds for a request, including all attempts.", above=0)] = TIMEOUT
+    tls: Annotated[
+        bool, Option("Encrypt the connection and verify the server's certificate with the system's authorities.")
+    ] = False
+    ca: Annotated[
+        Path | None,
+        Option("PEM file of the authorities that verify the server's certificate instead; turns encryption on."),
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        Option("PEM file of your own certificate, for servers that require one; turns encryption on, needs --key."),
+    ] = None
+    key: Annotated[Path | None, Option("PEM file of the private key of --certificate.")] = None
+
+    def check(self) -> None:
+        """Checks ranges, and that a certificate comes with its key.
+
+        Raises:
+            ArgumentError: an option is out of range, or one of --certificate and --key is missing.
+        """
+        super().check()
+        if (self.certificate is None) != (self.key is None):
+            raise ArgumentError("--certificate and --key belong together: give both or neither")
+
+    def connect(self) -> RetrievalClient:
+        """A client of the server; close it, or use it in a `with` statement."""
+        return RetrievalClient(
+            self.server,
+            model=self.model,
+            version=self.version,
+            batch=self.batch,
+            timeout=self.timeout,
+            tls=self.tls,
+            ca=self.ca,
+            certificate=self.certificate,
+            key=self.key,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeOptions(ConnectionOptions):
+    """The options of the step `describe`."""
+
+    photos: Annotated[list[Path], Argument("Photos to describe: JPEG, PNG, GIF, WebP or BMP files.")] = field(
+        kw_only=False
+    )
+    output: Annotated[
+        Path | None,
+        Option("File to write the descriptors to, (photos, dimensions) .npy; printed as JSON if not given."),
+    ] = None
+    skip: Annotated[
+        bool, Option("Go on after a photo that the server cannot read; its row is zero. Without it, an error.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOptions(ConnectionOptions):
+    """The options of the step `query`."""
+
+    photos: Annotated[list[Path], Argument("Photos to search with: JPEG, PNG, GIF, WebP or BMP files.")] = field(
+        kw_only=False
+    )
+    k: Annotated[int, Option("Number of neighbours of each photo.", at_least=1, flags="--k -k")] = 10
+    box: Annotated[str | None, Option(BOX_HELP)] = None
