@@ -25,6 +25,7 @@ STEP_FILES = {f"{room.replace('.', '/')}/{function_name(step)}.py" for step, (ro
 # Rooms that keep the rules below; the others follow one by one.
 CLEAN = [
     "export",
+    "export/client",
     "export/contract",
     "export/photo_graph",
     "keras_retrieval/layers",

@@ -4,7 +4,6 @@ Speaks to TensorFlow Serving and to `keras-retrieval serve`, for versions that `
 wrote. Photos are sent as their files' bytes; the server decodes them.
 """
 
-import itertools
 import random
 import re
 import time
@@ -216,7 +215,8 @@ class RetrievalClient:
         import grpc
 
         end = time.monotonic() + self._timeout
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             try:
                 return self._predict(request, timeout=max(end - time.monotonic(), 0))
             except grpc.RpcError as error:
@@ -225,7 +225,7 @@ class RetrievalClient:
                 if not retry or time.monotonic() + wait >= end:
                     raise self._error(error, attempt + 1) from error
             time.sleep(wait)
-        raise AssertionError("itertools.count ends")
+            attempt += 1
 
     def _error(self, error: Any, attempts: int) -> RetrievalError:
         code, details = error.code().name, error.details()
