@@ -1,1 +1,1 @@
-"""The index in a folder: ScaNN segments, a mutable segment, a write-ahead log."""
+"""The index in a folder: ScaNN's hashes and our rows in an immutable segment, and a write-ahead log of changes."""

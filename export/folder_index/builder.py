@@ -1,8 +1,7 @@
-"""Photos to a new segment of an index: stored rows, hashes that are learned, and a search that is tuned."""
+"""Builds a segment of an index from photos: stores rows, trains hashes, and tunes the search."""
 
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,87 +10,101 @@ from keras_retrieval.pipelines.files.durable import write_names
 
 from keras_retrieval.ranking.nearest import nearest
 
-from ..index_contract.photos import PhotosToIndex, Rows
-from ..index_contract.tuning import Hashing, HeldOutQueries, IndexSettings, hold_out, tune
+from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
+from ..index_contract.settings import IndexSettings
+from ..index_contract.tuning import HeldOutQueries, hold_out, tune
 from .column_file import write_columns
 from .row_file import StoredRows, write_rows
-from .scann_searcher import ScannSearcher, train
+from .scann_searcher import ScannSearcher, train_searcher
 from .segment import PROJECTION, rescore
 from .write_ahead_log import Change, WriteAheadLog
 
 
 def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:
-    """Writes a segment's files.
+    """Writes the files of a segment except its log, which `create_log` writes.
 
     Args:
         folder: from `layout.new_segment`.
         photos: to be indexed.
-        settings: what was asked.
+        settings: how.
 
     Returns:
-        What the manifest says of it: count, columns, configuration, log. The log is to be begun, see `start_log`.
+        Facts for the manifest: count, columns, configuration, and log, the identity of the log.
+
+    Raises:
+        MissingExtraError: the search is approximate, and ScaNN is not installed.
     """
     write_names(folder / "names.txt", photos.names)
     write_columns(folder, photos.columns)
     if photos.projection is not None:
         np.save(folder / PROJECTION, photos.projection, allow_pickle=False)
-    stored = Rows(lambda: map(photos.stored, photos.rows))
-    write_rows(folder, stored, len(photos.names), photos.dimensions, settings.rows)
-    kept = StoredRows(folder, settings.rows)
-    leaves, searcher = settings.tree(len(kept)), None
+    to_store = RowBlocks(lambda: map(photos.to_stored, photos.rows))
+    write_rows(folder, to_store, len(photos.names), photos.dimensions, settings.rows)
+    stored = StoredRows(folder, settings.rows)
+    leaves, searcher = settings.tree_leaves(len(stored)), None
     if leaves is not None:
-        searcher = _trained(folder, stored, kept, leaves, settings.hashing)
+        searcher = _train(folder, to_store, stored, leaves, settings)
         searcher.save(folder / "scann")
-    how = {"rows": settings.rows, "stored_dimensions": photos.dimensions, "k": settings.k, "asked": asdict(settings)}
-    how = _measured(photos, kept, searcher, settings) | how
+    configuration = _measure(photos, stored, searcher, settings)
+    configuration |= {"rows": settings.rows, "stored_dimensions": photos.dimensions, "k": settings.k}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    how["bytes_per_photo"] = round(size / max(1, len(kept)), 1)
+    configuration["bytes_per_photo"] = round(size / max(1, len(stored)), 1)
+    configuration["settings"] = settings.facts()
     return {
-        "count": len(kept),
+        "count": len(stored),
         "columns": list(photos.columns),
-        "configuration": how,
+        "configuration": configuration,
         "log": secrets.token_hex(16),
     }
 
 
-def start_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change] = ()) -> None:
-    """Begins a segment's log, with changes that are to survive."""
-    WriteAheadLog(folder, facts["log"]).write(changes)
+def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change] = ()) -> None:
+    """Writes the log of a new segment.
+
+    Args:
+        folder: of the segment.
+        facts: from `build_segment`.
+        changes: made to the index while the segment was built.
+    """
+    WriteAheadLog(folder, facts["log"]).create(changes)
 
 
-def _trained(folder: Path, stored: Rows, kept: StoredRows, leaves: int, hashing: Hashing) -> ScannSearcher:
-    """ScaNN learns from rows in float32, which lie on the disk while it does where the stored ones are smaller."""
-    if kept.form == "float32":
-        return train(kept.take(slice(None)), leaves, hashing)
-    place = folder / ".training"
-    place.mkdir()
+def _train(
+    folder: Path, to_store: RowBlocks, stored: StoredRows, leaves: int, settings: IndexSettings
+) -> ScannSearcher:
+    """Trains ScaNN on float32 rows, which are on disk meanwhile if the stored rows have another type."""
+    if stored.row_type == "float32":
+        return train_searcher(stored.take(slice(None)), leaves, settings)
+    temporary = folder / ".training"
+    temporary.mkdir()
     try:
-        write_rows(place, stored, len(kept), kept.dimensions, "float32")
-        return train(StoredRows(place, "float32").take(slice(None)), leaves, hashing)
+        write_rows(temporary, to_store, len(stored), stored.dimensions, "float32")
+        return train_searcher(StoredRows(temporary, "float32").take(slice(None)), leaves, settings)
     finally:
-        for path in place.iterdir():
+        for path in temporary.iterdir():
             path.unlink()
-        place.rmdir()
+        temporary.rmdir()
 
 
-def _measured(
-    photos: PhotosToIndex, kept: StoredRows, searcher: ScannSearcher | None, settings: IndexSettings
+def _measure(
+    photos: PhotosToIndex, stored: StoredRows, searcher: ScannSearcher | None, settings: IndexSettings
 ) -> dict[str, Any]:
-    """How it searches, and with what recall and speed."""
-    held = hold_out(photos.rows, len(kept), settings.k, photos.stored)
+    """How the segment searches, tuned, with its recall and speed."""
+    held_out = hold_out(photos.rows, len(stored), settings.k, photos.to_stored)
     if searcher is None:
-        same = kept.form == "float32" and (photos.projection is None or photos.reduced)
-        recall = 1.0 if same or held is None else _exact_recall(kept, held[1])
+        unchanged = stored.row_type == "float32" and (photos.projection is None or photos.reduced)
+        recall = 1.0 if unchanged or held_out is None else _exact_recall(stored, held_out[1])
         return {"kind": "exact", "leaves": 0, "recall": recall}
-    assert held, "a collection that is hashed has rows"
+    assert held_out, "a collection with hashes has at least 16 rows"
 
     def find(queries: np.ndarray, count: int, reorder: int, leaves: int) -> np.ndarray:
-        return rescore(searcher, kept, queries, count, min(max(reorder, count), len(kept)), leaves)[0]
+        return rescore(searcher, stored, queries, count, min(max(reorder, count), len(stored)), leaves)[0]
 
     kind = ("tree + " if searcher.leaves else "") + "asymmetric hashing + reordering"
-    return {"kind": kind, "leaves": searcher.leaves} | tune(find, held, settings, searcher.leaves)
+    return {"kind": kind, "leaves": searcher.leaves} | tune(find, held_out, settings, searcher.leaves)
 
 
-def _exact_recall(kept: StoredRows, held: HeldOutQueries) -> float:
-    found, _ = nearest(held.queries, kept.blocks(), held.k + 1)
-    return round(held.recall(found), 4)
+def _exact_recall(stored: StoredRows, held_out: HeldOutQueries) -> float:
+    """The recall of exact search over stored rows, which differ from the original descriptors."""
+    found, _ = nearest(held_out.queries, stored.blocks(), held_out.k + 1)
+    return round(held_out.recall(found), 4)

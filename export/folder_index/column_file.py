@@ -1,4 +1,4 @@
-"""What is known of photos besides their descriptors: columns of texts, to search among some photos only."""
+"""Column values of photos on disk: a code per photo and the list of distinct texts, by which searches are filtered."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from ..index_contract.contract import Filter
 
 
 class StoredColumns:
-    """Columns on disk: of each a number per photo and the texts that the numbers stand for.
+    """Columns on disk, written by `write_columns`.
 
     Args:
-        folder: where `write_columns` wrote.
-        columns: their names, in the order they were written in.
+        folder: of the segment.
+        columns: names of the columns, in the order in which they were written.
     """
 
     def __init__(self, folder: Path, columns: Sequence[str]) -> None:
@@ -26,23 +26,23 @@ class StoredColumns:
         self._texts = {column: read_names(folder / f"column-{number}.txt") for number, column in enumerate(columns)}
 
     def take(self, ids: np.ndarray) -> dict[str, list[str]]:
-        """The texts of these rows."""
+        """Column -> the values of the rows with these numbers."""
         return {
             column: [self._texts[column][code] for code in codes[ids].tolist()] for column, codes in self._codes.items()
         }
 
     def matches(self, where: Filter) -> np.ndarray | bool:
-        """Which rows pass the conditions on columns: (N,) bool, or True for all."""
-        found: np.ndarray | bool = True
+        """Whether each row satisfies the conditions on columns: (N,) bool, or True if there are no conditions."""
+        matching: np.ndarray | bool = True
         for column, values in where.columns.items():
             wanted = set(values)
-            right = np.array([text in wanted for text in self._texts[column]], bool)
-            found = right[self._codes[column]] & found
-        return found
+            allowed = np.array([text in wanted for text in self._texts[column]], bool)
+            matching = allowed[self._codes[column]] & matching
+        return matching
 
 
 def write_columns(folder: Path, columns: Mapping[str, Sequence[str]]) -> None:
-    """Writes columns; `StoredColumns` reads them."""
+    """Writes column-N.txt, the distinct values of column number N, and column-N.npy, the code of each photo."""
     for number, texts in enumerate(columns.values()):
         codes = {text: code for code, text in enumerate(Counter(texts))}
         write_names(folder / f"column-{number}.txt", list(codes))

@@ -1,19 +1,29 @@
-"""Shorter descriptors whose inner products stay as near as they can: projection on the strongest directions.
+"""Dimension reduction that preserves inner products as well as possible: projection on the strongest directions.
 
-The directions are the eigenvectors of the rows' second moments with the largest eigenvalues. Nothing is centred or
-divided, since that would change which rows are near; a network with a whitening has shorter descriptors of its own.
+The directions are the eigenvectors of the rows' second-moment matrix with the largest eigenvalues (PCA without
+centring). Nothing is centred or scaled, since that would change which rows are near; a network with a whitening has
+its own, shorter descriptors.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
+
 
 def learn_projection(blocks: Iterable[np.ndarray], dimensions: int) -> np.ndarray:
-    """Learns from rows (N, D), which come in pieces, the projection (D, dimensions) float32.
+    """Learns a projection from rows.
+
+    Args:
+        blocks: rows (N, D) in blocks.
+        dimensions: of the projected rows.
+
+    Returns:
+        (D, dimensions) float32, to multiply rows by from the right.
 
     Raises:
-        ValueError: dimensions below 1 or above D.
+        ArgumentError: `dimensions` is below 1 or above D.
     """
     moments: np.ndarray | float = 0.0
     width = 0
@@ -21,6 +31,6 @@ def learn_projection(blocks: Iterable[np.ndarray], dimensions: int) -> np.ndarra
         width = block.shape[1]
         moments = moments + (block.T @ block).astype(np.float64)
     if not 1 <= dimensions <= width:
-        raise ValueError(f"--dim is 1..{width}, as the descriptors have {width} dimensions, not {dimensions}")
+        raise ArgumentError(f"--dim must be in 1..{width}, the descriptors' dimensions, got {dimensions}")
     _, directions = np.linalg.eigh(moments)
     return np.ascontiguousarray(directions[:, ::-1][:, :dimensions], np.float32)

@@ -1,18 +1,18 @@
-"""An index folder that is searched while it changes: `open_index(FOLDER)`, by any number of threads and processes.
+"""An index folder that is searched while it changes, by any number of threads and processes; see `open_index`.
 
-What a search may have to wait for, by construction: no lock. It works on the latest snapshot (snapshot.py); beside the
-hashes it scores at most CHANGES rows that were added since the build, for then a writer has to wait for a new
-segment. That is built by another process, verified and loaded by another thread; only while ScaNN reads its hashes
-does it hold Python's lock: for 0.125 s at 120,000 photos of 512 dimensions, and in proportion.
+Searches wait for no lock: each works on the latest snapshot (snapshot.py). They score at most `MAX_CHANGES` rows added
+since the build, beside the hashes, because a writer that exceeds that waits for a new segment. Another process builds
+it, another thread verifies and loads it. Only while ScaNN reads its hashes is Python's global lock held: 0.125 s at
+120,000 photos of 512 dimensions, and proportionally.
 
-A write is in the log, on the disk, before it is acknowledged. Every process that has the folder open sees it in its
-next search, and a segment that another one built as soon as it has loaded it.
+A write is in the log, on disk, before it is acknowledged. Every process that has the folder open sees it in its next
+search, and a segment built by another process as soon as it has loaded that.
 """
 
+import logging
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,33 +20,47 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError
 
-from ..index_contract.checks import check_columns, check_names, check_rows, check_texts
+from keras_retrieval.errors import ArgumentError
+
+from ..index_contract.checks import (
+    check_columns,
+    check_finite,
+    check_k,
+    check_lengths,
+    check_names,
+    check_shape,
+    check_strings,
+)
 from ..index_contract.contract import Filter, Hits
-from ..index_contract.photos import PhotosToIndex, Rows
-from ..index_contract.tuning import IndexSettings
-from .builder import build_segment, start_log
-from .layout import locked, new_segment, publish, read_index, remove_other_segments, stamp
+from ..index_contract.errors import IndexReplacedError
+from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
+from ..index_contract.settings import IndexSettings
+from .builder import build_segment, create_log
+from .layout import locked, manifest_stamp, new_segment, publish, read_index, remove_other_segments
 from .segment import Segment
 from .snapshot import MutableSegment, Snapshot
 from .write_ahead_log import Change, FileStamp
 
-CHANGES = 10_000  # rows added and deleted until a writer waits for a new segment; from half of them one is built
-BUILDING = 3600.0  # seconds to wait for another process that builds one
+MAX_CHANGES = 10_000  # rows added and removed before a writer waits for a new segment; from half of them one is built
+BUILD_TIMEOUT = 3600.0  # seconds to wait for another process that is building a segment
+
+log = logging.getLogger("keras_retrieval")
 
 
 class FolderIndex:
-    """An index folder, a `NeighbourIndex`.
+    """An open index folder, a `NeighbourIndex`.
 
     Args:
-        folder: what `keras-retrieval index` wrote.
+        folder: written by `keras-retrieval index`.
 
     Raises:
-        FolderError: the folder is no index, of another layout, or a file is missing, was cut or altered.
+        FolderError: the folder does not exist, is not an index or has another layout, or a file is missing or altered.
+        MissingExtraError: the search is approximate, and ScaNN is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._changing = threading.Lock()  # of _live and _stamp; a search that finds it held goes on without
+        self._changing = threading.Lock()  # guards _mutable and _seen; searches do not wait for it
         self._compaction: threading.Thread | None = None
         self._loading: threading.Thread | None = None
         self._mutable: MutableSegment
@@ -72,25 +86,22 @@ class FolderIndex:
         self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
     ) -> list[Hits]:
         """See `NeighbourIndex.search`."""
-        if k < 1:
-            raise ValueError(f"k is at least 1, not {k}")
+        check_k(k)
         snapshot = self._snapshot()
         check_columns(where.columns if where else (), snapshot.segment.facts["columns"])
-        return snapshot.search(_fitting(queries, "queries", snapshot.segment), k, exact, where)
+        return snapshot.search(_to_stored(queries, "queries", snapshot.segment), k, exact, where)
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """See `NeighbourIndex.add`. More than CHANGES rows are several writes."""
+        """See `NeighbourIndex.add`. More than `MAX_CHANGES` rows are added in several writes."""
         names, columns = list(names), dict(columns or {})
         check_names(names)
         check_columns(columns, self.facts["columns"])
-        rows = _fitting(rows, "rows", self._mutable.segment)
-        for what, many in {"rows": len(rows), **{f"values of '{key}'": len(columns[key]) for key in columns}}.items():
-            if many != len(names):
-                raise ValueError(f"{len(names)} names and {many} {what}")
+        rows = _to_stored(rows, "rows", self._mutable.segment)
+        check_lengths(names, rows, columns)
         for column, texts in columns.items():
-            check_texts(texts, f"a value of '{column}'")
-        for start in range(0, len(names), CHANGES):
-            part = slice(start, start + CHANGES)
+            check_strings(texts, f"a value of '{column}'")
+        for start in range(0, len(names), MAX_CHANGES):
+            part = slice(start, start + MAX_CHANGES)
             self._write(Change(names[part], rows[part], {key: list(columns[key][part]) for key in columns}))
 
     def delete(self, names: Sequence[str]) -> int:
@@ -98,68 +109,69 @@ class FolderIndex:
         names = list(dict.fromkeys(names))
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
-            known = [name for name in names if self._mutable.number(name) is not None]
+            known = [name for name in names if self._mutable.row_of(name) is not None]
             if known:
                 self._append(Change(known, None, {}))
-        self._compact_in_time()
+        self._compact_if_due()
         return len(known)
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
         """See `NeighbourIndex.vectors`."""
         self._snapshot()
         mutable = self._mutable
-        snapshot, count = mutable.snapshot, len(mutable.segment)
+        segment, snapshot, count = mutable.segment, mutable.snapshot, len(mutable.segment)
         if names is None:
             if snapshot.unchanged:
-                return mutable.segment.rows.take(slice(None))
-            return np.concatenate(
-                [np.empty((0, mutable.segment.rows.dimensions), "f4"), *snapshot.rows(snapshot.ids())]
-            )
-        numbers = [mutable.number(name) for name in names]
+                return segment.rows.take(slice(None))
+            empty = np.empty((0, segment.rows.dimensions), np.float32)
+            return np.concatenate([empty, *snapshot.rows(snapshot.ids())])
+        numbers = [mutable.row_of(name) for name in names]
         if None in numbers:
-            raise ValueError(f"the index has no photo {names[numbers.index(None)]!r}")
+            raise ArgumentError(f"the index has no photo {names[numbers.index(None)]!r}")
         ids = np.array(numbers, np.int64)
-        rows = np.empty((len(ids), mutable.segment.rows.dimensions), np.float32)
-        rows[ids < count] = mutable.segment.rows.take(ids[ids < count])
-        rows[ids >= count] = mutable.snapshot.added[ids[ids >= count] - count]
+        rows = np.empty((len(ids), segment.rows.dimensions), np.float32)
+        rows[ids < count] = segment.rows.take(ids[ids < count])
+        rows[ids >= count] = snapshot.added[ids[ids >= count] - count]
         return rows
 
     def compact(self, beyond: int = 0) -> None:
-        """Builds a new segment of what is there, tuned as the first was; searches and writes go on meanwhile.
+        """Builds a new segment from the present photos, with the settings of the first one and tuned again.
+
+        Searches and writes go on meanwhile.
 
         Args:
-            beyond: only if more rows than so many were added or deleted since the last one.
+            beyond: do nothing if at most so many rows were added or removed since the last build.
 
         Raises:
-            OSError: the older segment stays in use: the disk failed, or another process was at it for an hour.
+            OSError: the disk failed, or another process was building for an hour; the older segment stays in use.
         """
-        with locked(self._folder, "building", wait=BUILDING):
+        with locked(self._folder, "building", wait=BUILD_TIMEOUT):
             with self._changing:
                 self._catch_up()
                 segment, snapshot, position = self._mutable.segment, self._mutable.snapshot, self._mutable.position
                 if self._mutable.changes <= beyond:
                     return
             place = new_segment(self._folder, segment.facts["segment"])
-            settings = IndexSettings.of(segment.how["asked"])
-            facts = {**segment.facts, **build_segment(place, _photos(snapshot), settings)}
+            settings = IndexSettings(**segment.configuration["settings"])
+            facts = {**segment.facts, **build_segment(place, _photos_of(snapshot), settings)}
             with self._changing:
                 with locked(self._folder, "writing"):
-                    start_log(place, facts, [change for change, _ in segment.log.read(position)])
+                    create_log(place, facts, [change for change, _ in segment.log.read(position)])
                     publish(self._folder, place, facts)
                 self._load()
             remove_other_segments(self._folder, place.name)
 
     def close(self) -> None:
-        """Waits for the new segment that is being built or loaded, if any."""
+        """Waits for a new segment that is being built or loaded."""
         for thread in (self._compaction, self._loading):
             if thread:
                 thread.join()
 
     def _snapshot(self) -> Snapshot:
-        """The latest snapshot, with what other processes wrote; without it where a thread here is just reading that."""
+        """The latest snapshot, including changes of other processes, unless another thread is reading those now."""
         if self._stamps() != self._seen and self._changing.acquire(blocking=False):
             try:
-                if stamp(self._folder) == self._published:
+                if manifest_stamp(self._folder) == self._published:
                     self._catch_up()
                 else:
                     self._seen = self._stamps()
@@ -170,11 +182,11 @@ class FolderIndex:
         return self._mutable.snapshot
 
     def _stamps(self) -> tuple[FileStamp, FileStamp]:
-        return stamp(self._folder), self._mutable.segment.log.stamp()
+        return manifest_stamp(self._folder), self._mutable.segment.log.stamp()
 
     def _catch_up(self) -> None:
-        """Applies what is new in the log, or loads a new segment. The caller holds `_changing`."""
-        published, seen = stamp(self._folder), self._stamps()
+        """Applies new changes of the log, or loads a new segment. The caller holds `_changing`."""
+        published, seen = manifest_stamp(self._folder), self._stamps()
         try:
             if published == self._published:
                 for change, position in self._mutable.segment.log.read(self._mutable.position):
@@ -182,14 +194,14 @@ class FolderIndex:
                 self._seen = seen
                 return
         except FolderError:
-            if stamp(self._folder) == published:
+            if manifest_stamp(self._folder) == published:
                 raise
         self._load()
 
     def _load(self) -> None:
-        """Verifies and opens what the folder holds now. The caller holds `_changing`."""
+        """Verifies and opens the current segment. The caller holds `_changing`."""
         while True:
-            published = stamp(self._folder)
+            published = manifest_stamp(self._folder)
             try:
                 facts = read_index(self._folder)
                 mutable = MutableSegment(Segment(self._folder / facts["segment"], facts))
@@ -198,7 +210,7 @@ class FolderIndex:
                     mutable.apply(change, position)
                 break
             except (OSError, FolderError):
-                if stamp(self._folder) == published:
+                if manifest_stamp(self._folder) == published:
                     raise
         self._mutable, self._published, self._seen = mutable, published, seen
 
@@ -207,53 +219,53 @@ class FolderIndex:
             try:
                 self._catch_up()
             except (OSError, ValueError) as error:
-                warnings.warn(f"the older segment of {self._folder} stays in use: {error}", stacklevel=1)
+                log.warning("the older segment of %s stays in use: %s", self._folder, error)
 
     def _write(self, change: Change) -> None:
-        if self._mutable.changes + len(change.names) > CHANGES:
-            self.compact(CHANGES - len(change.names))
+        if self._mutable.changes + len(change.names) > MAX_CHANGES:
+            self.compact(MAX_CHANGES - len(change.names))
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
             segment = self._mutable.segment
             check_columns(change.columns, segment.facts["columns"])
             if change.rows is not None and change.rows.shape[1] != segment.rows.dimensions:
-                raise OSError(f"{self._folder} was replaced by an index of other descriptors meanwhile")
+                raise IndexReplacedError(
+                    f"{self._folder} was replaced meanwhile by an index of other descriptors: open it again"
+                )
             self._append(change)
-        self._compact_in_time()
+        self._compact_if_due()
 
     def _append(self, change: Change) -> None:
         mutable = self._mutable
         mutable.apply(change, mutable.segment.log.append(change, mutable.position))
         self._seen = self._stamps()
 
-    def _compact_in_time(self) -> None:
-        if self._mutable.changes > CHANGES // 2 and not (self._compaction and self._compaction.is_alive()):
-            self._compaction = threading.Thread(target=self._compact_beside, daemon=True)
+    def _compact_if_due(self) -> None:
+        if self._mutable.changes > MAX_CHANGES // 2 and not (self._compaction and self._compaction.is_alive()):
+            self._compaction = threading.Thread(target=self._compact_in_process, daemon=True)
             self._compaction.start()
 
-    def _compact_beside(self) -> None:
-        # In a process of its own: ScaNN holds Python's lock while it writes its files, and searches would wait.
+    def _compact_in_process(self) -> None:
+        # A process of its own, since ScaNN holds Python's global lock while it writes files, and searches would wait.
         command = [sys.executable, "-m", "keras_retrieval", "update", str(self._folder), "--compact"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            warnings.warn(f"{self._folder} was not compacted: {done.stderr[-1000:]}", stacklevel=1)
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        if finished.returncode:
+            log.warning("%s was not compacted: %s", self._folder, finished.stderr[-1000:])
         self._reload()
 
 
-def _fitting(rows: np.ndarray, what: str, segment: Segment) -> np.ndarray:
-    """Rows of an index's width as they are stored, C-contiguous float32."""
+def _to_stored(rows: np.ndarray, label: str, segment: Segment) -> np.ndarray:
+    """Checks rows of a caller and reduces them to stored rows, C-contiguous float32."""
     rows = np.ascontiguousarray(rows, "float32")
-    if rows.ndim != 2:
-        raise ValueError(f"{what} are an array (n, dimensions), not {rows.shape}")
-    if rows.shape[1] not in (segment.facts["dimensions"], segment.rows.dimensions):
-        raise ValueError(f"{what} have {rows.shape[1]} dimensions, the index {segment.facts['dimensions']}")
-    check_rows([rows], what)
-    return segment.reduced(rows)
+    dimensions = segment.facts["dimensions"]
+    check_shape(rows, {dimensions, segment.rows.dimensions}, dimensions, label)
+    check_finite([rows], label)
+    return segment.to_stored(rows)
 
 
-def _photos(snapshot: Snapshot) -> PhotosToIndex:
-    """What is there at a snapshot, to be built anew."""
+def _photos_of(snapshot: Snapshot) -> PhotosToIndex:
+    """The photos of a snapshot, to build a new segment from."""
     ids, segment = snapshot.ids(), snapshot.segment
-    rows = Rows(lambda: snapshot.rows(ids))
-    dimensions, projection = segment.rows.dimensions, segment.projection
-    return PhotosToIndex(snapshot.names(ids), rows, dimensions, snapshot.columns(ids), projection, reduced=True)
+    rows = RowBlocks(lambda: snapshot.rows(ids))
+    names, columns = snapshot.names(ids), snapshot.columns(ids)
+    return PhotosToIndex(names, rows, segment.rows.dimensions, columns, segment.projection, reduced=True)

@@ -1,8 +1,9 @@
-"""The place of an index on disk: a manifest that names and vouches for one segment of files, and its locks.
+"""The layout of an index folder: a manifest that lists the files of one segment, and lock files.
 
-INDEX/manifest.json is replaced in one go, so that a reader finds the old segment or the new one, wherever a writer
-was killed; what it left is cleared away by the next. INDEX/segment-N holds rows, names, columns, ScaNN's files
-(all in the manifest, with their SHA-256) and the log of changes since (write_ahead_log.py), which vouches for itself.
+INDEX/manifest.json is replaced atomically, so that a reader finds the old segment or the new one, whenever a writer was
+killed; the next writer removes what that one left. INDEX/segment-N contains rows, names, columns and ScaNN's files, all
+in the manifest with their SHA-256, and the log of changes since the build (write_ahead_log.py), which has hashes of its
+own.
 """
 
 import fcntl
@@ -16,38 +17,41 @@ from typing import Any
 
 from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError, read_manifest, write_manifest
 
+from ..index_contract.errors import IndexBusyError
 from .write_ahead_log import HEAD, LOG, FileStamp, file_stamp
 
 KIND, VERSION = "ScaNN index", 3
 _PREFIX = "segment-"
+_LOCKS = {"writing": "writing to", "building": "rebuilding"}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The manifest of an index whose every file is as it was written.
+    """Reads the manifest of an index and verifies all files in it.
 
     Raises:
-        FolderError: it is no index, of a newer or older layout, or a file is missing or has changed.
+        FolderError: the folder does not exist or is not an index, its layout is newer or older, or a file is missing
+            or has changed.
     """
     while True:
-        before = stamp(folder)
+        before = manifest_stamp(folder)
         try:
             manifest = read_manifest(folder, kind=KIND, version=VERSION, verify=True)
             break
         except FolderError:
-            if stamp(folder) == before:
+            if manifest_stamp(folder) == before:
                 raise
     if manifest["version"] != VERSION:
         raise FolderError(f"{folder} has layout {manifest['version']}, which is no longer read: index again")
     return manifest
 
 
-def stamp(folder: Path) -> FileStamp:
-    """What changes whenever another segment is published."""
+def manifest_stamp(folder: Path) -> FileStamp:
+    """Changes whenever another segment is published."""
     return file_stamp(folder / MANIFEST)
 
 
 def current_segment(folder: Path) -> str | None:
-    """The name of the segment that an index, which may be damaged, says it has; None where it says none."""
+    """The name of the current segment of an index, which may be damaged; None if it cannot be read."""
     try:
         return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["segment"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -55,13 +59,18 @@ def current_segment(folder: Path) -> str | None:
 
 
 @contextmanager
-def locked(folder: Path, what: str, wait: float = 10.0) -> Iterator[None]:
-    """Keeps all other threads and processes from the same: "writing" a change, or "building" a segment.
+def locked(folder: Path, action: str, wait: float = 10.0) -> Iterator[None]:
+    """Excludes all other threads and processes from an action.
+
+    Args:
+        folder: of the index.
+        action: "writing" a change or "building" a segment.
+        wait: seconds to wait for another one.
 
     Raises:
-        TimeoutError: another one did it for all of `wait` seconds.
+        IndexBusyError: another one holds the lock for all that time.
     """
-    with (folder / f".{what}").open("a") as file:
+    with (folder / f".{action}").open("a") as file:
         deadline = time.monotonic() + wait
         while True:
             try:
@@ -69,37 +78,47 @@ def locked(folder: Path, what: str, wait: float = 10.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise TimeoutError(f"another process is {what} {folder}: wait for it, or stop it") from None
+                    raise IndexBusyError(
+                        f"another process is {_LOCKS[action]} {folder}: wait for it, or stop it"
+                    ) from None
                 time.sleep(0.005)
         yield
 
 
 def new_segment(folder: Path, current: str | None) -> Path:
-    """An empty folder for the next segment. What killed builders left is removed; call it while "building"."""
-    places = list(folder.glob(f"{_PREFIX}*"))
-    number = 1 + max((int(place.name.removeprefix(_PREFIX)) for place in places), default=0)
-    for place in places:
-        if place.name != current:
-            shutil.rmtree(place, ignore_errors=True)
+    """Makes an empty folder for the next segment and removes those that killed builders left.
+
+    Args:
+        folder: of the index; the caller has locked it for "building".
+        current: name of the current segment, which is kept.
+    """
+    found = list(folder.glob(f"{_PREFIX}*"))
+    number = 1 + max((int(path.name.removeprefix(_PREFIX)) for path in found), default=0)
+    for path in found:
+        if path.name != current:
+            shutil.rmtree(path, ignore_errors=True)
     segment = folder / f"{_PREFIX}{number:06}"
     (segment / "scann").mkdir(parents=True)
     return segment
 
 
 def remove_other_segments(folder: Path, segment: str) -> None:
-    """Removes every folder in an index but that segment, those of older layouts too; call it while "building"."""
-    for place in folder.iterdir():
-        if place.is_dir() and place.name != segment:
-            shutil.rmtree(place, ignore_errors=True)
+    """Removes every folder in an index but the named segment, also those of older layouts.
+
+    The caller has locked the index for "building".
+    """
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != segment:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def publish(folder: Path, segment: Path, facts: Mapping[str, Any]) -> None:
-    """Makes a segment, its log begun, the one that readers of the folder find.
+    """Makes a complete segment, with its log, the current one.
 
     Args:
         folder: of the index.
-        segment: in it, whole.
-        facts: for the manifest; what an older manifest says of its own files is left out.
+        segment: a folder in it.
+        facts: for the manifest; entries that describe an older manifest's own files are left out.
     """
     files = [path for path in segment.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
     facts = {key: value for key, value in facts.items() if key not in ("kind", "version", "sha256", "segment")}

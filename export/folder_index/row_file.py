@@ -1,7 +1,7 @@
-"""Descriptors on disk in one of three forms, mapped, not read: float32, bfloat16 (half of that) or int8 (a quarter).
+"""Stored descriptors in one of three number types, memory-mapped: float32, bfloat16 (half of that) or int8 (a quarter).
 
-int8 is x = round(x / step) * step with a step for each dimension, the largest number in it over 127. What is stored is
-what is scored: every product is that of a float32 query with the numbers that the form stands for.
+int8 is x = round(x / step) * step, with one step per dimension: the largest absolute value in it over 127. Searches
+score what is stored: every product is that of a float32 query with the decoded numbers.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,82 +12,85 @@ import numpy as np
 
 from keras_retrieval.ranking.nearest import CHUNK
 
-FORMS = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
-READ_BELOW = 2**26  # bytes
+from ..index_contract.settings import ROW_TYPES
+
+_FILE_TYPES = dict(zip(ROW_TYPES, (np.float32, np.uint16, np.int8), strict=True))
+_READ_BELOW = 2**26  # bytes
+_QUERIES = 16  # whose rows stay in the processor's cache
 
 
 class StoredRows:
-    """N rows of S numbers that `write_rows` wrote.
+    """N rows of S numbers, written by `write_rows`.
 
     Args:
         folder: with rows.npy and, for int8, steps.npy.
-        form: a key of FORMS.
+        row_type: one of `ROW_TYPES`.
     """
 
-    def __init__(self, folder: Path, form: str) -> None:
-        place = folder / "rows.npy"
-        # Few rows are read, as searches go through all of them. A plain view of others: numpy's memmap class is slow.
-        mode: Literal["r"] | None = "r" if place.stat().st_size > READ_BELOW else None
-        self._values = np.asarray(np.load(place, mmap_mode=mode, allow_pickle=False))
-        self._steps = np.load(folder / "steps.npy", allow_pickle=False) if form == "int8" else None
-        self.form, self.dimensions = form, self._values.shape[1]
+    def __init__(self, folder: Path, row_type: str) -> None:
+        path = folder / "rows.npy"
+        # Small files are read, since searches go through all rows. Others become a plain view: numpy's memmap is slow.
+        mode: Literal["r"] | None = "r" if path.stat().st_size > _READ_BELOW else None
+        self._values = np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
+        self._steps = np.load(folder / "steps.npy", allow_pickle=False) if row_type == "int8" else None
+        self.row_type, self.dimensions = row_type, self._values.shape[1]
 
     def __len__(self) -> int:
         return len(self._values)
 
     def take(self, ids: np.ndarray | slice) -> np.ndarray:
-        """Rows by number as float32, shape of ids + (S,); a view of the disk for a slice of float32."""
+        """Rows by number as float32, (ids' shape, S); a view of the file for a slice of float32 rows."""
         rows = _decode(self._values[ids])
         return rows if self._steps is None else rows * self._steps
 
     def blocks(self, ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Rows, all or those of these numbers, in pieces of a few thousand."""
+        """All rows, or those with the given numbers, in blocks of some thousand."""
         for start in range(0, len(self) if ids is None else len(ids), CHUNK):
             yield self.take(slice(start, start + CHUNK) if ids is None else ids[start : start + CHUNK])
 
     def products(self, queries: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Inner products of each query (Q, S) with rows of its own (Q, R), as (Q, R) float32."""
+        """Inner products of each query (Q, S) with its own rows, given by number (Q, R): (Q, R) float32."""
         if self._steps is not None:
             queries = queries * self._steps
         products = np.empty(ids.shape, np.float32)
-        for start in range(0, len(ids), 16):  # so many rows stay in the cache
-            part = slice(start, start + 16)
+        for start in range(0, len(ids), _QUERIES):
+            part = slice(start, start + _QUERIES)
             np.matmul(_decode(self._values[ids[part]]), queries[part, :, None], out=products[part, :, None])
         return products
 
 
-def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimensions: int, form: str) -> None:
-    """Writes rows.npy, and steps.npy for int8, piece by piece.
+def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimensions: int, row_type: str) -> None:
+    """Writes rows.npy, and steps.npy for int8, block by block.
 
     Args:
-        folder: that is there.
-        blocks: the rows in pieces (n, S) float32, finite; int8 asks for them twice.
-        count: N, of all pieces.
+        folder: an existing folder.
+        blocks: the rows in blocks (n, S) float32, finite; iterated twice for int8.
+        count: N, the number of rows in all blocks.
         dimensions: S.
-        form: a key of FORMS.
+        row_type: one of `ROW_TYPES`.
     """
     steps = None
-    if form == "int8":
+    if row_type == "int8":
         largest = np.full(dimensions, np.finfo(np.float32).tiny, np.float32)
         for block in blocks:
             np.maximum(largest, np.abs(block).max(axis=0, initial=0), out=largest)
         steps = largest / 127
         np.save(folder / "steps.npy", steps, allow_pickle=False)
-    place = folder / "rows.npy"
-    values = np.lib.format.open_memmap(place, mode="w+", dtype=FORMS[form], shape=(count, dimensions))
+    path = folder / "rows.npy"
+    values = np.lib.format.open_memmap(path, mode="w+", dtype=_FILE_TYPES[row_type], shape=(count, dimensions))
     start = 0
     for block in blocks:
-        values[start : start + len(block)] = _encode(block, form, steps)
+        values[start : start + len(block)] = _encode(block, row_type, steps)
         start += len(block)
     values.flush()
 
 
-def _encode(rows: np.ndarray, form: str, steps: np.ndarray | None) -> np.ndarray:
+def _encode(rows: np.ndarray, row_type: str, steps: np.ndarray | None) -> np.ndarray:
     if steps is not None:
         return np.rint(rows / steps).clip(-127, 127).astype(np.int8)
-    if form == "bfloat16":
+    if row_type == "bfloat16":
         bits = np.ascontiguousarray(rows, np.float32).view(np.uint32)
-        # To the nearest, to even in the middle: the upper half of the bits after adding almost half of the lower.
+        # Round to nearest, ties to even: add almost half of the lower 16 bits' range, then keep the upper 16 bits.
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return rows
 

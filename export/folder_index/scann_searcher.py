@@ -1,7 +1,8 @@
-"""ScaNN behind a fence: it trains on rows that were checked, loads no pickle, and its padding stays in here.
+"""The only module that calls ScaNN: it passes checked rows only, loads no pickle and removes the padding of results.
 
-A NaN ends ScaNN's process, a file of another length crashes it, short results are padded with id 0, and its own loader
-executes a docids file. It holds the hashes only; the rows are ours (row_file.py), and so are scores and names.
+Without these precautions a NaN ends the process, a file of the wrong length crashes it, missing results are padded with
+id 0, and ScaNN's own loader executes a pickled docids file. ScaNN keeps the hashes only; rows (row_file.py), scores and
+names are ours.
 """
 
 import math
@@ -14,45 +15,46 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import missing_extra
 from keras_retrieval.ranking.rows import release
 
-from ..index_contract.tuning import Hashing
+from ..index_contract.settings import IndexSettings
 
 
-def scann() -> Any:
-    """ScaNN's pybind module.
+def load_scann() -> Any:
+    """Imports ScaNN's pybind module.
 
     Raises:
-        ImportError: with the pip command.
+        MissingExtraError: ScaNN is not installed.
     """
     try:
         from scann import scann_ops_pybind
     except ImportError as error:
-        raise ImportError(f'ScaNN is not installed ({error}): pip install "keras-retrieval[index]"') from error
+        raise missing_extra("ScaNN", "index", error) from error
     return scann_ops_pybind
 
 
 class ScannSearcher:
-    """Finds rows that are probably near.
+    """An approximate search that finds the rows that are probably nearest.
 
     Args:
-        searcher: ScaNN's own.
-        leaves: of its tree; 0 without.
+        searcher: ScaNN's searcher.
+        leaves: number of leaves of its tree; 0 without a tree.
     """
 
     def __init__(self, searcher: Any, leaves: int) -> None:
         self._searcher, self.leaves = searcher, leaves
 
     def candidates(self, queries: np.ndarray, count: int, leaves: int) -> np.ndarray:
-        """Row numbers by the hashes, best first.
+        """Finds row numbers by their hashes.
 
         Args:
             queries: (Q, S) float32, finite, C-contiguous, Q >= 1.
-            count: how many.
-            leaves: how many of the tree's leaves to look into.
+            count: number of candidates per query.
+            leaves: number of leaves to visit.
 
         Returns:
-            (Q, count) int64; -1 behind the last one found.
+            (Q, count) int64, best first, padded with -1.
         """
         options = (count, count, min(leaves, self.leaves) or -1)
         if len(queries) == 1:
@@ -65,50 +67,53 @@ class ScannSearcher:
         return np.where(np.isfinite(scores), found.astype(np.int64), -1)
 
     def save(self, folder: Path) -> None:
-        """Writes ScaNN's files, none of them a pickle, with relative paths."""
+        """Writes ScaNN's files, with relative paths and without pickles."""
         self._searcher.serialize(str(folder), relative_path=True)
 
 
-def train(rows: np.ndarray, leaves: int, hashing: Hashing) -> ScannSearcher:
-    """Learns the tree and the hashes of rows (N, S) float32, C-contiguous and finite.
+def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> ScannSearcher:
+    """Trains the tree and the hashes.
 
     Args:
-        rows: at least 16.
-        leaves: of the tree, fewer than rows; 0 for none, where every hash is looked at.
-        hashing: how.
+        rows: (N, S) float32, finite, C-contiguous, N >= 16.
+        leaves: number of leaves of the tree, less than N; 0 without a tree, where every hash is compared.
+        settings: of the hashes and their training.
+
+    Raises:
+        MissingExtraError: ScaNN is not installed.
     """
-    builder = scann().builder(rows, 10, "dot_product")
-    sample = min(len(rows), hashing.sample)
+    builder = load_scann().builder(rows, 10, "dot_product")
+    sample = min(len(rows), settings.sample)
     if leaves:
-        soar = {"soar_lambda": hashing.soar, "overretrieve_factor": 1.8} if hashing.soar else {}
+        soar = {"soar_lambda": settings.soar, "overretrieve_factor": 1.8} if settings.soar else {}
         builder = builder.tree(
             num_leaves=leaves,
             num_leaves_to_search=1,
             training_sample_size=sample,
-            training_iterations=hashing.iterations,
+            training_iterations=settings.iterations,
             **soar,
         )
     builder = builder.score_ah(
-        hashing.block,
-        anisotropic_quantization_threshold=hashing.threshold or math.nan,
+        settings.block,
+        anisotropic_quantization_threshold=settings.threshold or math.nan,
         training_sample_size=sample,
-        training_iterations=hashing.iterations,
-        hash_type=hashing.lookup,
+        training_iterations=settings.iterations,
+        hash_type=settings.lookup,
     )
-    with _unloading(rows):
+    with _released(rows):
         return ScannSearcher(builder.build(), leaves)
 
 
 @contextmanager
-def _unloading(rows: np.ndarray) -> Iterator[None]:
-    """Keeps rows that are mapped from the disk out of memory: ScaNN copies them first and then needs them no more."""
+def _released(rows: np.ndarray) -> Iterator[None]:
+    """Keeps memory-mapped rows out of memory during training: ScaNN copies them first and does not read them again."""
     done = threading.Event()
 
-    def unload() -> None:
+    def release_regularly() -> None:
         while not done.wait(0.5):
             release(rows)
 
-    thread = threading.Thread(target=unload, daemon=True)
+    thread = threading.Thread(target=release_regularly, daemon=True)
     thread.start()
     try:
         yield
@@ -117,8 +122,14 @@ def _unloading(rows: np.ndarray) -> Iterator[None]:
         thread.join()
 
 
-def load(folder: Path, leaves: int) -> ScannSearcher:
-    """Loads what `save` wrote and its caller has verified. ScaNN's own loader would unpickle a docids file."""
-    module = scann()
+def load_searcher(folder: Path, leaves: int) -> ScannSearcher:
+    """Loads the files that `save` wrote, whose content the caller has verified.
+
+    ScaNN's own loader is avoided, since it would unpickle a docids file.
+
+    Raises:
+        MissingExtraError: ScaNN is not installed.
+    """
+    module = load_scann()
     assets = (folder / "scann_assets.pbtxt").read_text(encoding="utf-8")
     return ScannSearcher(module.ScannSearcher(module.scann_pybind.ScannNumpy(str(folder), assets)), leaves)

@@ -1,4 +1,4 @@
-"""One segment of an index, which does not change once it stands: N photos, searched by ScaNN's hashes or exactly."""
+"""A segment of an index: an immutable set of N photos, searched by ScaNN's hashes, and its open files."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -10,70 +10,88 @@ from keras_retrieval.pipelines.files.durable import FolderError, read_names
 
 from .column_file import StoredColumns
 from .row_file import StoredRows
-from .scann_searcher import ScannSearcher, load
+from .scann_searcher import ScannSearcher, load_searcher
 from .write_ahead_log import WriteAheadLog
 
-Passes = Callable[[np.ndarray], np.ndarray]
+RowFilter = Callable[[np.ndarray], np.ndarray]
+"""Row numbers of any shape -> whether each may be found, bool of that shape."""
+
 PROJECTION = "projection.npy"
 
 
 class Segment:
-    """A segment's files, open.
+    """The open files of a segment.
 
     Args:
-        folder: of the segment, whose files were verified.
-        facts: what the manifest says.
+        folder: of the segment; its files were verified.
+        facts: the manifest of the index.
+
+    Attributes:
+        facts: the manifest of the index.
+        configuration: how it searches, from the manifest.
+        names: names of the photos in the order of the rows.
+        rows: stored descriptors.
+        columns: column values.
+        log: the changes since the segment was built.
+        projection: (D, S), or None if the rows are not reduced.
+        searcher: ScaNN's part, or None if the search is exact.
 
     Raises:
-        FolderError: names and rows are not as many as the manifest says, or the log is not whole.
+        FolderError: the numbers of names and rows differ from the manifest's, or the log is incomplete.
+        MissingExtraError: the search is approximate, and ScaNN is not installed.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        self.facts, self.how = facts, facts["configuration"]
+        self.facts, self.configuration = facts, facts["configuration"]
         self.names = read_names(folder / "names.txt")
-        self.rows = StoredRows(folder, self.how["rows"])
+        self.rows = StoredRows(folder, self.configuration["rows"])
         if not len(self.names) == len(self.rows) == facts["count"]:
-            raise FolderError(f"{folder} holds {len(self.names):,} names and {len(self.rows):,} rows: index again")
-        self.table = StoredColumns(folder, facts["columns"])
+            raise FolderError(
+                f"{folder} has {len(self.names):,} names and {len(self.rows):,} rows, the manifest states "
+                f"{facts['count']:,}: index again"
+            )
+        self.columns = StoredColumns(folder, facts["columns"])
         self.log = WriteAheadLog(folder, facts["log"])
-        self.log.read(self.log.start)  # or its error, before ScaNN sees anything
-        short = folder / PROJECTION
-        self.projection = np.load(short, allow_pickle=False) if short.exists() else None
-        self.searcher = None if self.how["kind"] == "exact" else load(folder / "scann", self.how["leaves"])
+        self.log.read(self.log.start)  # raises its errors before ScaNN loads anything
+        projection = folder / PROJECTION
+        self.projection = np.load(projection, allow_pickle=False) if projection.exists() else None
+        exact = self.configuration["kind"] == "exact"
+        self.searcher = None if exact else load_searcher(folder / "scann", self.configuration["leaves"])
 
     def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
-    def numbers(self) -> dict[str, int]:
-        """The row of each name."""
+    def row_of(self) -> dict[str, int]:
+        """Name -> row number."""
         return {name: row for row, name in enumerate(self.names)}
 
-    def reduced(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (n, D) or (n, S) as they are stored, (n, S)."""
+    def to_stored(self, rows: np.ndarray) -> np.ndarray:
+        """Applies the projection to rows (n, D), if there is one; rows (n, S) are returned as they are."""
         if self.projection is None or rows.shape[1] == self.rows.dimensions:
             return rows
         return rows @ self.projection
 
-    def reorder(self, k: int, effort: float) -> int:
-        """How many candidates to score for k of them, when looking `effort` times as far as it was tuned for."""
-        return max(k, round(effort * max(1.0, k / self.how["k"]) * self.how["reorder"]))
+    def candidates_for(self, k: int, effort: float) -> int:
+        """The number of candidates to rescore for k neighbours, at `effort` times the tuned search's effort."""
+        return max(k, round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["reorder"]))
 
-    def find(self, queries: np.ndarray, k: int, effort: float, passes: Passes) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest rows that pass, as far as the hashes show them.
+    def find(self, queries: np.ndarray, k: int, effort: float, allowed: RowFilter) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest allowed rows among the candidates that the hashes give.
 
         Args:
             queries: (Q, S).
-            k: how many.
-            effort: see `reorder`; 1 / share, where only a share of the rows passes.
-            passes: row numbers of any shape -> which of them count.
+            k: the number of neighbours.
+            effort: how much further to look than the tuned search, such as 1 / share if only a share is allowed.
+            allowed: which rows may be found.
 
         Returns:
-            Row numbers and scores (Q, k or fewer), best first; scores of -inf behind the last one found.
+            Row numbers and scores (Q, k or fewer), best first; missing ones have the score -inf.
         """
         assert self.searcher, "an exact index has no hashes"
-        leaves = round(effort * max(1.0, k / self.how["k"]) * self.how["leaves_to_search"])
-        return rescore(self.searcher, self.rows, queries, k, min(self.reorder(k, effort), len(self)), leaves, passes)
+        leaves = round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["leaves_to_search"])
+        reorder = min(self.candidates_for(k, effort), len(self))
+        return rescore(self.searcher, self.rows, queries, k, reorder, leaves, allowed)
 
 
 def rescore(
@@ -83,17 +101,17 @@ def rescore(
     k: int,
     reorder: int,
     leaves: int,
-    passes: Passes | None = None,
+    allowed: RowFilter | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ScaNN's first `reorder` candidates from `leaves` leaves, scored by their stored rows; as `Segment.find`."""
+    """Rescores ScaNN's first `reorder` candidates from `leaves` leaves by their stored rows; see `Segment.find`."""
     ids = searcher.candidates(queries, reorder, leaves)
     scores = rows.products(queries, ids)
-    scores[ids < 0 if passes is None else (ids < 0) | ~passes(ids)] = -np.inf
+    scores[ids < 0 if allowed is None else (ids < 0) | ~allowed(ids)] = -np.inf
     return top_k(ids, scores, k)
 
 
 def top_k(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k highest scores of each query (Q, n), highest first, and their ids."""
+    """The ids of the k highest scores of each query (Q, n) and these scores, highest first."""
     if scores.shape[1] > 4 * k:
         part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         ids, scores = np.take_along_axis(ids, part, 1), np.take_along_axis(scores, part, 1)

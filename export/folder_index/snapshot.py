@@ -1,8 +1,8 @@
-"""A segment and the changes since, as searches see them: snapshots that do not change while new ones come.
+"""Snapshots of an index: a segment and the changes since, as one search sees them while other changes are made.
 
-Every row has a number: 0..N-1 in the segment, N.. for those added since, in order. A row that was replaced or
-deleted stays where it is and is given the snapshot of its end. A search works on a `Snapshot`, which sees the rows that
-were there then; writers only ever write behind or beyond it, so that neither waits for the other.
+Every row has a number: 0..N-1 in the segment, from N on for rows added since, in order. A row that was replaced or
+deleted stays where it is; the number of the snapshot from which on it is gone is noted. Writers only write beyond what
+a `Snapshot` sees, so that neither searches nor writers wait for each other (multi-version concurrency control).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,64 +14,63 @@ from keras_retrieval.ranking.nearest import nearest
 from keras_retrieval.ranking.whole_ranking import sort_all
 
 from ..index_contract.contract import Filter, Hits
-from ..index_contract.photos import Rows
+from ..index_contract.photos_to_index import RowBlocks
 from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
-EXACT_AMONG = 10_000  # so few photos that pass a filter are scored one by one
-DEEP = 8  # from an eighth of the rows on, looking at all is faster than looking for some
+EXACT_AMONG = 10_000  # up to so many photos that satisfy a filter are scored one by one
+FURTHER = 8  # how much further a second approximate search looks; beyond 1 / 8 of the rows, exact search is faster
 _NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An index at one snapshot.
+    """An index at one point in time.
 
     Attributes:
-        segment: the N rows of the build.
-        added: (M, S) rows added since; some of them may have ended.
-        added_names: of those rows, and perhaps of later ones.
-        added_columns: column -> a text for each of them.
-        ends: (N + M or more,) the snapshot at which each row ended.
-        now: the number of this snapshot.
-        built: how many rows of the build are there.
-        size: how many rows are there in all.
+        segment: the N rows of the last build.
+        added: (M, S) rows added since; some may have been removed again.
+        added_names: names of those rows, possibly followed by later ones.
+        added_columns: column -> the values of those rows, likewise.
+        removed_at: (N + M or more,) for each row the number of the first snapshot without it.
+        number: of this snapshot.
+        built: number of rows of the segment that are present.
+        size: number of all rows that are present.
     """
 
     segment: Segment
     added: np.ndarray
     added_names: Sequence[str]
     added_columns: dict[str, list[str]]
-    ends: np.ndarray
-    now: int
+    removed_at: np.ndarray
+    number: int
     built: int
     size: int
 
     @property
     def unchanged(self) -> bool:
-        """Whether the rows are just those of the build."""
+        """Whether the rows are exactly those of the segment."""
         return self.built == self.size == len(self.segment)
 
     def search(self, queries: np.ndarray, k: int, exact: bool, where: Filter | None) -> list[Hits]:
         """See `NeighbourIndex.search`; queries (Q, S), checked."""
         if not len(queries):
             return []
-        among = None if where is None else self._passing(where)
-        matching = self.size if among is None else int(among.sum())
-        k = min(k, matching)
+        matching = None if where is None else self._matching(where)
+        k = min(k, self.size if matching is None else int(matching.sum()))
         if not k:
             return [Hits([], np.empty(0, np.float32)) for _ in queries]
         if exact or self.segment.searcher is None:
-            return self._hits(*self._exactly(queries, k, among))
-        return self._hits(*self._probably(queries, k, among))
+            return self._hits(*self._exact_search(queries, k, matching))
+        return self._hits(*self._approximate_search(queries, k, matching))
 
-    def alive(self, ids: np.ndarray) -> np.ndarray:
-        """Which of these row numbers are there, in the shape of ids."""
-        return self.ends[ids] > self.now
+    def present(self, ids: np.ndarray) -> np.ndarray:
+        """Whether the rows with these numbers are present, in the shape of ids."""
+        return self.removed_at[ids] > self.number
 
     def ids(self) -> np.ndarray:
-        """The numbers of all rows that are there."""
-        return np.flatnonzero(self._passing(None))
+        """The numbers of all rows that are present."""
+        return np.flatnonzero(self._matching(None))
 
     def names(self, ids: np.ndarray) -> list[str]:
         """The names of rows by number."""
@@ -79,7 +78,7 @@ class Snapshot:
         return [self.segment.names[i] if i < count else self.added_names[i - count] for i in ids.tolist()]
 
     def rows(self, ids: np.ndarray) -> Iterator[np.ndarray]:
-        """Stored rows by number, which rise, in pieces."""
+        """Stored rows by ascending number, in blocks."""
         count = len(self.segment)
         cut = np.searchsorted(ids, count)
         whole = cut == count
@@ -88,65 +87,68 @@ class Snapshot:
             yield self.added[ids[cut:] - count]
 
     def columns(self, ids: np.ndarray) -> dict[str, list[str]]:
-        """The texts of rows by number, which rise."""
+        """Column -> the values of rows by ascending number."""
         count = len(self.segment)
         cut = np.searchsorted(ids, count)
-        old, new = self.segment.table.take(ids[:cut]), (ids[cut:] - count).tolist()
+        old, new = self.segment.columns.take(ids[:cut]), (ids[cut:] - count).tolist()
         return {column: old[column] + [texts[i] for i in new] for column, texts in self.added_columns.items()}
 
-    def _passing(self, where: Filter | None) -> np.ndarray:
-        """Which rows are there and pass, (N + M,) bool."""
+    def _matching(self, where: Filter | None) -> np.ndarray:
+        """Whether each row is present and satisfies a filter, (N + M,) bool."""
         count, added = len(self.segment), len(self.added)
-        passing = self.ends[: count + added] > self.now
+        matching = self.removed_at[: count + added] > self.number
         if where is None:
-            return passing
-        passing[:count] &= self.segment.table.matches(where)
+            return matching
+        matching[:count] &= self.segment.columns.matches(where)
         for column, values in where.columns.items():
             wanted = set(values)
-            passing[count:] &= np.array([text in wanted for text in self.added_columns[column][:added]], bool)
+            matching[count:] &= np.array([text in wanted for text in self.added_columns[column][:added]], bool)
         if where.names is not None:
-            wanted, numbers = set(where.names), self.segment.numbers
-            named = np.zeros(len(passing), bool)
-            named[[numbers[name] for name in wanted if name in numbers]] = True
+            wanted, row_of = set(where.names), self.segment.row_of
+            named = np.zeros(len(matching), bool)
+            named[[row_of[name] for name in wanted if name in row_of]] = True
             named[count:] = [name in wanted for name in self.added_names[:added]]
-            passing &= named
-        return passing
+            matching &= named
+        return matching
 
-    def _exactly(self, queries: np.ndarray, k: int, among: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        ids = np.flatnonzero(self._passing(None) if among is None else among)
-        rows = Rows(lambda: self.rows(ids))
-        found, scores = (sort_all if DEEP * k > len(ids) else nearest)(queries, rows, k)
+    def _exact_search(self, queries: np.ndarray, k: int, matching: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        ids = np.flatnonzero(self._matching(None) if matching is None else matching)
+        rows = RowBlocks(lambda: self.rows(ids))
+        found, scores = (sort_all if FURTHER * k > len(ids) else nearest)(queries, rows, k)
         return ids[found], scores
 
-    def _probably(self, queries: np.ndarray, k: int, among: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """By the hashes, looking further where too few pass, and exactly where that would be as far as all rows."""
+    def _approximate_search(
+        self, queries: np.ndarray, k: int, matching: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Searches by the hashes; further where too few candidates match, and exactly where that is not more work."""
         count = len(self.segment)
-        built = self.built if among is None else int(among[:count].sum())
+        built = self.built if matching is None else int(matching[:count].sum())
         ids, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
         left = np.arange(len(queries))
-        for times in (1, DEEP):
-            if built <= (0 if among is None else EXACT_AMONG):
+        for times in (1, FURTHER):
+            if built <= (0 if matching is None else EXACT_AMONG):
                 break
             effort = times * count / built
-            if DEEP * self.segment.reorder(k, effort) > count:
+            if FURTHER * self.segment.candidates_for(k, effort) > count:
                 break
-            ids[left], scores[left] = self._hashed(queries[left], k, effort, among)
+            ids[left], scores[left] = self._hashed_search(queries[left], k, effort, matching)
             left = left[~np.isfinite(scores[left, -1])]
             if not len(left):
                 return ids, scores
-        ids[left], scores[left] = self._exactly(queries[left], k, among)
+        ids[left], scores[left] = self._exact_search(queries[left], k, matching)
         return ids, scores
 
-    def _hashed(
-        self, queries: np.ndarray, k: int, effort: float, among: np.ndarray | None
+    def _hashed_search(
+        self, queries: np.ndarray, k: int, effort: float, matching: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        passes = self.alive if among is None else among.__getitem__
-        ids, scores = self.segment.find(queries, k, effort, passes)
+        """Searches the segment by its hashes and the added rows exactly."""
+        allowed = self.present if matching is None else matching.__getitem__
+        ids, scores = self.segment.find(queries, k, effort, allowed)
         if not len(self.added):
             return ids, scores
         new = np.arange(len(self.added)) + len(self.segment)
         new_scores = queries @ self.added.T
-        new_scores[:, ~passes(new)] = -np.inf
+        new_scores[:, ~allowed(new)] = -np.inf
         return top_k(np.hstack([ids, np.broadcast_to(new, new_scores.shape)]), np.hstack([scores, new_scores]), k)
 
     def _hits(self, ids: np.ndarray, scores: np.ndarray) -> list[Hits]:
@@ -157,33 +159,34 @@ class MutableSegment:
     """A segment to which changes are applied, by one thread at a time.
 
     Args:
-        segment: what was built.
+        segment: the last build.
 
     Attributes:
         snapshot: the latest.
-        position: in the log, behind the last change applied.
-        changes: rows added and ended since the build.
+        position: in the log, after the last change that was applied.
+        changes: number of rows added and removed since the build.
     """
 
     def __init__(self, segment: Segment) -> None:
         self.segment, self.position, self.changes = segment, segment.log.start, 0
         count = len(segment)
         self._added = np.empty((16, segment.rows.dimensions), np.float32)
-        self._ends = np.full(count + len(self._added), _NEVER)
+        self._removed_at = np.full(count + len(self._added), _NEVER)
         self._names: list[str] = []
         self._columns: dict[str, list[str]] = {column: [] for column in segment.facts["columns"]}
         self._changed: dict[str, int | None] = {}
-        self.snapshot = Snapshot(segment, self._added[:0], self._names, self._columns, self._ends, 0, count, count)
+        none = self._added[:0]
+        self.snapshot = Snapshot(segment, none, self._names, self._columns, self._removed_at, 0, count, count)
 
-    def number(self, name: str) -> int | None:
-        """The row of a photo that is there."""
-        return self._changed[name] if name in self._changed else self.segment.numbers.get(name)
+    def row_of(self, name: str) -> int | None:
+        """The row number of a photo; None if it is not present."""
+        return self._changed[name] if name in self._changed else self.segment.row_of.get(name)
 
     def apply(self, change: Change, position: LogPosition) -> None:
-        """Shows a change that the log holds to every search that begins from now on."""
-        snapshot, now = self.snapshot, self.snapshot.now + 1
-        ended = [number for number in map(self.number, change.names) if number is not None]
-        self._ends[ended] = now
+        """Makes a change that is in the log visible to all searches that begin from now on."""
+        snapshot, number = self.snapshot, self.snapshot.number + 1
+        removed = [row for row in map(self.row_of, change.names) if row is not None]
+        self._removed_at[removed] = number
         count, added = len(self.segment), len(snapshot.added)
         if change.rows is None:
             self._changed |= dict.fromkeys(change.names)
@@ -191,11 +194,11 @@ class MutableSegment:
             self._append(change, added)
             self._changed |= zip(change.names, range(count + added, count + added + len(change.names)), strict=True)
             added += len(change.names)
-        built = snapshot.built - sum(number < count for number in ended)
-        size = snapshot.size - len(ended) + added - len(snapshot.added)
-        self.changes += len(ended) + added - len(snapshot.added)
+        built = snapshot.built - sum(row < count for row in removed)
+        size = snapshot.size - len(removed) + added - len(snapshot.added)
+        self.changes += len(removed) + added - len(snapshot.added)
         rows = self._added[:added]
-        self.snapshot = Snapshot(self.segment, rows, self._names, self._columns, self._ends, now, built, size)
+        self.snapshot = Snapshot(self.segment, rows, self._names, self._columns, self._removed_at, number, built, size)
         self.position = position
 
     def _append(self, change: Change, start: int) -> None:
@@ -209,7 +212,8 @@ class MutableSegment:
             texts += change.columns.get(column, [""] * len(change.names))
 
     def _grow(self, room: int) -> None:
-        """Makes room. Moments keep the arrays they began with."""
-        added, ends = np.empty((room, self._added.shape[1]), np.float32), np.full(len(self.segment) + room, _NEVER)
-        added[: len(self._added)], ends[: len(self._ends)] = self._added, self._ends
-        self._added, self._ends = added, ends
+        """Makes room for more added rows. Earlier snapshots keep the arrays that they were made with."""
+        added = np.empty((room, self._added.shape[1]), np.float32)
+        removed_at = np.full(len(self.segment) + room, _NEVER)
+        added[: len(self._added)], removed_at[: len(self._removed_at)] = self._added, self._removed_at
+        self._added, self._removed_at = added, removed_at

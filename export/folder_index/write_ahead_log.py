@@ -1,10 +1,13 @@
-"""The changes of an index since it was built: a log, each record chained to the one before, and a head that is synced.
+"""The write-ahead log of a segment: records chained by hashes, and a head that states how many are acknowledged.
 
-A record is the length of its body (8 bytes), SHA-256 of the digest before it and the body, and the body: a line of
-JSON, then the rows as float32. Appending syncs the record, then replaces the head, {records, bytes, digest}; only then
-is the change acknowledged. So a reader finds: the head's chain, or it was cut or altered (an error); behind it at most
-one whole record, which is taken as well, of a writer that was killed or is at work; or half a record, which is not. Two
-whole records mean that the head is an old one.
+A record is the length of its body (8 bytes), the SHA-256 of the previous record's digest and the body, and the body: a
+line of JSON followed by the rows as float32. Appending syncs the record to the disk, then replaces the head
+{records, bytes, digest}; only then is the change acknowledged. A reader finds one of these states:
+
+- the records that the head states; if they were cut off or altered, that is an error;
+- one complete record beyond the head, of a writer that was killed or is at work; it is applied as well;
+- an incomplete record beyond the head, which is ignored;
+- two complete records beyond the head: the head is an older one, which is an error.
 """
 
 import hashlib
@@ -19,19 +22,21 @@ import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, fingerprint, write_file
 
 FileStamp: TypeAlias = tuple[int, int, int]
+"""Inode, modification time and size of a file, to notice that it changed."""
 
 LOG, HEAD = "log", "head.json"
 _LENGTH, _DIGEST = 8, 32
+_REPAIR = "restore it, or index again"
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one write did.
+    """One write: photos added (or replaced) or photos deleted.
 
     Attributes:
-        names: of the photos, each once.
-        rows: (n, S) float32 of photos that were added or replaced; None for photos that were deleted.
-        columns: column -> a value of each photo.
+        names: names of the photos, distinct.
+        rows: (n, S) float32 of photos that were added; None for a deletion.
+        columns: column -> a value for each photo.
     """
 
     names: list[str]
@@ -41,7 +46,13 @@ class Change:
 
 @dataclass(frozen=True)
 class LogPosition:
-    """A place between two records: how many stand before it, their bytes, and the digest of the last."""
+    """A position between two records.
+
+    Attributes:
+        records: the number of records before it.
+        bytes: their size.
+        digest: SHA-256 chain of the last of them, in hexadecimal.
+    """
 
     records: int
     bytes: int
@@ -52,16 +63,20 @@ class WriteAheadLog:
     """The log in a folder.
 
     Args:
-        folder: with log and head.json, or where `write` puts them.
-        identity: any text; a log of another is not taken for this one.
+        folder: with the files log and head.json, or where `create` writes them.
+        identity: a unique string of the segment, with which the chain of hashes starts, so that the log of another
+            segment is refused.
+
+    Attributes:
+        start: the position before the first record.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._folder = folder
         self.start = LogPosition(0, 0, hashlib.sha256(identity.encode()).hexdigest())
 
-    def write(self, changes: Iterable[Change] = ()) -> None:
-        """Begins a new log that holds these changes."""
+    def create(self, changes: Iterable[Change] = ()) -> None:
+        """Writes a new log with these changes."""
         position, records = self.start, []
         for change in changes:
             record, position = _record(change, position)
@@ -70,17 +85,17 @@ class WriteAheadLog:
         self._write_head(position)
 
     def append(self, change: Change, after: LogPosition) -> LogPosition:
-        """Writes a change to the disk; on return it is there for good. One writer at a time.
+        """Appends a change durably. Only one writer at a time may call this.
 
         Args:
-            change: what was done.
-            after: where `read` ended; anything behind it is half a record, and goes.
+            change: to be appended.
+            after: where `read` ended; an incomplete record beyond it is overwritten.
 
         Returns:
-            The position behind it.
+            The position after the change.
 
         Raises:
-            OSError: it is not in the log.
+            OSError: the disk failed; the change is not in the log.
         """
         record, position = _record(change, after)
         with (self._folder / LOG).open("r+b") as file:
@@ -97,7 +112,7 @@ class WriteAheadLog:
         return position
 
     def read(self, since: LogPosition) -> list[tuple[Change, LogPosition]]:
-        """The changes after a position, each with the position behind it.
+        """The changes after a position, each with the position after it.
 
         Raises:
             FolderError: acknowledged changes were cut off or altered, or a file is missing or damaged.
@@ -105,42 +120,41 @@ class WriteAheadLog:
         head = self._head()
         while True:
             found = list(self._scan(since))
-            places = [since, *(place for _, place in found)]
+            positions = [since, *(position for _, position in found)]
             newer = self._head()
             if newer == head:
                 break
-            head = newer  # a writer was at work between the two files
-        # Where the reader has taken the record behind the head before, the head is one behind `since`.
-        behind = len(places) if head.records == since.records - 1 else len(places) - 1 - self._place(head, places)
-        if behind > 1:
-            raise FolderError(f"{self._folder / HEAD} is older than {LOG}: restore it, or index again")
+            head = newer  # a writer appended between the reading of the two files
+        # A reader that applied the record beyond the head is one record ahead of it.
+        reader_ahead = head.records == since.records - 1
+        beyond = len(positions) if reader_ahead else len(positions) - 1 - self._index_of(head, positions)
+        if beyond > 1:
+            raise FolderError(f"{self._folder / HEAD} is older than {LOG}: {_REPAIR}")
         return found
 
     def stamp(self) -> FileStamp:
-        """What changes whenever the log does. Of the log, which grows: two heads may be of one snapshot."""
+        """Changes with every append. It is the log's, which grows, since two heads may have the same time and size."""
         return file_stamp(self._folder / LOG)
 
-    def _place(self, head: LogPosition, places: list[LogPosition]) -> int:
-        if head not in places:
-            raise FolderError(
-                f"{self._folder / LOG} was altered or lacks acknowledged changes: restore it, or index again"
-            )
-        return places.index(head)
+    def _index_of(self, head: LogPosition, positions: list[LogPosition]) -> int:
+        if head not in positions:
+            raise FolderError(f"{self._folder / LOG} was altered or lacks acknowledged changes: {_REPAIR}")
+        return positions.index(head)
 
     def _scan(self, since: LogPosition) -> Iterator[tuple[Change, LogPosition]]:
-        """Whole records after a position, each with the position behind it, up to the first that does not chain."""
+        """Complete records after a position, up to the first whose hash does not fit."""
         try:
             with (self._folder / LOG).open("rb") as file:
                 file.seek(since.bytes)
-                text = file.read()
+                content = file.read()
         except OSError as error:
-            raise FolderError(f"{self._folder / LOG} cannot be read ({error}): restore it, or index again") from error
+            raise FolderError(f"{self._folder / LOG} cannot be read ({error}): {_REPAIR}") from error
         start, position = 0, since
-        while len(text) - start >= _LENGTH + _DIGEST:
-            body_at = start + _LENGTH + _DIGEST
-            end = body_at + int.from_bytes(text[start : start + _LENGTH], "little")
-            body, digest = text[body_at:end], text[start + _LENGTH : body_at]
-            if end > len(text) or digest != _digest(position, body):
+        while len(content) - start >= _LENGTH + _DIGEST:
+            body_start = start + _LENGTH + _DIGEST
+            end = body_start + int.from_bytes(content[start : start + _LENGTH], "little")
+            body, digest = content[body_start:end], content[start + _LENGTH : body_start]
+            if end > len(content) or digest != _digest(position, body):
                 return
             position = LogPosition(position.records + 1, position.bytes + end - start, digest.hex())
             yield _change(body), position
@@ -154,8 +168,8 @@ class WriteAheadLog:
             if checksum == fingerprint(head):
                 return LogPosition(**head)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise FolderError(f"{path} is missing or damaged ({error}): restore it, or index again") from error
-        raise FolderError(f"{path} has changed since it was written: restore it, or index again")
+            raise FolderError(f"{path} is missing or damaged ({error}): {_REPAIR}") from error
+        raise FolderError(f"{path} has changed since it was written: {_REPAIR}")
 
     def _write_head(self, position: LogPosition) -> None:
         head = asdict(position)
@@ -163,7 +177,7 @@ class WriteAheadLog:
 
 
 def file_stamp(path: Path) -> FileStamp:
-    """What changes when a file is replaced or grows; zeros where there is none."""
+    """Changes when a file is replaced or grows; zeros if there is no such file."""
     try:
         status = path.stat()
     except OSError:
@@ -172,6 +186,7 @@ def file_stamp(path: Path) -> FileStamp:
 
 
 def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
+    """The bytes of a record and the position after it."""
     width = None if change.rows is None else change.rows.shape[1]
     line = json.dumps({"names": change.names, "width": width, "columns": change.columns})
     rows = b"" if change.rows is None else np.ascontiguousarray(change.rows, "<f4").tobytes()
@@ -182,11 +197,11 @@ def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
 
 
 def _change(body: bytes) -> Change:
-    line, _, rows = body.partition(b"\n")
-    said = json.loads(line)
-    shape = (len(said["names"]), said["width"])
-    found = None if said["width"] is None else np.frombuffer(rows, "<f4").reshape(shape)
-    return Change(said["names"], found, said["columns"])
+    line, _, content = body.partition(b"\n")
+    fields = json.loads(line)
+    shape = (len(fields["names"]), fields["width"])
+    rows = None if fields["width"] is None else np.frombuffer(content, "<f4").reshape(shape)
+    return Change(fields["names"], rows, fields["columns"])
 
 
 def _digest(after: LogPosition, body: bytes) -> bytes:

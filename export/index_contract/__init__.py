@@ -1,1 +1,1 @@
-"""The interface of an index: `NeighbourIndex`, hits, filters, checks of its input, settings."""
+"""The interface of an index: `NeighbourIndex`, hits and filters, checks of its input, settings, tuning, errors."""

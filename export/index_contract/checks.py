@@ -1,60 +1,104 @@
-"""checks."""
+"""Checks of what callers pass to an index: names, rows, columns and the number of neighbours."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
 
-def check_names(names: Sequence[str]) -> None:
-    """Refuses names that are no text, and a name that is there twice.
+
+def check_k(k: int) -> None:
+    """Checks a number of neighbours.
 
     Raises:
-        ValueError: with the numbers of the rows.
+        ArgumentError: k is below 1.
     """
-    check_texts(names, "a name")
+    if k < 1:
+        raise ArgumentError(f"k must be at least 1, got {k}")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Checks that names are strings and distinct.
+
+    Raises:
+        ArgumentError: with the numbers of the rows.
+    """
+    check_strings(names, "a name")
     first: dict[str, int] = {}
     for row, name in enumerate(names):
         if first.setdefault(name, row) != row:
-            raise ValueError(f"rows {first[name]} and {row} have one name: {name!r}")
+            raise ArgumentError(f"rows {first[name]} and {row} have the same name: {name!r}")
 
 
-def check_texts(values: Sequence[str], what: str) -> None:
-    """Refuses values that are no text.
+def check_strings(values: Sequence[str], label: str) -> None:
+    """Checks that values are strings.
+
+    Args:
+        values: to be checked.
+        label: names a value in the message, such as "a name".
 
     Raises:
-        ValueError: names the first by its row.
+        ArgumentError: with the row of the first value that is not a string.
     """
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            raise ValueError(f"row {row}: {what} is a text, not {value!r}")
+            raise ArgumentError(f"row {row}: {label} must be a string, got {value!r}")
 
 
-def check_rows(pieces: Iterable[np.ndarray], what: str = "rows") -> None:
-    """Refuses rows that ScaNN must not see: one NaN ends its process.
+def check_shape(rows: np.ndarray, widths: Collection[int], dimensions: int, label: str) -> None:
+    """Checks that rows are an array (n, dimensions).
 
     Args:
-        pieces: the rows in order, (n, D) each.
-        what: what an error calls them.
+        rows: to be checked.
+        widths: the numbers of dimensions that are accepted.
+        dimensions: the number of dimensions for the message.
+        label: names the rows in the message, such as "queries".
 
     Raises:
-        ValueError: rows that are not finite, or so large that products with them are not; it names the first.
+        ArgumentError: rows of another shape.
+    """
+    if rows.ndim != 2:
+        raise ArgumentError(f"{label} must be an array of shape (n, dimensions), got {rows.shape}")
+    if rows.shape[1] not in widths:
+        raise ArgumentError(f"{label} have {rows.shape[1]} dimensions, the index has {dimensions}")
+
+
+def check_finite(blocks: Iterable[np.ndarray], label: str = "rows") -> None:
+    """Checks that rows and their squared lengths are finite: a single NaN ends the process of ScaNN.
+
+    Args:
+        blocks: the rows in order, in blocks (n, D).
+        label: names the rows in the message.
+
+    Raises:
+        ArgumentError: with the number of bad rows and the first of them.
     """
     bad, first = [], 0
-    for rows in pieces:
+    for rows in blocks:
         with np.errstate(all="ignore"):
             bad += (first + np.flatnonzero(~np.isfinite(np.einsum("nd,nd->n", rows, rows)))).tolist()
         first += len(rows)
     if bad:
-        raise ValueError(f"{len(bad)} {what} are not finite, the first are {bad[:5]}")
+        raise ArgumentError(f"{len(bad)} {label} are not finite, the first are {bad[:5]}")
 
 
-def check_columns(columns: Iterable[str], known: Iterable[str]) -> None:
-    """Refuses columns that an index has not.
+def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
+    """Checks that an index has these columns.
 
     Raises:
-        ValueError: names the first, and those that there are.
+        ArgumentError: with the first unknown column and those that the index has.
     """
-    known = list(known)
     for column in columns:
         if column not in known:
-            raise ValueError(f"the index has no column '{column}'; it has: {', '.join(known) or 'none'}")
+            raise ArgumentError(f"the index has no column '{column}'; its columns: {', '.join(known) or 'none'}")
+
+
+def check_lengths(names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sized]) -> None:
+    """Checks that there are as many rows and values in each column as names.
+
+    Raises:
+        ArgumentError: with both numbers.
+    """
+    for label, count in {"rows": len(rows), **{f"values of '{key}'": len(columns[key]) for key in columns}}.items():
+        if count != len(names):
+            raise ArgumentError(f"got {len(names)} names and {count} {label}")

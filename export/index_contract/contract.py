@@ -1,12 +1,13 @@
-"""What a search needs of an index, whatever holds the descriptors: `open_index(PLACE)`.
+"""The interface that every index provides; `open_index(PLACE)` opens one.
 
-An index knows photos by name. There are two kinds: a folder that `keras-retrieval index` wrote (ScaNN) and a
-collection of a Milvus server, `milvus://HOST:PORT/COLLECTION`. Both promise the same:
+An index knows photos by name. There are two kinds: a folder written by `keras-retrieval index` (ScaNN), and a
+collection on a Milvus server, `milvus://HOST:PORT/COLLECTION`. Both guarantee:
 
-- `search` answers min(k, photos that match) hits a query, best first, never padded; scores are inner products with
-  the stored descriptors. `exact` looks at every photo, else the kind's approximate search may miss some.
-- `add` and `delete` return when the change is on disk and every later search sees it.
-- Wrong input is a ValueError that names the rows or the argument, and changes nothing.
+- `search` returns min(k, number of matching photos) hits per query, best first, never padded. Scores are inner
+  products with the stored descriptors. With `exact`, every photo is compared; otherwise an approximate search may miss
+  some neighbours.
+- `add` and `delete` return once the change is on disk; every later search sees it.
+- Invalid input raises `ArgumentError`, a ValueError, which names the rows or the argument; nothing is changed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +16,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-PHOTO = "photo"  # where a column stands for the photos' names
+from keras_retrieval.errors import ArgumentError
+
+PHOTO_COLUMN = "photo"
+"""The column of tables and the name in `--where` that stand for the photo's own name."""
+
+DESCRIPTOR_FACTS = ("model", "size", "scales", "antialias", "mirror", "edges", "bfloat16", "exif", "max_pixels")
+"""The settings of `extract` that a descriptor depends on; queries and added photos must have the same."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Hits:
     """The neighbours of one query, best first.
 
     Attributes:
-        names: of the photos.
+        names: names of the photos.
         scores: (n,) float32, their inner products with the query.
     """
 
@@ -33,38 +40,43 @@ class Hits:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which photos a search may find: those that pass every condition that is given.
+    """Restricts a search to the photos that satisfy every given condition.
 
     Attributes:
-        names: the photo is one of these.
-        columns: column -> texts; the photo's value in that column is one of these. All values are texts, and a
-            photo that was added without a value has the empty text.
+        names: the allowed photos; None for all.
+        columns: column -> allowed values. All values are strings; a photo without a value has the empty string.
+
+    Raises:
+        ArgumentError: a single string where a collection of strings is expected.
     """
 
     names: Collection[str] | None = None
     columns: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for what, values in {"names": self.names, **self.columns}.items():
+        for label, values in {"names": self.names, **self.columns}.items():
             if isinstance(values, str):
-                raise ValueError(f"{what} are several texts, as in [{values!r}], not one")
+                raise ArgumentError(f"{label} must be a collection of strings such as [{values!r}], got one string")
 
 
 class NeighbourIndex(Protocol):
-    """An index that is open. N photos, D dimensions of a descriptor, S of a stored one (D unless it was shortened)."""
+    """An open index of N photos.
+
+    D is the number of dimensions of a descriptor, S of a stored one; S = D unless the index was built with `dim`.
+    """
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the descriptors were made with and how they are kept, JSON.
+        """JSON-able facts about the index.
 
-        What `photos.MADE_WITH` names, as `extract` wrote it, dimensions (D) and configuration (its "kind" says in
-        words how the index searches).
+        The settings of `extract` (`DESCRIPTOR_FACTS`), "photos" (the photos' folder), "dimensions" (D), "columns" and
+        "configuration" (how the index searches; its "kind" describes it in words).
         """
         ...
 
     @property
     def names(self) -> Sequence[str]:
-        """Of all photos, in the order of `vectors()`."""
+        """The names of all photos, in the order of `vectors()`."""
         ...
 
     def __len__(self) -> int: ...
@@ -72,49 +84,49 @@ class NeighbourIndex(Protocol):
     def search(
         self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
     ) -> list[Hits]:
-        """The nearest photos of each query by inner product.
+        """Finds the photos with the largest inner products with each query.
 
         Args:
-            queries: (Q, D), or (Q, S) as `vectors` gives them. Q may be 0.
-            k: how many.
-            exact: look at every photo.
-            where: only photos that pass; None for all.
+            queries: (Q, D), or (Q, S) as returned by `vectors`. Q may be 0.
+            k: the number of neighbours.
+            exact: compare every photo.
+            where: restricts the search; None for all photos.
 
         Returns:
-            Of each query min(k, photos that pass) hits.
+            For each query, min(k, number of matching photos) hits.
 
         Raises:
-            ValueError: k < 1, queries of another shape or not finite, a column that the index has not.
+            ArgumentError: k < 1, queries of another shape or not finite, or an unknown column.
         """
         ...
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Adds photos; one whose name the index knows is replaced, its values too.
+        """Adds photos. A photo whose name exists already is replaced together with its column values.
 
         Args:
-            names: of the photos, any text, each once.
-            rows: (n, D), or (n, S) as `vectors` gives them.
-            columns: column -> a value for each photo; the index's own columns, all or some.
+            names: names of the photos, any distinct strings.
+            rows: (n, D), or (n, S) as returned by `vectors`.
+            columns: column -> a value for each photo, for some or all columns of the index.
 
         Raises:
-            ValueError: shapes that do not fit, a name twice, a column that the index has not, rows that are not
-                finite; the message names the first rows.
-            OSError: nothing was added: the disk or the server failed, or another process writes.
+            ArgumentError: shapes that do not fit, repeated names, an unknown column, or rows that are not finite; the
+                message names the first rows.
+            OSError: the disk or the server failed, or another process is writing; nothing was added.
         """
         ...
 
     def delete(self, names: Sequence[str]) -> int:
-        """Takes photos away; how many there were of these. Unknown names are no error."""
+        """Deletes photos by name; returns the number deleted. Unknown names are ignored."""
         ...
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """Stored descriptors, (n, S) float32: of these photos, or of all; mapped from the disk where that can be.
+        """The stored descriptors, (n, S) float32, of the named photos or of all; memory-mapped if possible.
 
         Raises:
-            ValueError: a name that the index has not.
+            ArgumentError: an unknown name.
         """
         ...
 
     def close(self) -> None:
-        """Lets go of files and connections. Nothing is lost without it."""
+        """Releases files and connections. Changes are on disk without it."""
         ...

@@ -1,4 +1,4 @@
-"""open_index."""
+"""Opens an index of any kind by its place."""
 
 from pathlib import Path
 
@@ -7,12 +7,16 @@ from ..milvus_index.address import is_milvus
 
 
 def open_index(place: str | Path) -> NeighbourIndex:
-    """Opens an index: a folder that `keras-retrieval index` wrote, or `milvus://HOST:PORT/COLLECTION`.
+    """Opens an index.
+
+    Args:
+        place: a folder written by `keras-retrieval index`, or `milvus://HOST:PORT/COLLECTION`.
 
     Raises:
-        FolderError: the folder is no index, of a newer layout, or one of its files is missing or has changed.
+        FolderError: the folder does not exist, is not an index or has another layout, or a file is missing or altered.
         CollectionError: there is no such collection, or `keras-retrieval index` did not make it.
-        ConnectionError: no Milvus server answers.
+        MilvusConnectionError: no Milvus server answers.
+        MissingExtraError: ScaNN or Milvus' client is needed and not installed.
     """
     if is_milvus(place):
         from ..milvus_index.milvus_index import MilvusIndex

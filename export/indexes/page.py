@@ -1,57 +1,62 @@
-"""The page of a search: each query with the photos found for it."""
+"""The page of a search: each query with its neighbours."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from keras_retrieval.pipelines.pages.rankings import Case, Hit, Mark, Picture, page
 
 from ..index_contract.contract import NeighbourIndex
-from .found import Found, mean_average_precision, name_in, of_same_object
+from .ranking import SearchResult, name_in
+from .scoring import mean_as_text, shows_same_object
 
-SHOWN = 24  # queries on a page; a page of thousands would not open
+SHOWN = 24  # queries on a page; browsers cannot open a page of thousands
 SIDE = 220  # pixels of a thumbnail's longer side
 LEGEND = "✓ green: from the query's folder · ✗ red: from another folder"
 
 
-def search_page(index: NeighbourIndex, found: list[Found], k: int, figures: np.ndarray | None, photos: Path) -> str:
-    """Writes the page.
+def search_page(
+    index: NeighbourIndex, results: Sequence[SearchResult], k: int, precisions: np.ndarray | None, photos: Path
+) -> str:
+    """Renders the page.
 
     Args:
         index: that was searched.
-        found: the rankings.
-        k: neighbours of each query to show.
-        figures: AP of each query, (queries,); NaN where it is not defined, None where nothing was scored.
+        results: the neighbours of each query.
+        k: number of neighbours to show for each query.
+        precisions: (Q,) average precision of each query, NaN where it is undefined; None if nothing was scored.
         photos: folder of the index's photos.
 
     Returns:
         HTML in one file, without scripts and without anything to load.
     """
     options = {key: index.facts[key] for key in ("exif", "max_pixels")}
-    shown = np.unique(np.linspace(0, len(found) - 1, min(SHOWN, len(found))).astype(int))
+    shown = np.unique(np.linspace(0, len(results) - 1, min(SHOWN, len(results))).astype(int))
     cases = []
     for number in shown:
-        query = found[number]
-        right = None if figures is None else of_same_object(query.names, query)
+        result = results[number]
+        right = None if precisions is None else shows_same_object(result.names, result)
         hits = [
             Hit(
                 Picture(photos / name, name=name, **options),
                 _mark(None if right is None else bool(right[rank])),
-                f"{query.scores[rank]:.3f}",
+                f"{result.scores[rank]:.3f}",
             )
-            for rank, name in enumerate(query.names[:k])
+            for rank, name in enumerate(result.names[:k])
         ]
-        note = "query" if figures is None or np.isnan(figures[number]) else f"AP {100 * figures[number]:.0f}"
-        name = name_in(photos, query.query)
+        note = "query" if precisions is None or np.isnan(precisions[number]) else f"AP {100 * precisions[number]:.0f}"
+        name = name_in(photos, result.query)
         cases.append(Case(Picture(photos / name, name=name, **options), note, hits))
-    legend = "" if figures is None else LEGEND
-    return page("search", "Similar photos", _facts(index, found, figures), cases=cases, legend=legend, side=SIDE)
+    legend = "" if precisions is None else LEGEND
+    return page("search", "Similar photos", _facts(index, results, precisions), cases=cases, legend=legend, side=SIDE)
 
 
 def _mark(right: bool | None) -> Mark:
     return "" if right is None else "right" if right else "wrong"
 
 
-def _facts(index: NeighbourIndex, found: list[Found], figures: np.ndarray | None) -> list[str]:
+def _facts(index: NeighbourIndex, results: Sequence[SearchResult], precisions: np.ndarray | None) -> list[str]:
+    """The lines below the page's title."""
     facts = index.facts
     network = Path(facts["model"].get("path") or facts["model"]["name"]).name
     lines = [
@@ -61,8 +66,8 @@ def _facts(index: NeighbourIndex, found: list[Found], figures: np.ndarray | None
     ]
     if facts.get("edges"):
         lines.append(f"edge maps: {facts['edges']}")
-    if figures is not None:
-        lines.append(mean_average_precision(figures))
-    if len(found) > SHOWN:
-        lines.append(f"{SHOWN} of {len(found)} queries shown")
+    if precisions is not None:
+        lines.append(mean_as_text(precisions))
+    if len(results) > SHOWN:
+        lines.append(f"{SHOWN} of {len(results)} queries shown")
     return lines

@@ -1,4 +1,4 @@
-"""Changes of an index that is in use: `keras-retrieval update INDEX --add DESCRIPTORS --delete NAME --compact`."""
+"""The step `update`: changes an index that may be in use, `keras-retrieval update INDEX --add DESCRIPTORS`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,62 +6,96 @@ from typing import Annotated
 import typer
 from keras_retrieval.pipelines.descriptors.folder import read_descriptors
 
+from keras_retrieval.errors import ArgumentError
+
 from ..folder_index.folder_index import FolderIndex
-from ..index_contract.contract import NeighbourIndex
-from ..index_contract.photos import MADE_WITH, read_table
+from ..index_contract.column_table import read_column_table
+from ..index_contract.contract import DESCRIPTOR_FACTS, NeighbourIndex
+from ..index_contract.errors import IndexFileNotFoundError
 from .open_index import open_index
 
-STEP = 1_000  # photos in one write
+PHOTOS_PER_WRITE = 1_000
 
 
 def update(
-    index: Annotated[str, typer.Argument(help="Index, from `keras-retrieval index`: a folder or milvus://..")],
+    index: Annotated[
+        str, typer.Argument(help="Index, a folder or milvus://.. collection written by `keras-retrieval index`.")
+    ],
     *,
     add: Annotated[
-        Path | None, typer.Option(help="Folder of descriptors to add; photos of a known name are replaced.")
+        Path | None,
+        typer.Option(help="Folder of descriptors to add; photos whose names are in the index already are replaced."),
     ] = None,
-    columns: Annotated[Path | None, typer.Option(help="Their table, as for `index`.")] = None,
-    delete: Annotated[list[str] | None, typer.Option(help="Name of a photo to take away; may be given again.")] = None,
-    delete_list: Annotated[Path | None, typer.Option(help="File with a name a line.")] = None,
-    compact: Annotated[bool, typer.Option(help="Build and tune the index anew of what it holds.")] = False,
+    columns: Annotated[
+        Path | None, typer.Option(help="Table with the column values of the added photos, as for `index`.")
+    ] = None,
+    delete: Annotated[
+        list[str] | None, typer.Option(help="Name of a photo to delete; may be given several times.")
+    ] = None,
+    delete_list: Annotated[
+        Path | None, typer.Option(help="Text file with the names of photos to delete, one per line.")
+    ] = None,
+    compact: Annotated[
+        bool, typer.Option(help="Rebuild the index from the photos that it contains, and tune it again.")
+    ] = False,
 ) -> int:
-    """Deletes from an index, adds to it, compacts it, in this order. Searches and servers see it at once.
+    """Deletes photos from an index, adds photos to it, and rebuilds it, in this order.
 
-    Changes are on the disk when this returns. After some thousand of them an index is compacted by itself.
+    Running searches and servers see each change at once, and it is on disk when this command ends. After some thousand
+    changes an index folder is rebuilt automatically.
+
+    Returns:
+        The number of photos in the index.
+
+    Raises:
+        FolderError, CollectionError: there is no such index; see `open_index`.
+        ArgumentError: the descriptors were made with other settings than the index's, or `compact` is not supported.
+        IndexFileNotFoundError: a list or a table does not exist.
+        OSError: a change could not be written.
     """
-    place = open_index(index)
-    names = [*(delete or []), *(delete_list.read_text(encoding="utf-8").splitlines() if delete_list else [])]
+    opened = open_index(index)
+    names = [*(delete or []), *(_read_lines(delete_list) if delete_list else [])]
     if names:
-        print(f"{index}: {place.delete(names):,} of {len(names):,} photos deleted")
+        print(f"{index}: {opened.delete(names):,} of {len(names):,} photos deleted")
     if add:
-        print(f"{index}: {_add(place, add, columns):,} photos added or replaced")
+        print(f"{index}: {_add(opened, Path(add), columns):,} photos added or replaced")
     if compact:
-        if not isinstance(place, FolderIndex):
-            raise ValueError(f"{index} is compacted by its server: leave --compact out")
-        place.compact()
-    place.close()
-    print(f"{index}: {len(place):,} photos")
-    return len(place)
+        if not isinstance(opened, FolderIndex):
+            raise ArgumentError(
+                f"--compact is for index folders: the server of {index} compacts its collections itself"
+            )
+        opened.compact()
+    count = len(opened)
+    opened.close()
+    print(f"{index}: {count:,} photos")
+    return count
+
+
+def _read_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise IndexFileNotFoundError(f"there is no list of names at {path}")
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
+    """Adds the photos of a folder of descriptors; returns how many."""
     shards, names, manifest = read_descriptors(folder)
-    for key in MADE_WITH:
-        mine, theirs = index.facts[key], manifest[key]
-        if key == "model":  # a network may have moved
-            mine, theirs = ({part: facts.get(part) for part in ("sha256", "name")} for facts in (mine, theirs))
-        if mine != theirs:
-            raise ValueError(
-                f"{folder} was made with {key} {theirs}, the index with {mine}: extract it as the index was"
+    for key in DESCRIPTOR_FACTS:
+        ours, theirs = index.facts[key], manifest[key]
+        if key == "model":  # its file may have moved
+            ours, theirs = ({part: facts.get(part) for part in ("sha256", "name")} for facts in (ours, theirs))
+        if ours != theirs:
+            raise ArgumentError(
+                f"{folder} was made with {key} {theirs}, the index with {ours}: extract with the settings of the index"
             )
     if manifest["photos"] != index.facts["photos"]:
-        print(f"pictures of these photos will be looked for in {index.facts['photos']}, as those of all others")
-    texts = read_table(table, names) if table else {}
+        print(f"Pages will look for these photos in {index.facts['photos']}, the folder of the index's photos.")
+    columns = read_column_table(table, names) if table else {}
     start = 0
     for shard in shards:
-        for first in range(0, len(shard), STEP):
-            rows = shard[first : first + STEP]
+        for first in range(0, len(shard), PHOTOS_PER_WRITE):
+            rows = shard[first : first + PHOTOS_PER_WRITE]
             part = slice(start, start + len(rows))
-            index.add(names[part], rows, {column: values[part] for column, values in texts.items()})
+            index.add(names[part], rows, {column: values[part] for column, values in columns.items()})
             start += len(rows)
     return start

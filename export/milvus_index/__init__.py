@@ -1,1 +1,1 @@
-"""The index in a Milvus collection."""
+"""The index in a collection of Milvus."""

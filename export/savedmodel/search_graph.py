@@ -78,7 +78,7 @@ def _searcher(scann: Any, rows: np.ndarray, how: Mapping[str, Any]) -> Any:
     if how["kind"] == "exact":
         return builder.score_brute_force().build()
     if how["leaves"]:
-        sample = min(len(rows), how["asked"]["hashing"]["sample"])
+        sample = min(len(rows), how["settings"]["sample"])
         builder = builder.tree(how["leaves"], how["leaves_to_search"], training_sample_size=sample)
     return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(how["reorder"]).build()
 

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 import typer
+from keras_retrieval.pipelines.command.options import typer_signature
 
 import keras_retrieval
 from keras_retrieval.__main__ import INTERRUPTED, main
 from keras_retrieval.errors import ArgumentError, RetrievalError
 from keras_retrieval.steps import STEPS, function_name, module_name
-from pipelines.command.options import typer_signature
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "scann", "pycolmap", "h5py", "rich", "typer")
 

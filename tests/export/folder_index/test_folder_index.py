@@ -130,15 +130,15 @@ def test_any_text_is_a_name(built, tmp_path, name):
 @pytest.mark.parametrize(
     ("names", "rows", "columns", "message"),
     [
-        (["a", "b", "a"], ROWS[:3], {}, "rows 0 and 2 have one name: 'a'"),
-        (["a", 1], ROWS[:2], {}, "row 1: a name is a text, not 1"),
-        (["a"], ROWS[:2], {}, "1 names and 2 rows"),
+        (["a", "b", "a"], ROWS[:3], {}, "rows 0 and 2 have the same name: 'a'"),
+        (["a", 1], ROWS[:2], {}, "row 1: a name must be a string, got 1"),
+        (["a"], ROWS[:2], {}, "got 1 names and 2 rows"),
         (["a", "b"], np.where(np.arange(2)[:, None] == 1, np.nan, ROWS[:2]), {}, r"1 rows are not finite.*\[1\]"),
-        (["a"], ROWS[:1, :31], {}, "rows have 31 dimensions, the index 32"),
-        (["a"], ROWS[0], {}, "an array"),
-        (["a"], ROWS[:1], {"colour": ["red"]}, "no column 'colour'; it has: parity, tenth"),
-        (["a"], ROWS[:1], {"parity": ["1", "2"]}, "1 names and 2 values of 'parity'"),
-        (["a", "b"], ROWS[:2], {"parity": ["1", 2]}, "row 1: a value of 'parity' is a text, not 2"),
+        (["a"], ROWS[:1, :31], {}, "rows have 31 dimensions, the index has 32"),
+        (["a"], ROWS[0], {}, r"must be an array of shape \(n, dimensions\)"),
+        (["a"], ROWS[:1], {"colour": ["red"]}, "no column 'colour'; its columns: parity, tenth"),
+        (["a"], ROWS[:1], {"parity": ["1", "2"]}, "got 1 names and 2 values of 'parity'"),
+        (["a", "b"], ROWS[:2], {"parity": ["1", 2]}, "row 1: a value of 'parity' must be a string, got 2"),
     ],
 )
 def test_what_cannot_be_added_is_refused_and_changes_nothing(built, names, rows, columns, message):
@@ -201,13 +201,13 @@ def test_columns_outlive_a_new_generation(built, tmp_path):
 
 
 def test_a_column_that_is_none_is_told(built):
-    with pytest.raises(ValueError, match="no column 'city'; it has: parity, tenth"):
+    with pytest.raises(ValueError, match="no column 'city'; its columns: parity, tenth"):
         open_index(built["exact"]).search(QUERIES, where=Filter(columns={"city": ["Paris"]}))
 
 
 @pytest.mark.parametrize("condition", [{"names": "a.jpg"}, {"columns": {"city": "Paris"}}])
 def test_one_text_in_the_place_of_several_is_told(condition):
-    with pytest.raises(ValueError, match=r"are several texts, as in \['"):
+    with pytest.raises(ValueError, match=r"must be a collection of strings such as \['"):
         Filter(**condition)
 
 
@@ -222,9 +222,9 @@ def test_a_search_waits_for_no_lock(built, tmp_path):
 
 
 def test_what_is_added_beside_the_hashes_is_bounded(built, tmp_path, monkeypatch):
-    """A search scores at most CHANGES rows one by one: then the writer waits for a new segment."""
-    monkeypatch.setattr(folder_index, "CHANGES", 20)
-    monkeypatch.setattr(folder_index.FolderIndex, "_compact_in_time", lambda self: None)
+    """A search scores at most MAX_CHANGES rows one by one: then the writer waits for a new segment."""
+    monkeypatch.setattr(folder_index, "MAX_CHANGES", 20)
+    monkeypatch.setattr(folder_index.FolderIndex, "_compact_if_due", lambda self: None)
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
     rows = clustered_rows(100, seed=9)
     for start in range(0, 50, 7):
@@ -238,7 +238,7 @@ def test_what_is_added_beside_the_hashes_is_bounded(built, tmp_path, monkeypatch
 
 
 def test_a_generation_is_built_in_time_beside_the_searches(built, tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_index, "CHANGES", 20)
+    monkeypatch.setattr(folder_index, "MAX_CHANGES", 20)
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
     index.add([f"new {row}" for row in range(12)], ROWS[:12])
     index.close()
@@ -287,10 +287,10 @@ def test_processes_see_each_other(built, tmp_path):
 
 def test_another_writer_is_waited_for_and_then_told(built, tmp_path, monkeypatch):
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
-    monkeypatch.setattr(folder_index, "locked", lambda folder, what, wait=0.0: locked(folder, what, 0.05))
+    monkeypatch.setattr(folder_index, "locked", lambda folder, action, wait=0.0: locked(folder, action, 0.05))
     with (
         locked(index._folder, "writing"),
-        pytest.raises(TimeoutError, match="another process is writing"),
+        pytest.raises(TimeoutError, match="another process is writing to"),
     ):
         index.add(["new"], QUERIES[:1])
     assert "new" not in index.names
@@ -322,8 +322,8 @@ def test_shortened_and_small_rows_live_on(tmp_path):
 
 def test_searches_go_on_while_photos_come_and_go(tmp_path, monkeypatch):
     """`python -m tests.helpers.index_under_search` does many more."""
-    monkeypatch.setattr(folder_index, "CHANGES", 60)
-    monkeypatch.setattr(folder_index.FolderIndex, "_compact_in_time", lambda self: None)
+    monkeypatch.setattr(folder_index, "MAX_CHANGES", 60)
+    monkeypatch.setattr(folder_index.FolderIndex, "_compact_if_due", lambda self: None)
     living, rebuilt = index_under_search.main(tmp_path, 100, photos=1_000, leaves=0, reorder=200)
     assert living >= rebuilt - 0.01
 
@@ -336,5 +336,5 @@ def test_killed_writers_lose_nothing(tmp_path):
 def test_rows_of_another_width_than_the_stored_ones_are_told(tmp_path):
     index = open_index(indexed(tmp_path, random_rows(40, 8), dim=4))
     assert len(index.search(np.ones((1, 8)), 3)[0].names) == len(index.search(np.ones((1, 4)), 3)[0].names) == 3
-    with pytest.raises(ValueError, match="have 5 dimensions, the index 8"):
+    with pytest.raises(ValueError, match="have 5 dimensions, the index has 8"):
         index.search(np.ones((1, 5)), 3)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from export.folder_index.row_file import FORMS, StoredRows, write_rows
+from export.folder_index.row_file import StoredRows, write_rows
+from export.index_contract.settings import ROW_TYPES
 from tests.helpers.small_index import random_rows
 
 
@@ -24,7 +25,7 @@ def reference(rows, form):
     return rows
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ROW_TYPES)
 def test_rows_are_those_of_their_form(tmp_path, form):
     rows, queries = random_rows(50, 12), random_rows(20, 12, seed=1)
     kept = stored(tmp_path, rows, form)
@@ -44,7 +45,7 @@ def test_a_form_takes_its_bytes(tmp_path, form, size):
     assert (tmp_path / "rows.npy").stat().st_size == 128 + 16_000 * size
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ROW_TYPES)
 def test_no_rows_and_rows_of_zeros(tmp_path, form):
     write_rows(tmp_path, [], 0, 4, form)
     assert len(StoredRows(tmp_path, form)) == 0
@@ -53,6 +54,6 @@ def test_no_rows_and_rows_of_zeros(tmp_path, form):
 
 
 def test_many_rows_are_mapped(tmp_path, monkeypatch):
-    monkeypatch.setattr("export.folder_index.row_file.READ_BELOW", 100)
+    monkeypatch.setattr("export.folder_index.row_file._READ_BELOW", 100)
     rows = random_rows(50, 12)
     np.testing.assert_array_equal(stored(tmp_path, rows, "float32").take(slice(None)), rows)

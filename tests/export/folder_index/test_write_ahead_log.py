@@ -16,7 +16,7 @@ def changes(count):
 def log(tmp_path):
     """A log of three additions and a deletion."""
     log = WriteAheadLog(tmp_path, "1")
-    log.write()
+    log.create()
     after = log.start
     for change in [*changes(3), Change(["b"], None, {})]:
         after = log.append(change, after)
@@ -47,7 +47,7 @@ def test_a_reader_goes_on_from_where_it_was(log, tmp_path):
 def test_a_log_may_begin_with_changes(log, tmp_path):
     (tmp_path / "other").mkdir()
     other = WriteAheadLog(tmp_path / "other", "2")
-    other.write(changes(2))
+    other.create(changes(2))
     after = other.append(Change(["b"], None, {}), other.read(other.start)[-1][1])
     assert [place for _, place in other.read(other.start)][-1] == after
 

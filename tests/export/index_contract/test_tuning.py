@@ -1,12 +1,10 @@
 """Tuning: the cheapest numbers that reach the recall, and a recall that is the one of naive numpy."""
 
-import json
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 
-from export.index_contract.tuning import Hashing, IndexSettings, hold_out, tune
+from export.index_contract.settings import IndexSettings
+from export.index_contract.tuning import hold_out, tune
 from tests.helpers.small_index import clustered_rows, nearest
 
 
@@ -87,43 +85,3 @@ def test_where_nothing_is_enough_the_nearest_is_taken():
     found = tune(find, held, IndexSettings(), 80)
     assert found["leaves_to_search"] == 80
     assert found["recall"] == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"recall": 1.1}, "--recall is between 0 and 1, not 1.1"),
-        ({"k": 0}, "--k is between 1"),
-        ({"leaves": 26}, "--leaves is between 0 and 25, not 26"),
-        ({"leaves": -1}, "--leaves"),
-        ({"leaves_to_search": -2}, "--leaves-to-search"),
-        ({"reorder": -1}, "--reorder"),
-        ({"hashing": Hashing(block=9)}, "--block is between 1 and 8"),
-        ({"hashing": Hashing(sample=3)}, "--sample"),
-        ({"hashing": Hashing(iterations=0)}, "--iterations"),
-        ({"hashing": Hashing(soar=-1.0)}, "--soar"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        IndexSettings(**settings).check(100, 8)
-
-
-def test_the_size_chooses():
-    def chosen(count, **settings):
-        return IndexSettings(**settings).tree(count)
-
-    assert chosen(19_999) is None
-    assert chosen(20_000) == 0
-    assert chosen(99_999) == 0
-    assert chosen(100_000) == 316
-    assert chosen(1_000_000) == 1000
-    assert chosen(1_000_000, exact=True) is None
-    assert chosen(1_000, leaves=20) == 20
-    assert chosen(40, leaves=20) == 10
-    assert chosen(15, leaves=2) is None
-
-
-def test_settings_are_told_by_a_manifest():
-    settings = IndexSettings(recall=0.9, leaves=3, hashing=Hashing(threshold=0.0, soar=0.0))
-    assert IndexSettings.of(json.loads(json.dumps(asdict(settings)))) == settings

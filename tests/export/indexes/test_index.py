@@ -35,6 +35,7 @@ from tests.helpers.small_index import (
 pytest.importorskip("scann")
 
 ROWS, QUERIES = clustered_rows(2_000), clustered_rows(60, seed=3)
+MANY = clustered_rows(600, seed=3)  # ScaNN's training differs from run to run: a recall over 60 queries does, too
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,9 @@ def test_small_collections_are_searched_exactly(tmp_path, count):
 @pytest.mark.parametrize("kind", ["hashed", "tree"])
 def test_the_recall_that_was_asked_for_holds_and_scores_are_exact(request, kind):
     folder = request.getfixturevalue(kind)
-    hits = open_index(folder).search(QUERIES, 10)
-    assert recall(hits, ROWS, QUERIES, 10) >= 0.93
-    for query, hit in zip(QUERIES, hits, strict=True):
+    hits = open_index(folder).search(MANY, 10)
+    assert recall(hits, ROWS, MANY, 10) >= 0.93
+    for query, hit in zip(MANY, hits, strict=True):
         np.testing.assert_allclose(hit.scores, ROWS[numbers([hit])[0]] @ query, atol=1e-6)
         assert (np.diff(hit.scores) <= 0).all()
 
@@ -143,7 +144,7 @@ def test_descriptors_are_shortened_as_singular_vectors_do(tmp_path):
     np.testing.assert_array_equal(numbers(searcher.search(queries, 5)), nearest(rows, queries, 5))
     found = searcher.search(searcher.vectors(["3.jpg"]), 1)
     assert found[0].names == searcher.search(rows[3:4], 1)[0].names
-    with pytest.raises(ValueError, match=r"--dim is 1\.\.32"):
+    with pytest.raises(ValueError, match=r"--dim must be in 1\.\.32"):
         index(tmp_path / "a" / "descriptors", tmp_path / "b", dim=33)
     whole = open_index(index(tmp_path / "a" / "descriptors", tmp_path / "d", dim=32))
     np.testing.assert_array_equal(numbers(whole.search(queries, 5)), nearest(rows, queries, 5))
@@ -161,17 +162,17 @@ def test_rows_that_are_not_finite_are_named(tmp_path, bad):
 
 
 def test_names_that_are_there_twice_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"rows 1 and 3 have one name: 'b'"):
+    with pytest.raises(ValueError, match=r"rows 1 and 3 have the same name: 'b'"):
         indexed(tmp_path, random_rows(4), ["a", "b", "c", "b"])
 
 
 @pytest.mark.parametrize(
     ("queries", "k", "message"),
     [
-        (np.ones((1, 8)), 0, "k is at least 1"),
-        (np.ones((1, 8)), -1, "k is at least 1"),
-        (np.ones((1, 7)), 3, "queries have 7 dimensions, the index 8"),
-        (np.ones(8), 3, "an array"),
+        (np.ones((1, 8)), 0, "k must be at least 1"),
+        (np.ones((1, 8)), -1, "k must be at least 1"),
+        (np.ones((1, 7)), 3, "queries have 7 dimensions, the index has 8"),
+        (np.ones(8), 3, "must be an array"),
         (np.full((1, 8), np.nan), 3, "not finite"),
     ],
 )
@@ -194,7 +195,7 @@ def test_a_moved_index_loads(tree, tmp_path):
 @pytest.mark.parametrize("kind", ["exact", "tree"])
 def test_every_damage_of_every_file_is_told_before_scann_sees_it(tree, tmp_path, kind, monkeypatch):
     folder = indexed(tmp_path, random_rows(60)) if kind == "exact" else Path(shutil.copytree(tree, tmp_path / "i"))
-    monkeypatch.setattr("export.folder_index.scann_searcher.scann", lambda: pytest.fail("ScaNN was asked"))
+    monkeypatch.setattr("export.folder_index.scann_searcher.load_scann", lambda: pytest.fail("ScaNN was asked"))
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     assert len(files) >= 5
     for path in files:
@@ -350,6 +351,6 @@ def test_the_manifest_is_plain_json(tree):
 )
 def test_every_way_of_hashing_reaches_the_recall(tmp_path, options):
     folder = indexed(tmp_path, ROWS, **TREE, **options)
-    asked = configuration(folder)["asked"]["hashing"]
-    assert {option: asked[option] for option in options} == options
-    assert recall(open_index(folder).search(QUERIES, 10), ROWS, QUERIES, 10) >= 0.93
+    used = configuration(folder)["settings"]
+    assert {option: used[option] for option in options} == options
+    assert recall(open_index(folder).search(MANY, 10), ROWS, MANY, 10) >= 0.93

@@ -31,7 +31,9 @@ def test_descriptors_that_were_made_otherwise_are_refused(tmp_path, monkeypatch)
     folder = indexed(tmp_path, random_rows(40))
     monkeypatch.setitem(FACTS, "size", 1024)
     other = descriptors(tmp_path / "other", random_rows(3))
-    with pytest.raises(ValueError, match=r"was made with size 1024, the index with 64: extract it as the index was"):
+    with pytest.raises(
+        ValueError, match=r"was made with size 1024, the index with 64: extract with the settings of the index"
+    ):
         update(str(folder), add=other)
     monkeypatch.setitem(FACTS, "size", 64)
     monkeypatch.setitem(FACTS, "model", {"name": "small", "path": "/moved"})

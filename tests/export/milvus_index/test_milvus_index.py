@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from export.index_contract.contract import Filter
+from export.index_contract.errors import CollectionError
 from export.indexes.index import index
 from export.indexes.open_index import open_index
 from export.indexes.search import search
-from export.milvus_index.address import Address, CollectionError, parse_address
+from export.milvus_index.address import Address, parse_address
 from export.milvus_index.builder import BUILDING
-from export.milvus_index.milvus_index import NAME_BYTES, PROPERTY, MilvusIndex
+from export.milvus_index.entities import MAX_NAME_BYTES
+from export.milvus_index.milvus_index import PROPERTY, MilvusIndex
 from pipelines.descriptors.extract import extract
 from tests.helpers.small import draw, saved_network
 from tests.helpers.small_index import descriptors, names_of, numbers, random_rows
@@ -24,7 +26,15 @@ pytest.importorskip("pymilvus")
 pytest.importorskip("milvus_lite")
 pytest.importorskip("scann")
 
-ODD = ["a b.jpg", "line\nbreak.jpg", "日本 \u2028.jpg", "quote\"'\\.jpg", "https://host/a?b=c#d", "", "x" * NAME_BYTES]
+ODD = [
+    "a b.jpg",
+    "line\nbreak.jpg",
+    "日本 \u2028.jpg",
+    "quote\"'\\.jpg",
+    "https://host/a?b=c#d",
+    "",
+    "x" * MAX_NAME_BYTES,
+]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +112,7 @@ def test_searches_are_filtered_by_names_and_columns(tmp_path, place):
     collection.add(["0.jpg"], rows[:1], {"city": ["Bonn"]})
     (hits,) = collection.search(rows[:1], 5, where=Filter(columns={"city": ["Bonn"], "the 'day'": [""]}))
     assert hits.names == ["0.jpg"]
-    with pytest.raises(ValueError, match=r"no column 'town'; it has: city, the 'day'"):
+    with pytest.raises(ValueError, match=r"no column 'town'; its columns: city, the 'day'"):
         collection.search(rows, where=Filter(columns={"town": ["x"]}))
 
 
@@ -112,20 +122,20 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path, place):
     bad[1, 2] = np.nan
     for names, given, columns, message in [
         (["a", "b", "c"], bad, None, r"1 rows are not finite, the first are \[1\]"),
-        (["a", "b", "a"], rows, None, "rows 0 and 2 have one name: 'a'"),
-        (["a", "b"], rows, None, "2 names and 3 rows"),
-        (["a", "b", "c"], rows[:, :7], None, "rows have 7 dimensions, the index 8"),
+        (["a", "b", "a"], rows, None, "rows 0 and 2 have the same name: 'a'"),
+        (["a", "b"], rows, None, "got 2 names and 3 rows"),
+        (["a", "b", "c"], rows[:, :7], None, "rows have 7 dimensions, the index has 8"),
         (["a", "b", "c"], rows, {"city": ["x"] * 3}, "no column 'city'"),
-        (["a", "b", "\udce4"], rows, None, "row 2: .* no Unicode text"),
-        (["a", "é" * 40_000, "c"], rows, None, "row 1: a name of 80,000 bytes, and Milvus keeps 65,535"),
+        (["a", "b", "\udce4"], rows, None, "row 2: .* not valid Unicode"),
+        (["a", "é" * 40_000, "c"], rows, None, "row 1: a name has 80,000 bytes, and Milvus stores at most 65,535"),
     ]:
         with pytest.raises(ValueError, match=message):
             collection.add(names, given, columns)
     for queries, k, message in [
-        (rows, 0, "k is at least 1"),
+        (rows, 0, "k must be at least 1"),
         (rows[:, :3], 5, "queries have 3 dimensions"),
         (bad, 5, "not finite"),
-        (rows[0], 5, "an array"),
+        (rows[0], 5, "must be an array"),
     ]:
         with pytest.raises(ValueError, match=message):
             collection.search(queries, k)
@@ -136,8 +146,10 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path, place):
 
 def test_milvus_gives_a_query_so_many_neighbours_at_most(tmp_path, place, monkeypatch):
     collection = made(tmp_path, place, random_rows(20))
-    monkeypatch.setattr("export.milvus_index.milvus_index.MOST", 15)
-    with pytest.raises(ValueError, match="at most 15 neighbours a query: ask for fewer than 20"):
+    monkeypatch.setattr("export.milvus_index.milvus_index.MAX_NEIGHBOURS", 15)
+    with pytest.raises(
+        ValueError, match="k must be at most 15, the neighbours that Milvus returns for a query, got 20"
+    ):
         collection.search(random_rows(1), 100)
     assert len(collection.search(random_rows(1), 15)[0].names) == 15
 
@@ -147,14 +159,16 @@ def test_a_collection_is_replaced_on_demand_and_as_a_whole(tmp_path, place, monk
     descriptors(tmp_path / "second", random_rows(5, seed=5))
     with pytest.raises(CollectionError, match="exists already"):
         index(tmp_path / "second", place)
-    monkeypatch.setattr("export.milvus_index.builder._tell", lambda *_, building, **__: (building or 1 / 0) and None)
+    monkeypatch.setattr(
+        "export.milvus_index.builder._write_facts", lambda *_, building, **__: (building or 1 / 0) and None
+    )
     with pytest.raises(ZeroDivisionError):
         index(tmp_path / "second", place, replace=True)
     monkeypatch.undo()
     assert len(open_index(place)) == 9
     index(tmp_path / "second", place, replace=True, k=7)
     assert len(open_index(place)) == len(first) == 5
-    assert first.facts["configuration"]["asked"]["k"] == 7
+    assert first.facts["configuration"]["settings"]["k"] == 7
     ours = [name for name in first._client.list_collections() if name.startswith(first.address.collection)]
     assert len(ours) == 1
 
@@ -177,14 +191,19 @@ def test_what_is_no_index_is_told(place):
     client.create_collection(collection, dimension=4)
     with pytest.raises(CollectionError, match="was not made by `keras-retrieval index`"):
         open_index(place)
-    client.alter_collection_properties(collection, {PROPERTY: '{"version": 2}'})
-    with pytest.raises(CollectionError, match="layout 2, and this version reads up to 1"):
+    client.alter_collection_properties(collection, {PROPERTY: '{"version": 3}'})
+    with pytest.raises(CollectionError, match="layout 3, and this version reads up to 2"):
+        open_index(place)
+    client.alter_collection_properties(collection, {PROPERTY: '{"version": 1}'})
+    with pytest.raises(CollectionError, match="layout 1, which is no longer read: index again with --replace"):
         open_index(place)
 
 
 @pytest.mark.parametrize("options", [{"soar": 0.0}, {"rows": "int8"}, {"dim": 4}, {"threshold": 0.1}])
 def test_settings_of_folders_are_refused(tmp_path, place, options):
-    with pytest.raises(ValueError, match=f"--{next(iter(options))} is not for this collection, which takes recall"):
+    with pytest.raises(
+        ValueError, match=f"--{next(iter(options))} is not supported for this collection; supported are --recall"
+    ):
         index(descriptors(tmp_path / "descriptors", random_rows(40)), place, **options)
     with pytest.raises(CollectionError, match="no such collection"):
         open_index(place)

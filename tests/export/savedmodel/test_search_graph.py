@@ -83,7 +83,7 @@ class Tree:
 
     def __init__(self, kept=16):
         how = {"kind": "tree", "leaves": 40, "leaves_to_search": 40, "reorder": 50, "k": 10}
-        how["asked"] = {"hashing": {"sample": 2_000}}
+        how["settings"] = {"sample": 2_000}
         self.facts = {"dimensions": 16, "configuration": how}
         chance = np.random.default_rng(0)
         centres = chance.normal(size=(40, 16))

@@ -116,7 +116,7 @@ def test_an_index_of_photos_takes_no_sketches(made, tmp_path):
     photos = made / "collection" / "photos"
     index(extract(model, photos, tmp_path / "d", size=100), tmp_path / "index")
     sketch = made / "collection" / "sketches" / "roof.png"
-    with pytest.raises(ValueError, match="the index is one of photos"):
+    with pytest.raises(ValueError, match="--sketch needs an index of edge maps, this one is of photos"):
         search(str(tmp_path / "index"), [sketch], sketch=True)
     assert len(search(str(tmp_path / "index"), [sketch], k=2)[0].names) == 2
 

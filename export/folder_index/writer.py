@@ -1,0 +1,55 @@
+"""Writes an index folder: a new one, or a new segment in one that is being searched."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_retrieval.pipelines.files.durable import MANIFEST, check_free, partial_of
+
+from ..index_contract.photos_to_index import PhotosToIndex
+from ..index_contract.settings import IndexSettings
+from .builder import build_segment, create_log
+from .layout import KIND, current_segment, locked, new_segment, publish, remove_other_segments
+
+
+def check_output(folder: Path, *, may_replace: bool) -> None:
+    """Checks that an index may be written to a folder.
+
+    Raises:
+        FolderError: the folder exists and is not an index, or may not be replaced.
+    """
+    check_free(folder, kind=KIND, replace=may_replace)
+
+
+def write_index(
+    folder: Path, photos: PhotosToIndex, facts: Mapping[str, Any], settings: IndexSettings
+) -> Mapping[str, Any]:
+    """Writes an index that replaces the one in `folder`, if any, also while that is searched.
+
+    Args:
+        folder: see `check_output`.
+        photos: to be indexed.
+        facts: of the descriptors, for `NeighbourIndex.facts`.
+        settings: how.
+
+    Returns:
+        The facts in the manifest.
+
+    Raises:
+        IndexBusyError: another process is writing to the index.
+        MissingExtraError: the search is approximate, and ScaNN is not installed.
+    """
+    # A new index grows beside its place; a new segment grows in the folder, while others search the old one.
+    exists = (folder / MANIFEST).exists()
+    home = folder if exists else partial_of(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    with locked(home, "building"):
+        segment = new_segment(home, current_segment(folder))
+        facts = {**facts, **build_segment(segment, photos, settings)}
+        create_log(segment, facts)
+        with locked(home, "writing"):
+            publish(home, segment, facts)
+        remove_other_segments(home, segment.name)
+    if not exists:
+        home.rename(folder)
+    return facts

@@ -1,0 +1,36 @@
+"""The options of the step `index`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.pipelines.command.options import Argument, Option
+
+from ..index_contract.settings import IndexSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions(IndexSettings):
+    """The options of `index`: the settings of the index, its input and its output."""
+
+    descriptors: Annotated[Path, Argument("Folder of descriptors, written by `keras-retrieval extract`.")] = field(
+        kw_only=False
+    )
+    output: Annotated[
+        str, Argument("Index folder to write, or a collection milvus://HOST:19530/COLLECTION (extra milvus).")
+    ] = field(kw_only=False)
+    columns: Annotated[
+        Path | None,
+        Option(
+            "Table of columns by which searches can be filtered: CSV or JSON lines with a column `photo` and others."
+        ),
+    ] = None
+    dim: Annotated[
+        int | None,
+        Option(
+            "Number of dimensions to which the stored descriptors, and queries, are reduced by PCA without centring. By"
+            " default they are not reduced.",
+            at_least=1,
+        ),
+    ] = None
+    replace: Annotated[bool, Option("Replace an existing index, which may be in use meanwhile.")] = False

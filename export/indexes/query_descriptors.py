@@ -1,0 +1,98 @@
+"""Describes query photos as the photos of an index were described."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_retrieval.pipelines.descriptors.describer import describe_photos, describer
+from keras_retrieval.pipelines.networks.files import load_model, model_identity, smallest_side
+from keras_retrieval.pipelines.photos.edges import SKETCH
+from keras_retrieval.pipelines.photos.reader import Box, PhotoError, list_photos, read_photo
+from keras_retrieval.pipelines.photos.reading import Reading
+from keras_retrieval.pipelines.photos.sketches import is_sketch
+
+from keras_retrieval.errors import ArgumentError
+
+from ..index_contract.errors import IndexFileNotFoundError
+
+SKETCH_SIZE = 256  # pixels of the longest side at which a query is checked for being a sketch
+
+
+def list_queries(queries: Sequence[Path]) -> list[Path]:
+    """The paths of all query photos: files as given, and the photos in folders.
+
+    Raises:
+        IndexFileNotFoundError: a path that does not exist.
+    """
+    paths: list[Path] = []
+    for query in queries:
+        if not query.exists():
+            raise IndexFileNotFoundError(f"there is no query photo at {query}")
+        paths += [query / name for name in list_photos(query)] if query.is_dir() else [query]
+    return paths
+
+
+def describe_queries(
+    facts: Mapping[str, Any], paths: Sequence[Path], model: str | None, box: Box | None, sketch: bool | None
+) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
+    """Computes descriptors of query photos with the network and the settings of an index.
+
+    Args:
+        facts: of the index.
+        paths: of the photos.
+        model: where the network is now; None for the path in `facts`.
+        box: the part of each photo to describe; None for all of it.
+        sketch: whether queries are sketches; None to recognise them. For indexes of edge maps.
+
+    Returns:
+        Path -> descriptor (D,), in the order of `paths`, and path -> reason for photos that were left out.
+
+    Raises:
+        ArgumentError: another network, or a network that is missing; `sketch` for an index of photos.
+    """
+    name = _network_name(facts, model)
+    network, scales = load_model(name), tuple(facts["scales"])
+    smallest = smallest_side(network, scales)
+    reading = Reading(Path(), facts["size"], facts["exif"], facts["max_pixels"], smallest, facts.get("edges", ""))
+    readings, shapes, left_out = {}, [], {}
+    for path in dict.fromkeys(paths):
+        try:
+            readings[path] = _reading_of(reading, path, sketch)
+            shapes.append((readings[path].shape(str(path), box), path))
+        except PhotoError as error:
+            left_out[path] = error.reason
+    shapes.sort()
+    describe = describer(network, scales, facts["bfloat16"], facts["antialias"], facts.get("mirror", False))
+    rows: dict[Path, np.ndarray] = {}
+    for batch in describe_photos(describe, shapes, lambda path: readings[path].read(str(path), box)):
+        rows |= dict(zip(batch.keys, batch.rows, strict=True))
+        left_out |= batch.left_out
+    return {path: rows[path] for path in paths if path in rows}, left_out
+
+
+def _network_name(facts: Mapping[str, Any], model: str | None) -> str:
+    """The file or name of the index's network, once its identity is checked."""
+    expected = facts["model"]
+    name = model or expected.get("path") or expected["name"]
+    identity = model_identity(name)
+    if name == expected.get("path") and "sha256" not in identity:
+        raise ArgumentError(f"the index's network is no longer at {name}: pass its path with --model")
+    if any(identity.get(key) != expected.get(key) for key in ("sha256", "name")):
+        raise ArgumentError(
+            f"{name} is not the network that the index was made with: pass that with --model, or index again"
+        )
+    return name
+
+
+def _reading_of(reading: Reading, path: Path, sketch: bool | None) -> Reading:
+    """How a query is read: like the photos of the index, or as a sketch."""
+    if not reading.edges:
+        if sketch:
+            raise ArgumentError(
+                "--sketch needs an index of edge maps, this one is of photos: extract with --edges sobel, index again"
+            )
+        return reading
+    drawn = is_sketch(read_photo(path, size=SKETCH_SIZE, exif=reading.exif)) if sketch is None else sketch
+    return replace(reading, edges=SKETCH) if drawn else reading

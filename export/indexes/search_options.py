@@ -1,0 +1,90 @@
+"""The options of the step `search`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.photos.reader import BOX_HELP
+
+from keras_retrieval.errors import ArgumentError
+from keras_retrieval.ranking.methods import Step, describe_methods, parse
+
+from ..index_contract.contract import PHOTO_COLUMN, Filter
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(Options):
+    """The options of `search`."""
+
+    index: Annotated[str, Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.")] = (
+        field(kw_only=False)
+    )
+    queries: Annotated[list[Path], Argument("Query photos, or folders of them.")] = field(kw_only=False)
+    k: Annotated[int, Option("Number of neighbours to show for each query.", at_least=1, flags="--k -k")] = 10
+    box: Annotated[str | None, Option(BOX_HELP)] = None
+    sketch: Annotated[
+        bool | None,
+        Option(
+            "Whether queries are sketches or photos, for an index of edge maps. By default recognised for each query.",
+            flags="--sketch/--photo",
+        ),
+    ] = None
+    html: Annotated[Path | None, Option("Page with pictures to write, an HTML file.")] = None
+    model: Annotated[
+        str | None, Option("Network that the index was made with. By default at the path that the index states.")
+    ] = None
+    photos: Annotated[
+        Path | None, Option("Folder of the index's photos. By default the path that the index states.")
+    ] = None
+    rerank: Annotated[
+        str,
+        Option(
+            "Query-time methods, applied in turn and separated by commas; they rank all photos exactly."
+            f" {describe_methods()}."
+        ),
+    ] = ""
+    where: Annotated[
+        list[str] | None,
+        Option(
+            "Condition COLUMN=TEXT that photos must satisfy, or photo=NAME for a photo itself. May be given several"
+            " times: texts for one column are alternatives, all columns must match."
+        ),
+    ] = None
+    exact: Annotated[bool, Option("Compare every photo, even if the index is approximate.")] = False
+    score: Annotated[
+        bool,
+        Option(
+            "Print the mAP over all queries, not their neighbours. Photos in one folder count as photos of one object."
+        ),
+    ] = False
+
+    def check(self) -> None:
+        """Checks the options.
+
+        Raises:
+            ArgumentError: an option is out of range, is not understood, or excludes another.
+        """
+        super().check()
+        if self.filter() is not None and self.methods():
+            raise ArgumentError("--rerank ranks all photos: leave --where out")
+        if self.exact and self.methods():
+            raise ArgumentError("--rerank is always exact: leave --exact out")
+
+    def methods(self) -> list[Step]:
+        """The query-time methods of --rerank."""
+        return parse(self.rerank)
+
+    def filter(self) -> Filter | None:
+        """The filter of --where; None for all photos.
+
+        Raises:
+            ArgumentError: a condition without "=".
+        """
+        texts: dict[str, list[str]] = {}
+        for condition in self.where or []:
+            column, equals, text = condition.partition("=")
+            if not equals:
+                raise ArgumentError(f"--where must have the form COLUMN=TEXT, got {condition}")
+            texts.setdefault(column, []).append(text)
+        return Filter(texts.pop(PHOTO_COLUMN, None), texts) if texts else None
