@@ -1,1 +1,1 @@
-"""Networks: `build` by name, their trunks and poolings, training models, precision and weights."""
+"""Retrieval networks: `build` by name, trunks, changes to networks, training models, precision and weights."""

@@ -1,6 +1,6 @@
-"""Trunks that keras.applications has not: AlexNet and torchvision's ResNets, in Keras layers.
+"""Trunks that keras.applications does not have: AlexNet and torchvision's ResNets.
 
-Both pad symmetrically, as their published weights expect; "same" padding in Keras does not when it strides.
+Both pad symmetrically, as their published weights expect; "same" padding of a strided layer in Keras is asymmetric.
 """
 
 from typing import Any
@@ -10,10 +10,10 @@ from keras import layers
 
 
 def alexnet() -> keras.Model:
-    """AlexNet's convolutions (Krizhevsky 2014, torchvision's layout), without the last pooling.
+    """Builds the convolutions of AlexNet in torchvision's layout (Krizhevsky 2014), without the last pooling.
 
     Returns:
-        (B, H, W, 3) -> (B, ~H/16, ~W/16, 256), with layers conv1 .. conv5.
+        A model (B, H, W, 3) -> (B, ~H/16, ~W/16, 256) with the layers conv1 .. conv5.
     """
     x = inputs = layers.Input((None, None, 3))
     rows = [
@@ -32,14 +32,14 @@ def alexnet() -> keras.Model:
 
 
 def torch_resnet(blocks: tuple[int, int, int, int], name: str) -> keras.Model:
-    """A ResNet of bottlenecks as torchvision lays it out: the stride is in the 3x3 convolution.
+    """Builds a ResNet with bottleneck blocks in torchvision's layout: the stride is in the 3 x 3 convolution.
 
     Args:
-        blocks: the number of bottlenecks in each of the four stages.
-        name: of the model.
+        blocks: the number of blocks in each of the four stages.
+        name: name of the model.
 
     Returns:
-        (B, H, W, 3) -> (B, ~H/32, ~W/32, 2048). Layers are named as torchvision names them, with _ for the dots.
+        A model (B, H, W, 3) -> (B, ~H/32, ~W/32, 2048). Layers have torchvision's names with _ instead of dots.
     """
     inputs = layers.Input((None, None, 3))
     x = _convolution(inputs, 64, 7, 2, "conv1", "bn1")

@@ -1,4 +1,4 @@
-"""Retrieval networks by name: `build("vgg16_gem")` is a trunk, a pooling and L2 in one keras.Model."""
+"""Retrieval networks by name: `build("vgg16_gem")` makes a keras.Model of a trunk, a pooling and L2."""
 
 import difflib
 import inspect
@@ -11,22 +11,24 @@ from typing import Any
 import keras
 
 from .. import layers
+from ..errors import ArgumentError
 from . import backbones
 from .edge_trunk import one_channel
+from .errors import DownloadError, NetworkFileError
 from .regional import rmac
 from .weights import load_trunk
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A row of BACKBONES.
+    """A trunk that `build` knows.
 
     Attributes:
-        make: makes the trunk from `weights`, None or "imagenet"; RGB 0..255 normalised in, feature map out.
-        normalization: the pixel normalisation that its ImageNet weights need.
-        last: the layer that the trunk ends with; the trunk's own last one where it is empty.
-        published: keras.applications has ImageNet weights for it.
-        ambiguous: weights of other origins circulate too, with another normalisation.
+        make: makes the trunk from `weights`, None or "imagenet". The trunk maps normalised pixels to a feature map.
+        normalization: the pixel normalisation that its ImageNet weights expect.
+        last: the name of the layer whose output is the feature map; empty for the last layer.
+        published: whether keras.applications has ImageNet weights for it.
+        ambiguous: whether weights with another pixel normalisation are in circulation as well.
     """
 
     make: Callable[[str | None], keras.Model]
@@ -61,7 +63,7 @@ BACKBONES: dict[str, Backbone] = {
     "densenet121": Backbone(_applications("DenseNet121"), "torch"),
     "densenet169": Backbone(_applications("DenseNet169"), "torch"),
     "densenet201": Backbone(_applications("DenseNet201"), "torch"),
-    # The families below normalise pixels in their own first layers.
+    # The trunks below normalise pixels in their own first layers.
     "efficientnetv2b0": Backbone(_applications("EfficientNetV2B0"), "none"),
     "efficientnetv2b1": Backbone(_applications("EfficientNetV2B1"), "none"),
     "efficientnetv2b2": Backbone(_applications("EfficientNetV2B2"), "none"),
@@ -103,7 +105,7 @@ POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 
 FrontEnd = Callable[[keras.Model, str], tuple[list[keras.layers.Layer], keras.Model]]
-"""From a trunk and the pixel normalisation of its weights to the layers before it and the trunk that they are for."""
+"""Maps a trunk and the pixel normalisation of its weights to the layers before the trunk, and the trunk to use."""
 
 
 def _of_photos(trunk: keras.Model, normalization: str) -> tuple[list[keras.layers.Layer], keras.Model]:
@@ -116,11 +118,11 @@ def _of_edge_maps(trunk: keras.Model, normalization: str) -> tuple[list[keras.la
 
 
 FRONT_ENDS: dict[str, FrontEnd] = {"edgemac": _of_edge_maps}
-"""Of the networks of a pooling; the others take photos."""
+"""The front end of a pooling that does not take photos."""
 
 
 def list_models() -> list[str]:
-    """All names that `build` knows."""
+    """Lists all names that `build` accepts."""
     return [f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS]
 
 
@@ -134,30 +136,32 @@ def build(
     trainable_p: bool = True,
     **pooling_options: Any,
 ) -> keras.Model:
-    """Builds a retrieval network: pixel normalisation, trunk, pooling, L2 and, if asked for, whitening and L2.
+    """Builds a retrieval network: pixel normalisation, trunk, pooling, L2, and optionally whitening and L2.
 
     Args:
-        name: `<backbone>_<pooling>`, such as "vgg16_gem"; `list_models()` has them all.
-        weights: of the trunk: "imagenet" (downloaded by keras.applications), None for random ones, or a file:
-            .h5, .npz or .keras. Each layer of the file is checked.
-        normalization: the pixel normalisation that the weights need: "torch", "caffe" or "none". None takes what
-            the file states, else what the backbone's ImageNet weights need.
-        whitening: add a shift and projection (`layers.Whitening`) and L2 behind the pooling's L2. It starts as the
-            identity.
-        dim: the number of dimensions that the whitening keeps; None keeps all. Asks for a whitening by itself.
-        trainable_p: whether GeM's exponent learns.
-        **pooling_options: further arguments of the pooling layer, such as p=3.0, levels=3 or clusters=64; for rmac
+        name: `<backbone>_<pooling>`, such as "vgg16_gem"; `list_models()` lists them.
+        weights: weights of the trunk: "imagenet" (downloaded by keras.applications), None for random weights, or the
+            path of a .h5, .npz or .keras file.
+        normalization: the pixel normalisation that the weights expect: "torch", "caffe" or "none". None uses what the
+            file states, or the one of the backbone's ImageNet weights if it states none.
+        whitening: whether a whitening (`layers.Whitening`), initially the identity, and L2 follow.
+        dim: number of dimensions that the whitening keeps; None keeps all. A number implies `whitening`.
+        trainable_p: whether GeM's exponent is trainable.
+        **pooling_options: further arguments of the pooling layer, such as p=3.0, levels=3 or clusters=64; for "rmac"
             those of `regional.rmac`, such as regions="proposals" and regional_whitening=True.
 
     Returns:
-        A keras.Model: RGB 0..255 (B, H, W, 3), any H and W, to L2-normalised float32 (B, D). Its layers are
-        "normalization", the backbone, "pooling", "l2" and perhaps "whitening" and "l2_whitened". One of "edgemac"
-        takes edge maps as grey photos, black where there is no edge, and has an "edge_filter" before the backbone.
+        A keras.Model from RGB 0..255 (B, H, W, 3), with any H and W, to L2-normalised float32 descriptors (B, D). Its
+        layers are "normalization", the backbone, "pooling", "l2" and optionally "whitening" and "l2_whitened". A
+        network with the pooling "edgemac" takes edge maps as grey photos, 0 for no edge, and has a layer "edge_filter"
+        before the backbone.
 
     Raises:
-        ValueError: an unknown name (the message has the nearest), weights that do not fit (it has the layer), or
-            an option that the pooling does not take.
-        ConnectionError: ImageNet weights could not be downloaded.
+        ArgumentError: the name is unknown (the message has the nearest), the pooling does not have an option, or
+            `weights` or `normalization` does not fit the backbone.
+        WeightsError: the weights file is damaged or does not match the backbone; the message names the layer.
+        WeightsNotFoundError: the weights file does not exist.
+        DownloadError: the ImageNet weights could not be downloaded.
 
     Example:
         >>> model = keras_retrieval.build("vgg16_gem")
@@ -168,21 +172,23 @@ def build(
     backbone = _known("backbone", backbone_name, BACKBONES, name)
     make_pooling = _known("pooling", pooling_name, POOLINGS, name)
     if not isinstance(whitening, bool):
-        raise ValueError(f"whitening is True or False, not {whitening!r}; `dim` says how many dimensions it keeps")
-    takes = [key for key in inspect.signature(make_pooling).parameters if key not in ("kwargs", "options", "whitening")]
-    if pooling_options.keys() - set(takes):
-        given = ", ".join(sorted(pooling_options.keys() - set(takes)))
-        raise ValueError(
-            f"the pooling '{pooling_name}' does not take {given}; it takes {', '.join(takes) or 'no option'}"
+        raise ArgumentError(f"whitening must be True or False, got {whitening!r}; set the dimensions with dim")
+    accepted = [
+        key for key in inspect.signature(make_pooling).parameters if key not in ("kwargs", "options", "whitening")
+    ]
+    if pooling_options.keys() - set(accepted):
+        unknown = ", ".join(sorted(pooling_options.keys() - set(accepted)))
+        raise ArgumentError(
+            f"the pooling '{pooling_name}' does not take {unknown}; it takes {', '.join(accepted) or 'no option'}"
         )
     trunk = _trunk(backbone_name, backbone, weights, before_relu=pooling_name == "netvlad")
     stated = load_trunk(trunk, weights) if weights not in (None, "imagenet") else None
     normalization = normalization or stated or _default_normalization(backbone_name, backbone, weights)
-    if "trainable_p" in takes:
+    if "trainable_p" in accepted:
         pooling_options["trainable_p"] = trainable_p
 
     front, trunk = FRONT_ENDS.get(pooling_name, _of_photos)(trunk, normalization)
-    # What follows the trunk is float32 under every dtype policy: descriptors are compared to 1e-5.
+    # The layers after the trunk are float32 under every dtype policy: descriptors must be exact to 1e-5.
     pooling = make_pooling(name="pooling", dtype="float32", **pooling_options)
     images = x = keras.Input((None, None, 3), name="images")
     for layer in (*front, trunk, pooling, layers.L2Normalization(name="l2", dtype="float32")):
@@ -194,23 +200,23 @@ def build(
 
 
 def load(path: str | Path) -> keras.Model:
-    """Loads a network that was saved as .keras.
+    """Loads a network from a .keras file.
 
-    `keras.saving.load_model` does the same once `keras_retrieval.layers` is imported.
+    `keras.saving.load_model` does the same after `keras_retrieval.layers` is imported.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
-        ValueError: there is no such file, or Keras cannot load it.
+        NetworkFileError: the file does not exist, is not a .keras file, or cannot be loaded.
     """
     path = Path(path)
     if path.suffix != ".keras" or not path.is_file():
-        raise ValueError(f"no network at {path}: `keras-retrieval build vgg16_gem model.keras` makes one")
+        raise NetworkFileError(f"no network at {path}: `keras-retrieval build vgg16_gem model.keras` makes one")
     try:
         return keras.saving.load_model(path, compile=False)
-    except Exception as error:  # each part of Keras raises its own
-        raise ValueError(f"{path} could not be loaded as a Keras network: {error}") from error
+    except Exception as error:  # the parts of Keras have different errors
+        raise NetworkFileError(f"{path} could not be loaded as a Keras network: {error}") from error
 
 
 def _known(kind: str, part: str, table: dict[str, Any], name: str) -> Any:
@@ -218,17 +224,17 @@ def _known(kind: str, part: str, table: dict[str, Any], name: str) -> Any:
         return table[part]
     near = difflib.get_close_matches(part, table, 1, 0.4)
     hint = f" The nearest is '{near[0]}'." if near else ""
-    raise ValueError(f"unknown {kind} '{part}' in '{name}'.{hint} Known: {', '.join(table)}.")
+    raise ArgumentError(f"unknown {kind} '{part}' in '{name}'.{hint} Known: {', '.join(table)}.")
 
 
 def _trunk(name: str, backbone: Backbone, weights: str | Path | None, before_relu: bool) -> keras.Model:
     if weights == "imagenet" and not backbone.published:
-        raise ValueError(f"Keras has no ImageNet weights of {name}: give weights=None or the path of a weights file")
+        raise ArgumentError(f"Keras has no ImageNet weights of {name}: give weights=None or the path of a weights file")
     try:
         trunk = backbone.make("imagenet" if weights == "imagenet" else None)
     except Exception as error:
         if weights == "imagenet" and "fetch failure" in str(error):
-            raise ConnectionError(
+            raise DownloadError(
                 f"the ImageNet weights of {name} could not be downloaded ({error}): "
                 "give weights=None or the path of a weights file"
             ) from error
@@ -243,8 +249,8 @@ def _trunk(name: str, backbone: Backbone, weights: str | Path | None, before_rel
 
 def _default_normalization(name: str, backbone: Backbone, weights: str | Path | None) -> str:
     if backbone.ambiguous and weights not in (None, "imagenet"):
-        raise ValueError(
+        raise ArgumentError(
             f"{weights} does not say which pixels its weights expect, and both kinds exist for {name}: give "
-            "normalization='caffe' (Keras' own weights) or normalization='torch' (torchvision's)"
+            "normalization='caffe' (weights from Keras) or normalization='torch' (weights from torchvision)"
         )
     return backbone.normalization

@@ -1,4 +1,4 @@
-"""Photos of several sizes in one array: padded to a square, and pooled over their own cells only."""
+"""Photos of several sizes in one batch: padded to a common size, and pooled over their own cells only."""
 
 from typing import Any
 
@@ -6,54 +6,68 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..errors import ArgumentError
+
 
 class PaddedNetwork(keras.Model):
-    """A network of `build` on padded photos; it shares the network's weights and is not saved itself.
+    """Applies a network from `build` to padded photos. It shares the network's weights and is not saved itself.
 
-    Padding is 0 where the trunk begins, behind the pixel normalisation, as the convolutions' own padding is; pooling
-    sees the cells that a photo's feature map has at its own size, and no others. A photo that fills the square has
-    exactly the descriptor of `network`. Any other differs near its two padded borders, where deeper convolutions find
-    what the padding has become (a bias, say) and not 0: cosine .99 to the exact descriptor, on average over photos of
-    362 px, with AlexNet-GeM and VGG16-GeM. Trunks that normalise pixels in their own first layers ("none") see black
-    instead of 0.
+    The padding is 0 after the pixel normalisation, as the padding of convolutions is. The pooling uses only the cells
+    that the feature map of the photo has at the photo's own size. A photo that fills the array has exactly the
+    descriptor of `network`. For other photos the cells near the two padded borders differ, because deeper
+    convolutions see the activations of the padding (such as a bias) instead of 0: the cosine to the exact descriptor
+    is 0.99 on average, over photos of 362 px with AlexNet-GeM and VGG16-GeM. Trunks that normalise pixels in their
+    own first layers ("none") see black pixels instead of 0.
 
     Args:
-        network: from `build`; one layer behind the other, a pooling named "pooling" among them.
+        network: from `build`: a chain of layers, one of them named "pooling".
 
     Input shape:
         A dict: "photos" (B, H, W, 3), RGB 0..255, each photo at the upper left, H and W known when the graph is made;
-        "sizes" (B, 2) integers, height and width of each photo. A photo too small for a cell is pooled over the first.
+        "sizes" (B, 2) integers, height and width of each photo. A photo too small for one cell is pooled over the first
+        cell.
 
     Output shape:
         (B, D).
 
     Raises:
-        ValueError: the network is no such chain, or H or W is unknown.
+        ArgumentError: the network is not such a chain, or H or W is unknown.
+
+    Example:
+        >>> network = PaddedNetwork(keras_retrieval.build("vgg16_gem"))
+        >>> network({"photos": np.zeros((2, 64, 64, 3)), "sizes": np.array([[64, 48], [40, 64]])}).shape
+        (2, 512)
     """
 
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         names = [layer.name for layer in network.layers]
         if "pooling" not in names or not _is_chain(network):
-            raise ValueError(f"{network.name} cannot take padded photos: it is no chain with a layer 'pooling' in it")
+            raise ArgumentError(
+                f"{network.name} cannot take padded photos: it is not a chain of layers with one named 'pooling'"
+            )
         pooling = names.index("pooling")
         self.normalization, *self.trunk = network.layers[1:pooling]
-        self.pooling, *self.behind = network.layers[pooling:]
-        self.built = True  # every weight is the network's
+        self.pooling, *self.head = network.layers[pooling:]
+        self.built = True  # all weights belong to the network
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         x, mask = self.maps(inputs)
         x = self.pooling(x, mask=mask)
-        for layer in self.behind:
+        for layer in self.head:
             x = layer(x)
         return x
 
     def maps(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        """The feature maps (B, h, w, C) of padded photos, and which cells are a photo's own, (B, h, w)."""
+        """Computes the feature maps (B, h, w, C) of padded photos, and the masks of their valid cells (B, h, w).
+
+        Raises:
+            ArgumentError: H or W is unknown.
+        """
         height, width = inputs["photos"].shape[1:3]
         sizes = ops.cast(inputs["sizes"], "int32")
         if height is None or width is None:
-            raise ValueError("padded photos need a height and width that are known when the graph is made")
+            raise ArgumentError("padded photos must have a height and a width that are known when the graph is made")
         x = self.normalization(inputs["photos"])
         x = ops.where(_inside(sizes, height, width)[..., None], x, ops.zeros_like(x))
         for layer in self.trunk:
@@ -62,11 +76,11 @@ class PaddedNetwork(keras.Model):
         return x, _inside(cells, *ops.shape(x)[1:3])
 
     def cells(self, longest: int) -> np.ndarray:
-        """How many cells the trunk makes of a side of 0 .. longest pixels, at least 1, as (longest + 1,) int32."""
+        """The number of cells, at least 1, for each side of 0 .. longest pixels: (longest + 1,) int32."""
         table = np.zeros(longest + 1, "int32")
 
         def fill(low: int, high: int, at_low: int, at_high: int) -> None:
-            # Cells never get fewer as the side grows: equal ends have equal sides between them.
+            # The number of cells never decreases with the side: between equal ends it is constant.
             table[low], table[high] = at_low, at_high
             if at_low == at_high:
                 table[low:high] = at_low
@@ -84,7 +98,7 @@ class PaddedNetwork(keras.Model):
         try:
             for layer in self.trunk:
                 shape = layer.compute_output_shape(shape)
-        except ValueError:  # Keras finds no output at all
+        except ValueError:  # Keras computes no valid output shape: the photo is too small
             return 1
         return max(1, shape[1] or 0)
 
@@ -95,6 +109,6 @@ def _is_chain(network: keras.Model) -> bool:
 
 
 def _inside(sizes: Any, height: int, width: int) -> Any:
-    """(B, height, width), true in the upper left corner of sizes (B, 2)."""
+    """(B, height, width): true in the upper left rectangle of each photo's size (B, 2)."""
     rows, columns = ops.arange(height) < sizes[:, :1], ops.arange(width) < sizes[:, 1:]
     return rows[:, :, None] & columns[:, None, :]

@@ -1,4 +1,7 @@
-"""R-MAC as Deep Image Retrieval has it (Gordo et al. ECCV 2016): regions whitened, and proposed instead of a grid."""
+"""Changes to built networks: a learned whitening at the end, and whitening or proposals of R-MAC's regions.
+
+Whitened regions and region proposals are those of Deep Image Retrieval (Gordo et al. ECCV 2016).
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,34 +10,31 @@ import keras
 import numpy as np
 
 from .. import layers
+from ..errors import ArgumentError
 from ..layers.region_proposals import SCALES
 from ..layers.regional_pooling import Regions
 
 
-def whitened(model: Any, mean: np.ndarray, projection: np.ndarray, dim: int | None = None) -> Any:
-    """Puts a learned whitening behind a network, where multi-scale descriptors come after they are joined.
+def with_whitening(model: keras.Model, mean: np.ndarray, projection: np.ndarray, dim: int | None = None) -> keras.Model:
+    """Appends a learned whitening to a network. `multi_scale` applies it after the scales are combined.
 
     Args:
-        model: a keras.Model without a layer "whitening".
+        model: a network without a layer named "whitening".
         mean: m, (D,).
         projection: P, (d, D).
         dim: the number of rows of P to keep; None keeps all.
 
     Returns:
-        A keras.Model that shares the weights, with "whitening" and "l2_whitened" at its end.
+        A network that shares the weights and ends with the layers "whitening" and "l2_whitened".
 
     Raises:
-        ValueError: the network has one already, or the shapes do not fit.
+        ArgumentError: the network has a whitening already, or the shapes do not match.
     """
-    import keras
-
-    from .. import layers
-
     if any(layer.name == "whitening" for layer in model.layers):
-        raise ValueError("the network ends with a whitening already")
+        raise ArgumentError("the network already ends with a whitening")
     size, rows = model.output_shape[-1], len(projection) if dim is None else dim
     if projection.shape[1] != size or not 1 <= rows <= min(size, len(projection)):
-        raise ValueError(
+        raise ArgumentError(
             f"a whitening with P {projection.shape}, of which {rows} rows are kept, does not fit {size} dimensions"
         )
     layer = layers.Whitening(rows, name="whitening", dtype="float32")
@@ -56,23 +56,24 @@ def rmac(
     regional_dim: int | None = None,
     **options: Any,
 ) -> layers.RMAC:
-    """The pooling `rmac` of `keras_retrieval.build`.
+    """Builds the pooling `rmac` of `keras_retrieval.build`: R-MAC with optional proposals and regional whitening.
 
     Args:
-        levels: scales of the grid.
-        whole_map: the whole map is a region, too.
-        regions: "grid", or "proposals" of a network that `keras-retrieval train-proposals` teaches where objects are.
-        proposals: their number.
-        anchors: the sides of the boxes that proposals start from, in cells of the map.
-        regional_whitening: shift and projection of each region's vector, L2 after it; it starts as the identity.
-        regional_dim: the dimensions that it keeps; None keeps all. Asks for a regional whitening by itself.
-        **options: of the layer.
+        levels: number of scales of the grid.
+        whole_map: whether the whole map is an additional region.
+        regions: "grid", or "proposals" for region proposals, which `keras-retrieval train-proposals` trains.
+        proposals: the largest number of proposals.
+        anchors: sides of the anchors of proposals, in cells of the map.
+        regional_whitening: whether a whitening, initially the identity, and L2 are applied to each region's vector.
+        regional_dim: number of dimensions that the regional whitening keeps; None keeps all. A number implies
+            `regional_whitening`.
+        **options: further arguments of the layer.
 
     Raises:
-        ValueError: `regions` is not known, or an option is out of range.
+        ArgumentError: `regions` is unknown, or an option is out of range.
     """
     if regions not in REGIONS:
-        raise ValueError(f"regions={regions!r}: known are {', '.join(REGIONS)}")
+        raise ArgumentError(f"regions must be one of {', '.join(REGIONS)}, got {regions!r}")
     if regions == "proposals":
         options["proposals"] = layers.RegionProposals(proposals, anchors, name="proposals", dtype="float32")
     if regional_whitening or regional_dim is not None:
@@ -81,24 +82,26 @@ def rmac(
 
 
 def regional_layer(network: keras.Model) -> layers.RegionalPooling:
-    """The pooling of regions in a network.
+    """Finds the regional pooling of a network.
 
     Raises:
-        ValueError: it has none.
+        ArgumentError: the network has none.
     """
     found = next((layer for layer in network.layers if isinstance(layer, layers.RegionalPooling)), None)
     if found is None:
-        raise ValueError(f"{network.name} pools no regions: `keras-retrieval build vgg16_rmac model.keras` makes one")
+        raise ArgumentError(
+            f"{network.name} pools no regions: `keras-retrieval build vgg16_rmac model.keras` makes a network that does"
+        )
     return found
 
 
 def with_regional_whitening(
     network: keras.Model, mean: np.ndarray, projection: np.ndarray, dim: int | None = None
 ) -> keras.Model:
-    """Puts a learned whitening of the regions into a network, in place of the one that it has, if it has any.
+    """Sets a learned whitening of the regions in a network; an existing one is replaced.
 
     Args:
-        network: from `keras_retrieval.build`, with regions.
+        network: from `keras_retrieval.build`, with a regional pooling.
         mean: m, (D,).
         projection: P, (d or more, D).
         dim: the number of rows of P to keep; None keeps all.
@@ -107,7 +110,8 @@ def with_regional_whitening(
         A network that shares all other weights.
 
     Raises:
-        ValueError: it has no regions, the shapes do not fit, or another number of dimensions does not fit what follows.
+        ArgumentError: the network has no regional pooling, the shapes do not match, or the number of dimensions does
+            not match the layers that follow.
     """
     whitening = layers.Whitening(len(projection) if dim is None else dim, name="regional_whitening", dtype="float32")
     pooled = _with_pooling(network, whitening=whitening)
@@ -116,50 +120,50 @@ def with_regional_whitening(
 
 
 def with_proposals(network: keras.Model, proposals: layers.RegionProposals) -> keras.Model:
-    """Puts region proposals into a network, in place of the grid or of the proposals that it has.
+    """Sets region proposals in a network, instead of its grid or its existing proposals.
 
     Args:
-        network: from `keras_retrieval.build`, with regions.
+        network: from `keras_retrieval.build`, with a regional pooling.
         proposals: a new layer.
 
     Returns:
         A network that shares all other weights.
 
     Raises:
-        ValueError: it has no regions.
+        ArgumentError: the network has no regional pooling.
     """
     return _with_pooling(network, proposals=proposals)
 
 
-def bare_regions(network: keras.Model) -> Callable[[Any], Regions]:
-    """A function from photos (B, H, W, 3) to their regions as they are before their whitening.
+def unwhitened_regions(network: keras.Model) -> Callable[[Any], Regions]:
+    """Makes a function from photos (B, H, W, 3) to their regions before the regional whitening.
 
     Raises:
-        ValueError: it has no regions.
+        ArgumentError: the network has no regional pooling.
     """
     pooling = regional_layer(network)
-    trunk, bare = keras.Model(network.input, pooling.input), _changed(pooling, whitening=None)
-    bare.build(pooling.input.shape)
-    return lambda images: bare.regions(trunk(images, training=False))
+    trunk, unwhitened = keras.Model(network.input, pooling.input), _replaced(pooling, whitening=None)
+    unwhitened.build(pooling.input.shape)
+    return lambda images: unwhitened.regions(trunk(images, training=False))
 
 
-def _changed(old: layers.RegionalPooling, **parts: keras.layers.Layer | None) -> layers.RegionalPooling:
-    """A new layer like the old one, with some of its parts replaced and the others shared."""
-    # Parts are handed over when it is made: Keras keeps track of those that are replaced later, weights and all.
+def _replaced(old: layers.RegionalPooling, **parts: keras.layers.Layer | None) -> layers.RegionalPooling:
+    """A new layer like the old one, with some parts replaced and the others shared."""
+    # A new layer, because Keras keeps tracking a part, with its weights, that is replaced after construction.
     config = old.get_config()
     config |= {name: getattr(old, name) for name in ("pooling", "whitening", "proposals") if name in config}
     return type(old)(**(config | parts))
 
 
 def _with_pooling(network: keras.Model, **parts: keras.layers.Layer) -> keras.Model:
-    """The network with some parts of its regional pooling replaced; every other layer is the same object."""
+    """The network with some parts of its regional pooling replaced; all other layers are the same objects."""
     old = regional_layer(network)
-    x = _changed(old, **parts)(old.input)
+    x = _replaced(old, **parts)(old.input)
     for layer in network.layers[network.layers.index(old) + 1 :]:
         if layer.name == "whitening" and x.shape[-1] != layer.input.shape[-1]:
-            raise ValueError(
-                f"{network.name} ends with a whitening of {layer.input.shape[-1]} dimensions, and its regions would "
-                f"have {x.shape[-1]}: keep as many"
+            raise ArgumentError(
+                f"{network.name} ends with a whitening of {layer.input.shape[-1]} dimensions, but its regions would "
+                f"have {x.shape[-1]}: keep {layer.input.shape[-1]} dimensions"
             )
         x = layer(x)
     return keras.Model(network.input, x, name=network.name)

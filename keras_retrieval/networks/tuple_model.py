@@ -1,49 +1,52 @@
-"""A retrieval network as a model of tuples (q, p, n1 .. nN), for plain `compile` and `fit`."""
+"""A model that trains a retrieval network on tuples (q, p, n1 .. nN) with `compile` and `fit`."""
 
 from typing import Any
 
 import keras
 from keras import ops
 
+from ..errors import ArgumentError
 from .padded import PaddedNetwork
 
 
 class TupleModel(keras.Model):
-    """Describes every photo of every tuple with one network, so that a loss on tuples can train it.
+    """Computes the descriptors of all photos of all tuples with one network, for a loss on tuples.
 
-    BatchNormalization keeps to its stored statistics while its gamma and beta learn, as in the published training, and
-    dropout is off. What is saved is the network; this model is only there while it is trained.
+    As in the published training, BatchNormalization uses its stored statistics while gamma and beta are trainable, and
+    dropout is off. Save the network, not this model.
 
     Args:
         network: from `build`; `fit` changes its weights.
-        l2: the penalty l2 / 2 * sum w^2 is added to the training loss over all trainable weights but those that their
-            layer calls `undecayed`: GeM's p, the edge filter's p and t. Its gradient is what `weight_decay` of torch's
-            Adam adds (Adam's own `weight_decay` in Keras does not pass through the moments).
+        l2: factor of the penalty l2 / 2 * sum w^2 on the trainable weights, which is added to the training loss. The
+            weights that a layer lists as `undecayed` are not included: GeM's p, the edge filter's p and t. The gradient
+            equals that of `weight_decay` in torch's Adam; `weight_decay` of Keras' Adam is decoupled from the moments.
 
     Input shape:
-        A dict: "photos" (B, M, S, S, 3), RGB 0..255, padded at the lower right; "sizes" (B, M, 2), height and width
-        of each photo. Other keys are ignored. The label of a tuple is (B, M): each photo's object.
+        A dict: "photos" (B, M, S, S, 3), RGB 0..255, padded at the lower right; "sizes" (B, M, 2), height and width of
+        each photo. Other keys are ignored. The labels are (B, M), the object of each photo.
 
     Output shape:
         (B, M, D).
 
     Raises:
-        ValueError: l2 is negative, or the network cannot take padded photos.
+        ArgumentError: `l2` is below 0, or the network cannot take padded photos.
 
     Example:
         >>> model = TupleModel(keras_retrieval.build("vgg16_gem", p_speed=10))
         >>> model.compile(published_adam(steps_per_epoch=400), loss=losses.ContrastiveLoss(margin=0.75))
-        >>> model.fit({"photos": photos, "sizes": sizes}, objects, batch_size=5)
+        >>> photos, sizes = np.zeros((2, 7, 64, 64, 3)), np.full((2, 7, 2), 64)
+        >>> objects = np.array([[0, 0, 1, 2, 3, 4, 5]] * 2)
+        >>> history = model.fit({"photos": photos, "sizes": sizes}, objects, batch_size=1, verbose=0)
     """
 
     def __init__(self, network: keras.Model, l2: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if l2 < 0:
-            raise ValueError(f"the L2 penalty is 0 or more, not l2={l2}")
+            raise ArgumentError(f"l2 must be at least 0, got {l2}")
         self.network = network
         self.padded = PaddedNetwork(network)
         self.l2 = l2
-        self.built = True  # every weight is the network's
+        self.built = True  # all weights belong to the network
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         photos, sizes = inputs["photos"], inputs["sizes"]
@@ -55,11 +58,11 @@ class TupleModel(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        # Shared out among the replicas of a strategy, where gradients are summed.
+        # Scaled by the number of replicas of a strategy, because gradients are summed over them.
         return loss + self._aggregate_additional_loss(self.penalty()) if training else loss
 
     def penalty(self) -> Any:
-        """l2 / 2 * sum w^2 over the trainable weights but those that their layer calls `undecayed`."""
+        """l2 / 2 * sum w^2 over the trainable weights, without those that a layer lists as `undecayed`."""
         layers = self.network._flatten_layers()
         undecayed = {id(weight) for layer in layers for weight in getattr(layer, "undecayed", ())}
         squares = [

@@ -1,39 +1,42 @@
-"""Weights of a trunk from a file, checked layer by layer before any is set."""
+"""Loads the weights of a trunk from a file; all layers are checked before any weight is set."""
 
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from .errors import WeightsError, WeightsNotFoundError
+
 Weights = dict[str, list[np.ndarray]]
 
 
 def load_trunk(trunk: keras.Model, path: str | Path) -> str | None:
-    """Sets a trunk's weights from a file whose layers have the trunk's names.
+    """Sets the weights of a trunk from a file whose layers have the same names.
 
     Args:
-        trunk: the model to fill. Layers of the file that it does not have, such as a classifier, are passed over.
-        path: .h5 as keras.applications publishes it, .npz with arrays `layer/weight` in the layer's order, or
-            .keras (a trunk, or a model of this package that holds one).
+        trunk: the model to change. Layers of the file that it does not have, such as a classifier, are ignored.
+        path: .h5 as published by keras.applications; .npz with arrays named `layer/weight` in the order of the layer;
+            or .keras, a trunk or a network of this package.
 
     Returns:
-        The pixel normalisation that the file states for its weights ("torch", "caffe", "none"), or None where it
-        states none: .h5 and .npz may hold one as the attribute or array `normalization`.
+        The pixel normalisation that the file states for its weights ("torch", "caffe" or "none"), or None if it states
+        none. In .h5 it is the attribute `normalization`, in .npz the array `normalization`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: of another kind, damaged, or a layer is missing or has another shape; the message names it.
+        WeightsNotFoundError: the file does not exist.
+        WeightsError: the format is not supported, the file is damaged, or a layer is missing or has other shapes; the
+            message names the layer.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights file at {path}")
+        raise WeightsNotFoundError(f"no weights file at {path}")
     readers = {".h5": _read_h5, ".hdf5": _read_h5, ".npz": _read_npz, ".keras": _read_keras}
     if path.suffix not in readers:
-        raise ValueError(f"{path}: weights are read from {', '.join(readers)}, not from '{path.suffix}'")
+        raise WeightsError(f"{path}: weights are read from {', '.join(readers)} files, not from '{path.suffix}'")
     try:
         found, normalization = readers[path.suffix](path)
-    except Exception as error:  # h5py, zipfile, numpy and Keras each raise their own
-        raise ValueError(f"{path} is no readable {path.suffix} file of weights: {error}") from error
+    except Exception as error:  # h5py, zipfile, numpy and Keras have different errors
+        raise WeightsError(f"{path} cannot be read as a {path.suffix} file of weights: {error}") from error
     wanted = {layer.name: layer for layer in trunk.layers if layer.weights}
     for name, layer in wanted.items():
         _check(path, name, [tuple(weight.shape) for weight in layer.weights], found)
@@ -44,12 +47,12 @@ def load_trunk(trunk: keras.Model, path: str | Path) -> str | None:
 
 def _check(path: Path, name: str, shapes: list[tuple[int, ...]], found: Weights) -> None:
     if name not in found:
-        raise ValueError(f"{path} does not fit: it has no layer '{name}' (it has {', '.join(found) or 'none'})")
-    there = [array.shape for array in found[name]]
-    if there != shapes:
-        raise ValueError(f"{path} does not fit: layer '{name}' takes {shapes}, the file has {there}")
+        raise WeightsError(f"{path} does not fit: it has no layer '{name}', only {', '.join(found) or 'none at all'}")
+    stored = [array.shape for array in found[name]]
+    if stored != shapes:
+        raise WeightsError(f"{path} does not fit: layer '{name}' needs weights of {shapes}, the file has {stored}")
     if not all(np.isfinite(array).all() for array in found[name]):
-        raise ValueError(f"{path} does not fit: layer '{name}' has weights that are not finite")
+        raise WeightsError(f"{path} does not fit: layer '{name}' has weights that are not finite")
 
 
 def _read_h5(path: Path) -> tuple[Weights, str | None]:
@@ -58,7 +61,7 @@ def _read_h5(path: Path) -> tuple[Weights, str | None]:
     with h5py.File(path) as file:
         group = file.get("model_weights", file)
         if "layer_names" not in group.attrs:
-            raise ValueError("it has no layer_names; save the model as .keras instead")
+            raise WeightsError("it has no layer_names; save the model as .keras instead")
         found = {}
         for name in map(_text, group.attrs["layer_names"]):
             arrays = [np.asarray(group[name][_text(weight)]) for weight in group[name].attrs["weight_names"]]

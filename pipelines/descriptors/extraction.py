@@ -37,7 +37,7 @@ from ..photos.edges import edges_state, resolve_edges
 from ..photos.formats import PhotoFolderError, photo_state
 from ..photos.reader import PhotoError, list_photos
 from ..photos.reading import Reading, Shape
-from .describer import NO_DESCRIPTOR, DescribeFn, DescribedBatch, NoDescriptorsError, describe_photos, describer
+from .describer import NO_DESCRIPTOR, DescribedBatch, DescribeFn, NoDescriptorsError, describe_photos, describer
 from .folder import KIND, VERSION, read_left_out
 from .options import ExtractOptions
 

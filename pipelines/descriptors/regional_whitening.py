@@ -49,9 +49,9 @@ def _describer(network: Any) -> DescribeFn:
     """A function (B, H, W, 3) uint8 -> (B, R D), the bare regions of each photo one behind the other."""
     import tensorflow as tf
 
-    from keras_retrieval.networks.regional import bare_regions
+    from keras_retrieval.networks.regional import unwhitened_regions
 
-    regions = bare_regions(network)
+    regions = unwhitened_regions(network)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
     def describe(images: Any) -> Any:

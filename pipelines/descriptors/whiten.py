@@ -47,10 +47,10 @@ def whiten(options: WhitenOptions) -> Path:
                 replace=options.replace,
             )
         )  # fmt: skip
-        from keras_retrieval.networks.regional import whitened
+        from keras_retrieval.networks.regional import with_whitening
 
         projection = learn_whitening(described, pairs, options.method, options.shrinkage, options.dim)
-        network = whitened(load_model(source), projection.m, projection.P, options.dim)
+        network = with_whitening(load_model(source), projection.m, projection.P, options.dim)
     save_model(network, options.output)
     print(f"{options.output}: {network.name} with {options.method}, {network.output_shape[-1]} dimensions")
     return options.output

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_retrieval.errors import ArgumentError
+
 from . import cirtorch, matconvnet
 from .cirtorch import ConversionError
 from .files import save_model
@@ -31,14 +33,14 @@ def convert(
         raise ValueError("--dim shortens what a whitening makes: give --whitening or --lw too")
     try:
         model = _converted(network, lw, lw_scales, dim if whitening is None else None)
-    except ConversionError as error:
+    except (ConversionError, ArgumentError) as error:
         raise ConversionError(f"{network} is not converted: {error}") from error
     if whitening is not None:
         try:
-            from keras_retrieval.networks.regional import whitened
+            from keras_retrieval.networks.regional import with_whitening
 
-            model = whitened(model, *cirtorch.whitening_of(read_torch(whitening), lw_scales), dim)
-        except ConversionError as error:
+            model = with_whitening(model, *cirtorch.whitening_of(read_torch(whitening), lw_scales), dim)
+        except (ConversionError, ArgumentError) as error:
             raise ConversionError(f"{whitening} is not put in: {error}") from error
     save_model(model, output)
     print(f"{output}: {model.name}, {model.output_shape[-1]} dimensions, {output.stat().st_size / 1e6:.1f} MB")
@@ -54,6 +56,6 @@ def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -
     model = cirtorch.network(checkpoint)
     if lw is None:
         return model
-    from keras_retrieval.networks.regional import whitened
+    from keras_retrieval.networks.regional import with_whitening
 
-    return whitened(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)
+    return with_whitening(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)

@@ -54,9 +54,9 @@ def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
     trained, model = run.output / "trained.keras", run.output / "model.keras"
     save_trained(run.network, trained)
     whitening, facts = _whitening(run, str(trained))
-    from keras_retrieval.networks.regional import whitened
+    from keras_retrieval.networks.regional import with_whitening
 
-    end = run.network if whitening is None else whitened(run.network, whitening.m, whitening.P, run.options.dim)
+    end = run.network if whitening is None else with_whitening(run.network, whitening.m, whitening.P, run.options.dim)
     save_model(end, model)
     if run.examination is None:
         return {}, facts

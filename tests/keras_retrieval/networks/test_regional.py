@@ -38,7 +38,7 @@ def test_regions_and_their_whitening_are_built_by_name():
     assert network.output_shape == (None, 7)
     np.testing.assert_allclose(np.linalg.norm(numpy(network(PHOTOS)), axis=1), 1, atol=1e-5)
     assert build(regional_whitening=True).get_layer("pooling").whitening.kernel.shape == (256, 256)
-    with pytest.raises(ValueError, match="regions='boxes': known are grid, proposals"):
+    with pytest.raises(ValueError, match="regions must be one of grid, proposals, got 'boxes'"):
         build(regions="boxes")
 
 
@@ -55,7 +55,9 @@ def test_a_regional_whitening_is_put_in_and_replaced():
     again = with_regional_whitening(whitened, mean, projection)
     assert again.output_shape == (None, 256)
     assert again.get_layer("alexnet") is network.get_layer("alexnet")
-    with pytest.raises(ValueError, match="ends with a whitening of 256 dimensions, and its regions would have 20"):
+    with pytest.raises(
+        ValueError, match="ends with a whitening of 256 dimensions, but its regions would have 20: keep"
+    ):
         with_regional_whitening(build(whitening=True), mean, projection, 20)
     with pytest.raises(ValueError, match="alexnet_gem pools no regions"):
         with_regional_whitening(build("alexnet_gem"), mean, projection)

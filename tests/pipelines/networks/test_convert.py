@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import keras_retrieval
-from keras_retrieval.networks.regional import whitened
+from keras_retrieval.errors import ArgumentError
+from keras_retrieval.networks.regional import with_whitening
 from pipelines.networks import cirtorch, matconvnet
 from pipelines.networks.cirtorch import ConversionError
 from pipelines.networks.convert import convert
@@ -127,7 +128,7 @@ def test_whitening_comes_after_the_scales_are_joined_and_fc_before(image, lw):
         describe(keras_retrieval.multi_scale(model, (scale,), antialias=False), image) for scale in (1.0, 0.8)
     )
     np.testing.assert_allclose(joined, (one + other) / np.linalg.norm(one + other), atol=1e-5)
-    whole = whitened(model, lw["ms"]["m"], lw["ms"]["P"], 40)
+    whole = with_whitening(model, lw["ms"]["m"], lw["ms"]["P"], 40)
     found = describe(keras_retrieval.multi_scale(whole, (1.0, 0.8), antialias=False), image)
     np.testing.assert_allclose(found, whiten(joined, lw["ms"], 40), atol=1e-5)
 
@@ -217,8 +218,8 @@ def test_options_that_do_not_fit(tmp_path, lw):
     file.write_bytes(file.read_bytes()[:-30])
     with pytest.raises(TorchFileError, match="damaged or cut off"):
         convert(network, tmp_path / "net.keras", whitening=file)
-    with pytest.raises(ConversionError, match="ends with a whitening already"):
-        whitened(whitened(cirtorch.network(read_torch(network)), **names(lw["ss"])), **names(lw["ss"]))
+    with pytest.raises(ArgumentError, match="already ends with a whitening"):
+        with_whitening(with_whitening(cirtorch.network(read_torch(network)), **names(lw["ss"])), **names(lw["ss"]))
 
 
 def names(found):
