@@ -11,7 +11,7 @@ PHOTOS ?=
 
 PORT ?= 8000
 
-.PHONY: demo stop docs docs-serve test test-jax test-addons test-milvus lint bench bench-evaluation bench-index clean
+.PHONY: demo stop docs docs-serve test test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -29,7 +29,7 @@ $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 # Photos (drawn unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
 # the tuples, an index, a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is
 # printed before and after; nothing else looks at their names. A random network finds no pairs to match, so that visual
-# words stand in for it, and learns at a higher rate from more tuples: it is smaller, too. At the end a server answers from
+# words stand in for it, and learns at a higher rate from more tuples: it is smaller, too, and trains fastest in float32. At the end a server answers from
 # behind, on free ports and apart from the terminal, until `make stop` or the next demo.
 demo: $(VENV)/.demo stop
 	@set -eu; run=$(BIN)/keras-retrieval; work="$(WORK)"; photos="$(PHOTOS)"; \
@@ -44,14 +44,15 @@ demo: $(VENV)/.demo stop
 		echo "No pretrained weights: going on with a random AlexNet. With a network connection, make demo"; \
 		echo "downloads VGG16's ImageNet weights."; \
 		$$run build alexnet_gem "$$work/random.keras" --weights none; }; \
-	model="$$work/pretrained.keras"; pairs=retrieval; rate=1e-6; queries=25; \
-	[ -f "$$model" ] || { model="$$work/random.keras"; pairs=vocabulary-tree; rate=1e-4; queries=100; }; \
+	model="$$work/pretrained.keras"; pairs=retrieval; rate=1e-6; queries=25; precision=auto; \
+	[ -f "$$model" ] || { model="$$work/random.keras"; pairs=vocabulary-tree; rate=1e-4; queries=100; \
+		precision=float32; }; \
 	$$run reconstruct "$$photos" "$$work/models" --model "$$model" --pairs $$pairs --size 1024; \
 	echo "== Before training"; search "$$model"; \
 	if $$run tuples "$$work/models" "$$work/tuples.npz" --photos "$$photos"; then \
 		rm -rf "$$work/run"; \
 		$$run train "$$work/tuples.npz" --photos "$$photos" --model "$$model" --output "$$work/run" --lr $$rate \
-			--epochs 2 --queries $$queries --size 224 --test-size 362 --scales 1 --precision auto; \
+			--epochs 2 --queries $$queries --size 224 --test-size 362 --scales 1 --precision $$precision; \
 		echo "== After training"; search "$$work/run/model.keras"; \
 		echo "page of the training: $$work/run/page.html"; \
 		model="$$work/run/model.keras"; \
@@ -86,6 +87,10 @@ test: $(VENV)/.dev lint
 
 test-jax: $(VENV)/.dev
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m backend
+
+# The kernels that TensorFlow takes on processors without AVX-512.
+test-kernels: $(VENV)/.dev
+	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest $(PARALLEL) -m kernels
 
 # tensorflow-addons needs Keras 2 and has an environment of its own (CONTRIBUTING.md): files go from ours to it.
 $(ADDONS)/.ready: tests/addons/requirements.txt | $(BIN)/uv

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..descriptors.describer import DescribeFn
+from ..descriptors.describer import DescribeFn, NoDescriptorsError
 from ..files.durable import write_file
 from .checkpoint import Checkpoint, write_checkpoint
 from .errors import TrainingError
@@ -91,12 +91,19 @@ def evaluation(network: Any, examination: Examination, every: int = 1) -> Any:
         network: from `keras_retrieval.build`.
         examination: on what it is scored.
         every: epochs.
+
+    Raises:
+        TrainingError: from `fit`, when the network describes no photo any more.
     """
     import keras
 
     def end(epoch: int, logs: Logs) -> None:
         if (epoch + 1) % every == 0:
-            name, value = headline(examination.score(examination.describe_now(network, "epoch")))
+            try:
+                collection = examination.describe_now(network, "epoch")
+            except NoDescriptorsError as error:
+                raise TrainingError(f"epoch {epoch + 1} cannot be scored: {error}") from error
+            name, value = headline(examination.score(collection))
             examination.forget("epoch")
             logs[SCORE + name] = value
 

@@ -18,6 +18,7 @@ from pipelines.descriptors.whiten import whiten
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.files.durable import read_manifest
 from pipelines.networks.files import load_model, model_identity, smallest_side
+from pipelines.networks.onnx_network import OnnxNetwork
 from pipelines.photos.reader import read_photo
 from tests.helpers.small import draw_folder, network, saved_network, shards
 from tests.helpers.small_network import draw_photo
@@ -95,6 +96,24 @@ def test_every_pooling_takes_photos_of_any_size(tmp_path, name, scales):
         (rows,) = ready.run(["descriptors"], {"images": images})
         np.testing.assert_allclose(rows, keras.ops.convert_to_numpy(joined(images)), atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.kernels
+def test_the_edges_of_a_photo_that_is_too_small_are_repeated(tmp_path):
+    """ONNX Runtime makes a descriptor of an empty feature map, or ends the process."""
+    model = keras_retrieval.build("alexnet_mac", weights=None)
+    model.save(tmp_path / "model.keras")
+    path = export_onnx(str(tmp_path / "model.keras"), tmp_path / "model.onnx", size=64)
+    ready, smallest = session(path), smallest_side(model)
+    for height, width in ((20, 24), (smallest - 1, 40), (40, 1)):
+        images = photos_of((2, height, width))
+        missing = [(0, max(0, smallest - side)) for side in (height, width)]
+        whole = np.pad(images, [(0, 0), *missing, (0, 0)], mode="edge")
+        (rows,), (expected,) = (ready.run(["descriptors"], {"images": pixels}) for pixels in (images, whole))
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_allclose(rows, describer(model)(whole.astype("uint8")), atol=1e-5)
+        with pytest.raises(ValueError, match=f"of {width} x {height} pixels are too small for alexnet_mac"):
+            OnnxNetwork(path).describe(images)
 
 
 def test_the_file_states_its_input_output_and_origin(made):

@@ -162,6 +162,7 @@ def test_pixels_of_both_dtypes_are_described(network, loaded):
         np.testing.assert_allclose(rows, describe(pixels), atol=1e-6)
 
 
+@pytest.mark.kernels
 def test_a_tiny_photo_is_filled_up_as_in_python(by_python, loaded, tmp_path):
     path = drawn(tmp_path, 2, 5)
     answer = loaded.predict("serving_default", image_bytes=[path.read_bytes()])

@@ -95,6 +95,7 @@ def test_saved_model_gives_the_same(name, tmp_path):
     np.testing.assert_array_equal(numpy(model(x)), numpy(loaded(x)))
 
 
+@pytest.mark.kernels
 @rows
 def test_mixed_bfloat16(name):
     layer, x = make(name)
@@ -121,6 +122,7 @@ def test_compiled_gives_the_same(name):
 LEARNING = ["gem", "gem fast", "gemmp", "rmac whitened", "regional gem", "netvlad", "whitening", "edge filter"]
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", LEARNING)
 def test_training_step_moves_every_weight(name):
     layer, x = make(name)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import keras_retrieval
+from pipelines.descriptors.describer import NoDescriptorsError
 from pipelines.descriptors.extract import extract
 from pipelines.descriptors.extraction import PLAN
 from pipelines.descriptors.folder import read_descriptors, read_left_out
@@ -62,6 +63,7 @@ def test_rows_are_those_of_single_photos_in_the_order_of_names(small, photos, tm
     assert len(found) == 3
 
 
+@pytest.mark.kernels
 def test_rows_of_alexnet_are_those_of_single_photos(tmp_path, photos):
     model = keras_retrieval.build("alexnet_rmac", weights=None)
     for number, side in enumerate((80, 97, 130)):
@@ -125,6 +127,15 @@ def test_nothing_but_broken_photos_is_an_error(small, photos, tmp_path, cut):
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
     draw_folder(photos, 10)
     assert len(shards(extract(small, photos, tmp_path / "out"))) == 10
+
+
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_a_network_that_describes_nothing_is_named_and_not_the_photos(small, photos, tmp_path, monkeypatch, value):
+    broken = np.full((10, 16), value, "float32")
+    monkeypatch.setattr("pipelines.extract.describer", lambda *_, **__: lambda images: broken[: len(images)])
+    (photos / "000.png").write_bytes(b"no photo")
+    with pytest.raises(NoDescriptorsError, match=r"of all 9 photos that can be read .* diverged .*lower --lr"):
+        extract(small, photos, tmp_path / "out")
 
 
 def test_a_photo_that_changes_after_its_header_was_read_is_left_out(small, photos, tmp_path, monkeypatch):

@@ -20,9 +20,9 @@ SCALES = (1.0, 0.5)
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Four scenes with four photos each, and one photo of none."""
+    """Eight scenes with four photos each, and one photo of none."""
     folder = tmp_path_factory.mktemp("scenes")
-    for scene in range(4):
+    for scene in range(8):
         for view in range(4):
             draw_photo(folder / f"scene{scene}" / f"{view}.png", scene, view)
     draw_photo(folder / "alone.png", 9, 9)
@@ -49,13 +49,14 @@ def write_tuples(path, names, pairs, **changes):
 
 def test_sub_folders_are_paired_within(scenes):
     pairs = read_pairs(scenes)
-    assert len(pairs.qidxs) == 4 * 4 * 3
+    assert len(pairs.qidxs) == 8 * 4 * 3
     for q, p in zip(pairs.qidxs, pairs.pidxs, strict=True):
         query, positive = pairs.images[q], pairs.images[p]
         assert query != positive
         assert query.split("/")[0] == positive.split("/")[0]
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize(("method", "dim"), [("lw", None), ("lw", 3), ("pca", 4)])
 def test_the_saved_network_whitens_after_the_scales_are_joined(scenes, network, tmp_path, method, dim):
     output = whiten(
@@ -68,7 +69,7 @@ def test_the_saved_network_whitens_after_the_scales_are_joined(scenes, network, 
     saved = keras.saving.load_model(output)
     assert [layer.name for layer in saved.layers][-3:] == ["l2", "whitening", "l2_whitened"]
     whitened = described(saved, scenes, pairs.images)
-    assert whitened.shape == (17, dim or 6)
+    assert whitened.shape == (33, dim or 6)
     expected = projection.apply(rows, dim)
     assert (np.abs((whitened * expected).sum(axis=1)) > 0.999).all()
     np.testing.assert_allclose(whitened @ whitened.T, expected @ expected.T, atol=2e-3)

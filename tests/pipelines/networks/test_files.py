@@ -10,16 +10,33 @@ from pipelines.networks.files import load_model, model_identity, save_model, sma
 from tests.helpers.small import network, saved_network
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["alexnet_gem", "vgg16_gem"])
 def test_the_smallest_side_is_enough_and_one_pixel_less_is_not(name):
     model = keras_retrieval.build(name, weights=None)
     describe, side = describer(model), smallest_side(model)
     rows = describe(np.full((1, side, side, 3), 77, np.uint8))
     assert np.linalg.norm(rows) == pytest.approx(1, abs=0.1)
-    with pytest.raises(ValueError, match=f"photos of {side - 1} x {side - 1} pixels are too small for {name}"):
-        describe(np.full((1, side - 1, side - 1, 3), 77, np.uint8))
+    for height, width in ((side - 1, side - 1), (side, side - 1), (side - 1, 2 * side)):
+        with pytest.raises(
+            ValueError, match=f"of {width} x {height} pixels are too small for {name}, which needs {side}"
+        ):
+            describe(np.full((1, height, width, 3), 77, np.uint8))
 
 
+@pytest.mark.kernels
+def test_a_network_with_its_scales_inside_needs_a_side_for_the_smallest():
+    model = network()
+    joined = keras_retrieval.multi_scale(model, (1.0, 0.5, 2.0))
+    side = smallest_side(model)
+    assert smallest_side(joined) == smallest_side(model, (1.0, 0.5, 2.0)) == 2 * side + 1
+    assert smallest_side(joined, (0.5,)) == 4 * side + 1
+    assert smallest_side(keras_retrieval.multi_scale(model, (1.0, 2.0))) == side
+    with pytest.raises(ValueError, match="too small"):
+        describer(joined)(np.zeros((1, 2 * side, 2 * side, 3), np.uint8))
+
+
+@pytest.mark.kernels
 @pytest.mark.parametrize(("side", "scale"), [(27, 0.072), (29, 0.0725), (63, 0.0525), (63, 0.0875), (7, 0.5), (7, 2.0)])
 def test_the_smallest_side_is_enough_at_a_scale(side, scale, monkeypatch):
     """Scaled sides are rounded down in float32: 375 x 0.072 is 26, not 27."""

@@ -157,6 +157,7 @@ def test_descriptors_of_the_last_step_are_kept(form, chunk):
         ChunkedTupleModel(net).last_step()
 
 
+@pytest.mark.kernels
 def test_bfloat16_in_chunks_stays_near():
     from keras_retrieval.networks.precision import set_trunk_precision
 

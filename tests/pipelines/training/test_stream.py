@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from keras_retrieval.mining.hard_negatives import MiningError
-from pipelines.descriptors.describer import describer
+from pipelines.descriptors.describer import NO_DESCRIPTOR, describer
 from pipelines.photos.augmentation import Augmentation
 from pipelines.photos.cache import build_cache
 from pipelines.photos.reader import PhotoError, read_photo
 from pipelines.photos.reading import Reading
+from pipelines.training.errors import TrainingError
 from pipelines.training.mining_callback import mining_callback
 from pipelines.training.stream import STALE, TupleStream
 from pipelines.training_tuples.data import Tuples, TuplesError, objects
@@ -482,6 +483,43 @@ def test_pairs_are_repeated_where_too_few_can_be_read(odd):
     stream = make_stream(odd, replace(tuples, qidxs=tuples.qidxs[only], pidxs=tuples.pidxs[only]))
     with pytest.raises(ValueError, match=r"none of the 3 pairs can be read; the first reason: 3/0\.png: empty file"):
         stream.mine(describing(), 0)
+
+
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_a_network_that_diverged_is_named_and_not_the_photos(odd, value):
+    def diverged(images):
+        return np.full((len(images), 12), value, "float32")
+
+    with pytest.raises(TrainingError, match=r"descriptors of \d+ photos are zero or not finite: .* lower --lr"):
+        make_stream(odd).mine(diverged, 0)
+    stream = make_stream(odd, refresh=1)
+    stream.mine(describing(), 0)
+    with pytest.raises(TrainingError, match="it has diverged: lower --lr"):
+        stream.on_step(diverged, 0)
+
+
+def test_a_step_whose_descriptors_are_not_finite_ends_the_training(folder):
+    stream = make_stream(folder, refresh=1)
+    stream.mine(describing(), 0)
+    rows = stream.tuples[:2]
+    descriptors = np.ones((*rows.shape, 12), "float32")
+    stream.update(rows, descriptors)
+    descriptors[1, 0, 3] = np.inf
+    with pytest.raises(TrainingError, match="descriptors of 1 photos are zero or not finite"):
+        stream.update(rows, descriptors)
+
+
+def test_a_photo_without_a_descriptor_is_left_out(folder):
+    """One dark photo says nothing of the network, nor do few clusters beside it."""
+
+    def describe(images):
+        rows = describing()(images)
+        rows[0] = 0
+        return rows
+
+    stream = make_stream(folder, batch=1)
+    stream.mine(describe, 0)
+    assert set(stream.left_out.values()) == {NO_DESCRIPTOR}
 
 
 def test_a_folder_that_has_gone_is_told(tmp_path):

@@ -300,6 +300,7 @@ def test_an_unfinished_run_is_not_begun_anew_nor_gone_on_with_otherwise(run, fol
         train(**arguments | {"lr": 0.002, "resume": True})
 
 
+@pytest.mark.kernels
 def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder, baseline, monkeypatch, caplog):
     """A run records the precision that auto stands for, so that another machine does not change it in silence."""
     monkeypatch.setattr(precision_module, "_gpus", list)
@@ -316,10 +317,24 @@ def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder,
     train(**short(folder, "auto", precision="float32", resume=True, epochs=3))
 
 
+@pytest.mark.kernels
 def test_a_loss_that_is_not_finite_names_the_rate(folder):
     with pytest.raises(TrainingError, match="lower --lr"):
         train(**short(folder, "burst", lr=1e30, epochs=2))
     assert read_checkpoint(folder / "burst") is None
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("changes", [{"refresh": 1}, {"best": "score", "scored": True}], ids=str)
+def test_descriptors_that_are_not_finite_name_the_rate_and_not_the_photos(folder, ground_truth, changes, tmp_path):
+    """With negatives refreshed by steps, and with a collection scored at the end of each epoch."""
+    tuples = read_tuples(folder / "tuples.npz")
+    tuples.validation[:] = False
+    write_tuples(tmp_path / "all.npz", tuples, {})
+    if changes.pop("scored", False):
+        changes |= {"dataset": str(ground_truth), "dataset_photos": folder / "photos"}
+    with pytest.raises(TrainingError, match=r"(diverged|no finite numbers).*lower --lr"):
+        train(**short(folder, tmp_path / "run", tuples=tmp_path / "all.npz", lr=1e30, epochs=2, queries=20, **changes))
 
 
 def test_photos_that_cannot_be_read_are_left_out(folder, tmp_path):
