@@ -119,12 +119,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-$(VENV)/.docs: setup.py | $(VENV)/.dev
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e ".[docs]"
-	touch $@
-
 # Strict: a warning, a dead link or a missing reference fails. No network is needed.
-docs: $(VENV)/.docs
+docs: $(VENV)/.dev
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "the site: docs/_build/html/index.html"
 

@@ -37,6 +37,7 @@ EXTRAS["gpu"] = ["tensorflow[and-cuda]~=2.20.0"]
 EXTRAS["docs"] = ["myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", "sphinx-design>=0.6"]
 EXTRAS["bench"] = ["faiss-cpu>=1.11"]
 EXTRAS["dev"] = [
+    *EXTRAS["docs"],
     "build>=1.2",
     "jax>=0.5",
     "mypy>=1.14",

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.photos import DATA
+from bench.record import recorded
 from pipelines.cleaning.clean import clean
 from pipelines.files.durable import read_names
 from pipelines.photos.landmark_folders import by_landmark
@@ -73,26 +74,32 @@ def link(place: Path, path: Path) -> None:
 
 def measure_kept(mixed: Path, cleaned: Path) -> None:
     kept = set(read_names(cleaned / "kept.txt"))
-    print("\n| landmark | right | of these kept | wrong | of these kept |\n|---|---|---|---|---|")
-    totals = np.zeros(4, int)
+    counts: dict[str, np.ndarray] = {}
     for landmark, names in by_landmark(list_photos(mixed), mixed).items():
         wrong = [name for name in names if Path(name).name.startswith(WRONG)]
         right = [name for name in names if name not in set(wrong)]
-        counts = [len(right), len(kept & set(right)), len(wrong), len(kept & set(wrong))]
-        totals += counts
-        print(f"| {landmark} | {' | '.join(map(str, counts))} |")
-    right, kept_right, _, kept_wrong = totals.tolist()
-    print(f"| all | {' | '.join(map(str, totals))} |")
+        counts[landmark] = np.array([len(right), len(kept & set(right)), len(wrong), len(kept & set(wrong))])
+    counts["all"] = sum(counts.values(), start=np.zeros(4, int))
+    with recorded("cleaning") as add:
+        for landmark, (right, kept_right, wrong, kept_wrong) in counts.items():
+            kept_of = {"right photos kept": f"{kept_right} of {right}", "wrong photos kept": f"{kept_wrong} of {wrong}"}
+            add({"landmark": landmark, **kept_of})
+    right, kept_right, _, kept_wrong = counts["all"].tolist()
     print(f"precision {kept_right / max(1, kept_right + kept_wrong):.3f}, recall {kept_right / right:.3f}")
 
 
 def measure_boxes(drawn: Path, cleaned: Path) -> None:
     truth, found = read_boxes(drawn), read_boxes(cleaned / "boxes.json")
     overlaps = [overlap(found[name][0], truth[name][0]) for name in found]
-    print(
-        f"\nboxes of {len(found)} of {len(truth)} drawn photos: mean IoU {np.mean(overlaps):.3f}, "
-        f"IoU > 0.5: {np.mean(np.array(overlaps) > 0.5):.1%}, the least {min(overlaps):.2f}"
-    )
+    with recorded("cleaning-boxes") as add:
+        add(
+            {
+                "drawn photos kept": f"{len(found)} of {len(truth)}",
+                "mean IoU of boxes": f"{np.mean(overlaps):.3f}",
+                "IoU above 0.5": f"{100 * np.mean(np.array(overlaps) > 0.5):.1f} %",
+                "least IoU": f"{min(overlaps):.2f}",
+            }
+        )
 
 
 def overlap(one: Sequence[float], other: Sequence[float]) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.large_database import clustered, measure_full_sort, measure_method, measure_search, write_shards
 from bench.photos import DATA, network
+from bench.record import Row, recorded
 from keras_retrieval.ranking.methods import Ranker, parse
 from keras_retrieval.whitening.covariance import Projection
 from pipelines.descriptors.learn_whitening import learn_whitening
@@ -77,10 +78,9 @@ def on_real_photos(work: Path, model: Path | None, size: int) -> None:
     described = options.extract(DATA / "photos", work / "photos", replace=False)
     learned = {method: learn_whitening(described, read_pairs(DATA / "photos"), method) for method in ("lw", "pca")}
     print(f"\nroxford5k, {truth.partial}; {size} px, scales {SCALES}\n")
-    print("| whitening | dimensions | at query time | easy | medium | hard | ms a query | s to prepare |")
-    print("|---|---|---|---|---|---|---|---|")
-    for whitening, dim, text in ROWS:
-        print(_row(collection, learned.get(whitening), whitening, dim, text), flush=True)
+    with recorded("whitening-and-reranking") as add:
+        for whitening, dim, text in ROWS:
+            add(_row(collection, learned.get(whitening), whitening, dim, text))
 
 
 def _saved_network(work: Path) -> Path:
@@ -90,7 +90,7 @@ def _saved_network(work: Path) -> Path:
     return path
 
 
-def _row(collection: Collection, projection: Projection | None, whitening: str, dim: int | None, text: str) -> str:
+def _row(collection: Collection, projection: Projection | None, whitening: str, dim: int | None, text: str) -> Row:
     queries, rows = collection.queries, collection.rows
     if projection:
         queries, rows = projection.apply(queries, dim), projection.apply(rows, dim)
@@ -103,11 +103,10 @@ def _row(collection: Collection, projection: Projection | None, whitening: str, 
         indexes, _ = ranker.rank(queries, len(rows))
         seconds.append(time.perf_counter() - started)
     mean = score(collection.truth, collection.ranks(indexes))["mean"]
-    figures = " | ".join(f"{100 * mean[setting]['mAP']:.1f}" for setting in ("easy", "medium", "hard"))
+    figures = {setting: f"{100 * mean[setting]['mAP']:.1f}" for setting in ("easy", "medium", "hard")}
+    how = {"whitening": whitening or "none", "dimensions": queries.shape[1], "--rerank": f"`{text}`" if text else "-"}
     per_query = 1000 * min(seconds) / len(queries)
-    return (
-        f"| {whitening or 'none'} | {queries.shape[1]} | {text or '-'} | {figures} | {per_query:.2f} | {prepared:.2f} |"
-    )
+    return how | figures | {"ms a query": f"{per_query:.2f}", "s to prepare": f"{prepared:.2f}"}
 
 
 def on_disk(work: Path, rows: int, dim: int) -> None:
@@ -116,20 +115,25 @@ def on_disk(work: Path, rows: int, dim: int) -> None:
         measure_search(Path(folder), 1)  # the first reading fills the system's cache of the disk, for all alike
         sort_seconds, sort_memory = measure_full_sort(Path(folder))
         print(f"\n70 queries, {rows:,} x {dim} descriptors in memory-mapped shards\n")
-        print("| | seconds | peak memory, GB | of numpy's time |\n|---|---|---|---|")
-        print(f"| numpy's full sort | {sort_seconds:.1f} | {sort_memory:.2f} | 1 |")
-        for label, k in (("the first 100", 100), ("the first 10,000", 10_000), ("whole rankings", rows)):
-            seconds, memory = measure_search(Path(folder), k)
-            print(f"| ours, {label} | {seconds:.1f} | {memory:.2f} | {seconds / sort_seconds:.2f} |", flush=True)
+        with recorded("large-database") as add:
+            add(_timed("numpy's full sort", sort_seconds, sort_memory, 1.0))
+            for label, k in (("the first 100", 100), ("the first 10,000", 10_000), ("whole rankings", rows)):
+                seconds, memory = measure_search(Path(folder), k)
+                add(_timed(f"ours, {label}", seconds, memory, seconds / sort_seconds))
+
+
+def _timed(method: str, seconds: float, memory: float, share: float) -> Row:
+    times = {"seconds": f"{seconds:.1f}", "time relative to numpy's full sort": f"{share:.2f}"}
+    return {"method": method, **times, "peak memory, GB": f"{memory:.2f}"}
 
 
 def expansion_and_diffusion(nodes: int, dim: int) -> None:
     database, queries = clustered(nodes, dim)
     print(f"\n70 queries, {nodes:,} x {dim} descriptors in memory, the first 100 rows of each\n")
-    print("| at query time | ms a query | s to prepare |\n|---|---|---|")
-    for text in METHODS:
-        prepared, per_query = measure_method(text, queries, database)
-        print(f"| {text or 'search alone'} | {per_query:.1f} | {prepared:.1f} |", flush=True)
+    with recorded("rerank-cost") as add:
+        for text in METHODS:
+            prepared, per_query = measure_method(text, queries, database)
+            add({"method": text or "search", "ms a query": f"{per_query:.1f}", "s to prepare": f"{prepared:.1f}"})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.photos import network, photos
+from bench.record import recorded
 from pipelines.descriptors.describer import DescribeFn, describe_photos, describer
 from pipelines.photos.reader import list_photos
 from pipelines.photos.reading import Reading
@@ -37,12 +38,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=96, help="photos per row")
     arguments = parser.parse_args()
-    print(f"{'':22}  (a) predict   (b) call      ours  ours bf16   cosine  bf16 cosine  network")
-    for name, size, folder in ROWS:
-        print(f"{name:12}{size:>7} px  {measure(name, size, folder, arguments.photos)}", flush=True)
+    with recorded("extraction") as add:
+        for name, size, folder in ROWS:
+            add({"network": f"{name}, {size} px"} | measure(name, size, folder, arguments.photos))
 
 
-def measure(name: str, size: int, folder: str, count: int) -> str:
+def measure(name: str, size: int, folder: str, count: int) -> dict[str, str]:
     root, _ = photos(folder, count)
     reading = Reading(root, size)
     model, halved = network(name), network(name)
@@ -58,10 +59,15 @@ def measure(name: str, size: int, folder: str, count: int) -> str:
     speed = {way: seconds["a"] / seconds[way] for way in ways}
     cosine = {way: float((rows[way] * rows["a"]).sum(axis=1).min()) for way in ("ours", "bf16")}
     per_second = len(rows["a"]) / seconds["a"]
-    return (
-        f"{per_second:8.2f} /s {speed['b']:9.2f}x {speed['ours']:8.2f}x {speed['bf16']:9.2f}x "
-        f"{cosine['ours']:9.6f} {cosine['bf16']:11.6f} {np.mean(share):8.0%}"
-    )
+    return {
+        "(a) model.predict, photos/s": f"{per_second:.2f}",
+        "(b) compiled call, relative to (a)": f"{speed['b']:.2f}",
+        "extract": f"{speed['ours']:.2f}",
+        "extract --precision bfloat16": f"{speed['bf16']:.2f}",
+        "least cosine to (a)": f"{cosine['ours']:.6f}",
+        "least cosine to (a), bfloat16": f"{cosine['bf16']:.6f}",
+        "network's share of the time": f"{100 * np.mean(share):.0f} %",
+    }
 
 
 def chosen(root: Path, count: int) -> list[str]:

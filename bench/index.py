@@ -32,6 +32,7 @@ import numpy as np
 from bench.index_methods import METHODS, TUNED, K
 from bench.index_plot import plot
 from bench.made_descriptors import made_descriptors, real_and_made
+from bench.record import recorded
 from keras_retrieval.ranking.nearest import nearest
 from pipelines.descriptors.folder import read_descriptors
 from pipelines.files.durable import write_array, write_file
@@ -69,14 +70,15 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}\n")
     print_statistics(arguments.work)
     measured: dict[int, dict[str, Row]] = {}
-    print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-    for count in sizes:
-        prepare(arguments.work, count)
-        measured[count] = {}
-        for way in arguments.ways.split(","):
-            if count <= METHODS[way].most:
-                measured[count][way] = measure(arguments.work, count, way, arguments.again)
-                print_row(count, way, measured[count])
+    with recorded("index") as add:
+        for count in sizes:
+            prepare(arguments.work, count)
+            measured[count] = {}
+            for way in arguments.ways.split(","):
+                if count <= METHODS[way].most:
+                    measured[count][way] = measure(arguments.work, count, way, arguments.again)
+                    for row in rows_of(count, way, measured[count]):
+                        add(row)
     if arguments.plot:
         plot({count: measured[count] for count in sizes[-2:]}, arguments.plot, RECALL)
 
@@ -202,7 +204,7 @@ def fastest(points: list[Row]) -> Row:
     return max(enough, key=lambda point: point["rate"]) if enough else max(points, key=lambda point: point["recall"])
 
 
-def print_row(count: int, way: str, rows: dict[str, Row]) -> None:
+def rows_of(count: int, way: str, rows: dict[str, Row]) -> Iterator[Row]:
     """A way's fastest settings of enough recall; below, those that our index chose, where they are others."""
     row = rows[way]
     tuned = [point for point in row["points"] if point["settings"] == TUNED and point != row["best"]]
@@ -213,7 +215,7 @@ def print_row(count: int, way: str, rows: dict[str, Row]) -> None:
         built = best and not METHODS[way].exact
         cells += [f"{row['built']['build']:.0f}" if built else "", _sizes(row["built"]) if built else ""]
         cells += [_sizes(row), f"{row['p50']:.2f}", f"{row['p99']:.2f}"] if best else [""] * 3
-        print(f"| {' | '.join(cells)} |", flush=True)
+        yield dict(zip(COLUMNS, cells, strict=True))
 
 
 def _sizes(row: Row) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench.photos import DATA, network
+from bench.record import recorded
 from export.index_contract.contract import Filter, NeighbourIndex
 from export.indexes.index import index
 from export.indexes.open_index import open_index
@@ -41,15 +42,14 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     collection, described = _oxford(arguments.work, arguments.size, arguments.network)
-    print("| collection | `index` | bytes a photo | recall@10 | easy | medium | hard |\n|---|---|---|---|---|---|---|")
-    for form in FORMS:
-        made = open_index(index(described, arguments.work / "index", leaves=32, replace=True, **form))
-        figures = _scores(collection, made)
-        print(_row("oxford_mini", form, made, figures), flush=True)
-    for folder in arguments.descriptors:
+    with recorded("index-rows") as add:
         for form in FORMS:
-            made = open_index(index(folder, arguments.work / "index", replace=True, **form))
-            print(_row(f"{len(made):,}", form, made, "- | - | -"), flush=True)
+            made = open_index(index(described, arguments.work / "index", leaves=32, replace=True, **form))
+            add(_row("oxford_mini", form, made) | _scores(collection, made))
+        for folder in arguments.descriptors:
+            for form in FORMS:
+                made = open_index(index(folder, arguments.work / "index", replace=True, **form))
+                add(_row(f"{len(made):,} photos", form, made))
 
 
 def _oxford(work: Path, size: int, name: str) -> tuple[Collection, Path]:
@@ -63,18 +63,19 @@ def _oxford(work: Path, size: int, name: str) -> tuple[Collection, Path]:
     return describe_collection(truth, photos, None, place, options, replace=False), place / "database"
 
 
-def _scores(collection: Collection, made: NeighbourIndex) -> str:
+def _scores(collection: Collection, made: NeighbourIndex) -> dict[str, str]:
     row_of = {collection.truth.database[number]: row for row, number in enumerate(collection.numbers)}
     hits = made.search(collection.queries, len(row_of), where=Filter(row_of))
     ranking = np.array([[row_of[name] for name in one.names] for one in hits])
     mean = score(collection.truth, collection.ranks(ranking))["mean"]
-    return " | ".join(f"{100 * mean[setting]['mAP']:.1f}" for setting in ("easy", "medium", "hard"))
+    return {setting: f"{100 * mean[setting]['mAP']:.1f}" for setting in ("easy", "medium", "hard")}
 
 
-def _row(collection: str, form: dict[str, Any], made: NeighbourIndex, figures: str) -> str:
+def _row(collection: str, form: dict[str, Any], made: NeighbourIndex) -> dict[str, str]:
     how = made.facts["configuration"]
     options = " ".join(f"`--{key} {value}`" for key, value in form.items()) or "-"
-    return f"| {collection} | {options} | {how['bytes_per_photo']:.0f} | {how['recall']:.3f} | {figures} |"
+    size = {"bytes a photo": f"{how['bytes_per_photo']:,.0f}", "recall@10": f"{how['recall']:.3f}"}
+    return {"collection": collection, "index": options, **size}
 
 
 if __name__ == "__main__":

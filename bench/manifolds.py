@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.record import recorded
 from keras_retrieval.mining.manifolds import local_maxima, mine_manifolds, without_mean
 from keras_retrieval.ranking.diffusion import mutual_graph
 from keras_retrieval.ranking.rows import l2_normalize
@@ -60,10 +61,20 @@ def measure(shards: list[np.ndarray]) -> None:
     positives, negatives = mine_manifolds(rows, graph, anchors)
     ended = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(f"{rows.shape[0]:,} x {rows.shape[1]}: graph of {len(graph.rows):,} entries {middle - started:.0f} s")
     counts = [int((found >= 0).sum()) for found in (positives, negatives)]
-    print(f"{len(anchors):,} anchors, {counts[0]:,} positives, {counts[1]:,} negatives {ended - middle:.0f} s")
-    print(f"peak memory {peak:.2f} GB")
+    with recorded("manifold-mining") as add:
+        add(
+            {
+                "descriptors": f"{rows.shape[0]:,} x {rows.shape[1]}",
+                "entries of the graph": len(graph.rows),
+                "graph, s": f"{middle - started:.0f}",
+                "anchors": len(anchors),
+                "positives": counts[0],
+                "negatives": counts[1],
+                "anchors and tuples, s": f"{ended - middle:.0f}",
+                "peak memory, GB": f"{peak:.2f}",
+            }
+        )
 
 
 if __name__ == "__main__":

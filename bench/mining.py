@@ -23,6 +23,7 @@ from typing import Literal
 
 import numpy as np
 
+from bench.record import Row, recorded
 from keras_retrieval.mining.hard_negatives import mine_negatives
 from keras_retrieval.ranking.rows import l2_normalize
 
@@ -45,7 +46,15 @@ class Task:
 
 
 Way = Callable[[Task], np.ndarray | None]
-COLUMNS = ("pool", "way", "seconds", "of the product's", "of ours", "MB", "same negatives")
+COLUMNS = (
+    "pool",
+    "method",
+    "seconds",
+    "time relative to the matrix product",
+    "time relative to ours",
+    "memory, MB",
+    "same negatives",
+)
 
 
 def main() -> None:
@@ -54,12 +63,12 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=200_000, help="photos of the larger pool")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}; {QUERIES:,} queries\n")
-    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     ways: dict[str, Way] = {"product": product, "ours": ours}
     walks: dict[str, Way] = {"sort and walk": published, "stable sort and walk": partial(published, kind="stable")}
-    report(drawn(20_000, 512, 700), ways | walks, arguments.rounds)
-    if arguments.pool:
-        report(drawn(arguments.pool, 2048, arguments.pool // 30), ways, arguments.rounds, compared=20)
+    with recorded("mining") as add:
+        report(add, drawn(20_000, 512, 700), ways | walks, arguments.rounds)
+        if arguments.pool:
+            report(add, drawn(arguments.pool, 2048, arguments.pool // 30), ways, arguments.rounds, compared=20)
 
 
 def drawn(photos: int, dim: int, clusters: int) -> Task:
@@ -75,8 +84,8 @@ def drawn(photos: int, dim: int, clusters: int) -> Task:
     return Task(rows[:QUERIES], numbers[:QUERIES], rows[QUERIES:], numbers[QUERIES:])
 
 
-def report(task: Task, ways: dict[str, Way], rounds: int, compared: int = QUERIES) -> None:
-    """Prints a row for each way; the first queries are compared with the published way."""
+def report(add: Callable[[Row], None], task: Task, ways: dict[str, Way], rounds: int, compared: int = QUERIES) -> None:
+    """Adds a row for each way; the first queries are compared with the published way."""
     seconds = race(task, ways, rounds)
     wanted = published(task.first(compared))
     for name, way in ways.items():
@@ -84,7 +93,7 @@ def report(task: Task, ways: dict[str, Way], rounds: int, compared: int = QUERIE
         same = "-" if chosen is None else f"{(chosen[:compared] == wanted).sum():,} of {wanted.size:,}"
         times = [f"{seconds[name]:.2f}", *(f"{seconds[name] / seconds[other]:.2f}" for other in ("product", "ours"))]
         row = [f"{len(task.pool):,} x {task.pool.shape[1]}", name, *times, f"{memory:.0f}", same]
-        print(f"| {' | '.join(row)} |", flush=True)
+        add(dict(zip(COLUMNS, row, strict=True)))
 
 
 def race(task: Task, ways: dict[str, Way], rounds: int) -> dict[str, float]:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_retrieval
+from bench.record import recorded
 from keras_retrieval.networks.build import POOLINGS
 
 
@@ -31,9 +32,10 @@ def main() -> None:
         least["trunk"] = min(least["trunk"], milliseconds(run_trunk, photo))
         for name, run in runs.items():
             least[name] = min(least[name], milliseconds(run, features))
-    print("| | ms | of the trunk's time |\n|---|---|---|")
-    for name, value in least.items():
-        print(f"| {name} | {value:.1f} | {value / least['trunk']:.1%} |")
+    with recorded("poolings") as add:
+        for name, value in least.items():
+            share = f"{100 * value / least['trunk']:.1f} %"
+            add({"pooling": name, "ms": f"{value:.1f}", "of the trunk's time": share})
 
 
 def compiled(layer: Any, channels: int) -> Callable[[Any], Any]:

@@ -7,6 +7,7 @@ do not make them: `tuples --manifold` never reads the names.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,17 @@ def main() -> None:
     label = np.array([same[0] if folder in same else folder for folder in folders])
     queries = len(np.unique(tuples.qidxs))
     right = label[tuples.qidxs] == label[tuples.pidxs]
-    print(f"{queries:,} queries, {len(right):,} positives, {100 * right.mean():.1f} % of the query's object")
+    row_of = {
+        "queries": queries,
+        "positives": len(right),
+        "positives of the query's scene": f"{100 * right.mean():.1f} %",
+    }
     if tuples.negatives is not None:
         row, column = np.nonzero(tuples.negatives >= 0)
         right = label[row] != label[tuples.negatives[row, column]]
-        print(f"{len(right):,} negatives, {100 * right.mean():.1f} % of another object")
+        row_of |= {"negatives": len(right), "negatives of another scene": f"{100 * right.mean():.1f} %"}
+    # Printed only: the table in the documentation joins several files of tuples.
+    print(json.dumps(row_of, indent=1))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 from bench.extraction import chosen, one_by_one
 from bench.mining import NEGATIVES, Task, published
 from bench.photos import network, photos
+from bench.record import recorded
 from pipelines.descriptors.describer import DescribeFn, describer
 from pipelines.photos.cache import PhotoCache, build_cache
 from pipelines.photos.reading import Reading
@@ -53,11 +54,12 @@ def main() -> None:
             seconds["published"].append(time.perf_counter() - middle)
             same = int((stream.tuples[:, 2:] == wanted).sum())
     print(f"{arguments.network}, {len(names)} photos of {where} at {arguments.size} px, {os.cpu_count()} cores")
-    print("| way | s | photos/s | times as fast |\n|---|---|---|---|")
     slowest = min(seconds["published"][1:])
-    for way, found in seconds.items():
-        least = min(found[1:])
-        print(f"| {way} | {least:.2f} | {len(names) / least:.1f} | {slowest / least:.2f} |")
+    with recorded("refresh") as add:
+        for way, found in seconds.items():
+            least = min(found[1:])
+            speed = {"photos/s": f"{len(names) / least:.1f}", "speed of a refresh": f"{slowest / least:.2f}"}
+            add({"scheme": way, "seconds": f"{least:.2f}", **speed})
     print(f"{same:,} of {wanted.size:,} negatives are the same")
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench.photos import network_file, photos
+from bench.record import recorded
 from bench.serving import bare_call, copied, megabytes, server_process
 from export.client.retrieval_client import RetrievalClient
 from export.contract.signatures import DESCRIPTORS
@@ -91,17 +92,16 @@ def asked(address: str, files: list[bytes]) -> np.ndarray:
 
 
 def report(ways: list[tuple[str, Path, np.ndarray]]) -> None:
-    """Prints the table."""
+    """Records the table."""
     _, keras, expected = ways[0]
-    print("| way | MB | of Keras' | photos | least cosine to Keras | mean |\n|---|---|---|---|---|---|")
-    for name, path, rows in ways:
-        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
-        cosines = (rows * expected).sum(axis=1) / lengths
-        size = megabytes(path)
-        print(
-            f"| {name} | {size:.1f} | {size / megabytes(keras):.2f} | {len(rows)} "
-            f"| {cosines.min():.7f} | {cosines.mean():.7f} |"
-        )
+    with recorded("one-descriptor") as add:
+        for name, path, rows in ways:
+            lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(expected, axis=1)
+            cosines = (rows * expected).sum(axis=1) / lengths
+            size = megabytes(path)
+            sizes = {"MB": f"{size:.1f}", "size relative to Keras": f"{size / megabytes(keras):.2f}"}
+            close = {"least cosine to Keras": f"{cosines.min():.7f}", "mean cosine": f"{cosines.mean():.7f}"}
+            add({"way": name, **sizes, "photos": len(rows), **close})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from bench.photos import network_file
+from bench.record import recorded
 from bench.serving import copied, seconds, server_process
 from export.client.retrieval_client import RetrievalClient
 from export.indexes.index import index
@@ -106,10 +107,11 @@ def measure(work: Path, place: Path, calls: int) -> None:
             times["search, k = 10"].append(seconds(partial(client.search, file)))
     print(f"{os.cpu_count()} cores, {platform.machine()}; {right} of {len(files)} photos found themselves first")
     base = float(np.median(times["description"]))
-    print("\n| request | p50, ms | p99, ms | of the description alone |\n|---|---|---|---|")
-    for name, taken in times.items():
-        median = float(np.median(taken))
-        print(f"| {name} | {1000 * median:.1f} | {1000 * np.percentile(taken, 99):.1f} | {median / base:.3f} |")
+    with recorded("search-in-a-million") as add:
+        for name, taken in times.items():
+            median = float(np.median(taken))
+            latency = {"p50, ms": f"{1000 * median:.1f}", "p99, ms": f"{1000 * np.percentile(taken, 99):.1f}"}
+            add({"request": name, **latency, "time relative to the description": f"{median / base:.3f}"})
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import numpy as np
 
 from bench.extraction import chosen
 from bench.photos import network_file, photos
+from bench.record import recorded
 from export.client.retrieval_client import RetrievalClient
 from export.contract.signatures import DESCRIPTORS, IMAGE_BYTES, SERVING_DEFAULT
 from export.onnx_file.export_onnx import export_onnx
@@ -108,7 +109,7 @@ def copied(folder: Path | None, target: Path, count: int = DISTINCT) -> list[byt
 
 
 def compare_servers(version: Path, files: list[bytes], rounds: int, each: int) -> None:
-    """Prints the table of servers and bare calls."""
+    """Records the table of servers and bare calls."""
     with ExitStack() as stack:
         bare = bare_call(version)
         ways = {BARE: Way(bare), f"{BARE}, {AT_ONCE} photos": Way(bare, AT_ONCE)}
@@ -117,15 +118,22 @@ def compare_servers(version: Path, files: list[bytes], rounds: int, each: int) -
         require_same(ways, files)
         turns = race(ways, files, rounds, each)
     limit = max(rate(taken) for (name, _), taken in turns.items() if name.startswith(BARE))
-    print("\n| way | clients | photos/s | of the best bare | p50, ms | of the bare | p99, ms | least, ms | core ms |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for (name, clients), taken in turns.items():
-        median = latency(taken, 50)
-        print(
-            f"| {name} | {clients} | {rate(taken):.1f} | {rate(taken) / limit:.2f} "
-            f"| {median:.1f} | {median / latency(turns[BARE, clients], 50):.2f} | {latency(taken, 99):.1f} "
-            f"| {latency(taken, 0):.1f} | {core(taken)} |"
-        )
+    with recorded("serving") as add:
+        for (name, clients), taken in turns.items():
+            median = latency(taken, 50)
+            add(
+                {
+                    "way": name,
+                    "clients": clients,
+                    "photos/s": f"{rate(taken):.1f}",
+                    "photos/s relative to the best bare call": f"{rate(taken) / limit:.2f}",
+                    "p50, ms": f"{median:.1f}",
+                    "p50 latency relative to the bare call": f"{median / latency(turns[BARE, clients], 50):.2f}",
+                    "p99, ms": f"{latency(taken, 99):.1f}",
+                    "least, ms": f"{latency(taken, 0):.1f}",
+                    "core ms": core(taken),
+                }
+            )
 
 
 def bare_call(version: Path) -> Describe:
@@ -227,7 +235,7 @@ def core(turns: list[Turn]) -> str:
 
 
 def compare_formats(model: Path, version: Path, size: int, files: list[bytes], rounds: int, work: Path) -> None:
-    """Prints the table of formats."""
+    """Records the table of formats."""
     written = {"Keras": model, "SavedModel": version}
     written["ONNX"] = export_onnx(str(model), work / "float32.onnx", size=size)
     written["ONNX int8"] = export_onnx(str(model), work / "int8.onnx", size=size, int8=True, calibrate=work / "photos")
@@ -237,10 +245,11 @@ def compare_formats(model: Path, version: Path, size: int, files: list[bytes], r
     for _, file in product(range(rounds), files):
         for name, describe in ways.items():
             taken[name].append(seconds(partial(describe, [file])))
-    print("\n| format | MB | photos/s | least cosine to Keras |\n|---|---|---|---|")
-    for name, path in written.items():
-        cosine = (rows[name] * rows["Keras"]).sum(axis=1).min()  # their length is 1
-        print(f"| {name} | {megabytes(path):.1f} | {1 / np.median(taken[name]):.1f} | {cosine:.6f} |")
+    with recorded("formats") as add:
+        for name, path in written.items():
+            cosine = (rows[name] * rows["Keras"]).sum(axis=1).min()  # their length is 1
+            speed = {"MB": f"{megabytes(path):.1f}", "photos/s": f"{1 / np.median(taken[name]):.1f}"}
+            add({"format": name, **speed, "least cosine to Keras": f"{cosine:.6f}"})
 
 
 def read_here(path: Path, size: int) -> Describe:

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from bench.photos import network
+from bench.record import recorded
 from pipelines.networks.files import save_model
 from pipelines.samples.sample_photos import sample_photos
 from pipelines.training.train import train
@@ -37,12 +38,15 @@ def main() -> None:
     places(work / "others", work / "places")
     model = work / "start.keras"
     save_model(network("alexnet_netvlad", clusters=arguments.clusters), model)
-    train(
+    results = train(
         work / "streets" / "positions.csv", output=work / "run", model=str(model), initialize="v1", whiten="none",
         epochs=arguments.epochs, negatives=arguments.negatives, lr=arguments.lr, size=arguments.size,
         test_size=arguments.size, scales="1", dataset="places", dataset_photos=work / "places",
         gnd=work / "places" / "positions.csv", every=4, best="last",
     )  # fmt: skip
+    with recorded("netvlad-streets") as add:
+        for name, mean in results["scores"].items():
+            add({"network": name} | {figure: f"{100 * value:.1f}" for figure, value in mean["all"].items()})
 
 
 def places(street: Path, folder: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from bench.extraction import chosen, together
 from bench.photos import DATA, network
+from bench.record import recorded
 from pipelines.descriptors.describer import describer
 from pipelines.descriptors.whiten import whiten
 from pipelines.evaluation.evaluate import evaluate
@@ -65,10 +66,9 @@ def main() -> None:
             print(f"no {folder}: systems are not compared")
             return
     arguments.work.mkdir(parents=True, exist_ok=True)
-    print("| system | easy | medium | hard | sketches | ms a photo | ms a query | bytes a photo |")
-    print("|---|---|---|---|---|---|---|---|")
-    for system in systems(arguments.backbone, arguments.work, arguments.size, arguments.epochs):
-        print(row(system, arguments.work, arguments.size, arguments.sketch_size), flush=True)
+    with recorded("systems") as add:
+        for system in systems(arguments.backbone, arguments.work, arguments.size, arguments.epochs):
+            add(row(system, arguments.work, arguments.size, arguments.sketch_size))
 
 
 def systems(backbone: str, work: Path, size: int, epochs: int) -> Iterator[System]:
@@ -87,18 +87,17 @@ def systems(backbone: str, work: Path, size: int, epochs: int) -> Iterator[Syste
     yield System("visual words, 100 verified", None, {"bow": True, "verify": 100})
 
 
-def row(system: System, work: Path, size: int, sketch_size: int) -> str:
+def row(system: System, work: Path, size: int, sketch_size: int) -> dict[str, Any]:
     """A system's row of the table."""
     name = system.model.relative_to(work).parts[0].removesuffix(".keras") if system.model else "words"
     model = str(system.model) if system.model else None
     oxford = evaluate(model, output=work / f"{name}-oxford", size=size, **OXFORD, **system.options)
     sketches = evaluate(model, output=work / f"{name}-sketches", size=sketch_size, **SKETCHES, **system.options)
-    figures = [100 * oxford["mean"][setting]["mAP"] for setting in ("easy", "medium", "hard")]
-    figures.append(100 * sketches["mean"]["all"]["mAP"])
-    scores = " | ".join(f"{figure:.1f}" for figure in figures)
+    scores = {setting: f"{100 * oxford['mean'][setting]['mAP']:.1f}" for setting in ("easy", "medium", "hard")}
+    scores["sketches"] = f"{100 * sketches['mean']['all']['mAP']:.1f}"
     seconds = describing(system, size) if system.model else indexing(work / f"{name}-oxford", size)
-    query = oxford["milliseconds_per_query"]
-    return f"| {system.title} | {scores} | {1000 * seconds:.0f} | {query:.1f} | {oxford['bytes_per_photo']:,} |"
+    times = {"ms a photo": f"{1000 * seconds:.0f}", "ms a query": f"{oxford['milliseconds_per_query']:.1f}"}
+    return {"system": system.title, **scores, **times, "bytes a photo": oxford["bytes_per_photo"]}
 
 
 def describing(system: System, size: int) -> float:

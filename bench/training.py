@@ -25,6 +25,7 @@ import numpy as np
 from bench.extraction import chosen
 from bench.photos import network, photos
 from bench.plain_training import plain_step
+from bench.record import recorded
 from keras_retrieval.losses import ContrastiveLoss
 from keras_retrieval.networks.precision import set_trunk_precision
 from keras_retrieval.networks.tuple_model import TupleModel
@@ -72,19 +73,25 @@ def main() -> None:
         print(memory(steps(arguments.network, pixels, arguments.size, [ways()[arguments.memory_of]])[0].take))
         return
     print(about(arguments.network, pixels, arguments.size))
-    print("| way | s | times as fast | core s | memory, MB | gradient differs by |\n|---|---|---|---|---|---|")
     raced = ways(arguments.form)
     # In processes of their own, before this one fills up.
     megabytes = {name: memory_elsewhere(arguments.network, arguments.size, name) for name in raced}
     taken = race(steps(arguments.network, pixels, arguments.size, list(raced.values())), arguments.rounds)
     measured = dict(zip(raced.values(), taken, strict=True))
-    for name, way in raced.items():
-        one, plain = measured[way], measured[Way(way.form, plain=True)]
-        differs = np.linalg.norm(one.gradient - plain.gradient) / np.linalg.norm(plain.gradient)
-        print(
-            f"| {name} | {one.seconds:.2f} | {plain.seconds / one.seconds:.2f} | {one.of_cores:.2f} "
-            f"| {megabytes[name]} | {differs:.0e} |"
-        )
+    with recorded("training-step") as add:
+        for name, way in raced.items():
+            one, plain = measured[way], measured[Way(way.form, plain=True)]
+            differs = np.linalg.norm(one.gradient - plain.gradient) / np.linalg.norm(plain.gradient)
+            add(
+                {
+                    "way": name,
+                    "seconds": f"{one.seconds:.2f}",
+                    "speed in wall time": f"{plain.seconds / one.seconds:.2f}",
+                    "core seconds": f"{one.of_cores:.2f}",
+                    "memory, MB": megabytes[name],
+                    "gradient differs by": f"{differs:.0e}",
+                }
+            )
 
 
 def read(size: int) -> list[np.ndarray]:

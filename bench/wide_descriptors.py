@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.record import recorded
 from keras_retrieval.ranking.rows import l2_normalize
 from pipelines.photos.reading import Reading
 from pipelines.training.hard_negatives import HardNegatives
@@ -38,11 +39,12 @@ def main() -> None:
     descriptors = PhotoDescriptors(Reading(Path(), 1), names)
     whole = 4e-9 * arguments.photos * arguments.dim
     print(f"{arguments.photos:,} x {arguments.dim:,}: {whole:.2f} GB in float32, {whole / 2:.2f} in the file")
-    tell("put", partial(fill, descriptors, arguments.photos, arguments.dim))
-    for name, sample in (("from all", 0), ("from a sample", 1000)):
-        hard = HardNegatives(tuples, np.arange(len(names)), descriptors, count=10, sample=sample, remember=True)
-        hard.set_pool(np.arange(len(names)), queries)
-        tell(name, partial(hard.choose, queries, np.random.default_rng(0)))
+    with recorded("wide-descriptors") as add:
+        add(taken("writing the descriptors", partial(fill, descriptors, arguments.photos, arguments.dim)))
+        for name, sample in (("negatives from all photos", 0), ("negatives from a sample", 1000)):
+            hard = HardNegatives(tuples, np.arange(len(names)), descriptors, count=10, sample=sample, remember=True)
+            hard.set_pool(np.arange(len(names)), queries)
+            add(taken(name, partial(hard.choose, queries, np.random.default_rng(0))))
 
 
 def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:
@@ -53,15 +55,15 @@ def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:
         descriptors.put(rows, l2_normalize(rng.standard_normal((len(rows), dim), "float32")))
 
 
-def tell(name: str, way: Callable[[], object]) -> None:
-    """Does it and prints what it took."""
+def taken(work: str, way: Callable[[], object]) -> dict[str, str]:
+    """Time and memory of a piece of work."""
     tracemalloc.start()
     started = time.perf_counter()
     way()
     seconds = time.perf_counter() - started
     peak = tracemalloc.get_traced_memory()[1] / 1e9
     tracemalloc.stop()
-    print(f"{name}: {seconds:.1f} s, at most {peak:.2f} GB allocated", flush=True)
+    return {"work": work, "seconds": f"{seconds:.1f}", "GB allocated": f"{peak:.2f}"}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import keras_retrieval
 
@@ -18,12 +18,12 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
-    "commands",
-    "measured",
-    "tables",
-    "docstrings",
+    "docs.extensions.commands",
+    "docs.extensions.measured",
+    "docs.extensions.tables",
+    "docs.extensions.docstrings",
 ]
-exclude_patterns = ["_build", "extensions"]
+exclude_patterns = ["_build", "extensions", "__pycache__"]
 templates_path: list[str] = []
 
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_block"]
@@ -74,4 +74,10 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"index": [], "quickstart": [], "troubleshooting": [], "faq": [], "architecture": []}
+html_sidebars: dict[str, list[str]] = {
+    "index": [],
+    "quickstart": [],
+    "troubleshooting": [],
+    "faq": [],
+    "architecture": [],
+}

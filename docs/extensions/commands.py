@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import typer
-from docstrings import escape
+from keras_retrieval.pipelines.command.options import Option, typer_signature
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
-from keras_retrieval.pipelines.command.options import Option, typer_signature
+from docs.extensions.docstrings import escape
 from keras_retrieval.steps import STEPS, function_name, module_name
 
 FOLDER = Path("reference", "commands")
@@ -42,9 +42,7 @@ def command_of(step: str) -> Any:
 def declared(step: str) -> dict[str, Option]:
     """The declarations of a step's options, which know ranges and choices; none of a step that uses Typer's own."""
     hints = get_type_hints(function_of(step), include_extras=True)
-    return {
-        name: fact for name, hint in hints.items() for fact in get_args(hint)[1:] if isinstance(fact, Option)
-    }
+    return {name: fact for name, hint in hints.items() for fact in get_args(hint)[1:] if isinstance(fact, Option)}
 
 
 def page(step: str) -> str:

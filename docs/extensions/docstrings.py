@@ -1,4 +1,4 @@
-"""Docstrings as Sphinx takes them: plain text with `code` in backquotes: what reStructuredText would take for markup is escaped."""
+"""Docstrings are plain text with `code` in backquotes: what reStructuredText would take for markup is escaped."""
 
 import inspect
 import re

@@ -16,6 +16,11 @@ FOLDER = "measured"
 NUMBER = re.compile(r"[-+]?[\d,]+(\.\d+)?( ?%)?|-")
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The content of a file of measurements."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def table(facts: dict[str, Any]) -> str:
     """A recorded measurement as a Markdown table with its command, machine and date."""
     columns = list(dict.fromkeys(key for row in facts["rows"] for key in row))
@@ -56,8 +61,7 @@ class Measured(SphinxDirective):
         """The table; the page is built again when the file changes."""
         path = Path(self.env.srcdir, FOLDER, f"{self.arguments[0]}.json")
         self.env.note_dependency(str(path))
-        facts = json.loads(path.read_text())
-        return [nodes.container("", *self.parse_text_to_nodes(table(facts)), classes=["measured"])]
+        return [nodes.container("", *self.parse_text_to_nodes(table(read(path))), classes=["measured"])]
 
 
 def setup(app: Any) -> dict[str, Any]:

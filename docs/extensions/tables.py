@@ -95,15 +95,13 @@ def errors() -> Iterator[str]:
     base = _error_base()
 
     def below(kind: type, depth: int) -> Iterator[str]:
-        also = [parent.__name__ for parent in kind.__bases__ if parent not in (base, Exception) and kind is not base]
-        also = [
-            name for name in also if not name == kind.__mro__[1].__name__ or kind.__mro__[1].__module__ == "builtins"
-        ]
-        beside = f" (also a `{'`, `'.join(also)}`)" if also else ""
-        yield f"{'  ' * depth}- `{kind.__name__}`{beside}, `{public_path(kind)}`: {first_sentence(kind)}"
-        for child in sorted(kind.__subclasses__(), key=lambda child: child.__name__):
-            if not child.__name__.startswith("_"):
-                yield from below(child, depth + 1)
+        builtin = [f"`{parent.__name__}`" for parent in kind.__bases__ if parent.__module__ == "builtins"]
+        beside = f" (also {', '.join(builtin)})" if builtin and kind is not base else ""
+        yield f"{'  ' * depth}- `{kind.__name__}`{beside}, in `{public_path(kind)}`: {first_sentence(kind)}"
+        below_it: list[type] = kind.__subclasses__()
+        children = {child.__name__: child for child in below_it if not child.__name__.startswith("_")}
+        for name in sorted(children):
+            yield from below(children[name], depth + 1)
 
     yield from below(base, 0)
 
@@ -115,19 +113,14 @@ def public_path(kind: type) -> str:
 
 
 def _error_base() -> type:
-    import keras_retrieval
+    """The base class, with every module imported that may define an error."""
+    from keras_retrieval.errors import RetrievalError
 
-    for part in ("keras_retrieval.pipelines", "keras_retrieval.export", "keras_retrieval"):
-        package = importlib.import_module(part)
-        for found in pkgutil.walk_packages(package.__path__, f"{part}."):
+    for part in ("keras_retrieval", "keras_retrieval.pipelines", "keras_retrieval.export"):
+        for found in pkgutil.walk_packages(importlib.import_module(part).__path__, f"{part}."):
             if not found.name.endswith("__main__"):
                 importlib.import_module(found.name)
-    for module in ("keras_retrieval.errors", "keras_retrieval"):
-        try:
-            return getattr(importlib.import_module(module), "RetrievalError")
-        except (ImportError, AttributeError):
-            continue
-    raise LookupError(f"no RetrievalError in {keras_retrieval.__name__}")
+    return RetrievalError
 
 
 def first_sentence(thing: Any) -> str:
