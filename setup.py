@@ -86,7 +86,8 @@ setup(
     package_dir={f"keras_retrieval.{room}": room.replace(".", "/") for room in ROOMS},
     package_data={
         "keras_retrieval": ["py.typed"],
-        "keras_retrieval.pipelines.pages": ["templates/*", "viewer/viewer.min.js", "viewer/LICENSE.three"],
+        "keras_retrieval.pipelines.pages": ["templates/*"],
+        "keras_retrieval.pipelines.pages.viewer": ["viewer.min.js", "LICENSE.three"],
         "keras_retrieval.export.server": ["page/*"],
     },
     install_requires=[

@@ -67,6 +67,7 @@ def test_every_module_is_in_the_wheel_and_nothing_else(wheel):
         f"keras_retrieval/pipelines/pages/templates/{path.name}"
         for path in (ROOT / "pipelines" / "pages" / "templates").iterdir()
     }
+    expected |= {f"keras_retrieval/pipelines/pages/viewer/{name}" for name in ("viewer.min.js", "LICENSE.three")}
     for folder in SOURCES:
         for path in (ROOT / folder).rglob("*.py"):
             name = path.relative_to(ROOT).as_posix()

@@ -1,7 +1,7 @@
-"""The page at `/` of a server with an index: its files, what it needs to know, and pictures of the index's photos.
+"""The search page at `/` of a server with an index: its files, a description of the index, and the index's photos.
 
-The page itself asks the REST API, as any client does. A photo is shown only if the index has its name and it lies in
-the photos' folder: a name is never a way to another file.
+The page searches through the REST API, as any client does. A photo is served only if the index has its name and it lies
+in the photos' folder: a name is never a way to another file.
 """
 
 import io
@@ -9,12 +9,14 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+from keras_retrieval.pipelines.pages.render import render, style
 from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
 
 from ..contract.signatures import REASONS
@@ -24,16 +26,16 @@ from .limits import Deadline
 from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
 
-FILES = {
-    "/": ("index.html", "text/html"),
-    "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+FILES: dict[str, tuple[Callable[[], str], str]] = {
+    "/": (partial(render, "live_search.html.j2", kind="live", title="Visual search"), "text/html"),
+    "/page.css": (style, "text/css"),
+    "/page.js": (lambda: (resources.files(__package__) / "page" / "page.js").read_text("utf-8"), "text/javascript"),
 }
 ABOUT, THUMBNAILS, PHOTOS = "/about.json", "/thumbnails/", "/photos/"
 SAMPLES = 12
-SIDE, QUALITY = 360, 82  # of thumbnails: longest side in pixels, JPEG's quality
-LARGEST_CACHE = 64 * 2**20  # bytes of thumbnails that are kept
-SECONDS = 30.0  # that a picture may wait for its turn to be decoded
+SIDE, QUALITY = 360, 82  # of thumbnails: pixels of the longer side, JPEG quality
+LARGEST_CACHE = 64 * 2**20  # bytes of cached thumbnails
+SECONDS = 30.0  # for which a picture may wait before it is decoded
 FORMS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -41,10 +43,10 @@ FORMS = {
     b"RIFF": "image/webp",
     b"BM": "image/bmp",
 }
-ASK_AGAIN = {"Cache-Control": "no-cache"}
+REVALIDATE = {"Cache-Control": "no-cache"}
 KEEP = {"Cache-Control": "private, max-age=600"}
 GUARD = {
-    # Nothing of another server, no script but the page's own, and no guessing of types.
+    # Nothing from other servers, only the page's own script, and no guessing of content types.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -53,13 +55,13 @@ NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
 
 
 class SearchPage:
-    """Answers what the page asks for, and hands every other request on.
+    """Answers the page's requests, and passes every other request on.
 
     Args:
         search: the index.
-        models: what is served.
+        models: the served models.
         photos: folder of the index's photos.
-        rest: what answers the other requests.
+        rest: answers the other requests.
     """
 
     def __init__(
@@ -70,16 +72,15 @@ class SearchPage:
 
     def answer(self, method: str, path: str, body: bytes) -> Response:
         """Answers a request."""
-        found = self._look(path) if method in ("GET", "HEAD") else None
+        found = self._find(path) if method in ("GET", "HEAD") else None
         return self._rest(method, path, body) if found is None else found
 
-    def _look(self, path: str) -> Response | None:
+    def _find(self, path: str) -> Response | None:
         if path in FILES:
-            name, content_type = FILES[path]
-            text = (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
-            return Response(200, text, f"{content_type}; charset=utf-8", ASK_AGAIN | GUARD)
+            content, content_type = FILES[path]
+            return Response(200, content(), f"{content_type}; charset=utf-8", REVALIDATE | GUARD)
         if path == ABOUT:
-            return Response(200, json.dumps(self._about()), headers=ASK_AGAIN)
+            return Response(200, json.dumps(self._about()), headers=REVALIDATE)
         for prefix, picture in ((THUMBNAILS, self._thumbnail), (PHOTOS, self._photo)):
             if path.startswith(prefix):
                 return self._picture(picture, unquote(path[len(prefix) :]))
@@ -125,7 +126,7 @@ class SearchPage:
         return kept, "image/jpeg"
 
     def _photo(self, name: str, path: Path) -> tuple[bytes, str]:
-        """The file as it is; as JPEG in full size where it is of a form that browsers do not show."""
+        """The file as it is; a JPEG of full size where browsers do not show the file's format."""
         data = path.read_bytes()
         content_type = next((kind for start, kind in FORMS.items() if data.startswith(start)), None)
         return (data, content_type) if content_type else (self._jpeg(path, None), "image/jpeg")
@@ -142,21 +143,21 @@ class SearchPage:
 
 
 class Cache:
-    """Bytes by key, those asked for last: at most `limit` bytes of them."""
+    """A thread-safe cache of bytes by key, at most `limit` bytes in all; the least recently used go first."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._bytes, self._lock = limit, 0, threading.Lock()
         self._kept: OrderedDict[Any, bytes] = OrderedDict()
 
     def get(self, key: Any) -> bytes | None:
-        """What was put under the key, if it is still there."""
+        """The bytes of a key; None if there are none."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, key: Any, data: bytes) -> None:
-        """Keeps bytes, and forgets those that were not asked for longest where there are too many."""
+        """Caches bytes, and drops the least recently used where there are too many."""
         with self._lock:
             self._bytes += len(data) - len(self._kept.pop(key, b""))
             self._kept[key] = data

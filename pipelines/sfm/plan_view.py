@@ -1,57 +1,20 @@
-"""A 3D model seen from above: its points in their colours, its cameras as wedges that open where they look."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""A picture of a 3D model from above: its points in their colours, its cameras as wedges that open where they look."""
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .colmap import load_colmap
+from .scene import Scene, mean_up
 
 PAPER, INK = (250, 250, 248), (200, 40, 40)
-_FINER = 3  # drawn so much larger, then shrunk
-_DOT = 5  # pixels of the larger drawing
+_FINER = 3  # the picture is drawn larger by this factor, then shrunk
+_DOT = 5  # side of a point, in pixels of the larger drawing
 _MARGIN = 0.06  # of the picture's sides
 _KEPT = (2.0, 98.0)  # percentiles of the points that must fit in the picture
 _WEDGE = 0.035  # a camera's length as a share of the picture's longer side
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What is drawn of a model.
-
-    Attributes:
-        points: (n, 3) in the model's own unit.
-        colours: (n, 3) uint8.
-        centres: (m, 3) of the cameras.
-        ahead: (m, 3) unit vectors in which they look.
-        upward: (m, 3) unit vectors to the top of their photos.
-    """
-
-    points: np.ndarray
-    colours: np.ndarray
-    centres: np.ndarray
-    ahead: np.ndarray
-    upward: np.ndarray
-
-
-def read_scene(folder: Path) -> Scene:
-    """Reads a COLMAP model."""
-    model = load_colmap().Reconstruction(folder)
-    found = list(model.points3D.values())
-    images = [model.images[number] for number in sorted(model.reg_image_ids())]
-    turns = np.array([image.cam_from_world().rotation.matrix() for image in images]).reshape(-1, 3, 3)
-    return Scene(
-        points=np.array([point.xyz for point in found]).reshape(-1, 3),
-        colours=np.array([point.color for point in found], np.uint8).reshape(-1, 3),
-        centres=np.array([image.projection_center() for image in images]).reshape(-1, 3),
-        ahead=turns[:, 2],
-        upward=-turns[:, 1],
-    )
-
-
 def plan_view(scene: Scene, width: int = 440, height: int = 330) -> Image.Image:
-    """Draws a model from above, where above is what the photos on average have at their top.
+    """Draws a model from above; up is the mean direction to the top of the photos.
 
     Args:
         scene: with at least one camera.
@@ -63,8 +26,8 @@ def plan_view(scene: Scene, width: int = 440, height: int = 330) -> Image.Image:
     scale, middle = _fit(points, centres, width, height)
     half = np.array([width, height]) / 2
 
-    def place(spots: np.ndarray) -> np.ndarray:
-        return ((spots - middle) * scale * (1, -1) + half) * _FINER
+    def place(positions: np.ndarray) -> np.ndarray:
+        return ((positions - middle) * scale * (1, -1) + half) * _FINER
 
     picture = Image.fromarray(_dots(place(points), scene.colours, width * _FINER, height * _FINER))
     _wedges(ImageDraw.Draw(picture), place(centres), ahead * (1, -1), _WEDGE * max(width, height) * _FINER)
@@ -73,10 +36,9 @@ def plan_view(scene: Scene, width: int = 440, height: int = 330) -> Image.Image:
 
 def _ground(scene: Scene) -> np.ndarray:
     """Two axes (2, 3) of the ground, the first along the model's longer side."""
-    up = scene.upward.mean(0)
-    up = up / max(np.linalg.norm(up), 1e-12)
-    spots = np.concatenate([scene.points, scene.centres])
-    flat = spots - np.median(spots, axis=0)
+    up = mean_up(scene)
+    places = np.concatenate([scene.points, scene.centres])
+    flat = places - np.median(places, axis=0)
     flat -= np.outer(flat @ up, up)
     radius = np.linalg.norm(flat, axis=1)
     near = flat[radius <= np.percentile(radius, 90)]
@@ -87,7 +49,7 @@ def _ground(scene: Scene) -> np.ndarray:
 
 
 def _fit(points: np.ndarray, centres: np.ndarray, width: int, height: int) -> tuple[float, np.ndarray]:
-    """Pixels per unit, and the spot in the middle of the picture."""
+    """Pixels per unit, and the place in the middle of the picture."""
     kept = np.percentile(points, _KEPT, axis=0) if len(points) else centres[:1]
     corners = np.concatenate([kept, centres])
     low, high = corners.min(0), corners.max(0)
@@ -95,9 +57,9 @@ def _fit(points: np.ndarray, centres: np.ndarray, width: int, height: int) -> tu
     return float((room / np.maximum(high - low, 1e-9)).min()), (low + high) / 2
 
 
-def _dots(spots: np.ndarray, colours: np.ndarray, width: int, height: int) -> np.ndarray:
+def _dots(places: np.ndarray, colours: np.ndarray, width: int, height: int) -> np.ndarray:
     canvas = np.full((height, width, 3), PAPER, np.uint8)
-    corners = np.floor(spots).astype(int) - _DOT // 2
+    corners = np.floor(places).astype(int) - _DOT // 2
     for down in range(_DOT):
         for right in range(_DOT):
             column, row = (corners + np.array([right, down])).T

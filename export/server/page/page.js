@@ -1,24 +1,24 @@
-// The search page: a photo, perhaps a box on it, and what the server finds. Everything goes through the REST API.
+// The search page: a photo, perhaps a box on it, and its neighbours. Everything goes through the REST API.
 "use strict";
 
-const MOST = 24; // neighbours shown
-const SMALLEST = 8; // pixels on the screen: a shorter drag is a click, no box
+const MOST = 24; // neighbours to show
+const SMALLEST = 8; // pixels on the screen: a shorter drag is a click and draws no box
 const element = (id) => document.getElementById(id);
-const state = { about: null, upload: null, file: null, name: null, box: null, asking: null };
+const state = { about: null, upload: null, file: null, name: null, box: null, request: null };
 
 async function start() {
   try {
     state.about = await json(await fetch("/about.json"));
   } catch (error) {
-    return complain(error, start);
+    return showError(error, start);
   }
   const { photos, network, size } = state.about;
   element("facts").textContent = `${photos.toLocaleString()} photos · ${network} · ${size} px`;
   const list = element("samples").querySelector("ul");
   list.replaceChildren(...state.about.samples.map((name) => card(name)));
   element("samples").hidden = !state.about.samples.length;
-  tell("Drop or choose a photo: those most similar to it appear here.");
-  if (state.about.problem) return complain(new Error(state.about.problem));
+  showStatus("Drop or choose a photo. The photos most similar to it appear here.");
+  if (state.about.problem) return showError(new Error(state.about.problem));
   followAddress();
 }
 
@@ -28,7 +28,7 @@ function followAddress() {
   try {
     name = decodeURIComponent(location.hash.slice(1));
   } catch {
-    return; // no name of ours
+    return; // not a photo's name
   }
   if (name && name !== state.name) openNeighbour(name);
   if (!name && state.name !== null && state.upload) open(state.upload, null);
@@ -46,7 +46,7 @@ async function openNeighbour(name) {
     if (!answer.ok) throw new Error(answer.status === 404 ? `${name} is not among the photos.` : await reason(answer));
     open(await answer.blob(), name);
   } catch (error) {
-    complain(error, () => openNeighbour(name));
+    showError(error, () => openNeighbour(name));
   }
 }
 
@@ -64,7 +64,7 @@ function open(file, name) {
   photo.onerror = () => { element("stage").hidden = true; element("invitation").hidden = false; };
   photo.src = URL.createObjectURL(file);
   photo.alt = name ?? file.name ?? "your photo";
-  document.body.classList.add("asked");
+  document.body.classList.add("has-photo");
   element("invitation").hidden = true;
   element("hint").hidden = false;
   element("about").textContent = name ?? file.name ?? "";
@@ -75,26 +75,26 @@ function open(file, name) {
 
 async function search() {
   if (!state.file) return;
-  state.asking?.abort();
-  const asking = (state.asking = new AbortController());
+  state.request?.abort();
+  const request = (state.request = new AbortController());
   const { file, name, box } = state;
   document.body.classList.add("searching");
-  tell("Searching…");
+  showStatus("Searching…");
   try {
     const inputs = { image_bytes: [{ b64: await base64(file) }], k: MOST + (name === null ? 0 : 1) };
     if (box) inputs.boxes = [[box.left, box.top, box.right, box.bottom]];
     const answer = await fetch(`/v1/models/${encodeURIComponent(state.about.model)}:predict`, {
       method: "POST",
       body: JSON.stringify({ signature_name: "search", inputs }),
-      signal: asking.signal,
+      signal: request.signal,
     });
     show((await json(answer)).outputs, name);
   } catch (error) {
-    if (asking.signal.aborted) return;
+    if (request.signal.aborted) return;
     element("neighbours").replaceChildren();
-    complain(error, search);
+    showError(error, search);
   }
-  if (state.asking === asking) document.body.classList.remove("searching");
+  if (state.request === request) document.body.classList.remove("searching");
 }
 
 function show(outputs, own) {
@@ -103,27 +103,27 @@ function show(outputs, own) {
   const found = outputs.names[0].map((name, rank) => ({ name, score: outputs.scores[0][rank] }));
   const others = found.filter(({ name }) => name !== own).slice(0, MOST);
   element("neighbours").replaceChildren(...others.map(({ name, score }) => card(name, score)));
-  if (!others.length) tell("The index holds no other photo.");
-  else tell(`The ${others.length} most similar photos` + (state.box ? " to the box" : "") + ". Choose one to search on.");
+  if (!others.length) showStatus("The index has no other photo.");
+  else showStatus(`The ${others.length} most similar photos` + (state.box ? " to the box" : "") + ". Choose one to search on.");
   scrollTo({ top: 0, behavior: "smooth" });
 }
 
 function card(name, score) {
   const item = element("card").content.firstElementChild.cloneNode(true);
   const [button, image] = [item.querySelector("button"), item.querySelector("img")];
-  const told = score === undefined ? "" : score.toFixed(3);
-  item.querySelector(".score").textContent = told;
-  item.querySelector(".score").hidden = !told;
+  const text = score === undefined ? "" : score.toFixed(3);
+  item.querySelector(".score").textContent = text;
+  item.querySelector(".score").hidden = !text;
   item.querySelector(".name").textContent = name;
   button.title = name;
-  button.setAttribute("aria-label", told ? `${name}, score ${told}` : name);
+  button.setAttribute("aria-label", text ? `${name}, score ${text}` : name);
   image.onerror = () => { item.classList.add("missing"); button.disabled = true; };
   image.src = "/thumbnails/" + encodeURIComponent(name);
   button.onclick = () => visit(name);
   return item;
 }
 
-// -- what the server says
+// -- the server's answers
 
 async function json(answer) {
   if (!answer.ok) throw new Error(await reason(answer));
@@ -137,16 +137,16 @@ async function reason(answer) {
   return document.error ?? `The server answers with ${answer.status}.`;
 }
 
-function tell(text) {
+function showStatus(text) {
   element("status").className = "";
   element("status").textContent = text;
 }
 
-function complain(error, again) {
+function showError(error, again) {
   const status = element("status");
   document.body.classList.remove("searching");
   status.className = "wrong";
-  // fetch says of a server that is gone only that it failed.
+  // fetch rejects with a TypeError when the server cannot be reached.
   status.textContent = error instanceof TypeError ? "The server does not answer. Is it running?" : error.message;
   if (!again) return;
   const button = document.createElement("button");
@@ -166,7 +166,7 @@ function base64(file) {
 
 // -- the box: kept in pixels of the photo, drawn in those of the screen
 
-function shown() {
+function photoSize() {
   const photo = element("photo");
   return { width: photo.naturalWidth, height: photo.naturalHeight, scale: photo.naturalWidth / photo.clientWidth };
 }
@@ -176,13 +176,13 @@ function showBox() {
   element("box").hidden = !box;
   element("whole").hidden = !box;
   if (!box) return;
-  const { scale } = shown();
+  const { scale } = photoSize();
   const pixels = { left: box.left, top: box.top, width: box.right - box.left, height: box.bottom - box.top };
   for (const [side, length] of Object.entries(pixels)) element("box").style[side] = `${length / scale}px`;
 }
 
 function setBox(one, other) {
-  const { width, height } = shown();
+  const { width, height } = photoSize();
   const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), most));
   const box = {
     left: inside(Math.min(one.x, other.x), width), right: inside(Math.max(one.x, other.x), width),
@@ -202,7 +202,7 @@ function wholePhoto() {
 function drawWithPointer(canvas) {
   const at = (event) => {
     const edge = canvas.getBoundingClientRect();
-    return { x: (event.clientX - edge.left) * shown().scale, y: (event.clientY - edge.top) * shown().scale };
+    return { x: (event.clientX - edge.left) * photoSize().scale, y: (event.clientY - edge.top) * photoSize().scale };
   };
   let from = null;
   let before = null;
@@ -216,7 +216,7 @@ function drawWithPointer(canvas) {
   canvas.onpointerup = (event) => {
     if (!from) return;
     const to = at(event);
-    const drawn = Math.min(Math.abs(to.x - from.x), Math.abs(to.y - from.y)) >= SMALLEST * shown().scale;
+    const drawn = Math.min(Math.abs(to.x - from.x), Math.abs(to.y - from.y)) >= SMALLEST * photoSize().scale;
     from = null;
     if (drawn) search();
     else { state.box = before; showBox(); }
@@ -226,7 +226,7 @@ function drawWithPointer(canvas) {
 function drawWithKeys(canvas) {
   let wait = 0;
   canvas.onkeydown = (event) => {
-    const { width, height } = shown();
+    const { width, height } = photoSize();
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (event.key === "Escape") return wholePhoto();
     if (event.key === "Enter" && !state.box) setBox({ x: width / 4, y: height / 4 }, { x: (3 * width) / 4, y: (3 * height) / 4 });
@@ -240,7 +240,7 @@ function drawWithKeys(canvas) {
 
 function moveBox(x, y, resize) {
   const { left, top, right, bottom } = state.box;
-  const { width, height } = shown();
+  const { width, height } = photoSize();
   if (resize) return setBox({ x: left, y: top }, { x: Math.max(right + x, left + 1), y: Math.max(bottom + y, top + 1) });
   const [over, down] = [Math.min(Math.max(x, -left), width - right), Math.min(Math.max(y, -top), height - bottom)];
   return setBox({ x: left + over, y: top + down }, { x: right + over, y: bottom + down });
@@ -249,7 +249,7 @@ function moveBox(x, y, resize) {
 // -- how photos come in
 
 function takeDrops() {
-  let depth = 0; // dragenter and dragleave come for every element on the way
+  let depth = 0; // dragenter and dragleave are sent for every element on the way
   const dragging = (change) => {
     depth = Math.max(0, depth + change);
     document.body.classList.toggle("dragging", depth > 0);

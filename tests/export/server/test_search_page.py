@@ -4,7 +4,6 @@ import base64
 import contextlib
 import http.client
 import io
-import shutil
 import threading
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -17,6 +16,7 @@ from export.server.limits import ComputeSlots
 from export.server.photo_search import PhotoSearch
 from export.server.rest import Rest
 from export.server.search_page import Cache, SearchPage
+from tests.helpers.browser import assert_accessible, assert_readable, chromium, requests
 from tests.helpers.search_service import STREET
 from tests.helpers.serving_models import save_toy, serving
 
@@ -169,18 +169,8 @@ def test_the_cache_forgets_what_was_not_asked_for_longest():
 
 @pytest.fixture(scope="module")
 def browser():
-    """Headless Chromium at the page."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    places = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    if None in places.values():
-        pytest.skip("no chromium with its chromedriver: apt install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = places["chromium"]
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(places["chromedriver"]))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 class Page:
@@ -204,7 +194,7 @@ class Page:
 
     def neighbours(self):
         """Names of the neighbours, when a search has ended."""
-        self.wait(lambda: self.run("return !document.body.classList.contains('searching') && state.asking !== null"))
+        self.wait(lambda: self.run("return !document.body.classList.contains('searching') && state.request !== null"))
         return self.run("return [...document.querySelectorAll('#neighbours .name')].map((name) => name.textContent)")
 
     def drop(self, data, name):
@@ -313,3 +303,20 @@ def test_what_goes_wrong_is_told_kindly(browser, service):
     page.run("location.hash = 'gone.png'")
     page.wait(lambda: page.find("#status").text.startswith("gone.png is not among the photos."))
     assert not [entry for entry in browser.get_log("browser") if "Content Security Policy" in entry["message"]]
+
+
+def test_it_is_readable_and_asks_no_other_server(browser, service):
+    requests(browser)
+    browser.get_log("browser")
+    page = Page(browser, service)
+    page.wait(lambda: page.find("#samples li"))
+    assert_accessible(browser)
+    assert_readable(browser)
+    page.drop((service.photos / STREET).read_bytes(), "mine.png")
+    assert page.neighbours()
+    assert_accessible(browser)
+    assert_readable(browser)
+    asked = set(requests(browser)) - {"about:blank"}
+    assert {f"http://127.0.0.1:{service.client.rest_port}/{name}" for name in ("", "page.css", "page.js")} <= asked
+    assert all(address.startswith(f"http://127.0.0.1:{service.client.rest_port}/") for address in asked)
+    assert browser.get_log("browser") == []

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipelines.sfm.plan_view import INK, PAPER, Scene, plan_view
+from pipelines.sfm.plan_view import INK, PAPER, plan_view
+from pipelines.sfm.scene import Scene
 
 
 def test_a_model_from_above_is_seen_from_above():
@@ -11,7 +12,11 @@ def test_a_model_from_above_is_seen_from_above():
     colours = np.where(points[:, :1] < 0, [[20, 120, 20]], [[20, 20, 160]]).astype(np.uint8)
     centres = np.array([[-2.0, 1, -4], [2.0, 1, -4]])
     ahead, upward = np.tile([[0.0, 0, 1]], (2, 1)), np.tile([[0.0, 1, 0]], (2, 1))
-    pixels = np.asarray(plan_view(Scene(points, colours, centres, ahead, upward), 300, 300)).astype(int)
+
+    def scene(places):
+        return Scene(places, colours, centres, ahead, upward, np.full((2, 2), 0.5), ["a", "b"])
+
+    pixels = np.asarray(plan_view(scene(points), 300, 300)).astype(int)
     assert pixels.shape == (300, 300, 3)
 
     def middle(colour):
@@ -26,5 +31,5 @@ def test_a_model_from_above_is_seen_from_above():
     )
     assert (np.abs(pixels - PAPER).sum(axis=2) < 10).mean() > 0.3
     # Height plays no part: squashing it changes nothing.
-    flat = plan_view(Scene(points * (1, 0.1, 1), colours, centres, ahead, upward), 300, 300)
+    flat = plan_view(scene(points * (1, 0.1, 1)), 300, 300)
     assert np.abs(np.asarray(flat).astype(int) - pixels).mean() < 12
