@@ -1,6 +1,5 @@
 """The folder of descriptors: one row per photo, between `extract` and whatever searches or learns from them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,3 @@ def _shard(path: Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy reads the header as Python text, and each damage of it raises its own
         raise FolderError(f"{path} is no array ({error}): extract again") from error
-
-
-def read_left_out(folder: Path) -> dict[str, str]:
-    """The photos that have no row, each with its reason."""
-    return json.loads((folder / "left_out.json").read_text(encoding="utf-8"))

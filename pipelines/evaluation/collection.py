@@ -11,9 +11,10 @@ from keras_retrieval.ranking.rows import gather
 
 from ..descriptors.describer import describe_photos, describer
 from ..descriptors.extraction import extract_descriptors
-from ..descriptors.folder import KIND, read_descriptors, read_left_out
+from ..descriptors.folder import KIND, read_descriptors
 from ..descriptors.options import ExtractOptions
 from ..files.durable import MANIFEST, fingerprint, write_array
+from ..files.shards import read_left_out
 from ..networks.files import load_model, model_identity, smallest_side
 from ..photos.edges import SKETCH
 from ..photos.reader import Crop, PhotoError, photo_size

@@ -5,9 +5,8 @@ The folder holds photos-*.bin (one photo's rows of RGB behind the other's), name
 height and width of each), left_out.json (name -> reason) and manifest.json with the checksum of every file.
 """
 
-import json
+import logging
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,28 +17,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..files.durable import (
-    FolderError,
-    check_free,
-    fingerprint,
-    partial_of,
-    read_manifest,
-    read_names,
-    seal,
-    write_array,
-    write_file,
-    write_names,
-)
+from keras_retrieval.errors import ArgumentError
+
+from ..files.durable import FolderError, check_free, fingerprint, read_manifest, read_names, write_array, write_file
 from ..files.progress import progress
+from ..files.shards import LEFT_OUT, ShardedFolder, read_left_out
 from .edges import edges_state
-from .formats import photo_state
+from .formats import PhotoFolderError, photo_state
 from .reader import PhotoError
 from .reading import Reading, Shape
 
+log = logging.getLogger("keras_retrieval")
+
 KIND, VERSION = "photo cache", 1
-SHARD_BYTES = 2**26  # at most: what a killed run may lose, and what waits in memory
+SHARD_BYTES = 2**26  # at most; a killed run loses one shard, and READ_AHEAD of them are in memory
 READ_AHEAD = 2  # shards in memory: one being written, one being read
-PLAN = ".plan.json"
 
 
 class PhotoSource(Protocol):
@@ -72,7 +64,7 @@ class PhotoCache:
         self.folder = folder
         self.manifest = read_manifest(folder, kind=KIND, version=VERSION, verify=verify)
         self.names = read_names(folder / "names.txt")
-        self.left_out: dict[str, str] = json.loads((folder / "left_out.json").read_text(encoding="utf-8"))
+        self.left_out = read_left_out(folder)
         index = np.load(folder / "index.npy", allow_pickle=False)
         _check_sizes(folder, self.names, index)
         self._entries = dict(zip(self.names, map(tuple, index.tolist()), strict=True))
@@ -129,72 +121,41 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
         OSError: the folder cannot be written.
     """
     if reading.size is None:
-        raise ValueError("a cache needs a size: the longest side of its photos in pixels")
+        raise ArgumentError("a photo cache needs a reading with a size, the longest side of its photos in pixels")
     options: dict[str, Any] = {"size": reading.size, "exif": reading.exif, "max_pixels": reading.max_pixels}
     options |= {"smallest": reading.smallest, "edges": edges_state(reading.edges)}
-    print_of_run = fingerprint(options, [[name, *photo_state(reading.folder / name)] for name in names])
-    if folder.exists() and _fits(folder, print_of_run, replace):
+    states = [[name, *photo_state(reading.folder / name)] for name in names]
+    sharded = ShardedFolder(folder, KIND, VERSION, fingerprint(options, states))
+    if sharded.exists(replace=replace, fix="name another folder, or remove it"):
         return PhotoCache(folder)
     check_free(folder, kind=KIND, replace=replace)
     started = time.monotonic()
-    partial = partial_of(folder)
-    _begin(partial, print_of_run)
-    _write_shards(partial, names, reading, 3 * reading.longest() ** 2)
-    facts = _collect(partial) | {"fingerprint": print_of_run, "photos": str(reading.folder.resolve()), **options}
-    seal(partial, folder, kind=KIND, version=VERSION, replace=replace, **facts)
+    sharded.start()
+    _write_shards(sharded, names, reading, 3 * reading.longest() ** 2)
+    facts = _join(sharded) | {"photos": str(reading.folder.resolve()), **options}
+    sharded.seal(replace=replace, **facts)
     _report(folder, facts, time.monotonic() - started)
     return PhotoCache(folder)
 
 
-def _fits(folder: Path, print_of_run: str, replace: bool) -> bool:
-    """Whether the folder is the cache that is asked for; an error where it is another and may not be replaced."""
-    try:
-        if read_manifest(folder, kind=KIND, version=VERSION).get("fingerprint") == print_of_run:
-            return True
-    except FolderError:
-        if not replace:
-            raise
-    if not replace:
-        raise FolderError(
-            f"{folder} holds other photos, or the same read otherwise: replace it, or name another folder"
-        )
-    return False
-
-
-def _begin(partial: Path, print_of_run: str) -> None:
-    """Keeps what a killed run with the same photos and options has done, or begins anew."""
-    path = partial / PLAN
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) == print_of_run:
-            return
-        print(f"{partial} was left by a run with other photos or options and is begun anew")
-        shutil.rmtree(partial)
-    elif partial.exists() and any(partial.iterdir()):
-        raise FolderError(f"{partial} is in the way, and no unfinished cache: rename or remove it")
-    partial.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(print_of_run))
-
-
-def _write_shards(partial: Path, names: Sequence[str], reading: Reading, photo_bytes: int) -> None:
-    """Makes the shards that are not done; threads read one while another is written."""
+def _write_shards(sharded: ShardedFolder, names: Sequence[str], reading: Reading, photo_bytes: int) -> None:
+    """Writes the shards that are not finished; threads read one while another is written."""
     count = max(1, SHARD_BYTES // photo_bytes)
-    shards = enumerate(names[start : start + count] for start in range(0, len(names), count))
-    todo = [(number, some) for number, some in shards if not _note(partial, number).exists()]
+    todo = sharded.unfinished([names[start : start + count] for start in range(0, len(names), count)])
     pending: deque[tuple[int, dict[str, Future[np.ndarray]]]] = deque()
-    upcoming, total = iter(todo), sum(len(some) for _, some in todo)
+    upcoming, total = iter(todo.items()), sum(map(len, todo.values()))
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("photo cache", total) as advance:
         while True:
             for number, some in islice(upcoming, READ_AHEAD - len(pending)):
                 pending.append((number, {name: pool.submit(reading.read, name) for name in some}))
             if not pending:
                 return
-            _write_shard(partial, *pending.popleft(), advance)
+            _write_shard(sharded, *pending.popleft(), advance)
 
 
 def _write_shard(
-    partial: Path, number: int, batch: dict[str, Future[np.ndarray]], advance: Callable[[int], None]
+    sharded: ShardedFolder, number: int, batch: dict[str, Future[np.ndarray]], advance: Callable[[int], None]
 ) -> None:
-    """Writes one shard; its note, written last, says that it is done."""
     pixels: dict[str, np.ndarray] = {}
     left_out: dict[str, str] = {}
     for name, future in batch.items():
@@ -204,40 +165,29 @@ def _write_shard(
             left_out[name] = error.reason
         advance(1)
     if pixels:
-        write_file(_shard(partial, number), b"".join(photo.data for photo in pixels.values()))
-    shapes = [photo.shape[:2] for photo in pixels.values()]
-    write_file(_note(partial, number), json.dumps({"names": list(pixels), "shapes": shapes, "left_out": left_out}))
+        write_file(_shard(sharded.partial, number), b"".join(photo.data for photo in pixels.values()))
+    sharded.finish(number, list(pixels), left_out, shapes=[photo.shape[:2] for photo in pixels.values()])
 
 
 def _shard(folder: Path, number: int) -> Path:
     return folder / f"photos-{number:05}.bin"
 
 
-def _note(folder: Path, number: int) -> Path:
-    return folder / f".shard-{number:05}.json"
-
-
-def _collect(partial: Path) -> dict[str, Any]:
-    """Joins the shards' notes to names.txt, index.npy and left_out.json; returns the counts."""
-    names: list[str] = []
-    left_out: dict[str, str] = {}
+def _join(sharded: ShardedFolder) -> dict[str, Any]:
+    """Writes names.txt, left_out.json and index.npy; returns the counts."""
+    names, left_out, notes = sharded.join({})
+    if not names:
+        sharded.discard()
+        first = next(iter(left_out.items()), ("", "no photo is named"))
+        raise PhotoFolderError(f"none of the {len(left_out)} photos can be read; the first: {': '.join(first)}")
     rows: list[tuple[int, int, int, int]] = []
-    for number, note in enumerate(sorted(partial.glob(".shard-*.json"))):
-        content = json.loads(note.read_text(encoding="utf-8"))
-        names += content["names"]
-        left_out |= content["left_out"]
+    for number, note in enumerate(notes):
         offset = 0
-        for height, width in content["shapes"]:
+        for height, width in note["shapes"]:
             rows.append((number, offset, height, width))
             offset += 3 * height * width
-    if not names:
-        shutil.rmtree(partial)
-        first = next(iter(left_out.items()), ("", "no photo is named"))
-        raise ValueError(f"none of the {len(left_out)} photos can be read; the first: {': '.join(first)}")
     index = np.array(rows, np.int64)
-    write_names(partial / "names.txt", names)
-    write_array(partial / "index.npy", index)
-    write_file(partial / "left_out.json", json.dumps(left_out, indent=1, ensure_ascii=False))
+    write_array(sharded.partial / "index.npy", index)
     return {"count": len(names), "left_out": len(left_out), "bytes": int(_bytes(index).sum())}
 
 
@@ -257,9 +207,9 @@ def _check_sizes(folder: Path, names: list[str], index: np.ndarray) -> None:
 
 def _report(folder: Path, facts: dict[str, Any], seconds: float) -> None:
     megabytes = facts["bytes"] / 1e6
-    print(
+    log.info(
         f"{folder}: {facts['count']:,} photos, {megabytes:,.0f} MB ({megabytes / facts['count']:.2f} MB each) "
         f"in {seconds:.0f} s"
     )
     if facts["left_out"]:
-        print(f"left out: {facts['left_out']}, with reasons in {folder / 'left_out.json'}")
+        log.warning(f"left out: {facts['left_out']}, with reasons in {folder / LEFT_OUT}")

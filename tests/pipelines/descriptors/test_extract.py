@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,9 +15,9 @@ import pytest
 import keras_retrieval
 from pipelines.descriptors.describer import NoDescriptorsError
 from pipelines.descriptors.extract import extract
-from pipelines.descriptors.extraction import PLAN
-from pipelines.descriptors.folder import read_descriptors, read_left_out
+from pipelines.descriptors.folder import read_descriptors
 from pipelines.files.durable import FolderError, partial_of, read_manifest
+from pipelines.files.shards import PLAN, read_left_out
 from pipelines.photos.reader import PhotoError, read_photo
 from pipelines.photos.reading import Reading
 from tests.helpers.odd_photos import mutations
@@ -184,12 +185,13 @@ def test_bfloat16_asks_for_a_trunk(photos, tmp_path):
         extract(str(tmp_path / "flat.keras"), photos, tmp_path / "out", precision="bfloat16")
 
 
-def test_again_is_done_already_and_other_options_ask_for_replace(small, photos, tmp_path, caplog):
+def test_again_is_done_already_and_other_options_ask_for_replace(small, photos, tmp_path, caplog, capsys):
     caplog.set_level("INFO")
     folder = extract(small, photos, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert extract(small, photos, tmp_path / "out") == folder
-    assert "done already: 10 photos" in caplog.text
+    assert "done already" in caplog.text
+    assert "out: 10 photos x 16 dimensions" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     with pytest.raises(ValueError, match="other photos or options: --replace"):
         extract(small, photos, folder, size=32)
@@ -284,9 +286,19 @@ def test_names_may_hold_spaces_line_breaks_and_any_script(small, tmp_path):
     assert names == odd
 
 
+SLOW_EXTRACT = """
+import sys, time
+from keras_retrieval.__main__ import main
+from keras_retrieval.pipelines.photos import reading
+read = reading.read_photo
+reading.read_photo = lambda *args, **options: (time.sleep(0.03), read(*args, **options))[1]
+main(sys.argv[1:])
+"""
+
+
 def killed(command, folder, shards_done):
-    """Runs a command, ends it by SIGKILL when so many shards stand, and returns their times of writing."""
-    process = subprocess.Popen([sys.executable, "-m", "keras_retrieval", *command], stdout=subprocess.DEVNULL)
+    """Runs a command that reads slowly, ends it by SIGKILL after so many shards; returns their times of writing."""
+    process = subprocess.Popen([sys.executable, "-c", SLOW_EXTRACT, *command], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 100
     while len(list(folder.glob(".shard-*.json"))) < shards_done:
         assert process.poll() is None, "the run ended before it was killed"
@@ -302,20 +314,19 @@ def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("descriptors-*.npy")}
 
 
-def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path, caplog):
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(small, tmp_path, caplog):
     caplog.set_level("INFO")
-    photos, model = tmp_path / "photos", tmp_path / "alexnet.keras"
-    for number in range(300):
-        draw(photos / f"{number:03}.png", 96 + 8 * (number % 5), 128, seed=number)
-    keras_retrieval.build("alexnet_gem", weights=None).save(model)
+    photos, model = tmp_path / "photos", Path(small)
+    for number in range(120):
+        draw(photos / f"{number:03}.png", 40 + 8 * (number % 5), 56, seed=number)
     partial = partial_of(tmp_path / "out")
-    done = killed(["extract", model, photos, tmp_path / "out", "--shard", "10"], partial, shards_done=4)
+    done = killed(["extract", model, photos, tmp_path / "out", "--shard", "4"], partial, shards_done=4)
     assert not (tmp_path / "out").exists()
     assert 4 <= len(done) < 30
-    folder = extract(str(model), photos, tmp_path / "out", shard=10)
+    folder = extract(str(model), photos, tmp_path / "out", shard=4)
     assert f"{len(done)} of 30 shards are done already" in caplog.text
     assert done.items() <= times(folder).items()
-    unbroken = extract(str(model), photos, tmp_path / "unbroken", shard=10)
+    unbroken = extract(str(model), photos, tmp_path / "unbroken", shard=4)
     assert read_descriptors(folder)[1] == read_descriptors(unbroken)[1]
     np.testing.assert_allclose(shards(folder), shards(unbroken), rtol=0, atol=1e-6)
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in unbroken.iterdir())
@@ -328,7 +339,7 @@ def stop(*_, **__):
 
 def test_a_run_that_ends_before_its_last_step_loses_no_shard(small, photos, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.descriptors.extraction.seal", stop)
+        patch.setattr("pipelines.files.shards.seal", stop)
         with pytest.raises(KeyboardInterrupt):
             extract(small, photos, tmp_path / "out", shard=3)
     before = times(partial_of(tmp_path / "out"))
@@ -342,10 +353,10 @@ def test_a_killed_run_with_other_options_is_begun_anew(small, photos, tmp_path, 
     caplog.set_level("INFO")
     partial = partial_of(tmp_path / "out")
     partial.mkdir()
-    (partial / PLAN).write_text(json.dumps({"fingerprint": "another", "photos": [], "left_out": {}}))
+    (partial / PLAN).write_text(json.dumps({"fingerprint": "another", "plan": {"photos": [], "left_out": {}}}))
     (partial / "descriptors-00007.npy").write_bytes(b"of another run")
     folder = extract(small, photos, tmp_path / "out")
-    assert "begun anew" in caplog.text
+    assert "starting over" in caplog.text
     assert list(times(folder)) == ["descriptors-00000.npy"]
 
 
@@ -354,7 +365,7 @@ def test_the_plan_of_a_killed_run_stands_when_a_photo_can_be_read_only_now(small
     (photos / "000.png").rename(tmp_path / "kept.png")
     (photos / "000.png").symlink_to(tmp_path / "kept.png")
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.descriptors.extraction._collect", stop)
+        patch.setattr("pipelines.files.shards.ShardedFolder.join", stop)
         patch.setattr(Reading, "shape", refusing("000.png", Reading.shape))
         with pytest.raises(KeyboardInterrupt):
             extract(small, photos, tmp_path / "out", shard=3)

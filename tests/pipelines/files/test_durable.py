@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.descriptors.folder import KIND, VERSION, read_descriptors, read_left_out
+from pipelines.descriptors.folder import KIND, VERSION, read_descriptors
 from pipelines.files import durable as folders
 from pipelines.files.durable import (
     MANIFEST,
@@ -21,6 +21,7 @@ from pipelines.files.durable import (
     write_file,
     write_names,
 )
+from pipelines.files.shards import read_left_out
 
 NAMES = ["a.jpg", "deep/b c.jpg", "line\nbreak.jpg", "日本 \u2028 é.jpg", '"\\.jpg', ""]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipelines.files.durable import FolderError, partial_of
+from pipelines.files.shards import PLAN
 from pipelines.photos import cache as photo_cache
 from pipelines.photos.cache import PhotoCache, build_cache
 from pipelines.photos.reader import PhotoError
@@ -71,23 +72,25 @@ def test_none_readable_is_an_error_and_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"none of the 1 photos can be read; the first: a\.jpg: empty file"):
         build_cache(tmp_path / "cache", ["a.jpg"], Reading(tmp_path, 40))
     assert not partial_of(tmp_path / "cache").exists()
-    with pytest.raises(ValueError, match="needs a size"):
+    with pytest.raises(ValueError, match="needs a reading with a size"):
         build_cache(tmp_path / "cache", ["a.jpg"], Reading(tmp_path, None))
 
 
-def test_a_cache_that_fits_is_used_again(photos, tmp_path, capsys):
+def test_a_cache_that_fits_is_used_again(photos, tmp_path, caplog):
+    caplog.set_level("INFO")
     names, reading = photos
     build_cache(tmp_path / "cache", names, reading)
     before = (tmp_path / "cache" / "photos-00000.bin").stat().st_mtime_ns
-    capsys.readouterr()
+    assert "cache: 12 photos, " in caplog.text
+    caplog.clear()
     build_cache(tmp_path / "cache", names, reading)
     assert (tmp_path / "cache" / "photos-00000.bin").stat().st_mtime_ns == before
-    assert capsys.readouterr().out == ""
+    assert caplog.text == ""
     for others in ({"size": 30}, {"size": 40, "exif": False}, {"size": 40, "smallest": 30}):
-        with pytest.raises(FolderError, match="holds other photos, or the same read otherwise"):
+        with pytest.raises(FolderError, match="other photos or options: name another folder, or remove it"):
             build_cache(tmp_path / "cache", names, Reading(reading.folder, **others))
     draw(reading.folder / names[0], 30, 30, seed=99)
-    with pytest.raises(FolderError, match="holds other photos"):
+    with pytest.raises(FolderError, match="was made from other photos or options"):
         build_cache(tmp_path / "cache", names, reading)
     assert build_cache(tmp_path / "cache", names, reading, replace=True).shape(names[0]) == (30, 30)
 
@@ -133,12 +136,12 @@ def test_it_holds_no_more_than_a_few_shards(tmp_path, monkeypatch):
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-from pipelines import describe, photo_cache
-photo_cache.SHARD_BYTES = 2 * 3 * 40 * 40
-read = describe.read_photo
-describe.read_photo = lambda *args, **options: (time.sleep(0.1), read(*args, **options))[1]
+from pipelines.photos import cache, reading
+cache.SHARD_BYTES = 2 * 3 * 40 * 40
+read = reading.read_photo
+reading.read_photo = lambda *args, **options: (time.sleep(0.1), read(*args, **options))[1]
 photos = Path(sys.argv[1])
-photo_cache.build_cache(Path(sys.argv[2]), sorted(p.name for p in photos.iterdir()), describe.Reading(photos, 40))
+cache.build_cache(Path(sys.argv[2]), sorted(p.name for p in photos.iterdir()), reading.Reading(photos, 40))
 """
 
 
@@ -165,15 +168,15 @@ def test_a_killed_build_goes_on(photos, tmp_path, monkeypatch):
         np.testing.assert_array_equal(cache.read(name), reading.read(name))
 
 
-def test_work_on_other_photos_is_begun_anew(photos, tmp_path, capsys):
+def test_work_on_other_photos_is_begun_anew(photos, tmp_path, caplog):
     names, reading = photos
     partial = partial_of(tmp_path / "cache")
     partial.mkdir()
     (partial / "mine.txt").touch()
     with pytest.raises(FolderError, match="is in the way"):
         build_cache(tmp_path / "cache", names, reading)
-    (partial / photo_cache.PLAN).write_text(json.dumps("another run"))
+    (partial / PLAN).write_text(json.dumps("another run"))
     cache = build_cache(tmp_path / "cache", names, reading)
-    assert "begun anew" in capsys.readouterr().out
+    assert "starting over" in caplog.text
     assert cache.names == names
     assert not (cache.folder / "mine.txt").exists()

@@ -206,7 +206,7 @@ def test_a_cache_of_edge_maps_is_none_of_photos(tmp_path):
     cache = build_cache(tmp_path / "cache", names, reading)
     for name in names:
         np.testing.assert_array_equal(cache.read(name), reading.read(name))
-    with pytest.raises(ValueError, match="holds other photos, or the same read otherwise"):
+    with pytest.raises(ValueError, match="was made from other photos or options"):
         build_cache(tmp_path / "cache", names, Reading(tmp_path / "photos", 40))
 
 

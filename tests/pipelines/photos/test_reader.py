@@ -191,7 +191,7 @@ def test_max_pixels_may_be_raised_over_pillows_limit(monkeypatch):
 
 
 def test_the_limit_is_pillows_own():
-    code = "from PIL import Image; import pipelines.images as i; assert i.MAX_PIXELS == Image.MAX_IMAGE_PIXELS"
+    code = "from PIL import Image; import pipelines.photos.reader as i; assert i.MAX_PIXELS == Image.MAX_IMAGE_PIXELS"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
     assert MAX_PIXELS == 89_478_485
 

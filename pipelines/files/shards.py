@@ -1,0 +1,153 @@
+"""A folder that is written shard by shard, so that a run that was killed can be continued.
+
+The shards grow in `NAME.partial`. `.plan.json` in it holds the fingerprint of the run; `.shard-00003.json` is the note
+of shard 3, written after the shard's data: a shard without a note is unfinished. Once all are written, the notes are
+joined to names.txt and left_out.json, and the folder gets its manifest and its final name.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .durable import FolderError, partial_of, read_json, read_manifest, seal, write_file, write_names
+
+log = logging.getLogger("keras_retrieval")
+
+Shard = TypeVar("Shard")
+
+PLAN = ".plan.json"
+LEFT_OUT = "left_out.json"
+
+
+@dataclass(frozen=True)
+class ShardedFolder:
+    """A folder that is being written in shards.
+
+    Attributes:
+        folder: its final place.
+        kind: the kind of folder, for the manifest.
+        version: the version of the layout of that kind.
+        fingerprint: of everything that decides the content. Only a run with the same fingerprint is continued.
+    """
+
+    folder: Path
+    kind: str
+    version: int
+    fingerprint: str
+
+    @property
+    def partial(self) -> Path:
+        """The folder `NAME.partial`, in which the shards are written."""
+        return partial_of(self.folder)
+
+    def exists(self, *, replace: bool, fix: str) -> bool:
+        """Whether the folder is complete already, written by a run with the same fingerprint.
+
+        Args:
+            replace: a folder with another fingerprint is to be replaced.
+            fix: what the user can do where it is not, for the message.
+
+        Raises:
+            FolderError: the folder has another fingerprint, or is not a folder of this kind, and is not to be replaced.
+        """
+        if not self.folder.exists():
+            return False
+        try:
+            found = read_manifest(self.folder, kind=self.kind, version=self.version).get("fingerprint")
+        except FolderError:
+            if replace:
+                return False
+            raise
+        if found != self.fingerprint and not replace:
+            raise FolderError(f"{self.folder} was made from other photos or options: {fix}")
+        return found == self.fingerprint
+
+    def start(self, make_plan: Callable[[], Any] = lambda: None) -> Any:
+        """Continues a killed run with the same fingerprint, whose shards are kept, or starts a new one.
+
+        Args:
+            make_plan: computes what all runs must agree on, JSON-able; not called when a run is continued.
+
+        Returns:
+            The plan as JSON gives it back: tuples are lists.
+
+        Raises:
+            FolderError: the partial folder holds something that no run of this kind wrote.
+        """
+        path = self.partial / PLAN
+        if path.exists():
+            content = read_json(path)
+            if isinstance(content, dict) and content.get("fingerprint") == self.fingerprint:
+                return content["plan"]
+            log.warning(f"{self.partial} was left by a run with other photos or options: starting over")
+            shutil.rmtree(self.partial)
+        elif self.partial.exists() and any(self.partial.iterdir()):
+            raise FolderError(
+                f"{self.partial} is in the way and is not unfinished work of this kind: rename or remove it"
+            )
+        content = json.dumps({"fingerprint": self.fingerprint, "plan": make_plan()})
+        self.partial.mkdir(parents=True, exist_ok=True)
+        write_file(path, content)
+        return json.loads(content)["plan"]
+
+    def unfinished(self, shards: Sequence[Shard]) -> dict[int, Shard]:
+        """Maps the number of each shard that is still to be written to its content."""
+        todo = {number: shard for number, shard in enumerate(shards) if not self._note(number).exists()}
+        if len(todo) < len(shards):
+            log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are done already")
+        return todo
+
+    def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:
+        """Marks a shard as finished; its data must have been written before.
+
+        Args:
+            number: of the shard.
+            names: of its rows, in order.
+            left_out: maps the names that are not in the shard to the reasons.
+            **facts: for `join`, JSON-able.
+        """
+        write_file(self._note(number), json.dumps({"names": names, "left_out": left_out, **facts}))
+
+    def join(self, left_out: Mapping[str, str]) -> tuple[list[str], dict[str, str], list[dict[str, Any]]]:
+        """Writes names.txt and left_out.json from the notes of all shards.
+
+        Args:
+            left_out: names that were left out before the shards were cut, with the reasons.
+
+        Returns:
+            The names of all rows in order, name -> reason of those left out, and the note of each shard.
+        """
+        notes = [read_json(path) for path in sorted(self.partial.glob(".shard-*.json"))]
+        names = [name for note in notes for name in note["names"]]
+        reasons = dict(left_out)
+        for note in notes:
+            reasons |= note["left_out"]
+        reasons = dict(sorted(reasons.items()))
+        write_names(self.partial / "names.txt", names)
+        write_file(self.partial / LEFT_OUT, json.dumps(reasons, indent=1, ensure_ascii=False))
+        return names, reasons, notes
+
+    def discard(self) -> None:
+        """Removes the shards."""
+        shutil.rmtree(self.partial)
+
+    def seal(self, *, replace: bool, **facts: Any) -> Path:
+        """Gives the finished folder its manifest and its final name; see `durable.seal`."""
+        facts |= {"fingerprint": self.fingerprint}
+        return seal(self.partial, self.folder, kind=self.kind, version=self.version, replace=replace, **facts)
+
+    def _note(self, number: int) -> Path:
+        return self.partial / f".shard-{number:05}.json"
+
+
+def read_left_out(folder: Path) -> dict[str, str]:
+    """Maps each photo without a row in a folder to the reason.
+
+    Raises:
+        FolderError: left_out.json is damaged.
+    """
+    return read_json(folder / LEFT_OUT)
