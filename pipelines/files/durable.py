@@ -184,7 +184,10 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
     if not path.is_file():
         unfinished = partial_of(folder)
         hint = f"; {unfinished} is unfinished: run its step again" if unfinished.exists() else ""
-        raise FolderError(f"{folder} holds no {MANIFEST}: it is not a folder of {kind}{hint}")
+        problem = f"holds no {MANIFEST}: it is not a folder of {kind}"
+        if not folder.is_dir():
+            problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise FolderError(f"{folder} {problem}{hint}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found, found_version, sums = manifest["kind"], int(manifest["version"]), dict(manifest["sha256"])

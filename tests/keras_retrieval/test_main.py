@@ -104,8 +104,8 @@ def test_every_step_has_a_docstring_with_its_command(step):
             ("extract", "m.keras", "nowhere", "out", "--scales", "x"),
             "keras-retrieval extract: --scales x: give factors",
         ),
-        (("index", "nowhere", "out"), "keras-retrieval index: nowhere holds no manifest.json"),
-        (("search", "nowhere", "a.jpg"), "keras-retrieval search: nowhere holds no manifest.json"),
+        (("index", "nowhere", "out"), "keras-retrieval index: nowhere does not exist"),
+        (("search", "nowhere", "a.jpg"), "keras-retrieval search: nowhere does not exist"),
         (("build", "vgg16_gem", "model.h5"), "keras-retrieval build: model.h5: a network is saved with"),
     ],
 )

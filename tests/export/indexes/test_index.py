@@ -271,8 +271,14 @@ def test_what_is_no_index_is_told(tmp_path):
     folder = descriptors(tmp_path / "descriptors", random_rows(9))
     with pytest.raises(FolderError, match="holds descriptors, not ScaNN index"):
         open_index(folder)
-    with pytest.raises(FolderError, match=r"holds no manifest.json"):
+    with pytest.raises(FolderError, match=r"holds no manifest.json: it is not a folder of ScaNN index"):
         open_index(tmp_path)
+    with pytest.raises(FolderError, match="missing does not exist"):
+        open_index(tmp_path / "missing")
+    with pytest.raises(FolderError, match="missing does not exist"):
+        index(tmp_path / "missing", tmp_path / "another")
+    with pytest.raises(FolderError, match="names.txt is a file, not a folder"):
+        open_index(folder / "names.txt")
     with pytest.raises(FolderError, match="holds ScaNN index, not descriptors"):
         index(index(folder, tmp_path / "index"), tmp_path / "another")
 

@@ -237,6 +237,8 @@ def test_queries_that_cannot_be_read_are_told(made, tmp_path, capsys):
         search(str(made / "index"), [tmp_path / "broken.jpg"])
     with pytest.raises(FileNotFoundError, match=r"there is no query photo at .*missing.jpg"):
         search(str(made / "index"), [tmp_path / "missing.jpg"])
+    with pytest.raises(ValueError, match="missing does not exist"):
+        search(str(tmp_path / "missing"), [photo])
     with pytest.raises(ValueError, match="--k must be at least 1, got 0"):
         search(str(made / "index"), [photo], k=0)
 

@@ -1,8 +1,10 @@
 """The step `update`: what a shell adds and takes away, an index that is open sees."""
 
 import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
 
 from export.index_contract.contract import Filter
+from export.index_contract.errors import IndexFileNotFoundError
 from export.indexes.open_index import open_index
 from export.indexes.update import update
 from tests.helpers.small_index import FACTS, descriptors, indexed, names_of, random_rows
@@ -25,6 +27,19 @@ def test_an_index_is_changed_from_the_shell(tmp_path, capsys):
     found = [index.search(rows[:1], where=Filter(columns={"city": [city]}))[0].names for city in ("Rom", "Paris")]
     assert found == [["new.jpg"], ["3.jpg"]]
     assert update(str(folder)) == 40
+
+
+def test_what_is_missing_is_reported(tmp_path):
+    with pytest.raises(FolderError, match="missing does not exist"):
+        update(str(tmp_path / "missing"), compact=True)
+    folder = str(indexed(tmp_path, random_rows(4)))
+    with pytest.raises(FolderError, match="missing does not exist"):
+        update(folder, add=tmp_path / "missing")
+    with pytest.raises(IndexFileNotFoundError, match=r"there is no list of names at .*missing\.txt"):
+        update(folder, delete_list=tmp_path / "missing.txt")
+    more = descriptors(tmp_path / "more", random_rows(2), names_of(2, first=7))
+    with pytest.raises(IndexFileNotFoundError, match=r"there is no table of columns at .*missing\.csv"):
+        update(folder, add=more, columns=tmp_path / "missing.csv")
 
 
 def test_descriptors_that_were_made_otherwise_are_refused(tmp_path, monkeypatch):
