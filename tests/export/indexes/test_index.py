@@ -277,7 +277,7 @@ def test_what_is_no_index_is_told(tmp_path):
         open_index(tmp_path / "missing")
     with pytest.raises(FolderError, match="missing does not exist"):
         index(tmp_path / "missing", tmp_path / "another")
-    with pytest.raises(FolderError, match="names.txt is a file, not a folder"):
+    with pytest.raises(FolderError, match=r"names.txt is a file, not a folder"):
         open_index(folder / "names.txt")
     with pytest.raises(FolderError, match="holds ScaNN index, not descriptors"):
         index(index(folder, tmp_path / "index"), tmp_path / "another")

@@ -174,7 +174,7 @@ def test_changed_and_missing_files_are_noticed(tmp_path):
 def test_what_is_no_folder_is_told(tmp_path):
     with pytest.raises(FolderError, match=r"holds no manifest.json: it is not a folder of thing"):
         read_manifest(tmp_path, kind="thing", version=1)
-    with pytest.raises(FolderError, match="^/nowhere does not exist$"):
+    with pytest.raises(FolderError, match=r"^/nowhere does not exist$"):
         read_manifest(Path("/nowhere"), kind="thing", version=1)
     (tmp_path / "file").touch()
     with pytest.raises(FolderError, match="file is a file, not a folder"):
