@@ -61,7 +61,7 @@ def described(
 ) -> Iterator[tuple[str, Path, np.ndarray]]:
     """Every way's name, what it is kept in, and its rows (N, D), Keras' first."""
     yield "Keras, `extract`", model, extracted(model, folder, size, work / "keras")
-    version = export_saved_model(str(model), work / NAME, size=size, check=folder)
+    version = export_saved_model(str(model), work / NAME, size=size, check_photos=folder)
     files = [path.read_bytes() for path in sorted(folder.iterdir())]
     yield "SavedModel, called", version, together(bare_call(version), files)
     with server_process(version.parent, []) as server:

@@ -32,6 +32,7 @@ CLEAN = [
     "export/indexes",
     "export/milvus_index",
     "export/photo_graph",
+    "export/savedmodel",
     "keras_retrieval/layers",
     "keras_retrieval/losses",
     "pipelines",

@@ -1,4 +1,4 @@
-"""version_manifest."""
+"""The manifest of an exported version, and its comparison with the facts of an index."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,22 +6,24 @@ from typing import Any
 KIND, VERSION = "served network", 1
 
 
-def differs(served: Mapping[str, Any], indexed: Mapping[str, Any]) -> str:
-    """What tells the network of a version from the one that an index was made with; "" if nothing does.
+def mismatch(served: Mapping[str, Any], indexed: Mapping[str, Any]) -> str:
+    """The differences between an exported network and the one that an index was made with; "" if there are none.
 
     Args:
-        served: the version's manifest.
-        indexed: `facts` of the index.
+        served: the manifest of the version.
+        indexed: the facts of the index.
     """
-    told = [
+    found = [
         f"its {key} is {served.get(key, False)}, the index's {indexed.get(key, False)}"
         for key in ("size", "scales", "antialias", "mirror")
         if served.get(key, False) != indexed.get(key, False)
     ]
     if indexed.get("edges"):
-        told.append("the index is one of edge maps, which a version does not make of photos: search in the shell")
+        found.append(
+            "the index is of edge maps, which a version does not compute from photos"
+        )
     if any(served["model"].get(key) != indexed["model"].get(key) for key in ("sha256", "name")):
-        told.insert(0, "it is another network")
+        found.insert(0, "it is another network")
     if not indexed["exif"]:
-        told.append("the index's photos were not turned as EXIF says")
-    return ", ".join(told)
+        found.append("the index's photos were not turned by their EXIF orientation")
+    return ", ".join(found)

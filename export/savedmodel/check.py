@@ -1,4 +1,4 @@
-"""Whether a written SavedModel describes photos as its network does in Keras: it is loaded as a server loads it."""
+"""Compares the descriptors of a written SavedModel with Keras', after loading it as a server does."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,19 +12,20 @@ from keras_retrieval.pipelines.photos.reader import PhotoError, photo_size
 from keras_retrieval.pipelines.photos.reading import Reading
 
 from ..contract.signatures import DESCRIPTORS, IMAGE_BYTES, OK, REASONS, SERVING_DEFAULT, STATUS
+from .errors import SavedModelError
 
 COSINE, COSINE_AT_SIZE = 0.9999, 0.99999
-"""The least cosine to Keras' descriptor of the same file: of a photo that is shrunk, and of one that is not."""
+"""The smallest cosine similarity to Keras' descriptor of the same file: for a photo that is shrunk, and for others."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What came of a comparison.
+    """The result of a comparison with Keras.
 
     Attributes:
-        photos: how many were compared.
-        lowest: the least cosine.
-        refused: why the server would not take the others, which Python reads.
+        photos: number of photos that were compared.
+        lowest: the smallest cosine similarity.
+        refused: photos that Python reads and the version does not, each with the reason.
     """
 
     photos: int
@@ -33,49 +34,49 @@ class Agreement:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator["Served"]:
-    """Loads a version folder in a Session of its own, by the C++ loader, and closes it behind."""
+def loaded_version(folder: Path) -> Iterator["LoadedVersion"]:
+    """Loads a version folder with the C++ loader in a Session, and closes the Session at the end."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
-    v1.logging.set_verbosity(v1.logging.ERROR)  # that this loader is an old one is what it is here for
+    v1.logging.set_verbosity(v1.logging.ERROR)  # it warns that the loader is deprecated; servers use the same one
     graph = tf.Graph()
     with graph.as_default():
         session = v1.Session(graph=graph)
         meta = v1.saved_model.loader.load(session, ["serve"], str(folder))
     try:
-        yield Served(session, meta.signature_def)
+        yield LoadedVersion(session, meta.signature_def)
     finally:
         session.close()
 
 
-class Served:
-    """A loaded version: `predict` feeds and fetches tensors by name, as TensorFlow Serving does."""
+class LoadedVersion:
+    """A loaded version, whose `predict` feeds and fetches tensors by name, as TensorFlow Serving does."""
 
     def __init__(self, session: Any, signatures: Mapping[str, Any]) -> None:
         self._session, self.signatures = session, signatures
 
     def predict(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
-        """All outputs of a signature."""
+        """Computes all outputs of a signature."""
         found = self.signatures[signature]
         feeds = {found.inputs[name].name: value for name, value in inputs.items()}
         return self._session.run({name: output.name for name, output in found.outputs.items()}, feeds)
 
 
 def compare(folder: Path, describe: DescribeFn, reading: Reading, names: Sequence[str]) -> Agreement:
-    """Describes photos by a written version and by Keras.
+    """Describes photos with a written version and with Keras.
 
     Args:
         folder: of the version.
         describe: from `describer`, of the same network.
         reading: how Python reads the photos.
-        names: of the photos; those that Python does not read are left out.
+        names: of the photos; photos that Python cannot read are skipped.
 
     Raises:
-        ValueError: a descriptor is too far from Keras'; the message names the photo. Or no photo was compared.
+        SavedModelError: a descriptor is too far from Keras', and the message names the photo; or no photo was compared.
     """
     lowest, compared, refused = 1.0, 0, {}
-    with served(folder) as version:
+    with loaded_version(folder) as version:
         for name in names:
             try:
                 pixels = reading.read(name)
@@ -86,23 +87,24 @@ def compare(folder: Path, describe: DescribeFn, reading: Reading, names: Sequenc
                 refused[name] = REASONS[int(answer[STATUS][0])]
                 continue
             cosine = _cosine(describe(pixels[None])[0], answer[DESCRIPTORS][0])
-            _require(cosine, reading, name)
+            _require_close(cosine, reading, name)
             lowest, compared = min(lowest, cosine), compared + 1
     if not compared:
-        raise ValueError(f"{reading.folder}: none of {len(names)} photos could be compared {refused or ''}".rstrip())
+        reasons = f": {refused}" if refused else ""
+        raise SavedModelError(f"{reading.folder}: not one of {len(names)} photos could be compared{reasons}")
     return Agreement(compared, lowest, refused)
 
 
 def _cosine(x: np.ndarray, y: np.ndarray) -> float:
-    # A descriptor's own length is 1 but for the floor under its norm, which a short vector feels.
+    # The epsilon of the L2 normalisation leaves a descriptor of small activations slightly shorter than 1.
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 
-def _require(cosine: float, reading: Reading, name: str) -> None:
+def _require_close(cosine: float, reading: Reading, name: str) -> None:
     at_size = max(photo_size(reading.folder / name)) <= (reading.size or np.inf)
     least = COSINE_AT_SIZE if at_size else COSINE
     if not cosine >= least:
-        raise ValueError(
-            f"{name}: the served descriptor has a cosine of {cosine:.6f} to Keras', and {least} is the least: "
+        raise SavedModelError(
+            f"{name}: the exported version's descriptor has a cosine of {cosine:.6f} to Keras', below {least}: "
             "nothing was written"
         )

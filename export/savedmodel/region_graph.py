@@ -1,4 +1,4 @@
-"""The regions of a network that pools regions, one by one, as operations of a TensorFlow graph."""
+"""Descriptors of the regions of a photo, as operations of a TensorFlow graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,13 +6,14 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Regions:
-    """The regions of a network.
+class RegionDescriber:
+    """Describes the regions of one photo.
 
     Attributes:
         describe: pixels (1, H, W, 3) -> normalised vectors (R, d) float32 of `RegionalPooling.regions`, and boxes
-            (R, 4) float32: left, top, right, bottom as shares of the photo's sides. R is the most regions that a photo
-            of any shape has; rows behind its own regions, and those of regions without a cell, are zero.
+            (R, 4) float32: left, top, right, bottom as fractions of the photo's sides. R is the largest number of
+            regions that a photo of any shape has; rows beyond the photo's own regions, and rows of regions that
+            contain no cell of the feature map, are zero.
         shapes: (R, d) and (R, 4).
     """
 
@@ -20,8 +21,8 @@ class Regions:
     shapes: list[tuple[int, int]]
 
 
-def region_describer(model: Any) -> Regions | None:
-    """How the regions of a network from `keras_retrieval.build` are described; None if it pools none."""
+def region_describer(model: Any) -> RegionDescriber | None:
+    """Makes the describer of a network from `keras_retrieval.build`; None if the network does not pool regions."""
     import keras
 
     from keras_retrieval.layers.regional_pooling import RegionalPooling
@@ -36,7 +37,7 @@ def region_describer(model: Any) -> Regions | None:
         import tensorflow as tf
 
         vectors, boxes, _ = (part[0] for part in pooling.regions(trunk(pixels, training=False)))
-        behind = ((0, most - tf.shape(vectors)[0]), (0, 0))
-        return tf.pad(vectors, behind), tf.pad(boxes, behind)
+        missing = ((0, most - tf.shape(vectors)[0]), (0, 0))
+        return tf.pad(vectors, missing), tf.pad(boxes, missing)
 
-    return Regions(describe, [(most, pooling.output.shape[-1]), (most, 4)])
+    return RegionDescriber(describe, [(most, pooling.output.shape[-1]), (most, 4)])

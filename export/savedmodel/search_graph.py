@@ -1,7 +1,8 @@
-"""Network and searcher in one graph: the signature `search` of a version for servers that have ScaNN's operations.
+"""The signature `search` of a version that contains an index: network and ScaNN searcher in one graph.
 
-The searcher is made of the index's own descriptors by ScaNN's TensorFlow operations, which know no SOAR: an index that
-uses it is searched without. Its state is variables of the version; a searcher is made of them where the graph runs.
+Loads only on servers that have ScaNN's operations. The searcher is built from the index's descriptors by ScaNN's
+TensorFlow operations, which do not support SOAR: an index that uses it is searched without. The searcher's state is
+stored in variables of the version, from which the graph recreates the searcher.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,27 +11,30 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import missing_extra
+
 from ..contract.signatures import IMAGE_BYTES, LEAVES, NAMES, NEIGHBOURS, NOTHING, OK, SCORES, SEARCH, STATUS, K
 from ..index_contract.contract import NeighbourIndex
+from .errors import SavedModelError
 
-OWN_LEAVES = 0  # stands for as many leaves as the index's own searches look into
+OWN_LEAVES = 0  # search as many leaves as the index is tuned to
 
 
 def search_function(describe: Callable[[Any], tuple[Any, Any]], index: NeighbourIndex, module: Any) -> Any:
-    """A tf.function of the signature `search`.
+    """Makes the tf.function of the signature `search`.
 
     Args:
         describe: image_bytes (B,) -> descriptors (B, D), status (B,).
-        index: what is searched, as it is now.
-        module: tf.Module that is saved: it gets the searcher's state and the names.
+        index: the index to search; its present rows are copied.
+        module: the tf.Module to be saved; gets the searcher's state and the names as attributes.
 
     Returns:
         (image_bytes (B,), k () or (B,), leaves ()) -> names, scores (B, K) and status (B,), as
-        `search_signature.answer` makes them. `write_defaults` makes k and leaves optional.
+        `export.server.search_signature` answers. `write_defaults` makes k and leaves optional.
 
     Raises:
-        ImportError: ScaNN is not installed.
-        ValueError: the index is empty, or keeps shortened descriptors.
+        MissingExtraError: ScaNN is not installed.
+        SavedModelError: the index is empty, or stores descriptors reduced to fewer dimensions.
     """
     import tensorflow as tf
 
@@ -43,12 +47,12 @@ def search_function(describe: Callable[[Any], tuple[Any, Any]], index: Neighbour
         descriptors, status = describe(image_bytes)
         k = tf.minimum(tf.broadcast_to(k, tf.shape(status)), len(rows))
         most = tf.reduce_max(tf.concat([k, [1]], 0))
-        # One row more: ScaNN is never asked without a query.
+        # An additional row of zeros, since ScaNN fails on an empty batch.
         queries = tf.concat([descriptors, tf.zeros_like(rows[:1])], 0)
         found, scores = scann.searcher_from_module(module.state).search_batched(
             queries, most, *_effort(how, most, leaves)
         )
-        # A tree may find fewer than k: ScaNN fills a row up with the first photo and a score that is no number.
+        # A tree may find fewer than k neighbours: ScaNN pads the row with the first photo and a score of NaN.
         real = tf.math.is_finite(scores[:-1]) & tf.equal(status, OK)[:, None]
         real &= tf.range(tf.shape(found)[1]) < k[:, None]
         width = tf.reduce_max(tf.concat([tf.reduce_sum(tf.cast(real, tf.int32), 1), [0]], 0))
@@ -66,9 +70,9 @@ def search_function(describe: Callable[[Any], tuple[Any, Any]], index: Neighbour
 def _rows(index: NeighbourIndex) -> np.ndarray:
     rows = np.ascontiguousarray(index.vectors(), np.float32)
     if not len(rows) or rows.shape[1] != index.facts["dimensions"]:
-        raise ValueError(
-            f"a version holds an index of whole descriptors, {index.facts['dimensions']} numbers each, and at least"
-            f" one: this one keeps {len(rows):,} of {rows.shape[1]}"
+        raise SavedModelError(
+            f"--index must hold at least one descriptor, of all {index.facts['dimensions']} dimensions: this index "
+            f"stores {len(rows):,} of {rows.shape[1]}"
         )
     return rows
 
@@ -84,19 +88,19 @@ def _searcher(scann: Any, rows: np.ndarray, how: Mapping[str, Any]) -> Any:
 
 
 def _effort(how: Mapping[str, Any], k: Any, leaves: Any) -> tuple[Any, Any]:
-    """How many candidates are scored exactly, and how many leaves are looked into, for so many neighbours."""
+    """Numbers of candidates to score exactly and of leaves to search, for `k` neighbours."""
     import tensorflow as tf
 
     if how["kind"] == "exact":
         return -1, -1
     more = tf.maximum(1.0, tf.cast(k, tf.float32) / how.get("k", K))
     own = tf.cast(tf.math.ceil(more * how["leaves_to_search"]), tf.int32)
-    looked = tf.minimum(tf.where(leaves > 0, leaves, own), how["leaves"])
-    return tf.maximum(k, tf.cast(tf.math.ceil(more * how["reorder"]), tf.int32)), looked if how["leaves"] else -1
+    searched = tf.minimum(tf.where(leaves > 0, leaves, own), how["leaves"])
+    return tf.maximum(k, tf.cast(tf.math.ceil(more * how["reorder"]), tf.int32)), searched if how["leaves"] else -1
 
 
 def write_defaults(folder: Path) -> None:
-    """Makes `k` and `leaves` of a written version's `search` optional, where a server knows defaults."""
+    """Makes `k` and `leaves` of a written version's `search` optional, on servers that support default values."""
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -112,5 +116,5 @@ def _scann_ops() -> Any:
     try:
         from scann.scann_ops.py import scann_ops
     except ImportError as error:
-        raise ImportError(f'ScaNN is not installed ({error}): pip install "keras-retrieval[index]"') from error
+        raise missing_extra("ScaNN", "index", error) from error
     return scann_ops

@@ -1,8 +1,10 @@
-"""Requests that a server answers before a version is ready, so that no user waits for the first one."""
+"""Writes the warm-up requests of a version, which a server runs before it serves the version to clients."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from keras_retrieval.errors import missing_extra
 
 from ..contract.signatures import (
     EMBED_REGIONS,
@@ -17,27 +19,29 @@ from ..contract.signatures import (
     WARM_UP,
 )
 
-_SIDE = 224  # of the pixels that warm the signatures which take pixels
+_SIDE = 224  # height and width of the images for the signatures that take pixels
 
 
 def require_extra() -> None:
-    """Raises ImportError with the pip command if TensorFlow Serving's messages are not installed."""
+    """Checks that TensorFlow Serving's message types are installed.
+
+    Raises:
+        MissingExtraError: they are not.
+    """
     try:
         import tensorflow_serving.apis  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f'TensorFlow Serving\'s messages are not installed ({error}): pip install "keras-retrieval[serving]"'
-        ) from error
+        raise missing_extra("tensorflow-serving-api", "serving", error) from error
 
 
 def write_warm_up(folder: Path, name: str, signatures: Sequence[str], photos: Sequence[bytes]) -> None:
-    """Writes one record for each signature and photo.
+    """Writes requests for every signature; one for each photo to the signature that takes a photo's bytes.
 
     Args:
         folder: of the version.
-        name: of the model, as its users will ask for it.
-        signatures: of `signatures.py`.
-        photos: files, one of each kind whose reading is to be warm.
+        name: the name that the model will be served under.
+        signatures: names of the version's signatures.
+        photos: the bytes of files, one for each format whose decoding is to be warmed up.
     """
     import numpy as np
     import tensorflow as tf
@@ -51,7 +55,7 @@ def write_warm_up(folder: Path, name: str, signatures: Sequence[str], photos: Se
         IMAGES: [{PIXELS: pixels.astype("float32")}],
         IMAGES_UINT8: [{PIXELS: pixels.astype("uint8")}],
     }
-    records = [_record(name, signature, given) for signature in signatures for given in inputs[signature]]
+    records = [_record(name, signature, request) for signature in signatures for request in inputs[signature]]
     path = folder / WARM_UP
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:

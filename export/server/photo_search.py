@@ -104,7 +104,7 @@ class SearchingServable(Servable):
     @property
     def unfit(self) -> str:
         """What tells it from the network of the index as that is now; "" if nothing does."""
-        return saved_model.differs(self._facts, self._search.index.facts)
+        return saved_model.mismatch(self._facts, self._search.index.facts)
 
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline

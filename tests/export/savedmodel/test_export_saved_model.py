@@ -17,10 +17,12 @@ import pytest
 from export.contract import signatures
 from export.contract.drawn_photos import check_photos, warm_up_photos
 from export.contract.signatures import WARM_UP
-from export.savedmodel import export_saved_model as saved_model
-from export.savedmodel.check import compare, served
+from export.contract.version_manifest import KIND, VERSION
+from export.savedmodel import version as version_module
+from export.savedmodel.check import compare, loaded_version
 from export.savedmodel.export_saved_model import export_saved_model
-from export.savedmodel.graph import Reader, write_graph
+from export.savedmodel.graph import write_graph
+from export.savedmodel.options import GraphOptions
 from pipelines.descriptors.describer import describer
 from pipelines.files.durable import read_manifest
 from pipelines.networks.files import load_model, smallest_side
@@ -54,7 +56,7 @@ def version(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(version):
-    with served(version) as found:
+    with loaded_version(version) as found:
         yield found
 
 
@@ -70,14 +72,14 @@ def by_python(network):
 def quick(monkeypatch, version):
     """Exports of the same network take the graph that is there, where a test is about all else."""
 
-    def copied(model, reader, folder, index):
+    def copied(model, options, folder, index):
         for path in version.iterdir():
             if path.name in ("saved_model.pb", "fingerprint.pb"):
                 shutil.copy(path, folder)
         shutil.copytree(version / "variables", folder / "variables")
         return ["images", "images_uint8", "serving_default"]
 
-    monkeypatch.setattr(saved_model, "write_graph", copied)
+    monkeypatch.setattr(version_module, "write_graph", copied)
     return {"size": SIZE, "scales": "1,0.7071"}
 
 
@@ -173,15 +175,15 @@ def test_a_descriptor_that_is_no_number_has_a_status(tmp_path):
     model = small.network()
     (exponent,) = model.get_layer("pooling").weights
     exponent.assign(np.full(exponent.shape, np.nan))
-    write_graph(model, Reader(SIZE, (1.0,), True, 10_000), tmp_path / "nan")
-    with served(tmp_path / "nan") as found:
+    write_graph(model, GraphOptions(size=SIZE, max_pixels=10_000), tmp_path / "nan")
+    with loaded_version(tmp_path / "nan") as found:
         answer = found.predict("serving_default", image_bytes=[saved(picture(), "PNG")])
     assert answer["status"] == [signatures.NO_DESCRIPTOR]
     assert not answer["descriptors"].any()
 
 
 def test_the_folder_says_what_it_is(network, version):
-    manifest = read_manifest(version, kind=saved_model.KIND, version=saved_model.VERSION, verify=True)
+    manifest = read_manifest(version, kind=KIND, version=VERSION, verify=True)
     assert manifest["size"] == SIZE
     assert manifest["scales"] == [1, 0.7071]
     assert manifest["lowest_cosine"] >= 0.9999
@@ -238,7 +240,7 @@ def test_alexnet_of_every_pooling(tmp_path, name, options):
     describe, reading = describer(model), Reading(tmp_path, 96)
     photo = drawn(tmp_path, 96, 71)
     assert compare(version, describe, reading, [photo.name]).lowest > 0.999999
-    with served(version) as found:
+    with loaded_version(version) as found:
         assert ("embed_regions" in found.signatures) == name.endswith("rmac")
         if name.endswith("rmac"):
             _check_regions(
@@ -274,15 +276,15 @@ def test_real_photos_are_described_as_in_python(shared, tmp_path):
     weights = shared / "data" / "weights" / "alexnet_imagenet_torchvision_features.npz"
     keras_retrieval.build("alexnet_gem", weights=weights, whitening=True).save(tmp_path / "alexnet.keras")
     photos = shared / "data" / "photos"
-    version = export_saved_model(str(tmp_path / "alexnet.keras"), tmp_path / "alexnet", size=362, check=photos)
+    version = export_saved_model(str(tmp_path / "alexnet.keras"), tmp_path / "alexnet", size=362, check_photos=photos)
     facts = json.loads((version / "manifest.json").read_text())
-    assert facts["compared"] == saved_model.CHECKED
+    assert facts["compared"] == version_module.CHECKED
     assert facts["lowest_cosine"] >= 0.99995
 
 
 def test_what_differs_from_keras_is_not_published(network, quick, tmp_path, monkeypatch):
     other = small.network(seed=1)
-    monkeypatch.setattr(saved_model, "describer", lambda model, *args, **kwargs: describer(other, *args, **kwargs))
+    monkeypatch.setattr(version_module, "describer", lambda model, *args, **kwargs: describer(other, *args, **kwargs))
     with pytest.raises(ValueError, match=r"a cosine of .+ nothing was written"):
         export_saved_model(str(network), tmp_path / "small", **quick)
     assert not [*(tmp_path / "small").iterdir()]
@@ -305,7 +307,7 @@ def test_exports_to_one_folder_take_turns(network, quick, tmp_path):
         paths = list(pool.map(lambda _: export_saved_model(str(network), output, **quick), range(2)))
     assert sorted(path.name for path in paths) == sorted(path.name for path in output.iterdir()) == ["1", "2"]
     for path in paths:
-        read_manifest(path, kind=saved_model.KIND, version=saved_model.VERSION, verify=True)
+        read_manifest(path, kind=KIND, version=VERSION, verify=True)
 
 
 def test_photos_to_compare_can_be_drawn_at_every_size():
@@ -317,13 +319,13 @@ def test_photos_to_compare_can_be_drawn_at_every_size():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"size": 0}, "--size and --max-pixels are at least 1"),
-        ({"max_pixels": 0}, "--size and --max-pixels are at least 1"),
-        ({"version": 0}, "--version is at least 1"),
+        ({"size": 0}, "--size must be at least 1, got 0"),
+        ({"max_pixels": 0}, "--max-pixels must be at least 1, got 0"),
+        ({"version": 0}, "--version must be at least 1, got 0"),
         ({"scales": "a"}, "--scales a"),
-        ({"model": "model.onnx"}, "not of ONNX"),
+        ({"model": "model.onnx"}, "MODEL must be a .keras file or a network's name, got model.onnx"),
         ({"model": "missing.keras"}, "no network at missing.keras"),
-        ({"check": Path("nowhere")}, "there is no nowhere"),
+        ({"check_photos": Path("nowhere")}, "there is no nowhere"),
     ],
 )
 def test_wrong_options_are_named(tmp_path, options, reason):
@@ -348,7 +350,7 @@ def test_a_missing_extra_is_named(tmp_path, monkeypatch):
 KILLED = """
 import sys
 from pathlib import Path
-from keras_retrieval.export.saved_model import export_saved_model
+from keras_retrieval.export.savedmodel.export_saved_model import export_saved_model
 export_saved_model(sys.argv[1], Path(sys.argv[2]), size=48)
 """
 
@@ -363,4 +365,4 @@ def test_a_killed_export_leaves_no_version(network, quick, tmp_path):
     assert [path.name for path in output.iterdir()] == ["1.partial"]
     version = export_saved_model(str(network), output, **quick)
     assert [path.name for path in output.iterdir()] == ["1"]
-    read_manifest(version, kind=saved_model.KIND, version=saved_model.VERSION, verify=True)
+    read_manifest(version, kind=KIND, version=VERSION, verify=True)

@@ -73,7 +73,7 @@ def test_it_says_what_it_needs(version):
 
 def test_another_network_is_refused(search_service, tmp_path):
     other, index = small.saved_network(tmp_path, seed=1), str(search_service.index)
-    with pytest.raises(ValueError, match=r"cannot go with .*small\.keras: it is another network, its size is 48"):
+    with pytest.raises(ValueError, match=r"does not fit .*small\.keras: it is another network, its size is 48"):
         export_saved_model(str(other), tmp_path / "other", size=48, scales=SCALES, index=index)
     assert not (tmp_path / "other").exists()
 
@@ -138,5 +138,5 @@ def test_leaves_say_how_far_it_looks():
 def test_shortened_descriptors_are_refused():
     import tensorflow as tf
 
-    with pytest.raises(ValueError, match=r"whole descriptors, 16 numbers each, .* keeps 2,000 of 8"):
+    with pytest.raises(ValueError, match=r"of all 16 dimensions: this index stores 2,000 of 8"):
         search_function(described, Tree(kept=8), tf.Module())

@@ -289,18 +289,18 @@ OTHERS = [
     ({"scales": [1.0]}, r"its scales is \[1.0, 0.7071\], the index's \[1.0\]"),
     ({"antialias": False}, "its antialias is True, the index's False"),
     ({"mirror": True}, "its mirror is False, the index's True"),
-    ({"edges": "sobel"}, "the index is one of edge maps, .*"),
+    ({"edges": "sobel"}, "the index is of edge maps, .*"),
     ({"model": {"path": "x.keras", "sha256": "0"}}, "it is another network"),
     ({"model": {"name": "vgg16_gem"}}, "it is another network"),
-    ({"exif": False}, "the index's photos were not turned as EXIF says"),
+    ({"exif": False}, "the index's photos were not turned by their EXIF orientation"),
 ]
 
 
 @pytest.mark.parametrize(("facts", "reason"), OTHERS)
 def test_an_index_made_in_another_way_is_told_from_ours(search_service, index, facts, reason):
     manifest = read_manifest(search_service.model / "1", kind=saved_model.KIND, version=saved_model.VERSION)
-    assert saved_model.differs(manifest, index.facts) == ""
-    assert re.fullmatch(reason, saved_model.differs(manifest, {**index.facts, **facts}))
+    assert saved_model.mismatch(manifest, index.facts) == ""
+    assert re.fullmatch(reason, saved_model.mismatch(manifest, {**index.facts, **facts}))
 
 
 @pytest.fixture

@@ -1,0 +1,82 @@
+"""The options of the step export-saved-model."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.descriptors.describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
+
+from keras_retrieval.errors import ArgumentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphOptions(Options):
+    """How an exported graph reads and describes photos: fixed once it is written."""
+
+    size: Annotated[int, Option("Longest side of a photo in pixels; photos are never enlarged.", at_least=1)] = 1024
+    scales: Annotated[str, Option("Factors on the photo's size, joined in one descriptor, such as 1,0.7071,0.5.")] = "1"
+    antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
+    mirror: Annotated[bool, Option(MIRROR_HELP)] = False
+    max_pixels: Annotated[int, Option("The server refuses photos whose header declares more pixels.", at_least=1)] = (
+        MAX_PIXELS
+    )
+    webp: Annotated[
+        bool,
+        Option("Read WebP. Servers built on a TensorFlow without DecodeWebP, such as 2.15, load --no-webp only."),
+    ] = True
+
+    def check(self) -> None:
+        """Checks ranges, and that `scales` are factors.
+
+        Raises:
+            ArgumentError: an option is out of range.
+        """
+        super().check()
+        parse_scales(self.scales)
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The scales as numbers."""
+        return parse_scales(self.scales)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSavedModelOptions(GraphOptions):
+    """The options of the step `export-saved-model`."""
+
+    model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
+        field(kw_only=False)
+    )
+    output: Annotated[
+        Path, Argument("Folder of the model's versions; its name is the name that the model is served under.")
+    ] = field(kw_only=False)
+    version: Annotated[int | None, Option("Number of the version; the newest plus one if not given.", at_least=1)] = (
+        None
+    )
+    check_photos: Annotated[
+        Path | None,
+        Option(
+            "Folder of photos to compare the version with Keras on; a few drawn pictures if not given.",
+            flags="--check",
+        ),
+    ] = None
+    training_set: Annotated[str, Option("What the network was trained on, for README.txt.")] = ""
+    index: Annotated[
+        str | None,
+        Option(
+            "Index to put into the version, as the signature `search`: a folder or milvus://HOST:PORT/COLLECTION. Only "
+            "servers with ScaNN's operations load such a version."
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Checks ranges, and that the network can be exported.
+
+        Raises:
+            ArgumentError: an option is out of range, or MODEL is an .onnx file.
+        """
+        super().check()
+        if Path(self.model).suffix == ".onnx":
+            raise ArgumentError(f"MODEL must be a .keras file or a network's name, got {self.model}")

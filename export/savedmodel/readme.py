@@ -1,0 +1,35 @@
+"""The README.txt of an exported version, for people who find the folder on a server."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..contract import signatures
+from .check import COSINE, COSINE_AT_SIZE
+
+
+def readme(name: str, facts: Mapping[str, Any]) -> str:
+    """The text of README.txt.
+
+    Args:
+        name: of the model.
+        facts: those of the manifest, one line each.
+    """
+    lines = [f"{key.replace('_', ' '):16}{value}" for key, value in facts.items()]
+    codes = [f"  {code}  {reason}" for code, reason in {signatures.OK: "described", **signatures.REASONS}.items()]
+    return "\n".join(
+        [
+            f"{name}: a visual search network for TensorFlow Serving",
+            "",
+            *lines,
+            "",
+            "Photos are turned by their EXIF orientation, shrunk to `size` (longest side, Lanczos) and never enlarged.",
+            "Before this folder was published, descriptors that it computes from files were compared with Keras':",
+            f"cosine similarity at least {COSINE}, and at least {COSINE_AT_SIZE} for photos that are not shrunk.",
+            "",
+            (signatures.__doc__ or "").strip(),
+            "",
+            f"Codes of {signatures.STATUS}; the row of a photo without a descriptor is zero:",
+            *codes,
+            "",
+        ]
+    )

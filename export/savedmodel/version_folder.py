@@ -1,0 +1,41 @@
+"""The folder of a model's versions: which number comes next, and a lock against exports at the same time."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keras_retrieval.pipelines.files.durable import FolderError
+
+
+def version_folder(output: Path, version: int | None) -> Path:
+    """The folder to write a version to.
+
+    Args:
+        output: folder of the model's versions; need not exist.
+        version: number of the version; None for the newest plus one.
+
+    Raises:
+        FolderError: the version exists, or `output` is a file.
+    """
+    if output.exists() and not output.is_dir():
+        raise FolderError(f"{output} is a file: name a folder for the model's versions")
+    existing = [int(path.name) for path in output.glob("*") if path.name.isdecimal()]
+    if version in existing:
+        raise FolderError(f"{output / str(version)} exists already, and servers may have loaded it: omit --version")
+    return output / str(version or max(existing, default=0) + 1)
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Locks a model's folder, since two exports at once would write the same version; waits until it is free.
+
+    The operating system releases the lock when the process ends, even when it is killed.
+    """
+    descriptor = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
