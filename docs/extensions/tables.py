@@ -13,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 PIXELS = {
     "caffe": "BGR, mean subtracted (`caffe`)",
     "torch": "RGB / 255, mean and deviation (`torch`)",
-    "none": "normalised by the trunk's own first layers (`none`)",
+    "none": "by the trunk's first layers (`none`)",
 }
 LEFT_OUT = {"name", "dtype", "kwargs", "options", "weights", "p_speed"}
 
@@ -24,9 +24,9 @@ def backbones() -> Iterator[str]:
 
     yield "| trunk | ImageNet weights | pixels |\n|---|---|---|"
     for name, row in BACKBONES.items():
-        weights = "downloaded by Keras, or a file" if row.published else "a file, or `convert`"
+        weights = "Keras, or a file" if row.published else "a file, or `convert`"
         pixels = PIXELS[row.normalization] + (
-            "; with a file, state `normalization=`, because both kinds exist" if row.ambiguous else ""
+            "; of a file: state it" if row.ambiguous else ""
         )
         yield f"| `{name}` | {weights} | {pixels} |"
 
