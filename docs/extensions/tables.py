@@ -25,9 +25,7 @@ def backbones() -> Iterator[str]:
     yield "| trunk | ImageNet weights | pixels |\n|---|---|---|"
     for name, row in BACKBONES.items():
         weights = "Keras, or a file" if row.published else "a file, or `convert`"
-        pixels = PIXELS[row.normalization] + (
-            "; of a file: state it" if row.ambiguous else ""
-        )
+        pixels = PIXELS[row.normalization] + ("; of a file: state it" if row.ambiguous else "")
         yield f"| `{name}` | {weights} | {pixels} |"
 
 

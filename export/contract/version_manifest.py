@@ -19,9 +19,7 @@ def mismatch(served: Mapping[str, Any], indexed: Mapping[str, Any]) -> str:
         if served.get(key, False) != indexed.get(key, False)
     ]
     if indexed.get("edges"):
-        found.append(
-            "the index is of edge maps, which a version does not compute from photos"
-        )
+        found.append("the index is of edge maps, which a version does not compute from photos")
     if any(served["model"].get(key) != indexed["model"].get(key) for key in ("sha256", "name")):
         found.insert(0, "it is another network")
     if not indexed["exif"]:

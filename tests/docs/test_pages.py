@@ -123,3 +123,14 @@ def test_a_measurement_that_fails_is_not_recorded(tmp_path):
     with pytest.raises(ZeroDivisionError):
         fails()
     assert not list(tmp_path.iterdir())
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code():
+    folders = (ROOT / name for name in ("keras_retrieval", "pipelines", "export"))
+    source = "".join(path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)  # adjacent literals
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r'"([^"\n]+)"', re.sub(r"`[^`]*`", "", text))
+    assert len(quoted) > 5
+    missing = [part for message in quoted for part in message.split(" ... ") if part not in source]
+    assert not missing
