@@ -11,7 +11,7 @@ PHOTOS ?=
 
 PORT ?= 8000
 
-.PHONY: demo stop docs docs-serve test test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
+.PHONY: demo stop viewer docs docs-serve test test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -127,6 +127,10 @@ docs: $(VENV)/.dev
 docs-serve: docs
 	@echo "http://127.0.0.1:$(PORT)/  (Ctrl-C ends it)"
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory docs/_build/html
+
+# The 3D viewer of reconstruction pages, after a change to its sources. Needs Node.js with npm.
+viewer:
+	pipelines/pages/viewer/build.sh
 
 # The parts of bench/index.py.
 INDEX = $(addprefix bench/,photo_views.py made_descriptors.py index_methods.py index_plot.py)

@@ -1,4 +1,4 @@
-"""The page of a cleaning: each landmark's photos with their boxes, then those that were left out."""
+"""The page of a cleaning: the photos kept of each landmark, with their boxes, then the photos left out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from ..pages.rankings import Case, Hit, Mark, Picture, page
 from .landmark import Landmark
 
 MOST_LANDMARKS = 200
-MOST_PHOTOS = 20  # of a landmark that are kept, and as many of those left out
+MOST_PHOTOS = 20  # of the photos kept of a landmark, and of those left out
 LEGEND = "✓ green: kept, with the landmark's box · ✗ red: left out"
 
 
@@ -17,9 +17,9 @@ def cleaning_page(landmarks: Sequence[Landmark], photos: Path, options: Mapping[
     """Writes the page.
 
     Args:
-        landmarks: all.
-        photos: their folder.
-        options: of the run.
+        landmarks: all landmarks.
+        photos: folder of the photos.
+        options: of the run; `min_inliers` is needed.
 
     Returns:
         HTML in one file, without scripts and without anything to load.

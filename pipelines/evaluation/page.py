@@ -83,7 +83,7 @@ def _note(setting: str, figures: dict[str, Any]) -> str:
     if name == "first hit":
         return f"first hit {value or 'none'}"
     text = "-" if value is None else f"{value}" if name == "N-S" else f"{100 * value:.0f}"
-    return f"{name} {text}" if setting == "all" else f"{setting} {text}"
+    return f"{name} {text}" if setting == "all" else f"{name} {setting} {text}"
 
 
 def _chart(truth: GroundTruth, ranks: np.ndarray) -> Chart:

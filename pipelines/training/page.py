@@ -1,4 +1,4 @@
-"""The page of a training run: curves, the comparison with the network it began with, and what it learned from."""
+"""The pages of training runs: curves, the comparison with the network before training, and sample tuples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from .samples import Sample
 LEGEND = "A query with its positive (✓ green) and the hardest negatives (✗ red) for the network at that time."
 
 _CHARTS = {
-    "loss of a step": {"training": "loss", "validation": "val_loss"},
-    "mean distance to the negatives": {"training": "negative_distance", "validation": "val_negative_distance"},
+    "Loss of a step": {"training": "loss", "validation": "val_loss"},
+    "Mean distance to the negatives": {"training": "negative_distance", "validation": "val_negative_distance"},
     "GeM's p": {"p": "p"},
-    "learning rate": {"rate": "learning_rate"},
-    "share of the epoch spent mining": {"share": "mining_share"},
+    "Learning rate": {"rate": "learning_rate"},
+    "Share of the epoch spent mining": {"share": "mining_share"},
 }
 _CLASSIFICATION_CHARTS = {
-    "loss of a step": {"training": "loss", "validation": "val_loss"},
-    "accuracy": {"training": "accuracy", "validation": "val_accuracy"},
-    "learning rate": {"rate": "learning_rate"},
+    "Loss of a step": {"training": "loss", "validation": "val_loss"},
+    "Accuracy": {"training": "accuracy", "validation": "val_accuracy"},
+    "Learning rate": {"rate": "learning_rate"},
 }
 
 
@@ -39,9 +39,9 @@ def training_page(
         title: of the page.
         facts: short lines under the title.
         history: the figures of each epoch.
-        scores: network -> figure -> value on the collection that was scored; may be empty.
-        samples: when -> the sample tuples as they were then, of the same queries.
-        photos: their folder.
+        scores: network -> figure -> value on the scored collection; may be empty.
+        samples: time, such as "before training" -> the tuples of the same queries at that time.
+        photos: folder of the photos.
 
     Returns:
         HTML in one file, without scripts and without anything to load.
@@ -87,7 +87,7 @@ def proposals_page(
         history: the figures of each epoch.
         recall: regions -> overlap -> share of the boxes found; may be empty.
     """
-    return page("region proposals", title, facts, table=recall, charts=_charts(history, {"loss": {"training": "loss"}}))
+    return page("region proposals", title, facts, table=recall, charts=_charts(history, {"Loss": {"training": "loss"}}))
 
 
 def _scored(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
