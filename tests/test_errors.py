@@ -31,6 +31,7 @@ CLEAN = [
     "export/index_contract",
     "export/indexes",
     "export/milvus_index",
+    "export/onnx_file",
     "export/photo_graph",
     "export/savedmodel",
     "keras_retrieval/layers",

@@ -1,4 +1,4 @@
-"""How far the descriptors of two networks agree, and what drawn photos they are compared on."""
+"""Compares the descriptors of two networks, and draws pictures to compare them on."""
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -8,18 +8,19 @@ from keras_retrieval.pipelines.descriptors.describer import DescribeFn
 from PIL import Image
 
 from ..contract.drawn_photos import drawn_photo
+from .errors import OnnxExportError
 
 
-def both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptors by two networks.
+def describe_both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Describes photos with two networks.
 
     Args:
         one: photos (B, H, W, 3) uint8 -> descriptors (B, D).
-        other: likewise.
-        batches: of photos.
+        other: the same for the other network.
+        batches: photos (B, H, W, 3) uint8.
 
     Returns:
-        The rows of all photos, (N, D) float64, by each.
+        The descriptors of all photos, (N, D) float64, by `one` and by `other`.
     """
     pairs = [(one(images), other(images)) for images in batches]
     x, y = (np.concatenate(rows).astype("float64") for rows in zip(*pairs, strict=True))
@@ -27,41 +28,46 @@ def both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarray]) -> t
 
 
 def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The cosine of each pair of rows, (N,); NaN where a number is not finite."""
+    """Cosine similarities (N,) of rows (N, D) in pairs; NaN where a number is not finite."""
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    # A photo without any activation is described by zeros, by both.
+    # Both networks describe a photo without activations by zeros.
     return np.where((x == y).all(axis=1), 1.0, (x * y).sum(axis=1) / np.maximum(lengths, 1e-12))
 
 
-def of_same_object(folders: Sequence[str]) -> list[np.ndarray]:
-    """For each photo the rows of the others in its folder, which are right where it is the query.
+def positives_by_folder(folders: Sequence[str]) -> list[np.ndarray]:
+    """For each photo as a query the rows of its positives: the other photos of its folder.
+
+    Args:
+        folders: the folder of each photo.
 
     Raises:
-        ValueError: there is one folder only, or no two photos lie in the same.
+        OnnxExportError: there is only one folder, or no folder holds two photos.
     """
-    lies = np.array(folders)
-    positives = [np.setdiff1d(np.flatnonzero(lies == folder), [row]) for row, folder in enumerate(lies)]
+    of_photo = np.array(folders)
+    positives = [np.setdiff1d(np.flatnonzero(of_photo == folder), [row]) for row, folder in enumerate(of_photo)]
     if len(set(folders)) < 2 or not any(map(len, positives)):
-        raise ValueError("--score needs a folder for each object, two at least, and several photos in one of them")
+        raise OnnxExportError(
+            "--score needs one sub-folder per object in --calibrate, at least two, and several photos in one of them"
+        )
     return positives
 
 
 def mean_average_precision(rows: np.ndarray, positives: Sequence[np.ndarray]) -> float:
-    """mAP, 0 to 100, of photos that search each other: (N, D) descriptors, and for each the rows that are right."""
+    """mAP in percent of photos that search each other, from descriptors (N, D) and each photo's positive rows."""
     from keras_retrieval.metrics import retrieval
 
     similarities = rows @ rows.T
-    np.fill_diagonal(similarities, np.inf)  # itself first, and left out
+    np.fill_diagonal(similarities, np.inf)  # each query ranks itself first, and is dropped
     ranks = np.argsort(-similarities, axis=1, kind="stable")[:, 1:].T
     return 100 * retrieval(ranks, positives).mean_ap
 
 
-def pictures(smallest: int, size: int) -> list[np.ndarray]:
-    """Drawn photos to compare networks on: tiny, square, tall, wide and odd ones, one and two at once.
+def drawn_batches(smallest: int, size: int) -> list[np.ndarray]:
+    """Draws pictures to compare networks on: the smallest, square, tall, wide and odd ones, in batches of one and two.
 
     Args:
-        smallest: pixels that the network needs on a side.
-        size: the longest side that it is for; one picture has it.
+        smallest: the smallest side that the network describes, in pixels.
+        size: the longest side of one of the pictures, in pixels.
 
     Returns:
         Batches (B, H, W, 3) uint8.
@@ -69,11 +75,11 @@ def pictures(smallest: int, size: int) -> list[np.ndarray]:
     base = max(smallest, min(size, 160))
     half = max(smallest, base // 2)
     sides = [(smallest, smallest), (base, base), (base + 61, half), (half, base + 61), (base + 3, base + 14)]
-    drawn = [picture(batch, *pair) for pair in sides for batch in (1, 2)]
-    return [*drawn, picture(1, max(smallest, size), max(smallest, 3 * size // 4))]
+    drawn = [drawn_batch(batch, *pair) for pair in sides for batch in (1, 2)]
+    return [*drawn, drawn_batch(1, max(smallest, size), max(smallest, 3 * size // 4))]
 
 
-def picture(batch: int, height: int, width: int) -> np.ndarray:
-    """One drawn photo, or with it the same upside down, (B, H, W, 3) uint8."""
+def drawn_batch(batch: int, height: int, width: int) -> np.ndarray:
+    """Draws one picture, or for a batch of two that and the same upside down; (B, H, W, 3) uint8."""
     upright = np.asarray(Image.open(BytesIO(drawn_photo(height, width, "BMP"))))
     return np.stack([upright, upright[::-1]][:batch])

@@ -1,4 +1,4 @@
-"""From Keras to an ONNX file: conversion and metadata."""
+"""Converts a Keras network to an ONNX file with tf2onnx, and writes the file's metadata."""
 
 import logging
 from collections.abc import Mapping
@@ -7,36 +7,38 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import missing_extra
+
 from ..photo_graph.reader import at_least
 
 INPUT, OUTPUT = "images", "descriptors"
 OPSET = 17
-EXTRA = 'pip install "keras-retrieval[onnx]"'
 
 
 def require_extra() -> None:
-    """Says at once, not after seconds of work, what is missing.
+    """Checks that the packages of the extra are installed, before seconds of work.
 
     Raises:
-        ImportError: tf2onnx, onnx or onnxruntime is not installed.
+        MissingExtraError: tf2onnx, onnx or onnxruntime is not installed.
     """
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401
     except ImportError as error:
-        raise ImportError(f"{error.name} writes ONNX files and is not installed: {EXTRA}") from error
+        raise missing_extra(error.name or "tf2onnx", "onnx", error) from error
 
 
 def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smallest: int = 1) -> None:
-    """Writes a Keras network as ONNX, batch open.
+    """Writes a Keras network as ONNX, for batches of any size.
 
     Args:
         network: a keras.Model (B, H, W, 3) -> (B, D).
-        sides: H and W, None where photos may have any.
-        path: the .onnx file. What tf2onnx cannot convert it leaves in, so that ONNX Runtime refuses the file.
-        smallest: pixels on a side that the network needs. The graph repeats the edges of smaller photos up to it: of
-            an empty feature map ONNX Runtime makes a descriptor of arbitrary numbers, or ends the process.
+        sides: height and width of photos; None where they may have any.
+        path: the .onnx file. Operations that tf2onnx cannot convert stay in it, so that ONNX Runtime refuses to load
+            it.
+        smallest: the smallest side in pixels that the network describes. The graph repeats the edges of smaller photos
+            up to it, since ONNX Runtime turns an empty feature map into arbitrary numbers, or ends the process.
     """
     import onnx
     import tensorflow as tf
@@ -47,7 +49,7 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
 
     @tf.function(input_signature=signature, autograph=False)
     def describe(images: Any) -> Any:
-        # Keras compiles grouped convolutions into functions of their own, which the converter would not look into.
+        # Keras compiles grouped convolutions into functions of their own, which the converter does not convert.
         tf.config.run_functions_eagerly(True)
         try:
             if smallest > 1 and None in sides:
@@ -63,14 +65,14 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
     captures = {inner.name: outer for outer, inner in describe.get_concrete_function().graph.captures}
     handlers: dict[str, Any] = {"Erfc": (_erfc, [])}
     model, _ = tf2onnx.convert.from_function(describe, signature, opset=OPSET, custom_op_handlers=handlers)
-    _fill_in(model.graph, captures)
+    _inline_captures(model.graph, captures)
     _name_open_sides(model.graph.input[0], "batch", "height", "width")
     _name_open_sides(model.graph.output[0], "batch")
     onnx.save(model, path)
 
 
-def _fill_in(graph: Any, captures: Mapping[str, Any]) -> None:
-    """Turns inputs that are no photos into constants: a layer's own tensors, such as the mean of a Normalization."""
+def _inline_captures(graph: Any, captures: Mapping[str, Any]) -> None:
+    """Turns inputs other than the photos into constants: tensors of a layer, such as the mean of a Normalization."""
     import onnx
 
     used = {name for node in graph.node for name in node.input}
@@ -87,7 +89,7 @@ def _name_open_sides(value: Any, *names: str) -> None:
 
 
 def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
-    """Writes GELU's erfc(x), which ONNX has not, as 1 - erf(x). Called by tf2onnx for such a node."""
+    """Replaces erfc(x), which GELU uses and ONNX lacks, by 1 - erf(x). Called by tf2onnx for such a node."""
     from tf2onnx import utils
 
     dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
@@ -98,12 +100,12 @@ def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
 
 
 def stamp(path: Path, version: str, facts: Mapping[str, str]) -> None:
-    """Puts metadata into an ONNX file.
+    """Writes metadata into an ONNX file.
 
     Args:
         path: the file; it is rewritten.
         version: of keras-retrieval.
-        facts: what ONNX Runtime gives back as `custom_metadata_map`.
+        facts: the metadata, which ONNX Runtime returns as `custom_metadata_map`.
     """
     import onnx
 

@@ -1,4 +1,4 @@
-"""Static int8 quantisation of an ONNX network: its convolutions, calibrated on photos."""
+"""Static int8 quantization of the convolutions of an ONNX network, calibrated on photos."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,20 +9,21 @@ import numpy as np
 from .conversion import INPUT
 
 TYPES = ("Conv", "Relu", "MaxPool")
-"""What is computed in int8. Relu and MaxPool of themselves need not be, but float32 between them would be slower and,
-before a Relu, a range of which the half is cut off. The reductions of retrieval's poolings are other operations."""
+"""Operations computed in int8. Relu and MaxPool belong to it because a return to float32 between convolutions is slower
+and, before a Relu, spends half of the quantized range on negative numbers. The poolings of retrieval networks use other
+operations, and stay float32."""
 
 
 def quantize(source: Path, target: Path, photos: Iterable[np.ndarray]) -> None:
-    """Writes an int8 version of a network (Jacob et al. CVPR 2018), each channel of a kernel with its own scale.
+    """Writes an int8 version of a network, with one scale per channel of a kernel (Jacob et al. CVPR 2018).
 
-    What stands behind the trunk stays float32: pooling, whitening and L2; so do a trunk's dense layers, of which
-    only ConvNeXt has many.
+    The layers after the trunk stay float32: pooling, whitening and L2 normalisation. So do dense layers in the trunk,
+    of which only ConvNeXt has many.
 
     Args:
         source: a float32 .onnx file.
         target: the .onnx file to write.
-        photos: (B, H, W, 3) uint8, of the kind that will be described: ranges of activations are taken from them.
+        photos: batches (B, H, W, 3) uint8 like those that will be described; they give the ranges of activations.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -34,7 +35,7 @@ def quantize(source: Path, target: Path, photos: Iterable[np.ndarray]) -> None:
         def get_next(self) -> dict[str, Any] | None:
             return next(self.inputs, None)
 
-    merged = target.with_name(f"merged-{target.name}")  # batch normalisation inside the convolutions before it
+    merged = target.with_name(f"merged-{target.name}")  # batch normalisation folded into convolutions
     quant_pre_process(source, merged, skip_symbolic_shape=True)
     quantize_static(
         merged,

@@ -1,6 +1,7 @@
 """ONNX files give Keras' descriptors at every size, say what they are, and serve the steps without TensorFlow."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from export.onnx_file import check as onnx_check  # noqa: E402
-from export.onnx_file import export_onnx as onnx_model  # noqa: E402
+from export.onnx_file import precisions  # noqa: E402
+from export.onnx_file.conversion import convert  # noqa: E402
 from export.onnx_file.export_onnx import export_onnx  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -138,17 +140,15 @@ def test_the_training_set_is_kept(made, tmp_path):
 
 
 def test_a_file_that_differs_from_keras_is_not_kept(made, tmp_path, monkeypatch):
-    real = onnx_model.convert
-
     def wrong(joined, sides, path, smallest):
-        real(joined, sides, path, smallest)
+        convert(joined, sides, path, smallest)
         model = onnx.load(path)
         kernel = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
         changed = onnx.numpy_helper.to_array(kernel) * np.float32(1.001) + np.float32(1e-3)
         kernel.CopyFrom(onnx.numpy_helper.from_array(changed, kernel.name))
         onnx.save(model, path)
 
-    monkeypatch.setattr(onnx_model, "convert", wrong)
+    monkeypatch.setattr(precisions, "convert", wrong)
     path = tmp_path / "small.onnx"
     path.write_bytes(b"what stood here")
     with pytest.raises(ValueError, match="differs from Keras by"):
@@ -193,7 +193,7 @@ def test_a_network_of_one_size_says_so(made, tmp_path, capsys):
     assert ready.get_modelmeta().custom_metadata_map["height_and_width"] == "48x48"
     with pytest.raises(ValueError, match="odd was exported for photos of 48x48 pixels only"):
         extract(str(path), made / "photos", tmp_path / "out")
-    with pytest.raises(ValueError, match="needs open sizes"):
+    with pytest.raises(ValueError, match="--int8 needs a network for photos of any size: odd takes .* 48x48"):
         export_onnx(model, tmp_path / "int8.onnx", size=48, int8=True, calibrate=made / "photos")
 
 
@@ -216,14 +216,15 @@ def test_layers_that_converters_stumble_over(tmp_path):
     x = layers.L2Normalization(name="l2")(layers.SPoC(name="pooling")(trunk(images)))
     model = keras.Model(images, x, name="modern")
     path = tmp_path / "modern.onnx"
-    onnx_model.convert(model, (None, None), path)
+    convert(model, (None, None), path)
     assert [value.name for value in onnx.load(path).graph.input] == ["images"]
     for shape in SHAPES:
         (rows,) = session(path).run(None, {"images": photos_of(shape)})
         np.testing.assert_allclose(rows, keras.ops.convert_to_numpy(model(photos_of(shape))), atol=1e-5)
 
 
-def test_float16_halves_the_trunk_and_says_how_close_it_stays(made, tmp_path, capsys):
+def test_float16_halves_the_trunk_and_says_how_close_it_stays(made, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     path = export_onnx(str(made / "small.keras"), tmp_path / "half.onnx", size=64, fp16=True)
     types = {tensor.data_type for tensor in onnx.load(path).graph.initializer if np.prod(tensor.dims) > 16}
     assert types == {onnx.TensorProto.FLOAT16}
@@ -231,7 +232,7 @@ def test_float16_halves_the_trunk_and_says_how_close_it_stays(made, tmp_path, ca
     assert (ready.get_inputs()[0].type, ready.get_outputs()[0].type) == ("tensor(float)", "tensor(float)")
     facts = ready.get_modelmeta().custom_metadata_map
     assert facts["precision"] == "float16"
-    assert f"float16: cosine to float32 at least {float(facts['cosine_least']):.5f}" in capsys.readouterr().out
+    assert f"float16: cosine to float32 at least {float(facts['cosine_least']):.5f}" in caplog.text
     for shape in SHAPES:
         rows, exact = (session(one).run(None, {"images": photos_of(shape)})[0] for one in (path, made / "small.onnx"))
         assert cosines(rows, exact).min() > 0.9999
@@ -249,7 +250,7 @@ def test_a_network_whose_numbers_leave_float16_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("precision", "queries"), [("int8", 6), ("fp16", 12)])
-def test_what_a_lighter_file_loses_in_map_is_told(made, tmp_path, capsys, precision, queries):
+def test_what_a_lighter_file_loses_in_map_is_told(made, tmp_path, caplog, precision, queries):
     """By a plain loop over the photos that it was not calibrated on, folders being objects."""
     draw_folder(tmp_path / "drawn", 12)  # whose folders mean nothing, so that the mAP is below 100
     paths = [tmp_path / "photos" / f"object {n // 4}" / f"{n:02}.png" for n in range(12)]
@@ -257,10 +258,10 @@ def test_what_a_lighter_file_loses_in_map_is_told(made, tmp_path, capsys, precis
         path.parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "drawn" / f"{n:03}.png").rename(path)
     options = {precision: True, "calibrate": tmp_path / "photos", "score": True}
+    caplog.set_level(logging.INFO)
     path = export_onnx(str(made / "small.keras"), tmp_path / "lighter.onnx", size=64, **options)
     facts = session(path).get_modelmeta().custom_metadata_map
-    printed = f"mAP {facts['map']} against {facts['map_float32']} in float32"
-    assert printed in capsys.readouterr().out
+    assert f"mAP {facts['map']}, against {facts['map_float32']} in float32" in caplog.text
     compared = paths[1::2] if precision == "int8" else paths
     assert len(compared) == queries
     assert float(facts["map_float32"]) < 99
@@ -278,26 +279,26 @@ def average_precisions(rows):
 
 
 def test_networks_are_compared_at_five_sizes_at_least():
-    shapes = [images.shape for images in onnx_check.pictures(30, 320)]
+    shapes = [images.shape for images in onnx_check.drawn_batches(30, 320)]
     assert len({shape[1:] for shape in shapes}) >= 5
     assert {shape[0] for shape in shapes} == {1, 2}
     assert max(max(shape[1:3]) for shape in shapes) == 320
 
 
-def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, capsys):
+def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, caplog):
     photos = tmp_path / "photos"
     draw_folder(photos, 9)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff, and no more")
+    caplog.set_level(logging.INFO)
     path = export_onnx(str(made / "small.keras"), tmp_path / "small.onnx", size=64, int8=True, calibrate=photos)
-    printed = capsys.readouterr().out
-    assert "left out: " in printed
-    assert "broken.jpg" in printed
+    assert "left out: " in caplog.text
+    assert "broken.jpg" in caplog.text
     kernels = [tensor for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 4]
     kernels = [tensor for tensor in kernels if np.prod(tensor.dims) > 16]
     assert [tensor.data_type for tensor in kernels] == [onnx.TensorProto.INT8] * 2
     facts = session(path).get_modelmeta().custom_metadata_map
     assert facts["precision"] == "int8"
-    assert f"at least {float(facts['cosine_least']):.5f}, mean {float(facts['cosine_mean']):.5f}, on 4" in printed
+    assert f"at least {float(facts['cosine_least']):.5f}, mean {float(facts['cosine_mean']):.5f}, on 4" in caplog.text
     graph = onnx.load(path).graph
     makers = {output: node for node in graph.node for output in node.output}
     (power, *_) = [node for node in graph.node if node.op_type == "Pow"]
@@ -312,14 +313,14 @@ def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"output": "model.keras"}, "the ending .onnx"),
-        ({"model": "small.onnx"}, "a .keras file or a name is exported"),
-        ({"size": 0}, "--size is at least 1"),
+        ({"output": "model.keras"}, r"OUTPUT must end in \.onnx, got .*model\.keras"),
+        ({"model": "small.onnx"}, "MODEL must be a .keras file or a network's name, got small.onnx"),
+        ({"size": 0}, "--size must be at least 1, got 0"),
         ({"scales": "0"}, "--scales 0"),
-        ({"int8": True}, "--calibrate PHOTOS"),
-        ({"int8": True, "fp16": True, "calibrate": Path("photos")}, "no --fp16"),
-        ({"score": True}, "it needs one, and --calibrate PHOTOS"),
-        ({"score": True, "fp16": True}, "it needs one, and --calibrate PHOTOS"),
+        ({"int8": True}, "--int8 needs --calibrate"),
+        ({"int8": True, "fp16": True, "calibrate": Path("photos")}, "--int8 and --fp16 exclude each other"),
+        ({"score": True}, "--score compares --fp16 or --int8 with float32: give one of them"),
+        ({"score": True, "fp16": True}, "--score needs --calibrate"),
         ({"model": "missing.keras"}, "no network at missing.keras"),
     ],
 )
@@ -333,17 +334,17 @@ def test_what_cannot_be_exported_is_said(made, tmp_path, changes, message):
 
 def test_photos_of_no_object_or_of_one_cannot_score(made, tmp_path):
     options = {"size": 64, "int8": True, "score": True}
-    with pytest.raises(ValueError, match="--score needs a folder for each object"):
+    with pytest.raises(ValueError, match="--score needs one sub-folder per object"):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", calibrate=made / "photos", **options)
     for number in range(4):
         draw_photo(tmp_path / "alone" / str(number) / "photo.png", number, 0)
-    with pytest.raises(ValueError, match="--score needs a folder for each object"):
+    with pytest.raises(ValueError, match="--score needs one sub-folder per object"):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", calibrate=tmp_path / "alone", **options)
 
 
 def test_one_photo_is_too_few_to_calibrate_and_compare(made, tmp_path):
     draw_folder(tmp_path / "photos", 1)
-    with pytest.raises(ValueError, match="one photo to calibrate on and another"):
+    with pytest.raises(ValueError, match="must hold at least two readable photos, .* got 1"):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", size=64, int8=True, calibrate=tmp_path / "photos")
 
 
@@ -380,7 +381,7 @@ def test_extract_takes_it_without_tensorflow(made, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "was exported for photos of 64 px, and here they are read at 45 px" in done.stdout
+    assert "was exported for photos of 64 px, and --size reads them at 45 px" in done.stdout
     extract(str(made / "small.keras"), made / "photos", tmp_path / "keras", size=45)
     names = [(tmp_path / kind / "names.txt").read_text() for kind in ("onnx", "keras")]
     assert names[0] == names[1]
@@ -401,7 +402,7 @@ def test_extract_refuses_what_is_settled_inside(made, tmp_path, options, message
 
 
 def test_a_whitening_is_not_put_into_it(made, tmp_path):
-    with pytest.raises(ValueError, match=r"put into a \.keras file"):
+    with pytest.raises(ValueError, match=r"MODEL must be a \.keras file"):
         whiten(str(made / "small.onnx"), made / "photos", tmp_path / "whitened.keras")
 
 

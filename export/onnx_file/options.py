@@ -1,0 +1,75 @@
+"""The options of the step export-onnx."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.descriptors.describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+
+from keras_retrieval.errors import ArgumentError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOnnxOptions(Options):
+    """The options of the step `export-onnx`."""
+
+    model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
+        field(kw_only=False)
+    )
+    output: Annotated[Path, Argument("The .onnx file to write.")] = field(kw_only=False)
+    size: Annotated[
+        int,
+        Option("Longest side, in pixels, of the photos that the file will describe; kept in its metadata.", at_least=1),
+    ] = 1024
+    scales: Annotated[str, Option("Factors on the photo's size, joined in one descriptor, such as 1,0.7071,0.5.")] = "1"
+    antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
+    mirror: Annotated[bool, Option(MIRROR_HELP)] = False
+    fp16: Annotated[
+        bool, Option("Store and compute the trunk in float16: half the size. Pooling and whitening stay float32.")
+    ] = False
+    int8: Annotated[
+        bool,
+        Option("Quantize the trunk's convolutions to int8: a quarter of the size; needs --calibrate."),
+    ] = False
+    calibrate: Annotated[
+        Path | None,
+        Option(
+            "Folder of photos like those that will be described. --int8 is calibrated on one half of them and measured on "
+            "the other, --fp16 is measured on all."
+        ),
+    ] = None
+    score: Annotated[
+        bool,
+        Option(
+            "Measure the mAP of --fp16 or --int8 and that of float32 on the photos of --calibrate, of which each "
+            "sub-folder shows one object."
+        ),
+    ] = False
+    training_set: Annotated[str, Option("What the network was trained on, for the file's metadata.")] = ""
+
+    def check(self) -> None:
+        """Checks ranges and combinations of options.
+
+        Raises:
+            ArgumentError: an option is out of range or does not fit the others.
+        """
+        super().check()
+        parse_scales(self.scales)
+        if Path(self.model).suffix == ".onnx":
+            raise ArgumentError(f"MODEL must be a .keras file or a network's name, got {self.model}")
+        if self.output.suffix != ".onnx":
+            raise ArgumentError(f"OUTPUT must end in .onnx, got {self.output}")
+        if self.int8 and self.fp16:
+            raise ArgumentError("--int8 and --fp16 exclude each other: give one of them")
+        if self.int8 and self.calibrate is None:
+            raise ArgumentError("--int8 needs --calibrate, a folder of photos like those that will be described")
+        if self.score and not (self.fp16 or self.int8):
+            raise ArgumentError("--score compares --fp16 or --int8 with float32: give one of them")
+        if self.score and self.calibrate is None:
+            raise ArgumentError("--score needs --calibrate, a folder of photos with one sub-folder per object")
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The scales as numbers."""
+        return parse_scales(self.scales)

@@ -1,0 +1,182 @@
+"""Writes a network as ONNX in float32, and from that in float16 or int8, comparing the descriptors each time."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from keras_retrieval.pipelines.descriptors.describer import describer
+from keras_retrieval.pipelines.networks.onnx_network import ANY_SIDES, SIDES, OnnxNetwork
+
+import keras_retrieval
+
+from .check import cosines, describe_both, drawn_batch, drawn_batches, mean_average_precision
+from .conversion import convert, stamp
+from .errors import OnnxExportError
+from .quantization import quantize
+from .source import ExportSource, MeasuredPhoto
+
+TOLERANCE, COSINE = 1e-4, 0.99999
+"""Limits on a float32 file: the largest difference of a number from Keras' descriptor, and the smallest cosine."""
+
+FP16_COSINE = 0.999
+"""The smallest cosine of a float16 file to float32; below it, numbers have overflowed or vanished."""
+
+HALVED_BATCHES, HALVED_SIDE = 4, 256  # batches that Keras computes in float16, which is slow, and their largest side
+
+log = logging.getLogger("keras_retrieval")
+
+
+def write_float32(source: ExportSource, folder: Path) -> Path:
+    """Converts a network and compares it with Keras; for photos of one size only if the converter needs that.
+
+    Args:
+        source: the network.
+        folder: folder for the file.
+
+    Returns:
+        The .onnx file.
+
+    Raises:
+        OnnxExportError: the network cannot be converted, or the file's descriptors differ from Keras'.
+    """
+    path, name = folder / "float32.onnx", source.network.name
+    batches = drawn_batches(source.smallest, source.size)
+    try:
+        converted = _convert(source, path, None)
+    except Exception as error:  # TensorFlow, tf2onnx and ONNX Runtime each raise their own
+        log.info(
+            "%s cannot be converted for photos of any size, so for %d x %d only: %s",
+            name,
+            source.size,
+            source.size,
+            _first_line(error),
+        )
+        try:
+            converted, batches = _convert(source, path, source.size), _batches_of_side(source.size)
+        except Exception as other:
+            raise OnnxExportError(f"{name} cannot be written as ONNX: {_first_line(other)}") from other
+    x, y = describe_both(converted.describe, source.describe, batches)
+    difference, lowest = np.abs(x - y).max(), cosines(x, y).min()
+    log.info("%d batches compared with Keras: difference %.1e, cosine %.7f", len(batches), difference, lowest)
+    if not (difference <= TOLERANCE and lowest >= COSINE):
+        raise OnnxExportError(f"{name} as ONNX differs from Keras by {difference:.1e}: nothing was written")
+    return path
+
+
+def write_float16(
+    source: ExportSource, exact: Path, photos: Sequence[MeasuredPhoto], positives: list[np.ndarray]
+) -> Path:
+    """Converts a network again with its trunk in float16; pooling and whitening, which would overflow, stay float32.
+
+    ONNX Runtime on a CPU computes float16 files in float32, so that Keras is compared in float16, too.
+
+    Args:
+        source: the network; its trunk becomes float16.
+        exact: the float32 file.
+        photos: to compare on; drawn ones if there are none.
+        positives: from `positives_by_folder`, to compare the mAP as well; [] not to.
+
+    Returns:
+        The .onnx file, beside `exact`.
+
+    Raises:
+        OnnxExportError: numbers leave the range of float16, or the mAP of a file of one size only is wanted.
+    """
+    from keras_retrieval.networks.precision import set_trunk_precision
+
+    reference = OnnxNetwork(exact)
+    side = source.size if reference.sides else None
+    if side and positives:
+        raise _one_size_only("--score", reference)
+    compared = [photo.pixels for photo in photos] or drawn_batches(source.smallest, source.size)
+    batches = _batches_of_side(source.size) if side else compared
+    set_trunk_precision(source.network, "mixed_float16")
+    path = exact.with_name("float16.onnx")
+    convert(source.joined, (side, side), path, source.smallest)
+    lowest = _compare(path, reference, "float16", batches, positives)
+    most = max(HALVED_SIDE, source.smallest)
+    parts = [images[:, :most, :most] for images in batches[:HALVED_BATCHES]]
+    halved = cosines(*describe_both(describer(source.joined), reference.describe, parts))
+    lowest = float(np.min([lowest, *halved]))  # NaN where a number is not finite
+    if not lowest >= FP16_COSINE:
+        raise OnnxExportError(
+            f"{source.network.name} does not fit float16, cosine {lowest:.4f} to float32: export it without --fp16"
+        )
+    return path
+
+
+def write_int8(
+    source: ExportSource,
+    exact: Path,
+    calibration: Sequence[MeasuredPhoto],
+    photos: Sequence[MeasuredPhoto],
+    positives: list[np.ndarray],
+) -> Path:
+    """Quantizes the trunk's convolutions to int8.
+
+    Args:
+        source: the network.
+        exact: the float32 file.
+        calibration: photos that give the ranges of activations.
+        photos: other photos, to compare on.
+        positives: from `positives_by_folder`, to compare the mAP as well; [] not to.
+
+    Returns:
+        The .onnx file, beside `exact`.
+
+    Raises:
+        OnnxExportError: the float32 file takes photos of one size only.
+    """
+    reference = OnnxNetwork(exact)
+    if reference.sides:
+        raise _one_size_only("--int8", reference)
+    path = exact.with_name("int8.onnx")
+    quantize(exact, path, [photo.pixels for photo in calibration])
+    _compare(path, reference, "int8", [photo.pixels for photo in photos], positives)
+    return path
+
+
+def _convert(source: ExportSource, path: Path, side: int | None) -> OnnxNetwork:
+    """Converts a network for square photos of one side, or for photos of any size if `side` is None."""
+    convert(source.joined, (side, side), path, source.smallest)
+    sides = ANY_SIDES if side is None else f"{side}x{side}"
+    stamp(path, keras_retrieval.__version__, source.facts | {SIDES: sides})
+    return OnnxNetwork(path)
+
+
+def _batches_of_side(side: int) -> list[np.ndarray]:
+    return [drawn_batch(batch, side, side) for batch in (1, 2)]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _one_size_only(option: str, network: OnnxNetwork) -> OnnxExportError:
+    return OnnxExportError(
+        f"{option} needs a network for photos of any size: {network.name} takes photos of {network.sides} pixels only"
+    )
+
+
+def _compare(
+    path: Path, reference: OnnxNetwork, precision: str, batches: list[np.ndarray], positives: list[np.ndarray]
+) -> float:
+    """Compares a float16 or int8 file with the float32 one; logs cosine and mAP and writes them into its metadata.
+
+    Returns:
+        The smallest cosine.
+    """
+    facts = reference.facts | {"precision": precision}
+    stamp(path, keras_retrieval.__version__, facts)
+    reduced, exact = describe_both(OnnxNetwork(path).describe, reference.describe, batches)
+    close = cosines(reduced, exact)
+    lowest, mean = close.min(), close.mean()
+    facts |= {"cosine_least": f"{lowest:.6f}", "cosine_mean": f"{mean:.6f}"}
+    log.info("%s: cosine to float32 at least %.5f, mean %.5f, on %d photos", precision, lowest, mean, len(close))
+    if positives:
+        before, after = (mean_average_precision(rows, positives) for rows in (exact, reduced))
+        facts |= {"map_float32": f"{before:.2f}", "map": f"{after:.2f}"}
+        log.info("%s: mAP %.2f, against %.2f in float32, each photo searching the others", precision, after, before)
+    stamp(path, keras_retrieval.__version__, facts)
+    return float(lowest)

@@ -1,0 +1,106 @@
+"""The inputs of an ONNX export: the Keras network with what its metadata will state, and the photos to measure on."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras_retrieval.pipelines.descriptors.describer import DescribeFn, describer
+from keras_retrieval.pipelines.networks.files import load_model, model_identity, smallest_side, takes_edges
+from keras_retrieval.pipelines.networks.onnx_network import (
+    DIMENSIONS,
+    EDGE_MAPS,
+    INPUT,
+    NETWORK,
+    SCALES,
+    SIZE,
+    SMALLEST,
+)
+from keras_retrieval.pipelines.photos.reader import PhotoError, list_photos
+from keras_retrieval.pipelines.photos.reading import Reading
+
+import keras_retrieval
+
+from .errors import OnnxExportError
+from .options import ExportOnnxOptions
+
+PHOTOS = 64  # photos that calibrate int8; as many others measure what it costs
+
+log = logging.getLogger("keras_retrieval")
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A network to export.
+
+    Attributes:
+        network: the keras.Model of one scale.
+        joined: the keras.Model that joins all scales, which is converted.
+        describe: the descriptors of the joined network in Keras.
+        smallest: the smallest side of a photo in pixels that it describes.
+        size: the longest side of the photos that it will describe.
+        facts: the file's metadata.
+    """
+
+    network: Any
+    joined: Any
+    describe: DescribeFn
+    smallest: int
+    size: int
+    facts: dict[str, str]
+
+
+class MeasuredPhoto(NamedTuple):
+    """The pixels of a photo, (1, H, W, 3) uint8, and the folder that it lies in."""
+
+    pixels: np.ndarray
+    folder: str
+
+
+def load_source(options: ExportOnnxOptions) -> ExportSource:
+    """Loads the network of the options.
+
+    Raises:
+        RetrievalError: it cannot be loaded, or takes no photos of any size.
+    """
+    network, factors = load_model(options.model), options.factors
+    smallest = smallest_side(network, factors)
+    views = {"antialias": options.antialias, "mirror": options.mirror}
+    facts = {
+        NETWORK: network.name,
+        DIMENSIONS: str(network.output_shape[-1]),
+        SIZE: str(options.size),
+        SCALES: ",".join(map(str, factors)),
+        SMALLEST: str(smallest),
+        INPUT: EDGE_MAPS if takes_edges(network) else "photos",
+        **{name: str(value).lower() for name, value in views.items()},
+        "pixels": "RGB 0..255, float32; photos are shrunk to size (Lanczos) and never enlarged",
+        "precision": "float32",
+        "source": model_identity(options.model).get("sha256", options.model),
+        "training_set": options.training_set or "unknown",
+    }
+    joined = keras_retrieval.multi_scale(network, factors, **views)
+    return ExportSource(network, joined, describer(network, factors, **views), smallest, options.size, facts)
+
+
+def read_photos(folder: Path, source: ExportSource) -> list[MeasuredPhoto]:
+    """Reads up to 2 * PHOTOS photos spread evenly over a folder; logs photos that cannot be read.
+
+    Raises:
+        OnnxExportError: fewer than two photos can be read.
+    """
+    reading = Reading(folder, source.size, smallest=source.smallest)
+    names = list_photos(folder)
+    photos = []
+    for row in np.unique(np.linspace(0, len(names) - 1, 2 * PHOTOS).astype(int)):
+        try:
+            photos.append(MeasuredPhoto(reading.read(names[row])[None], str(PurePosixPath(names[row]).parent)))
+        except PhotoError as error:
+            log.info("left out: %s", error)
+    if len(photos) < 2:
+        raise OnnxExportError(
+            f"--calibrate {folder} must hold at least two readable photos, one to calibrate on and one to compare, "
+            f"got {len(photos)}"
+        )
+    return photos
