@@ -193,7 +193,7 @@ def test_a_network_of_one_size_says_so(made, tmp_path, capsys):
     assert ready.get_modelmeta().custom_metadata_map["height_and_width"] == "48x48"
     with pytest.raises(ValueError, match="odd was exported for photos of 48x48 pixels only"):
         extract(str(path), made / "photos", tmp_path / "out")
-    with pytest.raises(ValueError, match="--int8 needs a network for photos of any size: odd takes .* 48x48"):
+    with pytest.raises(ValueError, match=r"--int8 needs a network for photos of any size: odd takes .* 48x48"):
         export_onnx(model, tmp_path / "int8.onnx", size=48, int8=True, calibrate=made / "photos")
 
 
@@ -344,7 +344,7 @@ def test_photos_of_no_object_or_of_one_cannot_score(made, tmp_path):
 
 def test_one_photo_is_too_few_to_calibrate_and_compare(made, tmp_path):
     draw_folder(tmp_path / "photos", 1)
-    with pytest.raises(ValueError, match="must hold at least two readable photos, .* got 1"):
+    with pytest.raises(ValueError, match=r"must hold at least two readable photos, .* got 1"):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", size=64, int8=True, calibrate=tmp_path / "photos")
 
 
