@@ -211,7 +211,7 @@ def test_what_is_light_imports_no_keras():
 def test_rooms_import_each_other_without_circles():
     known, graph = modules(ROOT), {}
     for module, others in edges(ROOT).items():
-        rooms = {room_of(other, known) for other in others}
+        rooms = {room_of(other, known) for other in others if other not in TABLE["ground"]}
         graph.setdefault(room_of(module, known), set()).update(rooms - {room_of(module, known)})
     assert len(graph) > 25
     list(TopologicalSorter(graph).static_order())

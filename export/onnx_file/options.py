@@ -35,8 +35,8 @@ class ExportOnnxOptions(Options):
     calibrate: Annotated[
         Path | None,
         Option(
-            "Folder of photos like those that will be described. --int8 is calibrated on one half of them and measured on "
-            "the other, --fp16 is measured on all."
+            "Folder of photos like those that will be described. --int8 is calibrated on one half of them and measured "
+            "on the other, --fp16 is measured on all."
         ),
     ] = None
     score: Annotated[
