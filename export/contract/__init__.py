@@ -1,1 +1,1 @@
-"""The interface of a served network: signatures, sample photos, the manifest of a version."""
+"""The interface of a served network: its signatures, the manifest of a version, sample photos."""

@@ -1,4 +1,4 @@
-"""Photos that are drawn where none are given: to compare with, and to warm a server up."""
+"""Drawn photos: for the check of an exported network against Keras, and for warm-up requests."""
 
 import io
 from collections.abc import Mapping
@@ -12,27 +12,35 @@ _ORIENTATION = 0x0112
 _SMALL = 64
 
 
-def drawn_photo(height: int, width: int, form: str = "JPEG", **options: Any) -> bytes:
-    """A file of soft blobs with some noise.
+def drawn_photo(height: int, width: int, file_format: str = "JPEG", **options: Any) -> bytes:
+    """Draws soft blobs with some noise.
 
     Args:
         height: in pixels.
         width: in pixels.
-        form: as Pillow names it.
-        **options: for Pillow to save it.
+        file_format: as Pillow names it.
+        **options: of Pillow's `save`.
+
+    Returns:
+        The bytes of a photo file; the same for the same arguments.
     """
-    chance = np.random.default_rng([height, width])
-    blobs = Image.fromarray(chance.integers(0, 256, (7, 9, 3), np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    pixels = np.array(blobs) + chance.normal(0, 12, (height, width, 3))
+    rng = np.random.default_rng([height, width])
+    blobs = Image.fromarray(rng.integers(0, 256, (7, 9, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.array(blobs) + rng.normal(0, 12, (height, width, 3))
     file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, form, **options)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, file_format, **options)
     return file.getvalue()
 
 
 def check_photos(size: int) -> Mapping[str, bytes]:
-    """Photos that go every way through a reader: shrunk a little and much, turned, at size; name -> file."""
+    """Photos that take every path through a photo reader: shrunk a little, shrunk much, turned, not resized.
+
+    Args:
+        size: longest side in pixels to which the reader shrinks photos.
+
+    Returns:
+        Name -> bytes of the file.
+    """
     turn = Image.Exif()
     turn[_ORIENTATION] = 6
     return {
@@ -44,13 +52,13 @@ def check_photos(size: int) -> Mapping[str, bytes]:
 
 
 def warm_up_photos(size: int) -> list[bytes]:
-    """A photo that is shrunk to `size`, then a small one of every other format."""
-    forms = ("PNG", "GIF", "WEBP", "BMP")
-    return [drawn_photo(size, size * 5 // 4), *(drawn_photo(_SMALL, _SMALL, form) for form in forms)]
+    """A JPEG that is shrunk to `size`, followed by a small photo of every other format."""
+    formats = ("PNG", "GIF", "WEBP", "BMP")
+    return [drawn_photo(size, size * 5 // 4), *(drawn_photo(_SMALL, _SMALL, name) for name in formats)]
 
 
 def write_photos(photos: Mapping[str, bytes], folder: Path) -> list[str]:
-    """Writes files into a folder that is there; returns their names."""
+    """Writes photos (name -> bytes) into an existing folder; returns their names."""
     for name, data in photos.items():
         (folder / name).write_bytes(data)
     return list(photos)

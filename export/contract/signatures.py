@@ -1,4 +1,4 @@
-"""What an exported network is asked and answers: names of signatures, inputs and outputs, and codes of `status`.
+"""The interface of an exported network: names of signatures, inputs and outputs, and the codes of `status`.
 
 | signature | input | outputs |
 |---|---|---|
@@ -8,15 +8,15 @@
 | embed_regions | image_bytes (B,) string | regions (B, R, d), boxes (B, R, 4) float32, status (B,) int32 |
 | search | image_bytes (B,) string, k int32, boxes (B, 4) float32 | names, scores (B, K) string, float32; status (B,) |
 
-`embed_regions` is there where the network pools regions. R is the same for all photos; a region that a photo has not is
-a row of zeros in `regions` and `boxes`. A box is left, top, right, bottom as shares of the upright photo's sides.
+`embed_regions` exists if the network pools regions. R is the same for all photos; missing regions of a photo are rows
+of zeros in `regions` and `boxes`. A box is left, top, right, bottom as fractions of the upright photo's sides.
 
-`search` is there where the network is served with an index (`keras-retrieval serve --index`). `k` is one number or one
-for each photo, 10 if left out. `boxes` may be left out, too: left, top, right, bottom in pixels of the upright photo,
-which is searched for that part alone; four zeros stand for the whole. K is the most neighbours that a photo of the
-request has, best first; the row of a photo with fewer ends in names "" with scores of -infinity. A version that was
-exported with its index has `leaves` () int32 in place of `boxes`: how many leaves of the index's tree to look into, as
-many as its own searches if 0 or left out. It needs a server with ScaNN's operations.
+`search` exists if the network is served with an index (`keras-retrieval serve --index`). `k`, the number of neighbours,
+is one number or one per photo, 10 by default. `boxes` is optional: left, top, right, bottom in pixels of the upright
+photo, the part to search for; four zeros stand for the whole photo. K is the largest number of neighbours in the
+response, best first; shorter rows are padded with the name "" and the score -infinity. A version that was exported with
+its index has `leaves` () int32 instead of `boxes`: the number of leaves of the index's tree to visit, where 0, the
+default, is the number that the index was tuned to. It needs a server with ScaNN's operations.
 """
 
 from pathlib import Path
@@ -27,12 +27,6 @@ PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
 
-K, MOST_K = 10, 10_000
-NOTHING = -np.inf  # the score where a row has fewer neighbours than another
-
-WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
-
-
 SERVING_DEFAULT = "serving_default"
 IMAGES = "images"
 IMAGES_UINT8 = "images_uint8"
@@ -41,7 +35,7 @@ SEARCH = "search"
 
 IMAGE_BYTES = "image_bytes"
 PIXELS = "images"
-"""The input of IMAGES and of IMAGES_UINT8."""
+"""The input of IMAGES and IMAGES_UINT8."""
 
 DESCRIPTORS = "descriptors"
 STATUS = "status"
@@ -52,13 +46,20 @@ LEAVES = "leaves"
 NAMES = "names"
 SCORES = "scores"
 
+DEFAULT_K, MAX_K = 10, 10_000
+NO_SCORE = -np.inf
+"""The score that pads rows with fewer neighbours."""
+
+WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
+"""The file of warm-up requests in a version."""
+
 OK, UNKNOWN_FORMAT, DAMAGED, TOO_MANY_PIXELS, NO_DESCRIPTOR, BAD_BOX = range(6)
 
 REASONS = {
-    UNKNOWN_FORMAT: "not a picture in a form that is served (JPEG, PNG, GIF, WebP, BMP)",
-    DAMAGED: "damaged, truncated, or of a kind that is not served",
+    UNKNOWN_FORMAT: "not a picture in a supported format (JPEG, PNG, GIF, WebP, BMP)",
+    DAMAGED: "damaged, truncated, or of an unsupported variant of its format",
     TOO_MANY_PIXELS: "its header declares too many pixels",
     NO_DESCRIPTOR: "the network's descriptor of it is zero or not finite",
-    BAD_BOX: "its box is empty, or reaches outside the photo",
+    BAD_BOX: "its box is empty or extends beyond the photo",
 }
-"""Code of `status` -> why a photo has no descriptor, so that its row is zero, or no neighbours; OK is the other."""
+"""Code of `status` -> the reason why a photo has no descriptor (its row is zero) or no neighbours; OK is not in it."""

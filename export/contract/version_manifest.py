@@ -1,4 +1,4 @@
-"""The manifest of an exported version, and its comparison with the facts of an index."""
+"""The manifest of a served version: its kind, and its comparison with the facts of an index."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,22 +6,25 @@ from typing import Any
 KIND, VERSION = "served network", 1
 
 
-def mismatch(served: Mapping[str, Any], indexed: Mapping[str, Any]) -> str:
-    """The differences between an exported network and the one that an index was made with; "" if there are none.
+def mismatch(version: Mapping[str, Any], index: Mapping[str, Any]) -> str:
+    """The reasons why an index cannot be searched with the descriptors of a version.
 
     Args:
-        served: the manifest of the version.
-        indexed: the facts of the index.
+        version: the version's manifest.
+        index: `facts` of the index.
+
+    Returns:
+        The reasons, separated by commas; "" if the index can be searched.
     """
-    found = [
-        f"its {key} is {served.get(key, False)}, the index's {indexed.get(key, False)}"
+    reasons = [
+        f"its {key} is {version.get(key, False)}, the index's {index.get(key, False)}"
         for key in ("size", "scales", "antialias", "mirror")
-        if served.get(key, False) != indexed.get(key, False)
+        if version.get(key, False) != index.get(key, False)
     ]
-    if indexed.get("edges"):
-        found.append("the index is of edge maps, which a version does not compute from photos")
-    if any(served["model"].get(key) != indexed["model"].get(key) for key in ("sha256", "name")):
-        found.insert(0, "it is another network")
-    if not indexed["exif"]:
-        found.append("the index's photos were not turned by their EXIF orientation")
-    return ", ".join(found)
+    if index.get("edges"):
+        reasons.append("the index is of edge maps, which a version does not compute from photos: search in the shell")
+    if any(version["model"].get(key) != index["model"].get(key) for key in ("sha256", "name")):
+        reasons.insert(0, "it is another network")
+    if not index["exif"]:
+        reasons.append("the index's photos were not turned by their EXIF orientation")
+    return ", ".join(reasons)

@@ -1,1 +1,1 @@
-"""Decoding of photo files inside a TensorFlow graph."""
+"""Decoding of photo files by operations of a TensorFlow graph."""

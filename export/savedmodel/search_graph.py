@@ -13,7 +13,18 @@ import numpy as np
 
 from keras_retrieval.errors import missing_extra
 
-from ..contract.signatures import IMAGE_BYTES, LEAVES, NAMES, NEIGHBOURS, NOTHING, OK, SCORES, SEARCH, STATUS, K
+from ..contract.signatures import (
+    DEFAULT_K,
+    IMAGE_BYTES,
+    LEAVES,
+    NAMES,
+    NEIGHBOURS,
+    NO_SCORE,
+    OK,
+    SCORES,
+    SEARCH,
+    STATUS,
+)
 from ..index_contract.contract import NeighbourIndex
 from .errors import SavedModelError
 
@@ -57,7 +68,7 @@ def search_function(describe: Callable[[Any], tuple[Any, Any]], index: Neighbour
         real &= tf.range(tf.shape(found)[1]) < k[:, None]
         width = tf.reduce_max(tf.concat([tf.reduce_sum(tf.cast(real, tf.int32), 1), [0]], 0))
         names = tf.where(real, tf.gather(module.names, found[:-1]), "")
-        return {NAMES: names[:, :width], SCORES: tf.where(real, scores[:-1], NOTHING)[:, :width], STATUS: status}
+        return {NAMES: names[:, :width], SCORES: tf.where(real, scores[:-1], NO_SCORE)[:, :width], STATUS: status}
 
     specs = [
         tf.TensorSpec((None,), tf.string, IMAGE_BYTES),
@@ -78,7 +89,7 @@ def _rows(index: NeighbourIndex) -> np.ndarray:
 
 
 def _searcher(scann: Any, rows: np.ndarray, how: Mapping[str, Any]) -> Any:
-    builder = scann.builder(rows, K, "dot_product")
+    builder = scann.builder(rows, DEFAULT_K, "dot_product")
     if how["kind"] == "exact":
         return builder.score_brute_force().build()
     if how["leaves"]:
@@ -93,7 +104,7 @@ def _effort(how: Mapping[str, Any], k: Any, leaves: Any) -> tuple[Any, Any]:
 
     if how["kind"] == "exact":
         return -1, -1
-    more = tf.maximum(1.0, tf.cast(k, tf.float32) / how.get("k", K))
+    more = tf.maximum(1.0, tf.cast(k, tf.float32) / how.get("k", DEFAULT_K))
     own = tf.cast(tf.math.ceil(more * how["leaves_to_search"]), tf.int32)
     searched = tf.minimum(tf.where(leaves > 0, leaves, own), how["leaves"])
     return tf.maximum(k, tf.cast(tf.math.ceil(more * how["reorder"]), tf.int32)), searched if how["leaves"] else -1
@@ -107,7 +118,7 @@ def write_defaults(folder: Path) -> None:
     path = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     defaults = saved.meta_graphs[0].signature_def[SEARCH].defaults
-    for alias, value in ((NEIGHBOURS, K), (LEAVES, OWN_LEAVES)):
+    for alias, value in ((NEIGHBOURS, DEFAULT_K), (LEAVES, OWN_LEAVES)):
         defaults[alias].CopyFrom(tf.make_tensor_proto(value))
     path.write_bytes(saved.SerializeToString())
 

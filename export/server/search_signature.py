@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import signatures as names
-from ..contract.signatures import MOST_K, NOTHING, PREDICT, K
+from ..contract.signatures import DEFAULT_K, MAX_K, NO_SCORE, PREDICT
 from ..index_contract.contract import Hits
 from .errors import invalid
 
@@ -29,7 +29,7 @@ def search_signature() -> Any:
         signature.inputs[alias].CopyFrom(_tensor(alias, dtype, _SHAPES[alias]))
     for alias, dtype in _OUTPUTS.items():
         signature.outputs[alias].CopyFrom(_tensor(alias, dtype, [None] if alias == names.STATUS else [None, None]))
-    signature.defaults[names.NEIGHBOURS].CopyFrom(tf.make_tensor_proto(K))
+    signature.defaults[names.NEIGHBOURS].CopyFrom(tf.make_tensor_proto(DEFAULT_K))
     signature.defaults[names.BOXES].CopyFrom(tf.make_tensor_proto(np.zeros((0, 4), np.float32)))
     return signature
 
@@ -61,8 +61,8 @@ def checked(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
     files, k, boxes = inputs[names.IMAGE_BYTES], inputs[names.NEIGHBOURS], inputs[names.BOXES]
     if files.ndim != 1:
         raise invalid(f"{names.IMAGE_BYTES} is (B,), not {files.shape}")
-    if k.shape not in ((), files.shape) or not ((k >= 1) & (k <= MOST_K)).all():
-        raise invalid(f"{names.NEIGHBOURS} is a number for all photos, or one for each, from 1 to {MOST_K}")
+    if k.shape not in ((), files.shape) or not ((k >= 1) & (k <= MAX_K)).all():
+        raise invalid(f"{names.NEIGHBOURS} is a number for all photos, or one for each, from 1 to {MAX_K}")
     if boxes.shape not in ((0, 4), (len(files), 4)):
         raise invalid(f"{names.BOXES} is ({len(files)}, 4), not {boxes.shape}")
     return files, np.broadcast_to(k, files.shape), boxes if len(boxes) else np.zeros((len(files), 4), np.float32)
@@ -81,7 +81,7 @@ def answer(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarray) -> di
     """
     lengths = [0 if one is None else min(len(one.names), most) for one, most in zip(hits, k.tolist(), strict=True)]
     shape = len(hits), max(lengths, default=0)
-    told, scores = np.full(shape, b"", object), np.full(shape, NOTHING, np.float32)
+    told, scores = np.full(shape, b"", object), np.full(shape, NO_SCORE, np.float32)
     for row, (one, length) in enumerate(zip(hits, lengths, strict=True)):
         if one is not None:
             told[row, :length] = [name.encode("utf-8", "surrogatepass") for name in one.names[:length]]
