@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from export.contract.signatures import BAD_BOX, DAMAGED, TOO_MANY_PIXELS, UNKNOWN_FORMAT
+from export.contract.version_manifest import KIND, VERSION, mismatch
 from export.indexes.open_index import open_index
 from export.indexes.search import search
-from export.savedmodel import export_saved_model as saved_model
 from export.server import model_registry as served_models
 from export.server.errors import Code, ServingError
 from pipelines.files.durable import MANIFEST, fingerprint, read_manifest
@@ -298,9 +298,9 @@ OTHERS = [
 
 @pytest.mark.parametrize(("facts", "reason"), OTHERS)
 def test_an_index_made_in_another_way_is_told_from_ours(search_service, index, facts, reason):
-    manifest = read_manifest(search_service.model / "1", kind=saved_model.KIND, version=saved_model.VERSION)
-    assert saved_model.mismatch(manifest, index.facts) == ""
-    assert re.fullmatch(reason, saved_model.mismatch(manifest, {**index.facts, **facts}))
+    manifest = read_manifest(search_service.model / "1", kind=KIND, version=VERSION)
+    assert mismatch(manifest, index.facts) == ""
+    assert re.fullmatch(reason, mismatch(manifest, {**index.facts, **facts}))
 
 
 @pytest.fixture
