@@ -27,7 +27,7 @@ from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
 
 FILES: dict[str, tuple[Callable[[], str], str]] = {
-    "/": (partial(render, "live_search.html.j2", kind="live", title="Visual search"), "text/html"),
+    "/": (partial(render, "live_search.html.j2", kind="live search", title="Visual search"), "text/html"),
     "/page.css": (style, "text/css"),
     "/page.js": (lambda: (resources.files(__package__) / "page" / "page.js").read_text("utf-8"), "text/javascript"),
 }
