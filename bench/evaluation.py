@@ -13,6 +13,7 @@ import os
 import platform
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from bench.photos import DATA, network
 from bench.record import Row, recorded
 from keras_retrieval.ranking.methods import Ranker, parse
 from keras_retrieval.whitening.covariance import Projection
+from pipelines.descriptors.extraction import extract_descriptors
 from pipelines.descriptors.learn_whitening import learn_whitening
 from pipelines.descriptors.matching_pairs import read_pairs
-from pipelines.evaluation.collection import Collection, Options, describe_collection
+from pipelines.descriptors.options import ExtractOptions
+from pipelines.evaluation.collection import Collection, describe_collection
 from pipelines.evaluation.datasets import load_ground_truth
 from pipelines.evaluation.scores import score
 
@@ -73,9 +76,10 @@ def on_real_photos(work: Path, model: Path | None, size: int) -> None:
         print("\nmAP on real photos is left out: the collection is not at hand")
         return
     truth = load_ground_truth("roxford5k", photos, DATA / "gnd" / "gnd_roxford5k.pkl")
-    options = Options(str(model or _saved_network(work)), size, SCALES, antialias=True, precision="float32", exif=True)
-    collection = describe_collection(truth, photos, None, work / "oxford", options, replace=False)
-    described = options.extract(DATA / "photos", work / "photos", replace=False)
+    saved = str(model or _saved_network(work))
+    options = ExtractOptions(saved, photos, work / "oxford", size=size, scales=SCALES)
+    collection = describe_collection(truth, options)
+    described = extract_descriptors(replace(options, photos=DATA / "photos", output=work / "photos"))
     learned = {method: learn_whitening(described, read_pairs(DATA / "photos"), method) for method in ("lw", "pca")}
     print(f"\nroxford5k, {truth.partial}; {size} px, scales {SCALES}\n")
     with recorded("whitening-and-reranking") as add:

@@ -19,7 +19,8 @@ from bench.record import recorded
 from export.index_contract.contract import Filter, NeighbourIndex
 from export.indexes.index import index
 from export.indexes.open_index import open_index
-from pipelines.evaluation.collection import Collection, Options, describe_collection
+from pipelines.descriptors.options import ExtractOptions
+from pipelines.evaluation.collection import Collection, describe_collection
 from pipelines.evaluation.datasets import load_ground_truth
 from pipelines.evaluation.scores import score
 
@@ -58,9 +59,8 @@ def _oxford(work: Path, size: int, name: str) -> tuple[Collection, Path]:
     model = work / f"{name}.keras"
     if not model.exists():
         network(name).save(model)
-    options = Options(str(model), size, "1", antialias=True, precision="float32", exif=True)
     place = work / f"oxford-{name}-{size}"
-    return describe_collection(truth, photos, None, place, options, replace=False), place / "database"
+    return describe_collection(truth, ExtractOptions(str(model), photos, place, size=size)), place / "database"
 
 
 def _scores(collection: Collection, made: NeighbourIndex) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Datasets, the published protocols and their scores; the step evaluate."""
+"""Evaluation by the published protocols of image retrieval; the step evaluate."""

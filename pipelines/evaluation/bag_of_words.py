@@ -1,13 +1,13 @@
-"""Photos ranked by visual words and verified by geometry: the baseline that networks are compared with.
+"""Rankings by visual words and geometric verification, the baseline that networks are compared with.
 
-As the field did before networks (Sivic and Zisserman ICCV 2003, Philbin et al. CVPR 2007): photos that share visual
-words with the query, then the first of them again by how many matches agree on one geometry with it.
+The method of the field before networks (Sivic and Zisserman ICCV 2003, Philbin et al. CVPR 2007): photos are ranked by
+visual words in common with the query, and the top of the ranking is reranked by the number of matches that agree on one
+geometry.
 """
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,52 +19,38 @@ from ..sfm.colmap import Database, load_colmap, ordered, photo_name
 from ..sfm.photos import prepare
 from ..sfm.visual_words import build_index, make_vocabulary, rank_by_words
 from .collection import query_box
+from .errors import CollectionError
 from .ground_truth import GroundTruth
+from .options import EvaluateOptions
 from .rankings import Ranking, depth_of
 
-CUT_OUTS = ".queries"  # among the images: no photo's name begins with a dot
+CROPS = ".queries"  # folder of the queries' crops among the images: no photo's name begins with a dot
 SECONDS = "seconds.json"
+SEED = 0  # random seed of RANSAC
 
 
-@dataclass(frozen=True)
-class Words:
-    """How photos are ranked by words.
+def rank_by_visual_words(truth: GroundTruth, options: EvaluateOptions) -> Ranking:
+    """Ranks by visual words that are learned from the database's photos.
 
-    Attributes:
-        size: the longest side in pixels at which features are looked for.
-        features: the most of a photo.
-        verify: how many photos of each ranking are verified by geometry; 0 for none.
-        seed: of the verification.
-    """
-
-    size: int
-    features: int
-    verify: int
-    seed: int = 0
-
-
-def by_words(truth: GroundTruth, photos: Path, output: Path, options: Words) -> Ranking:
-    """Ranks by visual words of the database's own photos; features, words and verified pairs are kept in OUTPUT.
-
-    Queries are cut out by their boxes at full resolution and shrunk as their whole photos would be. Photos that share
-    no word with a query stand behind those that do, in the database's order.
+    Queries are cropped to their boxes at full resolution and then reduced to `size` if they are larger. Photos that
+    share no word with a query are ranked after those that do, in the order of the database.
 
     Args:
-        truth: the ground truth, restricted to `photos`.
-        photos: the folder of the collection's photos.
-        output: gets a folder words-* for each way in which features are looked for.
-        options: how.
+        truth: the ground truth, restricted to `options.photos`.
+        options: `photos`, `size`, `features` and `verify` are used; `output` keeps features, words and verified pairs
+            in a folder words-* for each combination of `size` and `features`.
 
     Raises:
-        ValueError: a query cannot be read, or the photos have too few features for a vocabulary.
-        ImportError: COLMAP is not installed.
+        CollectionError: a query cannot be read, or the photos have too few features for a vocabulary.
+        MissingExtraError: COLMAP is not installed.
     """
     load_colmap()
-    work = output / f"words-{fingerprint(options.size, options.features)}"
+    photos = options.photos
+    work = options.output / f"words-{fingerprint(options.size, options.features)}"
     work.mkdir(parents=True, exist_ok=True)
     boxes = [query_box(truth, query, photos) for query in range(len(truth.queries))]
     queries = [_query_name(truth, query, box, options.size) for query, box in enumerate(boxes)]
-    database, left_out = _with_features(truth, photos, boxes, queries, work, options)
+    database, left_out = _with_features(truth, boxes, queries, work, options)
     rows = {name: row for row, name in enumerate(truth.database) if name not in left_out}
     found, index, seconds = _search(database, list(rows), queries, work)
     ranked = [_with_the_rest([rows[name] for name in found.get(query, []) if name in rows], rows) for query in queries]
@@ -77,29 +63,34 @@ def by_words(truth: GroundTruth, photos: Path, output: Path, options: Words) -> 
         "milliseconds_per_query": round(1000 * seconds / len(queries), 3),
         "bytes_per_photo": round(index / len(rows)),
     }
-    by = [
-        f"visual words, {options.features:,} SIFT features at most at {options.size} px",
+    method = [
+        f"visual words, at most {options.features:,} SIFT features at {options.size} px",
         f"the first {options.verify} verified by geometry" if options.verify else "not verified by geometry",
     ]
     ranks = np.array(ranked, np.int64).T[: depth_of(truth)]
     reasons = {name: left_out[name] for name in truth.database if name in left_out}
     return Ranking(
         ranks, boxes, lambda query: photos / truth.queries[query], lambda row: photos / truth.database[row], reasons,
-        by, facts,
+        method, facts,
     )  # fmt: skip
 
 
 def _with_features(
-    truth: GroundTruth, photos: Path, boxes: Sequence[Crop | None], queries: Sequence[str], work: Path, options: Words
+    truth: GroundTruth,
+    boxes: Sequence[Crop | None],
+    queries: Sequence[str],
+    work: Path,
+    options: EvaluateOptions,
 ) -> tuple[Database, dict[str, str]]:
-    """The database with the features of all photos and cut-outs, and the reasons of photos that have none."""
+    """The database with the features of all photos and crops, and photo -> reason of the photos that have none."""
+    photos = options.photos
     whole = [name for name, box in zip(queries, boxes, strict=True) if box is None]
     names = list(dict.fromkeys([*truth.database, *whole]))
     left_out = prepare(photos, names, work)
     for query in whole:
         if query in left_out:
-            raise ValueError(f"the query {photos / query} cannot be read: {left_out[query]}")
-    _cut_out(truth, photos, boxes, queries, work / "images", options.size)
+            raise CollectionError(f"the query {photos / query} cannot be read: {left_out[query]}")
+    _write_crops(truth, photos, boxes, queries, work / "images", options.size)
     database = Database(work / "database.db")
     usable = [name for name in names if name not in left_out] + sorted(set(queries) - set(names))
     extraction = {"size": options.size, "features": options.features}
@@ -107,32 +98,32 @@ def _with_features(
 
 
 def _query_name(truth: GroundTruth, query: int, box: Crop | None, size: int) -> str:
-    """A whole photo's own name, or that of the cut-out."""
+    """The name of a query among the images: a photo's name, or that of the crop."""
     name = truth.queries[query]
-    return name if box is None else f"{CUT_OUTS}/{fingerprint(name, box, size)}.png"
+    return name if box is None else f"{CROPS}/{fingerprint(name, box, size)}.png"
 
 
-def _cut_out(
+def _write_crops(
     truth: GroundTruth, photos: Path, boxes: Sequence[Crop | None], queries: Sequence[str], images: Path, size: int
 ) -> None:
     for query, box in enumerate(boxes):
-        place = images / queries[query]
-        if box is None or place.exists():
+        path = images / queries[query]
+        if box is None or path.exists():
             continue
         try:
             pixels = read_photo(photos / truth.queries[query], size=size, crop=box)
         except PhotoError as error:
-            raise ValueError(f"the query {error.path} cannot be read: {error.reason}") from error
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_name(f".{place.name}.writing")
+            raise CollectionError(f"the query {error.path} cannot be read: {error.reason}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.writing")
         Image.fromarray(pixels).save(temporary, format="PNG")
-        temporary.replace(place)
+        temporary.replace(path)
 
 
 def _search(
     database: Database, names: Sequence[str], queries: Sequence[str], work: Path
 ) -> tuple[dict[str, list[str]], int, float]:
-    """Each query's photos by common words, the bytes of the index without its vocabulary, and the seconds it took."""
+    """Query -> ranked photos, the size of the index without its vocabulary in bytes, and the seconds of the search."""
     with load_colmap().Database.open(database.path) as features:
         name_of = {image.image_id: photo_name(image.name) for image in features.read_all_images()}
         number = {name: image for image, name in name_of.items()}
@@ -140,7 +131,7 @@ def _search(
         made = fingerprint(list(names))
         vocabulary, index = work / f"vocabulary-{made}.bin", work / f"index-{made}.bin"
         if not vocabulary.exists() and not make_vocabulary(features, photos, vocabulary):
-            raise ValueError(f"the {len(names)} photos of the database have too few features for visual words")
+            raise CollectionError(f"the {len(names)} photos of the database have too few features for visual words")
         if not index.exists():
             build_index(features, photos, vocabulary, index)
         search = rank_by_words(features, index, [number[query] for query in dict.fromkeys(queries)], len(name_of))
@@ -150,16 +141,16 @@ def _search(
 
 
 def _with_the_rest(ranked: list[int], rows: Mapping[str, int]) -> list[int]:
-    """A ranking of all rows: those that share no word stand behind, in their order."""
+    """A ranking of all rows: those without common words come last, in the order of the database."""
     return list(dict.fromkeys([*ranked, *rows.values()]))
 
 
 def _verify(
-    database: Database, truth: GroundTruth, queries: Sequence[str], ranked: list[list[int]], options: Words
+    database: Database, truth: GroundTruth, queries: Sequence[str], ranked: list[list[int]], options: EvaluateOptions
 ) -> float:
-    """Orders the first of each ranking by the matches that agree on one geometry; the seconds that takes per query.
+    """Sorts the top of each ranking in place by the number of inlier matches; returns the seconds per query.
 
-    Photos that were not verified stay behind in the order of their words. A query in the database stays first.
+    The other photos follow in the order of their words. A query that is in the database stays first.
     """
     pairs = {
         (query, row): ordered(name, truth.database[row])
@@ -170,7 +161,7 @@ def _verify(
     path = database.path.with_name(SECONDS)
     notes = read_json(path) if path.exists() else {"pairs": 0, "seconds": 0.0}
     started = time.monotonic()
-    notes["pairs"] += database.match(sorted(set(pairs.values())), options.seed)
+    notes["pairs"] += database.match(sorted(set(pairs.values())), SEED)
     notes["seconds"] += time.monotonic() - started
     write_file(path, json.dumps(notes))
     inliers = database.inliers()

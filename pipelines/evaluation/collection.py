@@ -1,7 +1,7 @@
-"""A collection described for its evaluation: queries cut out by their boxes, the database in order, distractors."""
+"""The descriptors of a collection: queries cropped to their boxes, the database, and distractors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from keras_retrieval.ranking.rows import gather
 
 from ..descriptors.describer import describe_photos, describer
 from ..descriptors.extraction import extract_descriptors
-from ..descriptors.folder import KIND, read_descriptors
+from ..descriptors.folder import read_descriptors
 from ..descriptors.options import ExtractOptions
 from ..files.durable import MANIFEST, fingerprint, write_array
 from ..files.shards import read_left_out
@@ -19,56 +19,25 @@ from ..networks.files import load_model, model_identity, smallest_side
 from ..photos.edges import SKETCH
 from ..photos.reader import Crop, PhotoError, photo_size
 from ..photos.reading import Reading
+from .errors import CollectionError
 from .ground_truth import GroundTruth
 
 
 @dataclass(frozen=True)
-class Options:
-    """How all photos of an evaluation are described; the options of `extract` of the same names."""
-
-    model: str
-    size: int
-    scales: str
-    antialias: bool
-    precision: str
-    exif: bool
-    mirror: bool = False
-    edges: str = ""
-
-    def extract(self, photos: Path, output: Path, replace: bool) -> Path:
-        """Describes a folder of photos, or goes on with it, or finds it done."""
-        return extract_descriptors(
-            ExtractOptions(
-                self.model,
-                photos,
-                output,
-                size=self.size,
-                scales=self.scales,
-                antialias=self.antialias,
-                precision=self.precision,
-                exif=self.exif,
-                mirror=self.mirror,
-                edges=self.edges,
-                replace=replace,
-            )
-        )
-
-
-@dataclass(frozen=True)
 class Collection:
-    """What is ranked, and for what.
+    """A described collection.
 
     Attributes:
         truth: the ground truth.
-        photos: the folder of its photos.
-        queries: (Q, D) float32, in the order of the ground truth; sketches described as such where there are edge maps.
-        boxes: per query the part of its photo that was described, in its pixels, or None.
-        rows: the collection's own rows, (n, D) float32.
-        numbers: (n,) the number of each own row in the ground truth's database.
-        distractors: shards (m, D) that follow the own rows.
-        names: of the distractors.
-        folder: of the distractors' photos.
-        left_out: photos of the database that could not be read, with reasons; they are never found.
+        photos: folder of its photos.
+        queries: (Q, D) float32 descriptors of the queries, in the order of the ground truth.
+        boxes: for each query the part of its photo that was described, in pixels of the photo, or None for all.
+        rows: (n, D) float32 descriptors of the database photos that could be read.
+        numbers: (n,) the number of each of these photos in the ground truth's database.
+        distractors: shards (m, D) of the distractors' descriptors.
+        names: names of the distractors.
+        folder: folder of the distractors' photos.
+        left_out: photo -> reason, of database photos that could not be read; they are in no ranking.
     """
 
     truth: GroundTruth
@@ -84,11 +53,18 @@ class Collection:
 
     @property
     def database(self) -> list[np.ndarray]:
-        """All shards in order."""
+        """All shards: the database, then the distractors."""
         return [self.rows, *self.distractors]
 
     def ranks(self, indexes: np.ndarray) -> np.ndarray:
-        """Rows of `database` (Q, k) as (k, Q) rows of the ground truth, which the distractors follow; in place."""
+        """Converts rows of `database` to rows of the ground truth's database, after which distractors are numbered.
+
+        Args:
+            indexes: (Q, k) rows of `database`; overwritten.
+
+        Returns:
+            (k, Q) rows.
+        """
         own = indexes < len(self.numbers)
         numbers = self.numbers[indexes[own]]
         indexes += len(self.truth.database) - len(self.numbers)
@@ -101,107 +77,109 @@ class Collection:
         return self.photos / self.truth.database[row] if row < own else self.folder / self.names[row - own]
 
 
-def describe_collection(
-    truth: GroundTruth, photos: Path, distractors: Path | None, output: Path, options: Options, *, replace: bool
-) -> Collection:
-    """Describes what is not described yet.
+def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors: Path | None = None) -> Collection:
+    """Describes the photos, queries and distractors of a collection that have not been described yet.
 
     Args:
-        truth: the ground truth, restricted to `photos`.
-        photos: the folder of the collection's photos.
+        truth: the ground truth, restricted to `options.photos`.
+        options: how photos are described. `photos` is the folder of the collection's photos; `output` gets the folders
+            of descriptors `database` and `distractors`, and the queries' descriptors.
         distractors: a folder of photos, or of descriptors that `extract` made of them; None for none.
-        output: gets the folders of descriptors `database` and `distractors`, and the queries' rows.
-        options: how.
-        replace: make folders anew that were made otherwise.
 
     Raises:
-        ValueError: a query cannot be read, no photo of the database can, or the distractors were described otherwise.
+        CollectionError: a query or all photos of the database cannot be read, or the distractors were described with
+            other options.
+        FolderError: `options.output` has descriptors of other photos or options, and `options.replace` is false.
     """
-    folder = options.extract(photos, output / "database", replace)
+    photos = options.photos
+    folder = extract_descriptors(replace(options, output=options.output / "database"))
     shards, names, manifest = read_descriptors(folder)
-    place = {name: row for row, name in enumerate(names)}
-    numbers = np.array([number for number, name in enumerate(truth.database) if name in place], "int64")
+    row_of = {name: row for row, name in enumerate(names)}
+    numbers = np.array([number for number, name in enumerate(truth.database) if name in row_of], "int64")
     if not len(numbers):
-        raise ValueError(f"{photos}: none of the {len(truth.database):,} photos of {truth.name} can be read")
-    rows = gather(shards, np.array([place[truth.database[number]] for number in numbers]))
+        raise CollectionError(f"{photos}: none of the {len(truth.database):,} photos of {truth.name} can be read")
+    rows = gather(shards, np.array([row_of[truth.database[number]] for number in numbers]))
     boxes = [query_box(truth, query, photos, options.exif) for query in range(len(truth.queries))]
-    queries = _query_rows(truth, boxes, photos, options, shards, place, manifest, output)
-    extra, extra_names, extra_folder = _distractors(distractors, output, options, manifest, replace)
+    queries = _query_rows(truth, boxes, options, shards, row_of, manifest)
+    extra, extra_names, extra_folder = _distractors(distractors, options, manifest)
     reasons = read_left_out(folder)
-    left_out = {name: reasons.get(name, "it has no descriptor") for name in truth.database if name not in place}
+    left_out = {name: reasons.get(name, "it has no descriptor") for name in truth.database if name not in row_of}
     return Collection(truth, photos, queries, boxes, rows, numbers, extra, extra_names, extra_folder, left_out)
 
 
 def query_box(truth: GroundTruth, query: int, photos: Path, exif: bool = True) -> Crop | None:
-    """The part of a query's photo to search with, in pixels of the photo at hand; None for the whole of it.
+    """The part of a query's photo to search with, in pixels of the file in `photos`; None for the whole photo.
 
     Raises:
-        ValueError: the photo cannot be read, or the box lies outside of it.
+        CollectionError: the photo cannot be read.
+        GroundTruthError: the box is outside of the photo.
     """
     if truth.boxes[query] is None:
         return None
     try:
         height, width = photo_size(photos / truth.queries[query], exif=exif)
     except PhotoError as error:
-        raise ValueError(f"the query {error.path} cannot be read: {error.reason}") from error
+        raise CollectionError(f"the query {error.path} cannot be read: {error.reason}") from error
     return truth.box(query, (width, height))
 
 
 def _query_rows(
     truth: GroundTruth,
     boxes: Sequence[Crop | None],
-    photos: Path,
-    options: Options,
+    options: ExtractOptions,
     shards: list[np.ndarray],
-    place: dict[str, int],
+    row_of: dict[str, int],
     manifest: dict[str, Any],
-    output: Path,
 ) -> np.ndarray:
-    """Whole photos have their row among all photos' already; cut-outs and sketches are described once and kept."""
+    """The queries' descriptors: those of whole photos are in the shards, those of crops and sketches in files."""
     drawn = bool(truth.sketches and options.edges)
     cropped = [query for query, box in enumerate(boxes) if drawn or box is not None]
     whole = [query for query, box in enumerate(boxes) if not drawn and box is None]
     rows = np.empty((len(boxes), shards[0].shape[1]), np.float32)
     for query in whole:
-        if truth.queries[query] not in place:
-            raise ValueError(f"the query {photos / truth.queries[query]} cannot be read: see left_out.json")
+        if truth.queries[query] not in row_of:
+            raise CollectionError(
+                f"the query {options.photos / truth.queries[query]} cannot be read: see left_out.json"
+            )
     if whole:
-        rows[whole] = gather(shards, np.array([place[truth.queries[query]] for query in whole]))
+        rows[whole] = gather(shards, np.array([row_of[truth.queries[query]] for query in whole]))
     if cropped:
         made = fingerprint(manifest["fingerprint"], [[truth.queries[query], boxes[query]] for query in cropped])
-        path = output / f"queries-{made}.npy"
+        path = options.output / f"queries-{made}.npy"
         if not path.exists():
-            cut_outs = [(truth.queries[query], boxes[query]) for query in cropped]
+            crops = [(truth.queries[query], boxes[query]) for query in cropped]
             edges = SKETCH if drawn else options.edges
-            write_array(path, _describe_cut_outs(cut_outs, photos, options, edges, manifest))
+            write_array(path, _describe_crops(crops, options, edges, manifest))
         rows[cropped] = np.load(path, allow_pickle=False)
     return rows
 
 
-def _describe_cut_outs(
-    cut_outs: list[tuple[str, Crop | None]], photos: Path, options: Options, edges: str, manifest: dict[str, Any]
+def _describe_crops(
+    crops: list[tuple[str, Crop | None]], options: ExtractOptions, edges: str, manifest: dict[str, Any]
 ) -> np.ndarray:
-    """Rows (n, D) in the order of the (name, box) pairs, described as the database was."""
+    """Descriptors (n, D) of (name, box) pairs, in their order, made as those of the database."""
     network, scales = load_model(options.model), tuple(manifest["scales"])
     smallest = smallest_side(network, scales)
-    reading = Reading(photos, options.size, options.exif, manifest["max_pixels"], smallest, edges)
-    shapes = sorted((reading.shape(*cut_out), number) for number, cut_out in enumerate(cut_outs))
+    reading = Reading(options.photos, options.size, options.exif, manifest["max_pixels"], smallest, edges)
+    shapes = sorted((reading.shape(*crop), number) for number, crop in enumerate(crops))
     describe = describer(network, scales, options.precision == "bfloat16", options.antialias, options.mirror)
-    rows = np.empty((len(cut_outs), network.output_shape[-1]), np.float32)
-    for batch in describe_photos(describe, shapes, lambda number: reading.read(*cut_outs[number])):
+    rows = np.empty((len(crops), network.output_shape[-1]), np.float32)
+    for batch in describe_photos(describe, shapes, lambda number: reading.read(*crops[number])):
         for number, reason in batch.left_out.items():
-            raise ValueError(f"the query {photos / cut_outs[number][0]} has no descriptor: {reason}")
+            raise CollectionError(f"the query {options.photos / crops[number][0]} has no descriptor: {reason}")
         rows[batch.keys] = batch.rows
     return rows
 
 
 def _distractors(
-    given: Path | None, output: Path, options: Options, manifest: dict[str, Any], replace: bool
+    given: Path | None, options: ExtractOptions, manifest: dict[str, Any]
 ) -> tuple[list[np.ndarray], list[str], Path]:
+    """Shards of the distractors' descriptors, their names and the folder of their photos."""
     if given is None:
         return [], [], Path()
-    made = (given / MANIFEST).is_file()
-    folder = given if made else options.extract(given, output / "distractors", replace)
+    folder = given
+    if not (given / MANIFEST).is_file():
+        folder = extract_descriptors(replace(options, photos=given, output=options.output / "distractors"))
     shards, names, own = read_descriptors(folder)
     wanted = {"model": model_identity(options.model)} | {
         key: manifest[key] for key in ("size", "scales", "antialias", "exif", "mirror", "edges")
@@ -209,7 +187,7 @@ def _distractors(
     for key, value in wanted.items():
         same = _sha(own[key]) == _sha(value) if key == "model" else own[key] == value
         if not same:
-            raise ValueError(f"{folder} holds {KIND} made with {key} {own[key]}, and the database's is {value}")
+            raise CollectionError(f"{folder} has descriptors made with {key} {own[key]}, and the database's is {value}")
     return shards, names, Path(own["photos"])
 
 

@@ -1,4 +1,4 @@
-"""The collections of the field, each as it is published, and a user's own: names and answers, restricted to the photos.
+"""Published and custom datasets: photos, queries and answers, restricted to the photos that exist.
 
 | dataset | photos | ground truth (`gnd`) |
 |---|---|---|
@@ -8,21 +8,22 @@
 | ukbench | ukbench00000.jpg ...: four in a row, or one folder of four photos each, show one object | - |
 | places, tokyo247 | sub-folders database and queries*, UTM in the names: @east@north@...@.jpg | or a CSV |
 | flickr15k | sub-folders photos/CLASS and sketches | a JSON file: sketch -> classes |
-| a file NAME.json | names below the photos' folder | the file itself, see `own` |
+| a file NAME.json | paths below the photos' folder | the file itself, see `object_sets.custom_dataset` |
 
-Nothing is downloaded: where a file is missing, the message says where it is published.
+Nothing is downloaded: if a file is missing, the message tells where it is published.
 """
 
 import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from .ground_truth import GroundTruth, GroundTruthError, Photos
-from .object_sets import flickr15k, holidays, own, ukbench
+from .errors import GroundTruthError
+from .ground_truth import GroundTruth, PhotoList
+from .object_sets import custom_dataset, flickr15k, holidays, ukbench
 from .oxford_paris import oxford5k, paris6k, roxford5k, rparis6k
 from .places import places, tokyo247
 
-DATASETS: dict[str, Callable[[Photos, Path | None], GroundTruth]] = {
+DATASETS: dict[str, Callable[[PhotoList, Path | None], GroundTruth]] = {
     "roxford5k": roxford5k,
     "rparis6k": rparis6k,
     "oxford5k": oxford5k,
@@ -36,25 +37,27 @@ DATASETS: dict[str, Callable[[Photos, Path | None], GroundTruth]] = {
 
 
 def load_ground_truth(dataset: str, photos: Path, gnd: Path | None = None) -> GroundTruth:
-    """Reads a collection's ground truth and restricts it to the photos at hand.
+    """Reads the ground truth of a dataset and restricts it to the photos that exist.
 
     Args:
-        dataset: a name of `DATASETS`, or the path of a JSON file in the form of `objects.own`.
-        photos: the folder of the photos, database and queries.
-        gnd: the ground truth's file or folder where the collection has one; by default it is looked for by its
-            published name in and beside `photos`.
+        dataset: a name in `DATASETS`, or the path of a JSON file, see `object_sets.custom_dataset`.
+        photos: folder of the photos of database and queries.
+        gnd: file or folder of the ground truth, for datasets that have one; None looks for its published name in and
+            beside `photos`.
 
     Returns:
-        The ground truth; its `partial` says what is missing.
+        The ground truth; its `partial` tells what is missing.
 
     Raises:
-        GroundTruthError: an unknown dataset; a missing or damaged file; photos that do not fit it.
-        ValueError: `photos` holds no photos.
+        GroundTruthError: the dataset is unknown, a file is missing or damaged, or the photos do not fit it.
+        ValueError: `photos` contains no photos.
     """
     if dataset.lower().endswith(".json"):
-        return own(Photos(photos), Path(dataset))
+        return custom_dataset(PhotoList(photos), Path(dataset))
     if dataset not in DATASETS:
         near = difflib.get_close_matches(dataset, DATASETS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise GroundTruthError(f"no dataset '{dataset}'.{hint} Known: {', '.join(DATASETS)}, or a file NAME.json")
-    return DATASETS[dataset](Photos(photos), gnd)
+        raise GroundTruthError(
+            f"there is no dataset '{dataset}'.{hint} It must be one of {', '.join(DATASETS)}, or a file NAME.json"
+        )
+    return DATASETS[dataset](PhotoList(photos), gnd)

@@ -1,4 +1,4 @@
-"""What is right for each query of a collection, restricted to the photos at hand."""
+"""Ground truth: the relevant photos of each query of a collection, restricted to the photos that exist."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -7,34 +7,31 @@ from typing import Literal
 import numpy as np
 
 from ..photos.reader import list_photos
+from .errors import GroundTruthError
 
 Box = tuple[float, float, float, float]
 Protocol = Literal["revisited", "map", "ns", "recall"]
 
 
-class GroundTruthError(ValueError):
-    """A ground truth is missing or damaged, or does not fit the photos."""
-
-
 @dataclass(frozen=True)
 class GroundTruth:
-    """A collection's photos, its queries, and the database rows that are right, wrong or not counted for each.
+    """The photos and queries of a collection, and which photos are relevant to each query or ignored for it.
 
     Attributes:
-        name: the collection.
+        name: name of the collection.
         protocol: "revisited" (easy, medium, hard), "map" (one set of positives), "ns" (UKBench's score) or
             "recall" (places: recall@N).
-        database: names of the database photos; after `at_hand` paths below the photos' folder, with forward slashes.
-        queries: the same for the queries; a query may also be in the database.
-        positives: per query the rows of `database` that are right; under "revisited" the easy ones.
-        hard: per query the rows that only "medium" and "hard" look for; empty for the other protocols.
-        junk: per query the rows that are taken out of its ranking.
-        boxes: per query the part of the photo to search with, (left, top, right, bottom) in pixels, or None.
-        box_side: the long side of the photos on which the boxes were drawn; None: the photos at hand.
-        drop_query: a query's own photo is taken out of its ranking, instead of being its first hit.
-        panoramas: (database,) number of the panorama of which each photo is a cut-out, or None.
-        sketches: the queries are line drawings.
-        published: how many photos and queries the whole collection has.
+        database: names of the database photos; after `restrict` paths below the photos' folder, with forward slashes.
+        queries: names of the queries, likewise; a query may also be in the database.
+        positives: for each query the relevant rows of `database`; under "revisited" the easy ones.
+        hard: for each query the relevant rows that only "medium" and "hard" count; empty for other protocols.
+        junk: for each query the rows that are removed from its ranking.
+        boxes: for each query the part of the photo to search with, (left, top, right, bottom) in pixels, or None.
+        box_side: longer side of the photos on which the boxes were drawn; None for the photos in the folder.
+        drop_query: whether a query's own photo is removed from its ranking, instead of being its first hit.
+        panoramas: (database,) number of the panorama that each photo was cropped from, or None.
+        sketches: whether the queries are line drawings.
+        published: number of photos and of queries of the complete collection.
     """
 
     name: str
@@ -64,7 +61,7 @@ class GroundTruth:
     def _check(self) -> None:
         for label in (self.positives, self.hard, self.junk):
             if len(label) != len(self.queries):
-                raise GroundTruthError(f"{self.name}: {len(self.queries)} queries, answers for {len(label)}")
+                raise GroundTruthError(f"{self.name}: {len(self.queries)} queries have answers for {len(label)}")
             for query, rows in zip(self.queries, label, strict=True):
                 if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.database):
                     raise GroundTruthError(
@@ -73,24 +70,24 @@ class GroundTruth:
 
     @property
     def partial(self) -> str | None:
-        """How much of the collection is at hand, such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"."""
+        """Such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"; None if the collection is complete."""
         photos, queries = self.published
         if len(self.database) >= photos and len(self.queries) >= queries:
             return None
         return f"partial: {len(self.database):,} of {photos:,} photos, {len(self.queries):,} of {queries:,} queries"
 
     def box(self, query: int, size: tuple[int, int]) -> Box | None:
-        """The box of a query in pixels of its photo at hand, which may be smaller than the published one.
+        """The box of a query in pixels of its photo, which may be smaller than the published one.
 
         Args:
-            query: the query's number.
+            query: number of the query.
             size: (width, height) of its photo.
 
         Returns:
-            (left, top, right, bottom) within the photo; None where the whole photo is searched with.
+            (left, top, right, bottom) within the photo; None if the query is the whole photo.
 
         Raises:
-            GroundTruthError: the box lies outside of the photo.
+            GroundTruthError: the box is outside of the photo.
         """
         box = self.boxes[query]
         if box is None:
@@ -99,14 +96,14 @@ class GroundTruth:
         left, top = max(box[0] * scale, 0.0), max(box[1] * scale, 0.0)
         right, bottom = min(box[2] * scale, float(size[0])), min(box[3] * scale, float(size[1]))
         if right - left < 1 or bottom - top < 1:
-            raise GroundTruthError(f"{self.name}: the box {box} lies outside of {self.queries[query]}, {size}")
+            raise GroundTruthError(f"{self.name}: the box {box} is outside of {self.queries[query]}, {size}")
         return left, top, right, bottom
 
     def settings(self) -> dict[str, tuple[list[np.ndarray], list[np.ndarray]]]:
-        """What is right and what is not counted, per setting: "easy", "medium", "hard", or "all".
+        """The relevant and the ignored rows in each setting: "easy", "medium" and "hard", or "all".
 
         Returns:
-            setting -> (positives per query, junk per query), with a dropped query in its own junk.
+            Setting -> (positives per query, junk per query), with a dropped query in its own junk.
         """
         positives, hard, junk = self.labels()
         if self.protocol != "revisited":
@@ -131,63 +128,63 @@ class GroundTruth:
         return positives, hard, [np.union1d(*parts) for parts in zip(self.junk, own, strict=True)]
 
 
-class Photos:
-    """The photos below a folder, found by path, by name, or by name without suffix, in any sub-folder."""
+class PhotoList:
+    """The photos in a folder and its sub-folders, found by path, by name, or by name without suffix."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.paths = list_photos(folder)
-        self._places: dict[str, list[str]] = {}
+        self._paths_of: dict[str, list[str]] = {}
         for path in self.paths:
             pure = PurePosixPath(path)
             for key in {path, pure.name, pure.stem}:
-                self._places.setdefault(key, []).append(path)
-        self._known = set(self.paths)
+                self._paths_of.setdefault(key, []).append(path)
+        self._all = set(self.paths)
 
     def __contains__(self, path: object) -> bool:
-        return path in self._known
+        return path in self._all
 
     def find(self, name: str) -> str | None:
-        """The path of a photo below the folder, or None.
+        """The path of a photo below the folder; None if there is no such photo.
 
         Raises:
             GroundTruthError: several photos have the name.
         """
-        if name in self._known:
+        if name in self._all:
             return name
-        places = self._places.get(name, [])
-        if len(places) > 1:
-            raise GroundTruthError(f"{self.folder} holds '{name}' twice: {places[0]} and {places[1]}")
-        return places[0] if places else None
+        paths = self._paths_of.get(name, [])
+        if len(paths) > 1:
+            raise GroundTruthError(f"{self.folder} contains '{name}' twice: {paths[0]} and {paths[1]}")
+        return paths[0] if paths else None
 
     def inside(self, folder: str) -> list[str]:
-        """The paths of the photos in a sub-folder and below it; "." for all."""
+        """The paths of the photos in a sub-folder and its sub-folders; "." for all."""
         start = "" if folder.strip("/") in ("", ".") else f"{folder.strip('/')}/"
         return [path for path in self.paths if path.startswith(start)]
 
 
-def at_hand(ground_truth: GroundTruth, photos: Photos) -> GroundTruth:
-    """Restricts a published ground truth to the photos that are there.
+def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
+    """Restricts a published ground truth to the photos that exist.
 
-    Rows of absent photos leave every answer. A query goes if its photo is absent, or if no positive of it is left;
-    places keep such a query, because recall@N counts it as missed.
+    Absent photos are removed from all answers. A query is removed if its photo is absent or no positive of it is left;
+    under the protocol "recall" only in the first case, because recall@N counts such a query as missed.
 
     Args:
-        ground_truth: with the published names, with or without suffix.
-        photos: what is there.
+        ground_truth: a ground truth with the published names, with or without suffix.
+        photos: the photos that exist.
 
     Returns:
-        The same with paths below the photos' folder for names; `partial` says how much of it is left.
+        The restricted ground truth, with paths below the photos' folder as names; `partial` tells how much is left.
 
     Raises:
-        GroundTruthError: no photo or no query is left, or a name stands for several photos.
+        GroundTruthError: no photo or no query is left, or several photos have one name.
     """
     paths = [photos.find(name) for name in ground_truth.database]
     rows = np.array([row for row, path in enumerate(paths) if path], "int64")
     if not len(rows):
         example = ground_truth.database[0] if ground_truth.database else "none is listed"
         raise GroundTruthError(
-            f"{photos.folder} holds none of the {len(paths):,} photos of {ground_truth.name} (such as {example})"
+            f"{photos.folder} contains none of the {len(paths):,} photos of {ground_truth.name} (such as {example})"
         )
     new_row = np.full(len(paths), -1, "int64")
     new_row[rows] = np.arange(len(rows))
@@ -203,25 +200,25 @@ def at_hand(ground_truth: GroundTruth, photos: Photos) -> GroundTruth:
     return _answerable(restricted, photos.folder)
 
 
-def find_ground_truth(name: str, photos: Photos, gnd: Path | None, source: str) -> Path:
-    """The file or folder of a ground truth: the one given, or the published name in or beside the photos' folder.
+def find_ground_truth(name: str, photos: PhotoList, gnd: Path | None, source: str) -> Path:
+    """Finds the file or folder of a ground truth.
 
     Args:
-        name: the published name.
-        photos: the photos at hand.
-        gnd: what the user gave.
-        source: where it is published, for the message.
+        name: its published name, which is looked for in and beside the photos' folder.
+        photos: the photos.
+        gnd: the path that the user gave, which is used instead; None if there is none.
+        source: where the ground truth is published, for the message.
 
     Raises:
-        GroundTruthError: it is not there; the message says where it is published.
+        GroundTruthError: the ground truth was not found; the message tells where it is published.
     """
     folder = photos.folder
     tried = [gnd] if gnd else [folder / name, folder.parent / name, folder.parent / "gnd" / name]
     for path in tried:
         if path.exists():
             return path
-    places = ", ".join(map(str, tried))
-    raise GroundTruthError(f"no ground truth at {places}: it is published at {source}; give its place as gnd")
+    paths = ", ".join(map(str, tried))
+    raise GroundTruthError(f"there is no ground truth at {paths}: it is published at {source}; give its path as --gnd")
 
 
 def _renumbered(label: list[np.ndarray], new_row: np.ndarray) -> list[np.ndarray]:
@@ -230,7 +227,7 @@ def _renumbered(label: list[np.ndarray], new_row: np.ndarray) -> list[np.ndarray
 
 
 def _answerable(ground_truth: GroundTruth, folder: Path) -> GroundTruth:
-    """Keeps the queries that have a photo and, but for places, something to find."""
+    """Keeps the queries that have a photo and, except under the protocol "recall", a positive."""
     positives, hard, _ = ground_truth.labels()
     everything = ground_truth.protocol == "recall"
     kept = [
@@ -239,7 +236,7 @@ def _answerable(ground_truth: GroundTruth, folder: Path) -> GroundTruth:
         if name and (everything or len(positives[query]) + len(hard[query]))
     ]
     if not kept:
-        raise GroundTruthError(f"{folder} holds no query of {ground_truth.name} together with a photo that answers it")
+        raise GroundTruthError(f"{folder} contains no query of {ground_truth.name} together with a relevant photo")
     return replace(
         ground_truth,
         queries=[ground_truth.queries[query] for query in kept],

@@ -1,4 +1,4 @@
-"""Collections where photos of one object belong together: Holidays, UKBench, sketches of objects, and a user's own."""
+"""Datasets of groups of photos of one object: Holidays, UKBench, sketches of objects, and custom ones."""
 
 import json
 import re
@@ -9,46 +9,49 @@ from typing import Any
 
 import numpy as np
 
-from .ground_truth import Box, GroundTruth, GroundTruthError, Photos, at_hand, find_ground_truth
+from .errors import GroundTruthError
+from .ground_truth import Box, GroundTruth, PhotoList, find_ground_truth, restrict
 
 _HOLIDAYS = (1491, 500)
 _UKBENCH = 10_200
 _ANSWERS = ("positives", "hard", "junk")
 
 
-def holidays(photos: Photos, gnd: Path | None = None) -> GroundTruth:
+def holidays(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     """INRIA Holidays (Jegou et al., ECCV 2008): 1,491 photos, 500 of them queries.
 
-    A query is dropped from its own ranking. The variant with upright photos is the same with another folder of photos.
+    A query is removed from its own ranking. The variant with upright photos is the same with another folder of photos.
 
     Args:
-        photos: six digits a name; the first four are the scene, and 00 at the end is its query.
-        gnd: none is needed; the names say it.
+        photos: photos with names of six digits: the first four are the scene, and the query of a scene ends in 00.
+        gnd: ignored; the names contain the ground truth.
 
     Raises:
-        GroundTruthError: there are no such names, or no query with an answer.
+        GroundTruthError: no photo has such a name, or no query has a positive.
     """
     database = [path for path in photos.paths if re.fullmatch(r"\d{6}", PurePosixPath(path).stem)]
     scenes = np.array([int(PurePosixPath(path).stem[:4]) for path in database], "int64")
     queries = [row for row, path in enumerate(database) if PurePosixPath(path).stem.endswith("00")]
     if not queries:
-        raise GroundTruthError(f"{photos.folder} holds no query of holidays, a photo such as 100000.jpg")
+        raise GroundTruthError(f"{photos.folder} contains no query of holidays, a photo such as 100000.jpg")
     answers = [np.setdiff1d(np.flatnonzero(scenes == scenes[row]), [row]) for row in queries]
     names = [database[row] for row in queries]
-    return at_hand(
+    return restrict(
         GroundTruth("holidays", "map", database, names, answers, drop_query=True, published=_HOLIDAYS), photos
     )
 
 
-def ukbench(photos: Photos, gnd: Path | None = None) -> GroundTruth:
-    """UKBench (Nister and Stewenius, CVPR 2006): 2,550 objects, four photos each; every photo is a query.
+def ukbench(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
+    """UKBench (Nister and Stewenius, CVPR 2006): 2,550 objects with four photos each, all of which are queries.
 
     Args:
-        photos: ukbench00000.jpg to ukbench10199.jpg, four in a row of one object; or one folder an object.
-        gnd: none is needed; the names say it.
+        photos: ukbench00000.jpg to ukbench10199.jpg, where four consecutive numbers are an object; or one folder per
+            object.
+        gnd: ignored; the names contain the ground truth.
 
     Returns:
-        With protocol "ns". An object that is not whole asks no queries, for its score could not reach four.
+        A ground truth with protocol "ns". Photos of an object that is not complete are not queries, since their score
+        could not reach 4.
 
     Raises:
         GroundTruthError: no object has four photos.
@@ -62,12 +65,12 @@ def ukbench(photos: Photos, gnd: Path | None = None) -> GroundTruth:
             continue
         objects[int(number[1]) // 4 if number else PurePosixPath(path).parent].append(len(database))
         database.append(path)
-    whole = [rows for rows in objects.values() if len(rows) == 4]
-    if not whole:
+    complete = [rows for rows in objects.values() if len(rows) == 4]
+    if not complete:
         raise GroundTruthError(
-            f"{photos.folder} holds no four photos of one object: ukbench00000.jpg, or a folder each"
+            f"{photos.folder} contains no four photos of one object: ukbench00000.jpg and so on, or a folder per object"
         )
-    queries = sorted((row, rows) for rows in whole for row in rows)
+    queries = sorted((row, rows) for rows in complete for row in rows)
     count = _UKBENCH if published else len(database)
     return GroundTruth(
         "ukbench",
@@ -79,21 +82,21 @@ def ukbench(photos: Photos, gnd: Path | None = None) -> GroundTruth:
     )
 
 
-def flickr15k(photos: Photos, gnd: Path | None = None) -> GroundTruth:
+def flickr15k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     """Sketch-based retrieval in the layout of Flickr15k (Hu and Collomosse, CVIU 2013): mAP over the sketches.
 
     Args:
-        photos: with the sub-folders `photos`, one folder a class in it, and `sketches`.
-        gnd: a JSON file {"queries": {sketch's name without suffix: [class, ...]}}; null for a sketch not to be scored.
-            By default gnd.json in the photos' folder.
+        photos: the sub-folder `photos`, with a folder per class in it, and the sub-folder `sketches`.
+        gnd: a JSON file {"queries": {sketch's name without suffix: [class, ...]}}, with null in place of the list for a
+            sketch that is not a query; None for gnd.json in the photos' folder.
 
     Raises:
         GroundTruthError: the file is missing or damaged, or no sketch has a photo of its classes.
     """
-    path = find_ground_truth("gnd.json", photos, gnd, "no fixed place: write it, sketch -> classes, by hand")
+    path = find_ground_truth("gnd.json", photos, gnd, "no fixed place; write it by hand as sketch -> classes")
     sketches = _read_json(path).get("queries")
     if not isinstance(sketches, dict):
-        raise GroundTruthError(f"{path} holds no queries in the form sketch -> classes")
+        raise GroundTruthError(f"{path} must contain 'queries' as sketch -> list of classes")
     wrong = [name for name, classes in sketches.items() if not isinstance(classes, list | None)]
     if wrong:
         raise GroundTruthError(f"{path}: the classes of {wrong[0]} are {sketches[wrong[0]]!r:.80}, not a list of names")
@@ -109,8 +112,8 @@ def flickr15k(photos: Photos, gnd: Path | None = None) -> GroundTruth:
     return replace(truth, sketches=True)
 
 
-def own(photos: Photos, path: Path) -> GroundTruth:
-    """A user's own ground truth, a JSON file.
+def custom_dataset(photos: PhotoList, path: Path) -> GroundTruth:
+    """A custom dataset, given by a JSON file:
 
     ```json
     {"database": ["shots/"],
@@ -118,18 +121,18 @@ def own(photos: Photos, path: Path) -> GroundTruth:
                   "positives": ["bridge_1.jpg", "shots/bridge/"], "hard": ["night.jpg"], "junk": ["blurred.jpg"]}]}
     ```
 
-    A photo is named by its path below the photos' folder, by its name, or by its name without suffix; a name that
-    ends in / is a folder and stands for all photos in it. `database`, `box`, `hard` and `junk` may be left out: the
-    database is then every photo of the folder, the box the whole photo. A box is left, top, right, bottom in pixels.
-    With `hard` anywhere, the collection is scored as the revisited ones are: easy, medium and hard. A query that is
-    itself in the database is taken out of its ranking. A listed photo that is not there makes the collection partial.
+    A photo is given by its path below the photos' folder, its name, or its name without suffix; a name that ends in /
+    is a folder and means all photos in it. `database`, `box`, `hard` and `junk` are optional: by default the database
+    is every photo in the folder, and the box the whole photo. A box is left, top, right, bottom in pixels. If any query
+    has `hard`, the dataset is scored as the revisited ones, as easy, medium and hard. A query that is in the database
+    is removed from its ranking. If a listed photo does not exist, the dataset is partial.
 
     Args:
-        photos: the photos at hand.
+        photos: the photos.
         path: the JSON file.
 
     Raises:
-        GroundTruthError: the file is not in this form; the message names the query.
+        GroundTruthError: the file does not have this form; the message names the query.
     """
     return _from_queries(path.stem, path, photos, _read_json(path))
 
@@ -138,28 +141,28 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise GroundTruthError(f"{path} is missing") from None
+        raise GroundTruthError(f"{path} does not exist") from None
     except (ValueError, RecursionError) as error:
         raise GroundTruthError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise GroundTruthError(f"{path} must hold an object with 'queries'")
+        raise GroundTruthError(f"{path} must contain an object with 'queries'")
     return content
 
 
-def _from_queries(name: str, path: Path, photos: Photos, content: dict[str, Any]) -> GroundTruth:
+def _from_queries(name: str, path: Path, photos: PhotoList, content: dict[str, Any]) -> GroundTruth:
     entries = content.get("queries")
     if not isinstance(entries, list) or not entries:
-        raise GroundTruthError(f"{path} must hold a list 'queries' with at least one query")
-    database = _expanded(content.get("database", ["./"]), photos, f"{path}, database")
+        raise GroundTruthError(f"{path} must contain a list 'queries' with at least one query")
+    database = _paths(content.get("database", ["./"]), photos, f"{path}, database")
     rows = {photo: row for row, photo in enumerate(database)}
     queries = [_checked_query(entry, f"{path}, query {number}") for number, entry in enumerate(entries, start=1)]
     if not database:
-        raise GroundTruthError(f"{path}: the database has no photo in {photos.folder}")
+        raise GroundTruthError(f"{path}: no photo of the database is in {photos.folder}")
     labels = {
         answer: [_rows(entry.get(answer, []), photos, rows, f"{path}, {entry['photo']}") for entry in queries]
         for answer in _ANSWERS
     }
-    return at_hand(
+    return restrict(
         GroundTruth(
             name,
             "revisited" if any(map(len, labels["hard"])) else "map",
@@ -180,7 +183,7 @@ def _checked_query(entry: Any, where: str) -> dict[str, Any]:
         raise GroundTruthError(f"{where} must be an object with 'photo' and 'positives'")
     unknown = set(entry) - {"photo", "box", *_ANSWERS}
     if unknown:
-        raise GroundTruthError(f"{where}: '{sorted(unknown)[0]}' is not known: photo, box, {', '.join(_ANSWERS)}")
+        raise GroundTruthError(f"{where}: '{sorted(unknown)[0]}' is not one of photo, box, {', '.join(_ANSWERS)}")
     return entry | {"box": _box(entry.get("box"), where)}
 
 
@@ -196,8 +199,8 @@ def _box(box: Any, where: str) -> Box | None:
     return left, top, right, bottom
 
 
-def _expanded(names: Any, photos: Photos, where: str) -> list[str]:
-    """Names as paths of photos, folders as all that is in them; an absent photo keeps its listed name."""
+def _paths(names: Any, photos: PhotoList, where: str) -> list[str]:
+    """The paths of listed photos, and of all photos in listed folders; an absent photo keeps its listed name."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise GroundTruthError(f"{where} must be a list of names")
     paths: dict[str, None] = {}
@@ -207,9 +210,9 @@ def _expanded(names: Any, photos: Photos, where: str) -> list[str]:
     return list(paths)
 
 
-def _rows(names: Any, photos: Photos, rows: dict[str, int], where: str) -> np.ndarray:
-    found = _expanded(names, photos, where)
-    stranger = next((path for path in found if path not in rows and path in photos), None)
-    if stranger is not None:
-        raise GroundTruthError(f"{where}: {stranger} is not in the database")
+def _rows(names: Any, photos: PhotoList, rows: dict[str, int], where: str) -> np.ndarray:
+    found = _paths(names, photos, where)
+    outside = next((path for path in found if path not in rows and path in photos), None)
+    if outside is not None:
+        raise GroundTruthError(f"{where}: {outside} is not in the database")
     return np.unique(np.array([rows[path] for path in found if path in rows], "int64"))

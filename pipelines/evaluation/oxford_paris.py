@@ -1,4 +1,4 @@
-"""Oxford Buildings and Paris, old and revisited: ground truth from the published pickles or text files."""
+"""Oxford and Paris, original and revisited: ground truth from the published pickles or text files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..files.plain_pickle import load_pickle
-from .ground_truth import Box, GroundTruth, GroundTruthError, Photos, at_hand, find_ground_truth
+from .errors import GroundTruthError
+from .ground_truth import Box, GroundTruth, PhotoList, find_ground_truth, restrict
 
-# The published boxes are in pixels of photos whose long side is this.
+# The published boxes are in pixels of photos with this longer side.
 BOX_SIDE = 1024
 
 _PUBLISHED = "http://cmp.felk.cvut.cz/cnnimageretrieval/data/test"
@@ -18,7 +19,7 @@ _TEXTS = {
     "paris6k": "https://www.robots.ox.ac.uk/~vgg/data/parisbuildings",
 }
 _PHOTOS = {"oxford5k": 5063, "paris6k": 6392}
-# Paris is published with 20 unreadable photos, which its protocol leaves out.
+# Paris is published with 20 unreadable photos, which its protocol excludes.
 _UNREADABLE = {
     "louvre": (136, 146),
     "moulinrouge": (422,),
@@ -34,46 +35,47 @@ UNREADABLE_PARIS = frozenset(
 )
 
 
-def roxford5k(photos: Photos, gnd: Path | None = None) -> GroundTruth:
-    """Revisited Oxford (Radenovic et al., CVPR 2018): 4,993 photos, 70 queries that are not among them.
+def roxford5k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
+    """Revisited Oxford (Radenovic et al., CVPR 2018): 4,993 photos and 70 queries that are not among them.
 
     Args:
-        photos: the photos at hand.
-        gnd: gnd_roxford5k.pkl.
+        photos: the photos.
+        gnd: gnd_roxford5k.pkl; None to look for it.
 
     Raises:
-        GroundTruthError: the file is missing or is not this ground truth, or no photo of it is at hand.
+        GroundTruthError: the file is missing or is not this ground truth, or none of its photos exists.
     """
     return _revisited("roxford5k", photos, gnd)
 
 
-def rparis6k(photos: Photos, gnd: Path | None = None) -> GroundTruth:
-    """Revisited Paris (Radenovic et al., CVPR 2018): 6,322 photos, 70 queries; otherwise as `roxford5k`."""
+def rparis6k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
+    """Revisited Paris (Radenovic et al., CVPR 2018): 6,322 photos and 70 queries; see `roxford5k`."""
     return _revisited("rparis6k", photos, gnd)
 
 
-def oxford5k(photos: Photos, gnd: Path | None = None) -> GroundTruth:
-    """Oxford Buildings (Philbin et al., CVPR 2007): 5,063 photos, of which 55 are queries and find themselves first.
+def oxford5k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
+    """Oxford Buildings (Philbin et al., CVPR 2007): 5,063 photos, 55 of which are queries and rank first themselves.
 
     Args:
-        photos: the photos at hand.
-        gnd: gnd_oxford5k.pkl, or the folder with the published text files NAME_{query,good,ok,junk}.txt.
+        photos: the photos.
+        gnd: gnd_oxford5k.pkl, or the folder with the published text files NAME_{query,good,ok,junk}.txt; None to look
+            for the former.
 
     Raises:
-        GroundTruthError: the file is missing or is not this ground truth, or no photo of it is at hand.
+        GroundTruthError: the file is missing or is not this ground truth, or none of its photos exists.
     """
-    return _old("oxford5k", photos, gnd)
+    return _original("oxford5k", photos, gnd)
 
 
-def paris6k(photos: Photos, gnd: Path | None = None) -> GroundTruth:
-    """Paris (Philbin et al., CVPR 2008): 6,392 readable photos, 55 queries; otherwise as `oxford5k`."""
-    return _old("paris6k", photos, gnd)
+def paris6k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
+    """Paris (Philbin et al., CVPR 2008): 6,392 readable photos and 55 queries; see `oxford5k`."""
+    return _original("paris6k", photos, gnd)
 
 
-def _revisited(name: str, photos: Photos, gnd: Path | None) -> GroundTruth:
+def _revisited(name: str, photos: PhotoList, gnd: Path | None) -> GroundTruth:
     path = _pickle_of(name, photos, gnd)
     content, queries = _content(path, name, ("easy", "hard", "junk"))
-    return at_hand(
+    return restrict(
         GroundTruth(
             name,
             "revisited",
@@ -89,12 +91,12 @@ def _revisited(name: str, photos: Photos, gnd: Path | None) -> GroundTruth:
     )
 
 
-def _old(name: str, photos: Photos, gnd: Path | None) -> GroundTruth:
+def _original(name: str, photos: PhotoList, gnd: Path | None) -> GroundTruth:
     path = _pickle_of(name, photos, gnd)
     if path.is_dir():
-        return at_hand(_from_texts(name, photos, path), photos)
+        return restrict(_from_texts(name, photos, path), photos)
     content, queries = _content(path, name, ("ok", "junk"))
-    return at_hand(
+    return restrict(
         GroundTruth(
             name,
             "map",
@@ -109,7 +111,7 @@ def _old(name: str, photos: Photos, gnd: Path | None) -> GroundTruth:
     )
 
 
-def _pickle_of(name: str, photos: Photos, gnd: Path | None) -> Path:
+def _pickle_of(name: str, photos: PhotoList, gnd: Path | None) -> Path:
     source = f"{_PUBLISHED}/{name}/gnd_{name}.pkl"
     if name in _TEXTS:
         source += f", and as text files at {_TEXTS[name]}"
@@ -117,7 +119,7 @@ def _pickle_of(name: str, photos: Photos, gnd: Path | None) -> Path:
 
 
 def _content(path: Path, name: str, answers: tuple[str, ...]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The pickle's dict and its queries, with everything checked that is used of it."""
+    """The dict of the pickle and its queries; everything that is used later is checked."""
     content = load_pickle(path)
     try:
         queries = [dict(query) for query in content["gnd"]]
@@ -130,7 +132,7 @@ def _content(path: Path, name: str, answers: tuple[str, ...]) -> tuple[dict[str,
     except (TypeError, ValueError, IndexError) as error:
         raise GroundTruthError(f"{path} is not the ground truth of {name}: {error}") from error
     if len(queries) != len(content["qimlist"]) or any(len(query["bbx"]) != 4 for query in queries):
-        raise GroundTruthError(f"{path} is damaged: its queries, names and boxes do not fit each other")
+        raise GroundTruthError(f"{path} is damaged: its queries, names and boxes do not fit together")
     return content, queries
 
 
@@ -142,11 +144,11 @@ def _boxes(queries: list[dict[str, Any]]) -> list[Box | None]:
     return [query["bbx"] for query in queries]
 
 
-def _from_texts(name: str, photos: Photos, folder: Path) -> GroundTruth:
-    """The published text files; the database, which they do not list, is every photo at hand."""
+def _from_texts(name: str, photos: PhotoList, folder: Path) -> GroundTruth:
+    """Reads the published text files; they do not list the database, which is every photo in the folder."""
     files = sorted(folder.rglob("*_query.txt"))
     if not files:
-        raise GroundTruthError(f"{folder} holds no *_query.txt: {name} is published at {_TEXTS[name]}")
+        raise GroundTruthError(f"{folder} contains no *_query.txt: {name} is published at {_TEXTS[name]}")
     database = [path for path in photos.paths if Path(path).stem not in UNREADABLE_PARIS]
     rows = {Path(path).stem: row for row, path in enumerate(database)}
     queries, boxes = zip(*(_query_of(file) for file in files), strict=True)
@@ -155,8 +157,8 @@ def _from_texts(name: str, photos: Photos, folder: Path) -> GroundTruth:
         "map",
         database,
         list(queries),
-        positives=[_known_rows(rows, _listed(file, "good"), _listed(file, "ok")) for file in files],
-        junk=[_known_rows(rows, _listed(file, "junk")) for file in files],
+        positives=[_rows_of(rows, _listed(file, "good"), _listed(file, "ok")) for file in files],
+        junk=[_rows_of(rows, _listed(file, "junk")) for file in files],
         boxes=list(boxes),
         box_side=BOX_SIDE,
         published=(_PHOTOS[name], len(files)),
@@ -164,12 +166,12 @@ def _from_texts(name: str, photos: Photos, folder: Path) -> GroundTruth:
 
 
 def _query_of(file: Path) -> tuple[str, Box]:
-    """`oxc1_all_souls_000013 136.5 34.1 648.5 955.7`: the prefix is Oxford's only."""
+    """Photo and box, from a line such as `oxc1_all_souls_000013 136.5 34.1 648.5 955.7`; only Oxford has a prefix."""
     words = file.read_text(encoding="utf-8").split()
     try:
         photo, (left, top, right, bottom) = words[0], map(float, words[1:])
     except (ValueError, IndexError):
-        raise GroundTruthError(f"{file} is not a photo's name and the four sides of a box") from None
+        raise GroundTruthError(f"{file} must contain a photo's name and the four sides of a box") from None
     return photo.removeprefix("oxc1_"), (left, top, right, bottom)
 
 
@@ -180,6 +182,6 @@ def _listed(query_file: Path, answer: str) -> list[str]:
     return file.read_text(encoding="utf-8").split()
 
 
-def _known_rows(rows: dict[str, int], *names: Iterable[str]) -> np.ndarray:
+def _rows_of(rows: dict[str, int], *names: Iterable[str]) -> np.ndarray:
     found = [rows[name] for some in names for name in some if name in rows]
     return np.unique(np.array(found, "int64"))

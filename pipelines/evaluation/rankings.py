@@ -1,8 +1,8 @@
-"""What `evaluate` scores: a collection's photos ranked for its queries, by whatever ranks them."""
+"""Rankings of a collection's photos for its queries, which `evaluate` scores, and rankings by descriptors."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,18 @@ import numpy as np
 from keras_retrieval.ranking.methods import Ranker, Step
 from keras_retrieval.ranking.rows import count_rows
 
-from ..descriptors.describer import parse_scales
+from ..descriptors.options import ExtractOptions
 from ..files.progress import progress
 from ..networks.files import model_identity
+from ..networks.precision import resolve_precision
 from ..photos.reader import Crop
-from .collection import Options, describe_collection
+from .collection import describe_collection
 from .ground_truth import GroundTruth
 
 DEPTHS = {"ns": 100, "recall": 1000}
-"""How deep a ranking is kept for the protocols that look at its head; the others see all of it, within `PLACES`."""
+"""Length of a ranking under protocols that use only its top; other protocols use all of it, within `PLACES`."""
 
-PLACES = 2**27  # kept over all queries: 70 queries may have rankings of 1,900,000 photos; deeper is never found
+PLACES = 2**27  # maximum number of ranks over all queries: 70 queries may have rankings of 1,900,000 photos
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Ranking:
     """Photos ranked for the queries of a collection.
 
     Attributes:
-        ranks: (depth, queries) rows of the ground truth's database, best first; rows past it are distractors.
-        boxes: per query the part of its photo that was searched with, in its pixels, or None.
-        query: the file of a query's photo.
-        photo: the file of a row.
-        left_out: photos of the database that could not be read, with reasons; they are never found.
-        by: in words, what ranked them.
-        facts: what results.json says of it, JSON-able.
-        exif: photos were turned as their EXIF says.
+        ranks: (depth, queries) rows of the ground truth's database, best first; higher rows are distractors.
+        boxes: for each query the part of its photo that was searched with, in pixels of the photo, or None for all.
+        query: maps the number of a query to the file of its photo.
+        photo: maps a row to the file of its photo.
+        left_out: photo -> reason, of photos of the database that could not be read; they are in no ranking.
+        method: short lines about the method of ranking.
+        facts: JSON-able facts about the method for results.json.
+        exif: whether photos were turned by their EXIF orientation.
     """
 
     ranks: np.ndarray
@@ -44,37 +45,41 @@ class Ranking:
     query: Callable[[int], Path]
     photo: Callable[[int], Path]
     left_out: dict[str, str]
-    by: list[str]
+    method: list[str]
     facts: dict[str, Any]
     exif: bool = True
 
 
 def depth_of(truth: GroundTruth) -> int:
-    """How many photos of a ranking are kept."""
+    """The number of photos to which each ranking is cut."""
     return DEPTHS.get(truth.protocol, max(1000, PLACES // len(truth.queries)))
 
 
-def by_descriptors(
-    truth: GroundTruth,
-    photos: Path,
-    distractors: Path | None,
-    output: Path,
-    options: Options,
-    steps: Sequence[Step],
-    *,
-    replace: bool,
+def rank_by_descriptors(
+    truth: GroundTruth, options: ExtractOptions, distractors: Path | None, steps: Sequence[Step]
 ) -> Ranking:
-    """Ranks by a network's descriptors and methods at query time; for the errors see `describe_collection`."""
-    collection = describe_collection(truth, photos, distractors, output, options, replace=replace)
+    """Ranks by a network's descriptors and by methods at query time.
+
+    Args:
+        truth: the ground truth, restricted to `options.photos`.
+        options: how photos are described, see `describe_collection`.
+        distractors: a folder of photos or descriptors that are added to the database; None for none.
+        steps: methods at query time, in order.
+
+    Raises:
+        CollectionError: see `describe_collection`.
+    """
+    options = replace(options, precision=resolve_precision(options.precision, options.model))
+    collection = describe_collection(truth, options, distractors)
     ranker = Ranker(collection.database, steps, progress)
     started = time.monotonic()
     indexes, _ = ranker.rank(collection.queries, depth_of(truth))
     milliseconds = round(1000 * (time.monotonic() - started) / len(truth.queries), 3)
-    identity, scales = model_identity(options.model), parse_scales(options.scales)
+    identity = model_identity(options.model)
     facts = {
         "model": identity,
         "size": options.size,
-        "scales": list(scales),
+        "scales": list(options.factors),
         "precision": options.precision,
         "exif": options.exif,
         "mirror": options.mirror,
@@ -84,16 +89,22 @@ def by_descriptors(
         "milliseconds_per_query": milliseconds,
         "bytes_per_photo": collection.rows.itemsize * collection.rows.shape[1],
     }
-    by = [
+    method = [
         f"{Path(identity.get('path') or identity['name']).name} at {options.size} px, scales "
-        f"{', '.join(f'{scale:g}' for scale in scales)}",
-        f"search: {', '.join(facts['rerank']) or 'exact, nothing more'}",
+        f"{', '.join(f'{scale:g}' for scale in options.factors)}",
+        f"search: {', '.join(facts['rerank']) or 'exact, without reranking'}",
     ]
     if options.edges:
-        by.append(f"edge maps: {options.edges}")
+        method.append(f"edge maps: {options.edges}")
     if facts["distractors"]:
-        by.append(f"with {facts['distractors']:,} distractors")
+        method.append(f"with {facts['distractors']:,} distractors")
     return Ranking(
-        collection.ranks(indexes), collection.boxes, lambda query: photos / truth.queries[query], collection.photo,
-        collection.left_out, by, facts, options.exif,
-    )  # fmt: skip
+        collection.ranks(indexes),
+        collection.boxes,
+        lambda query: options.photos / truth.queries[query],
+        collection.photo,
+        collection.left_out,
+        method,
+        facts,
+        options.exif,
+    )

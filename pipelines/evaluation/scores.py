@@ -1,4 +1,4 @@
-"""How a ranking scores by the protocol of a collection: figures per query and in the mean."""
+"""Scores of a ranking by the protocol of a collection, per query and as means."""
 
 import math
 from typing import Any
@@ -14,21 +14,21 @@ _Scored = tuple[dict[str, _Figures], dict[str, list[_Figures]]]
 
 
 def score(ground_truth: GroundTruth, ranks: np.ndarray) -> dict[str, Any]:
-    """All figures that the protocol of a collection asks for.
+    """Computes all scores of the protocol of a collection.
 
     Args:
-        ground_truth: what is right.
-        ranks: (depth, queries) rows of the database, best first; rows past `ground_truth.database` are distractors,
-            and what a shortened list does not hold counts as never found.
+        ground_truth: the ground truth.
+        ranks: (depth, queries) rows of the database, best first; rows beyond `ground_truth.database` are distractors.
+            Photos missing from a cut ranking count as not found.
 
     Returns:
         JSON-able: "dataset", "protocol", "partial" (a text or None), "photos", "queries" (counts), "mean" (setting ->
         figure -> value) and "per_query" (a list of {"query": name, setting: {figure: value}}). Settings are "easy",
         "medium", "hard", or "all". AP, mAP, P@k, mP@k and recall@N lie in 0..1; N-S in 0..4; the rank of the first
-        hit starts at 1. What is not defined (no positive, no hit) is None.
+        hit starts at 1. A score that is undefined (no positive, no hit) is None.
 
     Raises:
-        ValueError: the ranks do not fit.
+        ValueError: the ranks do not fit the ground truth.
     """
     mean, per_query = _SCORERS[ground_truth.protocol](ground_truth, ranks)
     rows = [

@@ -10,7 +10,8 @@ import numpy as np
 from keras_retrieval.ranking.methods import Ranker
 from keras_retrieval.whitening.covariance import Projection
 
-from ..evaluation.collection import Collection, Options, describe_collection
+from ..descriptors.options import ExtractOptions
+from ..evaluation.collection import Collection, describe_collection
 from ..evaluation.datasets import load_ground_truth
 from ..evaluation.ground_truth import GroundTruth
 from ..evaluation.rankings import DEPTHS
@@ -55,11 +56,11 @@ class Examination:
         folder.mkdir(parents=True, exist_ok=True)
         for queries in folder.glob("queries-*.npy"):
             queries.unlink()
-        options = Options(
-            model, self.size, self.scales, antialias=True, precision=self.precision, exif=True, mirror=self.mirror,
-            edges=self.edges,
+        options = ExtractOptions(
+            model, self.photos, folder, size=self.size, scales=self.scales, precision=self.precision,
+            mirror=self.mirror, edges=self.edges, replace=True,
         )  # fmt: skip
-        return describe_collection(self.truth, self.photos, None, folder, options, replace=True)
+        return describe_collection(self.truth, options)
 
     def describe_now(self, network: Any, name: str) -> Collection:
         """`describe` with a network as it is in memory."""

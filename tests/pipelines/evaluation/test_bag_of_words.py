@@ -120,12 +120,12 @@ def test_a_query_without_features_finds_nothing_and_a_broken_one_is_named(photos
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "give a MODEL to score, or --bow"),
+        ({}, "give a MODEL, or --bow"),
         ({"bow": True, "model": "vgg16_gem"}, "--bow takes no MODEL"),
         ({"bow": True, "rerank": "dba"}, "--bow takes --size, --verify"),
         ({"bow": True, "antialias": False}, "--bow takes --size, --verify"),
-        ({"bow": True, "verify": -1}, "--verify at least 0"),
-        ({"bow": True, "size": 0}, "--size and --features are at least 1"),
+        ({"bow": True, "verify": -1}, "--verify must be at least 0, got -1"),
+        ({"bow": True, "size": 0}, "--size must be at least 1, got 0"),
     ],
 )
 def test_words_and_networks_do_not_mix(options, message, photos, tmp_path):

@@ -1,0 +1,105 @@
+"""The options of the step `evaluate`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.errors import ArgumentError
+from keras_retrieval.ranking.methods import describe_methods, parse
+
+from ..command.options import Argument, Option, Options
+from ..descriptors.describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+from ..descriptors.options import ExtractOptions
+from ..networks.precision import PRECISION_HELP, PRECISIONS
+from ..photos.edges import HELP as EDGES_HELP
+from .datasets import DATASETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(Options):
+    """The options of `evaluate`."""
+
+    model: Annotated[
+        str | None,
+        Argument(
+            "Network to score: a .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights). Leave it out "
+            "with --bow."
+        ),
+    ] = field(default=None, kw_only=False)
+    dataset: Annotated[str, Option(f"Dataset: {', '.join(DATASETS)}, or a ground truth of your own, NAME.json.")]
+    photos: Annotated[Path, Option("Folder of the dataset's photos, in any sub-folders.")]
+    output: Annotated[Path, Option("Folder to write descriptors, results.json and page.html to.")]
+    gnd: Annotated[
+        Path | None,
+        Option(
+            "File or folder of the ground truth. Without it, the published file name is looked for in and beside "
+            "--photos."
+        ),
+    ] = None
+    distractors: Annotated[
+        Path | None,
+        Option(
+            "Folder of photos that are relevant to no query and are added to the database, or of their descriptors, "
+            "made by `extract`."
+        ),
+    ] = None
+    size: Annotated[int, Option("Longest side of the photos in pixels; photos are never enlarged.", at_least=1)] = 1024
+    scales: Annotated[str, Option("Factors on the photo's size, combined in one descriptor, such as 1,0.7071,0.5.")] = (
+        "1"
+    )
+    antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
+    mirror: Annotated[bool, Option(MIRROR_HELP)] = False
+    edges: Annotated[str, Option(EDGES_HELP)] = ""
+    precision: Annotated[
+        str,
+        Option(
+            f"{PRECISION_HELP} With bfloat16, the cosine similarity to float32 on a few photos is reported.",
+            choices=PRECISIONS,
+        ),
+    ] = "float32"
+    exif: Annotated[bool, Option("Turn photos by their EXIF orientation.")] = True
+    rerank: Annotated[
+        str, Option(f"Methods at query time, applied in order, separated by commas. {describe_methods()}.")
+    ] = ""
+    bow: Annotated[bool, Option("Rank by visual words instead of a network, as a baseline (extra sfm).")] = False
+    verify: Annotated[
+        int,
+        Option(
+            "With --bow: number of photos at the top of each ranking that are reranked by geometric verification; 0 "
+            "for none.",
+            at_least=0,
+        ),
+    ] = 100
+    features: Annotated[int, Option("With --bow: maximum number of SIFT features per photo.", at_least=1)] = 8192
+    replace: Annotated[
+        bool, Option("Replace the descriptors in --output if they were made of other photos or with other options.")
+    ] = False
+
+    def check(self) -> None:
+        """Checks every option, and that --bow and the options of networks are not combined."""
+        parse(self.rerank)
+        parse_scales(self.scales)
+        super().check()
+        if self.bow == (self.model is not None):
+            raise ArgumentError(
+                "--bow takes no MODEL" if self.bow else "give a MODEL, or --bow to rank by visual words"
+            )
+        plain = self.exif and self.antialias and (self.scales, self.precision) == ("1", "float32")
+        if self.bow and (not plain or any((self.mirror, self.edges, self.rerank, self.distractors))):
+            raise ArgumentError("--bow takes --size, --verify and --features, and no option of networks")
+
+    def extraction(self) -> ExtractOptions:
+        """The options with which all photos are described; `output` is the folder that gets all descriptors."""
+        return ExtractOptions(
+            self.model or "",
+            self.photos,
+            self.output,
+            size=self.size,
+            scales=self.scales,
+            antialias=self.antialias,
+            mirror=self.mirror,
+            edges=self.edges,
+            precision=self.precision,
+            exif=self.exif,
+            replace=self.replace,
+        )
