@@ -34,13 +34,14 @@ default_role = "code"  # docstrings write `x` for code, as Markdown does
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 toc_object_entries_show_parents = "hide"
-autodoc_default_options = {"members": True}
+autodoc_default_options = {"members": True, "no-value": True}
 autodoc_inherit_docstrings = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 napoleon_custom_sections = [
     "Input shape",
     "Output shape",

@@ -134,3 +134,17 @@ def test_messages_in_troubleshooting_are_those_of_the_code():
     assert len(quoted) > 5
     missing = [part for message in quoted for part in message.split(" ... ") if part not in source]
     assert not missing
+
+
+def test_file_formats_name_every_kind_of_folder_with_its_version():
+    text = (ROOT / "docs" / "reference" / "file-formats.md").read_text(encoding="utf-8")
+    sources = [
+        path.read_text(encoding="utf-8") for name in ("pipelines", "export") for path in (ROOT / name).rglob("*.py")
+    ]
+    kinds = [
+        found
+        for source in sources
+        for found in re.findall(r'^KIND, VERSION\b.* = "([^"]+)", (\d+)', source, re.MULTILINE)
+    ]
+    assert len(kinds) >= 5
+    assert [kind for kind in kinds if f"| `{kind[0]}` | {kind[1]} |" not in text] == []
