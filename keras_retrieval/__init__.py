@@ -1,6 +1,6 @@
-"""Image retrieval with Keras: networks, losses, mining, whitening, re-ranking and metrics of the field.
+"""Image retrieval with Keras: networks, losses, mining, whitening, re-ranking and metrics.
 
-Importing Keras takes seconds, so the names below are imported on first use and the command line answers at once.
+The names below are imported on first use, because importing Keras takes seconds.
 """
 
 import importlib
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
 
 
 if "keras" in sys.modules:
-    # A program that has imported Keras may call keras.saving.load_model, which needs our classes registered.
+    # keras.saving.load_model needs the registered classes; a program that has imported Keras may call it.
     from . import layers as layers
     from . import losses as losses
 

@@ -1,4 +1,4 @@
-"""The one door: `keras-retrieval STEP`. A step is a module with one public function, imported when it is called."""
+"""The command `keras-retrieval STEP`. A step is a module with one public function, imported when it is called."""
 
 import contextlib
 import difflib
@@ -9,17 +9,20 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import RetrievalError
+from .errors import ArgumentError, RetrievalError
 from .steps import STEPS, function_name, module_name
 
-INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
+INTERRUPTED = 130  # exit status of a command that was stopped by Ctrl-C, by the convention of shells
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one step from the shell.
 
     Args:
-        arguments: the words after `keras-retrieval`; `sys.argv[1:]` when None.
+        arguments: the words after `keras-retrieval`; None for `sys.argv[1:]`.
+
+    Raises:
+        SystemExit: the step failed, was stopped, or does not exist; the code is the message or the exit status.
     """
     step, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if step in ("-h", "--help"):
@@ -37,27 +40,34 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _help() -> str:
-    width = max(map(len, STEPS))
-    rows = "\n".join(f"  {step:{width}}  {what}" for step, (_, _, what) in STEPS.items())
+    width, groups = max(map(len, STEPS)), dict.fromkeys(group for _, group, _ in STEPS.values())
+    rows = "\n\n".join("\n".join([f"{name}:", *_rows(name, width)]) for name in groups)
     return (
         "Usage: keras-retrieval STEP [OPTIONS]\n\n"
         "Turns a folder of unordered photos into a visual search service.\n\n"
-        f"Steps:\n{rows}\n\n"
-        "`keras-retrieval STEP --help` tells a step's options; --version the version."
+        f"{rows}\n\n"
+        "`keras-retrieval STEP --help` shows the options of a step; `keras-retrieval --version` the version."
     )
 
 
+def _rows(group: str, width: int) -> list[str]:
+    return [f"  {step:{width}}  {summary}" for step, (_, name, summary) in STEPS.items() if name == group]
+
+
 def _run(step: str, arguments: list[str]) -> None:
-    # TensorFlow's C++ log tells a machine without a GPU so at length, before anything that we say.
+    # Without a GPU, TensorFlow's C++ code would log several lines about it before the first line of output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with _log_on_stdout():
             _call(step, arguments)
+    except ArgumentError as error:
+        words = importlib.import_module("keras_retrieval.pipelines.command.shell_words")
+        sys.exit(f"keras-retrieval {step}: {words.in_shell_words(str(error), _function(step))}")
     except (RetrievalError, ValueError, OSError, ImportError) as error:
-        # What a user can mend is one sentence, not a stack of our frames.
+        # Errors that a user can fix are one line without a traceback.
         sys.exit(f"keras-retrieval {step}: {error}")
     except (KeyboardInterrupt, SystemExit) as end:
-        # Typer turns the first into the second.
+        # Typer converts KeyboardInterrupt to SystemExit.
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
         print(f"\nkeras-retrieval {step}: stopped", file=sys.stderr)
@@ -66,11 +76,11 @@ def _run(step: str, arguments: list[str]) -> None:
 
 @contextlib.contextmanager
 def _log_on_stdout() -> Iterator[None]:
-    """Prints what the logger `keras_retrieval` gets, from INFO up, as plain lines between the output of the step.
+    """Prints the records of the logger `keras_retrieval`, from INFO up, as plain lines on stdout.
 
-    Loggers below it, such as the server's, are left to the handlers of whoever configures them.
+    Records of loggers below it, such as the server's, are left to other handlers.
     """
-    import logging  # here, so that --help does without
+    import logging  # not at the top: --help does not need it
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -93,8 +103,8 @@ def _call(step: str, arguments: list[str]) -> None:
 
     import typer
 
-    function = getattr(importlib.import_module(module_name(step)), function_name(step))
-    # What a caller in Python must know, a user in the shell need not.
+    function = _function(step)
+    # Sections that matter to callers in Python only.
     text = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
     text = re.sub(r"\n\n(?=- )", "\n\n\b\n", text)  # \b: click would join the lines of a list to one paragraph
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -102,8 +112,12 @@ def _call(step: str, arguments: list[str]) -> None:
     app(args=arguments, prog_name=f"keras-retrieval {step}")
 
 
+def _function(step: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(module_name(step)), function_name(step))
+
+
 def _for_typer(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The step with a signature of Typer's own options."""
+    """The step with a signature that Typer understands."""
     typer_signature = importlib.import_module("keras_retrieval.pipelines.command.options").typer_signature
 
     def command(*args: Any, **kwargs: Any) -> None:

@@ -1,35 +1,39 @@
-"""The errors of keras-retrieval. All descend from `RetrievalError`, and from the built-in error that fits.
+"""The errors of keras-retrieval. All derive from `RetrievalError` and from the built-in exception of their kind.
 
     RetrievalError
-        ArgumentError(ValueError)       an argument or option of a function is out of range or does not fit
-        MissingExtraError(ImportError)  a package of an extra is not installed; the message holds the pip command
+        ArgumentError(ValueError)       an argument is out of range or does not fit the others
+        MissingExtraError(ImportError)  a package of an extra is not installed; the message contains the pip command
 
-Rooms add their own below `RetrievalError`, such as `FolderError` and `PhotoError`.
+The packages define further errors below `RetrievalError`, such as `FolderError` and `PhotoError`.
 """
 
 
 class RetrievalError(Exception):
-    """The base of all errors that keras-retrieval raises on purpose. Its message is one sentence for the user."""
+    """Base of all errors that keras-retrieval raises. The message is one sentence for the user."""
 
 
 class ArgumentError(RetrievalError, ValueError):
-    """An argument or option is out of range, or does not fit the others."""
+    """An argument is out of range or does not fit the others.
+
+    The message names an argument as its first word ("levels must be at least 1, got 0") or with a value ("give
+    weights=None"). On the command line these become options: "--levels must be ..", "give --weights none".
+    """
 
 
 class MissingExtraError(RetrievalError, ImportError):
-    """A package that an extra installs is missing."""
+    """A package that belongs to an extra is not installed or cannot be imported."""
 
 
 def missing_extra(package: str, extra: str, error: ImportError | None = None) -> MissingExtraError:
     """Makes the error for a package that cannot be imported.
 
     Args:
-        package: its name as users know it, such as "ScaNN".
+        package: the name of the package in the message, such as "ScaNN".
         extra: the extra of keras-retrieval that installs it.
-        error: what Python said; it tells a package that is missing from one that is broken.
+        error: the ImportError of Python, which distinguishes a missing package from a broken one.
 
     Returns:
-        An error to raise, whose message holds the pip command.
+        The error to raise; its message contains the pip command.
     """
     broken = error is not None and not isinstance(error, ModuleNotFoundError)
     problem = f"cannot be imported ({error})" if broken else "is not installed"

@@ -1,10 +1,8 @@
-"""How good a ranking is: average precision with junk, mP@k, the revisited protocols, recall@N, the N-S score.
+"""Metrics of rankings: average precision with junk, mP@k, the revisited protocols, recall@N and the N-S score.
 
-All functions take `ranks` as the field stores it: (depth, queries) integers, column q lists the database
-indexes for query q, best first. `depth` may be less than the database: what a shortened list does not hold
-counts as never found. Relevant images come as one index array per query; an image that is both positive and junk
-is a positive. The ranking is read once, through a
-table of the labelled images; everything after works on the few positions found.
+All functions take `ranks` as the published code stores it: (depth, queries) integers, where column q lists the database
+indexes for query q, best first. `depth` can be smaller than the database; images beyond it count as not found. Relevant
+images are given as one array of indexes per query. An image that is both positive and junk counts as positive.
 """
 
 from collections.abc import Sequence
@@ -12,19 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .errors import ArgumentError
+
 Indexes = Sequence[np.ndarray]
 
-# Columns are transposed a few at a time: 8 int64 share a cache line, and a copy of all would double the memory.
-_COLUMNS = 8
+_COLUMNS = 8  # columns that are transposed at a time: the int64 of a cache line, without a copy of all
 
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """Precision of a set of queries under one protocol.
+    """Average precision and precision at k of queries under one protocol.
 
     Attributes:
-        ap: (queries,) average precision; NaN where a query has no positive.
-        precision: (queries, len(ks)) precision at the cut-offs; NaN where a query has no positive.
+        ap: (queries,) average precision; NaN for a query without positives.
+        precision: (queries, len(ks)) precision at the cut-offs; NaN for a query without positives.
         ks: the cut-offs.
     """
 
@@ -34,7 +33,7 @@ class RetrievalScores:
 
     @property
     def mean_ap(self) -> float:
-        """mAP over the queries that have positives; NaN if none has."""
+        """mAP over the queries that have positives; NaN if there is no such query."""
         return _mean(self.ap)
 
     @property
@@ -44,13 +43,13 @@ class RetrievalScores:
 
 
 def average_precision(positions: np.ndarray, positives: int) -> float:
-    """Area under the precision-recall curve by the trapezoidal rule of the Oxford Buildings protocol.
+    """Computes the area under the precision-recall curve by the trapezoidal rule, as in the Oxford Buildings protocol.
 
-    Philbin et al., CVPR 2007. The mean of the precision before and at each positive, weighted by 1 / positives.
+    It is the mean over the positives of the precision just before and at each one (Philbin et al. CVPR 2007).
 
     Args:
-        positions: (found,) zero-based positions of the positives in the ranking without junk, rising.
-        positives: how many positives there are, found or not.
+        positions: (found,) zero-based positions of the positives in the ranking without junk, in ascending order.
+        positives: number of positives, found or not.
 
     Returns:
         A number in 0..1; NaN if there are no positives.
@@ -63,12 +62,14 @@ def average_precision(positions: np.ndarray, positives: int) -> float:
 
 
 def precision_at(positions: np.ndarray, positives: int, k: int) -> float:
-    """Precision among the first k, where k is cut to the rank of the last positive (Radenovic et al., CVPR 2018).
+    """Computes the precision among the first k, where k is at most the rank of the last positive.
+
+    Published in Radenovic et al. CVPR 2018.
 
     Args:
-        positions: as for `average_precision`.
-        positives: how many positives there are, found or not.
-        k: the cut-off, 1 or more.
+        positions: (found,) zero-based positions of the positives in the ranking without junk, in ascending order.
+        positives: number of positives, found or not.
+        k: the cut-off, at least 1.
 
     Returns:
         A number in 0..1; NaN if there are no positives.
@@ -81,18 +82,18 @@ def precision_at(positions: np.ndarray, positives: int, k: int) -> float:
 
 
 def positive_positions(ranks: np.ndarray, positives: Indexes, junk: Indexes | None = None) -> list[np.ndarray]:
-    """Where the positives stand in each query's ranking once the junk is taken out.
+    """Finds the positions of the positives in each query's ranking after the junk is removed.
 
     Args:
         ranks: (depth, queries) database indexes, best first.
         positives: one index array per query.
-        junk: one index array per query; None for none.
+        junk: one index array per query; None for no junk.
 
     Returns:
-        One rising array of zero-based positions per query.
+        One array of zero-based positions per query, in ascending order.
 
     Raises:
-        ValueError: shapes or indexes do not fit, or a ranking lists a positive twice.
+        ArgumentError: shapes or indexes do not fit, or a ranking contains an image twice.
     """
     labels = [positives] if junk is None else [positives, junk]
     return [_without_junk(*found, 1, 2) for found in _labelled(ranks, labels)]
@@ -101,21 +102,21 @@ def positive_positions(ranks: np.ndarray, positives: Indexes, junk: Indexes | No
 def retrieval(
     ranks: np.ndarray, positives: Indexes, junk: Indexes | None = None, ks: Sequence[int] = (1, 5, 10)
 ) -> RetrievalScores:
-    """Average precision and precision at k with one set of positives: the protocol of Oxford5k, Paris6k, Holidays.
+    """Computes average precision and precision at k, as in the protocols of Oxford5k, Paris6k and Holidays.
 
-    A query photo that must not find itself (Holidays) is put into its own junk.
+    If a query is part of the database and must not count (Holidays), list it in its own junk.
 
     Args:
         ranks: (depth, queries) database indexes, best first.
         positives: one index array per query.
-        junk: one index array per query of what is taken out of the ranking; None for none.
+        junk: one index array per query of images that are removed from the ranking; None for no junk.
         ks: cut-offs of the precision.
 
     Returns:
         The scores per query.
 
     Raises:
-        ValueError: as `positive_positions`.
+        ArgumentError: as for `positive_positions`.
     """
     positions = positive_positions(ranks, positives, junk)
     return _scores(positions, [len(np.unique(p)) for p in positives], ks)
@@ -124,9 +125,10 @@ def retrieval(
 def revisited(
     ranks: np.ndarray, easy: Indexes, hard: Indexes, junk: Indexes, ks: Sequence[int] = (1, 5, 10)
 ) -> dict[str, RetrievalScores]:
-    """The three protocols of revisited Oxford and Paris (Radenovic et al., CVPR 2018).
+    """Computes the scores of the three protocols of revisited Oxford and Paris (Radenovic et al. CVPR 2018).
 
-    Easy finds `easy` and takes `hard` out with the junk; medium finds both; hard finds `hard` and takes `easy` out.
+    The positives of the easy protocol are `easy`, those of medium are both, and those of hard are `hard`; the other of
+    the two counts as junk.
 
     Args:
         ranks: (depth, queries) database indexes, best first.
@@ -139,7 +141,7 @@ def revisited(
         `{"easy": ..., "medium": ..., "hard": ...}`, each with every query.
 
     Raises:
-        ValueError: as `positive_positions`.
+        ArgumentError: as for `positive_positions`.
     """
     found = _labelled(ranks, [easy, hard, junk])
     protocols = {"easy": ([easy], 1, 6), "medium": ([easy, hard], 3, 4), "hard": ([hard], 2, 5)}
@@ -152,72 +154,76 @@ def revisited(
 
 
 def first_hits(ranks: np.ndarray, positives: Indexes, panoramas: np.ndarray | None = None) -> np.ndarray:
-    """The position of each query's first positive, as recall@N needs it.
+    """Finds the position of each query's first positive, for `recall_at`.
 
     Args:
         ranks: (depth, queries) database indexes, best first.
-        positives: one index array per query; empty ones are never hit.
-        panoramas: (database,) number of the panorama of each database image. Only the best-ranked cut-out
-            of a panorama keeps its place, as Tokyo 24/7 is measured (Arandjelovic et al., CVPR 2016).
+        positives: one index array per query; it may be empty.
+        panoramas: (database,) number of the panorama of each database image. Only the best-ranked cut-out of a
+            panorama stays in the ranking, as in the protocol of Tokyo 24/7 (Arandjelovic et al. CVPR 2016).
 
     Returns:
-        (queries,) float64: zero-based positions, infinity where there is no hit.
+        (queries,) float64: zero-based positions; infinity if no positive is found.
 
     Raises:
-        ValueError: as `positive_positions`, or an image without a panorama's number.
+        ArgumentError: as for `positive_positions`, or `panoramas` has no number for an image.
     """
     if panoramas is None:
         positions = positive_positions(ranks, positives)
         return np.array([p[0] if len(p) else np.inf for p in positions], "float64")
     _check(ranks, [positives])
     if ranks.size and ranks.max() >= len(panoramas):
-        raise ValueError(f"panoramas has {len(panoramas)} entries, and ranks holds index {ranks.max()}")
+        raise ArgumentError(f"panoramas has {len(panoramas)} entries, but ranks contains the index {ranks.max()}")
     pairs = zip(ranks.T, positives, strict=True)
     return np.array([_first_panorama(column, wanted, panoramas) for column, wanted in pairs], "float64")
 
 
 def recall_at(hits: np.ndarray, ns: Sequence[int] = (1, 5, 10, 20)) -> dict[int, float]:
-    """Share of queries with a positive among their first N; queries without positives stay in the denominator.
+    """Computes recall@N: the fraction of queries with a positive among the first N.
+
+    Queries without positives are included in the denominator.
 
     Args:
-        hits: (queries,) what `first_hits` returns.
+        hits: (queries,) from `first_hits`.
         ns: the values of N.
 
     Returns:
-        N -> recall in 0..1; NaN without queries.
+        The recall in 0..1 for each N; NaN if there are no queries.
     """
     return {n: float(np.mean(hits < n)) if len(hits) else float("nan") for n in ns}
 
 
 def ns_scores(ranks: np.ndarray, positives: Indexes) -> np.ndarray:
-    """UKBench's score (Nister and Stewenius, CVPR 2006): how many of an object's four photos are in the first four.
+    """Computes the score of UKBench: the number of the object's four photos among the first four.
+
+    Published in Nister and Stewenius CVPR 2006.
 
     Args:
         ranks: (depth, queries) database indexes, best first.
-        positives: one array per query of its object's four photos, the query among them.
+        positives: one array per query of the four photos of its object, including the query.
 
     Returns:
         (queries,) counts in 0..4; their mean is the N-S score.
 
     Raises:
-        ValueError: as `positive_positions`.
+        ArgumentError: as for `positive_positions`.
     """
     positions = positive_positions(ranks[:4], positives)
     return np.array([len(p) for p in positions], "int64")
 
 
 def precision_recall(positions: Indexes, positives: Sequence[int], levels: np.ndarray) -> np.ndarray:
-    """The mean interpolated precision-recall curve, for a plot.
+    """Computes the mean interpolated precision-recall curve, for a plot.
 
-    Interpolated precision at a recall is the highest precision at that recall or a higher one.
+    The interpolated precision at a recall is the highest precision at that or a higher recall.
 
     Args:
-        positions: what `positive_positions` returns.
-        positives: how many positives each query has, found or not.
+        positions: from `positive_positions`.
+        positives: number of positives of each query, found or not.
         levels: (levels,) recall values in 0..1.
 
     Returns:
-        (levels,) precision, the mean over the queries that have positives; NaN if none has.
+        (levels,) precision, the mean over the queries that have positives; NaN if there is no such query.
     """
     pairs = zip(positions, positives, strict=True)
     curves = [_interpolated(found, count, levels) for found, count in pairs if count]
@@ -244,7 +250,7 @@ def _scores(positions: Indexes, counts: Sequence[int], ks: Sequence[int]) -> Ret
 
 
 def _labelled(ranks: np.ndarray, labels: Sequence[Indexes]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per query the positions that carry a label, rising, and their labels: bit i for `labels[i]`."""
+    """For each query the ascending positions of images with a label, and their labels: bit i stands for `labels[i]`."""
     _check(ranks, labels)
     largest = max((int(np.max(indexes)) for label in labels for indexes in label if len(indexes)), default=-1)
     table = np.zeros(max(largest, int(ranks.max(initial=-1))) + 1, "uint8")
@@ -264,7 +270,7 @@ def _look_up(column: np.ndarray, own: list[np.ndarray], table: np.ndarray, query
     positions = np.flatnonzero(bits)
     labelled = np.concatenate(own)
     if len(positions) > np.count_nonzero(table[np.unique(labelled)]):
-        raise ValueError(f"ranks, query {query}: an image stands twice in the ranking")
+        raise ArgumentError(f"ranks of query {query} contain an image twice")
     table[labelled] = 0
     return positions, bits[positions]
 
@@ -284,10 +290,10 @@ def _first_panorama(column: np.ndarray, wanted: np.ndarray, panoramas: np.ndarra
 
 def _check(ranks: np.ndarray, labels: Sequence[Indexes]) -> None:
     if ranks.ndim != 2 or not np.issubdtype(ranks.dtype, np.integer):
-        raise ValueError(f"ranks must be (depth, queries) integers, not {ranks.dtype} of shape {ranks.shape}")
+        raise ArgumentError(f"ranks must be (depth, queries) integers, got {ranks.dtype} of the shape {ranks.shape}")
     if any(len(label) != ranks.shape[1] for label in labels):
         counts = ", ".join(str(len(label)) for label in labels)
-        raise ValueError(f"ranks has {ranks.shape[1]} queries, the relevant images are given for {counts}")
+        raise ArgumentError(f"ranks has {ranks.shape[1]} queries, but relevant images are given for {counts}")
     lowest = min((int(np.min(indexes)) for label in labels for indexes in label if len(indexes)), default=0)
     if min(lowest, int(ranks.min(initial=0))) < 0:
-        raise ValueError("indexes of images must be 0 or more")
+        raise ArgumentError("indexes of images must be at least 0")

@@ -1,19 +1,19 @@
-"""The table of steps: every command of `keras-retrieval`, the room its module lies in and what it does.
+"""The table of steps, the commands of `keras-retrieval`: for each step its package, its group and a summary.
 
-A step is a module named as its command, with one public function of the same name. The command line, the short Python
-paths (`keras_retrieval.pipelines.extract`) and the documentation are made from this table.
+A step is a module with the name of its command and one public function of the same name. The command line, the short
+Python paths (`keras_retrieval.pipelines.extract`) and the documentation are generated from this table.
 """
 
 from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """A step of the way from photos to a service.
+    """A row of the table of steps.
 
     Attributes:
-        room: the package that holds its module, such as "pipelines.descriptors".
-        group: the part of the way that it belongs to.
-        summary: what goes in and what comes out, for the list of steps.
+        room: the package of its module, such as "pipelines.descriptors".
+        group: the heading under which it is listed.
+        summary: its input and output, for the list of steps.
     """
 
     room: str
@@ -22,51 +22,61 @@ class Step(NamedTuple):
 
 
 STEPS: dict[str, Step] = {
-    "sample-photos": Step("pipelines.samples", "Photos", "draw a collection of photos of invented buildings"),
-    "edge-maps": Step("pipelines.photos", "Photos", "photos or sketches -> edge maps, to inspect or to send"),
-    "build": Step("pipelines.networks", "Networks", "name -> model.keras, with pretrained or given weights"),
+    "sample-photos": Step("pipelines.samples", "Photos", "draw photos of invented buildings, to try the other steps"),
+    "edge-maps": Step("pipelines.photos", "Photos", "photos or sketches -> edge maps"),
+    "build": Step(
+        "pipelines.networks", "Networks", "name of a network -> model.keras, with pretrained or given weights"
+    ),
     "convert": Step("pipelines.networks", "Networks", "published network (.pth, .mat) -> model.keras"),
     "extract": Step("pipelines.descriptors", "Descriptors", "photos -> descriptors"),
     "whiten": Step("pipelines.descriptors", "Descriptors", "network + matching photos -> network with whitening"),
-    "reconstruct": Step("pipelines.sfm", "Structure from motion", "unordered photos -> 3D models of what they show"),
+    "reconstruct": Step("pipelines.sfm", "Structure from motion", "unordered photos -> 3D models"),
     "pairs": Step("pipelines.sfm", "Structure from motion", "photos -> pairs to match, for COLMAP and hloc"),
     "clean": Step(
-        "pipelines.cleaning", "Training", "one folder per landmark -> the photos that show it, with its box in each"
+        "pipelines.cleaning", "Training", "one folder per landmark -> the photos that show it, each with its box"
     ),
-    "tuples": Step("pipelines.training_tuples", "Training", "models, folders, lists or positions -> training tuples"),
-    "train": Step("pipelines.training", "Training", "tuples -> fine-tuned network with its whitening, curves, a page"),
-    "classify": Step("pipelines.training", "Training", "one folder per landmark -> network trained to classify them"),
-    "train-proposals": Step("pipelines.training", "Training", "boxes of objects -> network with region proposals"),
-    "evaluate": Step("pipelines.evaluation", "Evaluation", "network + dataset -> the scores of its protocol, a page"),
+    "tuples": Step(
+        "pipelines.training_tuples", "Training", "3D models, folders, lists or positions -> training tuples"
+    ),
+    "train": Step(
+        "pipelines.training", "Training", "tuples -> fine-tuned network with whitening, and a page with curves"
+    ),
+    "classify": Step("pipelines.training", "Training", "one folder per landmark -> network trained by classification"),
+    "train-proposals": Step(
+        "pipelines.training", "Training", "photos with boxes of objects -> network with region proposals"
+    ),
+    "evaluate": Step("pipelines.evaluation", "Evaluation", "network + dataset -> scores of its protocol, and a page"),
     "index": Step("export.indexes", "Index and search", "descriptors -> index, tuned to a recall"),
-    "update": Step("export.indexes", "Index and search", "index + descriptors to add, names to delete -> new state"),
-    "search": Step("export.indexes", "Index and search", "index + query photos -> names, scores, a page of pictures"),
-    "export-saved-model": Step(
-        "export.savedmodel", "Serving", "network -> a version for TensorFlow Serving, checked against Keras"
+    "update": Step(
+        "export.indexes", "Index and search", "index + descriptors to add or names to delete -> changed index"
     ),
-    "serve": Step("export.server", "Serving", "exported versions -> a server with TensorFlow Serving's protocol"),
-    "describe": Step("export.client", "Serving", "photos -> descriptors, computed by a served network"),
-    "query": Step("export.client", "Serving", "photos -> names, scores, from a served network and its index"),
-    "export-onnx": Step("export.onnx_file", "Serving", "network -> model.onnx for the edge, checked against Keras"),
+    "search": Step("export.indexes", "Index and search", "index + query photos -> names and scores, and a page"),
+    "export-saved-model": Step(
+        "export.savedmodel", "Serving", "network -> SavedModel for TensorFlow Serving, checked against Keras"
+    ),
+    "serve": Step("export.server", "Serving", "SavedModels -> server with the protocols of TensorFlow Serving"),
+    "describe": Step("export.client", "Serving", "photos -> descriptors, computed by a server"),
+    "query": Step("export.client", "Serving", "photos -> names and scores, from a server with an index"),
+    "export-onnx": Step("export.onnx_file", "Serving", "network -> ONNX file, checked against Keras"),
 }
 
 
 def function_name(step: str) -> str:
-    """The name of a step's module and of its public function."""
+    """The name of the module of a step and of its public function."""
     return step.replace("-", "_")
 
 
 def module_name(step: str) -> str:
-    """The full name of a step's module as it is installed.
+    """The full name of the module of a step in the installed package.
 
     Raises:
-        KeyError: there is no such step.
+        KeyError: the step does not exist.
     """
     return f"keras_retrieval.{STEPS[step].room}.{function_name(step)}"
 
 
 def steps_of(wing: str) -> dict[str, str]:
-    """Maps the function of each step of a wing ("pipelines" or "export") to its module, relative to the wing."""
+    """Maps the function of each step of "pipelines" or "export" to its module, relative to that package."""
     return {
         function_name(step): f".{room.partition('.')[2]}.{function_name(step)}"
         for step, (room, _, _) in STEPS.items()

@@ -1,4 +1,4 @@
-"""The choice of hard negatives and hard positives, in numpy."""
+"""Mining of hard negatives and hard positives, in numpy."""
 
 from .hard_negatives import MiningError as MiningError
 from .hard_negatives import mine_negatives as mine_negatives

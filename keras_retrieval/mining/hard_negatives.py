@@ -1,8 +1,8 @@
 """Hard negatives of training tuples: for each query the nearest photos of other clusters, one per cluster.
 
-The choice of Radenovic et al., ECCV 2016 and TPAMI 2018. `search_among` narrows it to some photos for each query: a
-random sample (Arandjelovic et al. CVPR 2016) or a list. Letters: Q queries, N photos in the pool, C clusters in it, D
-dimensions, L links between clusters.
+Published in Radenovic et al. ECCV 2016 and TPAMI 2018. `search_among` restricts the choice to some photos per query: a
+random sample (Arandjelovic et al. CVPR 2016) or a given list. Letters: Q queries, N photos in the pool, C clusters in
+the pool, D dimensions, L links between clusters.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..errors import RetrievalError
 from ..ranking.rows import PickedRows, as_rows, require_finite
 from .nearest_clusters import nearest_clusters, ranges
 
 Search: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
 
 _PRODUCTS = 2**24  # numbers of the pool that `search_among` reads at a time, 64 MB
-_FINITE = 2048  # rows that are looked through at a time
+_FINITE = 2048  # rows that are checked for NaN at a time
 
 
-class MiningError(ValueError):
-    """There are too few clusters to take negatives from, or arrays do not fit together."""
+class MiningError(RetrievalError, ValueError):
+    """The pool has too few clusters to take negatives from, or the arrays do not fit together."""
 
 
 def mine_negatives(
@@ -35,32 +36,32 @@ def mine_negatives(
     search: Search | None = None,
     candidates: int = 256,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest photos of other clusters, at most one per cluster, none of a cluster linked to the query's.
+    """Selects the nearest photos of other clusters: at most one per cluster, none of a cluster linked to the query's.
 
-    Without `search` it is exact and makes all products, in pieces; see `nearest_clusters` for the memory. It is
-    fastest on a pool sorted by cluster.
+    Without `search` the selection is exact and computes all products in chunks; see `nearest_clusters` for the memory.
+    It is fastest if the pool is sorted by cluster.
 
     Args:
-        queries: (Q, D) descriptors of length one.
+        queries: (Q, D) L2-normalised descriptors.
         query_clusters: (Q,) integers.
-        pool: (N, D) descriptors of length one, which PickedRows give piece by piece. Queries may be among them: their
-            own cluster is left out.
+        pool: (N, D) L2-normalised descriptors, as an array or PickedRows. It may contain the queries, because their
+            own cluster is excluded.
         pool_clusters: (N,) integers.
-        negatives: how many for each query.
-        same_object: (L, 2) clusters that are no negatives of each other, in either order. A link holds for its two
-            ends alone.
-        search: finds near photos of the pool for itself, approximately say: it takes queries (Q, D) and a number k
-            and returns indexes (Q, k) into the pool, best first, -1 where it found fewer. Queries whose photos run
-            out of clusters are answered exactly.
-        candidates: the k of `search`, of which a query's own cluster may use up many.
+        negatives: number of negatives per query.
+        same_object: (L, 2) pairs of clusters, in any order, that are not negatives of each other. Links are not
+            transitive.
+        search: an approximate search in the pool that replaces the exact one. It takes queries (Q, D) and a number k,
+            and returns indexes (Q, k) into the pool, best first, filled up with -1. Queries whose candidates have too
+            few clusters are searched exactly.
+        candidates: the k of `search`; many of the candidates can belong to the query's own cluster.
 
     Returns:
-        indexes (Q, negatives) int64 into the pool and Euclidean distances (Q, negatives) float32: the nearest first,
-        the lower index first among equals; with `search`, in its order.
+        indexes (Q, negatives) int64 into the pool and Euclidean distances (Q, negatives) float32, nearest first, ties
+        by lower index; with `search`, in its order.
 
     Raises:
-        MiningError: there are too few clusters, which is said before anything is computed, or arrays do not fit.
-        ValueError: NaN in a row, which is named.
+        MiningError: there are too few clusters, which is checked first, or the arrays do not fit together.
+        DescriptorError: a row contains NaN or an infinite number; the message names it.
     """
     queries = as_rows(queries, "queries")
     pool = pool if isinstance(pool, PickedRows) else as_rows(pool, "pool")
@@ -70,23 +71,23 @@ def mine_negatives(
     if search is None:
         indexes, scores = nearest_clusters(queries, pool, others.cluster, negatives, others.barred_pairs())
     else:
-        found = _fitting(search(queries, min(candidates, len(pool))), others)
+        found = _checked_candidates(search(queries, min(candidates, len(pool))), others)
         indexes, scores = _completed(found, queries, pool, others, negatives)
     return indexes, np.sqrt(np.maximum(2 - 2 * scores, 0))
 
 
 def search_among(pool: np.ndarray | PickedRows, candidates: np.ndarray) -> Search:
-    """A `search` for `mine_negatives` that ranks some photos of the pool for each query, instead of all.
+    """Makes a `search` for `mine_negatives` that ranks given photos of the pool for each query, instead of all.
 
-    Products of all queries with pieces of those photos that any of them has are made and thrown away, so that the
-    pool may be larger than the memory.
+    The products of all queries with all candidates are computed in chunks, so that the pool can be larger than the
+    memory.
 
     Args:
         pool: (N, D).
-        candidates: (Q, k) integers, indexes into the pool for each query, in any order; -1 fills up.
+        candidates: (Q, k) indexes into the pool for each query, in any order, filled up with -1.
 
     Returns:
-        A function of those queries (Q, D) and of how many are wanted; the lower index comes first among equals.
+        A function of these queries (Q, D) and the number of photos to return; ties are ordered by lower index.
     """
     candidates = np.sort(candidates, axis=1)
     wanted, place = np.unique(candidates, return_inverse=True)
@@ -113,23 +114,23 @@ def first_of_each_cluster(
     *,
     same_object: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Negatives from ranked photos: the first of each cluster that is neither the query's nor linked to it.
+    """Selects negatives from rankings: the first photo of each cluster that is neither the query's nor linked to it.
 
     Args:
-        candidates: (Q, k) integers, indexes into the pool, best first; -1 where there are fewer.
+        candidates: (Q, k) indexes into the pool, best first, filled up with -1.
         query_clusters: (Q,) integers.
         pool_clusters: (N,) integers.
-        negatives: how many for each query.
+        negatives: number of negatives per query.
         same_object: as in `mine_negatives`.
 
     Returns:
-        (Q, negatives) int64, -1 at the end where the candidates run out.
+        (Q, negatives) int64, filled up with -1 if there are too few candidates.
 
     Raises:
-        MiningError: the arrays do not fit, or an index is none of the pool.
+        MiningError: the arrays do not fit together, or an index is out of range.
     """
     others = _Others.of(query_clusters, pool_clusters, same_object)
-    return _first(_fitting(candidates, others), others, negatives)
+    return _first(_checked_candidates(candidates, others), others, negatives)
 
 
 def require_clusters(
@@ -141,24 +142,24 @@ def require_clusters(
         query_clusters: (Q,) integers.
         pool_clusters: (N,) integers.
         same_object: as in `mine_negatives`.
-        negatives: how many each query needs.
+        negatives: number of negatives per query.
 
     Raises:
-        MiningError: names the cluster of the first query that has too few, and how many there are.
+        MiningError: a query has too few; the message names its cluster and the number that is available.
     """
     _require_clusters(_Others.of(query_clusters, pool_clusters, same_object), negatives)
 
 
 @dataclass(frozen=True)
 class _Others:
-    """Clusters by position, and which of them a query's negatives are not taken from.
+    """The clusters of pool and queries as positions, and the pairs from which no negatives are taken.
 
     Attributes:
-        cluster: (N,) the position of each photo's cluster among the pool's clusters, which ascend.
-        count: C.
-        numbers: the clusters of the queries, ascending, each once.
-        of_query: (Q,) the position of each query's cluster in `numbers`.
-        barred: (B, 2) positions in `numbers` and of the pool's clusters, ascending, each pair once.
+        cluster: (N,) position of each photo's cluster among the sorted clusters of the pool.
+        count: C, the number of clusters of the pool.
+        numbers: the sorted distinct clusters of the queries.
+        of_query: (Q,) position of each query's cluster in `numbers`.
+        barred: (B, 2) sorted distinct pairs of a position in `numbers` and the position of an excluded cluster.
     """
 
     cluster: np.ndarray
@@ -169,7 +170,7 @@ class _Others:
 
     @classmethod
     def of(cls, query_clusters: Any, pool_clusters: Any, same_object: Any) -> "_Others":
-        """Bars a query's own cluster and those linked to it, as far as they are in the pool."""
+        """Excludes each query's own cluster and those linked to it, if they are in the pool."""
         pool, cluster = np.unique(_integers(pool_clusters, "pool_clusters", (None,)), return_inverse=True)
         numbers, of_query = np.unique(_integers(query_clusters, "query_clusters", (None,)), return_inverse=True)
         links = _integers(np.empty((0, 2), np.int64) if same_object is None else same_object, "same_object", (None, 2))
@@ -180,64 +181,64 @@ class _Others:
         return cls(cluster, len(pool), numbers, of_query, barred)
 
     def barred_pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of queries, ascending, and positions of the clusters that they do not take."""
+        """Queries, in ascending order, and positions of the clusters that they exclude."""
         first, end = (np.searchsorted(self.barred[:, 0], self.of_query, side) for side in ("left", "right"))
         return np.repeat(np.arange(len(first)), end - first), self.barred[ranges(first, end), 1]
 
     def bars(self, cluster: np.ndarray) -> np.ndarray:
-        """Which of these positions of clusters (Q, k) the queries do not take."""
+        """Which of the positions of clusters (Q, k) each query excludes."""
         barred = self.barred[:, 0] * self.count + self.barred[:, 1]
         return np.isin(self.of_query[:, None] * self.count + cluster, barred)
 
 
 def _integers(array: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The array as int64; None is a length that may be any."""
+    """Converts an array to int64 and checks its shape; None stands for any length."""
     array = np.asarray(array)
     fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
     if not fits or (array.size and array.dtype.kind not in "iu"):
-        wanted = ", ".join("any" if length is None else str(length) for length in shape)
-        raise MiningError(f"{name} must be integers of the shape ({wanted}), not {array.dtype} of {array.shape}")
+        expected = ", ".join("any" if length is None else str(length) for length in shape)
+        raise MiningError(f"{name} must be integers of the shape ({expected}), got {array.dtype} of {array.shape}")
     return array.astype(np.int64, copy=False)
 
 
 def _require_clusters(others: _Others, negatives: int) -> None:
     if negatives < 1:
-        raise MiningError(f"a query needs 1 negative or more, not {negatives}")
+        raise MiningError(f"negatives must be at least 1, got {negatives}")
     left_out = np.bincount(others.barred[:, 0], minlength=len(others.numbers))
     available = (others.count - left_out)[others.of_query]
     short = np.flatnonzero(available < negatives)
     if len(short):
         raise MiningError(
             f"queries of cluster {others.numbers[others.of_query[short[0]]]} can take negatives from "
-            f"{available[short[0]]} clusters of the pool and need {negatives}: draw a larger pool, add photos of "
-            f"other objects, or ask for fewer negatives"
+            f"{available[short[0]]} clusters of the pool but need {negatives}: draw a larger pool, add photos of "
+            f"other objects, or use fewer negatives"
         )
 
 
 def _require_rows(queries: np.ndarray, pool: np.ndarray | PickedRows, others: _Others) -> None:
     if queries.shape[1] != pool.shape[1]:
-        raise MiningError(f"queries have {queries.shape[1]} dimensions and the pool {pool.shape[1]}")
+        raise MiningError(f"queries have {queries.shape[1]} dimensions, but the pool has {pool.shape[1]}")
     for name, rows, clusters in (("query", queries, others.of_query), ("pool", pool, others.cluster)):
         if len(rows) != len(clusters):
-            raise MiningError(f"there are {len(rows)} {name} rows and {len(clusters)} {name} clusters: one for each")
+            raise MiningError(f"each {name} row needs a cluster, got {len(rows)} rows and {len(clusters)} clusters")
         for first in range(0, len(rows), _FINITE):
             piece = rows[first : first + _FINITE]
-            # A sum is the quickest look at all numbers: one that is not finite makes it so.
+            # The sum is not finite if a number is not, and is the fastest check.
             if not np.isfinite(piece.sum()):
                 require_finite(piece, f"{name} row", first)
 
 
-def _fitting(candidates: Any, others: _Others) -> np.ndarray:
+def _checked_candidates(candidates: Any, others: _Others) -> np.ndarray:
     candidates = _integers(candidates, "candidates", (len(others.of_query), None))
     size = len(others.cluster)
     wrong = candidates[(candidates < -1) | (candidates >= size)]
     if len(wrong):
-        raise MiningError(f"candidate {wrong[0]} is none of the pool's photos 0..{size - 1}")
+        raise MiningError(f"candidates must be indexes into the pool, 0..{size - 1}, got {wrong[0]}")
     return candidates
 
 
 def _first(candidates: np.ndarray, others: _Others, negatives: int) -> np.ndarray:
-    """`first_of_each_cluster` of candidates that fit."""
+    """`first_of_each_cluster` without checks."""
     cluster = np.append(others.cluster, -1)[candidates]
     cluster[others.bars(cluster)] = -1
     order = np.argsort(cluster, axis=1, kind="stable")
@@ -254,7 +255,7 @@ def _first(candidates: np.ndarray, others: _Others, negatives: int) -> np.ndarra
 def _completed(
     candidates: np.ndarray, queries: np.ndarray, pool: np.ndarray | PickedRows, others: _Others, negatives: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Negatives from candidates with their scores; queries whose candidates run out are answered exactly."""
+    """Negatives from candidates, with scores; queries with too few candidates are searched exactly."""
     chosen = _first(candidates, others, negatives)
     short = np.flatnonzero(chosen[:, -1] < 0)
     barred = replace(others, of_query=others.of_query[short]).barred_pairs()

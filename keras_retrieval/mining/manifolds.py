@@ -1,7 +1,7 @@
 """Training tuples from descriptors alone: mining on manifolds (Iscen et al. CVPR 2018).
 
-Photos of one object lie on a manifold, along which neighbours of neighbours lead from one view to the next; two photos
-may be near each other without such a way. Letters: N photos, D dimensions, A anchors.
+The descriptors of an object's photos lie on a manifold, where chains of neighbours connect different views. Photos of
+different objects can be near each other without being connected. Letters: N photos, D dimensions, A anchors.
 
 >>> rows = without_mean(descriptors)
 >>> graph = mutual_graph(rows, 30)
@@ -10,15 +10,16 @@ may be near each other without such a way. Letters: N photos, D dimensions, A an
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..ranking.diffusion import Graph, diffusion
 from ..ranking.nearest import CHUNK, nearest
 from ..ranking.rows import Advance, Database, blocks, count_rows, l2_normalize, require_finite
 
-_AT_ONCE = 1024  # anchors
+_BATCH = 1024  # anchors that are processed at a time
 
 
 def without_mean(database: Database) -> np.ndarray:
-    """The rows without the mean of all, L2-normalised: what all photos have in common tells none from another.
+    """Subtracts the mean of all rows and L2-normalises, which removes what all photos have in common.
 
     Args:
         database: (N, D), L2-normalised, or its shards in order.
@@ -27,11 +28,12 @@ def without_mean(database: Database) -> np.ndarray:
         (N, D) float32.
 
     Raises:
-        ValueError: there are no rows, one is not finite, or shapes do not fit.
+        ArgumentError: the database has no rows, or the shapes of the shards do not match.
+        DescriptorError: a row contains NaN or an infinite number.
     """
     count = count_rows(database)
     if not count:
-        raise ValueError("there are no descriptors to mine")
+        raise ArgumentError("the database has no rows to mine")
     total = np.zeros(())
     for first, piece in blocks(database, CHUNK):
         require_finite(piece, "row", first)
@@ -41,10 +43,11 @@ def without_mean(database: Database) -> np.ndarray:
 
 
 def local_maxima(graph: Graph) -> np.ndarray:
-    """The nodes of a graph that the random walk on it visits more often than each of their neighbours, rising.
+    """Finds the nodes that a random walk visits more often than each of their neighbours, in ascending order.
 
-    There many photos meet that are alike. The walk on an undirected graph visits a node in proportion to its degree;
-    among equals the lower number counts as visited more often. A node without neighbours is none.
+    These are photos in dense regions of the graph. A random walk on an undirected graph visits a node in proportion to
+    its degree; of equal neighbours only the one with the lowest number is a maximum. Nodes without neighbours are not
+    included.
     """
     degrees = graph.degrees()
     rank = np.empty(graph.size, np.int64)
@@ -65,34 +68,36 @@ def mine_manifolds(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hard positives and hard negatives of anchors.
+    """Selects hard positives and hard negatives of anchors.
 
-    Those near along the manifold, by diffusion from the anchor, but not in the Euclidean space are positives; those
-    near in the Euclidean space but not along the manifold are negatives. Besides rows and graph what 1024 anchors need
-    is held.
+    Hard positives are near on the manifold, by diffusion from the anchor, but not in Euclidean space. Hard negatives
+    are near in Euclidean space but not on the manifold. Anchors are processed 1024 at a time, which limits the memory.
 
     Args:
         rows: (N, D), from `without_mean`.
-        graph: their `mutual_graph`; 30 neighbours are published.
-        anchors: (A,) numbers of rows; `local_maxima` are published.
-        alike: how many nearest rows of either kind are compared for positives: fewer than an object has photos.
-        unlike: how many are compared for negatives: more than an object has photos.
-        truncate: how many of an anchor's nearest rows the diffusion from it runs on.
-        chunk: the rows of one piece of the search.
-        advance: called with the number of anchors just done.
+        graph: the `mutual_graph` of the rows, with 30 neighbours in the paper.
+        anchors: (A,) indexes of rows, the `local_maxima` in the paper.
+        alike: number of nearest rows, on the manifold and in Euclidean space, that are compared for positives. Should
+            be below the number of photos of an object.
+        unlike: number of nearest rows that are compared for negatives. Should exceed the number of photos of an object.
+        truncate: number of an anchor's nearest rows in the diffusion.
+        chunk: number of rows that are searched at a time.
+        advance: called with the number of anchors processed since the last call.
 
     Returns:
-        positives (A, alike) and negatives (A, unlike), rows, the nearest of their kind first; -1 fills up.
+        Indexes of positives (A, alike) and negatives (A, unlike), nearest first, filled up with -1.
 
     Raises:
-        ValueError: an argument outside of its range, a graph of another size, NaN in a row.
+        ArgumentError: an argument is out of range, or the graph has another number of nodes.
+        DescriptorError: a row contains NaN or an infinite number.
     """
-    if min(alike, unlike) < 1:
-        raise ValueError(f"alike and unlike are 1 or more, not {alike}, {unlike}")
+    for name, value in (("alike", alike), ("unlike", unlike)):
+        if value < 1:
+            raise ArgumentError(f"{name} must be at least 1, got {value}")
     k = 1 + max(alike, unlike)
     positives, negatives = np.full((len(anchors), alike), -1), np.full((len(anchors), unlike), -1)
-    for start in range(0, len(anchors), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    for start in range(0, len(anchors), _BATCH):
+        part = slice(start, start + _BATCH)
         own = rows[anchors[part]]
         near = nearest(own, rows, k, chunk=chunk)[0]
         along, scores = diffusion(
@@ -105,7 +110,7 @@ def mine_manifolds(
 
 
 def _without(ranked: np.ndarray, others: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
-    """Of the first k ranked (A, m) those that are not among the first k others, and not the anchor; (A, k)."""
+    """The first k of `ranked` (A, m) that are neither among the first k of `others` nor the anchor itself; (A, k)."""
     ranked, others = ranked[:, : k + 1], others[:, : k + 1]
     keep = (ranked >= 0) & (ranked != own[:, None])
     keep &= ~(ranked[:, :, None] == others[:, None, :]).any(axis=2)

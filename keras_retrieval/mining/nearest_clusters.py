@@ -1,6 +1,6 @@
-"""Exact nearest clusters in pieces: for each query the nearest row of each of the k nearest clusters.
+"""Exact nearest clusters, computed in chunks: for each query the nearest row of each of the k nearest clusters.
 
-Similarity is the inner product, which is the cosine on L2-normalised rows. Letters: Q queries, N rows, C clusters, D
+Similarity is the inner product, which is the cosine of L2-normalised rows. Letters: Q queries, N rows, C clusters, D
 dimensions.
 """
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from ..ranking.rows import PickedRows
 
-_ROWS = 2048
-_GROUP = 32
-_HITS = 2**14
-_PRODUCTS = 2**21
-_LOWEST = np.finfo(np.float32).min  # below every product, above what is barred
+_ROWS = 2048  # rows of a chunk, about
+_GROUP = 32  # rows or groups in a group of the next level
+_HITS = 2**14  # pairs whose rows are found at a time
+_PRODUCTS = 2**21  # products of a chunk with some queries in memory, 8 MB
+_LOWEST = np.finfo(np.float32).min  # below every product, above the -inf of excluded pairs
 
 
 def nearest_clusters(
@@ -26,23 +26,23 @@ def nearest_clusters(
     k: int,
     barred: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k clusters most similar to each query, each by its most similar row, exactly.
+    """Finds the k clusters most similar to each query, and the most similar row of each, exactly.
 
-    A cluster's similarity is that of its most similar row. Whole clusters, together 2048 rows or a little more, meet
-    as many queries as make 2 million products (8 MB) at a time. Only these, their rows and the k best so far are held,
-    and the places of products that may enter: few, but for queries to which most rows are equally near. Rows that are
-    sorted by cluster are read in place, others are copied piece by piece.
+    The similarity of a cluster is that of its most similar row. Chunks of whole clusters, about 2048 rows, are
+    multiplied with as many queries as give 2 million products (8 MB). The memory contains one such chunk, the k best so
+    far, and the positions of products that may be among them, which are few unless most rows are equally near to a
+    query. Rows that are sorted by cluster are read in place; others are copied chunk by chunk.
 
     Args:
         queries: (Q, D) float32, finite.
-        rows: (N, D) float32, finite; PickedRows are read piece by piece.
-        cluster: (N,) the cluster of each row, 0..C-1, none of them empty.
-        k: how many.
-        barred: the clusters that a query does not take, as pairs: numbers of queries (B,), ascending, and clusters
-            (B,). Every query must have k others.
+        rows: (N, D) float32, finite; PickedRows are read chunk by chunk.
+        cluster: (N,) the cluster of each row, 0..C-1, without empty clusters.
+        k: number of clusters per query.
+        barred: pairs of a query and a cluster that it excludes: queries (B,), in ascending order, and clusters (B,).
+            Every query must have at least k other clusters.
 
     Returns:
-        indexes (Q, k) int64 and scores (Q, k) float32, best first, the lower index first among equals.
+        indexes (Q, k) int64 of rows and scores (Q, k) float32, best first, ties by lower index.
     """
     indexes = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), _LOWEST, np.float32)
@@ -50,19 +50,19 @@ def nearest_clusters(
     for first, edges in _pieces(np.bincount(cluster)):
         piece, edges = order[edges[0] : edges[-1]], edges - edges[0]
         levels = _levels(edges)
-        for part, products in _products(_taken(rows, piece), queries):
+        for part, products in _products(_read(rows, piece), queries):
             maxima = _maxima(products, levels)
-            _bar(maxima[-1], barred, part.start, first)
+            _exclude(maxima[-1], barred, part.start, first)
             hits = _hits(maxima[-1], piece[edges[:-1]], indexes[part], scores[part])
             _merge(indexes[part], scores[part], hits[1], piece[_rows(maxima, levels, *hits)], maxima[-1][hits])
     return indexes, scores
 
 
 def _pieces(sizes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Cuts clusters of these sizes (C,), lying one after another, into pieces of about 2048 rows.
+    """Divides consecutive clusters of these sizes (C,) into chunks of about 2048 rows.
 
     Yields:
-        The piece's first cluster, and where each of its clusters begins and the last one ends.
+        The first cluster of the chunk, and the first row of each of its clusters, followed by the end of the last one.
     """
     edges = np.concatenate([[0], np.cumsum(sizes)])
     starts = np.unique(edges[:-1] // _ROWS, return_index=True)[1]
@@ -70,15 +70,15 @@ def _pieces(sizes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield first, edges[first : end + 1]
 
 
-def _taken(rows: np.ndarray | PickedRows, piece: np.ndarray) -> np.ndarray:
-    """The rows of these indexes: a view where they lie one after another."""
+def _read(rows: np.ndarray | PickedRows, piece: np.ndarray) -> np.ndarray:
+    """The rows of these indexes; a view if the indexes are consecutive."""
     if (np.diff(piece) == 1).all():
         return rows[piece[0] : piece[-1] + 1]
     return rows[piece]
 
 
 def _products(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """The products (rows, some queries) of all queries, about 2 million at once; each is valid until the next."""
+    """Yields the products (rows, some queries), about 2 million at a time; each array is valid until the next one."""
     parts = max(1, ceil(len(queries) * len(rows) / _PRODUCTS))
     width = max(1, ceil(len(queries) / parts))
     buffer = np.empty(len(rows) * width, np.float32)
@@ -89,13 +89,13 @@ def _products(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[slice, np
 
 
 def _levels(edges: np.ndarray) -> list[np.ndarray]:
-    """Cuts each cluster into groups of 32 rows or fewer, these into groups of 32, until each cluster is one group.
+    """Divides clusters into groups of at most 32 rows, and these into groups of 32, until each cluster is one group.
 
     Args:
-        edges: (C + 1,) where each cluster begins and the last one ends.
+        edges: (C + 1,) the first row of each cluster, followed by the end of the last one.
 
     Returns:
-        For each level, (G + 1,), where each of its groups begins and the last one ends, counted in the level below.
+        For each level, (G + 1,): the first entry of each group in the level below, followed by the end of the last one.
     """
     levels: list[np.ndarray] = []
     while not levels or len(levels[-1]) > len(edges):
@@ -108,7 +108,7 @@ def _levels(edges: np.ndarray) -> list[np.ndarray]:
 
 
 def _maxima(products: np.ndarray, levels: list[np.ndarray]) -> list[np.ndarray]:
-    """The products (rows, queries), the highest of each group (groups, queries) level by level, clusters at last."""
+    """The products (rows, queries), then the maxima (groups, queries) of each level; the last are those of clusters."""
     maxima = [products]
     for edges in levels:
         maxima.append(_highest(maxima[-1], edges))
@@ -116,7 +116,7 @@ def _maxima(products: np.ndarray, levels: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _highest(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The highest values (groups, queries) of each group of rows; `values` themselves if each group is one row."""
+    """The maxima (groups, queries) over each group of rows; `values` itself if each group is one row."""
     if len(edges) == len(values) + 1:
         return values
     highest = np.empty((len(edges) - 1, values.shape[1]), np.float32)
@@ -126,9 +126,9 @@ def _highest(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _rows(maxima: list[np.ndarray], levels: list[np.ndarray], clusters: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """The first row that has the maximum of a cluster and a query, for pairs of them (n,)."""
+    """The first row that attains the maximum, for pairs of a cluster and a query (n,)."""
     scores, groups = maxima[-1][clusters, queries], clusters
-    # From each cluster down to its group of groups, to the group, to the row.
+    # Descend the levels from the cluster to the row.
     for values, edges in zip(maxima[-2::-1], levels[::-1], strict=True):
         found = [np.empty(0, np.int64)]
         for start in range(0, len(groups), _HITS):
@@ -141,14 +141,14 @@ def _rows(maxima: list[np.ndarray], levels: list[np.ndarray], clusters: np.ndarr
 def _first_equal(
     values: np.ndarray, edges: np.ndarray, groups: np.ndarray, queries: np.ndarray, scores: np.ndarray
 ) -> np.ndarray:
-    """For each group of rows and query, the group's first row whose value is the score (n,), which it has."""
+    """For pairs of a group and a query, the first row of the group whose value equals the score (n,); one must."""
     first, last = edges[groups], edges[groups + 1] - 1
     rows = np.minimum(first[:, None] + np.arange((last - first).max() + 1), last[:, None])
     return first + np.argmax(values[rows, queries[:, None]] == scores[:, None], axis=1)
 
 
-def _bar(maxima: np.ndarray, barred: tuple[np.ndarray, np.ndarray], query: int, cluster: int) -> None:
-    """Lowers the maxima (clusters, queries) of barred pairs; the first column is `query`, the first row `cluster`."""
+def _exclude(maxima: np.ndarray, barred: tuple[np.ndarray, np.ndarray], query: int, cluster: int) -> None:
+    """Sets the maxima (clusters, queries) of excluded pairs to -inf; they begin with `cluster` and `query`."""
     part = slice(*np.searchsorted(barred[0], [query, query + maxima.shape[1]]))
     queries, clusters = barred[0][part] - query, barred[1][part] - cluster
     inside = (clusters >= 0) & (clusters < len(maxima))
@@ -158,10 +158,10 @@ def _bar(maxima: np.ndarray, barred: tuple[np.ndarray, np.ndarray], query: int, 
 def _hits(
     maxima: np.ndarray, lowest: np.ndarray, indexes: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters and queries of maxima (clusters, queries) that may enter the best so far (queries, k).
+    """Clusters and queries of maxima (clusters, queries) that may be among the best so far (queries, k).
 
-    A maximum that equals the last of the best enters only by a lower index; `lowest` (clusters,) is the lowest it can
-    have.
+    A maximum that equals the last of the best is included only if its index can be lower; `lowest` (clusters,) are the
+    lowest possible indexes.
     """
     k, bound, last = scores.shape[1], scores[:, -1], indexes[:, -1]
     hits = maxima >= bound
@@ -173,7 +173,7 @@ def _hits(
 
 
 def _merge(indexes: np.ndarray, scores: np.ndarray, query: np.ndarray, index: np.ndarray, score: np.ndarray) -> None:
-    """Brings the best so far (queries, k) up to date with further ones (n,): best first, then the lower index."""
+    """Updates the best so far (queries, k) in place with further ones (n,): best first, ties by lower index."""
     k = scores.shape[1]
     counts = np.bincount(query, minlength=len(scores))
     touched = np.flatnonzero(counts)
@@ -187,6 +187,6 @@ def _merge(indexes: np.ndarray, scores: np.ndarray, query: np.ndarray, index: np
 
 
 def ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """All integers from first[0] to before end[0], then those from first[1], and so on."""
+    """Concatenates the ranges first[i] <= j < end[i]."""
     lengths = end - first
     return np.arange(lengths.sum()) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)

@@ -1,1 +1,1 @@
-"""Descriptors as rows, exact search, diffusion and the methods applied at query time, in numpy."""
+"""Rows of descriptors, exact search, diffusion, and methods at query time, in numpy."""

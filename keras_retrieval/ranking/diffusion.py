@@ -1,4 +1,4 @@
-"""Diffusion: rank by closeness along the database's own neighbour graph (Iscen et al. CVPR 2017)."""
+"""Diffusion: ranking by proximity on the neighbour graph of the database (Iscen et al. CVPR 2017)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,19 +6,20 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..errors import ArgumentError
 from .nearest import CHUNK, nearest, nearest_others
 from .rows import Advance, Database, as_rows, count_rows, gather
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A symmetric weighted graph W without loops, as its non-zero entries in the order of their rows.
+    """A symmetric weighted graph W without loops, stored as its non-zero entries in row order.
 
     Attributes:
         size: the number of nodes N.
-        rows: the row of each entry, (E,) int64, never falling.
+        rows: the row of each entry, (E,) int64, in non-decreasing order.
         columns: the column of each entry, (E,) int64.
-        weights: the entry, > 0, (E,) float64.
+        weights: the value of each entry, (E,) float64, above 0.
     """
 
     size: int
@@ -27,7 +28,7 @@ class Graph:
     weights: np.ndarray
 
     def dot(self, f: np.ndarray) -> np.ndarray:
-        """W f for f (N,), in float64."""
+        """The product W f for f (N,), in float64."""
         return np.bincount(self.rows, self.weights * f[self.columns], self.size)
 
     def degrees(self) -> np.ndarray:
@@ -35,7 +36,7 @@ class Graph:
         return np.bincount(self.rows, self.weights, self.size)
 
     def restrict(self, nodes: np.ndarray) -> "Graph":
-        """The graph of these nodes (n,) alone, numbered 0..n-1 in the order given."""
+        """The induced subgraph of nodes (n,), which are numbered 0..n-1 in the given order."""
         entries, counts = self._entries(nodes)
         place = np.full(self.size, -1)
         place[nodes] = np.arange(len(nodes))
@@ -45,21 +46,21 @@ class Graph:
         return Graph(len(nodes), rows[inside], columns[inside], self.weights[entries][inside])
 
     def around(self, nodes: np.ndarray, hops: int) -> np.ndarray:
-        """The nodes within so many hops of the given ones, these included, in rising order."""
+        """The nodes at a distance of at most `hops` from the given nodes, including these, in ascending order."""
         seen = np.zeros(self.size, bool)
         seen[nodes] = True
-        edge = np.asarray(nodes)
+        frontier = np.asarray(nodes)
         for _ in range(hops):
             reached = np.zeros(self.size, bool)
-            reached[self.columns[self._entries(edge)[0]]] = True
-            edge = np.flatnonzero(reached & ~seen)
-            if not len(edge):
+            reached[self.columns[self._entries(frontier)[0]]] = True
+            frontier = np.flatnonzero(reached & ~seen)
+            if not len(frontier):
                 break
-            seen[edge] = True
+            seen[frontier] = True
         return np.flatnonzero(seen)
 
     def _entries(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The positions of these rows' entries, one row after the other, and how many each row has."""
+        """The positions of the entries of these rows, row by row, and the number of entries of each row."""
         starts = np.searchsorted(self.rows, nodes)
         counts = np.searchsorted(self.rows, nodes, side="right") - starts
         shift = starts - (np.cumsum(counts) - counts)
@@ -77,23 +78,26 @@ def mutual_graph(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> Graph:
-    """The mutual k-nearest-neighbour graph: max(s, 0)^gamma where each row is among the k nearest of the other.
+    """Builds the mutual k-nearest-neighbour graph, with the weight max(s, 0)^gamma between mutual neighbours.
 
     Args:
         database: (N, D), L2-normalised, or its shards in order.
-        k: how many neighbours; a row is not its own.
-        gamma: how much less a less similar pair weighs, > 0.
-        chunk: the rows of one piece of the search.
-        advance: called with the number of rows whose neighbours have just been found.
+        k: number of neighbours; a row is not its own neighbour.
+        gamma: exponent of the similarities, above 0; the larger, the less dissimilar pairs weigh.
+        chunk: number of rows that are searched at a time.
+        advance: called with the number of rows whose neighbours were found since the last call.
 
     Returns:
-        A graph of N nodes. Pairs of similarity 0 or below have no edge.
+        A graph with N nodes. Pairs with a similarity of 0 or below have no edge.
 
     Raises:
-        ValueError: k below 1, gamma not above 0, no rows, NaN in a row.
+        ArgumentError: `k` is below 1, `gamma` is not above 0, or the database has no rows.
+        DescriptorError: a row contains NaN or an infinite number.
     """
-    if k < 1 or gamma <= 0:
-        raise ValueError(f"a neighbour graph needs k >= 1 and gamma > 0, not k={k}, gamma={gamma}")
+    if k < 1:
+        raise ArgumentError(f"k of the neighbour graph must be at least 1, got {k}")
+    if not gamma > 0:
+        raise ArgumentError(f"gamma of the neighbour graph must be above 0, got {gamma}")
     indexes, scores = nearest_others(database, k, chunk=chunk, advance=advance)
     size = len(indexes)
     rows, columns = np.repeat(np.arange(size), indexes.shape[1]), indexes.ravel()
@@ -119,40 +123,44 @@ def diffusion(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first k rows by diffusion: f solves (I - alpha S) f = y (Iscen et al. CVPR 2017).
+    """Ranks by diffusion: the score f of the rows solves (I - alpha S) f = y (Iscen et al. CVPR 2017).
 
-    S = D^-1/2 W D^-1/2 is the graph W scaled by its degrees D; y is max(s, 0)^gamma on the query's `seeds` nearest
-    rows. Conjugate gradient starts at 0 and reaches one hop further with each iteration, so only the nodes within
-    that reach are touched, without a change to the result. Rows that f does not reach follow the others in the
-    order of their similarity, with score 0.
+    S = D^-1/2 W D^-1/2 is the graph W normalised by its degrees D; y is max(s, 0)^gamma on the `seeds` nearest rows of
+    the query and 0 elsewhere. Conjugate gradient starts at 0, and each iteration reaches nodes one hop further, so
+    that restricting the system to the nodes within reach does not change the result. Rows with f = 0 are ranked after
+    the others by similarity, with score 0.
 
-    For a large database, `truncate` solves on the query's first rows only, W cut to them and scaled anew. Without a
-    `graph`, the neighbours are then found among these rows, and nothing needs to be prepared.
+    For a large database, `truncate` restricts the graph to the first rows of each query, with the degrees of the
+    restricted graph. Without `graph`, the neighbours are then searched among these rows only, and no preparation is
+    needed.
 
     Args:
         queries: (Q, D), L2-normalised.
         database: (N, D), L2-normalised, or its shards in order.
-        k: how many rows; all N where there are fewer.
-        graph: the database's `mutual_graph`, to be built once for many calls; None builds it here.
-        truncate: how many of the query's first rows take part; None for all.
+        k: number of rows in each ranking; all N if there are fewer.
+        graph: the `mutual_graph` of the database, to share it between calls; None builds it.
+        truncate: number of first rows of each query that take part; None for all rows.
         neighbours: k of a graph built here.
-        seeds: how many of the query's first rows y starts from.
-        gamma: the power of similarities, in y and in a graph built here.
-        alpha: how far f spreads, 0 <= alpha < 1.
-        iterations: of conjugate gradient at most.
-        chunk: the rows of one piece of the search.
-        advance: called with the number of queries just done, one by one.
+        seeds: number of nearest rows where y is not 0.
+        gamma: exponent of the similarities, in y and in a graph built here.
+        alpha: weight of the graph, at least 0 and below 1; the larger, the farther f spreads.
+        iterations: largest number of iterations of conjugate gradient.
+        chunk: number of rows that are searched at a time.
+        advance: called with the number of queries ranked since the last call.
 
     Returns:
         indexes (Q, min(k, N)) int64 and scores f (Q, min(k, N)) float32, best first.
 
     Raises:
-        ValueError: an argument outside of its range, a graph of another size, NaN in a row.
+        ArgumentError: an argument is out of range, or the graph has another number of nodes.
+        DescriptorError: a row contains NaN or an infinite number.
     """
     queries, size = as_rows(queries, "queries"), count_rows(database)
     _check(k, truncate, seeds, alpha, iterations)
     if graph is not None and graph.size != size:
-        raise ValueError(f"the graph has {graph.size} nodes and the database {size} rows: build it again")
+        raise ArgumentError(
+            f"graph must have one node per row of the database, got {graph.size} nodes for {size} rows: build it again"
+        )
     if truncate is None:
         region = _reach(graph or mutual_graph(database, neighbours, gamma, chunk=chunk), seeds, iterations)
     else:
@@ -179,14 +187,14 @@ def solve(
     iterations: int = 20,
     degrees: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Conjugate gradient on (I - alpha D^-1/2 W D^-1/2) f = y, from f = 0.
+    """Solves (I - alpha D^-1/2 W D^-1/2) f = y by conjugate gradient, starting at f = 0.
 
     Args:
-        graph: W, of N nodes.
-        y: (N,).
-        alpha: 0 <= alpha < 1.
-        iterations: the most; it ends earlier where the residual is 1e-8 of y.
-        degrees: D, (N,), where W is part of a larger graph; None takes those of W.
+        graph: W, with N nodes.
+        y: the right-hand side, (N,).
+        alpha: at least 0 and below 1.
+        iterations: largest number of iterations; fewer if the norm of the residual falls below 1e-8 of that of y.
+        degrees: D, (N,), if W is part of a larger graph; None for the degrees of W.
 
     Returns:
         f, (N,) float64.
@@ -208,7 +216,7 @@ def solve(
 
 
 def _reach(graph: Graph, seeds: int, iterations: int) -> Region:
-    """The part of the whole graph that conjugate gradient can reach from a query's first rows."""
+    """Makes a function from a ranking to the part of the graph that conjugate gradient can reach from its seeds."""
     degrees = graph.degrees()
 
     def region(ranking: np.ndarray) -> tuple[np.ndarray, Graph, np.ndarray]:
@@ -219,7 +227,7 @@ def _reach(graph: Graph, seeds: int, iterations: int) -> Region:
 
 
 def _candidates(graph: Graph | None, database: Database, truncate: int, neighbours: int, gamma: float) -> Region:
-    """The graph among a query's first rows alone, with its own degrees."""
+    """Makes a function from a ranking to the graph among its first rows, with the degrees of this graph."""
 
     def region(ranking: np.ndarray) -> tuple[np.ndarray, Graph, np.ndarray]:
         nodes = ranking[:truncate]
@@ -230,7 +238,7 @@ def _candidates(graph: Graph | None, database: Database, truncate: int, neighbou
 
 
 def _rank(nodes: np.ndarray, f: np.ndarray, first: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nodes of the largest f > 0, then the query's first rows that are not among them."""
+    """The nodes with f > 0 in descending order, then the other rows of the ranking `first`; k in total."""
     order = np.argsort(-f, kind="stable")
     order = order[f[order] > 0]
     indexes = np.concatenate([nodes[order], first[~np.isin(first, nodes[order])]])[:k]
@@ -238,7 +246,7 @@ def _rank(nodes: np.ndarray, f: np.ndarray, first: np.ndarray, k: int) -> tuple[
 
 
 def _symmetric(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, size: int) -> Graph:
-    """A graph from its edges, each given once."""
+    """Makes a graph from undirected edges, each given once."""
     rows, columns = np.concatenate([rows, columns]), np.concatenate([columns, rows])
     order = np.argsort(rows, kind="stable")
     return Graph(size, rows[order], columns[order], np.concatenate([weights, weights])[order])
@@ -248,6 +256,6 @@ def _check(k: int, truncate: int | None, seeds: int, alpha: float, iterations: i
     least = {"k": k, "truncate": 1 if truncate is None else truncate, "seeds": seeds, "iterations": iterations}
     for name, value in least.items():
         if value < 1:
-            raise ValueError(f"diffusion needs {name} >= 1, not {value}")
+            raise ArgumentError(f"{name} of diffusion must be at least 1, got {value}")
     if not 0 <= alpha < 1:
-        raise ValueError(f"diffusion needs 0 <= alpha < 1, not {alpha}")
+        raise ArgumentError(f"alpha of diffusion must be at least 0 and below 1, got {alpha}")

@@ -1,7 +1,7 @@
-"""Methods at query time by name: `parse("dba:10,alphaqe:50:3,superglobal")` and a `Ranker` that applies them in turn.
+"""Methods at query time by name: `parse("dba:10,alphaqe:50:3,superglobal")` and a `Ranker` that applies them in order.
 
-This is the one place that knows their names, the order of their values and their defaults; the steps `evaluate` and
-`search` take the same text.
+The names, the order of their parameters and the defaults are defined here only; `keras-retrieval evaluate` and `search`
+take the same text.
 """
 
 import difflib
@@ -13,12 +13,14 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..errors import RetrievalError
 from .reranking import Graph, augment_database, diffusion, expand_queries, mutual_graph, nearest, rerank
 from .rows import Advance, Database, count_rows
 from .whole_ranking import count_passes, sort_all
 
 Ranking: TypeAlias = tuple[np.ndarray, np.ndarray]
-Watch: TypeAlias = Callable[[str, int, str], AbstractContextManager[Advance]]
+ShowProgress: TypeAlias = Callable[[str, int, str], AbstractContextManager[Advance]]
+"""Shows the progress of an operation, given its label, the total and the unit; yields a function to advance it."""
 
 METHODS: dict[str, tuple[tuple[str, int | float], ...]] = {
     "dba": (("n", 10), ("alpha", 3.0)),
@@ -28,32 +30,34 @@ METHODS: dict[str, tuple[tuple[str, int | float], ...]] = {
     "superglobal": (("first", 400), ("neighbours", 9), ("beta", 0.15)),
     "diffusion": (("truncate", 0), ("neighbours", 50), ("seeds", 10)),
 }
-"""Method -> its values in order, each with its default, whose type it has."""
+"""Maps each method to its parameters in order, as (name, default); the default also defines the type."""
 
 _MEANINGS = {
-    "dba": "each database row plus its n nearest others, weighed by similarity^alpha; first of all",
-    "rankdba": "the same, weighed by rank, from 1 down to 1 / n (Gordo et al. IJCV 2017)",
-    "alphaqe": "query plus its n nearest, weighed by similarity^alpha (Radenovic et al. TPAMI 2018), then a new search",
-    "aqe": "the same, unweighed (Chum et al. ICCV 2007)",
+    "dba": "adds to each database row its n nearest other rows, weighted by similarity^alpha; must come first",
+    "rankdba": "as dba, weighted by rank, from 1 down to 1 / n (Gordo et al. IJCV 2017)",
+    "alphaqe": "adds to the query its n nearest rows, weighted by similarity^alpha, and searches again "
+    "(Radenovic et al. TPAMI 2018)",
+    "aqe": "as alphaqe, with equal weights (Chum et al. ICCV 2007)",
     "superglobal": "re-ranks the first rows by refined descriptors (Shao et al. ICCV 2023)",
-    "diffusion": "ranks along the neighbour graph (Iscen et al. CVPR 2017); truncate: among so many first rows, 0: all",
+    "diffusion": "ranks by diffusion on the neighbour graph, of the `truncate` first rows or, with 0, of all rows "
+    "(Iscen et al. CVPR 2017)",
 }
 
-_AUGMENTATIONS = ("dba", "rankdba")  # they change the database, not a ranking
-_DEEP = 8  # from an eighth of the database on, sorting all similarities once is faster than merging pieces
+_AUGMENTATIONS = ("dba", "rankdba")  # these change the database, not a ranking
+_DEEP = 8  # for k above 1/8 of the database, sorting all similarities once is faster than merging chunks
 
 
-class MethodError(ValueError):
-    """A text does not name methods at query time, or names them in an order that makes no sense."""
+class MethodError(RetrievalError, ValueError):
+    """A text does not name methods at query time, or names them in an order that has no effect."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One method with all its values.
+    """A method with the values of its parameters.
 
     Attributes:
         method: a key of `METHODS`.
-        values: in the order of `METHODS`.
+        values: the values, in the order of `METHODS`.
     """
 
     method: str
@@ -64,77 +68,82 @@ class Step:
 
 
 def describe_methods() -> str:
-    """All methods, their values and defaults, for a help text."""
+    """Describes all methods with their parameters and defaults, for a help text."""
     forms = ((_form(method), meaning) for method, meaning in _MEANINGS.items())
     return "; ".join(f"{form}: {meaning}" for form, meaning in forms)
 
 
 def parse(text: str) -> list[Step]:
-    """Reads methods with commas between, each with its values after colons: "dba:10,alphaqe:50:3,diffusion".
+    """Parses methods separated by commas, with values after colons: "dba:10,alphaqe:50:3,diffusion".
 
-    Values that are left out have the defaults of `METHODS`.
+    Omitted values are the defaults of `METHODS`.
 
     Args:
-        text: what a user wrote; nothing for a plain search.
+        text: the methods; empty for a plain search.
 
     Returns:
         The steps in order.
 
     Raises:
-        MethodError: an unknown method, too many values or a wrong one, or an order that would undo a method.
+        MethodError: a method is unknown, has too many values or a wrong value, or the result of a method would be
+            discarded by the next one.
     """
     steps = [_parsed(part.strip()) for part in text.split(",")] if text.strip() else []
     for number, (before, step) in enumerate(zip([None, *steps], steps, strict=False)):
         if step.method in _AUGMENTATIONS and number:
-            raise MethodError(f"'{text}': {step.method} changes the database, so it comes first and once")
+            raise MethodError(f"'{text}': {step.method} changes the database and must be the first method, once")
         if step.method == "diffusion" and before and before.method in ("superglobal", "diffusion"):
-            raise MethodError(f"'{text}': diffusion ranks anew, so that {before.method} right before it is lost")
+            raise MethodError(
+                f"'{text}': diffusion makes a new ranking, so that {before.method} before it has no effect"
+            )
     return steps
 
 
 @contextmanager
-def unwatched(label: str, total: int, unit: str) -> Iterator[Advance]:
-    """Shows no progress."""
+def no_progress(label: str, total: int, unit: str) -> Iterator[Advance]:
+    """A `ShowProgress` that shows nothing."""
     yield lambda count: None
 
 
 class Ranker:
-    """A database made ready for the methods: augmented, its neighbour graph built. Then it ranks any queries.
+    """Ranks queries with the given methods. The database is augmented, and its neighbour graph built, only once.
 
     Args:
         database: (N, D), L2-normalised, or its shards in order. `dba` and `rankdba` make a copy in memory.
-        steps: from `parse`.
-        watch: opens a display of progress for a label, a total and its unit, such as `unwatched`.
+        steps: the methods, from `parse`.
+        progress: shows the progress of long operations.
 
     Raises:
-        ValueError: no rows, or NaN in a row.
+        ArgumentError: the database has no rows.
+        DescriptorError: a row contains NaN or an infinite number.
     """
 
-    def __init__(self, database: Database, steps: Sequence[Step] = (), watch: Watch = unwatched) -> None:
+    def __init__(self, database: Database, steps: Sequence[Step] = (), progress: ShowProgress = no_progress) -> None:
         self.size = count_rows(database)
-        self.steps, self.database, self._watch = list(steps), database, watch
+        self.steps, self.database, self._progress = list(steps), database, progress
         self._graphs: dict[int, Graph] = {}
         for method, values in ((step.method, step.values) for step in steps):
             if method in _AUGMENTATIONS:
-                with watch("database augmentation", self.size, "rows") as advance:
+                with progress("database augmentation", self.size, "rows") as advance:
                     self.database = augment_database(database, int(values[0]), *(values[1:] or [None]), advance=advance)
             if method == "diffusion" and not values[0]:
                 self._graph(int(values[1]))
 
     def rank(self, queries: np.ndarray, k: int) -> Ranking:
-        """The first k rows of each query after all methods.
+        """Ranks the database for each query with all methods.
 
         Args:
             queries: (Q, D), L2-normalised.
-            k: how many rows; all N where there are fewer.
+            k: number of rows in each ranking; all N if there are fewer.
 
         Returns:
-            indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first. Scores are those of the method
-            that ranked a row: past the `first` rows of superglobal they are the ones of the ranking before it, and do
-            not compare with those above.
+            indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first. The score of a row comes from
+            the method that ranked it: beyond the `first` rows of superglobal it is the score of the previous ranking,
+            and not comparable with the scores before.
 
         Raises:
-            ValueError: k below 1, shapes that do not fit, NaN in a row.
+            ArgumentError: `k` is below 1, or the shapes do not match.
+            DescriptorError: a row contains NaN or an infinite number.
         """
         depth = min(
             self.size, max([k, *(int(step.values[0]) for step in self.steps if step.method not in _AUGMENTATIONS)])
@@ -152,9 +161,9 @@ class Ranker:
 
     def _searched(self, queries: np.ndarray, k: int) -> Ranking:
         if _DEEP * k < self.size:
-            with self._watch("search", self.size, "rows") as advance:
+            with self._progress("search", self.size, "rows") as advance:
                 return nearest(queries, self.database, k, advance=advance)
-        with self._watch("search", self.size * count_passes(len(queries), self.size), "rows") as advance:
+        with self._progress("search", self.size * count_passes(len(queries), self.size), "rows") as advance:
             return sort_all(queries, self.database, k, advance=advance)
 
     def _expanded(self, queries: np.ndarray, ranking: Ranking | None, step: Step) -> np.ndarray:
@@ -174,7 +183,7 @@ class Ranker:
     def _diffused(self, queries: np.ndarray, k: int, step: Step) -> Ranking:
         truncate, neighbours, seeds = map(int, step.values)
         graph = None if truncate else self._graph(neighbours)
-        with self._watch("diffusion", len(queries), "queries") as advance:
+        with self._progress("diffusion", len(queries), "queries") as advance:
             found = diffusion(
                 queries,
                 self.database,
@@ -185,39 +194,40 @@ class Ranker:
                 seeds=seeds,
                 advance=advance,
             )
-        return self._followed(queries, found, k) if truncate else found
+        return self._extended(queries, found, k) if truncate else found
 
-    def _followed(self, queries: np.ndarray, head: Ranking, k: int) -> Ranking:
-        """The rows that truncated diffusion ordered, then those behind them as a search has them, with score 0."""
+    def _extended(self, queries: np.ndarray, head: Ranking, k: int) -> Ranking:
+        """Appends to the rows of truncated diffusion the other rows in the order of a search, with score 0."""
         indexes, _ = self._searched(queries, k)
         scores = np.zeros(indexes.shape, np.float32)
         scores[:, : head[1].shape[1]] = head[1]
         for row, first in enumerate(head[0]):
-            behind = indexes[row][~np.isin(indexes[row], first)]
-            indexes[row] = np.concatenate([first, behind])[: indexes.shape[1]]
+            others = indexes[row][~np.isin(indexes[row], first)]
+            indexes[row] = np.concatenate([first, others])[: indexes.shape[1]]
         return indexes, scores
 
     def _graph(self, neighbours: int) -> Graph:
         if neighbours not in self._graphs:
-            with self._watch("neighbour graph", self.size, "rows") as advance:
+            with self._progress("neighbour graph", self.size, "rows") as advance:
                 self._graphs[neighbours] = mutual_graph(self.database, neighbours, advance=advance)
         return self._graphs[neighbours]
 
 
 def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int) -> Ranking:
-    """`Ranker` for one set of queries.
+    """Ranks a database for one set of queries: `Ranker` in one call.
 
     Args:
         queries: (Q, D), L2-normalised.
         database: (N, D), L2-normalised, or its shards in order.
-        steps: from `parse`.
-        k: how many rows; all N where there are fewer.
+        steps: the methods, from `parse`.
+        k: number of rows in each ranking; all N if there are fewer.
 
     Returns:
-        As `Ranker.rank`.
+        indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, as from `Ranker.rank`.
 
     Raises:
-        ValueError: as `Ranker.rank`.
+        ArgumentError: as for `Ranker.rank`.
+        DescriptorError: as for `Ranker.rank`.
     """
     return Ranker(database, steps).rank(queries, k)
 
@@ -231,7 +241,7 @@ def _parsed(part: str) -> Step:
     if method not in METHODS:
         near = difflib.get_close_matches(method, METHODS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise MethodError(f"no method '{method}' at query time.{hint} Known: {', '.join(map(_form, METHODS))}")
+        raise MethodError(f"unknown method '{method}'.{hint} Known: {', '.join(map(_form, METHODS))}")
     parameters = METHODS[method]
     if len(texts) > len(parameters):
         raise MethodError(f"'{part}' has more values than {_form(method)}")
@@ -246,6 +256,6 @@ def _value(part: str, name: str, default: int | float, text: str) -> int | float
         value = -1
     least = 1 if isinstance(default, int) and default else 0
     if not least <= value < math.inf:
-        kind = "a whole number" if isinstance(default, int) else "a number"
-        raise MethodError(f"'{part}': {name} must be {kind} of at least {least}, not '{text}'")
+        kind = "an integer" if isinstance(default, int) else "a number"
+        raise MethodError(f"'{part}': {name} must be {kind} of at least {least}, got '{text}'")
     return value

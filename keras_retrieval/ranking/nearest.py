@@ -1,13 +1,13 @@
-"""Exact nearest neighbours in pieces: the similarities of all rows with all rows are never held.
+"""Exact nearest neighbours, computed in chunks: the complete similarity matrix is never in memory.
 
-Similarity is the inner product, which is the cosine on L2-normalised rows. Letters: Q queries, N rows, D
-dimensions.
+Similarity is the inner product, which is the cosine of L2-normalised rows. Letters: Q queries, N rows, D dimensions.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
+from ..errors import ArgumentError
 from .rows import Advance, Database, as_rows, blocks, require_finite
 
 CHUNK = 16384
@@ -22,34 +22,34 @@ def nearest(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows most similar to each query, exactly.
+    """Finds the k rows most similar to each query, exactly.
 
-    One pass over the database. Besides the result it holds one piece of `chunk` rows and that piece's similarities
-    with 1024 queries: 1,000,000 x 2048 rows from memory-mapped shards need less than 1 GB.
+    Makes one pass over the database. Besides the result, the memory contains `chunk` rows and their similarities to
+    1024 queries: 1,000,000 x 2048 rows from memory-mapped shards need less than 1 GB.
 
     Args:
         queries: (Q, D).
         database: (N, D), or an iterable of shards (n, D) in order.
-        k: how many; all N where there are fewer.
-        chunk: the rows of one piece.
-        advance: called with the number of rows just read.
+        k: number of rows per query; all N if there are fewer.
+        chunk: number of rows that are searched at a time.
+        advance: called with the number of rows read since the last call.
 
     Returns:
-        indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, the lower index first among
-        equals.
+        indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, ties by lower index.
 
     Raises:
-        ValueError: k below 1, no rows, shapes that do not fit, or NaN in a row, which is named.
+        ArgumentError: `k` is below 1, the database has no rows, or the shapes do not match.
+        DescriptorError: a row contains NaN or an infinite number; the message names it.
     """
     queries = as_rows(queries, "queries")
     if k < 1:
-        raise ValueError(f"k must be 1 or more, not {k}")
+        raise ArgumentError(f"k must be at least 1, got {k}")
     indexes = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     seen = 0
     for first, piece in blocks(database, chunk):
         if piece.shape[1] != queries.shape[1]:
-            raise ValueError(f"queries have {queries.shape[1]} dimensions and the database {piece.shape[1]}")
+            raise ArgumentError(f"queries have {queries.shape[1]} dimensions, but the database has {piece.shape[1]}")
         for start in range(0, len(queries), _QUERIES):
             part = slice(start, start + _QUERIES)
             similarities = _similarities(queries[part], piece, start, first)
@@ -58,26 +58,27 @@ def nearest(
         if advance:
             advance(len(piece))
     if not seen:
-        raise ValueError("the database has no rows")
+        raise ArgumentError("the database has no rows")
     return indexes[:, :seen], scores[:, :seen]
 
 
 def nearest_others(
     database: Database, k: int, *, chunk: int = CHUNK, advance: Advance | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k other rows most similar to each row of a database: `nearest` without the row itself.
+    """Finds the k other rows most similar to each row of a database, exactly.
 
     Args:
         database: (N, D), or its shards in order.
-        k: how many; N - 1 where there are fewer.
-        chunk: the rows of one piece.
-        advance: called with the number of rows whose neighbours have just been found.
+        k: number of rows per row; N - 1 if there are fewer.
+        chunk: number of rows that are searched at a time.
+        advance: called with the number of rows whose neighbours were found since the last call.
 
     Returns:
         indexes (N, min(k, N - 1)) int64 and scores (N, min(k, N - 1)) float32, best first.
 
     Raises:
-        ValueError: as `nearest`.
+        ArgumentError: as for `nearest`.
+        DescriptorError: as for `nearest`.
     """
     found = []
     for first, piece in blocks(database, chunk):
@@ -85,7 +86,7 @@ def nearest_others(
         if advance:
             advance(len(piece))
     if not found:
-        raise ValueError("the database has no rows")
+        raise ArgumentError("the database has no rows")
     indexes, scores = zip(*found, strict=True)
     return np.concatenate(indexes), np.concatenate(scores)
 
@@ -101,7 +102,7 @@ def _similarities(queries: np.ndarray, piece: np.ndarray, first_query: int, firs
 def _merge(
     indexes: np.ndarray, scores: np.ndarray, similarities: np.ndarray, first: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The best k (b, k) of those so far and of a piece's similarities (b, m), whose first row is `first`."""
+    """Merges the best k so far (b, k) with the similarities (b, m) to a chunk whose first row is `first`."""
     k, size = scores.shape[1], similarities.shape[1]
     hits = similarities > scores[:, -1:]
     if size > k and np.count_nonzero(hits) > 4 * k * len(hits):
@@ -121,7 +122,7 @@ def _merge(
 
 
 def _without_self(indexes: np.ndarray, scores: np.ndarray, first: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Takes each row out of its own neighbours, or the last one where many equal rows pushed it out."""
+    """Removes each row from its own neighbours, or the last neighbour if equal rows have displaced the row."""
     others = indexes != np.arange(first, first + len(indexes))[:, None]
     others[others.all(axis=1), -1] = False
     shape = (len(indexes), indexes.shape[1] - 1)

@@ -1,12 +1,13 @@
-"""Better rankings at query time, without training: query expansion, database augmentation, re-ranking, diffusion.
+"""Methods at query time without training: query expansion, database augmentation, re-ranking and diffusion.
 
-Everything works on L2-normalised descriptors, queries (Q, D) and a database (N, D) or its shards, and gives either
-descriptors or a ranking (indexes, scores), so that the steps combine in any sensible order: augment the database,
-search, re-rank the first 400, expand the queries from that ranking, search again.
+All functions take L2-normalised descriptors, queries (Q, D) and a database (N, D) or its shards, and return descriptors
+or a ranking (indexes, scores), so that they can be combined: augment the database, search, re-rank the first 400 rows,
+expand the queries with that ranking, search again.
 """
 
 import numpy as np
 
+from ..errors import ArgumentError
 from .diffusion import Graph as Graph
 from .diffusion import diffusion as diffusion
 from .diffusion import mutual_graph as mutual_graph
@@ -14,7 +15,7 @@ from .nearest import CHUNK, nearest_others
 from .nearest import nearest as nearest
 from .rows import Advance, Database, as_rows, gather, l2_normalize
 
-_FLOATS = 2**24
+_FLOATS = 2**24  # numbers of neighbours in memory at a time, 64 MB
 
 
 def expand_queries(
@@ -27,28 +28,29 @@ def expand_queries(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> np.ndarray:
-    """alphaQE (Radenovic et al. TPAMI 2018): q' = L2(q + sum over n neighbours of max(s_i, 0)^alpha x_i).
+    """Expands queries with alphaQE: q' = L2(q + sum over n neighbours of max(s_i, 0)^alpha x_i).
 
-    s_i is the similarity of q and x_i. alpha = 0 is average query expansion; n = 0 leaves the queries as they are.
+    s_i is the similarity of q and x_i. With alpha = 0 it is average query expansion. Published in Radenovic et al.
+    TPAMI 2018.
 
     Args:
         queries: (Q, D).
         database: (N, D), or its shards in order.
-        n: how many of the first rows are added; all N where there are fewer.
-        alpha: how much less a less similar row weighs, >= 0.
-        indexes: the ranking to take the rows from, (Q, n or more), best first; None searches.
-        chunk: the rows of one piece of the search.
-        advance: called with the number of database rows just searched.
+        n: number of nearest rows to add; all N if there are fewer. With 0 the queries are returned unchanged.
+        alpha: exponent of the similarities, at least 0; the larger, the less dissimilar rows weigh.
+        indexes: a ranking to take the rows from, (Q, n or more), best first; None searches.
+        chunk: number of rows that are searched at a time.
+        advance: called with the number of database rows searched since the last call.
 
     Returns:
         (Q, D) float32, L2-normalised.
 
     Raises:
-        ValueError: n or alpha below 0, shapes that do not fit, NaN in a row.
+        ArgumentError: `n` or `alpha` is below 0, or the shapes do not match.
+        DescriptorError: a row contains NaN or an infinite number.
     """
     queries = as_rows(queries, "queries")
-    if n < 0 or alpha < 0:
-        raise ValueError(f"query expansion needs n >= 0 and alpha >= 0, not n={n}, alpha={alpha}")
+    _require_not_negative("query expansion", n=n, alpha=alpha)
     if n == 0 or not len(queries):
         return queries.copy()
     if indexes is None:
@@ -64,26 +66,24 @@ def augment_database(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> np.ndarray:
-    """Database augmentation: alphaQE of every row with its n nearest other rows (Gordo et al. IJCV 2017).
-
-    The row itself, which is its own nearest neighbour, is not added a second time.
+    """Augments a database: alphaQE of every row with its n nearest other rows (Gordo et al. IJCV 2017).
 
     Args:
         database: (N, D), or its shards in order.
-        n: how many rows are added; N - 1 where there are fewer.
-        alpha: how much less a less similar row weighs, >= 0; 0 is the average. None weighs by rank, 1, (n - 1) / n ..
-            1 / n, as the code published with the paper does.
-        chunk: the rows of one piece of the search.
-        advance: called with the number of rows whose neighbours have just been found.
+        n: number of nearest rows to add; N - 1 if there are fewer. With 0 the rows are returned unchanged.
+        alpha: exponent of the similarities, at least 0; with 0 the weights are equal. None weights by rank instead,
+            1, (n - 1) / n, .. 1 / n, as the code published with the paper does.
+        chunk: number of rows that are searched at a time.
+        advance: called with the number of rows whose neighbours were found since the last call.
 
     Returns:
         (N, D) float32, L2-normalised.
 
     Raises:
-        ValueError: n or alpha below 0, no rows, NaN in a row.
+        ArgumentError: `n` or `alpha` is below 0, or the database has no rows.
+        DescriptorError: a row contains NaN or an infinite number.
     """
-    if n < 0 or (alpha is not None and alpha < 0):
-        raise ValueError(f"database augmentation needs n >= 0 and alpha >= 0, not n={n}, alpha={alpha}")
+    _require_not_negative("database augmentation", n=n, alpha=alpha or 0)
     shards = [database] if isinstance(database, np.ndarray) else database
     rows = np.concatenate([as_rows(shard, "the database") for shard in shards])
     if n == 0:
@@ -95,33 +95,32 @@ def augment_database(
 def rerank(
     queries: np.ndarray, database: Database, indexes: np.ndarray, *, neighbours: int = 9, beta: float = 0.15
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Re-ranks the first M rows by refined descriptors, as SuperGlobal does (Shao et al. ICCV 2023, section on
-    re-ranking: "Global Features are All You Need for Image Retrieval and Reranking").
+    """Re-ranks the first M rows of each query by refined descriptors: the re-ranking of SuperGlobal.
 
-    Among the M rows alone: each is refined to the mean of itself, with weight 1, and of its `neighbours` most
-    similar rows, with weights beta max(s, 0). The query is compared with the refined rows (S1). A second query is
-    the element-wise maximum of the neighbours + 1 refined rows that S1 puts first, compared with all (S2). The score
-    is (S1 + S2) / 2. Neither is normalised in between, as in the authors' published code. The paper's regional and
-    multi-scale GeM are another part and not in here.
+    Only the M rows are used. Each row is refined to the weighted mean of itself, with weight 1, and its `neighbours`
+    most similar rows, with weights beta max(s, 0). S1 is the similarity of the query and the refined rows. A second
+    query is the element-wise maximum of the `neighbours` + 1 refined rows with the largest S1; S2 is its similarity to
+    the refined rows. The score is (S1 + S2) / 2. As in the authors' published code, refined rows are not normalised.
+    The regional and multi-scale GeM of the paper are not part of this function. Published in Shao et al. ICCV 2023,
+    "Global Features are All You Need for Image Retrieval and Reranking".
 
     To re-rank the head of a longer ranking: `ranking[:, :400] = rerank(queries, database, ranking[:, :400])[0]`.
 
     Args:
         queries: (Q, D).
         database: (N, D), or its shards in order.
-        indexes: the rows to re-rank, (Q, M); the paper has M = 400.
-        neighbours: K, how many rows refine a row; M - 1 where there are fewer.
-        beta: the weight of the neighbours, >= 0; at 0 a row is not refined.
+        indexes: the rows to re-rank, (Q, M); M = 400 in the paper.
+        neighbours: number of rows that refine a row; M - 1 if there are fewer.
+        beta: weight of the neighbours, at least 0; with 0 rows are not refined.
 
     Returns:
-        indexes (Q, M) int64 and scores (Q, M) float32, best first, equals in the order in which they came.
+        indexes (Q, M) int64 and scores (Q, M) float32, best first; ties keep the order of `indexes`.
 
     Raises:
-        ValueError: neighbours or beta below 0, shapes that do not fit, an index outside of the database.
+        ArgumentError: `neighbours` or `beta` is below 0, the shapes do not match, or an index is out of range.
     """
     queries = as_rows(queries, "queries")
-    if neighbours < 0 or beta < 0:
-        raise ValueError(f"re-ranking needs neighbours >= 0 and beta >= 0, not {neighbours} and {beta}")
+    _require_not_negative("re-ranking", neighbours=neighbours, beta=beta)
     ranking, scores = _ranking(indexes, len(queries)).copy(), np.zeros(np.shape(indexes), np.float32)
     if not ranking.size:
         return ranking, scores
@@ -140,7 +139,7 @@ def _refined_scores(query: np.ndarray, rows: np.ndarray, neighbours: int, beta: 
 
 
 def _refine(rows: np.ndarray, neighbours: int, beta: float) -> np.ndarray:
-    """The weighted mean of each row (M, D) and its nearest others, as one M x M product."""
+    """The weighted mean of each row (M, D) and its nearest other rows, as one product with an M x M matrix."""
     k = min(neighbours, len(rows) - 1)
     weights = np.eye(len(rows), dtype=np.float32)
     if k:
@@ -155,7 +154,7 @@ def _refine(rows: np.ndarray, neighbours: int, beta: float) -> np.ndarray:
 def _expand(rows: np.ndarray, database: Database, indexes: np.ndarray, alpha: float | None) -> np.ndarray:
     """L2(row + sum of max(s, 0)^alpha x) for rows (R, D) and the indexes (R, n) of their neighbours, in blocks.
 
-    Without an alpha the i-th neighbour, from 0, weighs (n - i) / n.
+    If alpha is None, the weight of neighbour i, counted from 0, is (n - i) / n.
     """
     expanded = np.empty_like(rows)
     by_rank = 1 - np.arange(indexes.shape[1], dtype=np.float32)[None] / max(1, indexes.shape[1])
@@ -169,8 +168,16 @@ def _expand(rows: np.ndarray, database: Database, indexes: np.ndarray, alpha: fl
     return expanded
 
 
+def _require_not_negative(method: str, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= 0:
+            raise ArgumentError(f"{name} of {method} must be at least 0, got {value}")
+
+
 def _ranking(indexes: np.ndarray, queries: int) -> np.ndarray:
     indexes = np.asarray(indexes)
     if indexes.ndim != 2 or len(indexes) != queries or indexes.dtype.kind not in "iu":
-        raise ValueError(f"indexes must be integers of the shape ({queries}, n), not {indexes.shape}")
+        raise ArgumentError(
+            f"indexes must be integers of the shape ({queries}, n), got {indexes.dtype} of {indexes.shape}"
+        )
     return indexes.astype(np.int64, copy=False)

@@ -1,4 +1,4 @@
-"""Rows of descriptors, (N, D): one array or several shards, in memory or memory-mapped."""
+"""Rows of descriptors (N, D), as one array or several shards, in memory or memory-mapped."""
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,67 +6,73 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..errors import ArgumentError, RetrievalError
+
 Database: TypeAlias = np.ndarray | Sequence[np.ndarray]
 Advance: TypeAlias = Callable[[int], None]
 
 EPSILON = 1e-6
 
 
+class DescriptorError(RetrievalError, ValueError):
+    """A descriptor contains NaN or an infinite number."""
+
+
 class PickedRows:
-    """Some rows of an array, read as float32 when they are asked for: the whole is never held as such.
+    """A selection of rows of an array that converts rows to float32 when they are read.
 
     Args:
-        values: (N, D) of any float type, perhaps memory-mapped.
-        places: (n,) which of its rows, in order.
+        values: (N, D) of any float type, in memory or memory-mapped.
+        indexes: (n,) the selected rows, in order.
     """
 
-    def __init__(self, values: np.ndarray, places: np.ndarray) -> None:
-        self._values, self._places = values, places
-        self.shape = (len(places), values.shape[1])
+    def __init__(self, values: np.ndarray, indexes: np.ndarray) -> None:
+        self._values, self._indexes = values, indexes
+        self.shape = (len(indexes), values.shape[1])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return np.asarray(self._values[self._places[index]], np.float32)
+        return np.asarray(self._values[self._indexes[index]], np.float32)
 
 
 def l2_normalize(rows: np.ndarray) -> np.ndarray:
-    """x / (||x|| + 1e-6) on the last axis, as the published networks do; 0 for 0. Keeps the dtype."""
+    """x / (||x|| + 1e-6) on the last axis, as in the published networks; a zero vector stays 0. Keeps the dtype."""
     return rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + EPSILON)
 
 
 def as_rows(rows: Any, name: str, dtype: Any = np.float32) -> np.ndarray:
-    """The rows as a (n, D) array of `dtype`, without a copy where they are one already.
+    """Converts descriptors to an array (n, D) of `dtype`, without a copy if they are one already.
 
     Args:
         rows: descriptors, (n, D).
-        name: what an error calls them.
-        dtype: the numbers to compute with.
+        name: name of the rows in error messages.
+        dtype: dtype of the result; None keeps the dtype.
 
     Raises:
-        ValueError: not two axes.
+        ArgumentError: the rows do not have two axes.
     """
     rows = np.asarray(rows, dtype)
     if rows.ndim != 2:
-        raise ValueError(f"{name} must have the shape (rows, dimensions), not {rows.shape}")
+        raise ArgumentError(f"{name} must have the shape (rows, dimensions), got {rows.shape}")
     return rows
 
 
 def require_finite(rows: np.ndarray, name: str, first: int = 0) -> None:
-    """Refuses NaN and infinite numbers.
+    """Checks that no row contains NaN or an infinite number.
 
     Args:
         rows: (n, D).
-        name: what an error calls the row.
-        first: the number of the first row, for the error.
+        name: name of a row in error messages.
+        first: number of the first row in error messages.
 
     Raises:
-        ValueError: names the first row that is not finite.
+        DescriptorError: a row is not finite; the message names the first one.
     """
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
-        raise ValueError(f"{name} {first + bad[0]} holds NaN or an infinite number: extract it again")
+        raise DescriptorError(f"{name} {first + bad[0]} contains NaN or an infinite number: extract it again")
 
 
 def count_rows(database: np.ndarray | Iterable[np.ndarray]) -> int:
@@ -77,28 +83,28 @@ def count_rows(database: np.ndarray | Iterable[np.ndarray]) -> int:
 def blocks(
     database: np.ndarray | Iterable[np.ndarray], size: int, dtype: Any = np.float32
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Reads a database from first to last row, in pieces that fit in memory.
+    """Iterates over the rows of a database in chunks.
 
-    Pages of a memory-mapped shard are given back to the system after each piece, so that a process that reads a
-    hundred gigabytes stays small. A piece is valid until the next one is asked for.
+    The pages of a memory-mapped shard are released after each chunk, so that the resident memory of the process stays
+    small. A chunk is valid until the next one is requested.
 
     Args:
-        database: (N, D), or an iterable of shards (n, D), which may open each when it is asked for.
-        size: the number of rows a piece has at most.
-        dtype: the numbers to compute with.
+        database: (N, D), or an iterable of shards (n, D), which may open shards lazily.
+        size: largest number of rows of a chunk.
+        dtype: dtype of the chunks.
 
     Yields:
-        The number of the piece's first row, and the piece, (size or fewer, D).
+        The number of the first row of the chunk, and the chunk, (size or fewer, D).
 
     Raises:
-        ValueError: a shard has not two axes, or not the width of the first; size is below 1.
+        ArgumentError: `size` is below 1, or a shard does not have two axes or the width of the first shard.
     """
     if size < 1:
-        raise ValueError(f"a piece of a database has at least 1 row, not {size}")
+        raise ArgumentError(f"size of the chunks must be at least 1, got {size}")
     first, width = 0, None
     for number, shard in enumerate(_shards(database)):
         if shard.ndim != 2 or shard.shape[1] != (width or shard.shape[1]):
-            raise ValueError(f"shard {number} has the shape {shard.shape}, and (rows, {width or 'D'}) is needed")
+            raise ArgumentError(f"shard {number} must have the shape (rows, {width or 'D'}), got {shard.shape}")
         width = shard.shape[1]
         for start in range(0, len(shard), size):
             piece = np.asarray(shard[start : start + size], dtype)
@@ -109,26 +115,26 @@ def blocks(
 
 
 def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
-    """Rows by their numbers, across shards.
+    """Selects rows by index, across shards.
 
     Args:
         database: (N, D), or its shards in order.
-        indexes: integers of any shape, 0..N-1.
-        dtype: the numbers to compute with.
+        indexes: integers in 0..N-1, of any shape.
+        dtype: dtype of the result.
 
     Returns:
-        Shape of `indexes` + (D,).
+        The rows, of the shape of `indexes` + (D,).
 
     Raises:
-        ValueError: no integers, or an index outside of 0..N-1.
+        ArgumentError: `indexes` are not integers, or an index is out of range.
     """
     indexes = np.asarray(indexes)
     if indexes.dtype.kind not in "iu":
-        raise ValueError(f"rows are picked by integers, not {indexes.dtype}")
+        raise ArgumentError(f"indexes of rows must be integers, got {indexes.dtype}")
     shards = list(_shards(database))
     ends = np.cumsum([len(shard) for shard in shards])
     if indexes.size and not 0 <= indexes.min() <= indexes.max() < ends[-1]:
-        raise ValueError(f"rows {indexes.min()}..{indexes.max()} are asked of a database of {ends[-1]} rows")
+        raise ArgumentError(f"indexes of rows must be in 0..{ends[-1] - 1}, got {indexes.min()}..{indexes.max()}")
     if len(shards) == 1:
         return np.asarray(shards[0][indexes], dtype)
     flat = indexes.ravel()
@@ -145,7 +151,7 @@ def _shards(database: np.ndarray | Iterable[np.ndarray]) -> Iterable[np.ndarray]
 
 
 def release(shard: np.ndarray) -> None:
-    """Unloads the pages of a read-only mapping; a private, writable mapping would lose what was written."""
+    """Releases the pages of a read-only memory mapping; a writable private mapping would lose its changes."""
     base: Any = shard
     while isinstance(base, np.ndarray):
         if getattr(base, "mode", "r") != "r":

@@ -1,51 +1,53 @@
-"""Exact rankings of a whole database, as mAP needs them: one sort per query instead of a merge per piece."""
+"""Exact rankings of a whole database, as needed for mAP: one sort per query instead of a merge per chunk."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
+from ..errors import ArgumentError
 from .nearest import CHUNK
 from .rows import Advance, as_rows, blocks, count_rows, require_finite
 
-_SIMILARITIES = 2**27
+_SIMILARITIES = 2**27  # in memory at a time: 0.5 GB
 
 
 def sort_all(
     queries: np.ndarray, database: np.ndarray | Iterable[np.ndarray], k: int, *, advance: Advance | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest` for a k that is a large part of the database: all similarities first, then one sort per query.
+    """Computes the same as `nearest`, faster if k is a large part of the database.
 
-    Besides the result it holds half a gigabyte of similarities: those of as many queries as fit, in one pass over the
-    database for each such group.
+    Besides the result, the memory contains half a gigabyte of similarities of a group of queries. Each group needs one
+    pass over the database.
 
     Args:
         queries: (Q, D).
-        database: (N, D), or its shards in order, which can be gone through more than once.
-        k: how many rows; all N where there are fewer.
-        advance: called with the number of rows just read.
+        database: (N, D), or its shards in order as an iterable that can be iterated repeatedly.
+        k: number of rows per query; all N if there are fewer.
+        advance: called with the number of rows read since the last call.
 
     Returns:
-        As `nearest`.
+        indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, ties by lower index.
 
     Raises:
-        ValueError: no rows, shapes that do not fit, or NaN in a row, which is named.
+        ArgumentError: the database has no rows, or the shapes do not match.
+        DescriptorError: a row contains NaN or an infinite number; the message names it.
     """
     queries, size = as_rows(queries, "queries"), count_rows(database)
     if not size:
-        raise ValueError("the database has no rows")
+        raise ArgumentError("the database has no rows")
     indexes = np.empty((len(queries), min(k, size)), np.int64)
     scores = np.empty(indexes.shape, np.float32)
     group = _group(size)
     for start in range(0, len(queries), group):
         similarities = _all_similarities(queries[start : start + group], database, size, start, advance)
         for row, similarity in enumerate(similarities, start):
-            order = _falling(similarity)[:k]
+            order = _descending(similarity)[:k]
             indexes[row], scores[row] = order, similarity[order]
     return indexes, scores
 
 
-def _falling(values: np.ndarray) -> np.ndarray:
-    """The order of falling values (N,), the lower index first among equals: numpy's stable sort takes longer."""
+def _descending(values: np.ndarray) -> np.ndarray:
+    """The stable descending order of values (N,), faster than numpy's stable sort."""
     order = np.argsort(-values)
     equal = np.diff(values[order]) == 0
     if equal.any():
@@ -56,12 +58,12 @@ def _falling(values: np.ndarray) -> np.ndarray:
 
 
 def count_passes(queries: int, size: int) -> int:
-    """How often `sort_all` reads a database of so many rows."""
+    """The number of passes of `sort_all` over a database of `size` rows."""
     return -(-queries // _group(size))
 
 
 def _group(size: int) -> int:
-    """How many queries' similarities with so many rows are held at once."""
+    """The number of queries whose similarities to `size` rows are in memory at a time."""
     return max(1, _SIMILARITIES // max(1, size))
 
 
@@ -76,8 +78,8 @@ def _all_similarities(
     similarities = np.empty((len(queries), size), np.float32)
     for first, piece in blocks(database, CHUNK):
         if piece.shape[1] != queries.shape[1]:
-            raise ValueError(f"queries have {queries.shape[1]} dimensions and the database {piece.shape[1]}")
-        # This way round the product takes two thirds of the time, the small transposed copy included.
+            raise ArgumentError(f"queries have {queries.shape[1]} dimensions, but the database has {piece.shape[1]}")
+        # In this order the product takes two thirds of the time, including the transposed copy.
         part = piece @ queries.T
         if not np.isfinite(part.sum()):
             require_finite(piece, "database row", first)

@@ -1,4 +1,4 @@
-"""Whitening: Lw and PCA learned from covariances, PCA of wide descriptors from their Gram matrix, in numpy."""
+"""Learned whitening in numpy: Lw and PCA from covariances, and PCA of wide descriptors from the Gram matrix."""
 
 from .covariance import Moments as Moments
 from .covariance import PairMoments as PairMoments

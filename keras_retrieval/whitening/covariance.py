@@ -1,15 +1,16 @@
-"""Learns whitening from descriptors: Lw from matching pairs, PCA without, in one pass over any number of rows."""
+"""Learns a whitening from descriptors: Lw from matching pairs, PCA without pairs, in one pass over the rows."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..errors import ArgumentError
 from ..ranking.rows import Database, as_rows, blocks, count_rows, gather, l2_normalize, require_finite
 
-_ROWS = 4096
-_NUMBERS = 2**21  # that are projected at a time
-UNSEEN = 1e-10
+_ROWS = 4096  # rows that are read at a time
+_NUMBERS = 2**21  # numbers that are projected at a time
+UNSEEN = 1e-10  # eigenvalues below this part of the largest one count as 0
 
 
 @dataclass(frozen=True)
@@ -18,29 +19,29 @@ class Projection:
 
     Attributes:
         m: the shift, (D,) float64.
-        P: the projection, (D, D) float64, the row of the largest variance first: the first d rows shorten to d. It has
-            fewer rows where `learn_pca_from_gram` made it.
+        P: the projection, (D, D) float64, in the order of decreasing variance; the first d rows reduce to d dimensions.
+            P from `learn_pca_from_gram` has fewer rows.
     """
 
     m: np.ndarray
     P: np.ndarray
 
     def apply(self, x: np.ndarray, dim: int | None = None) -> np.ndarray:
-        """Whitens, shortens and L2-normalises rows.
+        """Whitens descriptors, keeps the first dimensions and L2-normalises.
 
         Args:
             x: descriptors, (n, D).
-            dim: the number d of dimensions to keep; None keeps all.
+            dim: number d of dimensions to keep; None keeps all.
 
         Returns:
-            (n, d) float32; a row equal to m gives 0.
+            (n, d) float32; a row equal to m becomes 0.
 
         Raises:
-            ValueError: shapes that do not fit, dim outside of 1..D.
+            ArgumentError: the shapes do not match, or `dim` is not in 1..D.
         """
         x, P = as_rows(x, "descriptors", None), self._rows(dim)
         if x.shape[1] != len(self.m):
-            raise ValueError(f"this whitening takes {len(self.m)} dimensions, and the descriptors have {x.shape[1]}")
+            raise ArgumentError(f"descriptors must have {len(self.m)} dimensions as this whitening, got {x.shape[1]}")
         y = np.empty((len(x), len(P)), np.float32)
         size = max(1, _NUMBERS // len(self.m))
         for start in range(0, len(x), size):
@@ -48,39 +49,39 @@ class Projection:
         return y
 
     def as_dense(self, dim: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The same before normalisation as a dense layer, x kernel + bias.
+        """Converts the whitening, without the normalisation, to a dense layer x kernel + bias.
 
         Args:
-            dim: the number d of dimensions to keep; None keeps all.
+            dim: number d of dimensions to keep; None keeps all.
 
         Returns:
-            kernel P^T, (D, d) float32, and bias -P m, (d,) float32.
+            The kernel P^T, (D, d) float32, and the bias -P m, (d,) float32.
 
         Raises:
-            ValueError: dim outside of 1..D.
+            ArgumentError: `dim` is not in 1..D.
         """
         P = self._rows(dim)
         return P.T.astype(np.float32), (-P @ self.m).astype(np.float32)
 
     def _rows(self, dim: int | None) -> np.ndarray:
         if dim is not None and not 1 <= dim <= len(self.P):
-            raise ValueError(f"whitening keeps 1 to {len(self.P)} dimensions, not {dim}")
+            raise ArgumentError(f"dim of the whitening must be in 1..{len(self.P)}, got {dim}")
         return self.P[:dim]
 
 
 class Moments:
-    """The mean and the scatter of rows that come in pieces, in float64.
+    """Accumulates the mean and the scatter of rows in float64.
 
-    Each piece is centred on its own mean and merged (Chan, Golub & LeVeque, The American Statistician 1983): a mean
-    far from 0 costs no digits, and 10 million rows need D x D numbers besides the piece.
+    Each chunk is centred on its own mean and then merged (Chan, Golub, LeVeque, The American Statistician 1983), so
+    that a mean far from 0 does not cost precision. The memory is D x D numbers and one chunk, for any number of rows.
 
     Args:
-        dim: the number of dimensions D.
+        dim: number of dimensions D.
 
     Attributes:
-        count: the number of rows so far.
+        count: number of rows so far.
         mean: their mean, (D,).
-        scatter: the sum of (x - mean)(x - mean)^T, (D, D).
+        scatter: the sum of (x - mean)(x - mean)^T over the rows, (D, D).
     """
 
     def __init__(self, dim: int) -> None:
@@ -89,17 +90,18 @@ class Moments:
         self.scatter = np.zeros((dim, dim))
 
     def add(self, rows: np.ndarray) -> None:
-        """Takes more rows in.
+        """Adds rows.
 
         Args:
             rows: (n, D).
 
         Raises:
-            ValueError: another width, or NaN in a row; its number counts from the first row ever added.
+            ArgumentError: the rows have another number of dimensions.
+            DescriptorError: a row contains NaN or an infinite number; rows are numbered from the first one added.
         """
         rows = as_rows(rows, "rows", None)
         if rows.shape[1] != len(self.mean):
-            raise ValueError(f"rows have {rows.shape[1]} dimensions, and {len(self.mean)} are needed")
+            raise ArgumentError(f"rows must have {len(self.mean)} dimensions, got {rows.shape[1]}")
         for start in range(0, len(rows), _ROWS):
             self._merge(np.array(rows[start : start + _ROWS], np.float64))
 
@@ -120,10 +122,10 @@ class Moments:
 
 
 class PairMoments:
-    """What Lw needs of the matching pairs (q, p): the queries' mean m and S, the scatter within them.
+    """Accumulates the statistics of matching pairs (q, p) for Lw: the mean m of the queries, and S within the pairs.
 
     Args:
-        dim: the number of dimensions D.
+        dim: number of dimensions D.
     """
 
     def __init__(self, dim: int) -> None:
@@ -132,12 +134,12 @@ class PairMoments:
 
     @property
     def count(self) -> int:
-        """The number of pairs so far."""
+        """Number of pairs so far."""
         return self._differences.count
 
     @property
     def mean(self) -> np.ndarray:
-        """m, (D,): a query in two pairs counts twice."""
+        """m, (D,), the mean of the queries; a query in two pairs counts twice."""
         return self._queries.mean
 
     @property
@@ -146,19 +148,22 @@ class PairMoments:
         return self._differences.about(np.zeros(len(self.mean))) / self.count
 
     def add(self, queries: np.ndarray, positives: np.ndarray) -> None:
-        """Takes more pairs in.
+        """Adds pairs.
 
         Args:
-            queries: (n, D), the q of each pair.
-            positives: (n, D), the p of each pair.
+            queries: the q of each pair, (n, D).
+            positives: the p of each pair, (n, D).
 
         Raises:
-            ValueError: shapes that do not fit, or NaN in a row.
+            ArgumentError: the shapes do not match.
+            DescriptorError: a row contains NaN or an infinite number.
         """
         queries = as_rows(queries, "queries", np.float64)
         positives = as_rows(positives, "positives", np.float64)
         if queries.shape != positives.shape:
-            raise ValueError(f"pairs need as many queries as positives, not {queries.shape} and {positives.shape}")
+            raise ArgumentError(
+                f"queries and positives must have the same shape, got {queries.shape} and {positives.shape}"
+            )
         require_finite(queries, "the query of pair", self.count)
         require_finite(positives, "the positive of pair", self.count)
         self._queries.add(queries)
@@ -166,83 +171,85 @@ class PairMoments:
 
 
 def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Projection:
-    """Lw, learned whitening (Radenovic et al. TPAMI 2018, after Mikolajczyk & Matas ICCV 2007).
+    """Computes Lw, the learned whitening (Radenovic et al. TPAMI 2018, after Mikolajczyk and Matas ICCV 2007).
 
-    P0 = chol(S + aI)^-1 whitens the differences within pairs; E, the eigenvectors of P0 C P0^T with C the scatter of
-    all rows about m, turns the largest variance to the front; P = E^T P0. a is 0, or the first of 1e-10, 1e-9, ..
-    that makes S + aI positive definite to the precision of the numbers, as fewer pairs than dimensions need.
+    P0 = chol(S + aI)^-1 whitens the differences within pairs. E are the eigenvectors of P0 C P0^T in the order of
+    decreasing eigenvalues, with C the scatter of all rows about m, and P = E^T P0. a is 0, or the first of 1e-10,
+    1e-9, .. that makes S + aI numerically positive definite, which is needed with fewer pairs than dimensions.
 
-    Few photos show S in few directions, and P0 blows up the others. Shrinkage takes S + shrinkage * tr(S) / D * I in
-    S's place (towards the mean variance, as Ledoit & Wolf, J. Multivariate Analysis 2004): the more, the nearer Lw
-    comes to PCA, turned but not scaled.
+    Few photos determine S in few directions only, and P0 amplifies the others. Shrinkage replaces S by
+    S + shrinkage * tr(S) / D * I (towards the mean variance, as Ledoit and Wolf, J. Multivariate Analysis 2004). With
+    increasing shrinkage Lw approaches a PCA rotation without scaling.
 
     Args:
-        rows: all rows.
-        pairs: the matching pairs.
-        shrinkage: 0 is the published formula; about 1 where the pairs' photos are few for D dimensions.
+        rows: moments of all rows.
+        pairs: moments of the matching pairs.
+        shrinkage: 0 is the published formula; about 1 is suitable if the pairs have few photos for D dimensions.
 
     Returns:
-        m, the mean of the pairs' queries, and P. P (S + aI) P^T = I with the shrunk S, and P C P^T is diagonal and
-        falling.
+        m, the mean of the queries of the pairs, and P. With the shrunk S, P (S + aI) P^T = I, and P C P^T is diagonal
+        with decreasing entries.
 
     Raises:
-        ValueError: fewer than 2 pairs, no rows, sizes that do not fit, or shrinkage below 0.
+        ArgumentError: there are fewer than 2 pairs or no rows, the numbers of dimensions differ, or `shrinkage` is
+            below 0.
     """
     if pairs.count < 2 or not rows.count:
-        raise ValueError(f"Lw needs 2 pairs or more and their rows, not {pairs.count} pairs, {rows.count} rows")
+        raise ArgumentError(f"Lw needs at least 2 pairs, and rows, got {pairs.count} pairs and {rows.count} rows")
     if rows.mean.shape != pairs.mean.shape:
-        raise ValueError(f"rows have {len(rows.mean)} dimensions and pairs {len(pairs.mean)}")
+        raise ArgumentError(f"rows have {len(rows.mean)} dimensions, but pairs have {len(pairs.mean)}")
     if not (np.isfinite(shrinkage) and shrinkage >= 0):
-        raise ValueError(f"shrinkage is a number of 0 or more, not {shrinkage}")
+        raise ArgumentError(f"shrinkage must be a finite number of at least 0, got {shrinkage}")
     S = pairs.within
     S += shrinkage * np.trace(S) / len(S) * np.eye(len(S))
     P0 = np.linalg.inv(np.linalg.cholesky(_positive_definite(S)))
-    _, E = falling_eigenvectors(P0 @ rows.about(pairs.mean) @ P0.T)
+    _, E = sorted_eigenvectors(P0 @ rows.about(pairs.mean) @ P0.T)
     return Projection(pairs.mean.copy(), fixed_sign(E.T @ P0))
 
 
 def fit_pca(rows: Moments) -> Projection:
-    """PCA whitening (Jegou & Chum ECCV 2012): P = Lambda^(-1/2) E^T of the covariance about the mean.
+    """Computes the PCA whitening P = Lambda^(-1/2) E^T of the covariance about the mean (Jegou and Chum ECCV 2012).
 
-    Directions that the rows do not show, as with fewer rows than dimensions, come last and are scaled like the least
-    one that they do show: new rows that have them are not blown up.
+    Directions without variance, which exist if there are fewer rows than dimensions, come last. They are scaled like
+    the direction with the smallest variance, so that they are not amplified in new rows.
 
     Args:
-        rows: all rows.
+        rows: moments of all rows.
 
     Returns:
-        m, the mean, and P. P C P^T is the identity, C the covariance, on the directions that the rows show.
+        m, the mean, and P. With C the covariance, P C P^T is the identity on the directions with variance.
 
     Raises:
-        ValueError: fewer than 2 rows, or rows that are all the same.
+        ArgumentError: there are fewer than 2 rows, or all rows are equal.
     """
     if rows.count < 2:
-        raise ValueError(f"PCA whitening needs 2 rows or more, not {rows.count}")
-    values, E = falling_eigenvectors(rows.scatter / rows.count)
+        raise ArgumentError(f"PCA whitening needs at least 2 rows, got {rows.count}")
+    values, E = sorted_eigenvectors(rows.scatter / rows.count)
     if values[0] <= np.finfo(np.float64).tiny:
-        raise ValueError(f"all {rows.count} rows are the same: there is nothing to whiten")
+        raise ArgumentError(f"all {rows.count} rows are equal: they have no variance to whiten")
     floor = values[values > UNSEEN * values[0]].min()
     return Projection(rows.mean.copy(), fixed_sign(E.T / np.sqrt(np.maximum(values, floor))[:, None]))
 
 
 def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: float = 0.0) -> Projection:
-    """Lw from rows and the pairs among them, in one pass over the rows and one over the pairs.
+    """Learns Lw from rows and pairs of them, in one pass over the rows and one over the pairs.
 
     Args:
         database: all rows, (N, D), or their shards in order.
-        qidxs: the row of each pair's query, (pairs,); repeats count.
-        pidxs: the row of each pair's positive, (pairs,).
-        shrinkage: as of `fit_lw`.
+        qidxs: the row of the query of each pair, (pairs,); a query in several pairs counts several times.
+        pidxs: the row of the positive of each pair, (pairs,).
+        shrinkage: as for `fit_lw`.
 
     Returns:
-        As `fit_lw`.
+        m and P, as from `fit_lw`.
 
     Raises:
-        ValueError: lists of different lengths, a row outside of 0..N-1, or as `fit_lw`.
+        ArgumentError: the lists have different lengths, an index is not in 0..N-1, or as for `fit_lw`.
+        DescriptorError: a row contains NaN or an infinite number.
     """
     q, p = np.asarray(qidxs), np.asarray(pidxs)
     if q.ndim != 1 or q.shape != p.shape:
-        raise ValueError(f"qidxs and pidxs must be lists of one length, not {q.shape} and {p.shape}")
+        raise ArgumentError(f"qidxs and pidxs must be lists of the same length, got {q.shape} and {p.shape}")
     rows = _moments(database)
     pairs = PairMoments(len(rows.mean))
     for start in range(0, len(q), _ROWS):
@@ -252,23 +259,24 @@ def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: 
 
 
 def learn_pca(database: Database) -> Projection:
-    """PCA whitening from rows, in one pass.
+    """Learns the PCA whitening from rows, in one pass.
 
     Args:
-        database: (N, D), or shards in order.
+        database: (N, D), or its shards in order.
 
     Returns:
-        As `fit_pca`.
+        m and P, as from `fit_pca`.
 
     Raises:
-        ValueError: as `fit_pca`.
+        ArgumentError: there are fewer than 2 rows, or all rows are equal.
+        DescriptorError: a row contains NaN or an infinite number.
     """
     return fit_pca(_moments(database))
 
 
 def _moments(database: Database) -> Moments:
     if not count_rows(database):
-        raise ValueError("whitening is learned from rows, and there are none")
+        raise ArgumentError("the database has no rows to learn a whitening from")
     moments = None
     for _, piece in blocks(database, _ROWS, np.float64):
         moments = moments or Moments(piece.shape[1])
@@ -286,13 +294,13 @@ def _positive_definite(S: np.ndarray) -> np.ndarray:
     return S + a * np.eye(len(S))
 
 
-def falling_eigenvectors(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, largest first, and the eigenvectors as columns."""
+def sorted_eigenvectors(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The eigenvalues of a symmetric matrix, largest first, and the eigenvectors as columns."""
     values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
     return values[::-1], vectors[:, ::-1]
 
 
 def fixed_sign(P: np.ndarray) -> np.ndarray:
-    """Each row's largest entry made positive: an eigenvector's sign is free, and a learned file should not be."""
+    """Makes the largest entry of each row positive, because the sign of an eigenvector is arbitrary."""
     largest = np.take_along_axis(P, np.abs(P).argmax(axis=1)[:, None], 1)
     return P * np.where(largest < 0, -1.0, 1.0)

@@ -183,9 +183,9 @@ def test_precision_recall_falls_to_zero_where_the_ranking_ends():
     (np.zeros((3, 2)), [[0], [0]], "integers"),
     (np.zeros(3, int), [[0]], "depth, queries"),
     (np.zeros((3, 2), int), [[0]], "2 queries"),
-    (np.array([[-1], [0]]), [[0]], "0 or more"),
-    (np.array([[0], [1]]), [[-2]], "0 or more"),
-    (np.array([[5], [5]]), [[5]], "query 0: an image stands twice"),
+    (np.array([[-1], [0]]), [[0]], "at least 0"),
+    (np.array([[0], [1]]), [[-2]], "at least 0"),
+    (np.array([[5], [5]]), [[5]], "ranks of query 0 contain an image twice"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused(ranks, positives, message):
     with pytest.raises(ValueError, match=message):
@@ -193,7 +193,7 @@ def test_what_does_not_fit_is_refused(ranks, positives, message):
 
 
 def test_panoramas_must_cover_the_ranking():
-    with pytest.raises(ValueError, match="2 entries"):
+    with pytest.raises(ValueError, match="panoramas has 2 entries, but"):
         metrics.first_hits(np.array([[2], [0]]), [np.array([0])], np.array([0, 1]))
 
 

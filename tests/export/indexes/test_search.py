@@ -313,7 +313,7 @@ def test_methods_at_query_time_need_no_descriptors_but_the_index_s(copy):
     query = copy / "photos" / "object 1" / "0.png"
     shutil.rmtree(copy / "descriptors")
     assert search(str(copy / "index"), [query], rerank="aqe")
-    with pytest.raises(ValueError, match=r"no method 'alphaq'.*alphaqe"):
+    with pytest.raises(ValueError, match=r"unknown method 'alphaq'.*alphaqe"):
         search(str(copy / "index"), [query], rerank="alphaq")
 
 

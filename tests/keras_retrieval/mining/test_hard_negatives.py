@@ -201,7 +201,7 @@ def test_rows_that_are_read_piece_by_piece_give_the_same(monkeypatch):
     ):
         np.testing.assert_array_equal(one, other)
     pool[places[40], 3] = np.nan
-    with pytest.raises(ValueError, match="pool row 40 holds NaN"):
+    with pytest.raises(ValueError, match="pool row 40 contains NaN"):
         mine_negatives(queries, own, PickedRows(pool, places), clusters, 4)
 
 
@@ -221,7 +221,7 @@ def test_too_few_clusters_are_named_before_anything_is_computed():
     links = np.array([[7, 1], [2, 7], [7, 7], [7, 99]])
     require_clusters([1, 7], [1, 2, 3, 4, 7], None, 4)
     require_clusters([7, 50], [1, 2, 3, 4, 7], links, 2)
-    message = "queries of cluster 7 can take negatives from 2 clusters of the pool and need 3: draw a larger pool"
+    message = "queries of cluster 7 can take negatives from 2 clusters of the pool but need 3: draw a larger pool"
     with pytest.raises(MiningError, match=message):
         require_clusters([50, 7, 1], [1, 2, 3, 4, 7], links, 3)
     rows = np.full((5, 4), np.nan, "float32")
@@ -229,7 +229,7 @@ def test_too_few_clusters_are_named_before_anything_is_computed():
         mine_negatives(rows[:3], [50, 7, 1], rows, [1, 2, 3, 4, 7], 3, same_object=links)
     with pytest.raises(MiningError, match="from 0 clusters"):
         require_clusters([1], [], None, 1)
-    with pytest.raises(MiningError, match="1 negative or more, not 0"):
+    with pytest.raises(MiningError, match="negatives must be at least 1, got 0"):
         require_clusters([1], [2], None, 0)
 
 
@@ -243,13 +243,13 @@ ROWS = np.eye(6, dtype="float32")
 FITTING = {"queries": ROWS[:2], "query_clusters": [0, 1], "pool": ROWS, "pool_clusters": np.arange(6), "negatives": 2}
 WRONG = [
     ({"queries": ROWS[0]}, "queries must have the shape"),
-    ({"queries": ROWS[:2, :4]}, "queries have 4 dimensions and the pool 6"),
-    ({"query_clusters": [0, 1, 2]}, "2 query rows and 3 query clusters"),
-    ({"pool_clusters": np.arange(5)}, "6 pool rows and 5 pool clusters"),
-    ({"pool_clusters": np.arange(6.0)}, r"pool_clusters must be integers of the shape \(any\), not float64"),
-    ({"same_object": [[1, 2, 3]]}, r"same_object must be integers of the shape \(any, 2\), not int64 of \(1, 3\)"),
-    ({"search": lambda rows, k: np.full((2, k), 6)}, "candidate 6 is none of the pool's photos 0..5"),
-    ({"search": lambda rows, k: np.full((2, k), -2)}, "candidate -2 is none"),
+    ({"queries": ROWS[:2, :4]}, "queries have 4 dimensions, but the pool has 6"),
+    ({"query_clusters": [0, 1, 2]}, "each query row needs a cluster, got 2 rows and 3 clusters"),
+    ({"pool_clusters": np.arange(5)}, "each pool row needs a cluster, got 6 rows and 5 clusters"),
+    ({"pool_clusters": np.arange(6.0)}, r"pool_clusters must be integers of the shape \(any\), got float64"),
+    ({"same_object": [[1, 2, 3]]}, r"same_object must be integers of the shape \(any, 2\), got int64 of \(1, 3\)"),
+    ({"search": lambda rows, k: np.full((2, k), 6)}, r"candidates must be indexes into the pool, 0\.\.5, got 6"),
+    ({"search": lambda rows, k: np.full((2, k), -2)}, "candidates must be indexes .*, got -2"),
     ({"search": lambda rows, k: np.zeros((3, k), int)}, r"candidates must be integers of the shape \(2, any\)"),
     ({"search": lambda rows, k: np.zeros((2, k))}, "candidates must be integers"),
 ]
@@ -266,7 +266,7 @@ def test_arrays_that_do_not_fit_are_named(changes, message):
 def test_numbers_that_are_not_finite_are_named(name, message, value):
     rows = FITTING[name].copy()
     rows[1, 3] = value
-    with pytest.raises(ValueError, match=f"{message} holds NaN or an infinite number"):
+    with pytest.raises(ValueError, match=f"{message} contains NaN or an infinite number"):
         mine_negatives(**{**FITTING, name: rows})
 
 

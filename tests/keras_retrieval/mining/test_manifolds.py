@@ -83,9 +83,9 @@ def test_the_mean_is_taken_away_from_shards_as_from_one_array():
 def test_what_cannot_be_mined_is_told():
     rows, _ = curves(1, 8)
     graph = mutual_graph(rows, 2)
-    with pytest.raises(ValueError, match="alike and unlike are 1 or more, not 0, 5"):
+    with pytest.raises(ValueError, match=r"^alike must be at least 1, got 0"):
         mine_manifolds(rows, graph, local_maxima(graph), 0, 5)
-    with pytest.raises(ValueError, match="no descriptors"):
+    with pytest.raises(ValueError, match="no rows to mine"):
         without_mean(np.zeros((0, 4), "float32"))
     positives, negatives = mine_manifolds(rows, graph, np.zeros(0, int), 3, 5)
     assert (positives.shape, negatives.shape) == ((0, 3), (0, 5))

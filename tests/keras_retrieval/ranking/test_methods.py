@@ -37,18 +37,18 @@ def test_values_have_the_defaults_of_the_table():
 
 @pytest.mark.parametrize(("text", "message"), [
     ("alphqe", "Did you mean 'alphaqe'.*Known: dba"),
-    ("dba,", "no method ''"),
-    ("dba:x", "'dba:x': n must be a whole number of at least 1, not 'x'"),
+    ("dba,", "unknown method ''"),
+    ("dba:x", "'dba:x': n must be an integer of at least 1, got 'x'"),
     ("dba:0", "at least 1"),
     ("alphaqe:5:-1", "alpha must be a number of at least 0"),
     ("alphaqe:5:nan", "alpha"),
     ("alphaqe:5:inf", "alpha"),
-    ("diffusion:1.5", "truncate must be a whole number"),
+    ("diffusion:1.5", "truncate must be an integer"),
     ("aqe:5:3", "more values than aqe"),
     ("alphaqe,dba", "dba changes the database"),
     ("dba,dba", "dba changes the database"),
-    ("superglobal,diffusion", "superglobal right before it is lost"),
-    ("diffusion,diffusion", "is lost"),
+    ("superglobal,diffusion", "superglobal before it has no effect"),
+    ("diffusion,diffusion", "diffusion before it has no effect"),
 ])  # fmt: skip
 def test_a_text_without_sense_is_refused(text, message):
     with pytest.raises(MethodError, match=message):
@@ -144,11 +144,11 @@ def test_sorting_all_is_the_exact_search(monkeypatch, group):
 def test_sorting_all_names_what_is_wrong():
     broken = DATABASE.copy()
     broken[77, 3] = np.nan
-    with pytest.raises(ValueError, match="database row 77 holds NaN"):
+    with pytest.raises(ValueError, match="database row 77 contains NaN"):
         sort_all(QUERIES, [broken[:50], broken[50:]], 90)
-    with pytest.raises(ValueError, match="query row 2 holds NaN"):
+    with pytest.raises(ValueError, match="query row 2 contains NaN"):
         sort_all(broken[75:], DATABASE, 90)
-    with pytest.raises(ValueError, match="queries have 5 dimensions and the database 16"):
+    with pytest.raises(ValueError, match="queries have 5 dimensions, but the database has 16"):
         sort_all(QUERIES[:, :5], DATABASE, 90)
     with pytest.raises(ValueError, match="no rows"):
         sort_all(QUERIES, DATABASE[:0], 90)

@@ -425,17 +425,26 @@ ERRORS = {
     "nan in the database": (lambda: nearest(QUERIES, [DATABASE, with_nan(DATABASE, 8)], 1), "database row 128 "),
     "nan in the queries": (lambda: nearest(with_nan(QUERIES, 4), DATABASE, 1), "query row 4 "),
     "shards": (lambda: nearest(QUERIES, [DATABASE, DATABASE[:, :4]], 1), "shard 1"),
-    "n": (lambda: expand_queries(QUERIES, DATABASE, -1), "n >= 0"),
-    "alpha": (lambda: augment_database(DATABASE, 1, -1.0), "alpha >= 0"),
+    "n": (lambda: expand_queries(QUERIES, DATABASE, -1), "^n of query expansion must be at least 0, got -1"),
+    "alpha": (
+        lambda: augment_database(DATABASE, 1, -1.0),
+        "^alpha of database augmentation must be at least 0, got -1.0",
+    ),
     "ranking": (lambda: expand_queries(QUERIES, DATABASE, indexes=RANKING[:3]), "indexes must be integers"),
-    "outside": (lambda: rerank(QUERIES, DATABASE, RANKING + 120), "120 rows"),
+    "outside": (lambda: rerank(QUERIES, DATABASE, RANKING + 120), r"indexes of rows must be in 0\.\.119"),
     "not integers": (lambda: gather(DATABASE, np.array([1.0])), "integers"),
-    "beta": (lambda: rerank(QUERIES, DATABASE, RANKING, beta=-0.1), "beta >= 0"),
-    "graph k": (lambda: mutual_graph(DATABASE, 0), "k >= 1"),
-    "graph size": (lambda: diffusion(QUERIES, DATABASE, 3, graph=mutual_graph(DATABASE[:9])), "9 nodes .* 120"),
-    "spread": (lambda: diffusion(QUERIES, DATABASE, 3, alpha=1.0), "alpha < 1"),
-    "seeds": (lambda: diffusion(QUERIES, DATABASE, 3, seeds=0), "seeds >= 1"),
-    "truncate": (lambda: diffusion(QUERIES, DATABASE, 3, truncate=0), "truncate >= 1"),
+    "beta": (lambda: rerank(QUERIES, DATABASE, RANKING, beta=-0.1), "^beta of re-ranking must be at least 0, got -0.1"),
+    "graph k": (lambda: mutual_graph(DATABASE, 0), "^k of the neighbour graph must be at least 1, got 0"),
+    "graph size": (lambda: diffusion(QUERIES, DATABASE, 3, graph=mutual_graph(DATABASE[:9])), "9 nodes for 120 rows"),
+    "spread": (
+        lambda: diffusion(QUERIES, DATABASE, 3, alpha=1.0),
+        "^alpha of diffusion must be at least 0 and below 1, got 1.0",
+    ),
+    "seeds": (lambda: diffusion(QUERIES, DATABASE, 3, seeds=0), "^seeds of diffusion must be at least 1, got 0"),
+    "truncate": (
+        lambda: diffusion(QUERIES, DATABASE, 3, truncate=0),
+        "^truncate of diffusion must be at least 1, got 0",
+    ),
 }
 
 

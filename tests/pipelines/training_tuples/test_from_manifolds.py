@@ -89,7 +89,7 @@ def test_a_row_that_is_not_finite_is_named(described, tmp_path):
     rows = np.load(described / "descriptors-1.npy")
     rows[5] = np.nan
     np.save(described / "descriptors-1.npy", rows)
-    with pytest.raises(ValueError, match="row 75 holds NaN"):
+    with pytest.raises(ValueError, match="row 75 contains NaN"):
         make_tuples(described, tmp_path / "tuples.npz", **OPTIONS)
 
 
