@@ -61,8 +61,7 @@ def _run(step: str, arguments: list[str]) -> None:
         with _log_on_stdout():
             _call(step, arguments)
     except ArgumentError as error:
-        words = importlib.import_module("keras_retrieval.pipelines.command.shell_words")
-        sys.exit(f"keras-retrieval {step}: {words.in_shell_words(str(error), _function(step))}")
+        sys.exit(f"keras-retrieval {step}: {_in_shell_words(str(error), step)}")
     except (RetrievalError, ValueError, OSError, ImportError) as error:
         # Errors that a user can fix are one line without a traceback.
         sys.exit(f"keras-retrieval {step}: {error}")
@@ -98,22 +97,29 @@ def _log_on_stdout() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _in_shell_words(message: str, step: str) -> str:
+    import typer
+
+    words = importlib.import_module("keras_retrieval.pipelines.command.shell_words")
+    return words.in_shell_words(message, typer.main.get_command(_app(step)).params)
+
+
 def _call(step: str, arguments: list[str]) -> None:
+    _app(step)(args=arguments, prog_name=f"keras-retrieval {step}")
+
+
+def _app(step: str) -> Any:
     import inspect
 
     import typer
 
-    function = _function(step)
+    function = getattr(importlib.import_module(module_name(step)), function_name(step))
     # Sections that matter to callers in Python only.
     text = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
     text = re.sub(r"\n\n(?=- )", "\n\n\b\n", text)  # \b: click would join the lines of a list to one paragraph
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(name=step, help=text)(_for_typer(function))
-    app(args=arguments, prog_name=f"keras-retrieval {step}")
-
-
-def _function(step: str) -> Callable[..., Any]:
-    return getattr(importlib.import_module(module_name(step)), function_name(step))
+    return app
 
 
 def _for_typer(function: Callable[..., Any]) -> Callable[..., Any]:

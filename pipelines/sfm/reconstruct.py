@@ -1,4 +1,4 @@
-"""The step `reconstruct`: from unordered photos to 3D models of the objects in them.
+"""3D models of the objects in unordered photos: `keras-retrieval reconstruct photos models --model model.keras`.
 
 Photos need neither labels nor an order. Retrieval proposes candidate pairs, COLMAP matches and verifies them and maps
 groups of verified pairs, and the models become clusters. This is the structure from motion of Radenovic et al. (ECCV

@@ -162,7 +162,7 @@ def test_wrong_usage_is_told_with_status_2(arguments, message, capsys):
 
 
 def step_that(monkeypatch, failure):
-    """A table of one step that raises."""
+    """Replaces the step `build` by one that raises."""
 
     def step() -> None:
         raise failure

@@ -1,4 +1,4 @@
-"""The metrics against naive loops over the ranking, worked examples and the reference implementation's numbers."""
+"""Metrics against naive loops over the ranking, examples computed by hand and values of the reference code."""
 
 import time
 
@@ -123,7 +123,7 @@ def test_a_positive_that_is_junk_too_stays_a_positive():
 
 
 def test_positions_count_past_the_database_that_was_labelled():
-    """Distractors are appended: their indexes lie beyond every labelled one."""
+    """Distractors are appended: their indexes are above all labelled ones."""
     ranks = np.array([[900], [3], [901], [1]])
     (positions,) = metrics.positive_positions(ranks, [np.array([1, 3])])
     assert positions.tolist() == [1, 3]

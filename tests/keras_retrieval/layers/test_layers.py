@@ -61,7 +61,7 @@ def numpy(x):
 
 
 def functional(layer, x):
-    """The layer in a model whose every size but the channels is unknown."""
+    """The layer in a model where only the number of channels is known."""
     shapes = [a.shape for a in x] if isinstance(x, list) else [x.shape]
     inputs = [keras.Input((*[None] * (len(shape) - 2), shape[-1])) for shape in shapes]
     inputs = inputs if isinstance(x, list) else inputs[0]
@@ -88,7 +88,7 @@ def test_config_round_trip(name):
 def test_saved_model_gives_the_same(name, tmp_path):
     layer, x = make(name)
     model = functional(layer, x)
-    for weight in layer.weights:  # away from the initial values, so that what is loaded is what was saved
+    for weight in layer.weights:  # other than the initial values, so that loading is tested
         weight.assign(numpy(weight) * 1.1 + 0.01)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -103,7 +103,7 @@ def test_mixed_bfloat16(name):
     mixed = ROWS[name][0](dtype="mixed_bfloat16")
     y = mixed(x)
     assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
-    if name in ("netvlad", "rmac proposed"):  # drawn anew by each layer
+    if name in ("netvlad", "rmac proposed"):  # random in each layer
         mixed.set_weights([numpy(weight) for weight in layer.weights])
         y = mixed(x)
     np.testing.assert_allclose(numpy(y), exact, rtol=0.03, atol=0.03 * np.abs(exact).max())
@@ -317,7 +317,7 @@ def test_frozen_p_is_not_trained():
 
 
 def exact_grid(h, w, level):
-    """FORMULAS of the grid in exact fractions: (side, starts of rows, starts of columns)."""
+    """The formulas of the grid in exact fractions: (side, starts of rows, starts of columns)."""
     short, long = min(h, w), max(h, w)
     costs = [abs(1 - Fraction(long - short, (m - 1) * short) - Fraction(2, 5)) for m in range(2, 8)]
     extra = 0 if h == w else costs.index(min(costs)) + 1
@@ -380,7 +380,7 @@ def test_rmac_equals_a_loop_over_regions(shape):
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_netvlad_equals_a_loop_over_clusters(version):
     _, x = make("netvlad")
-    # From other cells than are pooled: a cluster of one cell at its own centre leaves nothing but rounding.
+    # Initialised from other cells: the residual of a cluster with a single cell would be only rounding.
     others = np.random.default_rng(1).standard_normal((400, 8), "float32")
     layer = layers.NetVLAD(clusters=6).initialize(others, version)
     w, b, c = (numpy(weight).astype("float64") for weight in (layer.kernel, layer.bias, layer.centroids))

@@ -1,4 +1,4 @@
-"""Boxes, anchors, suppression and proposals against naive numpy; pooling in boxes against slices and the grid."""
+"""Boxes, anchors, suppression and proposals against naive numpy; pooling of boxes against slices and the grid."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ numpy = ops.convert_to_numpy
 
 
 def random_boxes(rng, count, height=20, width=30):
-    """Boxes (count, 4) of which many overlap."""
+    """Boxes (count, 4), many of which overlap."""
     start = rng.uniform(0, [width - 2, height - 2], (count, 2))
     return np.concatenate([start, np.minimum(start + rng.uniform(1, 15, (count, 2)), [width, height])], 1).astype("f4")
 
@@ -117,7 +117,7 @@ def test_the_best_boxes_are_filled_up_where_there_are_fewer():
 
 
 def proposals(count=8, seed=0, **options):
-    """A layer whose heads are not as weak as at the start."""
+    """A layer whose heads have larger weights than the initial ones."""
     keras.utils.set_random_seed(seed)
     layer = layers.RegionProposals(count, scales=(2, 4, 8), filters=5, candidates=60, **options)
     layer.build((None, None, None, 3))
@@ -234,7 +234,7 @@ def test_a_cell_is_in_a_box_if_a_quarter_of_it_is():
 
 
 class Given(layers.RegionProposals):
-    """Proposes the boxes that it is given."""
+    """A stand-in for RegionProposals that proposes given boxes."""
 
     def __init__(self, boxes, exist):
         super().__init__(boxes.shape[1], candidates=boxes.shape[1])

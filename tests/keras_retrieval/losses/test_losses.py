@@ -1,4 +1,4 @@
-"""Losses against naive loops in float64 and their finite differences, and against the published code's values.
+"""Losses against naive loops in float64, their finite differences, and values of the published code.
 
 A new loss is a row of ROWS: its class, its options, and a naive loop over (tuples, labels, those options).
 """
@@ -37,7 +37,7 @@ def naive_ranking(tuples, labels, positives, margin):
 
 
 def anchors(tuples, labels, distance_metric):
-    """Of each photo: distances to the others of its label by their indexes, and to those of other labels, sorted."""
+    """For each photo: distances to the others of its label, by index, and the sorted distances to other labels."""
     x, labels = tuples.reshape(-1, tuples.shape[-1]), labels.ravel()
     for a in range(len(x)):
         distance = ((x - x[a]) ** 2).sum(1)
@@ -122,7 +122,7 @@ def naive_of(name, tuples, labels):
 
 
 def batch(seed=0, shape=(3, 5, 8)):
-    """Tuples and labels, some of them alone; shorter than 1, where the highest bin of similarities has its edge."""
+    """Tuples and labels, some labels with one photo; norms below 1, because the highest bin ends at similarity 1."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=shape)
     x = x / np.linalg.norm(x, axis=-1, keepdims=True) * 0.6
@@ -290,7 +290,7 @@ def test_large_labels_do_not_merge_in_half_precision(name):
 def test_a_model_learns_by_it(name):
     keras.utils.set_random_seed(0)
     x, labels = batch()
-    # What is written into the photos, beside the noise, is there to be found.
+    # Each object has a pattern that is added to the noise, so that the model can learn it.
     x = np.concatenate([x, np.eye(labels.max() + 1, dtype="float32")[labels]], axis=-1)
     photos = keras.Input(x.shape[1:])
     model = keras.Model(photos, keras.layers.UnitNormalization(axis=-1)(keras.layers.Dense(8)(photos)))

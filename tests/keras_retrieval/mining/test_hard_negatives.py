@@ -1,4 +1,4 @@
-"""Negatives are those of a plain walk down each query's full ranking, whatever the clusters, pieces and ties."""
+"""Negatives equal those of a simple loop over each query's full ranking, for any clusters, chunks and ties."""
 
 import tracemalloc
 
@@ -15,7 +15,7 @@ from keras_retrieval.mining.hard_negatives import (
 )
 from keras_retrieval.ranking.rows import PickedRows, l2_normalize
 
-pytestmark = pytest.mark.backend  # numpy alone, which must stay so
+pytestmark = pytest.mark.backend  # numpy only, on every backend
 
 
 def unit(rng, *shape):
@@ -23,12 +23,12 @@ def unit(rng, *shape):
 
 
 def tied(rng, *shape):
-    """Rows of few values, whose products are exact in float32 and often equal."""
+    """Rows with few distinct values: their products are exact in float32 and often equal."""
     return rng.integers(-1, 2, shape).astype("float32")
 
 
 def walk(ranking, own, pool_clusters, negatives, links):
-    """Down the ranking of one query, as published, with links beside it."""
+    """Walks down the ranking of one query, as the published code does, and applies links."""
     taken = {int(own)} | {b for a, b in links if a == own} | {a for a, b in links if b == own}
     chosen = []
     for photo in ranking:
@@ -154,7 +154,7 @@ def test_no_candidates_are_no_negatives():
 
 @pytest.mark.parametrize("candidates", [1, 20, 256])
 def test_a_search_that_finds_all_gives_the_exact_negatives(candidates):
-    """Few candidates run out of clusters for some queries, which are then answered exactly."""
+    """With few candidates some queries have too few clusters and are searched exactly."""
     rng = np.random.default_rng(2)
     queries, pool, own, clusters = unit(rng, 50, 8), unit(rng, 400, 8), np.arange(50) % 30, np.arange(400) % 30
     asked = []
@@ -271,7 +271,7 @@ def test_numbers_that_are_not_finite_are_named(name, message, value):
 
 
 def peak(work):
-    """The most bytes that the work held beside what there was."""
+    """The peak number of bytes that a call allocates."""
     tracemalloc.start()
     try:
         work()

@@ -1,4 +1,4 @@
-"""Mining on manifolds: photos along one curve match, those of a curve that runs beside it do not."""
+"""Mining on manifolds: photos along one curve match, those of a neighbouring curve do not."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from keras_retrieval.mining.manifolds import local_maxima, mine_manifolds, witho
 from keras_retrieval.ranking.diffusion import Graph, diffusion, mutual_graph
 from keras_retrieval.ranking.nearest import nearest
 
-pytestmark = pytest.mark.backend  # numpy alone, which must stay so
+pytestmark = pytest.mark.backend  # numpy only, on every backend
 
 
 def curves(count=3, length=40, seed=0):
@@ -36,7 +36,7 @@ def test_positives_lie_along_the_curve_and_negatives_beside_it():
 
 @pytest.mark.parametrize("at_once", [1024, 3])
 def test_they_are_the_differences_of_the_two_rankings(monkeypatch, at_once):
-    monkeypatch.setattr("keras_retrieval.mining.manifolds._AT_ONCE", at_once)
+    monkeypatch.setattr("keras_retrieval.mining.manifolds._BATCH", at_once)
     rng = np.random.default_rng(1)
     rows = without_mean(rng.random((90, 8), "float32") + np.repeat(np.eye(9, 8), 10, axis=0).astype("float32"))
     graph = mutual_graph(rows, 6)
@@ -67,8 +67,8 @@ def test_anchors_are_visited_more_often_than_their_neighbours():
     ]
     assert local_maxima(graph).tolist() == wanted
     assert len(wanted) > 2
-    walk = weights / np.maximum(degrees, 1)  # from the column's node to the row's
-    np.testing.assert_allclose(walk @ degrees, degrees)  # one step leaves the distribution as it is
+    walk = weights / np.maximum(degrees, 1)  # transition probabilities from columns to rows
+    np.testing.assert_allclose(walk @ degrees, degrees)  # the stationary distribution
 
 
 def test_the_mean_is_taken_away_from_shards_as_from_one_array():

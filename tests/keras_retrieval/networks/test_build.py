@@ -1,4 +1,4 @@
-"""Networks by name: every trunk, every pooling, weights from files, whitening, scales, saving."""
+"""Networks by name: every trunk and pooling, weights from files, whitening, scales, saving."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def test_every_backbone_describes_photos_of_any_size(backbone):
         y = numpy(model(photos(shape=(1, *size, 3)), training=False))
         assert y.shape == (1, model.output_shape[-1])
         assert y.dtype == "float32"
-        # Random MobileNets give maps near 0, where GeM's floor and L2's epsilon show.
+        # The maps of random MobileNets are near 0, where the epsilons of GeM and L2 matter.
         assert 0.9 < norms(y)[0] < 1 + 1e-6
     if backbone in DIMENSIONS:
         assert y.shape[1] == DIMENSIONS[backbone]
@@ -157,7 +157,7 @@ def test_unknown_normalisation():
 
 
 def write_h5(path, trunk, change=None):
-    """As keras.applications publishes weights: a group per layer, its weights in order."""
+    """Writes weights in the format of keras.applications: a group per layer with its weights in order."""
     arrays = {layer.name: layer.get_weights() for layer in trunk.layers}
     if change:
         change(arrays)
@@ -364,7 +364,7 @@ def test_the_package_names_what_it_has():
 
 
 def test_real_vgg16_finds_the_same_object(shared):
-    """UKBench shows each object four times: its own photos must be nearer than others'."""
+    """UKBench has four photos of each object, which must be nearer to each other than to other photos."""
     from pipelines.photos.reader import read_photo
 
     weights = shared / "data" / "weights" / "vgg16_imagenet_torchvision_notop.h5"

@@ -1,4 +1,4 @@
-"""EdgeMAC's network: the edge filter against a naive loop, one channel from RGB weights, training, padding."""
+"""The network of EdgeMAC: edge filter against a naive loop, one channel from RGB weights, training, padding."""
 
 import math
 
@@ -24,7 +24,7 @@ def numpy(x):
 
 
 def edge_maps(shape=(2, 67, 75), seed=0):
-    """Some lines on black, as grey photos."""
+    """Grey photos of lines on black."""
     rng = np.random.default_rng(seed)
     strengths = rng.integers(0, 256, (*shape, 1)) * (rng.random((*shape, 1)) < 0.2)
     return np.repeat(strengths, 3, axis=-1).astype("float32")
@@ -66,7 +66,7 @@ def test_edge_filter_has_the_gradients_of_finite_differences():
 def test_t_moves_at_a_tenth_of_the_rate_and_stops_at_the_least():
     layer = layers.EdgeFilter(t=0.011)
     model = keras.Model(inputs := keras.Input((None, None, 1)), layer(inputs))
-    # More comes through with a lower t and a lower p: minus the sum as a loss drives both down.
+    # The output grows as t and p fall, so that minus the sum as the loss decreases both.
     model.compile(keras.optimizers.Adam(0.005, epsilon=0), loss=lambda _, y: -ops.sum(y))
     x = np.full((1, 4, 4, 1), 0.012)
     model.train_on_batch(x, np.zeros(1))
@@ -78,7 +78,7 @@ def test_t_moves_at_a_tenth_of_the_rate_and_stops_at_the_least():
 
 @pytest.mark.parametrize("backbone", FAMILIES)
 def test_a_grey_map_in_one_channel_is_that_map_in_three(backbone):
-    """Less the means, by which the pixels of the RGB trunk are shifted here."""
+    """Compares without the means, which shift the pixels of the RGB trunk."""
     row = BACKBONES[backbone]
     trunk = row.make(None)
     grey = one_channel(trunk, row.normalization)
@@ -100,7 +100,7 @@ def test_a_grey_map_in_one_channel_is_that_map_in_three(backbone):
 
 
 def test_weights_of_every_origin_see_the_same():
-    """The same kernels in Caffe's units and order of channels, and in torch's."""
+    """The same kernels in the units and channel order of Caffe and of torch."""
     torch, caffe = (keras_retrieval.build("alexnet_gem", weights=None).get_layer("alexnet") for _ in range(2))
     kernel, *others = torch.get_weights()
     deviations = PixelNormalization.of("torch").deviation

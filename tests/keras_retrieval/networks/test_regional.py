@@ -1,4 +1,4 @@
-"""R-MAC with whitened and with proposed regions: built by name, changed in place, saved, padded, exported."""
+"""R-MAC with regional whitening and with proposals: built by name, replaced, saved, padded."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ def build(name="alexnet_rmac", **options):
 
 
 def proposed(network=None):
-    """A network with proposals whose heads are not as weak as at the start."""
+    """A network with proposals whose heads have larger weights than the initial ones."""
     layer = layers.RegionProposals(20, scales=(2, 4), candidates=50, filters=8, dtype="float32")
     network = with_proposals(network or build(), layer)
     layer.set_weights([10 * weight for weight in layer.get_weights()])
@@ -93,7 +93,7 @@ def test_padding_changes_no_proposal():
     square = np.zeros((1, 180, 180, 3), "float32")
     square[0, :140] = PHOTOS[0]
     padded = PaddedNetwork(network)
-    # A photo that fills the array is described as the network does; a padded one nearly so, see PaddedNetwork.
+    # A photo that fills the array has exactly the descriptor of the network, a padded one nearly: see PaddedNetwork.
     whole = padded({"photos": PHOTOS, "sizes": np.array([[140, 180]] * 2)})
     np.testing.assert_allclose(numpy(whole), numpy(network(PHOTOS)), atol=1e-5)
     part = numpy(padded({"photos": square, "sizes": np.array([[140, 180]])}))

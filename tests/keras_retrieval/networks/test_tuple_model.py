@@ -1,4 +1,4 @@
-"""TupleModel and the padded network on every backend: descriptors, penalty, precision, what trains and what stays."""
+"""TupleModel and PaddedNetwork on every backend: descriptors, penalty, precision, trainable and frozen weights."""
 
 import keras
 import numpy as np
@@ -178,7 +178,7 @@ def test_a_negative_penalty_is_refused():
         TupleModel(network(), l2=-1)
 
 
-# Recipe and precision
+# Optimizer and precision
 
 
 def test_the_rate_decays_from_epoch_to_epoch():

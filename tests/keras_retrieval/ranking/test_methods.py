@@ -1,4 +1,4 @@
-"""Methods at query time: what a text means, and that composed methods are the single ones in turn."""
+"""Methods at query time: parsing, and a sequence of methods equals the single methods one after another."""
 
 import contextlib
 
@@ -56,7 +56,7 @@ def test_a_text_without_sense_is_refused(text, message):
 
 
 def by_hand(text):
-    """The same with the functions of reranking."""
+    """The same ranking, computed with the functions of `reranking`."""
     if text == "dba:4:2":
         return nearest(QUERIES, augment_database(DATABASE, 4, 2.0), 90)
     if text == "rankdba:4":
@@ -98,7 +98,7 @@ COMPOSED = [
 def test_composed_methods_are_the_single_ones_in_turn(text):
     (indexes, scores), (expected, by_search) = rank(QUERIES, DATABASE, parse(text), 90), by_hand(text)
     np.testing.assert_array_equal(indexes, expected)
-    # A whole ranking takes its products the other way round: the last bit may differ.
+    # A whole ranking multiplies in the other order: the last bit may differ.
     np.testing.assert_allclose(scores, by_search, rtol=1e-4, atol=1e-6)
 
 

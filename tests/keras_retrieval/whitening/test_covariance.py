@@ -1,4 +1,4 @@
-"""Lw and PCA whitening against goldens, the textbook form and their invariants."""
+"""Lw and PCA whitening against goldens, the textbook formula and invariants."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def collection(n=300, dim=16, pairs=120, seed=0, offset=0.0):
 
 
 def naive_moments(rows, qidxs, pidxs):
-    """m, S and C of FORMULAS, one row and one pair after the other."""
+    """m, S and C, summed over single rows and pairs."""
     m = sum(rows[q] for q in qidxs) / len(qidxs)
     S = sum(np.outer(rows[q] - rows[p], rows[q] - rows[p]) for q, p in zip(qidxs, pidxs, strict=True)) / len(qidxs)
     return m, S, sum(np.outer(x - m, x - m) for x in rows)

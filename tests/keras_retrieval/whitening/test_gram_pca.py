@@ -1,4 +1,4 @@
-"""PCA of wide rows from their products: the same as from the covariance, as far as the rows show."""
+"""PCA from the Gram matrix equals PCA from the covariance on the directions with variance."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from keras_retrieval.whitening import gram_pca as wide_whitening
 from keras_retrieval.whitening.covariance import learn_pca
 from keras_retrieval.whitening.gram_pca import learn_pca_from_gram
 
-pytestmark = pytest.mark.backend  # numpy alone, which must stay so
+pytestmark = pytest.mark.backend  # numpy only, on every backend
 
 
 def rows(n=30, dim=50, seed=0):

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import pytest
 import typer
-from keras_retrieval.pipelines.networks.build import build
 
 from pipelines.command.shell_words import in_shell_words
+from pipelines.networks.build import build
 
 
 def step(
@@ -19,6 +19,12 @@ def step(
     mirror: Annotated[bool, typer.Option(help="Mirror photos.")] = False,
     exact: Annotated[bool, typer.Option("--exact/--padded", help="One size.")] = False,
 ) -> None: ...
+
+
+def parameters(function):
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    return typer.main.get_command(app).params
 
 
 @pytest.mark.parametrize(
@@ -37,9 +43,17 @@ def step(
     ],
 )
 def test_arguments_of_the_step_become_its_options(message, shown):
-    assert in_shell_words(message, step) == shown
+    assert in_shell_words(message, parameters(step)) == shown
+
+
+def test_a_command_without_parameters_changes_nothing():
+    assert in_shell_words("=3 must be x=4", []) == "=3 must be x=4"
 
 
 def test_an_error_of_the_library_names_the_options_of_build():
-    assert in_shell_words("levels of the grid of regions must be at least 1, got 0", build).startswith("--levels of")
-    assert in_shell_words("give normalization='caffe' (Keras)", build) == "give --normalization caffe (Keras)"
+    assert in_shell_words("levels of the grid of regions must be at least 1, got 0", parameters(build)).startswith(
+        "--levels of"
+    )
+    assert (
+        in_shell_words("give normalization='caffe' (Keras)", parameters(build)) == "give --normalization caffe (Keras)"
+    )
