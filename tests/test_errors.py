@@ -37,8 +37,12 @@ CLEAN = [
     "keras_retrieval/layers",
     "keras_retrieval/losses",
     "pipelines",
+    "pipelines/cleaning",
     "pipelines/command",
+    "pipelines/evaluation",
     "pipelines/pages",
+    "pipelines/sfm",
+    "pipelines/training_tuples",
 ]
 
 
