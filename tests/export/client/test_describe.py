@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.descriptors.extract import extract
+from tests.helpers.deadlines import join
 from tests.helpers.small import draw_folder, saved_network, shards
 
 pytest.importorskip("tensorflow_serving")
@@ -211,7 +212,7 @@ def test_the_deadline_holds_for_all_attempts_together(served, monkeypatch):
 def test_a_server_that_comes_late_is_found():
     service = Service()
     server, address = start(service)
-    server.stop(0).wait()
+    assert server.stop(0).wait(20), "the server has not stopped within 20 s"
     late = []
 
     def come():
@@ -224,7 +225,7 @@ def test_a_server_that_comes_late_is_found():
     timer.start()
     with RetrievalClient(address, retries=100) as client:
         np.testing.assert_array_equal(client.describe(PHOTOS[:1]), [row(PHOTOS[0])])
-    timer.join()
+    join([timer])
     late[0].stop(0)
 
 
@@ -244,7 +245,7 @@ def certificates(tmp_path_factory):
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*words):
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True, timeout=60)
 
     key = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
     for name in ("ca", "foreign"):

@@ -59,7 +59,7 @@ def photos(tmp_path_factory):
 def run(python, *arguments, cwd):
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return subprocess.run(
-        [python, EDGE, *arguments], cwd=cwd, env=clean, capture_output=True, text=True, check=True
+        [python, EDGE, *arguments], cwd=cwd, env=clean, capture_output=True, text=True, check=True, timeout=300
     ).stdout
 
 
@@ -116,7 +116,7 @@ def clean_python(tmp_path_factory):
     if not Path(uv).exists():
         pytest.skip("uv, which makes the environment, is not installed")
     folder = tmp_path_factory.mktemp("clean")
-    subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder / "venv"], check=True)
+    subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder / "venv"], check=True, timeout=120)
     python = folder / "venv" / "bin" / "python"
     command = [uv, "pip", "install", "-q", "--python", python, "onnxruntime", "pillow", "numpy"]
     try:
@@ -130,7 +130,8 @@ def clean_python(tmp_path_factory):
 
 def test_it_runs_in_an_environment_of_its_own(clean_python, model, photos, tmp_path):
     missing = "import importlib.util as u; print([n for n in ('tensorflow', 'keras', 'typer') if u.find_spec(n)])"
-    assert subprocess.run([clean_python, "-c", missing], capture_output=True, text=True).stdout.strip() == "[]"
+    found = subprocess.run([clean_python, "-c", missing], capture_output=True, text=True, timeout=60)
+    assert found.stdout.strip() == "[]"
     run(clean_python, model, *photos, "--output", tmp_path / "there.npy", cwd=tmp_path)
     run(sys.executable, model, *photos, "--output", tmp_path / "here.npy", cwd=tmp_path)
     here, there = np.load(tmp_path / "here.npy"), np.load(tmp_path / "there.npy")

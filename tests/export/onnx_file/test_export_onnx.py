@@ -379,6 +379,7 @@ def test_extract_takes_it_without_tensorflow(made, tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "was exported for photos of 64 px, and --size reads them at 45 px" in done.stdout

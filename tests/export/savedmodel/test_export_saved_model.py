@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from pipelines.networks.files import load_model, smallest_side
 from pipelines.photos.reader import read_photo
 from pipelines.photos.reading import Reading
 from tests.helpers import small
+from tests.helpers.deadlines import wait_until
 from tests.helpers.memory import peak_growth
 from tests.helpers.odd_photos import exif, jpeg_of_size, picture, png, saved
 
@@ -108,7 +108,7 @@ def test_it_loads_in_a_session_without_keras(by_python, version, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(paths[0].read_bytes()[:200])
     paths.insert(1, tmp_path / "broken.jpg")
     command = [sys.executable, "-c", ALONE, version, tmp_path / "found.npz", *paths]
-    subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=300)
     found = np.load(tmp_path / "found.npz")
     assert found["status"].tolist() == [0, signatures.DAMAGED, 0, 0]
     assert not found["descriptors"][1].any()
@@ -358,10 +358,10 @@ export_saved_model(sys.argv[1], Path(sys.argv[2]), size=48)
 def test_a_killed_export_leaves_no_version(network, quick, tmp_path):
     output = tmp_path / "small"
     process = subprocess.Popen([sys.executable, "-c", KILLED, network, output], stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (output / "1.partial" / "variables").exists():
-        time.sleep(0.01)
+    begun = output / "1.partial" / "variables"
+    wait_until(lambda: process.poll() is not None or begun.exists(), "the export has begun to write")
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
     assert [path.name for path in output.iterdir()] == ["1.partial"]
     version = export_saved_model(str(network), output, **quick)
     assert [path.name for path in output.iterdir()] == ["1"]

@@ -48,7 +48,8 @@ def test_it_finds_what_the_index_finds(search_service, version, tmp_path):
     photos[1] = tmp_path / "broken.png"
     photos[1].write_bytes(photos[0].read_bytes()[:200])
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", ALONE, version, tmp_path, *photos], check=True, cwd=tmp_path, env=environment)
+    command = [sys.executable, "-c", ALONE, version, tmp_path, *photos]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment, timeout=300)
     few, many, broken, empty = (np.load(tmp_path / f"{number}.npz") for number in range(4))
     rows = search_service.rows[[search_service.names.index(name) for name in ("004.png", STREET, "001.png")]]
     expected = open_index(search_service.index).search(rows, 10)

@@ -15,6 +15,7 @@ from export.server.rest import METRICS_PATH
 from export.server.serve import serve
 from export.server.server import ServerSettings
 from export.server.version_folders import chosen, find_models, numbered
+from tests.helpers.deadlines import join, wait_until
 from tests.helpers.serving_models import Client, save_toy
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -124,16 +125,17 @@ def test_serve_ends_with_sigterm_and_leaves_the_signals_as_they_were(tmp_path, c
     asked = []
 
     def ask_and_end():
-        while not (line := capsys.readouterr().out):
-            pass
-        port, rest_port = (int(part.rpartition(":")[2]) for part in line.strip().split(", "))
-        asked.append(Client(port, rest_port).states("toy"))
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            line = wait_until(lambda: capsys.readouterr().out, "serve has printed its ports")
+            port, rest_port = (int(part.rpartition(":")[2]) for part in line.strip().split(", "))
+            asked.append(Client(port, rest_port).states("toy"))
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # so that serve ends in any case
 
     thread = threading.Thread(target=ask_and_end)
     thread.start()
     serve(tmp_path, port=0, rest_port=0, enable_batching=True)
-    thread.join()
+    join([thread])
     assert asked == [{1: 30}]
     assert "stopping" in capsys.readouterr().out
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers

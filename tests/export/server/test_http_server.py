@@ -10,6 +10,7 @@ import pytest
 
 from export.server import http_server
 from export.server.http_server import HttpServer, Response
+from tests.helpers.deadlines import join, wait_until
 
 
 class Echo:
@@ -130,7 +131,7 @@ def test_a_gzip_bomb(server, echo):
 
 def test_slow_clients_are_cut_off_and_idle_ones_hold_up_nobody(server, connection, monkeypatch):
     monkeypatch.setattr(http_server, "READ_SECONDS", 0.2)
-    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(50)]
+    idle = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(50)]
     slow = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(2)]
     slow[0].sendall(b"GET / HT")
     slow[1].sendall(b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nab")
@@ -151,8 +152,7 @@ def test_requests_beyond_the_bound_are_told_at_once(server, echo, connection):
     others = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=10) for _ in range(2)]
     for other in others:
         other.request("GET", "/wait")
-    while echo.count < 2:
-        pass
+    wait_until(lambda: echo.count == 2, "both requests have arrived")
     status, answer = ask(connection, "GET", "/")
     assert (status, answer) == (429, {"error": "2 requests are waiting already; try again"})
     echo.go.set()
@@ -166,15 +166,14 @@ def test_a_stopping_server_answers_what_it_has_and_leaves_the_idle(echo):
     idle = socket.create_connection(("127.0.0.1", server.port), 10)
     busy = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     busy.request("GET", "/wait")
-    while echo.count < 1:
-        pass
+    wait_until(lambda: echo.count == 1, "the request has arrived")
     stopping = threading.Thread(target=server.stop, args=(5,))
     stopping.start()
     assert idle.recv(1) == b""
     echo.go.set()
     answer = busy.getresponse()
     assert (answer.status, answer.headers["Connection"]) == (200, "close")
-    stopping.join()
+    join([stopping])
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", server.port), 5)
     idle.close()

@@ -17,6 +17,7 @@ from export.server.batching import Batcher, BatchingParameters
 from export.server.errors import Code, ServingError
 from export.server.limits import ComputeSlots, Deadline, RequestLimit
 from export.server.servable import Servable
+from tests.helpers.deadlines import first_line, results, wait_until
 from tests.helpers.serving_models import Client, predict_request, save_toy, serving
 
 X = {"x": np.ones((1, 2), np.float32)}
@@ -131,7 +132,7 @@ def test_a_full_queue_is_unavailable(base):
             time.sleep(0.2)
             body = {"signature_name": "spin", "instances": [1]}
             assert client.rest("POST", "/v1/models/toy:predict", body) == (503, {"error": full})
-            assert "OK" in [future.result() for future in busy]
+            assert "OK" in results(busy)
         assert client.predict(X)["y"].tolist() == [[2, 2]]
 
 
@@ -140,11 +141,10 @@ def test_expired_requests_are_not_computed(base, runs, monkeypatch, batching):
     monkeypatch.setattr("export.server.server.CPUS", 2)
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(code_of, lambda: spin(client, 4 * LONG)) for _ in range(2)]
-        while len(runs) < 2:
-            time.sleep(0.01)
+        wait_until(lambda: len(runs) == 2, "both computations have begun")
         codes = at_once(6, lambda _: code_of(lambda: client.predict(X, seconds=0.1)))
         assert codes == ["DEADLINE_EXCEEDED"] * 6
-        assert [future.result() for future in busy] == ["OK"] * 2
+        assert results(busy) == ["OK"] * 2
         time.sleep(0.2)
         assert len(runs) == 2
         assert client.predict(X)["y"].tolist() == [[2, 2]]
@@ -155,13 +155,11 @@ def test_cancelled_requests_are_not_computed(base, runs, monkeypatch, batching):
     monkeypatch.setattr("export.server.server.CPUS", 2)
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(code_of, lambda: spin(client, 4 * LONG)) for _ in range(2)]
-        while len(runs) < 2:
-            time.sleep(0.01)
+        wait_until(lambda: len(runs) == 2, "both computations have begun")
         waiting = client.prediction.Predict.future(predict_request(X), timeout=60)
-        while client.server.core.in_flight.count < 3:
-            time.sleep(0.01)
+        wait_until(lambda: client.server.core.in_flight.count == 3, "the third request has arrived")
         waiting.cancel()
-        assert [future.result() for future in busy] == ["OK"] * 2
+        assert results(busy) == ["OK"] * 2
         assert client.server.core.in_flight.drained(5)
         assert len(runs) == 2
 
@@ -196,14 +194,12 @@ def test_health_and_status_are_told_while_the_house_is_full(base):
 
     with serving({"toy": base}, max_in_flight=2) as client, ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(spin, client, 3 * LONG) for _ in range(2)]
-        while client.server.core.in_flight.count < 2:
-            time.sleep(0.01)
+        wait_until(lambda: client.server.core.in_flight.count == 2, "both requests have arrived")
         assert code_of(lambda: client.predict(X)) == "RESOURCE_EXHAUSTED"
         check = health_pb2_grpc.HealthStub(client.channel).Check
         assert check(health_pb2.HealthCheckRequest(), timeout=5).status == 1
         assert client.states("toy") == {1: 30}
-        for future in busy:
-            future.result()
+        results(busy)
 
 
 CLAIMS = [
@@ -312,8 +308,7 @@ def test_a_batcher_ends_what_waits():
 
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(batcher, Fake(), {"x": np.zeros(2)}, ["y"], Deadline())
-        while not batcher._waiting:
-            time.sleep(0.01)
+        wait_until(lambda: batcher._waiting, "the request waits for its batch")
         batcher.stop()
         assert future.result(5)[0].tolist() == [1, 1]
 
@@ -328,7 +323,7 @@ def process(base):
 
 
 def test_sigterm_answers_what_is_in_the_house(process):
-    line = process.stdout.readline()
+    line = first_line(process)
     assert line.startswith("serving toy: gRPC at 127.0.0.1:"), process.stderr.read()
     port, rest_port = (int(part.rpartition(":")[2]) for part in line.strip().split(", "))
     client = Client(port, rest_port)
@@ -339,7 +334,7 @@ def test_sigterm_answers_what_is_in_the_house(process):
         asked += [pool.submit(client.rest, "POST", "/v1/models/toy:predict", body) for _ in range(4)]
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        answers = [future.result() for future in asked]
+        answers = results(asked)
     assert all("s" in answer for answer in answers[:4])
     assert [status for status, _ in answers[4:]] == [200] * 4
     assert process.wait(20) == 0

@@ -4,7 +4,6 @@ import base64
 import json
 import re
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,12 +16,15 @@ from export.indexes.search import search
 from export.server import model_registry as served_models
 from export.server.errors import Code, ServingError
 from pipelines.files.durable import MANIFEST, fingerprint, read_manifest
+from tests.helpers.deadlines import wait_until
 from tests.helpers.odd_photos import png
 from tests.helpers.search_service import STREET
 from tests.helpers.serving_models import save_toy as save_other_model
 from tests.helpers.serving_models import serving
 
 grpc = pytest.importorskip("grpc")
+
+AVAILABLE, END = 30, 50
 
 
 @pytest.fixture
@@ -339,8 +341,7 @@ def test_a_version_of_another_network_serves_all_but_searches(search_service, in
     with serving({"small": base}, index=index) as client:
         assert told(ask(client, photo, k=1)["names"]) == [[search_service.names[5]]]
         write_other_version(base / "1", base / "2")
-        while client.states("small").get(2) != 30 or client.states("small")[1] == 30:
-            time.sleep(0.02)
+        wait_until(lambda: client.states("small") == {2: AVAILABLE, 1: END}, "version 2 has replaced version 1")
         with pytest.raises(grpc.RpcError) as caught:
             ask(client, photo)
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
@@ -349,6 +350,5 @@ def test_a_version_of_another_network_serves_all_but_searches(search_service, in
         assert rows.shape == (1, 16)
         assert "it is another network" in client.rest("GET", "/about.json")[1]["problem"]
         shutil.rmtree(base / "2")
-        while client.states("small").get(1) != 30:
-            time.sleep(0.02)
+        wait_until(lambda: client.states("small")[1] == AVAILABLE, "version 1 is loaded again")
         assert told(ask(client, photo, k=1)["names"]) == [[search_service.names[5]]]

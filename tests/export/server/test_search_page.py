@@ -17,6 +17,7 @@ from export.server.photo_search import PhotoSearch
 from export.server.rest import Rest
 from export.server.search_page import Cache, SearchPage
 from tests.helpers.browser import assert_accessible, assert_readable, chromium, requests
+from tests.helpers.deadlines import join
 from tests.helpers.search_service import STREET
 from tests.helpers.serving_models import save_toy, serving
 
@@ -159,8 +160,7 @@ def test_the_cache_forgets_what_was_not_asked_for_longest():
     threads = [threading.Thread(target=lambda n=n: [cache.put(n, bytes(n % 5)) for _ in range(50)]) for n in range(8)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(threads)
     assert sum(len(cache.get(n) or b"") for n in range(8)) <= 10
 
 

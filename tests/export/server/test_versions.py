@@ -12,6 +12,7 @@ from export.server import warm_up as warm_up_replay
 from export.server.config import model_config
 from export.server.errors import ServingError
 from export.server.model_registry import ModelRegistry
+from tests.helpers.deadlines import join, wait_until
 from tests.helpers.serving_models import predict_request, save_toy, serving, write_version, write_warm_up
 
 STATM = Path("/proc/self/statm")
@@ -32,11 +33,8 @@ def base(tmp_path, template):
     return base
 
 
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
+def until(condition, what="the server has reached the expected versions"):
+    wait_until(condition, what, seconds=20, step=0.02)
 
 
 def factor(client, **spec):
@@ -267,8 +265,7 @@ def test_twenty_hot_swaps_under_eight_clients(template, base):
             until(lambda number=number: client.states("toy").get(number) == AVAILABLE)
         until(lambda: list(client.states("toy").values()).count(AVAILABLE) == 1)
         stop.set()
-        for thread in threads:
-            thread.join()
+        join(threads)
         assert not failures
         assert len(answers) > 100
         assert set(answers) <= set(range(1, 22))
