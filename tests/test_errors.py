@@ -22,28 +22,16 @@ PROTOCOL = {"TypeError", "KeyError", "AttributeError", "NotImplementedError", "S
 TERMINAL = {"keras_retrieval/__main__.py", "pipelines/files/progress.py"}
 STEP_FILES = {f"{room.replace('.', '/')}/{function_name(step)}.py" for step, (room, _, _) in STEPS.items()}
 
-# Rooms that keep the rules below; the others follow one by one.
-CLEAN = [
-    "export",
-    "export/client",
-    "export/contract",
-    "export/folder_index",
-    "export/index_contract",
-    "export/indexes",
-    "export/milvus_index",
-    "export/onnx_file",
-    "export/photo_graph",
-    "export/savedmodel",
-    "keras_retrieval/layers",
-    "keras_retrieval/losses",
-    "pipelines",
-    "pipelines/cleaning",
-    "pipelines/command",
-    "pipelines/evaluation",
-    "pipelines/pages",
-    "pipelines/sfm",
-    "pipelines/training_tuples",
-]
+# Rooms that do not keep the rules yet: remove a room when it does. No room may be added.
+PENDING = {
+    "export/server",
+    "pipelines/descriptors",
+    "pipelines/files",
+    "pipelines/networks",
+    "pipelines/photos",
+    "pipelines/samples",
+    "pipelines/training",
+}
 
 
 def sources(root: Path) -> Iterator[tuple[str, ast.Module]]:
@@ -108,11 +96,11 @@ def _wrong(node: ast.AST, file: str, family: dict[str, set[str]]) -> str:
 
 
 def test_rooms_raise_errors_of_ours_print_in_steps_only_and_read_no_locals():
-    assert [reason for place, reason in violations(ROOT) if place in CLEAN] == []
+    assert [reason for place, reason in violations(ROOT) if place not in PENDING] == []
 
 
 def test_the_rooms_are_rooms():
-    assert set(CLEAN) <= {room(file) for file, _ in sources(ROOT)}
+    assert {room(file) for file, _ in sources(ROOT)} >= PENDING
     assert {file for file, _ in sources(ROOT)} > TERMINAL | STEP_FILES
 
 
