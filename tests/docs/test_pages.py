@@ -148,3 +148,10 @@ def test_file_formats_name_every_kind_of_folder_with_its_version():
     ]
     assert len(kinds) >= 5
     assert [kind for kind in kinds if f"| `{kind[0]}` | {kind[1]} |" not in text] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_in_the_text_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/.])(?:keras_retrieval|pipelines|export|tests|bench|docs|examples)/[\w/.-]+\.\w+", text)
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
