@@ -1,10 +1,10 @@
-"""What cleaning keeps and finds: wrong photos put into folders of landmarks, and boxes that are known exactly.
+"""Precision and recall of cleaning, on folders of landmarks with added wrong photos, and accuracy of its boxes.
 
     python -m bench.cleaning [--work FOLDER] [--photos FOLDER] [--wrong 0.4] [--features 4096] [--size 1024]
 
-Each landmark's folder gets wrong photos, a share --wrong of its own, half from other landmarks and half from a
-collection of other buildings; the table says how many photos of either kind are kept. The boxes are those of
-`keras-retrieval sample-photos`; the second table compares them with what is found. What is done stays in --work.
+Each landmark's folder gets wrong photos, as a share --wrong of its own, half from other landmarks and half from a
+collection of other buildings; the table has the number of right and wrong photos that are kept. Boxes are measured on
+photos from `keras-retrieval sample-photos`, whose true boxes are known. Results stay in --work.
 """
 
 import argparse
@@ -23,19 +23,21 @@ from pipelines.photos.object_boxes import read_boxes
 from pipelines.photos.reader import list_photos
 from pipelines.samples.sample_photos import sample_photos
 
-SAME_PLACE = {"castle_p30", "entry_p10", "fountain_p11"}  # one courtyard: no wrong photos of each other
+SAME_PLACE = {"castle_p30", "entry_p10", "fountain_p11"}  # one courtyard, so that their photos may match
 OTHERS = DATA / "eval" / "oxford_mini" / "jpg"
-WRONG = "wrong-"  # begins the name of a photo that does not belong
+WRONG = "wrong-"  # prefix of the names of wrong photos
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-cleaning")
-    parser.add_argument("--photos", type=Path, default=DATA / "photos", help="a folder for each landmark")
-    parser.add_argument("--wrong", type=float, default=0.4, help="wrong photos for each right one")
+    parser.add_argument(
+        "--photos", type=Path, default=DATA / "photos", help="folder with one sub-folder of photos per landmark"
+    )
+    parser.add_argument("--wrong", type=float, default=0.4, help="number of wrong photos per right one")
     parser.add_argument("--features", type=int, default=4096)
     parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--drawn", type=Path, help="a folder that sample-photos drew; else one is drawn")
+    parser.add_argument("--drawn", type=Path, help="folder that sample-photos drew; without it one is drawn")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     options = {"features": arguments.features, "size": arguments.size}
@@ -45,11 +47,11 @@ def main() -> None:
         mixed = mix(arguments.photos, arguments.work / "mixed", arguments.wrong)
         measure_kept(mixed, clean(mixed, arguments.work / "mixed-cleaned", **options))
     else:
-        print(f"no {arguments.photos}: wrong photos are not measured")
+        print(f"{arguments.photos} does not exist: wrong photos are not measured")
 
 
 def mix(photos: Path, mixed: Path, share: float) -> Path:
-    """Links each landmark's photos, and wrong ones beside them, into folders of `mixed`."""
+    """Links each landmark's photos and wrong ones into the folders of `mixed`."""
     landmarks = by_landmark(list_photos(photos), photos)
     others = list_photos(OTHERS) if OTHERS.is_dir() else []
     rng = np.random.default_rng(0)
@@ -66,10 +68,10 @@ def mix(photos: Path, mixed: Path, share: float) -> Path:
     return mixed
 
 
-def link(place: Path, path: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.is_symlink():
-        place.symlink_to(path.resolve())
+def link(path: Path, target: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_symlink():
+        path.symlink_to(target.resolve())
 
 
 def measure_kept(mixed: Path, cleaned: Path) -> None:

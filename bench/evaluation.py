@@ -1,11 +1,11 @@
-"""What whitening and the methods at query time bring on real photos, and what they cost on large databases.
+"""Accuracy and cost of whitening and of methods at query time, on real photos and on large databases.
 
     python -m bench.evaluation [--rows 1000000] [--nodes 100000]
 
-Three tables: mAP on the part of revisited Oxford at hand (VGG16-GeM, 3 scales, 512 px, whitening learned on other
-photos whose folders are the objects); 70 queries against 1,000,000 x 2048 descriptors on the disk, next to numpy's full
-sort; query expansion and diffusion on 100,000 x 512. --rows 0 and --nodes 0 leave a table out. Descriptors stay in
---work, so that a second run describes nothing.
+Three tables: mAP on the existing part of revisited Oxford (VGG16-GeM, 3 scales, 512 px, whitening learned on other
+photos with one folder per object); 70 queries against 1,000,000 x 2048 descriptors on disk, compared with numpy's full
+sort; query expansion and diffusion on 100,000 x 512. --rows 0 and --nodes 0 skip a table. Descriptors stay in --work,
+so that a second run does not compute them again.
 """
 
 import argparse
@@ -56,10 +56,12 @@ REPEATS = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-bench")
-    parser.add_argument("--model", type=Path, help="another network than VGG16-GeM, a .keras file")
-    parser.add_argument("--size", type=int, default=512, help="longest side of the photos")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the database on the disk")
-    parser.add_argument("--nodes", type=int, default=100_000, help="of the database for expansion and diffusion")
+    parser.add_argument("--model", type=Path, help="a .keras file in place of VGG16-GeM")
+    parser.add_argument("--size", type=int, default=512, help="longest side of the photos in pixels")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the database on disk; 0 skips it")
+    parser.add_argument(
+        "--nodes", type=int, default=100_000, help="rows of the database for query expansion and diffusion; 0 skips it"
+    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}")
@@ -73,7 +75,7 @@ def main() -> None:
 def on_real_photos(work: Path, model: Path | None, size: int) -> None:
     photos = DATA / "eval" / "oxford_mini"
     if not photos.is_dir():
-        print("\nmAP on real photos is left out: the collection is not at hand")
+        print("\nmAP on real photos is skipped: the collection does not exist")
         return
     truth = load_ground_truth("roxford5k", photos, DATA / "gnd" / "gnd_roxford5k.pkl")
     saved = str(model or _saved_network(work))
@@ -116,7 +118,7 @@ def _row(collection: Collection, projection: Projection | None, whitening: str, 
 def on_disk(work: Path, rows: int, dim: int) -> None:
     with tempfile.TemporaryDirectory(dir=work) as folder:
         write_shards(Path(folder), rows, dim)
-        measure_search(Path(folder), 1)  # the first reading fills the system's cache of the disk, for all alike
+        measure_search(Path(folder), 1)  # the first read fills the system's disk cache for all methods
         sort_seconds, sort_memory = measure_full_sort(Path(folder))
         print(f"\n70 queries, {rows:,} x {dim} descriptors in memory-mapped shards\n")
         with recorded("large-database") as add:

@@ -1,11 +1,11 @@
-"""Photos/s of our extraction against one photo per `model.predict` and one photo per compiled call.
+"""Speed of our extraction in photos/s, against one photo per `model.predict` and one photo per compiled call.
 
     python -m bench.extraction [--photos 96]
 
-All ways read the same files with the same reader and take turns on the same few photos, so that a noisy machine
-disturbs them alike. Printed: photos/s of (a) `model.predict` one by one, then how many times as fast the others
-are: (b) a compiled call one by one, ours in float32, ours with bfloat16; the lowest cosine of ours to (a); and the
-network's share of our time.
+All methods read the same files with the same reader and take turns on the same few photos, so that other load on the
+machine affects them equally. The table has photos/s of (a) `model.predict` photo by photo; the speed relative to (a) of
+(b) a compiled call photo by photo, of ours in float32 and of ours in bfloat16; the lowest cosine similarity of our
+descriptors to those of (a); and the share of our time that the network takes.
 """
 
 import argparse
@@ -22,21 +22,21 @@ from pipelines.descriptors.describer import DescribeFn, describe_photos, describ
 from pipelines.photos.reader import list_photos
 from pipelines.photos.reading import Reading
 
-ROWS = [  # network, longest side, folder of photos that large
+ROWS = [  # network, longest side, folder with photos of that size
     ("alexnet_gem", 362, "eval/oxford_mini/jpg"),
     ("vgg16_gem", 362, "eval/oxford_mini/jpg"),
     ("vgg16_gem", 512, "eval/oxford_mini/jpg"),
     ("alexnet_gem", 1024, "photos"),
     ("vgg16_gem", 1024, "photos"),
 ]
-TURN = 24  # photos that each way does before the next has its turn
+TURN = 24  # photos that each method describes before it is the next one's turn
 
 Way = Callable[[list[str]], np.ndarray]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=96, help="photos per row")
+    parser.add_argument("--photos", type=int, default=96, help="photos per row of the table")
     arguments = parser.parse_args()
     with recorded("extraction") as add:
         for name, size, folder in ROWS:
@@ -76,7 +76,7 @@ def chosen(root: Path, count: int) -> list[str]:
 
 
 def race(ways: dict[str, Way], names: list[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Seconds and descriptors of each way; the ways take turns, in another order each time."""
+    """Seconds and descriptors of each method; the methods take turns, in a different order each time."""
     for run in ways.values():
         run(names[:TURN])
     seconds: dict[str, float] = defaultdict(float)

@@ -1,16 +1,16 @@
-"""Recall@10 against queries/s: our index, exact search by numpy and by TensorFlow, faiss' IVF-PQ and HNSW.
+"""Recall@10 against queries/s: our index, exact search by numpy and TensorFlow, and faiss's IVF-PQ and HNSW.
 
     python -m bench.index [--sizes 20000,200000,1000000] [--work FOLDER] [--plot docs/index-curves.png]
 
-Descriptors of 512 dimensions are made from real ones (bench.made_descriptors); 1,000 queries that are none of the rows.
-IVF-PQ is faiss' fast scan with codes of 4 bits and refinement by the rows, HNSW has 32 links a row; both are given the
-usual numbers of lists and points to learn from. Throughput is that of batches of 100 on all cores, the median of the
-batches; latencies are those of single queries in a process that has one core, at the fastest settings that reach a
-recall of 0.95. What is built is built in a process of its own, and so is each way searched. GB are the most that such a
-process held: its own, and with the pages of files that it maps, which the system takes back where memory is short.
+The descriptors have 512 dimensions and are synthesised from real ones (bench.made_descriptors); the 1,000 queries are
+not in the database. IVF-PQ is faiss's fast scan with 4-bit codes and refinement by the original rows, and HNSW has 32
+links per row; both use the usual numbers of lists and of training points. Throughput is that of batches of 100 on all
+cores, the median over batches; latencies are those of single queries in a process limited to one core, at the fastest
+settings that reach a recall of 0.95. Each index is built, and each method is searched, in a process of its own. Memory
+is the peak of that process in GB: its own, and including the pages of mapped files, which the system can reclaim.
 
-Everything that was made or measured stays in --work: a run that was stopped goes on from there, and another size adds
-its rows. --again measures anew, but does not make descriptors or indexes anew.
+Everything that has been built or measured stays in --work: an interrupted run continues, and another size adds its rows
+to the table. --again measures again without building descriptors or indexes again.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from pipelines.descriptors.folder import read_descriptors
 from pipelines.files.durable import write_array, write_file
 
 BATCH = 100
-ROUNDS, SECONDS = 3, 20.0  # over all queries; none is begun after so many seconds
-SINGLES = 100  # queries of which a latency is taken at least
+ROUNDS, SECONDS = 3, 20.0  # seconds after which no further pass over all queries is started
+SINGLES = 100  # minimum number of queries whose latency is measured
 RECALL = 0.95
 COLUMNS = [
     "rows",
@@ -60,11 +60,11 @@ Row = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="20000", help="rows of each collection, with commas between")
-    parser.add_argument("--ways", default=",".join(METHODS), help="with commas between")
+    parser.add_argument("--sizes", default="20000", help="rows of each collection, separated by commas")
+    parser.add_argument("--ways", default=",".join(METHODS), help="methods to compare, separated by commas")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-index-bench")
-    parser.add_argument("--plot", type=Path, help="write the curves of the two largest sizes as a PNG")
-    parser.add_argument("--again", action="store_true", help="measure anew")
+    parser.add_argument("--plot", type=Path, help="PNG file to write the curves of the two largest sizes to")
+    parser.add_argument("--again", action="store_true", help="measure again")
     arguments = parser.parse_args()
     sizes = sorted({int(size) for size in arguments.sizes.split(",")})
     print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}\n")
@@ -84,21 +84,21 @@ def main() -> None:
 
 
 def print_statistics(work: Path) -> None:
-    """How near neighbours lie among real and made descriptors, and in how many dimensions."""
-    print("| as many rows | cosine to the 1st | 10th | 100th neighbour | intrinsic dimension |\n|---|---|---|---|---|")
+    """Prints how near neighbours are among real and synthetic descriptors, and their intrinsic dimension."""
+    print("| rows | cosine to the 1st | 10th | 100th neighbour | intrinsic dimension |\n|---|---|---|---|---|")
     for kind, numbers in real_and_made(work).items():
         print(f"| {kind} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
 
 
 def prepare(work: Path, count: int) -> None:
-    """Makes descriptors, queries and their true neighbours, (QUERIES, K) rows, unless they are there."""
+    """Makes descriptors, queries and their true neighbours, (QUERIES, K) rows, unless they exist."""
     folder, queries = made_descriptors(work, count)
     if not _truth(work, count).exists():
         write_array(_truth(work, count), nearest(queries, read_descriptors(folder)[0], K)[0])
 
 
 def measure(work: Path, count: int, way: str, again: bool) -> Row:
-    """Everything of one way on one collection, from the work folder where it was measured already."""
+    """All measurements of a method on a collection; read from the work folder if they exist there."""
     slug = f"{count}-{way}".translate({ord(" "): "-", ord("("): None, ord(")"): None})
     built, found = work / "built" / f"{slug}.json", work / "measured" / f"{slug}.json"
     place = built.with_suffix(".index")
@@ -119,7 +119,7 @@ def measure(work: Path, count: int, way: str, again: bool) -> Row:
 
 
 def alone(action: Callable[..., Row], *arguments: Any) -> Row:
-    """What an action returns in a process of its own, and the most that it held as `memory`: own and whole, GB."""
+    """The result of an action in a process of its own, and its peak memory: own and in total, in GB."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         process = pool.submit(os.getpid).result()
         running = pool.submit(action, *arguments)
@@ -131,7 +131,7 @@ def alone(action: Callable[..., Row], *arguments: Any) -> Row:
 
 
 def memory(process: int) -> list[float]:
-    """GB that a process holds: its own, and its peak with pages of mapped files; from Linux' own account."""
+    """Memory of a process in GB: its own, and its peak with pages of mapped files, as Linux reports them."""
     lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
     return [sizes["RssAnon"] / 2**20, sizes["VmHWM"] / 2**20]
@@ -139,7 +139,7 @@ def memory(process: int) -> list[float]:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Processes that are started meanwhile have one core, so that all their libraries use one thread."""
+    """Limits processes that are started within to one core, so that all their libraries use one thread."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
     try:
@@ -156,7 +156,7 @@ def build(work: Path, count: int, way: str, place: Path) -> Row:
 
 
 def search(work: Path, count: int, way: str, place: Path) -> Row:
-    """Recall and queries/s at every effort."""
+    """Recall and queries/s at each setting."""
     folder, queries = made_descriptors(work, count)
     truth = np.load(_truth(work, count))
     points = []
@@ -199,13 +199,13 @@ def singles(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
 
 
 def fastest(points: list[Row]) -> Row:
-    """The fastest point that reaches the recall, or the one that comes nearest to it."""
+    """The fastest setting that reaches the recall, or the one closest to it."""
     enough = [point for point in points if point["recall"] >= RECALL]
     return max(enough, key=lambda point: point["rate"]) if enough else max(points, key=lambda point: point["recall"])
 
 
 def rows_of(count: int, way: str, rows: dict[str, Row]) -> Iterator[Row]:
-    """A way's fastest settings of enough recall; below, those that our index chose, where they are others."""
+    """Table rows: a method's fastest settings with enough recall, and those that our index chose, if different."""
     row = rows[way]
     tuned = [point for point in row["points"] if point["settings"] == TUNED and point != row["best"]]
     for point in [row["best"], *tuned]:

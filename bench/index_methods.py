@@ -1,4 +1,4 @@
-"""The ways to search that bench.index compares. Each builds its files, and opens them to search at several efforts."""
+"""The methods that bench.index compares: each builds its files, and searches them with several settings."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,21 +12,21 @@ from bench.made_descriptors import row_of
 from pipelines.descriptors.folder import read_descriptors
 
 K = 10
-MILVUS = os.environ.get("BENCH_MILVUS")  # milvus://HOST:PORT of a server, which is compared, too
-TUNED = "as tuned"  # the effort that our index chose by itself
+MILVUS = os.environ.get("BENCH_MILVUS")  # milvus://HOST:PORT of a server, which is then compared too
+TUNED = "as tuned"  # the setting that our index chose when it was tuned
 
 Search = Callable[[np.ndarray], np.ndarray]  # queries (B, D) -> row numbers (B, K)
 
 
 class Method(NamedTuple):
-    """A way to search.
+    """A method of search.
 
     Attributes:
-        build: from a folder of descriptors; writes to a path that is free.
-        searches: opens what was built; gives the name of each effort and a search of that effort, to be used before
-            the next one is asked for.
-        exact: it is, and has nothing to build.
-        most: rows, above which it would be built for too long.
+        build: builds an index from a folder of descriptors, at a path that does not exist yet.
+        searches: opens the index and yields the name of each setting with a search at that setting, which must be used
+            before the next one is taken.
+        exact: whether the search is exact, so that nothing is built.
+        most: maximum number of rows; larger indexes would take too long to build.
     """
 
     build: Callable[[Path, Path], None]
@@ -74,7 +74,7 @@ def _build_scann(descriptors: Path, place: Path) -> None:
 
 
 def _scann(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
-    """Our index folder through its own door; what it was tuned to first, then other settings of the same search."""
+    """Our index folder, by `open_index`: first at the tuned setting, then at others of the same search."""
     search, how = _opened(place)
     yield TUNED, search
     shares = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15) if how.get("leaves") else (0,)
@@ -96,7 +96,7 @@ def _milvus(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
 
 
 def _opened(place: str | Path) -> tuple[Search, dict[str, Any]]:
-    """A search of an index of ours, and how it searches, which may be changed."""
+    """A search of an index of ours, and its settings, which can be changed."""
     from export.indexes.open_index import open_index
 
     opened = open_index(place)

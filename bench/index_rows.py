@@ -1,10 +1,10 @@
-"""What smaller rows of an index cost: bytes a photo, recall and mAP.
+"""Cost of smaller rows in an index: bytes per photo, recall and mAP.
 
     python -m bench.index_rows [--work FOLDER] [--size 320] [--network vgg16_gem] [DESCRIPTORS ..]
 
-The part of revisited Oxford at hand, described at one scale, indexed under a tree in each
-form: bytes a photo and recall@10 as the index itself says them, and mAP of its rankings. Then bytes and recall for each
-folder of descriptors that is named. Descriptors stay in --work.
+The existing part of revisited Oxford is described at one scale and indexed with a tree in each form of rows; the table
+has bytes per photo and recall@10 as the index reports them, and the mAP of its rankings. A second table has bytes and
+recall for each of the DESCRIPTORS. Descriptors stay in --work.
 """
 
 import argparse
@@ -36,7 +36,9 @@ FORMS: list[dict[str, Any]] = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("descriptors", type=Path, nargs="*", help="folders of descriptors, for bytes and recall")
+    parser.add_argument(
+        "descriptors", type=Path, nargs="*", help="folders of descriptors, for which bytes and recall are measured"
+    )
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-bench")
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--network", default="vgg16_gem")

@@ -1,4 +1,4 @@
-"""Databases too large for memory, made of random descriptors, and what searching them takes; see bench.evaluation."""
+"""Databases of random descriptors, too large for memory, and the cost of searching them; see bench.evaluation."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Found = tuple[float, float]  # seconds, peak memory in GB
 
 
 def write_shards(folder: Path, rows: int, dim: int) -> None:
-    """Unit rows, float32 as `extract` writes them, in shards of 50,000."""
+    """Writes float32 rows of unit length, as `extract` does, in shards of 50,000."""
     rng = np.random.default_rng(0)
     for number, start in enumerate(range(0, rows, SHARD)):
         shard = rng.standard_normal((min(SHARD, rows - start), dim), "float32")
@@ -26,17 +26,17 @@ def write_shards(folder: Path, rows: int, dim: int) -> None:
 
 
 def measure_search(folder: Path, k: int) -> Found:
-    """The first k rows of 70 queries by `Ranker`, in a process of its own."""
+    """Measures the top k of 70 queries by `Ranker`, in a process of its own."""
     return _alone(_ours, folder, k)
 
 
 def measure_full_sort(folder: Path) -> Found:
-    """All similarities and numpy's argsort of them, as the published evaluations do, in a process of its own."""
+    """Measures all similarities and numpy's argsort of them, the published evaluation, in a process of its own."""
     return _alone(_numpy, folder, 0)
 
 
 def clustered(rows: int, dim: int, *, per_cluster: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Unit rows (rows, D) in clusters, as photos of objects are, and 70 queries (70, D) of them."""
+    """Rows of unit length (rows, D) in clusters, like photos of objects, and queries (70, D) from these clusters."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((max(1, rows // per_cluster), dim), "float32")
 
@@ -78,7 +78,7 @@ def _numpy(shards: list[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
 
 
 def _peak_memory() -> float:
-    """The most that this process held, pages of mapped files included, in GB; from Linux' own account."""
+    """The peak memory of this process in GB, with pages of mapped files, as Linux reports it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 2**20

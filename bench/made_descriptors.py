@@ -1,11 +1,11 @@
-"""Descriptors in any number for bench.index, distributed as real ones are.
+"""Synthetic descriptors in any number for bench.index, distributed like real ones.
 
-Real rows are views of real photos (bench.photo_views). A made *scene* stands at a real photo, moved within the
-covariance of that photo's real neighbours; the scene's rows lie around it within the covariance of real views: the
-ways in which VGG16-GeM answers to another crop, distance or light, as seen on the photo and on its neighbours, plus a
-little noise in all directions, as no two photos agree in everything. Half of the scenes have one or two rows, a few
-have dozens. A query is one more row of a scene, which the database has not. `statistics` of real and made rows are
-printed side by side: they tell how near neighbours lie and in how many dimensions they spread.
+Real rows are descriptors of views of real photos (bench.photo_views). A synthetic *scene* is centred at a real photo,
+displaced within the covariance of that photo's real neighbours. The rows of the scene are distributed around it within
+the covariance of real views, that is the changes of VGG16-GeM's descriptor with crop, distance and light as observed on
+the photo and its neighbours, plus a little isotropic noise, since no two photos agree in everything. Half of the scenes
+have one or two rows, a few have dozens. A query is another row of a scene that is not in the database. `statistics` of
+real and synthetic rows are printed side by side: the distances of neighbours and the intrinsic dimension.
 """
 
 from pathlib import Path
@@ -20,15 +20,15 @@ from pipelines.files.durable import partial_of, seal, write_array, write_file, w
 from pipelines.files.progress import progress
 
 SHARD = 20_000
-QUERIES = 1_000  # of every collection, spread over its shards
-NEIGHBOURS = 10  # real photos around a photo that say how scenes differ there
-SCENE, VIEW, NOISE = 0.5, 0.6, 0.15  # how far a scene lies from its photo, a row from its scene, and the noise's norm
+QUERIES = 1_000  # queries of every collection, spread over its shards
+NEIGHBOURS = 10  # real neighbours of a photo that give the covariance of scenes there
+SCENE, VIEW, NOISE = 0.5, 0.6, 0.15  # scale of the displacement of scenes and of rows, and norm of the noise
 FACTS = {"model": {"name": "made"}, "photos": "", "size": 128, "scales": [1.0], "antialias": True}
 FACTS |= {"bfloat16": True, "exif": True, "max_pixels": 2**30}
 
 
 class Place(NamedTuple):
-    """A real photo's row (D,), its neighbours' offsets (NEIGHBOURS, D), and offsets of views (V', D) there."""
+    """The row of a real photo (D,), the offsets of its neighbours (NEIGHBOURS, D), and offsets of views (V', D)."""
 
     row: np.ndarray
     scenes: np.ndarray
@@ -36,9 +36,9 @@ class Place(NamedTuple):
 
 
 def made_descriptors(work: Path, count: int) -> tuple[Path, np.ndarray]:
-    """A folder of `count` descriptors as `extract` writes it, and queries (QUERIES, D); made once and kept in `work`.
+    """A folder of `count` descriptors in the form of `extract`, and queries (QUERIES, D); made once and kept in `work`.
 
-    The rows of a smaller collection are the first ones of a larger one.
+    The rows of a smaller collection are the first rows of a larger one.
     """
     folder, queries = work / f"descriptors-{count}", work / f"queries-{count}.npy"
     if not (folder.exists() and queries.exists()):
@@ -54,7 +54,7 @@ def made_descriptors(work: Path, count: int) -> tuple[Path, np.ndarray]:
 
 
 def row_of(name: str) -> int:
-    """The row that a made name stands for."""
+    """The row number in a synthetic name."""
     return int(name.removesuffix(".jpg"))
 
 
@@ -72,7 +72,7 @@ def _write_shards(folder: Path, real: list[Place], count: int) -> np.ndarray:
 
 
 def _shard(real: list[Place], number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows (SHARD, D) of a shard, and QUERIES further rows of its scenes."""
+    """The rows (SHARD, D) of a shard, and QUERIES more rows of its scenes."""
     rng = np.random.default_rng(number)
     sizes = 1 + rng.lognormal(0.5, 1, SHARD).astype(int)
     owners = rng.integers(len(real), size=len(sizes))
@@ -83,16 +83,16 @@ def _shard(real: list[Place], number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def made_rows(real: list[Place], owners: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows of made scenes.
+    """Synthesises the rows of scenes.
 
     Args:
-        real: the places.
+        real: the places, one per real photo.
         owners: (S,) the place of each scene.
         scene: (N,) the scene of each row.
-        rng: draws everything.
+        rng: random generator.
 
     Returns:
-        (N, D) float32 unit rows.
+        (N, D) float32, rows of unit length.
     """
     rows = np.empty((len(scene), len(real[0].row)), "float32")
     moves = SCENE * rng.standard_normal((len(owners), NEIGHBOURS), "float32")
@@ -107,12 +107,12 @@ def made_rows(real: list[Place], owners: np.ndarray, scene: np.ndarray, rng: np.
 
 
 def places(views: np.ndarray) -> list[Place]:
-    """What made rows are made of, from real views (P, V, D)."""
+    """The places around which rows are synthesised, from real views (P, V, D)."""
     photos = views[:, 0]
     near = np.argsort(-(photos @ photos.T), axis=1)[:, : NEIGHBOURS + 1]
     found = []
     for row, others in zip(photos, near, strict=True):
-        # Divided so that a standard normal draw of all of them has the covariance of one.
+        # Divided so that their sum with standard normal weights has their covariance.
         offsets = (views[others, 1:] - views[others, :1]).reshape(-1, views.shape[2])
         scenes = photos[others[1:]] - row
         found.append(Place(row, scenes / np.sqrt(len(scenes)), offsets / np.sqrt(len(offsets))))
@@ -122,8 +122,8 @@ def places(views: np.ndarray) -> list[Place]:
 def statistics(rows: np.ndarray, chosen: int = 1000) -> list[float]:
     """Median cosines to the 1st, 10th and 100th nearest other row, and the intrinsic dimension around a row.
 
-    The dimension is the maximum likelihood estimate of Levina and Bickel (NIPS 2004) from 20 neighbours; its median
-    over `chosen` rows.
+    The dimension is the maximum likelihood estimate of Levina and Bickel (NIPS 2004) from 20 neighbours, its median
+    over the `chosen` rows.
     """
     some = np.random.default_rng(0).choice(len(rows), min(chosen, len(rows)), replace=False)
     cosines = -np.sort(-(rows[some] @ rows.T), axis=1)[:, 1:101]
@@ -133,7 +133,7 @@ def statistics(rows: np.ndarray, chosen: int = 1000) -> list[float]:
 
 
 def real_and_made(work: Path) -> dict[str, list[float]]:
-    """`statistics` of the real views, and of as many made rows in scenes of as many."""
+    """`statistics` of the real views, and of as many synthetic rows in scenes of the same sizes."""
     views = photo_views(work)
     count, each, dimensions = views.shape
     rng = np.random.default_rng(0)

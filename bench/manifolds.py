@@ -1,10 +1,10 @@
-"""Mining on manifolds of a large collection, as `tuples --manifold` does it: time and memory.
+"""Time and memory of mining on the manifolds of a large collection, as `tuples --manifold` does it.
 
     python -m bench.manifolds [--rows 100000] [--dim 512] [--cluster 200]
 
-Descriptors of objects, each an arc of a circle with noise, --cluster photos long: most photos of an object are not near
-each other, but neighbours are. Another process writes them in shards, which this one maps. Printed are the seconds of
-the graph and of the anchors, and this process' peak memory with all that it imports.
+The descriptors are of objects, each an arc of a circle with noise and --cluster photos: most photos of an object are
+not near each other, but consecutive ones are. Another process writes them in shards, which this process maps. The table
+has the seconds of the graph and of the anchors, and the peak memory of this process with all its imports.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def write(folder: Path, rows: int, dim: int, cluster: int) -> None:
-    """Writes the shards; photo i is of object i // cluster."""
+    """Writes the shards; photo i shows object i // cluster."""
     rng = np.random.default_rng(0)
     for first in range(0, rows, SHARD):
         count = min(SHARD, rows - first)
@@ -52,7 +52,7 @@ def write(folder: Path, rows: int, dim: int, cluster: int) -> None:
 
 
 def measure(shards: list[np.ndarray]) -> None:
-    """Mines and prints what came of it."""
+    """Mines tuples and records the table."""
     started = time.perf_counter()
     rows = without_mean(shards)
     graph = mutual_graph(rows, 30)

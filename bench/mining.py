@@ -1,14 +1,14 @@
-"""Choosing negatives: ours against the bare product of queries and pool, and against the published sort and walk.
+"""Choice of negatives: ours against the matrix product of queries and pool, and against the published sort and loop.
 
     python -m bench.mining [--rounds 5] [--pool 200000]
 
-5 negatives for 2,000 queries, in a pool of 20,000 x 512 and in one of --pool x 2048 (0 leaves it out), drawn at random
-from 700 and from --pool / 30 clusters of very different sizes. The product is made in pieces of the size of ours and
-thrown away. The published way sorts all scores at once, walks down each ranking in Python and takes the distances on
-the way. numpy's sort is the quick one where the processor has AVX2 or AVX-512; its stable sort, the one with which
-ties are well defined, stands beside it. On the larger pool the published way chooses for the first 20 queries alone,
-to compare. All take turns; printed are the least seconds of each, how many times those of the product and of ours, the
-most memory beside queries and pool, and how many negatives are those of the published way.
+5 negatives for 2,000 queries, from a pool of 20,000 x 512 and one of --pool x 2048 (0 skips it), drawn at random from
+700 and from --pool / 30 clusters of very different sizes. The product is computed in blocks of the same size as ours
+and discarded. The published method sorts all scores at once, goes down each ranking in Python and computes the
+distances on the way. numpy's default sort is fast on processors with AVX2 or AVX-512; its stable sort, which defines
+the order of ties, is measured too. On the larger pool the published method chooses for the first 20 queries only, for
+comparison. All methods take turns. The table has the least seconds of each, relative to the product and to ours, the
+peak memory beyond queries and pool, and the number of negatives equal to those of the published method.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Task:
     pool_clusters: np.ndarray
 
     def first(self, count: int) -> "Task":
-        """Of the first queries alone."""
+        """The same task for the first queries only."""
         return Task(self.queries[:count], self.query_clusters[:count], self.pool, self.pool_clusters)
 
 
@@ -60,7 +60,7 @@ COLUMNS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pool", type=int, default=200_000, help="photos of the larger pool")
+    parser.add_argument("--pool", type=int, default=200_000, help="photos in the larger pool; 0 skips it")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}; {QUERIES:,} queries\n")
     ways: dict[str, Way] = {"product": product, "ours": ours}
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def drawn(photos: int, dim: int, clusters: int) -> Task:
-    """Photos of clusters whose sizes spread as those of 3D models do; their order is random, as a pool's is."""
+    """Photos in clusters with sizes distributed as those of 3D models, in random order, as in a pool."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((clusters, dim), "float32")
     sizes = rng.lognormal(0, 1, clusters)
@@ -85,7 +85,7 @@ def drawn(photos: int, dim: int, clusters: int) -> Task:
 
 
 def report(add: Callable[[Row], None], task: Task, ways: dict[str, Way], rounds: int, compared: int = QUERIES) -> None:
-    """Adds a row for each way; the first queries are compared with the published way."""
+    """Adds a row for each method; the first queries are compared with the published method."""
     seconds = race(task, ways, rounds)
     wanted = published(task.first(compared))
     for name, way in ways.items():
@@ -97,7 +97,7 @@ def report(add: Callable[[Row], None], task: Task, ways: dict[str, Way], rounds:
 
 
 def race(task: Task, ways: dict[str, Way], rounds: int) -> dict[str, float]:
-    """The least seconds of each way, of so many rounds in which they take turns."""
+    """The least seconds of each method over some rounds, in which the methods take turns."""
     least = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):
         for name, way in ways.items():
@@ -108,7 +108,7 @@ def race(task: Task, ways: dict[str, Way], rounds: int) -> dict[str, float]:
 
 
 def peak(work: Callable[[], np.ndarray | None]) -> tuple[float, np.ndarray | None]:
-    """The most megabytes that were held beside what there was, and the result."""
+    """The peak of newly allocated memory in megabytes, and the result."""
     tracemalloc.start()
     result = work()
     memory = tracemalloc.get_traced_memory()[1] / 1e6
@@ -130,7 +130,7 @@ def ours(task: Task) -> np.ndarray:
 
 
 def published(task: Task, kind: Literal["quicksort", "stable"] = "quicksort") -> np.ndarray:
-    """All scores at once, all rankings, a walk down each and the distances: as the published training code does."""
+    """The method of the published training code: all scores at once, all rankings, a loop down each with distances."""
     rankings = np.argsort(-(task.pool @ task.queries.T), axis=0, kind=kind)
     chosen, distance = np.empty((len(task.queries), NEGATIVES), np.int64), 0.0
     for query, own in enumerate(task.query_clusters):

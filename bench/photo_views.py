@@ -1,4 +1,4 @@
-"""Real descriptors for bench.index: many views of every photo at hand, as other cameras would have taken them."""
+"""Real descriptors for bench.index: many views of every existing photo, as other cameras might have taken them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +13,16 @@ from pipelines.files.progress import progress
 from pipelines.photos.augmentation import Augmentation
 from pipelines.photos.reader import list_photos, read_photo
 
-VIEWS = 4  # of each photo, the photo itself among them
-SIDE = 128  # pixels of a view, both ways
-BATCH = 10  # photos whose views go through the network together
+VIEWS = 4  # views per photo, including the photo itself
+SIDE = 128  # width and height of a view in pixels
+BATCH = 10  # photos whose views are described in one batch
 
 
 def photo_views(work: Path) -> np.ndarray:
-    """(P, VIEWS, 512) float32 unit rows of VGG16-GeM, made once and kept in `work`.
+    """VGG16-GeM descriptors (P, VIEWS, 512) of the views, float32 of unit length; made once and kept in `work`.
 
-    View 0 is the photo; the others are cropped to half of its sides or more, or shrunk to it, and differ in
-    brightness, contrast and saturation by up to 30 %.
+    View 0 is the photo. The others are cropped to at least half of its sides, or reduced to that, and their brightness,
+    contrast and saturation differ by up to 30 %.
     """
     path = work / "views.npy"
     if not path.exists():

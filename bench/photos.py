@@ -1,4 +1,4 @@
-"""Photos and networks for the benchmarks: real ones beside the checkout where they are, made ones elsewhere."""
+"""Photos and networks for the benchmarks: real ones if they exist beside the checkout, else synthetic ones."""
 
 import tempfile
 from pathlib import Path
@@ -15,14 +15,14 @@ WEIGHTS: dict[str, dict[str, Any]] = {
 
 
 def network(name: str, **options: Any) -> Any:
-    """A network by name with real weights where they are at hand, random ones elsewhere."""
+    """A network by name, with pretrained weights if they exist, else with random ones."""
     weights = WEIGHTS[name.split("_")[0]]
     there = Path(weights["weights"]).is_file()
     return keras_retrieval.build(name, **(weights if there else {"weights": None}), **options)
 
 
 def network_file(given: Path | None, name: str, work: Path) -> Path:
-    """The file of a network: the one that is given, else `network(name)` written to a folder."""
+    """The file of a network: the given one, or else `network(name)`, saved to a folder."""
     if given is None:
         given = work / "model.keras"
         save_model(network(name), given)
@@ -30,7 +30,7 @@ def network_file(given: Path | None, name: str, work: Path) -> Path:
 
 
 def photos(folder: str, count: int) -> tuple[Path, str]:
-    """A folder of photos and what to call it: DATA/folder if it is there, else `count` made ones."""
+    """A folder of photos and its label for tables: DATA/folder if it exists, else `count` synthetic photos."""
     if (DATA / folder).is_dir():
         return DATA / folder, folder
     from pipelines.samples.sample_photos import sample_photos

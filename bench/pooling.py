@@ -1,8 +1,8 @@
-"""What each pooling costs beside its trunk: VGG16 on one photo of 1024 x 768, compiled, sizes unknown until run time.
+"""Cost of each pooling relative to its trunk: VGG16 on one photo of 1024 x 768, compiled for any size.
 
     python -m bench.pooling [--rounds 10]
 
-Trunk and poolings take turns; printed are the least milliseconds of each and its share of the trunk's.
+Trunk and poolings take turns. The table has the least milliseconds of each and its share of the trunk's.
 """
 
 import argparse

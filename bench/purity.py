@@ -1,9 +1,9 @@
-"""How many pairs and listed negatives of tuples.npz are right, judged by the folders of the photos.
+"""Purity of tuples: the share of pairs and listed negatives in tuples.npz that are right by the photos' folders.
 
     python -m bench.purity tuples.npz [--same castle_p30,entry_p10,fountain_p11]
 
-Photos in one folder show one object, and folders named together by --same show one, too. Labels score the tuples, they
-do not make them: `tuples --manifold` never reads the names.
+Photos in one folder show one object, and so do the folders that --same lists. These labels only score the tuples:
+`tuples --manifold` never reads the names.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pipelines.training_tuples.file import read_tuples
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tuples", type=Path)
-    parser.add_argument("--same", default="", help="folders of one object, with commas between")
+    parser.add_argument("--same", default="", help="folders that show one object, separated by commas")
     arguments = parser.parse_args()
     tuples, same = read_tuples(arguments.tuples), arguments.same.split(",")
     folders = [str(Path(name).parent) for name in tuples.images]

@@ -1,12 +1,12 @@
-"""The refresh of an epoch's negatives, from photos to choice, against the published scheme.
+"""Refresh of the negatives of an epoch, from photos to choice, against the published scheme.
 
     python -m bench.refresh [--network alexnet_gem] [--photos 400] [--rounds 2]
 
-Half of the photos are queries, all are the pool, 8 photos to a cluster. The published scheme reads and describes
-queries and pool one photo at a time, those in both twice, sorts all scores and walks down the rankings. Ours describes
-their union once, in batches of one size, from the cache of resized photos, which was made before (as for every epoch
-but the first). Both use the same compiled network and take turns; printed are the least seconds of each, photos of the
-union a second, and how many negatives are the same.
+Half of the photos are queries, all are in the pool, and a cluster has 8 photos. The published scheme reads and
+describes queries and pool one photo at a time, photos in both twice, sorts all scores and goes down the rankings. Ours
+describes the union once, in batches of photos of one size, from the cache of resized photos, which exists already (as
+in every epoch but the first). Both use the same compiled network and take turns. The table has the least seconds of
+each, the photos of the union per second, and the number of negatives that are the same.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"published": [], "ours": []}
     with tempfile.TemporaryDirectory() as folder:
         stream = streamed(names, build_cache(Path(folder) / "cache", names, reading), arguments.size)
-        for epoch in range(arguments.rounds + 1):  # the first one warms up
+        for epoch in range(arguments.rounds + 1):  # the first round is the warm-up
             started = time.perf_counter()
             stream.mine(describe, epoch)
             middle = time.perf_counter()
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def streamed(names: list[str], cache: PhotoCache, size: int) -> TupleStream:
-    """Every second photo is a query whose positive is the next."""
+    """A stream in which every second photo is a query and the next photo its positive."""
     rows = np.arange(len(names))
     queries = rows[:-1:2]
     tuples = Tuples(names, rows // TO_A_CLUSTER, queries, queries + 1)
@@ -72,7 +72,7 @@ def streamed(names: list[str], cache: PhotoCache, size: int) -> TupleStream:
 
 
 def plainly(describe: DescribeFn, reading: Reading, names: list[str], queries: np.ndarray) -> np.ndarray:
-    """The negatives (Q, N) of the queries, rows of the photos, in the published way."""
+    """The negatives (Q, N) of the queries, as rows of the photos, by the published scheme."""
     describe_each = one_by_one(describe, reading)
     asked, pool = (describe_each([names[row] for row in rows]) for rows in (queries, range(len(names))))
     rows = np.arange(len(names)) // TO_A_CLUSTER

@@ -1,10 +1,10 @@
-"""One photo, one descriptor, however the network is run: Keras against SavedModel, gRPC, REST and ONNX.
+"""Agreement of descriptors of one photo across runtimes: Keras against SavedModel, gRPC, REST and ONNX.
 
     python -m bench.same_descriptor [--network vgg16_gem | --model model.keras] [--photos FOLDER] [--count 100]
 
-The network is exported as a SavedModel and as ONNX in float32 and int8, each as its step does it, and served by
-`keras-retrieval serve` in a process of its own. Each way describes the same files: `extract` reads the folder (Keras
-and ONNX), the others are sent the bytes. Printed are the size on the disk and the cosines to Keras' descriptors.
+The network is exported as a SavedModel and as ONNX in float32 and int8 by the steps of this project, and served by
+`keras-retrieval serve` in a process of its own. All runtimes describe the same files: `extract` reads the folder (Keras
+and ONNX), the others get the bytes. The table has the size on disk and the cosine similarities to Keras's descriptors.
 int8 is calibrated on photos of other places, --calibrate.
 """
 
@@ -32,17 +32,21 @@ from pipelines.descriptors.extract import extract
 from pipelines.descriptors.folder import read_descriptors
 
 NAME = "same"
-AT_ONCE = 8  # photos of a call or request
+AT_ONCE = 8  # photos per call or request
 ONNX: dict[str, dict[str, Any]] = {"float32": {}, "int8": {"int8": True}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="vgg16_gem")
-    parser.add_argument("--model", type=Path, help="a .keras file, instead of --network")
+    parser.add_argument("--model", type=Path, help="a .keras file in place of --network")
     parser.add_argument("--photos", type=Path, help="folder of photos")
-    parser.add_argument("--count", type=int, default=100, help="photos, spread over the folder")
-    parser.add_argument("--calibrate", type=Path, help="folder of photos for int8, not those that are compared")
+    parser.add_argument(
+        "--count", type=int, default=100, help="number of photos, taken at equal distances from the folder"
+    )
+    parser.add_argument(
+        "--calibrate", type=Path, help="folder of photos to calibrate int8 on, other than those that are compared"
+    )
     parser.add_argument("--size", type=int, default=362, help="longest side of the photos")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
@@ -59,7 +63,7 @@ def main() -> None:
 def described(
     model: Path, folder: Path, calibrate: Path, size: int, work: Path
 ) -> Iterator[tuple[str, Path, np.ndarray]]:
-    """Every way's name, what it is kept in, and its rows (N, D), Keras' first."""
+    """The name of each runtime, its file or folder, and its descriptors (N, D); Keras comes first."""
     yield "Keras, `extract`", model, extracted(model, folder, size, work / "keras")
     version = export_saved_model(str(model), work / NAME, size=size, check_photos=folder)
     files = [path.read_bytes() for path in sorted(folder.iterdir())]
@@ -74,7 +78,7 @@ def described(
 
 
 def extracted(model: Path, folder: Path, size: int, output: Path) -> np.ndarray:
-    """Rows in the order of the names; `extract` takes photos of one shape together."""
+    """Descriptors in the order of the names; `extract` orders photos by shape."""
     extract(str(model), folder, output, size=size)
     shards, names, _ = read_descriptors(output)
     return np.concatenate(shards)[np.argsort(names)]
@@ -85,7 +89,7 @@ def together(describe: Callable[[list[bytes]], np.ndarray], files: list[bytes]) 
 
 
 def asked(address: str, files: list[bytes]) -> np.ndarray:
-    """Descriptors over REST, as any HTTP client asks for them."""
+    """Descriptors over REST, by a plain HTTP client."""
     body = json.dumps({"instances": [{"b64": base64.b64encode(file).decode()} for file in files]})
     with urllib.request.urlopen(f"http://{address}/v1/models/{NAME}:predict", body.encode()) as answer:
         return np.array([row[DESCRIPTORS] for row in json.load(answer)["predictions"]], "float32")

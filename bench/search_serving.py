@@ -1,11 +1,11 @@
-"""What a search costs on top of a description: `serve --index` with a large index, against the same `describe`.
+"""Cost of a search beyond that of a description: `serve --index` with a large index, against `describe`.
 
     python -m bench.search_serving [--rows 1000000] [--network vgg16_gem | --model model.keras] [--work FOLDER]
 
-The index holds made rows: unit vectors around random directions, as near to these as photos of one object are to each
-other, and the descriptors of the photos that are asked for. Both kinds of request go to one server, in turn, with the
-same photos, one client; other work on the machine disturbs both alike. Times are those of the client, the median of all
-calls. Every search must find its own photo first.
+The index contains synthetic rows (unit vectors around random directions, as close to these as photos of one object are
+to each other) and the descriptors of the query photos. Both kinds of requests go to one server in turn, from one client
+with the same photos, so that other load on the machine affects both equally. Times are those of the client, the median
+of all calls. The table also has the number of searches that find their own photo first.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from pipelines.descriptors.folder import KIND, VERSION, read_descriptors
 from pipelines.files.durable import partial_of, seal, write_array, write_names
 
 SHARD = 100_000  # rows
-SPREAD = 0.8  # length of the noise that is added to a direction of length 1
+SPREAD = 0.8  # norm of the noise that is added to a direction of length 1
 A_DIRECTION = 20  # rows
 NAME = "bench"
 
@@ -38,12 +38,12 @@ NAME = "bench"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="vgg16_gem")
-    parser.add_argument("--model", type=Path, help="a .keras file, instead of --network")
+    parser.add_argument("--model", type=Path, help="a .keras file in place of --network")
     parser.add_argument("--photos", type=Path, help="folder of photos")
     parser.add_argument("--size", type=int, default=512, help="longest side of the photos")
     parser.add_argument("--rows", type=int, default=1_000_000, help="photos in the index")
-    parser.add_argument("--calls", type=int, default=60, help="requests of each kind")
-    parser.add_argument("--work", type=Path, help="folder for the index, which is kept and used again")
+    parser.add_argument("--calls", type=int, default=60, help="number of requests of each kind")
+    parser.add_argument("--work", type=Path, help="folder for the index, which is kept for the next run")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         work = arguments.work or Path(folder)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def prepare(work: Path, arguments: argparse.Namespace) -> None:
-    """Writes network, photos, served version and index below `work`."""
+    """Writes network, photos, exported version and index to `work`."""
     model = network_file(arguments.model, arguments.network, work)
     shutil.rmtree(work / "photos", ignore_errors=True)
     copied(arguments.photos, work / "photos")
@@ -68,7 +68,7 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
 
 
 def made_rows(described: Path, folder: Path, count: int) -> None:
-    """Writes a folder of descriptors: those of some photos, and made ones up to `count`."""
+    """Writes a folder of descriptors: those of some photos, and synthetic ones up to `count`."""
     shards, names, manifest = read_descriptors(described)
     unfinished = partial_of(folder)
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -91,7 +91,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def measure(work: Path, place: Path, calls: int) -> None:
-    """Prints how long a description and a search take."""
+    """Measures how long a description and a search take."""
     photos = sorted((work / "photos").iterdir())
     files = [path.read_bytes() for path in photos]
     with ExitStack() as stack:

@@ -1,14 +1,15 @@
-"""What serving costs: our server, with and without batching, against a bare compiled call of the same SavedModel.
+"""Cost of serving: our server, with and without batching, against direct compiled calls of the same SavedModel.
 
     python -m bench.serving [--network vgg16_gem | --model model.keras] [--photos FOLDER] [--rounds 3] [--each 4]
 
-Bytes of photos in, descriptors out. Each server has a process of its own; all clients are threads of this one and share
-a connection, and each sends its next photo when the last is answered. The bare call is made by as many threads, and
-with 8 photos a call: the best of its rates is the limit. Ways take turns, in another order each time, since other work
-on the machine disturbs them: photos/s are the median of the turns, latencies those of all calls. Core ms are what the
-server + the clients compute for a photo, which other work moves less.
+The requests are bytes of photos, the responses descriptors. Each server has a process of its own; all clients are
+threads of this process, share a connection, and send the next photo when the last is answered. Direct calls are made by
+as many threads, and with 8 photos per call; the highest of their rates is the limit. Methods take turns, in a different
+order each time, because of other load on the machine: photos/s are the median of the turns, and latencies those of all
+calls. Core ms are the processor time of server + clients per photo, which other load affects less.
 
-Then the same network as Keras, SavedModel and ONNX, photo by photo: reading is Pillow's but in the SavedModel.
+A second table compares the same network as Keras model, SavedModel and ONNX file, photo by photo; photos are read by
+Pillow except in the SavedModel.
 """
 
 import argparse
@@ -41,19 +42,19 @@ from pipelines.descriptors.describer import describer
 from pipelines.networks.files import load_model
 from pipelines.photos.reader import read_photo
 
-CLIENTS = {1: 8, 8: 2, 32: 1}  # how many -> turns in a round, the more the shorter they are
-AT_ONCE = 8  # photos of one bare call, where it takes several
+CLIENTS = {1: 8, 8: 2, 32: 1}  # number of clients -> turns per round, more where turns are shorter
+AT_ONCE = 8  # photos of one direct call with several
 DISTINCT = 32  # photos
-TIMEOUT = 600.0  # seconds for a request: with 32 clients and a large network it waits long
+TIMEOUT = 600.0  # timeout of a request in seconds, long enough for 32 clients and a large network
 NAME = "bench"
 BARE = "bare call"
 
 Describe = Callable[[list[bytes]], np.ndarray]
-Row = tuple[str, int]  # a way, and how many clients
+Row = tuple[str, int]  # a method and the number of clients
 
 
 class Way(NamedTuple):
-    """How photos are described: by what, so many a call, and the process that does it."""
+    """A method of describing photos: its function, photos per call, and the process that computes."""
 
     describe: Describe
     at_once: int = 1
@@ -69,7 +70,7 @@ class Served(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one turn took: photos, seconds, those of each call, and core seconds of the server and of this process."""
+    """Measurements of a turn: photos, seconds, seconds per call, core seconds of the server and of this process."""
 
     photos: int
     elapsed: float
@@ -81,11 +82,11 @@ class Turn(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="alexnet_gem")
-    parser.add_argument("--model", type=Path, help="a .keras file, instead of --network")
+    parser.add_argument("--model", type=Path, help="a .keras file in place of --network")
     parser.add_argument("--photos", type=Path, help="folder of photos")
-    parser.add_argument("--size", type=int, default=512, help="longest side of the photos")
+    parser.add_argument("--size", type=int, default=512, help="longest side of the photos in pixels")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--each", type=int, default=4, help="photos that a client sends in a turn")
+    parser.add_argument("--each", type=int, default=4, help="photos that each client sends in a turn")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         work = Path(folder)
@@ -93,14 +94,14 @@ def main() -> None:
         files = copied(arguments.photos, work / "photos")
         version = export_saved_model(str(model), work / NAME, size=arguments.size)
         kilobytes = np.mean([len(file) for file in files]) / 1000
-        print(f"{model.name}, {arguments.size} px, {len(files)} photos of {kilobytes:.0f} kB on the average")
+        print(f"{model.name}, {arguments.size} px, {len(files)} photos of {kilobytes:.0f} kB on average")
         print(f"{os.cpu_count()} cores, {platform.machine()}, {arguments.rounds} rounds")
         compare_servers(version, files, arguments.rounds, arguments.each)
         compare_formats(model, version, arguments.size, files, arguments.rounds, work)
 
 
 def copied(folder: Path | None, target: Path, count: int = DISTINCT) -> list[bytes]:
-    """Some photos, spread over a folder: they are copied to `target`, and their bytes returned, by name."""
+    """Copies photos, taken at equal distances from a folder, to `target`; returns name -> bytes."""
     source = folder or photos("eval/oxford_mini/jpg", count)[0]
     target.mkdir()
     for row, name in enumerate(chosen(source, count)):
@@ -109,7 +110,7 @@ def copied(folder: Path | None, target: Path, count: int = DISTINCT) -> list[byt
 
 
 def compare_servers(version: Path, files: list[bytes], rounds: int, each: int) -> None:
-    """Records the table of servers and bare calls."""
+    """Records the table of servers and direct calls."""
     with ExitStack() as stack:
         bare = bare_call(version)
         ways = {BARE: Way(bare), f"{BARE}, {AT_ONCE} photos": Way(bare, AT_ONCE)}
@@ -146,7 +147,7 @@ def bare_call(version: Path) -> Describe:
 
 @contextmanager
 def served(base: Path, options: list[str]) -> Iterator[Way]:
-    """The way of a server."""
+    """The method that calls a server."""
     with (
         server_process(base, options) as server,
         RetrievalClient(server.grpc, model=base.name, batch=AT_ONCE, timeout=TIMEOUT) as client,
@@ -156,7 +157,7 @@ def served(base: Path, options: list[str]) -> Iterator[Way]:
 
 @contextmanager
 def server_process(base: Path, options: list[str]) -> Iterator[Served]:
-    """A server in a process of its own while this lasts, on free ports."""
+    """Runs a server in a process of its own, on free ports."""
     command = [sys.executable, "-m", "keras_retrieval", "serve", str(base), "--port", "0", "--rest-port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -173,14 +174,14 @@ def _addresses(process: subprocess.Popen[str]) -> Served:
 
 
 def require_same(ways: dict[str, Way], files: list[bytes]) -> None:
-    """Warms all ways up, and refuses to compare ways that give other descriptors."""
+    """Warms up all methods, and ends the benchmark if their descriptors differ."""
     expected = ways[BARE].describe(files)
     for way in ways.values():
         np.testing.assert_allclose(way.describe(files), expected, atol=1e-5)
 
 
 def race(ways: dict[str, Way], files: list[bytes], rounds: int, each: int) -> dict[Row, list[Turn]]:
-    """Turns of every way with every number of clients."""
+    """Measures the turns of every method with every number of clients."""
     turns: dict[Row, list[Turn]] = {(name, clients): [] for name in ways for clients in CLIENTS}
     order = list(ways)
     for _, clients in product(range(rounds), [count for count in CLIENTS for _ in range(CLIENTS[count])]):
@@ -192,7 +193,7 @@ def race(ways: dict[str, Way], files: list[bytes], rounds: int, each: int) -> di
 
 
 def take(way: Way, clients: int, files: list[bytes], each: int) -> Turn:
-    """Every client sends `each` photos, one after the other."""
+    """One turn, in which every client sends `each` photos one after the other."""
     count = max(1, each * clients // way.at_once)
     calls = [[files[(call * way.at_once + n) % len(files)] for n in range(way.at_once)] for call in range(count)]
     server, client, started = core_seconds(way.process), time.process_time(), time.perf_counter()
@@ -210,7 +211,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def core_seconds(process: int) -> float:
-    """What a process has computed so far; from Linux' own account."""
+    """Processor seconds that a process has used so far, as Linux reports them."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -221,12 +222,12 @@ def rate(turns: list[Turn]) -> float:
 
 
 def latency(turns: list[Turn], percentile: float) -> float:
-    """Milliseconds, of all calls."""
+    """Milliseconds, over all calls."""
     return 1000 * float(np.percentile([one for turn in turns for one in turn.latencies], percentile))
 
 
 def core(turns: list[Turn]) -> str:
-    """Milliseconds that the server and this process compute for a photo."""
+    """Processor milliseconds per photo, of the server and this process."""
     described = sum(turn.photos for turn in turns)
     server, client = (
         1000 * sum(column) / described for column in ([t.server for t in turns], [t.client for t in turns])
@@ -247,7 +248,7 @@ def compare_formats(model: Path, version: Path, size: int, files: list[bytes], r
             taken[name].append(seconds(partial(describe, [file])))
     with recorded("formats") as add:
         for name, path in written.items():
-            cosine = (rows[name] * rows["Keras"]).sum(axis=1).min()  # their length is 1
+            cosine = (rows[name] * rows["Keras"]).sum(axis=1).min()  # rows have unit length
             speed = {"MB": f"{megabytes(path):.1f}", "photos/s": f"{1 / np.median(taken[name]):.1f}"}
             add({"format": name, **speed, "least cosine to Keras": f"{cosine:.6f}"})
 

@@ -1,11 +1,12 @@
-"""NetVLAD trained on the positions of drawn streets, scored on places that it never saw.
+"""NetVLAD trained on the positions of drawn streets, and evaluated on other places.
 
     python -m bench.streets [--work WORK] [--buildings 64] [--clusters 16] [--size 192] [--epochs 5]
 
-`sample-photos` draws two streets, WORK/streets and WORK/others, with other buildings of the same eight designs. The
-network learns from WORK/streets/positions.csv alone, by `train` with NetVLAD's recipe. Of the other street every third
-photo asks for the rest, and recall@N counts answers within 25 m, before (clusters from local descriptors, as published)
-and after training. The trunk begins with ImageNet's weights where they are at hand, else with random ones.
+`sample-photos` draws two streets, WORK/streets and WORK/others, with different buildings of the same eight designs. The
+network learns from WORK/streets/positions.csv only, by `train` with NetVLAD's recipe. Of the other street every third
+photo is a query and the rest is the database; recall@N counts results within 25 m, before training (with clusters from
+local descriptors, as published) and after it. The trunk starts from ImageNet weights if they exist, else from random
+ones.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def places(street: Path, folder: Path) -> None:
-    """The street as the datasets of places are: its photos linked in `database` and `queries`, with their positions."""
+    """Links the photos of a street into the folders `database` and `queries`, and writes their positions to a CSV."""
     rows = list(csv.DictReader((street / "positions.csv").open()))
     folder.mkdir(exist_ok=True)
     with (folder / "positions.csv").open("w") as file:

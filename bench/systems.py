@@ -1,13 +1,13 @@
-"""All systems side by side: what each finds, what a photo costs in time and in bytes.
+"""All systems side by side: accuracy, time and size per photo.
 
     python -m bench.systems [--work WORK] [--backbone alexnet] [--size 512]
 
-Networks of one trunk with ImageNet's weights, made in WORK as the steps make them: R-MAC's regions are whitened by PCA
-of the regions of other photos, NetVLAD's clusters begin from their local descriptors, proposals learn from photos that
-`sample-photos` draws; nothing else is trained. They and visual words are scored by `evaluate` on the part of revisited
-Oxford at hand (mAP easy, medium, hard) and, photos at --sketch-size, on that of Flickr15k, where sketches go as photos
-into all networks but that of edge maps. Milliseconds are of Oxford: of a photo read and described, with all shapes seen
-before, or its features found and its words put into an index; and of a query's search. What is done stays in WORK.
+Networks with one trunk with ImageNet weights, made in WORK by the steps of this project: R-MAC's regions are whitened
+by PCA of the regions of other photos, NetVLAD's clusters are initialised from local descriptors, proposals are trained
+on photos that `sample-photos` draws; nothing else is trained. They and visual words are scored by `evaluate` on the
+existing part of revisited Oxford (mAP easy, medium, hard) and, with photos of --sketch-size, of Flickr15k, where all
+networks but that of edge maps get sketches as photos. Milliseconds are for Oxford: per photo to read and describe it,
+with all shapes compiled, or to extract its features and index its words; and per query to search. Results stay in WORK.
 """
 
 import argparse
@@ -46,7 +46,7 @@ TIMED = 48  # photos
 
 @dataclass(frozen=True)
 class System:
-    """One row: a network's file and how `evaluate` is to call it, or with no file visual words."""
+    """A row of the table: the file of a network and its options for `evaluate`, or visual words without a file."""
 
     title: str
     model: Path | None
@@ -57,9 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path(gettempdir()) / "keras-retrieval-systems")
     parser.add_argument("--backbone", default="alexnet")
-    parser.add_argument("--size", type=int, default=512, help="longest side of Oxford's photos")
-    parser.add_argument("--sketch-size", type=int, default=227, help="longest side of Flickr15k's")
-    parser.add_argument("--epochs", type=int, default=8, help="of the proposals")
+    parser.add_argument("--size", type=int, default=512, help="longest side of Oxford's photos in pixels")
+    parser.add_argument("--sketch-size", type=int, default=227, help="longest side of Flickr15k's photos in pixels")
+    parser.add_argument("--epochs", type=int, default=8, help="epochs of the training of proposals")
     arguments = parser.parse_args()
     for folder in (TEACHING, OXFORD["photos"], SKETCHES["photos"]):
         if not folder.is_dir():
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def systems(backbone: str, work: Path, size: int, epochs: int) -> Iterator[System]:
-    """Each system, its network made unless it lies there."""
+    """All systems; networks that do not exist yet are made."""
     for pooling, title in (("gem", "GeM"), ("mac", "MAC"), ("rmac", "R-MAC, grid")):
         yield System(title, _made(work / f"{pooling}.keras", _builder(f"{backbone}_{pooling}")), {})
     grid = _made(work / "rmac-pca.keras", lambda path: _whitened(work / "rmac.keras", path, size))
@@ -112,7 +112,7 @@ def describing(system: System, size: int) -> float:
 
 
 def indexing(words: Path, size: int) -> float:
-    """Seconds to find a photo's features and to put them into an index under the vocabulary that `evaluate` made."""
+    """Seconds to extract a photo's features and to index them with the vocabulary that `evaluate` made."""
     names = chosen(OXFORD["photos"], TIMED)
     vocabulary = next(words.glob("words-*/vocabulary-*.bin"))
     with TemporaryDirectory() as folder:
@@ -147,7 +147,7 @@ def _proposing(model: Path, run: Path, size: int, epochs: int) -> None:
 
 
 def _clustered(name: str, path: Path, size: int) -> None:
-    """NetVLAD as its training begins."""
+    """NetVLAD as it is before training."""
     netvlad = network(name)
     initialize(netvlad, Reading(TEACHING, size), list_photos(TEACHING), "v1", seed=0)
     save_model(netvlad, path)

@@ -1,13 +1,13 @@
-"""One training step (5 tuples of 7 photos) against the published scheme: one photo a forward, one backward a tuple.
+"""One training step (5 tuples of 7 photos) against the published scheme: forward by photo, backward by tuple.
 
     python -m bench.training [--network vgg16_gem] [--size 362] [--form padded] [--rounds 2]
 
-Every way takes the same photos, contrastive loss (its margin such that every negative pushes), L2 and Adam, from the
-same weights, which a learning rate of 0 keeps. The ways take turns; printed are the least seconds of each, how many
-times as fast as the plain scheme it is on the same photos (padding to squares adds pixels to both), the seconds that
-all cores work, which other work on the machine hardly moves, the memory that its first step takes in a process of its
-own, beyond network and photos, and how far its gradient is from the plain one, ||g - g0|| / ||g0||. On Keras's JAX
-backend there are the padded ways only, and where there is a GPU its memory is meant.
+Every method takes the same photos, contrastive loss (with a margin such that every negative contributes), L2 and Adam,
+from the same weights, which a learning rate of 0 keeps. The methods take turns. The table has the least seconds of
+each; its speed relative to the plain scheme on the same photos (padding to squares adds pixels to both); the seconds of
+all cores, which other load on the machine hardly changes; the memory that its first step takes in a process of its own,
+beyond network and photos; and the difference of its gradient from the plain one, ||g - g0|| / ||g0||. With Keras's JAX
+backend there are only the padded methods, and with a GPU memory means its memory.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MEGABYTE = 2**20
 
 
 class Way(NamedTuple):
-    """How a step is taken."""
+    """A method to compute a training step."""
 
     form: str
     plain: bool = False
@@ -63,9 +63,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="vgg16_gem")
     parser.add_argument("--size", type=int, default=362)
-    parser.add_argument("--form", choices=["exact", "padded"], default="", help="of the photos; both where not given")
+    parser.add_argument(
+        "--form", choices=["exact", "padded"], default="", help="form of the photos, padded or exact; both if not given"
+    )
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--memory-of", choices=list(ways()), help="print the megabytes of one way's first step only")
+    parser.add_argument("--memory-of", choices=list(ways()), help="print only the megabytes of one method's first step")
     arguments = parser.parse_args()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share a GPU
     pixels = read(arguments.size)
@@ -74,7 +76,7 @@ def main() -> None:
         return
     print(about(arguments.network, pixels, arguments.size))
     raced = ways(arguments.form)
-    # In processes of their own, before this one fills up.
+    # In processes of their own, before this process has allocated much.
     megabytes = {name: memory_elsewhere(arguments.network, arguments.size, name) for name in raced}
     taken = race(steps(arguments.network, pixels, arguments.size, list(raced.values())), arguments.rounds)
     measured = dict(zip(raced.values(), taken, strict=True))
@@ -118,7 +120,7 @@ def gpu() -> str:
 
 
 class Step(NamedTuple):
-    """A step that can be taken again and again, and the optimizer that it ends in."""
+    """A step that can be repeated, and the optimizer that it applies."""
 
     take: Callable[[], Any]
     optimizer: Any
@@ -128,7 +130,7 @@ def steps(name: str, pixels: list[np.ndarray], size: int, chosen_ways: list[Way]
     networks = {False: network(name)}
     if any(way.bfloat16 for way in chosen_ways):
         networks[True] = network(name)
-        networks[True].set_weights(networks[False].get_weights())  # where they are random
+        networks[True].set_weights(networks[False].get_weights())  # the same weights, even if they are random
         set_trunk_precision(networks[True], "mixed_bfloat16")
     return [step(networks[way.bfloat16], pixels, size, way) for way in chosen_ways]
 
@@ -160,7 +162,7 @@ def one_photo(photo: np.ndarray, form: str, size: int) -> dict[str, np.ndarray]:
 
 
 class Taken(NamedTuple):
-    """What a step took: the least seconds by the clock and of all cores, and its first gradient."""
+    """The cost of a step: least seconds of wall time and of all cores, and its first gradient."""
 
     seconds: float
     of_cores: float
@@ -168,7 +170,7 @@ class Taken(NamedTuple):
 
 
 def race(raced: list[Step], rounds: int) -> list[Taken]:
-    """The steps take turns, in another order each time."""
+    """Measures the steps, which take turns, in a different order each time."""
     gradients = []
     for one in raced:
         one.take()
@@ -184,14 +186,14 @@ def race(raced: list[Step], rounds: int) -> list[Taken]:
 
 
 def gradient(optimizer: Any) -> np.ndarray:
-    """The gradient of all weights in Adam's first step: its mean of gradients is then a tenth of it."""
+    """The gradient of all weights, from Adam's first step, after which its mean of gradients is a tenth of it."""
     means = [variable for variable in optimizer.variables if variable.path.endswith("_momentum")]
     return np.concatenate([keras.ops.convert_to_numpy(mean).ravel() for mean in means]) / (1 - optimizer.beta_1)
 
 
 def memory(take: Callable[[], Any]) -> int:
-    """Megabytes that a step takes at its peak, beyond what is there before it."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    """Peak memory of a step in megabytes, beyond what the process used before it."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak()
     take()
     if keras.backend.backend() == "jax":

@@ -1,10 +1,10 @@
-"""Negatives from NetVLAD's descriptors, of 32,768 numbers each: what of them is in memory.
+"""Memory of the choice of negatives from NetVLAD's descriptors with 32,768 dimensions.
 
     python -m bench.wide_descriptors [--photos 20000] [--queries 1000] [--dim 32768]
 
-Random descriptors are put into PhotoDescriptors batch by batch, as `train` does, and negatives of the first --queries
-are chosen from all and from a sample of 1,000 each, ten of as many places. Printed are the size of the file in which
-the descriptors lie, the seconds, and the most that Python and numpy allocated meanwhile.
+Random descriptors are written to PhotoDescriptors batch by batch, as `train` does, and negatives of the first --queries
+are chosen from all and from a sample of 1,000 each, ten per query from ten clusters. The table has the size of the file
+with the descriptors, the seconds, and the peak memory that Python and numpy allocated.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:
-    """Batches of unit rows."""
+    """Writes batches of random rows of unit length."""
     rng = np.random.default_rng(0)
     for first in range(0, photos, BATCH):
         rows = np.arange(first, min(first + BATCH, photos))
@@ -56,7 +56,7 @@ def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:
 
 
 def taken(work: str, way: Callable[[], object]) -> dict[str, str]:
-    """Time and memory of a piece of work."""
+    """Time and memory of an action."""
     tracemalloc.start()
     started = time.perf_counter()
     way()
