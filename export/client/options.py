@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
-from keras_retrieval.pipelines.photos.reader import BOX_HELP
+from keras_retrieval.pipelines.photos.query_box import BOX_HELP
 
 from keras_retrieval.errors import ArgumentError
 

@@ -1,7 +1,7 @@
 """Photos searched with on a server: `keras-retrieval query photo.jpg --server localhost:8500`."""
 
 from keras_retrieval.pipelines.command.options import takes
-from keras_retrieval.pipelines.photos.reader import parse_box
+from keras_retrieval.pipelines.photos.query_box import parse_box
 
 from ..index_contract.contract import Hits
 from .options import QueryOptions

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import write_file
-from keras_retrieval.pipelines.photos.reader import parse_box
+from keras_retrieval.pipelines.photos.query_box import parse_box
 
 from keras_retrieval.errors import ArgumentError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
-from keras_retrieval.pipelines.descriptors.describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+from keras_retrieval.pipelines.descriptors.multi_scale import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
 from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
 
 from keras_retrieval.errors import ArgumentError

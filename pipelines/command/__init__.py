@@ -1,1 +1,1 @@
-"""The declaration of a step's options: said once, in a dataclass from which command, checks and documentation come."""
+"""Options of steps: declared once, in a dataclass from which command, checks and documentation are made."""

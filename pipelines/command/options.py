@@ -44,8 +44,8 @@ class Option:
         at_most: the largest value.
         below: a bound that the value must not reach.
         choices: the values that are allowed; None for any.
-        flags: the words of the shell, such as "--padded/--exact" or "--k -k"; made of the field's name if empty.
-        resumed: whether a run that is resumed must have the same value.
+        flags: the option in the shell, such as "--padded/--exact" or "--k -k"; derived from the field's name if empty.
+        resumed: whether a resumed run must have the same value.
     """
 
     help: str
@@ -67,7 +67,7 @@ class Option:
         return f"{self.help} [{', '.join(limits)}]" if limits else self.help
 
     def parameter(self, name: str) -> Any:
-        """The option as Typer takes it."""
+        """The option in Typer's form."""
         return typer.Option(*self.flags.split(), help=self.text())
 
     def label(self, name: str) -> str:
@@ -102,7 +102,7 @@ class Argument(Option):
     """A positional argument of a step; the attributes are those of `Option`."""
 
     def parameter(self, name: str) -> Any:
-        """The argument as Typer takes it."""
+        """The argument in Typer's form."""
         return typer.Argument(help=self.text())
 
     def label(self, name: str) -> str:
@@ -112,7 +112,7 @@ class Argument(Option):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The base of the options of a step: checks them when they are made.
+    """The base of the options of a step, which are checked when they are made. Paths may be given as text.
 
     A subclass adds checks that compare options in `check`, and calls `super().check()` first.
 
@@ -121,6 +121,11 @@ class Options:
     """
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for entry in dataclasses.fields(self):
+            value, kinds = getattr(self, entry.name), {hints[entry.name], *get_args(hints[entry.name])}
+            if isinstance(value, str) and Path in kinds and str not in kinds:
+                object.__setattr__(self, entry.name, Path(value))
         self.check()
 
     def check(self) -> None:
@@ -172,13 +177,13 @@ def declarations(options: type[Options]) -> dict[str, Option]:
 
 
 def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[P, R]]:
-    """Gives a step that takes one options object the arguments of the object's class.
+    """Makes a decorator that gives a step with one options object as argument the fields of its class as arguments.
 
     Args:
         options: a subclass of `Options`.
 
     Returns:
-        A decorator. The decorated function is called with the fields of the class; type checkers see its constructor.
+        The decorator. Type checkers see the constructor of the class as the signature of the decorated step.
     """
 
     def decorate(function: Callable[[Any], R]) -> Callable[P, R]:
@@ -186,7 +191,7 @@ def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[
         def step(*args: P.args, **kwargs: P.kwargs) -> R:
             return function(options(*args, **kwargs))
 
-        del step.__wrapped__  # whose signature would be shown instead
+        del step.__wrapped__  # inspect.signature would show its signature
         step.__signature__ = inspect.signature(options).replace(  # type: ignore[attr-defined]
             return_annotation=inspect.signature(function).return_annotation
         )
@@ -198,9 +203,9 @@ def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[
 
 
 def typer_signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a step as Typer takes it, with `Option` and `Argument` turned into Typer's own.
+    """The signature of a step for Typer, with `Option` and `Argument` converted to Typer's.
 
-    A step that states its options in its own signature, with typer.Option, is returned as it is.
+    The signature of a step that declares its options with typer.Option is not changed.
     """
     hints = get_type_hints(function, include_extras=True)
     signature = inspect.signature(function)

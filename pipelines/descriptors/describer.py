@@ -1,4 +1,4 @@
-"""From pixels to descriptors: one compiled function for photos of any size, all scales inside."""
+"""From pixels to descriptors: one compiled function for photos of any size, and batches of photos of one size."""
 
 import os
 import time
@@ -13,16 +13,19 @@ import numpy as np
 
 from keras_retrieval.errors import RetrievalError
 
+from ..networks.errors import NetworkError
 from ..networks.files import smallest_side
 from ..networks.onnx_network import OnnxNetwork, require_sides
 from ..photos.reader import PhotoError
 from ..photos.reading import Shape
 
-BATCH_PIXELS = 2**21  # a batch of the network: 8 photos of 512 x 512; more is not faster and takes memory
+BATCH_PIXELS = 2**21  # per batch of the network, 8 photos of 512 x 512; larger batches are not faster
 NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # a reason for which a photo is left out
 READ_AHEAD = 3  # batches in memory: one in the network, two being read
 
 DescribeFn = Callable[[np.ndarray], np.ndarray]
+"""Photos (B, H, W, 3) uint8 -> descriptors (B, D) float32."""
+
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -42,40 +45,19 @@ class NoDescriptorsError(RetrievalError, ValueError):
 
 @dataclass(frozen=True)
 class DescribedBatch(Generic[Key]):
-    """What came of a batch of photos.
+    """The result of describing one batch of photos.
 
     Attributes:
-        keys: those that have a descriptor.
-        rows: (n, D) float32, in the order of `keys`.
-        left_out: the reason for each of the others.
-        seconds: that the network took.
+        keys: of the photos that have a descriptor.
+        rows: (n, D) float32, their descriptors.
+        left_out: key -> reason of the other photos.
+        seconds: spent in the network.
     """
 
     keys: list[Key]
     rows: np.ndarray
     left_out: dict[Key, str]
     seconds: float
-
-
-ANTIALIAS_HELP = "Antialias the scales below 1; published PyTorch networks were measured without."
-MIRROR_HELP = "Join mirrored photos in the descriptor, too, at every scale."
-
-
-def parse_scales(scales: str) -> tuple[float, ...]:
-    """Reads "1,0.7071,0.5".
-
-    Raises:
-        ValueError: not numbers above 0 and up to 4 with commas between them.
-    """
-    try:
-        found = tuple(float(scale) for scale in scales.split(","))
-    except ValueError:
-        found = ()
-    if not found or not all(0 < scale <= 4 for scale in found):
-        raise ValueError(
-            f"--scales {scales}: give factors above 0 and up to 4 with commas between, such as 1,0.7071,0.5"
-        )
-    return found
 
 
 def describer(
@@ -87,22 +69,23 @@ def describer(
 ) -> DescribeFn:
     """Compiles a network into a function from photos of one size to descriptors.
 
-    It is traced once, for a batch and size that are unknown, so that a million sizes cost no more than one.
+    The function is traced once, for batches and photos of any size.
 
     Args:
-        model: a keras.Model from `keras_retrieval.build`, or an OnnxNetwork, which takes none of the options.
-        scales: joined inside the same graph.
-        bfloat16: run the trunk in bfloat16. This changes the model that is given, for good.
-        antialias: how the scales below 1 are made, see `keras_retrieval.layers.Rescaling`.
+        model: a keras.Model from `keras_retrieval.build`, or an OnnxNetwork, whose options were chosen at its export.
+        scales: factors on the photo's size, joined inside the same graph.
+        bfloat16: run the trunk in bfloat16. This changes the given model permanently.
+        antialias: whether resizing to scales below 1 is antialiased, see `keras_retrieval.layers.Rescaling`.
         mirror: join mirrored photos, too.
 
     Returns:
-        A function (B, H, W, 3) uint8 -> (B, D) float32. It raises ValueError for photos below `smallest_side`: some
+        A function (B, H, W, 3) uint8 -> (B, D) float32. It raises NetworkError for photos below `smallest_side`: some
         kernels of TensorFlow process empty feature maps without an error, and the descriptor would be NaN or zero.
 
     Raises:
-        ValueError: Keras runs on another backend than TensorFlow, or `bfloat16` with a network that has no trunk,
-            or scales, `bfloat16` or `mirror` with an OnnxNetwork; or the network takes photos of one size only.
+        ArgumentError: scales, `bfloat16` or `mirror` are given for an OnnxNetwork.
+        NetworkError: Keras does not run on TensorFlow, or the network takes photos of one size only.
+        ValueError: `bfloat16` is given for a network without a trunk.
     """
     if isinstance(model, OnnxNetwork):
         model.check(scales, bfloat16, mirror)
@@ -114,7 +97,9 @@ def describer(
     from keras_retrieval.networks.precision import set_trunk_precision
 
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"photos are described on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}")
+        raise NetworkError(
+            f"descriptors of photos need Keras on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}"
+        )
     smallest = smallest_side(model, scales)
     if bfloat16:
         set_trunk_precision(model, "mixed_bfloat16")
@@ -134,15 +119,15 @@ def describer(
 def describe_photos(
     describe: DescribeFn, photos: Sequence[tuple[Shape, Key]], read: Callable[[Key], np.ndarray]
 ) -> Iterator[DescribedBatch[Key]]:
-    """Describes photos batch by batch while threads read the next ones.
+    """Describes photos in batches while threads read the next ones.
 
     Args:
         describe: from `describer`.
-        photos: (shape, key) of each photo, those of one shape side by side.
-        read: the pixels of a key, of that shape; raises PhotoError.
+        photos: (shape, key) of each photo; consecutive photos of one shape form batches.
+        read: reads the pixels of a key, of that shape; may raise PhotoError.
 
     Yields:
-        What came of each batch, in order.
+        The result of each batch, in order.
     """
     upcoming = _batches(photos)
     reading: deque[tuple[Shape, dict[Key, Future[np.ndarray]]]] = deque()
@@ -177,7 +162,7 @@ def _described(describe: DescribeFn, shape: Shape, batch: dict[Key, Future[np.nd
 
 
 def _pixels(shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:
-    """Waits for the photos of a batch: their pixels, and the reasons of those that could not be read."""
+    """Waits for the photos of a batch: key -> pixels, and key -> reason of those that cannot be read."""
     pixels: dict[Key, np.ndarray] = {}
     left_out: dict[Key, str] = {}
     for key, future in batch.items():

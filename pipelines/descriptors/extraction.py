@@ -58,56 +58,54 @@ def extract_descriptors(options: ExtractOptions) -> Path:
 
     Returns:
         The folder `options.output`: descriptors-*.npy (float32, one unit row per photo), names.txt (one JSON string a
-        line, in the order of the rows), left_out.json (name -> reason) and manifest.json. If it holds these
+        line, in the order of the rows), left_out.json (name -> reason) and manifest.json. If it contains these
         descriptors already, it is left as it is.
 
     Raises:
-        FolderError: the output holds something else, and may not be replaced.
+        FolderError: `options.output` contains something else and may not be replaced.
         PhotoFolderError: no photo can be read.
         NoDescriptorsError: the network's descriptors of all photos are zero or not finite.
         ValueError: the network cannot be loaded, or does not fit the options.
     """
-    model, photos, output = options.model, options.photos, options.output
     options = replace(options, edges=resolve_edges(options.edges))
-    names = list_photos(photos)
-    options = replace(options, precision=resolve_precision(options.precision, model))
-    reads = options.resumed()
-    identity = model_identity(model)
-    sharded = ShardedFolder(
-        output,
-        KIND,
-        VERSION,
-        fingerprint(
-            identity,
-            reads,
-            edges_state(options.edges),
-            options.shard,
-            [[name, *photo_state(photos / name)] for name in names],
-        ),
-    )
+    names = list_photos(options.photos)
+    options = replace(options, precision=resolve_precision(options.precision, options.model))
+    identity, output = model_identity(options.model), options.output
+    sharded = ShardedFolder(output, KIND, VERSION, _fingerprint(options, names, identity))
     if not options.replace and sharded.exists(replace=False, fix="--replace, or name another folder"):
         log.info(f"{output} is done already")
         return output
     check_free(output, kind=KIND, replace=options.replace)
+    facts, left_out = _describe(sharded, names, options)
+    facts |= {"model": identity, "photos": str(options.photos.resolve()), **options.resumed()}
+    sharded.seal(replace=options.replace, **facts)
+    _report(output, facts, left_out)
+    return output
+
+
+def _fingerprint(options: ExtractOptions, names: list[str], identity: dict[str, str]) -> str:
+    states = [[name, *photo_state(options.photos / name)] for name in names]
+    return fingerprint(identity, options.resumed(), edges_state(options.edges), options.shard, states)
+
+
+def _describe(
+    sharded: ShardedFolder, names: list[str], options: ExtractOptions
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Writes all shards; returns facts for the manifest, and name -> reason of the photos that were left out."""
     network = _load(options)
-    reading = Reading(
-        photos, options.size, options.exif, options.max_pixels, smallest_side(network, options.factors), options.edges
-    )
+    smallest = smallest_side(network, options.factors)
+    reading = Reading(options.photos, options.size, options.exif, options.max_pixels, smallest, options.edges)
     plan = _plan(sharded, names, reading)
     describe, facts = _compiled(network, options), {}
     if options.precision == "bfloat16":
-        halved = _compiled(load_model(model), options, bfloat16=True)
+        halved = _compiled(load_model(options.model), options, bfloat16=True)
         facts, describe = _agreement(describe, halved, plan, reading), halved
     facts |= _write_shards(sharded, plan, describe, reading, options.shard)
     described, left_out, _ = sharded.join(plan.left_out)
     if not described:
         sharded.discard()
         raise _no_descriptor(left_out)
-    facts |= {"count": len(described), "left_out": len(left_out), "dimensions": _dimensions(sharded)}
-    facts |= {"model": identity, "photos": str(photos.resolve()), **reads}
-    sharded.seal(replace=options.replace, **facts)
-    _report(output, facts, left_out)
-    return output
+    return facts | {"count": len(described), "left_out": len(left_out), "dimensions": _dimensions(sharded)}, left_out
 
 
 def _load(options: ExtractOptions) -> Any:

@@ -1,4 +1,4 @@
-"""The folder of descriptors: one row per photo, between `extract` and whatever searches or learns from them."""
+"""The folder of descriptors that `extract` writes, one row per photo."""
 
 from pathlib import Path
 from typing import Any
@@ -9,24 +9,23 @@ from ..files.durable import FolderError, read_manifest, read_names
 
 KIND, VERSION = "descriptors", 1
 
-_BEFORE = {"mirror": False, "edges": ""}
-"""What a manifest does not say that was written before there were these options."""
+_DEFAULTS = {"mirror": False, "edges": ""}
+"""Options that manifests of older versions lack."""
 
 
 def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
-    """Opens what `keras-retrieval extract` wrote.
+    """Opens a folder of descriptors.
 
     Args:
         folder: with manifest.json, names.txt and descriptors-*.npy.
 
     Returns:
-        The shards, each (n, D) float32 and mapped from the disk, not read; the names of all rows in order; the
-        manifest.
+        The shards, each (n, D) float32 and memory-mapped; the names of all rows in order; the manifest.
 
     Raises:
-        FolderError: the folder is none of descriptors, or its shards and names do not fit together.
+        FolderError: the folder does not contain descriptors, or its shards and names do not fit together.
     """
-    manifest = _BEFORE | read_manifest(folder, kind=KIND, version=VERSION)
+    manifest = _DEFAULTS | read_manifest(folder, kind=KIND, version=VERSION)
     paths = sorted(folder.glob("descriptors-*.npy"))
     shards = [_shard(path) for path in paths]
     names = read_names(folder / "names.txt")
@@ -40,5 +39,5 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
 def _shard(path: Path) -> np.ndarray:
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # numpy reads the header as Python text, and each damage of it raises its own
-        raise FolderError(f"{path} is no array ({error}): extract again") from error
+    except Exception as error:  # numpy raises many kinds of errors for a damaged header
+        raise FolderError(f"{path} is not an array ({error}): extract again") from error

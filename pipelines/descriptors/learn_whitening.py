@@ -28,7 +28,7 @@ def learn_whitening(
     """Learns a whitening from a folder of descriptors and logs from how many photos and pairs.
 
     Args:
-        descriptors: a folder that `extract` wrote. It may hold other photos, too: they are not used.
+        descriptors: a folder that `extract` wrote. It may have other photos, too, which are not used.
         pairs: the photos to learn from and, for "lw", the matching pairs among them. Photos without a descriptor and
             their pairs are left out.
         method: "lw" or "pca".
@@ -48,7 +48,7 @@ def learn_whitening(
     if not wanted.any():
         example = f" (such as {pairs.images[0]})" if pairs.images else ""
         raise WhiteningError(
-            f"{descriptors} has a descriptor of none of the {len(rows):,} photos to learn from{example}"
+            f"{descriptors} has no descriptor of any of the {len(rows):,} photos to learn from{example}"
         )
     if shards[0].shape[1] > WIDE:
         return _learn_wide(shards, np.flatnonzero(wanted), method, dim)

@@ -46,13 +46,13 @@ def read_pairs(tuples: Path) -> MatchingPairs:
     if tuples.is_dir():
         return _pairs_within(list_photos(tuples), tuples)
     if not tuples.is_file():
-        raise PairsError(f"there is no {tuples}")
+        raise PairsError(f"{tuples} does not exist")
     try:
         with np.load(tuples, allow_pickle=False) as file:
             images, _, qidxs, pidxs = (file[field] for field in _FIELDS)
     except Exception as error:
-        # A broken zip file has a dozen ways to fail, and none of numpy's names the file.
-        raise PairsError(f"{tuples} is no .npz file with {', '.join(_FIELDS)}: {error}") from error
+        # numpy raises many kinds of errors for a damaged zip file, without its name.
+        raise PairsError(f"{tuples} is not an .npz file with {', '.join(_FIELDS)}: {error}") from error
     if images.ndim != 1 or images.dtype.kind != "U":
         raise PairsError(f"{tuples}: images must be a list of names, not {images.dtype} of shape {images.shape}")
     for name, rows in (("qidxs", qidxs), ("pidxs", pidxs)):

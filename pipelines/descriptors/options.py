@@ -8,10 +8,11 @@ from keras_retrieval.errors import ArgumentError
 from keras_retrieval.whitening.gram_pca import DIM, WIDE
 
 from ..command.options import Argument, Option, Options
+from ..networks.files import check_keras_path
 from ..networks.precision import PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.reader import MAX_PIXELS
-from .describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
 
 METHODS = ("lw", "pca", "regional-pca")
 
@@ -28,9 +29,7 @@ class ExtractOptions(Options):
     size: Annotated[
         int, Option("Longest side of a photo in pixels; photos are never enlarged.", at_least=1, resumed=True)
     ] = 1024
-    scales: Annotated[
-        str, Option("Factors on the photo's size, joined in one descriptor, such as 1,0.7071,0.5.", resumed=True)
-    ] = "1"
+    scales: Annotated[str, Option(SCALES_HELP, resumed=True)] = "1"
     antialias: Annotated[bool, Option(ANTIALIAS_HELP, resumed=True)] = True
     mirror: Annotated[bool, Option(MIRROR_HELP, resumed=True)] = False
     edges: Annotated[str, Option(EDGES_HELP, resumed=True)] = ""
@@ -48,9 +47,9 @@ class ExtractOptions(Options):
     shard: Annotated[
         int, Option("Photos per shard; a killed run loses at most the shard it was writing.", at_least=1)
     ] = 1000
-    replace: Annotated[bool, Option("Replace OUTPUT if it holds descriptors of other photos or of other options.")] = (
-        False
-    )
+    replace: Annotated[
+        bool, Option("Replace OUTPUT if it contains descriptors of other photos or of other options.")
+    ] = False
 
     def check(self) -> None:
         """Checks ranges, and that `scales` are factors.
@@ -111,7 +110,7 @@ class WhitenOptions(Options):
         ),
     ] = None
     size: Annotated[int, Option("Longest side of a photo in pixels, as in later use.", at_least=1)] = 1024
-    scales: Annotated[str, Option("Factors on the photo's size joined in one descriptor, as in later use.")] = "1"
+    scales: Annotated[str, Option(f"{SCALES_HELP} As in later use.")] = "1"
     antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
     mirror: Annotated[bool, Option(MIRROR_HELP)] = False
     edges: Annotated[str, Option(EDGES_HELP)] = ""
@@ -136,8 +135,7 @@ class WhitenOptions(Options):
         super().check()
         if self.shrinkage and self.method != "lw":
             raise ArgumentError(f"--shrinkage {self.shrinkage:g} is for --method lw only, got --method {self.method}")
-        if self.output.suffix != ".keras":
-            raise ArgumentError(f"OUTPUT must end in .keras, got {self.output}")
+        check_keras_path(self.output)
         if Path(self.model).suffix == ".onnx":
             raise ArgumentError(f"MODEL must be a .keras file, got {self.model}: whiten that and export it again")
         if self.method == "regional-pca" and (parse_scales(self.scales) != (1.0,) or self.mirror):

@@ -1,5 +1,6 @@
-"""The whitening of R-MAC's regions (Tolias et al. ICLR 2016), learned from those of photos."""
+"""Learns the whitening of R-MAC's regions (Tolias et al. ICLR 2016) from photos."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,18 +10,22 @@ from ..files.progress import progress
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
 from .describer import DescribeFn, describe_photos
+from .learn_whitening import WhiteningError
+
+log = logging.getLogger("keras_retrieval")
 
 
 def learn_regions(network: Any, names: Sequence[str], reading: Reading) -> Projection:
-    """PCA of the normalised regions of photos, one at a time: no descriptor is stored.
+    """Learns PCA of the normalised descriptors of regions, batch by batch, without storing them.
 
     Args:
-        network: that pools regions; a whitening that they have already does not count.
-        names: of the photos; one that cannot be read does not count.
-        reading: of the photos.
+        network: a keras.Model that pools regions; a whitening of its regions is left out.
+        names: of the photos; those that cannot be read are left out.
+        reading: reads the photos.
 
     Raises:
-        ValueError: the network pools no regions, or too few photos can be read.
+        WhiteningError: no photo has a region.
+        ValueError: the network does not pool regions, or there are too few regions.
     """
     from keras_retrieval.networks.regional import regional_layer
 
@@ -39,14 +44,15 @@ def learn_regions(network: Any, names: Sequence[str], reading: Reading) -> Proje
             left_out |= found.left_out
             advance(len(found.keys) + len(found.left_out))
     if not moments.count:
-        name, reason = next(iter(left_out.items()), ("none", "no photo is named"))
-        raise ValueError(f"none of {len(names)} photos has a region to learn from; the first: {name}: {reason}")
-    print(f"learned from {moments.count:,} regions of {len(names) - len(left_out):,} of {len(names):,} photos")
+        first = next((f"; the first: {name}: {reason}" for name, reason in left_out.items()), "")
+        raise WhiteningError(f"none of the {len(names)} photos has a region to learn from{first}")
+    used = len(names) - len(left_out)
+    log.info(f"regional-pca: learned from {moments.count:,} regions of {used:,} of {len(names):,} photos")
     return fit_pca(moments)
 
 
 def _describer(network: Any) -> DescribeFn:
-    """A function (B, H, W, 3) uint8 -> (B, R D), the bare regions of each photo one behind the other."""
+    """A function (B, H, W, 3) uint8 -> (B, R D), the unwhitened descriptors of each photo's R regions in a row."""
     import tensorflow as tf
 
     from keras_retrieval.networks.regional import unwhitened_regions

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..files.durable import fingerprint, read_json, write_file
+from ..files.durable import atomic_path, fingerprint, read_json, write_file
 from ..photos.reader import Crop, PhotoError, read_photo
 from ..sfm.colmap import Database, load_colmap, ordered, photo_name
 from ..sfm.photos import prepare
@@ -115,9 +115,8 @@ def _write_crops(
         except PhotoError as error:
             raise CollectionError(f"the query {error.path} cannot be read: {error.reason}") from error
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.writing")
-        Image.fromarray(pixels).save(temporary, format="PNG")
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")
 
 
 def _search(

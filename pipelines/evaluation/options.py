@@ -8,7 +8,7 @@ from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import describe_methods, parse
 
 from ..command.options import Argument, Option, Options
-from ..descriptors.describer import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+from ..descriptors.multi_scale import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
 from ..descriptors.options import ExtractOptions
 from ..networks.precision import PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP

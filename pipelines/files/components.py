@@ -1,4 +1,4 @@
-"""components."""
+"""Connected components of a graph."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -8,11 +8,14 @@ Node = TypeVar("Node", str, int)
 
 
 def connected(nodes: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
-    """The connected parts of a graph: each sorted, the largest first, then by their first nodes.
+    """The connected components of an undirected graph.
 
     Args:
-        nodes: all of them; one without edges is a part of its own.
-        edges: between nodes.
+        nodes: all nodes; a node without edges is a component of its own.
+        edges: pairs of nodes.
+
+    Returns:
+        Sorted components, the largest first; those of one size in the order of their first nodes.
     """
     root = {node: node for node in nodes}
 
@@ -24,7 +27,7 @@ def connected(nodes: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> list
 
     for one, other in edges:
         root[find(one)] = find(other)
-    parts: dict[Node, list[Node]] = defaultdict(list)
+    components: dict[Node, list[Node]] = defaultdict(list)
     for node in root:
-        parts[find(node)].append(node)
-    return sorted((sorted(part) for part in parts.values()), key=lambda part: (-len(part), part[0]))
+        components[find(node)].append(node)
+    return sorted((sorted(part) for part in components.values()), key=lambda part: (-len(part), part[0]))

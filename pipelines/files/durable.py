@@ -1,8 +1,8 @@
-"""How a folder is written: beside its place, synced, then renamed, with a manifest that says what is in it.
+"""Durable files and folders: written under a temporary name, synced to the disk, then renamed.
 
-A reader either sees no folder or a whole one. Work that takes long keeps its finished files in `NAME.partial`
-until the end, so that a killed run can go on from there. Files whose names begin with a dot are notes of that work:
-they are no part of the folder and are gone once it stands.
+A reader sees either no folder or a complete one, with a manifest of its files and their checksums. A folder grows in
+`NAME.partial`, where a killed run can be continued. Files whose names begin with a dot are notes of that work: they are
+not part of the folder, and are deleted when it is complete.
 """
 
 import hashlib
@@ -22,38 +22,38 @@ MANIFEST = "manifest.json"
 
 
 class FolderError(RetrievalError, ValueError):
-    """A folder is missing, incomplete, changed, or of a kind or version that this code does not read."""
+    """A folder is missing, incomplete, damaged, or of a kind or version that cannot be read or replaced."""
 
 
 def partial_of(folder: Path) -> Path:
-    """The folder `NAME.partial` beside `folder`, where it grows until it is whole."""
+    """The folder `NAME.partial` beside `folder`, in which it is written until it is complete."""
     return folder.with_name(f"{folder.name}.partial")
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a file so that its name only ever stands for the whole content: temporary name, sync, rename."""
-    with _whole(path) as file:
+    """Writes a file atomically: under a temporary name that is synced and then renamed."""
+    with _atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """`write_file` for one array in .npy form; never a pickle."""
-    with _whole(path) as file:
+    """Writes an array as .npy file atomically; never as a pickle."""
+    with _atomic_file(path) as file:
         np.save(file, array, allow_pickle=False)
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:
-    """Writes names, one JSON string a line, so that a name may hold any character, line breaks too."""
+    """Writes names, one JSON string a line, so that a name may contain any character, also line breaks."""
     text = "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
-    # Half of a surrogate pair, as Python shows a file name that is no UTF-8, becomes JSON's escape of it.
+    # Python represents a file name that is not UTF-8 with lone surrogates, which become JSON escapes.
     write_file(path, text.encode(errors="backslashreplace"))
 
 
 def read_names(path: Path) -> list[str]:
-    """Reads what `write_names` wrote.
+    """Reads names that `write_names` wrote.
 
     Raises:
-        FolderError: the file is not text or ends within a line, or a line is no JSON string; the message names it.
+        FolderError: the file is not text, ends within a line, or has a line that is not a JSON string.
     """
     try:
         *lines, last = path.read_text(encoding="utf-8").split("\n")
@@ -68,16 +68,17 @@ def read_names(path: Path) -> list[str]:
         except ValueError:
             name = None
         if not isinstance(name, str):
-            raise FolderError(f"{path}, line {row}: not a name in JSON form: {line[:80]!r}")
+            raise FolderError(f"{path}, line {row}: not a name as a JSON string: {line[:80]!r}")
         names.append(name)
     return names
 
 
 def read_json(path: Path) -> Any:
-    """Reads the notes that a step keeps of its work.
+    """Reads a JSON file in a folder of ours.
 
     Raises:
-        FolderError: the file is no JSON.
+        FolderError: the file is not JSON.
+        OSError: it cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -86,7 +87,7 @@ def read_json(path: Path) -> Any:
 
 
 def kind_of(folder: Path) -> str | None:
-    """What a folder says that it holds; None where it says nothing that can be read."""
+    """The kind in a folder's manifest; None if there is no manifest that can be read."""
     try:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -94,34 +95,44 @@ def kind_of(folder: Path) -> str | None:
 
 
 def check_free(folder: Path, *, kind: str, replace: bool) -> None:
-    """Refuses to write where something would be lost.
+    """Checks that a folder can be written without the loss of anything else.
 
     Args:
-        folder: where a folder is to be written.
-        kind: of that folder.
-        replace: an empty folder, or one of the same kind, may be replaced.
+        folder: the place of the folder to be written.
+        kind: the kind of that folder.
+        replace: whether an empty folder, or one of the same kind, may be replaced.
 
     Raises:
-        FolderError: something is there that may not be replaced.
+        FolderError: the place is taken by something that may not be replaced.
     """
     if not folder.exists():
         return
     if not replace:
         raise FolderError(f"{folder} exists already: name another folder, or replace it")
     if kind_of(folder) != kind and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FolderError(f"{folder} is no folder of {kind} and will not be replaced: name another folder")
+        raise FolderError(f"{folder} is not a folder of {kind} and will not be replaced: name another folder")
+
+
+def check_outside(folder: Path, photos: Path) -> None:
+    """Checks that a folder to be written is not inside the folder of photos that are read.
+
+    Raises:
+        FolderError: it is, so that the next run would read its images as photos.
+    """
+    if folder.resolve().is_relative_to(photos.resolve()):
+        raise FolderError(f"{folder} is inside {photos}, and its images would be taken for photos: name another folder")
 
 
 def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool = False, **facts: Any) -> Path:
-    """Turns a finished partial folder into the real one: manifest, sync, rename.
+    """Completes a folder: writes its manifest, syncs it and renames it to its final name.
 
     Args:
         partial: the folder with all files written.
         folder: its final place, on the same file system.
-        kind: what the folder is, such as "descriptors"; `read_manifest` asks for it.
-        version: the version of that kind's layout.
-        replace: an existing `folder` of the same kind is taken away first; without it, it is an error.
-        **facts: what else the manifest says: counts, options, what made it. Must be JSON.
+        kind: the kind of folder, such as "descriptors"; `read_manifest` checks it.
+        version: the version of the layout of that kind.
+        replace: whether an existing `folder` of the same kind is replaced.
+        **facts: further entries of the manifest: counts, options, the source. JSON-able.
 
     Returns:
         `folder`.
@@ -145,14 +156,14 @@ def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool 
 
 
 def write_manifest(folder: Path, files: Sequence[Path], *, kind: str, version: int, **facts: Any) -> None:
-    """Syncs files of a folder to the disk and then writes, or replaces in one go, the manifest that vouches for them.
+    """Syncs the files of a folder to the disk and then writes their manifest, or replaces it atomically.
 
     Args:
-        folder: it and its manifest's place.
-        files: in the folder, at any depth.
-        kind: what the folder is.
-        version: the version of that kind's layout.
-        **facts: what else the manifest says; must be JSON.
+        folder: the folder.
+        files: the files to list in the manifest, in the folder at any depth.
+        kind: the kind of folder.
+        version: the version of the layout of that kind.
+        **facts: further entries of the manifest, JSON-able.
     """
     files = sorted(files)
     sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
@@ -169,16 +180,17 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
     """Reads and checks a folder's manifest.
 
     Args:
-        folder: what `seal` made.
-        kind: the kind that is expected.
-        version: the newest version of it that the caller reads.
-        verify: also compare every file's SHA-256 with the manifest; without it only their presence is checked.
+        folder: a folder that `seal` completed.
+        kind: the expected kind.
+        version: the newest version of its layout that the caller can read.
+        verify: whether to compare the SHA-256 of every file, too; else only their presence is checked.
 
     Returns:
         The manifest.
 
     Raises:
-        FolderError: with the file and what to do.
+        FolderError: the folder does not exist, is unfinished, of another kind or newer version, or damaged. The message
+            names the file and the fix.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -197,7 +209,7 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
         raise FolderError(f"{folder} holds {found}, not {kind}")
     if found_version > version:
         raise FolderError(
-            f"{folder} has layout {found_version} of {kind}, and this version reads up to {version}: "
+            f"{folder} has layout {found_version} of {kind}, and this keras-retrieval reads up to {version}: "
             "update with pip install -U keras-retrieval"
         )
     if manifest.pop("checksum", None) != fingerprint(manifest):
@@ -212,31 +224,38 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-able parts, to tell whether two runs would make the same thing."""
+    """A short hash of JSON-able parts; runs with the same fingerprint produce the same output."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
-def whole_path(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file at, which is synced and renamed to `path` when all went well.
+def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Gives a temporary path to write a file at, and renames it to `path` unless an exception is raised.
 
     Args:
-        path: the file's final place; one that stands there is replaced. The temporary path has the same suffix.
+        path: the final place of the file; an existing file is replaced.
+        sync: whether to sync the file to the disk before it is renamed. Without it, a file may be empty after a power
+            failure, but not after a kill.
+
+    Yields:
+        A path in the same folder with the same suffix.
     """
-    # Two runs may write the same file: neither must rename what the other is still writing.
+    # The process number keeps two runs that write the same file apart.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")
     try:
         yield temporary
-        _sync_file(temporary)
+        if sync:
+            _sync_file(temporary)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    with whole_path(path) as temporary, temporary.open("wb") as file:
+def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         yield file
 
 

@@ -1,8 +1,8 @@
-"""Runs the part of pickle's language that plain data needs; the caller gives every function that a file may call.
+"""Interprets the part of pickle's language that plain data needs, with functions that the caller supplies.
 
-Nothing is imported and nothing that the file names is looked up outside of the caller's table, so a hostile file can
-only be refused. No instruction copies what another one made: a byte of the file makes one object at most, and a list
-goes into one call only.
+Nothing is imported, and names in the file are looked up in the caller's table only, so a hostile file can only be
+refused. No instruction copies an existing object: each byte of the file makes at most one object, and each list is
+passed to at most one call. Memory is therefore bounded by the size of the file.
 """
 
 import pickletools
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
-MAX_INSTRUCTIONS = 2_000_000  # a ResNet152 with its optimizer's state takes 50,000
+from keras_retrieval.errors import RetrievalError
+
+MAX_INSTRUCTIONS = 2_000_000  # a ResNet152 with its optimizer state takes 50,000
 MAX_MADE = 1_000_000  # containers and results of calls, of up to 1 kB each
 
 _VALUES = re.compile(
@@ -27,33 +29,34 @@ _SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 _IGNORED = frozenset({"PROTO", "FRAME"})
 
 
-class PickleRefusedError(ValueError):
-    """The pickle is broken or asks for something that is not admitted."""
+class PickleRefusedError(RetrievalError, ValueError):
+    """The pickle is damaged or contains something that is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """What a pickle gets for a name of the table: it can only be called, and nothing in it can be changed."""
+    """A function in a pickle: a name of the caller's table. A pickle can only call it, not inspect or change it."""
 
     name: str
     call: Callable[..., Any] | None
 
 
 class Stateful:
-    """A value that a call makes and the state after it completes, in place."""
+    """A value that a call creates and a later BUILD instruction completes in place, such as an array."""
 
     __slots__ = ()
 
     def set_state(self, state: Any) -> None:
+        """Completes the value; raises PickleRefusedError where the state does not fit."""
         raise NotImplementedError
 
     def value(self) -> Any:
-        """What stands for it in containers."""
+        """The completed value, which containers hold in place of this object."""
         raise NotImplementedError
 
 
 class _Arguments(tuple):
-    """A tuple that holds a `Function`: the arguments of a call or a persistent id, and no data."""
+    """A tuple with a `Function` in it: the arguments of a call or a persistent id, not data."""
 
 
 def run(
@@ -64,22 +67,25 @@ def run(
     sets: bool = False,
     max_instructions: int = MAX_INSTRUCTIONS,
 ) -> Any:
-    """Reads one pickle and leaves the stream behind its end.
+    """Reads one pickle from a stream and leaves the stream at its end.
 
     Args:
-        stream: where the pickle starts; `read` must not return or allocate more than there is (BytesIO, mmap).
-        calls: "module.name" -> what makes the value from the arguments, or None for a name that is only passed on as
-            an argument (a `Function` with that name). No two calls get the same list, so each may keep or copy it.
-        persistent: makes the value of a persistent id; None refuses them.
-        sets: admit sets, and in them and as keys not only str and int, but also bytes, float, None and flat tuples.
+        stream: positioned at the start of the pickle; `read` must not return or allocate more than there is (BytesIO,
+            mmap).
+        calls: maps "module.name" to a function that makes the value from the arguments, or to None for a name that is
+            only passed as an argument (it becomes a `Function` of that name). Two calls never get the same list, so
+            each may keep or copy it.
+        persistent: makes the value of a persistent id; None refuses persistent ids.
+        sets: whether to allow sets, and besides str and int also bytes, float, None and flat tuples in sets and as
+            keys.
         max_instructions: a longer pickle is refused.
 
     Returns:
-        None, bool, int, float, str, bytes, bytearray, tuple, list, dict, where admitted set and frozenset, and what
-        `calls` and `persistent` make.
+        None, bool, int, float, str, bytes, bytearray, tuple, list, dict, set and frozenset if `sets`, and the values
+        of `calls` and `persistent`.
 
     Raises:
-        PickleRefusedError: with the instruction or the name that is not admitted.
+        PickleRefusedError: with the instruction or the name that is not allowed.
     """
     try:
         return _Machine(calls, persistent, sets).run(stream, max_instructions)
@@ -90,7 +96,7 @@ def run(
 
 
 class _Machine:
-    """The stack, the marks and the memo of one pickle; `_do_x` carries out the instruction X."""
+    """The stack, the marks and the memo of one pickle; the method `_do_x` executes the instruction X."""
 
     def __init__(
         self, calls: Mapping[str, Callable[..., Any] | None], persistent: Callable[[Any], Any] | None, sets: bool
@@ -101,7 +107,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under each mark
         self.memo: dict[int, Any] = {}
-        self.spent: dict[int, list[Any]] = {}  # the lists that went into calls, by id
+        self.spent: dict[int, list[Any]] = {}  # the lists that were passed to calls, by id
         self.made = 0
         methods = {name.removeprefix("_do_").upper(): name for name in dir(self) if name.startswith("_do_")}
         self.actions = {name: getattr(self, does) for name, does in methods.items() if sets or name not in _SETS}
@@ -122,8 +128,8 @@ class _Machine:
             elif name in self.actions:
                 self.actions[name](argument)
             elif name not in _IGNORED:
-                raise PickleRefusedError(f"it holds the instruction {name}, which plain data does not need")
-        raise PickleRefusedError("it has no end")
+                raise PickleRefusedError(f"it has the instruction {name}, which plain data does not need")
+        raise PickleRefusedError("it has no STOP instruction")
 
     def _result(self) -> Any:
         (result,) = self._pop(1)
@@ -163,10 +169,10 @@ class _Machine:
         return target
 
     def _spend(self, values: Any) -> None:
-        """Lists go into one call only, so that a few bytes cannot copy a long one again and again."""
+        """Refuses a list that an earlier call got, so that a few bytes cannot copy a long list many times."""
         for value in values if isinstance(values, tuple) else ():
             if id(value) in self.spent:
-                raise PickleRefusedError("it gives a list to a call that another call has")
+                raise PickleRefusedError("it passes a list to a call that another call got")
             if isinstance(value, list):
                 self.spent[id(value)] = value
 
@@ -236,7 +242,7 @@ class _Machine:
 
     def _name(self, name: str) -> None:
         if name not in self.calls:
-            raise PickleRefusedError(f"it names {name[:120]!r}, which is not admitted")
+            raise PickleRefusedError(f"it refers to {name[:120]!r}, which is not allowed")
         self._push(Function(name, self.calls[name]))
 
     def _do_reduce(self, _: None) -> None:
@@ -252,7 +258,7 @@ class _Machine:
         if isinstance(target, Stateful):
             self._spend(state)
             target.set_state(_settled(state))
-        elif not isinstance(target, dict):  # attributes of an OrderedDict are no data
+        elif not isinstance(target, dict):  # attributes of an OrderedDict are not data
             raise PickleRefusedError(f"it sets the state of a {type(target).__name__}")
 
     def _do_binpersid(self, _: None) -> None:
@@ -268,7 +274,7 @@ def _settled(value: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Function | _Arguments):
-        raise PickleRefusedError("it holds a function itself as data")
+        raise PickleRefusedError("it contains a function as data")
     return _settled(value)
 
 
@@ -287,15 +293,15 @@ def _is_flat(key: Any) -> bool:
 
 
 def _checked(keys: list[Any], is_key: Callable[[Any], bool]) -> list[Any]:
-    """Never any tuple: the hash of a deeply nested one would overflow the C stack."""
+    """Checks keys before they are hashed: the hash of a deeply nested tuple would overflow the C stack."""
     for key in keys:
         if not is_key(key):
-            raise PickleRefusedError(f"a key is no text or number, but of type {type(key).__name__}")
+            raise PickleRefusedError(f"a key is not text or a number, but of type {type(key).__name__}")
     return keys
 
 
 def _set_calls() -> dict[str, Callable[..., Any]]:
-    """How the protocols before 4 make sets."""
+    """The calls by which protocols before 4 make sets."""
     kinds: tuple[type, ...] = (set, frozenset)
     modules = ("builtins", "__builtin__")
     return {f"{module}.{kind.__name__}": partial(_set_of, kind) for module in modules for kind in kinds}
@@ -303,5 +309,5 @@ def _set_calls() -> dict[str, Callable[..., Any]]:
 
 def _set_of(kind: type, members: Any = ()) -> Any:
     if not isinstance(members, list) and members != ():
-        raise PickleRefusedError("a set is made of something other than a list")
+        raise PickleRefusedError("a set is made of something that is not a list")
     return kind(_checked(list(members), _is_flat))

@@ -1,7 +1,7 @@
-"""Reads a published pickle that holds numbers, text, builtin containers and numpy arrays, and nothing else.
+"""Reads published pickles of numbers, text, builtin containers and numpy arrays.
 
-A pickle is a program: `inert_pickle` runs it, and what it may call of numpy stands here. No function here is the one
-that the file names: each makes the value itself, from arguments that it checks. Files of Python 2 are read as latin-1.
+A pickle is a program. `inert_pickle` interprets it, and this module has the replacements of the numpy functions that it
+may call: each one makes the value itself, from arguments that it checks. Text of Python 2 is read as latin-1.
 """
 
 import os
@@ -14,57 +14,59 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import RetrievalError
+
 from .inert_pickle import Function, PickleRefusedError, Stateful, run
 
 # A list of 1,000,000 names takes up to 3,000,000 instructions; the worst file found takes 1.7 GB of memory.
 MAX_BYTES = 64 * 2**20
 MAX_INSTRUCTIONS = 10_000_000
 
-_SMALL = 64  # bytes that may be copied again and again: a new array takes more
+_SMALL = 64  # bytes that may be copied many times: a new array object takes more
 _MAX_DIMENSIONS = 32
 
 
-class UnpickleError(ValueError):
-    """The file is no pickle of plain data: broken, too large, or it holds something that is not admitted."""
+class UnpickleError(RetrievalError, ValueError):
+    """The file is not a pickle of plain data: it is damaged, too large, or contains something that is not allowed."""
 
 
 def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """Reads a pickle of plain data without executing anything in it.
 
-    Admitted: None, bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset; numpy arrays and
-    scalars of bool, integer, float, complex, byte string, text, and arrays of Python objects that are themselves
-    admitted.
+    Allowed are None, bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset; numpy arrays and
+    scalars of bool, integer, float, complex, byte string, text; and arrays of Python objects that are allowed
+    themselves.
 
     Args:
         path: the file; protocols 0 to 5, written by Python 2 or 3 and any numpy.
-        max_bytes: a larger file is refused unread.
+        max_bytes: a larger file is refused without reading it.
 
     Returns:
         The object.
 
     Raises:
-        UnpickleError: the message names the file and what it holds that is not admitted.
+        UnpickleError: with the path and the first thing in the file that is not allowed.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
-            raise UnpickleError(f"{path}: more than {max_bytes:,} bytes are not read as a pickle")
+            raise UnpickleError(f"{path}: the file has more than {max_bytes:,} bytes, the limit for a pickle")
         content = file.read(size)
     try:
         return run(BytesIO(content), numpy_calls("biufcSUO"), sets=True, max_instructions=MAX_INSTRUCTIONS)
     except PickleRefusedError as refusal:
-        raise UnpickleError(f"{path} is not read: {refusal}") from refusal
+        raise UnpickleError(f"{path} cannot be read: {refusal}") from refusal
 
 
 def numpy_calls(kinds: str) -> dict[str, Callable[..., Any] | None]:
-    """What `inert_pickle.run` calls for numpy's arrays, scalars and data types.
+    """The table of functions with which `inert_pickle.run` makes numpy arrays, scalars and data types.
 
     Args:
-        kinds: numpy's letters of the data types that are admitted, of "biufcSUO".
+        kinds: numpy's letters of the data types to allow, from "biufcSUO".
 
     Returns:
-        The table for one pickle. The arrays can be written to.
+        A table for one pickle. The arrays that it makes are writable.
     """
     contents = _Contents()
     array, scalar = partial(_Array, contents), partial(_scalar, contents)
@@ -83,27 +85,27 @@ def numpy_calls(kinds: str) -> dict[str, Callable[..., Any] | None]:
 
 
 def _no_bytes() -> bytes:
-    """How old protocols make b"", the only call of `bytes` that they need."""
+    """Makes b"", the only value for which old protocols call `bytes`."""
     return b""
 
 
 class _Contents:
-    """Bytes for arrays. Large ones are made once of what the file holds, so that nothing multiplies."""
+    """The contents of arrays. Each large string of the file is used once, so that memory stays bounded by the file."""
 
     def __init__(self) -> None:
         self.encoded: dict[int, tuple[str, bytes]] = {}
         self.taken: dict[int, Any] = {}
 
     def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
-        """`_codecs.encode`, which is how bytes are written to old protocols."""
+        """Replaces `_codecs.encode`, with which old protocols make bytes."""
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-            raise PickleRefusedError("it encodes text otherwise than as latin-1")
+            raise PickleRefusedError("it encodes text with another encoding than latin-1")
         if id(text) not in self.encoded:
             self.encoded[id(text)] = (text, text.encode("latin-1"))
         return self.encoded[id(text)][1]
 
     def take(self, content: Any) -> bytearray:
-        """A copy for an array; Python 2's bytes are text here."""
+        """A copy of bytes for one array; bytes of Python 2 come as text."""
         if not isinstance(content, bytes | bytearray | str):
             raise PickleRefusedError("an array's content is damaged")
         if len(content) > _SMALL:
@@ -114,14 +116,14 @@ class _Contents:
 
 
 class _DType(Stateful):
-    """numpy.dtype(description), a plain data type, whose byte order is its state."""
+    """Replaces numpy.dtype(description) for plain data types; the state is the byte order."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, kinds: str, description: Any, align: Any = False, copy: Any = True) -> None:
         if not isinstance(description, str) or description[:1] not in kinds or not description[1:].isdigit():
             named = repr(description[:40]) if isinstance(description, str) else type(description).__name__
-            raise PickleRefusedError(f"arrays of type {named} are not admitted")
+            raise PickleRefusedError(f"arrays of type {named} are not allowed")
         self.dtype = np.dtype("O" if description[0] == "O" else description)
 
     def set_state(self, state: Any) -> None:
@@ -135,13 +137,13 @@ class _DType(Stateful):
 
 
 class _Array(Stateful):
-    """numpy's `_reconstruct(ndarray, (0,), b"b")`: shape, type and bytes are its state."""
+    """Replaces numpy's `_reconstruct(ndarray, (0,), b"b")`; the state is shape, data type and content."""
 
     __slots__ = ("array", "contents")
 
     def __init__(self, contents: _Contents, kind: Any, shape: Any, typecode: Any) -> None:
         if not isinstance(kind, Function) or kind.name != "numpy.ndarray":
-            raise PickleRefusedError("an array of another class than numpy.ndarray is not admitted")
+            raise PickleRefusedError("an array of another class than numpy.ndarray is not allowed")
         self.contents = contents
         self.array: np.ndarray | None = None
 
@@ -153,7 +155,7 @@ class _Array(Stateful):
 
     def value(self) -> np.ndarray:
         if self.array is None:
-            raise PickleRefusedError("an array is used before its content comes")
+            raise PickleRefusedError("an array is used before its content is set")
         return self.array
 
 
@@ -162,7 +164,7 @@ def _scalar(contents: _Contents, dtype: Any, content: Any) -> Any:
 
 
 def _filled(contents: _Contents, content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    """An array of its own memory, also what protocol 5 names `_frombuffer`."""
+    """An array that owns its memory; also replaces `_frombuffer` of protocol 5."""
     sizes_fit = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
     if not sizes_fit or len(shape) > _MAX_DIMENSIONS or order not in ("C", "F"):
         raise PickleRefusedError("an array's shape is damaged")

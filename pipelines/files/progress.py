@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, a plain line per minute elsewhere."""
+"""Progress of long work on stderr: a bar with rate and remaining time on a terminal, else a plain line per minute."""
 
 import sys
 import time
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(label: str, total: int, unit: str = "photos") -> Iterator[Callable[[int], None]]:
-    """Shows how far a piece of work is.
+    """Shows the progress of a piece of work.
 
     Args:
-        label: what is being done, such as "extract".
-        total: how many units there are.
-        unit: what is counted.
+        label: the name of the work, such as "extract".
+        total: the number of units.
+        unit: the plural of a unit, for the bar and the lines.
 
     Yields:
         A function to call with the number of units just done.

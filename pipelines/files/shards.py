@@ -1,6 +1,6 @@
 """A folder that is written shard by shard, so that a run that was killed can be continued.
 
-The shards grow in `NAME.partial`. `.plan.json` in it holds the fingerprint of the run; `.shard-00003.json` is the note
+The shards grow in `NAME.partial`. `.plan.json` in it has the fingerprint of the run; `.shard-00003.json` is the note
 of shard 3, written after the shard's data: a shard without a note is unfinished. Once all are written, the notes are
 joined to names.txt and left_out.json, and the folder gets its manifest and its final name.
 """
@@ -49,7 +49,7 @@ class ShardedFolder:
 
         Args:
             replace: a folder with another fingerprint is to be replaced.
-            fix: what the user can do where it is not, for the message.
+            fix: the remedy for a folder of another fingerprint, for the message.
 
         Raises:
             FolderError: the folder has another fingerprint, or is not a folder of this kind, and is not to be replaced.
@@ -70,13 +70,13 @@ class ShardedFolder:
         """Continues a killed run with the same fingerprint, whose shards are kept, or starts a new one.
 
         Args:
-            make_plan: computes what all runs must agree on, JSON-able; not called when a run is continued.
+            make_plan: computes the plan of a new run, JSON-able; a continued run uses the stored one.
 
         Returns:
             The plan as JSON gives it back: tuples are lists.
 
         Raises:
-            FolderError: the partial folder holds something that no run of this kind wrote.
+            FolderError: the partial folder contains something that no run of this kind wrote.
         """
         path = self.partial / PLAN
         if path.exists():

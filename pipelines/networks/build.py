@@ -5,28 +5,40 @@ from typing import Annotated, Any
 
 import typer
 
-from .files import save_model
+from .files import check_keras_path, save_model
 
 
 def build(
-    name: Annotated[str, typer.Argument(help="<backbone>_<pooling>, such as vgg16_gem; a wrong name lists them.")],
+    name: Annotated[
+        str, typer.Argument(help="<backbone>_<pooling>, such as vgg16_gem; an unknown name prints all names.")
+    ],
     output: Annotated[Path, typer.Argument(help="The .keras file to write.")],
     *,
     weights: Annotated[
-        str, typer.Option(help="imagenet (downloaded), none (random), or a .h5, .npz or .keras file.")
+        str,
+        typer.Option(help="imagenet (downloaded), none (random), or the path of a .h5, .npz or .keras file."),
     ] = "imagenet",
     normalization: Annotated[
-        str | None, typer.Option(help="Pixels that a weights file expects: torch, caffe or none.")
+        str | None,
+        typer.Option(
+            help="Pixel normalisation that the weights expect: torch, caffe or none. If not given, the one stated in "
+            "the weights file, else that of the backbone's ImageNet weights."
+        ),
     ] = None,
-    dim: Annotated[int | None, typer.Option(help="Add a whitening that keeps so many dimensions.")] = None,
-    p: Annotated[float | None, typer.Option(help="GeM's exponent at the start; 3 if not given.")] = None,
-    levels: Annotated[int | None, typer.Option(help="Scales of R-MAC's grid; 3 if not given.")] = None,
-    clusters: Annotated[int | None, typer.Option(help="NetVLAD's clusters; 64 if not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
+    dim: Annotated[
+        int | None, typer.Option(help="Add a whitening layer with this many output dimensions; none if not given.")
+    ] = None,
+    p: Annotated[float | None, typer.Option(help="Initial exponent of GeM pooling; 3 if not given.")] = None,
+    levels: Annotated[int | None, typer.Option(help="Scales of R-MAC's region grid; 3 if not given.")] = None,
+    clusters: Annotated[int | None, typer.Option(help="Clusters of NetVLAD; 64 if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of weights that are not loaded.")] = 0,
 ) -> Path:
-    """Builds a network and saves it as a .keras file that every other step takes."""
-    if output.suffix != ".keras":
-        raise ValueError(f"{output}: a network is saved with the ending .keras")
+    """Builds a network and saves it as a .keras file, which all other steps read.
+
+    Returns:
+        `output`.
+    """
+    check_keras_path(output)
     import keras
 
     import keras_retrieval

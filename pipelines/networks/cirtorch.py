@@ -1,11 +1,15 @@
-"""Networks as the published PyTorch code of Radenovic et al. (TPAMI 2018) saves them, rebuilt from their tensors."""
+"""Networks of cirtorch, the published PyTorch code of Radenovic et al. (TPAMI 2018), rebuilt from their tensors."""
 
 from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
-# architecture -> the trunk's name here. torchvision's layers and their order in the published networks.
+from keras_retrieval.errors import ArgumentError
+
+from .errors import ConversionError
+
+# cirtorch's architecture -> our backbone with torchvision's layers.
 TRUNKS = {
     "alexnet": "alexnet",
     "vgg16": "vgg16",
@@ -25,59 +29,67 @@ _CONVOLUTIONS = {
 _RESNET_STEM = {"conv1": "0", "bn1": "1"}
 
 
-class ConversionError(ValueError):
-    """The file does not hold a network, a whitening or tensors of the kind that is asked for."""
-
-
 class Tensors:
-    """The tensors of a network, each taken once, by name and shape."""
+    """The tensors of a state dict, each of which is taken once.
+
+    Raises:
+        ConversionError: the state dict is empty.
+    """
 
     def __init__(self, state: Any) -> None:
         if not isinstance(state, dict) or not state:
-            raise ConversionError("its state_dict holds no tensors")
+            raise ConversionError("its state_dict contains no tensors")
         self.left: dict[str, Any] = dict(state)
 
     def take(self, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
-        """The tensor `name` in float32; of one of `shapes`.
+        """Takes the tensor `name`, in float32.
+
+        Args:
+            name: of the tensor.
+            *shapes: the shapes that it may have.
 
         Raises:
-            ConversionError: it is missing, of another shape, or not finite.
+            ConversionError: it is missing, has another shape, or is not finite.
         """
         tensor = self.left.pop(name, None)
         wanted = " or ".join(map(str, shapes))
         if not isinstance(tensor, np.ndarray):
-            raise ConversionError(f"it has no tensor {name!r}, which should be of shape {wanted}")
+            raise ConversionError(f"it has no tensor {name!r} of shape {wanted}")
         if tensor.shape not in shapes:
-            raise ConversionError(f"its tensor {name!r} is of shape {tensor.shape}, and should be of {wanted}")
+            raise ConversionError(f"its tensor {name!r} has shape {tensor.shape}, expected {wanted}")
         if tensor.dtype.kind != "f" or not np.isfinite(tensor).all():
-            raise ConversionError(f"its tensor {name!r} holds values that are not finite numbers")
+            raise ConversionError(f"its tensor {name!r} contains values that are not finite floating-point numbers")
         return tensor.astype("float32")
 
     def finish(self) -> None:
-        """Raises ConversionError if a tensor was not taken."""
+        """Checks that every tensor was taken.
+
+        Raises:
+            ConversionError: a tensor was not.
+        """
         left = [name for name in self.left if not name.endswith(".num_batches_tracked")]
         if left:
             raise ConversionError(f"{len(left)} of its tensors belong to no layer: {', '.join(map(repr, left[:5]))}")
 
 
-def network(checkpoint: Any) -> Any:
+def to_keras(checkpoint: Any) -> Any:
     """Builds the network of a checkpoint.
 
     Args:
-        checkpoint: what `read_torch` gives: `meta` (architecture, pooling, mean, std, and where true
-            local_whitening, regional, whitening) and `state_dict`.
+        checkpoint: a dict that `read_torch` read, with `meta` (architecture, pooling, mean, std, and, if they are
+            true, local_whitening, regional and whitening) and `state_dict`.
 
     Returns:
-        A keras.Model as `keras_retrieval.build` makes it. A whitening that is part of the published network is the
-        layer "fc", followed by "l2_fc", which multi-scale descriptors go through before they are joined; a local
-        whitening is the layer "local_whitening" before the pooling.
+        A keras.Model like those of `keras_retrieval.build`. A whitening that is part of the published network is the
+        layer "fc", followed by "l2_fc"; it is applied to the descriptor of each scale before scales are joined. A
+        local whitening is the layer "local_whitening" before the pooling.
 
     Raises:
-        ConversionError: an unknown architecture or pooling, or a tensor that is missing, left over or does not fit.
+        ConversionError: the architecture or pooling is unknown, or a tensor is missing, left over or does not fit.
     """
     meta = checkpoint.get("meta") if isinstance(checkpoint, dict) else None
     if not isinstance(meta, dict) or "state_dict" not in checkpoint:
-        raise ConversionError("it holds no 'meta' and 'state_dict', as a published network does")
+        raise ConversionError("it has no 'meta' and 'state_dict', as published networks have")
     tensors = Tensors(checkpoint["state_dict"])
     model = _assembled(meta, tensors)
     tensors.finish()
@@ -85,43 +97,54 @@ def network(checkpoint: Any) -> Any:
 
 
 def whitening_of(saved: Any, scales: str) -> tuple[np.ndarray, np.ndarray]:
-    """Finds a learned whitening in what a file or a network's meta holds.
+    """Finds a learned whitening in a saved object.
 
     Args:
-        saved: {"m": (D, 1) or (D,), "P": (d, D)}, or {"ss": .., "ms": ..} of these.
-        scales: "ss" or "ms", learned at a single scale or at several.
+        saved: {"m": (D, 1) or (D,), "P": (d, D)}, or a dict {"ss": .., "ms": ..} of these.
+        scales: "ss" for the whitening learned at a single scale, "ms" for that at several.
 
     Returns:
         m (D,) and P (d, D) in float64.
 
     Raises:
-        ConversionError: there is none, or its shapes do not fit each other.
+        ArgumentError: `scales` is neither "ss" nor "ms".
+        ConversionError: the object contains no such whitening, or its shapes do not fit each other.
     """
     if scales not in ("ss", "ms"):
-        raise ConversionError(f"a whitening is for a single scale, 'ss', or several, 'ms', not {scales!r}")
+        raise ArgumentError(f"--lw-scales must be ss (a single scale) or ms (multi-scale), got {scales}")
     if isinstance(saved, dict) and "P" not in saved:
         if scales not in saved:
-            raise ConversionError(f"it holds no whitening {scales!r}: it holds {_names(saved)}")
+            raise ConversionError(f"it has no whitening {scales!r}: it has {_names(saved)}")
         saved = saved[scales]
     if not isinstance(saved, dict) or not all(isinstance(saved.get(key), np.ndarray) for key in ("m", "P")):
-        raise ConversionError("its whitening does not consist of the arrays m and P")
+        raise ConversionError("its whitening has no arrays m and P")
     mean, projection = saved["m"].astype("float64"), saved["P"].astype("float64")
     if projection.ndim != 2 or mean.size != projection.shape[1] or mean.ndim > 2:
-        raise ConversionError(f"its whitening's shapes do not fit: m {mean.shape}, P {projection.shape}")
+        raise ConversionError(
+            f"the shapes of its whitening do not fit each other: m {mean.shape}, P {projection.shape}"
+        )
     if not (np.isfinite(mean).all() and np.isfinite(projection).all()):
-        raise ConversionError("its whitening holds values that are not finite numbers")
+        raise ConversionError("its whitening contains values that are not finite numbers")
     return mean.ravel(), projection
 
 
 def whitening_in(checkpoint: Any, dataset: str, scales: str) -> tuple[np.ndarray, np.ndarray]:
-    """`whitening_of` the learned whitening that a checkpoint's meta holds for a dataset.
+    """Finds the whitening that was learned on a dataset, in a network's checkpoint.
+
+    Args:
+        checkpoint: as for `to_keras`; its meta has "Lw": {dataset: whitening}.
+        dataset: such as "retrieval-SfM-120k".
+        scales: as for `whitening_of`.
+
+    Returns:
+        m (D,) and P (d, D) in float64.
 
     Raises:
-        ConversionError: there is none for that dataset; the message names those that there are.
+        ConversionError: the checkpoint has no whitening of that dataset; the message names those that it has.
     """
     found = checkpoint["meta"].get("Lw", {})
     if not isinstance(found, dict) or dataset not in found:
-        raise ConversionError(f"its meta holds no whitening Lw of {dataset!r}: it has {_names(found)}")
+        raise ConversionError(f"its meta has no whitening Lw of {dataset!r}: it has {_names(found)}")
     return whitening_of(found[dataset], scales)
 
 
@@ -157,7 +180,7 @@ def _assembled(meta: dict[str, Any], tensors: Tensors) -> Any:
 def _known(meta: dict[str, Any], key: str, known: Collection[str]) -> str:
     value = meta.get(key)
     if not isinstance(value, str) or value not in known:
-        raise ConversionError(f"its {key} {str(value)[:60]!r} is not known: {', '.join(known)} are")
+        raise ConversionError(f"its {key} {str(value)[:60]!r} is not one of {', '.join(known)}")
     return value
 
 
@@ -166,9 +189,9 @@ def _pixels(meta: dict[str, Any], layers: Any) -> Any:
     for key in ("mean", "std"):
         numbers[key] = np.asarray(meta.get(key, []))
         if numbers[key].shape != (3,) or numbers[key].dtype.kind not in "fi":
-            raise ConversionError(f"its meta's {key} is not three numbers")
+            raise ConversionError(f"the {key} in its meta is not three numbers")
     if not (np.isfinite(numbers["mean"]).all() and (numbers["std"] > 0).all()):
-        raise ConversionError("its meta's mean or std is no number to normalise pixels with")
+        raise ConversionError("the mean or std in its meta is not finite, or a std is not above 0")
     mean, deviation = (255 * numbers[key].astype("float64") for key in ("mean", "std"))
     return layers.PixelNormalization(mean.tolist(), deviation.tolist(), name="normalization")
 
@@ -177,7 +200,7 @@ def _pooling(name: str, regional: bool, channels: int, tensors: Tensors) -> Any:
     from keras_retrieval import layers
 
     if regional and name == "rmac":
-        raise ConversionError("its pooling is R-MAC on R-MAC's regions, which no published network has")
+        raise ConversionError("its pooling is R-MAC of R-MAC's regions, which is not supported")
     outer: dict[str, Any] = {"name": "pooling", "dtype": "float32"}
     inner = {"dtype": "float32"} if regional else outer
     prefix = "pool.rpool" if regional else "pool"
@@ -203,7 +226,7 @@ def _pooling(name: str, regional: bool, channels: int, tensors: Tensors) -> Any:
 
 def _exponent(p: np.ndarray) -> np.ndarray:
     if (p <= 0).any():
-        raise ConversionError(f"its GeM exponent {p.min():g} is not above 0")
+        raise ConversionError(f"its GeM exponent must be above 0, got {p.min():g}")
     return p
 
 
@@ -221,10 +244,15 @@ def _linear_weights(tensors: Tensors, source: str, channels: int) -> list[np.nda
 
 
 def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, list[np.ndarray]]:
-    """Takes a trunk's tensors, in torchvision's names under `features.`.
+    """Takes the tensors of a trunk, which have torchvision's names below `features.`.
+
+    Args:
+        architecture: a key of TRUNKS.
+        trunk: the keras.Model of that architecture.
+        tensors: to take from.
 
     Returns:
-        The trunk's layer -> its weights in Keras' order and layout (h, w, in, out).
+        Layer name -> weights in Keras' order and layout (h, w, in, out).
 
     Raises:
         ConversionError: a tensor is missing or does not fit.
@@ -240,7 +268,7 @@ def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, 
 
 
 def _resnet_place(name: str) -> str:
-    """layer1_0_downsample_1 -> 4.0.downsample.1: the four stages come fifth to eighth."""
+    """layer1_0_downsample_1 -> 4.0.downsample.1: the four stages are modules 4 to 7."""
     if name in _RESNET_STEM:
         return _RESNET_STEM[name]
     stage, block, *part = name.removeprefix("layer").split("_")

@@ -1,4 +1,4 @@
-"""files."""
+"""Network files: loading, saving, identity, and what a network takes as input."""
 
 import hashlib
 import os
@@ -7,29 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from ..files.durable import whole_path
+from keras_retrieval.errors import ArgumentError
+
+from ..files.durable import atomic_path
+from .errors import NetworkError
 from .onnx_network import OnnxNetwork
 
-FILES = (".keras", ".onnx")  # what networks are read from
+FILES = (".keras", ".onnx")  # suffixes of the files that networks are loaded from
 
 
 def load_model(model: str | Path) -> Any:
     """Loads a network from a .keras or .onnx file, or builds it by name with ImageNet weights.
 
     Returns:
-        A keras.Model; of an .onnx file an OnnxNetwork, for which neither Keras nor TensorFlow is imported.
+        A keras.Model; for an .onnx file an OnnxNetwork, without an import of Keras or TensorFlow.
 
     Raises:
-        ValueError: no file of that name and no known network either, or the file cannot be loaded.
-        ConnectionError: the ImageNet weights of a name could not be downloaded.
+        NetworkError: the file does not exist.
+        ValueError: the file cannot be loaded, or the name is unknown.
+        MissingExtraError: ONNX Runtime is not installed.
+        ConnectionError: the ImageNet weights of a network's name cannot be downloaded.
     """
     path = Path(model)
     named = path.suffix not in FILES
     if named and os.sep in str(model):
-        raise ValueError(f"{model}: a network is a .keras file, an .onnx file or a name such as vgg16_gem")
-    if not named and not path.is_file():  # told before Keras takes seconds to import
+        raise ArgumentError(f"MODEL must be a .keras file, an .onnx file or a name such as vgg16_gem, got {model}")
+    if not named and not path.is_file():  # checked before the import of Keras, which takes seconds
         maker = "build vgg16_gem" if path.suffix == ".keras" else "export-onnx model.keras"
-        raise ValueError(f"no network at {path}: `keras-retrieval {maker} {path}` makes one")
+        raise NetworkError(f"no network at {path}: `keras-retrieval {maker} {path}` writes one")
     if path.suffix == ".onnx":
         return OnnxNetwork(path)
     import keras_retrieval
@@ -37,23 +42,33 @@ def load_model(model: str | Path) -> Any:
     return keras_retrieval.build(str(model)) if named else keras_retrieval.load(path)
 
 
+def check_keras_path(path: Path) -> None:
+    """Checks the output path of a step that saves a network.
+
+    Raises:
+        ArgumentError: it does not end in .keras.
+    """
+    if path.suffix != ".keras":
+        raise ArgumentError(f"OUTPUT must end in .keras, got {path}")
+
+
 def save_model(model: Any, path: Path) -> None:
-    """Writes a network so that its name only ever stands for a whole file: temporary name, sync, rename.
+    """Saves a network atomically: under a temporary name that is synced and then renamed.
 
     Args:
         model: a keras.Model.
-        path: a .keras file; it is replaced, and its folder is made where it is missing.
+        path: a .keras file; an existing one is replaced, and missing folders are created.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_path(path) as temporary:
+    with atomic_path(path) as temporary:
         model.save(temporary)
 
 
 def model_identity(model: str | Path) -> dict[str, str]:
-    """What tells a network from another in a manifest: its path and checksum, or its name."""
+    """The identity of a network for a manifest: the path and SHA-256 of its file, or its name."""
     path = Path(model)
     if path.suffix not in FILES or not path.is_file():
         return {"name": str(model)}
@@ -62,30 +77,39 @@ def model_identity(model: str | Path) -> dict[str, str]:
 
 
 def takes_edges(model: Any) -> bool:
-    """Whether a keras.Model has a layer that asks for edge maps, or an OnnxNetwork was made of one that has."""
+    """Whether a network takes edge maps: a keras.Model with an EdgeStrength layer, or an OnnxNetwork made from one."""
     if isinstance(model, OnnxNetwork):
         return model.takes_edges
     return any(layer.__class__.__name__ == "EdgeStrength" for layer in model.layers)
 
 
 def require_edges(model: Any, edges: str) -> None:
-    """Refuses photos for a network that takes edge maps.
+    """Checks that a network that takes edge maps gets them.
+
+    Args:
+        model: a keras.Model or an OnnxNetwork.
+        edges: the kind of edge maps that is read; "" for photos.
 
     Raises:
-        ValueError: `edges` is empty, and the network was made for edge maps.
+        NetworkError: the network takes edge maps, and `edges` is "".
     """
     if not edges and takes_edges(model):
-        raise ValueError(
-            f"{model.name} takes edge maps, not photos: give --edges sobel or another kind; a step without --edges "
-            "takes another network"
+        raise NetworkError(
+            f"{model.name} takes edge maps, not photos: give --edges sobel or another kind, or, in a step without "
+            "--edges, another network"
         )
 
 
 def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
-    """The least number of pixels on a side that leaves the trunk a feature map at every scale.
+    """The smallest height and width of a photo, in pixels, that give the trunk a feature map at every scale.
+
+    Args:
+        model: a keras.Model or an OnnxNetwork.
+        scales: factors on the photo's size; (1.0,) for an OnnxNetwork.
 
     Raises:
-        ValueError: the network takes no photo, since its input has a fixed size; or scales with an OnnxNetwork.
+        NetworkError: the network takes photos of a fixed size only.
+        ArgumentError: scales are given for an OnnxNetwork.
     """
     if isinstance(model, OnnxNetwork):
         model.check(scales, bfloat16=False)
@@ -97,7 +121,7 @@ def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
     trunk = next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
     side = next((side for side in range(1, 1025) if _has_feature_map(trunk, side)), None)
     if side is None or any(model.input_shape[1:3]):
-        raise ValueError(f"{model.name} takes {model.input_shape}, not photos of any size (B, H, W, 3)")
+        raise NetworkError(f"{model.name} takes {model.input_shape}, not photos of any size (B, H, W, 3)")
     least = min(scales) * min([1.0, *(layer.factor for layer in model.layers if isinstance(layer, Rescaling))])
     # A scaled side is rounded down, in float32: one pixel more than the quotient is sure to be enough.
     return side if least == 1 else int(np.ceil(side / least)) + 1

@@ -1,13 +1,14 @@
 """NetVLAD's published VGG16 networks (Arandjelovic et al. CVPR 2016), rebuilt from MATLAB files of MatConvNet.
 
-The authors' files hold some layers as objects of MATLAB classes, which only MATLAB can read. What this reads are the
-same files saved again in MATLAB with every layer as a struct:
+Some layers in the authors' files are objects of MATLAB classes, which only MATLAB can read. The files must therefore be
+saved again in MATLAB, with every layer as a struct:
 
     for i = 1:numel(net.layers), net.layers{i} = struct(net.layers{i}); end
     save('netvlad.mat', 'net', '-v7')
 
-Convolutions are (h, w, in, out). NetVLAD's layer has the assignment (1, 1, D, K), in version 2 its bias (1, K), and the
-negative centroids (1, 1, D, K). The PCA is a convolution (1, 1, K D, d) whose input has the clusters changing fastest.
+Convolutions are (h, w, in, out). NetVLAD's layer has the assignment (1, 1, D, K), in version 2 the bias (1, K), and the
+negative centroids (1, 1, D, K). The PCA is a convolution (1, 1, K D, d) whose input has the cluster index varying
+fastest.
 """
 
 from pathlib import Path
@@ -15,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .cirtorch import ConversionError
+from keras_retrieval.errors import missing_extra
+
+from .errors import ConversionError
 
 _BLOCKS = (2, 2, 3, 3, 3)
 _VGG16 = [kind for count in _BLOCKS for kind in [*["conv", "relu"] * count, "pool"]][:-2]
@@ -25,48 +28,48 @@ _GEOMETRY = {"conv": {"pad": 1, "stride": 1}, "pool": {"pad": 0, "stride": 2, "p
 
 
 def read_matlab(path: Path) -> Any:
-    """Reads the variable `net` of a MATLAB file of version 5 to 7, with scipy.
+    """Reads the variable `net` of a MATLAB file of version 5 to 7 with scipy.
 
     Args:
         path: the .mat file.
 
     Returns:
-        The struct as scipy gives it: fields as attributes, cells as arrays of objects.
+        The struct in scipy's form: fields are attributes, cells are arrays of objects.
 
     Raises:
-        ConversionError: it is no such file, or holds no `net`.
-        ImportError: scipy is not installed; the message has the pip command.
+        ConversionError: the file is not such a file, or has no struct `net`.
+        MissingExtraError: scipy is not installed.
         OSError: the file cannot be read.
     """
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise ImportError('MATLAB files need scipy: pip install "keras-retrieval[matlab]"') from error
+        raise missing_extra("SciPy, which reads MATLAB files,", "matlab", error) from error
     with path.open("rb") as file:
         if file.read(10) == b"MATLAB 7.3":
             raise ConversionError("it is a MATLAB 7.3 file: save it again in MATLAB with save(.., '-v7')")
         file.seek(0)
         try:
             found = loadmat(file, struct_as_record=False, variable_names=["net"])
-        except Exception as error:  # scipy's reader of damaged files raises whatever the damage leads to
-            raise ConversionError(f"it is no MATLAB file, or a damaged one ({str(error)[:150]})") from error
+        except Exception as error:  # scipy raises many kinds of errors for damaged files
+            raise ConversionError(f"it is not a MATLAB file, or it is damaged ({str(error)[:150]})") from error
     if "net" not in found or not hasattr(_only(found["net"]), "layers"):
-        raise ConversionError("it holds no struct 'net' with layers")
+        raise ConversionError("it has no struct 'net' with layers")
     return _only(found["net"])
 
 
-def network(net: Any, dim: int | None = None) -> Any:
-    """Builds VGG16-NetVLAD, with its PCA where the file has one.
+def to_keras(net: Any, dim: int | None = None) -> Any:
+    """Builds VGG16 with NetVLAD, and with its PCA if the file has one.
 
     Args:
-        net: from `read_matlab`.
+        net: the struct that `read_matlab` read.
         dim: the number of dimensions of the PCA to keep; None keeps all.
 
     Returns:
-        A keras.Model as `keras_retrieval.build("vgg16_netvlad")` makes it; the PCA is the layer "whitening".
+        A keras.Model like `keras_retrieval.build("vgg16_netvlad")`; the PCA is the layer "whitening".
 
     Raises:
-        ConversionError: other layers than those of VGG16-NetVLAD, or weights that do not fit; both shapes are named.
+        ConversionError: the layers are not those of VGG16 with NetVLAD, or weights do not fit.
     """
     layers = [_only(layer) for layer in np.ravel(net.layers)]
     kinds = [_text(layer, "type") for layer in layers]
@@ -76,7 +79,7 @@ def network(net: Any, dim: int | None = None) -> Any:
     kernel, bias, centroids = _vlad(core)
     whitening = _pca(layers[len(_NETVLAD)], kernel.shape, dim) if len(kinds) > len(_NETVLAD) else None
     if dim is not None and whitening is None:
-        raise ConversionError(f"it has no PCA that could be kept to {dim} dimensions")
+        raise ConversionError(f"it has no PCA, so that --dim {dim} cannot be kept")
     model = _assembled(_average(net), kernel.shape[1], whitening)
     _fill_trunk(model.get_layer("vgg16"), layers[: len(_VGG16)])
     model.get_layer("pooling").set_weights([kernel, bias, centroids])
@@ -127,7 +130,7 @@ def _vlad(core: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     assignment, *bias, offsets = _weights(core, count)
     if assignment.ndim != 4 or assignment.shape[:3] != (1, 1, 512):
         raise ConversionError(
-            f"its NetVLAD's assignment is of shape {assignment.shape}, and should be of (1, 1, 512, K)"
+            f"the assignment of its NetVLAD layer has shape {assignment.shape}, expected (1, 1, 512, K)"
         )
     clusters = assignment.shape[3]
     kernel = assignment[0, 0]
@@ -136,26 +139,28 @@ def _vlad(core: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _pca(layer: Any, shape: tuple[int, ...], dim: int | None) -> list[np.ndarray]:
-    """Kernel (K D, d), with each cluster's dimensions together as our NetVLAD has them, and bias (d,)."""
+    """Kernel (K D, d), with the dimensions of each cluster together as in our NetVLAD layer, and bias (d,)."""
     kernel, bias = _weights(layer, 2)
     size, clusters = shape
     dims = bias.size
     if dim is not None and not 1 <= dim <= dims:
-        raise ConversionError(f"its PCA has {dims} dimensions, of which {dim} cannot be kept")
+        raise ConversionError(f"--dim must be from 1 to {dims}, the dimensions of its PCA, got {dim}")
     kernel = _fitting(layer, kernel, (size * clusters, dims)).reshape(size, clusters, dims)
     kernel = kernel.transpose(1, 0, 2).reshape(clusters * size, dims)
     return [kernel[:, :dim], bias.ravel()[:dim]]
 
 
 def _average(net: Any) -> np.ndarray:
-    """The RGB that is taken off every pixel."""
+    """The mean RGB, which is subtracted from every pixel."""
     normalization = _only(getattr(_only(getattr(net, "meta", None)), "normalization", None))
     average = np.asarray(getattr(normalization, "averageImage", ()))
     if average.dtype.kind not in "fiu" or average.size < 3 or average.shape[-1] != 3:
-        raise ConversionError("it holds no net.meta.normalization.averageImage of three channels")
+        raise ConversionError("it has no net.meta.normalization.averageImage of three channels")
     pixels = average.reshape(-1, 3).astype("float64")
     if not np.allclose(pixels, pixels[0]):
-        raise ConversionError("its averageImage differs from pixel to pixel, so that it has one size only")
+        raise ConversionError(
+            "its averageImage is not the same for all pixels, so that it takes photos of one size only"
+        )
     return pixels[0]
 
 
@@ -163,7 +168,7 @@ def _weights(layer: Any, count: int) -> list[np.ndarray]:
     arrays = [np.asarray(array) for array in np.ravel(getattr(layer, "weights", ()))]
     name = _text(layer, "name")
     if len(arrays) != count:
-        raise ConversionError(f"its layer {name!r} has {len(arrays)} weights, and should have {count}")
+        raise ConversionError(f"its layer {name!r} has {len(arrays)} weights, expected {count}")
     for array in arrays:
         if array.dtype.kind != "f" or not np.isfinite(array).all():
             raise ConversionError(f"its layer {name!r} has weights that are not finite numbers")
@@ -171,24 +176,24 @@ def _weights(layer: Any, count: int) -> list[np.ndarray]:
 
 
 def _fitting(layer: Any, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The array in `shape`, where only sides of 1 may be more or fewer."""
+    """The array reshaped to `shape`, which may differ in axes of length 1 only."""
     if [side for side in array.shape if side != 1] != [side for side in shape if side != 1]:
         raise ConversionError(
-            f"its layer {_text(layer, 'name')!r} has weights of shape {array.shape}, and should have {shape}"
+            f"its layer {_text(layer, 'name')!r} has weights of shape {array.shape}, expected {shape}"
         )
     return array.reshape(shape)
 
 
 def _text(layer: Any, field: str) -> str:
-    """A text field; MATLAB's objects, which scipy cannot read, have none."""
+    """A text field of a layer; objects of MATLAB classes, which scipy cannot read, have no fields."""
     value = getattr(layer, field, None)
     if value is None:
         raise ConversionError(
-            "it holds a layer that is no struct: in MATLAB, save the network again with struct(layer) for each layer"
+            "it has a layer that is not a struct: in MATLAB, save the network again with struct(layer) for each layer"
         )
     return str(np.ravel(value)[0]) if np.size(value) else ""
 
 
 def _only(value: Any) -> Any:
-    """The one struct of a 1 x 1 array of structs."""
+    """The struct in a 1 x 1 array of structs."""
     return value.ravel()[0] if isinstance(value, np.ndarray) and value.dtype == object and value.size == 1 else value

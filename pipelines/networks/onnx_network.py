@@ -1,9 +1,13 @@
-"""A network as `keras-retrieval export-onnx` writes it, run by ONNX Runtime: no Keras and no TensorFlow."""
+"""A network that `keras-retrieval export-onnx` wrote, run by ONNX Runtime without Keras and TensorFlow."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_retrieval.errors import ArgumentError, missing_extra
+
+from .errors import NetworkError
 
 NETWORK, SIZE, SCALES = "network", "size", "scales"
 DIMENSIONS, SMALLEST, SIDES = "dimensions", "smallest_side", "height_and_width"
@@ -12,24 +16,24 @@ INPUT, EDGE_MAPS = "input", "edge maps"
 
 
 class OnnxNetwork:
-    """An .onnx file that describes photos, and what its metadata says of it.
+    """An .onnx network that computes descriptors of photos, with the metadata of its file.
 
     Args:
-        path: of the file.
+        path: the .onnx file.
 
     Attributes:
-        facts: all its metadata.
-        name: of the network that it was made of.
-        size: the longest side of photos that it was made for, in pixels; it takes others too.
-        scales: factors that are joined inside it.
-        smallest: pixels that it needs on each side of a photo.
-        sides: height and width of the photos that it takes, or None where it takes any.
+        facts: all metadata.
+        name: the name of the network that was exported.
+        size: the longest side of photos, in pixels, that it was exported for; it takes others, too.
+        scales: factors on the photo's size that are joined inside the network.
+        smallest: the smallest height and width of a photo in pixels.
+        sides: the only height and width that it takes, as "H x W", or None if it takes any.
         output_shape: (None, D).
-        takes_edges: whether it takes edge maps in place of photos.
+        takes_edges: whether it takes edge maps instead of photos.
 
     Raises:
-        ValueError: it cannot be loaded, or was not made by `keras-retrieval export-onnx`.
-        ImportError: ONNX Runtime is not installed.
+        NetworkError: the file cannot be loaded, or was not written by `keras-retrieval export-onnx`.
+        MissingExtraError: ONNX Runtime is not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,49 +47,58 @@ class OnnxNetwork:
             self.sides = None if facts[SIDES] == ANY_SIDES else facts[SIDES]
             self.takes_edges = facts.get(INPUT) == EDGE_MAPS
         except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"{path} was not made by `keras-retrieval export-onnx`: its metadata lack {error}"
+            raise NetworkError(
+                f"{path} was not written by `keras-retrieval export-onnx`: its metadata lack {error}"
             ) from None
 
     def describe(self, images: np.ndarray) -> np.ndarray:
-        """Descriptors (B, D) float32 of photos (B, H, W, 3), RGB 0..255 of any dtype.
+        """Computes descriptors (B, D) float32 of photos (B, H, W, 3), RGB 0..255 of any dtype.
 
         Raises:
-            ValueError: the photos have fewer pixels on a side than `smallest`.
+            NetworkError: the photos have fewer pixels on a side than `smallest`.
         """
         require_sides(images, self.smallest, self.name)
         (rows,) = self._session.run(["descriptors"], {"images": images.astype(np.float32)})
         return rows
 
     def check(self, scales: tuple[float, ...], bfloat16: bool, mirror: bool = False) -> None:
-        """Refuses options that were settled when the file was written, and a network of one size only.
+        """Checks that the network takes photos of any size, and no options that were chosen at its export.
 
         Raises:
-            ValueError: scales other than (1.0,), bfloat16, mirror, or photos cannot have any size.
+            ArgumentError: scales other than (1.0,), bfloat16 or mirror are given.
+            NetworkError: the network takes photos of one size only.
         """
         if self.sides:
-            raise ValueError(f"{self.name} was exported for photos of {self.sides} pixels only, not for any size")
+            raise NetworkError(f"{self.name} was exported for photos of {self.sides} pixels only, not for any size")
         if scales != (1.0,):
             inside = ",".join(f"{scale:g}" for scale in self.scales)
-            raise ValueError(
-                f"the scales of an .onnx network are inside it (here {inside}): leave --scales out, "
-                "or export again with others"
+            raise ArgumentError(
+                f"the scales of an .onnx network are chosen at its export (here {inside}): leave out --scales, "
+                "or export it again with other scales"
             )
         if mirror:
-            raise ValueError("an .onnx network mirrors photos inside it, if at all: export it with --mirror instead")
+            raise ArgumentError("--mirror is chosen at the export of an .onnx network: export it again with --mirror")
         if bfloat16:
-            raise ValueError("an .onnx network has its precision inside: export it with --fp16 or --int8 instead")
+            raise ArgumentError(
+                "the precision of an .onnx network is chosen at its export: leave out --precision bfloat16, or export "
+                "it again with --fp16 or --int8"
+            )
 
 
 def require_sides(images: np.ndarray, smallest: int, name: str) -> None:
-    """Refuses photos (B, H, W, 3) that would leave a network an empty feature map.
+    """Checks that photos are large enough to give a network a feature map.
+
+    Args:
+        images: (B, H, W, 3).
+        smallest: pixels that the network needs on each side.
+        name: the name of the network, for the message.
 
     Raises:
-        ValueError: a side has fewer pixels than the network called `name` needs.
+        NetworkError: a side has fewer pixels.
     """
     height, width = images.shape[1:3]
     if min(height, width) < smallest:
-        raise ValueError(
+        raise NetworkError(
             f"photos of {width} x {height} pixels are too small for {name}, which needs {smallest} on each side: "
             f"Reading(.., smallest={smallest}) repeats their edges up to it"
         )
@@ -95,12 +108,12 @@ def _session(path: Path) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError(f"{path} is run by ONNX Runtime: pip install onnxruntime") from error
+        raise missing_extra("ONNX Runtime", "onnx", error) from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors: warnings are about how it may be made faster
-    # Threads that wait would otherwise hold the cores that decode photos: up to twice the CPU time a photo.
+    options.log_severity_level = 3  # errors only: the warnings are hints on speed
+    # Waiting threads would otherwise spin on the cores that decode photos: up to twice the CPU time per photo.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime has an exception of its own for each status
-        raise ValueError(f"{path} could not be loaded as an ONNX network: {error}") from error
+    except Exception as error:  # ONNX Runtime has an exception class for each status
+        raise NetworkError(f"{path} could not be loaded as an ONNX network: {error}") from error

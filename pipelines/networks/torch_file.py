@@ -1,7 +1,7 @@
-"""Reads what torch.save wrote, old and new form, without torch and without executing anything in it.
+"""Reads files of torch.save, old and new format, without torch and without executing anything in them.
 
-The old form is five pickles (magic number, version, system, the object, the names of the storages) and then the
-storages' bytes; the new one a zip of stored members: data.pkl and data/NAME for each storage.
+The old format is five pickles (magic number, version, system, the object, the names of the storages) followed by the
+bytes of the storages. The new format is an uncompressed zip with data.pkl and data/NAME for each storage.
 """
 
 import mmap
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
+
+from keras_retrieval.errors import RetrievalError
 
 from ..files.inert_pickle import Function, PickleRefusedError, run
 from ..files.plain_pickle import numpy_calls
@@ -34,8 +36,8 @@ _DTYPES: dict[str, str] = {
 }
 
 
-class TorchFileError(ValueError):
-    """The file was not written by torch.save, is damaged, or holds something else than data."""
+class TorchFileError(RetrievalError, ValueError):
+    """The file was not written by torch.save, is damaged, or contains more than data."""
 
 
 class _Storages(Protocol):
@@ -44,24 +46,25 @@ class _Storages(Protocol):
 
 
 def read_torch(path: Path) -> Any:
-    """Reads a file of torch.save: a state dict, a checkpoint, a whitening.
+    """Reads a file of torch.save, such as a state dict or a checkpoint.
 
     Args:
         path: the file.
 
     Returns:
-        What was saved, in None, bool, int, float, str, bytes, tuple, list, dict (an OrderedDict too) and numpy arrays
-        and scalars (tensors and arrays; bfloat16 becomes float32). Tensors may share memory, as they did.
+        The saved object: None, bool, int, float, str, bytes, tuple, list, dict (also for an OrderedDict) and numpy
+        arrays and scalars (for tensors and arrays; bfloat16 becomes float32). Tensors share memory where the saved
+        ones did.
 
     Raises:
-        TorchFileError: the message names the file and what in it is not admitted or does not fit.
+        TorchFileError: with the path and the first thing in the file that is not allowed or does not fit.
         OSError: the file cannot be read.
     """
     try:
         with path.open("rb") as file, _mapped(file) as content:
             return _read_zip(file, len(content)) if content[:4] == b"PK\x03\x04" else _read_old(content)
     except PickleRefusedError as refusal:
-        raise TorchFileError(f"{path} is not read: {refusal}") from refusal
+        raise TorchFileError(f"{path} cannot be read: {refusal}") from refusal
 
 
 def _mapped(file: BinaryIO) -> mmap.mmap:
@@ -73,7 +76,7 @@ def _mapped(file: BinaryIO) -> mmap.mmap:
 
 def _read_old(content: mmap.mmap) -> Any:
     if content[257:262] == b"ustar":
-        raise PickleRefusedError("it is a tar, the form of torch before 0.1.10: load and save it with a newer torch")
+        raise PickleRefusedError("it is a tar, the format of torch before 0.1.10: load and save it with a newer torch")
     stream = cast(BinaryIO, content)
     if content[:2] != b"\x80\x02" or run(stream, {}) != _MAGIC:
         raise PickleRefusedError("it does not start as a file of torch.save does")
@@ -89,7 +92,7 @@ def _read_old(content: mmap.mmap) -> Any:
 
 
 class _OldStorages:
-    """The storages of the old form, whose bytes come after the object: made first, filled at the end."""
+    """The storages of the old format: allocated while the object is read, and filled from the bytes that follow it."""
 
     def __init__(self, available: int) -> None:
         self.available = available
@@ -145,7 +148,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
 
 
 def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by name. All lie stored in the file, so that together they cannot be larger than it."""
+    """Maps names to members. All are uncompressed, so that together they cannot be larger than the file."""
     members: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
@@ -160,7 +163,7 @@ def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile
 
 
 class _ZipStorages:
-    """The storages of the new form, each read once, with its checksum."""
+    """The storages of the new format; each is read once, and zipfile checks its CRC."""
 
     def __init__(self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], root: str) -> None:
         self.archive = archive
@@ -192,12 +195,12 @@ def _stored(dtype: str) -> np.dtype:
 
 
 def _bfloat16(upper: np.ndarray) -> np.ndarray:
-    """float32 from its upper halves."""
+    """Converts bfloat16, the upper halves of float32 numbers as uint16, to float32."""
     return (upper.astype("<u4") << 16).view("<f4")
 
 
 def _persistent(storages: _Storages) -> Callable[[Any], np.ndarray]:
-    """Makes ("storage", type, key, location, count[, view]) into the storage's values."""
+    """A function from ("storage", type, key, location, count[, view]) to the values of the storage."""
     kinds: dict[str, str] = {}
 
     def storage(identifier: Any) -> np.ndarray:
@@ -234,34 +237,34 @@ def _calls() -> dict[str, Callable[..., Any] | None]:
 
 def _ordered_dict(pairs: Any = ()) -> dict:
     if (not isinstance(pairs, list) and pairs != ()) or not all(isinstance(pair, list | tuple) for pair in pairs):
-        raise PickleRefusedError("an OrderedDict is made of something other than pairs")
+        raise PickleRefusedError("an OrderedDict is made of something that is not pairs")
     if not all(len(pair) == 2 and isinstance(pair[0], str | int) for pair in pairs):
-        raise PickleRefusedError("an OrderedDict is made of something other than pairs with plain keys")
-    return {key: value for key, value in pairs}  # noqa: C416 (dict() would also take what is no pair)
+        raise PickleRefusedError("an OrderedDict is made of pairs whose keys are not plain")
+    return {key: value for key, value in pairs}  # noqa: C416 (dict() would accept more than pairs)
 
 
 def _size(sizes: Any = ()) -> tuple[int, ...]:
     if not isinstance(sizes, list | tuple) or any(_count(size) != size for size in sizes):
-        raise PickleRefusedError("a torch.Size is made of something other than numbers")
-    return tuple(sizes)  # of a tuple itself, without a copy
+        raise PickleRefusedError("a torch.Size is made of something that is not numbers")
+    return tuple(sizes)  # a tuple is not copied
 
 
 def _tensor(value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):
-        raise PickleRefusedError("a parameter is made of something other than a tensor")
+        raise PickleRefusedError("a parameter is made of something that is not a tensor")
     return value
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**62:
-        raise PickleRefusedError("a size, stride or offset is no whole number from 0 on")
+        raise PickleRefusedError("a size, stride or offset is not a whole number from 0")
     return value
 
 
 def _strided(values: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
-    """A tensor: a view on its storage, every element of which lies inside; never more elements than the storage."""
+    """A tensor as a view on its storage; refused unless all elements are inside it and it has as many."""
     if not isinstance(values, np.ndarray) or values.ndim != 1:
-        raise PickleRefusedError("a tensor is made of something other than a storage")
+        raise PickleRefusedError("a tensor is made of something that is not a storage")
     if not isinstance(shape, tuple) or not isinstance(strides, tuple) or len(shape) != len(strides):
         raise PickleRefusedError("a tensor's shape and strides do not fit each other")
     start, sizes, steps = _count(offset), tuple(map(_count, shape)), tuple(map(_count, strides))

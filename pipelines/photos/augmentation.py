@@ -1,27 +1,30 @@
-"""Augmentation: what another camera, another hour, another distance or another hand would have made of a photo."""
+"""Augmentation of the photos of training tuples: colour jitter, zoom, mirroring and binarised edge maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601
+from keras_retrieval.errors import ArgumentError
 
-_LEAST_SIDE = 96  # a zoom leaves so many pixels of a side that has them: every trunk has a feature map there
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+_SMALLEST_SIDE = 96  # in pixels: a zoom makes no side shorter than this, for which every trunk has a feature map
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to the photos of a tuple each time they are read.
+    """Random changes of the photos of a tuple, drawn each time they are read.
 
     Attributes:
         strength: of `jitter`; 0 for none.
-        zoom: the least share of the sides that `zoomed` leaves; 1 for none.
-        flip: half of the tuples are mirrored, all photos of one alike, so that they still match.
-        binarize: half of the queries are `binarized` at a strength of 0..binarize, to be like sketches; 0 for none.
+        zoom: the smallest factor on the sides for `zoomed`; 1 for none.
+        flip: mirror half of the tuples, all photos of a tuple alike, so that they still match.
+        binarize: binarise half of the queries, which are edge maps, at a threshold drawn from 0..binarize, so that they
+            resemble sketches; 0 for none.
 
     Raises:
-        ValueError: strength or binarize does not lie in 0..1, or zoom not in 0.1..1.
+        ArgumentError: strength or binarize is not in 0..1, or zoom is not in 0.1..1.
     """
 
     strength: float = 0.0
@@ -31,18 +34,21 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise ValueError(f"the strength of augmentation lies in 0..1, not {self.strength}")
+            raise ArgumentError(f"the strength of augmentation must be in 0..1, got {self.strength}")
         if not 0 <= self.binarize <= 1:
-            raise ValueError(f"the strength at which edges are binarised lies in 0..1, not {self.binarize}")
+            raise ArgumentError(f"the threshold for binarised edges must be in 0..1, got {self.binarize}")
         if not 0.1 <= self.zoom <= 1:
-            raise ValueError(f"the zoom of augmentation lies in 0.1..1, not {self.zoom}")
+            raise ArgumentError(f"the zoom of augmentation must be in 0.1..1, got {self.zoom}")
 
     def of_tuple(self, photos: Sequence[np.ndarray], seed: Sequence[int]) -> list[np.ndarray]:
-        """The photos of a tuple, the query first, each (H, W, 3) uint8, changed.
+        """Augments the photos of one tuple.
 
         Args:
-            photos: of one tuple.
-            seed: of all that is drawn for it.
+            photos: (H, W, 3) uint8 each, the query first.
+            seed: random seed of the tuple.
+
+        Returns:
+            The changed photos, in order.
         """
         changed = [self(photo, np.random.default_rng([*seed, place])) for place, photo in enumerate(photos)]
         rng = np.random.default_rng([*seed, len(photos)])
@@ -52,19 +58,19 @@ class Augmentation:
         return [photo[:, ::-1] for photo in changed] if self.flip and mirrored else changed
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The photo (H, W, 3) uint8, changed; its sides are never longer."""
+        """Zooms and jitters one photo (H, W, 3) uint8; its sides do not become longer."""
         if self.zoom < 1:
             pixels = zoomed(pixels, self.zoom, rng)
         return jitter(pixels, self.strength, rng) if self.strength else pixels
 
 
 def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
-    """Crops a photo, as if taken from nearer, or shrinks it, as if from farther away, with equal chances.
+    """Crops a photo, as if taken from nearer, or shrinks it, as if from farther away, each with probability 1/2.
 
     Args:
         pixels: (H, W, 3) uint8.
-        least: both sides keep a share that is drawn from least .. 1.
-        rng: draws the share, which of the two, and where the crop lies.
+        least: the factor on both sides is drawn from least .. 1.
+        rng: draws the factor, the kind of change and the position of the crop.
 
     Returns:
         (h, w, 3) uint8.
@@ -72,7 +78,7 @@ def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.nda
     from PIL import Image
 
     share, crop, down, right = rng.uniform(least, 1), rng.random() < 0.5, rng.random(), rng.random()
-    height, width = (max(round(side * share), min(side, _LEAST_SIDE)) for side in pixels.shape[:2])
+    height, width = (max(round(side * share), min(side, _SMALLEST_SIDE)) for side in pixels.shape[:2])
     if crop:
         top, left = (
             int(at * (full - kept + 1))
@@ -83,7 +89,7 @@ def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.nda
 
 
 def binarized(edges: np.ndarray, strength: float) -> np.ndarray:
-    """An edge map (H, W, 3) uint8 whose edges stronger than `strength`, 0..1, become 255 and all else 0."""
+    """Binarises an edge map (H, W, 3) uint8: 255 where it is stronger than `strength` in 0..1, else 0."""
     return np.where(edges > 255 * strength, np.uint8(255), np.uint8(0))
 
 
@@ -92,9 +98,9 @@ def square(pixels: np.ndarray, side: int, least: float = 1.0, rng: np.random.Gen
 
     Args:
         pixels: (H, W, 3) uint8.
-        side: of what is returned, in pixels.
-        least: the square's share of the shorter side is drawn from least .. 1.
-        rng: draws the share and where the square lies; None for the largest square in the middle.
+        side: the side of the result in pixels.
+        least: the side of the square, relative to the shorter side of the photo, is drawn from least .. 1.
+        rng: draws the side and the position of the square; None for the largest square in the centre.
 
     Returns:
         (side, side, 3) uint8.
@@ -113,7 +119,7 @@ def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
     Args:
         pixels: (H, W, 3) uint8.
-        strength: each of the three is multiplied by its own factor from 1 - strength .. 1 + strength; 0.2 is usual.
+        strength: each of the three is multiplied by a factor drawn from 1 - strength .. 1 + strength; 0.2 is usual.
         rng: draws the factors.
 
     Returns:

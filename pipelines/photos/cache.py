@@ -1,8 +1,8 @@
-"""Photos decoded and resized once, kept as raw bytes: training reads each of them many times.
+"""The photo cache: decoded and resized photos as raw bytes, since training reads each photo many times.
 
-A photo takes 3 bytes a pixel: about 0.3 MB at 362 pixels (the 91,642 of retrieval-SfM-120k: 27 GB), 2.4 MB at 1024.
-The folder holds photos-*.bin (one photo's rows of RGB behind the other's), names.txt, index.npy (shard, offset,
-height and width of each), left_out.json (name -> reason) and manifest.json with the checksum of every file.
+A photo takes 3 bytes per pixel: about 0.3 MB at 362 pixels (27 GB for the 91,642 of retrieval-SfM-120k), 2.4 MB at
+1024. The folder contains photos-*.bin (the RGB rows of one photo after another), names.txt, index.npy (shard, offset,
+height and width of each photo), left_out.json (name -> reason) and manifest.json with the checksum of every file.
 """
 
 import logging
@@ -35,29 +35,29 @@ READ_AHEAD = 2  # shards in memory: one being written, one being read
 
 
 class PhotoSource(Protocol):
-    """Whatever gives photos by name: a `PhotoCache`, or a `Reading`, which decodes the files each time."""
+    """A source of photos by name: a `PhotoCache`, or a `Reading`, which decodes the files each time."""
 
     def shape(self, name: str) -> Shape:
-        """(height, width) of what `read` returns; PhotoError if it cannot be read."""
+        """The (height, width) of the result of `read`; raises PhotoError if the photo cannot be read."""
 
     def read(self, name: str) -> np.ndarray:
-        """The photo's pixels, (height, width, 3) uint8; PhotoError if it cannot be read."""
+        """Reads a photo, (height, width, 3) uint8; raises PhotoError if it cannot be read."""
 
 
 class PhotoCache:
-    """Photos of a folder that `build_cache` made; nothing but the index is held in memory.
+    """Reads photos from a folder that `build_cache` wrote; only the index is in memory.
 
     Args:
         folder: of the cache.
-        verify: compare the checksum of every file, which reads them all; without it, their sizes only.
+        verify: whether to compare the checksum of every file, which reads all of them; else their sizes only.
 
     Attributes:
-        names: of all photos in it.
-        left_out: name -> reason, of the photos that could not be read when it was built.
-        manifest: what the folder says of itself.
+        names: names of all photos in the cache.
+        left_out: name -> reason of the photos that could not be read when it was built.
+        manifest: the manifest of the folder.
 
     Raises:
-        FolderError: the folder is no cache, of a newer layout, or one of its files is missing or has changed.
+        FolderError: the folder is not a cache, has a newer layout, or a file is missing or has changed.
     """
 
     def __init__(self, folder: Path, verify: bool = False) -> None:
@@ -70,21 +70,21 @@ class PhotoCache:
         self._entries = dict(zip(self.names, map(tuple, index.tolist()), strict=True))
 
     def shape(self, name: str) -> Shape:
-        """(height, width) of a photo.
+        """The (height, width) of a photo.
 
         Raises:
-            PhotoError: it could not be read when the cache was built.
-            FolderError: the cache was built without it.
+            PhotoError: the photo could not be read when the cache was built.
+            FolderError: the cache was built without this photo.
         """
         return self._entry(name)[2:]
 
     def read(self, name: str) -> np.ndarray:
-        """A photo's pixels, (height, width, 3) uint8, a copy.
+        """Reads a photo, (height, width, 3) uint8.
 
         Raises:
-            PhotoError: it could not be read when the cache was built.
-            FolderError: the cache was built without it.
-            OSError: its shard is gone.
+            PhotoError: the photo could not be read when the cache was built.
+            FolderError: the cache was built without this photo, or its shard is too short.
+            OSError: its shard cannot be read.
         """
         shard, offset, height, width = self._entry(name)
         path = _shard(self.folder, shard)
@@ -102,22 +102,23 @@ class PhotoCache:
 
 
 def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace: bool = False) -> PhotoCache:
-    """Reads photos into a cache, or opens the one that is there if it holds these photos, read in this way.
+    """Writes a cache of photos, or opens an existing one of the same photos and options.
 
-    A killed run goes on from its last finished shard. Photos that cannot be read are left out with the reason.
+    A killed run is continued after its last finished shard. Photos that cannot be read are left out.
 
     Args:
-        folder: to write; it appears whole.
-        names: of the photos, each once.
-        reading: how they are read; its size must be set.
-        replace: a cache of other photos or options is made anew instead of refused.
+        folder: to write; it appears when it is complete.
+        names: of the photos, without duplicates.
+        reading: reads the photos; its size must not be None.
+        replace: whether a cache of other photos or options is replaced; else it is an error.
 
     Returns:
-        The cache, opened; what has just been written is not verified.
+        The opened cache.
 
     Raises:
-        ValueError: no size, or not one of the photos can be read.
-        FolderError: the folder is in the way.
+        ArgumentError: the reading has no size.
+        PhotoFolderError: no photo can be read.
+        FolderError: `folder` exists and may not be replaced.
         OSError: the folder cannot be written.
     """
     if reading.size is None:
@@ -197,7 +198,7 @@ def _bytes(index: np.ndarray) -> np.ndarray:
 
 def _check_sizes(folder: Path, names: list[str], index: np.ndarray) -> None:
     if index.shape != (len(names), 4):
-        raise FolderError(f"{folder} names {len(names)} photos and has an index {index.shape}: build it again")
+        raise FolderError(f"{folder} has {len(names)} names and an index of shape {index.shape}: build the cache again")
     ends = index[:, 1] + _bytes(index)
     for number in np.unique(index[:, 0]):
         path, end = _shard(folder, number), ends[index[:, 0] == number].max()

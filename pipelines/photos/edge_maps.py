@@ -1,7 +1,7 @@
-"""Edge maps as files: `keras-retrieval edge-maps PHOTOS MAPS --edges sobel`, or `--edges sketch` of line drawings.
+"""Edge maps as files: `keras-retrieval edge-maps PHOTOS MAPS --edges sobel`, or `--edges sketch` for line drawings.
 
-They are what a network of edge maps takes where it is served or runs by itself: send them as photos, at their size.
-MAPS is also what `--edges folder:MAPS` reads.
+A served or exported network of edge maps takes them in place of photos, at their size. `--edges folder:MAPS` reads them
+in other steps.
 """
 
 import os
@@ -13,9 +13,12 @@ from typing import Annotated
 
 import typer
 
-from ..files.durable import check_free, partial_of, seal
+from keras_retrieval.errors import ArgumentError
+
+from ..files.durable import check_free, check_outside, partial_of, seal
 from ..files.progress import progress
-from .edges import HELP, KIND, resolve_edges
+from .edges import HELP, KIND, MARGIN, resolve_edges
+from .formats import PhotoFolderError
 from .reader import MAX_PIXELS, PhotoError, list_photos
 from .reading import Reading
 
@@ -23,25 +26,32 @@ VERSION = 1
 
 
 def edge_maps(
-    photos: Annotated[Path, typer.Argument(help="Folder of photos or of sketches; folders in it are read too.")],
+    photos: Annotated[Path, typer.Argument(help="Folder of photos or sketches; its sub-folders are read, too.")],
     output: Annotated[Path, typer.Argument(help="Folder of edge maps to write.")],
     *,
     edges: Annotated[str, typer.Option(help=HELP)] = "sobel",
-    size: Annotated[int, typer.Option(help="Longest side of the photos in pixels; maps have a margin besides.")] = 227,
-    exif: Annotated[bool, typer.Option(help="Turn photos as their EXIF orientation says.")] = True,
-    max_pixels: Annotated[int, typer.Option(help="Leave out photos that declare more pixels.")] = MAX_PIXELS,
-    replace: Annotated[bool, typer.Option(help="Replace OUTPUT if it holds edge maps.")] = False,
+    size: Annotated[
+        int,
+        typer.Option(help=f"Longest side of a photo in pixels; its map has a margin of {MARGIN} pixels in addition."),
+    ] = 227,
+    exif: Annotated[bool, typer.Option(help="Turn photos by their EXIF orientation.")] = True,
+    max_pixels: Annotated[int, typer.Option(help="Leave out photos whose header declares more pixels.")] = MAX_PIXELS,
+    replace: Annotated[bool, typer.Option(help="Replace OUTPUT if it contains edge maps.")] = False,
 ) -> Path:
     """Writes the edge map of every photo of a folder as NAME.png: grey, black where there is no edge.
 
-    A photo that cannot be read is left out and named, with the reason.
+    Photos that cannot be read are left out and listed with the reasons.
+
+    Returns:
+        `output`.
     """
-    if size < 1 or not edges:
-        raise ValueError(f"--size is at least 1 and --edges says how edges are found, not {size} and '{edges}'")
+    if size < 1:
+        raise ArgumentError(f"--size must be at least 1, got {size}")
+    if not edges:
+        raise ArgumentError("--edges must not be empty: give sobel or another kind")
     edges = resolve_edges(edges)
     names = list_photos(photos)
-    if output.resolve().is_relative_to(photos.resolve()):
-        raise ValueError(f"{output} lies in {photos}, and maps would be taken for photos: name another folder")
+    check_outside(output, photos)
     check_free(output, kind=KIND, replace=replace)
     partial = partial_of(output)
     shutil.rmtree(partial, ignore_errors=True)
@@ -56,7 +66,7 @@ def edge_maps(
         print(f"left out: {name}: {reason}")
     if len(reasons) == len(names):
         name, reason = next(iter(reasons.items()))
-        raise ValueError(f"{photos}: no photo has an edge map; the first: {name}: {reason}")
+        raise PhotoFolderError(f"{photos}: no photo has an edge map; the first: {name}: {reason}")
     count = len(names) - len(reasons)
     facts = {"photos": str(photos.resolve()), "edges": edges, "size": size, "count": count}
     seal(partial, output, kind=KIND, version=VERSION, replace=replace, **facts)
@@ -69,17 +79,17 @@ def _map_name(name: str) -> PurePosixPath:
 
 
 def _doubles(names: Sequence[str]) -> dict[str, str]:
-    """The photos whose map would have the name of that of an earlier photo, and why they have none."""
+    """Maps the photos whose edge map would have the same name as that of an earlier photo to the reason."""
     first: dict[PurePosixPath, str] = {}
     return {
-        name: f"its map would have the name of that of {earlier}: rename one"
+        name: f"its map would have the same name as that of {earlier}: rename one"
         for name in names
         if (earlier := first.setdefault(_map_name(name), name)) != name
     }
 
 
 def _write(reading: Reading, name: str, folder: Path) -> str:
-    """Writes one map; returns the reason why there is none."""
+    """Writes one edge map; returns "", or the reason why there is none."""
     from PIL import Image
 
     try:

@@ -1,7 +1,7 @@
-"""Photos as edge maps: what networks that compare shapes see (Radenovic et al. ECCV 2018).
+"""Edge maps of photos, the input of networks that compare shapes (Radenovic et al. ECCV 2018).
 
-An edge map is held as a grey photo, (H, W, 3) uint8: 0 for no edge, 255 for the strongest. It has an empty margin, so
-that a shape stands as free in a photo that it fills as it does on paper.
+An edge map is a grey photo, (H, W, 3) uint8: 0 for no edge, 255 for the strongest. It has an empty margin, so that a
+shape that fills its photo is surrounded by blank space as it is in a sketch.
 """
 
 from functools import cache
@@ -11,30 +11,36 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_retrieval.errors import ArgumentError, missing_extra
+
 from ..files.durable import kind_of
 from .formats import photo_state
 from .reader import Crop, PhotoError, list_photos, photo_size, read_photo
-from .sketches import NothingDrawnError, grey_levels, sketch_map
+from .sketches import BlankSketchError, grey_levels, sketch_map
 
 MARGIN = 30  # pixels on each side, as published
 SKETCH = "sketch"
-KIND = "edge maps"  # what a folder that `edge-maps` wrote holds
+KIND = "edge maps"  # of folders that `edge-maps` wrote
 HELP = (
-    "Describe edge maps of the photos: sobel, canny or structured:MODEL.yml.gz (both OpenCV's), folder:MAPS (your own, "
-    "black where there is no edge, named as the photos); or sketch, of line drawings. Networks such as vgg16_edgemac "
-    "need them."
+    "Read edge maps instead of photos: sobel; canny or structured:MODEL.yml.gz (both by OpenCV); folder:MAPS (your own "
+    "maps, black where there is no edge, named as the photos); or sketch, for line drawings. Networks such as "
+    "vgg16_edgemac need edge maps."
 )
 
 
 def resolve_edges(kind: str) -> str:
-    """Refuses what is no kind of edge maps, before photos are read.
+    """Checks a kind of edge maps before photos are read.
+
+    Args:
+        kind: the value of `--edges`; "" for photos.
 
     Returns:
-        The same, with the whole path where there is one.
+        The kind, with an absolute path if it has a path.
 
     Raises:
-        ValueError: an unknown kind, or its file or folder is missing.
-        ImportError: OpenCV is not installed and the kind needs it.
+        ArgumentError: the kind is unknown, or its file does not exist or cannot be read.
+        PhotoFolderError: its folder does not exist or has no images.
+        MissingExtraError: OpenCV is not installed and the kind needs it.
     """
     name, _, place = kind.partition(":")
     if kind in ("", SKETCH, "sobel"):
@@ -43,42 +49,43 @@ def resolve_edges(kind: str) -> str:
         _opencv()
         return kind
     if name not in ("structured", "folder") or not place:
-        raise ValueError(f"--edges {kind}: it is sobel, canny, structured:MODEL.yml.gz, folder:MAPS or sketch")
+        raise ArgumentError(f"--edges must be sobel, canny, structured:MODEL.yml.gz, folder:MAPS or sketch, got {kind}")
     place = str(Path(place).resolve())
     for listed in (_maps, _margin):
-        listed.cache_clear()  # there may be others since they were listed
+        listed.cache_clear()  # the folder may have changed since it was listed
     _structured_edges(place) if name == "structured" else list_photos(Path(place))
     return f"{name}:{place}"
 
 
 def edges_state(kind: str) -> list[Any]:
-    """The kind and the state of its files, JSON-able: what tells whether edge maps would be the same again."""
+    """The kind and the state of its files, JSON-able, for the fingerprint of a run."""
     name, _, place = kind.partition(":")
     maps = _maps(Path(place)).values() if name == "folder" else ([""] if name == "structured" else [])
     return [kind, *([map_, *photo_state(Path(place, map_))] for map_ in maps)]
 
 
 def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop | None = None) -> np.ndarray:
-    """The edge map of a photo, with its margin.
+    """Computes the edge map of a photo, or reads the user's own, and adds the margin.
 
     Args:
         kind: "sobel", "canny", "structured:FILE", "folder:PATH", or "sketch" for a line drawing.
-        pixels: (H, W, 3) uint8, the photo or its cut-out, at the size that is wanted.
+        pixels: (H, W, 3) uint8, the photo or a crop of it, at its final size.
         folder: of the photos.
-        name: of the photo in it; a map of the user's own has the same name, whatever its ending, or its last part.
-        crop: what was cut out of the photo, in its pixels.
+        name: of the photo, relative to the folder. A map of the user's own has the same path without the extension, or
+            the same file name.
+        crop: the part of the photo that `pixels` shows, in pixels of the whole photo.
 
     Returns:
-        (H + 60, W + 60, 3) uint8.
+        (H + 2 MARGIN, W + 2 MARGIN, 3) uint8.
 
     Raises:
-        PhotoError: there is no map of that photo, or nothing on a drawing.
+        PhotoError: the photo has no map, or a drawing is blank.
     """
     method, _, place = kind.partition(":")
     if method == SKETCH:
         try:
             return sketch_map(pixels, MARGIN)
-        except NothingDrawnError as error:
+        except BlankSketchError as error:
             raise PhotoError(name, str(error)) from error
     if method == "folder":
         edges = _own_map(Path(place), folder / name, name, pixels.shape[1::-1], crop)
@@ -91,13 +98,13 @@ def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop 
 
 
 def sobel(pixels: np.ndarray) -> np.ndarray:
-    """How steep grey levels are: Sobel's gradient of slightly smoothed photos, 1 for black beside white.
+    """The magnitude of Sobel's gradient of slightly smoothed grey levels; 1 for a step from black to white.
 
     Args:
         pixels: (H, W, 3) uint8.
 
     Returns:
-        (H, W) float32, from 0; more than 1 is possible across corners.
+        (H, W) float32, at least 0; it may exceed 1 at corners.
     """
     grey = _filtered(grey_levels(pixels), np.array([1, 4, 6, 4, 1]) / 16, np.array([1, 4, 6, 4, 1]) / 16)
     smooth, slope = np.array([1, 2, 1]) / 4, np.array([1, 0, -1])
@@ -105,14 +112,21 @@ def sobel(pixels: np.ndarray) -> np.ndarray:
 
 
 def canny(pixels: np.ndarray) -> np.ndarray:
-    """Canny's edges of smoothed photos, hysteresis from 100 to 200 grey levels: (H, W) float32, 0 or 1."""
+    """Canny's edges of a smoothed photo, with hysteresis thresholds of 100 and 200 grey levels.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+
+    Returns:
+        (H, W) float32, 0 or 1.
+    """
     opencv = _opencv()
     smooth = opencv.GaussianBlur(np.rint(grey_levels(pixels)).astype(np.uint8), (5, 5), 1.0)
     return opencv.Canny(smooth, 100, 200).astype(np.float32) / 255
 
 
 def structured(pixels: np.ndarray, model: str) -> np.ndarray:
-    """Structured edges (Dollar and Zitnick ICCV 2013) by OpenCV, which publishes the model's file apart.
+    """Structured edges (Dollar and Zitnick ICCV 2013) by OpenCV, which publishes the model file separately.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -125,7 +139,7 @@ def structured(pixels: np.ndarray, model: str) -> np.ndarray:
 
 
 def _filtered(grey: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A separable filter; photos go on beyond their borders as they end."""
+    """Applies a separable filter; border pixels are repeated."""
     for axis, kernel in ((0, down), (1, right)):
         reach = len(kernel) // 2
         wide = np.pad(grey, [(reach, reach) if axis == other else (0, 0) for other in (0, 1)], mode="edge")
@@ -139,7 +153,7 @@ def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Cr
     key = str(PurePosixPath(name).with_suffix(""))
     found = names.get(key, names.get(PurePosixPath(key).name))
     if found is None:
-        raise PhotoError(name, f"there is no edge map of it in {maps}")
+        raise PhotoError(name, f"it has no edge map in {maps}")
     margin = _margin(maps)
     if crop is not None or margin:
         (height, width), (high, wide) = photo_size(photo), photo_size(maps / found)
@@ -152,13 +166,13 @@ def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Cr
 
 @cache
 def _maps(folder: Path) -> dict[str, str]:
-    """Names of maps by their path without ending."""
+    """Maps the path of each image without its extension to its name."""
     return {str(PurePosixPath(name).with_suffix("")): name for name in list_photos(folder)}
 
 
 @cache
 def _margin(folder: Path) -> int:
-    """The pixels around each map, which those that `edge-maps` wrote have already."""
+    """The margin that the maps of a folder have already: MARGIN if `edge-maps` wrote them, else 0."""
     return MARGIN if kind_of(folder) == KIND else 0
 
 
@@ -166,16 +180,16 @@ def _margin(folder: Path) -> int:
 def _structured_edges(model: str) -> Any:
     opencv = _opencv()
     if not Path(model).is_file():
-        raise ValueError(f"--edges structured:{model}: there is no such file; OpenCV publishes it as model.yml.gz")
+        raise ArgumentError(f"--edges structured:{model}: the file does not exist; OpenCV publishes it as model.yml.gz")
     try:
         return opencv.ximgproc.createStructuredEdgeDetection(model)
     except opencv.error as error:
-        raise ValueError(f"--edges structured:{model}: OpenCV cannot read it: {error}") from error
+        raise ArgumentError(f"--edges structured:{model}: OpenCV cannot read it: {error}") from error
 
 
 def _opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise ImportError('these edges are found by OpenCV: pip install "keras-retrieval[edges]"') from error
+        raise missing_extra("OpenCV", "edges", error) from error
     return cv2

@@ -1,4 +1,4 @@
-"""How photo files are found and opened: nothing is decoded here, and whatever is wrong has a reason in plain words."""
+"""Photo files: finding and opening them, without decoding. Every failure becomes a reason in plain words."""
 
 import os
 import stat
@@ -21,10 +21,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 from keras_retrieval.errors import RetrievalError
 
 MAX_PIXELS = 89_478_485
-"""A quarter of a gigabyte at three bytes a pixel: where Pillow, too, begins to suspect a decompression bomb."""
+"""The default limit on the pixels of a photo: a quarter of a gigabyte at three bytes a pixel, as in Pillow."""
 
 EXTENSIONS = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""How the names of photos end, in any case."""
+"""The extensions of photos, in lower or upper case."""
 
 Source = str | os.PathLike[str] | bytes
 """A photo's path, or the bytes of its file."""
@@ -47,7 +47,7 @@ class PhotoError(RetrievalError, ValueError):
 
     Attributes:
         path: the photo's path as it was given, or "<bytes>".
-        reason: what is wrong with it, in plain words.
+        reason: why, in plain words.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -60,45 +60,46 @@ class PhotoError(RetrievalError, ValueError):
 
 
 class PhotoFolderError(RetrievalError, ValueError):
-    """A folder of photos is missing or holds no photos, or not one of its photos can be read."""
+    """A folder of photos does not exist or contains no photos, or none of its photos can be read."""
 
 
-class PhotoRefusalError(Exception):
-    """Raised where a photo is open: its text becomes the reason of the PhotoError."""
+class PhotoRefusalError(RetrievalError):
+    """Raised while a photo is open; `open_photo` turns it into a PhotoError whose reason is its text."""
 
 
 def list_photos(folder: Path) -> list[str]:
-    """Finds the photos of a folder and of the folders in it, by the endings of their names (`EXTENSIONS`).
+    """Lists the photos in a folder and its sub-folders, by their extensions (`EXTENSIONS`).
 
     Hidden files and folders are left out, and links to folders are not followed.
 
     Args:
-        folder: where to look.
+        folder: to search.
 
     Returns:
         Sorted names relative to `folder`, with / between their parts.
 
     Raises:
-        ValueError: `folder` is missing, no folder, not readable or without photos, or a name in it is not text.
+        PhotoFolderError: `folder` does not exist, is a file, cannot be listed or has no photos, or a name in it is not
+            valid text.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is a file, not a folder" if folder.exists() else f"there is no {folder}")
+        raise PhotoFolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
     names = sorted(_walk(folder))
     if not names:
-        raise ValueError(f"{folder} holds no photo: names must end in one of {', '.join(EXTENSIONS)}")
+        raise PhotoFolderError(f"{folder} contains no photo: names must end in one of {', '.join(EXTENSIONS)}")
     for name in names:
         if not is_text(name):
-            raise ValueError(f"{folder}: the name {name!r} is not valid text: rename that photo")
+            raise PhotoFolderError(f"{folder}: the name {name!r} is not valid text: rename that photo")
     return names
 
 
 @contextmanager
-def opened(source: Source, max_pixels: int) -> Iterator[ImageFile]:
-    """Opens a photo, header only, and makes a PhotoError of all that goes wrong until it is closed.
+def open_photo(source: Source, max_pixels: int) -> Iterator[ImageFile]:
+    """Opens a photo, reading its header only, and turns every exception into a PhotoError until it is closed.
 
-    Pillow's plugins are called one by one, not through `Image.open`, which would warn of large photos on the
-    screen, may follow the name's ending, and tries formats that are none of ours.
+    Pillow's plugins are called directly, since `Image.open` prints warnings of large photos, may trust the extension,
+    and tries formats that are not supported here.
 
     Args:
         source: a path, or the bytes of a photo.
@@ -108,7 +109,7 @@ def opened(source: Source, max_pixels: int) -> Iterator[ImageFile]:
         The picture, not decoded.
 
     Raises:
-        PhotoError: in place of any Exception, also of one raised by the caller while the photo is open.
+        PhotoError: instead of any Exception, also one that the caller raises while the photo is open.
     """
     path = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
@@ -119,7 +120,7 @@ def opened(source: Source, max_pixels: int) -> Iterator[ImageFile]:
 
 
 def photo_state(path: Path) -> tuple[int, int]:
-    """A photo's size in bytes and time of change, which tell whether it is still the same; zeros if it is gone."""
+    """A photo's size in bytes and modification time in ns, to detect a change; (0, 0) if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -129,7 +130,7 @@ def photo_state(path: Path) -> tuple[int, int]:
 
 def _walk(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
-        raise ValueError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
+        raise PhotoFolderError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -139,7 +140,7 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is text; one that is no UTF-8 on the disk, or half of a character in JSON, is not."""
+    """Whether a name is valid Unicode; a file name that is not UTF-8, or a lone surrogate in JSON, is not."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -152,7 +153,7 @@ def _open_file(path: Path) -> IO[bytes]:
     if stat.S_ISDIR(mode):
         raise PhotoRefusalError("is a folder, not a photo")
     if not stat.S_ISREG(mode):
-        raise PhotoRefusalError("is no regular file")
+        raise PhotoRefusalError("is not a regular file")
     return path.open("rb")
 
 
@@ -185,7 +186,7 @@ def _open_image(file: IO[bytes], max_pixels: int) -> ImageFile:
 
 
 def _gif_size(file: IO[bytes]) -> tuple[int, int]:
-    """The size that Pillow will give a GIF: its screen, grown to hold its first frame."""
+    """The size that Pillow gives a GIF: its screen, extended to contain the first frame."""
     width, height, flags = struct.unpack("<6xHHB2x", file.read(13))
     file.seek(3 << (flags & 7) + 1 if flags & 128 else 0, os.SEEK_CUR)
     while (block := file.read(1)) not in (b",", b";", b""):
@@ -201,7 +202,7 @@ def _gif_size(file: IO[bytes]) -> tuple[int, int]:
 
 
 def _reason(error: Exception) -> str:
-    # Pillow wraps what its header readers stumble over in a SyntaxError: the cause says more.
+    # Pillow wraps errors of its header readers in a SyntaxError, whose cause has the reason.
     cause = error.__cause__ if isinstance(error, SyntaxError) else error
     text = " ".join(str(error).split())[:160]
     match cause:

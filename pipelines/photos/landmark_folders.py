@@ -1,4 +1,4 @@
-"""Photos in a folder for each landmark, as they were collected or as `keras-retrieval clean` left them."""
+"""Photos in one folder per landmark: all photos of a folder, or those that `keras-retrieval clean` kept."""
 
 import json
 from collections import defaultdict
@@ -6,17 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..files.durable import FolderError, read_names
+from .formats import PhotoFolderError
 from .reader import list_photos
 
-CLEANING, KEPT = "cleaning.json", "kept.txt"  # of a folder that `clean` made
+CLEANING, KEPT = "cleaning.json", "kept.txt"  # files in the output of `clean`
 CLEANING_VERSION = 1
 
 
 def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
-    """The folder of photos that `clean` was given and the names of those it kept; None where it made no such folder.
+    """Reads which photos `clean` kept.
+
+    Args:
+        folder: the output of `clean`, or another folder.
+
+    Returns:
+        The folder of the photos and the names of those that were kept; None if `clean` did not write `folder`.
 
     Raises:
-        FolderError: the folder is damaged, or of a newer version.
+        FolderError: the folder is damaged, or has a newer layout.
     """
     path = folder / CLEANING
     if not path.is_file():
@@ -26,44 +33,53 @@ def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
         version, photos = int(report["version"]), Path(report["photos"])
         count = sum(landmark["kept"] for landmark in report.get("landmarks", ()))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise FolderError(f"{path} is damaged ({error!r}): `keras-retrieval clean` writes it anew") from error
+        raise FolderError(f"{path} is damaged ({error!r}): run `keras-retrieval clean` again") from error
     if version > CLEANING_VERSION:
         raise FolderError(
-            f"{path} has version {version} and this code reads up to {CLEANING_VERSION}: "
+            f"{path} has layout {version}, and this keras-retrieval reads up to {CLEANING_VERSION}: "
             "update with pip install -U keras-retrieval"
         )
     names = read_names(folder / KEPT)
     if len(names) != count:
         raise FolderError(
-            f"{folder / KEPT} has {len(names)} photos, and {path.name} counts {count}: `keras-retrieval clean` writes "
-            "both anew"
+            f"{folder / KEPT} has {len(names)} photos, and {path.name} counts {count}: run `keras-retrieval clean` "
+            "again"
         )
     return photos, names
 
 
 def landmark_photos(folder: Path) -> tuple[Path, list[str]]:
-    """The folder of the photos and their names in it: all of a folder of landmarks, or those that `clean` kept.
+    """Lists the photos of landmarks.
+
+    Args:
+        folder: with one sub-folder per landmark, or the output of `clean`.
+
+    Returns:
+        The folder of the photos, and the names of all photos in it or of those that `clean` kept.
 
     Raises:
-        ValueError: the folder is missing or holds no photo.
-        FolderError: it was made by `clean` and is damaged.
+        PhotoFolderError: the folder does not exist or contains no photo.
+        FolderError: it is the output of `clean` and damaged.
     """
     return cleaned_photos(folder) or (folder, list_photos(folder))
 
 
 def by_landmark(names: Sequence[str], folder: Path) -> dict[str, list[str]]:
-    """Landmark -> its photos; a landmark has the name of the folder in which its photos lie.
+    """Groups photos by landmark, the path of their folder.
 
     Args:
         names: of photos, with / between their parts.
-        folder: that they lie in, for the message.
+        folder: of the photos, for the message.
+
+    Returns:
+        Landmark -> its photos, sorted by landmark.
 
     Raises:
-        ValueError: all lie in no folder of their own.
+        PhotoFolderError: no photo is in a sub-folder.
     """
     found: dict[str, list[str]] = defaultdict(list)
     for name in names:
         found[str(Path(name).parent)].append(name)
     if list(found) == ["."]:
-        raise ValueError(f"{folder} holds no folders: one for the photos of each landmark is needed")
+        raise PhotoFolderError(f"{folder} has no sub-folders with photos: put the photos of each landmark in one")
     return dict(sorted(found.items()))

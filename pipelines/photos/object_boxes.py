@@ -1,8 +1,9 @@
-"""Where the objects stand in photos: boxes.json, which cleaning writes and region proposals learn from.
+"""Bounding boxes of objects in photos: boxes.json, which cleaning writes and region proposals are trained on.
 
     {"version": 1, "photos": {"church/01.jpg": [[left, top, right, bottom], ..], ..}}
 
-A box is in pixels of the photo at full size, turned as its EXIF says; x to the right, y down, edges and not centres.
+A box is in pixels of the photo at full size, turned by its EXIF orientation; x points right and y down, and integers
+are the edges of pixels, not their centres.
 """
 
 import json
@@ -12,32 +13,36 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import RetrievalError
+
 from ..files.durable import write_file
 from .formats import is_text
 
 VERSION = 1
-SCENE = "scene.json"  # of `sample-photos`, which knows its boxes exactly
+SCENE = "scene.json"  # written by `sample-photos`, with exact boxes
 
 
-class BoxesError(ValueError):
-    """Boxes cannot be read or written; the message names the file and the photo."""
+class BoxesError(RetrievalError, ValueError):
+    """Boxes cannot be read or written. The message names the file and the photo."""
 
 
 def read_boxes(source: Path) -> dict[str, np.ndarray]:
     """Reads the boxes of photos.
 
     Args:
-        source: boxes.json; or a folder of `sample-photos`, or its scene.json.
+        source: boxes.json, or a folder that `sample-photos` wrote, or its scene.json.
 
     Returns:
         Name of each photo -> (n, 4) float64: left, top, right, bottom in pixels. n may be 0.
 
     Raises:
-        BoxesError: there is no such file, it is none of boxes, or a box is empty or not finite.
+        BoxesError: the file does not exist or does not contain boxes, or a box is empty or not finite.
     """
     path = source / SCENE if source.is_dir() else source
     if not path.is_file():
-        raise BoxesError(f"there is no {path}: give boxes.json, or a folder that `keras-retrieval sample-photos` drew")
+        raise BoxesError(
+            f"{path} does not exist: give boxes.json, or a folder that `keras-retrieval sample-photos` wrote"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -53,7 +58,7 @@ def write_boxes(path: Path, boxes: Mapping[str, Any]) -> Path:
     """Writes boxes.json.
 
     Args:
-        path: the file; it appears whole.
+        path: the file; it is written atomically.
         boxes: name of each photo -> (n, 4) left, top, right, bottom in pixels.
 
     Returns:
@@ -68,20 +73,22 @@ def write_boxes(path: Path, boxes: Mapping[str, Any]) -> Path:
 
 
 def _photos(content: Any, path: Path) -> dict[str, Any]:
-    """Name -> boxes, of boxes.json or of scene.json."""
+    """Name -> boxes, from the content of boxes.json or scene.json."""
     if isinstance(content, dict) and isinstance(content.get("buildings"), list):
         try:
             return {
                 str(photo["name"]): [photo["box"]] for building in content["buildings"] for photo in building["photos"]
             }
         except (TypeError, KeyError) as error:
-            raise BoxesError(f"{path} is not as `keras-retrieval sample-photos` writes it: no {error}") from error
+            raise BoxesError(f"{path} is not a file of `keras-retrieval sample-photos`: it lacks {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("photos"), dict):
-        raise BoxesError(f'{path} holds no boxes: {{"version": {VERSION}, "photos": {{NAME: [[l, t, r, b], ..]}}}}')
+        raise BoxesError(
+            f'{path} contains no boxes; expected {{"version": {VERSION}, "photos": {{NAME: [[l, t, r, b], ..]}}}}'
+        )
     if content.get("version") != VERSION:
         raise BoxesError(
-            f"{path} has version {content.get('version')!r} of its layout, and this code reads {VERSION}: "
-            "update keras-retrieval"
+            f"{path} has layout {content.get('version')!r}, and this keras-retrieval reads {VERSION}: "
+            "update with pip install -U keras-retrieval"
         )
     return content["photos"]
 

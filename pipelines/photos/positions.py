@@ -1,31 +1,32 @@
-"""positions."""
+"""Positions of photos: read from their names, and compared by distance."""
 
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-
-class PositionError(ValueError):
-    """A photo's position cannot be read."""
-
+from keras_retrieval.errors import RetrievalError
 
 RADIUS = 25.0
-"""Metres within which a photo shows the same place (Torii et al., CVPR 2013; Arandjelovic et al., CVPR 2016)."""
+"""Metres within which two photos show the same place (Torii et al. CVPR 2013; Arandjelovic et al. CVPR 2016)."""
 
-# @ east @ north @ zone @ letter @ latitude @ longitude @ panorama @ ..., and nothing before the first @.
+# The fields of a name: @east@north@zone@letter@latitude@longitude@panorama@.., of which the first is empty.
 _EAST, _NORTH, _PANORAMA = 1, 2, 7
 
 
+class PositionError(RetrievalError, ValueError):
+    """The position of a photo cannot be read, or is not finite."""
+
+
 def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) -> list[np.ndarray]:
-    """Which database photos were taken near each query.
+    """Finds the database photos that were taken near each query.
 
     Args:
-        queries: (Q, 2) east and north in metres, or (Q, 3) in space.
-        database: (N, 2) or (N, 3), the same.
-        radius: in metres; a photo at exactly this distance is near.
+        queries: (Q, 2) east and north in metres, or (Q, 3) with the height.
+        database: (N, 2) or (N, 3), likewise.
+        radius: in metres; a photo at exactly this distance counts.
 
     Returns:
-        Per query the rising rows of `database`.
+        For each query the ascending rows of `database`.
     """
     order = np.argsort(database[:, 0], kind="stable")
     east = database[order, 0]
@@ -40,22 +41,41 @@ def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) ->
 
 
 def position_in_name(path: str, folder: Path) -> tuple[float, float, str]:
-    """East and north in metres and the panorama's name, as a photo's name holds them.
+    """Reads the position in a photo's name, @east@north@zone@letter@latitude@longitude@panorama@..
+
+    Args:
+        path: of the photo, relative to the folder.
+        folder: of the photos, for the message.
+
+    Returns:
+        East and north in metres, and the name of the panorama that the photo was cut from, "" if there is none.
 
     Raises:
-        PositionError: it holds none.
+        PositionError: the name has no position.
     """
     fields = PurePosixPath(path).name.split("@")
     try:
         east, north = float(fields[_EAST]), float(fields[_NORTH])
     except (ValueError, IndexError):
         raise PositionError(
-            f"{folder / path}: no position in the name (@east@north@...@.jpg): rename it, or give a CSV file as gnd"
+            f"{folder / path}: no position in the name (@east@north@...@.jpg): rename it, or list positions in a CSV "
+            "file (--gnd)"
         ) from None
     return checked_position(east, north, fields[_PANORAMA] if len(fields) > _PANORAMA + 1 else "", path)
 
 
 def checked_position(east: float, north: float, panorama: str, where: str) -> tuple[float, float, str]:
+    """Returns the first three arguments after a check.
+
+    Args:
+        east: in metres.
+        north: in metres.
+        panorama: the name of the panorama.
+        where: the photo or line, for the message.
+
+    Raises:
+        PositionError: east or north is not finite.
+    """
     if not np.isfinite([east, north]).all():
         raise PositionError(f"{where}: the position {east}, {north} is not finite")
     return east, north, panorama

@@ -1,7 +1,7 @@
-"""The only photo reader of the house: extraction, training and evaluation see the same pixels.
+"""Decodes photos to RGB pixels; extraction, training and evaluation all read photos with this module.
 
-`read_photo` turns a file into RGB pixels, `photo_size` says from the header alone how large they will be, and
-`list_photos` finds the files. Whatever is wrong with a photo is a `PhotoError` with a reason in plain words.
+`read_photo` decodes a file, and `photo_size` gives the size of the result from the header alone. A photo that cannot be
+read raises `PhotoError` with a reason in plain words.
 """
 
 import math
@@ -15,25 +15,12 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from keras_retrieval.errors import ArgumentError
+
 from .formats import MAX_PIXELS as MAX_PIXELS
 from .formats import PhotoError as PhotoError
-from .formats import PhotoRefusalError, Source, opened
+from .formats import PhotoRefusalError, Source, open_photo
 from .formats import list_photos as list_photos
-
-Box = tuple[float, float, float, float]
-BOX_HELP = "Look for this part only: left,top,right,bottom in pixels."
-
-
-def parse_box(text: str | None) -> Box | None:
-    """Reads "left,top,right,bottom"; raises ValueError if it is none."""
-    if text is None:
-        return None
-    try:
-        left, top, right, bottom = (float(number) for number in text.split(","))
-    except ValueError:
-        raise ValueError(f"--box {text}: give left,top,right,bottom in pixels of the query photo") from None
-    return left, top, right, bottom
-
 
 Crop = tuple[float, float, float, float]
 
@@ -59,14 +46,14 @@ def photo_size(
     exif: bool = True,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[int, int]:
-    """The (height, width) of what `read_photo` returns for the same arguments, from the header alone.
+    """The (height, width) of the result of `read_photo` with the same arguments, from the header alone.
 
     Raises:
-        PhotoError: the header already tells that the photo cannot be read.
-        ValueError: `size` is less than one pixel.
+        PhotoError: the header cannot be read, or has more than `max_pixels`.
+        ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
-    with opened(source, max_pixels) as image:
+    with open_photo(source, max_pixels) as image:
         width, height = _view(image, size, crop, exif).target
         return height, width
 
@@ -81,46 +68,45 @@ def read_photo(
 ) -> np.ndarray:
     """Reads a JPEG, PNG, WebP, GIF (its first frame), BMP or TIFF photo as RGB pixels.
 
-    Grey, palette, CMYK and 16-bit photos become 8-bit RGB, and transparency shows white paper. Signed, 32-bit
-    and float pixels are refused, for nothing in such a file says which value is white; so is CIELAB. A photo
-    may be as small as 1 x 1: what a network needs is for the caller to ask.
+    Grey, palette, CMYK and 16-bit photos become 8-bit RGB, and transparency is drawn on white. Signed, 32-bit and
+    float pixels are refused, since such files do not define which value is white; so is CIELAB. A photo may be as small
+    as 1 x 1; the caller checks the smallest size of its network.
 
-    A JPEG that shrinks to less than a half is decoded at 1/2, 1/4 or 1/8, but never at less than twice the
-    size that is asked for on either side, and resized from there. EXIF data that is damaged, or stands behind the
-    pixels of a PNG, does not count.
+    A JPEG that shrinks to less than half is decoded at 1/2, 1/4 or 1/8, but at least at twice the final size on each
+    side, and resized from there. EXIF data that is damaged, or comes after the pixels of a PNG, is ignored.
 
     Args:
         source: a path, or the bytes of a photo.
-        size: the longest side of the whole photo after resizing (Lanczos, antialiased), in pixels; a smaller
-            photo is never enlarged. None keeps its size.
-        crop: (left, top, right, bottom) in pixels of the whole photo, as it stands after EXIF turned it, rounded
-            to whole pixels and cut before resizing. The cut is shrunk as much as the whole photo would be, so
-            that its scale is that of a database read with the same `size`. It may overhang by a pixel.
-        exif: turn the photo as its EXIF orientation says.
-        max_pixels: a photo whose header declares more is refused before decoding, so that a small file cannot
-            ask for more than about twelve bytes of memory for each. Over `MAX_PIXELS` it counts
-            for JPEG, PNG and BMP only, since Pillow holds the other formats to limits of its own.
+        size: the longest side of the whole photo after resizing (Lanczos, antialiased), in pixels; photos are never
+            enlarged. None keeps the size.
+        crop: (left, top, right, bottom) in pixels of the whole photo after it was turned by EXIF, rounded to whole
+            pixels and cut before resizing. The crop is shrunk by the same factor as the whole photo would be, so that
+            its scale is that of database photos read with the same `size`. It may exceed the photo by a pixel.
+        exif: turn the photo by its EXIF orientation.
+        max_pixels: a photo whose header declares more is refused before decoding, which bounds memory to about twelve
+            bytes per declared pixel. Values above `MAX_PIXELS` have effect for JPEG, PNG and BMP only, since Pillow
+            has limits of its own for the other formats.
 
     Returns:
         (height, width, 3) uint8.
 
     Raises:
-        PhotoError: whatever is wrong with the photo, or with `crop` on it.
-        ValueError: `size` is less than one pixel.
+        PhotoError: the photo cannot be read, or `crop` does not fit it.
+        ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
-    with opened(source, max_pixels) as image:
+    with open_photo(source, max_pixels) as image:
         view = _view(image, size, crop, exif)
         pixels = np.array(_draw(image, view))
         width, height = view.target
         if pixels.shape != (height, width, 3):
-            raise ValueError(f"its pixels are {pixels.shape}, not the {height} x {width} of its header")
+            raise PhotoRefusalError(f"its pixels are {pixels.shape}, not the {height} x {width} of its header")
         return pixels
 
 
 @dataclass(frozen=True)
 class _View:
-    """Which part of a photo is wanted, and how large: `box` and `target` count pixels of the turned photo."""
+    """The part of a photo to return, `box`, and its final (width, height), `target`, in pixels of the turned photo."""
 
     turn: Transpose | None
     box: tuple[int, int, int, int] | None
@@ -129,7 +115,7 @@ class _View:
 
 def _check_size(size: int | None) -> None:
     if size is not None and size < 1:
-        raise ValueError(f"size must be at least 1 pixel, not {size}")
+        raise ArgumentError(f"size must be at least 1 pixel, got {size}")
 
 
 def _view(image: ImageFile, size: int | None, crop: Crop | None, exif: bool) -> _View:
@@ -144,7 +130,7 @@ def _view(image: ImageFile, size: int | None, crop: Crop | None, exif: bool) -> 
 
 
 def _turn(image: ImageFile, exif: bool) -> Transpose | None:
-    """How to turn the decoded picture. Pillow turns TIFF files itself, so that those are turned back."""
+    """How to turn the decoded picture. Pillow turns TIFF files itself; without `exif`, these are turned back."""
     if isinstance(image, PngImageFile) and "exif" not in image.info:
         return None
     try:
@@ -161,7 +147,7 @@ def _box(crop: Crop, width: int, height: int) -> tuple[int, int, int, int]:
         raise PhotoRefusalError(f"the crop {crop} is not four finite numbers (left, top, right, bottom)")
     left, top, right, bottom = (round(side) for side in crop)
     if min(left, top) < -1 or right > width + 1 or bottom > height + 1:
-        raise PhotoRefusalError(f"the crop {crop} reaches outside the photo, which is {width} x {height}")
+        raise PhotoRefusalError(f"the crop {crop} extends outside the photo, which is {width} x {height}")
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     if right <= left or bottom <= top:
         raise PhotoRefusalError(f"the crop {crop} is empty")
@@ -169,7 +155,7 @@ def _box(crop: Crop, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def _shrunk(width: int, height: int, longest: int) -> tuple[int, int]:
-    """The size with that longest side whose aspect is nearest, as Pillow's thumbnail chooses it; never larger."""
+    """The size with that longest side whose aspect ratio is nearest, as in Pillow's `thumbnail`; never enlarged."""
     if max(width, height) <= longest:
         return width, height
     exact = longest * min(width, height) / max(width, height)
@@ -194,7 +180,7 @@ def _turned(picture: Image.Image, turn: Transpose | None) -> Image.Image:
 
 
 def _rgb(image: ImageFile) -> Image.Image:
-    """Decodes a picture of any mode to RGB, transparency on white."""
+    """Decodes a picture of any mode to RGB, with transparency on white."""
     image.load()
     if image.mode in ("I", "F", "LAB"):
         raise PhotoRefusalError(f"its pixels are {_UNREAD[image.mode]}: save it as 8-bit or 16-bit PNG")
@@ -207,7 +193,7 @@ def _rgb(image: ImageFile) -> Image.Image:
 
 
 def _grey16(image: ImageFile) -> Image.Image:
-    """Scales 16-bit grey, or the 12-bit grey of TIFF, to 8 bits; Pillow would clip it at 255."""
+    """Scales 16-bit grey, or 12-bit grey of TIFF, to 8 bits; Pillow would clip it at 255."""
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     white = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1
     grey = (np.array(image).astype(np.uint32) * 255 + white // 2) // white

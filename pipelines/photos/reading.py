@@ -1,4 +1,4 @@
-"""reading."""
+"""The photos of a folder, read as a network needs them: resized, padded to a smallest side, or as edge maps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,23 +6,26 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
+
 from .edges import MARGIN, edge_map
 from .reader import MAX_PIXELS, Crop, photo_size, read_photo
 
 Shape = tuple[int, int]
+"""Height and width in pixels."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How photos are read for a network.
+    """Reads the photos of a folder for a network.
 
     Attributes:
         folder: of the photos.
         size: the longest side after resizing, in pixels; None for no resizing.
-        exif: turn photos as EXIF says.
-        max_pixels: the most that a photo may declare.
-        smallest: what the network needs on each side; a smaller photo gets its edge pixels repeated up to it.
-        edges: the kind of edge maps that are read instead of photos, see `edges.edge_map`; "" for photos.
+        exif: turn photos by their EXIF orientation.
+        max_pixels: a photo whose header declares more pixels is refused.
+        smallest: the smallest height and width; smaller photos are padded by repeating their last row and column.
+        edges: the kind of edge maps to read instead of photos, see `edges.edge_map`; "" for photos.
     """
 
     folder: Path
@@ -33,13 +36,25 @@ class Reading:
     edges: str = ""
 
     def shape(self, name: str, crop: Crop | None = None) -> Shape:
-        """(height, width) of what `read` returns, from the photo's header."""
+        """The (height, width) of the result of `read` with the same arguments, from the photo's header.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
         margins = 2 * MARGIN if self.edges else 0
         height, width = (side + margins for side in photo_size(self.folder / name, crop=crop, **self._options()))
         return max(height, self.smallest), max(width, self.smallest)
 
     def read(self, name: str, crop: Crop | None = None) -> np.ndarray:
-        """The photo's pixels, (height, width, 3) uint8."""
+        """Reads a photo or its edge map, (height, width, 3) uint8.
+
+        Args:
+            name: of the photo, relative to the folder.
+            crop: the part to read, as for `reader.read_photo`.
+
+        Raises:
+            PhotoError: the photo cannot be read, or has no edge map.
+        """
         pixels = read_photo(self.folder / name, crop=crop, **self._options())
         if self.edges:
             pixels = edge_map(self.edges, pixels, self.folder, name, crop)
@@ -47,13 +62,13 @@ class Reading:
         return np.pad(pixels, [*missing, (0, 0)], mode="edge") if any(after for _, after in missing) else pixels
 
     def longest(self) -> int:
-        """The most pixels on a side of what `read` returns.
+        """The largest height or width of a result of `read`, in pixels.
 
         Raises:
-            ValueError: no size is set.
+            ArgumentError: `size` is None.
         """
         if self.size is None:
-            raise ValueError("photos that are not resized have any size")
+            raise ArgumentError("a reading without a size has no longest side")
         return max(self.size + (2 * MARGIN if self.edges else 0), self.smallest)
 
     def _options(self) -> dict[str, Any]:

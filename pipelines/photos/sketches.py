@@ -1,20 +1,22 @@
-"""Sketches made like the edge maps of photos, whatever they were drawn with (Radenovic et al. ECCV 2018)."""
+"""Sketches converted to edge maps like those of photos, independent of pen and paper (Radenovic et al. ECCV 2018)."""
 
 import numpy as np
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601
-_PAPER = 0.8  # of the way from the darkest to the brightest: what is darker is ink, as published
+from keras_retrieval.errors import RetrievalError
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_PAPER = 0.8  # threshold from the darkest (0) to the brightest (1) pixel: darker pixels are ink, as published
 
 
-class NothingDrawnError(ValueError):
-    """All pixels of a sketch are alike."""
+class BlankSketchError(RetrievalError, ValueError):
+    """All pixels of a sketch have the same grey level."""
 
 
 def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
-    """Binarises a line drawing, gives it a margin, and draws its lines anew, all five pixels wide.
+    """Binarises a line drawing, adds a margin, and redraws its lines with a width of five pixels.
 
-    Lines are thinned, widened, thinned again and widened to their final width, as published: strokes that nearly
-    touch become one.
+    Lines are thinned, dilated, thinned again and dilated to their final width, as published; strokes that nearly touch
+    are merged.
 
     Args:
         pixels: (H, W, 3) uint8: dark lines on light paper, or light lines on dark paper.
@@ -24,7 +26,7 @@ def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
         (H + 2 margin, W + 2 margin, 3) uint8: lines of 255 on 0.
 
     Raises:
-        NothingDrawnError: there is no line.
+        BlankSketchError: the drawing is blank.
     """
     ink = np.pad(_ink(pixels), margin)
     ink = dilated(thinned(dilated(thinned(ink), 1)), 2)
@@ -32,7 +34,7 @@ def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
 
 
 def is_sketch(pixels: np.ndarray) -> bool:
-    """Whether a picture is a line drawing: thin lines on white or black, hardly anything between, no colours.
+    """Whether a picture is a line drawing: thin lines on white or black, few grey levels between, no colours.
 
     Args:
         pixels: (H, W, 3) uint8.
@@ -44,15 +46,16 @@ def is_sketch(pixels: np.ndarray) -> bool:
     darkness = _darkness(pixels)
     between = ((darkness > 0.25) & (darkness < 0.6)).mean()
     ink = darkness > 0.5
-    thick = dilated(~ink, round(0.02 * max(ink.shape))).mean()  # what is left when lines lose their width
-    return bool(between < 0.1 and ink.mean() < 0.4 and 1 - thick < 0.2 * ink.mean())
+    # Paper that is dilated by the width of a line covers everything but thick ink.
+    thick = 1 - dilated(~ink, round(0.02 * max(ink.shape))).mean()
+    return bool(between < 0.1 and ink.mean() < 0.4 and thick < 0.2 * ink.mean())
 
 
 def thinned(ink: np.ndarray) -> np.ndarray:
-    """Lines of one pixel's width in the middle of thicker ones (Zhang and Suen, CACM 1984).
+    """Thins lines to a width of one pixel (Zhang and Suen, CACM 1984).
 
     Args:
-        ink: (H, W) bool; its border counts as paper.
+        ink: (H, W) bool; pixels beyond the border count as paper.
 
     Returns:
         (H, W) bool.
@@ -73,7 +76,7 @@ def thinned(ink: np.ndarray) -> np.ndarray:
 
 
 def dilated(ink: np.ndarray, radius: int) -> np.ndarray:
-    """(H, W) bool with everything inked that is no farther than `radius` pixels from ink."""
+    """Dilates ink (H, W) bool by a disk of `radius` pixels."""
     height, width = ink.shape
     wide = np.pad(ink, radius)
     steps = range(-radius, radius + 1)
@@ -82,7 +85,7 @@ def dilated(ink: np.ndarray, radius: int) -> np.ndarray:
 
 
 def grey_levels(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 to (H, W) float32, 0..255."""
+    """The luma of pixels (H, W, 3) uint8: (H, W) float32, 0..255."""
     return pixels.astype(np.float32) @ _LUMA
 
 
@@ -91,17 +94,17 @@ def _ink(pixels: np.ndarray) -> np.ndarray:
 
 
 def _darkness(pixels: np.ndarray) -> np.ndarray:
-    """(H, W), 0 for the brightest and 1 for the darkest pixel; the other way round where most of a picture is dark."""
+    """(H, W), 0 for the brightest and 1 for the darkest pixel; inverted for a picture that is mostly dark."""
     grey = grey_levels(pixels)
     low, high = grey.min(), grey.max()
     if high - low < 1:
-        raise NothingDrawnError("nothing is drawn on it: all its pixels are alike")
+        raise BlankSketchError("it is blank: all its pixels have one grey level")
     darkness = (high - grey) / (high - low)
     return 1 - darkness if np.median(darkness) > 0.5 else darkness
 
 
 def _around(ink: np.ndarray) -> list[np.ndarray]:
-    """The eight neighbours of all pixels but the border's, clockwise from the one above."""
+    """The eight neighbours of each pixel that is not on the border, clockwise from the one above."""
     height, width = (side - 2 for side in ink.shape)
     starts = ((0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0))
     return [ink[top : top + height, left : left + width] for top, left in starts]

@@ -1,1 +1,1 @@
-"""The drawing behind `keras-retrieval sample-photos`: buildings as solids, their surfaces, a camera, a renderer."""
+"""Drawn photos: invented buildings as textured solids, cameras and a renderer; the step sample-photos."""

@@ -1,6 +1,6 @@
-"""The designs of made buildings, and how one is drawn: sizes, colours, openings and ornaments from its own generator.
+"""The designs of invented buildings. Sizes, colours, openings and ornaments are drawn from a random generator.
 
-A design places its building around the origin, its front towards -y, and returns nothing but faces in the model.
+A design adds the faces of a building to a model, around the origin, with the front towards -y.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ DESIGNS: dict[str, Design] = {
 
 
 def building_names(count: int) -> list[str]:
-    """Names for `count` buildings: the designs in turn, then the same again with a number."""
+    """Names of `count` buildings: the designs in turn, from the second round on with a number."""
     names = list(DESIGNS)
     rounds = [(i // len(names) + 1, names[i % len(names)]) for i in range(count)]
     return [name if turn == 1 else f"{name}-{turn}" for turn, name in rounds]
 
 
 def make_building(number: int, seed: int) -> Model:
-    """Makes building `number` (from 0) of the collection that `seed` draws."""
+    """Makes building `number` (from 0) of the collection with a random seed."""
     model = Model(np.random.default_rng([seed, number]))
     design = list(DESIGNS.values())[number % len(DESIGNS)]
     design(model)

@@ -1,4 +1,4 @@
-"""How a photo of a made building is taken: where the camera stands, which lens it has, how the picture is developed."""
+"""Cameras of drawn photos: viewpoint and lens, development of the picture to JPEG, and bounding boxes."""
 
 from io import BytesIO
 
@@ -15,9 +15,9 @@ def place_camera(rng: np.random.Generator, points: np.ndarray, degrees: float, s
 
     Args:
         rng: draws height, lens, aspect, distance, aim, roll and crop.
-        points: (n, 3) of the building.
-        degrees: from which side, 0 from the front, positive from the right.
-        size: the photo's longer side.
+        points: (n, 3), the corners of the building.
+        degrees: the direction of the viewpoint, 0 for the front, positive to the right.
+        size: the longer side of the photo in pixels.
 
     Returns:
         A camera that sees most of the building.
@@ -40,14 +40,14 @@ def place_camera(rng: np.random.Generator, points: np.ndarray, degrees: float, s
             1.6 + min(rng.gamma(1.5, 1.4), 0.2 * distance),
         ]
     )
-    R = _look(aim - eye, rng.normal(0, np.deg2rad(1.3)))
+    R = _rotation(aim - eye, rng.normal(0, np.deg2rad(1.3)))
     centre = np.array([width, height]) * (0.5 + rng.uniform(-0.035, 0.035, 2))
     K = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
     return Camera(K, R, -R @ eye, width, height)
 
 
-def _look(forward: np.ndarray, roll: float) -> np.ndarray:
-    """The rotation of a camera that looks along `forward`, (3, 3)."""
+def _rotation(forward: np.ndarray, roll: float) -> np.ndarray:
+    """The rotation (3, 3) of a camera with a viewing direction (3,) and a roll in radians."""
     z = forward / np.linalg.norm(forward)
     x = np.cross(z, [0, 0, 1])
     x /= np.linalg.norm(x)
@@ -57,7 +57,13 @@ def _look(forward: np.ndarray, roll: float) -> np.ndarray:
 
 
 def develop(rng: np.random.Generator, picture: np.ndarray, camera: Camera) -> bytes:
-    """Makes a JPEG as a camera would: exposure, white balance, contrast, gamma, vignetting, noise."""
+    """Develops a linear picture to a JPEG: exposure, white balance, contrast, gamma, vignetting and noise.
+
+    Args:
+        rng: draws the parameters.
+        picture: (height, width, 3) linear RGB.
+        camera: of the photo; its focal length is written as EXIF.
+    """
     exposure = 0.4 / float(picture.mean()) * 2 ** rng.uniform(-0.45, 0.4)
     balance = 1 + rng.normal(0, 0.035, 3)
     x, y = np.linspace(-1, 1, camera.width), np.linspace(-1, 1, camera.height)[:, None]
@@ -75,11 +81,11 @@ def develop(rng: np.random.Generator, picture: np.ndarray, camera: Camera) -> by
 
 
 def box_of(camera: Camera, points: np.ndarray) -> list[float]:
-    """The bounds of points in a photo, cut at its borders.
+    """The bounding box of points in a photo, clipped to the photo.
 
     Args:
-        camera: whose photo it is.
-        points: (n, 3), all before the camera.
+        camera: of the photo.
+        points: (n, 3), all in front of the camera.
 
     Returns:
         Left, top, right, bottom in pixels.

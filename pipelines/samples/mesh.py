@@ -1,4 +1,4 @@
-"""Faces and sheets as arrays, ready to be seen by a camera or by the sun."""
+"""Faces and texture sheets as arrays for the renderer."""
 
 from dataclasses import dataclass, replace
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from .solids import Face
 
-LEVELS = 6  # sizes of each sheet, each half of the one before
+LEVELS = 6  # mip levels of each sheet, each half the size of the previous one
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """All sheets in all their sizes, end to end, as RGBA words."""
+    """All sheets at all mip levels, one after another, as RGBA words."""
 
     words: np.ndarray
     base: np.ndarray  # (sheets, LEVELS)
@@ -21,7 +21,7 @@ class Atlas:
 
 @dataclass(frozen=True)
 class Mesh:
-    """Faces as arrays, ready to be projected; F faces, K corners of the one with most (others repeat theirs)."""
+    """F faces as arrays. K is the largest number of corners; faces with fewer repeat their last corner."""
 
     corners: np.ndarray  # (F, K, 3)
     frames: np.ndarray  # (F, 3, 3)
@@ -33,7 +33,7 @@ class Mesh:
     atlas: Atlas
 
     def __add__(self, other: "Mesh") -> "Mesh":
-        """Both meshes together, this one's faces first."""
+        """Joins two meshes; the faces of this one come first."""
         sides = max(self.corners.shape[1], other.corners.shape[1])
         first, second = self._with(sides), other._with(sides)
         names = ("corners", "frames", "edges", "normals", "cut", "upright")
@@ -56,7 +56,7 @@ def _join(first: Atlas, second: Atlas) -> Atlas:
 
 
 def make_atlas(sheets: list[np.ndarray]) -> Atlas:
-    """Puts (height, width, 4) uint8 sheets, each in `LEVELS` sizes, into one array."""
+    """Joins sheets, (height, width, 4) uint8 each, at `LEVELS` sizes in one array."""
     words: list[np.ndarray] = []
     shapes: list[tuple[int, int]] = []
     for sheet in sheets:
@@ -77,7 +77,7 @@ def _halve(sheet: np.ndarray) -> np.ndarray:
 
 
 def make_mesh(faces: list[Face], sheets: list[np.ndarray]) -> Mesh:
-    """Readies faces for projection."""
+    """Converts faces and their sheets to arrays."""
     sides = max(len(face.corners) for face in faces)
     corners = np.stack([np.pad(f.corners, ((0, sides - len(f.corners)), (0, 0)), "edge") for f in faces])
     frames = np.stack([face.frame for face in faces])

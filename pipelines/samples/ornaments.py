@@ -1,6 +1,6 @@
-"""What is painted on and in the walls of made buildings: windows, doors, signs, posters, ivy, clocks, murals.
+"""Pictures on the walls of invented buildings: windows, doors, signs, posters, ivy, clocks, murals.
 
-Every one takes the random generator that makes it unlike any other.
+Each function takes a random generator, so that no two pictures are alike.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ def outline(box: tuple[float, float, float, float], arch: str, grow: float = 0) 
     Args:
         box: left, top, right, bottom.
         arch: "flat", "round" (half a circle) or "pointed" (two arcs).
-        grow: how much it is widened on every side but the bottom.
+        grow: widening on every side but the bottom.
 
     Returns:
-        Points, from the bottom left one clockwise as seen (y points down).
+        Points, clockwise from the bottom left, with y pointing down.
     """
     left, top, right, bottom = box[0] - grow, box[1] - grow, box[2] + grow, box[3]
     middle, half = (left + right) / 2, (right - left) / 2
@@ -41,7 +41,7 @@ def outline(box: tuple[float, float, float, float], arch: str, grow: float = 0) 
 def paint_pane(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], frame: Colour
 ) -> None:
-    """Paints a window, each with its own light, curtains and things on the sill, into `box`."""
+    """Paints a window with random light, curtains and objects on the sill into `box`."""
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     lit = rng.random() < 0.15

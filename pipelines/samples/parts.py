@@ -1,8 +1,8 @@
-"""What several designs of made buildings share: roofs, rows of windows, cornices, columns, battlements, dormers."""
+"""Parts that several designs share: roofs, rows of windows, cornices, columns, battlements, dormers."""
 
 import numpy as np
 
-from .solids import Look, Model, Opening, Ornament, rectangle, row
+from .solids import Finish, Model, Opening, Ornament, rectangle, row
 from .textures import Colour, Material
 
 SLATE = Material("slate", ((74, 82, 96), (88, 94, 104), (62, 70, 84)), (48, 52, 60))
@@ -11,38 +11,38 @@ CLAY = Material("tiles", ((178, 92, 62), (194, 108, 74), (158, 78, 56), (186, 12
 
 
 def vary(rng: np.random.Generator, material: Material, spread: float = 9) -> Material:
-    """The material in slightly other colours."""
+    """The material with a random shift of its colours."""
     change = rng.normal(0, spread, 3)
     moved = [np.clip(np.asarray(colour) + change, 12, 250).tolist() for colour in material.colours]
     return material._replace(colours=tuple((red, green, blue) for red, green, blue in moved))
 
 
 def pick(rng: np.random.Generator, *colours: Colour) -> Colour:
-    """One of several colours."""
+    """A random one of several colours."""
     return colours[rng.integers(len(colours))]
 
 
 def windows(
     rng: np.random.Generator, width: float, low: float, size: tuple[float, float], count: int, arch: str = "flat"
 ) -> list[Opening]:
-    """A row of windows along a wall, none exactly like its neighbour."""
+    """A row of windows along a wall, with small random shifts."""
     return [
         Opening(left + rng.normal(0, 0.03), low + rng.normal(0, 0.03), size[0], size[1], arch)
         for left in row(count, 0.3, width - 0.3, size[0])
     ]
 
 
-def sides(model: Model, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], look: Look) -> None:
-    """The left, right and back walls of a body, with windows on the two that cameras see."""
+def sides(model: Model, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], finish: Finish) -> None:
+    """The left, right and back walls of a body, with windows left and right."""
     rng, deep = model.rng, y[1] - y[0]
     floors = max(int((z[1] - z[0]) / 3.4), 1)
     holes = []
     for floor in range(floors):
         holes += windows(rng, deep, 1.0 + floor * (z[1] - z[0]) / floors, (1.0, 1.6), max(int(deep / 2.8), 1))
-    model.wall((x[1], y[0]), (x[1], y[1]), *z, look, holes)
+    model.wall((x[1], y[0]), (x[1], y[1]), *z, finish, holes)
     ivy = [Ornament("ivy", deep * 0.1, 0, deep * 0.8, (z[1] - z[0]) * 0.8)]
-    model.wall((x[0], y[1]), (x[0], y[0]), *z, look, holes, ivy if rng.random() < 0.5 else [])
-    model.wall((x[1], y[1]), (x[0], y[1]), *z, look)
+    model.wall((x[0], y[1]), (x[0], y[0]), *z, finish, holes, ivy if rng.random() < 0.5 else [])
+    model.wall((x[1], y[1]), (x[0], y[1]), *z, finish)
 
 
 def cornice(model: Model, x: tuple[float, float], y: tuple[float, float], low: float, stone: Material) -> None:
@@ -87,18 +87,18 @@ def battlements(model: Model, footprint: np.ndarray, low: float, stone: Material
 
 
 def dormer(
-    model: Model, x: tuple[float, float], y: tuple[float, float], low: float, look: Look, roof: Material
+    model: Model, x: tuple[float, float], y: tuple[float, float], low: float, finish: Finish, roof: Material
 ) -> None:
     """A dormer window: a gabled front, two cheeks and a small roof."""
     wide = x[1] - x[0]
     window = [Opening(wide / 2 - 0.4, 0.25, 0.8, 1.0, "flat", sill=False)]
-    model.wall((x[0], y[0]), (x[1], y[0]), low, low + 1.4, look, window, peak=0.7, depth=0.12)
+    model.wall((x[0], y[0]), (x[1], y[0]), low, low + 1.4, finish, window, peak=0.7, depth=0.12)
     for side in x:
         wall = [[side, y[0], low], [side, y[1], low], [side, y[1], low + 1.4], [side, y[0], low + 1.4]]
-        model.polygon(np.array(wall), look.material)
+        model.polygon(np.array(wall), finish.material)
     model.gable(x, y, low + 1.4, low + 2.1, roof, eaves=0.18)
 
 
 def some_roof(rng: np.random.Generator) -> Material:
-    """Slate, copper or clay."""
+    """A random roof material: slate, copper or clay."""
     return (SLATE, COPPER, CLAY)[rng.integers(3)]

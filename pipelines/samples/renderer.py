@@ -1,7 +1,7 @@
-"""A z-buffer renderer for flat textured faces, in numpy: pinhole camera, sun with shadows, haze, 2 x 2 samples a pixel.
+"""A z-buffer renderer of flat textured faces: pinhole camera, sun with shadows, haze, 2 x 2 samples per pixel.
 
-A face's texels and the screen are related by a homography H (Heckbert 1989): (u, v, 1) / z = H^-1 (x, y, 1). Every
-edge of the face and 1/z are then linear on the screen, so that no face needs clipping (Olano & Greer 1997).
+The texels of a face and the screen are related by a homography H (Heckbert 1989): (u, v, 1) / z = H^-1 (x, y, 1). The
+edges of the face and 1/z are then linear on the screen, so that no face needs clipping (Olano & Greer 1997).
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import numpy as np
 
 from .mesh import LEVELS, Mesh
 
-SAMPLES = 2  # along each side of a pixel
-SHADOW = 900  # samples along each side of the shadow map
+SAMPLES = 2  # per pixel along each axis
+SHADOW = 900  # samples of the shadow map along each axis
 LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
 
 
@@ -19,7 +19,12 @@ LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
 class Camera:
     """A pinhole camera: x ~ K (R X + t), with pixel centres at .5 as in COLMAP, y down, z forward.
 
-    `K`, `R`: (3, 3). `t`: (3,), metres. `width`, `height`: pixels.
+    Attributes:
+        K: (3, 3), the intrinsic matrix.
+        R: (3, 3), the rotation from world to camera.
+        t: (3,), the translation in metres.
+        width: of the photo in pixels.
+        height: of the photo in pixels.
     """
 
     K: np.ndarray
@@ -30,18 +35,26 @@ class Camera:
 
     @property
     def centre(self) -> np.ndarray:
-        """Where it stands, (3,)."""
+        """The position of the camera in the world, (3,)."""
         return -self.R.T @ self.t
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """(n, 3) points -> (n, 3): x and y in pixels, and depth in metres."""
+        """Projects points (n, 3) to (n, 3): x and y in pixels, and depth in metres."""
         seen = (points @ self.R.T + self.t) @ self.K.T
         return np.column_stack([seen[:, :2] / seen[:, 2:], seen[:, 2]])
 
 
 @dataclass(frozen=True)
 class Light:
-    """What lights a photo. Colours are linear RGB; `sun` points to the sun; `haze` is in metres (63 % veiled)."""
+    """The light of a photo.
+
+    Attributes:
+        sun: (3,), the direction to the sun.
+        sun_colour: linear RGB.
+        sky_colour: linear RGB.
+        haze_colour: linear RGB.
+        haze: the distance in metres at which haze replaces 63 % of the light.
+    """
 
     sun: np.ndarray
     sun_colour: np.ndarray
@@ -51,12 +64,12 @@ class Light:
 
 
 class View:
-    """A mesh as one camera or the sun sees it: which face is nearest at each sample.
+    """The z-buffer of a mesh, for a camera or for the sun: the nearest face at each sample.
 
     Args:
-        mesh: what is seen.
-        P: (3, 4) world -> samples, homogeneous.
-        nearness: (4,) a function of the world that is larger for what is nearer, or None for 1/z of P.
+        mesh: the faces.
+        P: (3, 4), projects homogeneous world points to samples.
+        nearness: (4,), a linear function of world points that is larger for nearer ones; None for 1/z of P.
         size: (rows, columns) of samples.
     """
 
@@ -82,7 +95,7 @@ class View:
         self.boxes[~usable] = 0
 
     def _boxes(self, P: np.ndarray) -> np.ndarray:
-        """(F, 4): first and last column and row that each face may cover."""
+        """(F, 4): the first and last column and row of samples that each face may cover."""
         seen = self.mesh.corners @ P[:, :3].T + P[:, 3]
         rows, columns = self.ids.shape
         behind = (seen[..., 2] < 0.05).any(1)
@@ -94,7 +107,7 @@ class View:
         return np.clip(np.stack([low, high], -1), 0, limits[:, None]).reshape(-1, 4).astype(int)
 
     def draw(self, face: int) -> None:
-        """Draws one face into `ids` and `near`, where nothing nearer stands."""
+        """Draws one face into `ids` and `near`, except where a nearer face is drawn."""
         x0, x1, y0, y1 = self.boxes[face]
         if x1 <= x0 or y1 <= y0:
             return
@@ -127,20 +140,20 @@ class View:
 
 
 def view_from(camera: Camera, mesh: Mesh) -> View:
-    """The view of a camera, `SAMPLES` x `SAMPLES` to a pixel, nothing drawn yet."""
+    """An empty z-buffer for a camera, with `SAMPLES` x `SAMPLES` samples per pixel."""
     scale = np.diag([SAMPLES, SAMPLES, 1.0])
     P = scale @ camera.K @ np.column_stack([camera.R, camera.t])
     return View(mesh, P, None, (camera.height * SAMPLES, camera.width * SAMPLES))
 
 
 class Shadows:
-    """Which points the sun reaches.
+    """A shadow map: which points the sun reaches.
 
     Args:
-        mesh: what throws shadows.
-        casting: numbers of the faces that do.
-        sun: (3,) towards the sun.
-        reach: (n, 3) points; the map covers them.
+        mesh: the faces.
+        casting: numbers of the faces that cast shadows.
+        sun: (3,), the direction to the sun.
+        reach: (n, 3), points that the map must cover.
     """
 
     def __init__(self, mesh: Mesh, casting: np.ndarray, sun: np.ndarray, reach: np.ndarray) -> None:
@@ -160,17 +173,17 @@ class Shadows:
         self.near = view.near
 
     def lit(self, x: np.ndarray, y: np.ndarray, depth: np.ndarray, rays: np.ndarray, eye: np.ndarray) -> np.ndarray:
-        """Whether the sun reaches points seen by a camera.
+        """Whether the sun reaches the points at samples of a camera.
 
         Args:
-            x: sample columns.
-            y: sample rows.
-            depth: metres.
-            rays: (3, 3), sample (x, y, 1) -> direction in the world at depth 1.
-            eye: (3,) the camera's place.
+            x: columns of samples.
+            y: rows of samples.
+            depth: of the points, in metres.
+            rays: (3, 3), maps a sample (x, y, 1) to its direction in the world at depth 1.
+            eye: (3,), the position of the camera.
 
         Returns:
-            Of x's shape, 1 for sun and 0 for shadow.
+            An array of the shape of x, 1 for sun and 0 for shadow.
         """
         M = np.concatenate([self.P[:2, :3], self.sun[None]]) @ rays
         start = np.concatenate([self.P[:2] @ [*eye, 1], [self.sun @ eye]])
@@ -178,7 +191,7 @@ class Shadows:
             np.float32(start[i]) + depth * (np.float32(M[i, 0]) * x + np.float32(M[i, 1]) * y + np.float32(M[i, 2]))
             for i in range(3)
         )
-        # Each of a pixel's samples asks at another place: the edge of the shadow softens.
+        # The samples of a pixel read the map at different places, which softens the edges of shadows.
         u = (u + 1.3 * ((x.astype(np.int32) & 1) - 0.5)).astype(np.int32)
         v = (v + 1.3 * ((y.astype(np.int32) & 1) - 0.5)).astype(np.int32)
         inside = (u >= 0) & (v >= 0) & (u < SHADOW) & (v < SHADOW)
@@ -187,17 +200,17 @@ class Shadows:
 
 
 def shade(view: View, camera: Camera, light: Light, shadows: Shadows) -> tuple[np.ndarray, np.ndarray]:
-    """Colours what a view shows.
+    """Computes the colours of a drawn view.
 
     Args:
-        view: drawn.
-        camera: whose it is.
-        light: what lights it.
-        shadows: the sun's view.
+        view: the z-buffer, with all faces drawn.
+        camera: of the view.
+        light: of the photo.
+        shadows: the shadow map.
 
     Returns:
-        (height, width, 3) float32 linear colours, weighted by the second, (height, width): the share of each
-        pixel that faces cover.
+        Linear colours (height, width, 3) float32, multiplied by the cover, and the cover (height, width): the fraction
+        of each pixel that faces cover.
     """
     rows, columns = view.ids.shape
     total = np.zeros((rows * columns, 3), np.float32)
@@ -217,7 +230,7 @@ def shade(view: View, camera: Camera, light: Light, shadows: Shadows) -> tuple[n
 
 
 def _albedo(view: View, face: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """(n, 3) linear colours of the texels under samples, from the size of sheet that fits the distance."""
+    """Linear colours (n, 3) of the texels under samples, from the mip level that fits the distance."""
     atlas, inverse = view.mesh.atlas, view.inverse.astype(np.float32)
     u, v = ((inverse[face, i, 0] * x + inverse[face, i, 1] * y + inverse[face, i, 2]) * depth for i in (0, 1))
     texels = 0.5 * np.log2(np.abs(np.linalg.det(view.inverse)) + 1e-20).astype(np.float32)
@@ -231,7 +244,7 @@ def _albedo(view: View, face: np.ndarray, x: np.ndarray, y: np.ndarray, depth: n
 
 
 def _lighting(mesh: Mesh, camera: Camera, light: Light, face: np.ndarray, sunny: np.ndarray) -> np.ndarray:
-    """(n, 3): the sky's light by how far up a face looks, and the sun's where it reaches."""
+    """Light (n, 3) at samples: of the sky, by the inclination of the face, and of the sun where it is not in shadow."""
     to_eye = ((camera.centre - mesh.corners[:, 0]) * mesh.normals).sum(1)
     normals = mesh.normals * np.where(to_eye < 0, -1, 1)[:, None]
     facing = np.where(mesh.upright, 0.62, np.maximum(normals @ light.sun, 0))

@@ -1,4 +1,4 @@
-"""What stands around a made building and is other in every photo: light, sky, ground, trees, people, lamps, cars."""
+"""The surroundings of a building, drawn for each photo: light, sky, ground, trees, people, lamps, cars."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from .renderer import Camera, Light
 from .solids import UP, Face, Model
 from .textures import Material, any_colour, shades, tint
 
-GROUND = 18  # texels a metre
+GROUND = 18  # texels per metre
 SPRITE = 50
-Picture = tuple[Image.Image, float]  # RGBA, and its width in metres
+Picture = tuple[Image.Image, float]  # RGBA image, width in metres
 
 
 def make_light(rng: np.random.Generator) -> Light:
-    """Draws a time of day and a weather: sun before the building and to one side, clear or overcast."""
+    """Draws time of day and weather: the sun in front of the building and to one side, clear or overcast."""
     azimuth, height = rng.uniform(-1.15, 1.15), rng.uniform(0.4, 1.1)
     sun = np.array([np.sin(azimuth) * np.cos(height), -np.cos(azimuth) * np.cos(height), np.sin(height)])
     clear, warm = (rng.uniform(0.75, 1.15) if rng.random() < 0.75 else rng.uniform(0.12, 0.35)), rng.uniform(0, 1)
@@ -27,7 +27,7 @@ def make_light(rng: np.random.Generator) -> Light:
 
 
 def paint_sky(rng: np.random.Generator, camera: Camera, light: Light) -> np.ndarray:
-    """Paints sky, clouds and far hills as a camera sees them, (height, width, 3) linear RGB."""
+    """Paints sky, clouds and distant hills for a camera, (height, width, 3) linear RGB."""
     columns, rows = np.meshgrid(*(np.arange(n, dtype=np.float32) + 0.5 for n in (camera.width, camera.height)))
     rays = np.stack([columns, rows, np.ones_like(rows)], -1) @ (camera.R.T @ np.linalg.inv(camera.K)).T.astype(
         np.float32
@@ -65,7 +65,7 @@ def _hills(
 
 
 def make_ground(rng: np.random.Generator) -> np.ndarray:
-    """Paints the ground before a building, (900, 900, 3): paving that gives way to grass."""
+    """Paints the ground in front of a building, (900, 900, 3): paving that fades into grass."""
     size = 900
     grey = rng.uniform(0.75, 1.1) * np.array([156, 148, 136]) + rng.normal(0, 9, 3)
     stone = shades((grey[0], grey[1], grey[2]), 1.0, 0.9, 1.1)
@@ -79,7 +79,7 @@ def make_ground(rng: np.random.Generator) -> np.ndarray:
 
 
 def lay_ground(rng: np.random.Generator, ground: np.ndarray) -> Model:
-    """The ground on one day: its colours shifted, leaves or damp patches strewn about."""
+    """The ground of one photo: with a shift of its colours, and leaves or damp patches."""
     model, size = Model(rng), len(ground)
     patches = np.clip(textures.noise(rng, size, size, 90, 3) - 0.6, 0, 1)[..., None]
     colours = ground * rng.uniform(0.86, 1.1, 3) * (1 - rng.uniform(0, 0.35) * patches)
@@ -95,13 +95,13 @@ def lay_ground(rng: np.random.Generator, ground: np.ndarray) -> Model:
 
 
 def stand_up(model: Model, picture: Picture, place: np.ndarray, eye: np.ndarray) -> None:
-    """Adds a picture as an upright screen that faces a camera.
+    """Adds a picture as an upright rectangle that faces a camera.
 
     Args:
-        model: takes the face.
-        picture: RGBA and its width in metres.
-        place: (2,) where its foot stands.
-        eye: (3,) the camera's place.
+        model: to add the face to.
+        picture: RGBA image and its width in metres.
+        place: (2,), the position of its bottom centre.
+        eye: (3,), the position of the camera.
     """
     image, wide = picture
     away = place - eye[:2]
@@ -115,7 +115,7 @@ def stand_up(model: Model, picture: Picture, place: np.ndarray, eye: np.ndarray)
 
 
 def _canvas(wide: float, high: float, colour: tuple[int, int, int]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """A transparent picture; `colour` is what its edges blend into from afar."""
+    """A transparent picture; `colour` is the RGB of its transparent texels, which blends in at lower mip levels."""
     image = Image.new("RGBA", (int(wide * SPRITE), int(high * SPRITE)), (*colour, 0))
     return image, ImageDraw.Draw(image)
 
@@ -123,7 +123,7 @@ def _canvas(wide: float, high: float, colour: tuple[int, int, int]) -> tuple[Ima
 def _leaves(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, green: np.ndarray
 ) -> None:
-    """A round mass of leaves: dark ones first, then ever lighter ones towards the light."""
+    """A round mass of leaves, from dark ones to lighter ones on the side of the light."""
     count = int(50 + radius)
     light, turn, out = np.linspace(0, 1, count), rng.uniform(0, 6.3, count), radius * 0.9 * rng.random(count) ** 0.5
     x = centre[0] + out * np.cos(turn) * (1 - 0.2 * light) - 0.16 * radius * light
@@ -136,7 +136,7 @@ def _leaves(
 
 
 def tree(rng: np.random.Generator) -> Picture:
-    """A leafy tree, green, yellow or red, in one of several masses."""
+    """A deciduous tree, green, yellow or red, of one or several masses of leaves."""
     wide, high = rng.uniform(2.6, 4.6), rng.uniform(4, 7.5)
     season = ((74, 112, 52), (92, 124, 50), (168, 132, 46), (160, 84, 40))[rng.choice(4, p=[0.4, 0.3, 0.18, 0.12])]
     image, draw = _canvas(wide, high, season)
@@ -169,7 +169,7 @@ def conifer(rng: np.random.Generator) -> Picture:
 
 
 def bush(rng: np.random.Generator) -> Picture:
-    """A low bush, some in bloom."""
+    """A low bush, perhaps in bloom."""
     wide, high = rng.uniform(1.4, 3), rng.uniform(0.8, 1.4)
     green = np.array([70, 112, 58]) * rng.uniform(0.8, 1.2)
     image, draw = _canvas(wide, high, (64, 104, 54))
@@ -182,7 +182,7 @@ def bush(rng: np.random.Generator) -> Picture:
 
 
 def person(rng: np.random.Generator) -> Picture:
-    """Somebody who looks at the building, or walks by."""
+    """A person, standing or walking."""
     high = rng.uniform(1.5, 1.9)
     image, draw = _canvas(0.9, high, (90, 80, 80))
     unit, middle, foot = high * SPRITE / 8, image.width / 2, image.height

@@ -1,7 +1,7 @@
-"""The parts that made buildings are put together from: walls with openings, prisms, spires, turned shapes, roofs.
+"""The solids of invented buildings: walls with openings, prisms, turned shapes, roofs.
 
-Metres, x to the right, y away from the viewer, z up; a building's front looks towards -y. Footprints run
-counter-clockwise seen from above. Every part ends as convex faces, each on a sheet of texels.
+Lengths are in metres; x points right, y away from the viewer, z up, and the front of a building faces -y. Footprints
+are counter-clockwise seen from above. All parts become convex faces, each with a texture sheet.
 """
 
 from itertools import pairwise
@@ -18,11 +18,14 @@ UP = np.array([0.0, 0.0, 1.0])
 
 
 class Face(NamedTuple):
-    """A convex polygon and where it lies on its sheet.
+    """A convex polygon with its texture.
 
-    `corners`: (k, 3) metres. `frame`: (3, 3), whose columns U, V, O give the point U u + V v + O of texel (u, v).
-    `sheet`: its sheet's number. `cut`: whether the sheet's transparent texels are holes.
-    `upright`: a flat picture of something round (a tree, a person), lit the same from all sides.
+    Attributes:
+        corners: (k, 3) in metres.
+        frame: (3, 3), whose columns U, V, O give the point U u + V v + O of texel (u, v).
+        sheet: number of the texture sheet.
+        cut: whether transparent texels are holes.
+        upright: whether it is a flat picture of a solid object (a tree, a person), lit alike from all sides.
     """
 
     corners: np.ndarray
@@ -33,9 +36,16 @@ class Face(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """A hole in a wall, in metres from the wall's left end and from its foot.
+    """An opening in a wall, in metres from the left end and the bottom of the wall.
 
-    `filled`: "pane", "door", or "" for a passage one can look through. `sill`: whether it has a sill in relief.
+    Attributes:
+        left: of the opening.
+        low: its bottom.
+        width: of the opening.
+        height: of the opening.
+        arch: "flat", "round" or "pointed".
+        filled: "pane", "door", or "" for an open passage.
+        sill: whether it has a sill in relief.
     """
 
     left: float
@@ -48,7 +58,7 @@ class Opening(NamedTuple):
 
 
 class Ornament(NamedTuple):
-    """Something painted on a wall: a kind out of `ORNAMENTS`, and its box as in `Opening`."""
+    """A picture on a wall: a key of `ORNAMENTS`, and its box as in `Opening`."""
 
     kind: str
     left: float
@@ -58,8 +68,8 @@ class Ornament(NamedTuple):
     text: str = ""
 
 
-class Look(NamedTuple):
-    """How a wall is finished: its material, the colour of what surrounds openings, and of frames and doors."""
+class Finish(NamedTuple):
+    """The finish of a wall: its material, and the colours of the trim around openings, of frames and of doors."""
 
     material: Material
     trim: Colour = (214, 206, 188)
@@ -68,10 +78,10 @@ class Look(NamedTuple):
 
 
 class Model:
-    """Faces and the sheets that they show.
+    """A building as faces and their texture sheets.
 
     Args:
-        rng: makes the model's surfaces.
+        rng: draws the surfaces.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -81,24 +91,24 @@ class Model:
         self._materials: dict[Material, int] = {}
 
     def sheet(self, texels: np.ndarray) -> int:
-        """Adds a sheet, (height, width, 4) uint8, and gives its number."""
+        """Adds a texture sheet, (height, width, 4) uint8, and returns its number."""
         self.sheets.append(texels)
         return len(self.sheets) - 1
 
     def material(self, material: Material) -> int:
-        """The number of the sheet, repeating at its borders, that shows a material."""
+        """The number of the sheet of a material, which can be tiled."""
         if material not in self._materials:
             rgb = textures.surface(self.rng, 480, 480, material)
             self._materials[material] = self.sheet(textures.to_sheet(rgb))
         return self._materials[material]
 
     def polygon(self, corners: np.ndarray, material: Material, turned: bool = False) -> None:
-        """Adds a convex polygon that shows a random part of a material.
+        """Adds a convex polygon with a random section of a material's texture.
 
         Args:
-            corners: (k, 3), in one plane; the texture's rows run along the first edge.
-            material: what it is made of.
-            turned: the rows run across the first edge instead.
+            corners: (k, 3), in one plane; the rows of the texture are parallel to the first edge.
+            material: of the surface.
+            turned: make the rows perpendicular to the first edge instead.
         """
         corners = np.asarray(corners, float)
         along = corners[1] - corners[0]
@@ -113,7 +123,7 @@ class Model:
         self.faces.append(Face(corners, frame, self.material(material)))
 
     def prism(self, footprint: np.ndarray, low: float, high: float, material: Material) -> None:
-        """Adds an upright prism with its top, over an (n, 2) convex footprint."""
+        """Adds an upright prism with top and bottom over an (n, 2) convex footprint."""
         footprint = np.asarray(footprint, float)
         for a, b in zip(footprint, np.roll(footprint, -1, 0), strict=True):
             self.polygon(np.array([[*a, low], [*b, low], [*b, high], [*a, high]]), material)
@@ -130,10 +140,10 @@ class Model:
         """Adds a turned shape: a column, a dome, a spire, a turret.
 
         Args:
-            centre: its axis.
-            profile: (radius, height) from bottom to top; a radius of 0 ends it in a point.
-            material: what it is made of.
-            facets: how many flat sides go round.
+            centre: of the axis.
+            profile: (radius, height) from bottom to top; a radius of 0 makes a point.
+            material: of the surface.
+            facets: number of flat sides around the axis.
         """
         for (r0, z0), (r1, z1) in pairwise(profile):
             low, high = ring(centre, r0, facets), ring(centre, r1, facets)
@@ -155,7 +165,7 @@ class Model:
         roof: Material,
         eaves: float = 0.4,
     ) -> None:
-        """Adds a roof with its ridge along y over x by y; `eaves` is how far it reaches out on all sides."""
+        """Adds a roof with its ridge along y over x by y; `eaves` is the overhang on all sides."""
         middle, fall = (x[0] + x[1]) / 2, eaves * (high - low) / ((x[1] - x[0]) / 2)
         y0, y1 = y[0] - eaves, y[1] + eaves
         for side, sign in ((x[0], -1), (x[1], 1)):
@@ -174,7 +184,7 @@ class Model:
     def ridge(
         self, x: tuple[float, float], y: tuple[float, float], low: float, high: float, roof: Material, hip: float = 0.0
     ) -> None:
-        """Adds a roof with its ridge along x; its ends slope in by `hip` metres (0: upright gables, left open)."""
+        """Adds a roof with its ridge along x; its ends slope inwards by `hip` metres (0: upright gables, left open)."""
         middle = (y[0] + y[1]) / 2
         left, right = x[0] + hip, x[1] - hip
         for side in y:
@@ -190,31 +200,31 @@ class Model:
         end: tuple[float, float],
         low: float,
         high: float,
-        look: Look,
+        finish: Finish,
         openings: list[Opening] | None = None,
         ornaments: list[Ornament] | None = None,
         peak: float = 0.0,
         depth: float = 0.3,
     ) -> None:
-        """Adds an upright wall, its openings set back by `depth`.
+        """Adds an upright wall with openings.
 
         Args:
-            start: its left end, seen from outside.
-            end: its right end.
-            low: its foot.
-            high: its top.
-            look: how it is finished.
+            start: left end, seen from outside.
+            end: right end.
+            low: bottom.
+            high: top.
+            finish: material and colours.
             openings: windows, doors and passages.
-            ornaments: what is painted on it.
-            peak: how far a gable rises above `high` in the middle.
-            depth: how far panes and doors lie behind the wall's face.
+            ornaments: pictures on the wall.
+            peak: height of a gable above `high`.
+            depth: of panes and doors behind the front of the wall.
         """
         ends = np.array([[*start, high + peak], [*end, high + peak]], float)
         length = np.linalg.norm(ends[1] - ends[0])
         along = (ends[1] - ends[0]) / length
         inward = np.cross(UP, along)
         size = (int(np.ceil((high + peak - low) * TEXELS)), int(np.ceil(length * TEXELS)))
-        front, back = self._paint_wall(size, look, openings or [], ornaments or [])
+        front, back = self._paint_wall(size, finish, openings or [], ornaments or [])
         frame = np.stack([along / TEXELS, -UP / TEXELS, ends[0]], 1)
         fall = peak * UP
         corners = [ends[0] - (high + peak - low) * UP, ends[1] - (high + peak - low) * UP, ends[1] - fall]
@@ -226,26 +236,26 @@ class Model:
             self.faces.append(behind)
         for opening in openings or []:
             foot = ends[0] - (high + peak - low) * UP + along * opening.left + UP * opening.low
-            self._line_opening(foot, along, inward, opening, look, depth)
+            self._line_opening(foot, along, inward, opening, finish, depth)
 
     def _paint_wall(
-        self, size: tuple[int, int], look: Look, openings: list[Opening], ornaments: list[Ornament]
+        self, size: tuple[int, int], finish: Finish, openings: list[Opening], ornaments: list[Ornament]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The wall's face with its holes, and what lies behind the holes."""
-        rgb = np.clip(textures.surface(self.rng, *size, look.material), 0, 255)
+        """The texture of the wall with holes, and that of the panes and doors behind the holes."""
+        rgb = np.clip(textures.surface(self.rng, *size, finish.material), 0, 255)
         front, solid = Image.fromarray(rgb.astype(np.uint8)), Image.new("L", size[::-1], 255)
         back, filled = Image.new("RGB", size[::-1], (40, 36, 34)), Image.new("L", size[::-1], 0)
         brush, cutter = ImageDraw.Draw(front), ImageDraw.Draw(solid)
         for opening in openings:
             box = _texels(opening, size[0])
-            stone = textures.tint(self.rng, look.trim, 8)
+            stone = textures.tint(self.rng, finish.trim, 8)
             brush.polygon(outline(box, opening.arch, 6), fill=stone, outline=textures.tint(self.rng, (90, 84, 76), 8))
             cutter.polygon(outline(box, opening.arch), fill=0)
             if opening.filled:
                 ImageDraw.Draw(filled).rectangle(box, fill=255)
-                paint, colour = paint_pane, look.frame
+                paint, colour = paint_pane, finish.frame
                 if opening.filled == "door":
-                    paint, colour = paint_door, look.door
+                    paint, colour = paint_door, finish.door
                 paint(self.rng, ImageDraw.Draw(back), box, colour)
         for ornament in ornaments:
             painter = ORNAMENTS[ornament.kind]
@@ -255,12 +265,12 @@ class Model:
         return face, textures.to_sheet(np.asarray(back, np.float32), np.asarray(filled) > 0)
 
     def _line_opening(
-        self, foot: np.ndarray, along: np.ndarray, inward: np.ndarray, opening: Opening, look: Look, depth: float
+        self, foot: np.ndarray, along: np.ndarray, inward: np.ndarray, opening: Opening, finish: Finish, depth: float
     ) -> None:
-        """Adds the inner sides of an opening, and its sill."""
+        """Adds the reveals of an opening and its sill."""
         box = (0.0, -opening.height, opening.width, 0.0)
         edge = np.array([foot + along * x - UP * y for x, y in outline(box, opening.arch)])
-        stone = Material("plaster", (look.trim,))
+        stone = Material("plaster", (finish.trim,))
         for a, b in zip(edge, np.roll(edge, -1, 0), strict=True):
             self.polygon(np.array([a, b, b + inward * depth, a + inward * depth]), stone)
         if opening.sill and opening.filled == "pane":
@@ -277,17 +287,17 @@ def _texels(part: Opening | Ornament, height: int) -> tuple[float, float, float,
 
 
 def rectangle(x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
-    """A footprint, (4, 2), from two bounds on each axis."""
+    """A rectangular footprint, (4, 2), from two bounds on each axis."""
     return np.array([[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]])
 
 
 def ring(centre: tuple[float, float], radius: float, count: int) -> np.ndarray:
-    """A regular footprint, (count, 2), with one side facing the viewer."""
+    """A regular polygon as footprint, (count, 2), with one side facing the viewer."""
     angles = 2 * np.pi * (np.arange(count) + 0.5) / count - np.pi / 2
     return np.column_stack([centre[0] + radius * np.cos(angles), centre[1] + radius * np.sin(angles)])
 
 
 def row(count: int, start: float, end: float, width: float) -> list[float]:
-    """The left ends of `count` openings of one width, evenly spread from start to end."""
+    """The left ends of `count` openings of one width, evenly spaced from start to end."""
     gap = (end - start - count * width) / count
     return [start + gap / 2 + i * (width + gap) for i in range(count)]

@@ -1,6 +1,6 @@
-"""What made buildings are built of: masonry, plaster, tiles and slates, weathered, painted by numpy.
+"""Textures of invented buildings: weathered masonry, plaster, tiles and slates.
 
-Blocks of varying tone, stains and pocks give SIFT its points and keep two walls from being taken for one another.
+Blocks of varying tone, stains and pits give SIFT its keypoints and make every wall distinguishable.
 """
 
 from typing import NamedTuple
@@ -8,20 +8,20 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-TEXELS = 40  # a metre
+TEXELS = 40  # per metre
 
 Colour = tuple[float, float, float]
 
 
 class Material(NamedTuple):
-    """A surface: how it is laid and in which colours (RGB, 0..255)."""
+    """A surface: the kind of blocks and their colours (RGB, 0..255)."""
 
     kind: str
     colours: tuple[Colour, ...]
     joint: Colour = (190, 184, 170)
 
 
-# kind -> (block width, block height, joint, in texels; how the tone runs within a block)
+# kind -> (block width, block height, joint, in texels; shading within a block)
 COURSES: dict[str, tuple[float, float, float, str]] = {
     "brick": (17, 7, 1.3, "flat"),
     "ashlar": (44, 23, 1.6, "bevel"),
@@ -36,14 +36,14 @@ COURSES: dict[str, tuple[float, float, float, str]] = {
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 1) -> np.ndarray:
-    """Smooth noise of about unit spread.
+    """Smooth noise with a standard deviation of about 1.
 
     Args:
-        rng: where it comes from.
+        rng: draws the noise.
         height: rows.
         width: columns.
-        cell: texels between two independent values, in the first octave; each further one halves it.
-        octaves: how many are added, each with 0.6 of the last one's amplitude.
+        cell: texels between two independent values in the first octave; each further octave halves it.
+        octaves: number of octaves, each with 0.6 of the amplitude of the previous one.
 
     Returns:
         (height, width) float32.
@@ -61,10 +61,10 @@ def surface(rng: np.random.Generator, height: int, width: int, material: Materia
     """Paints a weathered surface.
 
     Args:
-        rng: where its variations come from.
-        height: texels.
-        width: texels.
-        material: what it is made of; a `kind` outside `COURSES` is plaster.
+        rng: draws the variations.
+        height: in texels.
+        width: in texels.
+        material: kind and colours; a `kind` that is not in `COURSES` is plaster.
 
     Returns:
         (height, width, 3) float32, 0..255.
@@ -117,7 +117,7 @@ def _weather(rng: np.random.Generator, rgb: np.ndarray, amount: float) -> np.nda
 
 
 def to_sheet(rgb: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
-    """Makes a sheet, (height, width, 4) uint8, from (height, width, 3) colours and a mask of what is solid."""
+    """Makes a texture sheet, (height, width, 4) uint8, from colours (height, width, 3) and a mask of solid texels."""
     sheet = np.full((*rgb.shape[:2], 4), 255, np.uint8)
     sheet[..., :3] = np.clip(rgb, 0, 255)
     if alpha is not None:
@@ -130,17 +130,17 @@ def _scaled(colour: Colour, factor: float) -> Colour:
 
 
 def shades(colour: Colour, *factors: float) -> tuple[Colour, ...]:
-    """Darker and lighter versions of a colour, one for each factor, 255 at most."""
+    """A colour multiplied by each factor, clipped at 255."""
     return tuple(_scaled(colour, factor) for factor in factors)
 
 
 def any_colour(rng: np.random.Generator, low: float, high: float) -> Colour:
-    """A random colour, each channel between two bounds."""
+    """A random colour with each channel between two bounds."""
     red, green, blue = rng.uniform(low, high, 3).tolist()
     return red, green, blue
 
 
 def tint(rng: np.random.Generator, colour: Colour, spread: float = 18) -> tuple[int, int, int]:
-    """A colour near another one, as Pillow takes it."""
+    """A random colour near another one, as a tuple of integers for Pillow."""
     red, green, blue = np.clip(np.asarray(colour) + rng.normal(0, spread, 3), 0, 255).astype(int)
     return int(red), int(green), int(blue)

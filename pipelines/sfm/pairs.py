@@ -15,7 +15,7 @@ from keras_retrieval.errors import ArgumentError, missing_extra
 
 from ..descriptors.extract import extract
 from ..descriptors.folder import read_descriptors
-from ..files.durable import whole_path, write_file
+from ..files.durable import atomic_path, write_file
 from ..photos.reader import list_photos
 from .candidate_pairs import nearest_pairs
 from .errors import ReconstructionError
@@ -90,6 +90,6 @@ def _write_h5(path: Path, names: list[str], rows: np.ndarray) -> None:
     import h5py
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         for name, row in zip(names, rows, strict=True):
             file.create_group(name).create_dataset("global_descriptor", data=row)

@@ -16,9 +16,9 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from ..files.durable import read_json, write_file
+from ..files.durable import atomic_path, read_json, write_file
 from ..files.progress import progress
-from ..photos.formats import opened, photo_state
+from ..photos.formats import open_photo, photo_state
 from ..photos.reader import MAX_PIXELS, PhotoError, read_photo
 from .colmap import batches, colmap_name
 from .errors import ReconstructionError
@@ -87,18 +87,17 @@ def _prepare_one(photo: Path, image: Path) -> Note:
 
 def _link_or_copy(photo: Path, image: Path) -> None:
     image.parent.mkdir(parents=True, exist_ok=True)
-    temporary = image.with_name(f".{image.name}.writing")
-    temporary.unlink(missing_ok=True)
-    if _colmap_reads_the_same(photo):
-        temporary.symlink_to(photo.resolve())
-    else:
-        exif = _focal_length(photo)
-        Image.fromarray(read_photo(photo)).save(temporary, format="JPEG", quality=QUALITY, exif=exif)
-    temporary.replace(image)
+    with atomic_path(image, sync=False) as temporary:
+        temporary.unlink(missing_ok=True)
+        if _colmap_reads_the_same(photo):
+            temporary.symlink_to(photo.resolve())
+        else:
+            exif = _focal_length(photo)
+            Image.fromarray(read_photo(photo)).save(temporary, format="JPEG", quality=QUALITY, exif=exif)
 
 
 def _colmap_reads_the_same(photo: Path) -> bool:
-    with opened(photo, MAX_PIXELS) as picture:
+    with open_photo(photo, MAX_PIXELS) as picture:
         plain = picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L") and not picture.has_transparency_data
         return plain and _orientation(picture) == 1
 
@@ -114,7 +113,7 @@ def _focal_length(photo: Path) -> bytes:
     """EXIF with only the fields from which COLMAP derives a focal length."""
     kept = Image.Exif()
     try:
-        with opened(photo, MAX_PIXELS) as picture:
+        with open_photo(photo, MAX_PIXELS) as picture:
             found = picture.getexif()
             kept.update({tag: found[tag] for tag in _TAGS if tag in found})
             lens = found.get_ifd(ExifTags.IFD.Exif)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.durable import whole_path
+from ..files.durable import atomic_path
 from ..files.progress import progress
 from .colmap import load_colmap
 from .errors import ReconstructionError
@@ -43,7 +43,7 @@ def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
     build = colmap.VisualIndex.BuildOptions(num_visual_words=words, num_iterations=10, num_rounds=1)
     index = colmap.VisualIndex.create(rows.shape[1], _EMBEDDED)
     index.build(build, _floats(rows))
-    with whole_path(path) as temporary:
+    with atomic_path(path) as temporary:
         index.write(temporary)
     return True
 
@@ -67,7 +67,7 @@ def build_index(features: Any, images: Sequence[int], vocabulary: Path, path: Pa
             index.add(options, image, _keypoints(features.read_keypoints(image)), _descriptors(features, image))
             advance(1)
     index.prepare()
-    with whole_path(path) as temporary:
+    with atomic_path(path) as temporary:
         index.write(temporary)
     return path
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files.durable import FolderError, read_json, write_file
+from ..files.durable import FolderError, check_outside, read_json, write_file
 
 OPTIONS = "options.json"
 
@@ -21,8 +21,7 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
     Raises:
         FolderError: `work` was begun with other options, contains something else, or is inside the photos' folder.
     """
-    if work.resolve().is_relative_to(photos.resolve()):
-        raise FolderError(f"{work} is inside {photos}, and its images would be taken for photos: name another folder")
+    check_outside(work, photos)
     path = work / OPTIONS
     if path.exists():
         begun = read_json(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.durable import whole_path
+from ..files.durable import atomic_path
 
 NAME = "checkpoint.npz"
 VERSION = 1
@@ -65,7 +65,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     }
     arrays = {f"{key}/{row}": array for key in _LISTS for row, array in enumerate(getattr(checkpoint, key))}
     arrays |= {f"stream/{name}": array for name, array in checkpoint.stream.items()}
-    with whole_path(run / NAME) as file:
+    with atomic_path(run / NAME) as file:
         np.savez(file, allow_pickle=False, about=np.array(json.dumps(about | {"version": VERSION})), **arrays)
     return run / NAME
 

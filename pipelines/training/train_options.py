@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from keras_retrieval.errors import ArgumentError
 
 from ..command.options import Argument, Option, Options
-from ..descriptors.describer import MIRROR_HELP, parse_scales
+from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
 from ..evaluation.datasets import DATASETS
 from ..networks.files import model_identity
 from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP

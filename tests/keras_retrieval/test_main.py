@@ -109,14 +109,14 @@ def test_every_step_has_a_docstring_with_its_command(step):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("extract", "m.keras", "nowhere", "out"), "keras-retrieval extract: there is no nowhere"),
+        (("extract", "m.keras", "nowhere", "out"), "keras-retrieval extract: nowhere does not exist"),
         (
             ("extract", "m.keras", "nowhere", "out", "--scales", "x"),
-            "keras-retrieval extract: --scales x: give factors",
+            "keras-retrieval extract: --scales must be factors above 0 and up to 4, such as 1,0.7071,0.5, got x",
         ),
         (("index", "nowhere", "out"), "keras-retrieval index: nowhere does not exist"),
         (("search", "nowhere", "a.jpg"), "keras-retrieval search: nowhere does not exist"),
-        (("build", "vgg16_gem", "model.h5"), "keras-retrieval build: model.h5: a network is saved with"),
+        (("build", "vgg16_gem", "model.h5"), "keras-retrieval build: OUTPUT must end in .keras, got model.h5"),
         (
             ("build", "alexnet_gem", "model.keras"),
             "keras-retrieval build: Keras has no ImageNet weights of alexnet: give --weights none or the path",
@@ -138,7 +138,7 @@ def test_what_a_user_can_mend_is_one_line(arguments, message, tmp_path, monkeypa
 def test_in_the_shell_it_is_one_line_and_status_1(tmp_path):
     found = run("extract", "m.keras", tmp_path / "nowhere", tmp_path / "out")
     assert (found.returncode, found.stdout) == (1, "")
-    assert found.stderr == f"keras-retrieval extract: there is no {tmp_path / 'nowhere'}\n"
+    assert found.stderr == f"keras-retrieval extract: {tmp_path / 'nowhere'} does not exist\n"
     (tmp_path / "a.jpg").write_bytes(b"")
     found = run("extract", "vgg17_gem", tmp_path, tmp_path / "out")
     assert found.returncode == 1

@@ -66,5 +66,5 @@ def test_the_step_prints_scores_and_names(search_server, search_service, photos,
     (boxed,) = query(photos[1:2], server=server, model="small", k=2, box="5,5,60,50")
     with RetrievalClient(server, model="small") as client:
         assert boxed.names == client.search(photos[1:2], 2, [(5, 5, 60, 50)])[0].names
-    with pytest.raises(ValueError, match="--box 1,2: give left,top,right,bottom"):
+    with pytest.raises(ValueError, match="--box must be left,top,right,bottom in pixels of the query photo, got 1,2"):
         query(photos[:1], server=server, model="small", box="1,2")

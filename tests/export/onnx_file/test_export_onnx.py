@@ -353,7 +353,7 @@ def test_a_missing_extra_answers_with_the_pip_command(made, tmp_path, monkeypatc
     with pytest.raises(ImportError, match=r'pip install "keras-retrieval\[onnx\]"'):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match="pip install onnxruntime"):
+    with pytest.raises(ImportError, match=r"ONNX Runtime is not installed: pip install .keras-retrieval\[onnx\]"):
         load_model(made / "small.onnx")
 
 
@@ -394,7 +394,10 @@ def test_extract_takes_it_without_tensorflow(made, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"scales": "1,0.5"}, r"inside it \(here 1\)"), ({"precision": "bfloat16"}, "--fp16 or --int8")],
+    [
+        ({"scales": "1,0.5"}, r"chosen at its export \(here 1\): leave out --scales"),
+        ({"precision": "bfloat16"}, "--fp16 or --int8"),
+    ],
 )
 def test_extract_refuses_what_is_settled_inside(made, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
@@ -403,7 +406,7 @@ def test_extract_refuses_what_is_settled_inside(made, tmp_path, options, message
 
 
 def test_a_whitening_is_not_put_into_it(made, tmp_path):
-    with pytest.raises(ValueError, match=r"MODEL must be a \.keras file"):
+    with pytest.raises(ValueError, match=r"MODEL must be a \.keras file, got .*: whiten that"):
         whiten(str(made / "small.onnx"), made / "photos", tmp_path / "whitened.keras")
 
 
@@ -417,7 +420,7 @@ def test_a_file_that_is_not_ours_is_named(made, tmp_path, damage):
         onnx.save(model, path)
     else:
         path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"not a network")
-    message = "was not made by `keras-retrieval export-onnx`" if damage == "foreign" else "could not be loaded"
+    message = "was not written by `keras-retrieval export-onnx`" if damage == "foreign" else "could not be loaded"
     with pytest.raises(ValueError, match=message) as caught:
         load_model(path)
     assert str(path) in str(caught.value)

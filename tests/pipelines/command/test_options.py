@@ -36,6 +36,12 @@ def step(options: Made) -> Made:
     return options
 
 
+def test_paths_may_be_given_as_text():
+    assert step("x").source == Path("x")
+    assert isinstance(step("x").source, Path)
+    assert step("x", kind="b").kind == "b"
+
+
 def test_python_calls_take_the_fields():
     assert step(Path("x")) == Made(Path("x"))
     assert step(Path("x"), epochs=2, kind="b") == Made(Path("x"), epochs=2, kind="b")

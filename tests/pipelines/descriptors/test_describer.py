@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.descriptors.describer import BATCH_PIXELS, READ_AHEAD, describe_photos, describer, parse_scales
+from pipelines.descriptors.describer import BATCH_PIXELS, READ_AHEAD, describe_photos, describer
+from pipelines.descriptors.multi_scale import parse_scales
 from pipelines.photos.reader import PhotoError
 from tests.helpers.small import network
 

@@ -133,9 +133,11 @@ def test_nothing_but_broken_photos_is_an_error(small, photos, tmp_path, cut):
 @pytest.mark.parametrize("value", [0, np.nan])
 def test_a_network_that_describes_nothing_is_named_and_not_the_photos(small, photos, tmp_path, monkeypatch, value):
     broken = np.full((10, 16), value, "float32")
-    monkeypatch.setattr("pipelines.extract.describer", lambda *_, **__: lambda images: broken[: len(images)])
+    monkeypatch.setattr(
+        "pipelines.descriptors.extraction.describer", lambda *_, **__: lambda images: broken[: len(images)]
+    )
     (photos / "000.png").write_bytes(b"no photo")
-    with pytest.raises(NoDescriptorsError, match=r"of all 9 photos that can be read .* diverged .*lower --lr"):
+    with pytest.raises(NoDescriptorsError, match=r"of all 9 readable photos .* diverged .*lower --lr"):
         extract(small, photos, tmp_path / "out")
 
 
@@ -205,7 +207,7 @@ def test_again_is_done_already_and_other_options_ask_for_replace(small, photos, 
 
 
 def test_replace_takes_only_descriptors_away(small, photos, tmp_path):
-    with pytest.raises(FolderError, match="no folder of descriptors and will not be replaced"):
+    with pytest.raises(FolderError, match="not a folder of descriptors and will not be replaced"):
         extract(small, photos, photos, replace=True)
     assert len(list(photos.iterdir())) == 10
     (tmp_path / "file").write_text("mine")
@@ -263,7 +265,7 @@ def test_a_network_that_is_none_is_named(photos, tmp_path):
     messages = {
         str(tmp_path / "missing.keras"): "no network at .*missing.keras",
         str(tmp_path / "garbage.keras"): "garbage.keras could not be loaded",
-        str(tmp_path / "model.h5"): "a network is a .keras file, an .onnx file or a name",
+        str(tmp_path / "model.h5"): "MODEL must be a .keras file, an .onnx file or a name",
         str(tmp_path / "fixed.keras"): "not photos of any size",
         "vgg17_gem": "nearest is 'vgg1",
     }
@@ -273,7 +275,7 @@ def test_a_network_that_is_none_is_named(photos, tmp_path):
 
 
 def test_a_folder_without_photos_is_an_error(small, tmp_path):
-    with pytest.raises(ValueError, match="holds no photo"):
+    with pytest.raises(ValueError, match="contains no photo"):
         extract(small, tmp_path, tmp_path / "out")
 
 

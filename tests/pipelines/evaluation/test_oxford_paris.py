@@ -145,7 +145,7 @@ class Hostile:
     (pickled(easy=[-1]), "beyond the 2 listed"),
     (pickled(easy=["x"]), "not the ground truth"),
     ([1, 2], "not the ground truth"),
-    (Hostile(), "names 'posix.mkdir', which is not admitted"),
+    (Hostile(), "refers to 'posix.mkdir', which is not allowed"),
 ])  # fmt: skip
 def test_a_damaged_pickle_is_refused(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)

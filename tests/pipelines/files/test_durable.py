@@ -11,7 +11,9 @@ from pipelines.files import durable as folders
 from pipelines.files.durable import (
     MANIFEST,
     FolderError,
+    atomic_path,
     check_free,
+    check_outside,
     fingerprint,
     partial_of,
     read_manifest,
@@ -110,7 +112,7 @@ def test_what_is_of_another_kind_is_not_replaced(tmp_path, content):
         made(folder, kind="other")
     if content == "damaged":
         (folder / MANIFEST).write_text("{")
-    with pytest.raises(FolderError, match="no folder of thing and will not be replaced"):
+    with pytest.raises(FolderError, match="not a folder of thing and will not be replaced"):
         check_free(folder, kind="thing", replace=True)
     with pytest.raises(FolderError, match="will not be replaced"):
         made(folder, replace=True)
@@ -179,6 +181,33 @@ def test_what_is_no_folder_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FolderError, match="file is a file, not a folder"):
         read_manifest(tmp_path / "file", kind="thing", version=1)
+
+
+def test_a_folder_inside_the_photos_is_refused(tmp_path):
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    for inside in ("photos", "photos/new", "photos/deep/../new", "photos/deep/new"):
+        with pytest.raises(FolderError, match="would be taken for photos: name another folder"):
+            check_outside(tmp_path / inside, tmp_path / "photos")
+    for outside in ("new", "photos-new", "photos/../new", ""):
+        check_outside(tmp_path / outside, tmp_path / "photos")
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_path_is_renamed_only_when_its_file_is_written(tmp_path, sync):
+    path = tmp_path / "a.txt"
+    with atomic_path(path, sync=sync) as temporary:
+        assert temporary.suffix == ".txt"
+        temporary.write_text("old")
+
+    def fail():
+        with atomic_path(path, sync=sync) as temporary:
+            temporary.write_text("new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_names_of_any_characters_come_back(tmp_path):

@@ -66,5 +66,5 @@ def test_what_cannot_be_built_says_why_and_leaves_no_file(tmp_path, name, option
 
 
 def test_the_file_s_name_must_end_in_keras(tmp_path):
-    with pytest.raises(ValueError, match=r"saved with the ending .keras"):
+    with pytest.raises(ValueError, match=r"OUTPUT must end in \.keras"):
         build_model("alexnet_gem", tmp_path / "model.h5", weights="none")

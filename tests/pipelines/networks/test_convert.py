@@ -8,8 +8,8 @@ import keras_retrieval
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.networks.regional import with_whitening
 from pipelines.networks import cirtorch, matconvnet
-from pipelines.networks.cirtorch import ConversionError
 from pipelines.networks.convert import convert
+from pipelines.networks.errors import ConversionError
 from pipelines.networks.torch_file import TorchFileError, read_torch
 from tests.helpers import published_networks as published
 from tests.helpers.torch_files import Pickled, save
@@ -56,7 +56,7 @@ NETWORKS: list[tuple[str, str, dict]] = [
 @pytest.mark.parametrize(("architecture", "pooling", "meta"), NETWORKS)
 def test_computes_what_the_published_network_does(image, architecture, pooling, meta):
     saved = published.checkpoint(architecture, pooling, **meta)
-    found, expected = describe(cirtorch.network(saved), image), published.descriptor(saved, image)
+    found, expected = describe(cirtorch.to_keras(saved), image), published.descriptor(saved, image)
     assert np.std(expected) > 1e-3
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
@@ -76,9 +76,9 @@ def test_every_tensor_of_resnet152_has_its_place():
 
 def test_own_mean_and_deviation(image):
     saved = published.checkpoint("alexnet", "mac")
-    plain = describe(cirtorch.network(saved), image)
+    plain = describe(cirtorch.to_keras(saved), image)
     saved["meta"] |= {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3]}
-    model = cirtorch.network(saved)
+    model = cirtorch.to_keras(saved)
     pixels = keras.ops.convert_to_numpy(model.get_layer("normalization")(np.full((1, 1, 1, 3), 51.0)))
     np.testing.assert_allclose(pixels.ravel(), [-3, -1, -1 / 3], rtol=1e-5)
     assert not np.allclose(plain, describe(model, image))
@@ -122,7 +122,7 @@ def test_whitening_of_the_meta_and_of_a_file(tmp_path, image, lw):
 
 def test_whitening_comes_after_the_scales_are_joined_and_fc_before(image, lw):
     saved = published.checkpoint("alexnet", "gem", whitening=True)
-    model = cirtorch.network(saved)
+    model = cirtorch.to_keras(saved)
     joined = describe(keras_retrieval.multi_scale(model, (1.0, 0.8), antialias=False), image)
     one, other = (
         describe(keras_retrieval.multi_scale(model, (scale,), antialias=False), image) for scale in (1.0, 0.8)
@@ -150,25 +150,25 @@ def with_meta(**meta):
 
 
 REFUSED = {
-    "unknown architecture": (with_meta(architecture="densenet121"), "'densenet121' is not known: alexnet, vgg16"),
-    "architecture is no text": (with_meta(architecture=["a"]), "is not known"),
-    "unknown pooling": (with_meta(pooling="max"), "pooling 'max' is not known: mac, spoc"),
-    "regional R-MAC": (with_meta(pooling="rmac", regional=True), "R-MAC on R-MAC"),
-    "another architecture": (with_meta(architecture="vgg16"), r"'features.0.weight' is of shape \(64, 3, 11, 11\)"),
-    "missing tensor": (changed(features__3__bias=None), r"no tensor 'features.3.bias', .* shape \(192,\)"),
+    "unknown architecture": (with_meta(architecture="densenet121"), "'densenet121' is not one of alexnet, vgg16"),
+    "architecture is no text": (with_meta(architecture=["a"]), "is not one of alexnet"),
+    "unknown pooling": (with_meta(pooling="max"), "pooling 'max' is not one of mac, spoc"),
+    "regional R-MAC": (with_meta(pooling="rmac", regional=True), "R-MAC of R-MAC"),
+    "another architecture": (with_meta(architecture="vgg16"), r"'features.0.weight' has shape \(64, 3, 11, 11\)"),
+    "missing tensor": (changed(features__3__bias=None), r"no tensor 'features.3.bias' of shape \(192,\)"),
     "tensor left over": (changed(classifier__weight=np.zeros(3, "f4")), "1 of its tensors .* 'classifier.weight'"),
     "whitening not said": (changed(whiten__bias=np.zeros(256, "f4")), "'whiten.bias'"),
     "whitening missing": (with_meta(whitening=True), "no tensor 'whiten.weight'"),
     "regional missing": (with_meta(regional=True), "no tensor 'pool.rpool.p'"),
     "other shape": (
         changed(features__3__weight=np.zeros((192, 64, 3, 3), "f4")),
-        r"'features.3.weight' is of shape \(192, 64, 3, 3\), and should be of \(192, 64, 5, 5\)",
+        r"'features.3.weight' has shape \(192, 64, 3, 3\), expected \(192, 64, 5, 5\)",
     ),
     "not finite": (changed(features__0__bias=np.full(64, np.nan, "f4")), "'features.0.bias' .* not finite"),
     "whole numbers": (changed(features__0__bias=np.ones(64, "i8")), "'features.0.bias' .* not finite"),
-    "exponent": (changed(pool__p=np.zeros(1, "f4")), "exponent 0 is not above 0"),
-    "one number too few": (with_meta(mean=[0.5, 0.5]), "mean is not three numbers"),
-    "text as numbers": (with_meta(std=["a", "b", "c"]), "std is not three numbers"),
+    "exponent": (changed(pool__p=np.zeros(1, "f4")), "exponent must be above 0, got 0"),
+    "one number too few": (with_meta(mean=[0.5, 0.5]), "mean in its meta is not three numbers"),
+    "text as numbers": (with_meta(std=["a", "b", "c"]), "std in its meta is not three numbers"),
     "no deviation": (with_meta(std=[0.0, 1.0, 1.0]), "mean or std"),
     "no tensors": (lambda saved: saved.update(state_dict=[]), "no tensors"),
     "no state": (lambda saved: saved.pop("state_dict"), "no 'meta' and 'state_dict'"),
@@ -196,17 +196,21 @@ def test_options_that_do_not_fit(tmp_path, lw):
         with pytest.raises(ValueError, match=reason):
             convert(network, tmp_path / output, **options)
 
-    refused(r"ending \.keras", "net.h5")
-    refused("give one of them", whitening=file, lw="retrieval-SfM-30k")
-    refused("--dim shortens", dim=4)
+    refused(r"OUTPUT must end in \.keras", "net.h5")
+    refused("leave out one of them", whitening=file, lw="retrieval-SfM-30k")
+    refused("--dim needs a whitening", dim=4)
     refused("no whitening Lw of 'x': it has 'retrieval-SfM-30k'", lw="x")
-    refused("no whitening 'ms': it holds 'ss'", lw="retrieval-SfM-30k", lw_scales="ms")
-    refused("'ss', or several, 'ms', not 'both'", lw="retrieval-SfM-30k", lw_scales="both")
+    refused("no whitening 'ms': it has 'ss'", lw="retrieval-SfM-30k", lw_scales="ms")
+    refused(
+        "--lw-scales must be ss \\(a single scale\\) or ms \\(multi-scale\\), got both",
+        lw="retrieval-SfM-30k",
+        lw_scales="both",
+    )
     refused("of which 300 rows", lw="retrieval-SfM-30k", dim=300)
     for saved, reason in (
         (
             {"weight": np.zeros((2, 2), "f4"), "bias": np.zeros(2, "f4")},
-            "whitening.pth is not put in.*'weight', 'bias'",
+            "the whitening of .*whitening.pth cannot be added.*'weight', 'bias'",
         ),
         ({"m": np.zeros(3, "f4"), "P": np.zeros((256, 256), "f4")}, r"m \(3,\), P \(256, 256\)"),
         ({"m": np.zeros(9, "f4"), "P": np.zeros((9, 9), "f4")}, r"P \(9, 9\), .* does not fit 256 dimensions"),
@@ -219,7 +223,7 @@ def test_options_that_do_not_fit(tmp_path, lw):
     with pytest.raises(TorchFileError, match="damaged or cut off"):
         convert(network, tmp_path / "net.keras", whitening=file)
     with pytest.raises(ArgumentError, match="already ends with a whitening"):
-        with_whitening(with_whitening(cirtorch.network(read_torch(network)), **names(lw["ss"])), **names(lw["ss"]))
+        with_whitening(with_whitening(cirtorch.to_keras(read_torch(network)), **names(lw["ss"])), **names(lw["ss"]))
 
 
 def names(found):
@@ -335,7 +339,7 @@ def test_netvlad_of_a_cluster_that_is_nearly_empty(tmp_path, image):
     """In real photos many of 64 clusters are: the published normalisation of their residuals then counts."""
     net, numbers = matlab_network(version=2, rare=16.0)
     path = write_matlab(tmp_path / "net.mat", net)
-    found = describe(matconvnet.network(matconvnet.read_matlab(path)), image)
+    found = describe(matconvnet.to_keras(matconvnet.read_matlab(path)), image)
     np.testing.assert_allclose(found, matlab_descriptor(numbers, image, pca=True), atol=2e-5)
 
 
@@ -361,14 +365,14 @@ def one_size_average(net):
 
 MATLAB_REFUSED = {
     "other layers": (drop_layer, "layers are not those of VGG16 with NetVLAD"),
-    "layer is no struct": (drop_types, "is no struct: in MATLAB"),
-    "average image": (one_size_average, "differs from pixel to pixel"),
+    "layer is no struct": (drop_types, "is not a struct: in MATLAB"),
+    "average image": (one_size_average, "is not the same for all pixels"),
     "no average image": (lambda net: net.update(meta={"normalization": 1.0}), "no net.meta.normalization.averageImage"),
     "pad": (matlab_change(0, pad=0.0), "'conv0' has another pad"),
     "one weight": (matlab_change(0, weights=cell(np.zeros((3, 3, 3, 64)))), "'conv0' has 1 weights"),
     "kernel": (
         matlab_change(0, weights=cell(np.zeros((5, 5, 3, 64)), np.zeros(64))),
-        r"'conv0' has weights of shape \(5, 5, 3, 64\), and should have \(3, 3, 3, 64\)",
+        r"'conv0' has weights of shape \(5, 5, 3, 64\), expected \(3, 3, 3, 64\)",
     ),
     "not finite": (matlab_change(0, weights=cell(np.full((3, 3, 3, 64), np.inf), np.zeros(64))), "not finite"),
     "assignment": (matlab_change(30, weights=cell(np.zeros((512, 4)), np.zeros((512, 4)))), r"\(1, 1, 512, K\)"),
@@ -384,12 +388,12 @@ def test_matlab_networks_that_do_not_fit(tmp_path, name):
     change(net)
     path = write_matlab(tmp_path / "net.mat", net)
     with pytest.raises(ConversionError, match=reason):
-        matconvnet.network(matconvnet.read_matlab(path))
+        matconvnet.to_keras(matconvnet.read_matlab(path))
 
 
 def test_matlab_files_that_are_no_networks(tmp_path):
     path = tmp_path / "net.mat"
-    for content, reason in ((b"MATLAB 7.3 MAT-file" + bytes(600), "save it again"), (b"no", "no MATLAB file")):
+    for content, reason in ((b"MATLAB 7.3 MAT-file" + bytes(600), "save it again"), (b"no", "not a MATLAB file")):
         path.write_bytes(content)
         with pytest.raises(ConversionError, match=reason):
             convert(path, tmp_path / "net.keras")
@@ -403,5 +407,5 @@ def test_matlab_files_that_are_no_networks(tmp_path):
             convert(path, tmp_path / "net.keras", **options)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ConversionError, match="no MATLAB file, or a damaged one"):
+    with pytest.raises(ConversionError, match="not a MATLAB file, or it is damaged"):
         convert(path, tmp_path / "net.keras")

@@ -111,9 +111,9 @@ def test_a_tuple_s_photos_change_each_in_its_own_way_and_again_alike():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((1.5, 1), r"strength .* 0\.\.1, not 1\.5"),
-        ((0, 0), r"zoom .* not 0"),
-        ((0, 1, True, 1.5), r"binarised lies in 0\.\.1, not 1\.5"),
+        ((1.5, 1), r"strength .* must be in 0\.\.1, got 1\.5"),
+        ((0, 0), r"zoom .* 0\.1\.\.1, got 0"),
+        ((0, 1, True, 1.5), r"binarised edges must be in 0\.\.1, got 1\.5"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(options, message):

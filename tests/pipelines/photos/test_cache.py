@@ -99,7 +99,7 @@ def test_what_is_no_cache_is_never_replaced(photos, tmp_path):
     names, reading = photos
     with pytest.raises(FolderError, match=r"holds no manifest\.json"):
         build_cache(reading.folder, names, reading)
-    with pytest.raises(FolderError, match="is no folder of photo cache"):
+    with pytest.raises(FolderError, match="is not a folder of photo cache"):
         build_cache(reading.folder, names, reading, replace=True)
 
 

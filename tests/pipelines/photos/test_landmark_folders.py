@@ -15,13 +15,17 @@ def test_photos_are_of_the_landmark_whose_folder_they_lie_in():
         "a/x": ["a/x/1.jpg"],
         "b": ["b/2.jpg", "b/1.jpg"],
     }
-    with pytest.raises(ValueError, match="photos holds no folders"):
+    with pytest.raises(ValueError, match="photos has no sub-folders with photos"):
         by_landmark(["1.jpg"], Path("photos"))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is damaged"), ("[]", "is damaged"), ('{"version": 9, "photos": "x"}', "has version 9 and this code")],
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"version": 9, "photos": "x"}', "has layout 9, and this keras-retrieval reads up to 1"),
+    ],
 )
 def test_a_cleaning_that_cannot_be_read_is_named(content, message, tmp_path):
     (tmp_path / "cleaning.json").write_text(content)

@@ -29,11 +29,11 @@ def test_drawn_photos_have_their_boxes(tmp_path):
     ("content", "message"),
     [
         ("{", "cannot be read as boxes"),
-        ("[]", "holds no boxes"),
-        ('{"photos": {}}', "has version None of its layout"),
-        ('{"version": 2, "photos": {}}', "has version 2 of its layout, and this code reads 1"),
+        ("[]", "contains no boxes; expected"),
+        ('{"photos": {}}', "has layout None, and this keras-retrieval reads 1"),
+        ('{"version": 2, "photos": {}}', "has layout 2, and this keras-retrieval reads 1"),
         (r'{"version": 1, "photos": {"\ud800.jpg": [[0, 0, 9, 9]]}}', "the name .*ud800.* is not valid text"),
-        ('{"version": "1", "photos": {}}', "has version '1' of its layout, and this code reads 1"),
+        ('{"version": "1", "photos": {}}', "has layout '1', and this keras-retrieval reads 1"),
         ('{"version": 1, "photos": {"a.jpg": 5}}', r"the boxes of a\.jpg must be lists of left, top"),
         ('{"version": 1, "photos": {"a.jpg": [1, 2, 3, 4]}}', r"the boxes of a\.jpg must be lists"),
         ('{"version": 1, "photos": {"a.jpg": [[1, 2, 3]]}}', r"the boxes of a\.jpg must be lists"),
@@ -41,7 +41,10 @@ def test_drawn_photos_have_their_boxes(tmp_path):
         ('{"version": 1, "photos": {"a.jpg": [[5, 0, 5, 9]]}}', r"a box of a\.jpg is empty or not finite: \[5\.0"),
         ('{"version": 1, "photos": {"a.jpg": [[NaN, 0, 5, 9]]}}', r"a box of a\.jpg is empty or not finite"),
         (f'{{"version": 1, "photos": {{"a.jpg": [[0, 0, 9, {10**400}]]}}}}', r"the boxes of a\.jpg must be lists"),
-        ('{"buildings": [{"photos": [{"name": "a.jpg"}]}]}', "not as `keras-retrieval sample-photos` writes it.*box"),
+        (
+            '{"buildings": [{"photos": [{"name": "a.jpg"}]}]}',
+            "not a file of `keras-retrieval sample-photos`: it lacks 'box'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named_with_the_file(tmp_path, content, message):
@@ -54,7 +57,7 @@ def test_what_does_not_fit_is_named_with_the_file(tmp_path, content, message):
 
 def test_a_file_that_is_not_there(tmp_path):
     for source in (tmp_path, tmp_path / "boxes.json"):
-        with pytest.raises(BoxesError, match="there is no"):
+        with pytest.raises(BoxesError, match=r"(boxes|scene)\.json does not exist"):
             read_boxes(source)
 
 

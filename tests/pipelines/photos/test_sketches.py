@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipelines.photos.reader import list_photos, read_photo
-from pipelines.photos.sketches import NothingDrawnError, dilated, is_sketch, sketch_map, thinned
+from pipelines.photos.sketches import BlankSketchError, dilated, is_sketch, sketch_map, thinned
 from tests.helpers.small import draw
 
 
@@ -89,7 +89,7 @@ def test_every_pen_and_paper_gives_nearly_the_same_map():
 
 
 def test_an_empty_sheet_is_told():
-    with pytest.raises(NothingDrawnError, match="nothing is drawn"):
+    with pytest.raises(BlankSketchError, match="it is blank"):
         sketch_map(np.full((40, 50, 3), 250, np.uint8), 30)
     assert not is_sketch(np.full((40, 50, 3), 250, np.uint8))
 

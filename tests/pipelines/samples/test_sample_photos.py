@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipelines.files.durable import FolderError, partial_of, read_manifest
-from pipelines.samples import sample_photos as step
+from pipelines.samples import collection as drawing
 from pipelines.samples.buildings import DESIGNS, building_names, make_building
 from pipelines.samples.camera import box_of, place_camera
 from pipelines.samples.mesh import make_mesh
@@ -17,11 +17,18 @@ from pipelines.samples.sample_photos import sample_photos
 from pipelines.samples.solids import Face
 
 OPTIONS = {"buildings": 3, "views": 3, "size": 128, "seed": 5}
+FIRST_TWO = OPTIONS | {"buildings": 2}
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory) -> Path:
     return sample_photos(tmp_path_factory.mktemp("drawn") / "photos", **OPTIONS, workers=1)
+
+
+@pytest.fixture(scope="module")
+def two_buildings(tmp_path_factory) -> Path:
+    """The first two buildings of `collection`, drawn by two processes."""
+    return sample_photos(tmp_path_factory.mktemp("drawn") / "two", **FIRST_TWO, workers=2)
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -64,16 +71,21 @@ def test_positions_are_those_of_the_cameras_along_a_street(collection):
     spots = np.array([[float(row["east"]), float(row["north"])] for row in rows])
     for spot, (number, photo) in zip(spots, photos, strict=True):
         R, t = np.array(photo["R"]), np.array(photo["t"])
-        in_camera = R @ [spot[0] - step.BLOCK * number, spot[1], 0] + t
+        in_camera = R @ [spot[0] - drawing.BLOCK * number, spot[1], 0] + t
         np.testing.assert_allclose((R.T @ in_camera)[:2], 0, atol=1e-3)
     of = np.array([number for number, _ in photos])
     apart = np.linalg.norm(spots[:, None] - spots[None], axis=2)
     assert apart[of[:, None] != of].min() > 25
 
 
-def test_same_seed_same_bytes_with_any_workers(collection, tmp_path):
-    again = sample_photos(tmp_path / "again", **OPTIONS, workers=2)
-    assert _files(again) == _files(collection)
+def test_same_seed_same_bytes_with_any_workers(collection, two_buildings):
+    """A building depends on the seed and its number only, not on how many others are drawn."""
+    photos = {name: data for name, data in _files(two_buildings).items() if name.endswith(".jpg")}
+    assert len(photos) == 6
+    assert photos.items() <= _files(collection).items()
+    assert _scene(two_buildings) == _scene(collection)[:2]
+    positions = [(folder / "positions.csv").read_text() for folder in (two_buildings, collection)]
+    assert positions[1].startswith(positions[0])
 
 
 def test_other_seed_draws_other_photos(tmp_path, collection):
@@ -124,7 +136,7 @@ def test_cameras_are_rigid_and_go_round(collection):
 
 def test_things_in_front_leave_enough_to_see(collection):
     covered = [photo["covered"] for building in _scene(collection) for photo in building["photos"]]
-    assert max(covered) <= step.HIDDEN
+    assert max(covered) <= drawing.HIDDEN
     assert max(covered) > 0
 
 
@@ -176,27 +188,28 @@ def test_photos_differ_across_buildings(collection):
             assert np.abs(first - second).mean() > 15
 
 
-def test_whole_folder_is_left_alone(collection, capsys):
+def test_whole_folder_is_left_alone(collection, caplog):
+    caplog.set_level("INFO")
     before = {path: path.stat().st_mtime_ns for path in collection.rglob("*")}
     assert sample_photos(collection, **OPTIONS) == collection
-    assert "whole already" in capsys.readouterr().out
+    assert "is complete already" in caplog.text
     assert {path: path.stat().st_mtime_ns for path in collection.rglob("*")} == before
     with pytest.raises(FolderError, match=r"other options .*views 3.*name another folder"):
         sample_photos(collection, **(OPTIONS | {"views": 4}))
 
 
-def test_stopped_run_goes_on(tmp_path, monkeypatch):
-    out, draw, options = tmp_path / "photos", step._draw_building, {"buildings": 2, "views": 1, "size": 96}
-    whole = sample_photos(tmp_path / "whole", **options, workers=1)
+def test_stopped_run_goes_on(two_buildings, tmp_path, monkeypatch):
+    """And its files are the same bytes as those of an unbroken run with more workers."""
+    out, draw = tmp_path / "photos", drawing._draw_building
 
     def stop_at_second(partial: Path, number: int, *rest: int) -> None:
         if number == 1:
             raise KeyboardInterrupt
         draw(partial, number, *rest)
 
-    monkeypatch.setattr(step, "_draw_building", stop_at_second)
+    monkeypatch.setattr(drawing, "_draw_building", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
-        sample_photos(out, **options, workers=1)
+        sample_photos(out, **FIRST_TWO, workers=1)
     assert not out.exists()
     drawn = []
 
@@ -204,24 +217,25 @@ def test_stopped_run_goes_on(tmp_path, monkeypatch):
         drawn.append(number)
         draw(partial, number, *rest)
 
-    monkeypatch.setattr(step, "_draw_building", note)
-    sample_photos(out, **options, workers=1)
+    monkeypatch.setattr(drawing, "_draw_building", note)
+    sample_photos(out, **FIRST_TWO, workers=1)
     assert drawn == [1]
-    assert _files(out) == _files(whole)
+    assert _files(out) == _files(two_buildings)
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("buildings", 0), ("views", 0), ("size", 63), ("seed", -1), ("workers", -1)]
+    ("option", "least"), [("buildings", 1), ("views", 1), ("size", 64), ("seed", 0), ("workers", 0)]
 )
-def test_bad_options_are_named(tmp_path, option, value):
-    with pytest.raises(ValueError, match=f"--{option} {value} is too small"):
+def test_bad_options_are_named(tmp_path, option, least):
+    value = least - 1
+    with pytest.raises(ValueError, match=f"--{option} must be at least {least}, got {value}"):
         sample_photos(tmp_path / "photos", **{option: value})
     assert not (tmp_path / "photos").exists()
 
 
 def test_bad_places_are_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FolderError, match="cannot be made"):
+    with pytest.raises(FolderError, match="cannot be created"):
         sample_photos(tmp_path / "file" / "photos", buildings=1, views=1, size=64)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("kept")

@@ -209,7 +209,7 @@ def test_a_cache_of_ones_own_is_used(folder, tmp_path):
     train(**short(folder, "cached", cache=tmp_path / "cache"))
     assert (tmp_path / "cache" / "names.txt").is_file()
     assert not (folder / "cached" / "photos").exists()
-    with pytest.raises(ValueError, match="holds other photos, or the same read otherwise"):
+    with pytest.raises(ValueError, match="was made from other photos or options: name another folder, or remove it"):
         train(**short(folder, "cached2", cache=tmp_path / "cache", size=40))
 
 

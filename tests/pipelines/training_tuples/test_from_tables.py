@@ -119,5 +119,5 @@ def test_a_wrong_row_of_a_table_is_named(tmp_path, columns, rows, message):
 @pytest.mark.parametrize("row", [b"caf\xe9.jpg,b.jpg", b"a" * 200_000 + b",b.jpg"])
 def test_a_table_that_is_no_text_is_named(tmp_path, row):
     (tmp_path / "table.csv").write_bytes(b"query,positive\n" + row + b"\n")
-    with pytest.raises(ValueError, match=r"table\.csv is not read .* in UTF-8"):
+    with pytest.raises(ValueError, match=r"table\.csv cannot be read .* in UTF-8"):
         make_tuples(tmp_path / "table.csv", tmp_path / "tuples.npz")

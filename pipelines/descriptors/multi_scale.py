@@ -1,0 +1,25 @@
+"""The options of multi-scale descriptors, shared by all steps that compute descriptors."""
+
+from keras_retrieval.errors import ArgumentError
+
+SCALES_HELP = "Factors on the photo's size, such as 1,0.7071,0.5; the descriptors at all scales are joined."
+ANTIALIAS_HELP = (
+    "Antialias photos that are resized to scales below 1. The published PyTorch networks were measured with "
+    "--no-antialias."
+)
+MIRROR_HELP = "Join the descriptors of mirrored photos, too, at every scale."
+
+
+def parse_scales(scales: str) -> tuple[float, ...]:
+    """Reads "1,0.7071,0.5".
+
+    Raises:
+        ArgumentError: the text is not a list of numbers above 0 and up to 4.
+    """
+    try:
+        found = tuple(float(scale) for scale in scales.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < scale <= 4 for scale in found):
+        raise ArgumentError(f"--scales must be factors above 0 and up to 4, such as 1,0.7071,0.5, got {scales}")
+    return found
