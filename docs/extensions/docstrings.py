@@ -20,7 +20,9 @@ def escape(line: str) -> str:
     return "".join(pieces)
 
 
-def _process(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+def _process(_app: Any, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    if what in ("data", "attribute", "property") and lines and ":" in lines[0]:
+        lines[0] = f": {lines[0]}"  # or napoleon takes what is before the colon for a type
     block = False
     for number, line in enumerate(lines):
         if block and line.strip() and not line.startswith("    "):
