@@ -1,7 +1,8 @@
-"""Requests that arrive together run together: dynamic batching with the parameters of TensorFlow Serving.
+"""Dynamic batching: requests that arrive together are computed together, with TensorFlow Serving's parameters.
 
-A request joins an open batch of its signature whose tensors have its shapes; a batch runs when it is full or its
-first request has waited long enough. Queues are bounded: a full one answers UNAVAILABLE at once.
+A request joins an open batch of the same signature whose tensors have the same shapes. A batch is computed when it is
+full, or when its first request has waited for `batch_timeout_micros`. Queues are bounded: a full one answers
+UNAVAILABLE at once.
 """
 
 import collections
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
+
 from .errors import Code, ServingError, invalid
 from .limits import Deadline, expired
 from .servable import Servable
@@ -23,15 +26,18 @@ QUEUE_FULL = "The batch scheduling queue to which this task was submitted is ful
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """What TensorFlow Serving's batching parameters file holds, with its defaults.
+    """TensorFlow Serving's batching parameters, with its defaults.
 
     Args:
-        max_batch_size: rows of a batch, at most.
+        max_batch_size: largest number of rows of a batch.
         batch_timeout_micros: microseconds that the first request of a batch waits for others.
-        max_enqueued_batches: batches of one signature that wait, at most.
-        num_batch_threads: batches that run at once.
-        allowed_batch_sizes: sizes that a batch is padded to, ascending, the last one max_batch_size; () for any.
-        pad_variable_length_inputs: whether tensors of one rank but other sizes are padded and merged.
+        max_enqueued_batches: largest number of waiting batches of one signature.
+        num_batch_threads: number of batches that are computed at the same time.
+        allowed_batch_sizes: sizes that a batch is padded to, ascending, the last one max_batch_size; () for any size.
+        pad_variable_length_inputs: whether tensors of the same rank but of different sizes are padded and merged.
+
+    Raises:
+        ArgumentError: a parameter is out of range.
     """
 
     max_batch_size: int = 1000
@@ -44,15 +50,17 @@ class BatchingParameters:
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
+                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_timeout_micros < 0:
-            raise ValueError(f"batch_timeout_micros is at least 0, not {self.batch_timeout_micros}")
+            raise ArgumentError(f"batch_timeout_micros must be at least 0, got {self.batch_timeout_micros}")
         sizes = self.allowed_batch_sizes
         if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != self.max_batch_size):
-            raise ValueError(f"allowed_batch_sizes ascend to max_batch_size, {self.max_batch_size}; got {list(sizes)}")
+            raise ArgumentError(
+                f"allowed_batch_sizes must ascend to max_batch_size, {self.max_batch_size}, got {list(sizes)}"
+            )
 
-    def padded(self, rows: int) -> int:
-        """The size that a batch of so many rows is run at."""
+    def padded_size(self, rows: int) -> int:
+        """The allowed size that a batch of `rows` rows is padded to."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
 
@@ -78,10 +86,10 @@ class _Batch:
 
 
 class Batcher:
-    """Merges the requests of a server into batches, and runs these on threads of its own. It is a Run.
+    """Merges requests into batches and computes them on its own threads. A `Run`.
 
     Args:
-        parameters: sizes, waiting time and bounds.
+        parameters: batch sizes, waiting time and limits.
     """
 
     def __init__(self, parameters: BatchingParameters) -> None:
@@ -97,7 +105,7 @@ class Batcher:
     def __call__(
         self, servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
     ) -> list[np.ndarray]:
-        """Runs a request within a batch; waits no longer than its deadline, after which it is not computed."""
+        """Computes a request as part of a batch; waits until its deadline, after which it is not computed any more."""
         task = _Task(feeds, _rows(feeds), deadline)
         if task.rows > self.parameters.max_batch_size:
             limit = self.parameters.max_batch_size
@@ -112,7 +120,7 @@ class Batcher:
             raise expired() from None
 
     def stop(self) -> None:
-        """Runs what waits and ends the threads."""
+        """Computes the waiting batches and ends the threads."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -128,7 +136,7 @@ class Batcher:
                 return
         if len(same_queue) >= self.parameters.max_enqueued_batches:
             raise ServingError(Code.UNAVAILABLE, QUEUE_FULL)
-        servable.acquire()  # a client may leave before its batch has run
+        servable.acquire()  # released with the batch, which may outlive the request
         due = time.monotonic() + self.parameters.batch_timeout_micros / 1e6
         self._waiting.append(_Batch(servable, fetches, shapes, due, [task]))
 
@@ -139,8 +147,8 @@ class Batcher:
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
-            with batch.servable.held():
-                tasks = [task for task in batch.tasks if _still_wanted(task)]
+            with batch.servable.releasing():
+                tasks = [task for task in batch.tasks if _is_wanted(task)]
                 if tasks:
                     _run(batch, tasks, self.parameters)
             del batch, tasks  # an idle thread keeps no version in memory
@@ -172,7 +180,7 @@ def _rows(feeds: Mapping[str, np.ndarray]) -> int:
     return sizes.pop()
 
 
-def _still_wanted(task: _Task) -> bool:
+def _is_wanted(task: _Task) -> bool:
     try:
         task.deadline.check()
     except ServingError as error:
@@ -182,7 +190,7 @@ def _still_wanted(task: _Task) -> bool:
 
 
 def _run(batch: _Batch, tasks: list[_Task], parameters: BatchingParameters) -> None:
-    """Runs tasks as one. If that fails they are run one by one: what is wrong with one is not the others' fault."""
+    """Computes tasks as one batch; if that fails, one by one, so that only the faulty request fails."""
     try:
         outputs = _run_merged(batch, tasks, parameters)
     except Exception as error:
@@ -199,7 +207,7 @@ def _run(batch: _Batch, tasks: list[_Task], parameters: BatchingParameters) -> N
 
 def _run_merged(batch: _Batch, tasks: list[_Task], parameters: BatchingParameters) -> list[np.ndarray]:
     rows = sum(task.rows for task in tasks)
-    padding = parameters.padded(rows) - rows if rows else 0
+    padding = parameters.padded_size(rows) - rows if rows else 0
     feeds = {name: _merge([task.feeds[name] for task in tasks], padding) for name in tasks[0].feeds}
     outputs = batch.servable.run(feeds, batch.fetches, _latest(tasks))
     for output in outputs:
@@ -215,24 +223,24 @@ def _run_merged(batch: _Batch, tasks: list[_Task], parameters: BatchingParameter
 
 
 def _merge(arrays: list[np.ndarray], padding: int) -> np.ndarray:
-    """Arrays below each other, each filled up to the largest with its first value, and `padding` rows like the last."""
+    """Concatenates arrays, each padded to the largest with its first value, and adds the last row `padding` times."""
     largest = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
-    same = [_fill_up(array, largest) for array in arrays]
-    merged = same[0] if len(same) == 1 else np.concatenate(same)
+    padded = [_pad(array, largest) for array in arrays]
+    merged = padded[0] if len(padded) == 1 else np.concatenate(padded)
     return np.concatenate([merged, np.repeat(merged[-1:], padding, 0)]) if padding else merged
 
 
-def _fill_up(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _pad(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape[1:] == shape:
         return array
     if not array.size:
         raise invalid("Tensors without values cannot be padded")
-    filled = np.full((len(array), *shape), array.flat[0], array.dtype)
-    filled[tuple(slice(size) for size in array.shape)] = array
-    return filled
+    padded = np.full((len(array), *shape), array.flat[0], array.dtype)
+    padded[tuple(slice(size) for size in array.shape)] = array
+    return padded
 
 
 def _latest(tasks: list[_Task]) -> Deadline:
-    """The wait of the most patient client: a batch is not ended before it."""
+    """The latest deadline of the tasks, which is that of their batch."""
     waits = [task.deadline.remaining() for task in tasks]
     return Deadline(None if None in waits else max(wait for wait in waits if wait is not None))

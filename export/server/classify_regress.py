@@ -7,40 +7,40 @@ import numpy as np
 from ..contract.signatures import CLASSIFY, REGRESS
 from .errors import Code, ServingError, invalid
 from .limits import Deadline
-from .predict import answered_by
+from .predict import response_spec
 from .servable import DEFAULT_SIGNATURE, Run, Servable
 
 INPUTS, CLASSES, SCORES, VALUES = "inputs", "classes", "scores", "outputs"
 
 
 def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
-    """Answers a ClassificationRequest with a ClassificationResponse: per example, labels and scores."""
+    """Answers a ClassificationRequest with a ClassificationResponse: labels and scores of each example."""
     from tensorflow_serving.apis import classification_pb2
 
     signature = _signature(servable, request.model_spec.signature_name, CLASSIFY, "classification")
     feed, fetches = classify_tensors(signature)
-    examples = serialized(request.input)
+    examples = serialized_examples(request.input)
     found = dict(zip(fetches, run(servable, {feed: examples}, fetches, deadline), strict=True))
-    response = classification_pb2.ClassificationResponse(model_spec=answered_by(servable, request.model_spec))
+    response = classification_pb2.ClassificationResponse(model_spec=response_spec(servable, request.model_spec))
     fill_classes(response.result, signature, found, len(examples))
     return response
 
 
 def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
-    """Answers a RegressionRequest with a RegressionResponse: one value per example."""
+    """Answers a RegressionRequest with a RegressionResponse: one value for each example."""
     from tensorflow_serving.apis import regression_pb2
 
     signature = _signature(servable, request.model_spec.signature_name, REGRESS, "regression")
     feed, fetches = regress_tensors(signature)
-    examples = serialized(request.input)
+    examples = serialized_examples(request.input)
     found = dict(zip(fetches, run(servable, {feed: examples}, fetches, deadline), strict=True))
-    response = regression_pb2.RegressionResponse(model_spec=answered_by(servable, request.model_spec))
+    response = regression_pb2.RegressionResponse(model_spec=response_spec(servable, request.model_spec))
     fill_values(response.result, signature, found, len(examples))
     return response
 
 
 def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
-    """Answers a MultiInferenceRequest: several classifications and regressions of the same examples in one run."""
+    """Answers a MultiInferenceRequest: several classifications and regressions of the same examples, in one run."""
     from tensorflow_serving.apis import inference_pb2
 
     signatures = _task_signatures(servable, request.tasks)
@@ -48,11 +48,11 @@ def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadli
     if len({feed for feed, _ in tensors}) > 1:
         raise invalid("Input tensor must be the same for all Signatures.")
     fetches = sorted({fetch for _, fetches in tensors for fetch in fetches})
-    examples = serialized(request.input)
+    examples = serialized_examples(request.input)
     found = dict(zip(fetches, run(servable, {tensors[0][0]: examples}, fetches, deadline), strict=True))
     response = inference_pb2.MultiInferenceResponse()
     for task, signature in zip(request.tasks, signatures, strict=True):
-        result = response.results.add(model_spec=answered_by(servable, task.model_spec))
+        result = response.results.add(model_spec=response_spec(servable, task.model_spec))
         if task.method_name == CLASSIFY:
             fill_classes(result.classification_result, signature, found, len(examples))
         else:
@@ -60,20 +60,20 @@ def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadli
     return response
 
 
-def serialized(given: Any) -> np.ndarray:
-    """The examples of an Input, (B,) serialized; a context's features are in each of them."""
+def serialized_examples(given: Any) -> np.ndarray:
+    """The serialized tf.Examples (B,) of an Input; the features of its context are added to each."""
     context, listed = b"", given.example_list.examples
     if given.WhichOneof("kind") == "example_list_with_context":
         context = given.example_list_with_context.context.SerializeToString()
         listed = given.example_list_with_context.examples
     if not listed:
         raise invalid("Input is empty.")
-    # Two messages, one after the other, parse as one that has the fields of both.
+    # Concatenated messages parse as one message that has the fields of both.
     return np.array([context + example.SerializeToString() for example in listed], object)
 
 
 def classify_tensors(signature: Any) -> tuple[str, list[str]]:
-    """Names of the tensor to feed and of those to fetch, classes, scores or both, for Classify."""
+    """The tensors of Classify: the one to feed, and those to fetch, which are classes, scores or both."""
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
@@ -88,7 +88,7 @@ def classify_tensors(signature: Any) -> tuple[str, list[str]]:
 
 
 def regress_tensors(signature: Any) -> tuple[str, list[str]]:
-    """Names of the tensor to feed and of the one to fetch, for Regress."""
+    """The tensors of Regress: the one to feed, and the one to fetch."""
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) != 1:
@@ -100,7 +100,7 @@ def regress_tensors(signature: Any) -> tuple[str, list[str]]:
 
 
 def fill_classes(result: Any, signature: Any, found: dict[str, np.ndarray], count: int) -> None:
-    """Writes (B, classes) labels and scores into a ClassificationResult."""
+    """Writes labels and scores (B, classes) into a ClassificationResult."""
     labels = _class_tensor(signature, found, CLASSES, object, "DT_STRING", count)
     scores = _class_tensor(signature, found, SCORES, np.float32, "DT_FLOAT", count)
     if labels is not None and scores is not None and labels.shape != scores.shape:
@@ -117,7 +117,7 @@ def fill_classes(result: Any, signature: Any, found: dict[str, np.ndarray], coun
 
 
 def fill_values(result: Any, signature: Any, found: dict[str, np.ndarray], count: int) -> None:
-    """Writes (B,) or (B, 1) values into a RegressionResult."""
+    """Writes values (B,) or (B, 1) into a RegressionResult."""
     values = found[signature.outputs[VALUES].name]
     if values.ndim != 1 and not (values.ndim == 2 and values.shape[1] == 1):
         expected = "either [batch_size] or [batch_size, 1]"

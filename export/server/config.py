@@ -1,13 +1,16 @@
-"""The configuration files of TensorFlow Serving, text protocol buffers: models, batching, TLS.
+"""The configuration files of TensorFlow Serving, protocol buffers in text format: models, batching, TLS.
 
-Of two of their message types the official package has no Python code; they are declared here, field by field.
+The official package contains no Python code for two of their message types, so that these are declared here.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_retrieval.errors import ArgumentError
+
 from .batching import BatchingParameters
+from .errors import ServerConfigError
 from .model_registry import PLATFORM
 
 WRAPPED = ".google.protobuf.Int64Value"
@@ -32,13 +35,13 @@ SSL_FIELDS = {
 
 @dataclass(frozen=True)
 class SSLConfig:
-    """Key, certificate and authorities, each as PEM text.
+    """The TLS configuration of a server; keys and certificates are PEM texts.
 
     Args:
         server_key: the server's private key.
-        server_cert: its certificate.
-        custom_ca: authority whose client certificates are accepted; "" for the system's.
-        client_verify: whether a client needs a certificate.
+        server_cert: the server's certificate.
+        custom_ca: the authority whose client certificates are accepted; "" for the system's authorities.
+        client_verify: whether clients must present a certificate.
     """
 
     server_key: str
@@ -48,14 +51,19 @@ class SSLConfig:
 
 
 def read_model_config(path: Path) -> Any:
-    """Reads a ModelServerConfig (`model_config_list { config { name: "m" base_path: "/models/m" ... } }`)."""
+    """Reads a ModelServerConfig (`model_config_list { config { name: "m" base_path: "/models/m" ... } }`).
+
+    Raises:
+        ServerConfigError: the file is not one.
+        OSError: the file cannot be read.
+    """
     from tensorflow_serving.config import model_server_config_pb2
 
     return _parse(path, model_server_config_pb2.ModelServerConfig())
 
 
 def model_config(models: dict[str, Path]) -> Any:
-    """ModelServerConfig that serves the newest version of each of these base folders."""
+    """Makes a ModelServerConfig that serves the newest version of each model; `models` maps name -> base folder."""
     from tensorflow_serving.config import model_server_config_pb2
 
     config = model_server_config_pb2.ModelServerConfig()
@@ -65,7 +73,12 @@ def model_config(models: dict[str, Path]) -> Any:
 
 
 def read_batching_parameters(path: Path) -> BatchingParameters:
-    """Reads BatchingParameters (`max_batch_size { value: 32 } batch_timeout_micros { value: 2000 } ...`)."""
+    """Reads BatchingParameters (`max_batch_size { value: 32 } batch_timeout_micros { value: 2000 } ...`).
+
+    Raises:
+        ServerConfigError: the file holds none, or a parameter is out of range.
+        OSError: the file cannot be read.
+    """
     message = _parse(path, _message("BatchingParameters", BATCHING_FIELDS))
     wrapped = [name for name, (_, kind, _) in BATCHING_FIELDS.items() if kind == WRAPPED and message.HasField(name)]
     try:
@@ -74,17 +87,22 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
             allowed_batch_sizes=tuple(message.allowed_batch_sizes),
             pad_variable_length_inputs=message.pad_variable_length_inputs,
         )
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except ArgumentError as error:
+        raise ServerConfigError(f"{path}: {error}") from None
 
 
 def read_ssl_config(path: Path) -> SSLConfig:
-    """Reads an SSLConfig (`server_key: "-----BEGIN ..." server_cert: "..." custom_ca: "..." client_verify: true`)."""
+    """Reads an SSLConfig (`server_key: "-----BEGIN ..." server_cert: "..." custom_ca: "..." client_verify: true`).
+
+    Raises:
+        ServerConfigError: the file is not one, or lacks a key or a certificate.
+        OSError: the file cannot be read.
+    """
     message = _parse(path, _message("SSLConfig", SSL_FIELDS))
     if not message.server_key or not message.server_cert:
-        raise ValueError(f"{path}: server_key and server_cert are needed, each as PEM text")
+        raise ServerConfigError(f"{path} must hold server_key and server_cert, each as PEM text")
     if message.client_verify and not message.custom_ca:
-        raise ValueError(f"{path}: client_verify needs custom_ca, the authority of the clients' certificates")
+        raise ServerConfigError(f"{path}: client_verify needs custom_ca, the authority of the clients' certificates")
     return SSLConfig(message.server_key, message.server_cert, message.custom_ca, message.client_verify)
 
 
@@ -94,7 +112,7 @@ def _parse(path: Path, message: Any) -> Any:
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no {message.DESCRIPTOR.name} in text format: {error}") from None
+        raise ServerConfigError(f"{path} is not {message.DESCRIPTOR.name} in text format: {error}") from None
 
 
 def _message(name: str, fields: dict[str, tuple[int, str, bool]]) -> Any:

@@ -1,4 +1,4 @@
-"""What gRPC and REST have in common: a request is let in, finds its version, runs, and is counted."""
+"""The way of a request that gRPC and REST share: it is admitted, its version found, computed, and counted."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import Code, ServingError, known
+from .errors import Code, ServingError, as_serving_error
 from .limits import ComputeSlots, Deadline, RequestLimit
 from .metrics import REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, Metrics
 from .model_registry import ModelRegistry
@@ -18,12 +18,12 @@ Answer = TypeVar("Answer")
 
 
 class ServingCore:
-    """Models, and the way to them.
+    """Answers requests on served models.
 
     Args:
-        models: what is served.
-        in_flight: bound of the requests in the house.
-        run: how a version is run: in its turn, or in batches.
+        models: the served models.
+        in_flight: limit of concurrent requests.
+        run: computes a request: in a compute slot, or in a batch.
     """
 
     def __init__(self, models: ModelRegistry, in_flight: RequestLimit, run: Run) -> None:
@@ -31,34 +31,31 @@ class ServingCore:
         self._run = run
 
     def answer(self, api: str, entrypoint: str, spec: Any, work: Callable[[Servable, Run], Answer]) -> Answer:
-        """Does a request's work on the version that it names.
+        """Answers a request with the version that it names.
 
         Args:
             api: "Predict", "Classify", ..., for the metrics.
             entrypoint: "GRPC" or "REST", for the metrics.
             spec: ModelSpec of the request.
-            work: makes the answer from the version and the way to run it.
+            work: computes the answer, given the version and the `Run`.
 
         Raises:
-            ServingError: whatever went wrong. What nobody foresaw is logged and told as INTERNAL.
+            ServingError: the request fails. An unexpected error is logged and becomes INTERNAL.
         """
         started, code = time.monotonic(), Code.OK
         try:
-            with self.in_flight.admitted(), self._held(spec) as servable:
+            with self.in_flight.admitted(), self.models.acquire(spec).releasing() as servable:
                 return work(servable, self._timed(api))
         except Exception as error:
-            failure = known(error) or _unforeseen(api, error)
+            failure = as_serving_error(error) or _internal(api, error)
             code = failure.code
             raise failure from (None if failure is error else error)
         finally:
-            # Names that clients invent would fill the memory.
+            # Only names that are served: names that clients invent would fill the memory.
             name = spec.name if spec.name in self.models.names() else ""
             self.metrics.count(REQUEST_COUNT, model_name=name, status=code.name)
             seconds = time.monotonic() - started
             self.metrics.time(REQUEST_LATENCY, seconds, model_name=name, API=api, entrypoint=entrypoint)
-
-    def _held(self, spec: Any) -> Any:
-        return self.models.acquire(spec).held()
 
     def _timed(self, api: str) -> Run:
         def run(
@@ -74,7 +71,7 @@ class ServingCore:
 
 
 def run_in_slot(slots: ComputeSlots) -> Run:
-    """A Run that computes at most as many requests at once as there are slots."""
+    """A `Run` that computes each request in a slot of `slots`."""
 
     def run(
         servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
@@ -85,6 +82,6 @@ def run_in_slot(slots: ComputeSlots) -> Run:
     return run
 
 
-def _unforeseen(api: str, error: Exception) -> ServingError:
+def _internal(api: str, error: Exception) -> ServingError:
     logger.error("%s failed", api, exc_info=error)
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

@@ -1,12 +1,23 @@
-"""What goes wrong while serving, in the codes and words of TensorFlow Serving."""
+"""The errors of a server.
+
+    RetrievalError
+        ServingError                  the answer to a request, or the reason why a model is not loaded: code and message
+        ServerConfigError(ValueError) a configuration file, a certificate or a folder of models cannot be used
+        ListenError(OSError)          a port is taken, or the address is not one of this machine
+        HttpRefusalError              an HTTP request that is answered without being read to its end
+
+Codes are those of TensorFlow and gRPC; messages are TensorFlow Serving's, word for word, wherever it has one.
+"""
 
 from enum import IntEnum
 
-LONGEST_MESSAGE = 1024  # characters that a gRPC answer carries; more would not fit into its headers
+from keras_retrieval.errors import RetrievalError
+
+LONGEST_MESSAGE = 1024  # characters of a message over gRPC, which sends it in a header of limited size
 
 
 class Code(IntEnum):
-    """Canonical codes: the same numbers in TensorFlow, gRPC and google.rpc."""
+    """The canonical status codes, with the numbers that TensorFlow, gRPC and google.rpc share."""
 
     OK = 0
     CANCELLED = 1
@@ -45,12 +56,12 @@ HTTP_STATUS = {
 }  # every other code: 500
 
 
-class ServingError(Exception):
-    """A request, or the loading of a model, that was refused.
+class ServingError(RetrievalError):
+    """A request, or the loading of a model, failed.
 
     Args:
-        code: its canonical code.
-        message: what a client is told.
+        code: the canonical status code.
+        message: the message that the client receives.
     """
 
     def __init__(self, code: Code, message: str) -> None:
@@ -60,25 +71,38 @@ class ServingError(Exception):
 
     @property
     def details(self) -> str:
-        """The message as gRPC sends it: at most LONGEST_MESSAGE characters and a mark that more were cut."""
+        """The message as gRPC sends it: cut after LONGEST_MESSAGE characters, with a mark if it was longer."""
         return self.message if len(self.message) <= LONGEST_MESSAGE else self.message[:LONGEST_MESSAGE] + "...TRUNCATED"
 
     @property
     def http_status(self) -> int:
-        """The status of the REST answer."""
+        """The HTTP status of the REST response."""
         return HTTP_STATUS.get(self.code, 500)
 
 
+class ServerConfigError(RetrievalError, ValueError):
+    """A configuration file, a certificate or a folder of models cannot be used."""
+
+
+class ListenError(RetrievalError, OSError):
+    """The server cannot listen at an address: the port is taken, or the address is not one of this machine."""
+
+
+class HttpRefusalError(RetrievalError):
+    """An HTTP request that is answered with `status`, and not read to its end."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 def invalid(message: str) -> ServingError:
-    """INVALID_ARGUMENT, the most frequent of all."""
+    """A ServingError with the code INVALID_ARGUMENT."""
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 
-def known(error: Exception) -> ServingError | None:
-    """The ServingError that an error stands for; None for a fault of ours, which nobody foresaw.
-
-    TensorFlow's own errors carry their code and message.
-    """
+def as_serving_error(error: Exception) -> ServingError | None:
+    """The ServingError for one of TensorFlow's errors, which have a code; None for other errors: bugs of the server."""
     if isinstance(error, ServingError):
         return error
     code = getattr(error, "error_code", None)

@@ -1,4 +1,4 @@
-"""The gRPC side: PredictionService, ModelService and the standard health service, on the official stubs."""
+"""The gRPC server: TensorFlow Serving's PredictionService and ModelService, and gRPC's health service."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,15 +7,15 @@ from typing import Any
 from .classify_regress import classify, multi_inference, regress
 from .config import SSLConfig
 from .core import ServingCore
-from .errors import Code, ServingError, invalid
+from .errors import Code, ListenError, ServingError, invalid
 from .limits import Deadline
 from .predict import check_metadata_fields, metadata, predict
 
-SPARE_THREADS = 8  # beside those that hold requests: they refuse, report status and health while the house is full
+SPARE_THREADS = 8  # in addition to one per admitted request: they refuse requests and report health under full load
 
 
 class PredictionService:
-    """Predict, Classify, Regress, MultiInference and GetModelMetadata. gRPC calls them by these names."""
+    """Predict, Classify, Regress, MultiInference and GetModelMetadata; the names are those of the gRPC service."""
 
     def __init__(self, core: ServingCore) -> None:
         self._core = core
@@ -42,7 +42,7 @@ class PredictionService:
                 "GetModelMetadata", "GRPC", request.model_spec, lambda servable, _: metadata(servable)
             )
 
-        return _told(context, answer)
+        return _respond(context, answer)
 
     def _answer(self, api: str, work: Callable[..., Any], request: Any, spec: Any, context: Any) -> Any:
         deadline = Deadline(context.time_remaining(), context.is_active)
@@ -50,11 +50,11 @@ class PredictionService:
         def answer() -> Any:
             return self._core.answer(api, "GRPC", spec, lambda servable, run: work(servable, request, run, deadline))
 
-        return _told(context, answer)
+        return _respond(context, answer)
 
 
 class ModelService:
-    """GetModelStatus and HandleReloadConfigRequest. gRPC calls them by these names."""
+    """GetModelStatus and HandleReloadConfigRequest; the names are those of the gRPC service."""
 
     def __init__(self, core: ServingCore) -> None:
         self._core = core
@@ -65,7 +65,7 @@ class ModelService:
                 raise invalid("Missing ModelSpec")
             return self._core.models.status(request.model_spec)
 
-        return _told(context, answer)
+        return _respond(context, answer)
 
     def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
         from tensorflow_serving.apis import model_management_pb2
@@ -76,20 +76,20 @@ class ModelService:
             response.status.error_code = Code.OK
             return response
 
-        return _told(context, answer)
+        return _respond(context, answer)
 
 
 class GrpcServer:
-    """A gRPC server over a core.
+    """A gRPC server.
 
     Args:
-        core: what it serves.
-        address: HOST:PORT; port 0 for any free one.
-        max_message_bytes: larger requests are refused.
-        ssl: TLS, or None for plaintext.
+        core: answers the requests.
+        address: HOST:PORT to listen at; port 0 for any free one.
+        max_message_bytes: size of the largest request; larger ones are refused.
+        ssl: TLS configuration; None for plaintext.
 
     Raises:
-        OSError: the address is taken.
+        ListenError: the server cannot listen at the address.
     """
 
     def __init__(self, core: ServingCore, address: str, max_message_bytes: int, ssl: SSLConfig | None) -> None:
@@ -100,7 +100,7 @@ class GrpcServer:
         options = [
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # or two servers share a port and clients meet either
+            ("grpc.so_reuseport", 0),  # otherwise two servers could share a port
         ]
         self._core = core
         self._server = grpc.server(ThreadPoolExecutor(core.in_flight.limit + SPARE_THREADS), options=options)
@@ -108,12 +108,12 @@ class GrpcServer:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.tell_health()
+        self.update_health()
         self.port = _bind(self._server, address, ssl)
         self._server.start()
 
-    def tell_health(self) -> None:
-        """Tells who watches the health service whether every model is ready."""
+    def update_health(self) -> None:
+        """Sets the status of the health service: SERVING if every model is ready."""
         from grpc_health.v1 import health_pb2
 
         status = (
@@ -125,12 +125,13 @@ class GrpcServer:
             self._health.set(service, status)
 
     def stop(self, grace: float) -> Any:
-        """Refuses new requests and lets those within end, in at most `grace` seconds. Returns the event of the end."""
+        """Refuses new requests, and finishes the others within `grace` seconds; returns an event that is set then."""
         self._health.enter_graceful_shutdown()
         return self._server.stop(grace)
 
 
-def _told(context: Any, answer: Callable[[], Any]) -> Any:
+def _respond(context: Any, answer: Callable[[], Any]) -> Any:
+    """Returns an answer, or ends the call with the status of its ServingError."""
     import grpc
 
     try:
@@ -151,4 +152,4 @@ def _bind(server: Any, address: str, ssl: SSLConfig | None) -> int:
         credentials = grpc.ssl_server_credentials([pair], authorities, ssl.client_verify)
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise OSError(f"gRPC cannot listen at {address}: {error}") from None
+        raise ListenError(f"gRPC cannot listen at {address}: {error}") from None

@@ -1,6 +1,7 @@
-"""A small HTTP/1.1 server: many idle clients cost nothing, slow and endless ones are cut off, bodies are bounded.
+"""A small HTTP/1.1 server with limits on time and size of everything that a client sends.
 
-One event loop reads and writes; what answers runs on a fixed number of threads.
+One event loop reads and writes, so that idle connections cost little; requests are answered on a fixed number of
+threads.
 """
 
 import asyncio
@@ -19,11 +20,12 @@ from http.client import parse_headers
 from pathlib import Path
 
 from .config import SSLConfig
+from .errors import HttpRefusalError, ListenError, ServerConfigError
 
 
 @dataclass(frozen=True)
 class Response:
-    """What a client is sent."""
+    """An HTTP response."""
 
     status: int
     body: str | bytes
@@ -31,37 +33,32 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-LARGEST_HEAD = 2**16  # bytes of a request line and headers
+LARGEST_HEAD = 2**16  # bytes of the request line and the headers
 MOST_CONNECTIONS = 1024
-IDLE_SECONDS = 75.0  # that a connection may wait for its next request
-READ_SECONDS = 30.0  # for a head, and for every further READ_BYTES of a body
+IDLE_SECONDS = 75.0  # time for a connection to wait for its next request
+READ_SECONDS = 30.0  # time to receive a head, and every further READ_BYTES of a body
 READ_BYTES = 2**16
-LINGER_SECONDS = 5.0  # that a client whose request is refused may go on sending it, before it reads the answer
-
-
-class HttpRefusalError(Exception):
-    """A request that is answered with this status and not read any further."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
+LINGER_SECONDS = 5.0  # time for a client to finish sending a refused request, before it reads the answer
 
 
 class HttpServer:
-    """Serves `answer` over HTTP, or HTTPS.
+    """Serves a function over HTTP or HTTPS.
 
     Args:
         answer: (method, path, body) -> Response; called on `threads` threads.
         host: address to listen at.
-        port: 0 for any free one.
-        threads: how many requests are answered at once.
-        most_requests: requests read and answered at once; more get 429.
-        max_body: bytes of a body; larger ones get 413.
-        ssl: TLS, or None for plaintext.
+        port: port to listen at; 0 for any free one.
+        threads: number of requests that are answered at the same time.
+        most_requests: limit of requests being read or answered; more get status 429.
+        max_body: largest body in bytes; larger ones get status 413.
+        ssl: TLS configuration; None for plaintext.
+
+    Attributes:
+        port: the port that the server listens at.
 
     Raises:
-        OSError: the address is taken.
-        ValueError: key or certificate are not such.
+        ListenError: the server cannot listen at the address.
+        ServerConfigError: the key or a certificate cannot be used.
     """
 
     def __init__(
@@ -77,7 +74,7 @@ class HttpServer:
     ) -> None:
         self._answer, self._most_requests, self._max_body = answer, most_requests, max_body
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        self._connections: dict[asyncio.Task[None], bool] = {}  # whether it has a request in hand
+        self._connections: dict[asyncio.Task[None], bool] = {}  # whether a request is being read or answered
         self._stopping = False
         context = None if ssl is None else _context(ssl)
         self._loop = asyncio.new_event_loop()
@@ -87,11 +84,11 @@ class HttpServer:
             self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         except OSError as error:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            raise OSError(f"REST cannot listen at {host}:{port}: {error}") from None
+            raise ListenError(f"REST cannot listen at {host}:{port}: {error}") from None
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def stop(self, grace: float) -> None:
-        """Takes no more requests; answers those in hand, at most `grace` seconds."""
+        """Refuses new requests, and finishes the others within `grace` seconds."""
         asyncio.run_coroutine_threadsafe(self._stop(grace), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -115,16 +112,16 @@ class HttpServer:
             if len(self._connections) > MOST_CONNECTIONS:
                 await _send(writer, _error(503, "Too many connections"), close=True)
             else:
-                await self._converse(task, reader, writer)
+                await self._serve_connection(task, reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, TimeoutError):
-            pass  # the client has gone, or was cut off
+            pass  # the client has gone, or was too slow
         finally:
             del self._connections[task]
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _converse(
+    async def _serve_connection(
         self, task: "asyncio.Task[None]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         keep = True
@@ -133,14 +130,14 @@ class HttpServer:
             first = await asyncio.wait_for(reader.readexactly(1), IDLE_SECONDS)
             self._connections[task] = True
             try:
-                keep = await self._exchange(first, reader, writer)
-            except HttpRefusalError as refused:
+                keep = await self._serve_request(first, reader, writer)
+            except HttpRefusalError as refusal:
                 self._connections[task] = False
-                await _send(writer, _error(refused.status, str(refused)), close=True)
-                await _read_off(reader)
+                await _send(writer, _error(refusal.status, str(refusal)), close=True)
+                await _discard(reader)
                 return
 
-    async def _exchange(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _serve_request(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         method, path, version, headers = await _head(first, reader)
         if sum(self._connections.values()) > self._most_requests:
             raise HttpRefusalError(429, f"{self._most_requests} requests are waiting already; try again")
@@ -148,8 +145,8 @@ class HttpServer:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = _unzipped(await _body(reader, headers, self._max_body), headers, self._max_body)
         response = await self._loop.run_in_executor(self._pool, self._answer, method, path, body)
-        wish = headers.get("Connection", "").lower()
-        close = self._stopping or wish == "close" or (version == "HTTP/1.0" and wish != "keep-alive")
+        wanted = headers.get("Connection", "").lower()
+        close = self._stopping or wanted == "close" or (version == "HTTP/1.0" and wanted != "keep-alive")
         await _send(writer, response, close, without_body=method == "HEAD")
         return not close
 
@@ -174,10 +171,10 @@ async def _body(reader: asyncio.StreamReader, headers: Message, most: int) -> by
     lengths = headers.get_all("Content-Length", [])
     if headers.get("Transfer-Encoding"):
         if lengths or headers["Transfer-Encoding"].lower() != "chunked":
-            raise HttpRefusalError(400, "Transfer-Encoding is not understood")
+            raise HttpRefusalError(400, "Transfer-Encoding must be chunked, without a Content-Length")
         return await _chunks(reader, most)
     if len(set(lengths)) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
-        raise HttpRefusalError(400, "Content-Length is not understood")
+        raise HttpRefusalError(400, "Content-Length must be one whole number")
     length = int(lengths[0]) if lengths else 0
     _check_size(length, most)
     return await _read(reader, length)
@@ -190,7 +187,7 @@ async def _chunks(reader: asyncio.StreamReader, most: int) -> bytes:
         try:
             size = int(line.split(b";")[0], 16)
         except ValueError:
-            raise HttpRefusalError(400, "Chunk size is not understood") from None
+            raise HttpRefusalError(400, "Chunk size must be a hexadecimal number") from None
         _check_size(len(body) + size, most)
         body += await _read(reader, size)
         if size == 0:
@@ -208,7 +205,7 @@ async def _read(reader: asyncio.StreamReader, size: int) -> bytes:
     return bytes(body)
 
 
-async def _read_off(reader: asyncio.StreamReader) -> None:
+async def _discard(reader: asyncio.StreamReader) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
             while await reader.read(READ_BYTES):
@@ -225,15 +222,15 @@ def _unzipped(body: bytes, headers: Message, most: int) -> bytes:
     if encoding == "identity":
         return body
     if encoding != "gzip":
-        raise HttpRefusalError(415, f"Content-Encoding {encoding} is not understood")
+        raise HttpRefusalError(415, f"Content-Encoding must be gzip or identity, got {encoding}")
     unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         plain = unzip.decompress(body, most + 1)
     except zlib.error:
-        raise HttpRefusalError(400, "The body is no gzip") from None
+        raise HttpRefusalError(400, "The body is not in gzip format") from None
     _check_size(len(plain), most)
     if not unzip.eof:
-        raise HttpRefusalError(400, "The body's gzip is cut off")
+        raise HttpRefusalError(400, "The gzip data of the body is truncated")
     return plain
 
 
@@ -273,8 +270,8 @@ def _context(ssl: SSLConfig) -> tls.SSLContext:
             if ssl.custom_ca:
                 context.load_verify_locations(cadata=ssl.custom_ca)
         except (tls.SSLError, ValueError) as error:
-            raise ValueError(
-                f"Key, certificate or authority of the TLS configuration cannot be used: {error}"
+            raise ServerConfigError(
+                f"key, certificate or authority of the TLS configuration cannot be used: {error}"
             ) from None
     if ssl.client_verify:
         context.verify_mode = tls.CERT_REQUIRED

@@ -1,4 +1,4 @@
-"""The REST API's documents: what a request says, and an answer's text."""
+"""The JSON documents of TensorFlow Serving's REST API: reads requests, writes responses."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from .errors import ServingError, invalid
-from .json_tensors import as_text, decode, from_json, is_bytes, rows, whole
+from .json_tensors import as_text, decode, from_json, is_bytes, row_texts, tensor_text
 
 SIGNATURE, INSTANCES, INPUTS, EXAMPLES, CONTEXT = "signature_name", "instances", "inputs", "examples", "context"
 
 
 def signature_name(document: dict[str, Any]) -> str:
-    """The signature that a document names, or ""."""
+    """The signature that a document names; "" if it names none."""
     name = document.get(SIGNATURE, "")
     if not isinstance(name, str):
         problem = f"not formatted correctly. '{SIGNATURE}' key must be a string value."
@@ -29,10 +29,10 @@ def predict_inputs(
     Args:
         document: {"instances": [row, ...]} or {"inputs": tensors}; a single input needs no name.
         dtypes: input name -> TensorFlow's name of its type.
-        optional: names of the inputs that a signature has defaults for: a request may leave them out.
+        optional: names of the inputs with default values, which a request may omit.
 
     Returns:
-        Array per input that is given.
+        One array for each input of the request.
 
     Raises:
         ServingError: INVALID_ARGUMENT.
@@ -42,14 +42,16 @@ def predict_inputs(
         raise invalid(f"JSON Value: {as_text(document)} {problem}")
     if INSTANCES in document:
         rows = document[INSTANCES]
-        return _from_instances(document, _given(dtypes, optional, rows[0] if isinstance(rows, list) and rows else None))
+        return _from_instances(
+            document, _expected(dtypes, optional, rows[0] if isinstance(rows, list) and rows else None)
+        )
     if INPUTS in document:
-        return _from_inputs(document[INPUTS], _given(dtypes, optional, document[INPUTS]))
+        return _from_inputs(document[INPUTS], _expected(dtypes, optional, document[INPUTS]))
     raise invalid(f"Missing '{INPUTS}' or '{INSTANCES}' key")
 
 
-def _given(dtypes: dict[str, str], optional: Collection[str], value: Any) -> dict[str, str]:
-    """The inputs that a value is to give: all but the optional ones that it does not name."""
+def _expected(dtypes: dict[str, str], optional: Collection[str], value: Any) -> dict[str, str]:
+    """The inputs that a value must contain: all except the optional ones that it does not name."""
     names = value if _is_named(value) else ()
     return {name: kind for name, kind in dtypes.items() if name not in optional or name in names} or dtypes
 
@@ -93,10 +95,10 @@ def _check_names(instances: list[Any], dtypes: dict[str, str]) -> None:
 
 
 def _column(values: list[Any], dtype: str, key: str) -> np.ndarray:
-    """(B, ...) tensor of one value per instance. If that fails, the first instance that is wrong is looked for."""
+    """The tensor (B, ...) of one value per instance; if that fails, the error of the first wrong instance."""
     try:
         return from_json(values, dtype)
-    except ServingError as unplaced:
+    except ServingError as unlocated:
         shapes = []
         for position, value in enumerate(values):
             where = f"Failed to process element: {position}{key} of '{INSTANCES}' list."
@@ -106,7 +108,7 @@ def _column(values: list[Any], dtype: str, key: str) -> np.ndarray:
                 raise ServingError(error.code, f"{where} Error: {error.code.name}: {error.message}") from None
             if shapes[-1] != shapes[0]:
                 raise invalid(f"{where} Error: INVALID_ARGUMENT: {_other_shape(shapes[0], shapes[-1])}") from None
-        raise unplaced
+        raise unlocated
 
 
 def _other_shape(expected: tuple[int, ...], got: tuple[int, ...]) -> str:
@@ -132,14 +134,14 @@ def _from_inputs(value: Any, dtypes: dict[str, str]) -> dict[str, np.ndarray]:
 
 
 def predict_text(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
-    """Answer to a predict request: {"predictions": [...]} by row, else {"outputs": ...}; one tensor drops its name."""
+    """The response to predict: {"predictions": [...]} by row, else {"outputs": ...}; a single tensor has no name."""
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
     if not by_row:
-        texts = {name: whole(array, name) for name, array in outputs.items()}
+        texts = {name: tensor_text(array, name) for name, array in outputs.items()}
         return f'{{\n    "outputs": {_object(texts)}\n}}'
     _check_batch(outputs)
-    columns = {name: rows(array, name) for name, array in outputs.items()}
+    columns = {name: row_texts(array, name) for name, array in outputs.items()}
     count = len(next(iter(columns.values())))
     lines = [_object({name: column[row] for name, column in columns.items()}) for row in range(count)]
     return '{{\n    "predictions": [{}]\n}}'.format(", ".join(lines))
@@ -208,16 +210,16 @@ def _add_value(value: Any, name: str, feature: Any) -> None:
 
 
 def classes_text(result: Any) -> str:
-    """Answer to a classify request: per example a list of [label, score]."""
+    """The response to a classify request: a list of [label, score] for each example."""
     found = [[[c.label, _score(c.score)] for c in row.classes] for row in result.classifications]
     return json.dumps({"results": found}, indent=4)
 
 
 def values_text(result: Any) -> str:
-    """Answer to a regress request: one value per example."""
+    """The response to a regress request: one value for each example."""
     return json.dumps({"results": [_score(regression.value) for regression in result.regressions]}, indent=4)
 
 
 def _score(value: float) -> float:
-    # The shortest decimal that is the same float32.
+    # The shortest decimal that reads as the same float32.
     return float(str(np.float32(value)))

@@ -1,6 +1,7 @@
-"""JSON values to arrays and back, with the checks and in the words of TensorFlow Serving's REST API.
+"""Converts JSON values to arrays and back, with the checks and error messages of TensorFlow Serving's REST API.
 
-Lists are checked level by level with C-speed maps, so that an image as nested lists costs milliseconds.
+Nested lists are checked one level at a time with built-in functions, so that an image as nested lists takes
+milliseconds.
 """
 
 import base64
@@ -16,7 +17,7 @@ import numpy as np
 from .errors import Code, ServingError, invalid
 
 BYTES_KEY = "b64"
-BYTES_SUFFIX = "_bytes"  # outputs of such names are answered as {"b64": ...}
+BYTES_SUFFIX = "_bytes"  # outputs with such a name are written as {"b64": ...}
 JSON_TYPES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
 FLOATS: dict[str, Any] = {"float": np.float32, "double": np.float64}
 INTEGERS: dict[str, Any] = {
@@ -32,7 +33,11 @@ NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Reads a request's JSON object; NaN and Infinity pass. Raises ServingError if it is none."""
+    """Reads the JSON object of a request; NaN and Infinity are allowed.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the body is not a JSON object.
+    """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
@@ -47,7 +52,7 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """A JSON value as an error message shows it."""
+    """A JSON value as text, for error messages."""
     return json.dumps(value, indent=4)
 
 
@@ -57,7 +62,7 @@ def is_bytes(value: Any) -> bool:
 
 
 def decode(value: dict[str, str]) -> bytes:
-    """The bytes of {"b64": "..."}; padding may be missing."""
+    """The bytes of {"b64": "..."}, with or without padding."""
     text = value[BYTES_KEY]
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -66,17 +71,17 @@ def decode(value: dict[str, str]) -> bytes:
 
 
 def from_json(value: Any, dtype: str) -> np.ndarray:
-    """A tensor from JSON.
+    """Reads a tensor from JSON.
 
     Args:
-        value: a scalar, or lists of lists, all of one depth and size.
-        dtype: TensorFlow's name: "float", "int64", "string", ...
+        value: a scalar, or nested lists, all of one depth and size.
+        dtype: TensorFlow's name of the type: "float", "int64", "string", ...
 
     Returns:
-        Array; of objects (bytes) for "string".
+        The array; of objects (bytes) for "string".
 
     Raises:
-        ServingError: INVALID_ARGUMENT for ragged lists, values of another type, and values that lose precision.
+        ServingError: INVALID_ARGUMENT, the lists are ragged, or a value has another type or would lose precision.
     """
     shape: list[int] = []
     values = [value]
@@ -150,13 +155,13 @@ def _strings(values: list[Any]) -> np.ndarray:
     return array
 
 
-def rows(array: np.ndarray, alias: str) -> list[str]:
-    """JSON texts of the rows of a (B, ...) array, of which a name that ends in _bytes says that it holds bytes."""
+def row_texts(array: np.ndarray, alias: str) -> list[str]:
+    """The JSON texts of the rows of an array (B, ...); strings as {"b64": ...} if `alias` ends in _bytes."""
     return _nested(_tokens(array, alias), array.shape, 1)
 
 
-def whole(array: np.ndarray, alias: str) -> str:
-    """JSON text of an array."""
+def tensor_text(array: np.ndarray, alias: str) -> str:
+    """The JSON text of an array; strings as {"b64": ...} if `alias` ends in _bytes."""
     return _nested(_tokens(array, alias), array.shape, 0)[0]
 
 

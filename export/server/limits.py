@@ -1,4 +1,4 @@
-"""Limits of a server: how long a request may take, how many are accepted, and how many compute at once.
+"""Limits of a server: the time of a request, the number of requests, the number of computations at the same time.
 
 Without them a server under load builds a queue that outlives its clients. A request is accepted or refused at once
 (`RequestLimit`), waits for a compute slot no longer than its deadline (`ComputeSlots`), and is dropped once its client
@@ -16,11 +16,11 @@ LONGEST_WAIT = 1e6  # seconds; gRPC states no limit as a deadline in 300 billion
 
 
 class Deadline:
-    """How long a client waits for its answer.
+    """The time until which a client waits for its answer.
 
     Args:
-        seconds: how long the client waits; None, or more than LONGEST_WAIT, for no limit.
-        active: returns whether the client still waits.
+        seconds: time that the client waits; None, or more than LONGEST_WAIT, for no limit.
+        active: returns whether the client is still connected.
     """
 
     def __init__(self, seconds: float | None = None, active: Callable[[], bool] = lambda: True) -> None:
@@ -33,7 +33,11 @@ class Deadline:
         return None if self.expires is None else max(self.expires - time.monotonic(), 0.0)
 
     def check(self) -> None:
-        """Raises ServingError if the deadline has passed or the client has gone, so that nothing is computed."""
+        """Checks that the client still waits, before anything is computed.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED or CANCELLED.
+        """
         if self.remaining() == 0.0:
             raise expired()
         if not self.active():
@@ -41,19 +45,23 @@ class Deadline:
 
 
 def expired() -> ServingError:
-    """The answer to a request whose deadline has passed; worded as TensorFlow words a run that took too long."""
+    """DEADLINE_EXCEEDED, with TensorFlow's message for a computation that took too long."""
     return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
 
 
 class ComputeSlots:
-    """At most `limit` computations at once; the others wait, each until its deadline."""
+    """Limits computations to `limit` at the same time; the others wait, each until its deadline."""
 
     def __init__(self, limit: int) -> None:
         self._free = threading.Semaphore(limit)
 
     @contextmanager
     def slot(self, deadline: Deadline) -> Iterator[None]:
-        """Waits for a slot and occupies it. Raises ServingError if the deadline passes or the client goes first."""
+        """Waits for a slot and occupies it while the context lasts.
+
+        Raises:
+            ServingError: the deadline has passed, or the client has gone, before a slot was free.
+        """
         if not self._free.acquire(timeout=deadline.remaining()):
             raise expired()
         try:
@@ -64,7 +72,7 @@ class ComputeSlots:
 
 
 class RequestLimit:
-    """Concurrent requests, waiting or computing: at most `limit`."""
+    """Limits concurrent requests, waiting or computing, to `limit`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -73,7 +81,11 @@ class RequestLimit:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Accepts a request, or raises RESOURCE_EXHAUSTED at once."""
+        """Counts a request while the context lasts.
+
+        Raises:
+            ServingError: RESOURCE_EXHAUSTED, at once, if the limit is reached.
+        """
         with self._changed:
             if self.count >= self.limit:
                 raise ServingError(Code.RESOURCE_EXHAUSTED, f"{self.limit} requests are waiting already; try again")
@@ -86,6 +98,6 @@ class RequestLimit:
                 self._changed.notify_all()
 
     def drained(self, seconds: float) -> bool:
-        """Waits until no request is left, at most `seconds`; returns whether none is."""
+        """Waits up to `seconds` until there are no requests; returns whether that is so."""
         with self._changed:
             return self._changed.wait_for(lambda: self.count == 0, seconds)

@@ -1,4 +1,4 @@
-"""Counts and times of requests in Prometheus' text format, under the names that TensorFlow Serving gives them."""
+"""Metrics of requests in Prometheus' text format, with TensorFlow Serving's names."""
 
 import bisect
 import threading
@@ -13,14 +13,14 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Histogram:
-    """How often values fell below each of BOUNDS, their sum and count."""
+    """A histogram with the bucket bounds BOUNDS, and the sum of its values."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.sum = 0.0
 
     def add(self, value: float) -> None:
-        """Counts a value."""
+        """Adds a value."""
         self.counts[bisect.bisect_left(BOUNDS, value)] += 1
         self.sum += value
 
@@ -34,18 +34,18 @@ class Metrics:
         self._lock = threading.Lock()
 
     def count(self, name: str, **labels: str) -> None:
-        """Counts one more under these labels."""
+        """Increments the counter `name` with these labels."""
         with self._lock:
             cells, key = self._counters[name], tuple(labels.items())
             cells[key] = cells.get(key, 0) + 1
 
     def time(self, name: str, seconds: float, **labels: str) -> None:
-        """Adds a time to a histogram of microseconds."""
+        """Adds a duration to the histogram `name`, in microseconds, with these labels."""
         with self._lock:
             self._histograms[name].setdefault(tuple(labels.items()), Histogram()).add(seconds * 1e6)
 
     def page(self) -> str:
-        """All of it as a Prometheus server reads it."""
+        """All metrics in Prometheus' text format."""
         with self._lock:
             return "\n".join([*self._lines()]) + "\n"
 

@@ -1,4 +1,4 @@
-"""All models that are served: their configuration and its changes, version labels, lookup and status."""
+"""The served models: their configuration and its changes, version labels, lookup and status."""
 
 import threading
 from collections.abc import Callable
@@ -13,12 +13,11 @@ from .warm_up import warm_up
 
 PLATFORM = "tensorflow"
 
-
 Load = Callable[[Path, str, int], Servable]
 
 
 def load(path: Path, name: str, version: int, read: Load = Servable) -> Servable:
-    """Reads a version and runs its warm-up requests; a version that fails either is not served."""
+    """Loads a version and runs its warm-up requests; raises the error of either, so that the version is not served."""
     servable = read(path, name, version)
     try:
         warm_up(servable)
@@ -29,12 +28,12 @@ def load(path: Path, name: str, version: int, read: Load = Servable) -> Servable
 
 
 class ModelRegistry:
-    """The models of a server.
+    """The models of a server, by name.
 
     Args:
-        poll_seconds: between two looks at each model's folder; 0 to look once.
-        changed: called when a model's folder has been looked at.
-        read: makes a version ready to run.
+        poll_seconds: seconds between two scans of each model's folder; 0 to scan it once.
+        changed: called after every scan of a model's folder.
+        read: loads a version.
     """
 
     def __init__(
@@ -47,13 +46,13 @@ class ModelRegistry:
         self._configuring = threading.Lock()
 
     def configure(self, config: Any) -> None:
-        """Serves the models of a ModelServerConfig and no others. Returns when the new ones are loaded.
+        """Serves the models of a ModelServerConfig and no others; returns when the new models are loaded.
 
-        Models that stay, stay available throughout.
+        Models that were served before remain available throughout.
 
         Raises:
-            ServingError: a config that is not served, before anything is changed; else a new model of which no
-                version could be loaded, or a label of a version that is not available.
+            ServingError: the configuration is invalid, and nothing has changed; or no version of a new model could be
+                loaded, or a label names a version that is not available.
         """
         with self._configuring:
             configs = _checked(config)
@@ -67,15 +66,15 @@ class ModelRegistry:
                     self._models[name].start(model)
             self._configured = configs
             for name in configs:
-                self._models[name].settled()
+                self._models[name].wait_for_scan()
             self._check_available(new)
             self._labels = self._checked_labels(configs)
 
     def acquire(self, spec: Any) -> Servable:
-        """The version that a ModelSpec names: by number, by label, or the newest. The caller releases it.
+        """Returns the version that a ModelSpec names by number or label, or the newest one; the caller releases it.
 
         Raises:
-            ServingError: no name; an unknown model, version or label.
+            ServingError: the ModelSpec has no name, or names an unknown model, version or label.
         """
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
@@ -86,7 +85,7 @@ class ModelRegistry:
         return model.acquire(number)
 
     def status(self, spec: Any) -> Any:
-        """GetModelStatusResponse: state of a model's versions, newest first, or of the one that a ModelSpec names."""
+        """The GetModelStatusResponse: states of the model's versions, newest first, or of the one that `spec` names."""
         from tensorflow_serving.apis import get_model_status_pb2
 
         number, model = self._number(spec), self._models.get(spec.name)
@@ -101,15 +100,15 @@ class ModelRegistry:
         return response
 
     def names(self) -> list[str]:
-        """Names of the models that are configured."""
+        """The names of the configured models."""
         return list(self._configured)
 
     def ready(self) -> bool:
-        """Whether every configured model has a version that answers."""
+        """Whether every configured model has an available version."""
         return bool(self._configured) and all(self._models[name].available() for name in self._configured)
 
     def stop(self) -> None:
-        """Unloads everything."""
+        """Unloads all models."""
         with self._configuring:
             for model in self._models.values():
                 model.stop()
@@ -126,9 +125,9 @@ class ModelRegistry:
     def _check_available(self, names: list[str]) -> None:
         missing = [name for name in names if not self._models[name].available()]
         if missing:
-            reasons = ["; ".join(self._models[n].failures()) or "there is no version to load" for n in missing]
-            told = ", ".join(f"{name}: {reason}" for name, reason in zip(missing, reasons, strict=True))
-            raise ServingError(Code.UNKNOWN, f"Some models did not become available: {{{told}}}")
+            reasons = ["; ".join(self._models[n].failures()) or "its folder contains no version" for n in missing]
+            listed = ", ".join(f"{name}: {reason}" for name, reason in zip(missing, reasons, strict=True))
+            raise ServingError(Code.UNKNOWN, f"Some models did not become available: {{{listed}}}")
 
     def _checked_labels(self, configs: dict[str, Any]) -> dict[tuple[str, str], int]:
         labels = {}

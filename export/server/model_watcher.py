@@ -1,4 +1,4 @@
-"""One model: watches its folder, loads new versions before old ones go, and hands the right one to a request."""
+"""One model: watches its folder, loads new versions before it unloads old ones, and finds the version of a request."""
 
 import gc
 import logging
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import Code, ServingError, known
+from .errors import Code, ServingError, as_serving_error
 from .servable import Servable
-from .version_folders import chosen, fingerprint, numbered
+from .version_folders import fingerprint, select_versions, version_folders
 
 logger = logging.getLogger(__name__)
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50  # ModelVersionStatus.State
@@ -19,7 +19,7 @@ LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50  # ModelVersionStatus.State
 
 @dataclass
 class Version:
-    """What is known of one version, served, failed or gone."""
+    """The state of one version: loading, available, failed or unloaded."""
 
     fingerprint: tuple
     state: int = LOADING
@@ -29,18 +29,18 @@ class Version:
 
     @property
     def visible_state(self) -> int:
-        """The state that a client is told: a version that unloads has ended when its last request has."""
+        """The state for clients: an unloading version counts as ended once its last request has been answered."""
         return END if self.state == UNLOADING and self.closed.is_set() else self.state
 
 
 class ModelWatcher:
-    """A model and its versions.
+    """Watches the folder of a model on a thread of its own, and loads and unloads its versions.
 
     Args:
-        name: the model's name.
+        name: name of the model.
         load: loads and warms up a version.
-        poll_seconds: between two looks at its folder; 0 to look once.
-        changed: called after every look.
+        poll_seconds: seconds between two scans of the folder; 0 to scan it once.
+        changed: called after every scan.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class ModelWatcher:
         self._load_version, self._changed = load, changed
         self._lock = threading.Lock()
         self._config: Any = None
-        self._looked, self._wake = threading.Event(), threading.Event()
+        self._scanned, self._wake = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, config: Any) -> None:
-        """Serves what a ModelConfig says: a new one, or another policy or folder than so far."""
+        """Serves the versions that a ModelConfig selects, from now on."""
         self._config = config
-        self._looked.clear()
+        self._scanned.clear()
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name=f"watch-{self.name}", daemon=True)
             self._thread.start()
         self._wake.set()
 
-    def settled(self, seconds: float | None = None) -> bool:
-        """Waits until the folder has been looked at since `start` and what it holds is loaded or has failed."""
-        return self._looked.wait(seconds)
+    def wait_for_scan(self, seconds: float | None = None) -> bool:
+        """Waits until the folder has been scanned since `start`, and its versions have been loaded or have failed."""
+        return self._scanned.wait(seconds)
 
     def stop(self) -> None:
-        """Watches no longer and unloads every version when its last request is answered."""
+        """Stops watching, and unloads each version once its last request has been answered."""
         thread, self._thread = self._thread, None
         self._wake.set()
         if thread is not None:
@@ -81,15 +81,15 @@ class ModelWatcher:
             self._unload(number)
 
     def available(self) -> list[int]:
-        """Numbers of the versions that answer requests, newest first."""
+        """Numbers of the available versions, newest first."""
         with self._lock:
             return self._available()
 
     def acquire(self, number: int | None) -> Servable:
-        """The version of a number, or the newest; the caller releases it.
+        """Returns the version `number`, or the newest one if that is None; the caller releases it.
 
         Raises:
-            ServingError: NOT_FOUND.
+            ServingError: NOT_FOUND, there is no such version.
         """
         with self._lock:
             wanted = self._available()[:1] if number is None else [n for n in self._available() if n == number]
@@ -99,13 +99,13 @@ class ModelWatcher:
         raise not_found(self.name, number)
 
     def states(self) -> list[tuple[int, int, ServingError | None]]:
-        """(number, state, error) of every version ever seen, newest first."""
+        """(number, state, error) of every version since the start, unloaded ones included, newest first."""
         with self._lock:
-            known_versions = sorted(self.versions.items(), reverse=True)
-            return [(number, version.visible_state, version.error) for number, version in known_versions]
+            versions = sorted(self.versions.items(), reverse=True)
+            return [(number, version.visible_state, version.error) for number, version in versions]
 
     def failures(self) -> list[str]:
-        """What went wrong, "version 3: REASON", for those that could not be loaded."""
+        """One "version 3: REASON" for each version that could not be loaded."""
         return [f"version {number}: {error.message}" for number, _, error in self.states() if error]
 
     def _available(self) -> list[int]:
@@ -115,17 +115,17 @@ class ModelWatcher:
         while self._thread is threading.current_thread():
             self._wake.clear()
             config = self._config
-            self._look(config)
+            self._scan(config)
             if config is self._config:
-                self._looked.set()
+                self._scanned.set()
             self._changed()
             self._wake.wait(self.poll_seconds or None)
 
-    def _look(self, config: Any) -> None:
+    def _scan(self, config: Any) -> None:
         try:
-            wanted = chosen(numbered(Path(config.base_path)), config.model_version_policy)
+            wanted = select_versions(version_folders(Path(config.base_path)), config.model_version_policy)
         except OSError as error:
-            logger.warning("model %s: its folder cannot be read, what is loaded stays: %s", self.name, error)
+            logger.warning("model %s: its folder cannot be read, loaded versions stay: %s", self.name, error)
             return
         for number, path in wanted.items():
             if self._is_new(number, path):
@@ -143,7 +143,7 @@ class ModelWatcher:
         return version.state == END and version.fingerprint != _fingerprint(path)
 
     def _load(self, number: int, path: Path) -> None:
-        # Taken before loading: what is written meanwhile is new to the next look.
+        # Taken before loading, so that the next scan notices files written meanwhile.
         version = Version(fingerprint=_fingerprint(path))
         with self._lock:
             self.versions[number] = version
@@ -151,7 +151,7 @@ class ModelWatcher:
         try:
             servable = self._load_version(path, self.name, number)
         except Exception as error:
-            version.error = known(error) or ServingError(Code.UNKNOWN, f"{type(error).__name__}: {error}")
+            version.error = as_serving_error(error) or ServingError(Code.UNKNOWN, f"{type(error).__name__}: {error}")
             version.state = END
             logger.error("model %s: version %d cannot be loaded: %s", self.name, number, version.error.message)
             return
@@ -166,12 +166,12 @@ class ModelWatcher:
         if servable is not None:
             servable.release()
         del servable
-        gc.collect()  # the Python side of a graph is full of circles
+        gc.collect()  # the Python objects of a graph refer to each other in circles
         logger.info("model %s: version %d unloaded", self.name, number)
 
 
 def not_found(name: str, number: int | None) -> ServingError:
-    """NOT_FOUND for a model, or for one version of it."""
+    """NOT_FOUND for a model, or for one of its versions."""
     wanted = f"Latest({name})" if number is None else f"Specific({name}, {number})"
     return ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
 

@@ -1,4 +1,4 @@
-"""The options of `keras-retrieval serve`, and what they make of a server's settings."""
+"""The options of the step serve, and the settings of the server that they describe."""
 
 import importlib.util
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ NEEDED = {"grpc_health": "grpcio-health-checking", "tensorflow_serving": "tensor
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions(Options):
-    """The options of `serve`."""
+    """The options of the step `serve`."""
 
     serving: Annotated[
         Path | None,
@@ -54,19 +54,19 @@ class ServeOptions(Options):
         Path | None, Option("TensorFlow Serving's SSLConfig (text format with PEM texts): TLS on both ports.")
     ] = None
     file_system_poll_wait_seconds: Annotated[
-        float, Option("Seconds between two looks for new versions; 0 looks once, at the start.", at_least=0)
+        float, Option("Seconds between two scans for new versions; 0 scans once, at the start.", at_least=0)
     ] = 1.0
     rest_timeout_seconds: Annotated[float, Option("Seconds that a REST request may take.", at_least=0.001)] = 30.0
     max_in_flight: Annotated[
         int, Option("Concurrent requests, waiting or computing; more are refused.", at_least=1)
     ] = 64
-    max_message_bytes: Annotated[int, Option("Size of the largest request, in bytes.", at_least=1)] = LARGEST_MESSAGE
+    max_message_bytes: Annotated[int, Option("Size of the largest request in bytes.", at_least=1)] = LARGEST_MESSAGE
     grace_seconds: Annotated[float, Option("Seconds to answer open requests after Ctrl-C or SIGTERM.", at_least=0)] = (
         30.0
     )
 
     def check(self) -> None:
-        """Checks that the options fit each other.
+        """Checks ranges, and that --photos comes with --index.
 
         Raises:
             ArgumentError: an option is out of range or does not fit the others.
@@ -92,6 +92,7 @@ def served_models(options: ServeOptions) -> Any:
 
     Raises:
         ArgumentError: neither SERVING nor --model-config-file is given.
+        ServerConfigError: SERVING does not exist or contains no model, or the file cannot be parsed.
     """
     if options.model_config_file is not None:
         return read_model_config(options.model_config_file)

@@ -1,8 +1,8 @@
-"""From photo to neighbours in one request: a served network whose versions answer the signature `search`, too.
+"""From a photo to its neighbours in one request: adds the signature `search` to versions of a served network.
 
-A version describes photos by its own graph, batched with all other requests, and the index finds the neighbours of
-the descriptors. Only the network that the index was made with may do so: a version of another one answers all its
-own signatures, and a search with FAILED_PRECONDITION.
+A version describes the photos with its own graph, batched with all other requests, and the index finds the neighbours
+of the descriptors. That takes the network that the index was made with: a version of another network answers all its
+own signatures, and `search` with FAILED_PRECONDITION.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,59 +14,59 @@ from keras_retrieval.pipelines.files.durable import FolderError, read_manifest
 from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
 
 from ..contract import signatures as names
-from ..contract import version_manifest as saved_model
+from ..contract.version_manifest import KIND, VERSION, mismatch
 from ..index_contract.contract import Hits, NeighbourIndex
 from .errors import Code, ServingError
 from .limits import ComputeSlots, Deadline
 from .model_registry import ModelRegistry
-from .search_signature import answer, checked, search_signature
+from .search_signature import output_tensors, read_inputs, search_signature
 from .servable import Run, Servable
 
-NOT_OURS = "it was not written by `keras-retrieval export-saved-model`, or is not whole"
+FOREIGN = "it was not written by `keras-retrieval export-saved-model`, or is incomplete"
 
 
 class PhotoSearch:
-    """An index, and what it asks of the network that describes the queries.
+    """An index that served networks search.
 
     Args:
-        index: opened.
-        slots: of looking into it, and of decoding photos, which takes memory for all their pixels.
+        index: the open index.
+        slots: limit of concurrent searches, and of concurrent decoding, which takes memory for all pixels of a photo.
     """
 
     def __init__(self, index: NeighbourIndex, slots: ComputeSlots) -> None:
         self.index, self.slots = index, slots
 
     def load(self, path: Path, name: str, version: int) -> Servable:
-        """Loads a version; one that `export-saved-model` wrote answers `search`, too."""
+        """Loads a version, with the signature `search` if `export-saved-model` wrote it."""
         try:
-            facts = read_manifest(path, kind=saved_model.KIND, version=saved_model.VERSION)
+            facts = read_manifest(path, kind=KIND, version=VERSION)
         except FolderError:
             return Servable(path, name, version)
         return SearchingServable(path, name, version, self, facts)
 
     def model(self, models: ModelRegistry) -> str:
-        """The first model whose newest version is the network of the index.
+        """The name of the first model whose newest version is the network that the index was made with.
 
         Raises:
-            ServingError: FAILED_PRECONDITION, there is none; the message says what each differs in.
+            ServingError: FAILED_PRECONDITION, there is none; the message gives the difference of each model.
         """
         from tensorflow_serving.apis import model_pb2
 
         reasons = []
         for name in models.names():
             try:
-                with models.acquire(model_pb2.ModelSpec(name=name)).held() as servable:
-                    unfit = servable.unfit if isinstance(servable, SearchingServable) else NOT_OURS
+                with models.acquire(model_pb2.ModelSpec(name=name)).releasing() as servable:
+                    reason = servable.mismatch if isinstance(servable, SearchingServable) else FOREIGN
             except ServingError as error:
-                unfit = error.message
-            if not unfit:
+                reason = error.message
+            if not reason:
                 return name
-            reasons.append(f"{name}: {unfit}")
-        told = "; ".join(reasons)
-        raise ServingError(Code.FAILED_PRECONDITION, f"No model is the one that the index was made with. {told}")
+            reasons.append(f"{name}: {reason}")
+        listed = "; ".join(reasons)
+        raise ServingError(Code.FAILED_PRECONDITION, f"No model is the network that the index was made with. {listed}")
 
     def holds(self, name: str) -> bool:
-        """Whether the index has a photo of this name."""
+        """Whether the index contains a photo called `name`."""
         try:
             return len(self.index.vectors([name])) == 1
         except ValueError:
@@ -76,7 +76,7 @@ class PhotoSearch:
         """The neighbours of descriptors (Q, D), at most k of each.
 
         Raises:
-            ServingError: UNAVAILABLE, the index does not answer; or nobody waits any more.
+            ServingError: UNAVAILABLE, the index does not answer; or the deadline has passed.
         """
         try:
             with self.slots.slot(deadline):
@@ -86,14 +86,14 @@ class PhotoSearch:
 
 
 class SearchingServable(Servable):
-    """A version of an exported network that answers `search`.
+    """A version of an exported network with the signature `search`.
 
     Args:
         path: version folder.
-        name: the model's name.
-        version: the version's number.
+        name: name of the model.
+        version: number of the version.
         search: the index.
-        facts: the version's manifest.
+        facts: manifest of the version.
     """
 
     def __init__(self, path: Path, name: str, version: int, search: PhotoSearch, facts: Mapping[str, Any]) -> None:
@@ -102,62 +102,64 @@ class SearchingServable(Servable):
         self.signatures[names.SEARCH] = search_signature()
 
     @property
-    def unfit(self) -> str:
-        """What tells it from the network of the index as that is now; "" if nothing does."""
-        return saved_model.mismatch(self._facts, self._search.index.facts)
+    def mismatch(self) -> str:
+        """The differences from the network that the index was made with; "" if there are none."""
+        return mismatch(self._facts, self._search.index.facts)
 
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline
     ) -> dict[str, np.ndarray]:
-        """As for every servable; `search` describes the photos and asks the index."""
+        """Computes outputs as every servable does; for `search`, describes the photos and searches the index."""
         if signature is not self.signatures[names.SEARCH]:
             return super().compute(signature, inputs, aliases, run, deadline)
-        if unfit := self.unfit:
-            raise ServingError(Code.FAILED_PRECONDITION, f"Version {self.version} cannot be searched with: {unfit}")
-        files, k, boxes = checked(inputs)
-        rows, status = self._described(files, boxes, run, deadline)
+        if reason := self.mismatch:
+            raise ServingError(Code.FAILED_PRECONDITION, f"Version {self.version} does not fit the index: {reason}")
+        files, k, boxes = read_inputs(inputs)
+        rows, status = self._describe(files, boxes, run, deadline)
         found = status == names.OK
         hits = iter(self._search.nearest(rows[found], int(k.max(initial=1)), deadline))
-        outputs = answer([next(hits) if is_found else None for is_found in found], k, status)
+        outputs = output_tensors([next(hits) if is_found else None for is_found in found], k, status)
         return {alias: outputs[alias] for alias in aliases}
 
-    def _described(
+    def _describe(
         self, files: np.ndarray, boxes: np.ndarray, run: Run, deadline: Deadline
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Descriptors (B, D) of photos, or of their boxes, and status (B,)."""
+        """The descriptors (B, D) of photos or of their boxes, and the status (B,)."""
         boxed = boxes.any(axis=1)
-        whole, whole_status = self._whole(files[~boxed], run, deadline)
+        whole, whole_status = self._describe_whole(files[~boxed], run, deadline)
         rows = np.zeros((len(files), whole.shape[1]), np.float32)
         status = np.zeros(len(files), np.int32)
         rows[~boxed], status[~boxed] = whole, whole_status
         for row in np.flatnonzero(boxed):
-            rows[row], status[row] = self._part(files[row], boxes[row], run, deadline)
+            rows[row], status[row] = self._describe_box(files[row], boxes[row], run, deadline)
         return rows, status
 
-    def _whole(self, files: np.ndarray, run: Run, deadline: Deadline) -> tuple[np.ndarray, np.ndarray]:
+    def _describe_whole(self, files: np.ndarray, run: Run, deadline: Deadline) -> tuple[np.ndarray, np.ndarray]:
         if not len(files):
             return np.zeros((0, self._search.index.facts["dimensions"]), np.float32), np.zeros(0, np.int32)
-        found = self._ask(
+        found = self._compute(
             names.SERVING_DEFAULT, {names.IMAGE_BYTES: files}, [names.DESCRIPTORS, names.STATUS], run, deadline
         )
         return found[names.DESCRIPTORS], found[names.STATUS]
 
-    def _part(self, file: bytes, box: np.ndarray, run: Run, deadline: Deadline) -> tuple[np.ndarray | float, int]:
-        """A box is cut at full resolution and then shrunk as the whole photo would be: its scale is the index's."""
+    def _describe_box(
+        self, file: bytes, box: np.ndarray, run: Run, deadline: Deadline
+    ) -> tuple[np.ndarray | float, int]:
+        """Describes a box, cut out at full resolution and then shrunk like a whole photo, as the step `search` does."""
         left, top, right, bottom = box.tolist()
         try:
             with self._search.slots.slot(deadline):
                 crop, facts = (left, top, right, bottom), self._facts
                 pixels = read_photo(file, size=facts["size"], crop=crop, max_pixels=facts["max_pixels"])
         except PhotoError:
-            _, (status,) = self._whole(np.array([file], object), run, deadline)
+            _, (status,) = self._describe_whole(np.array([file], object), run, deadline)
             return 0.0, status or names.BAD_BOX
-        found = self._ask(names.IMAGES_UINT8, {names.PIXELS: pixels[None]}, [names.DESCRIPTORS], run, deadline)
+        found = self._compute(names.IMAGES_UINT8, {names.PIXELS: pixels[None]}, [names.DESCRIPTORS], run, deadline)
         (row,) = found[names.DESCRIPTORS]
         sound = np.isfinite(row).all() and row.any()
         return (row, names.OK) if sound else (0.0, names.NO_DESCRIPTOR)
 
-    def _ask(
+    def _compute(
         self, signature: str, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline
     ) -> dict[str, np.ndarray]:
         return super().compute(self.signatures[signature], inputs, aliases, run, deadline)

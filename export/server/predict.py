@@ -1,4 +1,4 @@
-"""Predict and GetModelMetadata on a loaded version: request in, response out, errors in TensorFlow Serving's words."""
+"""Predict and GetModelMetadata on a loaded version, with TensorFlow Serving's error messages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ from .tensor_proto import from_proto, to_proto
 METADATA_FIELD = "signature_def"
 
 
-def run_at_once(
+def run_directly(
     servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
 ) -> list[np.ndarray]:
-    """The simplest Run, for warm-up."""
+    """The simplest `Run`, for warm-up: computes at once."""
     return servable.run(feeds, fetches, deadline)
 
 
@@ -25,13 +25,13 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
     """Answers a PredictRequest.
 
     Args:
-        servable: version that the request named.
-        request: PredictRequest; its signature_name "" is serving_default, its output_filter () all outputs.
-        run: how to run it.
-        deadline: the client's wait.
+        servable: the version that the request names.
+        request: PredictRequest; signature_name "" stands for serving_default, output_filter () for all outputs.
+        run: computes tensors on the version.
+        deadline: the deadline of the request.
 
     Returns:
-        PredictResponse, model_spec with the signature and the version that answered.
+        PredictResponse, whose model_spec names the signature and the version that answered.
     """
     from tensorflow_serving.apis import predict_pb2
 
@@ -39,14 +39,14 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
     inputs = _inputs(signature, request.inputs)
     aliases = _outputs(signature, request.output_filter)
     outputs = servable.compute(signature, inputs, aliases, run, deadline)
-    response = predict_pb2.PredictResponse(model_spec=answered_by(servable, request.model_spec))
+    response = predict_pb2.PredictResponse(model_spec=response_spec(servable, request.model_spec))
     for alias, value in outputs.items():
         response.outputs[alias].CopyFrom(to_proto(value))
     return response
 
 
 def predict_signature(servable: Servable, name: str) -> Any:
-    """The SignatureDef that Predict runs; those of Classify and Regress can be predicted with, too."""
+    """The SignatureDef that Predict runs; signatures of Classify and Regress are allowed, too."""
     key = name or DEFAULT_SIGNATURE
     missing = ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
     signature = servable.signature(name, missing)
@@ -57,8 +57,8 @@ def predict_signature(servable: Servable, name: str) -> Any:
     return signature
 
 
-def answered_by(servable: Servable, spec: Any) -> Any:
-    """ModelSpec of an answer: the model's name, the signature in full and the version that answered."""
+def response_spec(servable: Servable, spec: Any) -> Any:
+    """The ModelSpec of a response: the model, its signature, the default one, too, and the version that answered."""
     from tensorflow_serving.apis import model_pb2
 
     answer = model_pb2.ModelSpec(name=spec.name, signature_name=spec.signature_name or DEFAULT_SIGNATURE)
@@ -85,16 +85,16 @@ def _wrong_inputs(sent: set[str], required: set[str]) -> str:
     )
 
 
-def _outputs(signature: Any, asked: Sequence[str]) -> list[str]:
-    chosen: list[str] = []
-    for alias in asked:
+def _outputs(signature: Any, output_filter: Sequence[str]) -> list[str]:
+    aliases: list[str] = []
+    for alias in output_filter:
         if alias not in signature.outputs:
             expected = f"Outputs expected to be in the set {_names(signature.outputs)}."
             raise invalid(f"output tensor alias not found in signature: {alias} {expected}")
-        if alias in chosen:
+        if alias in aliases:
             raise invalid(f"duplicate output tensor alias: {alias}")
-        chosen.append(alias)
-    return chosen or sorted(signature.outputs)
+        aliases.append(alias)
+    return aliases or sorted(signature.outputs)
 
 
 def _names(names: Any) -> str:
@@ -102,7 +102,11 @@ def _names(names: Any) -> str:
 
 
 def check_metadata_fields(fields: Sequence[str]) -> None:
-    """Raises ServingError unless a GetModelMetadataRequest asks for signature_def, all that there is."""
+    """Checks the fields of a GetModelMetadataRequest, which can be signature_def only.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, there are no fields or others.
+    """
     if not fields:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
     for field in fields:
@@ -111,7 +115,7 @@ def check_metadata_fields(fields: Sequence[str]) -> None:
 
 
 def metadata(servable: Servable) -> Any:
-    """GetModelMetadataResponse: all signatures, and the name and version that they are of."""
+    """The GetModelMetadataResponse of a version: its name, number and signatures."""
     from tensorflow_serving.apis import get_model_metadata_pb2
 
     response = get_model_metadata_pb2.GetModelMetadataResponse()

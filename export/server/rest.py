@@ -1,4 +1,4 @@
-"""The REST side: a path and a body in, a status and JSON out, as TensorFlow Serving's HTTP API does."""
+"""TensorFlow Serving's REST API: a path and a body in, a status and JSON out."""
 
 import json
 import re
@@ -18,25 +18,25 @@ from .tensor_proto import from_proto
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-ASK = re.compile(
+RUN = re.compile(
     rf"/v1/models/(?P<model>[^/:]+){VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII
 )
-LOOK = re.compile(rf"/v1/models(?:/(?P<model>[^/:]+))?{VERSION}(?:/(?P<metadata>metadata))?", re.IGNORECASE | re.ASCII)
+READ = re.compile(rf"/v1/models(?:/(?P<model>[^/:]+))?{VERSION}(?:/(?P<metadata>metadata))?", re.IGNORECASE | re.ASCII)
 
 
 class Rest:
-    """The REST API of a core.
+    """The REST API.
 
     Args:
-        core: what is served.
-        seconds: how long a request may take; REST clients cannot say how long they wait.
+        core: answers the requests.
+        seconds: time limit of a request; REST has no field for a client's deadline.
     """
 
     def __init__(self, core: ServingCore, seconds: float) -> None:
         self._core, self._seconds = core, seconds
 
     def answer(self, method: str, path: str, body: bytes) -> Response:
-        """Answers a request; every error is an answer, too."""
+        """Answers a request; errors become responses."""
         if path == METRICS_PATH:
             return Response(200, self._core.metrics.page(), "text/plain")
         if not path.lower().startswith("/v1/"):
@@ -47,15 +47,15 @@ class Rest:
             return Response(error.http_status, json.dumps({"error": error.message}, indent=4))
 
     def _answer(self, method: str, path: str, body: bytes) -> str:
-        found = {"POST": ASK, "GET": LOOK}[method].fullmatch(path) if method in ("POST", "GET") else None
+        found = {"POST": RUN, "GET": READ}[method].fullmatch(path) if method in ("POST", "GET") else None
         if found is None:
             raise invalid(f"Malformed request: {method} {path}")
         spec = _spec(found)
         if method == "POST":
-            return self._ask(found["method"].lower(), spec, body)
+            return self._run(found["method"].lower(), spec, body)
         return self._metadata(spec) if found["metadata"] else _status_text(self._core.models.status(spec))
 
-    def _ask(self, method: str, spec: Any, body: bytes) -> str:
+    def _run(self, method: str, spec: Any, body: bytes) -> str:
         deadline = Deadline(self._seconds)
         work = {"predict": _predict, "classify": _classify, "regress": _regress}[method]
         api = method.capitalize()
@@ -103,7 +103,7 @@ def _classify(servable: Servable, run: Run, spec: Any, body: bytes, deadline: De
     from tensorflow_serving.apis import classification_pb2
 
     request = classification_pb2.ClassificationRequest(model_spec=spec)
-    _fill(request, body)
+    _fill_request(request, body)
     return classes_text(classify(servable, request, run, deadline).result)
 
 
@@ -111,11 +111,11 @@ def _regress(servable: Servable, run: Run, spec: Any, body: bytes, deadline: Dea
     from tensorflow_serving.apis import regression_pb2
 
     request = regression_pb2.RegressionRequest(model_spec=spec)
-    _fill(request, body)
+    _fill_request(request, body)
     return values_text(regress(servable, request, run, deadline).result)
 
 
-def _fill(request: Any, body: bytes) -> None:
+def _fill_request(request: Any, body: bytes) -> None:
     document = parse(body)
     request.model_spec.signature_name = signature_name(document)
     fill_input(document, request.input)

@@ -1,4 +1,4 @@
-"""The signature `search` as clients see it: what a request may say, and how rows of neighbours become tensors."""
+"""The signature `search`: its tensors, the checks of a request's inputs, and the output tensors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _OUTPUTS = {names.NAMES: "string", names.SCORES: "float", names.STATUS: "int32"}
 
 
 def search_signature() -> Any:
-    """The SignatureDef. Its tensors are in no graph; who leaves an input out gets its default."""
+    """The SignatureDef. Its tensors are not in a graph; k and boxes have default values."""
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -45,14 +45,14 @@ def _tensor(alias: str, dtype: str, shape: list[int | None] | None) -> Any:
     return info
 
 
-def checked(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a request asks for.
+def read_inputs(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Checks the inputs of a request.
 
     Returns:
-        The photos' files (B,), and of each the k (B,) and the box (B, 4), zeros where it has none.
+        The photos' files (B,), k for each (B,) int, and boxes (B, 4), zeros for a whole photo.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, an input of another type or shape, or a k that is out of bounds.
+        ServingError: INVALID_ARGUMENT, an input has a wrong type or shape, or a k is out of range.
     """
     for position, (alias, dtype) in enumerate(sorted(_INPUTS.items())):
         given = _type_name(inputs[alias].dtype)
@@ -60,37 +60,38 @@ def checked(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, n
             raise invalid(f"Expects arg[{position}] to be {dtype} but {given} is provided")
     files, k, boxes = inputs[names.IMAGE_BYTES], inputs[names.NEIGHBOURS], inputs[names.BOXES]
     if files.ndim != 1:
-        raise invalid(f"{names.IMAGE_BYTES} is (B,), not {files.shape}")
+        raise invalid(f"{names.IMAGE_BYTES} must have the shape (B,), got {files.shape}")
     if k.shape not in ((), files.shape) or not ((k >= 1) & (k <= MAX_K)).all():
-        raise invalid(f"{names.NEIGHBOURS} is a number for all photos, or one for each, from 1 to {MAX_K}")
+        raise invalid(f"{names.NEIGHBOURS} must be one number, or one for each photo, from 1 to {MAX_K}")
     if boxes.shape not in ((0, 4), (len(files), 4)):
-        raise invalid(f"{names.BOXES} is ({len(files)}, 4), not {boxes.shape}")
+        raise invalid(f"{names.BOXES} must have the shape ({len(files)}, 4), got {boxes.shape}")
     return files, np.broadcast_to(k, files.shape), boxes if len(boxes) else np.zeros((len(files), 4), np.float32)
 
 
-def answer(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs.
+def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarray) -> dict[str, np.ndarray]:
+    """Makes the output tensors.
 
     Args:
-        hits: of each photo, best first; None where it has no descriptor.
-        k: (B,), the most of each.
+        hits: the neighbours of each photo, best first; None for a photo without a descriptor.
+        k: (B,), the largest number of neighbours of each photo.
         status: (B,).
 
     Returns:
-        names (B, K) and scores (B, K) of the longest row's K, and status. What fills a shorter row up is no neighbour.
+        names (B, K), scores (B, K) and status (B,), where K is the length of the longest row. Shorter rows are padded
+        with names "" and scores of -infinity.
     """
-    lengths = [0 if one is None else min(len(one.names), most) for one, most in zip(hits, k.tolist(), strict=True)]
+    lengths = [0 if one is None else min(len(one.names), limit) for one, limit in zip(hits, k.tolist(), strict=True)]
     shape = len(hits), max(lengths, default=0)
-    told, scores = np.full(shape, b"", object), np.full(shape, NO_SCORE, np.float32)
+    texts, scores = np.full(shape, b"", object), np.full(shape, NO_SCORE, np.float32)
     for row, (one, length) in enumerate(zip(hits, lengths, strict=True)):
         if one is not None:
-            told[row, :length] = [name.encode("utf-8", "surrogatepass") for name in one.names[:length]]
+            texts[row, :length] = [name.encode("utf-8", "surrogatepass") for name in one.names[:length]]
             scores[row, :length] = one.scores[:length]
-    return {names.NAMES: told, names.SCORES: scores, names.STATUS: status}
+    return {names.NAMES: texts, names.SCORES: scores, names.STATUS: status}
 
 
 def _type_name(dtype: np.dtype) -> str:
-    """TensorFlow Serving's name of a type."""
+    """The name of a type in TensorFlow Serving's messages."""
     import tensorflow as tf
     from tensorflow.core.framework import types_pb2
 

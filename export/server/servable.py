@@ -1,4 +1,4 @@
-"""One version of a model, loaded as TensorFlow Serving does: a SavedModel in a session, fed by tensor name."""
+"""One version of a model, loaded as TensorFlow Serving loads it: a SavedModel in a Session, fed by tensor name."""
 
 import ctypes
 import sys
@@ -17,22 +17,22 @@ from .tensor_proto import as_array
 DEFAULT_SIGNATURE = "serving_default"
 TAG = "serve"
 
-# How a servable is run: at once, in its turn, or merged with other requests into a batch.
+# Computes a request on a servable: at once, in a compute slot, or merged with other requests into a batch.
 Run = Callable[["Servable", Mapping[str, np.ndarray], Sequence[str], Deadline], list[np.ndarray]]
 
 
 class Servable:
-    """A SavedModel, ready to run. No Keras and no code of the model's author is needed.
+    """A loaded SavedModel. Needs no Keras and no code of the model's author.
 
-    It is held by whoever loaded it and by every request that runs it; the last one to release it closes it.
+    Reference counted: its loader and every request that uses it hold a reference, and the last `release` closes it.
 
     Args:
         path: version folder with saved_model.pb.
-        name: the model's name.
-        version: the version's number.
+        name: name of the model.
+        version: number of the version.
 
     Raises:
-        Exception: whatever TensorFlow says of a folder that is partial or broken.
+        Exception: TensorFlow cannot load the folder, in whatever way.
     """
 
     def __init__(self, path: Path, name: str, version: int) -> None:
@@ -40,7 +40,7 @@ class Servable:
 
         self.path, self.name, self.version = path, name, version
         self.closed = threading.Event()
-        self._holders, self._lock = 1, threading.Lock()
+        self._references, self._lock = 1, threading.Lock()
         self._session: Any = tf.compat.v1.Session(graph=tf.Graph())
         try:
             with self._session.graph.as_default():
@@ -54,14 +54,14 @@ class Servable:
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline
     ) -> dict[str, np.ndarray]:
-        """Outputs of a signature from its inputs, both by alias.
+        """Computes outputs of a signature from its inputs, both by alias.
 
         Args:
             signature: one of `signatures`.
             inputs: alias -> array, for every input.
-            aliases: of the outputs that are wanted.
-            run: how the graph is run.
-            deadline: the client's wait.
+            aliases: the outputs to compute.
+            run: computes tensors on this version.
+            deadline: the deadline of the request.
         """
         feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
         values = run(self, feeds, [signature.outputs[alias].name for alias in aliases], deadline)
@@ -70,20 +70,20 @@ class Servable:
     def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline) -> list[np.ndarray]:
         """Computes tensors from tensors.
 
-        The public `Session.run` casts what it is fed and checks static shapes; a server does neither, so that a client
-        is told of a wrong dtype and a model may be fed other sizes. This is the layer below.
+        Calls the layer below the public `Session.run`, which casts its inputs and checks static shapes. A server does
+        neither, so that a wrong dtype is an error and a model accepts sizes other than those of its signature.
 
         Args:
             feeds: tensor name -> array.
             fetches: tensor names.
-            deadline: whose deadline ends the computation.
+            deadline: ends the computation.
 
         Returns:
             One array per fetch.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED before anything is computed.
-            tf.errors.OpError: what the graph makes of the input; DEADLINE_EXCEEDED while it computes.
+            ServingError: DEADLINE_EXCEEDED before the computation begins.
+            tf.errors.OpError: the graph fails on the input; or DEADLINE_EXCEEDED during the computation.
         """
         from tensorflow.python.client import pywrap_tf_session
 
@@ -98,21 +98,21 @@ class Servable:
         return [as_array(value) for value in values]
 
     def signature(self, name: str, missing: ServingError) -> Any:
-        """The SignatureDef of a name ("" for the default one). Raises `missing` if there is none."""
+        """The SignatureDef called `name`, "" for the default one. Raises `missing` if there is none."""
         if (name or DEFAULT_SIGNATURE) not in self.signatures:
             raise missing
         return self.signatures[name or DEFAULT_SIGNATURE]
 
     def acquire(self) -> None:
-        """Holds the version: it is not closed before a `release` more."""
+        """Adds a reference."""
         with self._lock:
-            self._holders += 1
+            self._references += 1
 
     def release(self) -> None:
-        """Holds it no longer. The last one frees the session's weights and gives the memory back to the system."""
+        """Drops a reference. The last one closes the session and returns the memory of its weights to the system."""
         with self._lock:
-            self._holders -= 1
-            if self._holders:
+            self._references -= 1
+            if self._references:
                 return
         self._session.close()
         self._session = None
@@ -120,8 +120,8 @@ class Servable:
         self.closed.set()
 
     @contextmanager
-    def held(self) -> Iterator["Servable"]:
-        """Releases at the end what `acquire` has held."""
+    def releasing(self) -> Iterator["Servable"]:
+        """A context that calls `release` at its end."""
         try:
             yield self
         finally:
@@ -148,7 +148,7 @@ def _run_options(deadline: Deadline) -> Any:
 
 
 def release_memory() -> None:
-    """Asks the C library to return freed memory, which it would keep for itself; nothing where it cannot be asked."""
+    """Makes glibc return freed memory to the system, which it would keep otherwise; does nothing without glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -1,8 +1,4 @@
-"""Serves SavedModels with TensorFlow Serving's gRPC and REST protocol: `keras-retrieval serve SERVING`.
-
-The embedded stand-in for tensorflow_model_server: any SavedModel, the official message types, the same ports,
-configuration files, answers and errors. Models are loaded, swapped and unloaded while requests go on.
-"""
+"""A server with TensorFlow Serving's gRPC and REST protocol: `keras-retrieval serve SERVING`."""
 
 import gc
 import logging
@@ -13,17 +9,23 @@ from contextlib import contextmanager
 
 from keras_retrieval.pipelines.command.options import takes
 
-from keras_retrieval.errors import ArgumentError
-
 from ..indexes.open_index import open_index
-from .errors import ServingError
+from .errors import ServerConfigError, ServingError
 from .options import ServeOptions, require_serving, served_models, server_settings
 from .server import Server, address
 
 
 @takes(ServeOptions)
 def serve(options: ServeOptions) -> None:
-    """Serves SavedModels over gRPC and REST until it is stopped (Ctrl-C or SIGTERM), as TensorFlow Serving does."""
+    """Serves SavedModels over gRPC and REST, as TensorFlow Serving does, until Ctrl-C or SIGTERM.
+
+    Any SavedModel is served, with TensorFlow Serving's message types, ports, configuration files, answers and error
+    messages. New versions are loaded, and old ones unloaded, while requests are answered.
+
+    Raises:
+        ServerConfigError: SERVING or a configuration file cannot be used, or a model cannot be loaded.
+        ListenError: a port is taken.
+    """
     require_serving()
     config = served_models(options)
     index = None if options.index is None else open_index(options.index)
@@ -33,8 +35,8 @@ def serve(options: ServeOptions) -> None:
         try:
             server = Server(config, settings)
         except ServingError as error:
-            raise ArgumentError(error.message) from None
-        gc.freeze()  # what is here stays: collecting what an unloaded version leaves need not look at it
+            raise ServerConfigError(error.message) from None
+        gc.freeze()  # these objects stay: collections after a version is unloaded can skip them
         names = ", ".join(server.core.models.names())
         print(
             f"serving {names}: gRPC at {options.host}:{server.port}, REST at {options.host}:{server.rest_port}",
@@ -44,7 +46,7 @@ def serve(options: ServeOptions) -> None:
             scheme = "http" if settings.ssl is None else "https"
             print(f"page: {scheme}://{address(options.host, server.rest_port)}/", flush=True)
         stopped.wait()
-        print("stopping: open requests are answered", flush=True)
+        print("stopping after the open requests", flush=True)
         server.stop(options.grace_seconds)
         if settings.index is not None:
             settings.index.close()
@@ -52,7 +54,7 @@ def serve(options: ServeOptions) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set while this lasts."""
+    """An event that Ctrl-C and SIGTERM set while the context lasts."""
     stopped = threading.Event()
 
     def restore() -> None:

@@ -24,20 +24,20 @@ LARGEST_MESSAGE = 2**31 - 1
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How a server listens and what it bears.
+    """The addresses, limits and index of a server.
 
     Args:
         host: address to listen at.
-        port: of gRPC; 0 for any free one.
-        rest_port: of REST; 0 for any free one.
-        batching: parameters of dynamic batching; None for none.
-        ssl: TLS of both ports; None for plaintext.
-        poll_seconds: between two looks at each model's folder; 0 to look once.
-        rest_seconds: that a REST request may take.
-        max_in_flight: requests waiting and computing; more are refused.
-        max_message_bytes: largest request.
-        index: what the signature `search` and the page at / look into; None for neither.
-        photos: folder of the index's photos, which the page shows; None for where the index was made of them.
+        port: port of gRPC; 0 for any free one.
+        rest_port: port of REST; 0 for any free one.
+        batching: parameters of dynamic batching; None for no batching.
+        ssl: TLS configuration of both ports; None for plaintext.
+        poll_seconds: seconds between two scans of each model's folder; 0 to scan it once.
+        rest_seconds: time limit of a REST request, in seconds.
+        max_in_flight: limit of concurrent requests, waiting or computing; more are refused.
+        max_message_bytes: size of the largest request.
+        index: the index of the signature `search` and of the search page at /; None for neither.
+        photos: folder of the index's photos, for the page; None for the folder that was indexed.
     """
 
     host: str = "127.0.0.1"
@@ -54,15 +54,21 @@ class ServerSettings:
 
 
 class Server:
-    """A running server. `stop` it, or use it as a context.
+    """A running server: call `stop`, or use it in a `with` statement.
 
     Args:
-        config: ModelServerConfig of what it serves.
-        settings: how.
+        config: ModelServerConfig of the models.
+        settings: addresses, limits and index.
+
+    Attributes:
+        core: answers the requests.
+        port: port of gRPC.
+        rest_port: port of REST.
 
     Raises:
-        ServingError: a model that cannot be served, or none that is the network of the index.
-        OSError: a port that is taken.
+        ServingError: a model cannot be served, or no model is the network that the index was made with.
+        ListenError: a port is taken.
+        ServerConfigError: a key or certificate cannot be used.
     """
 
     def __init__(self, config: Any, settings: ServerSettings) -> None:
@@ -86,7 +92,7 @@ class Server:
         self.port, self.rest_port = self._grpc.port, self._rest.port
 
     def stop(self, grace: float = 30.0) -> None:
-        """Refuses new requests, answers those in the house, at most `grace` seconds, and unloads the models."""
+        """Refuses new requests, finishes the others within `grace` seconds, and unloads the models."""
         ended = None if self._grpc is None else self._grpc.stop(grace)
         if self._rest is not None:
             self._rest.stop(grace)
@@ -104,7 +110,7 @@ class Server:
 
     def _models_changed(self) -> None:
         if self._grpc is not None:
-            self._grpc.tell_health()
+            self._grpc.update_health()
 
 
 def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
@@ -112,6 +118,7 @@ def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
 
 
 def address(host: str, port: int) -> str:
+    """HOST:PORT, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

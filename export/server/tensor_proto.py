@@ -1,7 +1,7 @@
-"""TensorProto to numpy and back, as TensorFlow Serving reads and writes it.
+"""Converts TensorProtos to numpy arrays and back, as TensorFlow Serving reads and writes them.
 
-TensorFlow's own parser reads (every field, every dtype, values repeated to fill the shape), after a look at what the
-message claims: a shape of 2^40 elements is refused before anything is allocated.
+TensorFlow's parser reads them (every field, every dtype, values repeated to fill the shape), after a check of the size
+that the message declares: a shape of 2^40 elements is refused before anything is allocated.
 """
 
 import math
@@ -11,10 +11,10 @@ import numpy as np
 
 from .errors import invalid
 
-LARGEST_FILL = 2**28  # bytes that a tensor may take whose few values are repeated to fill its shape
-LARGEST_ELEMENT = 24  # bytes in memory of one element, for the smallest: a string in a byte of its message
+LARGEST_FILL = 2**28  # largest size in bytes of a tensor whose values are repeated to fill its shape
+LARGEST_ELEMENT = 24  # bytes of memory per byte of the message at most: those of an empty string
 
-# dtype -> field of TensorProto that holds its values; for two of them the numpy type that shows their bits
+# dtype -> field of TensorProto with its values; BITS: dtype -> numpy type of the numbers in that field
 FIELDS = {
     "float32": "float_val",
     "float64": "double_val",
@@ -33,8 +33,8 @@ FIELDS = {
     "complex128": "dcomplex_val",
     "string": "string_val",
 }
-PARTS = {"float16": np.uint16, "bfloat16": np.uint16, "complex64": np.float32, "complex128": np.float64}
-FIXED_WIDTH = (np.float32, np.float64)  # packed in a message exactly as in memory
+BITS = {"float16": np.uint16, "bfloat16": np.uint16, "complex64": np.float32, "complex128": np.float64}
+FIXED_WIDTH = (np.float32, np.float64)  # laid out in a message as in memory
 
 
 def from_proto(proto: Any, alias: str) -> np.ndarray:
@@ -42,7 +42,7 @@ def from_proto(proto: Any, alias: str) -> np.ndarray:
 
     Args:
         proto: TensorProto with values in its typed field or in tensor_content.
-        alias: the input's name, for the error.
+        alias: name of the input, for the error message.
 
     Returns:
         Array of the message's shape; of objects (bytes) for strings.
@@ -54,27 +54,27 @@ def from_proto(proto: Any, alias: str) -> np.ndarray:
 
     try:
         dtype = tf.as_dtype(proto.dtype)
-        if dtype.name not in FIELDS or not _plausible(proto, dtype):
-            raise ValueError
-        return as_array(tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy())
+        if dtype.name in FIELDS and _is_plausible(proto, dtype):
+            return as_array(tf.io.parse_tensor(proto.SerializeToString(), dtype).numpy())
     except (TypeError, ValueError, tf.errors.InvalidArgumentError):
-        raise invalid(f"tensor parsing error: {alias}") from None
+        pass
+    raise invalid(f"tensor parsing error: {alias}")
 
 
 def as_array(value: Any) -> np.ndarray:
-    """What TensorFlow returns as an array. A scalar string is bytes to it, of which numpy would cut trailing zeros."""
+    """A tensor's value as an array. A scalar string is bytes, whose trailing zeros numpy's own strings would drop."""
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
-def _plausible(proto: Any, dtype: Any) -> bool:
+def _is_plausible(proto: Any, dtype: Any) -> bool:
     sizes = [dimension.size for dimension in proto.tensor_shape.dim]
     element = LARGEST_ELEMENT if dtype.name == "string" else dtype.size
-    claimed = math.prod(sizes) * element
-    return min(sizes, default=0) >= 0 and claimed <= max(LARGEST_FILL, proto.ByteSize() * LARGEST_ELEMENT)
+    declared = math.prod(sizes) * element
+    return min(sizes, default=0) >= 0 and declared <= max(LARGEST_FILL, proto.ByteSize() * LARGEST_ELEMENT)
 
 
 def to_proto(array: np.ndarray) -> Any:
-    """Writes an array as TensorProto, its values in the typed field (float_val, ...), never in tensor_content."""
+    """Writes an array as a TensorProto, with its values in the typed field (float_val, ...), not in tensor_content."""
     import tensorflow as tf
     from tensorflow.core.framework import tensor_pb2
 
@@ -86,13 +86,13 @@ def to_proto(array: np.ndarray) -> Any:
     for size in array.shape:
         proto.tensor_shape.dim.add().size = size
     values = np.ascontiguousarray(array).reshape(-1)
-    _fill(proto, FIELDS[dtype.name], values.view(PARTS[dtype.name]) if dtype.name in PARTS else values)
+    _fill(proto, FIELDS[dtype.name], values.view(BITS[dtype.name]) if dtype.name in BITS else values)
     return proto
 
 
 def _fill(proto: Any, field: str, values: np.ndarray) -> None:
     if values.dtype.type in FIXED_WIDTH and values.size:
-        # A packed field is its tag, its length and the values: ten times faster than one Python float at a time.
+        # A packed field is tag, length and values; writing it at once is ten times faster than one float at a time.
         tag = proto.DESCRIPTOR.fields_by_name[field].number << 3 | 2
         little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
         proto.MergeFromString(bytes([tag]) + _varint(len(little_endian)) + little_endian)

@@ -1,14 +1,16 @@
-"""Which version folders of a model are to be served: numeric names, chosen by TensorFlow Serving's version policies."""
+"""Finds the version folders of models, and selects versions by TensorFlow Serving's policies."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+from .errors import ServerConfigError
+
 LARGEST_VERSION = 2**63 - 1
 
 
-def numbered(base: Path) -> dict[int, Path]:
-    """Version folders below a model's base folder, by number, newest first. Names that are no number are not looked at.
+def version_folders(base: Path) -> dict[int, Path]:
+    """Maps version number -> folder in a model's base folder, newest first; ignores names that are not numbers.
 
     Raises:
         OSError: the base folder cannot be read.
@@ -20,12 +22,12 @@ def numbered(base: Path) -> dict[int, Path]:
     return dict(sorted(found.items(), reverse=True))
 
 
-def chosen(found: dict[int, Path], policy: Any) -> dict[int, Path]:
-    """The versions that a policy wants.
+def select_versions(found: dict[int, Path], policy: Any) -> dict[int, Path]:
+    """Selects the versions to serve.
 
     Args:
-        found: version folders by number, newest first.
-        policy: ServableVersionPolicy: latest (the default, num_versions 1), all, or specific versions.
+        found: from `version_folders`.
+        policy: a ServableVersionPolicy: latest (the default, num_versions 1), all, or specific versions.
     """
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
@@ -37,31 +39,33 @@ def chosen(found: dict[int, Path], policy: Any) -> dict[int, Path]:
 
 
 def fingerprint(folder: Path) -> tuple:
-    """Names, sizes and times of all files: changes when someone goes on writing a version that could not be loaded."""
+    """Names, sizes and modification times of all files: differs once a version that failed to load has been changed."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def find_models(serving: Path, name: str = "") -> dict[str, Path]:
-    """Models in a folder: the folder itself, if it holds version folders, else those below that do.
+    """Finds models: the folder itself if it contains version folders, else its sub-folders that do.
 
     Args:
-        serving: SERVING/1 or SERVING/NAME/1.
-        name: of the one model to serve; "" for the folder's name, or for all.
+        serving: a folder with SERVING/VERSION or SERVING/NAME/VERSION.
+        name: name of the one model to serve; "" for the folder's own name, or for all models in it.
 
     Returns:
         Base folder by model name.
 
     Raises:
-        ValueError: there is no model there, or not the one of that name.
+        ServerConfigError: the folder does not exist, or contains no model, or none called `name`.
     """
+    if not serving.exists():
+        raise ServerConfigError(f"{serving} does not exist: keras-retrieval export-saved-model writes SERVING/NAME/1")
     if not serving.is_dir():
-        raise ValueError(f"{serving} is no folder")
-    if numbered(serving):
+        raise ServerConfigError(f"{serving} is not a folder")
+    if version_folders(serving):
         return {name or serving.resolve().name: serving.resolve()}
-    below = {base.name: base.resolve() for base in sorted(serving.iterdir()) if base.is_dir() and numbered(base)}
+    below = {base.name: base.resolve() for base in sorted(serving.iterdir()) if base.is_dir() and version_folders(base)}
     models = {name: below[name]} if name in below else below if not name else {}
     if not models:
         wanted = f"{name}/1" if name else "1 or NAME/1"
-        raise ValueError(f"{serving} holds no model: there is no version folder such as {wanted} in it")
+        raise ServerConfigError(f"{serving} contains no model: it has no version folder such as {wanted}")
     return models

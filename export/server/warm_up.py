@@ -1,7 +1,7 @@
-"""Warm-up replayed: the requests that a version brings are run before any client's, so that none of these is slow.
+"""Runs the warm-up requests of a version before it becomes available, so that no client waits for a slow first run.
 
-They are PredictionLog records in a TFRecord file, which `warm_up.py` writes. One that is broken or fails is a sign of
-a broken model: it fails the load.
+They are PredictionLog records in a TFRecord file, as `export.savedmodel.warm_up` writes. A record that is damaged or
+fails makes the load fail, since it indicates a broken model.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from ..contract.signatures import WARM_UP
 from .classify_regress import classify, multi_inference, regress
 from .errors import Code, ServingError, invalid
 from .limits import Deadline
-from .predict import predict, run_at_once
+from .predict import predict, run_directly
 from .servable import Servable
 
 MOST_RECORDS = 1000
@@ -26,11 +26,11 @@ def warm_up(servable: Servable) -> int:
     """Runs a version's warm-up requests.
 
     Returns:
-        How many there were.
+        The number of requests.
 
     Raises:
-        ServingError: more than MOST_RECORDS, or one that cannot be read.
-        tf.errors.OpError: one that the model cannot answer.
+        ServingError: there are more than MOST_RECORDS, or a record cannot be read.
+        tf.errors.OpError: the model fails on a request.
     """
     path = servable.path / WARM_UP
     if not path.is_file():
@@ -65,4 +65,4 @@ def _run(servable: Servable, record: bytes, path: str) -> None:
     if kind == "session_run_log":
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
     if kind is not None:
-        ANSWERS[kind](servable, getattr(log, kind).request, run_at_once, Deadline())
+        ANSWERS[kind](servable, getattr(log, kind).request, run_directly, Deadline())

@@ -1,4 +1,4 @@
-"""A small collection, its index, and the network that made it as a version that is served."""
+"""A small collection of photos, its index, and the network that made it as a served version."""
 
 import shutil
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ STREET = "street 1/über & out#?.png"  # the largest photo: 90 x 70
 
 @dataclass(frozen=True)
 class SearchService:
-    """Places of the network, its photos, their index, and the base folder of the served model "small".
+    """Paths of a network, of photos, of their index, and of the base folder of the served model "small".
 
-    names and rows (N, D) are those of the photos as `extract` described them, in one order.
+    names and rows (N, D) are the photos' names and descriptors from `extract`, in the same order.
     """
 
     network: Path
@@ -53,7 +53,7 @@ def make_search_service(folder: Path) -> SearchService:
 
 @dataclass(frozen=True)
 class SearchServer:
-    """A running server: a client, the index that it looks into, and its folder of photos, which tests may change."""
+    """A running server: its client, its index, and its folder of photos, which tests may change."""
 
     client: Client
     index: NeighbourIndex

@@ -1,7 +1,7 @@
-"""Small SavedModels of several signatures, requests for them, and servers: what the tests of serving run on.
+"""Small SavedModels with several signatures, requests for them, and servers, for the tests of serving.
 
 The model "toy": serving_default x (B, 2) -> y = factor x; pair a, b -> sum, product; text t -> length, doubled_bytes;
-spin n (B,) -> s, which takes long in proportion to n. Its factor tells versions apart.
+spin n (B,) -> s, whose time is proportional to n. The factor identifies the version.
 """
 
 import json
@@ -20,7 +20,7 @@ from export.server.server import Server, ServerSettings
 
 
 def save_toy(folder: Path, factor: float = 2.0, megabytes: int = 0) -> Path:
-    """Writes the toy as a SavedModel, with a weight that nothing uses of so many megabytes."""
+    """Writes the toy as a SavedModel, with an unused weight of `megabytes` megabytes."""
     import tensorflow as tf
 
     class Toy(tf.Module):
@@ -58,7 +58,7 @@ def save_toy(folder: Path, factor: float = 2.0, megabytes: int = 0) -> Path:
 
 
 def save_examples_model(folder: Path) -> Path:
-    """Writes a model of tf.Examples with a feature x: signatures classify (default), scores, regress and wrong."""
+    """Writes a model that takes tf.Examples with a feature x: signatures classify (default), scores, regress, wrong."""
     v1 = __import__("tensorflow").compat.v1
     utils = v1.saved_model.signature_def_utils
     with v1.Graph().as_default(), v1.Session() as session:
@@ -78,7 +78,7 @@ def save_examples_model(folder: Path) -> Path:
 
 
 def write_version(template: Path, base: Path, number: int, factor: float) -> Path:
-    """Writes a version of the toy as exporters do, under another name that becomes its number at the end."""
+    """Writes a version of the toy as exporters do: under another name, which is changed to its number at the end."""
     partial = base / f"writing-{number}"
     shutil.copytree(template, partial)
     _set_factor(partial, factor)
@@ -109,13 +109,13 @@ def write_warm_up(version: Path, records: list[bytes]) -> None:
 
 
 def settings(**options: Any) -> ServerSettings:
-    """Any free ports, and a quick look for versions."""
+    """Settings with free ports and frequent scans for versions."""
     return ServerSettings(**{"port": 0, "rest_port": 0, "poll_seconds": 0.05, **options})
 
 
 @contextmanager
 def serving(models: dict[str, Path], **options: Any) -> Iterator["Client"]:
-    """A server of these base folders, and a client of it."""
+    """A client of a running server that serves `models`, name -> base folder."""
     with Server(model_config(models), settings(**options)) as server:
         client = Client(server.port, server.rest_port)
         client.server = server
@@ -124,7 +124,7 @@ def serving(models: dict[str, Path], **options: Any) -> Iterator["Client"]:
 
 
 class Client:
-    """Requests as a plain user of the official stubs, or of urllib, makes them."""
+    """Sends requests with the official stubs and with urllib, as any client does."""
 
     server: Server
 
@@ -144,7 +144,7 @@ class Client:
         return {alias: tf.make_ndarray(tensor) for alias, tensor in response.outputs.items()}
 
     def rest(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """(status, document) of a REST request; a body that is no bytes is sent as JSON."""
+        """(status, document) of a REST request; a body other than bytes is sent as JSON."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.rest_port}{path}", data, method=method)
         try:
@@ -171,7 +171,7 @@ def predict_request(
     signature: str = "",
     outputs: tuple[str, ...] = (),
 ) -> Any:
-    """A PredictRequest; arrays, or TensorProtos as they are."""
+    """Makes a PredictRequest from arrays or TensorProtos."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2
 

@@ -1,4 +1,4 @@
-"""The client: what it sends, what it makes of answers and errors, over TLS, and against the embedded server."""
+"""The client: its requests, its reading of answers and errors, TLS, and the embedded server."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def row(data, dimensions=5):
 
 
 class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Describes a photo by its last bytes; does first what `trouble` says."""
+    """Describes a photo by its last bytes, after failing with the next code of `trouble`."""
 
     def __init__(self):
         self.requests, self.trouble, self.seconds = [], [], 0.0
@@ -239,7 +239,7 @@ def test_threads_share_a_client(served):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """An authority, certificates of server and client from it, and a foreign authority."""
+    """An authority, its certificates for a server and a client, and a foreign authority."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl command to make certificates with")
     folder = tmp_path_factory.mktemp("certificates")

@@ -1,4 +1,4 @@
-"""Neighbours by a server: `RetrievalClient.search` and the step `query`, against a real one."""
+"""Neighbours from a server: `RetrievalClient.search` and the step `query`, against a running server."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_a_photo_or_box_that_cannot_be_searched_is_named(client, photos, tmp_pat
         client.search([*photos, broken])
     with pytest.raises(ValueError, match=f"001.png: {REASONS[BAD_BOX]}"):
         client.search(photos, 3, [None] * 4 + [(0, 0, 999, 999)])
-    with pytest.raises(ValueError, match=r"refuses .* small \(INVALID_ARGUMENT\): k is a number"):
+    with pytest.raises(ValueError, match=r"refuses .* small \(INVALID_ARGUMENT\): k must be one number"):
         client.search(photos, 0)
 
 

@@ -1,4 +1,4 @@
-"""examples/edge.py gives the descriptors of `extract`, with ONNX Runtime, Pillow and numpy and nothing more."""
+"""examples/edge.py gives the descriptors of `extract` with only ONNX Runtime, Pillow and numpy."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Every way through a reader: formats, modes, EXIF's eight orientations, larger, smaller and tiny photos."""
+    """Photos of all formats, modes and EXIF orientations, larger, smaller and tiny ones."""
     folder = tmp_path_factory.mktemp("photos")
     draw(folder / "drawn.png", 90, 140)
     picture = Image.open(folder / "drawn.png")

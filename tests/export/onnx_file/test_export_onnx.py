@@ -1,4 +1,4 @@
-"""ONNX files give Keras' descriptors at every size, say what they are, and serve the steps without TensorFlow."""
+"""ONNX files give Keras' descriptors at every size, state their origin, and run in the steps without TensorFlow."""
 
 import json
 import logging
@@ -87,7 +87,7 @@ def made(tmp_path_factory):
     ("name", "scales"), [(name, "1") for name in [*POOLINGS, "rmac proposals"]] + [("gem", "1,0.7071,0.5")]
 )
 def test_every_pooling_takes_photos_of_any_size(tmp_path, name, scales):
-    """At sizes and batches that the export itself has not compared."""
+    """At sizes and batches that the export itself does not compare."""
     model = pooled(name)
     model.save(tmp_path / "model.keras")
     path = export_onnx(str(tmp_path / "model.keras"), tmp_path / "model.onnx", size=64, scales=scales)
@@ -168,7 +168,7 @@ class Brightened(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tests")
 class Unknown(keras.layers.Layer):
-    """An operation that ONNX has not."""
+    """An operation that ONNX lacks."""
 
     def call(self, x):
         import tensorflow as tf
@@ -251,7 +251,7 @@ def test_a_network_whose_numbers_leave_float16_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("precision", "queries"), [("int8", 6), ("fp16", 12)])
 def test_what_a_lighter_file_loses_in_map_is_told(made, tmp_path, caplog, precision, queries):
-    """By a plain loop over the photos that it was not calibrated on, folders being objects."""
+    """Against a plain loop over the photos that it was not calibrated on; each folder is an object."""
     draw_folder(tmp_path / "drawn", 12)  # whose folders mean nothing, so that the mAP is below 100
     paths = [tmp_path / "photos" / f"object {n // 4}" / f"{n:02}.png" for n in range(12)]
     for n, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""A network of edge maps, exported: what `edge-maps` makes of photos and sketches has the descriptors of Keras."""
+"""An exported network for edge maps: the files of `edge-maps` get the descriptors that Keras computes."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def made(tmp_path_factory):
 
 
 def files_and_expected(made):
-    """Files to send, and Keras' descriptors of the photos and sketches that they were made of."""
+    """The files of edge maps, and Keras' descriptors of the photos and sketches that they were made from."""
     describe = describer(load_model(made / "edges.keras"), SCALES, mirror=True)
     photos, sketches = Reading(made / "photos", 100, edges="sobel"), Reading(made / "sketches", 100, edges="sketch")
     files = [made / "maps" / name / "0.png" for name in SHAPES] + [made / "drawn" / f"{name}.png" for name in SHAPES]

@@ -1,4 +1,4 @@
-"""An exported network: loaded by the C++ loader, without Keras, against the pipeline in Python."""
+"""An exported network, loaded by the C++ loader without Keras, against the pipeline in Python."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ def loaded(version):
 
 @pytest.fixture(scope="module")
 def by_python(network):
-    """The descriptor of a photo's file as the pipeline in Python makes it."""
+    """Computes the descriptor of a photo's file with the pipeline in Python."""
     model = load_model(str(network))
     describe, smallest = describer(model, (1.0, 0.7071)), smallest_side(model, (1.0, 0.7071))
     return lambda path: describe(Reading(path.parent, SIZE, smallest=smallest).read(path.name)[None])[0]
@@ -70,7 +70,7 @@ def by_python(network):
 
 @pytest.fixture
 def quick(monkeypatch, version):
-    """Exports of the same network take the graph that is there, where a test is about all else."""
+    """Exports of the same network copy the graph of `version`, in tests that are not about the graph."""
 
     def copied(model, options, folder, index):
         for path in version.iterdir():
@@ -249,7 +249,7 @@ def test_alexnet_of_every_pooling(tmp_path, name, options):
 
 
 def _check_regions(model, pixels, answer):
-    """Regions are those of the layer; their sum is the descriptor before the whitening; boxes lie in the photo."""
+    """Regions are those of the layer, without padding; boxes lie within the photo."""
     import keras
 
     pooling = model.get_layer("pooling")

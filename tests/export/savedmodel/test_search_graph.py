@@ -1,4 +1,4 @@
-"""A version that holds its index: network and ScaNN's searcher in one graph, run where only ScaNN's operations are."""
+"""A version that contains its index: network and ScaNN searcher in one graph, run with ScaNN's operations only."""
 
 import os
 import subprocess
@@ -100,7 +100,7 @@ class Tree:
 
 
 def described(image_bytes):
-    """Descriptors that are sent as they are in memory."""
+    """Reads descriptors that are sent as their bytes in memory."""
     import tensorflow as tf
 
     return tf.reshape(tf.io.decode_raw(image_bytes, tf.float32), [-1, 16]), tf.zeros(tf.shape(image_bytes), tf.int32)

@@ -1,7 +1,7 @@
-"""Asks a server that serves "toy" (x (B, 2) -> y) with ovmsclient, as it comes from PyPI. Prints what it is answered.
+"""Sends requests for the model "toy" (x (B, 2) -> y) with ovmsclient, as it comes from PyPI, and prints the answers.
 
-Run in an environment of its own: `python ovms_predict.py GRPC_PORT REST_PORT`. The client asks for version 0 if it is
-given none.
+Run in an environment of its own: `python ovms_predict.py GRPC_PORT REST_PORT`. Without a version the client asks for
+version 0.
 """
 
 import json
@@ -16,7 +16,7 @@ MODEL = {"model_name": "toy", "model_version": 1}
 
 
 def answers(client: Any) -> dict[str, Any]:
-    """Status, metadata, a prediction and the error of a model that is not there."""
+    """Status, metadata, a prediction, and the error for a model that does not exist."""
     inputs = {"x": np.array([[1, 2], [3, 4]], np.float32)}
     return {
         "status": client.get_model_status(**MODEL)[1]["state"],
@@ -27,7 +27,7 @@ def answers(client: Any) -> dict[str, Any]:
 
 
 def error(ask: Callable[[], Any]) -> str:
-    """Kind and text of the error that asking ends in."""
+    """Type and message of the error that a call raises."""
     try:
         ask()
     except Exception as caught:

@@ -1,4 +1,4 @@
-"""A client that knows nothing of us: ovmsclient from PyPI, unmodified, in an environment of its own."""
+"""An independent client: ovmsclient from PyPI, unmodified, in an environment of its own."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""How a server is told what to serve: folders, TensorFlow Serving's configuration files, options; and its real self."""
+"""The configuration of a server: folders, TensorFlow Serving's files, options; and deployments of the real one."""
 
 import inspect
 import os
@@ -14,7 +14,7 @@ from export.server.config import read_batching_parameters, read_model_config, re
 from export.server.rest import METRICS_PATH
 from export.server.serve import serve
 from export.server.server import ServerSettings
-from export.server.version_folders import chosen, find_models, numbered
+from export.server.version_folders import find_models, select_versions, version_folders
 from tests.helpers.deadlines import join, wait_until
 from tests.helpers.serving_models import Client, save_toy
 
@@ -36,12 +36,14 @@ def test_a_folder_of_models_or_a_model_is_found(tmp_path):
 
 
 @pytest.mark.parametrize(("serving", "name", "message"), [
-    ("d", "", "holds no model: there is no version folder such as 1 or NAME/1 in it"),
-    (".", "z", "holds no model: there is no version folder such as z/1 in it"),
-    ("nowhere", "", "is no folder"),
+    ("d", "", "contains no model: it has no version folder such as 1 or NAME/1"),
+    (".", "z", "contains no model: it has no version folder such as z/1"),
+    ("nowhere", "", "nowhere does not exist"),
+    ("file", "", "file is not a folder"),
 ])  # fmt: skip
 def test_a_folder_without_models_is_named(tmp_path, serving, name, message):
     folders(tmp_path, "a/1", "d")
+    (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=message):
         find_models(tmp_path / serving, name)
 
@@ -49,7 +51,7 @@ def test_a_folder_without_models_is_named(tmp_path, serving, name, message):
 def test_versions_are_numbers(tmp_path):
     base = folders(tmp_path, "2", "10", "007", "1x", "-3", "writing-4", "½", str(2**63))
     (base / "11").write_text("a file")
-    assert list(numbered(base)) == [10, 7, 2]
+    assert list(version_folders(base)) == [10, 7, 2]
 
 
 @pytest.mark.parametrize(("policy", "versions"), [
@@ -65,7 +67,7 @@ def test_policies(tmp_path, policy, versions):
         name: "m" base_path: "/m" model_platform: "tensorflow" model_version_policy {{ {policy} }} }} }}""")
     (model,) = read_model_config(path).model_config_list.config
     found = {number: Path(str(number)) for number in (4, 3, 1)}
-    assert list(chosen(found, model.model_version_policy)) == versions
+    assert list(select_versions(found, model.model_version_policy)) == versions
 
 
 def test_batching_parameters(tmp_path):
@@ -78,15 +80,15 @@ def test_batching_parameters(tmp_path):
     path.write_text("")
     assert read_batching_parameters(path) == BatchingParameters()
     path.write_text("max_batch_size { value: 0 }")
-    with pytest.raises(ValueError, match=r"batching.config: max_batch_size is at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"batching.config: max_batch_size must be at least 1, got 0"):
         read_batching_parameters(path)
 
 
 BAD_FILES = [
-    (read_model_config, "model_config_list {", "is no ModelServerConfig in text format"),
-    (read_batching_parameters, "batch_size: 3", "is no BatchingParameters in text format: .*batch_size"),
-    (read_ssl_config, "\x00", "is no SSLConfig in text format"),
-    (read_ssl_config, 'server_key: "a"', "server_key and server_cert are needed"),
+    (read_model_config, "model_config_list {", "is not ModelServerConfig in text format"),
+    (read_batching_parameters, "batch_size: 3", "is not BatchingParameters in text format: .*batch_size"),
+    (read_ssl_config, "\x00", "is not SSLConfig in text format"),
+    (read_ssl_config, 'server_key: "a"', "must hold server_key and server_cert"),
     (read_ssl_config, 'server_key: "a" server_cert: "b" client_verify: true', "client_verify needs custom_ca"),
 ]
 

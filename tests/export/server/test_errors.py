@@ -1,4 +1,4 @@
-"""Every error that TensorFlow Serving is known for, code and text, over gRPC and over REST."""
+"""TensorFlow Serving's errors, code and text, over gRPC and REST."""
 
 import numpy as np
 import pytest

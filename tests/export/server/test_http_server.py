@@ -1,4 +1,4 @@
-"""The HTTP server: connections that stay, chunks, gzip; clients that are slow, endless, gone, or speak no HTTP."""
+"""The HTTP server: persistent connections, chunks, gzip; clients that are slow, endless, gone, or do not speak HTTP."""
 
 import gzip
 import http.client
@@ -14,7 +14,7 @@ from tests.helpers.deadlines import join, wait_until
 
 
 class Echo:
-    """Answers with what came; a path /wait waits for `go`."""
+    """Answers with the request; a path /wait waits for `go`."""
 
     def __init__(self):
         self.go, self.count = threading.Event(), 0
@@ -54,7 +54,7 @@ def ask(connection, method, path, body=None, headers=None, **options):
 
 
 def raw(server, data, *, shut=True):
-    """What the server sends until it closes."""
+    """The bytes that the server sends until it closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
         connection.sendall(data)
         if shut:

@@ -1,4 +1,4 @@
-"""Batches, deadlines, bounds and the end: what a server does when more is asked of it than it can do."""
+"""Batches, deadlines, limits and shutdown: a server under more load than it can bear."""
 
 import resource
 import signal
@@ -21,7 +21,7 @@ from tests.helpers.deadlines import first_line, results, wait_until
 from tests.helpers.serving_models import Client, predict_request, save_toy, serving
 
 X = {"x": np.ones((1, 2), np.float32)}
-LONG = 1500  # slots of spin that take some tenths of a second
+LONG = 1500  # turns of spin that take some tenths of a second
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def runs(monkeypatch):
-    """Feeds of every computation, as they come."""
+    """The feeds of every computation, in order."""
     seen = []
     run = Servable.run
     monkeypatch.setattr(
@@ -42,12 +42,12 @@ def runs(monkeypatch):
     return seen
 
 
-def spin(client, slots=LONG, seconds=60.0):
-    return client.predict({"n": np.int32([slots])}, signature="spin", seconds=seconds)
+def spin(client, turns=LONG, seconds=60.0):
+    return client.predict({"n": np.int32([turns])}, signature="spin", seconds=seconds)
 
 
 def code_of(ask):
-    """The name of the status that a request ends with."""
+    """The name of a request's status code."""
     try:
         ask()
     except grpc.RpcError as error:
@@ -61,7 +61,7 @@ def at_once(count, ask):
 
 
 def patient(rows):
-    """Batches that begin when they are full, however long a busy machine takes to send the requests."""
+    """Batches that start when they are full, however long a busy machine takes to send the requests."""
     return BatchingParameters(max_batch_size=rows, batch_timeout_micros=30_000_000, num_batch_threads=2)
 
 
@@ -278,11 +278,11 @@ def test_in_flight_is_bounded():
 
 
 BAD_PARAMETERS = [
-    ({"max_batch_size": 0}, "max_batch_size is at least 1"),
-    ({"num_batch_threads": 0}, "num_batch_threads is at least 1"),
-    ({"batch_timeout_micros": -1}, "batch_timeout_micros is at least 0"),
-    ({"max_batch_size": 8, "allowed_batch_sizes": (4, 2, 8)}, "ascend to max_batch_size, 8"),
-    ({"max_batch_size": 8, "allowed_batch_sizes": (2, 4)}, "ascend to max_batch_size, 8"),
+    ({"max_batch_size": 0}, "max_batch_size must be at least 1, got 0"),
+    ({"num_batch_threads": 0}, "num_batch_threads must be at least 1, got 0"),
+    ({"batch_timeout_micros": -1}, "batch_timeout_micros must be at least 0, got -1"),
+    ({"max_batch_size": 8, "allowed_batch_sizes": (4, 2, 8)}, "must ascend to max_batch_size, 8"),
+    ({"max_batch_size": 8, "allowed_batch_sizes": (2, 4)}, "must ascend to max_batch_size, 8"),
 ]
 
 
@@ -298,7 +298,7 @@ def test_a_batcher_ends_what_waits():
     class Fake:
         acquire = release = staticmethod(lambda: None)
 
-        def held(self):
+        def releasing(self):
             from contextlib import nullcontext
 
             return nullcontext()

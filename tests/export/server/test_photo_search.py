@@ -1,4 +1,4 @@
-"""`serve --index`: from photo to neighbours in one request, over gRPC and REST, and everything else as it was."""
+"""`serve --index`: from a photo to its neighbours in one request, over gRPC and REST."""
 
 import base64
 import json
@@ -47,20 +47,20 @@ def files(service, *rows):
 
 
 def ranking(service, row, k=10):
-    """Names and scores that a loop over the descriptors finds."""
+    """Names and scores from a loop over the descriptors."""
     scores = [float(service.rows[row] @ other) for other in service.rows]
     order = sorted(range(len(scores)), key=lambda other: -scores[other])[:k]
     return [service.names[other] for other in order], [scores[other] for other in order]
 
 
-def told(names):
+def as_text(names):
     return [[name.decode() for name in row] for row in names]
 
 
 def test_photos_find_what_a_loop_over_the_descriptors_finds(client, search_service):
     answer = ask(client, files(search_service, 0, 9, 4), k=4)
     assert answer["status"].tolist() == [0, 0, 0]
-    for row, (names, scores) in enumerate(zip(told(answer["names"]), answer["scores"], strict=True)):
+    for row, (names, scores) in enumerate(zip(as_text(answer["names"]), answer["scores"], strict=True)):
         expected, expected_scores = ranking(search_service, (0, 9, 4)[row], 4)
         assert names == expected
         np.testing.assert_allclose(scores, expected_scores, atol=2e-4)  # resized by another code, see test_saved_model
@@ -68,7 +68,7 @@ def test_photos_find_what_a_loop_over_the_descriptors_finds(client, search_servi
 
 def test_a_photo_finds_itself_with_the_cosine_of_an_exported_network(client, search_service):
     answer = ask(client, files(search_service, *range(10)), k=1)
-    assert told(answer["names"]) == [[name] for name in search_service.names]
+    assert as_text(answer["names"]) == [[name] for name in search_service.names]
     assert answer["scores"].min() >= 0.9999
 
 
@@ -76,7 +76,7 @@ def test_rows_are_as_long_as_their_photo_has_neighbours(client, search_service):
     (good,) = files(search_service, 2)
     answer = ask(client, [good, good[:90], good, b"no photo"], k=[3, 3, 1, 3])
     names, scores = ranking(search_service, 2, 3)
-    assert told(answer["names"]) == [names, ["", "", ""], [names[0], "", ""], ["", "", ""]]
+    assert as_text(answer["names"]) == [names, ["", "", ""], [names[0], "", ""], ["", "", ""]]
     assert answer["status"].tolist() == [0, DAMAGED, 0, UNKNOWN_FORMAT]
     np.testing.assert_allclose(answer["scores"][0], scores, atol=2e-4)
     assert (answer["scores"][[1, 3]] == -np.inf).all()
@@ -97,11 +97,11 @@ def test_a_box_is_searched_for_as_the_step_search_does(client, search_service):
     path, box = search_service.photos / STREET, (20, 11, 77, 60)
     (expected,) = search(search_service.index, [path], k=9, box="20,11,77,60")
     answer = ask(client, [path.read_bytes()] * 2, k=10, boxes=[box, (0, 0, 0, 0)])
-    of_box = dict(zip(told(answer["names"])[0], answer["scores"][0], strict=True))
+    of_box = dict(zip(as_text(answer["names"])[0], answer["scores"][0], strict=True))
     del of_box[STREET]  # which the step leaves out
     assert list(of_box) == expected.names
     np.testing.assert_allclose(list(of_box.values()), expected.scores, atol=1e-5)
-    assert told(answer["names"])[1] == ranking(search_service, search_service.names.index(STREET))[0]
+    assert as_text(answer["names"])[1] == ranking(search_service, search_service.names.index(STREET))[0]
 
 
 def test_the_whole_photo_as_a_box_is_the_whole_photo(client, search_service):
@@ -138,10 +138,10 @@ REFUSED = [
     ({"image_bytes": PHOTO, "k": np.int64(3)}, "Expects arg[2] to be int32 but int64 is provided"),
     ({"image_bytes": np.array([1], np.float32)}, "Expects arg[1] to be string but float is provided"),
     ({"image_bytes": PHOTO, "boxes": np.zeros((1, 4))}, "Expects arg[0] to be float but double is provided"),
-    ({"image_bytes": PHOTO, "boxes": np.zeros((2, 4), np.float32)}, "boxes is (1, 4), not (2, 4)"),
-    ({"image_bytes": PHOTO, "boxes": np.zeros(4, np.float32)}, "boxes is (1, 4), not (4,)"),
-    ({"image_bytes": PHOTO[0]}, "image_bytes is (B,), not ()"),
-    ({"image_bytes": PHOTO, "k": np.int32(0)}, "k is a number for all photos, or one for each, from 1 to 10000"),
+    ({"image_bytes": PHOTO, "boxes": np.zeros((2, 4), np.float32)}, "boxes must have the shape (1, 4), got (2, 4)"),
+    ({"image_bytes": PHOTO, "boxes": np.zeros(4, np.float32)}, "boxes must have the shape (1, 4), got (4,)"),
+    ({"image_bytes": PHOTO[0]}, "image_bytes must have the shape (B,), got ()"),
+    ({"image_bytes": PHOTO, "k": np.int32(0)}, "k must be one number, or one for each photo, from 1 to 10000"),
     ({"image_bytes": PHOTO, "k": np.int32(10_001)}, "from 1 to 10000"),
     ({"image_bytes": PHOTO, "k": np.array([1, 2], np.int32)}, "one for each"),
 ]
@@ -219,7 +219,7 @@ def test_searches_and_descriptions_are_batched_together_and_not_mixed(client, se
         row = number % 10
         if number % 3:
             answer = ask(client, [photos[row]], k=1 + row)
-            return row, told(answer["names"])[0]
+            return row, as_text(answer["names"])[0]
         rows = client.predict({"image_bytes": np.array([photos[row]], object)}, model="small")["descriptors"]
         return row, [search_service.names[int(np.argmax(search_service.rows @ rows[0]))]]
 
@@ -260,11 +260,11 @@ def test_what_another_process_adds_is_found_at_once(client, search_service):
     other, photo, own = open_index(search_service.index), files(search_service, 0), search_service.names[0]
     other.add(["added later.png"], search_service.rows[:1])
     try:
-        assert set(told(ask(client, photo, k=2)["names"])[0]) == {own, "added later.png"}
+        assert set(as_text(ask(client, photo, k=2)["names"])[0]) == {own, "added later.png"}
     finally:
         other.delete(["added later.png"])
         other.close()
-    assert told(ask(client, photo, k=1)["names"]) == [[own]]
+    assert as_text(ask(client, photo, k=1)["names"]) == [[own]]
     assert ask(client, photo, k=100)["names"].shape == (1, 10)
 
 
@@ -277,7 +277,7 @@ def test_other_models_are_served_as_ever(client):
 
 
 class Facts:
-    """An index that says it was made in another way."""
+    """An index whose facts say that it was made in another way."""
 
     def __init__(self, index, **facts):
         self._index, self.facts = index, {**index.facts, **facts}
@@ -307,25 +307,25 @@ def test_an_index_made_in_another_way_is_told_from_ours(search_service, index, f
 
 @pytest.fixture
 def cold(monkeypatch):
-    """Servers start without warm-up."""
+    """Servers that skip the warm-up."""
     monkeypatch.setattr(served_models, "warm_up", lambda servable: None)
 
 
 def test_a_server_does_not_start_with_the_index_of_another_network(search_service, index, tmp_path, cold):
     save_other_model(tmp_path / "toy" / "1")
     other = Facts(index, model={"path": "x.keras", "sha256": "0"}, size=40)
-    told_so = (
-        "No model is the one that the index was made with."
+    message = (
+        "No model is the network that the index was made with."
         " toy: it was not written by .*; small: it is another network, its size is 64, the index's 40"
     )
     models = {"toy": tmp_path / "toy", "small": search_service.model}
-    with pytest.raises(ServingError, match=told_so) as caught, serving(models, index=other):
+    with pytest.raises(ServingError, match=message) as caught, serving(models, index=other):
         pass
     assert caught.value.code == Code.FAILED_PRECONDITION
 
 
 def write_other_version(version, place):
-    """A copy of a version that says that it is of another network; it has its name when it is whole."""
+    """Writes a copy of a version whose manifest names another network; renames it when it is complete."""
     partial = place.with_name("writing")
     shutil.copytree(version, partial)
     manifest = json.loads((partial / MANIFEST).read_text())
@@ -339,16 +339,16 @@ def test_a_version_of_another_network_serves_all_but_searches(search_service, in
     base, photo = tmp_path / "small", files(search_service, 5)
     shutil.copytree(search_service.model, base)
     with serving({"small": base}, index=index) as client:
-        assert told(ask(client, photo, k=1)["names"]) == [[search_service.names[5]]]
+        assert as_text(ask(client, photo, k=1)["names"]) == [[search_service.names[5]]]
         write_other_version(base / "1", base / "2")
         wait_until(lambda: client.states("small") == {2: AVAILABLE, 1: END}, "version 2 has replaced version 1")
         with pytest.raises(grpc.RpcError) as caught:
             ask(client, photo)
         assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert caught.value.details() == "Version 2 cannot be searched with: it is another network"
+        assert caught.value.details() == "Version 2 does not fit the index: it is another network"
         rows = client.predict({"image_bytes": np.array(photo, object)}, model="small")["descriptors"]
         assert rows.shape == (1, 16)
         assert "it is another network" in client.rest("GET", "/about.json")[1]["problem"]
         shutil.rmtree(base / "2")
         wait_until(lambda: client.states("small")[1] == AVAILABLE, "version 1 is loaded again")
-        assert told(ask(client, photo, k=1)["names"]) == [[search_service.names[5]]]
+        assert as_text(ask(client, photo, k=1)["names"]) == [[search_service.names[5]]]

@@ -1,4 +1,4 @@
-"""What a served model answers, over gRPC and REST: predictions, classes, values, metadata, status, health, metrics."""
+"""The answers of a served model over gRPC and REST: predictions, classes, values, metadata, status, health, metrics."""
 
 import math
 

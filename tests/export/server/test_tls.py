@@ -1,4 +1,4 @@
-"""TLS and mutual TLS on both ports: who has the wrong certificate, or none, is not served."""
+"""TLS and mutual TLS on both ports: a client with a wrong certificate, or without one, is not served."""
 
 import shutil
 import ssl

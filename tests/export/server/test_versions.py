@@ -1,4 +1,4 @@
-"""Versions come and go while clients ask: policies, labels, hot swaps, folders that are partial or broken, warm-up."""
+"""Versions change while clients send requests: policies, labels, hot swaps, partial or broken folders, warm-up."""
 
 import shutil
 import threading
