@@ -169,6 +169,11 @@ def regions(h, w, levels=3):
         yield from ((top, left, side) for top in starts[0] for left in starts[1])
 
 
+def described(model, image):
+    """A keras.Model's descriptor of one image."""
+    return np.asarray(model(image[None].astype("float32")))[0]
+
+
 def descriptor(saved, image):
     """What the published network computes for one image, at one scale."""
     meta, state = saved["meta"], saved["state_dict"]

@@ -29,3 +29,20 @@ def draw_photo(path, scene, view, height=40, width=56):
     pixels = np.kron(blocks, np.ones((height // 5, width // 7, 1))) + noise
     Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(path)
     return path
+
+
+def draw_scenes(folder):
+    """Eight scenes with four photos each, and one photo of none; returns the folder."""
+    for scene in range(8):
+        for view in range(4):
+            draw_photo(folder / f"scene{scene}" / f"{view}.png", scene, view)
+    draw_photo(folder / "alone.png", 9, 9)
+    return folder
+
+
+def write_pairs(path, names, pairs, **changes):
+    """Writes the fields of tuples.npz from which a whitening is learned; returns the path."""
+    qidxs, pidxs = np.array(pairs).T
+    fields = {"images": np.array(names), "cluster": np.zeros(len(names), "int64"), "qidxs": qidxs, "pidxs": pidxs}
+    np.savez(path, **(fields | changes))
+    return path

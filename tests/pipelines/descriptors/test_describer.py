@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from pipelines.descriptors.describer import BATCH_PIXELS, READ_AHEAD, describe_photos, describer
-from pipelines.descriptors.multi_scale import parse_scales
 from pipelines.photos.reader import PhotoError
 from tests.helpers.small import network
 
@@ -127,13 +126,6 @@ def test_useless_rows_are_left_out_of_their_batch(value):
     assert batch.rows.shape == (2, 3)
     assert set(batch.left_out) == {"b"}
     assert "zero or not finite" in batch.left_out["b"]
-
-
-def test_scales_are_read():
-    assert parse_scales("1,0.7071, 0.5") == (1.0, 0.7071, 0.5)
-    for text in ("", ",", "1;2", "0", "-1", "5", "inf", "nan", "one"):
-        with pytest.raises(ValueError, match="--scales"):
-            parse_scales(text)
 
 
 def test_another_backend_is_named(monkeypatch):

@@ -88,17 +88,6 @@ def test_tiny_photos_are_padded_by_their_edges(small, tmp_path, scales):
     np.testing.assert_allclose(np.linalg.norm(shards(folder), axis=1), 1, atol=1e-4)
 
 
-def test_padding_repeats_the_last_row_and_column(tmp_path):
-    draw(tmp_path / "a.png", 3, 5)
-    pixels = read_photo(tmp_path / "a.png")
-    reading = Reading(tmp_path, None, smallest=7)
-    padded = reading.read("a.png")
-    assert padded.shape[:2] == reading.shape("a.png") == (7, 7)
-    for row in range(7):
-        for column in range(7):
-            np.testing.assert_array_equal(padded[row, column], pixels[min(row, 2), min(column, 4)])
-
-
 def test_photos_left_out_are_told_with_their_reasons(small, photos, tmp_path, caplog):
     caplog.set_level("INFO")
     (photos / "text.jpg").write_text("no photo")

@@ -7,26 +7,19 @@ import pytest
 from keras_retrieval import layers
 from keras_retrieval.networks.multi_scale import multi_scale
 from keras_retrieval.whitening.covariance import learn_lw, learn_pca
-from pipelines.descriptors.folder import KIND, VERSION, read_descriptors
+from pipelines.descriptors.folder import read_descriptors
 from pipelines.descriptors.learn_whitening import learn_whitening
 from pipelines.descriptors.matching_pairs import MatchingPairs, read_pairs
 from pipelines.descriptors.whiten import whiten
-from pipelines.files.durable import partial_of, seal, write_array, write_names
 from pipelines.photos.reader import read_photo
-from tests.helpers.small_network import draw_photo, save_network
+from tests.helpers.small_network import draw_scenes, save_network, write_pairs
 
 SCALES = (1.0, 0.5)
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Eight scenes with four photos each, and one photo of none."""
-    folder = tmp_path_factory.mktemp("scenes")
-    for scene in range(8):
-        for view in range(4):
-            draw_photo(folder / f"scene{scene}" / f"{view}.png", scene, view)
-    draw_photo(folder / "alone.png", 9, 9)
-    return folder
+    return draw_scenes(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +31,6 @@ def described(model, folder, names):
     """The descriptors of photos, one by one."""
     model = multi_scale(model, SCALES)
     return np.concatenate([model(read_photo(folder / name)[None]).numpy() for name in names])
-
-
-def write_tuples(path, names, pairs, **changes):
-    qidxs, pidxs = np.array(pairs).T
-    fields = {"images": np.array(names), "cluster": np.zeros(len(names), "int64"), "qidxs": qidxs, "pidxs": pidxs}
-    np.savez(path, **(fields | changes))
-    return path
-
-
-def test_sub_folders_are_paired_within(scenes):
-    pairs = read_pairs(scenes)
-    assert len(pairs.qidxs) == 8 * 4 * 3
-    for q, p in zip(pairs.qidxs, pairs.pidxs, strict=True):
-        query, positive = pairs.images[q], pairs.images[p]
-        assert query != positive
-        assert query.split("/")[0] == positive.split("/")[0]
 
 
 @pytest.mark.kernels
@@ -140,7 +117,7 @@ def test_wide_descriptors_are_whitened_without_a_matrix_of_their_width(scenes, n
     assert keras.saving.load_model(whiten(str(network), scenes, tmp_path / "c.keras", **options)).output_shape[1] == 4
     with pytest.raises(ValueError, match="lw of 6 dimensions does not fit in memory: use pca"):
         whiten(str(network), scenes, tmp_path / "d.keras", **options | {"method": "lw"})
-    few = write_tuples(tmp_path / "few.npz", ["scene0/0.png", "scene0/1.png", "scene1/0.png"], [(0, 1)])
+    few = write_pairs(tmp_path / "few.npz", ["scene0/0.png", "scene0/1.png", "scene1/0.png"], [(0, 1)])
     with pytest.raises(
         ValueError, match="--dim must be at most 2, the dimensions that the descriptors of 3 photos span, got 5"
     ):
@@ -161,7 +138,7 @@ def test_only_the_photos_of_the_tuples_count(scenes, network, tmp_path, caplog):
     caplog.set_level("INFO")
     images = ["scene0/0.png", "scene0/1.png", "gone.png", "scene1/0.png", "scene1/2.png", "scene2/0.png"]
     pairs = [(0, 1), (3, 4), (4, 3), (2, 0), (5, 2)]
-    tuples = write_tuples(tmp_path / "tuples.npz", images, pairs)
+    tuples = write_pairs(tmp_path / "tuples.npz", images, pairs)
     whiten(str(network), tuples, tmp_path / "w.keras", photos=scenes, size=56, descriptors=tmp_path / "rows")
     assert "learned from 5 of 6 photos and 3 of 5 pairs" in caplog.text
     shards, names, _ = read_descriptors(tmp_path / "rows")
@@ -171,60 +148,6 @@ def test_only_the_photos_of_the_tuples_count(scenes, network, tmp_path, caplog):
     found = learn_whitening(tmp_path / "rows", read_pairs(tuples), "lw")
     np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
     np.testing.assert_allclose(found.P, expected.P, rtol=1e-5, atol=1e-7 * np.abs(expected.P).max())
-
-
-def write_rows(folder, rows, names, shard):
-    partial = partial_of(folder)
-    partial.mkdir()
-    for number, start in enumerate(range(0, len(rows), shard)):
-        write_array(partial / f"descriptors-{number:05}.npy", rows[start : start + shard])
-    write_names(partial / "names.txt", names)
-    return seal(partial, folder, kind=KIND, version=VERSION)
-
-
-@pytest.mark.parametrize("method", ["lw", "pca"])
-def test_shards_give_what_one_array_gives(tmp_path, method):
-    rows = np.random.default_rng(0).normal(size=(60, 5)).astype("float32")
-    names = [f"{row}.jpg" for row in range(60)]
-    wanted = [row for row in range(60) if row % 7]
-    qidxs, pidxs = np.random.default_rng(1).integers(0, len(wanted), (2, 40))
-    folder = write_rows(tmp_path / "rows", rows, names, 7)
-    found = learn_whitening(folder, MatchingPairs([names[row] for row in wanted], qidxs, pidxs), method)
-    expected = learn_lw(rows[wanted], qidxs, pidxs) if method == "lw" else learn_pca(rows[wanted])
-    np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
-    np.testing.assert_allclose(found.P, expected.P, atol=1e-9)
-
-
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"images": np.array([[1, 2]])}, "images must be a list of names"),
-    ({"qidxs": np.array([0.5])}, "qidxs must be a list of integers"),
-    ({"pidxs": np.array([0, 1, 2])}, "pidxs must be a list of integers as long"),
-    ({"pidxs": np.array([7])}, "pidxs refers to a photo beyond the 2 named"),
-    ({"pidxs": np.array([-1])}, "pidxs refers to a photo beyond"),
-    ({"images": np.array(["a", {}], object)}, r"not an \.npz file with images"),
-])  # fmt: skip
-def test_damaged_tuples_are_named(tmp_path, changes, message):
-    path = write_tuples(tmp_path / "tuples.npz", ["a.jpg", "b.jpg"], [(0, 1)], **changes)
-    with pytest.raises(ValueError, match=message):
-        read_pairs(path)
-
-
-def test_files_that_are_no_tuples_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"tuples\.npz does not exist"):
-        read_pairs(tmp_path / "tuples.npz")
-    for content in (b"", b"not a zip", b"PK\x03\x04broken"):
-        (tmp_path / "broken.npz").write_bytes(content)
-        with pytest.raises(ValueError, match=r"not an \.npz file with images, cluster, qidxs, pidxs"):
-            read_pairs(tmp_path / "broken.npz")
-    np.savez(tmp_path / "other.npz", images=np.array(["a"]))
-    with pytest.raises(ValueError, match="cluster is not a file"):
-        read_pairs(tmp_path / "other.npz")
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=r"not an \.npz file with images, cluster, qidxs, pidxs"):
-        read_pairs(tmp_path / "array.npy")
-    draw_photo(tmp_path / "flat" / "a.png", 0, 0)
-    with pytest.raises(ValueError, match="no sub-folder with two photos"):
-        read_pairs(tmp_path / "flat")
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -243,7 +166,7 @@ def test_wrong_options_are_refused_before_photos_are_described(scenes, network, 
 
 
 def test_tuples_without_a_folder_of_photos_are_refused(network, tmp_path):
-    tuples = write_tuples(tmp_path / "tuples.npz", ["a.jpg", "b.jpg"], [(0, 1)])
+    tuples = write_pairs(tmp_path / "tuples.npz", ["a.jpg", "b.jpg"], [(0, 1)])
     with pytest.raises(ValueError, match="--photos must give the folder"):
         whiten(str(network), tuples, tmp_path / "w.keras")
     with pytest.raises(ValueError, match=r"OUTPUT must end in \.keras"):

@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.files.durable import read_manifest
 from pipelines.photos.cache import build_cache
 from pipelines.photos.edge_maps import edge_maps
 from pipelines.photos.edges import MARGIN, edge_map, edges_state, resolve_edges, sobel, structured
-from pipelines.photos.reader import PhotoError, list_photos, read_photo
+from pipelines.photos.reader import PhotoError, list_photos
 from pipelines.photos.reading import Reading
-from pipelines.photos.sketches import grey_levels, sketch_map
-from tests.helpers.small import SIZES, draw, draw_folder
-from tests.pipelines.photos.test_sketches import drawn
+from pipelines.photos.sketches import grey_levels
+from tests.helpers.small import draw, draw_folder
 
 
 def sobel_by_hand(pixels):
@@ -145,17 +143,6 @@ def test_a_damaged_model_of_structured_edges(tmp_path):
         resolve_edges(f"structured:{tmp_path / 'model.yml.gz'}")
 
 
-@pytest.mark.parametrize("kind", ["sobel", "sketch"])
-@pytest.mark.parametrize("crop", [None, (5.0, 3.0, 45.0, 33.0)])
-def test_reading_says_the_shape_before_it_reads(kind, crop, tmp_path):
-    for name in draw_folder(tmp_path, len(SIZES)):
-        for smallest in (1, 200):
-            reading = Reading(tmp_path, 40, smallest=smallest, edges=kind)
-            cut = crop if name == "000.png" else None
-            assert reading.read(name, cut).shape == (*reading.shape(name, cut), 3)
-            assert max(reading.shape(name, cut)) <= reading.longest() == max(40 + 2 * MARGIN, smallest)
-
-
 def test_maps_of_ones_own_are_found_by_name_and_cut_as_the_photo(tmp_path):
     draw(tmp_path / "photos" / "a" / "house.jpg", 60, 80)
     own = np.zeros((120, 160), np.uint8)
@@ -208,36 +195,3 @@ def test_a_cache_of_edge_maps_is_none_of_photos(tmp_path):
         np.testing.assert_array_equal(cache.read(name), reading.read(name))
     with pytest.raises(ValueError, match="was made from other photos or options"):
         build_cache(tmp_path / "cache", names, Reading(tmp_path / "photos", 40))
-
-
-def test_edge_maps_are_written_as_files_and_read_again(tmp_path, capsys):
-    names = draw_folder(tmp_path / "photos" / "sub", 3)
-    (tmp_path / "photos" / "broken.png").write_bytes(b"no photo")
-    edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)
-    assert "left out: broken.png" in capsys.readouterr().out
-    assert read_manifest(tmp_path / "maps", kind="edge maps", version=1, verify=True)["count"] == 3
-    for name in names:
-        expected = Reading(tmp_path / "photos", 40, edges="sobel").read(f"sub/{name}")
-        np.testing.assert_array_equal(read_photo(tmp_path / "maps" / "sub" / name), expected)
-    with pytest.raises(ValueError, match="exists already"):
-        edge_maps(tmp_path / "photos", tmp_path / "maps")
-    (tmp_path / "sketches").mkdir()
-    Image.fromarray(drawn()).save(tmp_path / "sketches" / "house.png")
-    edge_maps(tmp_path / "sketches", tmp_path / "maps", edges="sketch", replace=True)
-    np.testing.assert_array_equal(read_photo(tmp_path / "maps" / "house.png"), sketch_map(drawn(), MARGIN))
-    Image.fromarray(np.full((9, 9), 255, np.uint8)).save(tmp_path / "sketches" / "house.png")
-    with pytest.raises(ValueError, match=r"no photo has an edge map; the first: house\.png: "):
-        edge_maps(tmp_path / "sketches", tmp_path / "empty", edges="sketch")
-    assert not (tmp_path / "empty").exists()
-
-
-def test_photos_of_one_map_s_name_and_maps_among_photos_are_told(tmp_path, capsys):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for name in ("house.bmp", "house.png"):
-        Image.fromarray(drawn()).save(photos / name)
-    with pytest.raises(ValueError, match=r"maps is inside .*photos, and its images would be taken for photos"):
-        edge_maps(photos, photos / "maps")
-    edge_maps(photos, tmp_path / "maps")
-    assert "house.png: its map would have the same name as that of house.bmp" in capsys.readouterr().out
-    assert [path.name for path in (tmp_path / "maps").glob("*.png")] == ["house.png"]

@@ -1,0 +1,47 @@
+"""The step `edge-maps`: maps as files, which are read again, and names that would collide."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.files.durable import read_manifest
+from pipelines.photos.edge_maps import edge_maps
+from pipelines.photos.edges import MARGIN
+from pipelines.photos.reader import read_photo
+from pipelines.photos.reading import Reading
+from pipelines.photos.sketches import sketch_map
+from tests.helpers.small import draw_folder
+from tests.pipelines.photos.test_sketches import drawn
+
+
+def test_edge_maps_are_written_as_files_and_read_again(tmp_path, capsys):
+    names = draw_folder(tmp_path / "photos" / "sub", 3)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no photo")
+    edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)
+    assert "left out: broken.png" in capsys.readouterr().out
+    assert read_manifest(tmp_path / "maps", kind="edge maps", version=1, verify=True)["count"] == 3
+    for name in names:
+        expected = Reading(tmp_path / "photos", 40, edges="sobel").read(f"sub/{name}")
+        np.testing.assert_array_equal(read_photo(tmp_path / "maps" / "sub" / name), expected)
+    with pytest.raises(ValueError, match="exists already"):
+        edge_maps(tmp_path / "photos", tmp_path / "maps")
+    (tmp_path / "sketches").mkdir()
+    Image.fromarray(drawn()).save(tmp_path / "sketches" / "house.png")
+    edge_maps(tmp_path / "sketches", tmp_path / "maps", edges="sketch", replace=True)
+    np.testing.assert_array_equal(read_photo(tmp_path / "maps" / "house.png"), sketch_map(drawn(), MARGIN))
+    Image.fromarray(np.full((9, 9), 255, np.uint8)).save(tmp_path / "sketches" / "house.png")
+    with pytest.raises(ValueError, match=r"no photo has an edge map; the first: house\.png: "):
+        edge_maps(tmp_path / "sketches", tmp_path / "empty", edges="sketch")
+    assert not (tmp_path / "empty").exists()
+
+
+def test_photos_of_one_map_s_name_and_maps_among_photos_are_told(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("house.bmp", "house.png"):
+        Image.fromarray(drawn()).save(photos / name)
+    with pytest.raises(ValueError, match=r"maps is inside .*photos, and its images would be taken for photos"):
+        edge_maps(photos, photos / "maps")
+    edge_maps(photos, tmp_path / "maps")
+    assert "house.png: its map would have the same name as that of house.bmp" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "maps").glob("*.png")] == ["house.png"]
