@@ -15,7 +15,7 @@ from .learn_whitening import WhiteningError
 log = logging.getLogger("keras_retrieval")
 
 
-def learn_regions(network: Any, names: Sequence[str], reading: Reading) -> Projection:
+def learn_regional_whitening(network: Any, names: Sequence[str], reading: Reading) -> Projection:
     """Learns PCA of the normalised descriptors of regions, batch by batch, without storing them.
 
     Args:

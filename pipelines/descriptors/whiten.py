@@ -19,7 +19,7 @@ from .extraction import extract_descriptors
 from .learn_whitening import learn_whitening
 from .matching_pairs import read_pairs
 from .options import ExtractOptions, WhitenOptions
-from .regional_whitening import learn_regions
+from .regional_whitening import learn_regional_whitening
 
 
 @takes(WhitenOptions)
@@ -65,7 +65,7 @@ def _with_whitened_regions(options: WhitenOptions, names: list[str]) -> Any:
     if options.precision == "bfloat16":
         set_trunk_precision(network, "mixed_bfloat16")
     reading = Reading(options.folder, options.size, smallest=smallest_side(network), edges=options.edges)
-    projection = learn_regions(network, names, reading)
+    projection = learn_regional_whitening(network, names, reading)
     return with_regional_whitening(load_model(options.model), projection.m, projection.P, options.dim)
 
 
