@@ -316,7 +316,7 @@ def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, caplog):
         ({"output": "model.keras"}, r"OUTPUT must end in \.onnx, got .*model\.keras"),
         ({"model": "small.onnx"}, "MODEL must be a .keras file or a network's name, got small.onnx"),
         ({"size": 0}, "--size must be at least 1, got 0"),
-        ({"scales": "0"}, "--scales 0"),
+        ({"scales": "0"}, "--scales must be factors above 0 and up to 4, .* got 0"),
         ({"int8": True}, "--int8 needs --calibrate"),
         ({"int8": True, "fp16": True, "calibrate": Path("photos")}, "--int8 and --fp16 exclude each other"),
         ({"score": True}, "--score compares --fp16 or --int8 with float32: give one of them"),

@@ -170,7 +170,7 @@ def test_the_page_marks_rankings_and_loads_nothing(network, photos, tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ({"rerank": "alphqe"}, "Did you mean 'alphaqe'"),
     ({"dataset": "roxford"}, "Did you mean 'roxford5k'"),
-    ({"scales": "0"}, "--scales 0"),
+    ({"scales": "0"}, "--scales must be factors above 0 and up to 4, .* got 0"),
     ({"photos": "nowhere"}, "nowhere"),
 ])  # fmt: skip
 def test_wrong_options_are_refused_before_photos_are_described(network, photos, tmp_path, options, message):

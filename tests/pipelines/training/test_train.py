@@ -380,7 +380,7 @@ WRONG = [
     ({"positive": "best"}, "--positive must be one of drawn, nearest, farthest, got best"),
     ({"sample": 2}, "--sample must be 0 or at least --negatives 3, got 2"),
     ({"zoom": 0.0}, "--zoom must be at least 0.1, got 0.0"),
-    ({"scales": "1,x"}, "--scales 1,x"),
+    ({"scales": "1,x"}, "--scales must be factors above 0 and up to 4, .* got 1,x"),
     ({"dataset": "roxford5k"}, "--dataset needs --dataset-photos"),
     ({"best": "score"}, "--best score needs a collection"),
     ({"jit": True, "padded": False}, "--jit cannot be combined with"),
