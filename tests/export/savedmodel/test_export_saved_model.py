@@ -322,7 +322,7 @@ def test_photos_to_compare_can_be_drawn_at_every_size():
         ({"size": 0}, "--size must be at least 1, got 0"),
         ({"max_pixels": 0}, "--max-pixels must be at least 1, got 0"),
         ({"version": 0}, "--version must be at least 1, got 0"),
-        ({"scales": "a"}, "--scales a"),
+        ({"scales": "a"}, "--scales must be factors above 0 and up to 4, .* got a"),
         ({"model": "model.onnx"}, "MODEL must be a .keras file or a network's name, got model.onnx"),
         ({"model": "missing.keras"}, "no network at missing.keras"),
         ({"check_photos": Path("nowhere")}, "there is no nowhere"),
