@@ -325,7 +325,7 @@ def test_photos_to_compare_can_be_drawn_at_every_size():
         ({"scales": "a"}, "--scales must be factors above 0 and up to 4, .* got a"),
         ({"model": "model.onnx"}, "MODEL must be a .keras file or a network's name, got model.onnx"),
         ({"model": "missing.keras"}, "no network at missing.keras"),
-        ({"check_photos": Path("nowhere")}, "there is no nowhere"),
+        ({"check_photos": Path("nowhere")}, "nowhere does not exist"),
     ],
 )
 def test_wrong_options_are_named(tmp_path, options, reason):
