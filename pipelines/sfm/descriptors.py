@@ -84,10 +84,10 @@ def _describe_batch(compiled: DescribeFn, reading: Reading, names: Sequence[str]
             shapes.append((reading.shape(name), name))
         except PhotoError:
             continue
-    batches = list(describe_photos(compiled, sorted(shapes), reading.read))
-    described = [name for batch in batches for name in batch.keys]
+    results = list(describe_photos(compiled, sorted(shapes), reading.read))
+    described = [name for result in results for name in result.keys]
     if not described:
         return
     path = folder / f"{len(list(folder.glob('*.npy'))):05}"
     write_names(path.with_suffix(".txt"), described)
-    write_array(path.with_suffix(".npy"), np.concatenate([batch.rows for batch in batches if batch.keys]))
+    write_array(path.with_suffix(".npy"), np.concatenate([result.rows for result in results if result.keys]))
