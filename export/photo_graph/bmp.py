@@ -1,33 +1,33 @@
-"""Uncompressed BMP decoded by operations of a TensorFlow graph: TensorFlow's own operation takes colours for greys."""
+"""Decodes uncompressed BMP in a TensorFlow graph; TensorFlow's own operation decodes palettes as grey levels."""
 
 from typing import Any
 
 from .file_bytes import FileBytes, on_white
 
-_RAW, _MASKS = 0, 3  # how rows are coded
-_BGRX = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # which bits of four bytes are red, green and blue
+_RAW, _MASKS = 0, 3  # values of the header's compression field
+_BGRX = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # masks of red, green and blue in four bytes
 _ALPHA = b"\0\0\0\xff"
 
 
 def bmp_size(file: FileBytes) -> Any:
-    """Height and width of a BMP, (2,) int64, from its header."""
+    """Reads height and width of a BMP, (2,) int64, from its header."""
     import tensorflow as tf
 
     return tf.stack([tf.abs(_signed(file.number(22, 4))), _signed(file.number(18, 4))])
 
 
 def bmp_pixels(data: Any) -> Any:
-    """Pixels (H, W, 3) uint8 of a BMP of 1, 4, 8, 24 or 32 bits a pixel, not compressed.
+    """Decodes an uncompressed BMP of 1, 4, 8, 24 or 32 bits per pixel to (H, W, 3) uint8.
 
-    An error of the graph where its rows are coded otherwise (run lengths, 16 bits) or end too early.
+    The graph fails if the rows are encoded otherwise (run lengths, 16 bits per pixel) or end too early.
     """
     import tensorflow as tf
 
     file = FileBytes(data)
-    depth, coding = file.number(28, 2), file.number(30, 4)
-    masked = tf.equal(coding, _MASKS) & tf.equal(depth, 32) & tf.equal(file.part(54, 12), _BGRX)
-    known = tf.reduce_any(tf.equal(depth, [1, 4, 8, 24, 32])) & (tf.equal(coding, _RAW) | masked)
-    with tf.control_dependencies([tf.debugging.Assert(known, [depth, coding])]):
+    depth, compression = file.number(28, 2), file.number(30, 4)
+    masked = tf.equal(compression, _MASKS) & tf.equal(depth, 32) & tf.equal(file.part(54, 12), _BGRX)
+    supported = tf.reduce_any(tf.equal(depth, [1, 4, 8, 24, 32])) & (tf.equal(compression, _RAW) | masked)
+    with tf.control_dependencies([tf.debugging.Assert(supported, [depth, compression])]):
         rows = _rows(file, depth)
     width = bmp_size(file)[1]
     opaque = ~(masked & (file.number(14, 4) >= 56) & tf.equal(file.part(66, 4), _ALPHA))
@@ -37,7 +37,7 @@ def bmp_pixels(data: Any) -> Any:
 
 
 def _rows(file: FileBytes, depth: Any) -> Any:
-    """(H, bytes in a row): rows are filled up to four bytes."""
+    """(H, bytes per row) uint8; rows are padded to multiples of four bytes."""
     import tensorflow as tf
 
     height, width = tf.unstack(bmp_size(file), num=2)
@@ -47,7 +47,7 @@ def _rows(file: FileBytes, depth: Any) -> Any:
 
 
 def _palette(file: FileBytes, rows: Any, depth: Any) -> Any:
-    """Rows of 1, 4 or 8 bits a pixel, the highest first, that count colours of a table."""
+    """Pixels of rows of 1, 4 or 8 bits per pixel, highest bits first, which index a palette."""
     import tensorflow as tf
 
     stated, colours = file.number(46, 4), tf.bitwise.left_shift(tf.constant(1, tf.int64), depth)
@@ -60,7 +60,7 @@ def _palette(file: FileBytes, rows: Any, depth: Any) -> Any:
 
 
 def _channels(rows: Any, depth: Any, width: Any, opaque: Any) -> Any:
-    """Rows of blue, green, red and perhaps a fourth byte, which is alpha or nothing."""
+    """Pixels of rows of blue, green, red and possibly a fourth byte, which is alpha or unused."""
     import tensorflow as tf
 
     count = depth // 8

@@ -1,43 +1,43 @@
-"""Bytes of a file read by operations of a TensorFlow graph: numbers, chunks, and attempts that may fail."""
+"""Reads the bytes of a file in a TensorFlow graph: numbers, chunks, and operations that may fail."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-CHUNKS = 4096
-"""How many chunks of a file are looked at: a photo has a few dozen, and time is not for a hostile file to take."""
+MAX_CHUNKS = 4096
+"""Chunks of a file that are visited: a photo has a few dozen, and a hostile file must not take more time."""
 
 _BYTES = np.array([bytes([value]) for value in range(256)], dtype=object)
 
 
-def attempt(function: Callable[..., Any], inputs: Any, otherwise: Any) -> Any:
-    """`function(*inputs)`, or `otherwise` where an operation in it fails.
+def attempt(function: Callable[..., Any], inputs: Any, fallback: Any) -> Any:
+    """Returns `function(*inputs)`, or `fallback` if an operation in it fails.
 
-    No operation of TensorFlow catches errors but those of tf.data. A dataset of one element that is dropped if it
-    fails, with `otherwise` behind it, runs in the C++ server as everywhere. It costs 0.1 ms if `function` is small,
-    and milliseconds if it has hundreds of operations, since they are instantiated at every call.
+    Only tf.data's operations catch errors in a graph. A dataset of one element that is dropped if it fails, followed by
+    `fallback`, works in the C++ server as well. It costs 0.1 ms if `function` is small, and milliseconds if it has
+    hundreds of operations, since they are instantiated at every call.
 
     Args:
-        function: of tensors, traced here.
+        function: of tensors; traced here.
         inputs: a tuple of tensors.
-        otherwise: what `function` returns, dimensions apart.
+        fallback: of the types that `function` returns; its shape may differ.
     """
     import tensorflow as tf
 
     data = tf.data.Dataset.from_tensors(inputs).map(function).ignore_errors()
-    return data.concatenate(tf.data.Dataset.from_tensors(otherwise)).take(1).get_single_element()
+    return data.concatenate(tf.data.Dataset.from_tensors(fallback)).take(1).get_single_element()
 
 
 def as_bytes(values: Any) -> Any:
-    """The string of some bytes, given as numbers (n,)."""
+    """Joins bytes, given as numbers (n,), to a string."""
     import tensorflow as tf
 
     return tf.strings.reduce_join(tf.gather(_BYTES, tf.cast(values, tf.int32)))
 
 
 class FileBytes:
-    """The bytes of a file, with zeros behind its end: reading there is never an error of the graph.
+    """The bytes of a file. Numbers beyond its end read as zeros, so that reading never fails.
 
     Args:
         data: scalar string.
@@ -50,45 +50,47 @@ class FileBytes:
         self.length = tf.cast(tf.strings.length(data), tf.int64)
 
     def part(self, at: Any, count: Any) -> Any:
-        """`count` bytes from `at` on; fewer where the file ends."""
+        """The `count` bytes from `at` on; fewer at the end of the file."""
         import tensorflow as tf
 
         return tf.strings.substr(self.data, tf.minimum(tf.cast(at, tf.int64), self.length), tf.cast(count, tf.int64))
 
     def number(self, at: Any, count: int, big_endian: Any = False) -> Any:
-        """An unsigned number of `count` bytes that stands at `at`, int64; `big_endian` may be a tensor."""
+        """The unsigned number of `count` bytes at `at`, int64; `big_endian` may be a tensor."""
         import tensorflow as tf
 
         padded = tf.strings.join([self.part(at, count), b"\0" * count])
         digits = tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, count), tf.uint8), tf.int64)
         return from_digits(digits, count, big_endian)
 
-    def walk(self, start: Any, following: Callable[[Any], Any], found: Callable[[Any], Any], most: int = CHUNKS) -> Any:
-        """Goes from chunk to chunk.
+    def find_chunk(
+        self, start: Any, next_chunk: Callable[[Any], Any], is_wanted: Callable[[Any], Any], limit: int = MAX_CHUNKS
+    ) -> Any:
+        """Goes from chunk to chunk until one is wanted.
 
         Args:
-            start: where the first chunk begins.
-            following: where a chunk begins -> where the next one does.
-            found: whether to stop before a chunk that begins there.
-            most: steps.
+            start: offset of the first chunk.
+            next_chunk: offset of a chunk -> offset of the next.
+            is_wanted: offset of a chunk -> whether to stop there.
+            limit: number of chunks to visit.
 
         Returns:
-            Where the walk stopped, int64. Nothing may be found there: the file can end before, or have too many chunks.
+            The offset where it stopped, int64. The chunk there is not wanted if the file ends before or has too many.
         """
         import tensorflow as tf
 
         (at,) = tf.while_loop(
-            lambda at: (at < self.length) & ~found(at),
-            lambda at: (following(at),),
+            lambda at: (at < self.length) & ~is_wanted(at),
+            lambda at: (next_chunk(at),),
             (tf.cast(start, tf.int64),),
-            maximum_iterations=most,
+            maximum_iterations=limit,
             parallel_iterations=1,
         )
         return at
 
 
 def from_digits(digits: Any, count: int, big_endian: Any) -> Any:
-    """Unsigned numbers of digits (..., count), which are bytes as int64."""
+    """Unsigned numbers from their bytes (..., count) int64."""
     import tensorflow as tf
 
     weights = 256 ** np.arange(count, dtype="int64")
@@ -98,7 +100,7 @@ def from_digits(digits: Any, count: int, big_endian: Any) -> Any:
 
 
 def on_white(pixels: Any) -> Any:
-    """A picture with alpha (H, W, 4) uint8 on white paper, (H, W, 3), rounded as Pillow rounds it."""
+    """Blends pixels with alpha (H, W, 4) uint8 with white to (H, W, 3), rounded like Pillow."""
     import tensorflow as tf
 
     colours, alpha = tf.cast(pixels[:, :, :3], tf.uint16), tf.cast(pixels[:, :, 3:], tf.uint16)

@@ -1,4 +1,4 @@
-"""Photos of five formats decoded by operations of a TensorFlow graph: JPEG, PNG, GIF, WebP and BMP."""
+"""Decodes the five photo formats of a served network in a TensorFlow graph: JPEG, PNG, GIF, WebP and BMP."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,35 +13,35 @@ from .webp import webp_pixels, webp_size
 
 @dataclass(frozen=True)
 class PhotoFormat:
-    """A row of FORMATS.
+    """A photo format, an entry of FORMATS.
 
     Attributes:
-        starts: how its files begin: (where, bytes, or else bytes ..) each.
-        size: height and width (2,) int64 from the header; 0 where it is damaged.
-        orientation: EXIF's, 1..8 as int32.
-        pixels: file, its size, the least size that is of use -> pixels (H, W, 3) uint8, transparency on white,
-            (0, 0, 3) where they are damaged, and by how much they are shrunk: a JPEG by 1, 2, 4 or 8, the others by 1.
+        signatures: the bytes by which its files are recognised: (offset, alternatives) each.
+        size: file -> height and width (2,) int64 from the header; 0 if it is damaged.
+        orientation: file -> EXIF orientation, 1..8 as int32.
+        pixels: file, its size, the least useful size -> pixels (H, W, 3) uint8, transparency blended with white,
+            (0, 0, 3) if they are damaged; and the factor by which they are shrunk, 1, 2, 4 or 8 for JPEG, else 1.
     """
 
-    starts: tuple[tuple[int, tuple[bytes, ...]], ...]
+    signatures: tuple[tuple[int, tuple[bytes, ...]], ...]
     size: Callable[[FileBytes], Any]
     orientation: Callable[[FileBytes], Any]
     pixels: Callable[[FileBytes, Any, Any], tuple[Any, Any]]
 
 
 def formats(webp: bool) -> tuple[PhotoFormat, ...]:
-    """The rows of FORMATS; without WebP, whose operation TensorFlow has had for few versions, on request."""
-    return FORMATS if webp else tuple(row for row in FORMATS if row.size is not webp_size)
+    """FORMATS with or without WebP, which older TensorFlow versions cannot decode."""
+    return FORMATS if webp else tuple(entry for entry in FORMATS if entry.size is not webp_size)
 
 
-def format_number(file: FileBytes, rows: Sequence[PhotoFormat]) -> Any:
-    """The row, int32, that a file's first bytes name; len(rows) where none does."""
+def format_number(file: FileBytes, entries: Sequence[PhotoFormat]) -> Any:
+    """The number of the entry that a file's first bytes match, int32; len(entries) if none does."""
     import tensorflow as tf
 
     flags = []
-    for row in rows:
-        marks = [tf.reduce_any(tf.equal(file.part(at, len(starts[0])), starts)) for at, starts in row.starts]
-        flags.append(tf.reduce_all(marks))
+    for entry in entries:
+        matches = [tf.reduce_any(tf.equal(file.part(at, len(some[0])), some)) for at, some in entry.signatures]
+        flags.append(tf.reduce_all(matches))
     return tf.argmax(tf.stack([*flags, True]), output_type=tf.int32)
 
 
@@ -55,7 +55,7 @@ def _jpeg_size(file: FileBytes) -> Any:
 
 
 def _jpeg_pixels(file: FileBytes, size: Any, least: Any) -> tuple[Any, Any]:
-    """As Pillow's draft: libjpeg leaves out the finest detail, which costs less than to decode it."""
+    """Decodes at a reduced size like Pillow's draft mode: libjpeg skips the finest detail, which saves time."""
     import tensorflow as tf
 
     def decode(data: Any, number: Any) -> Any:
@@ -68,7 +68,7 @@ def _jpeg_pixels(file: FileBytes, size: Any, least: Any) -> tuple[Any, Any]:
         )
 
     number = tf.reduce_sum(tf.cast(tf.reduce_min(size // least) >= [2, 4, 8], tf.int32))
-    return attempt(decode, (file.data, number), _nothing()), tf.cast(tf.constant(2) ** number, tf.float32)
+    return attempt(decode, (file.data, number), _no_pixels()), tf.cast(tf.constant(2) ** number, tf.float32)
 
 
 def _png_size(file: FileBytes) -> Any:
@@ -79,7 +79,7 @@ def _png_size(file: FileBytes) -> Any:
 
 
 def _png_pixels(file: FileBytes, size: Any, least: Any) -> tuple[Any, Any]:
-    """Alpha is asked for only where there is one: TensorFlow's stand-in is wrong below eight bits."""
+    """Decodes with alpha only if there is one: the alpha that TensorFlow adds is wrong below eight bits per channel."""
     import tensorflow as tf
 
     def decode(data: Any, alpha: Any) -> Any:
@@ -89,28 +89,28 @@ def _png_pixels(file: FileBytes, size: Any, least: Any) -> tuple[Any, Any]:
             lambda: tf.io.decode_png(data, channels=3),
         )
 
-    one_colour = tf.equal(file.part(png_chunk(file, b"tRNS") + 4, 4), b"tRNS")
-    alpha = one_colour | tf.reduce_any(tf.equal(file.number(25, 1), [4, 6]))
-    return attempt(decode, (file.data, alpha), _nothing()), tf.constant(1.0)
+    transparent_colour = tf.equal(file.part(png_chunk(file, b"tRNS") + 4, 4), b"tRNS")
+    alpha = transparent_colour | tf.reduce_any(tf.equal(file.number(25, 1), [4, 6]))
+    return attempt(decode, (file.data, alpha), _no_pixels()), tf.constant(1.0)
 
 
 def _attempted(decode: Callable[[Any], Any]) -> Callable[[FileBytes, Any, Any], tuple[Any, Any]]:
     def pixels(file: FileBytes, size: Any, least: Any) -> tuple[Any, Any]:
         import tensorflow as tf
 
-        return attempt(decode, (file.data,), _nothing()), tf.constant(1.0)
+        return attempt(decode, (file.data,), _no_pixels()), tf.constant(1.0)
 
     return pixels
 
 
-def _nothing() -> Any:
+def _no_pixels() -> Any:
     import tensorflow as tf
 
     return tf.zeros((0, 0, 3), tf.uint8)
 
 
 def _upright(file: FileBytes) -> Any:
-    """The orientation of a format that carries no EXIF."""
+    """The orientation in a format without EXIF."""
     import tensorflow as tf
 
     return tf.constant(1)

@@ -1,4 +1,4 @@
-"""Which way up a photo is: EXIF's orientation, found in JPEG, PNG and WebP by operations of a TensorFlow graph."""
+"""Reads the EXIF orientation of JPEG, PNG and WebP in a TensorFlow graph, and turns pixels by it."""
 
 from typing import Any
 
@@ -9,27 +9,27 @@ _EXIF = b"Exif\0\0"
 
 
 def jpeg_orientation(file: FileBytes) -> Any:
-    """EXIF's orientation of a JPEG, 1..8 as int32; 1 where there is none before the pixels, or it is damaged."""
+    """The EXIF orientation of a JPEG, 1..8 as int32; 1 if there is none before the pixels or it is damaged."""
     import tensorflow as tf
 
     def length(at: Any) -> Any:
         return file.number(at + 2, 2, True)
 
-    def following(at: Any) -> Any:
-        # A segment may be led by more bytes 0xFF than its own.
+    def next_segment(at: Any) -> Any:
+        # Any number of fill bytes 0xFF may precede a segment.
         return at + tf.where(tf.equal(file.part(at, 2), b"\xff\xff"), tf.constant(1, tf.int64), 2 + length(at))
 
-    def found(at: Any) -> Any:
+    def is_exif_or_pixels(at: Any) -> Any:
         exif = tf.equal(file.part(at, 2), b"\xff\xe1") & tf.equal(file.part(at + 4, 6), _EXIF)
         return exif | tf.equal(file.part(at, 2), b"\xff\xda")
 
-    at = file.walk(2, following, found)
-    # Behind 0xFFDA, where the pixels begin, no Exif stands.
+    at = file.find_chunk(2, next_segment, is_exif_or_pixels)
+    # If it stopped at the pixels (0xFFDA), there is no EXIF data and the result is 1.
     return _orientation(file, at + 4, at + 2 + length(at))
 
 
 def png_orientation(file: FileBytes) -> Any:
-    """EXIF's orientation of a PNG, as for JPEG; EXIF behind the pixels does not count."""
+    """The EXIF orientation of a PNG, as for JPEG; EXIF after the pixels does not count."""
     import tensorflow as tf
 
     at = png_chunk(file, b"eXIf")
@@ -38,16 +38,16 @@ def png_orientation(file: FileBytes) -> Any:
 
 
 def webp_orientation(file: FileBytes) -> Any:
-    """EXIF's orientation of a WebP, as for JPEG; it stands behind the pixels."""
+    """The EXIF orientation of a WebP, as for JPEG; in this format it follows the pixels."""
     at = webp_chunk(file, b"EXIF")
     return _orientation(file, at + 8, at + 8 + file.number(at + 4, 4))
 
 
 def png_chunk(file: FileBytes, name: bytes) -> Any:
-    """Where the chunk of that name begins in a PNG, or the first one of pixels, if that comes before."""
+    """The offset of the named chunk in a PNG, or of the first chunk of pixels if that comes before."""
     import tensorflow as tf
 
-    return file.walk(
+    return file.find_chunk(
         8,
         lambda at: at + 12 + file.number(at, 4, True),
         lambda at: tf.reduce_any(tf.equal(file.part(at + 4, 4), [name, b"IDAT"])),
@@ -55,10 +55,10 @@ def png_chunk(file: FileBytes, name: bytes) -> Any:
 
 
 def webp_chunk(file: FileBytes, name: bytes) -> Any:
-    """Where the chunk of that name begins in a WebP, or where the file ends."""
+    """The offset of the named chunk in a WebP, or the end of the file."""
     import tensorflow as tf
 
-    return file.walk(
+    return file.find_chunk(
         12,
         lambda at: at + 8 + (file.number(at + 4, 4) + 1) // 2 * 2,
         lambda at: tf.equal(file.part(at, 4), name),
@@ -66,7 +66,7 @@ def webp_chunk(file: FileBytes, name: bytes) -> Any:
 
 
 def turned(pixels: Any, orientation: Any) -> Any:
-    """A picture (H, W, 3) as its orientation says that it stands."""
+    """Turns pixels (H, W, 3) upright by their EXIF orientation."""
     import tensorflow as tf
 
     def flip(pixels: Any, axis: int, *orientations: int) -> Any:
@@ -78,7 +78,7 @@ def turned(pixels: Any, orientation: Any) -> Any:
 
 
 def _orientation(file: FileBytes, at: Any, end: Any) -> Any:
-    """The tag in the first directory of EXIF data between `at` and `end`."""
+    """The orientation in the first directory of the EXIF data between `at` and `end`; 1 if there is none."""
     import tensorflow as tf
 
     at += tf.where(tf.equal(file.part(at, len(_EXIF)), _EXIF), tf.constant(len(_EXIF), tf.int64), 0)
@@ -93,7 +93,7 @@ def _orientation(file: FileBytes, at: Any, end: Any) -> Any:
 
 
 def _orientation_of(entries: Any, big_endian: Any) -> Any:
-    """The value of the orientation's entry among a directory's (n, 12), 0 if there is none."""
+    """The value of the orientation among a directory's entries (n, 12); 0 if there is none."""
     import tensorflow as tf
 
     def column(first: int, count: int) -> Any:

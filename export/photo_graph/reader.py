@@ -1,8 +1,9 @@
-"""The photo reader of the house once more, as operations of a TensorFlow graph: what a server does with a file's bytes.
+"""Reads photos in a TensorFlow graph, from the bytes of a file to pixels, as a served network does.
 
-It reads what `pipelines.images.read_photo` reads and turns, limits and shrinks it alike; pixels that are not shrunk are
-the same, and of those that are, few differ, by one or two. Not read are TIFF and BMP of run lengths or 16 bits, nor an
-orientation that only XMP states; a PNG whose checksums are wrong is refused, also where Pillow goes on.
+The result is that of `pipelines.photos.reader.read_photo`: photos are turned, limited and shrunk in the same way.
+Pixels that are not resized are identical; of resized ones, a few differ by one or two. Not supported are TIFF, BMP with
+run lengths or 16 bits per pixel, and orientations that are stated in XMP only. A PNG with wrong checksums is refused,
+even where Pillow reads it.
 """
 
 from collections.abc import Sequence
@@ -15,37 +16,40 @@ from .orientation import turned
 
 
 def photo_pixels(data: Any, size: int, max_pixels: int, webp: bool = True) -> tuple[Any, Any]:
-    """Reads one photo; an error in it is told by the status and is never one of the graph.
+    """Reads one photo. A damaged photo is reported by the status; the graph does not fail.
 
     Args:
         data: scalar string, the bytes of a file.
-        size: the longest side after resizing (Lanczos, antialiased), in pixels; a smaller photo is never enlarged.
-        max_pixels: a photo whose header declares more is refused before it is decoded.
-        webp: read WebP, too: a graph for TensorFlow versions that have DecodeWebP, as 2.20 has and 2.15 has not.
+        size: longest side in pixels after resizing (Lanczos, antialiased); photos are never enlarged.
+        max_pixels: photos whose header declares more pixels are refused before they are decoded.
+        webp: whether to read WebP, for which the graph needs the operation DecodeWebP. TensorFlow 2.20 has it, 2.15
+            does not.
 
     Returns:
-        Pixels (H, W, 3) uint8 RGB, EXIF turned, transparency on white, (0, 0, 3) where there are none; and a status,
-        int32, one of those in `signatures`.
+        Pixels (H, W, 3) uint8 RGB, turned by the EXIF orientation, transparency blended with white, (0, 0, 3) if the
+        photo cannot be read; and the status, int32, a code of `contract.signatures`.
     """
     import tensorflow as tf
 
     file = FileBytes(data)
-    rows = formats(webp)
-    number = format_number(file, rows)
+    entries = formats(webp)
+    number = format_number(file, entries)
     none = tf.zeros((0, 0, 3), tf.uint8)
-    header = [lambda row=row: (row.size(file), row.orientation(file)) for row in rows]
+    header = [lambda entry=entry: (entry.size(file), entry.orientation(file)) for entry in entries]
     whole, orientation = tf.switch_case(number, [*header, lambda: (tf.zeros(2, tf.int64), tf.constant(1))])
-    # In float64: the product of two numbers of 32 bits is more than int64 holds.
+    # In float64, since the product of two 32-bit numbers can exceed int64.
     status = tf.where(tf.reduce_prod(tf.cast(whole, tf.float64)) > max_pixels, TOO_MANY_PIXELS, OK)
     status = tf.where(tf.reduce_min(whole) < 1, DAMAGED, status)
-    status = tf.where(tf.equal(number, len(rows)), UNKNOWN_FORMAT, status)
-    pixels = tf.cond(tf.equal(status, OK), lambda: _upright(file, rows, number, whole, orientation, size), lambda: none)
+    status = tf.where(tf.equal(number, len(entries)), UNKNOWN_FORMAT, status)
+    pixels = tf.cond(
+        tf.equal(status, OK), lambda: _upright(file, entries, number, whole, orientation, size), lambda: none
+    )
     pixels = tf.ensure_shape(pixels, (None, None, 3))
     return pixels, tf.where(tf.equal(status, OK) & tf.equal(tf.size(pixels), 0), DAMAGED, status)
 
 
 def at_least(pixels: Any, smallest: int) -> Any:
-    """Pixels (B, H, W, 3) with edges repeated to the right and below until each side has `smallest` pixels."""
+    """Repeats the right and lower edges of pixels (B, H, W, 3) until each side has `smallest` pixels."""
     import tensorflow as tf
 
     for axis in (1, 2):
@@ -54,30 +58,32 @@ def at_least(pixels: Any, smallest: int) -> Any:
     return pixels
 
 
-def _upright(file: FileBytes, rows: Sequence[PhotoFormat], number: Any, whole: Any, orientation: Any, size: int) -> Any:
-    """Decodes, shrinks and turns a photo whose header is sound; (0, 0, 3) where its pixels are damaged."""
+def _upright(
+    file: FileBytes, entries: Sequence[PhotoFormat], number: Any, whole: Any, orientation: Any, size: int
+) -> Any:
+    """Decodes, shrinks and turns a photo with a valid header; (0, 0, 3) if its pixels are damaged."""
     import tensorflow as tf
 
     sideways = orientation >= 5
     target = _shrunk(tf.where(sideways, whole[::-1], whole), size)
     target = tf.where(sideways, target[::-1], target)
-    decode = [lambda row=row: row.pixels(file, whole, 2 * target) for row in rows]
+    decode = [lambda entry=entry: entry.pixels(file, whole, 2 * target) for entry in entries]
     pixels, ratio = tf.switch_case(number, decode)
     extent = tf.cast(whole, tf.float32) / ratio
-    # A photo that decodes to another size than its header's is damaged.
-    sound = tf.reduce_all(tf.equal(tf.cast(tf.shape(pixels)[:2], tf.float32), tf.math.ceil(extent)))
+    # A photo that decodes to a size other than its header's is damaged.
+    intact = tf.reduce_all(tf.equal(tf.cast(tf.shape(pixels)[:2], tf.float32), tf.math.ceil(extent)))
     return tf.cond(
-        sound,
+        intact,
         lambda: turned(_resized(pixels, extent, tf.cast(target, tf.int32)), orientation),
         lambda: tf.zeros((0, 0, 3), tf.uint8),
     )
 
 
 def _shrunk(whole: Any, size: int) -> Any:
-    """Height and width, (2,) int64, whose longer one is at most `size` and whose aspect is nearest to that of `whole`.
+    """Height and width (2,) int64 with the longer side at most `size` and the aspect ratio nearest to that of `whole`.
 
-    Two sizes may be equally near: then the last bit of float64 decides, as in Python. So no divisor is a constant of
-    the graph, for those are divided by as TensorFlow finds fastest.
+    If two sizes are equally near, the last bit of float64 decides, as in Python. Therefore no divisor is a constant of
+    the graph: TensorFlow would replace such a division by a faster operation with another rounding.
     """
     import tensorflow as tf
 
@@ -92,7 +98,7 @@ def _shrunk(whole: Any, size: int) -> Any:
 
 
 def _resized(pixels: Any, extent: Any, target: Any) -> Any:
-    """The upper left `extent` (2,) of pixels, shrunk to `target` (2,): in width, then in height, as Pillow does."""
+    """Shrinks the upper left `extent` (2,) of pixels to `target` (2,), first in width, then in height, like Pillow."""
     import tensorflow as tf
 
     def shrink() -> Any:
@@ -104,7 +110,7 @@ def _resized(pixels: Any, extent: Any, target: Any) -> Any:
 
 
 def _fewer_lines(lines: Any, count: Any, scale: Any) -> Any:
-    """Lines (n, m, 3) of pixels shrunk to `count` lines, by Lanczos windows of three lobes, in whole numbers."""
+    """Shrinks lines (n, m, 3) of pixels to `count` lines with a Lanczos window of three lobes, rounded to uint8."""
     import tensorflow as tf
 
     length = tf.shape(lines)[1]

@@ -1,7 +1,7 @@
-"""WebP, the first frame of an animated one too, decoded by operations of a TensorFlow graph.
+"""Decodes WebP, of an animation the first frame, in a TensorFlow graph.
 
-TensorFlow's own operation unpacks every frame of an animation, and spoils memory where it is left to choose the number
-of channels. So it is never given an animation, but a WebP made of the bytes of the first frame, nor that choice.
+TensorFlow's own operation decodes every frame of an animation, and corrupts memory if it chooses the number of channels
+itself. It is therefore given a WebP composed from the bytes of the first frame, and the number of channels.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ _ANIMATED, _ALPHA = 2, b"\x10\0\0\0"
 
 
 def webp_size(file: FileBytes) -> Any:
-    """Height and width of a WebP, (2,) int64, from its header: of the canvas, if it is animated."""
+    """Reads height and width of a WebP, (2,) int64, from its header; those of the canvas for an animation."""
     import tensorflow as tf
 
     def lossless() -> Any:
@@ -23,14 +23,14 @@ def webp_size(file: FileBytes) -> Any:
     def lossy() -> Any:
         return tf.stack([file.number(28, 2), file.number(26, 2)]) % 2**14
 
-    # libwebp takes what stands behind another name for pixels as they are, of a size that is not in the header.
+    # libwebp decodes chunks of other names as well, but their size is not in the header: they are refused.
     kind = tf.equal(file.part(12, 4), [b"VP8X", b"VP8L", b"VP8 "])
-    rows = [lambda: _pair(file, 24) + 1, lossless, lossy, lambda: tf.zeros(2, tf.int64)]
-    return tf.switch_case(tf.where(tf.reduce_any(kind), tf.argmax(kind, output_type=tf.int32), 3), rows)
+    sizes = [lambda: _pair(file, 24) + 1, lossless, lossy, lambda: tf.zeros(2, tf.int64)]
+    return tf.switch_case(tf.where(tf.reduce_any(kind), tf.argmax(kind, output_type=tf.int32), 3), sizes)
 
 
 def webp_pixels(data: Any) -> Any:
-    """Pixels (H, W, 3) uint8 of a WebP or of its first frame, transparency on white."""
+    """Decodes a WebP, of an animation its first frame, to (H, W, 3) uint8, transparency blended with white."""
     import tensorflow as tf
 
     file = FileBytes(data)
@@ -45,7 +45,7 @@ def _animated(file: FileBytes) -> Any:
 
 
 def _decoded(data: Any) -> Any:
-    """(H, W, 4): the operation fails, before it decodes, unless it is asked for as many channels as there are."""
+    """Decodes to (H, W, 4). The operation fails before decoding if the number of channels is not that of the file."""
     import tensorflow as tf
 
     none = tf.zeros((0, 0, 4), tf.uint8)
@@ -59,19 +59,21 @@ def _decoded(data: Any) -> Any:
 
 
 def _first_frame(file: FileBytes) -> Any:
-    """The first frame on the canvas, (H, W, 4); where it does not reach, the canvas is clear."""
+    """The first frame on a transparent canvas, (H, W, 4)."""
     import tensorflow as tf
 
     at = webp_chunk(file, b"ANMF")
     start, extent, canvas = 2 * _pair(file, at + 8), _pair(file, at + 14) + 1, webp_size(file)
     around = tf.stack([start, canvas - start - extent], axis=1)
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_min(around) >= 0, ["a frame beyond its canvas"])]):
-        pixels = _decoded(_alone(file, at))
+    with tf.control_dependencies(
+        [tf.debugging.Assert(tf.reduce_min(around) >= 0, ["the frame extends beyond its canvas"])]
+    ):
+        pixels = _decoded(_single_frame(file, at))
     return tf.pad(pixels, tf.concat([around, tf.zeros((1, 2), tf.int64)], axis=0))
 
 
-def _alone(file: FileBytes, at: Any) -> Any:
-    """A WebP of the one frame at `at`, as large as its canvas."""
+def _single_frame(file: FileBytes, at: Any) -> Any:
+    """Composes a WebP that contains only the frame at `at`, on a canvas of its size."""
     import tensorflow as tf
 
     content = file.part(at + 24, file.number(at + 4, 4) - 16)
@@ -82,7 +84,7 @@ def _alone(file: FileBytes, at: Any) -> Any:
 
 
 def _pair(file: FileBytes, at: Any) -> Any:
-    """Two numbers of three bytes, the second first, as (height, width) are stored."""
+    """Two numbers of three bytes in reverse order: width and height are stored in this order."""
     import tensorflow as tf
 
     return tf.stack([file.number(at + 3, 3), file.number(at, 3)])

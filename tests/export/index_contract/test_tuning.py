@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from export.index_contract.settings import IndexSettings
-from export.index_contract.tuning import hold_out, tune
+from export.index_contract.tuning import HeldOutQueries, hold_out, tune
 from tests.helpers.small_index import clustered_rows, nearest
 
 
@@ -31,6 +31,25 @@ def test_recall_is_the_share_found_with_the_query_left_out():
     half = exact.copy()
     half[:, 3:] = -1  # the query itself and two others
     assert held.recall(half) == pytest.approx(0.4)
+
+
+def test_recall_is_that_of_a_loop_over_the_queries():
+    """With queries that find themselves or not, rows that are padded, and neighbours as near as the k-th."""
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        count, k, near = rng.integers(1, 9), int(rng.integers(1, 6)), int(rng.integers(5, 9))
+        ids = rng.permutation(30)[:count]
+        truth = np.stack([rng.permutation(30)[:near] for _ in ids])
+        truth[rng.random(truth.shape) < 0.2] = -1
+        found = np.stack([rng.permutation(30)[: k + 1] for _ in ids])
+        for row in found:
+            row[rng.integers(0, k + 2) :] = -1
+        hits = 0
+        for own, row, true in zip(ids, found.tolist(), truth.tolist(), strict=True):
+            others = [other for other in row if other != own][:k]
+            hits += len({*others} & {*true} - {-1})
+        held_out = HeldOutQueries(ids, np.zeros((count, 1)), truth, k)
+        assert held_out.recall(found) == pytest.approx(hits / (k * count))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])

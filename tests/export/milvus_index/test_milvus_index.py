@@ -242,8 +242,6 @@ def test_what_is_no_address_is_told(place):
 def test_what_was_added_survives_a_kill_of_the_process(tmp_path):
     place = f"milvus://{tmp_path}/killed.db/photos"
     index(descriptors(tmp_path / "descriptors", random_rows(9)), place)
-    open_index(place).close()
-    parse_address(place)
     code = f"""
 import os, signal
 import numpy as np
