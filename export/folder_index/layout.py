@@ -41,7 +41,7 @@ def read_index(folder: Path) -> dict[str, Any]:
             if manifest_stamp(folder) == before:
                 raise
     if manifest["version"] != VERSION:
-        raise FolderError(f"{folder} has layout {manifest['version']}, which is no longer read: index again")
+        raise FolderError(f"{folder} has layout {manifest['version']}, which is no longer supported: index again")
     return manifest
 
 

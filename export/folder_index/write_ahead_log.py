@@ -51,7 +51,7 @@ class LogPosition:
     Attributes:
         records: the number of records before it.
         bytes: their size.
-        digest: SHA-256 chain of the last of them, in hexadecimal.
+        digest: of the last record before it, in hexadecimal.
     """
 
     records: int

@@ -2,7 +2,7 @@
 
 Held-out queries are photos of the collection, drawn at random; each is excluded from its own neighbours. Recall@k is
 the share of the k photos found that are among the k nearest by exact search over the original descriptors. Photos as
-near as the k-th count as well, so that copies of a photo are no errors.
+near as the k-th count as well, so that copies of a photo do not count as errors.
 """
 
 import time

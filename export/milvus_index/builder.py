@@ -26,7 +26,7 @@ from .milvus_index import PROPERTY, VERSION, MilvusIndex, read_facts
 
 BUILDING = f"{PROPERTY}_building_since"  # a property of the collection, empty once that is complete
 ABANDONED = 24 * 3600  # seconds after which an incomplete collection is taken for abandoned
-MAX_LEAVES = 4096  # Milvus makes so many in each of its segments
+MAX_LEAVES = 4096  # in each of Milvus' segments
 LOCAL_SETTINGS = ("recall", "k", "exact")
 SERVER_SETTINGS = (*LOCAL_SETTINGS, "leaves", "leaves_to_search", "reorder")
 

@@ -238,7 +238,9 @@ def read_facts(address: Address, client: Any, *, older: bool = False) -> dict[st
             "update with pip install -U keras-retrieval"
         )
     if version < VERSION and not older:
-        raise CollectionError(f"{address} has layout {version}, which is no longer read: index again with --replace")
+        raise CollectionError(
+            f"{address} has layout {version}, which is no longer supported: index again with --replace"
+        )
     return facts
 
 

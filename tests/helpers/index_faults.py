@@ -1,8 +1,8 @@
-"""Index folders that are damaged at random: `python -m tests.helpers.index_faults FOLDER 500 [SEED]`.
+"""Damages index folders at random: `python -m tests.helpers.index_faults FOLDER 500 [SEED]`.
 
 Each damage is to one file of an index with added, replaced and deleted photos: bytes flipped, overwritten, cut off,
 inserted or appended, the file emptied, removed, or swapped with another. Then a process opens the index and searches.
-It must answer as it did before, or say FolderError; a crash or another answer ends this with an error.
+It must find what it found before, or raise FolderError; a crash or another result ends this with an error.
 """
 
 import os
@@ -27,7 +27,7 @@ def make_index(folder, **options):
 
 
 def answer(folder):
-    """What the index finds: every name, and neighbours with their scores, by the hashes and exactly."""
+    """All names, and the neighbours of some queries with their scores, by the hashes and exactly."""
     from export.indexes.open_index import open_index
 
     index = open_index(folder)
@@ -37,7 +37,7 @@ def answer(folder):
 
 
 def damage(folder, chance):
-    """Damages one file; what was done."""
+    """Damages one file; returns a description."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     path = chance.choice(files)
     text = bytearray(path.read_bytes())
@@ -68,16 +68,16 @@ def damage(folder, chance):
 
 
 def outcome(folder, expected):
-    """What a process of its own makes of an index: "same", "refused", or what went wrong."""
+    """The result of a search in a process of its own: "same", "refused", or a description of the failure."""
     from keras_retrieval.pipelines.files.durable import FolderError
 
-    def look():
+    def search():
         try:
             return 0 if answer(folder) == expected.read_text() else 3
         except FolderError:
             return 1
 
-    status = forked(look)
+    status = forked(search)
     if os.WIFSIGNALED(status):
         return f"crash by signal {os.WTERMSIG(status)}"
     return {0: "same", 1: "refused", 3: "another answer", 255: "another error"}[os.WEXITSTATUS(status)]

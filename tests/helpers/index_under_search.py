@@ -1,8 +1,8 @@
-"""Adds and deletes while searches run: `python -m tests.helpers.index_under_search FOLDER 10000 [PHOTOS]`.
+"""Changes an index while searches run: `python -m tests.helpers.index_under_search FOLDER 10000 [PHOTOS]`.
 
-One thread adds, replaces and deletes single photos, others search all the while, and new segments are built as they
-come due. Every answer is checked: k photos, falling scores, each the product of the query with a row that its name had.
-At the end recall against exact search is compared with that of an index that is built anew of the same photos.
+One thread adds, replaces and deletes single photos, others search meanwhile, and new segments are built when they are
+due. Every result is checked: k photos, descending scores, each the product of the query with a row that its name had.
+At the end the recall against exact search is compared with that of a new index of the same photos.
 """
 
 import sys
@@ -18,7 +18,7 @@ DIMENSIONS = 32
 
 
 class Rows:
-    """The rows that each name has had."""
+    """All rows that each name has had."""
 
     def __init__(self, rows):
         self.all = {name: [row] for name, row in zip(names_of(len(rows)), rows, strict=True)}
@@ -67,16 +67,16 @@ def main(folder, changes, photos=30_000, searchers=2, **options):
             index.add([name], new[number : number + 1])
             here[name] = new[number]
         elif index.delete([name]) != (here.pop(name, None) is not None):
-            errors.append(f"{name} was deleted, or was not, against what is known")
+            errors.append(f"{name} was deleted although it was not there, or the reverse")
     index.close()
     done.set()
     for thread in threads:
         thread.join()
     names = list(here)
     if sorted(names) != sorted(index.names):
-        errors.append("the names at the end are others")
+        errors.append("the names at the end are wrong")
     if not np.array_equal(index.vectors(names), np.stack(list(here.values()))):
-        errors.append("the rows at the end are others")
+        errors.append("the rows at the end are wrong")
     living, rebuilt = compared(folder, index, names, np.stack(list(here.values())), queries, options)
     print(f"{changes} changes, {sum(searches)} searches meanwhile, {len(errors)} errors {errors[:3]}")
     print(f"segment {index.facts['segment']}; slowest search {max(slowest):.3f} s")
@@ -87,7 +87,7 @@ def main(folder, changes, photos=30_000, searchers=2, **options):
 
 
 def compared(folder, index, names, rows, queries, options):
-    """Recall of an index and of one built anew."""
+    """The recall of an index and of a new one."""
     from export.indexes.open_index import open_index
 
     rebuilt = open_index(indexed(folder / "rebuilt", rows, names, **options))

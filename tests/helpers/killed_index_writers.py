@@ -1,8 +1,8 @@
-"""Writers of an index that are killed: `python -m tests.helpers.killed_index_writers FOLDER 50 [SEED]`.
+"""Kills processes that write to an index: `python -m tests.helpers.killed_index_writers FOLDER 50 [SEED]`.
 
-A writer adds, replaces and deletes photos, compacts now and then, or replaces the whole index, and tells each change
-that was acknowledged. It is killed by SIGKILL at a random moment. Then the index must load and hold what was
-acknowledged, and of the change that was under way all or nothing. The same index goes from one kill to the next.
+A writer adds, replaces and deletes photos, compacts regularly, or replaces the whole index, and reports every change
+that was acknowledged. It is killed by SIGKILL at a random time. Then the index must load and contain all acknowledged
+changes, and the change that was under way completely or not at all. All kills are of writers of the same index.
 """
 
 import os
@@ -22,7 +22,7 @@ PHOTOS = 400
 
 
 def change(number):
-    """The changes in order: (what, names, rows). They differ, so that a lost or doubled one is seen."""
+    """Change by number: (kind, names, rows). All differ, so that a lost or repeated one is noticed."""
     chance = np.random.default_rng(number)
     names = [f"{name}.jpg" for name in chance.choice(PHOTOS, 3, replace=False)]
     if number % 3 == 2:
@@ -31,39 +31,39 @@ def change(number):
 
 
 def applied(content, number):
-    """A dict of names and rows after a change."""
+    """Name -> row after a change."""
     what, names, rows = change(number)
     if what == "delete":
         return {name: row for name, row in content.items() if name not in names}
     return content | dict(zip(names, rows, strict=True))
 
 
-def write(folder, first, told):
-    """Changes the index until it is killed. Before a change it tells "-number", after it "+number"."""
+def write(folder, first, report):
+    """Changes the index until it is killed. Reports "-number" before a change and "+number" after it."""
     from export.indexes.open_index import open_index
 
     place = open_index(folder)
     for number in range(first, first + 10_000):
-        os.write(told, f"-{number}\n".encode())
+        os.write(report, f"-{number}\n".encode())
         what, names, rows = change(number)
         place.delete(names) if what == "delete" else place.add(names, rows)
-        os.write(told, f"+{number}\n".encode())
+        os.write(report, f"+{number}\n".encode())
         if number % 7 == 6:
             place.compact()
 
 
-def replace(folder, told):
-    """Replaces the index by the first one, again and again."""
+def replace(folder, report):
+    """Replaces the index by the first one repeatedly."""
     from export.indexes.index import index
 
-    os.write(told, b"-replace\n")
+    os.write(report, b"-replace\n")
     while True:
         index(folder.parent / "descriptors", folder, replace=True)
-        os.write(told, b"+replace\n")
+        os.write(report, b"+replace\n")
 
 
 def killed(work, seconds):
-    """Runs work(told) in a process, kills it so many seconds after its first word; the words that it told."""
+    """Runs work(report) in a process and kills it `seconds` after its first word; returns the words of its report."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -76,20 +76,20 @@ def killed(work, seconds):
         finally:
             os._exit(1)
     os.close(writer)
-    told = os.read(reader, 100)
+    report = os.read(reader, 100)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if not os.WIFSIGNALED(status):
         raise SystemExit("the writer failed, see above")
     while more := os.read(reader, 1 << 16):
-        told += more
+        report += more
     os.close(reader)
-    return told.decode().split()
+    return report.decode().split()
 
 
-def holds(folder, content):
-    """Whether the index holds these photos with these rows, as its search says too."""
+def contains(folder, content):
+    """Whether the index contains exactly these photos and rows, and its search finds them."""
     from export.indexes.open_index import open_index
 
     place = open_index(folder)
@@ -103,7 +103,7 @@ def holds(folder, content):
 
 
 def main(folder, kills, seed=0, seconds=0.4):
-
+    """Runs the kills; returns how often the change under way was lost, kept or was a replacement."""
     chance, folder = random.Random(seed), Path(folder)
     rows = clustered_rows(PHOTOS)
     first = dict(zip(names_of(PHOTOS), rows, strict=True))
@@ -114,28 +114,28 @@ def main(folder, kills, seed=0, seconds=0.4):
     for kill in range(kills):
         moment = chance.uniform(0, seconds)
         if kill % 5 == 4:
-            words = killed(lambda told: replace(place, told), moment)
+            words = killed(lambda report: replace(place, report), moment)
             acknowledged = "+replace" in words
             possible = [first] if acknowledged else [content, first]
-            held = [state for state in possible if holds(place, state)]
-            if not held:
+            matching = [state for state in possible if contains(place, state)]
+            if not matching:
                 raise SystemExit(f"kill {kill}: neither the old index nor the new one")
-            outcomes["replaced"] += held[0] is first
-            content = held[0]
+            outcomes["replaced"] += matching[0] is first
+            content = matching[0]
             continue
-        begun = number
-        words = killed(lambda told, begun=begun: write(place, begun, told), moment)
+        start = number
+        words = killed(lambda report, start=start: write(place, start, report), moment)
         for word in words:
             if word[0] == "+":
                 content, number = applied(content, int(word[1:])), int(word[1:]) + 1
-        if holds(place, content):
+        if contains(place, content):
             outcomes["before"] += 1
-        elif words[-1][0] == "-" and holds(place, applied(content, number)):
+        elif words[-1][0] == "-" and contains(place, applied(content, number)):
             content, number = applied(content, number), number + 1
             outcomes["after"] += 1
         else:
             raise SystemExit(
-                f"kill {kill}: an acknowledged change is lost, or half of one is there; it told {words[-3:]}"
+                f"kill {kill}: an acknowledged change is lost, or only half of one is there; reported: {words[-3:]}"
             )
     print(f"{kills} kills, {number} acknowledged changes, none lost; {outcomes}")
     return outcomes

@@ -1,4 +1,4 @@
-"""Descriptors of a few random rows, indexes of them, and what naive numpy finds."""
+"""Descriptors of a few random rows, indexes of them, and their neighbours by naive numpy."""
 
 import numpy as np
 from keras_retrieval.pipelines.descriptors import folder as described
@@ -21,14 +21,14 @@ def random_rows(count, dimensions=8, seed=0):
 
 
 def clustered_rows(count, dimensions=32, clusters=40, seed=0):
-    """Rows around centres, which are the same for all seeds."""
+    """Rows around centres that are the same for all seeds."""
     chance = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(clusters, dimensions))
     return unit(centres[chance.integers(0, clusters, count)] + 0.5 * chance.normal(size=(count, dimensions)))
 
 
 def descriptors(folder, rows, names=None):
-    """A folder as `extract` writes it, of two shards."""
+    """A folder as `extract` writes it, with two shards."""
     partial = partial_of(folder)
     partial.mkdir(parents=True)
     for number, shard in enumerate(np.array_split(rows, min(2, max(1, len(rows))))):
@@ -47,16 +47,16 @@ def indexed(folder, vectors, names=None, **options):
 
 
 def nearest(rows, queries, k):
-    """Row numbers by sorting all products."""
+    """Row numbers of the k nearest, by sorting all products."""
     return np.argsort(-(queries @ rows.T), axis=1, kind="stable")[:, :k]
 
 
 def numbers(hits):
-    """The row numbers that names like 7.jpg stand for, per query."""
+    """The row numbers in names like 7.jpg, for each query."""
     return [[int(name.removesuffix(".jpg")) for name in one.names] for one in hits]
 
 
 def recall(hits, rows, queries, k):
-    """Share of the k nearest that were found, of rows that names like 7.jpg stand for."""
+    """The share of the k nearest rows that were found, from names like 7.jpg."""
     pairs = zip(numbers(hits), nearest(rows, queries, k).tolist(), strict=True)
     return np.mean([len({*found} & {*expected}) / k for found, expected in pairs])

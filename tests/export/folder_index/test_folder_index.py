@@ -1,4 +1,4 @@
-"""An index that changes while it is searched: no write is lost, no search waits, and the answer is naive numpy's."""
+"""An index that changes while it is searched: no write is lost, no search waits, and results equal naive numpy's."""
 
 import shutil
 from pathlib import Path
@@ -32,19 +32,19 @@ def built(tmp_path_factory):
 
 @pytest.fixture(params=["exact", "hashed", "tree"])
 def living(request, built, tmp_path):
-    """An index of its own of each kind."""
+    """A fresh copy of each kind of index."""
     return open_index(shutil.copytree(built[request.param], tmp_path / "index"))
 
 
 def naive(content, queries, k):
-    """Names of the k nearest of a dict of rows."""
+    """Names of the k nearest rows in a dict of names and rows."""
     names, rows = list(content), np.stack(list(content.values()))
     order = np.argsort(-(queries @ rows.T), axis=1, kind="stable")[:, :k]
     return [[names[row] for row in found] for found in order]
 
 
 def check(index, content, least=0.9):
-    """That an index holds just this, finds it exactly where asked to, and nearly all of it by the hashes."""
+    """Checks that an index contains exactly this, finds it by exact search, and nearly all of it by the hashes."""
     assert sorted(index.names) == sorted(content)
     assert len(index) == len(content)
     expected = naive(content, QUERIES, 10)
@@ -82,7 +82,7 @@ def test_photos_are_added_replaced_and_deleted(living):
 
 
 def test_a_cluster_that_is_gone_does_not_hide_the_rest(living):
-    """The hashes find a query's neighbours, all of them deleted: the search looks further."""
+    """The hashes find only deleted neighbours of a query: the search looks further."""
     content = dict(zip(names_of(2_000), ROWS, strict=True))
     (near,) = naive(content, QUERIES[:1], 900)
     living.delete(near)
@@ -212,7 +212,7 @@ def test_one_text_in_the_place_of_several_is_told(condition):
 
 
 def test_a_search_waits_for_no_lock(built, tmp_path):
-    """Whatever a writer or a builder holds, here or in another process, a search returns."""
+    """A search returns, whatever locks writers and builders hold, here or in another process."""
     index = open_index(shutil.copytree(built["tree"], tmp_path / "index"))
     other = open_index(tmp_path / "index")
     other.add(["new"], QUERIES[:1])
@@ -222,7 +222,7 @@ def test_a_search_waits_for_no_lock(built, tmp_path):
 
 
 def test_what_is_added_beside_the_hashes_is_bounded(built, tmp_path, monkeypatch):
-    """A search scores at most MAX_CHANGES rows one by one: then the writer waits for a new segment."""
+    """A search scores at most MAX_CHANGES added rows: beyond that, the writer waits for a new segment."""
     monkeypatch.setattr(folder_index, "MAX_CHANGES", 20)
     monkeypatch.setattr(folder_index.FolderIndex, "_compact_if_due", lambda self: None)
     index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))

@@ -1,4 +1,4 @@
-"""The log of an index: what was acknowledged is read again, and what was cut off or altered is told."""
+"""The write-ahead log: acknowledged changes are read again, and missing or altered ones are an error."""
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_half_a_record_that_nobody_acknowledged_is_dropped(log, tmp_path):
 
 
 def test_a_whole_record_behind_the_head_is_taken_once(log, tmp_path):
-    """Its writer was killed between the two files: the next reader and the next writer agree that it is there."""
+    """Its writer was killed between the two files: the next reader and the next writer both use it."""
     head, last = (tmp_path / HEAD).read_bytes(), read(tmp_path)[-1][1]
     log.append(changes(1)[0], last)
     (tmp_path / HEAD).write_bytes(head)

@@ -1,4 +1,4 @@
-"""Settings: ranges, limits by the size of a collection, the size that decides, and the way through a manifest."""
+"""Settings: ranges, limits by the size of a collection, the choice by size, and the round trip through a manifest."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tuning: the cheapest numbers that reach the recall, and a recall that is the one of naive numpy."""
+"""Tuning: the cheapest settings that reach the recall, and a recall equal to that of naive loops."""
 
 import numpy as np
 import pytest
@@ -59,15 +59,15 @@ def test_few_rows_are_held_as_far_as_there_are_any(count):
 
 
 def _finder(rows, needed):
-    """Finds all true neighbours with so many leaves and so much reordering, else none; and keeps what it was asked."""
-    asked = []
+    """A search that finds all neighbours with enough leaves and candidates, else none; and the list of its calls."""
+    calls = []
 
     def find(queries, count, reorder, leaves):
-        asked.append((reorder, leaves))
+        calls.append((reorder, leaves))
         good = leaves >= needed[0] and reorder >= needed[1]
         return nearest(rows, queries, count) if good else np.full((len(queries), count), -1)
 
-    return find, asked
+    return find, calls
 
 
 def test_the_least_leaves_that_are_enough_are_found():
@@ -84,11 +84,11 @@ def test_the_least_leaves_that_are_enough_are_found():
 def test_numbers_that_a_user_names_are_kept():
     rows = clustered_rows(100)
     held = hold_out([rows], 100, 10, lambda block: block)
-    find, asked = _finder(rows, (1, 1))
+    find, calls = _finder(rows, (1, 1))
     found = tune(find, held, IndexSettings(leaves_to_search=7, reorder=40), 50)
     assert (found["reorder"], found["leaves_to_search"]) == (40, 7)
-    assert set(asked) == {(40, 7)}
-    find, asked = _finder(rows, (0, 30))
+    assert set(calls) == {(40, 7)}
+    find, calls = _finder(rows, (0, 30))
     assert tune(find, held, IndexSettings(), 0)["leaves_to_search"] == 0
 
 

@@ -1,7 +1,7 @@
-"""The index folder: near enough where it is not exact, and no damaged folder, pickle or NaN ever reaches ScaNN.
+"""The index folder: the recall is reached, and no damaged folder, pickle or NaN ever reaches ScaNN.
 
-`export` knows the tools of pipelines/ by their installed name, keras_retrieval.pipelines: so do these tests, since a
-class of one name is not that of the other.
+`export` imports pipelines/ by its installed name, keras_retrieval.pipelines, and so do these tests: under its name in
+the checkout, the same module has other classes.
 """
 
 import builtins
@@ -134,7 +134,7 @@ def test_smaller_rows_are_scored_as_they_are_stored(tmp_path, form, size, error,
 
 
 def test_descriptors_are_shortened_as_singular_vectors_do(tmp_path):
-    """Rows of rank 10 in 32 dimensions keep all inner products in 10."""
+    """Rows of rank 10 in 32 dimensions keep all inner products when reduced to 10."""
     chance = np.random.default_rng(0)
     rows = (chance.normal(size=(600, 10)) @ chance.normal(size=(10, 32))).astype("f4")
     queries = rows[:20] + 0.1
@@ -257,7 +257,7 @@ def test_no_pickle_is_written_or_read(tree, tmp_path):
 
 @pytest.mark.parametrize(
     ("version", "message"),
-    [(4, r"layout 4 of ScaNN index.*pip install -U"), (2, "layout 2, which is no longer read: index again")],
+    [(4, r"layout 4 of ScaNN index.*pip install -U"), (2, "layout 2, which is no longer supported: index again")],
 )
 def test_an_index_of_another_layout_is_refused(tmp_path, monkeypatch, version, message):
     monkeypatch.setattr("export.folder_index.layout.VERSION", version)

@@ -1,4 +1,4 @@
-"""Search: queries are described as the index was, never find themselves, and are scored as the field scores."""
+"""Search: queries are described like the photos of the index, never find themselves, and are scored by mAP."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copy(made, tmp_path):
-    """The same, to be changed; its index knows the first folder's photos and network."""
+    """A copy that tests may change; its index refers to the photos and the network of the first folder."""
     return shutil.copytree(made, tmp_path / "copy")
 
 
@@ -78,7 +78,7 @@ def test_a_query_of_the_index_has_one_neighbour_less_than_there_are_photos(made,
 
 
 def test_a_query_from_elsewhere_has_all_photos_as_neighbours(made, tmp_path, monkeypatch):
-    """Also one whose name, from where the user stands, is that of a photo of the index."""
+    """Also if its path relative to the working folder is the name of a photo in the index."""
     (tmp_path / "object 1").mkdir()
     shutil.copy(made / "photos" / "object 1" / "0.png", tmp_path / "object 1")
     monkeypatch.chdir(tmp_path)
@@ -265,7 +265,7 @@ def test_a_network_that_is_gone_is_asked_for(copy):
 
 
 def test_queries_are_made_as_the_index_was(made, tmp_path):
-    """Scales, size and bfloat16 come from the index: a photo finds its copy with a product of 1."""
+    """Scales, size and bfloat16 are those of the index: a photo finds its copy with a score of 1."""
     photos = made / "photos"
     model, descriptors = str(made / "small.keras"), tmp_path / "descriptors"
     folder = index(
@@ -285,7 +285,7 @@ def test_a_page_is_not_in_the_way_of_what_is_printed(made, capsys):
 
 
 def test_keras_networks_by_name_are_known_again(made, tmp_path, monkeypatch):
-    """An index made with a name is searched with that name, and refuses another."""
+    """An index made with a network's name is searched with that name, and refuses others."""
     model = keras.saving.load_model(made / "small.keras")
     monkeypatch.setattr("keras_retrieval.build", lambda name: model)
     photos = made / "photos"

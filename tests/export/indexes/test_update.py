@@ -1,4 +1,4 @@
-"""The step `update`: what a shell adds and takes away, an index that is open sees."""
+"""The step `update`: an open index sees what a shell adds and deletes."""
 
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError

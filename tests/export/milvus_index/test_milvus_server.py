@@ -1,4 +1,4 @@
-"""The same on a real Milvus server, whose own index is SCANN, and that index: `make test-milvus`.
+"""The tests of a collection with a real Milvus server, and its SCANN index: `make test-milvus`.
 
 $MILVUS_SERVER is the script that starts one: of PyPI's `milvus`, in an environment of its own.
 """
@@ -35,7 +35,7 @@ STARTS = 180  # seconds
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """The front of an address of a server that runs while these tests do."""
+    """The first part of addresses on a server that runs during these tests."""
     script = os.environ.get("MILVUS_SERVER")
     if not script:
         pytest.skip("no Milvus server: make test-milvus")

@@ -1,4 +1,4 @@
-"""The photo reader in a graph, against the photo reader of the house."""
+"""The photo reader in a graph, compared with the photo reader in Python."""
 
 import numpy as np
 import pytest
