@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import ArgumentError, RetrievalError
+from .errors import RetrievalError
 from .steps import STEPS, function_name, module_name
 
 INTERRUPTED = 130  # exit status of a command that was stopped by Ctrl-C, by the convention of shells
@@ -60,10 +60,10 @@ def _run(step: str, arguments: list[str]) -> None:
     try:
         with _log_on_stdout():
             _call(step, arguments)
-    except ArgumentError as error:
-        sys.exit(f"keras-retrieval {step}: {_in_shell_words(str(error), step)}")
-    except (RetrievalError, ValueError, OSError, ImportError) as error:
+    except RetrievalError as error:
         # Errors that a user can fix are one line without a traceback.
+        sys.exit(f"keras-retrieval {step}: {_in_shell_words(str(error), step)}")
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"keras-retrieval {step}: {error}")
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer converts KeyboardInterrupt to SystemExit.

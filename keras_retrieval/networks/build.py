@@ -229,14 +229,16 @@ def _known(kind: str, part: str, table: dict[str, Any], name: str) -> Any:
 
 def _trunk(name: str, backbone: Backbone, weights: str | Path | None, before_relu: bool) -> keras.Model:
     if weights == "imagenet" and not backbone.published:
-        raise ArgumentError(f"Keras has no ImageNet weights of {name}: give weights=None or the path of a weights file")
+        raise ArgumentError(
+            f"Keras has no ImageNet weights of {name}: build it with weights=None (random) or the path of a file"
+        )
     try:
         trunk = backbone.make("imagenet" if weights == "imagenet" else None)
     except Exception as error:
         if weights == "imagenet" and "fetch failure" in str(error):
             raise DownloadError(
                 f"the ImageNet weights of {name} could not be downloaded ({error}): "
-                "give weights=None or the path of a weights file"
+                "build it with weights=None (random) or the path of a file"
             ) from error
         raise
     last = trunk.get_layer(backbone.last) if backbone.last else trunk.layers[-1]

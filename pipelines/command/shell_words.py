@@ -14,7 +14,7 @@ def in_shell_words(message: str, parameters: Iterable[Any]) -> str:
     Python code ("give weights=None"). Names that are not arguments of the command stay as they are.
 
     Args:
-        message: the message of an ArgumentError.
+        message: the message of a RetrievalError.
         parameters: the parameters of the command, as Click has them.
 
     Returns:

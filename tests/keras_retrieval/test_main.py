@@ -119,7 +119,7 @@ def test_every_step_has_a_docstring_with_its_command(step):
         (("build", "vgg16_gem", "model.h5"), "keras-retrieval build: OUTPUT must end in .keras, got model.h5"),
         (
             ("build", "alexnet_gem", "model.keras"),
-            "keras-retrieval build: Keras has no ImageNet weights of alexnet: give --weights none or the path",
+            "keras-retrieval build: Keras has no ImageNet weights of alexnet: build it with --weights none (random)",
         ),
         (
             ("build", "alexnet_gem", "model.keras", "--weights", "none", "--p", "0"),

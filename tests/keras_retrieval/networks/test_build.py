@@ -261,7 +261,7 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
         raise Exception("URL fetch failure on https://example: 404")
 
     monkeypatch.setattr(keras.applications, "VGG16", fail)
-    with pytest.raises(ConnectionError, match="weights=None or the path"):
+    with pytest.raises(ConnectionError, match=r"weights=None \(random\) or the path"):
         keras_retrieval.build("vgg16_gem")
 
 

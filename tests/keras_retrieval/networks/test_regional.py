@@ -7,8 +7,17 @@ from keras import ops
 
 import keras_retrieval
 from keras_retrieval import layers
+from keras_retrieval.errors import ArgumentError
+from keras_retrieval.networks.anchor_targets import anchor_targets
 from keras_retrieval.networks.padded import PaddedNetwork
-from keras_retrieval.networks.regional import regional_layer, with_proposals, with_regional_whitening
+from keras_retrieval.networks.proposal_model import ProposalModel
+from keras_retrieval.networks.regional import (
+    regional_layer,
+    unwhitened_regions,
+    with_proposals,
+    with_regional_whitening,
+    with_whitening,
+)
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (2, 140, 180, 3)).astype("float32")
 
@@ -104,3 +113,57 @@ def test_a_saved_network_of_before_there_were_proposals_loads():
     config = layers.RMAC().get_config()
     del config["proposals"]
     assert layers.RMAC.from_config(config).proposals is None
+
+
+def test_a_learned_whitening_is_appended_once():
+    network = build("alexnet_gem")
+    rng = np.random.default_rng(1)
+    mean, projection = rng.normal(size=256), rng.normal(size=(256, 256))
+    whole = with_whitening(network, mean, projection, 20)
+    expected = (numpy(network(PHOTOS)) - mean) @ projection[:20].T
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(numpy(whole(PHOTOS)), expected, atol=1e-4)
+    assert whole.get_layer("alexnet") is network.get_layer("alexnet")
+    assert with_whitening(network, mean, projection).output_shape == (None, 256)
+    with pytest.raises(ArgumentError, match="already ends with a whitening"):
+        with_whitening(whole, mean, projection)
+    for wrong, dim in ((projection[:, :9], None), (projection, 257), (projection[:9], 10), (projection, 0)):
+        with pytest.raises(ArgumentError, match="does not fit 256 dimensions"):
+            with_whitening(network, mean, wrong, dim)
+
+
+def test_regions_are_found_before_their_whitening():
+    network = build()
+    mean, projection = np.zeros(256), np.random.default_rng(1).normal(size=(256, 256))
+    wanted = regional_layer(network).regions(_map(network))
+    found = unwhitened_regions(with_regional_whitening(network, mean, projection))(PHOTOS)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(numpy(one), numpy(other), atol=1e-5)
+
+
+def test_a_proposal_model_trains_the_proposals_only_and_gives_the_network_back():
+    network = proposed()
+    model = ProposalModel(network)
+    assert {weight.path.split("/")[-2] for weight in model.trainable_weights} == {
+        "hidden",
+        "objectness",
+        "differences",
+    }
+    output = model({"photos": PHOTOS[:, :128, :128], "sizes": np.array([[128, 128], [128, 96]])})
+    anchors, cells = model.anchors(128)
+    assert output.shape == (2, len(anchors), 5)
+    assert (len(cells), anchors.shape[1]) == (129, 4)
+    assert model.release() is network
+    frozen = {weight.path for weight in network.weights} - {weight.path for weight in network.trainable_weights}
+    assert frozen == {weight.path for weight in network.get_layer("pooling").proposals.weights}
+    trunk = ProposalModel(network, trunk=True)
+    assert len(trunk.trainable_weights) == 6 + len(network.get_layer("alexnet").weights)
+    with pytest.raises(ArgumentError, match="alexnet_rmac pools a grid: build it with regions='proposals'"):
+        ProposalModel(build())
+
+
+def test_a_photo_without_objects_has_only_background():
+    anchors = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [4, 4, 6, 6]], "float32")
+    targets = anchor_targets(anchors, np.zeros((0, 4)), (4, 4), np.random.default_rng(0))
+    assert targets[:, 0].tolist() == [0, 0, -1]
+    assert not targets[:, 1:].any()
