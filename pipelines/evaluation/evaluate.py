@@ -1,4 +1,4 @@
-"""The step `evaluate`: scores a network, or visual words, by the protocol of a published dataset."""
+"""Scores of a network by the protocol of a dataset: `keras-retrieval evaluate model.keras --dataset roxford5k`."""
 
 import json
 from collections.abc import Mapping
