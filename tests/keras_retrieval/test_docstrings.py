@@ -7,6 +7,7 @@ import pkgutil
 from functools import partial
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
@@ -35,10 +36,13 @@ EXAMPLES = documented()
 NAMES = (layers, losses, anchor_targets, optimizer, padded, proposal_model, tuple_model)
 
 
+SECTIONS = ["Args:", "Input shape:", "Output shape:", "Call arguments:", "Raises:", "Example:", "References:"]
+PUBLIC = [thing for room in (layers, losses) for thing in vars(room).values() if inspect.isclass(thing)]
+
+
 def test_every_public_layer_and_loss_has_an_example():
-    public = [thing for room in (layers, losses) for thing in vars(room).values() if inspect.isclass(thing)]
-    assert len(public) > 20
-    assert [thing.__name__ for thing in public if ">>>" not in (thing.__doc__ or "")] == []
+    assert len(PUBLIC) > 20
+    assert [thing.__name__ for thing in PUBLIC if ">>>" not in (thing.__doc__ or "")] == []
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -55,3 +59,18 @@ def test_an_example_gives_what_it_shows(name):
             assert found == shown
         else:
             np.testing.assert_allclose(np.asarray(found), shown, atol=1e-5)
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_layers_and_losses_have_their_sections_in_one_order(thing):
+    lines = (inspect.getdoc(thing) or "").splitlines()
+    found = [line for line in lines if line in SECTIONS]
+    assert found == [section for section in SECTIONS if section in found]
+    needed = ["Call arguments:"] if issubclass(thing, keras.losses.Loss) else ["Input shape:", "Output shape:"]
+    assert set(needed) <= set(found)
+    assert lines[0].endswith((".", ":"))
+
+
+def test_a_file_holds_one_public_layer():
+    files = [thing.__module__ for thing in vars(layers).values() if inspect.isclass(thing)]
+    assert len(files) == len(set(files)) > 10
