@@ -83,7 +83,7 @@ stop:
 	fi
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-fail-under=95
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-fail-under=99
 
 # Tests compile many small programs once each: less optimization makes them a fifth faster.
 XLA_FAST_COMPILE = --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
