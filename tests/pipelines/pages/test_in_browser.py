@@ -134,7 +134,8 @@ def open_file(browser, path: Path):
 
 def assert_silent(browser, address):
     assert requests(browser) == [address]
-    assert browser.get_log("browser") == []
+    # What the CPU's WebGL says of its own speed is not the page's.
+    assert [entry for entry in browser.get_log("browser") if "GL Driver Message" not in entry["message"]] == []
 
 
 @pytest.mark.parametrize("kind", [search, evaluation, cleaning, training, classification, proposals])
