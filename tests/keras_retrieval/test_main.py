@@ -46,10 +46,10 @@ def test_help_and_version_import_nothing_heavy(arguments):
 
 def test_no_argument_asks_for_help(capsys):
     main([])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     main(["-h"])
-    assert capsys.readouterr().out == said
-    assert said.startswith("Usage: keras-retrieval STEP")
+    assert capsys.readouterr().out == printed
+    assert printed.startswith("Usage: keras-retrieval STEP")
 
 
 def test_help_lists_the_steps_by_group(capsys):
@@ -90,13 +90,13 @@ def test_every_step_explains_itself_and_each_of_its_options(step, capsys):
     with pytest.raises(SystemExit) as ended:
         main([step, "--help"])
     assert ended.value.code == 0
-    said = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     for name, parameter in typer_signature(function_of(step)).parameters.items():
-        told = [fact for fact in getattr(parameter.annotation, "__metadata__", ()) if hasattr(fact, "help")]
-        assert told, f"{step}: {name} is no typer option"
-        assert told[0].help, f"{step}: {name} has no help"
-        assert " ".join(told[0].help.split())[:30] in said
-        assert parameter.kind == parameter.KEYWORD_ONLY or isinstance(told[0], typer.models.ArgumentInfo)
+        declared = [fact for fact in getattr(parameter.annotation, "__metadata__", ()) if hasattr(fact, "help")]
+        assert declared, f"{step}: {name} is not an option of Typer"
+        assert declared[0].help, f"{step}: {name} has no help"
+        assert " ".join(declared[0].help.split())[:30] in printed
+        assert parameter.kind == parameter.KEYWORD_ONLY or isinstance(declared[0], typer.models.ArgumentInfo)
 
 
 @pytest.mark.parametrize("step", STEPS)
