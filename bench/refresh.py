@@ -24,7 +24,8 @@ from bench.record import recorded
 from pipelines.descriptors.describer import DescribeFn, describer
 from pipelines.photos.cache import PhotoCache, build_cache
 from pipelines.photos.reading import Reading
-from pipelines.training.stream import TupleStream
+from pipelines.training.epoch_draw import EpochDraw
+from pipelines.training.mining_options import MiningOptions
 from pipelines.training_tuples.data import Tuples
 
 TO_A_CLUSTER = 8
@@ -43,16 +44,16 @@ def main() -> None:
     describe = describer(network(arguments.network))
     seconds: dict[str, list[float]] = {"published": [], "ours": []}
     with tempfile.TemporaryDirectory() as folder:
-        stream = streamed(names, build_cache(Path(folder) / "cache", names, reading), arguments.size)
+        draw = epoch_draw(names, build_cache(Path(folder) / "cache", names, reading))
         for epoch in range(arguments.rounds + 1):  # the first round is the warm-up
             started = time.perf_counter()
-            stream.mine(describe, epoch)
+            draw.mine(describe, epoch)
             middle = time.perf_counter()
-            assert stream.tuples is not None
-            wanted = plainly(describe, reading, names, stream.tuples[:, 0])
+            tuples = draw.mined()
+            wanted = plainly(describe, reading, names, tuples[:, 0])
             seconds["ours"].append(middle - started)
             seconds["published"].append(time.perf_counter() - middle)
-            same = int((stream.tuples[:, 2:] == wanted).sum())
+            same = int((tuples[:, 2:] == wanted).sum())
     print(f"{arguments.network}, {len(names)} photos of {where} at {arguments.size} px, {os.cpu_count()} cores")
     slowest = min(seconds["published"][1:])
     with recorded("refresh") as add:
@@ -63,12 +64,12 @@ def main() -> None:
     print(f"{same:,} of {wanted.size:,} negatives are the same")
 
 
-def streamed(names: list[str], cache: PhotoCache, size: int) -> TupleStream:
-    """A stream in which every second photo is a query and the next photo its positive."""
+def epoch_draw(names: list[str], cache: PhotoCache) -> EpochDraw:
+    """An EpochDraw in which every second photo is a query and the next photo its positive."""
     rows = np.arange(len(names))
     queries = rows[:-1:2]
     tuples = Tuples(names, rows // TO_A_CLUSTER, queries, queries + 1)
-    return TupleStream(tuples, cache, side=size, negatives=NEGATIVES, queries=len(queries), batch=1)
+    return EpochDraw(tuples, cache, MiningOptions(negatives=NEGATIVES, queries=len(queries), batch=1))
 
 
 def plainly(describe: DescribeFn, reading: Reading, names: list[str], queries: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from bench.record import recorded
 from keras_retrieval.ranking.rows import l2_normalize
 from pipelines.photos.reading import Reading
 from pipelines.training.hard_negatives import HardNegatives
+from pipelines.training.mining_options import MiningOptions
 from pipelines.training.photo_descriptors import PhotoDescriptors
 from pipelines.training_tuples.data import Tuples
 
@@ -42,9 +43,9 @@ def main() -> None:
     with recorded("wide-descriptors") as add:
         add(taken("writing the descriptors", partial(fill, descriptors, arguments.photos, arguments.dim)))
         for name, sample in (("negatives from all photos", 0), ("negatives from a sample", 1000)):
-            hard = HardNegatives(tuples, np.arange(len(names)), descriptors, count=10, sample=sample, remember=True)
-            hard.set_pool(np.arange(len(names)), queries)
-            add(taken(name, partial(hard.choose, queries, np.random.default_rng(0))))
+            options = MiningOptions(negatives=10, sample=sample, remember=True)
+            hard = HardNegatives(tuples, np.arange(len(names)), descriptors, options)
+            add(taken(name, partial(hard.choose, queries, np.random.default_rng(0), pool=np.arange(len(names)))))
 
 
 def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:

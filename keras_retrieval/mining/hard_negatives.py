@@ -1,13 +1,12 @@
 """Hard negatives of training tuples: for each query the nearest photos of other clusters, one per cluster.
 
-Published in Radenovic et al. ECCV 2016 and TPAMI 2018. `search_among` restricts the choice to some photos per query: a
-random sample (Arandjelovic et al. CVPR 2016) or a given list. Letters: Q queries, N photos in the pool, C clusters in
+Published in Radenovic et al. ECCV 2016 and TPAMI 2018. `rank_candidates` restricts the choice to some photos per query:
+a random sample (Arandjelovic et al. CVPR 2016) or a given list. Letters: Q queries, N photos in the pool, C clusters in
 the pool, D dimensions, L links between clusters.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,7 @@ from ..errors import RetrievalError
 from ..ranking.rows import PickedRows, as_rows, require_finite
 from .nearest_clusters import nearest_clusters, ranges
 
-Search: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
-
-_PRODUCTS = 2**24  # numbers of the pool that `search_among` reads at a time, 64 MB
+_PRODUCTS = 2**24  # numbers of the pool that `rank_candidates` reads at a time, 64 MB
 _FINITE = 2048  # rows that are checked for NaN at a time
 
 
@@ -33,13 +30,12 @@ def mine_negatives(
     negatives: int,
     *,
     same_object: np.ndarray | None = None,
-    search: Search | None = None,
-    candidates: int = 256,
+    candidates: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Selects the nearest photos of other clusters: at most one per cluster, none of a cluster linked to the query's.
 
-    Without `search` the selection is exact and computes all products in chunks; see `nearest_clusters` for the memory.
-    It is fastest if the pool is sorted by cluster.
+    Without `candidates` the selection is exact and computes all products in chunks; see `nearest_clusters` for the
+    memory. It is fastest if the pool is sorted by cluster.
 
     Args:
         queries: (Q, D) L2-normalised descriptors.
@@ -50,14 +46,13 @@ def mine_negatives(
         negatives: number of negatives per query.
         same_object: (L, 2) pairs of clusters, in any order, that are not negatives of each other. Links are not
             transitive.
-        search: an approximate search in the pool that replaces the exact one. It takes queries (Q, D) and a number k,
-            and returns indexes (Q, k) into the pool, best first, filled up with -1. Queries whose candidates have too
-            few clusters are searched exactly.
-        candidates: the k of `search`; many of the candidates can belong to the query's own cluster.
+        candidates: (Q, k) integers, indexes into the pool of the photos to select from for each query, best first, from
+            `rank_candidates` or an approximate search, filled up with -1. Queries whose candidates have too few
+            clusters are searched exactly.
 
     Returns:
         indexes (Q, negatives) int64 into the pool and Euclidean distances (Q, negatives) float32, nearest first, ties
-        by lower index; with `search`, in its order.
+        by lower index; with `candidates`, in their order.
 
     Raises:
         MiningError: there are too few clusters, which is checked first, or the arrays do not fit together.
@@ -68,42 +63,38 @@ def mine_negatives(
     others = _Others.of(query_clusters, pool_clusters, same_object)
     _require_clusters(others, negatives)
     _require_rows(queries, pool, others)
-    if search is None:
+    if candidates is None:
         indexes, scores = nearest_clusters(queries, pool, others.cluster, negatives, others.barred_pairs())
     else:
-        found = _checked_candidates(search(queries, min(candidates, len(pool))), others)
-        indexes, scores = _completed(found, queries, pool, others, negatives)
+        indexes, scores = _completed(_checked_candidates(candidates, others), queries, pool, others, negatives)
     return indexes, np.sqrt(np.maximum(2 - 2 * scores, 0))
 
 
-def search_among(pool: np.ndarray | PickedRows, candidates: np.ndarray) -> Search:
-    """Makes a `search` for `mine_negatives` that ranks given photos of the pool for each query, instead of all.
+def rank_candidates(queries: np.ndarray, pool: np.ndarray | PickedRows, candidates: np.ndarray) -> np.ndarray:
+    """Ranks given photos of the pool for each query by their inner product with it.
 
     The products of all queries with all candidates are computed in chunks, so that the pool can be larger than the
     memory.
 
     Args:
+        queries: (Q, D).
         pool: (N, D).
         candidates: (Q, k) indexes into the pool for each query, in any order, filled up with -1.
 
     Returns:
-        A function of these queries (Q, D) and the number of photos to return; ties are ordered by lower index.
+        (Q, min(k, N)) of the candidates, best first, ties by lower index, filled up with -1.
     """
     candidates = np.sort(candidates, axis=1)
     wanted, place = np.unique(candidates, return_inverse=True)
     place = place.reshape(candidates.shape)
     size = max(1, _PRODUCTS // pool.shape[1])
-
-    def search(queries: np.ndarray, k: int) -> np.ndarray:
-        scores = np.full(candidates.shape, -np.inf, np.float32)
-        for first in range(0, len(wanted), size):
-            products = queries @ pool[wanted[first : first + size]].T
-            query, column = np.nonzero((place >= first) & (place < first + size) & (candidates >= 0))
-            scores[query, column] = products[query, place[query, column] - first]
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(candidates, order, axis=1)
-
-    return search
+    scores = np.full(candidates.shape, -np.inf, np.float32)
+    for first in range(0, len(wanted), size):
+        products = queries @ pool[wanted[first : first + size]].T
+        query, column = np.nonzero((place >= first) & (place < first + size) & (candidates >= 0))
+        scores[query, column] = products[query, place[query, column] - first]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : len(pool)]
+    return np.take_along_axis(candidates, order, axis=1)
 
 
 def first_of_each_cluster(

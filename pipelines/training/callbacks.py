@@ -1,9 +1,10 @@
-"""What happens after each epoch of `model.fit`, each a Keras callback of its own, for `train` or anybody's training.
+"""Keras callbacks for training with `fit`: figures, validation, scores, checkpoints, TensorBoard.
 
-A callback adds its figures to the epoch's, so that those behind it in the list see them:
+A callback adds its figures to the logs of the epoch, where the callbacks after it in the list find them:
 
     model.fit(stream.dataset(), callbacks=[
-        stream.callback(describe), figures(model), validation(model, held_out, describe), tensorboard(folder),
+        mining_callback(stream.draw, describe), figures(model), validation(model, held_out, describe),
+        tensorboard(folder),
     ])
 """
 
@@ -21,27 +22,27 @@ from ..descriptors.describer import DescribeFn, NoDescriptorsError
 from ..files.durable import write_file
 from .checkpoint import Checkpoint, write_checkpoint
 from .errors import TrainingError
-from .evaluation import Examination, headline
+from .evaluation import CollectionScorer, headline
 from .stream import TupleStream
 
 Logs = dict[str, Any]
 SCORE = "score: "
-"""Before the name of the figure on a collection, among an epoch's figures."""
+"""Prefix of the name of a score on a collection, among the figures of an epoch."""
 
 
-class Steps(Protocol):
-    """What a network learns from, step by step: a `TupleStream`, or `classification.LandmarkBatches`."""
+class StepSource(Protocol):
+    """The source of training steps: an `EpochDraw` or `classification.LandmarkBatches`."""
 
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """What it needs to go on within an epoch."""
+        """The arrays that it needs to continue within an epoch."""
 
 
 def figures(model: Any) -> Any:
-    """Adds "p" (GeM's exponent, the mean over channels and layers), "learning_rate" and the epoch's "seconds".
+    """Adds "p" (GeM's exponent, the mean over channels and layers), "learning_rate" and "seconds" of the epoch.
 
     Args:
         model: a TupleModel, or any keras.Model, that is compiled.
@@ -50,23 +51,23 @@ def figures(model: Any) -> Any:
 
     from keras_retrieval.layers.gem import gem_layers
 
-    begun: Logs = {}
+    at_beginning: Logs = {}
 
     def begin(epoch: int, logs: Logs | None = None) -> None:
         rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
-        begun.update(learning_rate=rate, seconds=time.monotonic())
+        at_beginning.update(learning_rate=rate, seconds=time.monotonic())
 
     def end(epoch: int, logs: Logs) -> None:
         exponents = [float(keras.ops.convert_to_numpy(layer.p).mean()) for layer in gem_layers(_network(model))]
         if exponents:
             logs["p"] = float(np.mean(exponents))
-        logs |= {**begun, "seconds": round(time.monotonic() - begun["seconds"], 1)}
+        logs |= {**at_beginning, "seconds": round(time.monotonic() - at_beginning["seconds"], 1)}
 
     return keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end)
 
 
 def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
-    """Adds "val_loss" and "val_negative_distance" of tuples set aside, whose negatives the network itself finds hard.
+    """Adds "val_loss" and "val_negative_distance" of validation tuples, whose negatives are mined after each epoch.
 
     Args:
         model: that is trained.
@@ -76,7 +77,7 @@ def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
     import keras
 
     def end(epoch: int, logs: Logs) -> None:
-        mined = stream.mine(describe, epoch)
+        mined = stream.draw.mine(describe, epoch)
         found = model.evaluate(stream.dataset(), verbose=0, return_dict=True)
         logs |= {f"val_{name}": float(value) for name, value in found.items()}
         logs["val_negative_distance"] = mined.distance
@@ -84,13 +85,13 @@ def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
     return keras.callbacks.LambdaCallback(on_epoch_end=end)
 
 
-def evaluation(network: Any, examination: Examination, every: int = 1) -> Any:
-    """Adds "score: NAME", the first figure of a collection's medium or only setting, each `every` epochs.
+def evaluation(network: Any, scorer: CollectionScorer, every: int = 1) -> Any:
+    """Adds "score: NAME", the first figure of a collection's medium or only setting.
 
     Args:
         network: from `keras_retrieval.build`.
-        examination: on what it is scored.
-        every: epochs.
+        scorer: of the collection.
+        every: epochs between two scorings.
 
     Raises:
         TrainingError: from `fit`, when the network describes no photo any more.
@@ -100,34 +101,34 @@ def evaluation(network: Any, examination: Examination, every: int = 1) -> Any:
     def end(epoch: int, logs: Logs) -> None:
         if (epoch + 1) % every == 0:
             try:
-                collection = examination.describe_now(network, "epoch")
+                collection = scorer.describe_now(network, "epoch")
             except NoDescriptorsError as error:
                 raise TrainingError(f"epoch {epoch + 1} cannot be scored: {error}") from error
-            name, value = headline(examination.score(collection))
-            examination.forget("epoch")
+            name, value = headline(scorer.score(collection))
+            scorer.remove_descriptors("epoch")
             logs[SCORE + name] = value
 
     return keras.callbacks.LambdaCallback(on_epoch_end=end)
 
 
 def checkpointing(
-    run: Path, checkpoint: Checkpoint, model: Any, stream: Steps, best: str = "val_loss", steps: int = 0
+    run: Path, checkpoint: Checkpoint, model: Any, source: StepSource, best: str = "val_loss", steps: int = 0
 ) -> Any:
-    """Writes RUN/checkpoint.npz and RUN/history.csv; `open_run` and `restore` go on from there.
+    """Writes RUN/checkpoint.npz and RUN/history.csv, from which `open_run` and `restore` resume.
 
-    It stands behind all callbacks that add figures. A run that goes on within an epoch is given
-    `stream.dataset(checkpoint.step)` for the rest of it.
+    It belongs after all callbacks that add figures. A run that is resumed within an epoch is trained on
+    `stream.dataset(checkpoint.step)`.
 
     Args:
-        run: the folder of the run.
-        checkpoint: of what is trained already; it is brought up to date.
+        run: folder of the run.
+        checkpoint: the state of the run, which is updated.
         model: a TupleModel, or any keras.Model, that is compiled.
-        stream: of what it learns from.
-        best: which epoch's weights are kept as the best: "val_loss" (least), "score" (greatest) or "last".
-        steps: write also after so many steps of an epoch; 0 for after each epoch only.
+        source: of the training steps.
+        best: the epoch whose weights are kept as the best: "val_loss" (the lowest), "score" (the highest) or "last".
+        steps: steps between two checkpoints within an epoch; 0 for a checkpoint after each epoch only.
 
     Raises:
-        TrainingError: from `fit`, when the loss or a weight is no longer finite; the checkpoint stays as it is.
+        TrainingError: from `fit`, when the loss or a weight is no longer finite; the checkpoint does not change.
     """
     import keras
 
@@ -140,14 +141,14 @@ def checkpointing(
 
     def step_end(batch: int, logs: Logs | None = None) -> None:
         done = start + batch + 1
-        if done % steps == 0 and done < stream.steps:
-            _keep(checkpoint, model, stream, done)
+        if done % steps == 0 and done < source.steps:
+            _update(checkpoint, model, source, done)
             write_checkpoint(run, checkpoint)
 
     def end(epoch: int, logs: Logs) -> None:
         nonlocal start
         start = 0
-        _keep(checkpoint, model, stream, 0)
+        _update(checkpoint, model, source, 0)
         _require_finite(epoch, logs, checkpoint.weights)
         checkpoint.history.append({"epoch": epoch + 1} | {name: _number(value) for name, value in logs.items()})
         if best_epoch(checkpoint.history, best) == epoch + 1:
@@ -159,23 +160,23 @@ def checkpointing(
 
 
 def best_epoch(history: Sequence[Logs], best: str) -> int:
-    """The number of the best epoch, from 1: of those that have the figure, the first of equals; else the last.
+    """The number of the best epoch, from 1: the first of equals, and the last epoch if no epoch has the figure.
 
     Args:
         history: the figures of each epoch.
         best: as of `checkpointing`.
     """
-    merits = [_merit(epoch, best) for epoch in history]
-    known = [row for row, merit in enumerate(merits) if merit > -math.inf]
-    return max(known, key=lambda row: merits[row]) + 1 if known else len(history)
+    ranks = [_rank(epoch, best) for epoch in history]
+    known = [row for row, rank in enumerate(ranks) if rank > -math.inf]
+    return max(known, key=lambda row: ranks[row]) + 1 if known else len(history)
 
 
 def tensorboard(folder: Path, pictures: Callable[[], Sequence[np.ndarray]] | None = None) -> Any:
     """Writes all figures of each epoch for TensorBoard, and tuples as pictures.
 
     Args:
-        folder: for the event files; a run that goes on writes beside those that are there.
-        pictures: gives the tuples to show, each (h, w, 3) uint8; None for none.
+        folder: for the event files; a resumed run adds files.
+        pictures: returns pictures of tuples, each (h, w, 3) uint8; None for no pictures.
     """
     import keras
     import tensorflow as tf
@@ -204,16 +205,16 @@ def write_history(run: Path, checkpoint: Checkpoint) -> Path:
     return run / "history.csv"
 
 
-def _keep(checkpoint: Checkpoint, model: Any, stream: Steps, step: int) -> None:
-    """Takes over where a run is."""
-    checkpoint.step, checkpoint.stream = step, stream.state()
+def _update(checkpoint: Checkpoint, model: Any, source: StepSource, step: int) -> None:
+    """Copies the state of a run into its checkpoint."""
+    checkpoint.step, checkpoint.stream = step, source.state()
     checkpoint.weights = _values(_network(model).weights)
     checkpoint.optimizer = _values(model.optimizer.variables)
     checkpoint.metrics = _values(model.metrics_variables)
 
 
 def _network(model: Any) -> Any:
-    """What learns: the network within a TupleModel, or the model itself."""
+    """The network within a TupleModel, or the model itself."""
     return getattr(model, "network", model)
 
 
@@ -223,7 +224,7 @@ def _values(variables: Sequence[Any]) -> list[np.ndarray]:
     return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
-def _merit(epoch: Logs, best: str) -> float:
+def _rank(epoch: Logs, best: str) -> float:
     if best == "last":
         return float(epoch["epoch"])
     if best == "val_loss":
@@ -233,7 +234,7 @@ def _merit(epoch: Logs, best: str) -> float:
 
 
 def _number(value: Any) -> float | int | None:
-    """What JSON holds; a figure that is not defined is None."""
+    """The figure as JSON takes it: None if it is not finite."""
     number = value if isinstance(value, int) else float(value)
     return number if math.isfinite(number) else None
 
@@ -241,5 +242,5 @@ def _number(value: Any) -> float | int | None:
 def _require_finite(epoch: int, logs: Logs, weights: Sequence[np.ndarray]) -> None:
     losses = {name: logs[name] for name in ("loss", "val_loss") if name in logs}
     if not np.isfinite(list(losses.values())).all() or not all(np.isfinite(array).all() for array in weights):
-        said = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-        raise TrainingError(f"epoch {epoch + 1} ends with {said}, or weights, that are no finite numbers: lower --lr")
+        values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+        raise TrainingError(f"epoch {epoch + 1} ends with {values} and weights, not all of them finite: lower --lr")

@@ -1,4 +1,4 @@
-"""What training came to: the networks that a run writes, and how they score beside the one it began with."""
+"""The networks that a run writes, and their scores beside those of the network that the run began with."""
 
 import json
 from typing import Any
@@ -17,54 +17,56 @@ LABELS = {"lw": "Lw", "pca": "PCA"}
 
 
 def score_pretrained(run: Run) -> dict[str, Mean]:
-    """Scores the network that the run begins with, bare, with PCA and with Lw; a run that goes on reads it again.
+    """Scores the network that the run begins with, without a whitening, with PCA and with Lw.
+
+    The scores are kept in RUN/pretrained.json, which a resumed run reads.
 
     Returns:
-        Name -> figures; empty without a collection.
+        Name of a network -> scores; empty without a collection.
     """
-    options, exam = run.options, run.examination
-    if exam is None:
+    options, scorer = run.options, run.scorer
+    if scorer is None:
         return {}
     path = run.output / "pretrained.json"
-    made = fingerprint(
-        model_identity(run.start), str(options.dataset), str(options.dataset_photos), str(options.gnd), options.whiten,
-        options.dim, options.shrinkage, options.test_size, options.scales, options.precision,
+    made_from = fingerprint(
+        model_identity(run.pretrained), str(options.dataset), str(options.dataset_photos), str(options.gnd),
+        options.whiten, options.dim, options.shrinkage, options.test_size, options.scales, options.precision,
     )  # fmt: skip
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["made"] == made:
+        if kept["made_from"] == made_from:
             return kept["scores"]
-    collection = exam.describe(run.start, "pretrained")
-    scores = {"pretrained": exam.score(collection)}
+    collection = scorer.describe(run.pretrained, "pretrained")
+    scores = {"pretrained": scorer.score(collection)}
     if options.whiten != "none":
-        photos = describe_for_whitening(run.start, run.tuples, options, run.output / "descriptors")
+        photos = describe_for_whitening(run.pretrained, run.tuples, options, run.output / "descriptors")
         for method in ("pca", "lw") if run.network.output_shape[-1] <= WIDE else ("pca",):
             whitening = photos.learn(method, options)
-            scores[f"pretrained + {LABELS[method]}"] = exam.score(collection, whitening, options.dim)
-    write_file(path, json.dumps({"made": made, "scores": scores}))
+            scores[f"pretrained + {LABELS[method]}"] = scorer.score(collection, whitening, options.dim)
+    write_file(path, json.dumps({"made_from": made_from, "scores": scores}))
     return scores
 
 
 def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
-    """Writes trained.keras and model.keras, the same with the whitening inside, and scores both.
+    """Writes trained.keras, and model.keras with the whitening inside, and scores both.
 
     Returns:
-        Name -> figures, empty without a collection; and how the whitening was learned, JSON-able.
+        Name of a network -> scores, empty without a collection; and facts about the whitening, JSON-able.
     """
     trained, model = run.output / "trained.keras", run.output / "model.keras"
     save_trained(run.network, trained)
     whitening, facts = _whitening(run, str(trained))
     from keras_retrieval.networks.regional import with_whitening
 
-    end = run.network if whitening is None else with_whitening(run.network, whitening.m, whitening.P, run.options.dim)
-    save_model(end, model)
-    if run.examination is None:
+    final = run.network if whitening is None else with_whitening(run.network, whitening.m, whitening.P, run.options.dim)
+    save_model(final, model)
+    if run.scorer is None:
         return {}, facts
-    collection = run.examination.describe(str(trained), "trained")
-    scores = {"trained": run.examination.score(collection)}
+    collection = run.scorer.describe(str(trained), "trained")
+    scores = {"trained": run.scorer.score(collection)}
     if whitening is not None:
         label = f"trained + {LABELS[run.options.whiten]}"
-        scores[label] = run.examination.score(collection, whitening, run.options.dim)
+        scores[label] = run.scorer.score(collection, whitening, run.options.dim)
     return scores, facts
 
 

@@ -1,5 +1,6 @@
-"""How well a network under training finds photos it never learns from: a collection's figures, before and after."""
+"""Scores of a network in training on a collection of photos that it is not trained on."""
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +20,25 @@ from ..evaluation.scores import score
 from ..files.progress import progress
 from ..networks.files import save_model
 
+log = logging.getLogger("keras_retrieval")
+
 Mean = dict[str, dict[str, float | None]]
+"""Setting -> figure -> mean over the queries."""
 
 
 @dataclass(frozen=True)
-class Examination:
-    """A collection on which networks are compared, described as in use.
+class CollectionScorer:
+    """Scores networks on a collection, described at the size and scales of use.
 
     Attributes:
-        truth: of the collection.
-        photos: their folder.
-        output: the folder for descriptors.
-        size: longest side in pixels.
+        truth: the ground truth.
+        photos: folder of the photos.
+        output: folder for descriptors.
+        size: longest side of the photos, in pixels.
         scales: as `evaluate` takes them.
         precision: of the trunk, "float32" or "bfloat16".
-        mirror: join mirrored photos.
-        edges: the kind of edge maps, see `edges.edge_map`; "" for photos.
+        mirror: whether mirrored photos are part of the descriptors.
+        edges: kind of edge maps, see `photos.edges`; "" for photos.
     """
 
     truth: GroundTruth
@@ -47,7 +51,7 @@ class Examination:
     edges: str
 
     def describe(self, model: str, name: str) -> Collection:
-        """Describes the collection with a network, given as `evaluate` takes it; what OUTPUT/NAME holds is done anew.
+        """Describes the collection with a network, given as `evaluate` takes it; OUTPUT/NAME is replaced.
 
         Raises:
             OSError: the descriptors cannot be written.
@@ -63,18 +67,21 @@ class Examination:
         return describe_collection(self.truth, options)
 
     def describe_now(self, network: Any, name: str) -> Collection:
-        """`describe` with a network as it is in memory."""
+        """Describes the collection with a network in memory."""
         path = self.output / name / "network.keras"
         save_model(network, path)
         return self.describe(str(path), name)
 
     def score(self, collection: Collection, whitening: Projection | None = None, dim: int | None = None) -> Mean:
-        """The figures of a described collection: setting -> figure -> value.
+        """Computes the scores of a described collection.
 
         Args:
             collection: from `describe`.
-            whitening: applied to all rows first, as the network with it inside would.
-            dim: the dimensions that the whitening keeps.
+            whitening: applied to all descriptors first, as a network with the whitening inside does.
+            dim: dimensions that the whitening keeps.
+
+        Returns:
+            Setting -> figure -> mean over the queries.
         """
         rows, queries = collection.rows, collection.queries
         if whitening is not None:
@@ -83,12 +90,12 @@ class Examination:
         indexes, _ = Ranker([rows], [], progress).rank(queries, depth)
         return score(self.truth, collection.ranks(np.array(indexes)))["mean"]
 
-    def forget(self, name: str) -> None:
-        """Removes what `describe` wrote."""
+    def remove_descriptors(self, name: str) -> None:
+        """Removes the files that `describe` wrote."""
         shutil.rmtree(self.output / name, ignore_errors=True)
 
 
-def examination(
+def collection_scorer(
     dataset: str,
     photos: Path,
     gnd: Path | None,
@@ -99,23 +106,23 @@ def examination(
     precision: str = "float32",
     mirror: bool = False,
     edges: str = "",
-) -> Examination:
-    """Reads a collection's ground truth; see `datasets.load_ground_truth` for the errors."""
+) -> CollectionScorer:
+    """Reads the ground truth of a collection; see `datasets.load_ground_truth` for the errors."""
     truth = load_ground_truth(dataset, photos, gnd)
     if truth.partial:
-        print(f"{truth.name} is {truth.partial}")
-    return Examination(truth, photos, output, size, scales, precision, mirror, edges)
+        log.info("%s is %s", truth.name, truth.partial)
+    return CollectionScorer(truth, photos, output, size, scales, precision, mirror, edges)
 
 
 def headline(mean: Mean) -> tuple[str, float]:
-    """The one figure by which epochs are compared, with its name: the medium or only setting's first."""
+    """The name and value of the figure by which epochs are compared: the first one of the medium or only setting."""
     setting = "medium" if "medium" in mean else next(iter(mean))
     name, value = next(iter(mean[setting].items()))
     return (name if setting == "all" else f"{name} {setting}"), float("nan") if value is None else value
 
 
 def rows_of(scores: dict[str, Mean]) -> dict[str, dict[str, float | None]]:
-    """One row per network: every setting's first figure, or all figures of a collection with one setting."""
+    """A table with a row per network: the first figure of each setting, or all figures if there is one setting."""
     table = {}
     for network, mean in scores.items():
         if len(mean) == 1:

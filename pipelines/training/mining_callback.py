@@ -1,72 +1,68 @@
-"""Mining while Keras trains: negatives are chosen when an epoch begins, and refreshed between its steps."""
+"""Mining during `fit`: negatives are chosen when an epoch begins, and refreshed between its steps."""
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..descriptors.describer import DescribeFn
+from .epoch_draw import EpochDraw
 
-if TYPE_CHECKING:
-    from .stream import TupleStream
-
-Computed = Callable[[], tuple[np.ndarray, np.ndarray]]
-"""Gives the photos' rows (B, M) and descriptors (B, M, D) of the step that has just been trained."""
+LastStep = Callable[[], tuple[np.ndarray, np.ndarray]]
+"""Returns the photos' rows (B, M) and descriptors (B, M, D) of the step that has just been trained."""
 
 
-def mining_callback(
-    stream: "TupleStream", describe: DescribeFn, computed: Computed | None = None, start: int = 0
-) -> Any:
+def mining_callback(draw: EpochDraw, describe: DescribeFn, last_step: LastStep | None = None, start: int = 0) -> Any:
     """A callback for `fit` that mines at the beginning of every epoch.
 
-    An epoch that was mined by hand, and not trained on yet, is left as it is: a distribution strategy makes `fit` look
-    at a step before the first epoch begins. Two figures are added to an epoch's logs: "negative_distance", the mean
-    distance from the queries to their negatives, and "mining_share", the part of the epoch's time, with whatever other
-    callbacks did in it, that mining took.
+    An epoch that was mined before, but not trained on yet, is not mined again: under a distribution strategy `fit`
+    takes an element of the dataset before the first epoch begins. Two figures are added to an epoch's logs:
+    "negative_distance", the mean distance from the queries to their negatives, and "mining_share", the share of the
+    epoch's time, other callbacks included, that mining took.
 
     Args:
-        stream: whose dataset `fit` goes through.
+        draw: of the tuples that `fit` trains on.
         describe: from `describer` of the network that is trained.
-        computed: descriptors that each step computes anyway, for a stream with `refresh`:
+        last_step: descriptors that each step computes anyway, used if negatives are refreshed:
             `ChunkedTupleModel(..., keep_descriptors=True).last_step`.
-        start: the first step of the first epoch, as it was given to `dataset`.
+        start: the first step of the first epoch, as given to `TupleStream.dataset`.
 
     Returns:
         A keras.callbacks.Callback.
     """
     from keras.callbacks import LambdaCallback
 
-    mining = _Mining(stream, describe, computed, start)
-    # Without a hook on steps Keras need not wait for each of them.
+    mining = _Mining(draw, describe, last_step, start)
+    # Without a callback after steps Keras does not wait for each of them.
     return LambdaCallback(
         on_epoch_begin=mining.epoch_begin,
         on_epoch_end=mining.epoch_end,
-        on_train_batch_end=mining.step_end if stream.refresh else None,
+        on_train_batch_end=mining.step_end if draw.options.refresh else None,
     )
 
 
 class _Mining:
-    """What the callback does at each of Keras's moments."""
+    """The methods of the callback, with the times that they share."""
 
-    def __init__(self, stream: "TupleStream", describe: DescribeFn, computed: Computed | None, start: int) -> None:
-        self.stream, self.describe, self.computed, self.start = stream, describe, computed, start
+    def __init__(self, draw: EpochDraw, describe: DescribeFn, last_step: LastStep | None, start: int) -> None:
+        self.draw, self.describe, self.last_step, self.start = draw, describe, last_step, start
         self.began = self.seconds = 0.0
 
     def epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.began, self.seconds = time.monotonic(), 0.0
-        if not (self.stream.fresh and self.stream.epoch == epoch):
-            self.seconds += self.stream.mine(self.describe, epoch).seconds
+        if self.draw.epoch != epoch or self.draw.trained:
+            self.seconds += self.draw.mine(self.describe, epoch).seconds
 
     def step_end(self, step: int, logs: Any = None) -> None:
         started = time.monotonic()
-        if self.computed:
-            self.stream.update(*self.computed())
-        self.stream.on_step(self.describe, self.start + step)
+        if self.last_step:
+            self.draw.update(*self.last_step())
+        self.draw.refresh(self.describe, self.start + step)
         self.seconds += time.monotonic() - started
 
     def epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.stream.fresh, self.start = False, 0
+        self.draw.trained, self.start = True, 0
         if logs is not None:
-            logs["negative_distance"] = float(self.stream.distances.mean())
+            logs["negative_distance"] = float(self.draw.distances.mean())
             logs["mining_share"] = self.seconds / max(time.monotonic() - self.began, 1e-9)

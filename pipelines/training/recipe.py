@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..command.options import Option
+from .mining_options import MiningOptions
 
 RECIPE: dict[str, Any] = {
-    "loss": "contrastive", "negatives": 5, "positive": "drawn", "sample": 0, "remember": False, "batch": 5,
-    "refresh": 0, "lr": 1e-6, "whiten": "lw",
+    "loss": "contrastive", "negatives": MiningOptions.negatives, "positive": MiningOptions.positive,
+    "sample": MiningOptions.sample, "remember": MiningOptions.remember, "batch": MiningOptions.batch,
+    "refresh": MiningOptions.refresh, "lr": 1e-6, "whiten": "lw",
 }  # fmt: skip
 """Option -> value, for all networks without a recipe of their own (Radenovic et al. TPAMI 2018)."""
 

@@ -1,9 +1,8 @@
-"""What a training run says at its end: results.json, page.html, a table."""
+"""The report of a training run: results.json, page.html, and tables for the terminal."""
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..files.durable import write_file
@@ -16,42 +15,21 @@ from .page import training_page
 from .run import Run
 from .samples import Sample
 
-_SHOWN = ("loss", "val_loss", "negative_distance", "p")  # of the first, best and last epoch, in the table
+_IN_TABLE = ("loss", "val_loss", "negative_distance", "p")
 
 
-def report(
-    run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any], late: Sequence[Sample]
-) -> dict[str, Any]:
-    """Writes results.json and page.html, prints a table and returns what results.json holds.
+def results_of(run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of a finished run, as results.json contains them.
 
     Args:
         run: that is finished.
-        scores: name of a network -> its figures on the collection; may be empty.
-        whitening: how it was learned.
-        late: the sample tuples as the best epoch's network finds them.
+        scores: name of a network -> its scores on the collection; may be empty.
+        whitening: facts about how it was learned.
     """
-    results = _results(run, scores) | {"whitening": dict(whitening)}
-    if run.examination is not None:
-        results["dataset"] = run.examination.truth.partial or run.examination.truth.name
-    early = [Sample(*sample) for sample in run.checkpoint.samples]
-    samples = {"before training": early, f"after epoch {run.checkpoint.best_epoch}": list(late)}
-    write_file(run.output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    write_file(
-        run.output / "page.html",
-        training_page(
-            f"Training of {results['network']}", _facts(results), run.checkpoint.history, rows_of(dict(scores)),
-            samples, run.options.photos,
-        ),
-    )  # fmt: skip
-    _print(results, rows_of(dict(scores)), run.output)
-    return results
-
-
-def _results(run: Run, scores: Mapping[str, Mean]) -> dict[str, Any]:
-    return {
+    results = {
         "network": run.network.name,
         "model": model_identity(run.output / "model.keras"),
-        "pretrained": model_identity(run.start),
+        "pretrained": model_identity(run.pretrained),
         "options": run.options.facts(),
         "margin": run.options.margin_for(run.network.name),
         "tuples": statistics(run.tuples),
@@ -63,10 +41,32 @@ def _results(run: Run, scores: Mapping[str, Mean]) -> dict[str, Any]:
         "history": run.checkpoint.history,
         "scores": dict(scores),
         "seconds": round(time.monotonic() - run.began, 1),
+        "whitening": dict(whitening),
     }
+    if run.scorer is not None:
+        results["dataset"] = run.scorer.truth.partial or run.scorer.truth.name
+    return results
 
 
-def _facts(results: Mapping[str, Any]) -> list[str]:
+def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]) -> None:
+    """Writes results.json and page.html.
+
+    Args:
+        run: that is finished.
+        results: from `results_of`.
+        samples: the sample tuples with the negatives that the trained network finds.
+    """
+    before = [Sample(*sample) for sample in run.checkpoint.samples]
+    page = training_page(
+        f"Training of {results['network']}", facts_of(results), results["history"], rows_of(results["scores"]),
+        {"before training": before, f"after epoch {results['best_epoch']}": samples}, run.options.photos,
+    )  # fmt: skip
+    write_file(run.output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_file(run.output / "page.html", page)
+
+
+def facts_of(results: Mapping[str, Any]) -> list[str]:
+    """The most important results, in short lines."""
     options, counts = results["options"], results["tuples"]["training"]
     margin = "" if results["margin"] is None else f", margin {results['margin']:g}"
     facts = [
@@ -92,35 +92,28 @@ def _facts(results: Mapping[str, Any]) -> list[str]:
     return facts
 
 
-def _print(results: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]], output: Path) -> None:
-    from rich.console import Console
-
-    console = Console()
-    console.print(_history_table(results))
-    if rows:
-        console.print(_score_table(results["options"]["dataset"], rows))
-    print("\n".join(_facts(results)))
-    print(f"network: {output / 'model.keras'}\nfigures: {output / 'results.json'}, {output / 'history.csv'}")
-    print(f"page: {(output / 'page.html').resolve()}")
-
-
-def _history_table(results: Mapping[str, Any]) -> Any:
+def history_table(results: Mapping[str, Any]) -> Any:
+    """The figures of the first, the best and the last epoch, as a rich.table.Table."""
     from rich.table import Table
 
     history, best = results["history"], results["best_epoch"]
-    shown = [name for name in _SHOWN if name in history[0]]
-    table = Table("epoch", *shown, title=results["network"])
+    names = [name for name in _IN_TABLE if name in history[0]]
+    table = Table("epoch", *names, title=results["network"])
     for epoch in sorted({1, best, len(history)}):
-        figures = [history[epoch - 1].get(name) for name in shown]
+        figures = [history[epoch - 1].get(name) for name in names]
         table.add_row(str(epoch), *("-" if figure is None else f"{figure:.4f}" for figure in figures))
     return table
 
 
-def _score_table(dataset: str, rows: Mapping[str, Mapping[str, float | None]]) -> Any:
+def score_table(results: Mapping[str, Any]) -> Any:
+    """The scores of all networks on the collection, as a rich.table.Table; None without scores."""
     from rich.table import Table
 
+    rows = rows_of(results["scores"])
+    if not rows:
+        return None
     names = list(next(iter(rows.values())))
-    table = Table("", *names, title=dataset)
+    table = Table("", *names, title=results["options"]["dataset"])
     for network, figures in rows.items():
         table.add_row(network, *(percent(name, figures[name]) for name in names))
     return table

@@ -1,9 +1,10 @@
-"""A training run put together and trained: photos, streams of tuples, the model, its callbacks."""
+"""A training run: what it is made of, and how it is prepared and trained."""
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,39 @@ from ..photos.reading import Reading
 from ..training_tuples.data import Tuples, TuplesError
 from .callbacks import checkpointing, evaluation, figures, tensorboard, validation
 from .checkpoint import Checkpoint, restore
-from .evaluation import Examination, examination
+from .epoch_draw import EpochDraw
+from .evaluation import CollectionScorer, collection_scorer
 from .initialization import initialize, layers_to_initialize
 from .mining_callback import mining_callback
+from .mining_options import MiningOptions
 from .network import compiled, network_to_train
-from .samples import COUNT, Sample, mine_samples, sample_stream, strips
+from .samples import COUNT, mine_samples, named_tuples, sample_draw, strips
 from .stream import TupleStream
 from .train_options import TrainOptions
+from .tuple_reader import PhotoOptions
 
 INITIAL = "initial.keras"
+log = logging.getLogger("keras_retrieval")
 
 
 @dataclass
 class Run:
-    """All that a run is made of.
+    """The parts of a training run.
 
     Attributes:
         options: of `train`.
-        tuples: all.
-        checkpoint: of what is trained so far.
-        network: that learns.
-        model: the network as a model of tuples, compiled.
-        describe: the network as it is, from photos to descriptors.
-        photos: the cache.
-        stream: tuples to train on.
-        validation: tuples set aside; None where there are none.
-        samples: tuples to look at.
-        examination: the collection to score on; None for none.
-        best: by which figure the best epoch is chosen.
-        began: of this process, in seconds of the monotonic clock.
+        tuples: all tuples.
+        checkpoint: the state of the run when it was last saved.
+        network: that is trained.
+        model: the network as a compiled model of tuples.
+        describe: computes descriptors with the network as it is.
+        photos: the cache of resized photos.
+        stream: the training tuples.
+        validation: the validation tuples; None where no pairs are set aside.
+        samples: a few tuples for the page.
+        scorer: scores networks on a collection; None without one.
+        best: the figure that decides which epoch is the best.
+        began: when this process began the run, in seconds of the monotonic clock.
     """
 
     options: TrainOptions
@@ -58,8 +63,8 @@ class Run:
     photos: PhotoCache
     stream: TupleStream
     validation: TupleStream | None
-    samples: TupleStream
-    examination: Examination | None
+    samples: EpochDraw
+    scorer: CollectionScorer | None
     best: str
     began: float = field(default_factory=time.monotonic)
 
@@ -69,63 +74,70 @@ class Run:
         return self.options.output
 
     @property
-    def start(self) -> str:
+    def pretrained(self) -> str:
         """The network that the run began with, as `extract` takes it."""
         path = self.output / INITIAL
         return str(path) if path.is_file() else self.options.model
 
 
 def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Run:
-    """Refuses what cannot be trained, then reads the photos and puts the run where its checkpoint left it.
+    """Checks that options, network, tuples and collection fit together, reads the photos and restores the checkpoint.
 
     Raises:
-        MiningError: too few clusters.
-        ValueError: options, network, photos or collection do not fit; the message says which.
+        MiningError: a query has too few clusters to take negatives from.
+        TuplesError: --best loss without pairs for validation.
+        ArgumentError: options, network, photos or collection do not fit; the message names them.
     """
     import keras
 
     keras.utils.set_random_seed(options.seed)
     network = network_to_train(options)
     reading = Reading(options.photos, options.size, smallest=smallest_side(network), edges=options.edges)
-    side = reading.longest()
-    _stream(options, tuples, reading, side)  # too few clusters are told before photos are read
-    held_out = _validation_negatives(options, tuples, reading, side)
-    best, exam = _best(options, held_out > 0), _examination(options)
-    cache = options.cache or options.output / "photos"
-    photos = build_cache(cache, tuples.images, reading, replace=options.cache is None)
-    stream = _stream(options, tuples, photos, side)
-    aside = _stream(options, tuples, photos, side, held_out) if held_out else None
-    samples = sample_stream(
-        tuples, stream.pairs, photos, side=side, negatives=options.negatives, pool=options.pool, seed=options.seed
-    )
+    photo_options = PhotoOptions(side=reading.longest(), padded=options.padded, augment=options.augmentation())
+    mining = options.mining()
+    EpochDraw(tuples, reading, mining)  # raises an error for too few clusters before any photo is read
+    validation_mining = _validation_mining(tuples, reading, mining)
+    best, scorer = _best(options, validation_mining is not None), _scorer(options)
+
+    folder = options.cache or options.output / "photos"
+    photos = build_cache(folder, tuples.images, reading, replace=options.cache is None)
+    draw = EpochDraw(tuples, photos, mining)
+    stream, validation_stream = TupleStream(draw, photo_options), None
+    if validation_mining is not None:
+        validation_draw = EpochDraw(tuples, photos, validation_mining, validation=True)
+        validation_stream = TupleStream(validation_draw, replace(photo_options, augment=None))
+    samples = sample_draw(tuples, draw.pairs, photos, mining)
+
     if not checkpoint.begun:
         _initialize(options, network, tuples, photos)
-    model, describe = compiled(network, options, stream.steps), describer(network)
+    model, describe = compiled(network, options, draw.steps), describer(network)
     if checkpoint.begun:
         restore(checkpoint, network.weights, model.optimizer.variables)
-        stream.restore(checkpoint.stream)
-        print(f"going on after epoch {checkpoint.epochs}, step {checkpoint.step} of {stream.steps}")
+        draw.restore(checkpoint.stream)
+        log.info("resuming after epoch %d, step %d of %d", checkpoint.epochs, checkpoint.step, draw.steps)
     else:
         checkpoint.samples = [list(sample) for sample in mine_samples(samples, describe)]
     return Run(
-        options, tuples, checkpoint, network, model, describe, photos, stream, aside, samples, exam, best
+        options, tuples, checkpoint, network, model, describe, photos, stream, validation_stream, samples, scorer, best
     )  # fmt: skip
 
 
 def fit(run: Run) -> None:
-    """Trains the epochs that are left; what a kill interrupted is finished first.
+    """Trains the remaining epochs, an interrupted one from its checkpoint's step on.
 
     Raises:
         TrainingError: the loss is no longer finite.
-        KeyboardInterrupt: after saying how to go on.
+        KeyboardInterrupt: after it has been logged how to continue.
     """
     try:
         if run.checkpoint.step:
             _fit(run, until=run.checkpoint.epochs + 1)
         _fit(run, until=run.options.epochs)
     except KeyboardInterrupt:
-        epochs, step = run.checkpoint.epochs, run.checkpoint.step
-        print(f"\nstopped; kept are {epochs} epochs and {step} steps: the same command with --resume goes on")
+        log.warning(
+            "stopped; the checkpoint contains %d epochs and %d steps of the next: the same command with --resume "
+            "continues from there", run.checkpoint.epochs, run.checkpoint.step,
+        )  # fmt: skip
         raise
 
 
@@ -149,31 +161,27 @@ def _fit(run: Run, until: int) -> None:
 
 
 def _callbacks(run: Run) -> list[Any]:
-    """In the order in which figures are added and then kept."""
-    options = run.options
-    computed = run.model.last_step if options.refresh else None
-    callbacks = [mining_callback(run.stream, run.describe, computed, run.checkpoint.step), figures(run.model)]
+    """The callbacks, in the order in which they add figures to an epoch and at last save them."""
+    options, draw = run.options, run.stream.draw
+    last_step = run.model.last_step if options.refresh else None
+    callbacks = [mining_callback(draw, run.describe, last_step, run.checkpoint.step), figures(run.model)]
     if run.validation is not None:
         callbacks.append(validation(run.model, run.validation, run.describe))
-    if run.examination is not None:
-        callbacks.append(evaluation(run.network, run.examination, options.every))
+    if run.scorer is not None:
+        callbacks.append(evaluation(run.network, run.scorer, options.every))
     if options.tensorboard:
         callbacks.append(tensorboard(options.output / "tensorboard", lambda: _pictures(run)))
-    callbacks.append(
-        checkpointing(options.output, run.checkpoint, run.model, run.stream, run.best, options.checkpoint_steps)
-    )
+    callbacks.append(checkpointing(options.output, run.checkpoint, run.model, draw, run.best, options.checkpoint_steps))
     return callbacks
 
 
 def _pictures(run: Run) -> Sequence[Any]:
-    """The first tuples of the epoch."""
-    assert run.stream.tuples is not None
-    named = [[run.tuples.images[row] for row in rows] for rows in run.stream.tuples[:COUNT].tolist()]
-    return strips([Sample(query, positive, negatives) for query, positive, *negatives in named], run.photos)
+    """Pictures of the first tuples of the epoch."""
+    return strips(named_tuples(run.stream.draw, COUNT), run.photos)
 
 
 def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: PhotoSource) -> None:
-    """Gives layers the beginning that they ask for, and writes the network as it then is, to be compared with."""
+    """Initializes layers from the photos, and writes the initial network for the comparison of scores."""
     version = options.initialize
     if version == "auto":
         built = Path(options.model).suffix not in FILES
@@ -182,50 +190,31 @@ def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: Pho
     path.unlink(missing_ok=True)
     if version == "none":
         return
-    aside = np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
-    names = [tuples.images[row] for row in np.flatnonzero(~aside)]
+    set_aside = np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
+    names = [tuples.images[row] for row in np.flatnonzero(~set_aside)]
     initialize(network, photos, names, version, options.seed)
     save_model(network, path)
 
 
-def _stream(
-    options: TrainOptions, tuples: Tuples, photos: PhotoSource, side: int, validation_negatives: int = 0
-) -> TupleStream:
-    """Tuples to train on, or with so many negatives those for validation."""
-    aside = validation_negatives > 0
-    return TupleStream(
-        tuples,
-        photos,
-        side=side,
-        negatives=validation_negatives or options.negatives,
-        queries=options.queries,
-        pool=options.pool,
-        batch=options.batch,
-        padded=options.padded,
-        seed=options.seed,
-        validation=aside,
-        augment=None if aside else options.augmentation(),
-        refresh=0 if aside else options.refresh,
-        positive=options.positive,
-        sample=options.sample,
-        remember=options.remember and not aside,
-    )
-
-
-def _validation_negatives(options: TrainOptions, tuples: Tuples, photos: PhotoSource, side: int) -> int:
-    """As many as the clusters set aside allow, up to those of the training; 0 for no validation."""
+def _validation_mining(tuples: Tuples, photos: PhotoSource, training: MiningOptions) -> MiningOptions | None:
+    """The options of mining for validation, with as many negatives as its clusters allow; None for no validation."""
     if tuples.validation is None or not tuples.validation[tuples.qidxs].any():
-        return 0
-    for negatives in range(options.negatives, 0, -1):
+        return None
+    for negatives in range(training.negatives, 0, -1):
+        options = replace(training, negatives=negatives, refresh=0, remember=False)
         try:
-            _stream(options, tuples, photos, side, negatives)
+            EpochDraw(tuples, photos, options, validation=True)
         except MiningError:
             continue
-        if negatives < options.negatives:
-            print(f"validation takes {negatives} of {options.negatives} negatives for a query: its clusters are few")
-        return negatives
-    print("no validation: all that is set aside may show one object, so that a query has no negatives")
-    return 0
+        if negatives < training.negatives:
+            log.info(
+                "validation: %d of %d negatives a query, since few clusters are set aside",
+                negatives,
+                training.negatives,
+            )
+        return options
+    log.info("no validation: all photos that are set aside may show one object, which leaves no negatives")
+    return None
 
 
 def _best(options: TrainOptions, validation: bool) -> str:
@@ -237,10 +226,10 @@ def _best(options: TrainOptions, validation: bool) -> str:
     return {"loss": "val_loss"}.get(best, best)
 
 
-def _examination(options: TrainOptions) -> Examination | None:
+def _scorer(options: TrainOptions) -> CollectionScorer | None:
     if options.dataset is None or options.dataset_photos is None:
         return None
-    return examination(
+    return collection_scorer(
         options.dataset, options.dataset_photos, options.gnd, options.output / "evaluation",
         size=options.test_size, scales=options.scales, precision=options.precision, mirror=options.mirror,
         edges=options.edges,

@@ -10,7 +10,8 @@ from ..descriptors.describer import DescribeFn
 from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
 from ..training_tuples.data import Tuples
-from .stream import TupleStream
+from .epoch_draw import EpochDraw
+from .mining_options import MiningOptions
 
 COUNT = 8  # of queries, each of another cluster as far as there are so many
 POOL = 2000  # photos, at most, among which their negatives are looked for
@@ -25,35 +26,34 @@ class Sample(NamedTuple):
     negatives: list[str]
 
 
-def sample_stream(
-    tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, *, side: int, negatives: int, pool: int, seed: int
-) -> TupleStream:
-    """A stream of a few pairs to train on, the same whenever it is mined.
+def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options: MiningOptions) -> EpochDraw:
+    """An EpochDraw of a few training pairs, the same whenever it is mined.
 
     Args:
-        tuples: all.
-        pairs: (P, 2) those of them to train on, queries and positives.
+        tuples: all tuples.
+        pairs: (P, 2) the training pairs.
         photos: that have them.
-        side: of the largest photo.
-        negatives: of each query.
-        pool: as of the training; no more than POOL are looked at.
-        seed: which queries.
+        options: of the training; its seed decides which pairs are taken.
     """
-    pairs = np.random.default_rng(seed).permutation(pairs)
-    clusters = tuples.cluster[pairs[:, 0]]
-    _, first = np.unique(clusters, return_index=True)
+    pairs = np.random.default_rng(options.seed).permutation(pairs)
+    _, first = np.unique(tuples.cluster[pairs[:, 0]], return_index=True)
     others = np.setdiff1d(np.arange(len(pairs)), first)
     chosen = pairs[np.concatenate([np.sort(first), others])[:COUNT]]
     few = replace(tuples, qidxs=chosen[:, 0], pidxs=chosen[:, 1])
-    return TupleStream(few, photos, side=side, negatives=negatives, pool=min(pool, POOL), batch=1, seed=seed)
+    plain = MiningOptions(negatives=options.negatives, pool=min(options.pool, POOL), batch=1, seed=options.seed)
+    return EpochDraw(few, photos, plain)
 
 
-def mine_samples(stream: TupleStream, describe: DescribeFn) -> list[Sample]:
-    """The sample tuples with the negatives that are hard now, ordered by their queries."""
-    stream.mine(describe, 0)
-    assert stream.tuples is not None
-    named = [[stream.names[row] for row in rows] for rows in stream.tuples.tolist()]
-    return [Sample(query, positive, negatives) for query, positive, *negatives in sorted(named)]
+def mine_samples(draw: EpochDraw, describe: DescribeFn) -> list[Sample]:
+    """The sample tuples with the negatives that are hard for the network now, ordered by their queries."""
+    draw.mine(describe, 0)
+    return sorted(named_tuples(draw, draw.count))
+
+
+def named_tuples(draw: EpochDraw, count: int) -> list[Sample]:
+    """The first tuples of the epoch that was mined last."""
+    named = [[draw.names[row] for row in rows] for rows in draw.mined()[:count].tolist()]
+    return [Sample(query, positive, negatives) for query, positive, *negatives in named]
 
 
 def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..training_tuples.file import read_tuples
 from ..training_tuples.tuples import tuples as make_tuples
 from .checkpoint import NAME, open_run
 from .comparison import finish, score_pretrained
-from .report import report
+from .report import facts_of, history_table, results_of, score_table, write_report
 from .run import fit, prepare, take_best
 from .samples import mine_samples
 from .train_options import TrainOptions
@@ -51,7 +51,10 @@ def train(options: TrainOptions) -> dict[str, Any]:
     take_best(run)
     samples = mine_samples(run.samples, run.describe)
     trained_scores, whitening = finish(run)
-    return report(run, scores | trained_scores, whitening, samples)
+    results = results_of(run, scores | trained_scores, whitening)
+    write_report(run, results, samples)
+    _print(results, options.output)
+    return results
 
 
 def _tuples_file(options: TrainOptions) -> Path:
@@ -62,3 +65,14 @@ def _tuples_file(options: TrainOptions) -> Path:
     if path.is_file() and (options.output / NAME).is_file():
         return path
     return make_tuples(options.tuples, path, photos=options.photos, negatives=options.negatives)
+
+
+def _print(results: dict[str, Any], output: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    for table in filter(None, (history_table(results), score_table(results))):
+        console.print(table)
+    print("\n".join(facts_of(results)))
+    print(f"network: {output / 'model.keras'}\nfigures: {output / 'results.json'}, {output / 'history.csv'}")
+    print(f"page: {(output / 'page.html').resolve()}")

@@ -16,8 +16,8 @@ from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import resolve_edges
 from ..training_tuples.sources import photos_of
-from .hard_positives import POSITIVES
 from .initialization import VERSIONS
+from .mining_options import POSITIVES, MiningOptions
 from .recipe import GIVEN_BY_RECIPE, MARGIN, MARGINS, RecipeOption, published_margin, published_shrinkage, recipe_of
 
 LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")
@@ -48,13 +48,13 @@ class TrainOptions(Options):
     ] = 30
     queries: Annotated[
         int, Option("Training pairs (query, positive) drawn at random for each epoch.", at_least=1, resumed=True)
-    ] = 2000
+    ] = MiningOptions.queries
     pool: Annotated[
         int,
         Option(
             "Photos drawn at random for each epoch, among which hard negatives are found.", at_least=1, resumed=True
         ),
-    ] = 20_000
+    ] = MiningOptions.pool
     negatives: Annotated[
         int,
         RecipeOption("Hard negatives for each query, each from another cluster.", at_least=1, resumed=True),
@@ -270,6 +270,13 @@ class TrainOptions(Options):
             "tuples": hashlib.sha256(self.tuples.read_bytes()).hexdigest()[:16],
             "model": model_identity(self.model).get("sha256", self.model),
         }
+
+    def mining(self) -> MiningOptions:
+        """The options of mining for training."""
+        return MiningOptions(
+            queries=self.queries, pool=self.pool, negatives=self.negatives, positive=self.positive, sample=self.sample,
+            remember=self.remember, refresh=self.refresh, batch=self.batch, seed=self.seed,
+        )  # fmt: skip
 
     def augmentation(self) -> Augmentation | None:
         """The augmentation of the training photos; None for no augmentation."""

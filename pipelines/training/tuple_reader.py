@@ -1,4 +1,4 @@
-"""Reads the photos of tuples step by step, some steps ahead of the one that is asked for."""
+"""Reads the photos of tuples step by step, some steps ahead of the training."""
 
 import os
 from collections import deque
@@ -6,40 +6,66 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
+
+from keras_retrieval.errors import ArgumentError
 
 from ..photos.augmentation import Augmentation
 from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
+from ..training_tuples.data import TuplesError
 from .tuple_batches import Arrays, exact, padded
 
 READ_AHEAD = 2  # steps whose photos are being read
+PREFETCH = 1  # steps that wait as tensors
+STEPS_ALREADY_READ = READ_AHEAD + PREFETCH
+"""Steps after the one being trained whose photos are read already: a refresh does not change their tuples."""
 
 Element = tuple[Arrays, np.ndarray]
-Read = tuple[np.ndarray, list[np.ndarray]]
+TuplePhotos = tuple[np.ndarray, list[np.ndarray]]
+"""A tuple: rows (M,) and pixels of its photos."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoOptions:
+    """How the photos of tuples are prepared.
+
+    Attributes:
+        side: of the padded squares in pixels, at least that of the largest photo.
+        padded: whether photos are padded to squares, or have their exact sizes.
+        augment: random changes of the photos of a tuple; None for none.
+
+    Raises:
+        ArgumentError: the side is below 1.
+    """
+
+    side: int
+    padded: bool = True
+    augment: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        if self.side < 1:
+            raise ArgumentError(f"side must be at least 1, got {self.side}")
 
 
 @dataclass(frozen=True)
 class TupleReader:
-    """From tuples of rows to the elements of a dataset.
+    """Reads tuples of rows as the elements of a dataset.
 
     Attributes:
-        photos: where they are read.
+        photos: read the pixels.
         names: of all photos; a row is an index into them.
-        objects: (len(names),) int32, the object of each.
-        side: of the padded squares; None for exact sizes.
-        augment: what is done to the photos of a tuple; None for nothing.
-        seed: of the augmentation and of replacements.
+        objects: (len(names),) int32, the object of each photo.
+        options: how photos are prepared.
+        seed: random seed of augmentation and of replacements.
         left_out: name -> reason, of the photos that could not be read.
     """
 
     photos: PhotoSource
     names: Sequence[str]
     objects: np.ndarray
-    side: int | None
-    augment: Augmentation | None
+    options: PhotoOptions
     seed: int
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -49,15 +75,19 @@ class TupleReader:
         """Reads steps in order, READ_AHEAD of them at a time.
 
         Args:
-            tuples: gives all tuples (n, M), rows of photos, as they are when a step is begun to be read.
+            tuples: returns all tuples (n, M), rows of photos; it is called when the reading of a step begins.
             batch: tuples in a step.
             steps: their numbers.
-            epoch: of the augmentation.
+            epoch: seeds the augmentation.
 
         Yields:
-            inputs ("rows" and `padded` or `exact`) and objects (B, M) of each step.
+            inputs ("rows" and the arrays of `padded` or `exact`) and objects (B, M) of each step.
+
+        Raises:
+            TuplesError: every tuple has a photo that cannot be read.
+            ArgumentError: a photo is larger than the square.
         """
-        pending: deque[list[Future[Read]]] = deque()
+        pending: deque[list[Future[TuplePhotos]]] = deque()
         upcoming = iter(steps)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while True:
@@ -69,47 +99,27 @@ class TupleReader:
                     return
                 yield self._element([future.result() for future in pending.popleft()])
 
-    def signature(self, tuples: int | None, photos: int) -> Any:
-        """What tf.data is to know of an element.
-
-        Args:
-            tuples: B, None if not all steps have as many.
-            photos: M.
-        """
-        import tensorflow as tf
-
-        shape, side = (tuples, photos), self.side
-        inputs = {"rows": tf.TensorSpec(shape, tf.int32)}
-        if side is None:
-            inputs["pixels"] = tf.TensorSpec((None, 3), tf.uint8)
-            inputs["groups"] = tf.TensorSpec((None, 3), tf.int32)
-            inputs["places"] = tf.TensorSpec((tuples and tuples * photos,), tf.int32)
-        else:
-            inputs["photos"] = tf.TensorSpec((*shape, side, side, 3), tf.uint8)
-            inputs["sizes"] = tf.TensorSpec((*shape, 2), tf.int32)
-        return inputs, tf.TensorSpec(shape, tf.int32)
-
-    def _element(self, read: Sequence[Read]) -> Element:
+    def _element(self, read: Sequence[TuplePhotos]) -> Element:
         rows = np.stack([rows for rows, _ in read])
-        photos = [photo for _, some in read for photo in some]
-        arrays = exact(photos) if self.side is None else padded(photos, len(read), self.side)
+        photos = [photo for _, photos in read for photo in photos]
+        arrays = padded(photos, len(read), self.options.side) if self.options.padded else exact(photos)
         return arrays | {"rows": rows}, self.objects[rows]
 
-    def _read(self, tuples: np.ndarray, place: int, epoch: int) -> Read:
-        """The rows and the photos of a tuple, or of another one if it has a photo that cannot be read."""
-        for other in self._places(len(tuples), place, epoch):
-            photos = self._photos(tuples[other], [self.seed, epoch, place])
+    def _read(self, tuples: np.ndarray, place: int, epoch: int) -> TuplePhotos:
+        """The rows and photos of a tuple, or of another one if it has a photo that cannot be read."""
+        seed = [self.seed, epoch, place]
+        photos = self._photos(tuples[place], seed)
+        if photos:
+            return tuples[place], photos
+        for other in np.random.default_rng(seed).permutation(len(tuples)).tolist():
+            photos = self._photos(tuples[other], seed)
             if photos:
                 return tuples[other], photos
         name, reason = next(iter(self.left_out.items()))
-        raise ValueError(f"every tuple has a photo that cannot be read; one is {name}: {reason}")
-
-    def _places(self, count: int, place: int, epoch: int) -> Iterator[int]:
-        yield place
-        yield from np.random.default_rng([self.seed, epoch, place]).permutation(count).tolist()
+        raise TuplesError(f"every tuple has a photo that cannot be read; one is {name}: {reason}")
 
     def _photos(self, rows: np.ndarray, seed: list[int]) -> list[np.ndarray]:
-        """The photos of a tuple; none at all if one of them cannot be read."""
+        """The photos of a tuple; an empty list if one of them cannot be read."""
         photos = []
         for row in rows.tolist():
             try:
@@ -117,4 +127,4 @@ class TupleReader:
             except PhotoError as error:
                 self.left_out[self.names[row]] = error.reason
                 return []
-        return self.augment.of_tuple(photos, seed) if self.augment else photos
+        return self.options.augment.of_tuple(photos, seed) if self.options.augment else photos

@@ -10,8 +10,8 @@ from keras_retrieval.mining.hard_negatives import (
     MiningError,
     first_of_each_cluster,
     mine_negatives,
+    rank_candidates,
     require_clusters,
-    search_among,
 )
 from keras_retrieval.ranking.rows import PickedRows, l2_normalize
 
@@ -153,23 +153,19 @@ def test_no_candidates_are_no_negatives():
 
 
 @pytest.mark.parametrize("candidates", [1, 20, 256])
-def test_a_search_that_finds_all_gives_the_exact_negatives(candidates):
+def test_the_nearest_photos_as_candidates_give_the_exact_negatives(candidates):
     """With few candidates some queries have too few clusters and are searched exactly."""
     rng = np.random.default_rng(2)
     queries, pool, own, clusters = unit(rng, 50, 8), unit(rng, 400, 8), np.arange(50) % 30, np.arange(400) % 30
-    asked = []
-
-    def search(rows, k):
-        asked.append(k)
-        return np.argsort(-rows @ pool.T, axis=1, kind="stable")[:, :k].astype("int32")
-
+    nearest = np.argsort(-queries @ pool.T, axis=1, kind="stable")[:, :candidates].astype("int32")
     links = np.array([[0, 1], [4, 5], [5, 6]])
     arrays = queries, own, pool, clusters, 5
-    indexes, distances = mine_negatives(*arrays, same_object=links, search=search, candidates=candidates)
+    indexes, distances = mine_negatives(*arrays, same_object=links, candidates=nearest)
     exactly = mine_negatives(*arrays, same_object=links)
     np.testing.assert_array_equal(indexes, exactly[0])
     np.testing.assert_allclose(distances, exactly[1], rtol=1e-5)
-    assert asked == [candidates]
+    runs_out = (first_of_each_cluster(nearest, *arrays[1:4:2], 5, same_object=links)[:, -1] < 0).any()
+    assert runs_out == (candidates == 1)
 
 
 @pytest.mark.parametrize("size", [2**24, 40])
@@ -180,7 +176,7 @@ def test_some_photos_of_the_pool_are_ranked_for_each_query(monkeypatch, size, ha
     queries, pool = unit(rng, 30, 8), unit(rng, 100, 8).astype("float16" if half else "float32")
     candidates = rng.integers(-1, 100, (30, 12))
     rows = PickedRows(pool, np.arange(100)) if half else pool
-    found = search_among(rows, candidates)(queries, 12)
+    found = rank_candidates(queries, rows, candidates)
     for query, allowed, ranking in zip(queries, candidates, found, strict=True):
         allowed = np.sort(allowed[allowed >= 0])
         order = np.argsort(-(pool[allowed].astype("float32") @ query), kind="stable")
@@ -205,13 +201,11 @@ def test_rows_that_are_read_piece_by_piece_give_the_same(monkeypatch):
         mine_negatives(queries, own, PickedRows(pool, places), clusters, 4)
 
 
-def test_a_search_is_taken_at_its_word():
+def test_candidates_are_taken_in_their_order():
     rng = np.random.default_rng(3)
     queries, pool = unit(rng, 2, 8), unit(rng, 8, 8)
     ranking = np.array([[7, 6, 5], [3, 1, -1]])
-    indexes, distances = mine_negatives(
-        queries, [0, 1], pool, np.arange(8), 2, search=lambda rows, k: ranking, candidates=100
-    )
+    indexes, distances = mine_negatives(queries, [0, 1], pool, np.arange(8), 2, candidates=ranking)
     assert indexes[0].tolist() == [7, 6]
     np.testing.assert_allclose(distances[0], np.linalg.norm(queries[0] - pool[[7, 6]], axis=1), rtol=1e-4)
     np.testing.assert_array_equal(indexes[1], naive(queries, [0, 1], pool, np.arange(8), 2)[0][1])
@@ -248,10 +242,10 @@ WRONG = [
     ({"pool_clusters": np.arange(5)}, "each pool row needs a cluster, got 6 rows and 5 clusters"),
     ({"pool_clusters": np.arange(6.0)}, r"pool_clusters must be integers of the shape \(any\), got float64"),
     ({"same_object": [[1, 2, 3]]}, r"same_object must be integers of the shape \(any, 2\), got int64 of \(1, 3\)"),
-    ({"search": lambda rows, k: np.full((2, k), 6)}, r"candidates must be indexes into the pool, 0\.\.5, got 6"),
-    ({"search": lambda rows, k: np.full((2, k), -2)}, "candidates must be indexes .*, got -2"),
-    ({"search": lambda rows, k: np.zeros((3, k), int)}, r"candidates must be integers of the shape \(2, any\)"),
-    ({"search": lambda rows, k: np.zeros((2, k))}, "candidates must be integers"),
+    ({"candidates": np.full((2, 4), 6)}, r"candidates must be indexes into the pool, 0\.\.5, got 6"),
+    ({"candidates": np.full((2, 4), -2)}, "candidates must be indexes .*, got -2"),
+    ({"candidates": np.zeros((3, 4), int)}, r"candidates must be integers of the shape \(2, any\)"),
+    ({"candidates": np.zeros((2, 4))}, "candidates must be integers"),
 ]
 
 

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipelines.training.approximate_search import scann_search
+from pipelines.training.approximate_search import approximate_neighbours
 
 
 def clustered(count, seed):
@@ -18,7 +18,7 @@ def clustered(count, seed):
 def test_it_finds_nearly_all_that_exact_search_finds():
     pytest.importorskip("scann")
     rows, queries = clustered(2000, 1), clustered(2000, 2)[::20]
-    found = scann_search(rows)(queries, 10)
+    found = approximate_neighbours(queries, rows, 10)
     assert found.shape == (100, 10)
     assert found.dtype == np.int64
     exact = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
@@ -28,7 +28,7 @@ def test_it_finds_nearly_all_that_exact_search_finds():
 def test_few_rows_are_filled_up_with_minus_one():
     pytest.importorskip("scann")
     rows = clustered(40, 1)
-    found = scann_search(rows)(rows[:3], 500)
+    found = approximate_neighbours(rows[:3], rows, 500)
     assert found.shape == (3, 40)
     for row in found.tolist():
         there = [index for index in row if index >= 0]
@@ -41,10 +41,10 @@ def test_rows_that_would_end_the_process_are_refused():
     rows = clustered(40, 1)
     rows[3, 3] = np.nan
     with pytest.raises(ValueError, match="must be finite"):
-        scann_search(rows)
+        approximate_neighbours(rows[:1], rows, 5)
 
 
 def test_without_scann_the_pip_command_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "scann", None)
     with pytest.raises(ImportError, match=r'pip install "keras-retrieval\[index\]"'):
-        scann_search(clustered(40, 1))
+        approximate_neighbours(clustered(40, 1), clustered(40, 1), 5)

@@ -183,7 +183,7 @@ def without_rows(inputs):
     [
         (lambda net, inputs: ChunkedTupleModel(net, chunk=0), "chunk=0"),
         (
-            lambda net, inputs: tf.function(PaddedNetwork(net)).get_concrete_function(UNKNOWN),
+            lambda net, inputs: tf.function(PaddedNetwork(net), autograph=False).get_concrete_function(UNKNOWN),
             "known when the graph is made",
         ),
         (lambda net, inputs: ChunkedTupleModel(net)(without_rows(inputs)), r"'places' \(B, M\), or 'rows'"),

@@ -1,0 +1,59 @@
+"""The options of mining: how many tuples an epoch has, and how their positives and negatives are chosen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_retrieval.errors import ArgumentError
+from keras_retrieval.mining.hard_negatives import mine_negatives
+
+POSITIVES = ("drawn", "nearest", "farthest")
+
+ChooseNegatives = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""`keras_retrieval.mining.mine_negatives`, or a function with the same arguments and results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningOptions:
+    """The options of an EpochDraw.
+
+    Attributes:
+        queries: pairs of an epoch; training takes a whole number of steps of them.
+        pool: photos to choose negatives from; more where these have too few clusters. Not used where tuples.npz lists
+            the negatives of each photo.
+        negatives: negatives of each query.
+        positive: "drawn" at random, or, of all positives of the query, the "nearest" by descriptor (NetVLAD,
+            Arandjelovic et al. CVPR 2016) or the "farthest" (the hardest triplets of Gordo et al. ECCV 2016). With the
+            last two an epoch draws queries in place of pairs.
+        sample: photos of the pool that are drawn for each query to choose its negatives from; 0 for the whole pool.
+        remember: whether to choose also among the negatives that the query had before.
+        refresh: steps after which negatives are chosen again within an epoch; 0 for never.
+        batch: tuples in a step.
+        seed: random seed.
+        approximate_above: size of the pool above which ScaNN searches it (the extra "index").
+        choose_negatives: the function that chooses negatives.
+
+    Raises:
+        ArgumentError: an option is out of range.
+    """
+
+    queries: int = 2000
+    pool: int = 20_000
+    negatives: int = 5
+    positive: str = POSITIVES[0]
+    sample: int = 0
+    remember: bool = False
+    refresh: int = 0
+    batch: int = 5
+    seed: int = 0
+    approximate_above: int = 500_000
+    choose_negatives: ChooseNegatives = mine_negatives
+
+    def __post_init__(self) -> None:
+        for name, least in {"queries": 1, "pool": 1, "negatives": 1, "batch": 1, "sample": 0, "refresh": 0}.items():
+            value = getattr(self, name)
+            if value < least:
+                raise ArgumentError(f"{name} must be at least {least}, got {value}")
+        if self.positive not in POSITIVES:
+            raise ArgumentError(f"positive must be one of {', '.join(POSITIVES)}, got {self.positive}")
