@@ -1,4 +1,4 @@
-"""What a training run goes on from after a kill: checkpoint.npz, whole at any moment and never a pickle."""
+"""The file checkpoint.npz, from which a training run is resumed; it is always complete and never a pickle."""
 
 import json
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import RetrievalError
+
 from ..files.durable import atomic_path
 
 NAME = "checkpoint.npz"
@@ -15,25 +17,25 @@ VERSION = 1
 _LISTS = ("weights", "optimizer", "metrics", "best")
 
 
-class CheckpointError(ValueError):
-    """A run cannot go on from its checkpoint; the message says why and what to do."""
+class CheckpointError(RetrievalError, ValueError):
+    """A run cannot be resumed from its checkpoint; the message says why and what to do."""
 
 
 @dataclass
 class Checkpoint:
-    """A run after its last finished epoch, or between two steps of the next.
+    """The state of a run after its last finished epoch, or between two steps of the next.
 
     Attributes:
-        options: those that decide what is learned, JSON-able.
-        history: per finished epoch its figures.
-        step: how many steps of the next epoch are done.
-        samples: tuples to look at, as they were before the first epoch, JSON-able.
+        options: the fingerprint: options and files that decide the weights, JSON-able.
+        history: the figures of each finished epoch.
+        step: number of finished steps of the next epoch.
+        samples: the sample tuples of the page before the first epoch, JSON-able.
         best_epoch: the number of the best epoch, from 1; 0 before the first.
         weights: of the network, in its own order.
         optimizer: the optimizer's variables.
-        metrics: the variables of the model's metrics, which sum up the epoch.
+        metrics: the variables of the model's metrics, which are means over the epoch so far.
         best: the weights of the best epoch.
-        stream: the state of the tuples' stream.
+        stream: the state of the source of training steps.
     """
 
     options: dict[str, Any]
@@ -49,17 +51,17 @@ class Checkpoint:
 
     @property
     def epochs(self) -> int:
-        """How many epochs are finished."""
+        """Number of finished epochs."""
         return len(self.history)
 
     @property
-    def begun(self) -> bool:
-        """Whether there is anything to go on from."""
+    def started(self) -> bool:
+        """Whether there is a step to resume from."""
         return bool(self.history or self.step)
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
-    """Writes RUN/checkpoint.npz in place of the one before, which stands until the new one is whole."""
+    """Writes RUN/checkpoint.npz; the previous file is replaced when the new one is complete."""
     about = {
         one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name not in (*_LISTS, "stream")
     }
@@ -71,7 +73,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:
-    """Reads what `write_checkpoint` wrote; None where there is none.
+    """Reads RUN/checkpoint.npz; None if it does not exist.
 
     Raises:
         CheckpointError: the file is damaged, or of a newer version.
@@ -85,8 +87,8 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
             version = about.pop("version")
             arrays = {name: file[name] for name in file.files if name != "about"}
     except Exception as error:
-        # A broken zip file has a dozen ways to fail, and none names the file.
-        raise CheckpointError(f"{path} is damaged ({error}): remove {run} and train anew") from error
+        # A broken zip file fails in a dozen ways, none of which names the file.
+        raise CheckpointError(f"{path} is damaged ({error}): remove {run} and train again") from error
     if version > VERSION:
         raise CheckpointError(f"{path} has layout {version}, and this version reads {VERSION}: update keras-retrieval")
     found = Checkpoint(**about)
@@ -100,15 +102,15 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
 
 
 def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
-    """The checkpoint that a run goes on from, or an empty one for a new run, whose folder is made.
+    """Reads the checkpoint that a run is resumed from, or creates the folder and an empty checkpoint for a new run.
 
     Args:
-        run: the folder of the run.
-        options: those that decide what is learned; on resuming they must be what they were.
-        resume: whether the user asked to go on.
+        run: folder of the run.
+        options: the fingerprint of the run, which a resumed run must have in common with its checkpoint.
+        resume: whether the run may be resumed.
 
     Raises:
-        CheckpointError: there is a run and `resume` does not ask for it, or it was begun with other options.
+        CheckpointError: the folder contains a run, which was begun with other options, or `resume` is false.
         OSError: the folder cannot be written.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -116,26 +118,28 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
         torn.unlink(missing_ok=True)
     found = read_checkpoint(run)
     if found is None:
-        # The folder may hold a cache and a first evaluation: a run that was killed in its first epoch begins again.
+        # The folder may contain a cache and scores: a run that is killed before its first checkpoint begins again.
         return Checkpoint(options)
     if not resume:
         raise CheckpointError(
-            f"{run} holds a run with {found.epochs} finished epochs: --resume goes on with it, or name another --output"
+            f"{run} contains a run with {found.epochs} finished epochs: give --resume to continue it, "
+            "or another --output"
         )
     _require_same(found.options, options, run)
     return found
 
 
 def restore(checkpoint: Checkpoint, variables: Sequence[Any], optimizer: Sequence[Any]) -> None:
-    """Puts a checkpoint's weights and optimizer variables back.
+    """Assigns the weights and optimizer variables of a checkpoint.
 
     Raises:
         CheckpointError: their number or shapes differ.
     """
-    for what, kept, now in (("weights", checkpoint.weights, variables), ("optimizer", checkpoint.optimizer, optimizer)):
-        if [array.shape for array in kept] != [tuple(variable.shape) for variable in now]:
-            raise CheckpointError(f"the checkpoint's {what} are not those of this network: train anew")
-        for array, variable in zip(kept, now, strict=True):
+    parts = {"weights": (checkpoint.weights, variables), "optimizer variables": (checkpoint.optimizer, optimizer)}
+    for part, (arrays, targets) in parts.items():
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in targets]:
+            raise CheckpointError(f"the checkpoint's {part} do not fit this network: train again")
+        for array, variable in zip(arrays, targets, strict=True):
             variable.assign(array)
 
 
@@ -145,5 +149,5 @@ def _require_same(then: dict[str, Any], now: dict[str, Any], run: Path) -> None:
             option = name.replace("_", "-")
             raise CheckpointError(
                 f"{run} was begun with --{option} {then.get(name)}, not {now.get(name)}: "
-                "--resume takes the same, or name another --output"
+                "give the same to --resume, or another --output"
             )

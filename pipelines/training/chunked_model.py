@@ -1,4 +1,4 @@
-"""Training steps that only TensorFlow takes: photos at exact sizes, and any number of tuples in fixed memory."""
+"""Training steps on TensorFlow only: photos at exact sizes, and any number of tuples in fixed memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,39 +6,40 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
 from keras_retrieval.networks.tuple_model import TupleModel
 
-ALL = 2**30  # photos, more than any step has
+ALL = 2**30  # photos, more than a step can have
 Step = tuple[Any, Any, list[Any]]  # loss, (B, M, D) descriptors, gradients
 
 
 class ChunkedTupleModel(TupleModel):
-    """A TupleModel that also takes photos at their exact sizes, and passes them through the network in chunks.
+    """A TupleModel that also takes photos at their exact sizes, and can pass them through the network in chunks.
 
-    Without `chunk` all photos of a step go through at once, those of one exact size together, and what their gradient
-    needs of all is held in memory. With it, every photo is described first and forgotten, the loss gives the gradient
-    of each descriptor, and the photos go through once more, chunk by chunk, to take it on to the weights. That costs a
-    second forward pass (a step whose photos fit in one chunk is spared it), holds for every loss, and the gradients
-    are the same. XLA compiles a plain TupleModel, not this one.
+    Without `chunk` all photos of a step pass the network at once, those of one exact size together, and the activations
+    of all are held in memory. With `chunk` the descriptors of all photos are computed first without activations, the
+    loss yields the gradient of each descriptor, and the photos pass the network again, chunk by chunk, to propagate it
+    to the weights. The gradients are the same for every loss; the price is a second forward pass, unless the photos of
+    a step fit in one chunk. XLA does not compile this model.
 
     Args:
         network: from `keras_retrieval.build`.
         l2: see TupleModel.
-        chunk: the most photos in memory at once; None for all of a step.
-        keep_descriptors: keep the photos' numbers and descriptors of the last training step, see `last_step`.
+        chunk: maximum number of photos in the network at once; None for all of a step.
+        keep_descriptors: keep the rows and descriptors of the photos of the last training step, see `last_step`.
 
     Input shape:
-        A dict, padded as TupleModel takes it, or exact: "pixels" (T, 3) uint8, the rows of all photos one behind the
-        other, photos of one shape side by side; "groups" (G, 3), how many photos, height and width of each run of one
-        shape; "places" (B, M), where each photo of the tuples stands in that order, or (B * M,) beside "rows" (B, M),
-        the photos' numbers, which are kept beside the descriptors.
+        A dict, padded as for TupleModel, or exact: "pixels" (T, 3) uint8, the pixels of all photos, row by row, photos
+        of one shape next to each other; "groups" (G, 3), the number of photos, height and width of each group of one
+        shape; "places" (B, M), the position of each photo of the tuples in that order, or (B * M,) together with "rows"
+        (B, M), the photos' rows, which are kept with the descriptors.
 
     Output shape:
         (B, M, D).
 
     Raises:
-        ValueError: chunk is below 1, the inputs do not say which photos are a tuple, or a strategy has several
-            devices where exact sizes or kept descriptors need one.
+        ArgumentError: chunk is below 1, the inputs do not say which photos form a tuple, or exact sizes or kept
+            descriptors are used under a strategy with several devices.
     """
 
     def __init__(
@@ -51,21 +52,21 @@ class ChunkedTupleModel(TupleModel):
     ) -> None:
         super().__init__(network, l2, **kwargs)
         if chunk is not None and chunk < 1:
-            raise ValueError(f"a chunk is 1 photo or more, not chunk={chunk}")
+            raise ArgumentError(f"chunk must be at least 1, got {chunk}")
         self.chunk = chunk
         self.supports_jit = False
         if keep_descriptors:
-            _require_one_device("descriptors are kept")
+            _require_one_device("keep_descriptors")
         self._kept = _kept(network.output_shape[-1]) if keep_descriptors else None
 
     def last_step(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers (B, M) and descriptors (B, M, D) of the photos of the last training step, before it moved weights.
+        """The rows (B, M) and descriptors (B, M, D) of the photos of the last training step, before its update.
 
         Raises:
-            ValueError: the model was made without `keep_descriptors`.
+            ArgumentError: the model was created without `keep_descriptors`.
         """
         if self._kept is None:
-            raise ValueError("descriptors are kept by ChunkedTupleModel(network, keep_descriptors=True)")
+            raise ArgumentError("no descriptors are kept: create the model with keep_descriptors=True")
         rows, descriptors = self._kept
         return rows.numpy(), descriptors.numpy()
 
@@ -97,7 +98,7 @@ class ChunkedTupleModel(TupleModel):
         return self._logs(loss, inputs, objects, descriptors, sample_weight)
 
     def _step(self, *batch: Any) -> Step:
-        """The step at once where its photos fit in a chunk, else in chunks."""
+        """Loss, descriptors and gradients, at once if the photos fit in a chunk, else in chunks."""
         import tensorflow as tf
 
         objects = batch[1]
@@ -162,12 +163,12 @@ class ChunkedTupleModel(TupleModel):
 
 @dataclass(frozen=True)
 class _Runs:
-    """A step's photos cut into runs that go through the network one after the other.
+    """The photos of a step, cut into runs that pass the network one after the other.
 
     Attributes:
-        describe: from the number of a run to its descriptors, (n, D).
-        ends: (R,), how many photos there are up to the end of each run.
-        places: (B, M), where each photo of the tuples stands among the runs' photos.
+        describe: computes the descriptors (n, D) of the run of a number.
+        ends: (R,), the number of photos up to the end of each run.
+        places: (B, M), the position of each photo of the tuples among the photos of all runs.
     """
 
     describe: Callable[[Any], Any]
@@ -194,7 +195,7 @@ def _padded_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
 def _exact_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
     import tensorflow as tf
 
-    _require_one_device("photos at exact sizes are trained on")
+    _require_one_device("photos at exact sizes")
     counts = inputs["groups"][:, 0]
     pieces = (counts + chunk - 1) // chunk
     group = tf.repeat(tf.range(tf.size(counts)), pieces)
@@ -210,12 +211,12 @@ def _exact_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
 
     like = inputs.get("rows", inputs["places"])
     if len(like.shape) != 2:
-        raise ValueError("photos at exact sizes need 'places' (B, M), or 'rows' (B, M) beside them")
+        raise ArgumentError("photos at exact sizes need 'places' (B, M), or 'rows' (B, M) besides")
     return _Runs(describe, tf.cumsum(photos), tf.reshape(inputs["places"], tf.shape(like)))
 
 
 def _pull_back(runs: _Runs, upstream: Any, weights: list[Any], sums: list[Any]) -> list[Any]:
-    """Adds to `sums` the gradients of the weights that go with the gradients of all descriptors, run by run."""
+    """Propagates the gradients of all descriptors to the weights, run by run, and adds them to `sums`."""
     import tensorflow as tf
 
     def body(run: Any, start: Any, sums: list[Any]) -> tuple[Any, Any, list[Any]]:
@@ -230,15 +231,15 @@ def _pull_back(runs: _Runs, upstream: Any, weights: list[Any], sums: list[Any]) 
     return sums
 
 
-def _require_one_device(what: str) -> None:
+def _require_one_device(feature: str) -> None:
     import tensorflow as tf
 
     if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError(f"{what} by one device, and this strategy has several")
+        raise ArgumentError(f"{feature} need one device, but the strategy has several")
 
 
 def _kept(dimensions: int) -> tuple[Any, Any]:
-    """Variables for the numbers and the descriptors of a step's photos, however many they are."""
+    """Variables of variable shape for the rows and descriptors of a step's photos."""
     import tensorflow as tf
 
     return (

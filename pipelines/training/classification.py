@@ -1,4 +1,4 @@
-"""Classification of landmarks: photos of a folder for each, cut to squares, and a classifier on a network's trunk."""
+"""Classification of landmarks: batches of squares cut from photos, and a classifier on a network's trunk."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
+
 from ..photos.augmentation import jitter, square
 from ..photos.cache import PhotoSource
-from .network import layers_of_trunk
+from .network import layers_of_trunk, too_many_frozen
 
-READ_AHEAD = 2  # batches that are being read while one is learned from
+READ_AHEAD = 2  # batches that are being read while one is trained on
 
 
 @dataclass(frozen=True)
@@ -18,15 +20,15 @@ class LandmarkBatches:
     """Photos with the numbers of their landmarks, in batches of squares.
 
     Attributes:
-        photos: where they are read.
-        names: (n,) of the photos.
-        labels: (n,) int32, the number of each one's landmark.
+        photos: read the pixels.
+        names: (n,) names of the photos.
+        labels: (n,) int32, the number of the landmark of each photo.
         side: of the squares in pixels.
-        batch: photos in a batch; training takes no more than whole batches of them.
-        least: the least share of a photo's shorter side that a random square has; None for the square in the middle.
+        batch: photos in a batch; training takes a whole number of batches.
+        least: smallest side of a random square, as a share of the photo's shorter side; None for the central square.
         flip: mirror half of the squares.
-        jitter: strength of random brightness, contrast, saturation; 0 for none.
-        seed: of all that is drawn.
+        jitter: strength of random changes of brightness, contrast and saturation; 0 for none.
+        seed: random seed.
     """
 
     photos: PhotoSource
@@ -46,11 +48,15 @@ class LandmarkBatches:
         return max(1, whole) if self.least is not None else -(-len(self.names) // self.batch)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Nothing: what an epoch draws follows from the seed and its number."""
+        """Empty: the squares of an epoch follow from the seed and its number."""
         return {}
 
     def dataset(self, epoch: int, start: int = 0) -> Any:
-        """The batches of an epoch from the step `start` on.
+        """The batches of an epoch.
+
+        Args:
+            epoch: its number, from 0.
+            start: the first step, for a run that is resumed within an epoch.
 
         Returns:
             A tf.data.Dataset of (B, side, side, 3) uint8 and (B,) int32.
@@ -87,20 +93,23 @@ class LandmarkBatches:
 
 
 def numbered(landmarks: Mapping[str, Sequence[str]]) -> tuple[list[str], np.ndarray]:
-    """All photos and the number of each one's landmark, in the order of the landmarks.
+    """Numbers the landmarks in their order.
+
+    Args:
+        landmarks: landmark -> names of its photos.
 
     Returns:
-        Names (n) and labels (n,) int32.
+        The names of all photos (n), and the number of the landmark of each, (n,) int32.
     """
-    names = [name for some in landmarks.values() for name in some]
-    return names, np.repeat(np.arange(len(landmarks), dtype=np.int32), [len(some) for some in landmarks.values()])
+    names = [name for photos in landmarks.values() for name in photos]
+    return names, np.repeat(np.arange(len(landmarks), dtype=np.int32), [len(photos) for photos in landmarks.values()])
 
 
 def set_aside(batches: LandmarkBatches, share: float) -> tuple[LandmarkBatches, LandmarkBatches | None]:
-    """Parts batches into those to train on and those for validation: a share of each landmark's photos, one left.
+    """Sets a share of each landmark's photos aside for validation; at least one photo of each is trained on.
 
     Returns:
-        Those to train on, and those for validation in squares from the middle; None where there are none.
+        The training batches, and the validation batches, of central squares; None if no photo is set aside.
     """
     rng = np.random.default_rng([batches.seed, 2])
     aside = np.zeros(len(batches.names), bool)
@@ -118,46 +127,46 @@ def set_aside(batches: LandmarkBatches, share: float) -> tuple[LandmarkBatches, 
 
 
 def freeze_layers(network: Any, count: int) -> None:
-    """Keeps the first layers of a network's trunk as they are, and all BatchNormalization, statistics and factors.
+    """Freezes the first layers of a network's trunk, and all BatchNormalization layers.
 
     Args:
         network: from `keras_retrieval.build`.
-        count: layers with weights, from the photo on.
+        count: number of layers with weights to freeze, from the first.
 
     Raises:
-        ValueError: the trunk has fewer.
+        ArgumentError: the trunk has fewer layers.
     """
     import keras
 
     layers = layers_of_trunk(network)
     if count > len(layers):
-        raise ValueError(f"--freeze {count}: the trunk of {network.name} has {len(layers)} layers that learn")
+        raise too_many_frozen(count, network, layers)
     for number, layer in enumerate(layers):
         if number < count or isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
 
 
 def classifier_on(network: Any, classes: int) -> Any:
-    """A classifier on the trunk of a retrieval network, whose weights it shares.
+    """Builds a classifier on the trunk of a retrieval network, with which it shares the weights.
 
-    The trunk's map is averaged over its cells and one dense layer gives a logit for each landmark, so that photos of
-    any size are classified.
+    The trunk's feature map is averaged over its cells, and a dense layer computes a logit for each landmark, so that
+    photos of any size are classified.
 
     Args:
         network: from `keras_retrieval.build`.
-        classes: how many landmarks.
+        classes: number of landmarks.
 
     Returns:
         A keras.Model: RGB 0..255 (B, H, W, 3) -> (B, classes) logits.
 
     Raises:
-        ValueError: the network has no trunk of its own.
+        ArgumentError: the network has no trunk of its own.
     """
     import keras
 
     trunk = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
     if trunk is None:
-        raise ValueError(f"{network.name} has no trunk to train: give a network that `keras-retrieval build` made")
+        raise ArgumentError(f"{network.name} has no trunk to train: give a network that `keras-retrieval build` made")
     images = keras.Input((None, None, 3), name="images")
     features = trunk(network.get_layer("normalization")(images))
     pooled = keras.layers.GlobalAveragePooling2D(name="average", dtype="float32")(features)

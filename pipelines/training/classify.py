@@ -126,7 +126,7 @@ def _compiled(
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     classifier.compile(optimizer, loss, metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
     optimizer.build(classifier.trainable_variables)
-    if checkpoint.begun:
+    if checkpoint.started:
         # Keras creates the variables of metrics, whose values the checkpoint contains, when they are first used.
         classifier.test_on_batch(*next(iter(training.dataset(0))))
         restore(checkpoint, classifier.weights, optimizer.variables)

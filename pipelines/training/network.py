@@ -1,7 +1,10 @@
-"""The network of a training run: made ready to learn, and put away as others take it."""
+"""The network of a training run: loaded, set up for training, compiled, and saved."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from keras_retrieval.errors import ArgumentError
 
 from ..descriptors.learn_whitening import require_narrow
 from ..networks.files import load_model, require_edges, save_model
@@ -9,21 +12,28 @@ from .train_options import TrainOptions
 
 
 def load_trainable(model: str) -> Any:
-    """Loads or builds a network that can learn.
+    """Loads or builds a network that can be trained.
+
+    Args:
+        model: a .keras file, or a name such as "vgg16_gem".
 
     Raises:
-        ValueError: it cannot be loaded, or is an .onnx file.
+        ArgumentError: it is an .onnx file, or no known name.
+        NetworkFileError: the file cannot be loaded.
     """
     if Path(model).suffix == ".onnx":
-        raise ValueError(f"{model}: an .onnx network does not learn: give the .keras file that it was made of")
+        raise ArgumentError(f"{model}: an .onnx network cannot be trained: give the .keras file that it was made from")
     return load_model(model)
 
 
 def network_to_train(options: TrainOptions) -> Any:
-    """Loads or builds the network, with p at its own speed, the first layers frozen and the precision asked for.
+    """Loads or builds the network and sets the speed of GeM's p, the frozen layers and the precision.
+
+    Args:
+        options: of the run.
 
     Raises:
-        ValueError: it cannot be loaded, has fewer layers than are to be frozen, or a whitening besides `--whiten`.
+        ArgumentError: the network does not fit the options `whiten`, `dim`, `freeze` or `edges`.
     """
     from keras_retrieval.layers.gem import gem_layers
     from keras_retrieval.networks.precision import set_trunk_precision
@@ -31,15 +41,19 @@ def network_to_train(options: TrainOptions) -> Any:
     network = load_trainable(options.model)
     require_edges(network, options.edges)
     if options.whiten != "none" and any(layer.name == "whitening" for layer in network.layers):
-        raise ValueError(f"{options.model} ends with a whitening, which learns with the rest: give --whiten none")
+        raise ArgumentError(
+            f"{options.model} ends with a whitening already, which is trained with the other layers: give --whiten none"
+        )
     require_narrow(options.whiten, network.output_shape[-1])
     if options.dim is not None and options.dim > network.output_shape[-1]:
-        raise ValueError(f"--dim {options.dim}: the network has {network.output_shape[-1]} dimensions to keep")
+        raise ArgumentError(
+            f"--dim must be at most {network.output_shape[-1]}, the dimensions of the network, got {options.dim}"
+        )
     for layer in gem_layers(network):
         layer.set_p_speed(options.p_speed or (100.0 if layer.per_channel else 10.0))
     layers = layers_of_trunk(network)
     if options.freeze > len(layers):
-        raise ValueError(f"--freeze {options.freeze}: the trunk of {network.name} has {len(layers)} layers that learn")
+        raise too_many_frozen(options.freeze, network, layers)
     for layer in layers[: options.freeze]:
         layer.trainable = False
     if options.precision == "bfloat16":
@@ -48,10 +62,10 @@ def network_to_train(options: TrainOptions) -> Any:
 
 
 def save_trained(network: Any, path: Path) -> None:
-    """Saves a network as others take it, without what was set for training: speeds, frozen layers, precision.
+    """Saves a network without the settings of its training: speed of p, frozen layers, precision.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the file cannot be written.
     """
     from keras_retrieval.layers.gem import gem_layers
     from keras_retrieval.networks.precision import set_trunk_precision
@@ -64,8 +78,15 @@ def save_trained(network: Any, path: Path) -> None:
     save_model(network, path)
 
 
+def too_many_frozen(count: int, network: Any, layers: Sequence[Any]) -> ArgumentError:
+    """The error for an option --freeze that is above the number of layers with weights."""
+    return ArgumentError(
+        f"--freeze must be at most {len(layers)}, the layers with weights in the trunk of {network.name}, got {count}"
+    )
+
+
 def layers_of_trunk(network: Any) -> list[Any]:
-    """The layers with weights in the network's trunk, from the photo on."""
+    """The layers with weights in the network's trunk, from the first to the last."""
     import keras
 
     trunk = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
@@ -73,15 +94,15 @@ def layers_of_trunk(network: Any) -> list[Any]:
 
 
 def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
-    """The network as a model of tuples, compiled with the loss and the published optimizer.
+    """Wraps the network as a model of tuples and compiles it with the loss and the published optimizer.
 
     Args:
         network: from `network_to_train`.
         options: of the run.
-        steps: of an epoch.
+        steps: steps in an epoch.
 
-    Raises:
-        ValueError: a margin for a loss that has none.
+    Returns:
+        A TupleModel, or a ChunkedTupleModel for exact sizes, chunks and refreshed negatives.
     """
     from keras_retrieval.networks.optimizer import published_adam
     from keras_retrieval.networks.tuple_model import TupleModel
@@ -100,14 +121,15 @@ def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
 
 
 def loss_of(options: TrainOptions, network: str) -> Any:
-    """The loss asked for, with its margin.
+    """The loss of the options with its margin.
 
-    Raises:
-        ValueError: a margin for a loss that has none.
+    Args:
+        options: of the run.
+        network: its name, which decides the published margin.
     """
     from keras_retrieval import losses
 
-    known = {
+    losses_by_name = {
         "contrastive": losses.ContrastiveLoss,
         "triplet": losses.TripletLoss,
         "ranking": losses.WeaklySupervisedRankingLoss,
@@ -116,4 +138,5 @@ def loss_of(options: TrainOptions, network: str) -> Any:
         "average-precision": losses.AveragePrecisionLoss,
     }
     margin = options.margin_for(network)
-    return known[options.loss]() if margin is None else known[options.loss](margin=margin)
+    loss = losses_by_name[options.loss]
+    return loss() if margin is None else loss(margin=margin)

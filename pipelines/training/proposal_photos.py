@@ -1,4 +1,4 @@
-"""PhotoSource with the boxes of their objects, which region proposals are trained on."""
+"""Photos with the boxes of their objects, which region proposals are trained on."""
 
 import math
 import os
@@ -19,7 +19,7 @@ from ..photos.object_boxes import BoxesError
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
 
-READ_AHEAD = 3  # batches
+READ_AHEAD = 3  # batches that are being read
 
 Example = tuple[np.ndarray, np.ndarray]
 
@@ -83,19 +83,20 @@ def boxes_as_shares(boxes: Mapping[str, np.ndarray], reading: Reading) -> tuple[
 
 @dataclass
 class ProposalPhotos:
-    """PhotoSource padded to squares, each with what its anchors are to be.
+    """Photos padded to squares, with the targets of their anchors.
 
     Attributes:
-        names: of the photos to learn from.
+        names: of the photos to train on.
         shares: name -> (R, 4) boxes as shares of the photo's sides.
-        photos: where they are read.
+        photos: read the pixels.
         side: of the squares, in pixels.
-        anchors: (M, 4) of the map of a square, in cells.
-        cells: (side + 1,) how many cells the trunk makes of so many pixels.
+        anchors: (M, 4) the anchors of the feature map of a square, in cells.
+        cells: (side + 1,) number of cells of the feature map for each number of pixels.
         batch: photos in a step.
-        flip: mirror every other photo, at random.
-        seed: of all that is drawn.
+        flip: mirror half of the photos, at random.
+        seed: random seed.
         left_out: name -> reason, of photos that could not be read.
+        epoch: the epoch of the next iteration, which with the seed decides the order.
     """
 
     names: Sequence[str]
@@ -112,15 +113,15 @@ class ProposalPhotos:
 
     @property
     def steps(self) -> int:
-        """Of an epoch; the last may have fewer photos."""
+        """Steps in an epoch; the last one may have fewer photos."""
         return -(-len(self.names) // self.batch)
 
     def dataset(self) -> Any:
-        """The photos of `epoch`, in an order that its number alone decides, each time it is gone through.
+        """The photos of `epoch` in random order.
 
         Returns:
-            A tf.data.Dataset of (inputs, targets) as `ProposalModel` and `ProposalLoss` take them. In the place of a
-            photo that cannot be read stands the next one that can.
+            A tf.data.Dataset of (inputs, targets) for `ProposalModel` and `ProposalLoss`. A photo that cannot be read
+            is replaced by the next one that can.
         """
         import tensorflow as tf
 
@@ -134,12 +135,12 @@ class ProposalPhotos:
 
     def _batches(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.names))
-        places = iter([range(first, min(first + self.batch, len(order))) for first in range(0, len(order), self.batch)])
+        steps = iter([range(first, min(first + self.batch, len(order))) for first in range(0, len(order), self.batch)])
         pending: deque[list[Future[Example]]] = deque()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while True:
-                for some in islice(places, READ_AHEAD - len(pending)):
-                    pending.append([pool.submit(self._example, order, place, self.epoch) for place in some])
+                for places in islice(steps, READ_AHEAD - len(pending)):
+                    pending.append([pool.submit(self._example, order, place, self.epoch) for place in places])
                 if not pending:
                     return
                 yield self._joined([future.result() for future in pending.popleft()])
@@ -161,7 +162,7 @@ class ProposalPhotos:
                 continue
             return self._prepared(pixels, self.shares[name], np.random.default_rng([self.seed, epoch, place]))
         name, reason = next(iter(self.left_out.items()))
-        raise ValueError(f"none of the {len(self.names)} photos can be read; one is {name}: {reason}")
+        raise ArgumentError(f"none of the {len(self.names)} photos can be read; one is {name}: {reason}")
 
     def _prepared(self, pixels: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> Example:
         from keras_retrieval.networks.anchor_targets import anchor_targets

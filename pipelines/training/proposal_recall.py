@@ -1,4 +1,4 @@
-"""How many of the objects' boxes a network's regions find: proposals beside the rigid grid."""
+"""The recall of a network's regions: the share of the objects' boxes that proposals and the rigid grid find."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from ..photos.reader import PhotoError
 from ..photos.reading import Reading
 
 OVERLAPS = (0.5, 0.7)
-LEVELS = (3, 8)  # of the grid: the published one, and one of about as many regions as are proposed
+LEVELS = (3, 8)  # of the grid: as published, and with about as many regions as there are proposals
 
 
 @dataclass(frozen=True)
 class Recall:
-    """How many boxes one kind of regions finds.
+    """The recall of one kind of regions.
 
     Attributes:
-        regions: what they are.
-        count: the mean number of them in a photo.
-        found: for each of OVERLAPS the share of boxes that some region overlaps by so much.
+        regions: their kind.
+        count: mean number of regions in a photo.
+        found: for each of OVERLAPS the share of boxes whose intersection over union with a region reaches it.
     """
 
     regions: str
@@ -31,17 +31,17 @@ class Recall:
 def recall_of_boxes(
     network: Any, names: Sequence[str], shares: Mapping[str, np.ndarray], reading: Reading
 ) -> list[Recall]:
-    """Compares the grid with proposals: as many as the grid has regions, and all.
+    """Compares the grid with the proposals: with as many as the grid has regions, and with all.
 
     Args:
         network: with proposals.
         names: of the photos.
         shares: name -> (R, 4) boxes as shares of the photo's sides.
-        reading: of the photos; one that cannot be read does not count.
+        reading: reads the photos; photos that cannot be read are skipped.
 
     Returns:
-        A row for each grid of LEVELS, behind each as many proposals, and all proposals at the end; none where no
-        photo can be read and has a box.
+        A row for each grid of LEVELS, each followed by one for as many proposals, and a row for all proposals; empty
+        if no photo with a box can be read.
     """
     from keras_retrieval.networks.regional import regional_layer
 
@@ -66,7 +66,7 @@ def recall_of_boxes(
 
 
 def grid_boxes(height: int, width: int, levels: int) -> np.ndarray:
-    """The regions (R, 4) of R-MAC's grid on a map of h x w cells, as shares of its sides."""
+    """The regions (R, 4) of R-MAC's grid on a feature map of height x width cells, as shares of its sides."""
     from keras import ops
 
     from keras_retrieval.layers.cells import GridCells
@@ -78,7 +78,7 @@ def grid_boxes(height: int, width: int, levels: int) -> np.ndarray:
 
 
 def table(rows: Sequence[Recall]) -> str:
-    """The rows as text, one a line."""
+    """The rows as text, one per line."""
     lines = [(f"{'recall of boxes at IoU':36}", f"{'regions':>9}", *(f"{overlap:8}" for overlap in OVERLAPS))]
     lines += [
         (f"{row.regions:36}", f"{row.count:9.1f}", *(f"{100 * share:7.1f}%" for share in row.found)) for row in rows
@@ -87,7 +87,7 @@ def table(rows: Sequence[Recall]) -> str:
 
 
 def _proposer(network: Any, pooling: Any) -> Callable[[np.ndarray], tuple[np.ndarray, tuple[int, int]]]:
-    """A function from a photo (1, H, W, 3) to its proposals as shares, best first, and the size of its map."""
+    """A function that computes the proposals of a photo (1, H, W, 3), as shares, best first, and its map's size."""
     import keras
     import tensorflow as tf
 
@@ -107,7 +107,7 @@ def _proposer(network: Any, pooling: Any) -> Callable[[np.ndarray], tuple[np.nda
 
 
 def _compared(proposed: np.ndarray, size: tuple[int, int], whole_map: bool) -> list[tuple[str, np.ndarray]]:
-    """Grids, with the whole photo where the network takes it, and proposals, without it: name and boxes as shares."""
+    """Kinds of regions and their boxes as shares; grids contain the whole photo if the network pools it."""
     rows = []
     for levels in LEVELS:
         grid = np.concatenate([np.array([[0.0, 0, 1, 1]] * whole_map).reshape(-1, 4), grid_boxes(*size, levels)])

@@ -108,10 +108,10 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
         validation_stream = TupleStream(validation_draw, replace(photo_options, augment=None))
     samples = sample_draw(tuples, draw.pairs, photos, mining)
 
-    if not checkpoint.begun:
+    if not checkpoint.started:
         _initialize(options, network, tuples, photos)
     model, describe = compiled(network, options, draw.steps), describer(network)
-    if checkpoint.begun:
+    if checkpoint.started:
         restore(checkpoint, network.weights, model.optimizer.variables)
         draw.restore(checkpoint.stream)
         log.info("resuming after epoch %d, step %d of %d", checkpoint.epochs, checkpoint.step, draw.steps)

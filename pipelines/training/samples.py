@@ -1,4 +1,4 @@
-"""A few tuples to look at: the same queries with the negatives that the network finds hard, early and late."""
+"""Sample tuples for the page: the same queries with the negatives that are hard before and after training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,8 +13,8 @@ from ..training_tuples.data import Tuples
 from .epoch_draw import EpochDraw
 from .mining_options import MiningOptions
 
-COUNT = 8  # of queries, each of another cluster as far as there are so many
-POOL = 2000  # photos, at most, among which their negatives are looked for
+COUNT = 8  # queries, each of another cluster as far as possible
+POOL = 2000  # photos, at most, among which their negatives are chosen
 HEIGHT = 120  # of a picture for TensorBoard, in pixels
 
 
@@ -57,7 +57,7 @@ def named_tuples(draw: EpochDraw, count: int) -> list[Sample]:
 
 
 def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
-    """A tuple's photos side by side, (HEIGHT, w, 3) uint8; a photo that cannot be read is left out."""
+    """The photos of a tuple side by side, (HEIGHT, w, 3) uint8; photos that cannot be read are left out."""
     from PIL import Image
 
     parts: list[np.ndarray] = []
@@ -72,5 +72,5 @@ def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
 
 
 def strips(samples: Sequence[Sample], photos: PhotoSource) -> list[np.ndarray]:
-    """`strip` of each sample."""
+    """The `strip` of each sample."""
     return [strip(sample, photos) for sample in samples]

@@ -114,7 +114,7 @@ def _fit(learner: Any, data: ProposalPhotos, checkpoint: Checkpoint, options: Tr
     rate = keras.optimizers.schedules.CosineDecay(options.lr, data.steps * options.epochs)
     learner.compile(keras.optimizers.Adam(rate), ProposalLoss())
     learner.optimizer.build(learner.trainable_variables)
-    if checkpoint.begun:
+    if checkpoint.started:
         restore(checkpoint, learner.network.weights, learner.optimizer.variables)
         print(f"resuming after epoch {checkpoint.epochs}")
 

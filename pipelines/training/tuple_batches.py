@@ -1,6 +1,6 @@
-"""The photos of a step's tuples as arrays that a network takes: padded to one square, or at their exact sizes.
+"""The photos of a step as arrays for the network: padded to squares, or at their exact sizes.
 
-Letters: B tuples of M photos, S the side of the square, T pixels of all photos, G groups of equal shape.
+Letters: B tuples of M photos, S side of the squares, T pixels of all photos, G groups of photos of one shape.
 """
 
 from collections.abc import Sequence
@@ -8,14 +8,16 @@ from itertools import groupby
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
+
 Arrays = dict[str, np.ndarray]
 
 
 def padded(photos: Sequence[np.ndarray], tuples: int, side: int) -> Arrays:
-    """Photos at the upper left of squares, zeros elsewhere.
+    """Pads photos with zeros, at the right and below, to squares.
 
     Args:
-        photos: B * M of (h, w, 3) uint8, tuple after tuple.
+        photos: B * M photos (h, w, 3) uint8, tuple by tuple.
         tuples: B.
         side: S.
 
@@ -23,12 +25,12 @@ def padded(photos: Sequence[np.ndarray], tuples: int, side: int) -> Arrays:
         "photos" (B, M, S, S, 3) uint8 and "sizes" (B, M, 2) int32, each photo's height and width.
 
     Raises:
-        ValueError: a photo is larger than the square.
+        ArgumentError: a photo is larger than the square.
     """
     sizes = np.array([photo.shape[:2] for photo in photos], np.int32)
     if sizes.max() > side:
         height, width = sizes[sizes.max(axis=1).argmax()]
-        raise ValueError(f"a photo of {width} x {height} does not fit in {side} x {side}: give a larger side")
+        raise ArgumentError(f"a photo of {width} x {height} does not fit in {side} x {side}: give a larger side")
     squares = np.zeros((len(photos), side, side, 3), np.uint8)
     for square, photo in zip(squares, photos, strict=True):
         square[: photo.shape[0], : photo.shape[1]] = photo
@@ -36,14 +38,14 @@ def padded(photos: Sequence[np.ndarray], tuples: int, side: int) -> Arrays:
 
 
 def exact(photos: Sequence[np.ndarray]) -> Arrays:
-    """Photos one behind the other, those of one shape side by side.
+    """Joins photos one after the other, those of one shape next to each other.
 
     Args:
-        photos: B * M of (h, w, 3) uint8, tuple after tuple.
+        photos: B * M photos (h, w, 3) uint8, tuple by tuple.
 
     Returns:
-        "pixels" (T, 3) uint8; "groups" (G, 3) int32: how many photos, height and width of each run of one shape, in
-        order; "places" (B * M,) int32: where each photo stands in that order.
+        "pixels" (T, 3) uint8; "groups" (G, 3) int32: number of photos, height and width of each group of one shape, in
+        order; "places" (B * M,) int32: the position of each photo in that order.
     """
     shapes = [photo.shape[:2] for photo in photos]
     order = sorted(range(len(photos)), key=lambda place: shapes[place])

@@ -1,4 +1,4 @@
-"""The whitening at the end of a training run, learned at the size and scales of use from the pairs of all tuples."""
+"""The whitening that a training run learns from the pairs of all tuples, at the size and scales of use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,40 +18,40 @@ from .train_options import TrainOptions
 
 @dataclass(frozen=True)
 class WhiteningPhotos:
-    """The photos of the tuples as a network describes them, to learn a whitening from.
+    """The described photos of the tuples, from which a whitening is learned.
 
     Attributes:
-        folder: the descriptors, from `extract`.
-        pairs: all of the tuples, those for validation too.
+        folder: of the descriptors.
+        pairs: of all tuples, including those for validation.
     """
 
     folder: Path
     pairs: MatchingPairs
 
     def learn(self, method: str, options: TrainOptions) -> Projection:
-        """Learns "lw" or "pca" and logs from how much.
+        """Learns the whitening "lw" or "pca", and logs the number of photos and pairs.
 
         Raises:
-            ValueError: too few of the photos can be read.
+            ArgumentError: too few photos can be read.
         """
         shrinkage = self.shrinkage(options) if method == "lw" else 0.0
         return learn_whitening(self.folder, self.pairs, method, shrinkage, options.dim)
 
     def shrinkage(self, options: TrainOptions) -> float:
-        """Lw's shrinkage for these photos."""
+        """The shrinkage of Lw for these photos."""
         shards, _, _ = read_descriptors(self.folder)
         photos = len(np.union1d(self.pairs.qidxs, self.pairs.pidxs))
         return options.shrinkage_for(photos, shards[0].shape[1])
 
 
 def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, folder: Path) -> WhiteningPhotos:
-    """Describes the photos as in use; what the folder holds is done anew.
+    """Describes the photos at the size and scales of use, and replaces the content of the folder.
 
     Args:
-        model: without a whitening, given as `extract` takes it.
-        tuples: all.
+        model: network without a whitening, as `extract` takes it.
+        tuples: all tuples.
         options: of the run.
-        folder: of descriptors, to write.
+        folder: for the descriptors.
     """
     described = extract_descriptors(
         ExtractOptions(

@@ -70,9 +70,9 @@ def test_restored_variables_have_the_values_of_the_checkpoint():
     restore(kept, variables, optimizer)
     for variable, array in zip(variables + optimizer, kept.weights + kept.optimizer, strict=True):
         np.testing.assert_array_equal(variable.value, array)
-    with pytest.raises(CheckpointError, match="weights are not those of this network"):
+    with pytest.raises(CheckpointError, match="weights do not fit this network"):
         restore(kept, [Variable((3, 5)), *variables[1:]], optimizer)
-    with pytest.raises(CheckpointError, match="optimizer are not those"):
+    with pytest.raises(CheckpointError, match="optimizer variables do not fit"):
         restore(kept, variables, optimizer[:1])
 
 
@@ -84,7 +84,7 @@ def test_a_new_run_and_one_that_goes_on(tmp_path):
     write_checkpoint(run, checkpoint())
     assert open_run(run, options, resume=True).epochs == 1
     assert [path.name for path in run.iterdir()] == [NAME]
-    with pytest.raises(CheckpointError, match="holds a run with 1 finished epochs: --resume goes on with it"):
+    with pytest.raises(CheckpointError, match="contains a run with 1 finished epochs: give --resume to continue it"):
         open_run(run, options, resume=False)
 
 

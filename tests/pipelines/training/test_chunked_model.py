@@ -181,7 +181,7 @@ def without_rows(inputs):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda net, inputs: ChunkedTupleModel(net, chunk=0), "chunk=0"),
+        (lambda net, inputs: ChunkedTupleModel(net, chunk=0), "chunk must be at least 1, got 0"),
         (
             lambda net, inputs: tf.function(PaddedNetwork(net), autograph=False).get_concrete_function(UNKNOWN),
             "known when the graph is made",

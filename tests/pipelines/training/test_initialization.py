@@ -56,7 +56,7 @@ def test_it_begins_as_the_layer_does_from_the_cells_of_the_photos(streets, monke
 
 
 def test_so_many_cells_of_so_many_photos_that_can_be_read(streets, monkeypatch):
-    monkeypatch.setattr(module, "IMAGES", 4)
+    monkeypatch.setattr(module, "PHOTOS", 4)
     monkeypatch.setattr(module, "CELLS", 6)
     seen = []
     monkeypatch.setattr(layers.NetVLAD, "initialize", lambda self, cells, *rest: seen.append((cells.shape, *rest)))
@@ -65,7 +65,7 @@ def test_so_many_cells_of_so_many_photos_that_can_be_read(streets, monkeypatch):
     assert seen == [((24, 16), "v2", 7)]
     with pytest.raises(ValueError, match="none of the 1 photos can be read"):
         initialize(netvlad(), Reading(streets / "photos", 56), ["gone.png"], "v1", 0)
-    with pytest.raises(ValueError, match="--initialize v1: small has no layer that begins"):
+    with pytest.raises(ValueError, match=r"--initialize v1 needs a layer .* and small has none"):
         initialize(small.network(), Reading(streets / "photos", 56), names, "v1", 0)
 
 

@@ -296,7 +296,7 @@ def test_ctrl_c_says_how_to_go_on_and_what_is_kept_goes_on(folder, monkeypatch, 
 
 def test_an_unfinished_run_is_not_begun_anew_nor_gone_on_with_otherwise(run, folder):
     arguments = options(folder, output=run[0], epochs=3, dim=9)
-    with pytest.raises(CheckpointError, match="holds a run with 3 finished epochs: --resume goes on"):
+    with pytest.raises(CheckpointError, match="contains a run with 3 finished epochs: give --resume"):
         train(**arguments)
     with pytest.raises(CheckpointError, match=r"begun with --lr 0.001, not 0.002"):
         train(**arguments | {"lr": 0.002, "resume": True})
@@ -390,8 +390,8 @@ WRONG = [
     ({"margin": 0.1, "loss": "average-precision"}, "--margin cannot be combined with --loss average-precision"),
     ({"shrinkage": 1.0, "whiten": "pca"}, "--shrinkage needs --whiten lw, got --whiten pca"),
     ({"dim": 4, "whiten": "none"}, "--dim needs a whitening"),
-    ({"dim": 40}, "--dim 40"),
-    ({"freeze": 3}, "--freeze 3: the trunk of small has 2 layers"),
+    ({"dim": 40}, "--dim must be at most 16, the dimensions of the network, got 40"),
+    ({"freeze": 3}, "--freeze must be at most 2, .* trunk of small, got 3"),
     ({"model": "nothing_gem"}, "unknown backbone 'nothing'"),
 ]
 

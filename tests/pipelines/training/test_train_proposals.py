@@ -264,7 +264,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(drawn, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         run(drawn, tmp_path / "stopped")
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="--resume goes on with it"):
+    with pytest.raises(CheckpointError, match="give --resume to continue it"):
         run(drawn, tmp_path / "stopped")
     with pytest.raises(CheckpointError, match="--lr"):
         run(drawn, tmp_path / "stopped", lr=0.1, resume=True)
