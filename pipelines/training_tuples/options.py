@@ -108,7 +108,7 @@ class TuplesOptions(Options):
     ] = "maxima"
     validation: Annotated[
         float,
-        Option("Share of the photos that is set aside for validation, in whole objects; below 1.", at_least=0),
+        Option("Share of the photos that is set aside for validation, in whole objects.", at_least=0, below=1),
     ] = 0.1
     negatives: Annotated[
         int,
@@ -123,8 +123,6 @@ class TuplesOptions(Options):
     def check(self) -> None:
         """Checks every option, then those that depend on each other."""
         super().check()
-        if self.validation >= 1:
-            raise ArgumentError(f"--validation must be below 1, got {self.validation}")
         if self.radius > self.apart:
             raise ArgumentError(f"--radius must be at most --apart, {self.apart:g}, got {self.radius}")
         if self.output.suffix != ".npz":

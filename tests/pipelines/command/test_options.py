@@ -100,6 +100,8 @@ def test_fingerprint_and_facts():
     assert options.facts() == {
         "source": "x", "epochs": 2, "rate": None, "share": 0.5, "held_out": 0.5, "kind": "a", "padded": True,
     }  # fmt: skip
+    assert "source" not in options.facts(arguments=False)
+    assert options.facts(arguments=False) == {name: options.facts()[name] for name in options.facts(arguments=False)}
 
 
 def test_help_and_signature():
@@ -107,6 +109,12 @@ def test_help_and_signature():
     assert help_texts(step)["held_out"] == "Held out. [at least 0, below 1]"
     names = ["source", "epochs", "rate", "share", "held_out", "kind", "padded"]
     assert list(inspect.signature(step).parameters) == names
+
+
+def test_large_limits_are_written_out():
+    assert Option("Seed.", at_most=2**31 - 1).text() == "Seed. [at most 2147483647]"
+    with pytest.raises(ArgumentError, match="--seed must be at most 2147483647, got 2147483648"):
+        Option("Seed.", at_most=2**31 - 1).check("seed", 2**31)
 
 
 def test_a_field_without_a_declaration_is_a_mistake_of_ours():

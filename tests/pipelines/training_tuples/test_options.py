@@ -18,6 +18,7 @@ def model(tmp_path_factory):
     [
         ({"rule": "m4"}, "--rule must be one of m1, m2, m3, got m4"),
         ({"positives": 0}, "--positives must be at least 1, got 0"),
+        ({"validation": 1}, "--validation must be below 1, got 1"),
         ({"scale_change": 0.5}, "--scale-change must be at least 1, got 0.5"),
         ({"radius": 30}, "--radius must be at most --apart, 25, got 30"),
         ({"rule": "m1"}, "--rule m1 needs descriptors"),
