@@ -41,7 +41,7 @@ def positives_by_folder(folders: Sequence[str]) -> list[np.ndarray]:
         folders: the folder of each photo.
 
     Raises:
-        OnnxExportError: there is only one folder, or no folder holds two photos.
+        OnnxExportError: there is only one folder, or no folder contains two photos.
     """
     of_photo = np.array(folders)
     positives = [np.setdiff1d(np.flatnonzero(of_photo == folder), [row]) for row, folder in enumerate(of_photo)]

@@ -17,7 +17,7 @@ def export_saved_model(options: ExportSavedModelOptions) -> Path:
     TensorFlow's own server (except with --index).
 
     OUTPUT/VERSION appears whole, once the loaded version has a cosine similarity of at least 0.9999 to Keras'
-    descriptor of every photo compared (0.99999 for photos that are not shrunk). It holds warm-up requests, README.txt
+    descriptor of every photo compared (0.99999 for photos that are not shrunk). It has warm-up requests, README.txt
     and manifest.json.
 
     Returns:

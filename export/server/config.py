@@ -76,7 +76,7 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
     """Reads BatchingParameters (`max_batch_size { value: 32 } batch_timeout_micros { value: 2000 } ...`).
 
     Raises:
-        ServerConfigError: the file holds none, or a parameter is out of range.
+        ServerConfigError: the file is not one, or a parameter is out of range.
         OSError: the file cannot be read.
     """
     message = _parse(path, _message("BatchingParameters", BATCHING_FIELDS))
