@@ -23,6 +23,7 @@ def describe(options: DescribeOptions) -> np.ndarray:
 
     Raises:
         PhotoError: the server cannot read one of the photos, and `skip` is false.
+        MissingPhotoError: a photo does not exist.
         ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
         ServerTimeoutError: the server has not answered before the deadline.
         RequestRefusedError: the server rejects the request, as for an unknown model.

@@ -1,6 +1,7 @@
-"""The errors of a client whose request a server did not answer.
+"""The errors of a client.
 
     RetrievalError
+        MissingPhotoError(FileNotFoundError)     a photo to send does not exist
         ServerUnavailableError(ConnectionError)  no connection, or the server is not ready, after all attempts
         ServerTimeoutError(TimeoutError)         no response before the deadline
         RequestRefusedError(ValueError)          the server rejects the request, as for an unknown model
@@ -10,6 +11,10 @@ A photo that the server cannot read is a `PhotoError`, as in all other steps.
 """
 
 from keras_retrieval.errors import RetrievalError
+
+
+class MissingPhotoError(RetrievalError, FileNotFoundError):
+    """A photo to send does not exist."""
 
 
 class ServerUnavailableError(RetrievalError, ConnectionError):

@@ -12,6 +12,7 @@ from keras_retrieval.pipelines.photos.formats import Source
 
 from ..contract.signatures import IMAGE_BYTES
 from ..index_contract.contract import Hits
+from .errors import MissingPhotoError
 
 
 def photo_request(
@@ -27,7 +28,8 @@ def photo_request(
         outputs: names of the tensors that the response is to have.
 
     Raises:
-        OSError: a photo's file cannot be opened.
+        MissingPhotoError: a photo does not exist.
+        OSError: a photo cannot be read.
     """
     from tensorflow.core.framework import types_pb2
     from tensorflow_serving.apis import predict_pb2
@@ -39,8 +41,17 @@ def photo_request(
     tensor = request.inputs[IMAGE_BYTES]
     tensor.dtype = types_pb2.DT_STRING
     tensor.tensor_shape.dim.add(size=len(photos))
-    tensor.string_val.extend(photo if isinstance(photo, bytes) else Path(photo).read_bytes() for photo in photos)
+    tensor.string_val.extend(map(_file_bytes, photos))
     return request
+
+
+def _file_bytes(photo: Source) -> bytes:
+    if isinstance(photo, bytes):
+        return photo
+    try:
+        return Path(photo).read_bytes()
+    except FileNotFoundError:
+        raise MissingPhotoError(f"{photo} does not exist") from None
 
 
 def write_numbers(tensor: Any, kind: str, values: np.ndarray) -> None:

@@ -19,6 +19,7 @@ def query(options: QueryOptions) -> list[Hits]:
 
     Raises:
         PhotoError: the server cannot read one of the photos, or the box does not fit it.
+        MissingPhotoError: a photo does not exist.
         ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
         ServerTimeoutError: the server has not answered before the deadline.
         RequestRefusedError: the server rejects the request, as for an unknown model.

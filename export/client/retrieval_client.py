@@ -122,7 +122,8 @@ class RetrievalClient:
             ServerTimeoutError: the server has not answered before the deadline.
             RequestRefusedError: the server rejects the request, as for an unknown model.
             ArgumentError: `photos` is empty or is a single photo.
-            OSError: a photo's file cannot be opened.
+            MissingPhotoError: a photo does not exist.
+            OSError: a photo cannot be read.
         """
         rows, status = self.describe_readable(photos)
         _require_read(photos, status)

@@ -291,7 +291,7 @@ def test_wrong_arguments_are_said(tmp_path):
             for ask in (client.describe, client.search):
                 with pytest.raises(ValueError, match="photos must be a list of paths or bytes, got"):
                     ask(photos)
-        with pytest.raises(OSError, match=r"missing\.jpg"):
+        with pytest.raises(FileNotFoundError, match=r"missing\.jpg does not exist"):
             client.describe([tmp_path / "missing.jpg"])
 
 
