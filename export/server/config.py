@@ -10,7 +10,7 @@ from typing import Any
 from keras_retrieval.errors import ArgumentError
 
 from .batching import BatchingParameters
-from .errors import ServerConfigError
+from .errors import MissingConfigError, ServerConfigError
 from .model_registry import PLATFORM
 
 WRAPPED = ".google.protobuf.Int64Value"
@@ -55,6 +55,7 @@ def read_model_config(path: Path) -> Any:
 
     Raises:
         ServerConfigError: the file is not one.
+        MissingConfigError: the file does not exist.
         OSError: the file cannot be read.
     """
     from tensorflow_serving.config import model_server_config_pb2
@@ -77,6 +78,7 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
 
     Raises:
         ServerConfigError: the file is not one, or a parameter is out of range.
+        MissingConfigError: the file does not exist.
         OSError: the file cannot be read.
     """
     message = _parse(path, _message("BatchingParameters", BATCHING_FIELDS))
@@ -96,6 +98,7 @@ def read_ssl_config(path: Path) -> SSLConfig:
 
     Raises:
         ServerConfigError: the file is not one, or lacks a key or a certificate.
+        MissingConfigError: the file does not exist.
         OSError: the file cannot be read.
     """
     message = _parse(path, _message("SSLConfig", SSL_FIELDS))
@@ -111,6 +114,8 @@ def _parse(path: Path, message: Any) -> Any:
 
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), message)
+    except FileNotFoundError:
+        raise MissingConfigError(f"{path} does not exist") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ServerConfigError(f"{path} is not {message.DESCRIPTOR.name} in text format: {error}") from None
 

@@ -1,10 +1,11 @@
 """The errors of a server.
 
     RetrievalError
-        ServingError                  the answer to a request, or the reason why a model is not loaded: code and message
-        ServerConfigError(ValueError) a configuration file, a certificate or a folder of models cannot be used
-        ListenError(OSError)          a port is taken, or the address is not one of this machine
-        HttpRefusalError              an HTTP request that is answered without being read to its end
+        ServingError                           a request, or the loading of a model, fails: code and message
+        ServerConfigError(ValueError)          a configuration file, a certificate or a folder of models cannot be used
+        MissingConfigError(FileNotFoundError)  a configuration file does not exist
+        ListenError(OSError)                   a port is taken, or the address is not one of this machine
+        HttpRefusalError                       an HTTP request that is answered without being read to its end
 
 Codes are those of TensorFlow and gRPC; messages are TensorFlow Serving's, word for word, wherever it has one.
 """
@@ -82,6 +83,10 @@ class ServingError(RetrievalError):
 
 class ServerConfigError(RetrievalError, ValueError):
     """A configuration file, a certificate or a folder of models cannot be used."""
+
+
+class MissingConfigError(RetrievalError, FileNotFoundError):
+    """A configuration file does not exist."""
 
 
 class ListenError(RetrievalError, OSError):

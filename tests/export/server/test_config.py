@@ -99,7 +99,7 @@ def test_files_that_say_nothing_of_use(tmp_path, read, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read(path)
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read(tmp_path / "nowhere")
 
 
