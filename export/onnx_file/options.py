@@ -4,27 +4,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.options import Argument, Option, Options
-from keras_retrieval.pipelines.descriptors.multi_scale import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.descriptors.options import DescriptionOptions
 
 from keras_retrieval.errors import ArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOnnxOptions(Options):
-    """The options of the step `export-onnx`."""
+class ExportOnnxOptions(DescriptionOptions):
+    """The options of the step `export-onnx`; the metadata of the file state `size`, for the photos it will describe."""
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
         field(kw_only=False)
     )
     output: Annotated[Path, Argument("The .onnx file to write.")] = field(kw_only=False)
-    size: Annotated[
-        int,
-        Option("Longest side, in pixels, of the photos that the file will describe; kept in its metadata.", at_least=1),
-    ] = 1024
-    scales: Annotated[str, Option("Factors on the photo's size, joined in one descriptor, such as 1,0.7071,0.5.")] = "1"
-    antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
-    mirror: Annotated[bool, Option(MIRROR_HELP)] = False
     fp16: Annotated[
         bool, Option("Store and compute the trunk in float16: half the size. Pooling and whitening stay float32.")
     ] = False
@@ -55,7 +48,6 @@ class ExportOnnxOptions(Options):
             ArgumentError: an option is out of range or does not fit the others.
         """
         super().check()
-        parse_scales(self.scales)
         if Path(self.model).suffix == ".onnx":
             raise ArgumentError(f"MODEL must be a .keras file or a network's name, got {self.model}")
         if self.output.suffix != ".onnx":
@@ -68,8 +60,3 @@ class ExportOnnxOptions(Options):
             raise ArgumentError("--score compares --fp16 or --int8 with float32: give one of them")
         if self.score and self.calibrate is None:
             raise ArgumentError("--score needs --calibrate, a folder of photos with one sub-folder per object")
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """The scales as numbers."""
-        return parse_scales(self.scales)

@@ -4,21 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.options import Argument, Option, Options
-from keras_retrieval.pipelines.descriptors.multi_scale import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
+from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.descriptors.options import DescriptionOptions
 from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
 
 from keras_retrieval.errors import ArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphOptions(Options):
+class GraphOptions(DescriptionOptions):
     """How an exported graph reads and describes photos: fixed once it is written."""
 
-    size: Annotated[int, Option("Longest side of a photo in pixels; photos are never enlarged.", at_least=1)] = 1024
-    scales: Annotated[str, Option("Factors on the photo's size, joined in one descriptor, such as 1,0.7071,0.5.")] = "1"
-    antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
-    mirror: Annotated[bool, Option(MIRROR_HELP)] = False
     max_pixels: Annotated[int, Option("The server refuses photos whose header declares more pixels.", at_least=1)] = (
         MAX_PIXELS
     )
@@ -26,20 +22,6 @@ class GraphOptions(Options):
         bool,
         Option("Read WebP. Servers built on a TensorFlow without DecodeWebP, such as 2.15, load --no-webp only."),
     ] = True
-
-    def check(self) -> None:
-        """Checks ranges, and that `scales` are factors.
-
-        Raises:
-            ArgumentError: an option is out of range.
-        """
-        super().check()
-        parse_scales(self.scales)
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """The scales as numbers."""
-        return parse_scales(self.scales)
 
 
 @dataclass(frozen=True, kw_only=True)

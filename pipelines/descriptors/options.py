@@ -18,7 +18,33 @@ METHODS = ("lw", "pca", "regional-pca")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(Options):
+class DescriptionOptions(Options):
+    """How photos are resized and their descriptors joined: the options that every step that describes photos has."""
+
+    size: Annotated[
+        int, Option("Longest side of a photo in pixels; photos are never enlarged.", at_least=1, resumed=True)
+    ] = 1024
+    scales: Annotated[str, Option(SCALES_HELP, resumed=True)] = "1"
+    antialias: Annotated[bool, Option(ANTIALIAS_HELP, resumed=True)] = True
+    mirror: Annotated[bool, Option(MIRROR_HELP, resumed=True)] = False
+
+    def check(self) -> None:
+        """Checks ranges, and that `scales` are factors.
+
+        Raises:
+            ArgumentError: an option is out of range.
+        """
+        super().check()
+        parse_scales(self.scales)
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """The scales as numbers."""
+        return parse_scales(self.scales)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(DescriptionOptions):
     """The options of the step `extract`; those that change a descriptor are marked as `resumed`."""
 
     model: Annotated[
@@ -26,12 +52,6 @@ class ExtractOptions(Options):
     ] = field(kw_only=False)
     photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.")] = field(kw_only=False)
     output: Annotated[Path, Argument("Folder of descriptors to write.")] = field(kw_only=False)
-    size: Annotated[
-        int, Option("Longest side of a photo in pixels; photos are never enlarged.", at_least=1, resumed=True)
-    ] = 1024
-    scales: Annotated[str, Option(SCALES_HELP, resumed=True)] = "1"
-    antialias: Annotated[bool, Option(ANTIALIAS_HELP, resumed=True)] = True
-    mirror: Annotated[bool, Option(MIRROR_HELP, resumed=True)] = False
     edges: Annotated[str, Option(EDGES_HELP, resumed=True)] = ""
     precision: Annotated[
         str,
@@ -51,20 +71,6 @@ class ExtractOptions(Options):
         bool, Option("Replace OUTPUT if it contains descriptors of other photos or of other options.")
     ] = False
 
-    def check(self) -> None:
-        """Checks ranges, and that `scales` are factors.
-
-        Raises:
-            ArgumentError: an option is out of range.
-        """
-        super().check()
-        parse_scales(self.scales)
-
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """The scales as numbers."""
-        return parse_scales(self.scales)
-
     def resumed(self) -> dict[str, Any]:
         """The options that change a descriptor, JSON-able, for the folder's manifest and fingerprint.
 
@@ -74,8 +80,8 @@ class ExtractOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhitenOptions(Options):
-    """The options of the step `whiten`."""
+class WhitenOptions(DescriptionOptions):
+    """The options of the step `whiten`; photos are described as they will be in later use."""
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
         field(kw_only=False)
@@ -109,10 +115,6 @@ class WhitenOptions(Options):
             f"Dimensions to keep; all if not given, or {DIM:,} of a descriptor with more than {WIDE:,}.", at_least=1
         ),
     ] = None
-    size: Annotated[int, Option("Longest side of a photo in pixels, as in later use.", at_least=1)] = 1024
-    scales: Annotated[str, Option(f"{SCALES_HELP} As in later use.")] = "1"
-    antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
-    mirror: Annotated[bool, Option(MIRROR_HELP)] = False
     edges: Annotated[str, Option(EDGES_HELP)] = ""
     precision: Annotated[str, Option(PRECISION_HELP, choices=PRECISIONS)] = "float32"
     descriptors: Annotated[
@@ -138,11 +140,10 @@ class WhitenOptions(Options):
         check_keras_path(self.output)
         if Path(self.model).suffix == ".onnx":
             raise ArgumentError(f"MODEL must be a .keras file, got {self.model}: whiten that and export it again")
-        if self.method == "regional-pca" and (parse_scales(self.scales) != (1.0,) or self.mirror):
+        if self.method == "regional-pca" and (self.factors != (1.0,) or self.mirror):
             raise ArgumentError("--method regional-pca learns from regions at --size and takes no --scales or --mirror")
         if self.photos is None and not self.tuples.is_dir():
             raise ArgumentError(f"--photos must give the folder of the photos named in {self.tuples}")
-        parse_scales(self.scales)
 
     @property
     def folder(self) -> Path:

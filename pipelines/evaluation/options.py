@@ -7,16 +7,15 @@ from typing import Annotated
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import describe_methods, parse
 
-from ..command.options import Argument, Option, Options
-from ..descriptors.multi_scale import ANTIALIAS_HELP, MIRROR_HELP, parse_scales
-from ..descriptors.options import ExtractOptions
+from ..command.options import Argument, Option
+from ..descriptors.options import DescriptionOptions, ExtractOptions
 from ..networks.precision import PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from .datasets import DATASETS
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(Options):
+class EvaluateOptions(DescriptionOptions):
     """The options of `evaluate`."""
 
     model: Annotated[
@@ -43,12 +42,6 @@ class EvaluateOptions(Options):
             "made by `extract`."
         ),
     ] = None
-    size: Annotated[int, Option("Longest side of the photos in pixels; photos are never enlarged.", at_least=1)] = 1024
-    scales: Annotated[str, Option("Factors on the photo's size, combined in one descriptor, such as 1,0.7071,0.5.")] = (
-        "1"
-    )
-    antialias: Annotated[bool, Option(ANTIALIAS_HELP)] = True
-    mirror: Annotated[bool, Option(MIRROR_HELP)] = False
     edges: Annotated[str, Option(EDGES_HELP)] = ""
     precision: Annotated[
         str,
@@ -78,7 +71,6 @@ class EvaluateOptions(Options):
     def check(self) -> None:
         """Checks every option, and that --bow and the options of networks are not combined."""
         parse(self.rerank)
-        parse_scales(self.scales)
         super().check()
         if self.bow == (self.model is not None):
             raise ArgumentError(
