@@ -1,7 +1,7 @@
 """Describes photos with a network from `keras-retrieval export-onnx`: `python edge.py model.onnx a.jpg b.jpg`.
 
 Needs onnxruntime, pillow and numpy, but not keras-retrieval, and computes the descriptors of `keras-retrieval extract`.
-Prints the cosine similarities of all pairs of photos, or writes the descriptors: `edge.py model.onnx *.jpg -o rows.npy`.
+Prints the cosine similarities of all pairs of photos, or writes the rows: `edge.py model.onnx *.jpg -o rows.npy`.
 """
 
 import argparse
