@@ -77,7 +77,8 @@ def _run(step: str, arguments: list[str]) -> None:
 def _log_on_stdout() -> Iterator[None]:
     """Prints the records of the logger `keras_retrieval`, from INFO up, as plain lines on stdout.
 
-    Records of loggers below it, such as the server's, are left to other handlers.
+    Records of loggers below it are left to other handlers, and so are all records once a step, such as the server, adds
+    a handler to the root logger.
     """
     import logging  # not at the top: --help does not need it
 
@@ -86,8 +87,8 @@ def _log_on_stdout() -> Iterator[None]:
             print(self.format(record), flush=True)
 
     logger, lines = logging.getLogger("keras_retrieval"), Lines()
-    lines.addFilter(lambda record: record.name == logger.name)
-    level = logger.level
+    others, level = list(logging.getLogger().handlers), logger.level
+    lines.addFilter(lambda record: record.name == logger.name and logging.getLogger().handlers == others)
     logger.addHandler(lines)
     logger.setLevel(logging.INFO)
     try:

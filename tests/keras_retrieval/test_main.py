@@ -237,6 +237,23 @@ def test_loggers_below_ours_are_left_to_their_own_handlers(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_step_that_configures_the_root_logger_shows_the_log_itself(monkeypatch, capsys):
+    handler = logging.StreamHandler()
+
+    def step() -> None:
+        logging.getLogger("keras_retrieval").info("before")
+        logging.getLogger().addHandler(handler)
+        logging.getLogger("keras_retrieval").info("after")
+
+    monkeypatch.setattr(importlib.import_module("keras_retrieval.pipelines.networks.build"), "build", step)
+    try:
+        with pytest.raises(SystemExit):
+            main(["build"])
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr().out == "before\n"
+
+
 def test_importing_the_library_configures_no_logging():
     code = "import logging, keras_retrieval, keras_retrieval.pipelines, keras_retrieval.export; "
     code += "logger = logging.getLogger('keras_retrieval'); print(logger.handlers, logger.level, logger.propagate)"
