@@ -84,9 +84,11 @@ def main(folder, kills, seed, **changes):
     import keras
     import tensorflow  # noqa: F401
 
+    from pipelines.training import report
     from pipelines.training.checkpoint import NAME, read_checkpoint
     from pipelines.training.train import train
 
+    report.training_page = lambda *_: ""  # each process would import Matplotlib for charts that nobody looks at
     folder, changes = Path(folder), {"epochs": 3 + 2 * kills} | changes
     attempt(lambda: make_collection(folder))
     whole, broken = options(folder, output=folder / "whole", **changes), options(folder, resume=True, **changes)

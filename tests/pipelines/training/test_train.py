@@ -20,6 +20,7 @@ from pipelines.descriptors.learn_whitening import learn_whitening
 from pipelines.descriptors.matching_pairs import MatchingPairs
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.networks import precision as precision_module
+from pipelines.training import report
 from pipelines.training import run as training_run
 from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.errors import TrainingError
@@ -63,6 +64,12 @@ def short(folder, name, **changes):
 def baseline(folder):
     train(**short(folder, "baseline"))
     return read_checkpoint(folder / "baseline")
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Leaves the page out, whose charts take a fourth of a short run; other tests read it."""
+    monkeypatch.setattr(report, "training_page", lambda *_: "")
 
 
 def weights(path):
@@ -149,6 +156,7 @@ def test_the_samples_have_negatives_of_other_objects(run):
         assert len(set(scenes)) == 3
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize(("changes", "tolerance"), [
     ({"padded": False}, 2e-5), ({"padded": False, "chunk": 4}, 2e-5), ({"chunk": 4}, 2e-5), ({"jit": True}, 2e-5),
     ({"checkpoint_steps": 0}, 0), ({"tensorboard": True}, 0),
@@ -159,6 +167,7 @@ def test_options_of_speed_and_memory_change_no_weight(folder, baseline, changes,
     assert farthest(read_checkpoint(folder / name).weights, baseline.weights) <= tolerance
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("changes", [
     {"precision": "bfloat16"}, {"augment": 0.5}, {"loss": "triplet"}, {"loss": "batch-hard"},
     {"loss": "semi-hard"}, {"loss": "average-precision"}, {"margin": 1.2}, {"lr": 5e-4}, {"weight_decay": 0.1},
@@ -174,6 +183,7 @@ def test_options_of_learning_change_the_weights(folder, baseline, changes):
     assert {key: results["options"][key] for key in changes} == changes
 
 
+@pytest.mark.usefixtures("no_page")
 def test_p_moves_as_many_times_faster_as_asked(folder):
     moved = {}
     for speed in (None, 1.0, 20.0):
@@ -183,6 +193,7 @@ def test_p_moves_as_many_times_faster_as_asked(folder):
     assert moved[20.0] == pytest.approx(20 * moved[1.0], rel=1e-2)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_decay_and_refresh_act_after_the_first_steps(folder):
     plain = train(**short(folder, "plain", epochs=2, queries=60))["history"]
     slower = train(**short(folder, "slower", epochs=2, queries=60, decay=1.0))["history"]
