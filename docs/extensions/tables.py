@@ -20,7 +20,7 @@ LEFT_OUT = {"name", "dtype", "kwargs", "options", "weights", "p_speed"}
 
 def backbones() -> Iterator[str]:
     """The trunks that `build` knows."""
-    from keras_retrieval.networks.build import BACKBONES
+    from keras_retrieval.networks.backbones import BACKBONES
 
     yield "| trunk | ImageNet weights | pixels |\n|---|---|---|"
     for name, row in BACKBONES.items():

@@ -10,9 +10,9 @@ from keras_retrieval.pipelines.files.durable import write_names
 
 from keras_retrieval.ranking.nearest import nearest
 
+from ..index_contract.index_settings import IndexSettings
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
-from ..index_contract.settings import IndexSettings
-from ..index_contract.tuning import HeldOutQueries, hold_out, tune
+from ..index_contract.recall_tuning import HeldOutQueries, hold_out, tune
 from .column_file import write_columns
 from .row_file import StoredRows, write_rows
 from .scann_searcher import ScannSearcher, train_searcher

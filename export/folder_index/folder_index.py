@@ -33,8 +33,8 @@ from ..index_contract.checks import (
 )
 from ..index_contract.contract import Filter, Hits
 from ..index_contract.errors import IndexReplacedError
+from ..index_contract.index_settings import IndexSettings
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
-from ..index_contract.settings import IndexSettings
 from .builder import build_segment, create_log
 from .layout import locked, manifest_stamp, new_segment, publish, read_index, remove_other_segments
 from .segment import Segment

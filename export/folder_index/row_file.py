@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_retrieval.ranking.nearest import CHUNK
 
-from ..index_contract.settings import ROW_TYPES
+from ..index_contract.index_settings import ROW_TYPES
 
 _FILE_TYPES = dict(zip(ROW_TYPES, (np.float32, np.uint16, np.int8), strict=True))
 _READ_BELOW = 2**26  # bytes

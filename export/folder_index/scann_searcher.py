@@ -18,7 +18,7 @@ import numpy as np
 from keras_retrieval.errors import missing_extra
 from keras_retrieval.ranking.rows import release
 
-from ..index_contract.settings import IndexSettings
+from ..index_contract.index_settings import IndexSettings
 
 
 def load_scann() -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 from keras_retrieval.pipelines.files.durable import MANIFEST, check_free, partial_of
 
+from ..index_contract.index_settings import IndexSettings
 from ..index_contract.photos_to_index import PhotosToIndex
-from ..index_contract.settings import IndexSettings
 from .builder import build_segment, create_log
 from .layout import KIND, current_segment, locked, new_segment, publish, remove_other_segments
 

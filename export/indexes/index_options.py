@@ -6,7 +6,7 @@ from typing import Annotated
 
 from keras_retrieval.pipelines.command.options import Argument, Option
 
-from ..index_contract.settings import IndexSettings
+from ..index_contract.index_settings import IndexSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from keras_retrieval.pipelines.files.progress import progress
 from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.errors import CollectionError, MilvusError
+from ..index_contract.index_settings import IndexSettings
 from ..index_contract.photos_to_index import PhotosToIndex
-from ..index_contract.settings import IndexSettings
-from ..index_contract.tuning import hold_out, tune
+from ..index_contract.recall_tuning import hold_out, tune
 from .address import Address, parse_address
 from .entities import MAX_NAME_BYTES, check_storable, entities
 from .milvus_index import PROPERTY, VERSION, MilvusIndex, read_facts

@@ -1,68 +1,71 @@
-"""Trunks that keras.applications does not have: AlexNet and torchvision's ResNets.
+"""The table of trunks that `build` knows, by name."""
 
-Both pad symmetrically, as their published weights expect; "same" padding of a strided layer in Keras is asymmetric.
-"""
-
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
-from keras import layers
+
+from . import torchvision_trunks
 
 
-def alexnet() -> keras.Model:
-    """Builds the convolutions of AlexNet in torchvision's layout (Krizhevsky 2014), without the last pooling.
+@dataclass(frozen=True)
+class Backbone:
+    """A trunk that `build` knows.
 
-    Returns:
-        A model (B, H, W, 3) -> (B, ~H/16, ~W/16, 256) with the layers conv1 .. conv5.
+    Attributes:
+        make: makes the trunk from `weights`, None or "imagenet". The trunk maps normalised pixels to a feature map.
+        normalization: the pixel normalisation that its ImageNet weights expect.
+        last: the name of the layer whose output is the feature map; empty for the last layer.
+        published: whether keras.applications has ImageNet weights for it.
+        ambiguous: whether weights with another pixel normalisation are in circulation as well.
     """
-    x = inputs = layers.Input((None, None, 3))
-    rows = [
-        (64, 11, 4, 2, True),
-        (192, 5, 1, 2, True),
-        (384, 3, 1, 1, False),
-        (256, 3, 1, 1, False),
-        (256, 3, 1, 1, False),
-    ]
-    for number, (filters, kernel, stride, padding, pool) in enumerate(rows, start=1):
-        x = layers.ZeroPadding2D(padding)(x)
-        x = layers.Conv2D(filters, kernel, stride, activation="relu", name=f"conv{number}")(x)
-        if pool:
-            x = layers.MaxPooling2D(3, 2)(x)
-    return keras.Model(inputs, x, name="alexnet")
+
+    make: Callable[[str | None], keras.Model]
+    normalization: str
+    last: str = ""
+    published: bool = True
+    ambiguous: bool = False
 
 
-def torch_resnet(blocks: tuple[int, int, int, int], name: str) -> keras.Model:
-    """Builds a ResNet with bottleneck blocks in torchvision's layout: the stride is in the 3 x 3 convolution.
+def _applications(name: str, **options: Any) -> Callable[[str | None], keras.Model]:
+    def make(weights: str | None) -> keras.Model:
+        application = getattr(keras.applications, name)
+        return application(include_top=False, weights=weights, input_shape=(None, None, 3), **options)
 
-    Args:
-        blocks: the number of blocks in each of the four stages.
-        name: name of the model.
-
-    Returns:
-        A model (B, H, W, 3) -> (B, ~H/32, ~W/32, 2048). Layers have torchvision's names with _ instead of dots.
-    """
-    inputs = layers.Input((None, None, 3))
-    x = _convolution(inputs, 64, 7, 2, "conv1", "bn1")
-    x = layers.ReLU()(x)
-    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
-    for stage, count in enumerate(blocks, start=1):
-        for block in range(count):
-            stride = 2 if stage > 1 and block == 0 else 1
-            x = _bottleneck(x, 32 * 2**stage, stride, f"layer{stage}_{block}", shortcut=block == 0)
-    return keras.Model(inputs, x, name=name)
+    return make
 
 
-def _bottleneck(x: Any, filters: int, stride: int, name: str, shortcut: bool) -> Any:
-    y = layers.ReLU()(_convolution(x, filters, 1, 1, f"{name}_conv1", f"{name}_bn1"))
-    y = layers.ReLU()(_convolution(y, filters, 3, stride, f"{name}_conv2", f"{name}_bn2"))
-    y = _convolution(y, 4 * filters, 1, 1, f"{name}_conv3", f"{name}_bn3")
-    if shortcut:
-        x = _convolution(x, 4 * filters, 1, stride, f"{name}_downsample_0", f"{name}_downsample_1")
-    return layers.ReLU(name=f"{name}_out")(layers.Add()([x, y]))
+def _own(make: Callable[[], keras.Model], **row: Any) -> Backbone:
+    return Backbone(lambda _: make(), "torch", published=False, **row)
 
 
-def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str, normalization: str) -> Any:
-    if kernel > 1:
-        x = layers.ZeroPadding2D(kernel // 2)(x)
-    x = layers.Conv2D(filters, kernel, stride, use_bias=False, name=name)(x)
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=normalization)(x)
+BACKBONES: dict[str, Backbone] = {
+    "alexnet": _own(torchvision_trunks.alexnet, last="conv5"),
+    "vgg16": Backbone(_applications("VGG16"), "caffe", last="block5_conv3", ambiguous=True),
+    "vgg19": Backbone(_applications("VGG19"), "caffe", last="block5_conv4", ambiguous=True),
+    "resnet50": Backbone(_applications("ResNet50"), "caffe", ambiguous=True),
+    "resnet101": Backbone(_applications("ResNet101"), "caffe", ambiguous=True),
+    "resnet152": Backbone(_applications("ResNet152"), "caffe", ambiguous=True),
+    "torchresnet50": _own(partial(torchvision_trunks.torch_resnet, (3, 4, 6, 3), "torchresnet50")),
+    "torchresnet101": _own(partial(torchvision_trunks.torch_resnet, (3, 4, 23, 3), "torchresnet101")),
+    "torchresnet152": _own(partial(torchvision_trunks.torch_resnet, (3, 8, 36, 3), "torchresnet152")),
+    "densenet121": Backbone(_applications("DenseNet121"), "torch"),
+    "densenet169": Backbone(_applications("DenseNet169"), "torch"),
+    "densenet201": Backbone(_applications("DenseNet201"), "torch"),
+    # The trunks below normalise pixels in their own first layers.
+    "efficientnetv2b0": Backbone(_applications("EfficientNetV2B0"), "none"),
+    "efficientnetv2b1": Backbone(_applications("EfficientNetV2B1"), "none"),
+    "efficientnetv2b2": Backbone(_applications("EfficientNetV2B2"), "none"),
+    "efficientnetv2b3": Backbone(_applications("EfficientNetV2B3"), "none"),
+    "efficientnetv2s": Backbone(_applications("EfficientNetV2S"), "none"),
+    "efficientnetv2m": Backbone(_applications("EfficientNetV2M"), "none"),
+    "efficientnetv2l": Backbone(_applications("EfficientNetV2L"), "none"),
+    "mobilenetv3small": Backbone(_applications("MobileNetV3Small"), "none"),
+    "mobilenetv3large": Backbone(_applications("MobileNetV3Large"), "none"),
+    "convnexttiny": Backbone(_applications("ConvNeXtTiny"), "none"),
+    "convnextsmall": Backbone(_applications("ConvNeXtSmall"), "none"),
+    "convnextbase": Backbone(_applications("ConvNeXtBase"), "none"),
+    "convnextlarge": Backbone(_applications("ConvNeXtLarge"), "none"),
+}

@@ -3,7 +3,6 @@
 import difflib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,72 +11,11 @@ import keras
 
 from .. import layers
 from ..errors import ArgumentError
-from . import backbones
+from .backbones import BACKBONES, Backbone
 from .edge_trunk import one_channel
 from .errors import DownloadError, NetworkFileError
 from .regional import rmac
 from .weights import load_trunk
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A trunk that `build` knows.
-
-    Attributes:
-        make: makes the trunk from `weights`, None or "imagenet". The trunk maps normalised pixels to a feature map.
-        normalization: the pixel normalisation that its ImageNet weights expect.
-        last: the name of the layer whose output is the feature map; empty for the last layer.
-        published: whether keras.applications has ImageNet weights for it.
-        ambiguous: whether weights with another pixel normalisation are in circulation as well.
-    """
-
-    make: Callable[[str | None], keras.Model]
-    normalization: str
-    last: str = ""
-    published: bool = True
-    ambiguous: bool = False
-
-
-def _applications(name: str, **options: Any) -> Callable[[str | None], keras.Model]:
-    def make(weights: str | None) -> keras.Model:
-        application = getattr(keras.applications, name)
-        return application(include_top=False, weights=weights, input_shape=(None, None, 3), **options)
-
-    return make
-
-
-def _own(make: Callable[[], keras.Model], **row: Any) -> Backbone:
-    return Backbone(lambda _: make(), "torch", published=False, **row)
-
-
-BACKBONES: dict[str, Backbone] = {
-    "alexnet": _own(backbones.alexnet, last="conv5"),
-    "vgg16": Backbone(_applications("VGG16"), "caffe", last="block5_conv3", ambiguous=True),
-    "vgg19": Backbone(_applications("VGG19"), "caffe", last="block5_conv4", ambiguous=True),
-    "resnet50": Backbone(_applications("ResNet50"), "caffe", ambiguous=True),
-    "resnet101": Backbone(_applications("ResNet101"), "caffe", ambiguous=True),
-    "resnet152": Backbone(_applications("ResNet152"), "caffe", ambiguous=True),
-    "torchresnet50": _own(partial(backbones.torch_resnet, (3, 4, 6, 3), "torchresnet50")),
-    "torchresnet101": _own(partial(backbones.torch_resnet, (3, 4, 23, 3), "torchresnet101")),
-    "torchresnet152": _own(partial(backbones.torch_resnet, (3, 8, 36, 3), "torchresnet152")),
-    "densenet121": Backbone(_applications("DenseNet121"), "torch"),
-    "densenet169": Backbone(_applications("DenseNet169"), "torch"),
-    "densenet201": Backbone(_applications("DenseNet201"), "torch"),
-    # The trunks below normalise pixels in their own first layers.
-    "efficientnetv2b0": Backbone(_applications("EfficientNetV2B0"), "none"),
-    "efficientnetv2b1": Backbone(_applications("EfficientNetV2B1"), "none"),
-    "efficientnetv2b2": Backbone(_applications("EfficientNetV2B2"), "none"),
-    "efficientnetv2b3": Backbone(_applications("EfficientNetV2B3"), "none"),
-    "efficientnetv2s": Backbone(_applications("EfficientNetV2S"), "none"),
-    "efficientnetv2m": Backbone(_applications("EfficientNetV2M"), "none"),
-    "efficientnetv2l": Backbone(_applications("EfficientNetV2L"), "none"),
-    "mobilenetv3small": Backbone(_applications("MobileNetV3Small"), "none"),
-    "mobilenetv3large": Backbone(_applications("MobileNetV3Large"), "none"),
-    "convnexttiny": Backbone(_applications("ConvNeXtTiny"), "none"),
-    "convnextsmall": Backbone(_applications("ConvNeXtSmall"), "none"),
-    "convnextbase": Backbone(_applications("ConvNeXtBase"), "none"),
-    "convnextlarge": Backbone(_applications("ConvNeXtLarge"), "none"),
-}
 
 
 def _regional_gem(

@@ -8,7 +8,8 @@ import pytest
 from bench.record import record, recorded
 from docs.extensions import commands, measured, tables
 from keras_retrieval.__main__ import main
-from keras_retrieval.networks.build import BACKBONES, POOLINGS
+from keras_retrieval.networks.backbones import BACKBONES
+from keras_retrieval.networks.build import POOLINGS
 from keras_retrieval.steps import STEPS
 from tests.docs.pages import ROOT, anchors, links, pages
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from export.folder_index.row_file import StoredRows, write_rows
-from export.index_contract.settings import ROW_TYPES
+from export.index_contract.index_settings import ROW_TYPES
 from tests.helpers.small_index import random_rows
 
 

@@ -11,7 +11,8 @@ from keras import ops
 
 import keras_retrieval
 from keras_retrieval import layers
-from keras_retrieval.networks.build import BACKBONES, POOLINGS
+from keras_retrieval.networks.backbones import BACKBONES
+from keras_retrieval.networks.build import POOLINGS
 
 DIMENSIONS = {"alexnet": 256, "vgg16": 512, "vgg19": 512, "densenet121": 1024, "mobilenetv3small": 576}
 SMALL = ["alexnet", "vgg16", "densenet121"]

@@ -10,7 +10,7 @@ from keras import ops
 import keras_retrieval
 from keras_retrieval import layers, losses
 from keras_retrieval.layers.pixel_normalization import PixelNormalization
-from keras_retrieval.networks.build import BACKBONES
+from keras_retrieval.networks.backbones import BACKBONES
 from keras_retrieval.networks.edge_trunk import DEVIATION, one_channel
 from keras_retrieval.networks.padded import PaddedNetwork
 from keras_retrieval.networks.tuple_model import TupleModel

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from export.index_contract.settings import IndexSettings
-from export.index_contract.tuning import HeldOutQueries, hold_out, tune
+from export.index_contract.index_settings import IndexSettings
+from export.index_contract.recall_tuning import HeldOutQueries, hold_out, tune
 from tests.helpers.small_index import clustered_rows, nearest
 
 

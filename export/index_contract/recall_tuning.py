@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_retrieval.ranking.nearest import nearest
 
-from .settings import IndexSettings
+from .index_settings import IndexSettings
 
 QUERIES = 1_000  # queries to tune with, and as many others to report the result on
 TIES = 20  # photos beyond the k-th that are checked for being as near

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from export.index_contract.settings import IndexSettings
+from export.index_contract.index_settings import IndexSettings
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Trunks that keras.applications does not have: AlexNet and torchvision's ResNets.
+
+Both pad symmetrically, as their published weights expect; "same" padding of a strided layer in Keras is asymmetric.
+"""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+
+def alexnet() -> keras.Model:
+    """Builds the convolutions of AlexNet in torchvision's layout (Krizhevsky 2014), without the last pooling.
+
+    Returns:
+        A model (B, H, W, 3) -> (B, ~H/16, ~W/16, 256) with the layers conv1 .. conv5.
+    """
+    x = inputs = layers.Input((None, None, 3))
+    rows = [
+        (64, 11, 4, 2, True),
+        (192, 5, 1, 2, True),
+        (384, 3, 1, 1, False),
+        (256, 3, 1, 1, False),
+        (256, 3, 1, 1, False),
+    ]
+    for number, (filters, kernel, stride, padding, pool) in enumerate(rows, start=1):
+        x = layers.ZeroPadding2D(padding)(x)
+        x = layers.Conv2D(filters, kernel, stride, activation="relu", name=f"conv{number}")(x)
+        if pool:
+            x = layers.MaxPooling2D(3, 2)(x)
+    return keras.Model(inputs, x, name="alexnet")
+
+
+def torch_resnet(blocks: tuple[int, int, int, int], name: str) -> keras.Model:
+    """Builds a ResNet with bottleneck blocks in torchvision's layout: the stride is in the 3 x 3 convolution.
+
+    Args:
+        blocks: the number of blocks in each of the four stages.
+        name: name of the model.
+
+    Returns:
+        A model (B, H, W, 3) -> (B, ~H/32, ~W/32, 2048). Layers have torchvision's names with _ instead of dots.
+    """
+    inputs = layers.Input((None, None, 3))
+    x = _convolution(inputs, 64, 7, 2, "conv1", "bn1")
+    x = layers.ReLU()(x)
+    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
+    for stage, count in enumerate(blocks, start=1):
+        for block in range(count):
+            stride = 2 if stage > 1 and block == 0 else 1
+            x = _bottleneck(x, 32 * 2**stage, stride, f"layer{stage}_{block}", shortcut=block == 0)
+    return keras.Model(inputs, x, name=name)
+
+
+def _bottleneck(x: Any, filters: int, stride: int, name: str, shortcut: bool) -> Any:
+    y = layers.ReLU()(_convolution(x, filters, 1, 1, f"{name}_conv1", f"{name}_bn1"))
+    y = layers.ReLU()(_convolution(y, filters, 3, stride, f"{name}_conv2", f"{name}_bn2"))
+    y = _convolution(y, 4 * filters, 1, 1, f"{name}_conv3", f"{name}_bn3")
+    if shortcut:
+        x = _convolution(x, 4 * filters, 1, stride, f"{name}_downsample_0", f"{name}_downsample_1")
+    return layers.ReLU(name=f"{name}_out")(layers.Add()([x, y]))
+
+
+def _convolution(x: Any, filters: int, kernel: int, stride: int, name: str, normalization: str) -> Any:
+    if kernel > 1:
+        x = layers.ZeroPadding2D(kernel // 2)(x)
+    x = layers.Conv2D(filters, kernel, stride, use_bias=False, name=name)(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=normalization)(x)
