@@ -20,7 +20,7 @@ def plain_step(network: Any, tuples: Tuples, optimizer: Any, loss: ContrastiveLo
         network: whose weights learn.
         tuples: photos at their exact sizes as {"images"}, or padded as {"photos", "sizes"}.
         optimizer: built by the first step.
-        loss: of one tuple.
+        loss: the loss of one tuple.
         l2: weight decay, none on GeM's p.
     """
     on_jax = keras.backend.backend() == "jax"

@@ -31,7 +31,7 @@ def record(name: str, rows: Sequence[Row], command: str = "", folder: Path = FOL
     """Writes a table of measurements.
 
     Args:
-        name: of the file, without .json.
+        name: the name of the file, without .json.
         rows: column -> a number, a text, or None for an empty cell; the columns of the first row come first.
         command: what was run; the command line of this process if empty.
         folder: where the file goes.

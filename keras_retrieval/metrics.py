@@ -218,7 +218,7 @@ def precision_recall(positions: Indexes, positives: Sequence[int], levels: np.nd
     The interpolated precision at a recall is the highest precision at that or a higher recall.
 
     Args:
-        positions: from `positive_positions`.
+        positions: the positions from `positive_positions`.
         positives: number of positives of each query, found or not.
         levels: (levels,) recall values in 0..1.
 

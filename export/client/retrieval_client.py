@@ -150,8 +150,8 @@ class RetrievalClient:
         Args:
             photos: paths, or bytes of files.
             k: the largest number of neighbours of each photo.
-            boxes: for each photo the part to search with, (left, top, right, bottom) in pixels of the upright photo, or
-                None for the whole photo; () if all photos are searched with as a whole.
+            boxes: for each photo, the part to search with, (left, top, right, bottom) in pixels of the upright photo,
+                or None for the whole photo; () if all photos are searched with as a whole.
 
         Returns:
             The neighbours of each photo, best first; fewer than `k` where the index finds fewer.

@@ -16,10 +16,10 @@ def drawn_photo(height: int, width: int, file_format: str = "JPEG", **options: A
     """Draws soft blobs with some noise.
 
     Args:
-        height: in pixels.
-        width: in pixels.
+        height: the height in pixels.
+        width: the width in pixels.
         file_format: as Pillow names it.
-        **options: of Pillow's `save`.
+        **options: the options of Pillow's `save`.
 
     Returns:
         The bytes of a photo file; the same for the same arguments.

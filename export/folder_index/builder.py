@@ -24,8 +24,8 @@ def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) 
     """Writes the files of a segment except its log, which `create_log` writes.
 
     Args:
-        folder: from `layout.new_segment`.
-        photos: to be indexed.
+        folder: the folder from `layout.new_segment`.
+        photos: the photos to index.
         settings: how.
 
     Returns:
@@ -62,8 +62,8 @@ def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change]
     """Writes the log of a new segment.
 
     Args:
-        folder: of the segment.
-        facts: from `build_segment`.
+        folder: the folder of the segment.
+        facts: the facts from `build_segment`.
         changes: made to the index while the segment was built.
     """
     WriteAheadLog(folder, facts["log"]).create(changes)

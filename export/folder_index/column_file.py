@@ -14,7 +14,7 @@ class StoredColumns:
     """Columns on disk, written by `write_columns`.
 
     Args:
-        folder: of the segment.
+        folder: the folder of the segment.
         columns: names of the columns, in the order in which they were written.
     """
 

@@ -17,7 +17,7 @@ def learn_projection(blocks: Iterable[np.ndarray], dimensions: int) -> np.ndarra
 
     Args:
         blocks: rows (N, D) in blocks.
-        dimensions: of the projected rows.
+        dimensions: the number of dimensions of the projected rows.
 
     Returns:
         (D, dimensions) float32, to multiply rows by from the right.

@@ -63,7 +63,7 @@ def locked(folder: Path, action: str, wait: float = 10.0) -> Iterator[None]:
     """Excludes all other threads and processes from an action.
 
     Args:
-        folder: of the index.
+        folder: the folder of the index.
         action: "writing" a change or "building" a segment.
         wait: seconds to wait for another one.
 
@@ -89,7 +89,7 @@ def new_segment(folder: Path, current: str | None) -> Path:
     """Makes an empty folder for the next segment and removes those that killed builders left.
 
     Args:
-        folder: of the index; the caller has locked it for "building".
+        folder: the folder of the index; the caller has locked it for "building".
         current: name of the current segment, which is kept.
     """
     found = list(folder.glob(f"{_PREFIX}*"))
@@ -116,9 +116,9 @@ def publish(folder: Path, segment: Path, facts: Mapping[str, Any]) -> None:
     """Makes a complete segment, with its log, the current one.
 
     Args:
-        folder: of the index.
+        folder: the folder of the index.
         segment: a folder in it.
-        facts: for the manifest; entries that describe an older manifest's own files are left out.
+        facts: the facts for the manifest; entries that describe an older manifest's own files are left out.
     """
     files = [path for path in segment.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
     facts = {key: value for key, value in facts.items() if key not in ("kind", "version", "sha256", "segment")}

@@ -77,7 +77,7 @@ def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> Sc
     Args:
         rows: (N, S) float32, finite, C-contiguous, N >= 16.
         leaves: number of leaves of the tree, less than N; 0 without a tree, where every hash is compared.
-        settings: of the hashes and their training.
+        settings: the settings of the hashes and their training.
 
     Raises:
         MissingExtraError: ScaNN is not installed.

@@ -23,7 +23,7 @@ class Segment:
     """The open files of a segment.
 
     Args:
-        folder: of the segment; its files were verified.
+        folder: the folder of the segment; its files were verified.
         facts: the manifest of the index.
 
     Attributes:

@@ -33,7 +33,7 @@ class Snapshot:
         added_names: names of those rows, possibly followed by later ones.
         added_columns: column -> the values of those rows, likewise.
         removed_at: (N + M or more,) for each row the number of the first snapshot without it.
-        number: of this snapshot.
+        number: the number of this snapshot.
         built: number of rows of the segment that are present.
         size: number of all rows that are present.
     """
@@ -163,7 +163,7 @@ class MutableSegment:
 
     Attributes:
         snapshot: the latest.
-        position: in the log, after the last change that was applied.
+        position: the position in the log, after the last change that was applied.
         changes: number of rows added and removed since the build.
     """
 

@@ -51,7 +51,7 @@ class LogPosition:
     Attributes:
         records: the number of records before it.
         bytes: their size.
-        digest: of the last record before it, in hexadecimal.
+        digest: the digest of the last record before it, in hexadecimal.
     """
 
     records: int
@@ -88,7 +88,7 @@ class WriteAheadLog:
         """Appends a change durably. Only one writer at a time may call this.
 
         Args:
-            change: to be appended.
+            change: the change to append.
             after: where `read` ended; an incomplete record beyond it is overwritten.
 
         Returns:

@@ -28,8 +28,8 @@ def write_index(
 
     Args:
         folder: see `check_output`.
-        photos: to be indexed.
-        facts: of the descriptors, for `NeighbourIndex.facts`.
+        photos: the photos to index.
+        facts: the facts of the descriptors, for `NeighbourIndex.facts`.
         settings: how.
 
     Returns:

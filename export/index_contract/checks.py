@@ -34,7 +34,7 @@ def check_strings(values: Sequence[str], label: str) -> None:
     """Checks that values are strings.
 
     Args:
-        values: to be checked.
+        values: the values to check.
         label: names a value in the message, such as "a name".
 
     Raises:
@@ -49,7 +49,7 @@ def check_shape(rows: np.ndarray, widths: Collection[int], dimensions: int, labe
     """Checks that rows are an array (n, dimensions).
 
     Args:
-        rows: to be checked.
+        rows: the rows to check.
         widths: the numbers of dimensions that are accepted.
         dimensions: the number of dimensions for the message.
         label: names the rows in the message, such as "queries".

@@ -103,7 +103,7 @@ class IndexSettings(Options):
 
         Args:
             count: number of photos.
-            dimensions: of a stored descriptor.
+            dimensions: the number of dimensions of a stored descriptor.
 
         Raises:
             ArgumentError: names the option and its limit.

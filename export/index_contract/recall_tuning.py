@@ -103,9 +103,9 @@ def tune(
 
     Args:
         find: the approximate search.
-        held_out: from `hold_out`.
+        held_out: the held out from `hold_out`.
         settings: the recall; numbers that are set in it are kept.
-        leaves: of the tree; 0 without a tree.
+        leaves: the number of leaves of the tree; 0 without a tree.
 
     Returns:
         reorder and leaves_to_search; recall and queries_per_second on the second set. If no pair reaches the recall,

@@ -22,7 +22,7 @@ def photos_from_descriptors(folder: Path, table: Path | None, dim: int | None) -
 
     Args:
         folder: written by `keras-retrieval extract`.
-        table: of columns, or None.
+        table: the table of columns, or None.
         dim: dimensions to reduce the descriptors to, or None.
 
     Returns:

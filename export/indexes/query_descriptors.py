@@ -41,8 +41,8 @@ def describe_queries(
     """Computes descriptors of query photos with the network and the settings of an index.
 
     Args:
-        facts: of the index.
-        paths: of the photos.
+        facts: the facts of the index.
+        paths: the paths of the photos.
         model: where the network is now; None for the path in `facts`.
         box: the part of each photo to describe; None for all of it.
         sketch: whether queries are sketches; None to recognise them. For indexes of edge maps.

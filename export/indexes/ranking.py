@@ -51,9 +51,9 @@ def own_names(index: NeighbourIndex, described: Mapping[Path, np.ndarray], folde
     Names are looked up by filtered searches, since listing all names of a large index takes long.
 
     Args:
-        index: to look in.
+        index: the index to look in.
         described: path -> descriptor of each query.
-        folder: of the index's photos.
+        folder: the folder of the index's photos.
     """
     names = {path: name_in(folder, path) for path in described}
     known: set[str] = set()
@@ -71,7 +71,7 @@ def search_queries(
     Args:
         rank: the search.
         described: path -> descriptor of each query.
-        own: from `own_names`.
+        own: the names from `own_names`.
         k: the number of neighbours.
     """
     # One more than requested, since a query may find itself.

@@ -22,7 +22,7 @@ def average_precisions(names: Sequence[str], results: Sequence[SearchResult]) ->
     """The average precision of each query, (Q,); NaN for queries without another photo of their object.
 
     Args:
-        names: of all photos in the index.
+        names: the names of all photos in the index.
         results: rankings of all photos.
 
     Raises:

@@ -41,8 +41,8 @@ def write_collection(
 
     Args:
         place: address of the collection.
-        photos: to be indexed, without a projection.
-        facts: of the descriptors, for `NeighbourIndex.facts`.
+        photos: the photos to index, without a projection.
+        facts: the facts of the descriptors, for `NeighbourIndex.facts`.
         settings: how; only those of `SERVER_SETTINGS` may differ from their defaults.
         may_replace: whether an existing collection may be replaced.
 

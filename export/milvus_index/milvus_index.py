@@ -217,8 +217,8 @@ def read_facts(address: Address, client: Any, *, older: bool = False) -> dict[st
     """Reads the facts of a collection.
 
     Args:
-        address: of the collection.
-        client: from `address.connect`.
+        address: the address of the collection.
+        client: the client from `address.connect`.
         older: also accept older layouts, as of a collection that is to be replaced.
 
     Raises:

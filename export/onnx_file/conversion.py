@@ -104,7 +104,7 @@ def stamp(path: Path, version: str, facts: Mapping[str, str]) -> None:
 
     Args:
         path: the file; it is rewritten.
-        version: of keras-retrieval.
+        version: the version of keras-retrieval.
         facts: the metadata, which ONNX Runtime returns as `custom_metadata_map`.
     """
     import onnx

@@ -74,8 +74,8 @@ def write_float16(
     Args:
         source: the network; its trunk becomes float16.
         exact: the float32 file.
-        photos: to compare on; drawn ones if there are none.
-        positives: from `positives_by_folder`, to compare the mAP as well; [] not to.
+        photos: the photos to compare on; drawn ones if there are none.
+        positives: the positives from `positives_by_folder`, to compare the mAP as well; [] not to.
 
     Returns:
         The .onnx file, beside `exact`.
@@ -120,7 +120,7 @@ def write_int8(
         exact: the float32 file.
         calibration: photos that give the ranges of activations.
         photos: other photos, to compare on.
-        positives: from `positives_by_folder`, to compare the mAP as well; [] not to.
+        positives: the positives from `positives_by_folder`, to compare the mAP as well; [] not to.
 
     Returns:
         The .onnx file, beside `exact`.

@@ -67,10 +67,10 @@ def compare(folder: Path, describe: DescribeFn, reading: Reading, names: Sequenc
     """Describes photos with a written version and with Keras.
 
     Args:
-        folder: of the version.
-        describe: from `describer`, of the same network.
+        folder: the folder of the version.
+        describe: the function from `describer`, of the same network.
         reading: how Python reads the photos.
-        names: of the photos; photos that Python cannot read are skipped.
+        names: the names of the photos; photos that Python cannot read are skipped.
 
     Raises:
         SavedModelError: a descriptor is too far from Keras', and the message names the photo; or no photo was compared.

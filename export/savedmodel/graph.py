@@ -38,7 +38,7 @@ def write_graph(model: Any, options: GraphOptions, folder: Path, index: Neighbou
     Args:
         model: a keras.Model from `keras_retrieval.build`.
         options: how photos are read and described.
-        folder: to write.
+        folder: the folder to write.
         index: the index that the signature `search` searches; None to write no such signature.
 
     Returns:
@@ -126,7 +126,7 @@ def _each_photo(
     Args:
         image_bytes: (B,) string.
         options: how the photos are read.
-        shapes: of the tensors that `describe` returns, without the batch dimension.
+        shapes: the shapes of the tensors that `describe` returns, without the batch dimension.
         describe: pixels (1, H, W, 3) float32 -> tensors (1, ...) float32.
 
     Returns:

@@ -11,7 +11,7 @@ def readme(name: str, facts: Mapping[str, Any]) -> str:
     """The text of README.txt.
 
     Args:
-        name: of the model.
+        name: the name of the model.
         facts: those of the manifest, one line each.
     """
     lines = [f"{key.replace('_', ' '):16}{value}" for key, value in facts.items()]

@@ -38,7 +38,7 @@ def write_warm_up(folder: Path, name: str, signatures: Sequence[str], photos: Se
     """Writes requests for every signature; one for each photo to the signature that takes a photo's bytes.
 
     Args:
-        folder: of the version.
+        folder: the folder of the version.
         name: the name that the model will be served under.
         signatures: names of the version's signatures.
         photos: the bytes of files, one for each format whose decoding is to be warmed up.

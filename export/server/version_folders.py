@@ -26,7 +26,7 @@ def select_versions(found: dict[int, Path], policy: Any) -> dict[int, Path]:
     """Selects the versions to serve.
 
     Args:
-        found: from `version_folders`.
+        found: the result from `version_folders`.
         policy: a ServableVersionPolicy: latest (the default, num_versions 1), all, or specific versions.
     """
     choice = policy.WhichOneof("policy_choice")

@@ -22,8 +22,8 @@ def multi_scale(
     Published in Radenovic et al. TPAMI 2018.
 
     Args:
-        model: from `build`. A layer named "whitening", and the layers after it, are applied after the scales are
-            combined.
+        model: a network from `build`. A layer named "whitening", and the layers after it, are applied after the scales
+            are combined.
         scales: factors by which photos are resized inside the model. (1.0,) returns `model` itself.
         power: the power of the mean over the scales. None is GeM's p if the descriptor is the L2-normalised output of a
             GeM with one exponent, otherwise 1.

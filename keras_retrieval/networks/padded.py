@@ -20,7 +20,7 @@ class PaddedNetwork(keras.Model):
     own first layers ("none") see black pixels instead of 0.
 
     Args:
-        network: from `build`: a chain of layers, one of them named "pooling".
+        network: a network from `build`: a chain of layers, one of them named "pooling".
 
     Input shape:
         A dict: "photos" (B, H, W, 3), RGB 0..255, each photo at the upper left, H and W known when the graph is made;

@@ -14,7 +14,7 @@ def set_trunk_precision(network: keras.Model, policy: str) -> None:
     changed in place, including what is saved: call this before `compile`, and restore "float32" before saving.
 
     Args:
-        network: from `build`.
+        network: a network from `build`.
         policy: a dtype policy of Keras: "mixed_bfloat16", "mixed_float16" or "float32".
 
     Raises:

@@ -18,7 +18,8 @@ class ProposalModel(keras.Model):
     `release` returns the network as `build` makes it, with frozen proposals.
 
     Args:
-        network: from `build` with regions="proposals", or from `regional.with_proposals`; `fit` changes its weights.
+        network: a network from `build` with regions="proposals", or from `regional.with_proposals`; `fit` changes its
+            weights.
         trunk: whether the trunk is trainable, too, which changes the descriptors.
 
     Input shape:

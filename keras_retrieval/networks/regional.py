@@ -101,7 +101,7 @@ def with_regional_whitening(
     """Sets a learned whitening of the regions in a network; an existing one is replaced.
 
     Args:
-        network: from `keras_retrieval.build`, with a regional pooling.
+        network: a network from `keras_retrieval.build`, with a regional pooling.
         mean: m, (D,).
         projection: P, (d or more, D).
         dim: the number of rows of P to keep; None keeps all.
@@ -123,7 +123,7 @@ def with_proposals(network: keras.Model, proposals: layers.RegionProposals) -> k
     """Sets region proposals in a network, instead of its grid or its existing proposals.
 
     Args:
-        network: from `keras_retrieval.build`, with a regional pooling.
+        network: a network from `keras_retrieval.build`, with a regional pooling.
         proposals: a new layer.
 
     Returns:

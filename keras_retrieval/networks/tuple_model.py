@@ -16,7 +16,7 @@ class TupleModel(keras.Model):
     dropout is off. Save the network, not this model.
 
     Args:
-        network: from `build`; `fit` changes its weights.
+        network: a network from `build`; `fit` changes its weights.
         l2: factor of the penalty l2 / 2 * sum w^2 on the trainable weights, which is added to the training loss. The
             weights that a layer lists as `undecayed` are not included: GeM's p, the edge filter's p and t. The gradient
             equals that of `weight_decay` in torch's Adam; `weight_decay` of Keras' Adam is decoupled from the moments.

@@ -19,7 +19,7 @@ def cleaning_page(landmarks: Sequence[Landmark], photos: Path, options: Mapping[
     Args:
         landmarks: all landmarks.
         photos: folder of the photos.
-        options: of the run; `min_inliers` is needed.
+        options: the options of the run; `min_inliers` is needed.
 
     Returns:
         HTML in one file, without scripts and without anything to load.

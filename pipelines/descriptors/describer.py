@@ -48,7 +48,7 @@ class DescribedBatch(Generic[Key]):
     """The result of describing one batch of photos.
 
     Attributes:
-        keys: of the photos that have a descriptor.
+        keys: the keys of the photos that have a descriptor.
         rows: (n, D) float32, their descriptors.
         left_out: key -> reason of the other photos.
         seconds: spent in the network.
@@ -122,7 +122,7 @@ def describe_photos(
     """Describes photos in batches while threads read the next ones.
 
     Args:
-        describe: from `describer`.
+        describe: the function from `describer`.
         photos: (shape, key) of each photo; consecutive photos of one shape form batches.
         read: reads the pixels of a key, of that shape; may raise PhotoError.
 

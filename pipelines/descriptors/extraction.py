@@ -54,7 +54,7 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     """Describes every photo of a folder; a killed run with the same photos and options is continued.
 
     Args:
-        options: of the step `extract`, documented there.
+        options: the options of the step `extract`, documented there.
 
     Returns:
         The folder `options.output`: descriptors-*.npy (float32, one unit row per photo), names.txt (one JSON string a

@@ -20,7 +20,7 @@ def learn_regional_whitening(network: Any, names: Sequence[str], reading: Readin
 
     Args:
         network: a keras.Model that pools regions; a whitening of its regions is left out.
-        names: of the photos; those that cannot be read are left out.
+        names: the names of the photos; those that cannot be read are left out.
         reading: reads the photos.
 
     Raises:

@@ -31,7 +31,7 @@ class Collection:
         truth: the ground truth.
         photos: folder of its photos.
         queries: (Q, D) float32 descriptors of the queries, in the order of the ground truth.
-        boxes: for each query the part of its photo that was described, in pixels of the photo, or None for all.
+        boxes: for each query, the part of its photo that was described, in pixels of the photo, or None for all.
         rows: (n, D) float32 descriptors of the database photos that could be read.
         numbers: (n,) the number of each of these photos in the ground truth's database.
         distractors: shards (m, D) of the distractors' descriptors.

@@ -23,10 +23,10 @@ class GroundTruth:
             "recall" (places: recall@N).
         database: names of the database photos; after `restrict` paths below the photos' folder, with forward slashes.
         queries: names of the queries, likewise; a query may also be in the database.
-        positives: for each query the relevant rows of `database`; under "revisited" the easy ones.
-        hard: for each query the relevant rows that only "medium" and "hard" count; empty for other protocols.
-        junk: for each query the rows that are removed from its ranking.
-        boxes: for each query the part of the photo to search with, (left, top, right, bottom) in pixels, or None.
+        positives: for each query, the relevant rows of `database`; under "revisited" the easy ones.
+        hard: for each query, the relevant rows that only "medium" and "hard" count; empty for other protocols.
+        junk: for each query, the rows that are removed from its ranking.
+        boxes: for each query, the part of the photo to search with, (left, top, right, bottom) in pixels, or None.
         box_side: longer side of the photos on which the boxes were drawn; None for the photos in the folder.
         drop_query: whether a query's own photo is removed from its ranking, instead of being its first hit.
         panoramas: (database,) number of the panorama that each photo was cropped from, or None.

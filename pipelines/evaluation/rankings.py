@@ -31,7 +31,7 @@ class Ranking:
 
     Attributes:
         ranks: (depth, queries) rows of the ground truth's database, best first; higher rows are distractors.
-        boxes: for each query the part of its photo that was searched with, in pixels of the photo, or None for all.
+        boxes: for each query, the part of its photo that was searched with, in pixels of the photo, or None for all.
         query: maps the number of a query to the file of its photo.
         photo: maps a row to the file of its photo.
         left_out: photo -> reason, of photos of the database that could not be read; they are in no ranking.

@@ -31,7 +31,8 @@ class ShardedFolder:
         folder: its final place.
         kind: the kind of folder, for the manifest.
         version: the version of the layout of that kind.
-        fingerprint: of everything that decides the content. Only a run with the same fingerprint is continued.
+        fingerprint: the fingerprint of everything that decides the content. Only a run with the same fingerprint is
+            continued.
     """
 
     folder: Path
@@ -105,10 +106,10 @@ class ShardedFolder:
         """Marks a shard as finished; its data must have been written before.
 
         Args:
-            number: of the shard.
-            names: of its rows, in order.
+            number: the number of the shard.
+            names: the names of its rows, in order.
             left_out: maps the names that are not in the shard to the reasons.
-            **facts: for `join`, JSON-able.
+            **facts: the facts for `join`, JSON-able.
         """
         write_file(self._note(number), json.dumps({"names": names, "left_out": left_out, **facts}))
 

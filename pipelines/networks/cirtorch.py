@@ -45,7 +45,7 @@ class Tensors:
         """Takes the tensor `name`, in float32.
 
         Args:
-            name: of the tensor.
+            name: the name of the tensor.
             *shapes: the shapes that it may have.
 
         Raises:
@@ -249,7 +249,7 @@ def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, 
     Args:
         architecture: a key of TRUNKS.
         trunk: the keras.Model of that architecture.
-        tensors: to take from.
+        tensors: the tensors to take from.
 
     Returns:
         Layer name -> weights in Keras' order and layout (h, w, in, out).

@@ -40,10 +40,10 @@ class Chart:
     """A drawn chart.
 
     Attributes:
-        title: of the chart.
-        names: of its lines, in the order of the colours.
+        title: the title of the chart.
+        names: the names of its lines, in the order of the colours.
         svg: an SVG element with the chart's summary as its label, safe to put into a page.
-        x_label: of the horizontal axis.
+        x_label: the label of the horizontal axis.
         rows: the values as text: x, then a cell for each line.
     """
 
@@ -58,7 +58,7 @@ def over_epochs(title: str, lines: Mapping[str, Sequence[float | None]]) -> Char
     """Draws values over epochs, the first of which is 1.
 
     Args:
-        title: of the chart.
+        title: the title of the chart.
         lines: name -> a value per epoch; None and values that are not finite are left out.
 
     Returns:
@@ -90,10 +90,10 @@ def curves(title: str, lines: Mapping[str, Curve], x_label: str, y_label: str, x
     """Draws curves of values in 0..1.
 
     Args:
-        title: of the chart.
+        title: the title of the chart.
         lines: name -> x and y, each (n,); NaN is left out.
-        x_label: of the horizontal axis.
-        y_label: of the vertical axis.
+        x_label: the label of the horizontal axis.
+        y_label: the label of the vertical axis.
         x_ticks: the marks of the horizontal axis, rising; the first and last are its ends.
     """
 

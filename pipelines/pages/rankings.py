@@ -20,10 +20,10 @@ class Picture:
     """A photo, or a part of it.
 
     Attributes:
-        path: of the photo.
+        path: the path of the photo.
         crop: (left, top, right, bottom) of the part, in pixels of the whole photo as it is read.
         exif: whether the photo is turned as its EXIF orientation says.
-        box: in the same pixels as `crop`: a frame to draw. Such a photo is shown whole.
+        box: the box in the same pixels as `crop`: a frame to draw. Such a photo is shown whole.
         name: shown with it; the file's name if it is "".
         max_pixels: a larger photo is not read.
     """
@@ -80,11 +80,11 @@ def page(
     """Writes a page of rankings.
 
     Args:
-        kind: of the page, shown above its title, such as "evaluation".
-        title: of the page.
+        kind: the kind of the page, shown above its title, such as "evaluation".
+        title: the title of the page.
         facts: short lines under the title.
         table: row -> figure -> value.
-        charts: to show; None is left out.
+        charts: the charts to show; None is left out.
         cases: the queries to show. A photo that cannot be read leaves an empty place with its name.
         legend: the meaning of the photos' frames.
         side: pixels of a thumbnail's longer side.

@@ -55,7 +55,7 @@ def data_url(picture: Image.Image, form: str = "JPEG", quality: int = 80) -> str
     Args:
         picture: RGB.
         form: "JPEG" or "PNG".
-        quality: of a JPEG.
+        quality: the quality of a JPEG.
     """
     file = io.BytesIO()
     picture.save(file, form, quality=quality, optimize=True)

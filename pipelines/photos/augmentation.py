@@ -17,7 +17,7 @@ class Augmentation:
     """Random changes of the photos of a tuple, drawn each time they are read.
 
     Attributes:
-        strength: of `jitter`; 0 for none.
+        strength: the strength of `jitter`; 0 for none.
         zoom: the smallest factor on the sides for `zoomed`; 1 for none.
         flip: mirror half of the tuples, all photos of a tuple alike, so that they still match.
         binarize: binarise half of the queries, which are edge maps, at a threshold drawn from 0..binarize, so that they

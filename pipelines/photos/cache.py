@@ -48,7 +48,7 @@ class PhotoCache:
     """Reads photos from a folder that `build_cache` wrote; only the index is in memory.
 
     Args:
-        folder: of the cache.
+        folder: the folder of the cache.
         verify: whether to compare the checksum of every file, which reads all of them; else their sizes only.
 
     Attributes:
@@ -107,8 +107,8 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
     A killed run is continued after its last finished shard. Photos that cannot be read are left out.
 
     Args:
-        folder: to write; it appears when it is complete.
-        names: of the photos, without duplicates.
+        folder: the folder to write; it appears when it is complete.
+        names: the names of the photos, without duplicates.
         reading: reads the photos; its size must not be None.
         replace: whether a cache of other photos or options is replaced; else it is an error.
 

@@ -73,7 +73,7 @@ def list_photos(folder: Path) -> list[str]:
     Hidden files and folders are left out, and links to folders are not followed.
 
     Args:
-        folder: to search.
+        folder: the folder to search.
 
     Returns:
         Sorted names relative to `folder`, with / between their parts.

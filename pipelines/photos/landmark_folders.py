@@ -68,8 +68,8 @@ def by_landmark(names: Sequence[str], folder: Path) -> dict[str, list[str]]:
     """Groups photos by landmark, the path of their folder.
 
     Args:
-        names: of photos, with / between their parts.
-        folder: of the photos, for the message.
+        names: the names of photos, with / between their parts.
+        folder: the folder of the photos, for the message.
 
     Returns:
         Landmark -> its photos, sorted by landmark.

@@ -23,7 +23,7 @@ def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) ->
     Args:
         queries: (Q, 2) east and north in metres, or (Q, 3) with the height.
         database: (N, 2) or (N, 3), likewise.
-        radius: in metres; a photo at exactly this distance counts.
+        radius: the radius in metres; a photo at exactly this distance counts.
 
     Returns:
         For each query the ascending rows of `database`.
@@ -44,8 +44,8 @@ def position_in_name(path: str, folder: Path) -> tuple[float, float, str]:
     """Reads the position in a photo's name, @east@north@zone@letter@latitude@longitude@panorama@..
 
     Args:
-        path: of the photo, relative to the folder.
-        folder: of the photos, for the message.
+        path: the path of the photo, relative to the folder.
+        folder: the folder of the photos, for the message.
 
     Returns:
         East and north in metres, and the name of the panorama that the photo was cut from, "" if there is none.
@@ -68,8 +68,8 @@ def checked_position(east: float, north: float, panorama: str, where: str) -> tu
     """Returns the first three arguments after a check.
 
     Args:
-        east: in metres.
-        north: in metres.
+        east: the distance to the east in metres.
+        north: the distance to the north in metres.
         panorama: the name of the panorama.
         where: the photo or line, for the message.
 

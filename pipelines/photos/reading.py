@@ -20,7 +20,7 @@ class Reading:
     """Reads the photos of a folder for a network.
 
     Attributes:
-        folder: of the photos.
+        folder: the folder of the photos.
         size: the longest side after resizing, in pixels; None for no resizing.
         exif: turn photos by their EXIF orientation.
         max_pixels: a photo whose header declares more pixels is refused.
@@ -49,7 +49,7 @@ class Reading:
         """Reads a photo or its edge map, (height, width, 3) uint8.
 
         Args:
-            name: of the photo, relative to the folder.
+            name: the name of the photo, relative to the folder.
             crop: the part to read, as for `reader.read_photo`.
 
         Raises:

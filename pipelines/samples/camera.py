@@ -62,7 +62,7 @@ def develop(rng: np.random.Generator, picture: np.ndarray, camera: Camera) -> by
     Args:
         rng: draws the parameters.
         picture: (height, width, 3) linear RGB.
-        camera: of the photo; its focal length is written as EXIF.
+        camera: the camera of the photo; its focal length is written as EXIF.
     """
     exposure = 0.4 / float(picture.mean()) * 2 ** rng.uniform(-0.45, 0.4)
     balance = 1 + rng.normal(0, 0.035, 3)
@@ -84,7 +84,7 @@ def box_of(camera: Camera, points: np.ndarray) -> list[float]:
     """The bounding box of points in a photo, clipped to the photo.
 
     Args:
-        camera: of the photo.
+        camera: the camera of the photo.
         points: (n, 3), all in front of the camera.
 
     Returns:

@@ -23,8 +23,8 @@ class Camera:
         K: (3, 3), the intrinsic matrix.
         R: (3, 3), the rotation from world to camera.
         t: (3,), the translation in metres.
-        width: of the photo in pixels.
-        height: of the photo in pixels.
+        width: the width of the photo in pixels.
+        height: the height of the photo in pixels.
     """
 
     K: np.ndarray
@@ -178,7 +178,7 @@ class Shadows:
         Args:
             x: columns of samples.
             y: rows of samples.
-            depth: of the points, in metres.
+            depth: the depth of the points, in metres.
             rays: (3, 3), maps a sample (x, y, 1) to its direction in the world at depth 1.
             eye: (3,), the position of the camera.
 
@@ -204,8 +204,8 @@ def shade(view: View, camera: Camera, light: Light, shadows: Shadows) -> tuple[n
 
     Args:
         view: the z-buffer, with all faces drawn.
-        camera: of the view.
-        light: of the photo.
+        camera: the camera of the view.
+        light: the lighting of the photo.
         shadows: the shadow map.
 
     Returns:

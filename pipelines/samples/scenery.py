@@ -98,7 +98,7 @@ def stand_up(model: Model, picture: Picture, place: np.ndarray, eye: np.ndarray)
     """Adds a picture as an upright rectangle that faces a camera.
 
     Args:
-        model: to add the face to.
+        model: the model to add the face to.
         picture: RGBA image and its width in metres.
         place: (2,), the position of its bottom centre.
         eye: (3,), the position of the camera.

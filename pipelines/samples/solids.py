@@ -39,10 +39,10 @@ class Opening(NamedTuple):
     """An opening in a wall, in metres from the left end and the bottom of the wall.
 
     Attributes:
-        left: of the opening.
+        left: the left edge of the opening.
         low: its bottom.
-        width: of the opening.
-        height: of the opening.
+        width: the width of the opening.
+        height: the height of the opening.
         arch: "flat", "round" or "pointed".
         filled: "pane", "door", or "" for an open passage.
         sill: whether it has a sill in relief.
@@ -107,7 +107,7 @@ class Model:
 
         Args:
             corners: (k, 3), in one plane; the rows of the texture are parallel to the first edge.
-            material: of the surface.
+            material: the material of the surface.
             turned: make the rows perpendicular to the first edge instead.
         """
         corners = np.asarray(corners, float)
@@ -140,9 +140,9 @@ class Model:
         """Adds a turned shape: a column, a dome, a spire, a turret.
 
         Args:
-            centre: of the axis.
+            centre: the centre of the axis.
             profile: (radius, height) from bottom to top; a radius of 0 makes a point.
-            material: of the surface.
+            material: the material of the surface.
             facets: number of flat sides around the axis.
         """
         for (r0, z0), (r1, z1) in pairwise(profile):
@@ -217,7 +217,7 @@ class Model:
             openings: windows, doors and passages.
             ornaments: pictures on the wall.
             peak: height of a gable above `high`.
-            depth: of panes and doors behind the front of the wall.
+            depth: the depth of panes and doors behind the front of the wall.
         """
         ends = np.array([[*start, high + peak], [*end, high + peak]], float)
         length = np.linalg.norm(ends[1] - ends[0])

@@ -62,8 +62,8 @@ def surface(rng: np.random.Generator, height: int, width: int, material: Materia
 
     Args:
         rng: draws the variations.
-        height: in texels.
-        width: in texels.
+        height: the height in texels.
+        width: the width in texels.
         material: kind and colours; a `kind` that is not in `COURSES` is plaster.
 
     Returns:

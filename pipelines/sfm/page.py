@@ -27,7 +27,7 @@ def page(report: Mapping[str, Any], work: Path) -> str:
     """Writes the page.
 
     Args:
-        report: from `make_report`, with photos, rounds and seconds.
+        report: the report from `make_report`, with photos, rounds and seconds.
         work: the folder of the reconstruction, with the models and the images.
 
     Returns:

@@ -18,8 +18,8 @@ def plan_view(scene: Scene, width: int = 440, height: int = 330) -> Image.Image:
 
     Args:
         scene: with at least one camera.
-        width: of the picture, in pixels.
-        height: of the picture.
+        width: the width of the picture, in pixels.
+        height: the height of the picture.
     """
     axes = _ground(scene)
     points, centres, ahead = scene.points @ axes.T, scene.centres @ axes.T, scene.ahead @ axes.T

@@ -71,8 +71,8 @@ def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
 
     Args:
         model: that is trained.
-        stream: of validation tuples.
-        describe: from `describer` of the network.
+        stream: the stream of validation tuples.
+        describe: the function from `describer` of the network.
     """
     import keras
 
@@ -89,8 +89,8 @@ def evaluation(network: Any, scorer: CollectionScorer, every: int = 1) -> Any:
     """Adds "score: NAME", the first figure of a collection's medium or only setting.
 
     Args:
-        network: from `keras_retrieval.build`.
-        scorer: of the collection.
+        network: a network from `keras_retrieval.build`.
+        scorer: the scorer of the collection.
         every: epochs between two scorings.
 
     Raises:
@@ -123,7 +123,7 @@ def checkpointing(
         run: folder of the run.
         checkpoint: the state of the run, which is updated.
         model: a TupleModel, or any keras.Model, that is compiled.
-        source: of the training steps.
+        source: the source of the training steps.
         best: the epoch whose weights are kept as the best: "val_loss" (the lowest), "score" (the highest) or "last".
         steps: steps between two checkpoints within an epoch; 0 for a checkpoint after each epoch only.
 
@@ -175,7 +175,7 @@ def tensorboard(folder: Path, pictures: Callable[[], Sequence[np.ndarray]] | Non
     """Writes all figures of each epoch for TensorBoard, and tuples as pictures.
 
     Args:
-        folder: for the event files; a resumed run adds files.
+        folder: the folder for the event files; a resumed run adds files.
         pictures: returns pictures of tuples, each (h, w, 3) uint8; None for no pictures.
     """
     import keras

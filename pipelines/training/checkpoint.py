@@ -31,7 +31,7 @@ class Checkpoint:
         step: number of finished steps of the next epoch.
         samples: the sample tuples of the page before the first epoch, JSON-able.
         best_epoch: the number of the best epoch, from 1; 0 before the first.
-        weights: of the network, in its own order.
+        weights: the weights of the network, in its own order.
         optimizer: the optimizer's variables.
         metrics: the variables of the model's metrics, which are means over the epoch so far.
         best: the weights of the best epoch.

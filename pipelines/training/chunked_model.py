@@ -23,7 +23,7 @@ class ChunkedTupleModel(TupleModel):
     a step fit in one chunk. XLA does not compile this model.
 
     Args:
-        network: from `keras_retrieval.build`.
+        network: a network from `keras_retrieval.build`.
         l2: see TupleModel.
         chunk: maximum number of photos in the network at once; None for all of a step.
         keep_descriptors: keep the rows and descriptors of the photos of the last training step, see `last_step`.

@@ -23,7 +23,7 @@ class LandmarkBatches:
         photos: read the pixels.
         names: (n,) names of the photos.
         labels: (n,) int32, the number of the landmark of each photo.
-        side: of the squares in pixels.
+        side: the side of the squares in pixels.
         batch: photos in a batch; training takes a whole number of batches.
         least: smallest side of a random square, as a share of the photo's shorter side; None for the central square.
         flip: mirror half of the squares.
@@ -130,7 +130,7 @@ def freeze_layers(network: Any, count: int) -> None:
     """Freezes the first layers of a network's trunk, and all BatchNormalization layers.
 
     Args:
-        network: from `keras_retrieval.build`.
+        network: a network from `keras_retrieval.build`.
         count: number of layers with weights to freeze, from the first.
 
     Raises:
@@ -153,7 +153,7 @@ def classifier_on(network: Any, classes: int) -> Any:
     photos of any size are classified.
 
     Args:
-        network: from `keras_retrieval.build`.
+        network: a network from `keras_retrieval.build`.
         classes: number of landmarks.
 
     Returns:

@@ -35,7 +35,7 @@ class Mined:
     """The result of mining for an epoch.
 
     Attributes:
-        epoch: from 0.
+        epoch: the number of the epoch, from 0.
         described: number of photos that the network described.
         seconds: the time that it took.
         distance: mean distance from the queries to their negatives; it should increase while the network learns.
@@ -59,9 +59,9 @@ class EpochDraw:
     validation all pairs are taken in order, with the same pool in every epoch.
 
     Args:
-        tuples: from `read_tuples`.
+        tuples: the tuples from `read_tuples`.
         photos: a PhotoCache, or a Reading without a cache, that has the photos of the tuples.
-        options: of mining.
+        options: the options of mining.
         validation: take the pairs that are set aside in place of those to train on.
 
     Attributes:
@@ -130,8 +130,8 @@ class EpochDraw:
         With `options.refresh` only photos without a descriptor from the epoch before are described.
 
         Args:
-            describe: from `describer` of the network that is trained.
-            epoch: from 0.
+            describe: the function from `describer` of the network that is trained.
+            epoch: the number of the epoch, from 0.
 
         Raises:
             TuplesError: there is no pair whose photos can be read.

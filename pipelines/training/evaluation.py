@@ -36,7 +36,7 @@ class CollectionScorer:
         output: folder for descriptors.
         size: longest side of the photos, in pixels.
         scales: as `evaluate` takes them.
-        precision: of the trunk, "float32" or "bfloat16".
+        precision: the precision of the trunk, "float32" or "bfloat16".
         mirror: whether mirrored photos are part of the descriptors.
         edges: kind of edge maps, see `photos.edges`; "" for photos.
     """
@@ -76,7 +76,7 @@ class CollectionScorer:
         """Computes the scores of a described collection.
 
         Args:
-            collection: from `describe`.
+            collection: the collection from `describe`.
             whitening: applied to all descriptors first, as a network with the whitening inside does.
             dim: dimensions that the whitening keeps.
 

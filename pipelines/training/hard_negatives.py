@@ -27,8 +27,8 @@ class HardNegatives:
     Args:
         tuples: all tuples.
         rows: the photos that may be negatives.
-        descriptors: of the photos.
-        options: of mining.
+        descriptors: the descriptors of the photos.
+        options: the options of mining.
 
     Attributes:
         pool: (n,) rows of photos, those of the epoch's pool that are described, sorted by cluster.

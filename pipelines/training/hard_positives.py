@@ -11,7 +11,7 @@ class HardPositives:
     Args:
         pairs: (n, 2) rows of photos, a query and a positive each; a query may have many.
         positive: one of `mining_options.POSITIVES`.
-        descriptors: of the photos.
+        descriptors: the descriptors of the photos.
 
     Attributes:
         pairs: the pairs that an epoch draws from: all, or one of each query if its positive is chosen by descriptor.

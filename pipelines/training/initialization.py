@@ -26,7 +26,7 @@ def initialize(network: Any, photos: PhotoSource, names: Sequence[str], version:
     Args:
         network: whose weights are changed.
         photos: read the pixels.
-        names: of the photos to draw from; those that cannot be read are skipped.
+        names: the names of the photos to draw from; those that cannot be read are skipped.
         version: "v1" or "v2" of `NetVLAD.initialize`.
         seed: random seed.
 

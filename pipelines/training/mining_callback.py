@@ -22,8 +22,8 @@ def mining_callback(draw: EpochDraw, describe: DescribeFn, last_step: LastStep |
     epoch's time, other callbacks included, that mining took.
 
     Args:
-        draw: of the tuples that `fit` trains on.
-        describe: from `describer` of the network that is trained.
+        draw: the draw of the tuples that `fit` trains on.
+        describe: the function from `describer` of the network that is trained.
         last_step: descriptors that each step computes anyway, used if negatives are refreshed:
             `ChunkedTupleModel(..., keep_descriptors=True).last_step`.
         start: the first step of the first epoch, as given to `TupleStream.dataset`.

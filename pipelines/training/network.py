@@ -30,7 +30,7 @@ def network_to_train(options: TrainOptions) -> Any:
     """Loads or builds the network and sets the speed of GeM's p, the frozen layers and the precision.
 
     Args:
-        options: of the run.
+        options: the options of the run.
 
     Raises:
         ArgumentError: the network does not fit the options `whiten`, `dim`, `freeze` or `edges`.
@@ -97,8 +97,8 @@ def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
     """Wraps the network as a model of tuples and compiles it with the loss and the published optimizer.
 
     Args:
-        network: from `network_to_train`.
-        options: of the run.
+        network: a network from `network_to_train`.
+        options: the options of the run.
         steps: steps in an epoch.
 
     Returns:
@@ -124,7 +124,7 @@ def loss_of(options: TrainOptions, network: str) -> Any:
     """The loss of the options with its margin.
 
     Args:
-        options: of the run.
+        options: the options of the run.
         network: its name, which decides the published margin.
     """
     from keras_retrieval import losses

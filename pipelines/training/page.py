@@ -36,7 +36,7 @@ def training_page(
     """Writes the page.
 
     Args:
-        title: of the page.
+        title: the title of the page.
         facts: short lines under the title.
         history: the figures of each epoch.
         scores: network -> figure -> value on the scored collection; may be empty.
@@ -66,7 +66,7 @@ def classification_page(title: str, facts: Sequence[str], history: Sequence[Mapp
     """Writes the page of a training on landmarks.
 
     Args:
-        title: of the page.
+        title: the title of the page.
         facts: short lines under the title.
         history: the figures of each epoch.
     """
@@ -82,7 +82,7 @@ def proposals_page(
     """Writes the page of a training of region proposals.
 
     Args:
-        title: of the page.
+        title: the title of the page.
         facts: short lines under the title.
         history: the figures of each epoch.
         recall: regions -> overlap -> share of the boxes found; may be empty.

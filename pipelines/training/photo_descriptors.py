@@ -30,7 +30,7 @@ class PhotoDescriptors:
 
     Args:
         photos: read the pixels.
-        names: of all photos; a row is an index into them.
+        names: the names of all photos; a row is an index into them.
 
     Attributes:
         left_out: name -> reason, of the photos that could not be read or described since the last `keep`.
@@ -87,7 +87,7 @@ class PhotoDescriptors:
         Args:
             rows: (n,).
             values: (n, D).
-            age: of the descriptors; newer than all others if not given.
+            age: the age of the descriptors; newer than all others if not given.
         """
         rows, last = np.unique(rows[::-1], return_index=True)
         values = values[::-1][last]
@@ -102,8 +102,8 @@ class PhotoDescriptors:
         """Describes photos, those of one shape together; photos that cannot be described are added to `left_out`.
 
         Args:
-            describe: from `describer`, (B, H, W, 3) uint8 -> (B, D).
-            rows: of the photos, each once.
+            describe: the function from `describer`, (B, H, W, 3) uint8 -> (B, D).
+            rows: the rows of the photos, each once.
 
         Returns:
             How many have been described.

@@ -28,8 +28,8 @@ def hold_out(names: Sequence[str], share: float, seed: int) -> tuple[list[str], 
     """Splits photos by sub-folder of the first level, or photo by photo where there are fewer than two sub-folders.
 
     Args:
-        names: of the photos, with / between their parts.
-        share: of the sub-folders, or of the photos, that is held out.
+        names: the names of the photos, with / between their parts.
+        share: the share of the sub-folders, or of the photos, that is held out.
         seed: random seed.
 
     Returns:
@@ -53,7 +53,7 @@ def boxes_as_shares(boxes: Mapping[str, np.ndarray], reading: Reading) -> tuple[
 
     Args:
         boxes: name of a photo -> (R, 4) left, top, right, bottom in pixels.
-        reading: of the photos at full size.
+        reading: the reader of the photos at full size.
 
     Returns:
         Name -> (R, 4) in 0..1, and name -> reason for the photos that cannot be read.
@@ -86,10 +86,10 @@ class ProposalPhotos:
     """Photos padded to squares, with the targets of their anchors.
 
     Attributes:
-        names: of the photos to train on.
+        names: the names of the photos to train on.
         shares: name -> (R, 4) boxes as shares of the photo's sides.
         photos: read the pixels.
-        side: of the squares, in pixels.
+        side: the side of the squares, in pixels.
         anchors: (M, 4) the anchors of the feature map of a square, in cells.
         cells: (side + 1,) number of cells of the feature map for each number of pixels.
         batch: photos in a step.

@@ -20,7 +20,7 @@ class Recall:
     Attributes:
         regions: their kind.
         count: mean number of regions in a photo.
-        found: for each of OVERLAPS the share of boxes whose intersection over union with a region reaches it.
+        found: for each of OVERLAPS, the share of boxes whose intersection over union with a region reaches it.
     """
 
     regions: str
@@ -35,7 +35,7 @@ def recall_of_boxes(
 
     Args:
         network: with proposals.
-        names: of the photos.
+        names: the names of the photos.
         shares: name -> (R, 4) boxes as shares of the photo's sides.
         reading: reads the photos; photos that cannot be read are skipped.
 

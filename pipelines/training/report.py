@@ -53,7 +53,7 @@ def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]
 
     Args:
         run: that is finished.
-        results: from `results_of`.
+        results: the results from `results_of`.
         samples: the sample tuples with the negatives that the trained network finds.
     """
     before = [Sample(*sample) for sample in run.checkpoint.samples]

@@ -39,7 +39,7 @@ class Run:
     """The parts of a training run.
 
     Attributes:
-        options: of `train`.
+        options: the options of `train`.
         tuples: all tuples.
         checkpoint: the state of the run when it was last saved.
         network: that is trained.

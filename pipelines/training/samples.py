@@ -33,7 +33,7 @@ def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options:
         tuples: all tuples.
         pairs: (P, 2) the training pairs.
         photos: that have them.
-        options: of the training; its seed decides which pairs are taken.
+        options: the options of the training; its seed decides which pairs are taken.
     """
     pairs = np.random.default_rng(options.seed).permutation(pairs)
     _, first = np.unique(tuples.cluster[pairs[:, 0]], return_index=True)

@@ -18,7 +18,7 @@ class TupleStream:
     Photos are read by threads, three steps ahead, and never all held in memory.
 
     Args:
-        draw: of the tuples.
+        draw: the draw of the tuples.
         options: how the photos are prepared.
     """
 

@@ -32,7 +32,7 @@ class PhotoOptions:
     """How the photos of tuples are prepared.
 
     Attributes:
-        side: of the padded squares in pixels, at least that of the largest photo.
+        side: the side of the padded squares in pixels, at least that of the largest photo.
         padded: whether photos are padded to squares, or have their exact sizes.
         augment: random changes of the photos of a tuple; None for none.
 
@@ -55,7 +55,7 @@ class TupleReader:
 
     Attributes:
         photos: read the pixels.
-        names: of all photos; a row is an index into them.
+        names: the names of all photos; a row is an index into them.
         objects: (len(names),) int32, the object of each photo.
         options: how photos are prepared.
         seed: random seed of augmentation and of replacements.

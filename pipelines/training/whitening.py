@@ -21,8 +21,8 @@ class WhiteningPhotos:
     """The described photos of the tuples, from which a whitening is learned.
 
     Attributes:
-        folder: of the descriptors.
-        pairs: of all tuples, including those for validation.
+        folder: the folder of the descriptors.
+        pairs: the pairs of all tuples, including those for validation.
     """
 
     folder: Path
@@ -50,8 +50,8 @@ def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, fo
     Args:
         model: network without a whitening, as `extract` takes it.
         tuples: all tuples.
-        options: of the run.
-        folder: for the descriptors.
+        options: the options of the run.
+        folder: the folder for the descriptors.
     """
     described = extract_descriptors(
         ExtractOptions(

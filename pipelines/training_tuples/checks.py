@@ -11,7 +11,7 @@ def check(tuples: Tuples, photos: Path | None) -> None:
     """Checks everything that training relies on.
 
     Args:
-        tuples: from any source.
+        tuples: the tuples from any source.
         photos: folder in which every photo must exist; None skips that check.
 
     Raises:

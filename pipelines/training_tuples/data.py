@@ -29,7 +29,7 @@ class Tuples:
         negatives: (N, n) indexes of the only photos that may be negatives of each photo, padded with -1; None if all
             photos of other, unlinked clusters may be.
         details: further arrays that the file contains.
-        where: for each photo the place where it was read, for messages; if empty, messages say "photo N".
+        where: for each photo, the place where it was read, for messages; if empty, messages say "photo N".
     """
 
     images: list[str]

@@ -78,8 +78,8 @@ def from_models(
 
     Args:
         clusters: the folders of the models of each cluster; clusters that share a photo become one.
-        options: for `choose_positives`, and `seed`.
-        descriptors: for rule m1, photo -> its descriptor.
+        options: the options for `choose_positives`, and `seed`.
+        descriptors: photo -> its descriptor, for rule m1.
         photo_name: maps the names of the models' images to names of photos.
 
     Returns:

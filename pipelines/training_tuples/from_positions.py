@@ -28,7 +28,7 @@ def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str
     Args:
         images: names of the N photos.
         positions: (N, 2) or (N, 3), in metres.
-        where: for each photo the place where it was read, for messages.
+        where: for each photo, the place where it was read, for messages.
         options: the positives of a query are all photos within `radius`, or the nearest `positives` of them.
     """
     cluster = np.unique(positions, axis=0, return_inverse=True)[1].reshape(-1)
@@ -52,7 +52,7 @@ def metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
 
     Args:
         degrees: (N, 2) latitude and longitude.
-        where: for each row the place where it was read, for messages.
+        where: for each row, the place where it was read, for messages.
 
     Returns:
         (N, 3) metres from the centre of the earth.

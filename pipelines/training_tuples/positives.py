@@ -22,11 +22,11 @@ class Views:
     """Which 3D points the photos of a model see, and at which scale.
 
     Attributes:
-        names: of the m registered photos, sorted.
+        names: the names of the m registered photos, sorted.
         centres: (m, 3) centres of their cameras.
-        points: for each photo the sorted numbers of the 3D points that it sees.
-        scales: for each photo and each of these points the scale at which the point appears: focal length / depth,
-            with the focal length as a share of the photo's longer side.
+        points: for each photo, the sorted numbers of the 3D points that it sees.
+        scales: the scales for each photo and each of these points the scale at which the point appears: focal length /
+            depth, with the focal length as a share of the photo's longer side.
         point_count: number of 3D points of the model.
     """
 
@@ -108,7 +108,7 @@ def overlaps(views: Views, query: int, candidates: np.ndarray) -> tuple[np.ndarr
     """Compares the 3D points that a query and other photos of its model see.
 
     Args:
-        views: of the model.
+        views: the views of the model.
         query: index of the query.
         candidates: (n,) indexes of other photos.
 
@@ -134,10 +134,10 @@ def choose_positives(
     """Chooses the positives of every photo of a model.
 
     Args:
-        views: of the model.
+        views: the views of the model.
         options: `rule`, `cameras`, `positives`, and for m3 `shared` and `scale_change` are used.
         rng: random generator for m3.
-        descriptors: for m1, photo -> its descriptor, (D,) of unit length.
+        descriptors: photo -> its descriptor for m1, (D,) of unit length.
 
     Returns:
         The pairs, query by query. A photo without candidates is not a query.

@@ -25,7 +25,7 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
 
     Args:
         options: the source, and how positives are chosen.
-        descriptors: for rule m1, photo -> its descriptor.
+        descriptors: photo -> its descriptor, for rule m1.
 
     Raises:
         TuplesError: the source is of no known kind, or a row of it is wrong.
