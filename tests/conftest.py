@@ -1,4 +1,4 @@
-"""Where the tests find real photos, and how they say that they did not."""
+"""Fixtures that find the real photos, and skip tests that need them with a reason if they are absent."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What cases.py has written, compared in tensorflow-addons' own environment.
+"""Compares the files that cases.py wrote with tensorflow-addons, in an environment of its own.
 
 The variable ADDONS_CASES names the folder. A SavedModel under saved_model/ in it, with photos (B, H, W, 3) uint8 and
 descriptors (B, D) in saved_model.npz, is loaded and compared too.

@@ -1,4 +1,4 @@
-"""The pages of the documentation as they are written: their code blocks, inline code and links."""
+"""Parses the pages of the documentation: their code blocks, inline code and links."""
 
 import re
 from collections.abc import Iterator

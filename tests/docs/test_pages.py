@@ -1,4 +1,4 @@
-"""Pages of the documentation: generated ones are complete, links lead somewhere, measurements are shown."""
+"""Pages of the documentation: generated ones are complete, links have targets, measurements are shown."""
 
 import inspect
 import re

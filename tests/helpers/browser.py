@@ -1,4 +1,4 @@
-"""Headless Chromium, and what every page must be in it: readable in both modes and both widths, and silent."""
+"""Headless Chromium, and checks of every page in it: readable in both modes and widths, no console messages."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""How much memory an action takes at its peak."""
+"""Measures the peak memory of an action."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Photos of every odd and broken form, made here, each with what reading it must give; and seeded mutations."""
+"""Photos of every odd and broken form, each with the expected result of reading it; and seeded mutations."""
 
 import io
 import random

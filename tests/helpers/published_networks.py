@@ -1,4 +1,4 @@
-"""Networks of random weights in the published layouts, and what they compute, in numpy and apart from the converter."""
+"""Random networks in the published layouts, and their outputs, computed in numpy independently of the converter."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Fields of tuples.npz as a test reads them back, and the photos that it names."""
+"""Reads fields of tuples.npz, and the photos that it names."""
 
 import numpy as np
 from PIL import Image

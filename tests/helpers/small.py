@@ -1,4 +1,4 @@
-"""A network of two convolutions and folders of small photos: what the tests of the steps run on."""
+"""A network of two convolutions and folders of small photos, for the tests of the steps."""
 
 from pathlib import Path
 from typing import Any

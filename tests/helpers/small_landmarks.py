@@ -1,4 +1,4 @@
-"""Pictures that SIFT finds features in, pasted into photos: landmarks whose places are known."""
+"""Pictures with SIFT features, pasted into photos at known positions, as landmarks."""
 
 import numpy as np
 from PIL import Image, ImageFilter

@@ -1,4 +1,4 @@
-"""A network small enough that a test can describe photos with it, and photos to describe."""
+"""A small network with which tests describe photos, and photos to describe."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Writes files in torch.save's two forms, instruction by instruction, whole and hostile ones."""
+"""Writes files in torch.save's two formats, instruction by instruction, valid and hostile ones."""
 
 import math
 import struct

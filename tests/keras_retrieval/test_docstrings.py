@@ -1,4 +1,4 @@
-"""The examples in docstrings of the library run and give what they show."""
+"""The examples in docstrings of the library run and give the output that they show."""
 
 import ast
 import doctest

@@ -1,4 +1,4 @@
-"""Tables of columns: every text is read, and rows that are wrong are named."""
+"""Tables of columns: all texts are read, and errors name the wrong row."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Batches, deadlines, limits and shutdown: a server under more load than it can bear."""
+"""Batches, deadlines, limits and shutdown: a server under more load than it can process."""
 
 import resource
 import signal

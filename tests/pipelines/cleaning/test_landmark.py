@@ -1,4 +1,4 @@
-"""Reasons for which photos of a landmark are left out."""
+"""The reasons why photos of a landmark are left out."""
 
 from pipelines.cleaning.landmark import _reasons
 

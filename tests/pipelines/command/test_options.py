@@ -1,4 +1,4 @@
-"""Options said once: the constructor, the command, the checks and the fingerprint come from one dataclass."""
+"""Options declared once: the constructor, the command, the checks and the fingerprint come from one dataclass."""
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""The photos of a custom dataset, which several modules' tests use."""
+"""The photos of a custom dataset, shared by the tests of several modules."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The step `evaluate` on a small made collection, against loops, and on the real ones where they are."""
+"""The step `evaluate` on a small synthetic collection, against loops, and on the real ones if they exist."""
 
 import json
 import re

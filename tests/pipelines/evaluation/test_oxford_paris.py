@@ -1,4 +1,4 @@
-"""Oxford and Paris from their published files where they exist, else from small copies of the form."""
+"""Oxford and Paris from their published files if they exist, else from small copies of the same format."""
 
 import os
 import pickle

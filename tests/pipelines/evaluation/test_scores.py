@@ -1,4 +1,4 @@
-"""Scores against a count of the settings."""
+"""Scores against a direct count for each setting."""
 
 import json
 

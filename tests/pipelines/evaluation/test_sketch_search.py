@@ -1,4 +1,4 @@
-"""Photos found by sketches, from the step `extract` to the page: with a small network of edge maps, on drawn photos."""
+"""Search of photos by sketches, from `extract` to the page: a small network of edge maps, on drawn photos."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Connected parts of a graph."""
+"""Connected components of a graph."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Progress: a line a minute where there is no terminal, a bar where there is one."""
+"""Progress: one line per minute without a terminal, a bar on a terminal."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""CSV tables: lines and cells by column, and tables in which a cell would be taken for another."""
+"""CSV tables: lines and cells by column, and errors for tables whose cells would be shifted."""
 
 import pytest
 

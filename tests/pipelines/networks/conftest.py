@@ -1,4 +1,4 @@
-"""The image on which rebuilt networks are compared with published ones."""
+"""The image on which converted networks are compared with published ones."""
 
 import numpy as np
 import pytest

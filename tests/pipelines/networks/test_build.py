@@ -1,4 +1,4 @@
-"""The step `build`: a name becomes one file that every other step takes, and what cannot be built says why."""
+"""The step `build`: a name becomes a file that all other steps accept, and errors give the reason."""
 
 import numpy as np
 import pytest

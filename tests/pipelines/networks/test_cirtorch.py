@@ -1,4 +1,4 @@
-"""Networks of cirtorch rebuilt from their tensors: what they compute, and where each tensor belongs."""
+"""Networks of cirtorch rebuilt from their tensors: their outputs, and the layer of each tensor."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""`--precision`: where auto is bfloat16, and that a wrong value is named before TensorFlow is imported."""
+"""`--precision`: when auto is bfloat16, and a wrong value is an error before TensorFlow is imported."""
 
 import subprocess
 import sys

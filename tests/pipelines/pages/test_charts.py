@@ -1,4 +1,4 @@
-"""Charts: every value lies where its axis says, missing values are not drawn, and nothing depends on the eye alone."""
+"""Charts: values are at their places on the axes, missing values are not drawn, and colour is never the only cue."""
 
 import re
 import xml.etree.ElementTree as ET

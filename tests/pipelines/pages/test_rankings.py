@@ -1,4 +1,4 @@
-"""A page of rankings is whole in itself, says what it is given and nothing else, whatever the names."""
+"""A page of rankings is self-contained and shows exactly the given values, for any names."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The bundle of the 3D viewer is the one of its sources, and carries three.js' licence."""
+"""The bundle of the 3D viewer is built from its sources, and contains three.js' licence."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Augmentation: the factors by hand, what it may not change, and repeatable draws."""
+"""Augmentation: factors computed by hand, invariants, and reproducible random changes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The step `edge-maps`: maps as files, which are read again, and names that would collide."""
+"""The step `edge-maps`: maps are written to files and read again, and colliding names are refused."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Edge maps in the place of photos: the detectors, maps of one's own, where they are read and what is refused."""
+"""Edge maps in place of photos: the detectors, the user's own maps, the steps that read them, and errors."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""boxes.json: what was written comes back, drawn photos are a source, and what does not fit is named."""
+"""boxes.json: a round trip, drawn photos as a source, and errors that name the photo."""
 
 import json
 

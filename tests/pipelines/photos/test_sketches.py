@@ -1,4 +1,4 @@
-"""Sketches made edge maps: thinning against a loop and OpenCV, one result for every pen, what counts as a sketch."""
+"""Sketches to edge maps: thinning against a loop and OpenCV, one result for every pen, and detection of sketches."""
 
 from itertools import pairwise
 

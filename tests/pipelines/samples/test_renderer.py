@@ -1,4 +1,4 @@
-"""The renderer: the nearest face as by casting rays, and shadows."""
+"""The renderer: the nearest face against ray casting, and shadows."""
 
 import numpy as np
 import pytest

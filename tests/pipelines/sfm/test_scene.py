@@ -1,4 +1,4 @@
-"""Points and cameras of a model, and the summary of them that the page turns in 3D."""
+"""Points and cameras of a model, and the summary that the page shows in 3D."""
 
 import base64
 

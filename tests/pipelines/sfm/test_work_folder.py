@@ -1,4 +1,4 @@
-"""Folders in which a reconstruction may not work."""
+"""Folders in which a reconstruction is refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Approximate search of a large pool: near the exact one, never padded with what is no neighbour."""
+"""Approximate search of a large pool: close to exact search, and never padded with rows that are not neighbours."""
 
 import sys
 

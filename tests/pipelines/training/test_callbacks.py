@@ -1,4 +1,4 @@
-"""Which epoch is the best, and what a run's history holds."""
+"""The choice of the best epoch, and the content of the history of a run."""
 
 import csv
 

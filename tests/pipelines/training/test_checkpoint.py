@@ -1,4 +1,4 @@
-"""The checkpoint of a run: nothing is lost in it, and a run goes on only as it was begun."""
+"""The checkpoint of a run: it stores the complete state, and a run is resumed only with the same options."""
 
 import subprocess
 import sys

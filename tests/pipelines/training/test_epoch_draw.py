@@ -1,4 +1,4 @@
-"""An epoch: what is drawn, mined and refreshed, against plain loops over the same photos."""
+"""An epoch: drawing, mining and refreshing, against plain loops over the same photos."""
 
 from dataclasses import replace
 

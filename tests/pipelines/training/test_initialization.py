@@ -1,4 +1,4 @@
-"""NetVLAD's clusters from the photos of a run: which cells, which layers, and that training begins from them."""
+"""NetVLAD's clusters from the photos of a run: the cells, the layers, and the start of training."""
 
 import keras
 import numpy as np

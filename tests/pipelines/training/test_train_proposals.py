@@ -1,4 +1,4 @@
-"""Teaching proposals: targets and loss against naive numpy, what moves, what a photo gives, and the whole step."""
+"""Training of proposals: targets and loss against naive numpy, trained weights, one photo, and the whole step."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checks of tuples name what does not fit."""
+"""Checks of tuples name the photo or pair that is wrong."""
 
 import numpy as np
 import pytest

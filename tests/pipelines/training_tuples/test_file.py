@@ -1,4 +1,4 @@
-"""Reading tuples.npz: what was written comes back, and whatever does not fit is named with the file."""
+"""Reading tuples.npz: a round trip, and errors that name the file."""
 
 import pickle
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Tuples from descriptors alone: what the file names, lists and links, and that the stream takes it."""
+"""Tuples from descriptors alone: names, lists and links in the file, and the stream reads it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tuples of positions: who is near whom, who asks and who answers, against plain loops."""
+"""Tuples from positions: near photos, queries and positives, against plain loops."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which source is taken for what; published pickles and folders of objects."""
+"""The kind of each source; published pickles and folders of objects."""
 
 import pickle
 
