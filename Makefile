@@ -59,7 +59,7 @@ demo: $(VENV)/.demo stop
 		echo "== After training"; search "$$work/run/model.keras"; \
 		echo "page of the training: $$work/run/page.html"; \
 		model="$$work/run/model.keras"; \
-	else echo "No tuples, so nothing to train on: the search stays as it is."; fi; \
+	else echo "No tuples, so nothing to train on: the search is not changed."; fi; \
 	echo "page of the clusters: $$work/models/index.html"; \
 	echo "== Serving"; rm -rf "$$work/serving"; \
 	$$run export-saved-model "$$model" "$$work/serving/retrieval" --size 362; \

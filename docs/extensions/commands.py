@@ -1,6 +1,6 @@
 """One page for each step of the command line, written at build time from the step's own typed signature.
 
-Nothing here knows an option: names, types, ranges, defaults and help come from Typer, from which the command comes too.
+No option is listed here: names, types, ranges, defaults and help come from Typer, from which the command comes too.
 """
 
 import importlib
@@ -40,7 +40,7 @@ def command_of(step: str) -> Any:
 
 
 def declared(step: str) -> dict[str, Option]:
-    """The declarations of a step's options, which know ranges and choices; none of a step that uses Typer's own."""
+    """The declarations of a step's options, with ranges and choices; empty for a step that uses Typer's own."""
     hints = get_type_hints(function_of(step), include_extras=True)
     return {name: fact for name, hint in hints.items() for fact in get_args(hint)[1:] if isinstance(fact, Option)}
 

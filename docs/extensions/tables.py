@@ -19,7 +19,7 @@ LEFT_OUT = {"name", "dtype", "kwargs", "options", "weights", "p_speed"}
 
 
 def backbones() -> Iterator[str]:
-    """The trunks that `build` knows."""
+    """The trunks that `build` supports."""
     from keras_retrieval.networks.backbones import BACKBONES
 
     yield "| trunk | ImageNet weights | pixels |\n|---|---|---|"
@@ -30,7 +30,7 @@ def backbones() -> Iterator[str]:
 
 
 def poolings() -> Iterator[str]:
-    """The poolings that `build` knows, with the options of each."""
+    """The poolings that `build` supports, with the options of each."""
     from keras_retrieval.networks.build import POOLINGS
 
     yield "| pooling | layer | options of `build` | what it computes |\n|---|---|---|---|"
@@ -70,7 +70,7 @@ def methods() -> Iterator[str]:
 
 
 def datasets() -> Iterator[str]:
-    """The datasets that `evaluate` knows."""
+    """The datasets that `evaluate` supports."""
     from keras_retrieval.pipelines.evaluation.datasets import DATASETS
 
     yield ", ".join(f"`{name}`" for name in DATASETS)
