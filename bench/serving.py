@@ -170,7 +170,7 @@ def _addresses(process: subprocess.Popen[str]) -> Served:
     for line in process.stdout or ():
         if found := re.match(r"serving .*: gRPC at (\S+), REST at (\S+)", line):
             return Served(found[1], found[2], process.pid)
-    raise RuntimeError("the server has ended before it served; it has said why above")
+    raise RuntimeError("the server has ended before it served; the reason is printed above")
 
 
 def require_same(ways: dict[str, Way], files: list[bytes]) -> None:

@@ -250,7 +250,7 @@ def _scores(positions: Indexes, counts: Sequence[int], ks: Sequence[int]) -> Ret
 
 
 def _labelled(ranks: np.ndarray, labels: Sequence[Indexes]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each query the ascending positions of images with a label, and their labels: bit i stands for `labels[i]`."""
+    """For each query, the ascending positions of images with a label, and their labels: bit i means `labels[i]`."""
     _check(ranks, labels)
     largest = max((int(np.max(indexes)) for label in labels for indexes in label if len(indexes)), default=-1)
     table = np.zeros(max(largest, int(ranks.max(initial=-1))) + 1, "uint8")

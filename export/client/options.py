@@ -73,7 +73,10 @@ class DescribeOptions(ConnectionOptions):
         Option("File to write the descriptors to, (photos, dimensions) .npy; printed as JSON if not given."),
     ] = None
     skip: Annotated[
-        bool, Option("Go on after a photo that the server cannot read; its row is zero. Without it, an error.")
+        bool,
+        Option(
+            "Continue after a photo that the server cannot read; its row is zero. Without this option, it is an error."
+        ),
     ] = False
 
 

@@ -1,4 +1,4 @@
-"""Photos searched with on a server: `keras-retrieval query photo.jpg --server localhost:8500`."""
+"""Searches a served index with photos: `keras-retrieval query photo.jpg --server localhost:8500`."""
 
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.photos.query_box import parse_box
@@ -9,7 +9,7 @@ from .options import QueryOptions
 
 @takes(QueryOptions)
 def query(options: QueryOptions) -> list[Hits]:
-    """Finds the photos of a served index that are most similar to photos, and prints their scores and names.
+    """Finds the photos of a served index that are most similar to query photos, and prints their scores and names.
 
     The counterpart of `search` for a network and an index on another machine, served by `keras-retrieval serve SERVING
     --index INDEX`. Photos are sent as their files' bytes.

@@ -48,7 +48,7 @@ CHANNEL = {
 }
 
 Box = tuple[float, float, float, float]
-WHOLE: Box = (0, 0, 0, 0)  # the box that stands for the whole photo
+WHOLE: Box = (0, 0, 0, 0)  # the box of the whole photo
 
 
 class RetrievalClient:
@@ -137,7 +137,7 @@ class RetrievalClient:
             `export.contract.signatures`: 0 where there is a descriptor.
         """
         if not photos:
-            raise ArgumentError("photos must hold at least one photo, got none")
+            raise ArgumentError("photos must contain at least one photo, got none")
         responses = [self._describe_batch(photos[start : start + self._batch]) for start in self._starts(photos)]
         rows, status = (np.concatenate(parts) for parts in zip(*responses, strict=True))
         return rows, status
@@ -161,7 +161,9 @@ class RetrievalClient:
             RetrievalError: as `describe`.
         """
         if boxes and len(boxes) != len(photos):
-            raise ArgumentError(f"boxes must hold one box or None for each of {len(photos)} photos, got {len(boxes)}")
+            raise ArgumentError(
+                f"boxes must contain one box or None for each of {len(photos)} photos, got {len(boxes)}"
+            )
         found = []
         for start in self._starts(photos):
             end = start + self._batch

@@ -89,7 +89,7 @@ def _train(
 def _measure(
     photos: PhotosToIndex, stored: StoredRows, searcher: ScannSearcher | None, settings: IndexSettings
 ) -> dict[str, Any]:
-    """How the segment searches, tuned, with its recall and speed."""
+    """The tuned search settings of the segment, with their recall and speed."""
     held_out = hold_out(photos.rows, len(stored), settings.k, photos.to_stored)
     if searcher is None:
         unchanged = stored.row_type == "float32" and (photos.projection is None or photos.reduced)

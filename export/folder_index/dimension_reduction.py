@@ -13,14 +13,14 @@ from keras_retrieval.errors import ArgumentError
 
 
 def learn_projection(blocks: Iterable[np.ndarray], dimensions: int) -> np.ndarray:
-    """Learns a projection from rows.
+    """Learns the projection to the strongest directions of rows.
 
     Args:
         blocks: rows (N, D) in blocks.
         dimensions: the number of dimensions of the projected rows.
 
     Returns:
-        (D, dimensions) float32, to multiply rows by from the right.
+        (D, dimensions) float32, by which rows are multiplied from the right.
 
     Raises:
         ArgumentError: `dimensions` is below 1 or above D.

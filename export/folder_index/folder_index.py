@@ -1,9 +1,9 @@
 """An index folder that is searched while it changes, by any number of threads and processes; see `open_index`.
 
 Searches wait for no lock: each works on the latest snapshot (snapshot.py). They score at most `MAX_CHANGES` rows added
-since the build, beside the hashes, because a writer that exceeds that waits for a new segment. Another process builds
-it, another thread verifies and loads it. Only while ScaNN reads its hashes is Python's global lock held: 0.125 s at
-120,000 photos of 512 dimensions, and proportionally.
+since the build, in addition to the hashes, because a writer that exceeds that waits for a new segment. Another process
+builds it, another thread verifies and loads it. Only while ScaNN reads its hashes is Python's global lock held: 0.125 s
+at 120,000 photos of 512 dimensions, and proportionally.
 
 A write is in the log, on disk, before it is acknowledged. Every process that has the folder open sees it in its next
 search, and a segment built by another process as soon as it has loaded that.
@@ -137,7 +137,7 @@ class FolderIndex:
     def compact(self, beyond: int = 0) -> None:
         """Builds a new segment from the present photos, with the settings of the first one and tuned again.
 
-        Searches and writes go on meanwhile.
+        Searches and writes continue meanwhile.
 
         Args:
             beyond: do nothing if at most so many rows were added or removed since the last build.

@@ -19,7 +19,7 @@ from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
 EXACT_AMONG = 10_000  # if no more photos satisfy a filter, they are scored one by one
-FURTHER = 8  # how much further a second approximate search looks; beyond 1 / 8 of the rows, exact search is faster
+FURTHER = 8  # factor of candidates for a second approximate search; beyond 1 / 8 of the rows, exact search is faster
 _NEVER = np.iinfo(np.int64).max
 
 

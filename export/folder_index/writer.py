@@ -39,7 +39,7 @@ def write_index(
         IndexBusyError: another process is writing to the index.
         MissingExtraError: the search is approximate, and ScaNN is not installed.
     """
-    # A new index grows beside its place; a new segment grows in the folder, while others search the old one.
+    # A new index gets a temporary name first; a new segment is written in the folder, while others search the old one.
     exists = (folder / MANIFEST).exists()
     home = folder if exists else partial_of(folder)
     home.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The interface that every index provides; `open_index(PLACE)` opens one.
 
-An index knows photos by name. There are two kinds: a folder written by `keras-retrieval index` (ScaNN), and a
+An index identifies photos by name. There are two kinds: a folder written by `keras-retrieval index` (ScaNN), and a
 collection on a Milvus server, `milvus://HOST:PORT/COLLECTION`. Both guarantee:
 
 - `search` returns min(k, number of matching photos) hits per query, best first, never padded. Scores are inner

@@ -17,7 +17,7 @@ ROW_TYPES = ("float32", "bfloat16", "int8")
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSettings(Options):
-    """How an index is built and searched.
+    """The settings with which an index is built and searched.
 
     Options that are None are derived from the number of photos, or measured so that `recall` is reached.
 

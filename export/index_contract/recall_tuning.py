@@ -103,7 +103,7 @@ def tune(
 
     Args:
         find: the approximate search.
-        held_out: the held out from `hold_out`.
+        held_out: the two sets of queries from `hold_out`.
         settings: the recall; numbers that are set in it are kept.
         leaves: the number of leaves of the tree; 0 without a tree.
 

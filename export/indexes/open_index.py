@@ -1,4 +1,4 @@
-"""Opens an index of any kind by its place."""
+"""Opens an index of any kind: a folder, or a collection on a Milvus server."""
 
 from pathlib import Path
 

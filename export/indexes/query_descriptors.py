@@ -88,7 +88,7 @@ def _network_name(facts: Mapping[str, Any], model: str | None) -> str:
 
 
 def _reading_of(reading: Reading, path: Path, sketch: bool | None) -> Reading:
-    """How a query is read: like the photos of the index, or as a sketch."""
+    """The reading of a query: like the photos of the index, or as a sketch."""
     if not reading.edges:
         if sketch:
             raise ArgumentError(

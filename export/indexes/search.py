@@ -23,7 +23,7 @@ def search(options: SearchOptions) -> list[SearchResult]:
     """Finds the photos of an index that are most similar to query photos.
 
     Queries are described by the network, size and scales that the index was made with. In an index of edge maps, line
-    drawings are used as they are, and edge maps are made of other photos. A query that is itself in the index is not
+    drawings are used directly, and other photos are converted to edge maps. A query that is itself in the index is not
     among its neighbours. Query-time methods rank all stored descriptors of the index.
 
     Returns:

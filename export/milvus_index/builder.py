@@ -116,7 +116,7 @@ def _drop_abandoned(address: Address, client: Any) -> None:
 
 
 def _configuration(count: int, local: bool, settings: IndexSettings) -> dict[str, Any]:
-    """How the collection is searched; before tuning, a search compares everything."""
+    """The search settings of the collection; before tuning, a search compares everything."""
     common: dict[str, Any] = {"k": settings.k, "settings": settings.facts(), "leaves": 0}
     if local or settings.tree_leaves(count) is None:
         return common | {"kind": "exact, by Milvus", "type": "FLAT", "recall": 1.0}

@@ -21,7 +21,7 @@ from ..index_contract.checks import check_columns, check_lengths, check_names, c
 
 MAX_NAME_BYTES = 65_535  # the longest string that Milvus stores
 MESSAGE_BYTES = 2**23  # of rows in a message; Milvus accepts 64 MB, but a client's own limit may be lower
-_OVERHEAD = 64  # bytes of an entity or a tag beside its content
+_OVERHEAD = 64  # bytes of an entity or a tag in addition to its content
 
 
 def entities(

@@ -24,7 +24,7 @@ MAX_NEIGHBOURS = 16_384  # that Milvus returns for a query
 NAMES_PER_ANSWER = 100_000
 STALENESS = 5.0  # seconds by which Milvus' bounded consistency lags behind what others have written
 READS = ("search", "query", "get")
-_ENTITY_BYTES = 1024  # of a photo in an answer, beside its vector
+_ENTITY_BYTES = 1024  # of a photo in an answer, without its vector
 
 
 class MilvusIndex:
@@ -47,7 +47,7 @@ class MilvusIndex:
         self._open()
 
     def _open(self) -> None:
-        """Opens the collection that the address stands for now, and reads its facts."""
+        """Opens the collection that the address refers to now, and reads its facts."""
         self.facts: Mapping[str, Any] = read_facts(self.address, self._client)
         self._collection = self._client.describe_collection(self.address.collection)["collection_name"]
         self._client.load_collection(self._collection)
@@ -141,7 +141,7 @@ class MilvusIndex:
             raise MilvusError(f"{self.address}: Milvus could not {method}: {error.message}") from error
 
     def _was_replaced(self) -> bool:
-        """Whether the address stands for another collection now; opens that."""
+        """Opens the collection that the address refers to now; returns whether it is another one."""
         from pymilvus import MilvusException
 
         before = self._collection
@@ -193,7 +193,7 @@ class MilvusIndex:
         return hits
 
     def _search_params(self, k: int, exact: bool) -> dict[str, int]:
-        """Milvus' parameters of a search, which looks further in proportion to k beyond the tuned one."""
+        """Milvus' parameters of a search, which searches more candidates in proportion to k beyond the tuned k."""
         configuration = self.facts["configuration"]
         if not configuration["leaves"]:
             return {}

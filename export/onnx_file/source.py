@@ -62,7 +62,7 @@ def load_source(options: ExportOnnxOptions) -> ExportSource:
     """Loads the network of the options.
 
     Raises:
-        RetrievalError: it cannot be loaded, or takes no photos of any size.
+        RetrievalError: it cannot be loaded, or does not take photos of any size.
     """
     network, factors = load_model(options.model), options.factors
     smallest = smallest_side(network, factors)
@@ -100,7 +100,7 @@ def read_photos(folder: Path, source: ExportSource) -> list[MeasuredPhoto]:
             log.info("left out: %s", error)
     if len(photos) < 2:
         raise OnnxExportError(
-            f"--calibrate {folder} must hold at least two readable photos, one to calibrate on and one to compare, "
+            f"--calibrate {folder} must contain at least two readable photos, one to calibrate on and one to compare, "
             f"got {len(photos)}"
         )
     return photos

@@ -19,9 +19,9 @@ def attempt(function: Callable[..., Any], inputs: Any, fallback: Any) -> Any:
     hundreds of operations, since they are instantiated at every call.
 
     Args:
-        function: the function of tensors; traced here.
+        function: a function of tensors, which is traced here.
         inputs: a tuple of tensors.
-        fallback: the value of the types that `function` returns; its shape may differ.
+        fallback: a value of the types that `function` returns; its shape may differ.
     """
     import tensorflow as tf
 

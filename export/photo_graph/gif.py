@@ -52,7 +52,7 @@ def _frame(file: FileBytes) -> Any:
 
 
 def _transparent_colour(file: FileBytes) -> Any:
-    """The number of the colour that stands for transparency in the first frame, int32; -1 if there is none."""
+    """The number of the transparent colour in the first frame, int32; -1 if there is none."""
     import tensorflow as tf
 
     at = file.find_chunk(

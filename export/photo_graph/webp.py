@@ -1,4 +1,4 @@
-"""Decodes WebP, of an animation the first frame, in a TensorFlow graph.
+"""Decodes WebP, of an animation its first frame, in a TensorFlow graph.
 
 TensorFlow's own operation decodes every frame of an animation, and corrupts memory if it chooses the number of channels
 itself. It is therefore given a WebP composed from the bytes of the first frame, and the number of channels.

@@ -82,7 +82,7 @@ def _rows(index: NeighbourIndex) -> np.ndarray:
     rows = np.ascontiguousarray(index.vectors(), np.float32)
     if not len(rows) or rows.shape[1] != index.facts["dimensions"]:
         raise SavedModelError(
-            f"--index must hold at least one descriptor, of all {index.facts['dimensions']} dimensions: this index "
+            f"--index must contain at least one descriptor, of all {index.facts['dimensions']} dimensions: this index "
             f"stores {len(rows):,} of {rows.shape[1]}"
         )
     return rows

@@ -47,7 +47,7 @@ class ExportedVersion:
 
 
 def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
-    """Writes a version beside its place, compares it with Keras, and publishes it by renaming its folder.
+    """Writes a version under a temporary name, compares it with Keras, and publishes it by renaming its folder.
 
     Raises:
         MissingExtraError: TensorFlow Serving's message types are not installed.

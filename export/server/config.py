@@ -103,7 +103,7 @@ def read_ssl_config(path: Path) -> SSLConfig:
     """
     message = _parse(path, _message("SSLConfig", SSL_FIELDS))
     if not message.server_key or not message.server_cert:
-        raise ServerConfigError(f"{path} must hold server_key and server_cert, each as PEM text")
+        raise ServerConfigError(f"{path} must contain server_key and server_cert, each as PEM text")
     if message.client_verify and not message.custom_ca:
         raise ServerConfigError(f"{path}: client_verify needs custom_ca, the authority of the clients' certificates")
     return SSLConfig(message.server_key, message.server_cert, message.custom_ca, message.client_verify)

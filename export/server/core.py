@@ -1,4 +1,4 @@
-"""The way of a request that gRPC and REST share: it is admitted, its version found, computed, and counted."""
+"""Request handling shared by gRPC and REST: admits a request, finds its version, computes it and counts it."""
 
 import logging
 import time

@@ -46,7 +46,7 @@ class HttpServer:
 
     Args:
         answer: (method, path, body) -> Response; called on `threads` threads.
-        host: address to listen at.
+        host: address to listen on.
         port: port to listen at; 0 for any free one.
         threads: number of requests that are answered at the same time.
         most_requests: limit of requests being read or answered; more get status 429.

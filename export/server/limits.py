@@ -98,6 +98,6 @@ class RequestLimit:
                 self._changed.notify_all()
 
     def drained(self, seconds: float) -> bool:
-        """Waits up to `seconds` until there are no requests; returns whether that is so."""
+        """Waits up to `seconds` until no request is left; returns whether that was reached."""
         with self._changed:
             return self._changed.wait_for(lambda: self.count == 0, seconds)

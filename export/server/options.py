@@ -61,9 +61,9 @@ class ServeOptions(Options):
         int, Option("Concurrent requests, waiting or computing; more are refused.", at_least=1)
     ] = 64
     max_message_bytes: Annotated[int, Option("Size of the largest request in bytes.", at_least=1)] = LARGEST_MESSAGE
-    grace_seconds: Annotated[float, Option("Seconds to answer open requests after Ctrl-C or SIGTERM.", at_least=0)] = (
-        30.0
-    )
+    grace_seconds: Annotated[
+        float, Option("Seconds to finish running requests after Ctrl-C or SIGTERM.", at_least=0)
+    ] = 30.0
 
     def check(self) -> None:
         """Checks ranges, and that --photos comes with --index.

@@ -1,4 +1,4 @@
-"""From a photo to its neighbours in one request: adds the signature `search` to versions of a served network.
+"""Finds the neighbours of a photo in one request: adds the signature `search` to versions of a served network.
 
 A version describes the photos with its own graph, batched with all other requests, and the index finds the neighbours
 of the descriptors. That takes the network that the index was made with: a version of another network answers all its

@@ -26,7 +26,7 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
 
     Args:
         servable: the version that the request names.
-        request: PredictRequest; signature_name "" stands for serving_default, output_filter () for all outputs.
+        request: PredictRequest; signature_name "" means serving_default, output_filter () for all outputs.
         run: computes tensors on the version.
         deadline: the deadline of the request.
 
@@ -102,10 +102,10 @@ def _names(names: Any) -> str:
 
 
 def check_metadata_fields(fields: Sequence[str]) -> None:
-    """Checks the fields of a GetModelMetadataRequest, which can be signature_def only.
+    """Checks the fields of a GetModelMetadataRequest, of which only signature_def is supported.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, there are no fields or others.
+        ServingError: INVALID_ARGUMENT if there is no field, or an unsupported one.
     """
     if not fields:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")

@@ -157,7 +157,7 @@ class Cache:
             return self._kept.get(key)
 
     def put(self, key: Any, data: bytes) -> None:
-        """Caches bytes, and drops the least recently used where there are too many."""
+        """Caches bytes, and drops the least recently used if there are too many."""
         with self._lock:
             self._bytes += len(data) - len(self._kept.pop(key, b""))
             self._kept[key] = data

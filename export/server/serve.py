@@ -46,7 +46,7 @@ def serve(options: ServeOptions) -> None:
             scheme = "http" if settings.ssl is None else "https"
             print(f"page: {scheme}://{address(options.host, server.rest_port)}/", flush=True)
         stopped.wait()
-        print("stopping after the open requests", flush=True)
+        print("stopping after the requests in progress", flush=True)
         server.stop(options.grace_seconds)
         if settings.index is not None:
             settings.index.close()

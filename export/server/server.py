@@ -27,16 +27,16 @@ class ServerSettings:
     """The addresses, limits and index of a server.
 
     Args:
-        host: address to listen at.
-        port: port of gRPC; 0 for any free one.
-        rest_port: port of REST; 0 for any free one.
+        host: address to listen on.
+        port: port for gRPC; 0 for any free port.
+        rest_port: port for REST; 0 for any free port.
         batching: parameters of dynamic batching; None for no batching.
         ssl: TLS configuration of both ports; None for plaintext.
         poll_seconds: seconds between two scans of each model's folder; 0 to scan it once.
         rest_seconds: time limit of a REST request, in seconds.
         max_in_flight: limit of concurrent requests, waiting or computing; more are refused.
         max_message_bytes: size of the largest request.
-        index: the index of the signature `search` and of the search page at /; None for neither.
+        index: the index of the signature `search` and of the search page at /; None disables both.
         photos: folder of the index's photos, for the page; None for the folder that was indexed.
     """
 

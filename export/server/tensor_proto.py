@@ -80,7 +80,7 @@ def to_proto(array: np.ndarray) -> Any:
 
     dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
     if dtype.name not in FIELDS:
-        raise invalid(f"Tensors of type {dtype.name} cannot be answered")
+        raise invalid(f"Tensors of type {dtype.name} cannot be returned")
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     proto.tensor_shape.SetInParent()
     for size in array.shape:

@@ -32,7 +32,7 @@ def mine_negatives(
     same_object: np.ndarray | None = None,
     candidates: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Selects the nearest photos of other clusters: at most one per cluster, none of a cluster linked to the query's.
+    """Selects the nearest photos of other clusters: at most one per cluster, and not from linked clusters.
 
     Without `candidates` the selection is exact and computes all products in chunks; see `nearest_clusters` for the
     memory. It is fastest if the pool is sorted by cluster.
@@ -177,13 +177,13 @@ class _Others:
         return np.repeat(np.arange(len(first)), end - first), self.barred[ranges(first, end), 1]
 
     def bars(self, cluster: np.ndarray) -> np.ndarray:
-        """Which of the positions of clusters (Q, k) each query excludes."""
+        """Whether each query excludes each of the clusters at these positions, (Q, k) bool."""
         barred = self.barred[:, 0] * self.count + self.barred[:, 1]
         return np.isin(self.of_query[:, None] * self.count + cluster, barred)
 
 
 def _integers(array: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Converts an array to int64 and checks its shape; None stands for any length."""
+    """Converts an array to int64 and checks its shape; None means any length."""
     array = np.asarray(array)
     fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
     if not fits or (array.size and array.dtype.kind not in "iu"):

@@ -12,7 +12,7 @@ from . import torchvision_trunks
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trunk that `build` knows.
+    """A trunk that `build` supports.
 
     Attributes:
         make: makes the trunk from `weights`, None or "imagenet". The trunk maps normalised pixels to a feature map.

@@ -90,7 +90,8 @@ def regional_layer(network: keras.Model) -> layers.RegionalPooling:
     found = next((layer for layer in network.layers if isinstance(layer, layers.RegionalPooling)), None)
     if found is None:
         raise ArgumentError(
-            f"{network.name} pools no regions: `keras-retrieval build vgg16_rmac model.keras` makes a network that does"
+            f"{network.name} does not pool regions: "
+            "`keras-retrieval build vgg16_rmac model.keras` makes a network that does"
         )
     return found
 

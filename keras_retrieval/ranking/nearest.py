@@ -24,8 +24,8 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the k rows most similar to each query, exactly.
 
-    Makes one pass over the database. Besides the result, the memory contains `chunk` rows and their similarities to
-    1024 queries: 1,000,000 x 2048 rows from memory-mapped shards need less than 1 GB.
+    Makes one pass over the database. In addition to the result, the memory contains `chunk` rows and their similarities
+    to 1024 queries: 1,000,000 x 2048 rows from memory-mapped shards need less than 1 GB.
 
     Args:
         queries: (Q, D).

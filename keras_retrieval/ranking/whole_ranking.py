@@ -16,8 +16,8 @@ def sort_all(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes the same as `nearest`, faster if k is a large part of the database.
 
-    Besides the result, the memory contains half a gigabyte of similarities of a group of queries. Each group needs one
-    pass over the database.
+    In addition to the result, the memory contains half a gigabyte of similarities of a group of queries. Each group
+    needs one pass over the database.
 
     Args:
         queries: (Q, D).

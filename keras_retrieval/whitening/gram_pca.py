@@ -24,12 +24,13 @@ _NUMBERS = 2**24  # numbers that are read at a time, 128 MB
 def learn_pca_from_gram(database: Database, rows: np.ndarray, dim: int = DIM) -> Projection:
     """Learns the first rows of the PCA whitening of `fit_pca` from the Gram matrix of some rows.
 
-    The memory contains n x n and dim x D numbers in float64: 0.5 and 1.1 GB with MAX_ROWS rows, the default dimensions
+    Needs memory for n x n and dim x D numbers in float64: 0.5 and 1.1 GB with MAX_ROWS rows, the default dimensions
     and D = 32,768.
 
     Args:
         database: (N, D), or its shards in order, in memory or memory-mapped.
-        rows: (n,) indexes of the rows to learn from; of more than MAX_ROWS, this many at equal distances are used.
+        rows: (n,) indexes of the rows to learn from; if there are more than MAX_ROWS, MAX_ROWS of them at equal
+            intervals are used.
         dim: largest number of dimensions to keep. Directions without variance are not kept.
 
     Returns:

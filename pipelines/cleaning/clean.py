@@ -42,7 +42,7 @@ def clean(options: CleanOptions) -> Path:
 
     Raises:
         ArgumentError: an option is out of range.
-        FolderError: OUT was begun with other options, or contains something else.
+        FolderError: OUT was started with other options, or contains something else.
         ReconstructionError: a photo has changed.
         CleaningError: no photo is left.
         MissingExtraError: COLMAP is not installed.

@@ -63,7 +63,7 @@ def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, op
         options: options of `clean`.
 
     Raises:
-        ReconstructionError: a photo has changed since the work was begun.
+        ReconstructionError: a photo has changed since the work was started.
         MissingExtraError: COLMAP is not installed.
     """
     made = fingerprint(VERSION, options.facts(arguments=False), [[one, *photo_state(photos / one)] for one in names])
@@ -125,7 +125,7 @@ def _assess(
 def _reasons(
     groups: Sequence[Sequence[str]], boxes: Mapping[str, object], matched: int, min_photos: int
 ) -> dict[str, str]:
-    """Why photos that could be matched are left out: photo -> reason."""
+    """The reasons why photos that could be matched are left out: photo -> reason."""
     if not groups:
         return {}
     largest, *others = groups

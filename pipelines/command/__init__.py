@@ -1,1 +1,1 @@
-"""Options of steps: declared once, in a dataclass from which command, checks and documentation are made."""
+"""The options of steps, each declared once: the command, its checks and its documentation follow from a dataclass."""

@@ -71,7 +71,7 @@ class Option:
         return typer.Option(*self.flags.split(), help=self.text())
 
     def label(self, name: str) -> str:
-        """How messages name the option: by its first flag."""
+        """The name of the option in messages: its first flag."""
         return self.flags.replace("/", " ").partition(" ")[0] or f"--{name.replace('_', '-')}"
 
     def check(self, name: str, value: Any) -> None:
@@ -106,7 +106,7 @@ class Argument(Option):
         return typer.Argument(help=self.text())
 
     def label(self, name: str) -> str:
-        """How messages name the argument: in capitals, as in the usage line."""
+        """The name of the argument in messages: in capitals, as in the usage line."""
         return name.upper()
 
 

@@ -1,4 +1,4 @@
-"""Messages of errors in the words of the shell: options as `--weights none` instead of `weights=None`."""
+"""Converts error messages to the syntax of the shell: options as `--weights none` instead of `weights=None`."""
 
 import re
 from collections.abc import Iterable

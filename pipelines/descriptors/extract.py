@@ -15,7 +15,7 @@ def extract(options: ExtractOptions) -> Path:
 
     The scales of an .onnx file were chosen when it was exported, and it is run by ONNX Runtime, without TensorFlow.
 
-    OUTPUT holds descriptors-*.npy (float32, one unit row per photo), names.txt (one JSON string a line, in the order
+    OUTPUT contains descriptors-*.npy (float32, one unit row per photo), names.txt (one JSON string a line, in the order
     of the rows), left_out.json (name -> reason) and manifest.json. A killed run is continued by the same command.
 
     Returns:

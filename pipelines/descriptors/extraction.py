@@ -73,7 +73,7 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     identity, output = model_identity(options.model), options.output
     sharded = ShardedFolder(output, KIND, VERSION, _fingerprint(options, names, identity))
     if not options.replace and sharded.exists(replace=False, fix="--replace, or name another folder"):
-        log.info(f"{output} is done already")
+        log.info(f"{output} is already complete")
         return output
     check_free(output, kind=KIND, replace=options.replace)
     facts, left_out = _describe(sharded, names, options)

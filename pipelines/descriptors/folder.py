@@ -32,7 +32,7 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
     if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
         raise FolderError(f"{folder}: its shards are not rows of one length: extract again")
     if sum(map(len, shards)) != len(names):
-        raise FolderError(f"{folder} holds {sum(map(len, shards)):,} rows and {len(names):,} names: extract again")
+        raise FolderError(f"{folder} contains {sum(map(len, shards)):,} rows and {len(names):,} names: extract again")
     return shards, names, manifest
 
 

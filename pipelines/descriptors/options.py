@@ -19,7 +19,7 @@ METHODS = ("lw", "pca", "regional-pca")
 
 @dataclass(frozen=True, kw_only=True)
 class DescriptionOptions(Options):
-    """How photos are resized and their descriptors joined: the options that every step that describes photos has."""
+    """The options that all steps that describe photos share: resizing, scales and how descriptors are combined."""
 
     size: Annotated[
         int, Option("Longest side of a photo in pixels; photos are never enlarged.", at_least=1, resumed=True)
@@ -141,7 +141,9 @@ class WhitenOptions(DescriptionOptions):
         if Path(self.model).suffix == ".onnx":
             raise ArgumentError(f"MODEL must be a .keras file, got {self.model}: whiten that and export it again")
         if self.method == "regional-pca" and (self.factors != (1.0,) or self.mirror):
-            raise ArgumentError("--method regional-pca learns from regions at --size and takes no --scales or --mirror")
+            raise ArgumentError(
+                "--method regional-pca learns from regions at --size and does not take --scales or --mirror"
+            )
         if self.photos is None and not self.tuples.is_dir():
             raise ArgumentError(f"--photos must give the folder of the photos named in {self.tuples}")
 

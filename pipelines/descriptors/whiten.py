@@ -1,4 +1,4 @@
-"""Learned whitening put into a network: `keras-retrieval whiten model.keras tuples.npz whitened.keras --photos PHOTOS`.
+"""Adds a whitening to a network: `keras-retrieval whiten model.keras tuples.npz whitened.keras --photos PHOTOS`.
 
 The photos are described once, into a folder of descriptors that is kept: another method or number of dimensions is then
 learned from it in seconds. At most one shard and two D x D matrices are in memory.

@@ -10,7 +10,7 @@
 | flickr15k | sub-folders photos/CLASS and sketches | a JSON file: sketch -> classes |
 | a file NAME.json | paths below the photos' folder | the file itself, see `object_sets.custom_dataset` |
 
-Nothing is downloaded: if a file is missing, the message tells where it is published.
+Nothing is downloaded: if a file is missing, the message states where it is published.
 """
 
 import difflib
@@ -46,7 +46,7 @@ def load_ground_truth(dataset: str, photos: Path, gnd: Path | None = None) -> Gr
             beside `photos`.
 
     Returns:
-        The ground truth; its `partial` tells what is missing.
+        The ground truth; its `partial` states what is missing.
 
     Raises:
         GroundTruthError: the dataset is unknown, a file is missing or damaged, or the photos do not fit it.

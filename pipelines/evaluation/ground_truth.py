@@ -70,7 +70,7 @@ class GroundTruth:
 
     @property
     def partial(self) -> str | None:
-        """Such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"; None if the collection is complete."""
+        """A note such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"; None if the collection is complete."""
         photos, queries = self.published
         if len(self.database) >= photos and len(self.queries) >= queries:
             return None
@@ -174,7 +174,7 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
         photos: the photos that exist.
 
     Returns:
-        The restricted ground truth, with paths below the photos' folder as names; `partial` tells how much is left.
+        The restricted ground truth, with paths below the photos' folder as names; `partial` states how much is left.
 
     Raises:
         GroundTruthError: no photo or no query is left, or several photos have one name.
@@ -210,7 +210,7 @@ def find_ground_truth(name: str, photos: PhotoList, gnd: Path | None, source: st
         source: where the ground truth is published, for the message.
 
     Raises:
-        GroundTruthError: the ground truth was not found; the message tells where it is published.
+        GroundTruthError: the ground truth was not found; the message states where it is published.
     """
     folder = photos.folder
     tried = [gnd] if gnd else [folder / name, folder.parent / name, folder.parent / "gnd" / name]

@@ -50,8 +50,8 @@ def ukbench(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
         gnd: ignored; the names contain the ground truth.
 
     Returns:
-        A ground truth with protocol "ns". Photos of an object that is not complete are not queries, since their score
-        could not reach 4.
+        A ground truth with protocol "ns". Photos of an object with fewer than four photos are not queries, since their
+        score could not reach 4.
 
     Raises:
         GroundTruthError: no object has four photos.

@@ -74,11 +74,11 @@ class EvaluateOptions(DescriptionOptions):
         super().check()
         if self.bow == (self.model is not None):
             raise ArgumentError(
-                "--bow takes no MODEL" if self.bow else "give a MODEL, or --bow to rank by visual words"
+                "--bow does not take a MODEL" if self.bow else "give a MODEL, or --bow to rank by visual words"
             )
         plain = self.exif and self.antialias and (self.scales, self.precision) == ("1", "float32")
         if self.bow and (not plain or any((self.mirror, self.edges, self.rerank, self.distractors))):
-            raise ArgumentError("--bow takes --size, --verify and --features, and no option of networks")
+            raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
 
     def extraction(self) -> ExtractOptions:
         """The options with which all photos are described; `output` is the folder that gets all descriptors."""

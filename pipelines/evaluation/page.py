@@ -46,7 +46,7 @@ def evaluation_page(truth: GroundTruth, ranking: Ranking, results: Mapping[str, 
 
 
 def _shown(per_query: Sequence[dict[str, Any]], setting: str) -> list[int]:
-    """Queries from the worst to the best, evenly chosen where there are many."""
+    """Queries from the worst to the best, sampled evenly if there are many."""
     worst_first = sorted(range(len(per_query)), key=lambda query: _merit(per_query[query][setting]))
     chosen = np.linspace(0, len(worst_first) - 1, min(SHOWN, len(worst_first))).astype(int)
     return [worst_first[place] for place in np.unique(chosen)]

@@ -196,7 +196,7 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
     if not path.is_file():
         unfinished = partial_of(folder)
         hint = f"; {unfinished} is unfinished: run its step again" if unfinished.exists() else ""
-        problem = f"holds no {MANIFEST}: it is not a folder of {kind}"
+        problem = f"does not contain {MANIFEST}: it is not a folder of {kind}"
         if not folder.is_dir():
             problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise FolderError(f"{folder} {problem}{hint}")
@@ -206,7 +206,7 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
     if found != kind:
-        raise FolderError(f"{folder} holds {found}, not {kind}")
+        raise FolderError(f"{folder} contains {found}, not {kind}")
     if found_version > version:
         raise FolderError(
             f"{folder} has layout {found_version} of {kind}, and this keras-retrieval reads up to {version}: "

@@ -42,7 +42,7 @@ class Function:
 
 
 class Stateful:
-    """A value that a call creates and a later BUILD instruction completes in place, such as an array."""
+    """A value, such as an array, that a call creates and a later BUILD instruction completes in place."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ def run(
     sets: bool = False,
     max_instructions: int = MAX_INSTRUCTIONS,
 ) -> Any:
-    """Reads one pickle from a stream and leaves the stream at its end.
+    """Reads one pickle from a stream; the stream is then positioned after it.
 
     Args:
         stream: positioned at the start of the pickle; `read` must not return or allocate more than there is (BytesIO,
@@ -76,8 +76,8 @@ def run(
             only passed as an argument (it becomes a `Function` of that name). Two calls never get the same list, so
             each may keep or copy it.
         persistent: makes the value of a persistent id; None refuses persistent ids.
-        sets: whether to allow sets, and besides str and int also bytes, float, None and flat tuples in sets and as
-            keys.
+        sets: whether to allow sets; if so, bytes, float, None and flat tuples are allowed in sets and as keys, as well
+            as str and int.
         max_instructions: a longer pickle is refused.
 
     Returns:

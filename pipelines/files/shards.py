@@ -1,8 +1,8 @@
 """A folder that is written shard by shard, so that a run that was killed can be continued.
 
 The shards grow in `NAME.partial`. `.plan.json` in it has the fingerprint of the run; `.shard-00003.json` is the note
-of shard 3, written after the shard's data: a shard without a note is unfinished. Once all are written, the notes are
-joined to names.txt and left_out.json, and the folder gets its manifest and its final name.
+of shard 3, which lists its rows and is written after its data: a shard without a note is unfinished. Once all shards
+are written, the notes are joined to names.txt and left_out.json, and the folder gets its manifest and its final name.
 """
 
 import json
@@ -87,9 +87,7 @@ class ShardedFolder:
             log.warning(f"{self.partial} was left by a run with other photos or options: starting over")
             shutil.rmtree(self.partial)
         elif self.partial.exists() and any(self.partial.iterdir()):
-            raise FolderError(
-                f"{self.partial} is in the way and is not unfinished work of this kind: rename or remove it"
-            )
+            raise FolderError(f"{self.partial} exists and is not unfinished work of this kind: rename or remove it")
         content = json.dumps({"fingerprint": self.fingerprint, "plan": make_plan()})
         self.partial.mkdir(parents=True, exist_ok=True)
         write_file(path, content)
@@ -99,7 +97,7 @@ class ShardedFolder:
         """Maps the number of each shard that is still to be written to its content."""
         todo = {number: shard for number, shard in enumerate(shards) if not self._note(number).exists()}
         if len(todo) < len(shards):
-            log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are done already")
+            log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are already complete")
         return todo
 
     def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:

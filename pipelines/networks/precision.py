@@ -62,7 +62,7 @@ def native_bfloat16(
 ) -> tuple[bool, str]:
     """Whether TensorFlow computes bfloat16 with native instructions, and the reason; False where that is unknown.
 
-    Elsewhere bfloat16 is emulated: a training step of AlexNet takes 16 times as long as in float32.
+    Without such instructions bfloat16 is emulated: a training step of AlexNet takes 16 times as long as in float32.
 
     Args:
         cpuinfo: the text of Linux's /proc/cpuinfo; empty where there is none.

@@ -79,7 +79,7 @@ def _read_old(content: mmap.mmap) -> Any:
         raise PickleRefusedError("it is a tar, the format of torch before 0.1.10: load and save it with a newer torch")
     stream = cast(BinaryIO, content)
     if content[:2] != b"\x80\x02" or run(stream, {}) != _MAGIC:
-        raise PickleRefusedError("it does not start as a file of torch.save does")
+        raise PickleRefusedError("it does not start like a file of torch.save")
     if run(stream, {}) != _VERSION:
         raise PickleRefusedError(f"its version is not {_VERSION}")
     system = run(stream, {})
@@ -133,7 +133,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
             members = _members(archive.infolist(), size)
             program = next((name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")), None)
             if program is None:
-                raise PickleRefusedError("it is a zip without data.pkl: not of torch.save")
+                raise PickleRefusedError("it is a zip without data.pkl: not written by torch.save")
             storages = _ZipStorages(archive, members, program.removesuffix("data.pkl"))
             if storages.bytes_of("byteorder", b"little") != b"little":
                 raise PickleRefusedError(
@@ -158,7 +158,7 @@ def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile
         members[entry.filename] = entry
     declared = sum(entry.file_size for entry in members.values())
     if declared > size:
-        raise PickleRefusedError(f"its members claim {declared:,} bytes, and the whole file has {size:,}")
+        raise PickleRefusedError(f"its members declare {declared:,} bytes, and the whole file has {size:,}")
     return members
 
 

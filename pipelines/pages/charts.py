@@ -2,12 +2,12 @@
 
 Why Matplotlib, and not Vega-Lite or Plotly: a chart of ours is a few lines over epochs or recall, and a page must
 open from the disk without a network. Vega-Lite and Plotly draw in the browser: each page would carry 0.8 to 3.5 MB of
-JavaScript, show nothing where scripts are off, and need a text alternative besides. Matplotlib's SVG has about 10 KB,
-is text that scales, prints and can be searched, and costs 60 MB of installation beside TensorFlow's 1.5 GB and about
-two seconds of import when a step writes its page. What it lacks is added here: colours become CSS (`currentColor`,
-`var(--series-1)` ..), so that a chart follows the page's light or dark mode; points get `<title>` elements, which
-browsers show as tooltips; each chart has a summary for screen readers, and its values, which the template shows as a
-table.
+JavaScript, show nothing where scripts are off, and need a text alternative as well. Matplotlib's SVG has about 10 KB,
+is text that scales, prints and can be searched, and costs 60 MB of installation, compared with TensorFlow's 1.5 GB, and
+about two seconds of import when a step writes its page. What it lacks is added here: colours become CSS
+(`currentColor`, `var(--series-1)` ..), so that a chart follows the page's light or dark mode; points get `<title>`
+elements, which browsers show as tooltips; each chart has a summary for screen readers, and its values, which the
+template shows as a table.
 """
 
 import hashlib
@@ -166,7 +166,7 @@ def _for_pages(svg: str, title: str, lines: Mapping[str, Curve], x_label: str) -
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
         if element.tag == "text":
-            # The page's own typeface; Matplotlib's rotation by -0 degrees says nothing.
+            # The page's own typeface; Matplotlib's rotation by -0 degrees is redundant.
             element.set("style", element.attrib["style"].replace(" font-family: 'DejaVu Sans';", ""))
             if element.get("transform", "").startswith("rotate(-0 "):
                 del element.attrib["transform"]

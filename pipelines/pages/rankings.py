@@ -22,8 +22,8 @@ class Picture:
     Attributes:
         path: the path of the photo.
         crop: (left, top, right, bottom) of the part, in pixels of the whole photo as it is read.
-        exif: whether the photo is turned as its EXIF orientation says.
-        box: the box in the same pixels as `crop`: a frame to draw. Such a photo is shown whole.
+        exif: whether the photo is turned by its EXIF orientation.
+        box: a frame to draw, in the same pixels as `crop`. A photo with a box is shown whole.
         name: shown with it; the file's name if it is "".
         max_pixels: a larger photo is not read.
     """

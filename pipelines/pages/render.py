@@ -1,4 +1,4 @@
-"""Renders the templates of all pages: one base, one style, and nothing that a browser would load from elsewhere.
+"""Renders the templates of all pages: one base, one style, and no external resources.
 
 The templates lie in `templates/`; `base.html.j2` is the only one with an `<html>` element. A page on the disk holds its
 style, pictures and scripts, and its content security policy forbids everything else.

@@ -18,7 +18,7 @@ class Augmentation:
 
     Attributes:
         strength: the strength of `jitter`; 0 for none.
-        zoom: the smallest factor on the sides for `zoomed`; 1 for none.
+        zoom: the smallest factor by which `zoomed` scales the sides; 1 for none.
         flip: mirror half of the tuples, all photos of a tuple alike, so that they still match.
         binarize: binarise half of the queries, which are edge maps, at a threshold drawn from 0..binarize, so that they
             resemble sketches; 0 for none.

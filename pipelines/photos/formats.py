@@ -1,4 +1,4 @@
-"""Photo files: finding and opening them, without decoding. Every failure becomes a reason in plain words."""
+"""Photo files: finding and opening them, without decoding. Every failure is reported as a reason in plain words."""
 
 import os
 import stat

@@ -130,7 +130,7 @@ def _view(image: ImageFile, size: int | None, crop: Crop | None, exif: bool) -> 
 
 
 def _turn(image: ImageFile, exif: bool) -> Transpose | None:
-    """How to turn the decoded picture. Pillow turns TIFF files itself; without `exif`, these are turned back."""
+    """The transposition that turns a picture upright; Pillow turns TIFF itself, which is undone without `exif`."""
     if isinstance(image, PngImageFile) and "exif" not in image.info:
         return None
     try:

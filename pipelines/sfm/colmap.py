@@ -80,7 +80,7 @@ class Database:
                 self._colmap.Database.open(path).close()
             except RuntimeError as error:
                 raise ReconstructionError(
-                    f"{path} is not a COLMAP database or is damaged: remove it, and it will be made again"
+                    f"{path} is not a COLMAP database or is damaged: remove it, and it will be created again"
                 ) from error
 
     def features(self) -> dict[str, int]:

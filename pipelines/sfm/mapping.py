@@ -68,7 +68,7 @@ def read_group(folder: Path) -> list[Model]:
 
 
 def remove_other_models(work: Path, used: Sequence[Model]) -> None:
-    """Removes the models of groups that have changed since, and unfinished ones, which earlier runs left."""
+    """Removes models that earlier runs left: unfinished ones, and those of groups that have changed since."""
     wanted = {model.folder.parent for model in used}
     for folder in sorted((work / "models").glob("*")):
         if folder not in wanted and _is_ours(folder):

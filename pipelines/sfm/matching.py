@@ -131,7 +131,7 @@ def _links(
     inliers: Mapping[Pair, int],
     options: ReconstructOptions,
 ) -> list[Pair]:
-    """Pairs by visual words between photos that no chain of verified pairs connects."""
+    """Pairs of photos with common visual words that are not connected by a chain of verified pairs."""
     verified = [pair for pair, count in inliers.items() if count >= options.min_inliers]
     groups = connected(names, verified)
     if len(groups) < 2:

@@ -51,7 +51,7 @@ def page(report: Mapping[str, Any], work: Path) -> str:
 
 
 def _most_points(counts: Sequence[int]) -> int:
-    """The number to which larger models are thinned, so that a page of models with `counts` points is not too large."""
+    """The number of points to which models are thinned, so that a page of models with `counts` points stays small."""
     most, left = MOST_POINTS, MOST_POINTS_IN_ALL
     for place, count in enumerate(sorted(counts)):
         share = left // (len(counts) - place)
@@ -125,7 +125,7 @@ def _thumbnail(name: str, work: Path) -> str:
 
 
 def _nowhere(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The photos that are near no cluster."""
+    """The photos that are not near a cluster."""
     shown = {name for cluster in report["clusters"] for name in cluster["left_out"]}
     return _left_out({name: reason for name, reason in report["left_out"].items() if name not in shown})
 

@@ -60,14 +60,14 @@ def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:
 
 
 def _is_prepared(photos: Path, name: str, note: Note | None, work: Path) -> bool:
-    """Whether a photo needs no work; it does if its link is broken because the photos were moved."""
+    """Whether a photo is prepared already; it is not if its link is broken because the photos were moved."""
     if note is None:
         return False
     photo = photos / name
     if photo_state(photo) == (note["bytes"], note["changed"]):
         return bool(note["reason"]) or (work / "images" / colmap_name(name)).exists()
     if not note["reason"] and _sha256(photo) != note["sha256"]:
-        raise ReconstructionError(f"{photo} has changed since {work} was begun: restore it, or name another folder")
+        raise ReconstructionError(f"{photo} has changed since {work} was started: restore it, or name another folder")
     return False
 
 

@@ -1,4 +1,4 @@
-"""A picture of a 3D model from above: its points in their colours, its cameras as wedges that open where they look."""
+"""A picture of a 3D model from above: points in their colours, cameras as wedges along their viewing directions."""
 
 import numpy as np
 from PIL import Image, ImageDraw

@@ -45,7 +45,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
 
     Raises:
         ArgumentError: an option is out of range.
-        FolderError: WORK was begun with other options, or contains something else.
+        FolderError: WORK was started with other options, or contains something else.
         ReconstructionError: a photo has changed, or no photo can be read.
         VocabularyNotFoundError: the vocabulary tree does not exist.
         MissingExtraError: COLMAP is not installed.

@@ -143,7 +143,7 @@ def _reasons(
     clusters: Sequence[Sequence[str]],
     options: ReconstructOptions,
 ) -> dict[str, str]:
-    """Why photos that were matched are in no cluster: photo -> reason."""
+    """The reasons why photos that were matched are not in a cluster: photo -> reason."""
     placed = {photo for photos in clusters for photo in photos}
     verified = [pair for pair, count in tried.items() if count >= options.min_inliers]
     size = {name: len(group) for group in connected(names, verified) for name in group}

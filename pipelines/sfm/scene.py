@@ -134,7 +134,7 @@ def _corners(scene: Scene, length: float) -> np.ndarray:
 
 
 def _first_view(centres: np.ndarray) -> np.ndarray:
-    """From the side of the cameras, a little above the middle."""
+    """The viewpoint of the viewer: on the side of the cameras, a little above the middle."""
     side = centres.mean(0) * (1, 0, 1)
     length = np.linalg.norm(side)
     side = side / length if length > 0.1 else np.array([0.0, 0.0, 1.0])

@@ -95,7 +95,7 @@ def rank_by_words(features: Any, index: Path, queries: Sequence[int], count: int
     try:
         search = colmap.VocabTreePairGenerator(options, features, list(queries))
     except (ValueError, RuntimeError, MemoryError) as error:  # MemoryError: a size in the file is wrong
-        raise ReconstructionError(f"{index} is damaged ({error}): remove it, and it will be made again") from error
+        raise ReconstructionError(f"{index} is damaged ({error}): remove it, and it will be created again") from error
     while not search.has_finished():
         if found := search.next():
             yield found[0][0], [photo for _, photo in found]

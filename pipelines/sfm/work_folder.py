@@ -1,4 +1,4 @@
-"""The folder in which `reconstruct` and `clean` work: new, or begun with the same photos and extraction options."""
+"""The folder in which `reconstruct` and `clean` work: new, or started with the same photos and extraction options."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
         extraction: options of feature extraction, name -> value; kept in options.json.
 
     Raises:
-        FolderError: `work` was begun with other options, contains something else, or is inside the photos' folder.
+        FolderError: `work` was started with other options, contains something else, or is inside the photos' folder.
     """
     check_outside(work, photos)
     path = work / OPTIONS
@@ -27,7 +27,7 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
         begun = read_json(path)
         if begun != extraction:
             options = " ".join(f"--{name} {value}" for name, value in begun.items())
-            raise FolderError(f"{work} was begun with {options}: use the same options, or name another folder")
+            raise FolderError(f"{work} was started with {options}: use the same options, or name another folder")
         return
     if work.exists() and (not work.is_dir() or any(work.iterdir())):
         raise FolderError(f"{work} contains something else: name another folder")

@@ -15,7 +15,7 @@ TRAINING_ROWS = 250_000  # of the tree at most
 
 
 def approximate_neighbours(queries: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """Finds near rows of each query, with a tree, asymmetric hashing and reordering, all in memory.
+    """Finds approximate nearest rows of each query, with a tree, asymmetric hashing and reordering, all in memory.
 
     Args:
         queries: (Q, D).

@@ -116,7 +116,7 @@ def checkpointing(
 ) -> Any:
     """Writes RUN/checkpoint.npz and RUN/history.csv, from which `open_run` and `restore` resume.
 
-    It belongs after all callbacks that add figures. A run that is resumed within an epoch is trained on
+    Place it after all callbacks that add figures to the logs. A run that is resumed within an epoch is trained on
     `stream.dataset(checkpoint.step)`.
 
     Args:
@@ -234,7 +234,7 @@ def _rank(epoch: Logs, best: str) -> float:
 
 
 def _number(value: Any) -> float | int | None:
-    """The figure as JSON takes it: None if it is not finite."""
+    """A figure in a form that JSON supports: None if it is not finite."""
     number = value if isinstance(value, int) else float(value)
     return number if math.isfinite(number) else None
 

@@ -110,7 +110,7 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
         resume: whether the run may be resumed.
 
     Raises:
-        CheckpointError: the folder contains a run, which was begun with other options, or `resume` is false.
+        CheckpointError: the folder contains a run, which was started with other options, or `resume` is false.
         OSError: the folder cannot be written.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -148,6 +148,6 @@ def _require_same(then: dict[str, Any], now: dict[str, Any], run: Path) -> None:
         if then.get(name) != now.get(name):
             option = name.replace("_", "-")
             raise CheckpointError(
-                f"{run} was begun with --{option} {then.get(name)}, not {now.get(name)}: "
+                f"{run} was started with --{option} {then.get(name)}, not {now.get(name)}: "
                 "give the same to --resume, or another --output"
             )

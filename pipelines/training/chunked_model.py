@@ -211,7 +211,7 @@ def _exact_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
 
     like = inputs.get("rows", inputs["places"])
     if len(like.shape) != 2:
-        raise ArgumentError("photos at exact sizes need 'places' (B, M), or 'rows' (B, M) besides")
+        raise ArgumentError("photos at exact sizes need 'places' (B, M), and can also use 'rows' (B, M)")
     return _Runs(describe, tf.cumsum(photos), tf.reshape(inputs["places"], tf.shape(like)))
 
 

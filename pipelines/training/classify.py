@@ -3,7 +3,7 @@
 The first stage of Gordo et al. (ECCV 2016): before a network learns to rank, its trunk learns to classify landmarks,
 from one folder of photos per landmark. RUN gets model.keras (the retrieval network of the same name with the trained
 trunk), classifier.keras with landmarks.txt (the names of its outputs), history.csv, results.json and page.html,
-besides photos (the cache of resized photos) and checkpoint.npz, from which --resume continues.
+as well as photos (the cache of resized photos) and checkpoint.npz, from which --resume continues.
 """
 
 import json

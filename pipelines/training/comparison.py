@@ -1,4 +1,4 @@
-"""The networks that a run writes, and their scores beside those of the network that the run began with."""
+"""The networks that a run writes, and their scores compared with those of the initial network."""
 
 import json
 from typing import Any

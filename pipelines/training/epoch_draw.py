@@ -1,6 +1,6 @@
-"""What an epoch trains on: pairs and a pool of photos drawn at random, described, and hard negatives mined among them.
+"""Draws an epoch: random pairs, a random pool of photos, their descriptors, and the hard negatives mined among them.
 
-The way of a tuple (query, positive, negatives), which enters each module once:
+The stages of a tuple (query, positive, negatives), each in one module:
 
 1. drawn: `EpochDraw.drawn`, the pairs and the pool, from the seed and the epoch alone
 2. described: `PhotoDescriptors.describe_missing`, the photos that are needed, by the network as it is
@@ -243,7 +243,7 @@ class EpochDraw:
         return state | self.hard_negatives.state() | {f"descriptors_{name}": array for name, array in described.items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Returns to a `state`: the same tuples, and the same descriptors if negatives are refreshed."""
+        """Restores a `state`: the same tuples, and the same descriptors if negatives are refreshed."""
         self.epoch, self.tuples, self.distances = int(state["epoch"]), state["tuples"], state["distances"]
         self.hard_negatives.restore(state)
         self.trained = False
@@ -257,7 +257,7 @@ class EpochDraw:
         return np.random.default_rng([self.options.seed, 0 if self.validation else epoch, step])
 
     def _needed(self, pairs: np.ndarray) -> np.ndarray:
-        """The photos beside the pool whose descriptors the tuples of these pairs (n, 2) need."""
+        """The photos outside the pool whose descriptors the tuples of these pairs (n, 2) need."""
         queries = pairs[:, 0]
         positives, negatives = self.hard_positives.needed(queries), self.hard_negatives.needed(queries)
         return np.union1d(np.union1d(queries, negatives), positives)

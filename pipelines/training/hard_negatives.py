@@ -45,7 +45,7 @@ class HardNegatives:
         self._lists = np.where(np.isin(lists, rows), lists, -1)
 
     def possible(self, queries: np.ndarray) -> np.ndarray:
-        """Which of the queries (n,), rows of photos, have enough photos of other clusters to take negatives from.
+        """Whether each query has enough photos of other clusters to take negatives from, (n,) bool.
 
         Raises:
             MiningError: no query has enough listed negatives, or, without lists, a query has too few clusters.
@@ -56,12 +56,12 @@ class HardNegatives:
         possible = self.enough_listed(queries)
         if not possible.any():
             raise MiningError(
-                f"no query of the tuples has {self._options.negatives} negatives in its list: ask for fewer negatives"
+                f"no query of the tuples has {self._options.negatives} negatives in its list: use fewer negatives"
             )
         return possible
 
     def enough_listed(self, queries: np.ndarray, described: bool = False) -> np.ndarray:
-        """Which of the queries (n,) have enough listed negatives.
+        """Whether each query has enough negatives in its list, (n,) bool.
 
         Args:
             queries: rows of photos.
@@ -73,7 +73,7 @@ class HardNegatives:
         return chosen[:, -1] >= 0
 
     def needed(self, queries: np.ndarray) -> np.ndarray:
-        """The photos beside the pool whose descriptors the choice for these queries needs, in ascending order."""
+        """The photos outside the pool whose descriptors the choice for these queries needs, in ascending order."""
         found = self._last[queries] if self._last is not None else np.zeros(0, np.int64)
         found = np.union1d(found, self._lists[queries] if self.listed else found)
         return found[found >= 0]
@@ -114,7 +114,7 @@ class HardNegatives:
         return {"pool": self.pool} | ({} if self._last is None else {"last": self._last})
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Returns to a `state`."""
+        """Restores a `state`."""
         self.pool = state["pool"]
         if self._last is not None:
             self._last = state["last"].copy()

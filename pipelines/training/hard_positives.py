@@ -26,7 +26,7 @@ class HardPositives:
             self.pairs = pairs[np.sort(np.unique(pairs[:, 0], return_index=True)[1])]
 
     def needed(self, queries: np.ndarray) -> np.ndarray:
-        """The photos whose descriptors the choice for these queries needs, beside their own."""
+        """The photos whose descriptors, other than the queries' own, the choice for these queries needs."""
         if self._by_query is None:
             return queries[:0]
         return self._by_query[np.isin(self._by_query[:, 0], queries), 1]

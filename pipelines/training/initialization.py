@@ -36,7 +36,7 @@ def initialize(network: Any, photos: PhotoSource, names: Sequence[str], version:
     layers = layers_to_initialize(network)
     if not layers:
         raise ArgumentError(
-            f"--initialize {version} needs a layer that begins from local descriptors, and {network.name} has none"
+            f"--initialize {version} needs a layer initialized from local descriptors, and {network.name} has none"
         )
     for layer in layers:
         layer.initialize(_cells(network, layer, photos, names, seed), version, seed)

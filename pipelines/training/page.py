@@ -63,7 +63,7 @@ def training_page(
 
 
 def classification_page(title: str, facts: Sequence[str], history: Sequence[Mapping[str, Any]]) -> str:
-    """Writes the page of a training on landmarks.
+    """Writes the page of a training run on landmarks.
 
     Args:
         title: the title of the page.
@@ -79,7 +79,7 @@ def proposals_page(
     history: Sequence[Mapping[str, Any]],
     recall: Mapping[str, Mapping[str, float | None]],
 ) -> str:
-    """Writes the page of a training of region proposals.
+    """Writes the page of a training run of region proposals.
 
     Args:
         title: the title of the page.

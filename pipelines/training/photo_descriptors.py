@@ -57,7 +57,7 @@ class PhotoDescriptors:
         return list(self.left_out.values()).count(NO_DESCRIPTOR)
 
     def has(self, rows: np.ndarray) -> np.ndarray:
-        """Which of the rows have a descriptor."""
+        """Whether each row has a descriptor, (n,) bool."""
         return self._slot[rows] >= 0
 
     def of(self, rows: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ class PhotoDescriptors:
         return np.asarray(self._values[self._slot[rows]], np.float32)
 
     def picked(self, rows: np.ndarray) -> np.ndarray | PickedRows:
-        """As `of`, but descriptors in the file are read from it piece by piece when they are used."""
+        """Like `of`, but descriptors in the file are read from it piece by piece when they are used."""
         return self.of(rows) if self._file is None else PickedRows(self._values, self._slot[rows])
 
     def oldest(self, count: int) -> np.ndarray:
@@ -127,7 +127,7 @@ class PhotoDescriptors:
         self.describe(describe, rows[[self.names[row] not in self.left_out for row in rows.tolist()]])
 
     def readable(self, rows: np.ndarray) -> np.ndarray:
-        """Which of the rows are photos with a readable header; the others are added to `left_out`."""
+        """Whether each row is a photo with a readable header, (n,) bool; the others are added to `left_out`."""
         return np.isin(rows, [row for _, row in self._shapes(np.unique(rows))])
 
     def state(self) -> dict[str, np.ndarray]:
@@ -135,7 +135,7 @@ class PhotoDescriptors:
         return {"rows": self._rows, "ages": self._ages, "values": self._values}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Returns to a `state`: the same descriptors with the same ages."""
+        """Restores a `state`: the same descriptors with the same ages."""
         self.keep(np.zeros(0, np.int64))
         used = np.flatnonzero(state["rows"] >= 0)
         self._room(len(used), state["values"].shape[1])
@@ -149,7 +149,7 @@ class PhotoDescriptors:
         return int(self._ages[self._rows >= 0].max(initial=0)) + 1
 
     def _room(self, count: int, dimensions: int) -> np.ndarray:
-        """Free slots for `count` rows; slots are added where there are too few."""
+        """Free slots for `count` rows; slots are added if there are too few."""
         missing = count - int(np.count_nonzero(self._rows < 0))
         if missing > 0:
             size = len(self._rows) + missing

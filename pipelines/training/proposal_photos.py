@@ -83,7 +83,7 @@ def boxes_as_shares(boxes: Mapping[str, np.ndarray], reading: Reading) -> tuple[
 
 @dataclass
 class ProposalPhotos:
-    """Photos padded to squares, with the targets of their anchors.
+    """Batches of photos padded to squares, with the targets of their anchors.
 
     Attributes:
         names: the names of the photos to train on.

@@ -1,4 +1,4 @@
-"""A training run: what it is made of, and how it is prepared and trained."""
+"""A training run: its parts, its preparation and its training."""
 
 import logging
 import sys
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def pretrained(self) -> str:
-        """The network that the run began with, as `extract` takes it."""
+        """The network that the run began with, in the form that `extract` accepts."""
         path = self.output / INITIAL
         return str(path) if path.is_file() else self.options.model
 
@@ -123,7 +123,7 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
 
 
 def fit(run: Run) -> None:
-    """Trains the remaining epochs, an interrupted one from its checkpoint's step on.
+    """Trains the remaining epochs, and continues an interrupted one from the step of its checkpoint.
 
     Raises:
         TrainingError: the loss is no longer finite.
@@ -208,7 +208,7 @@ def _validation_mining(tuples: Tuples, photos: PhotoSource, training: MiningOpti
             continue
         if negatives < training.negatives:
             log.info(
-                "validation: %d of %d negatives a query, since few clusters are set aside",
+                "validation: %d of %d negatives per query, since few clusters are set aside",
                 negatives,
                 training.negatives,
             )

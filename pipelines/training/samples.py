@@ -13,7 +13,7 @@ from ..training_tuples.data import Tuples
 from .epoch_draw import EpochDraw
 from .mining_options import MiningOptions
 
-COUNT = 8  # queries, each of another cluster as far as possible
+COUNT = 8  # queries, each of a different cluster if possible
 POOL = 2000  # photos, at most, among which their negatives are chosen
 HEIGHT = 120  # of a picture for TensorBoard, in pixels
 
@@ -51,7 +51,7 @@ def mine_samples(draw: EpochDraw, describe: DescribeFn) -> list[Sample]:
 
 
 def named_tuples(draw: EpochDraw, count: int) -> list[Sample]:
-    """The first tuples of the epoch that was mined last."""
+    """The first tuples of the most recently mined epoch, as names of photos."""
     named = [[draw.names[row] for row in rows] for rows in draw.mined()[:count].tolist()]
     return [Sample(query, positive, negatives) for query, positive, *negatives in named]
 

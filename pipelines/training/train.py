@@ -1,7 +1,7 @@
 """The step `train`: `keras-retrieval train tuples.npz --photos PHOTOS --model vgg16_gem --output RUN`.
 
 RUN gets model.keras (the network of the best epoch with the whitening inside), trained.keras (without the whitening),
-history.csv, results.json and page.html, besides photos (the cache of resized photos), checkpoint.npz (from which
+history.csv, results.json and page.html, as well as photos (the cache of resized photos), checkpoint.npz (from which
 --resume continues) and the descriptors from which the whitening was learned and the scores were computed.
 """
 

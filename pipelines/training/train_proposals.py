@@ -2,7 +2,7 @@
 
 RUN gets model.keras (the network with region proposals in place of R-MAC's grid), results.json (the recall: how many of
 the objects' boxes in held-out photos the proposals and the grid find), page.html (the same with the loss) and
-history.csv, besides photos (the cache of resized photos) and checkpoint.npz, from which --resume continues.
+history.csv, as well as photos (the cache of resized photos) and checkpoint.npz, from which --resume continues.
 """
 
 import json
@@ -37,7 +37,7 @@ def train_proposals(options: TrainProposalsOptions) -> dict[str, Any]:
         The content of results.json.
 
     Raises:
-        ArgumentError: an option is out of range, the network pools no regions, or boxes and photos do not fit.
+        ArgumentError: an option is out of range, the network does not pool regions, or boxes and photos do not fit.
         BoxesError: the boxes cannot be read, or one lies outside of its photo.
         CheckpointError: RUN contains a run that cannot be resumed with these options.
         TrainingError: the loss is no longer finite.

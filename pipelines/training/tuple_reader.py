@@ -29,7 +29,7 @@ TuplePhotos = tuple[np.ndarray, list[np.ndarray]]
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoOptions:
-    """How the photos of tuples are prepared.
+    """The options with which the photos of tuples are prepared.
 
     Attributes:
         side: the side of the padded squares in pixels, at least that of the largest photo.

@@ -48,7 +48,7 @@ def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, fo
     """Describes the photos at the size and scales of use, and replaces the content of the folder.
 
     Args:
-        model: network without a whitening, as `extract` takes it.
+        model: network without a whitening, in the form that `extract` accepts.
         tuples: all tuples.
         options: the options of the run.
         folder: the folder for the descriptors.

@@ -15,7 +15,7 @@ A file may list negatives, which are then the only ones:
 
 - negatives: (N, n) int32, the photos that may be negatives of each photo, padded with -1
 
-Tuples from 3D models have besides:
+Tuples from 3D models also have:
 
 - shared: (Q,) float32, the share of the query's 3D points that the positive sees
 - scale_change: (Q,) float32, the median ratio, at least 1, of the scales at which the two see their common points
@@ -83,7 +83,7 @@ def read_tuples(path: Path) -> Tuples:
         path: a file from `write_tuples`, or one made with numpy in the same layout.
 
     Returns:
-        The tuples; `details` has the fields of the file that this module does not know. Whether the photos exist is
+        The tuples; `details` has the fields of the file that this module does not define. Whether the photos exist is
         not checked.
 
     Raises:

@@ -68,7 +68,7 @@ def metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
 
 
 def _roles(images: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which photos may be queries and which may be positives, both (N,) bool."""
+    """Whether each photo may be a query, and whether it may be a positive, both (N,) bool."""
     tops = [PurePosixPath(name).parts[0] for name in images]
     queries = np.array([top.startswith("queries") for top in tops], bool)
     database = np.array([top == "database" for top in tops], bool)

@@ -19,13 +19,13 @@ from .options import TuplesOptions
 
 @dataclass(frozen=True)
 class Views:
-    """Which 3D points the photos of a model see, and at which scale.
+    """The 3D points that the photos of a model see, and their scales.
 
     Attributes:
         names: the names of the m registered photos, sorted.
         centres: (m, 3) centres of their cameras.
         points: for each photo, the sorted numbers of the 3D points that it sees.
-        scales: the scales for each photo and each of these points the scale at which the point appears: focal length /
+        scales: for each photo and each of these points, the scale at which the point appears: focal length /
             depth, with the focal length as a share of the photo's longer side.
         point_count: number of 3D points of the model.
     """

@@ -285,7 +285,7 @@ def test_wrong_arguments_are_said(tmp_path):
         RetrievalClient(ca=tmp_path / "no.pem")
     with RetrievalClient("somewhere") as client:
         assert client.address == "somewhere:8500"
-        with pytest.raises(ValueError, match="photos must hold at least one photo, got none"):
+        with pytest.raises(ValueError, match="photos must contain at least one photo, got none"):
             client.describe([])
         for photos in ("photo.jpg", tmp_path / "photo.jpg", b"\xff\xd8"):
             for ask in (client.describe, client.search):

@@ -41,7 +41,7 @@ def test_boxes_go_with_their_photos(client, photos):
     for hits, other, box in zip(found, whole, boxes, strict=True):
         assert (hits.names, hits.scores.tolist()) == (other.names, other.scores.tolist()) or box is not None
     assert not np.allclose(found[1].scores, whole[1].scores)
-    with pytest.raises(ValueError, match="boxes must hold one box or None for each of 5 photos, got 1"):
+    with pytest.raises(ValueError, match="boxes must contain one box or None for each of 5 photos, got 1"):
         client.search(photos, 4, [None])
 
 

@@ -269,9 +269,9 @@ def test_an_index_of_another_layout_is_refused(tmp_path, monkeypatch, version, m
 
 def test_what_is_no_index_is_told(tmp_path):
     folder = descriptors(tmp_path / "descriptors", random_rows(9))
-    with pytest.raises(FolderError, match="holds descriptors, not ScaNN index"):
+    with pytest.raises(FolderError, match="contains descriptors, not ScaNN index"):
         open_index(folder)
-    with pytest.raises(FolderError, match=r"holds no manifest.json: it is not a folder of ScaNN index"):
+    with pytest.raises(FolderError, match=r"does not contain manifest.json: it is not a folder of ScaNN index"):
         open_index(tmp_path)
     with pytest.raises(FolderError, match="missing does not exist"):
         open_index(tmp_path / "missing")
@@ -279,7 +279,7 @@ def test_what_is_no_index_is_told(tmp_path):
         index(tmp_path / "missing", tmp_path / "another")
     with pytest.raises(FolderError, match=r"names.txt is a file, not a folder"):
         open_index(folder / "names.txt")
-    with pytest.raises(FolderError, match="holds ScaNN index, not descriptors"):
+    with pytest.raises(FolderError, match="contains ScaNN index, not descriptors"):
         index(index(folder, tmp_path / "index"), tmp_path / "another")
 
 

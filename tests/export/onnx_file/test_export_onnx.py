@@ -344,7 +344,7 @@ def test_photos_of_no_object_or_of_one_cannot_score(made, tmp_path):
 
 def test_one_photo_is_too_few_to_calibrate_and_compare(made, tmp_path):
     draw_folder(tmp_path / "photos", 1)
-    with pytest.raises(ValueError, match=r"must hold at least two readable photos, .* got 1"):
+    with pytest.raises(ValueError, match=r"must contain at least two readable photos, .* got 1"):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", size=64, int8=True, calibrate=tmp_path / "photos")
 
 

@@ -88,7 +88,7 @@ BAD_FILES = [
     (read_model_config, "model_config_list {", "is not ModelServerConfig in text format"),
     (read_batching_parameters, "batch_size: 3", "is not BatchingParameters in text format: .*batch_size"),
     (read_ssl_config, "\x00", "is not SSLConfig in text format"),
-    (read_ssl_config, 'server_key: "a"', "must hold server_key and server_cert"),
+    (read_ssl_config, 'server_key: "a"', "must contain server_key and server_cert"),
     (read_ssl_config, 'server_key: "a" server_cert: "b" client_verify: true', "client_verify needs custom_ca"),
 ]
 

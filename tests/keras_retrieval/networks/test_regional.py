@@ -68,7 +68,7 @@ def test_a_regional_whitening_is_put_in_and_replaced():
         ValueError, match="ends with a whitening of 256 dimensions, but its regions would have 20: keep"
     ):
         with_regional_whitening(build(whitening=True), mean, projection, 20)
-    with pytest.raises(ValueError, match="alexnet_gem pools no regions"):
+    with pytest.raises(ValueError, match="alexnet_gem does not pool regions"):
         with_regional_whitening(build("alexnet_gem"), mean, projection)
 
 

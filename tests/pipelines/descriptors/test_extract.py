@@ -1,4 +1,4 @@
-"""Extraction: every row is that of its photo, what cannot be read is named, and a kill costs no more than a shard."""
+"""Extraction: each row belongs to its photo, unreadable photos are named, and a kill loses at most one shard."""
 
 import json
 import os
@@ -181,7 +181,7 @@ def test_again_is_done_already_and_other_options_ask_for_replace(small, photos, 
     folder = extract(small, photos, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert extract(small, photos, tmp_path / "out") == folder
-    assert "done already" in caplog.text
+    assert "already complete" in caplog.text
     assert "out: 10 photos x 16 dimensions" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     with pytest.raises(ValueError, match="other photos or options: --replace"):
@@ -315,7 +315,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(small, tmp_path, caplo
     assert not (tmp_path / "out").exists()
     assert 3 <= len(done) < 15
     folder = extract(str(model), photos, tmp_path / "out", shard=4)
-    assert f"{len(done)} of 15 shards are done already" in caplog.text
+    assert f"{len(done)} of 15 shards are already complete" in caplog.text
     assert done.items() <= times(folder).items()
     unbroken = extract(str(model), photos, tmp_path / "unbroken", shard=4)
     assert read_descriptors(folder)[1] == read_descriptors(unbroken)[1]

@@ -1,4 +1,4 @@
-"""Folders of descriptors: shards in order, and what does not fit together or is damaged."""
+"""Folders of descriptors: shards in order, and errors for damaged or inconsistent folders."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_descriptors_are_mapped_in_order(tmp_path):
         ([], [], "not rows of one length"),
         ([np.zeros(3, "f4")], list("abc"), "not rows of one length"),
         ([np.zeros((1, 3), "f4"), np.zeros((1, 4), "f4")], list("ab"), "not rows of one length"),
-        ([np.zeros((2, 3), "f4")], list("abc"), "holds 2 rows and 3 names"),
+        ([np.zeros((2, 3), "f4")], list("abc"), "contains 2 rows and 3 names"),
     ],
 )
 def test_descriptors_that_do_not_fit_together_are_told(tmp_path, arrays, names, message):

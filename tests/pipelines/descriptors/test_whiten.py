@@ -1,4 +1,4 @@
-"""The step `whiten`: what it learns is what the formulas say, and the saved network computes it."""
+"""The step `whiten`: the learned whitening equals the formulas, and the saved network computes it."""
 
 import keras
 import numpy as np
@@ -76,12 +76,12 @@ def test_regions_are_whitened_before_they_are_summed(scenes, tmp_path, dim):
         saved = keras.saving.load_model(source)
         found = np.concatenate([saved(read_photo(scenes / name)[None]) for name in read_pairs(scenes).images])
         np.testing.assert_allclose(found, expected, atol=2e-3)
-    with pytest.raises(ValueError, match="takes no --scales or --mirror"):
+    with pytest.raises(ValueError, match="does not take --scales or --mirror"):
         whiten(str(output), scenes, tmp_path / "w.keras", method="regional-pca", scales="1,0.5")
 
 
 def test_a_network_without_regions_has_none_to_whiten(scenes, network, tmp_path):
-    with pytest.raises(ValueError, match="small_gem pools no regions"):
+    with pytest.raises(ValueError, match="small_gem does not pool regions"):
         whiten(str(network), scenes, tmp_path / "w.keras", method="regional-pca", size=56)
 
 

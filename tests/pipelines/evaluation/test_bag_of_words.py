@@ -121,7 +121,7 @@ def test_a_query_without_features_finds_nothing_and_a_broken_one_is_named(photos
     ("options", "message"),
     [
         ({}, "give a MODEL, or --bow"),
-        ({"bow": True, "model": "vgg16_gem"}, "--bow takes no MODEL"),
+        ({"bow": True, "model": "vgg16_gem"}, "--bow does not take a MODEL"),
         ({"bow": True, "rerank": "dba"}, "--bow takes --size, --verify"),
         ({"bow": True, "antialias": False}, "--bow takes --size, --verify"),
         ({"bow": True, "verify": -1}, "--verify must be at least 0, got -1"),

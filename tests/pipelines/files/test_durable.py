@@ -1,4 +1,4 @@
-"""Folders appear whole or not at all, are checked when read, and nothing of anybody else's is taken away."""
+"""Folders appear complete or not at all, are checked when read, and files of others are never removed."""
 
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def test_what_is_free_is_free(tmp_path):
         (b'{"kind": "thing", "version": 1, "sha256": [1]}', "damaged"),
         (b"\xff\xfe", "damaged"),
         (b"[" * 100_000, "damaged"),
-        (b'{"kind": "other", "version": 1, "sha256": {}}', "holds other, not thing"),
+        (b'{"kind": "other", "version": 1, "sha256": {}}', "contains other, not thing"),
         (b'{"kind": "thing", "version": 2, "sha256": {}}', "reads up to 1: update with pip install -U keras-retrieval"),
         (b'{"kind": "thing", "version": 1, "sha256": {}}', "has changed"),
         (b'{"kind": "thing", "version": 1, "sha256": {}, "count": 4, "checksum": "0"}', "has changed"),
@@ -171,7 +171,7 @@ def test_changed_and_missing_files_are_noticed(tmp_path):
 
 
 def test_what_is_no_folder_is_told(tmp_path):
-    with pytest.raises(FolderError, match=r"holds no manifest.json: it is not a folder of thing"):
+    with pytest.raises(FolderError, match=r"does not contain manifest.json: it is not a folder of thing"):
         read_manifest(tmp_path, kind="thing", version=1)
     with pytest.raises(FolderError, match=r"^/nowhere does not exist$"):
         read_manifest(Path("/nowhere"), kind="thing", version=1)

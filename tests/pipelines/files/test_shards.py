@@ -1,4 +1,4 @@
-"""Folders written in shards: what is continued, what is started over, and what is left alone."""
+"""Folders written in shards: which are continued, which are started over, and which are left unchanged."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_shards_without_a_note_are_unfinished(tmp_path, caplog):
     write(folder, 1, ["c", "d"])
     write_file(folder.partial / "letters-2.txt", "e")
     assert sharded(tmp_path).unfinished(["ab", "cd", "ef"]) == {0: "ab", 2: "ef"}
-    assert "1 of 3 shards are done already" in caplog.text
+    assert "1 of 3 shards are already complete" in caplog.text
 
 
 def test_the_plan_of_a_run_that_is_continued_is_kept(tmp_path):
@@ -72,7 +72,7 @@ def test_what_no_run_wrote_is_left_alone(tmp_path):
     folder = sharded(tmp_path)
     folder.partial.mkdir()
     (folder.partial / "thesis.txt").touch()
-    with pytest.raises(FolderError, match=r"out\.partial is in the way and is not unfinished work of this kind"):
+    with pytest.raises(FolderError, match=r"out\.partial exists and is not unfinished work of this kind"):
         folder.start()
     assert (folder.partial / "thesis.txt").exists()
 

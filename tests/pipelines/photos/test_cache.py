@@ -1,4 +1,4 @@
-"""The photo cache: the reader's pixels exactly, odd photos, killed runs, and folders that are not what they say."""
+"""The photo cache: the reader's pixels exactly, odd photos, killed runs, and folders with other content."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_a_cache_that_fits_is_used_again(photos, tmp_path, caplog):
 
 def test_what_is_no_cache_is_never_replaced(photos, tmp_path):
     names, reading = photos
-    with pytest.raises(FolderError, match=r"holds no manifest\.json"):
+    with pytest.raises(FolderError, match=r"does not contain manifest\.json"):
         build_cache(reading.folder, names, reading)
     with pytest.raises(FolderError, match="is not a folder of photo cache"):
         build_cache(reading.folder, names, reading, replace=True)

@@ -1,4 +1,4 @@
-"""Structure from motion as a whole: one small real reconstruction, killed, continued and extended."""
+"""Structure from motion end to end: one small real reconstruction, killed, continued and extended."""
 
 import json
 import signal
@@ -128,5 +128,5 @@ def _run_again(photos, work, models):
     report = json.loads((work / "report.json").read_text())
     folders = {model["folder"] for cluster in report["clusters"] for model in cluster["models"]}
     assert len(folders & {model["folder"] for model in models}) == 1
-    with pytest.raises(ValueError, match="was begun with --features 1500"):
+    with pytest.raises(ValueError, match="was started with --features 1500"):
         reconstruct(photos, work, pairs="exhaustive")

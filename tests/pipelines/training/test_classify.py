@@ -1,4 +1,4 @@
-"""Classification of landmarks: squares, batches, a run that is stopped and goes on, and what is refused."""
+"""Classification of landmarks: squares, batches, a run that is stopped and resumed, and errors."""
 
 import json
 
@@ -90,7 +90,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_weights(folder, run, monkeypa
     monkeypatch.setattr(step, "checkpointing", made)
     with pytest.raises(CheckpointError, match="give --resume to continue it"):
         classify(folder / "photos", **stopped)
-    with pytest.raises(CheckpointError, match="was begun with --lr"):
+    with pytest.raises(CheckpointError, match="was started with --lr"):
         classify(folder / "photos", **stopped | {"lr": 0.1, "resume": True})
     classify(folder / "photos", **stopped, resume=True)
     assert "resuming after epoch 1, step 2 of 4" in capsys.readouterr().out

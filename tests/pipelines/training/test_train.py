@@ -1,4 +1,4 @@
-"""The step `train` on small photos: what it writes, what each option does, what it refuses, and that it goes on."""
+"""The step `train` on small photos: its output, the effect of each option, errors, and resuming."""
 
 import csv
 import inspect
@@ -309,7 +309,7 @@ def test_an_unfinished_run_is_not_begun_anew_nor_gone_on_with_otherwise(run, fol
     arguments = options(folder, output=run[0], epochs=3, dim=9)
     with pytest.raises(CheckpointError, match="contains a run with 3 finished epochs: give --resume"):
         train(**arguments)
-    with pytest.raises(CheckpointError, match=r"begun with --lr 0.001, not 0.002"):
+    with pytest.raises(CheckpointError, match=r"started with --lr 0.001, not 0.002"):
         train(**arguments | {"lr": 0.002, "resume": True})
 
 
@@ -325,7 +325,7 @@ def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder,
     assert farthest(read_checkpoint(folder / "auto").weights, baseline.weights) <= 2e-5
     train(**short(folder, "auto", precision="auto", resume=True, epochs=2))
     monkeypatch.setattr(precision_module, "native_bfloat16", lambda *_: (True, "another machine"))
-    with pytest.raises(CheckpointError, match=r"begun with --precision float32, not bfloat16"):
+    with pytest.raises(CheckpointError, match=r"started with --precision float32, not bfloat16"):
         train(**short(folder, "auto", precision="auto", resume=True, epochs=3))
     train(**short(folder, "auto", precision="float32", resume=True, epochs=3))
 
