@@ -18,7 +18,7 @@ def drawn_photo(height: int, width: int, file_format: str = "JPEG", **options: A
     Args:
         height: the height in pixels.
         width: the width in pixels.
-        file_format: as Pillow names it.
+        file_format: the name of the format in Pillow.
         **options: the options of Pillow's `save`.
 
     Returns:

@@ -23,7 +23,7 @@ class StoredRows:
     """N rows of S numbers, written by `write_rows`.
 
     Args:
-        folder: with rows.npy and, for int8, steps.npy.
+        folder: a folder with rows.npy and, for int8, steps.npy.
         row_type: one of `ROW_TYPES`.
     """
 

@@ -83,7 +83,7 @@ class Segment:
             queries: (Q, S).
             k: the number of neighbours.
             effort: how much further to look than the tuned search, such as 1 / share if only a share is allowed.
-            allowed: which rows may be found.
+            allowed: the rows that may be found.
 
         Returns:
             Row numbers and scores (Q, k or fewer), best first; missing ones have the score -inf.

@@ -63,7 +63,7 @@ class WriteAheadLog:
     """The log in a folder.
 
     Args:
-        folder: with the files log and head.json, or where `create` writes them.
+        folder: the folder with the files log and head.json, or in which `create` writes them.
         identity: a unique string of the segment, with which the chain of hashes starts, so that the log of another
             segment is refused.
 

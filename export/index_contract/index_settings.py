@@ -37,7 +37,7 @@ class IndexSettings(Options):
     k: Annotated[
         int,
         Option(
-            "Number of neighbours that searches usually ask for; the recall is measured at this k.",
+            "Number of neighbours that searches usually request; the recall is measured at this k.",
             at_least=1,
             flags="--k -k",
         ),

@@ -21,7 +21,7 @@ def search_page(
     """Renders the page.
 
     Args:
-        index: that was searched.
+        index: the index that was searched.
         results: the neighbours of each query.
         k: number of neighbours to show for each query.
         precisions: (Q,) average precision of each query, NaN where it is undefined; None if nothing was scored.

@@ -23,7 +23,7 @@ class Address:
     """A collection on a server, or in a file of milvus-lite.
 
     Attributes:
-        uri: as pymilvus takes it: http:// or https:// with host, port and database, or the path of a .db file.
+        uri: the URI for pymilvus: http:// or https:// with host, port and database, or the path of a .db file.
         collection: letters, digits and underscores.
     """
 

@@ -35,7 +35,7 @@ def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def positives_by_folder(folders: Sequence[str]) -> list[np.ndarray]:
-    """For each photo as a query the rows of its positives: the other photos of its folder.
+    """The positives of each photo as a query: the rows of the other photos of its folder.
 
     Args:
         folders: the folder of each photo.

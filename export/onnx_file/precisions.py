@@ -75,10 +75,10 @@ def write_float16(
         source: the network; its trunk becomes float16.
         exact: the float32 file.
         photos: the photos to compare on; drawn ones if there are none.
-        positives: the positives from `positives_by_folder`, to compare the mAP as well; [] not to.
+        positives: the positives from `positives_by_folder`, to compare the mAP as well; [] to omit it.
 
     Returns:
-        The .onnx file, beside `exact`.
+        The .onnx file, in the folder of `exact`.
 
     Raises:
         OnnxExportError: numbers leave the range of float16, or the mAP of a file of one size only is wanted.
@@ -120,10 +120,10 @@ def write_int8(
         exact: the float32 file.
         calibration: photos that give the ranges of activations.
         photos: other photos, to compare on.
-        positives: the positives from `positives_by_folder`, to compare the mAP as well; [] not to.
+        positives: the positives from `positives_by_folder`, to compare the mAP as well; [] to omit it.
 
     Returns:
-        The .onnx file, beside `exact`.
+        The .onnx file, in the folder of `exact`.
 
     Raises:
         OnnxExportError: the float32 file takes photos of one size only.

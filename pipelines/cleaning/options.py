@@ -29,8 +29,8 @@ class CleanOptions(Options):
     min_inliers: Annotated[
         int,
         Option(
-            "Minimum number of matches that agree on one geometry for a pair to count as verified; COLMAP keeps no "
-            "pair with fewer than the lower bound.",
+            "Minimum number of matches that agree on one geometry for a pair to count as verified; COLMAP "
+            "discards pairs with fewer than the lower bound.",
             at_least=LEAST_INLIERS,
         ),
     ] = 20

@@ -17,7 +17,7 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
     """Opens a folder of descriptors.
 
     Args:
-        folder: with manifest.json, names.txt and descriptors-*.npy.
+        folder: a folder with manifest.json, names.txt and descriptors-*.npy.
 
     Returns:
         The shards, each (n, D) float32 and memory-mapped; the names of all rows in order; the manifest.

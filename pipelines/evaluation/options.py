@@ -38,8 +38,8 @@ class EvaluateOptions(DescriptionOptions):
     distractors: Annotated[
         Path | None,
         Option(
-            "Folder of photos that are relevant to no query and are added to the database, or of their descriptors, "
-            "made by `extract`."
+            "Folder of distractors, photos that are added to the database and are not relevant to any query, or of "
+            "their descriptors, made by `extract`."
         ),
     ] = None
     edges: Annotated[str, Option(EDGES_HELP)] = ""

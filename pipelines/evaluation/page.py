@@ -23,7 +23,7 @@ def evaluation_page(truth: GroundTruth, ranking: Ranking, results: Mapping[str, 
     Args:
         truth: the ground truth.
         ranking: rankings of all queries.
-        results: as results.json has them; `mean` and `per_query` are needed.
+        results: the content of results.json; `mean` and `per_query` are needed.
         facts: short lines under the title.
     """
     settings = truth.settings()

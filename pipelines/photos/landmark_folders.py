@@ -52,7 +52,7 @@ def landmark_photos(folder: Path) -> tuple[Path, list[str]]:
     """Lists the photos of landmarks.
 
     Args:
-        folder: with one sub-folder per landmark, or the output of `clean`.
+        folder: a folder with one sub-folder per landmark, or the output of `clean`.
 
     Returns:
         The folder of the photos, and the names of all photos in it or of those that `clean` kept.

@@ -196,7 +196,7 @@ def _add_objects(view: View, count: int, limit: float) -> tuple[np.ndarray, floa
     An object is left out if it would hide too much of the building.
 
     Args:
-        view: with the building and the ground drawn.
+        view: the view, in which the building and the ground are drawn.
         count: number of faces of the building.
         limit: the largest fraction of the building's samples to hide.
 

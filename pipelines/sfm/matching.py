@@ -40,7 +40,7 @@ def match_in_rounds(
         database: has the features of all photos.
         names: names of the photos.
         options: how pairs are chosen and verified.
-        rows: called if descriptors are needed; returns them, (len(names), D).
+        rows: returns the descriptors, (len(names), D); called only if they are needed.
 
     Returns:
         For each round of this run the method that proposed it (`by`) and the counts of `pairs` and of those `verified`.

@@ -17,7 +17,7 @@ def plan_view(scene: Scene, width: int = 440, height: int = 330) -> Image.Image:
     """Draws a model from above; up is the mean direction to the top of the photos.
 
     Args:
-        scene: with at least one camera.
+        scene: a scene with at least one camera.
         width: the width of the picture, in pixels.
         height: the height of the picture.
     """

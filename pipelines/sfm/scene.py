@@ -71,7 +71,7 @@ def for_viewer(scene: Scene, most: int, photos: Mapping[str, int]) -> dict[str, 
     scaled so that nearly all cameras and 90 % of the points lie within the distance 1.
 
     Args:
-        scene: with at least one camera.
+        scene: a scene with at least one camera.
         most: more points are thinned to so many, at random.
         photos: name -> number of the photos that the page shows.
 

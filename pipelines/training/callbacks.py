@@ -70,7 +70,7 @@ def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
     """Adds "val_loss" and "val_negative_distance" of validation tuples, whose negatives are mined after each epoch.
 
     Args:
-        model: that is trained.
+        model: the model that is trained.
         stream: the stream of validation tuples.
         describe: the function from `describer` of the network.
     """
@@ -164,7 +164,7 @@ def best_epoch(history: Sequence[Logs], best: str) -> int:
 
     Args:
         history: the figures of each epoch.
-        best: as of `checkpointing`.
+        best: as for `checkpointing`.
     """
     ranks = [_rank(epoch, best) for epoch in history]
     known = [row for row, rank in enumerate(ranks) if rank > -math.inf]

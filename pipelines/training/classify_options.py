@@ -23,7 +23,7 @@ class ClassifyOptions(Options):
         str, Option("Network to begin with: a .keras file, or a name such as vgg16_rmac, with ImageNet weights.")
     ] = "vgg16_rmac"
     epochs: Annotated[int, Option("Number of epochs, those of a resumed run included.", at_least=1)] = 10
-    batch: Annotated[int, Option("Photos in a step.", at_least=1, resumed=True)] = 32
+    batch: Annotated[int, Option("Photos per step (batch size).", at_least=1, resumed=True)] = 32
     lr: Annotated[
         float, Option("Learning rate of the first epoch, of SGD with momentum 0.9.", above=0, resumed=True)
     ] = 1e-3
@@ -33,12 +33,12 @@ class ClassifyOptions(Options):
     ] = 0.1
     weight_decay: Annotated[
         float,
-        Option("Share by which a step shrinks the weights, times the learning rate.", at_least=0, resumed=True),
+        Option("Weight decay: a step multiplies the weights by 1 - this * learning rate.", at_least=0, resumed=True),
     ] = 5e-5
     freeze: Annotated[
         int,
         Option(
-            "Layers of the trunk, from the first, whose weights do not change; BatchNormalization never changes.",
+            "Number of layers of the trunk, from the first, to freeze; BatchNormalization is always frozen.",
             at_least=0,
             resumed=True,
         ),
@@ -79,7 +79,8 @@ class ClassifyOptions(Options):
     checkpoint_steps: Annotated[
         int,
         Option(
-            "Steps between two checkpoints, which is what a kill may cost; 0 for one checkpoint an epoch.", at_least=0
+            "Steps between two checkpoints, the most that a killed run loses; 0 for one checkpoint per epoch.",
+            at_least=0,
         ),
     ] = 100
     resume: Annotated[

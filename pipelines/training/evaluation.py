@@ -35,7 +35,7 @@ class CollectionScorer:
         photos: folder of the photos.
         output: folder for descriptors.
         size: longest side of the photos, in pixels.
-        scales: as `evaluate` takes them.
+        scales: the scales, in the form of the option of `evaluate`.
         precision: the precision of the trunk, "float32" or "bfloat16".
         mirror: whether mirrored photos are part of the descriptors.
         edges: kind of edge maps, see `photos.edges`; "" for photos.

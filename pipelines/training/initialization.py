@@ -24,7 +24,7 @@ def initialize(network: Any, photos: PhotoSource, names: Sequence[str], version:
     """Initializes each such layer from its inputs: CELLS cells of the feature map of each of PHOTOS photos.
 
     Args:
-        network: whose weights are changed.
+        network: the network, whose weights are changed.
         photos: read the pixels.
         names: the names of the photos to draw from; those that cannot be read are skipped.
         version: "v1" or "v2" of `NetVLAD.initialize`.

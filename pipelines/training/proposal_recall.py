@@ -34,7 +34,7 @@ def recall_of_boxes(
     """Compares the grid with the proposals: with as many as the grid has regions, and with all.
 
     Args:
-        network: with proposals.
+        network: a network with proposals.
         names: the names of the photos.
         shares: name -> (R, 4) boxes as shares of the photo's sides.
         reading: reads the photos; photos that cannot be read are skipped.

@@ -22,7 +22,7 @@ def results_of(run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any
     """The results of a finished run, as results.json contains them.
 
     Args:
-        run: that is finished.
+        run: a finished run.
         scores: name of a network -> its scores on the collection; may be empty.
         whitening: facts about how it was learned.
     """
@@ -52,7 +52,7 @@ def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]
     """Writes results.json and page.html.
 
     Args:
-        run: that is finished.
+        run: a finished run.
         results: the results from `results_of`.
         samples: the sample tuples with the negatives that the trained network finds.
     """

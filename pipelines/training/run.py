@@ -42,7 +42,7 @@ class Run:
         options: the options of `train`.
         tuples: all tuples.
         checkpoint: the state of the run when it was last saved.
-        network: that is trained.
+        network: the network that is trained.
         model: the network as a compiled model of tuples.
         describe: computes descriptors with the network as it is.
         photos: the cache of resized photos.

@@ -32,7 +32,7 @@ def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options:
     Args:
         tuples: all tuples.
         pairs: (P, 2) the training pairs.
-        photos: that have them.
+        photos: the source of the photos.
         options: the options of the training; its seed decides which pairs are taken.
     """
     pairs = np.random.default_rng(options.seed).permutation(pairs)

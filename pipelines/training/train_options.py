@@ -83,7 +83,7 @@ class TrainOptions(Options):
         ),
     ] = GIVEN_BY_RECIPE
     batch: Annotated[
-        int, RecipeOption("Tuples in a step, over which gradients are summed.", at_least=1, resumed=True)
+        int, RecipeOption("Tuples per step (batch size), over which gradients are summed.", at_least=1, resumed=True)
     ] = GIVEN_BY_RECIPE
     refresh: Annotated[
         int,
@@ -106,8 +106,8 @@ class TrainOptions(Options):
     initialize: Annotated[
         str,
         Option(
-            "How NetVLAD's clusters begin, from local descriptors of the training photos: v1 or v2 (the two published "
-            "ways), none to keep them; auto is v1 for a network given by name, else none.",
+            "Initialization of NetVLAD's clusters from local descriptors of the training photos: v1 or v2 (the two "
+            "published variants), none to keep them; auto is v1 for a network given by name, else none.",
             choices=INITIALIZATIONS,
             resumed=True,
         ),
@@ -132,7 +132,7 @@ class TrainOptions(Options):
         ),
     ] = None
     freeze: Annotated[
-        int, Option("Layers of the trunk, from the first, whose weights do not change.", at_least=0, resumed=True)
+        int, Option("Number of layers of the trunk, from the first, to freeze.", at_least=0, resumed=True)
     ] = 0
     size: Annotated[int, Option("Longest side of the training photos, in pixels.", at_least=1, resumed=True)] = 362
     padded: Annotated[
@@ -222,10 +222,11 @@ class TrainOptions(Options):
     checkpoint_steps: Annotated[
         int,
         Option(
-            "Steps between two checkpoints, which is what a kill may cost; 0 for one checkpoint an epoch.", at_least=0
+            "Steps between two checkpoints, the most that a killed run loses; 0 for one checkpoint per epoch.",
+            at_least=0,
         ),
     ] = 100
-    tensorboard: Annotated[bool, Option("Write the figures of each epoch, and tuples, to RUN/tensorboard.")] = False
+    tensorboard: Annotated[bool, Option("Write the metrics of each epoch, and tuples, to RUN/tensorboard.")] = False
     resume: Annotated[
         bool, Option("Resume the run in RUN with the same options; --epochs may be higher than before.")
     ] = False

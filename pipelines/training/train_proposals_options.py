@@ -32,18 +32,18 @@ class TrainProposalsOptions(Options):
         Option("Network to begin with, which pools regions: a .keras file, or a name such as vgg16_rmac."),
     ] = "vgg16_rmac"
     proposals: Annotated[
-        int, Option("Regions of a photo at most.", at_least=1, at_most=MOST_PROPOSALS, resumed=True)
+        int, Option("Maximum number of regions per photo.", at_least=1, at_most=MOST_PROPOSALS, resumed=True)
     ] = 256
     anchors: Annotated[
         str,
         Option(
-            "Sides of the anchor boxes, which proposals are moved and scaled from, with commas between, in cells of "
+            "Sides of the anchor boxes, from which proposals are shifted and scaled, separated by commas, in cells of "
             "the feature map (16 pixels for VGG).",
             resumed=True,
         ),
     ] = "8,16,32"
     epochs: Annotated[int, Option("Number of epochs.", at_least=1, resumed=True)] = 10
-    batch: Annotated[int, Option("Photos in a step.", at_least=1, resumed=True)] = 4
+    batch: Annotated[int, Option("Photos per step (batch size).", at_least=1, resumed=True)] = 4
     lr: Annotated[
         float,
         Option("Learning rate of Adam in the first step, which decreases to 0 as a cosine.", above=0, resumed=True),
@@ -91,7 +91,7 @@ class TrainProposalsOptions(Options):
             sides = []
         if not sides or not all(0 < side < math.inf for side in sides):
             raise ArgumentError(
-                f"--anchors must be numbers of cells above 0 with commas between, such as 8,16,32, got {self.anchors}"
+                f"--anchors must be numbers of cells above 0, separated by commas, such as 8,16,32, got {self.anchors}"
             )
         return sides
 
