@@ -64,7 +64,7 @@ class HardNegatives:
         """Whether each query has enough negatives in its list, (n,) bool.
 
         Args:
-            queries: rows of photos.
+            queries: (n,) row numbers of the query photos.
             described: count only negatives that have a descriptor.
         """
         rows, candidates = self._listed(queries, described)
