@@ -1,1 +1,1 @@
-"""Clients of a server; the steps describe and query."""
+"""The gRPC client of a server, and the steps describe and query."""

@@ -1,4 +1,4 @@
-"""Photos described by a server: `keras-retrieval describe a.jpg b.jpg --server localhost:8500 --output rows.npy`."""
+"""Describes photos with a server: `keras-retrieval describe a.jpg b.jpg --server localhost:8500 --output rows.npy`."""
 
 import json
 

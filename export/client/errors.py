@@ -1,11 +1,11 @@
-"""The errors of a client.
+"""Errors that a client raises.
 
     RetrievalError
         MissingPhotoError(FileNotFoundError)     a photo to send does not exist
         ServerUnavailableError(ConnectionError)  no connection, or the server is not ready, after all attempts
         ServerTimeoutError(TimeoutError)         no response before the deadline
         RequestRefusedError(ValueError)          the server rejects the request, as for an unknown model
-        ResponseError(ValueError)                the response does not fit the request
+        ResponseError(ValueError)                the response does not match the request
 
 A photo that the server cannot read is a `PhotoError`, as in all other steps.
 """
@@ -30,4 +30,4 @@ class RequestRefusedError(RetrievalError, ValueError):
 
 
 class ResponseError(RetrievalError, ValueError):
-    """A response whose tensors do not have the shapes that the request calls for."""
+    """The tensors of a response do not have the shapes that the request implies."""

@@ -1,6 +1,6 @@
-"""TensorFlow Serving's messages for photos: a PredictRequest made of files, and numpy arrays made of its response.
+"""TensorFlow Serving's messages for photos: makes a PredictRequest from files, and numpy arrays from its response.
 
-Imports the message types when a function is called, since they bring TensorFlow's own with them.
+The message types are imported only when a function is called, since they import those of TensorFlow itself.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from .errors import MissingPhotoError
 def photo_request(
     model: str, version: int | None, signature: str, photos: Sequence[Source], outputs: Sequence[str]
 ) -> Any:
-    """A PredictRequest whose input `image_bytes` is the photos' files.
+    """Makes a PredictRequest whose input `image_bytes` contains the files of the photos.
 
     Args:
         model: name of the served model.
-        version: its version; None for the newest.
-        signature: such as "serving_default".
-        photos: paths, or bytes of files.
-        outputs: names of the tensors that the response is to have.
+        version: version number of the model; None for the newest version.
+        signature: name of the signature to call, such as "serving_default".
+        photos: paths of photo files, or their bytes.
+        outputs: names of the output tensors to request.
 
     Raises:
         MissingPhotoError: a photo does not exist.

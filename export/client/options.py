@@ -14,7 +14,7 @@ from .retrieval_client import BATCH, MODEL, PORT, TIMEOUT, RetrievalClient
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionOptions(Options):
-    """The options of a connection to a server, and of the requests that it carries."""
+    """The options of a connection to a server and of the requests sent over it."""
 
     server: Annotated[str, Option(f"HOST or HOST:PORT of the server's gRPC; port {PORT} if none is given.")] = (
         f"localhost:{PORT}"
@@ -47,7 +47,7 @@ class ConnectionOptions(Options):
             raise ArgumentError("--certificate and --key belong together: give both or neither")
 
     def connect(self) -> RetrievalClient:
-        """A client of the server; close it, or use it in a `with` statement."""
+        """Opens a client of the server; the caller closes it, or uses it in a `with` statement."""
         return RetrievalClient(
             self.server,
             model=self.model,

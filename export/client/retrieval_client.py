@@ -1,6 +1,6 @@
-"""A gRPC client for served networks: photos in, descriptors or neighbours out.
+"""A gRPC client for served networks, which sends photos and receives descriptors or neighbours.
 
-Speaks to TensorFlow Serving and to `keras-retrieval serve`, for versions that `keras-retrieval export-saved-model`
+Connects to TensorFlow Serving and to `keras-retrieval serve`, for versions that `keras-retrieval export-saved-model`
 wrote. Photos are sent as their files' bytes; the server decodes them.
 """
 
@@ -35,13 +35,13 @@ from .messages import photo_request, read_numbers, read_strings, split_hits, wri
 PORT = 8500
 MODEL = "retrieval"
 BATCH, TIMEOUT, RETRIES = 16, 30.0, 5
-FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # seconds between two attempts: doubled each time, with random jitter
+FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # seconds before the first retry: doubled for each further one, with random jitter
 
 CHANNEL = {
     "grpc.max_receive_message_length": -1,  # the default of 4 MB is 2,000 descriptors of 512 numbers
     "grpc.max_send_message_length": -1,
     "grpc.enable_retries": 0,
-    # An attempt opens a new connection instead of repeating the failure of the last one.
+    # Short backoffs, so that each attempt opens a new connection instead of repeating the last error.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1000,
@@ -52,18 +52,18 @@ WHOLE: Box = (0, 0, 0, 0)  # the box of the whole photo
 
 
 class RetrievalClient:
-    """Sends photos to a server for their descriptors or their neighbours. Threads may share one client.
+    """Computes descriptors of photos, or finds their neighbours, on a server. Threads may share one client.
 
     Args:
-        address: HOST or HOST:PORT of the server's gRPC.
+        address: HOST or HOST:PORT on which the server listens for gRPC.
         model: name of the served model.
-        version: its version; None for the newest.
-        batch: photos per request.
-        timeout: seconds for a request, including all attempts.
-        retries: further attempts, with waits that double, while the server is UNAVAILABLE; every other error is final.
-        tls: encrypt the connection, and verify the server's certificate with the system's authorities.
-        ca: PEM file of the authorities that verify the server's certificate instead; turns encryption on.
-        certificate: PEM file of the client's certificate chain, for servers that require one; turns encryption on.
+        version: version number of the model; None for the newest version.
+        batch: number of photos per request.
+        timeout: time limit of a request in seconds, including all attempts.
+        retries: number of retries, with exponential backoff, while the server is UNAVAILABLE; no other error is retried.
+        tls: whether to encrypt the connection and verify the server's certificate with the system's authorities.
+        ca: PEM file of the authorities to trust in place of the system's; enables TLS.
+        certificate: PEM file of the client's certificate chain, for servers that require one; enables TLS.
         key: PEM file of the private key of `certificate`.
 
     Raises:
@@ -111,13 +111,13 @@ class RetrievalClient:
         """Computes the descriptors of photos.
 
         Args:
-            photos: paths, or bytes of files.
+            photos: paths of photo files, or their bytes.
 
         Returns:
-            (B, D) float32, in the order of the photos.
+            The descriptors, (B, D) float32, in the order of the photos.
 
         Raises:
-            PhotoError: the server cannot read one of the photos; the message names it.
+            PhotoError: the server cannot read one of the photos; the message names the photo.
             ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
             ServerTimeoutError: the server has not answered before the deadline.
             RequestRefusedError: the server rejects the request, as for an unknown model.
@@ -133,8 +133,8 @@ class RetrievalClient:
         """Computes descriptors like `describe`, without an error for photos that the server cannot read.
 
         Returns:
-            Descriptors (B, D) float32, zero for a photo that cannot be read, and codes (B,) int32 of
-            `export.contract.signatures`: 0 where there is a descriptor.
+            The descriptors, (B, D) float32, zero for a photo that cannot be read, and the status codes, (B,) int32, of
+            `export.contract.signatures`, 0 for a photo that has been described.
         """
         if not photos:
             raise ArgumentError("photos must contain at least one photo, got none")
@@ -148,17 +148,17 @@ class RetrievalClient:
         The server is `keras-retrieval serve --index`, or serves a version that was exported with its index.
 
         Args:
-            photos: paths, or bytes of files.
-            k: the largest number of neighbours of each photo.
-            boxes: for each photo, the part to search with, (left, top, right, bottom) in pixels of the upright photo,
-                or None for the whole photo; () if all photos are searched with as a whole.
+            photos: paths of photo files, or their bytes.
+            k: maximum number of neighbours per photo.
+            boxes: for each photo, the box of the query object, (left, top, right, bottom) in pixels of the upright
+                photo, or None for the whole photo; () to use all photos as a whole.
 
         Returns:
-            The neighbours of each photo, best first; fewer than `k` where the index finds fewer.
+            The neighbours of each photo, best first; fewer than `k` if the index finds fewer.
 
         Raises:
-            PhotoError: the server cannot read one of the photos, or its box does not fit; the message names it.
-            RetrievalError: as `describe`.
+            PhotoError: the server cannot read one of the photos, or its box is invalid; the message names the photo.
+            RetrievalError: the same errors as for `describe`.
         """
         if boxes and len(boxes) != len(photos):
             raise ArgumentError(
@@ -240,7 +240,7 @@ class RetrievalClient:
 
 
 def photo_error(photos: Sequence[Source], number: int, code: int) -> PhotoError:
-    """The error for a photo that the server has answered with a status other than OK."""
+    """Makes the error for a photo whose status in the response is not OK."""
     photo = photos[number]
     name = f"photo {number}" if isinstance(photo, bytes) else str(photo)
     return PhotoError(name, REASONS.get(code, f"the server gives it the status {code}"))

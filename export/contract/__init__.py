@@ -1,1 +1,1 @@
-"""The interface of a served network: its signatures, the manifest of a version, sample photos."""
+"""The interface of a served network: its signatures, the manifest of a version, and synthetic photos."""

@@ -1,4 +1,4 @@
-"""Drawn photos: for the check of an exported network against Keras, and for warm-up requests."""
+"""Synthetic photos, for the comparison of an exported network with Keras and for warm-up requests."""
 
 import io
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ _SMALL = 64
 
 
 def drawn_photo(height: int, width: int, file_format: str = "JPEG", **options: Any) -> bytes:
-    """Draws soft blobs with some noise.
+    """Generates a synthetic photo of soft blobs with some noise.
 
     Args:
-        height: the height in pixels.
-        width: the width in pixels.
-        file_format: the name of the format in Pillow.
-        **options: the options of Pillow's `save`.
+        height: height of the photo in pixels.
+        width: width of the photo in pixels.
+        file_format: Pillow's name of the file format.
+        **options: options of Pillow's `Image.save`.
 
     Returns:
-        The bytes of a photo file; the same for the same arguments.
+        The bytes of a photo file, identical in every call with the same arguments.
     """
     rng = np.random.default_rng([height, width])
     blobs = Image.fromarray(rng.integers(0, 256, (7, 9, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
@@ -33,13 +33,13 @@ def drawn_photo(height: int, width: int, file_format: str = "JPEG", **options: A
 
 
 def check_photos(size: int) -> Mapping[str, bytes]:
-    """Photos that take every path through a photo reader: shrunk a little, shrunk much, turned, not resized.
+    """Generates photos that cover every branch of a photo reader: slightly or strongly shrunk, rotated, not resized.
 
     Args:
         size: longest side in pixels to which the reader shrinks photos.
 
     Returns:
-        Name -> bytes of the file.
+        A dict that maps each photo's name to the bytes of its file.
     """
     turn = Image.Exif()
     turn[_ORIENTATION] = 6
@@ -52,7 +52,7 @@ def check_photos(size: int) -> Mapping[str, bytes]:
 
 
 def warm_up_photos(size: int) -> list[bytes]:
-    """A JPEG that is shrunk to `size`, followed by a small photo of every other format."""
+    """Generates a JPEG that readers shrink to `size`, followed by a small photo in every other format."""
     formats = ("PNG", "GIF", "WEBP", "BMP")
     return [drawn_photo(size, size * 5 // 4), *(drawn_photo(_SMALL, _SMALL, name) for name in formats)]
 

@@ -1,4 +1,4 @@
-"""The manifest of a served version: its kind, and its comparison with the facts of an index."""
+"""The manifest of a served version: its kind, and its comparison with the facts about an index."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,14 @@ KIND, VERSION = "served network", 1
 
 
 def mismatch(version: Mapping[str, Any], index: Mapping[str, Any]) -> str:
-    """The reasons why an index cannot be searched with the descriptors of a version.
+    """Lists the reasons why an index cannot be searched with the descriptors of a version.
 
     Args:
-        version: the version's manifest.
-        index: `facts` of the index.
+        version: manifest of the version.
+        index: facts about the index, `NeighbourIndex.facts`.
 
     Returns:
-        The reasons, separated by commas; "" if the index can be searched.
+        The reasons, separated by commas; the empty string if the index can be searched.
     """
     reasons = [
         f"its {key} is {version.get(key, False)}, the index's {index.get(key, False)}"
