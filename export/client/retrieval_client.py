@@ -60,7 +60,7 @@ class RetrievalClient:
         version: version number of the model; None for the newest version.
         batch: number of photos per request.
         timeout: time limit of a request in seconds, including all attempts.
-        retries: number of retries, with exponential backoff, while the server is UNAVAILABLE; no other error is retried.
+        retries: number of retries, with exponential backoff, only while the server answers UNAVAILABLE.
         tls: whether to encrypt the connection and verify the server's certificate with the system's authorities.
         ca: PEM file of the authorities to trust in place of the system's; enables TLS.
         certificate: PEM file of the client's certificate chain, for servers that require one; enables TLS.

@@ -1,1 +1,1 @@
-"""The index in a folder: ScaNN's hashes and our rows in an immutable segment, and a write-ahead log of changes."""
+"""An index in a folder: an immutable segment with ScaNN's hashes and the stored rows, and a write-ahead log."""

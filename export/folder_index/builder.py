@@ -24,12 +24,12 @@ def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) 
     """Writes the files of a segment except its log, which `create_log` writes.
 
     Args:
-        folder: the folder from `layout.new_segment`.
+        folder: the empty folder made by `layout.new_segment`.
         photos: the photos to index.
-        settings: how.
+        settings: the settings of the index.
 
     Returns:
-        Facts for the manifest: count, columns, configuration, and log, the identity of the log.
+        Facts for the manifest: "count", "columns", "configuration", and "log", the identity of the log.
 
     Raises:
         MissingExtraError: the search is approximate, and ScaNN is not installed.
@@ -63,8 +63,8 @@ def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change]
 
     Args:
         folder: the folder of the segment.
-        facts: the facts from `build_segment`.
-        changes: made to the index while the segment was built.
+        facts: the facts returned by `build_segment`.
+        changes: the changes made to the index while the segment was built.
     """
     WriteAheadLog(folder, facts["log"]).create(changes)
 
@@ -72,7 +72,7 @@ def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change]
 def _train(
     folder: Path, to_store: RowBlocks, stored: StoredRows, leaves: int, settings: IndexSettings
 ) -> ScannSearcher:
-    """Trains ScaNN on float32 rows, which are on disk meanwhile if the stored rows have another type."""
+    """Trains ScaNN on float32 rows, from a temporary file if the stored rows have another type."""
     if stored.row_type == "float32":
         return train_searcher(stored.take(slice(None)), leaves, settings)
     temporary = folder / ".training"
@@ -89,7 +89,7 @@ def _train(
 def _measure(
     photos: PhotosToIndex, stored: StoredRows, searcher: ScannSearcher | None, settings: IndexSettings
 ) -> dict[str, Any]:
-    """The tuned search settings of the segment, with their recall and speed."""
+    """Tunes the search settings of the segment; returns them with their recall and speed."""
     held_out = hold_out(photos.rows, len(stored), settings.k, photos.to_stored)
     if searcher is None:
         unchanged = stored.row_type == "float32" and (photos.projection is None or photos.reduced)
@@ -105,6 +105,6 @@ def _measure(
 
 
 def _exact_recall(stored: StoredRows, held_out: HeldOutQueries) -> float:
-    """The recall of exact search over stored rows, which differ from the original descriptors."""
+    """Computes the recall of exact search over stored rows, which differ from the original descriptors."""
     found, _ = nearest(held_out.queries, stored.blocks(), held_out.k + 1)
     return round(held_out.recall(found), 4)

@@ -1,4 +1,4 @@
-"""Column values of photos on disk: a code per photo and the list of distinct texts, by which searches are filtered."""
+"""Column values of photos on disk, which filter searches: one code per photo, and the distinct values as text."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from ..index_contract.contract import Filter
 
 
 class StoredColumns:
-    """Columns on disk, written by `write_columns`.
+    """Reads the columns that `write_columns` wrote.
 
     Args:
         folder: the folder of the segment.
@@ -26,7 +26,7 @@ class StoredColumns:
         self._texts = {column: read_names(folder / f"column-{number}.txt") for number, column in enumerate(columns)}
 
     def take(self, ids: np.ndarray) -> dict[str, list[str]]:
-        """Column -> the values of the rows with these numbers."""
+        """Maps each column to the values of the rows with these numbers."""
         return {
             column: [self._texts[column][code] for code in codes[ids].tolist()] for column, codes in self._codes.items()
         }
@@ -42,7 +42,7 @@ class StoredColumns:
 
 
 def write_columns(folder: Path, columns: Mapping[str, Sequence[str]]) -> None:
-    """Writes column-N.txt, the distinct values of column number N, and column-N.npy, the code of each photo."""
+    """Writes column-N.txt with the distinct values of column N, and column-N.npy with the code of each photo."""
     for number, texts in enumerate(columns.values()):
         codes = {text: code for code, text in enumerate(Counter(texts))}
         write_names(folder / f"column-{number}.txt", list(codes))

@@ -1,8 +1,8 @@
-"""Dimension reduction that preserves inner products as well as possible: projection on the strongest directions.
+"""Dimension reduction that preserves inner products as well as possible: projection onto the strongest directions.
 
 The directions are the eigenvectors of the rows' second-moment matrix with the largest eigenvalues (PCA without
-centring). Nothing is centred or scaled, since that would change which rows are near; a network with a whitening has
-its own, shorter descriptors.
+centring). Nothing is centred or scaled, since that would change the nearest neighbours. Networks with a
+whitening reduce their descriptors themselves.
 """
 
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ from keras_retrieval.errors import ArgumentError
 
 
 def learn_projection(blocks: Iterable[np.ndarray], dimensions: int) -> np.ndarray:
-    """Learns the projection to the strongest directions of rows.
+    """Learns the projection onto the strongest directions of rows.
 
     Args:
-        blocks: rows (N, D) in blocks.
-        dimensions: the number of dimensions of the projected rows.
+        blocks: the rows (N, D), in blocks.
+        dimensions: number of dimensions of the projected rows.
 
     Returns:
-        (D, dimensions) float32, by which rows are multiplied from the right.
+        The projection matrix, (D, dimensions) float32; rows are projected as `rows @ projection`.
 
     Raises:
         ArgumentError: `dimensions` is below 1 or above D.

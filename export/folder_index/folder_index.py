@@ -1,12 +1,12 @@
-"""An index folder that is searched while it changes, by any number of threads and processes; see `open_index`.
+"""An index folder that any number of threads and processes can search while it changes; see `open_index`.
 
-Searches wait for no lock: each works on the latest snapshot (snapshot.py). They score at most `MAX_CHANGES` rows added
-since the build, in addition to the hashes, because a writer that exceeds that waits for a new segment. Another process
-builds it, another thread verifies and loads it. Only while ScaNN reads its hashes is Python's global lock held: 0.125 s
-at 120,000 photos of 512 dimensions, and proportionally.
+Searches take no lock: each uses the latest snapshot (snapshot.py). In addition to the hashes, a search scores at most
+`MAX_CHANGES` rows added since the build, because a writer that would exceed this number waits for a new segment.
+Another process builds the segment, and another thread verifies and loads it. Python's global interpreter lock is held
+only while ScaNN reads its hashes: 0.125 s for 120,000 photos of 512 dimensions, in proportion to the size.
 
-A write is in the log, on disk, before it is acknowledged. Every process that has the folder open sees it in its next
-search, and a segment built by another process as soon as it has loaded that.
+A write is in the log, on disk, before it is acknowledged. Every process that has the folder open sees the write in its
+next search, and sees a segment built by another process once it has loaded the segment.
 """
 
 import logging
@@ -51,7 +51,7 @@ class FolderIndex:
     """An open index folder, a `NeighbourIndex`.
 
     Args:
-        folder: written by `keras-retrieval index`.
+        folder: folder of an index written by `keras-retrieval index`.
 
     Raises:
         FolderError: the folder does not exist, is not an index or has another layout, or a file is missing or altered.
@@ -92,7 +92,7 @@ class FolderIndex:
         return snapshot.search(_to_stored(queries, "queries", snapshot.segment), k, exact, where)
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """See `NeighbourIndex.add`. More than `MAX_CHANGES` rows are added in several writes."""
+        """See `NeighbourIndex.add`. More than `MAX_CHANGES` rows are split into several writes."""
         names, columns = list(names), dict(columns or {})
         check_names(names)
         check_columns(columns, self.facts["columns"])
@@ -135,15 +135,16 @@ class FolderIndex:
         return rows
 
     def compact(self, beyond: int = 0) -> None:
-        """Builds a new segment from the present photos, with the settings of the first one and tuned again.
+        """Builds a new segment from the present photos with the original settings, and tunes its search again.
 
         Searches and writes continue meanwhile.
 
         Args:
-            beyond: do nothing if at most so many rows were added or removed since the last build.
+            beyond: number of rows added or removed since the last build up to which nothing is done.
 
         Raises:
-            OSError: the disk failed, or another process was building for an hour; the older segment stays in use.
+            OSError: the disk failed, or another process has been building a segment for an hour; the old segment
+                stays in use.
         """
         with locked(self._folder, "building", wait=BUILD_TIMEOUT):
             with self._changing:
@@ -162,7 +163,7 @@ class FolderIndex:
             remove_other_segments(self._folder, place.name)
 
     def close(self) -> None:
-        """Waits for a new segment that is being built or loaded."""
+        """Waits until a segment that is being built or loaded is complete."""
         for thread in (self._compaction, self._loading):
             if thread:
                 thread.join()
@@ -246,7 +247,7 @@ class FolderIndex:
             self._compaction.start()
 
     def _compact_in_process(self) -> None:
-        # A process of its own, since ScaNN holds Python's global lock while it writes files, and searches would wait.
+        # A separate process, since ScaNN holds the interpreter lock while it writes files, and searches would wait.
         command = [sys.executable, "-m", "keras_retrieval", "update", str(self._folder), "--compact"]
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
         if finished.returncode:

@@ -1,9 +1,9 @@
 """The layout of an index folder: a manifest that lists the files of one segment, and lock files.
 
-INDEX/manifest.json is replaced atomically, so that a reader finds the old segment or the new one, whenever a writer was
-killed; the next writer removes what that one left. INDEX/segment-N contains rows, names, columns and ScaNN's files, all
-in the manifest with their SHA-256, and the log of changes since the build (write_ahead_log.py), which has hashes of its
-own.
+INDEX/manifest.json is replaced atomically, so that a reader finds the old segment or the new one even if a writer is
+killed; the next writer removes the files of a killed one. INDEX/segment-N contains rows, names, columns and ScaNN's
+files, which the manifest lists with their SHA-256, and the log of changes since the build (write_ahead_log.py), which
+has its own hashes.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ _LOCKS = {"writing": "writing to", "building": "rebuilding"}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Reads the manifest of an index and verifies all files in it.
+    """Reads the manifest of an index and verifies all files that it lists.
 
     Raises:
         FolderError: the folder does not exist or is not an index, its layout is newer or older, or a file is missing
@@ -46,7 +46,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def manifest_stamp(folder: Path) -> FileStamp:
-    """Changes whenever another segment is published."""
+    """Returns a stamp that changes whenever another segment is published."""
     return file_stamp(folder / MANIFEST)
 
 
@@ -60,15 +60,15 @@ def current_segment(folder: Path) -> str | None:
 
 @contextmanager
 def locked(folder: Path, action: str, wait: float = 10.0) -> Iterator[None]:
-    """Excludes all other threads and processes from an action.
+    """Locks an index against the same action by other threads and processes, as a context manager.
 
     Args:
         folder: the folder of the index.
         action: "writing" a change or "building" a segment.
-        wait: seconds to wait for another one.
+        wait: seconds to wait for the lock.
 
     Raises:
-        IndexBusyError: another one holds the lock for all that time.
+        IndexBusyError: another thread or process still holds the lock after `wait` seconds.
     """
     with (folder / f".{action}").open("a") as file:
         deadline = time.monotonic() + wait
@@ -86,11 +86,11 @@ def locked(folder: Path, action: str, wait: float = 10.0) -> Iterator[None]:
 
 
 def new_segment(folder: Path, current: str | None) -> Path:
-    """Makes an empty folder for the next segment and removes those that killed builders left.
+    """Makes an empty folder for the next segment, and removes segments left behind by killed builders.
 
     Args:
         folder: the folder of the index; the caller has locked it for "building".
-        current: name of the current segment, which is kept.
+        current: name of the current segment, which is kept; None if there is none.
     """
     found = list(folder.glob(f"{_PREFIX}*"))
     number = 1 + max((int(path.name.removeprefix(_PREFIX)) for path in found), default=0)
@@ -103,7 +103,7 @@ def new_segment(folder: Path, current: str | None) -> Path:
 
 
 def remove_other_segments(folder: Path, segment: str) -> None:
-    """Removes every folder in an index but the named segment, also those of older layouts.
+    """Removes every folder in an index except the named segment, including those of older layouts.
 
     The caller has locked the index for "building".
     """
@@ -117,8 +117,8 @@ def publish(folder: Path, segment: Path, facts: Mapping[str, Any]) -> None:
 
     Args:
         folder: the folder of the index.
-        segment: a folder in it.
-        facts: the facts for the manifest; entries that describe an older manifest's own files are left out.
+        segment: folder of the segment, inside `folder`.
+        facts: facts for the manifest; entries that describe the files of an older manifest are omitted.
     """
     files = [path for path in segment.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
     facts = {key: value for key, value in facts.items() if key not in ("kind", "version", "sha256", "segment")}

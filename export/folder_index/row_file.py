@@ -1,7 +1,7 @@
-"""Stored descriptors in one of three number types, memory-mapped: float32, bfloat16 (half of that) or int8 (a quarter).
+"""Memory-mapped descriptors in one of three number types: float32, bfloat16 (half the size) or int8 (a quarter).
 
-int8 is x = round(x / step) * step, with one step per dimension: the largest absolute value in it over 127. Searches
-score what is stored: every product is that of a float32 query with the decoded numbers.
+int8 stores round(x / step), with one step per dimension: its largest absolute value divided by 127. Searches score the
+stored values: every inner product is computed between a float32 query and the decoded row.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,11 +20,11 @@ _QUERIES = 16  # whose rows stay in the processor's cache
 
 
 class StoredRows:
-    """N rows of S numbers, written by `write_rows`.
+    """Reads the N rows of S numbers that `write_rows` wrote.
 
     Args:
-        folder: a folder with rows.npy and, for int8, steps.npy.
-        row_type: one of `ROW_TYPES`.
+        folder: folder that contains rows.npy and, for int8, steps.npy.
+        row_type: number type of the stored rows, one of `ROW_TYPES`.
     """
 
     def __init__(self, folder: Path, row_type: str) -> None:
@@ -39,17 +39,17 @@ class StoredRows:
         return len(self._values)
 
     def take(self, ids: np.ndarray | slice) -> np.ndarray:
-        """Rows by number as float32, (ids' shape, S); a view of the file for a slice of float32 rows."""
+        """Returns rows by number as float32, (..., S); a view of the file for a slice of float32 rows."""
         rows = _decode(self._values[ids])
         return rows if self._steps is None else rows * self._steps
 
     def blocks(self, ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """All rows, or those with the given numbers, in blocks of some thousand."""
+        """Yields all rows, or those with the given numbers, in blocks of a few thousand."""
         for start in range(0, len(self) if ids is None else len(ids), CHUNK):
             yield self.take(slice(start, start + CHUNK) if ids is None else ids[start : start + CHUNK])
 
     def products(self, queries: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Inner products of each query (Q, S) with its own rows, given by number (Q, R): (Q, R) float32."""
+        """Computes inner products (Q, R) float32 of each query (Q, S) with its own rows, whose numbers are (Q, R)."""
         if self._steps is not None:
             queries = queries * self._steps
         products = np.empty(ids.shape, np.float32)
@@ -63,11 +63,11 @@ def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimension
     """Writes rows.npy, and steps.npy for int8, block by block.
 
     Args:
-        folder: an existing folder.
-        blocks: the rows in blocks (n, S) float32, finite; iterated twice for int8.
+        folder: existing folder to write to.
+        blocks: the rows in blocks (n, S) of finite float32 numbers; iterated twice for int8.
         count: N, the number of rows in all blocks.
-        dimensions: S.
-        row_type: one of `ROW_TYPES`.
+        dimensions: S, the number of dimensions of a row.
+        row_type: number type of the stored rows, one of `ROW_TYPES`.
     """
     steps = None
     if row_type == "int8":

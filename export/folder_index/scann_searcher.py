@@ -1,8 +1,8 @@
-"""The only module that calls ScaNN: it passes checked rows only, loads no pickle and removes the padding of results.
+"""The only module that calls ScaNN: it passes only checked rows, loads no pickle and removes the padding of results.
 
 Without these precautions a NaN ends the process, a file of the wrong length crashes it, missing results are padded with
-id 0, and ScaNN's own loader executes a pickled docids file. ScaNN keeps the hashes only; rows (row_file.py), scores and
-names are ours.
+id 0, and ScaNN's own loader unpickles a docids file, which can execute code. ScaNN stores only the hashes; this package
+stores the rows (row_file.py) and names and computes the scores.
 """
 
 import math
@@ -35,11 +35,11 @@ def load_scann() -> Any:
 
 
 class ScannSearcher:
-    """An approximate search that finds the rows that are probably nearest.
+    """Finds candidates for the nearest rows by approximate search.
 
     Args:
-        searcher: ScaNN's searcher.
-        leaves: number of leaves of its tree; 0 without a tree.
+        searcher: ScaNN's searcher object.
+        leaves: number of leaves of the tree; 0 without a tree.
     """
 
     def __init__(self, searcher: Any, leaves: int) -> None:
@@ -49,12 +49,12 @@ class ScannSearcher:
         """Finds row numbers by their hashes.
 
         Args:
-            queries: (Q, S) float32, finite, C-contiguous, Q >= 1.
+            queries: the queries, (Q, S) float32, finite and C-contiguous, Q >= 1.
             count: number of candidates per query.
             leaves: number of leaves to visit.
 
         Returns:
-            (Q, count) int64, best first, padded with -1.
+            The row numbers, (Q, count) int64, best first, padded with -1.
         """
         options = (count, count, min(leaves, self.leaves) or -1)
         if len(queries) == 1:
@@ -75,9 +75,9 @@ def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> Sc
     """Trains the tree and the hashes.
 
     Args:
-        rows: (N, S) float32, finite, C-contiguous, N >= 16.
-        leaves: number of leaves of the tree, less than N; 0 without a tree, where every hash is compared.
-        settings: the settings of the hashes and their training.
+        rows: the stored rows, (N, S) float32, finite and C-contiguous, N >= 16.
+        leaves: number of leaves of the tree, less than N; 0 to compare all hashes without a tree.
+        settings: settings of the hashes and of their training.
 
     Raises:
         MissingExtraError: ScaNN is not installed.

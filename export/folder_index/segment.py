@@ -1,4 +1,4 @@
-"""A segment of an index: an immutable set of N photos, searched by ScaNN's hashes, and its open files."""
+"""A segment of an index: an immutable set of N photos that is searched with ScaNN's hashes."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -23,18 +23,18 @@ class Segment:
     """The open files of a segment.
 
     Args:
-        folder: the folder of the segment; its files were verified.
+        folder: folder of the segment, whose files have been verified.
         facts: the manifest of the index.
 
     Attributes:
         facts: the manifest of the index.
-        configuration: how it searches, from the manifest.
+        configuration: the search settings, from the manifest.
         names: names of the photos in the order of the rows.
         rows: stored descriptors.
         columns: column values.
         log: the changes since the segment was built.
-        projection: (D, S), or None if the rows are not reduced.
-        searcher: ScaNN's part, or None if the search is exact.
+        projection: the projection matrix (D, S); None if the rows are not reduced.
+        searcher: the ScaNN searcher; None if the search is exact.
 
     Raises:
         FolderError: the numbers of names and rows differ from the manifest's, or the log is incomplete.
@@ -52,7 +52,7 @@ class Segment:
             )
         self.columns = StoredColumns(folder, facts["columns"])
         self.log = WriteAheadLog(folder, facts["log"])
-        self.log.read(self.log.start)  # raises its errors before ScaNN loads anything
+        self.log.read(self.log.start)  # raises errors before ScaNN loads anything
         projection = folder / PROJECTION
         self.projection = np.load(projection, allow_pickle=False) if projection.exists() else None
         exact = self.configuration["kind"] == "exact"
@@ -63,30 +63,30 @@ class Segment:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Name -> row number."""
+        """The row number of each photo, by name."""
         return {name: row for row, name in enumerate(self.names)}
 
     def to_stored(self, rows: np.ndarray) -> np.ndarray:
-        """Applies the projection to rows (n, D), if there is one; rows (n, S) are returned as they are."""
+        """Applies the projection, if any, to rows (n, D); rows (n, S) are returned unchanged."""
         if self.projection is None or rows.shape[1] == self.rows.dimensions:
             return rows
         return rows @ self.projection
 
     def candidates_for(self, k: int, effort: float) -> int:
-        """The number of candidates to rescore for k neighbours, at `effort` times the tuned search's effort."""
+        """Returns the number of candidates to rescore for k neighbours, at `effort` times the tuned search effort."""
         return max(k, round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["reorder"]))
 
     def find(self, queries: np.ndarray, k: int, effort: float, allowed: RowFilter) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest allowed rows among the candidates that the hashes give.
+        """Finds the nearest allowed rows among the candidates selected by the hashes.
 
         Args:
-            queries: (Q, S).
-            k: the number of neighbours.
-            effort: how much further to look than the tuned search, such as 1 / share if only a share is allowed.
-            allowed: the rows that may be found.
+            queries: the queries, (Q, S).
+            k: number of neighbours per query.
+            effort: factor on the tuned numbers of candidates and leaves, such as 10 if a tenth of the rows is allowed.
+            allowed: the rows that may be returned.
 
         Returns:
-            Row numbers and scores (Q, k or fewer), best first; missing ones have the score -inf.
+            Row numbers and scores, both (Q, k) or narrower, best first; missing neighbours have the score -inf.
         """
         assert self.searcher, "an exact index has no hashes"
         leaves = round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["leaves_to_search"])
@@ -111,7 +111,7 @@ def rescore(
 
 
 def top_k(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of the k highest scores of each query (Q, n) and these scores, highest first."""
+    """Selects the k highest of the scores (Q, n) of each query; returns their ids and scores, highest first."""
     if scores.shape[1] > 4 * k:
         part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         ids, scores = np.take_along_axis(ids, part, 1), np.take_along_axis(scores, part, 1)

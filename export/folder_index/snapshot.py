@@ -1,8 +1,8 @@
-"""Snapshots of an index: a segment and the changes since, as one search sees them while other changes are made.
+"""Snapshots of an index: a segment and the changes since its build, as seen by one search during further changes.
 
-Every row has a number: 0..N-1 in the segment, from N on for rows added since, in order. A row that was replaced or
-deleted stays where it is; the number of the snapshot from which on it is gone is noted. Writers only write beyond what
-a `Snapshot` sees, so that neither searches nor writers wait for each other (multi-version concurrency control).
+Every row has a number: 0 to N-1 in the segment, and N upwards for rows added since, in order. A row that is replaced or
+deleted stays in place, with the number of the first snapshot without it. Writers only write beyond the rows that a
+`Snapshot` sees, so that searches and writers never wait for each other (multi-version concurrency control).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from ..index_contract.photos_to_index import RowBlocks
 from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
-EXACT_AMONG = 10_000  # if no more photos satisfy a filter, they are scored one by one
+EXACT_AMONG = 10_000  # the number of photos satisfying a filter up to which all of them are scored
 FURTHER = 8  # factor of candidates for a second approximate search; beyond 1 / 8 of the rows, exact search is faster
 _NEVER = np.iinfo(np.int64).max
 
@@ -29,13 +29,13 @@ class Snapshot:
 
     Attributes:
         segment: the N rows of the last build.
-        added: (M, S) rows added since; some may have been removed again.
+        added: the rows added since the build, (M, S); some may have been removed again.
         added_names: names of those rows, possibly followed by later ones.
-        added_columns: column -> the values of those rows, likewise.
-        removed_at: (N + M or more,) for each row the number of the first snapshot without it.
+        added_columns: column -> the values of those rows, possibly followed by later ones.
+        removed_at: for each row, the number of the first snapshot without it, of length N + M or more.
         number: the number of this snapshot.
-        built: number of rows of the segment that are present.
-        size: number of all rows that are present.
+        built: number of rows of the segment that are still present.
+        size: number of all present rows.
     """
 
     segment: Segment
@@ -53,7 +53,7 @@ class Snapshot:
         return self.built == self.size == len(self.segment)
 
     def search(self, queries: np.ndarray, k: int, exact: bool, where: Filter | None) -> list[Hits]:
-        """See `NeighbourIndex.search`; queries (Q, S), checked."""
+        """See `NeighbourIndex.search`; `queries` are (Q, S) and already checked."""
         if not len(queries):
             return []
         matching = None if where is None else self._matching(where)
@@ -65,20 +65,20 @@ class Snapshot:
         return self._hits(*self._approximate_search(queries, k, matching))
 
     def present(self, ids: np.ndarray) -> np.ndarray:
-        """Whether the rows with these numbers are present, in the shape of ids."""
+        """Returns whether the rows with these numbers are present, in the shape of `ids`."""
         return self.removed_at[ids] > self.number
 
     def ids(self) -> np.ndarray:
-        """The numbers of all rows that are present."""
+        """Returns the numbers of all present rows."""
         return np.flatnonzero(self._matching(None))
 
     def names(self, ids: np.ndarray) -> list[str]:
-        """The names of rows by number."""
+        """Returns the names of rows by number."""
         count = len(self.segment)
         return [self.segment.names[i] if i < count else self.added_names[i - count] for i in ids.tolist()]
 
     def rows(self, ids: np.ndarray) -> Iterator[np.ndarray]:
-        """Stored rows by ascending number, in blocks."""
+        """Yields the stored rows with these ascending numbers, in blocks."""
         count = len(self.segment)
         cut = np.searchsorted(ids, count)
         whole = cut == count
@@ -87,7 +87,7 @@ class Snapshot:
             yield self.added[ids[cut:] - count]
 
     def columns(self, ids: np.ndarray) -> dict[str, list[str]]:
-        """Column -> the values of rows by ascending number."""
+        """Maps each column to the values of the rows with these ascending numbers."""
         count = len(self.segment)
         cut = np.searchsorted(ids, count)
         old, new = self.segment.columns.take(ids[:cut]), (ids[cut:] - count).tolist()
@@ -120,7 +120,7 @@ class Snapshot:
     def _approximate_search(
         self, queries: np.ndarray, k: int, matching: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Searches by the hashes; further where too few candidates match, and exactly where that is not more work."""
+        """Searches with the hashes; visits more if too few candidates match, or searches exactly if no slower."""
         count = len(self.segment)
         built = self.built if matching is None else int(matching[:count].sum())
         ids, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
@@ -141,7 +141,7 @@ class Snapshot:
     def _hashed_search(
         self, queries: np.ndarray, k: int, effort: float, matching: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Searches the segment by its hashes and the added rows exactly."""
+        """Searches the segment with its hashes, and the added rows exactly."""
         allowed = self.present if matching is None else matching.__getitem__
         ids, scores = self.segment.find(queries, k, effort, allowed)
         if not len(self.added):
@@ -159,11 +159,11 @@ class MutableSegment:
     """A segment to which changes are applied, by one thread at a time.
 
     Args:
-        segment: the last build.
+        segment: the segment of the last build.
 
     Attributes:
-        snapshot: the latest.
-        position: the position in the log, after the last change that was applied.
+        snapshot: the latest snapshot.
+        position: the position in the log after the last applied change.
         changes: number of rows added and removed since the build.
     """
 
@@ -179,11 +179,11 @@ class MutableSegment:
         self.snapshot = Snapshot(segment, none, self._names, self._columns, self._removed_at, 0, count, count)
 
     def row_of(self, name: str) -> int | None:
-        """The row number of a photo; None if it is not present."""
+        """Returns the row number of a photo; None if the photo is not present."""
         return self._changed[name] if name in self._changed else self.segment.row_of.get(name)
 
     def apply(self, change: Change, position: LogPosition) -> None:
-        """Makes a change that is in the log visible to all searches that begin from now on."""
+        """Makes a logged change visible to all searches that start afterwards."""
         snapshot, number = self.snapshot, self.snapshot.number + 1
         removed = [row for row in map(self.row_of, change.names) if row is not None]
         self._removed_at[removed] = number
@@ -212,7 +212,7 @@ class MutableSegment:
             texts += change.columns.get(column, [""] * len(change.names))
 
     def _grow(self, room: int) -> None:
-        """Makes room for more added rows. Earlier snapshots keep the arrays that they were made with."""
+        """Makes room for more added rows. Earlier snapshots keep their arrays."""
         added = np.empty((room, self._added.shape[1]), np.float32)
         removed_at = np.full(len(self.segment) + room, _NEVER)
         added[: len(self._added)], removed_at[: len(self._removed_at)] = self._added, self._removed_at

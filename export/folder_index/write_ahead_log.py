@@ -1,13 +1,14 @@
-"""The write-ahead log of a segment: records chained by hashes, and a head that states how many are acknowledged.
+"""The write-ahead log of a segment: hash-chained records, and a head that states how many are acknowledged.
 
-A record is the length of its body (8 bytes), the SHA-256 of the previous record's digest and the body, and the body: a
-line of JSON followed by the rows as float32. Appending syncs the record to the disk, then replaces the head
-{records, bytes, digest}; only then is the change acknowledged. A reader finds one of these states:
+A record consists of the length of its body (8 bytes), a digest (the SHA-256 of the previous record's digest and the
+body), and the body: a line of JSON followed by the rows as float32. Appending syncs the
+record to the disk, then replaces the head {records, bytes, digest}; only then is the change acknowledged. A reader
+finds one of these states:
 
-- the records that the head states; if they were cut off or altered, that is an error;
-- one complete record beyond the head, of a writer that was killed or is at work; it is applied as well;
-- an incomplete record beyond the head, which is ignored;
-- two complete records beyond the head: the head is an older one, which is an error.
+- only the records that the head states; truncated or altered records are an error;
+- one more complete record, of a writer that was killed or is still writing; it is applied as well;
+- one more incomplete record, which is ignored;
+- two or more further complete records: the head is outdated, which is an error.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ class Change:
 
     Attributes:
         names: names of the photos, distinct.
-        rows: (n, S) float32 of photos that were added; None for a deletion.
+        rows: stored descriptors of added photos, (n, S) float32; None for a deletion.
         columns: column -> a value for each photo.
     """
 
@@ -49,9 +50,9 @@ class LogPosition:
     """A position between two records.
 
     Attributes:
-        records: the number of records before it.
-        bytes: their size.
-        digest: the digest of the last record before it, in hexadecimal.
+        records: number of records before the position.
+        bytes: size of these records.
+        digest: digest of the last of these records, in hexadecimal.
     """
 
     records: int
@@ -60,12 +61,12 @@ class LogPosition:
 
 
 class WriteAheadLog:
-    """The log in a folder.
+    """Reads and appends to the log in a folder.
 
     Args:
-        folder: the folder with the files log and head.json, or in which `create` writes them.
-        identity: a unique string of the segment, with which the chain of hashes starts, so that the log of another
-            segment is refused.
+        folder: folder of the files log and head.json, which `create` writes.
+        identity: unique string of the segment from which the hash chain starts, so that the log of another segment is
+            rejected.
 
     Attributes:
         start: the position before the first record.
@@ -89,7 +90,7 @@ class WriteAheadLog:
 
         Args:
             change: the change to append.
-            after: where `read` ended; an incomplete record beyond it is overwritten.
+            after: position after the last record that `read` returned; an incomplete record there is overwritten.
 
         Returns:
             The position after the change.
@@ -112,10 +113,10 @@ class WriteAheadLog:
         return position
 
     def read(self, since: LogPosition) -> list[tuple[Change, LogPosition]]:
-        """The changes after a position, each with the position after it.
+        """Reads the changes after a position, each with the position after it.
 
         Raises:
-            FolderError: acknowledged changes were cut off or altered, or a file is missing or damaged.
+            FolderError: acknowledged changes were truncated or altered, or a file is missing or damaged.
         """
         head = self._head()
         while True:
@@ -124,7 +125,7 @@ class WriteAheadLog:
             newer = self._head()
             if newer == head:
                 break
-            head = newer  # a writer appended between the reading of the two files
+            head = newer  # a writer appended a record after the first of the two files was read
         # A reader that applied the record beyond the head is one record ahead of it.
         reader_ahead = head.records == since.records - 1
         beyond = len(positions) if reader_ahead else len(positions) - 1 - self._index_of(head, positions)
@@ -133,7 +134,10 @@ class WriteAheadLog:
         return found
 
     def stamp(self) -> FileStamp:
-        """Changes with every append. It is the log's, which grows, since two heads may have the same time and size."""
+        """Returns a stamp that changes with every append.
+
+        The stamp is that of the log, which grows, since two heads may have the same time and size.
+        """
         return file_stamp(self._folder / LOG)
 
     def _index_of(self, head: LogPosition, positions: list[LogPosition]) -> int:
@@ -142,7 +146,7 @@ class WriteAheadLog:
         return positions.index(head)
 
     def _scan(self, since: LogPosition) -> Iterator[tuple[Change, LogPosition]]:
-        """Complete records after a position, up to the first whose hash does not fit."""
+        """Yields complete records after a position, up to the first whose hash does not match."""
         try:
             with (self._folder / LOG).open("rb") as file:
                 file.seek(since.bytes)
@@ -177,7 +181,7 @@ class WriteAheadLog:
 
 
 def file_stamp(path: Path) -> FileStamp:
-    """Changes when a file is replaced or grows; zeros if there is no such file."""
+    """Returns a stamp that changes when a file is replaced or grows; zeros if the file does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -186,7 +190,7 @@ def file_stamp(path: Path) -> FileStamp:
 
 
 def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
-    """The bytes of a record and the position after it."""
+    """Returns the bytes of a record and the position after it."""
     width = None if change.rows is None else change.rows.shape[1]
     line = json.dumps({"names": change.names, "width": width, "columns": change.columns})
     rows = b"" if change.rows is None else np.ascontiguousarray(change.rows, "<f4").tobytes()

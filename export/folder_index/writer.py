@@ -1,4 +1,4 @@
-"""Writes an index folder: a new one, or a new segment in one that is being searched."""
+"""Writes an index folder: a new one, or a new segment in an existing one, even while that is searched."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,13 +24,13 @@ def check_output(folder: Path, *, may_replace: bool) -> None:
 def write_index(
     folder: Path, photos: PhotosToIndex, facts: Mapping[str, Any], settings: IndexSettings
 ) -> Mapping[str, Any]:
-    """Writes an index that replaces the one in `folder`, if any, also while that is searched.
+    """Writes an index, which replaces an existing one in `folder` even while that is searched.
 
     Args:
-        folder: see `check_output`.
+        folder: the folder to write to, accepted by `check_output`.
         photos: the photos to index.
         facts: the facts of the descriptors, for `NeighbourIndex.facts`.
-        settings: how.
+        settings: the settings of the index.
 
     Returns:
         The facts in the manifest.
