@@ -27,10 +27,10 @@ def make_anchors(height: Any, width: Any, scales: Sequence[float], ratios: Seque
     """Makes the anchors of a map: one box per scale and ratio, centred on every cell, in row-major order of cells.
 
     Args:
-        height: h, an int or a scalar tensor.
-        width: w, an int or a scalar tensor.
-        scales: for each anchor, the side in cells of the square that has the same area.
-        ratios: height divided by width.
+        height: the height h of the map in cells, an int or a scalar tensor.
+        width: the width w of the map in cells, an int or a scalar tensor.
+        scales: sizes of the anchors, each as the side in cells of the square of the same area.
+        ratios: height divided by width of the anchors.
 
     Returns:
         (h w A, 4) float32 with A = len(scales) len(ratios); anchors may extend beyond the map.
@@ -45,9 +45,10 @@ def make_anchors(height: Any, width: Any, scales: Sequence[float], ratios: Seque
 
 
 def encode(boxes: Any, anchors: Any) -> Any:
-    """Regression targets (.., 4) of boxes (.., 4) relative to anchors (.., 4).
+    """Computes the regression targets (.., 4) of boxes (.., 4) relative to anchors (.., 4).
 
-    The shift of the centre (x, y) in units of the anchor's sides, then the logarithm of the ratio of the sides.
+    The targets are the shift of the centre (x, y) in units of the anchor's sides, then the logarithm of the ratio of
+    the sides.
     """
     centre, side = _centre_side(boxes)
     from_centre, from_side = _centre_side(anchors)
@@ -55,7 +56,7 @@ def encode(boxes: Any, anchors: Any) -> Any:
 
 
 def decode(deltas: Any, anchors: Any) -> Any:
-    """Boxes (.., 4) from regression outputs (.., 4) and anchors (.., 4): the inverse of `encode`."""
+    """Computes boxes (.., 4) from regression outputs (.., 4) and anchors (.., 4): the inverse of `encode`."""
     from_centre, from_side = _centre_side(anchors)
     centre = from_centre + deltas[..., :2] * from_side
     half = ops.exp(ops.minimum(deltas[..., 2:], _MAX_LOG_SCALE)) * from_side / 2
@@ -66,9 +67,9 @@ def clip_boxes(boxes: Any, height: Any, width: Any) -> Any:
     """Clips boxes (.., 4) to the map; every side keeps at least one cell.
 
     Args:
-        boxes: (B, R, 4), or (R, 4) with one size for all.
-        height: h of each photo's map, a scalar or (B,).
-        width: w of each photo's map, a scalar or (B,).
+        boxes: the boxes, (B, R, 4), or (R, 4) if all are on one map.
+        height: the height of each photo's map, a scalar or (B,).
+        width: the width of each photo's map, a scalar or (B,).
     """
     limit = ops.expand_dims(ops.cast(ops.stack([width, height], axis=-1), "float32"), -2)
     # A degenerate box becomes one cell wide; a box beyond the border becomes the last cell.

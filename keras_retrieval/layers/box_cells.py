@@ -11,7 +11,7 @@ _DOUBLINGS = 11  # table levels for a map of unknown height: enough for 4,095 ro
 
 
 class BoxCells:
-    """Different boxes for each photo. A cell belongs to a box that covers at least a quarter of its width and height.
+    """Boxes of each photo. A cell belongs to a box that covers at least a quarter of its width and height.
 
     The threshold is a quarter and not a half because anchors are centred on cells: with a half, the edges of many
     anchors would lie exactly on the threshold, and rounding would decide.
@@ -22,8 +22,8 @@ class BoxCells:
 
     Args:
         boxes: (B, R, 4) left, top, right, bottom in cells; every box has at least one cell.
-        exist: (B, R), false for entries of `boxes` to be ignored.
-        size: (h, w) of the map, including padding.
+        exist: a mask (B, R), false for entries of `boxes` that are ignored.
+        size: the size (h, w) of the map, including padding.
     """
 
     def __init__(self, boxes: Any, exist: Any, size: tuple[Any, Any]) -> None:
@@ -35,13 +35,13 @@ class BoxCells:
         self.rows, self.columns = _nonempty(top, bottom, size[0]), _nonempty(left, right, size[1])
 
     def max(self, x: Any) -> Any:
-        """The maximum of (B, h, w, C) in each box, (B, R, 1, C)."""
+        """The maximum of x (B, h, w, C) in each box, (B, R, 1, C)."""
         inside = _interval(*self.columns, self.size[1])
         by_row = _maxima_of_rows(x, *self.rows)
         return ops.max(ops.where(inside[..., None], by_row, lowest(x)), axis=2, keepdims=True)
 
     def mean(self, x: Any) -> Any:
-        """The mean of (B, h, w, C) in each box, (B, R, 1, C)."""
+        """The mean of x (B, h, w, C) in each box, (B, R, 1, C)."""
         rows, columns = (
             ops.cast(_interval(*ends, side), x.dtype)
             for ends, side in zip((self.rows, self.columns), self.size, strict=True)

@@ -29,12 +29,12 @@ class Cells(Protocol):
 
 
 def zero_masked(x: Any, mask: Any | None) -> Any:
-    """x (B, h, w, C) with 0 in the cells where the mask (B, h, w) is false, even if they contain NaN."""
+    """Sets the cells of x (B, h, w, C) where the mask (B, h, w) is false to 0, even if they contain NaN."""
     return x if mask is None else ops.where(ops.cast(mask, "bool")[..., None], x, ops.zeros_like(x))
 
 
 def valid_size(x: Any, mask: Any | None) -> tuple[Any, Any]:
-    """(h, w) of a map (B, h, w, C); with a mask (B, h, w), h and w (B,) of the rectangle of cells where it is true."""
+    """The size (h, w) of a map (B, h, w, C); with a mask (B, h, w), h and w (B,) of the rectangle where it is true."""
     if mask is None:
         height, width = ops.shape(x)[1:3]
         return height, width
@@ -47,7 +47,7 @@ class AllCells:
 
     Args:
         x: the map (B, h, w, C).
-        mask: (B, h, w), true where a cell belongs to the photo; None if all do.
+        mask: (B, h, w), true where a cell belongs to the photo; None if all cells do.
     """
 
     def __init__(self, x: Any, mask: Any | None = None) -> None:
@@ -87,8 +87,8 @@ class GridCells:
     over the map, however many regions there are.
 
     Args:
-        rows: (R, h) or (B, R, h), true where a row belongs to interval r.
-        columns: (S, w) or (B, S, w), true where a column belongs to interval s.
+        rows: a mask (R, h) or (B, R, h), true where a row belongs to interval r.
+        columns: a mask (S, w) or (B, S, w), true where a column belongs to interval s.
     """
 
     def __init__(self, rows: Any, columns: Any) -> None:

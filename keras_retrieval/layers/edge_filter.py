@@ -80,7 +80,7 @@ class EdgeFilter(keras.layers.Layer):
 
     @property
     def undecayed(self) -> list[Any]:
-        """The weights that the L2 penalty of a training does not include."""
+        """The weights that the L2 penalty in training does not include."""
         return [self.power, self.scaled_t]
 
     def call(self, x: Any) -> Any:

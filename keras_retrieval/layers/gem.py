@@ -19,7 +19,7 @@ class GeM(Pooling):
 
     Args:
         p: initial exponent, above 0.
-        per_channel: one exponent per channel (GeMmp) instead of one for all channels.
+        per_channel: whether there is one exponent per channel (GeMmp) instead of one for all channels.
         trainable_p: whether the exponent is trainable.
         epsilon: the lower bound e of the activations.
         p_speed: factor on the updates of p. The stored weight is p / p_speed. A step of Adam, whose size is about the
@@ -79,7 +79,7 @@ class GeM(Pooling):
 
     @property
     def undecayed(self) -> list[Any]:
-        """The weights that the L2 penalty of a training does not include."""
+        """The weights that the L2 penalty in training does not include."""
         return [self.scaled_p]
 
     def set_p(self, p: Any) -> None:

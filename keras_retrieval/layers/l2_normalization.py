@@ -1,4 +1,4 @@
-"""L2 normalisation x / (||x|| + 1e-6), as in the published networks."""
+"""L2 normalisation x / (||x|| + 1e-6), as in the networks of Radenovic et al. (TPAMI 2018)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ EPSILON = 1e-6
 
 
 def l2_normalize(x: Any, axis: int = -1) -> Any:
-    """x / (||x|| + 1e-6) along `axis`; a zero vector stays 0 and has a finite gradient."""
+    """Computes x / (||x|| + 1e-6) along `axis`; a zero vector stays 0 and has a finite gradient."""
     squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
     zero = ops.equal(squares, 0)
     norm = ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, squares)))
@@ -18,9 +18,10 @@ def l2_normalize(x: Any, axis: int = -1) -> Any:
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class L2Normalization(keras.layers.Layer):
-    """Scales vectors to unit length: x / (||x|| + 1e-6), as in the published networks.
+    """Scales vectors to unit length: x / (||x|| + 1e-6), as in the networks of Radenovic et al. (TPAMI 2018).
 
-    The 1e-6 is added to the norm. Other libraries bound the squared norm from below, which gives different values.
+    The 1e-6 is added to the norm. Other libraries use a lower bound on the squared norm instead, which gives different
+    values.
 
     Args:
         axis: the axis of the vectors.

@@ -63,12 +63,13 @@ class NetVLAD(keras.layers.Layer):
         alpha is chosen so that, at the mean score gap, the second-best cluster weighs 1 % of the best.
 
         Args:
-            local_descriptors: (n, D) cells of feature maps of training photos, about 50,000; normalised here.
+            local_descriptors: cells of feature maps of training photos, (n, D), with n about 50,000. This method
+                normalises them.
             version: the published initialisation to use.
-            seed: seed of the k-means.
+            seed: random seed of the k-means.
 
         Returns:
-            This layer, built.
+            This layer, which is then built.
 
         Raises:
             ArgumentError: the descriptors are not a finite (n, D) array with at least K different rows, D does not

@@ -14,13 +14,13 @@ def top_boxes(boxes: Any, scores: Any, count: int) -> tuple[Any, Any]:
     """Selects the boxes with the highest scores, best first.
 
     Args:
-        boxes: (B, M, 4).
-        scores: (B, M), LOWEST for entries that are not candidates.
+        boxes: left, top, right, bottom of each box, (B, M, 4).
+        scores: the score of each box, (B, M); LOWEST for entries that are not candidates.
         count: the number of boxes to select.
 
     Returns:
-        Boxes (B, count, 4) and their scores (B, count). If there are fewer candidates than `count`, the rest is boxes
-        of 0 with the score LOWEST.
+        Boxes (B, count, 4) and their scores (B, count). If there are fewer candidates than `count`, the remaining boxes
+        are all 0 and have the score LOWEST.
     """
     batch = ops.shape(scores)[0]
     scores = ops.concatenate([scores, ops.full((batch, count), LOWEST, dtype=scores.dtype)], axis=1)
@@ -36,12 +36,12 @@ def suppress(boxes: Any, scores: Any, overlap: float) -> Any:
     the length of the longest chain of boxes that suppress each other, about ten, instead of N.
 
     Args:
-        boxes: (B, N, 4), best first.
-        scores: (B, N), LOWEST for entries that are not candidates.
+        boxes: left, top, right, bottom of each box, (B, N, 4), best first.
+        scores: the score of each box, (B, N); LOWEST for entries that are not candidates.
         overlap: the largest intersection over union of two kept boxes.
 
     Returns:
-        (B, N), true for the boxes that are kept.
+        A mask (B, N), true for the boxes that are kept.
     """
     count = boxes.shape[1]
     before = np.triu(np.ones((count, count), bool), 1)
@@ -58,7 +58,7 @@ def suppress(boxes: Any, scores: Any, overlap: float) -> Any:
 
 
 def take_rows(x: Any, index: Any) -> Any:
-    """Selects rows of x (B, N, ..) by index (B, R): (B, R, ..)."""
+    """Selects rows of x (B, N, ..) by index (B, R); the result has the shape (B, R, ..)."""
     batch, count = ops.shape(x)[:2]
     first = ops.arange(batch, dtype="int32")[:, None] * count
     return ops.take(ops.reshape(x, (-1, *x.shape[2:])), ops.cast(index, "int32") + first, axis=0)

@@ -13,8 +13,8 @@ class PowerMean(keras.layers.Layer):
     """Combines the descriptors of one photo at several scales: (mean_s v_s^p)^(1/p).
 
     Args:
-        p: the power, above 0: the exponent of the GeM pooling if the descriptors are its direct output, otherwise 1.
-            With a power other than 1, negative values are replaced by 0.
+        p: the power, above 0. Use the exponent of the GeM pooling if the descriptors are its direct output, otherwise
+            1. With a power other than 1, negative values are replaced by 0.
 
     Input shape:
         A list of S tensors (B, D).

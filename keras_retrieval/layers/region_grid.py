@@ -18,13 +18,13 @@ def max_regions(levels: int) -> int:
 
 
 def region_masks(height: Any, width: Any, level: int, cells: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The rows and columns of the regions of one level, as masks.
+    """Computes the rows and columns of the regions of one level, as masks.
 
     Args:
-        height: h of the valid map: an int, a scalar tensor, or a tensor (B,) with one h per photo.
-        width: w of the valid map, of the same kinds.
+        height: the height h of the valid map: an int, a scalar tensor, or a tensor (B,) with one h per photo.
+        width: the width w of the valid map, in the same form.
         level: l, at least 1; the side of a region is floor(2 min(h, w) / (l + 1)) cells.
-        cells: (h, w) of the map including padding, which is the size of the masks.
+        cells: the size (h, w) of the map including padding, which is also the size of the masks.
 
     Returns:
         Rows (R, h) or (B, R, h) and columns (S, w) or (B, S, w), bool. With one size for the whole batch, R and S are

@@ -16,7 +16,7 @@ from .whitening import Whitening
 
 
 class Regions(NamedTuple):
-    """The regions of a batch of photos, R for each.
+    """The regions of a batch of photos, R for each photo.
 
     Attributes:
         vectors: (B, R, d) float32 L2-normalised descriptors; 0 for regions that do not exist.
@@ -42,8 +42,8 @@ class RegionalPooling(keras.layers.Layer):
         levels: L, the number of scales of the grid.
         whole_map: whether the whole map is an additional region, as in the published PyTorch code but not in the paper
             of R-MAC.
-        whitening: a Whitening layer for the normalised vectors of the regions; None for none.
-        proposals: a RegionProposals layer that makes the regions; None for the grid.
+        whitening: a Whitening layer for the normalised vectors of the regions; None for no whitening.
+        proposals: a RegionProposals layer that proposes the regions; None for the grid.
 
     Input shape:
         (B, h, w, C); h and w may be unknown until run time. An optional `mask` (B, h, w) is true for the valid cells,
@@ -98,7 +98,7 @@ class RegionalPooling(keras.layers.Layer):
         return self.whole_map + (self.proposals.count if self.proposals is not None else max_regions(self.levels))
 
     def regions(self, x: Any, mask: Any | None = None) -> Regions:
-        """Computes the descriptors and boxes of the single regions; the whole map, if included, is the first.
+        """Computes the descriptors and boxes of the individual regions; the whole map, if included, is the first.
 
         Args:
             x: feature maps (B, h, w, C).

@@ -19,8 +19,8 @@ class RMAC(RegionalPooling):
     Args:
         levels: L, the number of scales of the grid.
         whole_map: whether the whole map is an additional region, as in the published PyTorch code but not in the paper.
-        whitening: a Whitening layer for the normalised vectors of the regions; None for none.
-        proposals: a RegionProposals layer that makes the regions; None for the grid.
+        whitening: a Whitening layer for the normalised vectors of the regions; None for no whitening.
+        proposals: a RegionProposals layer that proposes the regions; None for the grid.
 
     Input shape:
         (B, h, w, C), and an optional `mask` (B, h, w) of valid cells, as for RegionalPooling.

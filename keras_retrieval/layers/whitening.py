@@ -13,8 +13,8 @@ from ..errors import ArgumentError
 class Whitening(keras.layers.Layer):
     """Projects descriptors, y = P (x - m), with a trainable kernel P^T and bias -P m.
 
-    Initially the identity, truncated to `dim` outputs. `set_projection` sets a learned whitening, Lw or PCA, which
-    training can refine further. The output is not normalised; an L2Normalization layer usually follows.
+    The projection is initially the identity, truncated to `dim` outputs. `set_projection` sets a learned whitening, Lw
+    or PCA, which training can refine further. The output is not normalised; an L2Normalization layer usually follows.
 
     Args:
         dim: number d of output dimensions; None keeps all D.
@@ -61,8 +61,9 @@ class Whitening(keras.layers.Layer):
         """Sets a learned whitening.
 
         Args:
-            mean: m, (D,).
-            projection: P, (d or more, D), in the order of importance; the first d rows are used.
+            mean: the shift m, (D,).
+            projection: the matrix P, (d or more, D), whose rows are in order of decreasing variance; the first d rows
+                are used.
 
         Raises:
             ArgumentError: the shapes do not match this layer.

@@ -36,8 +36,8 @@ class BatchHardTripletLoss(_TripletLossOnLabels):
     """Triplet loss on the farthest positive and the nearest negative of each photo.
 
     The loss of a photo a is max(max_p D(a,p) - min_n D(a,n) + margin, 0), or ln(1 + exp(max_p D(a,p) - min_n D(a,n)))
-    with a soft margin, as TripletHardLoss of tensorflow-addons. A photo without positives uses itself, at distance 0; a
-    photo without negatives uses the farthest photo.
+    with a soft margin, as in TripletHardLoss of tensorflow-addons. A photo without positives uses itself, at distance
+    0; a photo without negatives uses the farthest photo.
 
     Args:
         margin: the margin, in units of the distance; ignored with a soft margin.
@@ -84,12 +84,12 @@ class BatchHardTripletLoss(_TripletLossOnLabels):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class SemiHardTripletLoss(_TripletLossOnLabels):
-    """Triplet loss on every positive and the nearest negative that is farther than it.
+    """Triplet loss on every positive and the nearest negative that is farther away than this positive.
 
     The loss of a pair (a, p) is max(D(a,p) - D(a,n) + margin, 0), where n is the nearest negative farther than p, or
     the farthest negative if there is none. The loss is the mean over all ordered pairs of photos with equal labels, as
-    TripletSemiHardLoss of tensorflow-addons, but 0 instead of NaN if there is no such pair. Needs memory for K^3
-    values.
+    in TripletSemiHardLoss of tensorflow-addons, but 0 instead of NaN if there is no such pair. The loss needs memory
+    for K^3 values.
 
     Args:
         margin: the margin, in units of the distance.
@@ -134,8 +134,9 @@ class SemiHardTripletLoss(_TripletLossOnLabels):
 class AveragePrecisionLoss(keras.losses.Loss):
     """1 - mAP, where every photo of the batch is a query for the photos of the batch.
 
-    Similarities are counted in bins with triangular weights, which makes AP differentiable. With h_m the photos and
-    h+_m the matching photos in the m-th bin from the top, AP = sum_m (h+_1 + .. + h+_m) / (h_1 + .. + h_m) h+_m / n+.
+    Similarities are counted in bins with triangular weights, which makes AP differentiable. With h_m photos and h+_m
+    matching photos counted in the m-th bin from the top,
+    AP = sum_m (h+_1 + .. + h+_m) / (h_1 + .. + h_m) h+_m / n+.
     As published, each photo is also in its own ranking. The loss needs large batches, and memory for K^2 `bins` values.
 
     Args:

@@ -94,7 +94,8 @@ class WeaklySupervisedRankingLoss(MarginLoss):
     while the network learns.
 
     Args:
-        positives: P, the number of potential positives in each tuple. A query with fewer repeats one.
+        positives: P, the number of potential positives in each tuple. A query with fewer potential positives repeats
+            one of them.
         margin: the margin, in units of squared distance.
         reduction: reduction over the tuples of a batch; their sum by default.
         name: name of the loss.
