@@ -12,22 +12,24 @@ from keras_retrieval.ranking.nearest import nearest_others
 from .colmap import Pair, load_colmap, ordered, photo_name
 from .visual_words import make_vocabulary
 
-AGREED = 0.4  # least share of the votes that must support a pair
-CAPPED = 100  # matches: a pair with more counts no more in a vote
+AGREED = 0.4  # minimum share of the votes that must support a pair
+CAPPED = 100  # maximum number of matches of a pair that count in a vote
 _QUERY_ROWS = 1000  # features of a photo, largest first, that are looked up in the vocabulary
 
 
 def all_pairs(names: Sequence[str]) -> list[Pair]:
-    """All n (n - 1) / 2 pairs, sorted."""
+    """Returns all n (n - 1) / 2 pairs of n photos, sorted."""
     return list(combinations(sorted(names), 2))
 
 
 def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int) -> list[Pair]:
-    """Pairs each photo with k of its 2 k nearest photos; those that also have it among their 2 k nearest come first.
+    """Pairs each photo with k of its 2 k nearest photos, mutual neighbours first.
+
+    Two photos are mutual neighbours if each is among the 2 k nearest photos of the other.
 
     Args:
         names: names of the photos.
-        rows: (len(names), D) descriptors of unit length; a photo whose row is NaN is in no pair.
+        rows: (len(names), D) descriptors of unit length; NaN for a photo that must not be paired.
         k: number of photos that each photo chooses.
 
     Returns:
@@ -57,15 +59,16 @@ def _mutual_first(near: np.ndarray) -> np.ndarray:
 def bridged_pairs(inliers: Mapping[Pair, int], k: int, least: int, among: Collection[str]) -> list[Pair]:
     """Pairs each photo with up to k untried photos that have verified neighbours in common with it.
 
-    A common neighbour votes for a pair with the number of matches of the weaker of its own two pairs, at most `CAPPED`.
-    A neighbour of one photo whose pair with the other was rejected votes against it, with the number of matches of its
-    verified pair. A share of `AGREED` of the votes must support the pair.
+    Each common neighbour votes for the pair; its votes are the number of matches of the weaker of its two verified
+    pairs, at most `CAPPED`. A neighbour of one photo whose pair with the other photo was rejected votes against the
+    pair; its votes are the number of matches of its verified pair. At least a share `AGREED` of the votes must support
+    the pair.
 
     Args:
         inliers: the number of inlier matches of each tried pair; 0 if it was rejected.
         k: number of photos that each photo chooses, most votes first.
-        least: least number of matches for which a pair counts as verified.
-        among: photos of which each new pair must contain one.
+        least: minimum number of matches of a verified pair.
+        among: names of photos; each new pair must contain at least one of them.
 
     Returns:
         The pairs, sorted.
@@ -118,17 +121,17 @@ def _against(
 
 
 def vocabulary_pairs(database: Path, names: Sequence[str], k: int, vocabulary: Path | None) -> list[Pair]:
-    """Pairs each photo with the k photos that share most visual words with it, by COLMAP's index.
+    """Pairs each photo with the k photos that rank highest for it in COLMAP's index of visual words.
 
     Local features find pairs that a global descriptor misses, such as a part of one object in a photo of another.
 
     Args:
-        database: file with the features of all photos.
-        names: the photos that choose.
-        k: number of photos that each of them chooses.
-        vocabulary: a COLMAP vocabulary tree file. None learns one from the photos' own features, beside the database,
-            and again once there are twice as many photos. If there are too few features for one, all pairs are
-            returned.
+        database: the COLMAP database with the features of all photos.
+        names: names of the photos to find partners for.
+        k: number of photos paired with each of them.
+        vocabulary: a COLMAP vocabulary tree file. None learns a vocabulary from the photos' own features and stores it
+            beside the database; it is learned again when the number of photos has doubled. If there are too few
+            features to learn from, all pairs are returned.
 
     Returns:
         The pairs, sorted.

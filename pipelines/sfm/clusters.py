@@ -7,17 +7,17 @@ from itertools import combinations
 from ..files.components import connected
 from .colmap import Pair
 
-LEAST_INLIERS = 15  # COLMAP's own bound for a verified pair
+LEAST_INLIERS = 15  # COLMAP's default minimum for a verified pair
 
 
 def merge_models(models: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Groups models into clusters: models that share a photo are of one cluster.
+    """Groups models into clusters: models that share a photo belong to the same cluster.
 
     Args:
-        models: the registered photos of each model.
+        models: the names of each model's registered photos.
 
     Returns:
-        For each cluster the sorted numbers of its models, ordered by the lowest number.
+        For each cluster the sorted indexes of its models; clusters are ordered by their lowest index.
     """
     seen_in: dict[str, int] = {}
     shared = [(seen_in.setdefault(photo, number), number) for number, photos in enumerate(models) for photo in photos]
@@ -27,15 +27,16 @@ def merge_models(models: Sequence[Sequence[str]]) -> list[list[int]]:
 def same_objects(clusters: Sequence[Sequence[str]], inliers: Mapping[Pair, int]) -> list[tuple[int, int]]:
     """Finds clusters that may show the same object and must not be negatives of each other.
 
-    They are connected by verified pairs, directly or through photos that no model registers. Every pair above COLMAP's
-    own bound counts, even if the user maps only stronger pairs: a false negative harms training more than a lost one.
+    These are clusters connected by verified pairs, directly or through photos that no model registers. Every pair with
+    at least `LEAST_INLIERS` matches counts, even if the user maps only stronger pairs: a false negative harms training
+    more than a missing one.
 
     Args:
-        clusters: the photos of each cluster.
+        clusters: the names of each cluster's photos.
         inliers: the number of inlier matches of each tried pair.
 
     Returns:
-        Pairs of numbers of clusters, the lower first.
+        Pairs of indexes into `clusters`, the lower index first.
     """
     verified = [pair for pair, count in inliers.items() if count >= LEAST_INLIERS]
     group_of = {

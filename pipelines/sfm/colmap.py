@@ -1,4 +1,4 @@
-"""COLMAP: its database by names of photos, feature extraction and matching in batches that can be interrupted."""
+"""COLMAP: access to its database by photo name, and feature extraction and matching in interruptible batches."""
 
 import re
 import sqlite3
@@ -18,14 +18,14 @@ from .errors import ReconstructionError
 Pair: TypeAlias = tuple[str, str]
 Item = TypeVar("Item")
 
-FEATURES_AT_ONCE = 16  # photos per call of COLMAP, which an interrupt waits for
+FEATURES_AT_ONCE = 16  # photos per call of COLMAP; an interrupt takes effect after the call
 PAIRS_AT_ONCE = 100
 _RESERVED = re.compile(r"[\s%#]")
 _NO_FEATURES = "COLMAP finds no features in it"
 
 
 def load_colmap() -> Any:
-    """Imports pycolmap, and silences its log except for fatal errors.
+    """Imports pycolmap and limits its log to fatal errors.
 
     Raises:
         MissingExtraError: pycolmap is not installed.
@@ -42,7 +42,7 @@ def load_colmap() -> Any:
 
 
 def colmap_name(name: str) -> str:
-    """A photo's name in COLMAP, whose lists of pairs allow neither spaces nor #: these become %20 and %23."""
+    """Encodes a photo's name for COLMAP's lists of pairs: spaces, # and % are percent-encoded, as in %20 and %23."""
     return _RESERVED.sub(lambda found: quote(found[0], safe=""), name)
 
 
@@ -52,12 +52,12 @@ def photo_name(name: str) -> str:
 
 
 def ordered(one: str, other: str) -> Pair:
-    """The pair of two photos, which has no direction: its names are sorted."""
+    """Returns two names as an undirected pair, sorted."""
     return (one, other) if one < other else (other, one)
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Cuts a sequence into batches of `size` items; the last one may be shorter."""
+    """Splits a sequence into batches of `size` items; the last one may be shorter."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
@@ -65,7 +65,7 @@ class Database:
     """A COLMAP database, addressed by the names of photos.
 
     Args:
-        path: the file database.db; `extract_features` makes it if it does not exist.
+        path: the file database.db; `extract_features` creates it if it does not exist.
 
     Raises:
         ReconstructionError: the file is damaged.
@@ -75,7 +75,7 @@ class Database:
         self.path = path
         self._colmap = load_colmap()
         if path.exists():
-            # A run that was killed while it made the file may leave it without tables: COLMAP adds missing ones.
+            # A run killed while it created the file may leave it without tables; COLMAP adds missing tables.
             try:
                 self._colmap.Database.open(path).close()
             except RuntimeError as error:
@@ -84,14 +84,14 @@ class Database:
                 ) from error
 
     def features(self) -> dict[str, int]:
-        """The number of SIFT features of each photo that was processed; 0 if none were found."""
+        """Returns the number of SIFT features of each processed photo, 0 if none were found."""
         query = "SELECT name, descriptors.rows FROM images JOIN descriptors USING (image_id)"
         return {photo_name(name): rows for name, rows in self._read(query)}
 
     def inliers(self) -> dict[Pair, int]:
-        """The number of inlier matches, which agree on one geometry, of each tried pair; 0 if it was not verified.
+        """Returns the number of inlier matches, those consistent with one geometry, of each tried pair.
 
-        Pairs that share only a watermark are not verified.
+        The number is 0 for a rejected pair. Pairs that share only a watermark are rejected.
         """
         names = {number: photo_name(name) for number, name in self._read("SELECT image_id, name FROM images")}
         watermark = int(self._colmap.TwoViewGeometryConfiguration.WATERMARK)
@@ -102,7 +102,7 @@ class Database:
         return found
 
     def matched_points(self, pairs: Sequence[Pair]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields each pair's verified matches: (n, 2) positions in its first photo and in its second, in pixels."""
+        """Yields each pair's verified matches: two (n, 2) arrays of pixel positions, in the first and second photo."""
         with self._colmap.Database.open(self.path) as opened:
             number = {photo_name(image.name): image.image_id for image in opened.read_all_images()}
             for pair in pairs:
@@ -120,16 +120,16 @@ class Database:
             return database.execute(query).fetchall()
 
     def extract_features(self, images: Path, names: Sequence[str], options: dict[str, Any]) -> dict[str, str]:
-        """Extracts SIFT features of the photos that have none yet; each photo gets a camera of its own.
+        """Extracts SIFT features of the photos that were not processed yet; each photo gets a camera of its own.
 
         Args:
             images: the folder of images that `photos.prepare` made.
             names: names of the photos.
-            options: `size`, the longest side in pixels at which features are detected; `features`, their maximum
-                number per photo.
+            options: a dict with `size`, the longest side in pixels at which features are detected, and `features`, the
+                maximum number of features per photo.
 
         Returns:
-            Photo -> reason, of the photos without features.
+            A dict from the name of each photo without features to the reason.
         """
         colmap = self._colmap
         extraction = colmap.FeatureExtractionOptions(max_image_size=options["size"])
@@ -154,11 +154,11 @@ class Database:
         """Matches and verifies the pairs that have not been tried yet.
 
         Args:
-            pairs: pairs of photos with features.
+            pairs: pairs of names of photos that have features.
             seed: random seed of RANSAC.
 
         Returns:
-            The number of pairs that were tried by this call.
+            The number of pairs that this call tried.
         """
         colmap = self._colmap
         verification = colmap.TwoViewGeometryOptions()

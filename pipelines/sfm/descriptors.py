@@ -1,4 +1,4 @@
-"""Descriptors that choose candidate pairs: each photo is described once, even if photos are added later."""
+"""Descriptors from which candidate pairs are chosen; they are stored, so that each photo is described only once."""
 
 import json
 from collections.abc import Sequence
@@ -20,17 +20,18 @@ PHOTOS_AT_ONCE = 256
 
 
 def compute_descriptors(photos: Path, names: Sequence[str], work: Path, model: str, size: int) -> np.ndarray:
-    """Computes the descriptors of photos, or reads them where an earlier run computed them.
+    """Computes the descriptors of photos, or reads those that an earlier run stored.
 
     Args:
         photos: folder of the photos.
         names: names of the photos to describe.
-        work: folder of the reconstruction; it keeps descriptors in folders descriptors-*, one per network and size.
-        model: a .keras or .onnx file, or a name such as vgg16_gem.
+        work: folder of the reconstruction; descriptors are stored in its sub-folders descriptors-*, one per network and
+            size.
+        model: path of a .keras or .onnx file, or the name of a network such as vgg16_gem.
         size: longest side of the photos in pixels.
 
     Returns:
-        (len(names), D) float32, rows of unit length; NaN for a photo without a descriptor.
+        (len(names), D) float32 array of descriptors of unit length; NaN for a photo without a descriptor.
 
     Raises:
         ReconstructionError: no photo has a descriptor.
@@ -53,12 +54,12 @@ def compute_descriptors(photos: Path, names: Sequence[str], work: Path, model: s
 
 
 def descriptor_settings(model: str, size: int) -> dict[str, Any]:
-    """The settings that the descriptors depend on, JSON-able: the network, regardless of its path, and the size."""
+    """Returns the settings on which the descriptors depend, JSON-able: the network (not its path) and the size."""
     return {"model": {key: value for key, value in model_identity(model).items() if key != "path"}, "size": size}
 
 
 def read_stored(folder: Path) -> dict[str, np.ndarray]:
-    """Reads a folder descriptors-*: photo -> its descriptor, (D,)."""
+    """Reads a folder descriptors-* as a dict from the name of each photo to its descriptor, (D,)."""
     found: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("*.npy")):
         found.update(zip(read_names(path.with_suffix(".txt")), np.load(path, allow_pickle=False), strict=True))

@@ -4,7 +4,7 @@ from keras_retrieval.errors import RetrievalError
 
 
 class ReconstructionError(RetrievalError, ValueError):
-    """Photos cannot be reconstructed, or a file of an earlier run is damaged or does not fit them any more."""
+    """Photos cannot be reconstructed, or a file of an earlier run is damaged or no longer matches the photos."""
 
 
 class VocabularyNotFoundError(RetrievalError, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The mapper: from a group of photos with verified pairs to COLMAP models, cameras and 3D points."""
+"""Mapping: reconstructs COLMAP models (cameras and 3D points) from a group of photos with verified pairs."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,10 @@ class Model:
     """A COLMAP model.
 
     Attributes:
-        folder: its folder, with cameras.bin, frames.bin, images.bin, points3D.bin and rigs.bin.
+        folder: the folder with cameras.bin, frames.bin, images.bin, points3D.bin and rigs.bin.
         photos: names of the registered photos, sorted.
         points: number of 3D points.
-        observations: number of observations of these points in photos.
+        observations: number of observations of the 3D points in the photos.
         error: mean reprojection error in pixels.
     """
 
@@ -35,18 +35,19 @@ class Model:
 def map_group(
     work: Path, group: Sequence[str], inliers: Mapping[Pair, int], options: ReconstructOptions, advance: Callable
 ) -> list[Model]:
-    """Maps a group of photos, unless its models exist already.
+    """Reconstructs models of a group of photos, unless they exist already.
 
     Args:
-        work: folder with database.db and images. The models go to a folder in `work`/models, which is named by a
-            fingerprint of everything that they depend on.
-        group: names of its photos.
-        inliers: the number of inlier matches of each verified pair in it.
-        options: `mapper`, `min_photos`, `min_inliers` and `seed` are used.
-        advance: called with a number of photos whenever these are done; in total that of the group.
+        work: folder with database.db and images. The models are written to a sub-folder of `work`/models, which is
+            named by a fingerprint of everything that they depend on.
+        group: names of the group's photos.
+        inliers: the number of inlier matches of each verified pair in the group.
+        options: the options; `mapper`, `min_photos`, `min_inliers` and `seed` are used.
+        advance: progress callback, called with the number of photos done since the last call; the numbers add up to
+            the size of the group.
 
     Returns:
-        Its models, that with most photos first; an empty list if the mapper finds no initial pair.
+        The models, the one with the most photos first; an empty list if the mapper finds no initial pair.
     """
     edges = sorted([*pair, count] for pair, count in inliers.items())
     folder = work / "models" / fingerprint(list(group), edges, _settings(options), VERSION)
@@ -68,7 +69,7 @@ def read_group(folder: Path) -> list[Model]:
 
 
 def remove_other_models(work: Path, used: Sequence[Model]) -> None:
-    """Removes models that earlier runs left: unfinished ones, and those of groups that have changed since."""
+    """Removes the models in `work` that are not in `used`: unfinished models, and those of groups that have changed."""
     wanted = {model.folder.parent for model in used}
     for folder in sorted((work / "models").glob("*")):
         if folder not in wanted and _is_ours(folder):

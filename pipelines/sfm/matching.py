@@ -1,7 +1,7 @@
 """Matching in rounds: the pairs verified in one round decide which pairs the next round tries.
 
-The first round pairs each photo with its neighbours by descriptor. The following rounds pair photos that have verified
-neighbours in common, until there is no such pair left. Then visual words propose pairs between groups of photos that
+The first round pairs each photo with the photos of nearest descriptors. The following rounds pair photos that have
+verified neighbours in common, until no such pair is left. Then visual words propose pairs between groups of photos that
 no verified pair connects, and rounds of common neighbours follow again.
 """
 
@@ -33,17 +33,18 @@ def match_in_rounds(
 ) -> list[dict[str, Any]]:
     """Matches pairs in rounds until no round proposes any.
 
-    The proposed pairs are kept in pairs.json beside the database, so that an interrupted run continues with the same
+    The proposed pairs are stored in pairs.json beside the database, so that an interrupted run continues with the same
     pairs. Photos of an earlier, finished run are not paired with each other again.
 
     Args:
-        database: has the features of all photos.
+        database: the database with the features of all photos.
         names: names of the photos.
-        options: how pairs are chosen and verified.
-        rows: returns the descriptors, (len(names), D); called only if they are needed.
+        options: the options that determine how pairs are chosen and verified.
+        rows: function that returns the (len(names), D) descriptors; called only if they are needed.
 
     Returns:
-        For each round of this run the method that proposed it (`by`) and the counts of `pairs` and of those `verified`.
+        One dict per round of this run: `by`, the method that proposed the pairs; `pairs`, their number; and `verified`,
+        the number of verified pairs among them.
     """
     path = database.path.with_name(NOTES)
     notes = _begin(path, names, options)

@@ -10,7 +10,7 @@ from .errors import VocabularyNotFoundError
 
 PAIRS = ("retrieval", "vocabulary-tree", "exhaustive")
 MAPPERS = ("incremental", "global")
-MAX_SEED = 2**31 - 1  # the largest integer that COLMAP takes; it takes -1 for a new seed at each run
+MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a new seed for each run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class ReconstructOptions(Options):
 
         Raises:
             ArgumentError: an option is out of range.
-            VocabularyNotFoundError: there is no such vocabulary tree.
+            VocabularyNotFoundError: the vocabulary tree does not exist.
         """
         super().check()
         if self.vocabulary and not self.vocabulary.is_file():

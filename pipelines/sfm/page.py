@@ -1,4 +1,4 @@
-"""The page of a reconstruction: each cluster's figures, photos and models, which can be turned in 3D."""
+"""The HTML page of a reconstruction: each cluster's counts, photos and models, which can be rotated in 3D."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -24,14 +24,14 @@ MOST_POINTS_IN_ALL = 300_000  # of a page; a point takes 20 bytes
 
 
 def page(report: Mapping[str, Any], work: Path) -> str:
-    """Writes the page.
+    """Returns the HTML page of a reconstruction.
 
     Args:
-        report: the report from `make_report`, with photos, rounds and seconds.
+        report: the report from `make_report`, to which `photos`, `rounds` and `seconds` were added.
         work: the folder of the reconstruction, with the models and the images.
 
     Returns:
-        HTML that loads nothing. Without WebGL it shows each model from above.
+        A self-contained HTML document. Without WebGL it shows a plan view of each model.
     """
     clusters = report["clusters"]
     viewer = viewer_script()

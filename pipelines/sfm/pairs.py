@@ -1,8 +1,8 @@
 """The step `pairs`: retrieval for visual localisation, `keras-retrieval pairs model.keras PHOTOS pairs.txt`.
 
-pairs.txt has two names per line, the format in which COLMAP's matches_importer and hloc (Sarlin et al. CVPR 2019) read
-pairs. The photos' descriptors are written beside it as HDF5 in hloc's layout, NAME/global_descriptor, from which hloc's
-pairs_from_retrieval can choose other pairs.
+pairs.txt contains two names per line, the format of COLMAP's matches_importer and of hloc (Sarlin et al. CVPR 2019).
+The photos' descriptors are written to an HDF5 file beside it in hloc's layout, NAME/global_descriptor, from which
+hloc's pairs_from_retrieval can choose other pairs.
 """
 
 from pathlib import Path
@@ -40,10 +40,10 @@ def pairs(
         bool, typer.Option(help="Compute the descriptors again if they were computed with other options.")
     ] = False,
 ) -> Path:
-    """Pairs each photo with its nearest photos, for COLMAP and hloc, and writes all descriptors as HDF5.
+    """Pairs each photo with its nearest photos, for COLMAP and hloc, and writes all descriptors to an HDF5 file.
 
-    The descriptors are also kept beside OUTPUT, in a folder STEM-descriptors as `extract` writes it, so that a second
-    run with other --neighbours does not compute them again.
+    The descriptors are also stored beside OUTPUT in a folder STEM-descriptors, in the format of `extract`, so that a
+    second run with other --neighbours does not compute them again.
 
     Returns:
         `output`.

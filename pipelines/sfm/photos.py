@@ -1,8 +1,8 @@
-"""Photos prepared for COLMAP, so that it sees the same pixels as all other steps, and only readable photos.
+"""Preparation of photos for COLMAP, so that it reads only valid photos and the same pixels as all other steps.
 
 COLMAP ignores EXIF orientation, cannot read GIF and WebP, and decodes truncated JPEGs without an error. Each photo is
 therefore decoded completely once by `photos.reader.read_photo`. A JPEG or PNG from which COLMAP reads the same pixels
-becomes a link in the folder of images; any other photo becomes an upright JPEG copy that keeps the EXIF fields of the
+is linked into the folder of images; any other photo is copied there as an upright JPEG with the EXIF fields of the
 focal length. The models' cameras are thus valid for the photos as EXIF orients them, at full resolution.
 """
 
@@ -26,7 +26,7 @@ from .errors import ReconstructionError
 NOTES = "photos.json"
 PHOTOS_AT_ONCE = 64
 QUALITY = 95  # JPEG quality of a copy
-_CHECKED = 256  # pixels: size of the result when a photo is decoded only to find out whether it can be
+_CHECKED = 256  # pixels: size of the result when a photo is decoded only to check that it can be
 _TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
 _EXIF_TAGS = (ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm)
 
@@ -42,10 +42,10 @@ def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:
         work: folder of the reconstruction.
 
     Returns:
-        Photo -> reason, of the photos that cannot be read.
+        A dict from the name of each unreadable photo to the reason.
 
     Raises:
-        ReconstructionError: the content of a photo that was prepared earlier has changed.
+        ReconstructionError: a photo has changed since it was prepared.
     """
     path = work / NOTES
     notes: dict[str, Note] = read_json(path) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""A picture of a 3D model from above: points in their colours, cameras as wedges along their viewing directions."""
+"""Plan view of a 3D model: points in their colours, cameras as wedges that point in the viewing directions."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,12 +14,12 @@ _WEDGE = 0.035  # a camera's length as a share of the picture's longer side
 
 
 def plan_view(scene: Scene, width: int = 440, height: int = 330) -> Image.Image:
-    """Draws a model from above; up is the mean direction to the top of the photos.
+    """Draws a model from above, where up is the mean upward direction of its photos.
 
     Args:
         scene: a scene with at least one camera.
-        width: the width of the picture, in pixels.
-        height: the height of the picture.
+        width: width of the picture in pixels.
+        height: height of the picture in pixels.
     """
     axes = _ground(scene)
     points, centres, ahead = scene.points @ axes.T, scene.centres @ axes.T, scene.ahead @ axes.T

@@ -1,8 +1,8 @@
 """3D models of the objects in unordered photos: `keras-retrieval reconstruct photos models --model model.keras`.
 
 Photos need neither labels nor an order. Retrieval proposes candidate pairs, COLMAP matches and verifies them and maps
-groups of verified pairs, and the models become clusters. This is the structure from motion of Radenovic et al. (ECCV
-2016) and Schonberger et al. (CVPR 2015), with a network's descriptors in place of a bag of words.
+groups of verified pairs, and models that share photos form clusters. The method is that of Radenovic et al. (ECCV 2016)
+and Schonberger et al. (CVPR 2015), with a network's descriptors in place of a bag of words.
 """
 
 import json
@@ -36,9 +36,10 @@ DATABASE, REPORT, PAGE = "database.db", "report.json", "index.html"
 def reconstruct(options: ReconstructOptions) -> Path:
     """Reconstructs the objects in unordered photos as 3D models, by structure from motion with COLMAP.
 
-    WORK gets database.db, images (the photos as COLMAP reads them: links, or upright copies), models/*/N (COLMAP models
-    of these images), report.json and index.html. A finished run is not repeated, and an interrupted one continues;
-    photos that were added cost only their own pairs and the groups that they join.
+    The step writes to WORK database.db, images (links to the photos, or upright copies where COLMAP needs them),
+    models/*/N (COLMAP models of these images), report.json and index.html. A finished run is not repeated, and an
+    interrupted run is continued. If photos were added, only their pairs are matched and only the groups that they join
+    are mapped again.
 
     Returns:
         WORK.

@@ -1,4 +1,4 @@
-"""The report of a reconstruction, report.json: clusters, their models, and why photos are left out."""
+"""The report of a reconstruction, report.json: clusters, their models, and the reasons why photos are left out."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,16 +29,16 @@ def make_report(
     Args:
         work: folder of the reconstruction.
         names: names of all photos.
-        left_out: photo -> reason, of the photos that could not be matched.
+        left_out: dict from the name of each photo that could not be matched to the reason.
         inliers: number of inlier matches of each tried pair, including pairs with photos that have been removed.
         models: the models of all groups.
         options: the options of the run.
 
     Returns:
-        JSON-able, with the keys version; options; pairs, the counts `all`, `tried` and `verified`; photo_count;
+        A JSON-able dict with the keys version; options; pairs, the counts `all`, `tried` and `verified`; photo_count;
         clusters, the largest first, each with photos, models (folder, photos, points, observations, error) and
         left_out (photo -> reason); same_object, pairs of clusters that must not be negatives of each other; and
-        left_out, photo -> reason, of all photos that are in no cluster.
+        left_out (photo -> reason) for all photos that are in no cluster.
     """
     present = set(names)
     tried = {pair: count for pair, count in inliers.items() if present.issuperset(pair)}
@@ -75,14 +75,14 @@ def read_report(content: Any, path: Path) -> Report:
     """Checks that the content of a JSON file is a report.
 
     Args:
-        content: the content.
-        path: the file, for messages.
+        content: the parsed JSON.
+        path: path of the file, for messages.
 
     Returns:
         `content`.
 
     Raises:
-        FolderError: it is not a report, or of a newer version.
+        FolderError: the content is not a report, or was written by a newer version.
     """
     if not isinstance(content, dict) or not isinstance(content.get("version"), int) or "clusters" not in content:
         raise FolderError(f"{path} is not the report of a reconstruction: `keras-retrieval reconstruct` writes one")
@@ -95,7 +95,7 @@ def read_report(content: Any, path: Path) -> Report:
 
 
 def summary(report: Report) -> str:
-    """The report as a few lines of text."""
+    """Summarizes the report in a few lines of text."""
     pairs, clusters = report["pairs"], report["clusters"]
     placed = sum(len(cluster["photos"]) for cluster in clusters)
     share = pairs["tried"] / max(1, pairs["all"])
@@ -115,7 +115,7 @@ def summary(report: Report) -> str:
 
 
 def points_and_error(cluster: Mapping[str, Any]) -> tuple[int, float]:
-    """A cluster's number of 3D points, and its mean reprojection error, in pixels, over all observations."""
+    """Returns a cluster's number of 3D points and its mean reprojection error in pixels over all observations."""
     models = cluster["models"]
     observations = sum(model["observations"] for model in models)
     error = sum(model["error"] * model["observations"] for model in models) / max(1, observations)

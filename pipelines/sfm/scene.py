@@ -1,4 +1,4 @@
-"""The points and cameras of a COLMAP model as arrays, and its summary for the page's 3D viewer."""
+"""The points and cameras of a COLMAP model as arrays, and their encoding for the page's 3D viewer."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ class Scene:
     """Points and cameras of a model.
 
     Attributes:
-        points: (n, 3) in the model's own unit.
-        colours: (n, 3) uint8.
-        centres: (m, 3) of the cameras.
-        ahead: (m, 3) unit vectors of the viewing directions.
-        upward: (m, 3) unit vectors to the top of the photos.
-        spans: (m, 2) half the width and half the height of the photo, at distance 1 from the camera.
-        names: (m,) of the photos.
+        points: (n, 3) positions of the points, in the model's own unit.
+        colours: (n, 3) uint8 RGB colours of the points.
+        centres: (m, 3) positions of the cameras' centres.
+        ahead: (m, 3) unit vectors in the cameras' viewing directions.
+        upward: (m, 3) unit vectors towards the top of the photos.
+        spans: (m, 2) half the width and half the height of each photo at distance 1 from its camera.
+        names: (m,) names of the photos.
     """
 
     points: np.ndarray
@@ -38,7 +38,7 @@ class Scene:
 
 
 def read_scene(folder: Path) -> Scene:
-    """Reads a COLMAP model."""
+    """Reads the points and cameras of the COLMAP model in a folder."""
     model = load_colmap().Reconstruction(folder)
     found = list(model.points3D.values())
     images = [model.images[number] for number in sorted(model.reg_image_ids())]
@@ -58,27 +58,27 @@ def read_scene(folder: Path) -> Scene:
 
 
 def mean_up(scene: Scene) -> np.ndarray:
-    """The mean direction to the top of the photos, (3,), of length 1."""
+    """Returns the mean upward direction of the photos, a unit vector of shape (3,)."""
     up = scene.upward.mean(0)
     length = np.linalg.norm(up)
     return up / length if length > 1e-9 else np.array([0.0, -1.0, 0.0])
 
 
 def for_viewer(scene: Scene, most: int, photos: Mapping[str, int]) -> dict[str, Any]:
-    """Summarizes a model for the viewer of the page.
+    """Encodes a model for the page's 3D viewer.
 
-    The model is turned so that the photos' mean up is +y, moved so that the median of its points is the origin, and
-    scaled so that nearly all cameras and 90 % of the points lie within the distance 1.
+    The model is rotated so that the mean upward direction of the photos is +y, moved so that the median of its points
+    is the origin, and scaled so that nearly all cameras and 90 % of the points lie within distance 1 of it.
 
     Args:
         scene: a scene with at least one camera.
-        most: more points are thinned to so many, at random.
-        photos: name -> number of the photos that the page shows.
+        most: maximum number of points; a larger model is subsampled at random.
+        photos: dict from the name of each photo that the page shows to its number.
 
     Returns:
-        JSON-able: `points` (float32, xyz) and `colours` (uint8, RGB) in base64; `cameras`, each with its name, its
-        photo's number or None, and its frustum (the centre and 4 corners, clockwise from the upper left); `eye`, the
-        position of the first view.
+        A JSON-able dict: `points` (float32, xyz) and `colours` (uint8, RGB) in base64; `cameras`, each with its name,
+        its photo's number or None, and its frustum (the centre and 4 corners, clockwise from the upper left); `eye`,
+        the position of the initial view.
     """
     kept = np.arange(len(scene.points))
     if len(kept) > most:

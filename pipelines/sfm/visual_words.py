@@ -1,7 +1,7 @@
-"""Visual words by COLMAP: SIFT features clustered to a vocabulary, an inverted index, photos ranked by common words.
+"""Visual words with COLMAP: a vocabulary of clustered SIFT features, an inverted index, rankings by common words.
 
-The index is that of Schonberger et al. (CVPR 2015): words are weighted by tf-idf, features of one word are compared by
-binary signatures of 64 bits (Hamming embedding, Jegou et al. ECCV 2008), and bursts of a feature are damped.
+The index is that of Schonberger et al. (CVPR 2015): words are weighted by tf-idf, features of the same word are
+compared by binary signatures of 64 bits (Hamming embedding, Jegou et al. ECCV 2008), and bursts are down-weighted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _SHAPE = ("x", "y", "a11", "a12", "a21", "a22")  # of a keypoint: its position a
 
 
 def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
-    """Clusters a sample of the features to visual words.
+    """Clusters a sample of the features into visual words.
 
     Args:
         features: an open COLMAP database.
@@ -30,7 +30,7 @@ def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
         path: file to write the vocabulary to.
 
     Returns:
-        False if there are too few features for one word; then no file is written.
+        Whether the vocabulary was written; False if there are too few features for a single word.
     """
     colmap = load_colmap()
     each = max(_ROWS_PER_WORD, _VOCABULARY_ROWS // max(1, len(images)))
@@ -53,7 +53,7 @@ def build_index(features: Any, images: Sequence[int], vocabulary: Path, path: Pa
 
     Args:
         features: an open COLMAP database.
-        images: ids of the images.
+        images: ids of the images to index.
         vocabulary: a file that `make_vocabulary` wrote, or a COLMAP vocabulary tree.
         path: file to write the index to.
 
@@ -73,7 +73,7 @@ def build_index(features: Any, images: Sequence[int], vocabulary: Path, path: Pa
 
 
 def rank_by_words(features: Any, index: Path, queries: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
-    """Ranks images by common visual words for query images, which need not be in the index.
+    """Ranks images for each query by common visual words; queries need not be in the index.
 
     Args:
         features: the open COLMAP database with the indexed images and the queries.
@@ -82,8 +82,8 @@ def rank_by_words(features: Any, index: Path, queries: Sequence[int], count: int
         count: maximum length of a ranking.
 
     Yields:
-        The id of a query and the ids of the images with common words, best first, in any order of queries. A query
-        without features has no ranking. Rankings may contain any image of the database.
+        The id of a query and the ids of the images that share words with it, best first. Queries come in any order, and
+        one without features is skipped. A ranking may contain any image of the database, even if it is not in `index`.
 
     Raises:
         ReconstructionError: the index is damaged.

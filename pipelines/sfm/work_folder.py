@@ -1,4 +1,4 @@
-"""The folder in which `reconstruct` and `clean` work: new, or started with the same photos and extraction options."""
+"""The work folder of `reconstruct` and `clean`: a new one, or one started with the same photos and options."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ OPTIONS = "options.json"
 
 
 def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
-    """Makes the folder, or checks that its features were extracted with the same options.
+    """Creates the work folder, or checks that its features were extracted with the same options.
 
     Args:
-        work: the folder.
+        work: path of the work folder.
         photos: folder of the photos.
-        extraction: options of feature extraction, name -> value; kept in options.json.
+        extraction: dict of the options of feature extraction; stored in options.json.
 
     Raises:
         FolderError: `work` was started with other options, contains something else, or is inside the photos' folder.
