@@ -1,4 +1,4 @@
-"""Checks of what callers pass to an index: names, rows, columns and the number of neighbours."""
+"""Checks the arguments that callers pass to an index: names, rows, columns and the number of neighbours."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
 
@@ -11,7 +11,7 @@ def check_k(k: int) -> None:
     """Checks a number of neighbours.
 
     Raises:
-        ArgumentError: k is below 1.
+        ArgumentError: `k` is below 1.
     """
     if k < 1:
         raise ArgumentError(f"k must be at least 1, got {k}")
@@ -21,7 +21,7 @@ def check_names(names: Sequence[str]) -> None:
     """Checks that names are strings and distinct.
 
     Raises:
-        ArgumentError: with the numbers of the rows.
+        ArgumentError: a name is not a string or is repeated; the message gives the row numbers.
     """
     check_strings(names, "a name")
     first: dict[str, int] = {}
@@ -35,10 +35,10 @@ def check_strings(values: Sequence[str], label: str) -> None:
 
     Args:
         values: the values to check.
-        label: names a value in the message, such as "a name".
+        label: noun for a value in the message, such as "a name".
 
     Raises:
-        ArgumentError: with the row of the first value that is not a string.
+        ArgumentError: a value is not a string; the message gives the first such row.
     """
     for row, value in enumerate(values):
         if not isinstance(value, str):
@@ -46,16 +46,16 @@ def check_strings(values: Sequence[str], label: str) -> None:
 
 
 def check_shape(rows: np.ndarray, widths: Collection[int], dimensions: int, label: str) -> None:
-    """Checks that rows are an array (n, dimensions).
+    """Checks that rows form a two-dimensional array of an accepted width.
 
     Args:
         rows: the rows to check.
-        widths: the numbers of dimensions that are accepted.
-        dimensions: the number of dimensions for the message.
-        label: names the rows in the message, such as "queries".
+        widths: accepted numbers of dimensions.
+        dimensions: number of dimensions to state in the message.
+        label: noun for the rows in the message, such as "queries".
 
     Raises:
-        ArgumentError: rows of another shape.
+        ArgumentError: the rows have another shape.
     """
     if rows.ndim != 2:
         raise ArgumentError(f"{label} must be an array of shape (n, dimensions), got {rows.shape}")
@@ -64,14 +64,14 @@ def check_shape(rows: np.ndarray, widths: Collection[int], dimensions: int, labe
 
 
 def check_finite(blocks: Iterable[np.ndarray], label: str = "rows") -> None:
-    """Checks that rows and their squared lengths are finite: a single NaN ends the process of ScaNN.
+    """Checks that rows and their squared lengths are finite, since a single NaN makes ScaNN end the process.
 
     Args:
-        blocks: the rows in order, in blocks (n, D).
-        label: names the rows in the message.
+        blocks: the rows in order, in blocks of shape (n, D).
+        label: noun for the rows in the message.
 
     Raises:
-        ArgumentError: with the number of bad rows and the first of them.
+        ArgumentError: rows are not finite; the message gives their number and the first of them.
     """
     bad, first = [], 0
     for rows in blocks:
@@ -86,7 +86,7 @@ def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
     """Checks that an index has these columns.
 
     Raises:
-        ArgumentError: with the first unknown column and those that the index has.
+        ArgumentError: a column is unknown; the message names the first one and the columns of the index.
     """
     for column in columns:
         if column not in known:
@@ -94,10 +94,10 @@ def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
 
 
 def check_lengths(names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sized]) -> None:
-    """Checks that there are as many rows and values in each column as names.
+    """Checks that the rows and each column have as many entries as there are names.
 
     Raises:
-        ArgumentError: with both numbers.
+        ArgumentError: the lengths differ; the message gives both.
     """
     for label, count in {"rows": len(rows), **{f"values of '{key}'": len(columns[key]) for key in columns}}.items():
         if count != len(names):

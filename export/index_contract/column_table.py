@@ -1,4 +1,4 @@
-"""Tables of photo columns: CSV or JSON lines that users write, by whose values searches are filtered."""
+"""Tables of photo columns, which filter searches: CSV or JSON lines files written by users."""
 
 import csv
 import json
@@ -14,16 +14,16 @@ def read_column_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     """Reads the columns of photos from a table.
 
     Args:
-        path: CSV with a header, or JSON lines (.jsonl, .json), with a column `photo`. Rows of other photos are skipped.
+        path: CSV file with a header, or JSON lines (.jsonl, .json), with a column `photo`. Other photos are skipped.
         names: names of the photos.
 
     Returns:
-        Column -> a value for each photo, the empty string for photos without one. JSON values other than strings and
-        null become JSON text.
+        A dict that maps each column to a value per photo, the empty string for a photo without one. JSON values other
+        than strings and null become JSON text.
 
     Raises:
-        IndexFileNotFoundError: there is no such file.
-        ColumnTableError: the file cannot be parsed, or a row has no `photo` or repeats one; the message has the row.
+        IndexFileNotFoundError: the file does not exist.
+        ColumnTableError: the file cannot be parsed, or a row has no `photo` or repeats one; the message gives the row.
     """
     wanted, rows = set(names), {}
     for number, row in _rows(path):

@@ -1,13 +1,13 @@
 """The interface that every index provides; `open_index(PLACE)` opens one.
 
-An index identifies photos by name. There are two kinds: a folder written by `keras-retrieval index` (ScaNN), and a
+An index identifies photos by name. An index is either a folder written by `keras-retrieval index` (ScaNN) or a
 collection on a Milvus server, `milvus://HOST:PORT/COLLECTION`. Both guarantee:
 
 - `search` returns min(k, number of matching photos) hits per query, best first, never padded. Scores are inner
   products with the stored descriptors. With `exact`, every photo is compared; otherwise an approximate search may miss
   some neighbours.
 - `add` and `delete` return once the change is on disk; every later search sees it.
-- Invalid input raises `ArgumentError`, a ValueError, which names the rows or the argument; nothing is changed.
+- Invalid input raises `ArgumentError`, a ValueError that names the rows or the argument, and changes nothing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +31,7 @@ class Hits:
 
     Attributes:
         names: names of the photos.
-        scores: (n,) float32, their inner products with the query.
+        scores: inner products of the photos with the query, (n,) float32.
     """
 
     names: list[str]
@@ -43,11 +43,11 @@ class Filter:
     """Restricts a search to the photos that satisfy every given condition.
 
     Attributes:
-        names: the allowed photos; None for all.
-        columns: column -> allowed values. All values are strings; a photo without a value has the empty string.
+        names: names of the allowed photos; None for all.
+        columns: column -> allowed values. Values are strings; a photo without a value has the empty string.
 
     Raises:
-        ArgumentError: a single string where a collection of strings is expected.
+        ArgumentError: a single string is given instead of a collection of strings.
     """
 
     names: Collection[str] | None = None
@@ -62,12 +62,12 @@ class Filter:
 class NeighbourIndex(Protocol):
     """An open index of N photos.
 
-    D is the number of dimensions of a descriptor, S of a stored one; S = D unless the index was built with `dim`.
+    Descriptors have D dimensions, and stored descriptors S; S = D unless the index was built with `dim`.
     """
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """JSON-able facts about the index.
+        """Facts about the index, which can be serialized as JSON.
 
         The settings of `extract` (`DESCRIPTOR_FACTS`), "photos" (the photos' folder), "dimensions" (D), "columns" and
         "configuration" (how the index searches; its "kind" describes it in words).
@@ -87,16 +87,16 @@ class NeighbourIndex(Protocol):
         """Finds the photos with the largest inner products with each query.
 
         Args:
-            queries: (Q, D), or (Q, S) as returned by `vectors`. Q may be 0.
-            k: the number of neighbours.
-            exact: compare every photo.
-            where: restricts the search; None for all photos.
+            queries: descriptors (Q, D), or stored descriptors (Q, S) as returned by `vectors`; Q may be 0.
+            k: number of neighbours per query.
+            exact: whether to compare each query with every photo.
+            where: filter that restricts the search; None for all photos.
 
         Returns:
             For each query, min(k, number of matching photos) hits.
 
         Raises:
-            ArgumentError: k < 1, queries of another shape or not finite, or an unknown column.
+            ArgumentError: `k` is below 1, queries have another shape or are not finite, or a column is unknown.
         """
         ...
 
@@ -104,14 +104,14 @@ class NeighbourIndex(Protocol):
         """Adds photos. A photo whose name exists already is replaced together with its column values.
 
         Args:
-            names: names of the photos, any distinct strings.
-            rows: (n, D), or (n, S) as returned by `vectors`.
+            names: names of the photos, arbitrary distinct strings.
+            rows: descriptors (n, D), or stored descriptors (n, S) as returned by `vectors`.
             columns: column -> a value for each photo, for some or all columns of the index.
 
         Raises:
-            ArgumentError: shapes that do not fit, repeated names, an unknown column, or rows that are not finite; the
+            ArgumentError: shapes do not match, names are repeated, a column is unknown, or rows are not finite; the
                 message names the first rows.
-            OSError: the disk or the server failed, or another process is writing; nothing was added.
+            OSError: the disk or the server failed, or another process is writing; nothing has been added.
         """
         ...
 
@@ -120,13 +120,13 @@ class NeighbourIndex(Protocol):
         ...
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """The stored descriptors, (n, S) float32, of the named photos or of all; memory-mapped if possible.
+        """Returns the stored descriptors, (n, S) float32, of the named photos or of all; memory-mapped if possible.
 
         Raises:
-            ArgumentError: an unknown name.
+            ArgumentError: a name is unknown.
         """
         ...
 
     def close(self) -> None:
-        """Releases files and connections. Changes are on disk without it."""
+        """Releases files and connections. Changes are on disk even without this call."""
         ...

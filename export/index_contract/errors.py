@@ -1,4 +1,4 @@
-"""The errors of indexes; damaged index folders raise `FolderError` of pipelines/files."""
+"""Errors of indexes. A damaged index folder raises the `FolderError` of pipelines/files instead."""
 
 from keras_retrieval.errors import RetrievalError
 
@@ -16,11 +16,11 @@ class IndexFileNotFoundError(RetrievalError, FileNotFoundError):
 
 
 class IndexBusyError(RetrievalError, TimeoutError):
-    """Another process has been writing to the index, or rebuilding it, for longer than a caller waits."""
+    """Another process has been writing to the index, or rebuilding it, for longer than the caller waits."""
 
 
 class IndexReplacedError(RetrievalError, OSError):
-    """The index was replaced by one of other descriptors while a change was being made."""
+    """The index was replaced by an index of other descriptors during a change."""
 
 
 class MilvusError(RetrievalError, OSError):

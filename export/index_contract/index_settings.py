@@ -8,10 +8,10 @@ from keras_retrieval.pipelines.command.options import Option, Options, declarati
 
 from keras_retrieval.errors import ArgumentError
 
-EXACT_BELOW = 20_000  # photos; exact search is as fast as approximate search below
-TREE_FROM = 100_000  # photos; comparing every hash is slower than a tree from here on
-MIN_HASHED = 16  # photos, the fewest that ScaNN learns hashes from
-ROWS_PER_LEAF = 4  # the fewest, on average
+EXACT_BELOW = 20_000  # photos; with fewer, exact search is as fast as approximate search
+TREE_FROM = 100_000  # photos; from here on, comparing every hash is slower than a tree
+MIN_HASHED = 16  # photos; the minimum from which ScaNN learns hashes
+ROWS_PER_LEAF = 4  # the minimum, on average
 ROW_TYPES = ("float32", "bfloat16", "int8")
 
 
@@ -95,7 +95,7 @@ class IndexSettings(Options):
     ] = 1.5
 
     def settings(self) -> "IndexSettings":
-        """The settings alone, without the other options of a subclass."""
+        """Returns the settings alone, without the other options of a subclass."""
         return IndexSettings(**{name: getattr(self, name) for name in declarations(IndexSettings)})
 
     def check_collection(self, count: int, dimensions: int) -> None:
@@ -103,10 +103,10 @@ class IndexSettings(Options):
 
         Args:
             count: number of photos.
-            dimensions: the number of dimensions of a stored descriptor.
+            dimensions: number of dimensions of a stored descriptor.
 
         Raises:
-            ArgumentError: names the option and its limit.
+            ArgumentError: an option exceeds its limit; the message names both.
         """
         if self.leaves is not None and self.leaves > count // ROWS_PER_LEAF:
             raise ArgumentError(
@@ -116,7 +116,7 @@ class IndexSettings(Options):
             raise ArgumentError(f"--block must be at most {dimensions}, the descriptors' dimensions, got {self.block}")
 
     def tree_leaves(self, count: int) -> int | None:
-        """The number of leaves for so many photos, 0 for hashes without a tree; None for exact search."""
+        """Returns the number of leaves for `count` photos: 0 for hashes without a tree, None for exact search."""
         if self.exact or count < MIN_HASHED or (count < EXACT_BELOW and self.leaves is None):
             return None
         leaves = self.leaves

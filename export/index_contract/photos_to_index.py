@@ -1,4 +1,4 @@
-"""The input of an index builder: names, descriptors and column values of photos, checked by its maker."""
+"""The input of an index builder: names, descriptors and column values of photos, checked by the caller."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class RowBlocks:
-    """Rows in blocks, which can be iterated more than once.
+    """Rows in blocks that can be iterated more than once.
 
     Args:
         read: returns a new iterator over blocks (n, D) float32.
@@ -25,12 +25,12 @@ class PhotosToIndex:
     """Photos from which an index is built.
 
     Attributes:
-        names: (N,) distinct.
-        rows: (N, D) finite; (N, S) if `reduced`.
-        dimensions: S, of the stored rows.
+        names: the distinct names of the N photos.
+        rows: the descriptors, finite, (N, D), or (N, S) if `reduced`.
+        dimensions: S, the number of dimensions of a stored row.
         columns: column -> a value for each photo.
-        projection: (D, S), which reduces queries, and rows unless `reduced`; None to store D dimensions.
-        reduced: whether `rows` are reduced already.
+        projection: matrix (D, S) that reduces queries, and also rows unless `reduced`; None to store D dimensions.
+        reduced: whether `rows` are already reduced.
     """
 
     names: Sequence[str]
@@ -41,5 +41,5 @@ class PhotosToIndex:
     reduced: bool = False
 
     def to_stored(self, rows: np.ndarray) -> np.ndarray:
-        """Applies the projection to rows of `self.rows`: (n, D) -> (n, S)."""
+        """Reduces rows taken from `self.rows` to stored rows (n, S), unless they need no reduction."""
         return rows if self.projection is None or self.reduced else rows @ self.projection

@@ -1,8 +1,8 @@
-"""Tuning of approximate search: the cheapest numbers of leaves and candidates that reach a recall, by measurement.
+"""Tuning of approximate search: measures the cheapest numbers of leaves and candidates that reach a recall.
 
-Held-out queries are photos of the collection, drawn at random; each is excluded from its own neighbours. Recall@k is
+Held-out queries are random photos of the collection; each is excluded from its own neighbours. Recall@k is
 the share of the k photos found that are among the k nearest by exact search over the original descriptors. Photos as
-near as the k-th count as well, so that copies of a photo do not count as errors.
+near as the k-th neighbour count as well, so that copies of a photo do not count as errors.
 """
 
 import time
@@ -16,8 +16,8 @@ from keras_retrieval.ranking.nearest import nearest
 
 from .index_settings import IndexSettings
 
-QUERIES = 1_000  # queries to tune with, and as many others to report the result on
-TIES = 20  # photos beyond the k-th that are checked for being as near
+QUERIES = 1_000  # queries for tuning, and as many others for reporting the result
+TIES = 20  # photos beyond the k-th that are checked for the same distance
 BATCH = 100  # queries in a batch
 _LEAF_SHARES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 150, 220, 330, 500, 1000)  # thousandths
 _CANDIDATES_PER_K = (2, 3, 5, 10, 20, 50)
@@ -31,10 +31,10 @@ class HeldOutQueries:
     """Held-out queries and their true neighbours.
 
     Attributes:
-        ids: (H,) the queries' own row numbers.
-        queries: (H, S), reduced as stored rows are.
-        truth: (H, T) row numbers of the k nearest others and those as near, padded with -1.
-        k: the k of the recall.
+        ids: row numbers of the queries, (H,).
+        queries: the queries, (H, S), reduced like the stored rows.
+        truth: row numbers of the k nearest other photos and of those as near as the k-th, (H, T), padded with -1.
+        k: number of neighbours k in recall@k.
     """
 
     ids: np.ndarray
@@ -43,10 +43,10 @@ class HeldOutQueries:
     k: int
 
     def recall(self, found: np.ndarray) -> float:
-        """The recall@k of row numbers (H, k + 1), best first, which may contain the query itself."""
+        """Computes the recall@k of row numbers (H, k + 1), best first, which may contain the query itself."""
         others = found != self.ids[:, None]
         counted = others & (others.cumsum(axis=1) <= self.k) & (found >= 0)
-        # One number for each pair of a query and a row, so that a single look-up serves all queries.
+        # Pairs of a query and a row are encoded as one number, so that a single look-up handles all queries.
         first = np.arange(len(self.ids))[:, None] * (1 + max(found.max(), self.truth.max()))
         hits = np.isin((first + found)[counted], (first + self.truth)[self.truth >= 0])
         return float(hits.sum()) / (self.k * len(self.ids))
@@ -55,13 +55,13 @@ class HeldOutQueries:
 def hold_out(
     originals: Iterable[np.ndarray], count: int, k: int, to_stored: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[HeldOutQueries, HeldOutQueries] | None:
-    """Draws two sets of held-out queries, one to tune with and one to report on, and searches them exactly.
+    """Draws two sets of held-out queries, for tuning and for reporting, and finds their neighbours by exact search.
 
     Args:
-        originals: (N, D) in blocks; iterated more than once.
-        count: N.
-        k: the k of the recall; less if there are not so many other photos.
-        to_stored: reduces rows (n, D) to stored rows (n, S).
+        originals: the original descriptors (N, D), in blocks; iterated more than once.
+        count: N, the number of photos.
+        k: number of neighbours k in recall@k; capped at the number of other photos.
+        to_stored: function that reduces rows (n, D) to stored rows (n, S).
 
     Returns:
         Two sets of up to 1,000 queries; None if there are fewer than 2 rows.
@@ -102,14 +102,14 @@ def tune(
     """Finds the fastest pair of leaves-to-search and reorder that reaches the recall on the first held-out set.
 
     Args:
-        find: the approximate search.
+        find: function that runs the approximate search.
         held_out: the two sets of queries from `hold_out`.
-        settings: the recall; numbers that are set in it are kept.
+        settings: settings with the required recall; `reorder` and `leaves_to_search` are kept where they are set.
         leaves: the number of leaves of the tree; 0 without a tree.
 
     Returns:
-        reorder and leaves_to_search; recall and queries_per_second on the second set. If no pair reaches the recall,
-        the one that comes nearest.
+        A dict with "reorder" and "leaves_to_search", and with "recall" and "queries_per_second" on the second set. If
+        no pair reaches the recall, the pair that comes nearest is returned.
     """
     tuning, reporting = held_out
     tried: list[tuple[bool, float, float, int, int]] = []
@@ -162,7 +162,7 @@ def _leaf_values(settings: IndexSettings, leaves: int) -> list[int]:
 
 
 def _measure(find: Find, held_out: HeldOutQueries, reorder: int, leaves: int) -> tuple[float, float]:
-    """The recall, and the seconds for all queries."""
+    """Measures the recall, and the seconds for all queries."""
     started = time.monotonic()
     found = [
         find(held_out.queries[start : start + BATCH], held_out.k + 1, reorder, leaves)
