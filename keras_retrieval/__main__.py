@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs one step from the shell.
 
     Args:
-        arguments: the words after `keras-retrieval`; None for `sys.argv[1:]`.
+        arguments: the command-line arguments after `keras-retrieval`; None for `sys.argv[1:]`.
 
     Raises:
         SystemExit: the step failed, was stopped, or does not exist; the code is the message or the exit status.

@@ -86,8 +86,8 @@ def positive_positions(ranks: np.ndarray, positives: Indexes, junk: Indexes | No
 
     Args:
         ranks: (depth, queries) database indexes, best first.
-        positives: one index array per query.
-        junk: one index array per query; None for no junk.
+        positives: the positives of each query, one index array per query.
+        junk: the images to ignore, one index array per query; None for no junk.
 
     Returns:
         One array of zero-based positions per query, in ascending order.
@@ -108,8 +108,8 @@ def retrieval(
 
     Args:
         ranks: (depth, queries) database indexes, best first.
-        positives: one index array per query.
-        junk: one index array per query of images that are removed from the ranking; None for no junk.
+        positives: the positives of each query, one index array per query.
+        junk: the images to remove from the ranking, one index array per query; None for no junk.
         ks: cut-offs of the precision.
 
     Returns:
@@ -127,18 +127,18 @@ def revisited(
 ) -> dict[str, RetrievalScores]:
     """Computes the scores of the three protocols of revisited Oxford and Paris (Radenovic et al. CVPR 2018).
 
-    The positives of the easy protocol are `easy`, those of medium are both, and those of hard are `hard`; the other of
-    the two counts as junk.
+    The positives are `easy` in the easy protocol, `easy` and `hard` in the medium one, and `hard` in the hard one. In
+    the easy and hard protocols the other positives count as junk.
 
     Args:
         ranks: (depth, queries) database indexes, best first.
-        easy: one index array per query.
-        hard: one index array per query.
-        junk: one index array per query.
+        easy: the easy positives, one index array per query.
+        hard: the hard positives, one index array per query.
+        junk: the images to ignore, one index array per query.
         ks: cut-offs of the precision.
 
     Returns:
-        `{"easy": ..., "medium": ..., "hard": ...}`, each with every query.
+        `{"easy": ..., "medium": ..., "hard": ...}`, each with the scores of every query.
 
     Raises:
         ArgumentError: as for `positive_positions`.
@@ -158,7 +158,7 @@ def first_hits(ranks: np.ndarray, positives: Indexes, panoramas: np.ndarray | No
 
     Args:
         ranks: (depth, queries) database indexes, best first.
-        positives: one index array per query; it may be empty.
+        positives: the positives of each query, one index array per query, which may be empty.
         panoramas: (database,) number of the panorama of each database image. Only the best-ranked cut-out of a
             panorama stays in the ranking, as in the protocol of Tokyo 24/7 (Arandjelovic et al. CVPR 2016).
 
@@ -194,13 +194,13 @@ def recall_at(hits: np.ndarray, ns: Sequence[int] = (1, 5, 10, 20)) -> dict[int,
 
 
 def ns_scores(ranks: np.ndarray, positives: Indexes) -> np.ndarray:
-    """Computes the score of UKBench: the number of the object's four photos among the first four.
+    """Computes the score of UKBench: the number of photos of the query's object among the first four.
 
     Published in Nister and Stewenius CVPR 2006.
 
     Args:
         ranks: (depth, queries) database indexes, best first.
-        positives: one array per query of the four photos of its object, including the query.
+        positives: the four photos of the object, including the query, one index array per query.
 
     Returns:
         (queries,) counts in 0..4; their mean is the N-S score.

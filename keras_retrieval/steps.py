@@ -11,9 +11,9 @@ class Step(NamedTuple):
     """A row of the table of steps.
 
     Attributes:
-        room: the package of its module, such as "pipelines.descriptors".
+        room: the package that contains its module, such as "pipelines.descriptors".
         group: the heading under which it is listed.
-        summary: its input and output, for the list of steps.
+        summary: one line about its input and output, for the list of steps.
     """
 
     room: str

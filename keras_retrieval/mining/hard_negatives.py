@@ -38,13 +38,13 @@ def mine_negatives(
     memory. It is fastest if the pool is sorted by cluster.
 
     Args:
-        queries: (Q, D) L2-normalised descriptors.
-        query_clusters: (Q,) integers.
-        pool: (N, D) L2-normalised descriptors, as an array or PickedRows. It may contain the queries, because their
-            own cluster is excluded.
-        pool_clusters: (N,) integers.
+        queries: descriptors of the queries, (Q, D), L2-normalised.
+        query_clusters: the cluster of each query, (Q,) integers.
+        pool: descriptors of the pool, (N, D), L2-normalised, as an array or PickedRows. It may contain the queries,
+            because their own cluster is excluded.
+        pool_clusters: the cluster of each photo of the pool, (N,) integers.
         negatives: number of negatives per query.
-        same_object: (L, 2) pairs of clusters, in any order, that are not negatives of each other. Links are not
+        same_object: pairs of clusters, (L, 2), in any order, that are not negatives of each other. Links are not
             transitive.
         candidates: (Q, k) integers, indexes into the pool of the photos to select from for each query, best first, from
             `rank_candidates` or an approximate search, filled up with -1. Queries whose candidates have too few
@@ -77,12 +77,12 @@ def rank_candidates(queries: np.ndarray, pool: np.ndarray | PickedRows, candidat
     memory.
 
     Args:
-        queries: (Q, D).
-        pool: (N, D).
+        queries: descriptors of the queries, (Q, D).
+        pool: descriptors of the pool, (N, D).
         candidates: (Q, k) indexes into the pool for each query, in any order, filled up with -1.
 
     Returns:
-        (Q, min(k, N)) of the candidates, best first, ties by lower index, filled up with -1.
+        The candidates, (Q, min(k, N)), best first, ties by lower index, filled up with -1.
     """
     candidates = np.sort(candidates, axis=1)
     wanted, place = np.unique(candidates, return_inverse=True)
@@ -109,13 +109,13 @@ def first_of_each_cluster(
 
     Args:
         candidates: (Q, k) indexes into the pool, best first, filled up with -1.
-        query_clusters: (Q,) integers.
-        pool_clusters: (N,) integers.
+        query_clusters: the cluster of each query, (Q,) integers.
+        pool_clusters: the cluster of each photo of the pool, (N,) integers.
         negatives: number of negatives per query.
         same_object: as in `mine_negatives`.
 
     Returns:
-        (Q, negatives) int64, filled up with -1 if there are too few candidates.
+        Indexes into the pool, (Q, negatives) int64, filled up with -1 if there are too few candidates.
 
     Raises:
         MiningError: the arrays do not fit together, or an index is out of range.
@@ -130,8 +130,8 @@ def require_clusters(
     """Checks that the pool has enough clusters to take negatives from, for every query.
 
     Args:
-        query_clusters: (Q,) integers.
-        pool_clusters: (N,) integers.
+        query_clusters: the cluster of each query, (Q,) integers.
+        pool_clusters: the cluster of each photo of the pool, (N,) integers.
         same_object: as in `mine_negatives`.
         negatives: number of negatives per query.
 

@@ -22,7 +22,7 @@ def without_mean(database: Database) -> np.ndarray:
     """Subtracts the mean of all rows and L2-normalises, which removes what all photos have in common.
 
     Args:
-        database: (N, D), L2-normalised, or its shards in order.
+        database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
 
     Returns:
         (N, D) float32.
@@ -46,8 +46,8 @@ def local_maxima(graph: Graph) -> np.ndarray:
     """Finds the nodes that a random walk visits more often than each of their neighbours, in ascending order.
 
     These are photos in dense regions of the graph. A random walk on an undirected graph visits a node in proportion to
-    its degree; of equal neighbours only the one with the lowest number is a maximum. Nodes without neighbours are not
-    included.
+    its degree; among neighbours of equal degree only the one with the lowest number is a maximum. Nodes without
+    neighbours are not included.
     """
     degrees = graph.degrees()
     rank = np.empty(graph.size, np.int64)

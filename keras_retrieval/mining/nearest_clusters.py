@@ -34,9 +34,9 @@ def nearest_clusters(
     query. Rows that are sorted by cluster are read in place; others are copied chunk by chunk.
 
     Args:
-        queries: (Q, D) float32, finite.
-        rows: (N, D) float32, finite; PickedRows are read chunk by chunk.
-        cluster: (N,) the cluster of each row, 0..C-1, without empty clusters.
+        queries: descriptors of the queries, (Q, D) float32, finite.
+        rows: descriptors to search, (N, D) float32, finite; PickedRows are read chunk by chunk.
+        cluster: the cluster of each row, (N,), 0..C-1, without empty clusters.
         k: number of clusters per query.
         barred: pairs of a query and a cluster that it excludes: queries (B,), in ascending order, and clusters (B,).
             Every query must have at least k other clusters.

@@ -19,7 +19,7 @@ class Backbone:
         normalization: the pixel normalisation that its ImageNet weights expect.
         last: the name of the layer whose output is the feature map; empty for the last layer.
         published: whether keras.applications has ImageNet weights for it.
-        ambiguous: whether weights with another pixel normalisation are in circulation as well.
+        ambiguous: whether weights that expect another pixel normalisation are published as well.
     """
 
     make: Callable[[str | None], keras.Model]

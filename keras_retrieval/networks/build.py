@@ -80,9 +80,9 @@ def build(
         name: `<backbone>_<pooling>`, such as "vgg16_gem"; `list_models()` lists them.
         weights: weights of the trunk: "imagenet" (downloaded by keras.applications), None for random weights, or the
             path of a .h5, .npz or .keras file.
-        normalization: the pixel normalisation that the weights expect: "torch", "caffe" or "none". None uses what the
-            file states, or the one of the backbone's ImageNet weights if it states none.
-        whitening: whether a whitening (`layers.Whitening`), initially the identity, and L2 follow.
+        normalization: the pixel normalisation that the weights expect: "torch", "caffe" or "none". None uses the one
+            that the file states, or else that of the backbone's ImageNet weights.
+        whitening: whether a whitening (`layers.Whitening`), initially the identity, and L2 are appended.
         dim: number of dimensions that the whitening keeps; None keeps all. A number implies `whitening`.
         trainable_p: whether GeM's exponent is trainable.
         **pooling_options: further arguments of the pooling layer, such as p=3.0, levels=3 or clusters=64; for "rmac"
@@ -95,7 +95,7 @@ def build(
         before the backbone.
 
     Raises:
-        ArgumentError: the name is unknown (the message has the nearest), the pooling does not have an option, or
+        ArgumentError: the name is unknown (the message suggests the nearest one), the pooling has no such option, or
             `weights` or `normalization` does not fit the backbone.
         WeightsError: the weights file is damaged or does not match the backbone; the message names the layer.
         WeightsNotFoundError: the weights file does not exist.

@@ -25,9 +25,9 @@ def multi_scale(
         model: a network from `build`. A layer named "whitening", and the layers after it, are applied after the scales
             are combined.
         scales: factors by which photos are resized inside the model. (1.0,) returns `model` itself.
-        power: the power of the mean over the scales. None is GeM's p if the descriptor is the L2-normalised output of a
-            GeM with one exponent, otherwise 1.
-        antialias: how photos are reduced, see `layers.Rescaling`.
+        power: the power of the mean over the scales. None uses GeM's p if the descriptor is the L2-normalised output of
+            a GeM with one exponent, otherwise 1.
+        antialias: whether photos are antialiased when they are shrunk, see `layers.Rescaling`.
         mirror: whether mirrored photos are included at every scale.
 
     Returns:

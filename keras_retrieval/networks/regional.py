@@ -20,8 +20,8 @@ def with_whitening(model: keras.Model, mean: np.ndarray, projection: np.ndarray,
 
     Args:
         model: a network without a layer named "whitening".
-        mean: m, (D,).
-        projection: P, (d, D).
+        mean: the shift m, (D,).
+        projection: the matrix P, (d, D).
         dim: the number of rows of P to keep; None keeps all.
 
     Returns:
@@ -103,8 +103,8 @@ def with_regional_whitening(
 
     Args:
         network: a network from `keras_retrieval.build`, with a regional pooling.
-        mean: m, (D,).
-        projection: P, (d or more, D).
+        mean: the shift m, (D,).
+        projection: the matrix P, (d or more, D).
         dim: the number of rows of P to keep; None keeps all.
 
     Returns:
@@ -125,7 +125,7 @@ def with_proposals(network: keras.Model, proposals: layers.RegionProposals) -> k
 
     Args:
         network: a network from `keras_retrieval.build`, with a regional pooling.
-        proposals: a new layer.
+        proposals: the RegionProposals layer to use.
 
     Returns:
         A network that shares all other weights.

@@ -28,7 +28,7 @@ class Graph:
     weights: np.ndarray
 
     def dot(self, f: np.ndarray) -> np.ndarray:
-        """The product W f for f (N,), in float64."""
+        """Computes the product W f for f (N,), in float64."""
         return np.bincount(self.rows, self.weights * f[self.columns], self.size)
 
     def degrees(self) -> np.ndarray:
@@ -81,7 +81,7 @@ def mutual_graph(
     """Builds the mutual k-nearest-neighbour graph, with the weight max(s, 0)^gamma between mutual neighbours.
 
     Args:
-        database: (N, D), L2-normalised, or its shards in order.
+        database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
         k: number of neighbours; a row is not its own neighbour.
         gamma: exponent of the similarities, above 0; the larger, the less dissimilar pairs weigh.
         chunk: number of rows that are searched at a time.
@@ -130,17 +130,17 @@ def diffusion(
     that restricting the system to the nodes within reach does not change the result. Rows with f = 0 are ranked after
     the others by similarity, with score 0.
 
-    For a large database, `truncate` restricts the graph to the first rows of each query, with the degrees of the
+    For a large database, `truncate` restricts the graph to the nearest rows of each query, with the degrees of the
     restricted graph. Without `graph`, the neighbours are then searched among these rows only, and no preparation is
     needed.
 
     Args:
-        queries: (Q, D), L2-normalised.
-        database: (N, D), L2-normalised, or its shards in order.
+        queries: descriptors of the queries, (Q, D), L2-normalised.
+        database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
         k: number of rows in each ranking; all N if there are fewer.
         graph: the `mutual_graph` of the database, to share it between calls; None builds it.
-        truncate: number of first rows of each query that take part; None for all rows.
-        neighbours: k of a graph built here.
+        truncate: number of nearest rows of each query to which the graph is restricted; None for all rows.
+        neighbours: number of neighbours in a graph built here.
         seeds: number of nearest rows where y is not 0.
         gamma: exponent of the similarities, in y and in a graph built here.
         alpha: weight of the graph, at least 0 and below 1; the larger, the farther f spreads.
@@ -190,14 +190,14 @@ def solve(
     """Solves (I - alpha D^-1/2 W D^-1/2) f = y by conjugate gradient, starting at f = 0.
 
     Args:
-        graph: W, with N nodes.
+        graph: the graph W, with N nodes.
         y: the right-hand side, (N,).
-        alpha: at least 0 and below 1.
+        alpha: weight of the graph, at least 0 and below 1.
         iterations: largest number of iterations; fewer if the norm of the residual falls below 1e-8 of that of y.
-        degrees: D, (N,), if W is part of a larger graph; None for the degrees of W.
+        degrees: the degrees D, (N,), if W is part of a larger graph; None for the degrees of W.
 
     Returns:
-        f, (N,) float64.
+        The solution f, (N,) float64.
     """
     degrees = graph.degrees() if degrees is None else degrees
     scale = np.sqrt(np.divide(1.0, degrees, out=np.zeros(graph.size), where=degrees > 0))

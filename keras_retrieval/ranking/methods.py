@@ -1,7 +1,7 @@
 """Methods at query time by name: `parse("dba:10,alphaqe:50:3,superglobal")` and a `Ranker` that applies them in order.
 
 The names, the order of their parameters and the defaults are defined here only; `keras-retrieval evaluate` and `search`
-take the same text.
+accept the same text.
 """
 
 import difflib
@@ -109,7 +109,8 @@ class Ranker:
     """Ranks queries with the given methods. The database is augmented, and its neighbour graph built, only once.
 
     Args:
-        database: (N, D), L2-normalised, or its shards in order. `dba` and `rankdba` make a copy in memory.
+        database: descriptors of the database, (N, D), L2-normalised, or its shards in order. `dba` and `rankdba` make a
+            copy in memory.
         steps: the methods, from `parse`.
         progress: shows the progress of long operations.
 
@@ -133,7 +134,7 @@ class Ranker:
         """Ranks the database for each query with all methods.
 
         Args:
-            queries: (Q, D), L2-normalised.
+            queries: descriptors of the queries, (Q, D), L2-normalised.
             k: number of rows in each ranking; all N if there are fewer.
 
         Returns:
@@ -217,8 +218,8 @@ def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int)
     """Ranks a database for one set of queries: `Ranker` in one call.
 
     Args:
-        queries: (Q, D), L2-normalised.
-        database: (N, D), L2-normalised, or its shards in order.
+        queries: descriptors of the queries, (Q, D), L2-normalised.
+        database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
         steps: the methods, from `parse`.
         k: number of rows in each ranking; all N if there are fewer.
 

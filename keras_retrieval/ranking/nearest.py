@@ -28,8 +28,8 @@ def nearest(
     to 1024 queries: 1,000,000 x 2048 rows from memory-mapped shards need less than 1 GB.
 
     Args:
-        queries: (Q, D).
-        database: (N, D), or an iterable of shards (n, D) in order.
+        queries: descriptors of the queries, (Q, D).
+        database: descriptors of the database, (N, D), or an iterable of shards (n, D) in order.
         k: number of rows per query; all N if there are fewer.
         chunk: number of rows that are searched at a time.
         advance: called with the number of rows read since the last call.
@@ -68,8 +68,8 @@ def nearest_others(
     """Finds the k other rows most similar to each row of a database, exactly.
 
     Args:
-        database: (N, D), or its shards in order.
-        k: number of rows per row; N - 1 if there are fewer.
+        database: descriptors of the database, (N, D), or its shards in order.
+        k: number of neighbours per row; N - 1 if there are fewer.
         chunk: number of rows that are searched at a time.
         advance: called with the number of rows whose neighbours were found since the last call.
 

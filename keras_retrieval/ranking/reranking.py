@@ -34,8 +34,8 @@ def expand_queries(
     TPAMI 2018.
 
     Args:
-        queries: (Q, D).
-        database: (N, D), or its shards in order.
+        queries: descriptors of the queries, (Q, D).
+        database: descriptors of the database, (N, D), or its shards in order.
         n: number of nearest rows to add; all N if there are fewer. With 0 the queries are returned unchanged.
         alpha: exponent of the similarities, at least 0; the larger, the less dissimilar rows weigh.
         indexes: a ranking to take the rows from, (Q, n or more), best first; None searches.
@@ -69,7 +69,7 @@ def augment_database(
     """Augments a database: alphaQE of every row with its n nearest other rows (Gordo et al. IJCV 2017).
 
     Args:
-        database: (N, D), or its shards in order.
+        database: descriptors of the database, (N, D), or its shards in order.
         n: number of nearest rows to add; N - 1 if there are fewer. With 0 the rows are returned unchanged.
         alpha: exponent of the similarities, at least 0; with 0 the weights are equal. None weights by rank instead,
             1, (n - 1) / n, .. 1 / n, as the code published with the paper does.
@@ -107,8 +107,8 @@ def rerank(
     To re-rank the head of a longer ranking: `ranking[:, :400] = rerank(queries, database, ranking[:, :400])[0]`.
 
     Args:
-        queries: (Q, D).
-        database: (N, D), or its shards in order.
+        queries: descriptors of the queries, (Q, D).
+        database: descriptors of the database, (N, D), or its shards in order.
         indexes: the rows to re-rank, (Q, M); M = 400 in the paper.
         neighbours: number of rows that refine a row; M - 1 if there are fewer.
         beta: weight of the neighbours, at least 0; with 0 rows are not refined.

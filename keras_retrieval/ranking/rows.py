@@ -22,8 +22,8 @@ class PickedRows:
     """A selection of rows of an array that converts rows to float32 when they are read.
 
     Args:
-        values: (N, D) of any float type, in memory or memory-mapped.
-        indexes: (n,) the selected rows, in order.
+        values: the array, (N, D), of any float type, in memory or memory-mapped.
+        indexes: row numbers of the selected rows, (n,), in order.
     """
 
     def __init__(self, values: np.ndarray, indexes: np.ndarray) -> None:
@@ -38,7 +38,7 @@ class PickedRows:
 
 
 def l2_normalize(rows: np.ndarray) -> np.ndarray:
-    """x / (||x|| + 1e-6) on the last axis, as in the published networks; a zero vector stays 0. Keeps the dtype."""
+    """Divides vectors on the last axis by ||x|| + 1e-6, as in the published networks; 0 stays 0. Keeps the dtype."""
     return rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + EPSILON)
 
 
@@ -63,7 +63,7 @@ def require_finite(rows: np.ndarray, name: str, first: int = 0) -> None:
     """Checks that no row contains NaN or an infinite number.
 
     Args:
-        rows: (n, D).
+        rows: the rows to check, (n, D).
         name: name of a row in error messages.
         first: number of the first row in error messages.
 
@@ -89,7 +89,7 @@ def blocks(
     small. A chunk is valid until the next one is requested.
 
     Args:
-        database: (N, D), or an iterable of shards (n, D), which may open shards lazily.
+        database: descriptors of the database, (N, D), or an iterable of shards (n, D), which may open shards lazily.
         size: largest number of rows of a chunk.
         dtype: dtype of the chunks.
 
@@ -118,7 +118,7 @@ def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> 
     """Selects rows by index, across shards.
 
     Args:
-        database: (N, D), or its shards in order.
+        database: descriptors of the database, (N, D), or its shards in order.
         indexes: integers in 0..N-1, of any shape.
         dtype: dtype of the result.
 

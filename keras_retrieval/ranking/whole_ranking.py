@@ -14,14 +14,15 @@ _SIMILARITIES = 2**27  # in memory at a time: 0.5 GB
 def sort_all(
     queries: np.ndarray, database: np.ndarray | Iterable[np.ndarray], k: int, *, advance: Advance | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the same as `nearest`, faster if k is a large part of the database.
+    """Computes the same result as `nearest`, but faster if k is a large part of the database.
 
     In addition to the result, the memory contains half a gigabyte of similarities of a group of queries. Each group
     needs one pass over the database.
 
     Args:
-        queries: (Q, D).
-        database: (N, D), or its shards in order as an iterable that can be iterated repeatedly.
+        queries: descriptors of the queries, (Q, D).
+        database: descriptors of the database, (N, D), or its shards in order as an iterable that can be iterated
+            repeatedly.
         k: number of rows per query; all N if there are fewer.
         advance: called with the number of rows read since the last call.
 

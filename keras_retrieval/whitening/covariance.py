@@ -93,7 +93,7 @@ class Moments:
         """Adds rows.
 
         Args:
-            rows: (n, D).
+            rows: descriptors to add, (n, D).
 
         Raises:
             ArgumentError: the rows have another number of dimensions.
@@ -106,7 +106,7 @@ class Moments:
             self._merge(np.array(rows[start : start + _ROWS], np.float64))
 
     def about(self, point: np.ndarray) -> np.ndarray:
-        """The sum of (x - point)(x - point)^T over the rows, (D, D), for a point (D,)."""
+        """Computes the sum of (x - point)(x - point)^T over the rows, (D, D), for a point (D,)."""
         shift = self.mean - point
         return self.scatter + self.count * np.outer(shift, shift)
 
@@ -151,8 +151,8 @@ class PairMoments:
         """Adds pairs.
 
         Args:
-            queries: the q of each pair, (n, D).
-            positives: the p of each pair, (n, D).
+            queries: descriptors of the query q of each pair, (n, D).
+            positives: descriptors of the positive p of each pair, (n, D).
 
         Raises:
             ArgumentError: the shapes do not match.
@@ -262,7 +262,7 @@ def learn_pca(database: Database) -> Projection:
     """Learns the PCA whitening from rows, in one pass.
 
     Args:
-        database: (N, D), or its shards in order.
+        database: descriptors of the database, (N, D), or its shards in order.
 
     Returns:
         m and P, as from `fit_pca`.

@@ -28,7 +28,7 @@ def learn_pca_from_gram(database: Database, rows: np.ndarray, dim: int = DIM) ->
     and D = 32,768.
 
     Args:
-        database: (N, D), or its shards in order, in memory or memory-mapped.
+        database: descriptors of the database, (N, D), or its shards in order, in memory or memory-mapped.
         rows: (n,) indexes of the rows to learn from; if there are more than MAX_ROWS, MAX_ROWS of them at equal
             intervals are used.
         dim: largest number of dimensions to keep. Directions without variance are not kept.
