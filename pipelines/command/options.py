@@ -112,7 +112,7 @@ class Argument(Option):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The base of the options of a step, which are checked when they are made. Paths may be given as text.
+    """The base of the options of a step, which are checked when the object is made. Paths may be given as text.
 
     A subclass adds checks that compare options in `check`, and calls `super().check()` first.
 
@@ -177,7 +177,7 @@ def declarations(options: type[Options]) -> dict[str, Option]:
 
 
 def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[P, R]]:
-    """Makes a decorator that gives a step with one options object as argument the fields of its class as arguments.
+    """Makes a decorator for a step with one options object: the decorated step takes that object's fields as arguments.
 
     Args:
         options: a subclass of `Options`.

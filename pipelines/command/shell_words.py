@@ -15,7 +15,7 @@ def in_shell_words(message: str, parameters: Iterable[Any]) -> str:
 
     Args:
         message: the message of a RetrievalError.
-        parameters: the parameters of the command, as Click has them.
+        parameters: the parameters of the command, as Click represents them.
 
     Returns:
         The message with options: "--levels of the grid must be at least 1, got 0", "give --weights none".

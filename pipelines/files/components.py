@@ -8,14 +8,14 @@ Node = TypeVar("Node", str, int)
 
 
 def connected(nodes: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> list[list[Node]]:
-    """The connected components of an undirected graph.
+    """Finds the connected components of an undirected graph.
 
     Args:
         nodes: all nodes; a node without edges is a component of its own.
         edges: pairs of nodes.
 
     Returns:
-        Sorted components, the largest first; those of one size in the order of their first nodes.
+        The components, each sorted, the largest first; components of equal size are in the order of their first nodes.
     """
     root = {node: node for node in nodes}
 

@@ -74,11 +74,11 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file in a folder of ours.
+    """Reads a JSON file in a folder that this package wrote.
 
     Raises:
         FolderError: the file is not JSON.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -95,15 +95,15 @@ def kind_of(folder: Path) -> str | None:
 
 
 def check_free(folder: Path, *, kind: str, replace: bool) -> None:
-    """Checks that a folder can be written without the loss of anything else.
+    """Checks that a folder can be written without overwriting anything else.
 
     Args:
-        folder: the place of the folder to be written.
+        folder: the path of the folder to be written.
         kind: the kind of that folder.
         replace: whether an empty folder, or one of the same kind, may be replaced.
 
     Raises:
-        FolderError: the place is taken by something that may not be replaced.
+        FolderError: something that may not be replaced exists at this path.
     """
     if not folder.exists():
         return
@@ -117,7 +117,7 @@ def check_outside(folder: Path, photos: Path) -> None:
     """Checks that a folder to be written is not inside the folder of photos that are read.
 
     Raises:
-        FolderError: it is, so that the next run would read its images as photos.
+        FolderError: the folder is inside, so that the next run would read its images as photos.
     """
     if folder.resolve().is_relative_to(photos.resolve()):
         raise FolderError(f"{folder} is inside {photos}, and its images would be taken for photos: name another folder")
@@ -128,7 +128,7 @@ def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool 
 
     Args:
         partial: the folder with all files written.
-        folder: its final place, on the same file system.
+        folder: its final path, on the same file system.
         kind: the kind of folder, such as "descriptors"; `read_manifest` checks it.
         version: the version of the layout of that kind.
         replace: whether an existing `folder` of the same kind is replaced.
@@ -183,7 +183,7 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
         folder: a folder that `seal` completed.
         kind: the expected kind.
         version: the newest version of its layout that the caller can read.
-        verify: whether to compare the SHA-256 of every file, too; else only their presence is checked.
+        verify: whether to compare the SHA-256 of every file, too; otherwise only their presence is checked.
 
     Returns:
         The manifest.
@@ -233,7 +233,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Gives a temporary path to write a file at, and renames it to `path` unless an exception is raised.
 
     Args:
-        path: the final place of the file; an existing file is replaced.
+        path: the final path of the file; an existing file is replaced.
         sync: whether to sync the file to the disk before it is renamed. Without it, a file may be empty after a power
             failure, but not after a kill.
 

@@ -51,7 +51,7 @@ class Stateful:
         raise NotImplementedError
 
     def value(self) -> Any:
-        """The completed value, which containers hold in place of this object."""
+        """The completed value, which replaces this object in containers."""
         raise NotImplementedError
 
 
@@ -78,14 +78,15 @@ def run(
         persistent: makes the value of a persistent id; None refuses persistent ids.
         sets: whether to allow sets; if so, bytes, float, None and flat tuples are allowed in sets and as keys, as well
             as str and int.
-        max_instructions: a longer pickle is refused.
+        max_instructions: the largest number of instructions; a longer pickle is refused.
 
     Returns:
         None, bool, int, float, str, bytes, bytearray, tuple, list, dict, set and frozenset if `sets`, and the values
         of `calls` and `persistent`.
 
     Raises:
-        PickleRefusedError: with the instruction or the name that is not allowed.
+        PickleRefusedError: the pickle is damaged, or an instruction or a name in it is not allowed; the message names
+            it.
     """
     try:
         return _Machine(calls, persistent, sets).run(stream, max_instructions)

@@ -1,7 +1,7 @@
 """Reads published pickles of numbers, text, builtin containers and numpy arrays.
 
-A pickle is a program. `inert_pickle` interprets it, and this module has the replacements of the numpy functions that it
-may call: each one makes the value itself, from arguments that it checks. Text of Python 2 is read as latin-1.
+A pickle is a program. `inert_pickle` interprets it, and this module provides the replacements of the numpy functions
+that it may call: each one makes the value itself, from arguments that it checks. Text of Python 2 is read as latin-1.
 """
 
 import os
@@ -39,13 +39,14 @@ def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 
     Args:
         path: the file; protocols 0 to 5, written by Python 2 or 3 and any numpy.
-        max_bytes: a larger file is refused without reading it.
+        max_bytes: the largest size of the file; a larger one is refused without reading it.
 
     Returns:
         The object.
 
     Raises:
-        UnpickleError: with the path and the first thing in the file that is not allowed.
+        UnpickleError: the file is not a pickle of plain data; the message has the path and the first thing in it that
+            is not allowed.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar with rate and remaining time on a terminal, else a plain line per minute."""
+"""Progress of long operations on stderr: a bar with rate and remaining time on a terminal, else a line per minute."""
 
 import sys
 import time
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(label: str, total: int, unit: str = "photos") -> Iterator[Callable[[int], None]]:
-    """Shows the progress of a piece of work.
+    """Shows the progress of an operation.
 
     Args:
-        label: the name of the work, such as "extract".
-        total: the number of units.
+        label: the name of the operation, such as "extract".
+        total: the total number of units.
         unit: the plural of a unit, for the bar and the lines.
 
     Yields:

@@ -28,7 +28,7 @@ class ShardedFolder:
     """A folder that is being written in shards.
 
     Attributes:
-        folder: its final place.
+        folder: the final path of the folder.
         kind: the kind of folder, for the manifest.
         version: the version of the layout of that kind.
         fingerprint: the fingerprint of everything that decides the content. Only a run with the same fingerprint is
@@ -49,7 +49,7 @@ class ShardedFolder:
         """Whether the folder is complete already, written by a run with the same fingerprint.
 
         Args:
-            replace: a folder with another fingerprint is to be replaced.
+            replace: whether a folder with another fingerprint is to be replaced.
             fix: the remedy for a folder of another fingerprint, for the message.
 
         Raises:
@@ -74,7 +74,7 @@ class ShardedFolder:
             make_plan: computes the plan of a new run, JSON-able; a continued run uses the stored one.
 
         Returns:
-            The plan as JSON gives it back: tuples are lists.
+            The plan as read from JSON, where tuples become lists.
 
         Raises:
             FolderError: the partial folder contains something that no run of this kind wrote.
@@ -107,7 +107,7 @@ class ShardedFolder:
             number: the number of the shard.
             names: the names of its rows, in order.
             left_out: maps the names that are not in the shard to the reasons.
-            **facts: the facts for `join`, JSON-able.
+            **facts: further entries of the shard's note, which `join` returns; JSON-able.
         """
         write_file(self._note(number), json.dumps({"names": names, "left_out": left_out, **facts}))
 
@@ -118,7 +118,8 @@ class ShardedFolder:
             left_out: names that were left out before the shards were cut, with the reasons.
 
         Returns:
-            The names of all rows in order, name -> reason of those left out, and the note of each shard.
+            The names of all rows in order, a dict that maps the names left out to the reasons, and the note of each
+            shard.
         """
         notes = [read_json(path) for path in sorted(self.partial.glob(".shard-*.json"))]
         names = [name for note in notes for name in note["names"]]

@@ -19,9 +19,9 @@ class Augmentation:
     Attributes:
         strength: the strength of `jitter`; 0 for none.
         zoom: the smallest factor by which `zoomed` scales the sides; 1 for none.
-        flip: mirror half of the tuples, all photos of a tuple alike, so that they still match.
-        binarize: binarise half of the queries, which are edge maps, at a threshold drawn from 0..binarize, so that they
-            resemble sketches; 0 for none.
+        flip: whether half of the tuples are mirrored, all photos of a tuple alike, so that they still match.
+        binarize: half of the queries, which are edge maps, are binarised at a threshold drawn from 0..binarize, so that
+            they resemble sketches; 0 for no binarisation.
 
     Raises:
         ArgumentError: strength or binarize is not in 0..1, or zoom is not in 0.1..1.
@@ -44,7 +44,7 @@ class Augmentation:
         """Augments the photos of one tuple.
 
         Args:
-            photos: (H, W, 3) uint8 each, the query first.
+            photos: the photos of the tuple, each (H, W, 3) uint8, the query first.
             seed: random seed of the tuple.
 
         Returns:
@@ -68,8 +68,8 @@ def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.nda
     """Crops a photo, as if taken from nearer, or shrinks it, as if from farther away, each with probability 1/2.
 
     Args:
-        pixels: (H, W, 3) uint8.
-        least: the factor on both sides is drawn from least .. 1.
+        pixels: the pixels of the photo, (H, W, 3) uint8.
+        least: the smallest factor; the factor on both sides is drawn from least .. 1.
         rng: draws the factor, the kind of change and the position of the crop.
 
     Returns:
@@ -97,9 +97,9 @@ def square(pixels: np.ndarray, side: int, least: float = 1.0, rng: np.random.Gen
     """Cuts a square out of a photo and resizes it.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: the pixels of the photo, (H, W, 3) uint8.
         side: the side of the result in pixels.
-        least: the side of the square, relative to the shorter side of the photo, is drawn from least .. 1.
+        least: the smallest side of the square relative to the shorter side of the photo; it is drawn from least .. 1.
         rng: draws the side and the position of the square; None for the largest square in the centre.
 
     Returns:
@@ -118,8 +118,9 @@ def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.
     """Changes brightness, contrast and saturation, in this order.
 
     Args:
-        pixels: (H, W, 3) uint8.
-        strength: each of the three is multiplied by a factor drawn from 1 - strength .. 1 + strength; 0.2 is usual.
+        pixels: the pixels of the photo, (H, W, 3) uint8.
+        strength: the largest relative change; the three factors are drawn from 1 - strength .. 1 + strength. 0.2 is
+            usual.
         rng: draws the factors.
 
     Returns:

@@ -49,11 +49,12 @@ class PhotoCache:
 
     Args:
         folder: the folder of the cache.
-        verify: whether to compare the checksum of every file, which reads all of them; else their sizes only.
+        verify: whether to compare the checksum of every file, which reads all of them; otherwise only their sizes are
+            compared.
 
     Attributes:
-        names: names of all photos in the cache.
-        left_out: name -> reason of the photos that could not be read when it was built.
+        names: the names of all photos in the cache.
+        left_out: maps the photos that could not be read when the cache was built to the reasons.
         manifest: the manifest of the folder.
 
     Raises:
@@ -110,7 +111,7 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
         folder: the folder to write; it appears when it is complete.
         names: the names of the photos, without duplicates.
         reading: reads the photos; its size must not be None.
-        replace: whether a cache of other photos or options is replaced; else it is an error.
+        replace: whether a cache of other photos or options is replaced; otherwise it is an error.
 
     Returns:
         The opened cache.

@@ -98,10 +98,10 @@ def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop 
 
 
 def sobel(pixels: np.ndarray) -> np.ndarray:
-    """The magnitude of Sobel's gradient of slightly smoothed grey levels; 1 for a step from black to white.
+    """Computes the magnitude of Sobel's gradient of slightly smoothed grey levels; 1 for a step from black to white.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: the pixels of the photo, (H, W, 3) uint8.
 
     Returns:
         (H, W) float32, at least 0; it may exceed 1 at corners.
@@ -112,10 +112,10 @@ def sobel(pixels: np.ndarray) -> np.ndarray:
 
 
 def canny(pixels: np.ndarray) -> np.ndarray:
-    """Canny's edges of a smoothed photo, with hysteresis thresholds of 100 and 200 grey levels.
+    """Computes Canny's edges of a smoothed photo, with hysteresis thresholds of 100 and 200 grey levels.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: the pixels of the photo, (H, W, 3) uint8.
 
     Returns:
         (H, W) float32, 0 or 1.
@@ -129,7 +129,7 @@ def structured(pixels: np.ndarray, model: str) -> np.ndarray:
     """Structured edges (Dollar and Zitnick ICCV 2013) by OpenCV, which publishes the model file separately.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: the pixels of the photo, (H, W, 3) uint8.
         model: path of the .yml or .yml.gz file.
 
     Returns:

@@ -47,7 +47,7 @@ class PhotoError(RetrievalError, ValueError):
 
     Attributes:
         path: the photo's path as it was given, or "<bytes>".
-        reason: why, in plain words.
+        reason: the reason, in plain words.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -76,7 +76,7 @@ def list_photos(folder: Path) -> list[str]:
         folder: the folder to search.
 
     Returns:
-        Sorted names relative to `folder`, with / between their parts.
+        Sorted names relative to `folder`, with / as the separator.
 
     Raises:
         PhotoFolderError: `folder` does not exist, is a file, cannot be listed or has no photos, or a name in it is not
@@ -109,7 +109,7 @@ def open_photo(source: Source, max_pixels: int) -> Iterator[ImageFile]:
         The picture, not decoded.
 
     Raises:
-        PhotoError: instead of any Exception, also one that the caller raises while the photo is open.
+        PhotoError: replaces any Exception, including one that the caller raises while the photo is open.
     """
     path = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:

@@ -14,7 +14,7 @@ CLEANING_VERSION = 1
 
 
 def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
-    """Reads which photos `clean` kept.
+    """Reads the list of the photos that `clean` kept.
 
     Args:
         folder: the output of `clean`, or another folder.
@@ -68,11 +68,11 @@ def by_landmark(names: Sequence[str], folder: Path) -> dict[str, list[str]]:
     """Groups photos by landmark, the path of their folder.
 
     Args:
-        names: the names of photos, with / between their parts.
+        names: the names of the photos, with / as the separator.
         folder: the folder of the photos, for the message.
 
     Returns:
-        Landmark -> its photos, sorted by landmark.
+        A dict that maps each landmark to its photos, sorted by landmark.
 
     Raises:
         PhotoFolderError: no photo is in a sub-folder.

@@ -33,7 +33,8 @@ def read_boxes(source: Path) -> dict[str, np.ndarray]:
         source: boxes.json, or a folder that `sample-photos` wrote, or its scene.json.
 
     Returns:
-        Name of each photo -> (n, 4) float64: left, top, right, bottom in pixels. n may be 0.
+        A dict that maps the name of each photo to its boxes, (n, 4) float64: left, top, right, bottom in pixels. n may
+        be 0.
 
     Raises:
         BoxesError: the file does not exist or does not contain boxes, or a box is empty or not finite.
@@ -59,7 +60,7 @@ def write_boxes(path: Path, boxes: Mapping[str, Any]) -> Path:
 
     Args:
         path: the file; it is written atomically.
-        boxes: name of each photo -> (n, 4) left, top, right, bottom in pixels.
+        boxes: maps the name of each photo to its boxes, (n, 4): left, top, right, bottom in pixels.
 
     Returns:
         `path`.

@@ -21,12 +21,12 @@ def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) ->
     """Finds the database photos that were taken near each query.
 
     Args:
-        queries: (Q, 2) east and north in metres, or (Q, 3) with the height.
-        database: (N, 2) or (N, 3), likewise.
+        queries: positions of the queries, (Q, 2) east and north in metres, or (Q, 3) with the height.
+        database: positions of the database photos, (N, 2) or (N, 3), likewise.
         radius: the radius in metres; a photo at exactly this distance counts.
 
     Returns:
-        For each query the ascending rows of `database`.
+        For each query, the row numbers of the near photos in `database`, in ascending order.
     """
     order = np.argsort(database[:, 0], kind="stable")
     east = database[order, 0]
@@ -48,7 +48,8 @@ def position_in_name(path: str, folder: Path) -> tuple[float, float, str]:
         folder: the folder of the photos, for the message.
 
     Returns:
-        East and north in metres, and the name of the panorama that the photo was cut from, "" if there is none.
+        East and north in metres, and the name of the panorama that the photo was cut from, which is "" if there is
+        none.
 
     Raises:
         PositionError: the name has no position.
@@ -65,7 +66,7 @@ def position_in_name(path: str, folder: Path) -> tuple[float, float, str]:
 
 
 def checked_position(east: float, north: float, panorama: str, where: str) -> tuple[float, float, str]:
-    """Returns the first three arguments after a check.
+    """Checks that a position is finite, and returns the first three arguments.
 
     Args:
         east: the distance to the east in metres.

@@ -22,7 +22,7 @@ class Reading:
     Attributes:
         folder: the folder of the photos.
         size: the longest side after resizing, in pixels; None for no resizing.
-        exif: turn photos by their EXIF orientation.
+        exif: whether the EXIF orientation is applied to photos.
         max_pixels: a photo whose header declares more pixels is refused.
         smallest: the smallest height and width; smaller photos are padded by repeating their last row and column.
         edges: the kind of edge maps to read instead of photos, see `edges.edge_map`; "" for photos.

@@ -20,7 +20,7 @@ def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
 
     Args:
         pixels: (H, W, 3) uint8: dark lines on light paper, or light lines on dark paper.
-        margin: pixels on each side.
+        margin: width of the margin on each side, in pixels.
 
     Returns:
         (H + 2 margin, W + 2 margin, 3) uint8: lines of 255 on 0.
@@ -37,7 +37,7 @@ def is_sketch(pixels: np.ndarray) -> bool:
     """Whether a picture is a line drawing: thin lines on white or black, few grey levels between, no colours.
 
     Args:
-        pixels: (H, W, 3) uint8.
+        pixels: the pixels of the photo, (H, W, 3) uint8.
     """
     grey = grey_levels(pixels)
     paper = np.median(grey)
@@ -55,7 +55,7 @@ def thinned(ink: np.ndarray) -> np.ndarray:
     """Thins lines to a width of one pixel (Zhang and Suen, CACM 1984).
 
     Args:
-        ink: (H, W) bool; pixels beyond the border count as paper.
+        ink: a mask (H, W) bool, true for ink; pixels beyond the border count as paper.
 
     Returns:
         (H, W) bool.
@@ -85,7 +85,7 @@ def dilated(ink: np.ndarray, radius: int) -> np.ndarray:
 
 
 def grey_levels(pixels: np.ndarray) -> np.ndarray:
-    """The luma of pixels (H, W, 3) uint8: (H, W) float32, 0..255."""
+    """Computes the luma of pixels (H, W, 3) uint8: (H, W) float32, 0..255."""
     return pixels.astype(np.float32) @ _LUMA
 
 
