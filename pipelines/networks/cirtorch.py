@@ -30,7 +30,7 @@ _RESNET_STEM = {"conv1": "0", "bn1": "1"}
 
 
 class Tensors:
-    """The tensors of a state dict, each of which is taken once.
+    """The tensors of a state dict, each of which can be taken once.
 
     Raises:
         ConversionError: the state dict is empty.
@@ -46,10 +46,10 @@ class Tensors:
 
         Args:
             name: the name of the tensor.
-            *shapes: the shapes that it may have.
+            *shapes: the shapes that the tensor may have.
 
         Raises:
-            ConversionError: it is missing, has another shape, or is not finite.
+            ConversionError: the tensor is missing, has another shape, or is not finite.
         """
         tensor = self.left.pop(name, None)
         wanted = " or ".join(map(str, shapes))
@@ -65,7 +65,7 @@ class Tensors:
         """Checks that every tensor was taken.
 
         Raises:
-            ConversionError: a tensor was not.
+            ConversionError: a tensor was not taken.
         """
         left = [name for name in self.left if not name.endswith(".num_batches_tracked")]
         if left:
@@ -101,7 +101,7 @@ def whitening_of(saved: Any, scales: str) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         saved: {"m": (D, 1) or (D,), "P": (d, D)}, or a dict {"ss": .., "ms": ..} of these.
-        scales: "ss" for the whitening learned at a single scale, "ms" for that at several.
+        scales: "ss" for the whitening learned at a single scale, "ms" for the one learned at several scales.
 
     Returns:
         m (D,) and P (d, D) in float64.
@@ -133,14 +133,15 @@ def whitening_in(checkpoint: Any, dataset: str, scales: str) -> tuple[np.ndarray
 
     Args:
         checkpoint: as for `to_keras`; its meta has "Lw": {dataset: whitening}.
-        dataset: such as "retrieval-SfM-120k".
+        dataset: the name of the dataset, such as "retrieval-SfM-120k".
         scales: as for `whitening_of`.
 
     Returns:
         m (D,) and P (d, D) in float64.
 
     Raises:
-        ConversionError: the checkpoint has no whitening of that dataset; the message names those that it has.
+        ConversionError: the checkpoint has no whitening of that dataset; the message names the datasets of those that
+            it has.
     """
     found = checkpoint["meta"].get("Lw", {})
     if not isinstance(found, dict) or dataset not in found:
@@ -247,12 +248,12 @@ def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, 
     """Takes the tensors of a trunk, which have torchvision's names below `features.`.
 
     Args:
-        architecture: a key of TRUNKS.
+        architecture: the name of the architecture, a key of TRUNKS.
         trunk: the keras.Model of that architecture.
         tensors: the tensors to take from.
 
     Returns:
-        Layer name -> weights in Keras' order and layout (h, w, in, out).
+        A dict that maps the name of each layer to its weights, in Keras' order and layout (h, w, in, out).
 
     Raises:
         ConversionError: a tensor is missing or does not fit.

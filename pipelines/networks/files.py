@@ -1,4 +1,4 @@
-"""Network files: loading, saving, identity, and what a network takes as input."""
+"""Network files: loading, saving, identity, and the input that a network takes."""
 
 import hashlib
 import os
@@ -46,7 +46,7 @@ def check_keras_path(path: Path) -> None:
     """Checks the output path of a step that saves a network.
 
     Raises:
-        ArgumentError: it does not end in .keras.
+        ArgumentError: the path does not end in .keras.
     """
     if path.suffix != ".keras":
         raise ArgumentError(f"OUTPUT must end in .keras, got {path}")
@@ -88,7 +88,7 @@ def require_edges(model: Any, edges: str) -> None:
 
     Args:
         model: a keras.Model or an OnnxNetwork.
-        edges: the kind of edge maps that is read; "" for photos.
+        edges: the kind of edge maps that are read; "" for photos.
 
     Raises:
         NetworkError: the network takes edge maps, and `edges` is "".

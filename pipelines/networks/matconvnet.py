@@ -37,7 +37,7 @@ def read_matlab(path: Path) -> Any:
         The struct in scipy's form: fields are attributes, cells are arrays of objects.
 
     Raises:
-        ConversionError: the file is not such a file, or has no struct `net`.
+        ConversionError: the file is not a MATLAB file of these versions, or has no struct `net`.
         MissingExtraError: scipy is not installed.
         OSError: the file cannot be read.
     """
@@ -62,7 +62,7 @@ def to_keras(net: Any, dim: int | None = None) -> Any:
     """Builds VGG16 with NetVLAD, and with its PCA if the file has one.
 
     Args:
-        net: the struct that `read_matlab` read.
+        net: the struct that `read_matlab` returned.
         dim: the number of dimensions of the PCA to keep; None keeps all.
 
     Returns:

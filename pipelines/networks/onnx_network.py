@@ -22,10 +22,10 @@ class OnnxNetwork:
         path: the .onnx file.
 
     Attributes:
-        facts: all metadata.
+        facts: all metadata of the file.
         name: the name of the network that was exported.
-        size: the longest side of photos, in pixels, that it was exported for; it takes others, too.
-        scales: factors on the photo's size that are joined inside the network.
+        size: the longest side of photos, in pixels, that it was exported for; it takes other sizes, too.
+        scales: factors on the photo's size; the network combines the descriptors at these scales.
         smallest: the smallest height and width of a photo in pixels.
         sides: the only height and width that it takes, as "H x W", or None if it takes any.
         output_shape: (None, D).
@@ -62,7 +62,7 @@ class OnnxNetwork:
         return rows
 
     def check(self, scales: tuple[float, ...], bfloat16: bool, mirror: bool = False) -> None:
-        """Checks that the network takes photos of any size, and no options that were chosen at its export.
+        """Checks that the network takes photos of any size, and that no option is given that was fixed at its export.
 
         Raises:
             ArgumentError: scales other than (1.0,), bfloat16 or mirror are given.
@@ -89,8 +89,8 @@ def require_sides(images: np.ndarray, smallest: int, name: str) -> None:
     """Checks that photos are large enough to give a network a feature map.
 
     Args:
-        images: (B, H, W, 3).
-        smallest: pixels that the network needs on each side.
+        images: the photos, (B, H, W, 3).
+        smallest: the number of pixels that the network needs on each side.
         name: the name of the network, for the message.
 
     Raises:

@@ -27,20 +27,20 @@ def check_precision(precision: str) -> None:
     """Checks the value of `--precision`.
 
     Raises:
-        ArgumentError: it is not one of PRECISIONS.
+        ArgumentError: the value is not one of PRECISIONS.
     """
     if precision not in PRECISIONS:
         raise ArgumentError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision}")
 
 
 def resolve_precision(precision: str, model: str | Path = "") -> str:
-    """Resolves "auto" to "float32" or "bfloat16" on this machine, and logs which and why; returns others as given.
+    """Resolves "auto" to "float32" or "bfloat16" on this machine and logs the reason; returns other values as given.
 
     TensorFlow is imported for "auto" only.
 
     Args:
         precision: one of PRECISIONS.
-        model: the network that runs; an .onnx file has its precision inside, so that "auto" is "float32".
+        model: the network to run; the precision of an .onnx file is fixed, so that "auto" is "float32".
 
     Raises:
         ArgumentError: the precision is not one of PRECISIONS.

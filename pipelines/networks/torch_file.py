@@ -57,7 +57,8 @@ def read_torch(path: Path) -> Any:
         ones did.
 
     Raises:
-        TorchFileError: with the path and the first thing in the file that is not allowed or does not fit.
+        TorchFileError: the file contains something that is not allowed or does not fit; the message has the path and
+            the first such thing.
         OSError: the file cannot be read.
     """
     try:
