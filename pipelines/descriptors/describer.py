@@ -49,9 +49,9 @@ class DescribedBatch(Generic[Key]):
 
     Attributes:
         keys: the keys of the photos that have a descriptor.
-        rows: (n, D) float32, their descriptors.
-        left_out: key -> reason of the other photos.
-        seconds: spent in the network.
+        rows: the descriptors of these photos, (n, D) float32.
+        left_out: maps the keys of the other photos to the reasons.
+        seconds: the time spent in the network.
     """
 
     keys: list[Key]
@@ -73,10 +73,10 @@ def describer(
 
     Args:
         model: a keras.Model from `keras_retrieval.build`, or an OnnxNetwork, whose options were chosen at its export.
-        scales: factors on the photo's size, joined inside the same graph.
-        bfloat16: run the trunk in bfloat16. This changes the given model permanently.
+        scales: factors on the photo's size; the descriptors are combined inside the same graph.
+        bfloat16: whether the trunk runs in bfloat16. This changes the given model permanently.
         antialias: whether resizing to scales below 1 is antialiased, see `keras_retrieval.layers.Rescaling`.
-        mirror: join mirrored photos, too.
+        mirror: whether mirrored photos are included, too.
 
     Returns:
         A function (B, H, W, 3) uint8 -> (B, D) float32. It raises NetworkError for photos below `smallest_side`: some
@@ -123,8 +123,8 @@ def describe_photos(
 
     Args:
         describe: the function from `describer`.
-        photos: (shape, key) of each photo; consecutive photos of one shape form batches.
-        read: reads the pixels of a key, of that shape; may raise PhotoError.
+        photos: the shape and the key of each photo; consecutive photos of one shape form batches.
+        read: reads the pixels of the photo with a key, which have that shape; may raise PhotoError.
 
     Yields:
         The result of each batch, in order.

@@ -42,8 +42,8 @@ class Plan:
     """The photos to describe.
 
     Attributes:
-        photos: (shape of the pixels, name) of each photo, in order of the shapes.
-        left_out: name -> reason of the photos whose header cannot be read.
+        photos: the shape of the pixels and the name of each photo, sorted by shape.
+        left_out: maps the photos whose header cannot be read to the reasons.
     """
 
     photos: list[tuple[Shape, str]]

@@ -25,14 +25,14 @@ class WhiteningError(RetrievalError, ValueError):
 def learn_whitening(
     descriptors: Path, pairs: MatchingPairs, method: str, shrinkage: float = 0.0, dim: int | None = None
 ) -> Projection:
-    """Learns a whitening from a folder of descriptors and logs from how many photos and pairs.
+    """Learns a whitening from a folder of descriptors and logs the numbers of photos and pairs.
 
     Args:
-        descriptors: a folder that `extract` wrote. It may have other photos, too, which are not used.
+        descriptors: a folder that `extract` wrote. Other photos in it are not used.
         pairs: the photos to learn from and, for "lw", the matching pairs among them. Photos without a descriptor and
             their pairs are left out.
         method: "lw" or "pca".
-        shrinkage: only "lw", see `keras_retrieval.whitening.fit_lw`.
+        shrinkage: only used by "lw", see `keras_retrieval.whitening.fit_lw`.
         dim: the number of dimensions that will be kept. It is used for descriptors of more than WIDE dimensions only,
             see `learn_pca_from_gram`.
 

@@ -21,9 +21,9 @@ class MatchingPairs:
     """Matching pairs among photos.
 
     Attributes:
-        images: names of the photos, with / between their parts.
+        images: the names of the photos, with / as the separator.
         qidxs: (pairs,) int64, the row in `images` of each pair's query.
-        pidxs: (pairs,) int64, that of its positive.
+        pidxs: (pairs,) int64, the row in `images` of each pair's positive.
     """
 
     images: list[str]

@@ -16,7 +16,7 @@ log = logging.getLogger("keras_retrieval")
 
 
 def learn_regional_whitening(network: Any, names: Sequence[str], reading: Reading) -> Projection:
-    """Learns PCA of the normalised descriptors of regions, batch by batch, without storing them.
+    """Learns a PCA whitening of the normalised descriptors of regions, batch by batch, without storing them.
 
     Args:
         network: a keras.Model that pools regions; a whitening of its regions is left out.
