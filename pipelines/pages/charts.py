@@ -1,6 +1,6 @@
 """Line charts as SVG, drawn by Matplotlib.
 
-Why Matplotlib, and not Vega-Lite or Plotly: a chart of ours is a few lines over epochs or recall, and a page must
+Why Matplotlib, and not Vega-Lite or Plotly: a chart here is a few lines over epochs or recall, and a page must
 open from the disk without a network. Vega-Lite and Plotly draw in the browser: each page would carry 0.8 to 3.5 MB of
 JavaScript, show nothing where scripts are off, and need a text alternative as well. Matplotlib's SVG has about 10 KB,
 is text that scales, prints and can be searched, and costs 60 MB of installation, compared with TensorFlow's 1.5 GB, and
@@ -37,7 +37,7 @@ _COLOURS = {_INK: "currentColor", _GRID: "var(--line)"} | {
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawn chart.
+    """A chart, drawn as SVG.
 
     Attributes:
         title: the title of the chart.
@@ -59,10 +59,10 @@ def over_epochs(title: str, lines: Mapping[str, Sequence[float | None]]) -> Char
 
     Args:
         title: the title of the chart.
-        lines: name -> a value per epoch; None and values that are not finite are left out.
+        lines: maps the name of each line to one value per epoch; None and values that are not finite are left out.
 
     Returns:
-        The chart; None where there is no value.
+        The chart, or None if there is no value.
     """
     curves = {
         name: (np.arange(1.0, len(line) + 1), np.array([np.nan if value is None else value for value in line], float))
@@ -91,10 +91,10 @@ def curves(title: str, lines: Mapping[str, Curve], x_label: str, y_label: str, x
 
     Args:
         title: the title of the chart.
-        lines: name -> x and y, each (n,); NaN is left out.
+        lines: maps the name of each line to x and y, each (n,); NaN is left out.
         x_label: the label of the horizontal axis.
         y_label: the label of the vertical axis.
-        x_ticks: the marks of the horizontal axis, rising; the first and last are its ends.
+        x_ticks: the ticks of the horizontal axis, ascending; the first and last are its limits.
     """
 
     def axes(plot: Any) -> None:

@@ -1,4 +1,4 @@
-"""A page of rankings in photos: figures and charts at the top, then each query with the photos that belong to it."""
+"""A page that shows rankings as photos: metrics and charts at the top, then each query with its photos."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Picture:
     Attributes:
         path: the path of the photo.
         crop: (left, top, right, bottom) of the part, in pixels of the whole photo as it is read.
-        exif: whether the photo is turned by its EXIF orientation.
+        exif: whether the EXIF orientation is applied to the photo.
         box: a frame to draw, in the same pixels as `crop`. A photo with a box is shown whole.
-        name: shown with it; the file's name if it is "".
-        max_pixels: a larger photo is not read.
+        name: the name to show with the photo; "" for the file's name.
+        max_pixels: the largest number of pixels; a larger photo is not read.
     """
 
     path: Path
@@ -42,8 +42,8 @@ class Hit:
 
     Attributes:
         picture: the photo.
-        mark: its frame; "" for none.
-        caption: shown with it; its rank if it is "".
+        mark: the kind of its frame; "" for no frame.
+        caption: the text to show with the photo; "" for its rank.
     """
 
     picture: Picture
@@ -57,7 +57,7 @@ class Case:
 
     Attributes:
         query: the photo, or its part, that was searched with.
-        note: the query's own figures.
+        note: the metrics of the query.
         hits: the photos found, best first.
     """
 
@@ -83,14 +83,14 @@ def page(
         kind: the kind of the page, shown above its title, such as "evaluation".
         title: the title of the page.
         facts: short lines under the title.
-        table: row -> figure -> value.
+        table: maps the name of each row to its metrics, by name.
         charts: the charts to show; None is left out.
         cases: the queries to show. A photo that cannot be read leaves an empty place with its name.
         legend: the meaning of the photos' frames.
         side: pixels of a thumbnail's longer side.
 
     Returns:
-        HTML without scripts, which loads nothing. Each photo is in it once.
+        HTML without scripts or external resources. Each photo is embedded once.
     """
     pictures = [picture for case in cases for picture in (case.query, *(hit.picture for hit in case.hits))]
     return render(
@@ -107,7 +107,7 @@ def page(
 
 
 def percent(figure: str, value: float | None) -> str:
-    """Formats a figure: a share of 0..1 as 100 times, N-S as it is, and - for an undefined one."""
+    """Formats a metric: a fraction in 0..1 in percent, N-S unchanged, and an undefined one as -."""
     if value is None:
         return "-"
     return f"{value:.2f}" if figure == "N-S" else f"{100 * value:.2f}"

@@ -1,7 +1,7 @@
 """Renders the templates of all pages: one base, one style, and no external resources.
 
-The templates lie in `templates/`; `base.html.j2` is the only one with an `<html>` element. A page on the disk holds its
-style, pictures and scripts, and its content security policy forbids everything else.
+The templates lie in `templates/`; `base.html.j2` is the only one with an `<html>` element. A page on the disk contains
+its style, pictures and scripts, and its content security policy forbids everything else.
 """
 
 import base64
@@ -28,7 +28,7 @@ def render(template: str, **values: Any) -> str:
     """Renders a page.
 
     Args:
-        template: the file's name in `templates/`.
+        template: the name of the file in `templates/`.
         **values: the template's variables. Text is escaped; pieces of HTML must be `markupsafe.Markup`.
 
     Returns:
@@ -53,8 +53,8 @@ def data_url(picture: Image.Image, form: str = "JPEG", quality: int = 80) -> str
     """Encodes a picture as a data URL.
 
     Args:
-        picture: RGB.
-        form: "JPEG" or "PNG".
+        picture: the picture, in RGB.
+        form: the image format, "JPEG" or "PNG".
         quality: the quality of a JPEG.
     """
     file = io.BytesIO()
