@@ -1,1 +1,1 @@
-"""Drawn photos: invented buildings as textured solids, cameras and a renderer; the step sample-photos."""
+"""Synthetic photos: invented buildings as textured solids, cameras and a renderer; the step sample-photos."""

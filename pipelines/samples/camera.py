@@ -1,4 +1,4 @@
-"""Cameras of drawn photos: viewpoint and lens, development of the picture to JPEG, and bounding boxes."""
+"""Cameras of synthetic photos: viewpoint and lens, development of the picture to JPEG, and bounding boxes."""
 
 from io import BytesIO
 

@@ -33,11 +33,11 @@ def draw_collection(out: Path, buildings: int, views: int, size: int, seed: int,
 
     Args:
         out: the folder to write, see the step `sample_photos`.
-        buildings: number of buildings.
-        views: photos per building.
-        size: longer side of a photo in pixels.
+        buildings: the number of buildings.
+        views: the number of photos per building.
+        size: the longer side of a photo in pixels.
         seed: random seed.
-        workers: number of processes; 0 for one per core.
+        workers: the number of processes; 0 for one per core.
 
     Raises:
         FolderError: `out` contains something else, or cannot be written.

@@ -16,8 +16,8 @@ def outline(box: tuple[float, float, float, float], arch: str, grow: float = 0) 
     """The outline of an opening.
 
     Args:
-        box: left, top, right, bottom.
-        arch: "flat", "round" (half a circle) or "pointed" (two arcs).
+        box: the left, top, right and bottom of the opening.
+        arch: the shape of the top: "flat", "round" (half a circle) or "pointed" (two arcs).
         grow: widening on every side but the bottom.
 
     Returns:

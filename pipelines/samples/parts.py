@@ -11,14 +11,14 @@ CLAY = Material("tiles", ((178, 92, 62), (194, 108, 74), (158, 78, 56), (186, 12
 
 
 def vary(rng: np.random.Generator, material: Material, spread: float = 9) -> Material:
-    """The material with a random shift of its colours."""
+    """Returns the material with a random shift of its colours."""
     change = rng.normal(0, spread, 3)
     moved = [np.clip(np.asarray(colour) + change, 12, 250).tolist() for colour in material.colours]
     return material._replace(colours=tuple((red, green, blue) for red, green, blue in moved))
 
 
 def pick(rng: np.random.Generator, *colours: Colour) -> Colour:
-    """A random one of several colours."""
+    """Picks one of several colours at random."""
     return colours[rng.integers(len(colours))]
 
 

@@ -50,9 +50,9 @@ class Light:
 
     Attributes:
         sun: (3,), the direction to the sun.
-        sun_colour: linear RGB.
-        sky_colour: linear RGB.
-        haze_colour: linear RGB.
+        sun_colour: the colour of the sun, linear RGB.
+        sky_colour: the colour of the sky, linear RGB.
+        haze_colour: the colour of the haze, linear RGB.
         haze: the distance in metres at which haze replaces 63 % of the light.
     """
 
@@ -176,8 +176,8 @@ class Shadows:
         """Whether the sun reaches the points at samples of a camera.
 
         Args:
-            x: columns of samples.
-            y: rows of samples.
+            x: the columns of the samples.
+            y: the rows of the samples.
             depth: the depth of the points, in metres.
             rays: (3, 3), maps a sample (x, y, 1) to its direction in the world at depth 1.
             eye: (3,), the position of the camera.

@@ -99,7 +99,7 @@ def stand_up(model: Model, picture: Picture, place: np.ndarray, eye: np.ndarray)
 
     Args:
         model: the model to add the face to.
-        picture: RGBA image and its width in metres.
+        picture: an RGBA image and its width in metres.
         place: (2,), the position of its bottom centre.
         eye: (3,), the position of the camera.
     """

@@ -1,4 +1,4 @@
-"""The solids of invented buildings: walls with openings, prisms, turned shapes, roofs.
+"""Solids of invented buildings: walls with openings, prisms, turned shapes, roofs.
 
 Lengths are in metres; x points right, y away from the viewer, z up, and the front of a building faces -y. Footprints
 are counter-clockwise seen from above. All parts become convex faces, each with a texture sheet.
@@ -108,7 +108,7 @@ class Model:
         Args:
             corners: (k, 3), in one plane; the rows of the texture are parallel to the first edge.
             material: the material of the surface.
-            turned: make the rows perpendicular to the first edge instead.
+            turned: whether the rows are perpendicular to the first edge instead.
         """
         corners = np.asarray(corners, float)
         along = corners[1] - corners[0]
@@ -209,14 +209,14 @@ class Model:
         """Adds an upright wall with openings.
 
         Args:
-            start: left end, seen from outside.
-            end: right end.
-            low: bottom.
-            high: top.
-            finish: material and colours.
-            openings: windows, doors and passages.
-            ornaments: pictures on the wall.
-            peak: height of a gable above `high`.
+            start: the left end of the wall, seen from outside.
+            end: the right end of the wall.
+            low: the height of its bottom.
+            high: the height of its top.
+            finish: the material and the colours.
+            openings: the windows, doors and passages.
+            ornaments: the pictures on the wall.
+            peak: the height of a gable above `high`.
             depth: the depth of panes and doors behind the front of the wall.
         """
         ends = np.array([[*start, high + peak], [*end, high + peak]], float)

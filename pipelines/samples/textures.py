@@ -40,10 +40,10 @@ def noise(rng: np.random.Generator, height: int, width: int, cell: float, octave
 
     Args:
         rng: draws the noise.
-        height: rows.
-        width: columns.
+        height: the number of rows.
+        width: the number of columns.
         cell: texels between two independent values in the first octave; each further octave halves it.
-        octaves: number of octaves, each with 0.6 of the amplitude of the previous one.
+        octaves: the number of octaves, each with 0.6 of the amplitude of the previous one.
 
     Returns:
         (height, width) float32.
@@ -64,7 +64,7 @@ def surface(rng: np.random.Generator, height: int, width: int, material: Materia
         rng: draws the variations.
         height: the height in texels.
         width: the width in texels.
-        material: kind and colours; a `kind` that is not in `COURSES` is plaster.
+        material: the kind and the colours; a `kind` that is not in `COURSES` is plaster.
 
     Returns:
         (height, width, 3) float32, 0..255.
