@@ -1,9 +1,9 @@
-"""Boxes of an object in photos that are aligned pair by pair, found by diffusion over the graph of verified pairs.
+"""Localizes an object in pairwise aligned photos by diffusion of boxes over the graph of verified pairs.
 
-The method of Gordo et al. (ECCV 2016, section 3.4): each pair proposes the bounds of its matched keypoints, and the
-initial box of a photo is the geometric median of the proposals of its pairs. Then the boxes are repeatedly projected
-from photo to photo by the pairs' affine transforms, and each box moves a small step towards the geometric median of
-those projected into its photo.
+The method is that of Gordo et al. (ECCV 2016, section 3.4): each pair proposes the bounding box of its matched
+keypoints, and the initial box of a photo is the geometric median of the proposals of its pairs. Then the boxes are
+repeatedly projected from photo to photo by the pairs' affine transforms, and each box moves a small step towards the
+geometric median of the boxes projected into its photo.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ class Projection:
     """A directed edge of the graph: projects boxes of one photo into another.
 
     Attributes:
-        source: index of the photo that boxes are projected from.
-        target: index of the photo that they are projected into.
+        source: index of the photo from which boxes are projected.
+        target: index of the photo into which boxes are projected.
         affine: (2, 3) affine transform from pixels of the source to pixels of the target.
-        bounds: (4,) left, top, right, bottom of the matched keypoints in the target.
+        bounds: (4,) left, top, right, bottom of the matched keypoints in the target, in pixels.
     """
 
     source: int
@@ -41,12 +41,12 @@ def diffuse(edges: Sequence[Projection], sizes: np.ndarray) -> tuple[np.ndarray,
     """Finds the box of the object in each photo.
 
     Args:
-        edges: E edges; every photo is the target of at least one.
-        sizes: (n, 2) width and height of the photos.
+        edges: the E edges of the graph; every photo must be the target of at least one.
+        sizes: (n, 2) width and height of each photo in pixels.
 
     Returns:
-        (n, 4) left, top, right, bottom in pixels, within the photos, and the number of steps to convergence, at most
-        `MOST_STEPS`.
+        The (n, 4) boxes (left, top, right, bottom) in pixels, clipped to the photos, and the number of steps to
+        convergence, at most `MOST_STEPS`.
 
     Raises:
         ArgumentError: a photo is not the target of an edge.
@@ -68,22 +68,24 @@ def diffuse(edges: Sequence[Projection], sizes: np.ndarray) -> tuple[np.ndarray,
 
 
 def project(boxes: np.ndarray, affines: np.ndarray) -> np.ndarray:
-    """The bounds (E, 4) of boxes (E, 4) after affine transforms (E, 2, 3)."""
+    """Returns the (E, 4) bounding boxes of (E, 4) boxes under (E, 2, 3) affine transforms."""
     corners = np.stack([boxes[:, [x, y]] for x in (0, 2) for y in (1, 3)], axis=1)
     moved = corners @ affines[:, :, :2].transpose(0, 2, 1) + affines[:, None, :, 2]
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
 
 
 def geometric_medians(points: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
-    """The geometric medians of several sets of points, which minimise the sum of distances, by Weiszfeld's algorithm.
+    """Computes the geometric medians of several sets of points by Weiszfeld's algorithm.
+
+    The geometric median of a set is the point with the smallest sum of distances to the points of the set.
 
     Args:
-        points: (E, D) all points.
-        owner: (E,) index of the set that each point belongs to; every set has at least one point.
+        points: (E, D) the points of all sets.
+        owner: (E,) index of the set to which each point belongs; every set has at least one point.
         count: number of sets.
 
     Returns:
-        (count, D) one median per set.
+        (count, D) array with the median of each set.
     """
     order = np.argsort(owner, kind="stable")
     points, owner = points[order].astype(np.float64), owner[order]

@@ -23,19 +23,19 @@ BOXES, LEFT_OUT, PAGE, WORK = "boxes.json", "left_out.json", "index.html", "land
 def clean(options: CleanOptions) -> Path:
     """Removes unrelated photos from folders of landmarks, and finds the landmark's box in the photos that are kept.
 
-    The method is that of Gordo et al. (ECCV 2016): in each folder all pairs of photos are verified by geometry, the
-    largest group of photos that verified pairs connect is kept, and the landmark's box in each photo is found by
-    diffusion of matched regions over the group's graph. OUT gets
+    The method is that of Gordo et al. (ECCV 2016): in each folder all pairs of photos are verified geometrically, the
+    largest group of photos connected by verified pairs is kept, and the landmark's box in each photo is found by
+    diffusion of matched regions over the graph of the group. The step writes to OUT
 
     - kept.txt: names of the photos that are kept, one JSON string per line
-    - left_out.json: photo -> reason, of all other photos
+    - left_out.json: photo -> reason, for all other photos
     - boxes.json: photo -> the landmark's box, from which `train-proposals` learns
     - cleaning.json: the folder of the photos, the options, and the counts of each landmark
-    - index.html: photos with their boxes, and photos that are left out
-    - landmarks: COLMAP's database of each landmark, from which an interrupted run continues
+    - index.html: the photos with their boxes, and the photos that are left out
+    - landmarks: the COLMAP database of each landmark, from which an interrupted run continues
 
-    A finished run is not repeated; photos that were added cost only their own pairs. `tuples` and `classify` take OUT
-    as the photos that are kept.
+    A finished run is not repeated. If photos were added, only their pairs are matched. `tuples` and `classify` accept
+    OUT as a source of photos, and use those that are kept.
 
     Returns:
         OUT.

@@ -1,4 +1,4 @@
-"""The cleaning of one landmark: photos are matched, the largest group is kept, and the landmark's boxes are found."""
+"""Cleaning of one landmark: photos are matched, the largest group is kept, and the landmark's boxes are found."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,13 +34,13 @@ class Landmark:
     """The result of cleaning a landmark, JSON-able.
 
     Attributes:
-        name: name of its folder.
-        kept: photos of the largest group, sorted.
-        left_out: photo -> reason, of the other photos.
-        boxes: photo -> left, top, right, bottom in pixels, of the photos that are kept.
+        name: name of the landmark's folder.
+        kept: names of the photos in the largest group, sorted.
+        left_out: dict from the name of each other photo to the reason.
+        boxes: dict from the name of each photo that is kept to its box: left, top, right, bottom in pixels.
         pairs: number of tried pairs.
         verified: number of verified pairs.
-        steps: number of steps of the boxes' diffusion.
+        steps: number of diffusion steps until the boxes converged.
     """
 
     name: str
@@ -53,17 +53,17 @@ class Landmark:
 
 
 def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, options: CleanOptions) -> Landmark:
-    """Cleans a landmark unless it is done; an interrupted run continues with its features and pairs.
+    """Cleans a landmark, or reads the result if it was cleaned before; an interrupted run is continued.
 
     Args:
         name: name of the landmark.
         photos: folder of all photos.
         names: names of the landmark's photos.
         work: folder for the landmark's COLMAP database, images and landmark.json.
-        options: options of `clean`.
+        options: the options of `clean`.
 
     Raises:
-        ReconstructionError: a photo has changed since the work was started.
+        ReconstructionError: a photo has changed since an earlier run.
         MissingExtraError: COLMAP is not installed.
     """
     made = fingerprint(VERSION, options.facts(arguments=False), [[one, *photo_state(photos / one)] for one in names])

@@ -1,4 +1,4 @@
-"""The page of a cleaning: the photos kept of each landmark, with their boxes, then the photos left out."""
+"""The HTML page of `clean`: for each landmark the photos that are kept, with their boxes, then those left out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,20 @@ from ..pages.rankings import Case, Hit, Mark, Picture, page
 from .landmark import Landmark
 
 MOST_LANDMARKS = 200
-MOST_PHOTOS = 20  # of the photos kept of a landmark, and of those left out
+MOST_PHOTOS = 20  # per landmark, of the photos that are kept and of those left out
 LEGEND = "✓ green: kept, with the landmark's box · ✗ red: left out"
 
 
 def cleaning_page(landmarks: Sequence[Landmark], photos: Path, options: Mapping[str, Any]) -> str:
-    """Writes the page.
+    """Returns the HTML page of a cleaning run.
 
     Args:
-        landmarks: all landmarks.
+        landmarks: the results for all landmarks.
         photos: folder of the photos.
-        options: the options of the run; `min_inliers` is needed.
+        options: the options of the run; `min_inliers` is used.
 
     Returns:
-        HTML in one file, without scripts and without anything to load.
+        A self-contained HTML document without scripts.
     """
     kept, left_out = (sum(len(getattr(landmark, part)) for landmark in landmarks) for part in ("kept", "left_out"))
     facts = [
