@@ -1,1 +1,1 @@
-"""Training tuples: queries, positives and clusters of photos from any source; the step tuples."""
+"""Training tuples: queries, their positives, and clusters of photos, from any source; the step tuples."""

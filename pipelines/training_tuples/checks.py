@@ -1,4 +1,4 @@
-"""Checks of tuples: lengths, indexes, names, pairs and negatives must fit together."""
+"""Consistency checks of training tuples: lengths, indexes, names, pairs and negatives."""
 
 from pathlib import Path, PurePosixPath
 
@@ -8,15 +8,15 @@ from .data import Tuples, TuplesError
 
 
 def check(tuples: Tuples, photos: Path | None) -> None:
-    """Checks everything that training relies on.
+    """Checks that tuples are consistent, as training assumes.
 
     Args:
         tuples: the tuples from any source.
-        photos: folder in which every photo must exist; None skips that check.
+        photos: folder in which every photo must exist; None skips this check.
 
     Raises:
-        TuplesError: lengths or indexes do not fit, a photo is listed twice or missing, a pair joins unlinked clusters,
-            or a photo is listed among its own negatives.
+        TuplesError: arrays differ in length, an index is out of range, a photo is listed twice or does not exist, a
+            pair joins unlinked clusters, or a photo is listed among its own negatives.
     """
     count = len(tuples.images)
     if not count or not len(tuples.qidxs):

@@ -12,7 +12,7 @@ from ..files.components import connected
 
 
 class TuplesError(RetrievalError, ValueError):
-    """Tuples cannot be made or read; the message names the row, the photo or the option."""
+    """Tuples cannot be made or read; the message names the row, the photo or the option at fault."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,16 @@ class Tuples:
 
     Attributes:
         images: names of the N photos.
-        cluster: (N,) the cluster of each photo.
+        cluster: (N,) cluster number of each photo.
         qidxs: (Q,) the query of each pair, an index into `images`.
         pidxs: (Q,) the positive of each pair, an index into `images`.
         same_object: (M, 2) pairs of clusters that may show the same object and are not negatives of each other.
-        validation: (N,) whether each photo is for validation; None if the split has not been made.
+        validation: (N,) bool mask of the photos set aside for validation; None if there is no split yet.
         negatives: (N, n) indexes of the only photos that may be negatives of each photo, padded with -1; None if all
-            photos of other, unlinked clusters may be.
-        details: further arrays that the file contains.
-        where: for each photo, the place where it was read, for messages; if empty, messages say "photo N".
+            photos of other, unlinked clusters may be negatives.
+        details: dict of further arrays of the file, such as `shared`.
+        where: for each photo its origin, such as the file and line that list it, for messages; if empty, messages say
+            "photo N".
     """
 
     images: list[str]
@@ -44,15 +45,15 @@ class Tuples:
 
 
 def cluster_by_pairs(count: int, qidxs: np.ndarray, pidxs: np.ndarray) -> np.ndarray:
-    """Numbers the groups of photos that pairs connect.
+    """Numbers the groups of photos that are connected by pairs.
 
     Args:
         count: number of photos.
-        qidxs: (Q,) one photo of each pair.
-        pidxs: (Q,) the other.
+        qidxs: (Q,) index of one photo of each pair.
+        pidxs: (Q,) index of the other photo of each pair.
 
     Returns:
-        (count,) int64, the group of each photo; group 0 is the largest.
+        (count,) int64 array with the group number of each photo; group 0 is the largest.
     """
     cluster = np.zeros(count, np.int64)
     for number, group in enumerate(connected(range(count), zip(qidxs.tolist(), pidxs.tolist(), strict=True))):
@@ -61,10 +62,10 @@ def cluster_by_pairs(count: int, qidxs: np.ndarray, pidxs: np.ndarray) -> np.nda
 
 
 def objects(tuples: Tuples) -> np.ndarray:
-    """Numbers the objects: clusters that are linked, directly or through others, are one object.
+    """Numbers the objects: clusters that are linked, directly or through other clusters, are one object.
 
     Returns:
-        (N,) int32, the object of each photo.
+        (N,) int32 array with the object number of each photo.
     """
     numbers, place = np.unique(tuples.cluster, return_inverse=True)
     links = tuples.same_object[np.isin(tuples.same_object, numbers).all(axis=1)]
@@ -75,7 +76,7 @@ def objects(tuples: Tuples) -> np.ndarray:
 
 
 def validation_mask(tuples: Tuples) -> np.ndarray:
-    """(N,) bool: whether each photo is for validation; all false if the split has not been made."""
+    """Returns the (N,) bool mask of the photos for validation, all False if there is no split yet."""
     return np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
 
 
@@ -83,7 +84,7 @@ def statistics(tuples: Tuples) -> dict[str, Any]:
     """Counts the photos, clusters, queries and pairs for training and for validation.
 
     Returns:
-        "training" and "validation" -> a dict of counts and of `pairs_per_query`, JSON-able.
+        A JSON-able dict with the keys "training" and "validation", each a dict of counts and of `pairs_per_query`.
     """
     validation = validation_mask(tuples)
     counts: dict[str, Any] = {}

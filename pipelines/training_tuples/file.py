@@ -1,6 +1,6 @@
-"""The file tuples.npz: how training tuples are stored.
+"""The file format of training tuples, tuples.npz.
 
-It is read by `numpy.load("tuples.npz", allow_pickle=False)`. For N photos, Q pairs and M links it contains
+The file is read by `numpy.load("tuples.npz", allow_pickle=False)`. For N photos, Q pairs and M links it contains
 
 - version: int64, the version of this layout: 1
 - images: (N,) text, names of the photos: paths below the folder of the photos, with / between their parts
@@ -8,17 +8,17 @@ It is read by `numpy.load("tuples.npz", allow_pickle=False)`. For N photos, Q pa
 - qidxs: (Q,) int64, the query of each pair, an index into images
 - pidxs: (Q,) int64, the positive of each pair, of the query's cluster or of one linked to it
 - same_object: (M, 2) int64, links: clusters that may show the same object and are not negatives of each other
-- validation: (N,) bool, photos set aside for validation, as whole objects; a pair belongs where its query does
+- validation: (N,) bool, photos set aside for validation, as whole objects; a pair is on the same side as its query
 - about: text, JSON with the source, the options and the counts
 
-A file may list negatives, which are then the only ones:
+A file may list the negatives of each photo; training then uses no others:
 
 - negatives: (N, n) int32, the photos that may be negatives of each photo, padded with -1
 
 Tuples from 3D models also have:
 
 - shared: (Q,) float32, the share of the query's 3D points that the positive sees
-- scale_change: (Q,) float32, the median ratio, at least 1, of the scales at which the two see their common points
+- scale_change: (Q,) float32, the median ratio, at least 1, of the scales of their common points in the two photos
 - camera_neighbours: (N, k) int32, photos of the same model by the distance of their cameras, padded with -1
 """
 
@@ -53,9 +53,9 @@ def write_tuples(path: Path, tuples: Tuples, about: Mapping[str, Any]) -> None:
     """Writes tuples.npz.
 
     Args:
-        path: the file to write; its folder is made if needed.
-        tuples: checked by `checks.check`.
-        about: JSON-able facts to keep in the file.
+        path: the file to write; its folder is created if needed.
+        tuples: the tuples, which `checks.check` has accepted.
+        about: JSON-able metadata to store in the file.
     """
     file = BytesIO()
     np.savez_compressed(
@@ -83,12 +83,12 @@ def read_tuples(path: Path) -> Tuples:
         path: a file from `write_tuples`, or one made with numpy in the same layout.
 
     Returns:
-        The tuples; `details` has the fields of the file that this module does not define. Whether the photos exist is
-        not checked.
+        The tuples; `details` contains the fields of the file that are not attributes of `Tuples`. The photos need not
+        exist.
 
     Raises:
-        TuplesError: the file does not exist, does not contain tuples, or contains something that does not fit; the
-            message names the file, and the field and row where there is one.
+        TuplesError: the file does not exist, does not contain tuples, or contains inconsistent tuples; the message
+            names the file and, where possible, the field and the row.
     """
     fields = _read_arrays(path)
     _check_fields(path, fields)

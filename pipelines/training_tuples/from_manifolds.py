@@ -1,4 +1,4 @@
-"""Tuples from descriptors alone: neighbourhoods on the manifold of descriptors decide, without models or labels.
+"""Tuples from descriptors alone, chosen by neighbourhoods on the manifold of descriptors, without models or labels.
 
 The method is that of Iscen et al. (CVPR 2018), implemented in `keras_retrieval.mining.manifolds`.
 """
@@ -17,9 +17,9 @@ from .options import TuplesOptions
 def from_descriptors(options: TuplesOptions) -> Tuples:
     """Mines queries, positives and lists of negatives from the descriptors in `options.source`.
 
-    Each photo is a cluster of its own, linked to its positives. Photos that no tuple needs are left out. With
-    `options.loose`, negatives come from a second graph: a positive is reliable if a graph of few neighbours connects
-    it, a negative if a graph of many neighbours does not.
+    Each photo is a cluster of its own, linked to its positives. Photos that are in no tuple are left out. With
+    `options.loose`, negatives come from a second graph with more neighbours: positives are reliable if a graph with few
+    neighbours connects them to the query, negatives if a graph with many neighbours does not.
 
     Raises:
         FolderError: the source does not contain descriptors.

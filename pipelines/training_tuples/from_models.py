@@ -19,7 +19,7 @@ from .positives import Positive, Views, camera_neighbours, choose_positives, rea
 
 
 def from_reconstruction(work: Path, options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -> Tuples:
-    """Makes tuples from the clusters, models and links that `reconstruct` reported; see `from_models`."""
+    """Makes tuples from the report of `reconstruct`: its clusters, models and links; see `from_models`."""
     report = _report(work)
     folders = [[work / model["folder"] for model in cluster["models"]] for cluster in report["clusters"]]
     tuples = from_models(folders, options, descriptors, photo_name)
@@ -27,7 +27,7 @@ def from_reconstruction(work: Path, options: TuplesOptions, descriptors: Mapping
 
 
 def reconstructed_photos(work: Path) -> Path:
-    """The folder of the photos that `reconstruct` made `work` from."""
+    """Returns the folder of the photos that `reconstruct` processed in `work`."""
     return Path(_report(work)["photos"])
 
 
@@ -40,7 +40,7 @@ def _report(work: Path) -> Report:
 
 
 def model_folders(folder: Path) -> list[Path]:
-    """The folders that contain a COLMAP model, binary or text: `folder` itself or any below it, sorted."""
+    """Finds COLMAP models, binary or text, in `folder` and all folders below it; returns their folders, sorted."""
     return sorted({path.parent for ending in ("bin", "txt") for path in folder.rglob(f"points3D.{ending}")})
 
 
@@ -48,14 +48,14 @@ def descriptors_for_m1(source: Path, folder: Path | None) -> dict[str, np.ndarra
     """Reads the descriptors that rule m1 compares.
 
     Args:
-        source: folder of a reconstruction, whose newest descriptors are read where there is no `folder`.
-        folder: a folder that `extract` made; None for none.
+        source: folder of a reconstruction, from which the newest descriptors are read if `folder` is None.
+        folder: folder of descriptors that `extract` wrote, or None.
 
     Returns:
-        Photo -> its descriptor, (D,) of unit length.
+        A dict from the name of each photo to its descriptor, (D,) of unit length.
 
     Raises:
-        TuplesError: there are no descriptors.
+        TuplesError: no descriptors exist.
         FolderError: `folder` does not contain descriptors, or is damaged.
     """
     if folder is not None:
@@ -77,13 +77,13 @@ def from_models(
     """Makes tuples from COLMAP models.
 
     Args:
-        clusters: the folders of the models of each cluster; clusters that share a photo become one.
-        options: the options for `choose_positives`, and `seed`.
-        descriptors: photo -> its descriptor, for rule m1.
-        photo_name: maps the names of the models' images to names of photos.
+        clusters: for each cluster the folders of its models; clusters that share a photo are merged.
+        options: the options; those of `choose_positives` and `seed` are used.
+        descriptors: dict from the name of each photo to its descriptor, for rule m1.
+        photo_name: function from the name of an image in a model to the name of the photo.
 
     Returns:
-        The tuples; `details` has for each pair `shared` and `scale_change`, and for each photo `camera_neighbours`.
+        The tuples; `details` contains `shared` and `scale_change` of each pair and `camera_neighbours` of each photo.
     """
     views = [[read_views(folder, photo_name) for folder in folders] for folders in clusters]
     merged = merge_models([[name for view in some for name in view.names] for some in views])

@@ -1,4 +1,4 @@
-"""Tuples from the positions of photos: near photos may match, far ones do not (Arandjelovic et al. CVPR 2016)."""
+"""Tuples from the positions of photos: nearby photos may match, distant ones do not (Arandjelovic et al. CVPR 2016)."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ EARTH = 6_371_008.8  # metres: the mean radius
 
 
 def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
-    """Makes tuples of photos that have UTM positions in their names, @east@north@...@.jpg."""
+    """Makes tuples of photos whose names contain UTM positions, @east@north@...@.jpg."""
     positions = [position_in_name(name, folder)[:2] for name in images]
     return from_positions(images, np.array(positions), [str(folder / name) for name in images], options)
 
@@ -22,14 +22,16 @@ def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str
     """Makes tuples of photos whose positions are known.
 
     Each distinct position is a cluster; clusters within `options.apart` of each other are linked, so that only photos
-    beyond that distance are negatives. If the photos are in folders `database` and `queries*`, as place recognition
-    datasets have them, only the second are queries and only the first are positives; otherwise every photo is both.
+    beyond that distance are negatives. If the photos are in folders `database` and `queries*`, as in datasets of place
+    recognition, queries come from `queries*` only and positives from `database` only; otherwise every photo may be
+    both.
 
     Args:
         images: names of the N photos.
-        positions: (N, 2) or (N, 3), in metres.
-        where: for each photo, the place where it was read, for messages.
-        options: the positives of a query are all photos within `radius`, or the nearest `positives` of them.
+        positions: (N, 2) or (N, 3) coordinates of the photos in metres.
+        where: for each photo its origin, such as the file and line that list it, for messages.
+        options: the options; the positives of a query are all photos within `radius`, or the nearest `positives` of
+            them.
     """
     cluster = np.unique(positions, axis=0, return_inverse=True)[1].reshape(-1)
     near = within(positions, positions, options.apart)
@@ -48,14 +50,14 @@ def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str
 
 
 def metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
-    """Converts latitude and longitude to metres in space, so that distances are right everywhere, across 180° too.
+    """Converts latitude and longitude to 3D coordinates, so that distances are right everywhere, also across 180°.
 
     Args:
-        degrees: (N, 2) latitude and longitude.
-        where: for each row, the place where it was read, for messages.
+        degrees: (N, 2) latitude and longitude in degrees.
+        where: for each row its origin, such as the file and line that list it, for messages.
 
     Returns:
-        (N, 3) metres from the centre of the earth.
+        (N, 3) coordinates in metres from the centre of the earth.
 
     Raises:
         TuplesError: a latitude or longitude is out of range.

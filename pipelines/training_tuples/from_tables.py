@@ -16,7 +16,7 @@ def from_csv(path: Path, options: TuplesOptions) -> Tuples:
     """Reads a table of positions (photo, east, north or photo, latitude, longitude) or of pairs (query, positive).
 
     Raises:
-        TuplesError: the table has other columns, or a row is wrong.
+        TuplesError: the table has other columns, or a row is invalid.
     """
     columns, rows = read_csv(path)
     readers: tuple[tuple[tuple[str, ...], Callable], ...] = (

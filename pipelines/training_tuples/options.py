@@ -10,7 +10,7 @@ from ..command.options import Argument, Option, Options
 
 RULES = ("m1", "m2", "m3")
 ANCHORS = ("maxima", "all")
-POSITIVES = 3  # per query by default, where a source offers more positives than are useful
+POSITIVES = 3  # default number per query for sources that offer more positives than are useful
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,11 @@ class TuplesOptions(Options):
     seed: Annotated[int, Option("Random seed of the choice of positives and of the split.", at_least=0)] = 0
 
     def check(self) -> None:
-        """Checks every option, then those that depend on each other."""
+        """Checks each option, and options against each other.
+
+        Raises:
+            ArgumentError: an option is out of range or does not fit another one.
+        """
         super().check()
         if self.radius > self.apart:
             raise ArgumentError(f"--radius must be at most --apart, {self.apart:g}, got {self.radius}")
@@ -130,5 +134,5 @@ class TuplesOptions(Options):
 
     @property
     def positives_per_query(self) -> int:
-        """`positives`, or its default for 3D models and folders."""
+        """Number of positives per query: `positives`, or the default for 3D models and folders."""
         return self.positives or POSITIVES

@@ -1,9 +1,9 @@
 """The rules m1, m2 and m3 for positives within a 3D model (Radenovic et al. ECCV 2016).
 
-The candidates of a query are the photos of its model with the nearest cameras. m1 takes those with the nearest
-descriptors and m2 those that see most of the query's 3D points. m3 draws at random from those that see enough of its
-points at a similar scale: they are less similar than the positives of m1 and taken from farther off than those of m2,
-and training gains most from them.
+The candidates for a query are the photos of its model with the nearest cameras. m1 takes the candidates with the
+nearest descriptors, and m2 those that see most of the query's 3D points. m3 draws at random from the candidates that
+see enough of its points at a similar scale: these are less similar to the query than the positives of m1, their
+viewpoints are farther from it than those of m2, and they improve training most.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +19,14 @@ from .options import TuplesOptions
 
 @dataclass(frozen=True)
 class Views:
-    """The 3D points that the photos of a model see, and their scales.
+    """The 3D points visible in each photo of a model, and their scales.
 
     Attributes:
         names: the names of the m registered photos, sorted.
-        centres: (m, 3) centres of their cameras.
+        centres: (m, 3) positions of the cameras' centres.
         points: for each photo, the sorted numbers of the 3D points that it sees.
-        scales: for each photo and each of these points, the scale at which the point appears: focal length /
-            depth, with the focal length as a share of the photo's longer side.
+        scales: for each photo, the scale at which each of its points appears: focal length / depth, with the focal
+            length as a share of the photo's longer side.
         point_count: number of 3D points of the model.
     """
 
@@ -39,13 +39,13 @@ class Views:
 
 @dataclass(frozen=True)
 class Positive:
-    """A query and a positive of it.
+    """A pair of a query and a positive.
 
     Attributes:
         query: index of the query in `Views.names`.
         positive: index of the positive in `Views.names`.
         shared: share of the query's points that the positive sees.
-        scale_change: median ratio, at least 1, of the scales at which they see these points.
+        scale_change: median ratio, at least 1, of the scales of the common points in the two photos.
     """
 
     query: int
@@ -59,7 +59,7 @@ def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
 
     Args:
         folder: folder of the model.
-        photo_name: maps the names of the model's images to names of photos.
+        photo_name: function from the name of an image in the model to the name of the photo.
 
     Raises:
         TuplesError: the model cannot be read.
@@ -87,14 +87,14 @@ def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
 
 
 def camera_neighbours(centres: np.ndarray, k: int) -> np.ndarray:
-    """The nearest other cameras of each camera.
+    """Finds the nearest other cameras of each camera.
 
     Args:
-        centres: (m, 3) centres of the cameras.
+        centres: (m, 3) positions of the cameras' centres.
         k: number of neighbours.
 
     Returns:
-        (m, min(k, m - 1)) int64, indexes of cameras, nearest first.
+        (m, min(k, m - 1)) int64 array of indexes of cameras, nearest first.
     """
     found = []
     for row, centre in enumerate(centres):
@@ -113,8 +113,8 @@ def overlaps(views: Views, query: int, candidates: np.ndarray) -> tuple[np.ndarr
         candidates: (n,) indexes of other photos.
 
     Returns:
-        (n,) the share of the query's points that each candidate sees, and (n,) the median over these points of the
-        ratio of scales, inverted where it is below 1; infinite where no point is shared.
+        Two (n,) arrays: the share of the query's points that each candidate sees, and the median ratio of the scales of
+        these points in the two photos, inverted where it is below 1 and infinite where no point is shared.
     """
     scale = np.full(views.point_count, np.nan)
     scale[views.points[query]] = views.scales[query]
@@ -135,15 +135,15 @@ def choose_positives(
 
     Args:
         views: the views of the model.
-        options: `rule`, `cameras`, `positives`, and for m3 `shared` and `scale_change` are used.
+        options: the options; `rule`, `cameras`, `positives`, and for m3 `shared` and `scale_change` are used.
         rng: random generator for m3.
-        descriptors: photo -> its descriptor for m1, (D,) of unit length.
+        descriptors: for m1, dict from the name of each photo to its descriptor, (D,) of unit length.
 
     Returns:
-        The pairs, query by query. A photo without candidates is not a query.
+        The pairs, ordered by query. A photo without positives is not a query.
 
     Raises:
-        TuplesError: a photo has no descriptor, under m1.
+        TuplesError: the rule is m1, and a photo has no descriptor.
     """
     neighbours = camera_neighbours(views.centres, options.cameras)
     rows = _rows(views.names, descriptors or {}) if options.rule == "m1" else None

@@ -1,4 +1,4 @@
-"""Tells the sources of tuples apart, and reads published pickles and folders of objects."""
+"""Detection of the kind of a source of tuples, and readers of published pickles and of folders of objects."""
 
 import re
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ _POSITION = re.compile(r"(^|/)@[^@/]*@[^@/]*@[^/]*$")
 
 
 def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -> Tuples:
-    """Makes tuples from `options.source`, a source of any kind that `tuples` lists but descriptors.
+    """Makes tuples from `options.source`, which may be of any kind that `tuples` lists except descriptors.
 
     Args:
-        options: the source, and how positives are chosen.
-        descriptors: photo -> its descriptor, for rule m1.
+        options: the options, with the source and the choice of positives.
+        descriptors: dict from the name of each photo to its descriptor, for rule m1.
 
     Raises:
-        TuplesError: the source is of no known kind, or a row of it is wrong.
+        TuplesError: the source is of an unknown kind, or one of its rows is invalid.
         OSError: the source cannot be read.
     """
     source = options.source
@@ -43,7 +43,7 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
         if folders:
             return from_models([[folder] for folder in folders], options, descriptors)
         images = list_photos(source)
-        # One name with a position means that all need one: otherwise a photo without would turn the folders
+        # If one name contains a position, all must: otherwise a single photo without one would turn the folders
         # `database` and `queries` into two objects.
         from_photos = from_names if any(map(_POSITION.search, images)) else from_folders
         return from_photos(source, images, options)
@@ -57,7 +57,7 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
 
 
 def photos_of(source: Path) -> Path | None:
-    """The folder of the photos, if a source names it: a reconstruction, a cleaning, or the folder itself."""
+    """Returns the folder of a source's photos if it is known: for folders of photos, `reconstruct` and `clean`."""
     if source.is_dir() and (cleaned := cleaned_photos(source)) is not None:
         return cleaned[0] if cleaned[0].is_dir() else None
     if not source.is_dir() or (not (source / "report.json").is_file() and model_folders(source)):
@@ -69,11 +69,11 @@ def photos_of(source: Path) -> Path | None:
 def from_pickle(path: Path) -> Tuples:
     """Reads the published retrieval-SfM-30k or -120k, or their -whiten files (Radenovic et al. TPAMI 2018).
 
-    Photos get the published paths, ims/{last two letters}/{the two before}/{the two before those}/{cid}. In files
-    without clusters, each group of photos that pairs connect is one.
+    Photos are named by their published paths, ims/{c}/{b}/{a}/{cid} for a cid that ends in the pairs of letters a, b
+    and c. In files without clusters, each group of photos connected by pairs is a cluster.
 
     Raises:
-        TuplesError: the file is not such a set of tuples, or an index in it is out of range.
+        TuplesError: the file is not a published set of tuples, or an index in it is out of range.
     """
     content = load_pickle(path)
     parts = content if isinstance(content, dict) else {}
@@ -123,12 +123,12 @@ def _published_path(cid: str) -> str:
 
 
 def from_folders(photos: Path, images: list[str], options: TuplesOptions) -> Tuples:
-    """Takes each folder for an object; the positives of a photo are drawn from the other photos of its folder.
+    """Makes tuples from one folder per object; the positives of a photo are drawn from the same folder.
 
     Args:
-        photos: the folder of the photos, for messages.
-        images: names of the photos below it.
-        options: `positives` and `seed` are used.
+        photos: folder of the photos, for messages.
+        images: names of the photos below `photos`.
+        options: the options; `positives` and `seed` are used.
 
     Raises:
         TuplesError: the photos are not in sub-folders.

@@ -9,20 +9,20 @@ from .data import Tuples, TuplesError, validation_mask
 
 
 def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
-    """Sets whole objects aside for validation: clusters that may show the same object stay together.
+    """Sets whole objects aside for validation, so that clusters that may show the same object stay together.
 
     Args:
-        tuples: checked by `checks.check`. Tuples that have a split keep it.
+        tuples: tuples that `checks.check` has accepted; an existing split is kept.
         share: share of the photos for validation, reached as closely as whole objects allow. Above 0, at least one
-            object is set aside, unless nothing would be left for training.
-        negatives: number of negatives per query, each of another cluster, that training must be able to choose.
+            object is set aside, unless no object would be left for training.
+        negatives: number of negatives per query, each of a different cluster, that must be available for training.
         seed: random seed of the choice of objects.
 
     Returns:
-        The tuples with `validation`.
+        The tuples with the attribute `validation` set.
 
     Raises:
-        TuplesError: there are too few clusters for the negatives.
+        TuplesError: there are too few clusters for so many negatives.
     """
     if tuples.validation is None:
         chosen = _choose_validation(tuples, share, negatives, seed)

@@ -21,7 +21,7 @@ def tuples(options: TuplesOptions) -> Path:
     SOURCE is one of
 
     - a folder that `reconstruct` made, with report.json
-    - a folder with COLMAP models (points3D.bin or .txt) of other programs, each a cluster
+    - a folder with COLMAP models (points3D.bin or .txt) by other programs, each a cluster
     - a folder that `clean` made; the photos that it kept are used
     - a folder with one sub-folder of photos for each object
     - a folder of photos with UTM positions in their names, @east@north@...@.jpg
@@ -36,7 +36,7 @@ def tuples(options: TuplesOptions) -> Path:
         `output`.
 
     Raises:
-        TuplesError: the source is of no known kind, is wrong somewhere, or has too few clusters.
+        TuplesError: the source is of an unknown kind, contains an invalid entry, or has too few clusters.
         ArgumentError: an option is out of range.
         OSError: a file cannot be read.
     """
