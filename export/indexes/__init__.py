@@ -1,1 +1,1 @@
-"""Indexes of every kind: `open_index`, and the steps index, update and search."""
+"""Opens indexes of every kind with `open_index`; the steps index, update and search."""

@@ -1,4 +1,4 @@
-"""The input of an index from a folder of descriptors: checked rows, columns, a projection, and facts."""
+"""Reads the input of an index from a folder of descriptors: checked rows, columns, a projection, and facts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,16 +21,16 @@ def photos_from_descriptors(folder: Path, table: Path | None, dim: int | None) -
     """Reads photos to index from a folder of descriptors.
 
     Args:
-        folder: written by `keras-retrieval extract`.
-        table: the table of columns, or None.
-        dim: dimensions to reduce the descriptors to, or None.
+        folder: folder of descriptors written by `keras-retrieval extract`.
+        table: path of the table of columns; None for no columns.
+        dim: number of dimensions to reduce the descriptors to; None to keep all.
 
     Returns:
-        The photos, and the facts of the descriptors that an index keeps.
+        The photos, and the facts about their descriptors that an index keeps.
 
     Raises:
         FolderError: the folder does not exist, or does not contain descriptors.
-        ArgumentError: repeated names, rows that are not finite, or `dim` out of range.
+        ArgumentError: names are repeated, rows are not finite, or `dim` is out of range.
         ColumnTableError: the table is damaged.
     """
     shards, names, manifest = read_descriptors(folder)
@@ -41,7 +41,7 @@ def photos_from_descriptors(folder: Path, table: Path | None, dim: int | None) -
 
     rows, width = RowBlocks(read), shards[0].shape[1]
     check_finite(rows)
-    # A projection to all dimensions would be useless: queries of that width would be taken for reduced ones.
+    # A projection to all dimensions would be useless: queries of that width would be mistaken for reduced ones.
     projection = None if dim in (None, width) else learn_projection(rows, dim)
     columns = read_column_table(table, names) if table else {}
     facts = {key: manifest[key] for key in (*DESCRIPTOR_FACTS, "photos", "fingerprint")} | {"dimensions": width}

@@ -12,7 +12,7 @@ from ..milvus_index.address import is_milvus
 from .descriptor_input import photos_from_descriptors
 from .index_options import IndexOptions
 
-_TOLERANCE = 0.01  # by which the measured recall may miss the requested one without a remark
+_TOLERANCE = 0.01  # the shortfall of the measured recall up to which no remark is printed
 
 
 @takes(IndexOptions)
@@ -25,15 +25,15 @@ def index(options: IndexOptions) -> str | Path:
     OUTPUT/manifest.json states it, with queries per second and bytes per photo.
 
     Returns:
-        `output`.
+        The path or address of the index, `output`.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the descriptors; repeated names; rows that are not
+        ArgumentError: an option is out of range or does not fit the descriptors, names are repeated, or rows are not
             finite.
         FolderError: DESCRIPTORS does not contain descriptors, or OUTPUT may not be replaced.
         CollectionError: the collection may not be replaced.
         ColumnTableError: the table of columns is damaged.
-        MissingExtraError: ScaNN or Milvus' client is needed and not installed.
+        MissingExtraError: ScaNN or Milvus' client is needed but not installed.
     """
     output, settings = options.output, options.settings()
     milvus = is_milvus(output)

@@ -10,13 +10,13 @@ def open_index(place: str | Path) -> NeighbourIndex:
     """Opens an index.
 
     Args:
-        place: a folder written by `keras-retrieval index`, or `milvus://HOST:PORT/COLLECTION`.
+        place: folder of an index written by `keras-retrieval index`, or address `milvus://HOST:PORT/COLLECTION`.
 
     Raises:
         FolderError: the folder does not exist, is not an index or has another layout, or a file is missing or altered.
-        CollectionError: there is no such collection, or `keras-retrieval index` did not make it.
+        CollectionError: the collection does not exist, or was not made by `keras-retrieval index`.
         MilvusConnectionError: no Milvus server answers.
-        MissingExtraError: ScaNN or Milvus' client is needed and not installed.
+        MissingExtraError: ScaNN or Milvus' client is needed but not installed.
     """
     if is_milvus(place):
         from ..milvus_index.milvus_index import MilvusIndex

@@ -1,4 +1,4 @@
-"""The page of a search: each query with its neighbours."""
+"""Renders the results of a search as an HTML page: each query with its neighbours."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,24 +11,24 @@ from .ranking import SearchResult, name_in
 from .scoring import mean_as_text, shows_same_object
 
 SHOWN = 24  # queries on a page; browsers cannot open a page of thousands
-SIDE = 220  # pixels of a thumbnail's longer side
+SIDE = 220  # pixels on the longer side of a thumbnail
 LEGEND = "✓ green: from the query's folder · ✗ red: from another folder"
 
 
 def search_page(
     index: NeighbourIndex, results: Sequence[SearchResult], k: int, precisions: np.ndarray | None, photos: Path
 ) -> str:
-    """Renders the page.
+    """Renders the results of a search as an HTML page.
 
     Args:
         index: the index that was searched.
-        results: the neighbours of each query.
-        k: number of neighbours to show for each query.
-        precisions: (Q,) average precision of each query, NaN where it is undefined; None if nothing was scored.
-        photos: folder of the index's photos.
+        results: neighbours of each query.
+        k: number of neighbours to show per query.
+        precisions: average precision of each query, (Q,), NaN where undefined; None if the results were not scored.
+        photos: folder of the indexed photos.
 
     Returns:
-        HTML in one file, without scripts and without anything to load.
+        The page as one self-contained HTML document without scripts.
     """
     options = {key: index.facts[key] for key in ("exif", "max_pixels")}
     shown = np.unique(np.linspace(0, len(results) - 1, min(SHOWN, len(results))).astype(int))
@@ -56,7 +56,7 @@ def _mark(right: bool | None) -> Mark:
 
 
 def _facts(index: NeighbourIndex, results: Sequence[SearchResult], precisions: np.ndarray | None) -> list[str]:
-    """The lines below the page's title."""
+    """Lists the lines below the title of the page."""
     facts = index.facts
     network = Path(facts["model"].get("path") or facts["model"]["name"]).name
     lines = [

@@ -1,4 +1,4 @@
-"""Describes query photos as the photos of an index were described."""
+"""Describes query photos in the same way as the photos of an index."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,14 +18,14 @@ from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.errors import IndexFileNotFoundError
 
-SKETCH_SIZE = 256  # pixels of the longest side at which a query is checked for being a sketch
+SKETCH_SIZE = 256  # pixels of the longest side to which a query is shrunk to detect a sketch
 
 
 def list_queries(queries: Sequence[Path]) -> list[Path]:
-    """The paths of all query photos: files as given, and the photos in folders.
+    """Lists the paths of all query photos: the given files, and the photos in the given folders.
 
     Raises:
-        IndexFileNotFoundError: a path that does not exist.
+        IndexFileNotFoundError: a path does not exist.
     """
     paths: list[Path] = []
     for query in queries:
@@ -41,17 +41,17 @@ def describe_queries(
     """Computes descriptors of query photos with the network and the settings of an index.
 
     Args:
-        facts: the facts of the index.
-        paths: the paths of the photos.
-        model: where the network is now; None for the path in `facts`.
-        box: the part of each photo to describe; None for all of it.
-        sketch: whether queries are sketches; None to recognise them. For indexes of edge maps.
+        facts: facts about the index, `NeighbourIndex.facts`.
+        paths: paths of the query photos.
+        model: current file or name of the network; None for the path in `facts`.
+        box: box of each photo to describe; None for the whole photo.
+        sketch: whether queries are sketches, for indexes of edge maps; None to detect sketches.
 
     Returns:
-        Path -> descriptor (D,), in the order of `paths`, and path -> reason for photos that were left out.
+        Two dicts: path -> descriptor (D,), in the order of `paths`, and path -> reason, for omitted photos.
 
     Raises:
-        ArgumentError: another network, or a network that is missing; `sketch` for an index of photos.
+        ArgumentError: the network is missing or not that of the index, or `sketch` is set for an index of photos.
     """
     name = _network_name(facts, model)
     network, scales = load_model(name), tuple(facts["scales"])
@@ -74,7 +74,7 @@ def describe_queries(
 
 
 def _network_name(facts: Mapping[str, Any], model: str | None) -> str:
-    """The file or name of the index's network, once its identity is checked."""
+    """Returns the file or name of the network of the index, after checking its identity."""
     expected = facts["model"]
     name = model or expected.get("path") or expected["name"]
     identity = model_identity(name)
@@ -88,7 +88,7 @@ def _network_name(facts: Mapping[str, Any], model: str | None) -> str:
 
 
 def _reading_of(reading: Reading, path: Path, sketch: bool | None) -> Reading:
-    """The reading of a query: like the photos of the index, or as a sketch."""
+    """Returns how to read a query: like the photos of the index, or as a sketch."""
     if not reading.edges:
         if sketch:
             raise ArgumentError(

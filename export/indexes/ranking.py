@@ -1,4 +1,4 @@
-"""Ranks the photos of an index for described queries, without the queries themselves."""
+"""Ranks the photos of an index for described queries, excluding the queries themselves."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class SearchResult:
     """The neighbours of one query photo.
 
     Attributes:
-        query: path of the photo.
-        names: names of the neighbours, best first, without the query itself.
-        scores: (n,) float32, their scores.
+        query: path of the query photo.
+        names: names of the neighbours, best first, excluding the query itself.
+        scores: scores of the neighbours, (n,) float32.
         own: name of the query in the index; None if it is not in the index.
     """
 
@@ -35,7 +35,7 @@ class SearchResult:
 
 
 def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
-    """Ranks by query-time methods over all stored descriptors of an index."""
+    """Makes a function that ranks all stored descriptors of an index by query-time methods."""
     names, ranker = index.names, Ranker(index.vectors(), methods, progress)
 
     def rank(queries: np.ndarray, k: int) -> list[Hits]:
@@ -46,14 +46,14 @@ def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
 
 
 def own_names(index: NeighbourIndex, described: Mapping[Path, np.ndarray], folder: Path) -> dict[Path, str | None]:
-    """The name of each query in the index; None if it is not in the index.
+    """Finds the name of each query in the index; None for queries that are not in the index.
 
-    Names are looked up by filtered searches, since listing all names of a large index takes long.
+    Names are looked up by filtered searches, since listing all names of a large index is slow.
 
     Args:
-        index: the index to look in.
-        described: path -> descriptor of each query.
-        folder: the folder of the index's photos.
+        index: the index to search.
+        described: descriptor of each query, by path.
+        folder: folder of the indexed photos.
     """
     names = {path: name_in(folder, path) for path in described}
     known: set[str] = set()
@@ -69,10 +69,10 @@ def search_queries(
     """Ranks photos for each query.
 
     Args:
-        rank: the search.
-        described: path -> descriptor of each query.
-        own: the names from `own_names`.
-        k: the number of neighbours.
+        rank: function that ranks the photos of the index.
+        described: descriptor of each query, by path.
+        own: names of the queries in the index, from `own_names`.
+        k: number of neighbours per query.
     """
     # One more than requested, since a query may find itself.
     all_hits = rank(np.stack(list(described.values())), k + 1)
@@ -85,9 +85,9 @@ def search_queries(
 
 
 def name_in(folder: Path, path: Path) -> str:
-    """The name of a photo in a folder of photos; its absolute path if it is elsewhere."""
+    """Returns the name of a photo in a folder of photos, or its absolute path if it is not in the folder."""
     root = folder.resolve()
-    # A link in the folder is a photo of its own; a link to a photo in the folder is that photo.
+    # A link inside the folder counts as its own photo; a link from outside stands for the photo that it points to.
     for place in (path.parent.resolve() / path.name, path.resolve()):
         if place.is_relative_to(root):
             return place.relative_to(root).as_posix()

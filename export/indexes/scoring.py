@@ -1,4 +1,4 @@
-"""The mAP of searches, for photos in one folder per object (`search --score`)."""
+"""Computes the mAP of searches, for photos in one folder per object (`search --score`)."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -11,7 +11,7 @@ from .ranking import SearchResult
 
 
 def shows_same_object(names: Sequence[str], result: SearchResult) -> np.ndarray:
-    """Whether each photo is in the folder of the query's object, (n,) bool. The query itself counts as well."""
+    """Returns whether each photo is in the folder of the query's object, (n,) bool; true for the query itself, too."""
     folders = [PurePosixPath(name).parent for name in names]
     if result.own is None:
         return np.array([folder.name == result.query.absolute().parent.name for folder in folders], bool)
@@ -19,11 +19,11 @@ def shows_same_object(names: Sequence[str], result: SearchResult) -> np.ndarray:
 
 
 def average_precisions(names: Sequence[str], results: Sequence[SearchResult]) -> np.ndarray:
-    """The average precision of each query, (Q,); NaN for queries without another photo of their object.
+    """Computes the average precision of each query, (Q,); NaN for queries without another photo of their object.
 
     Args:
-        names: the names of all photos in the index.
-        results: rankings of all photos.
+        names: names of all photos in the index.
+        results: rankings of all photos, one per query.
 
     Raises:
         ArgumentError: the photos are not in folders, or no query has another photo in its folder.
@@ -45,6 +45,6 @@ def average_precisions(names: Sequence[str], results: Sequence[SearchResult]) ->
 
 
 def mean_as_text(average_precisions: np.ndarray) -> str:
-    """The mAP in per cent, and the number of queries that count."""
+    """Formats the mAP in per cent and the number of queries that it averages."""
     count = np.count_nonzero(~np.isnan(average_precisions))
     return f"mAP {100 * np.nanmean(average_precisions):.1f} over {count} queries"

@@ -30,8 +30,8 @@ def search(options: SearchOptions) -> list[SearchResult]:
         The neighbours of each query that could be read.
 
     Raises:
-        ArgumentError: an option is out of range, excludes another, or does not fit the index; no query can be read.
-        FolderError, CollectionError: there is no such index; see `open_index`.
+        ArgumentError: an option is out of range, excludes another or does not fit the index, or no query can be read.
+        FolderError, CollectionError: the index cannot be opened; see `open_index`.
         IndexFileNotFoundError: a query photo does not exist.
     """
     index, methods = open_index(options.index), options.methods()

@@ -63,7 +63,7 @@ class SearchOptions(Options):
         """Checks the options.
 
         Raises:
-            ArgumentError: an option is out of range, is not understood, or excludes another.
+            ArgumentError: an option is out of range, cannot be parsed, or excludes another.
         """
         super().check()
         if self.filter() is not None and self.methods():
@@ -72,14 +72,14 @@ class SearchOptions(Options):
             raise ArgumentError("--rerank is always exact: leave --exact out")
 
     def methods(self) -> list[Step]:
-        """The query-time methods of --rerank."""
+        """Parses the query-time methods of --rerank."""
         return parse(self.rerank)
 
     def filter(self) -> Filter | None:
-        """The filter of --where; None for all photos.
+        """Parses the filter of --where; returns None for all photos.
 
         Raises:
-            ArgumentError: a condition without "=".
+            ArgumentError: a condition has no "=".
         """
         texts: dict[str, list[str]] = {}
         for condition in self.where or []:

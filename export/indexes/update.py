@@ -48,8 +48,8 @@ def update(
         The number of photos in the index.
 
     Raises:
-        FolderError, CollectionError: there is no such index; see `open_index`.
-        ArgumentError: the descriptors were made with other settings than the index's, or `compact` is not supported.
+        FolderError, CollectionError: the index cannot be opened; see `open_index`.
+        ArgumentError: the settings of the descriptors differ from those of the index, or `compact` is not supported.
         IndexFileNotFoundError: a list or a table does not exist.
         OSError: a change could not be written.
     """
@@ -82,7 +82,7 @@ def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
     shards, names, manifest = read_descriptors(folder)
     for key in DESCRIPTOR_FACTS:
         ours, theirs = index.facts[key], manifest[key]
-        if key == "model":  # its file may have moved
+        if key == "model":  # the file of the network may have moved
             ours, theirs = ({part: facts.get(part) for part in ("sha256", "name")} for facts in (ours, theirs))
         if ours != theirs:
             raise ArgumentError(
