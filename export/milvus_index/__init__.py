@@ -1,1 +1,1 @@
-"""The index in a collection of Milvus."""
+"""An index in a Milvus collection."""

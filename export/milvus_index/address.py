@@ -14,7 +14,7 @@ from ..index_contract.errors import MilvusConnectionError
 
 MILVUS, TLS = "milvus://", "milvus+tls://"
 TOKEN = "MILVUS_TOKEN"
-TIMEOUT = 10.0  # seconds for the first answer of a server
+TIMEOUT = 10.0  # seconds to wait for the first response of a server
 FORMS = f"{MILVUS}HOST:19530/COLLECTION, or {MILVUS}/FOLDER/FILE.db/COLLECTION for a file of milvus-lite"
 
 
@@ -24,7 +24,7 @@ class Address:
 
     Attributes:
         uri: the URI for pymilvus: http:// or https:// with host, port and database, or the path of a .db file.
-        collection: letters, digits and underscores.
+        collection: name of the collection: letters, digits and underscores.
     """
 
     uri: str
@@ -42,17 +42,18 @@ class Address:
         return f"{form}{rest.rpartition('@')[2]}/{self.collection}"
 
     def connect(self) -> Any:
-        """Connects a pymilvus.MilvusClient, with credentials from MILVUS_TOKEN (user:password, or a key).
+        """Connects a pymilvus.MilvusClient with the credentials in MILVUS_TOKEN (user:password, or an API key).
 
         Raises:
-            MilvusConnectionError: no server answers, it refuses, or another process has the file open.
+            MilvusConnectionError: no server answers, it refuses the credentials, or another process has the milvus-lite
+                file open.
             MissingExtraError: pymilvus or milvus-lite is not installed.
         """
         pymilvus = _import_pymilvus(self.local)
-        # pymilvus logs every error with its stack before it raises it; our messages are one sentence.
+        # pymilvus logs every error with its traceback before raising it; our messages are one sentence.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         if self.local:
-            # milvus-lite does not implement a call that its client tries, and its server logs that.
+            # milvus-lite does not implement one of its client's calls, and its server logs every attempt.
             logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
             Path(self.uri).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -64,15 +65,15 @@ class Address:
 
 
 def is_milvus(place: str | Path) -> bool:
-    """Whether the place of an index is a collection of Milvus, not a folder."""
+    """Returns whether the place of an index is a Milvus collection, not a folder."""
     return str(place).startswith((MILVUS, TLS))
 
 
 def parse_address(place: str) -> Address:
-    """Parses an address.
+    """Parses the address of a collection.
 
     Raises:
-        ArgumentError: it has no host or file, or no valid name of a collection.
+        ArgumentError: the address has no host or file, or no valid collection name.
     """
     parts = urlsplit(place)
     front, _, collection = parts.path.rpartition("/")

@@ -1,7 +1,7 @@
 """Builds a Milvus collection: `keras-retrieval index DESCRIPTORS milvus://HOST:19530/COLLECTION`.
 
-The collection is built under the name COLLECTION_ and eight characters. COLLECTION is an alias, which moves to it when
-it is complete, so that a reader finds the old collection or the new one, whenever the writer is killed.
+The new collection is named COLLECTION_ followed by eight characters. COLLECTION is an alias that is moved to the new
+collection once that is complete, so that a reader finds the old collection or the new one even if the writer is killed.
 """
 
 import json
@@ -24,9 +24,9 @@ from .address import Address, parse_address
 from .entities import MAX_NAME_BYTES, check_storable, entities
 from .milvus_index import PROPERTY, VERSION, MilvusIndex, read_facts
 
-BUILDING = f"{PROPERTY}_building_since"  # a property of the collection, empty once that is complete
-ABANDONED = 24 * 3600  # seconds after which an incomplete collection is taken for abandoned
-MAX_LEAVES = 4096  # in each of Milvus' segments
+BUILDING = f"{PROPERTY}_building_since"  # a property of the collection, empty once the collection is complete
+ABANDONED = 24 * 3600  # seconds after which an incomplete collection is considered abandoned
+MAX_LEAVES = 4096  # per segment of Milvus
 LOCAL_SETTINGS = ("recall", "k", "exact")
 SERVER_SETTINGS = (*LOCAL_SETTINGS, "leaves", "leaves_to_search", "reorder")
 
@@ -36,22 +36,22 @@ def write_collection(
 ) -> MilvusIndex:
     """Fills a collection and tunes its search.
 
-    The search is exact below 20,000 photos, and always in milvus-lite. Otherwise a server builds its SCANN index, whose
-    search is tuned to the recall like that of a folder.
+    The search is exact below 20,000 photos, and always in milvus-lite. Otherwise the server builds a SCANN index,
+    whose search is tuned to the recall like that of a folder.
 
     Args:
-        place: address of the collection.
+        place: address of the collection, `milvus://HOST:PORT/COLLECTION`.
         photos: the photos to index, without a projection.
-        facts: the facts of the descriptors, for `NeighbourIndex.facts`.
-        settings: how; only those of `SERVER_SETTINGS` may differ from their defaults.
+        facts: facts about the descriptors, for `NeighbourIndex.facts`.
+        settings: settings of the index; only those in `SERVER_SETTINGS` may differ from their defaults.
         may_replace: whether an existing collection may be replaced.
 
     Returns:
-        The collection, open.
+        The open collection.
 
     Raises:
-        ArgumentError: names that Milvus cannot store, or settings for folders.
-        CollectionError: the collection exists and may not be replaced, or was not made by `index`.
+        ArgumentError: Milvus cannot store a name, or a setting applies only to folders.
+        CollectionError: the collection exists and may not be replaced, or was not made by `keras-retrieval index`.
         MilvusConnectionError: no server answers.
         MilvusError: the server failed; an existing collection is unchanged.
     """
@@ -85,7 +85,7 @@ def write_collection(
 
 
 def _check_settings(photos: PhotosToIndex, settings: IndexSettings, local: bool) -> None:
-    """Refuses settings that only a folder has, or only a server."""
+    """Rejects settings that apply only to folders, or only to servers."""
     supported = LOCAL_SETTINGS if local else SERVER_SETTINGS
     given, defaults = settings.facts(), IndexSettings().facts()
     others = [name for name in given if name not in supported and given[name] != defaults[name]]
@@ -98,7 +98,7 @@ def _check_settings(photos: PhotosToIndex, settings: IndexSettings, local: bool)
 
 
 def _existing(address: Address, client: Any, may_replace: bool) -> str | None:
-    """The name of the collection behind an alias, which may be replaced; None if there is none."""
+    """Returns the collection behind the alias, after checking that it may be replaced; None if there is none."""
     if not client.has_collection(address.collection):
         return None
     if not may_replace:
@@ -116,7 +116,7 @@ def _drop_abandoned(address: Address, client: Any) -> None:
 
 
 def _configuration(count: int, local: bool, settings: IndexSettings) -> dict[str, Any]:
-    """The search settings of the collection; before tuning, a search compares everything."""
+    """Returns the search settings of the collection; before tuning, a search compares all photos."""
     common: dict[str, Any] = {"k": settings.k, "settings": settings.facts(), "leaves": 0}
     if local or settings.tree_leaves(count) is None:
         return common | {"kind": "exact, by Milvus", "type": "FLAT", "recall": 1.0}
@@ -153,7 +153,7 @@ def _fill(client: Any, name: str, photos: PhotosToIndex, configuration: Mapping[
                 client.insert(name, message)
                 advance(len(message))
             start += len(rows)
-    client.flush(name)  # rows that are not flushed would be missing in Milvus' index
+    client.flush(name)  # rows that are not flushed would be missing from the index of Milvus
     index_params = client.prepare_index_params()
     params = {"nlist": configuration["leaves"]} if configuration["leaves"] else {}
     index_params.add_index("vector", index_type=configuration["type"], metric_type="IP", params=params)
@@ -162,7 +162,7 @@ def _fill(client: Any, name: str, photos: PhotosToIndex, configuration: Mapping[
 
 
 def _tune(building: Address, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:
-    """Tunes the search by searching the collection; returns the numbers with their recall and speed."""
+    """Tunes the search by searching the collection; returns the tuned settings with their recall and speed."""
     held_out = hold_out(photos.rows, len(photos.names), settings.k, photos.to_stored)
     assert held_out, "a collection that is not searched exactly has at least 16 rows"
     row_of = {name: row for row, name in enumerate(photos.names)}

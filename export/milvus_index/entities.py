@@ -4,7 +4,7 @@ An entity has these fields:
 
 - `key`: a hash of the photo's name, the primary key, since names may contain characters that filters do not support;
 - `name` and `vector`;
-- `tags`: a hash of each column with its value, on which filters work, for the same reason;
+- `tags`: a hash of each column and its value, to which filters apply, for the same reason;
 - `columns`: the values themselves as JSON, for other users of the collection.
 """
 
@@ -20,23 +20,23 @@ from keras_retrieval.errors import ArgumentError
 from ..index_contract.checks import check_columns, check_lengths, check_names, check_strings
 
 MAX_NAME_BYTES = 65_535  # the longest string that Milvus stores
-MESSAGE_BYTES = 2**23  # of rows in a message; Milvus accepts 64 MB, but a client's own limit may be lower
-_OVERHEAD = 64  # bytes of an entity or a tag in addition to its content
+MESSAGE_BYTES = 2**23  # bytes of rows per message; Milvus accepts 64 MB, but the limit of a client may be lower
+_OVERHEAD = 64  # bytes of an entity or a tag beyond its content
 
 
 def entities(
     names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]], known: Sequence[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Makes entities of photos, in messages of about `MESSAGE_BYTES`.
+    """Converts photos to entities, in messages of about `MESSAGE_BYTES`.
 
     Args:
-        names: (n,).
-        rows: (n, D), checked.
-        columns: column -> (n,) values.
-        known: the columns of the index.
+        names: names of the n photos.
+        rows: checked descriptors of the photos, (n, D).
+        columns: column -> n values.
+        known: names of the columns of the index.
 
     Raises:
-        ArgumentError: lengths that do not fit, a repeated or unsupported name, or an unknown column.
+        ArgumentError: lengths differ, a name is repeated or not supported, or a column is unknown.
     """
     names = list(names)
     check_names(names)
@@ -67,8 +67,8 @@ def check_storable(names: Sequence[str]) -> None:
     """Checks that Milvus can store names.
 
     Raises:
-        ArgumentError: a name that is not valid Unicode, such as that of a file whose name is not UTF-8, or one longer
-            than 65,535 bytes in UTF-8.
+        ArgumentError: a name is not valid Unicode, such as that of a file whose name is not UTF-8, or is longer than
+            65,535 bytes in UTF-8.
     """
     for row, name in enumerate(names):
         try:
@@ -80,10 +80,10 @@ def check_storable(names: Sequence[str]) -> None:
 
 
 def key_of(name: str) -> str:
-    """The primary key of a photo, 32 characters."""
+    """Returns the primary key of a photo, 32 characters."""
     return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def tag_of(column: str, value: str) -> str:
-    """The tag by which filters find a value of a column, 32 characters."""
+    """Returns the tag by which filters find a value of a column, 32 characters."""
     return key_of(json.dumps([column, value]))

@@ -1,6 +1,6 @@
-"""An index in a collection of Milvus, for more photos than one machine can search: a `NeighbourIndex`.
+"""A `NeighbourIndex` in a Milvus collection, for more photos than one machine can search.
 
-Milvus stores the photos (entities.py), distributes and searches them. The facts about the descriptors and the search
+Milvus stores, distributes and searches the photos (entities.py). The facts about the descriptors and the search
 are in the collection's property `keras_retrieval`.
 """
 
@@ -20,22 +20,21 @@ from .address import Address, parse_address
 from .entities import MESSAGE_BYTES, entities, key_of, tag_of
 
 PROPERTY, VERSION = "keras_retrieval", 2
-MAX_NEIGHBOURS = 16_384  # that Milvus returns for a query
+MAX_NEIGHBOURS = 16_384  # the most photos that Milvus returns for a query
 NAMES_PER_ANSWER = 100_000
-STALENESS = 5.0  # seconds by which Milvus' bounded consistency lags behind what others have written
+STALENESS = 5.0  # seconds by which Milvus' bounded consistency lags behind the writes of others
 READS = ("search", "query", "get")
-_ENTITY_BYTES = 1024  # of a photo in an answer, without its vector
+_ENTITY_BYTES = 1024  # bytes of a photo in a response, without its vector
 
 
 class MilvusIndex:
-    """An open collection.
+    """An open Milvus collection.
 
     Args:
-        place: its address, see `address.parse_address`.
+        place: address of the collection; see `address.parse_address`.
 
     Raises:
-        CollectionError: there is no such collection, it was not made by `keras-retrieval index`, or it has another
-            layout.
+        CollectionError: the collection does not exist, was not made by `keras-retrieval index`, or has another layout.
         MilvusConnectionError: no server answers.
         MissingExtraError: pymilvus or milvus-lite is not installed.
     """
@@ -66,7 +65,7 @@ class MilvusIndex:
         """See `NeighbourIndex.search`.
 
         Raises:
-            ArgumentError: also k above 16,384, Milvus' limit, in a collection of more photos.
+            ArgumentError: as documented there, or `k` exceeds 16,384, Milvus' limit, in a larger collection.
         """
         check_k(k)
         queries = self._checked(queries, "queries")
@@ -76,7 +75,7 @@ class MilvusIndex:
         k = self._limited(k)
         hits = self._nearest(queries, k, condition, exact)
         short = [row for row, hit in enumerate(hits) if len(hit.names) < k]
-        # A tree may miss photos: fewer than k hits are complete only if no more photos match.
+        # A tree may miss photos: fewer than k hits are a complete result only if no more photos match.
         if short and not exact:
             k = min(k, self._count(condition))
             short = [row for row in short if len(hits[row].names) < k]
@@ -86,7 +85,7 @@ class MilvusIndex:
         return hits
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """See `NeighbourIndex.add`. If the server fails midway, the first photos may have been added: add all again."""
+        """See `NeighbourIndex.add`. If the server fails midway, some photos may have been added; add all again."""
         checked = self._checked(rows, "rows")
         for message in entities(names, checked, columns or {}, self.facts["columns"]):
             self._call("upsert", data=message)
@@ -102,7 +101,7 @@ class MilvusIndex:
         return deleted
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """See `NeighbourIndex.vectors`; they are transferred over the network."""
+        """See `NeighbourIndex.vectors`. The descriptors are transferred over the network."""
         if names is None:
             rows = [photo["vector"] for photo in self._photos("vector")]
             return np.array(rows, "float32").reshape(-1, self.facts["dimensions"])
@@ -122,15 +121,15 @@ class MilvusIndex:
 
     @property
     def _page_size(self) -> int:
-        """The number of photos in an answer with vectors."""
+        """The number of photos per response with vectors."""
         return max(1, MESSAGE_BYTES // (4 * self.facts["dimensions"] + _ENTITY_BYTES))
 
     def _call(self, method: str, **options: Any) -> Any:
-        """Calls a method of the client on the collection, again if that was replaced meanwhile."""
+        """Calls a method of the client on the collection; retries if the collection was replaced meanwhile."""
         from pymilvus import MilvusException
 
         if method in READS:
-            # This process sees its own changes at once; to wait for those of others would cost every search 0.2 s.
+            # This process sees its own changes at once; waiting for those of others would cost every search 0.2 s.
             changed = time.monotonic() - self._last_change < STALENESS
             options["consistency_level"] = "Strong" if changed else "Bounded"
         try:
@@ -166,7 +165,7 @@ class MilvusIndex:
         return max(k, 1)
 
     def _condition(self, where: Filter | None) -> str | None:
-        """A filter expression of Milvus, made of hashes, so that no text can be misread; None if no photo can match."""
+        """Makes a Milvus filter expression from hashes, which need no escaping; None if no photo can match."""
         where = where or Filter()
         check_columns(where.columns, self.facts["columns"])
         keys = None if where.names is None else [key_of(name) for name in where.names]
@@ -193,7 +192,7 @@ class MilvusIndex:
         return hits
 
     def _search_params(self, k: int, exact: bool) -> dict[str, int]:
-        """Milvus' parameters of a search, which searches more candidates in proportion to k beyond the tuned k."""
+        """Returns Milvus' search parameters; beyond the tuned k, the number of candidates grows in proportion to k."""
         configuration = self.facts["configuration"]
         if not configuration["leaves"]:
             return {}
@@ -206,7 +205,7 @@ class MilvusIndex:
         return self._call("query", filter=condition, output_fields=["count(*)"])[0]["count(*)"]
 
     def _photos(self, field: str) -> Iterator[dict[str, Any]]:
-        """All photos in the order of their keys, with one field."""
+        """Yields all photos in the order of their keys, with one field."""
         self._count("")  # waits for recent changes of this process, as Milvus' iterator does not
         pages = self._call("query_iterator", batch_size=self._page_size, output_fields=[field])
         while page := pages.next():
@@ -218,8 +217,8 @@ def read_facts(address: Address, client: Any, *, older: bool = False) -> dict[st
 
     Args:
         address: the address of the collection.
-        client: the client from `address.connect`.
-        older: also accept older layouts, as of a collection that is to be replaced.
+        client: client from `address.connect`.
+        older: whether to accept older layouts, too, for a collection that is to be replaced.
 
     Raises:
         CollectionError: see `MilvusIndex`.
