@@ -22,8 +22,8 @@ class RetrievalScores:
     """Average precision and precision at k of queries under one protocol.
 
     Attributes:
-        ap: (queries,) average precision; NaN for a query without positives.
-        precision: (queries, len(ks)) precision at the cut-offs; NaN for a query without positives.
+        ap: the average precision of each query, (queries,); NaN for a query without positives.
+        precision: the precision at the cut-offs, (queries, len(ks)); NaN for a query without positives.
         ks: the cut-offs.
     """
 
@@ -48,7 +48,7 @@ def average_precision(positions: np.ndarray, positives: int) -> float:
     It is the mean over the positives of the precision just before and at each one (Philbin et al. CVPR 2007).
 
     Args:
-        positions: (found,) zero-based positions of the positives in the ranking without junk, in ascending order.
+        positions: zero-based positions of the positives in the ranking without junk, (found,), in ascending order.
         positives: number of positives, found or not.
 
     Returns:
@@ -67,7 +67,7 @@ def precision_at(positions: np.ndarray, positives: int, k: int) -> float:
     Published in Radenovic et al. CVPR 2018.
 
     Args:
-        positions: (found,) zero-based positions of the positives in the ranking without junk, in ascending order.
+        positions: zero-based positions of the positives in the ranking without junk, (found,), in ascending order.
         positives: number of positives, found or not.
         k: the cut-off, at least 1.
 
@@ -85,7 +85,7 @@ def positive_positions(ranks: np.ndarray, positives: Indexes, junk: Indexes | No
     """Finds the positions of the positives in each query's ranking after the junk is removed.
 
     Args:
-        ranks: (depth, queries) database indexes, best first.
+        ranks: the ranking of each query, (depth, queries) database indexes, best first.
         positives: the positives of each query, one index array per query.
         junk: the images to ignore, one index array per query; None for no junk.
 
@@ -107,7 +107,7 @@ def retrieval(
     If a query is part of the database and must not count (Holidays), list it in its own junk.
 
     Args:
-        ranks: (depth, queries) database indexes, best first.
+        ranks: the ranking of each query, (depth, queries) database indexes, best first.
         positives: the positives of each query, one index array per query.
         junk: the images to remove from the ranking, one index array per query; None for no junk.
         ks: cut-offs of the precision.
@@ -131,7 +131,7 @@ def revisited(
     the easy and hard protocols the other positives count as junk.
 
     Args:
-        ranks: (depth, queries) database indexes, best first.
+        ranks: the ranking of each query, (depth, queries) database indexes, best first.
         easy: the easy positives, one index array per query.
         hard: the hard positives, one index array per query.
         junk: the images to ignore, one index array per query.
@@ -157,9 +157,9 @@ def first_hits(ranks: np.ndarray, positives: Indexes, panoramas: np.ndarray | No
     """Finds the position of each query's first positive, for `recall_at`.
 
     Args:
-        ranks: (depth, queries) database indexes, best first.
+        ranks: the ranking of each query, (depth, queries) database indexes, best first.
         positives: the positives of each query, one index array per query, which may be empty.
-        panoramas: (database,) number of the panorama of each database image. Only the best-ranked cut-out of a
+        panoramas: the number of the panorama of each database image, (database,). Only the best-ranked cut-out of a
             panorama stays in the ranking, as in the protocol of Tokyo 24/7 (Arandjelovic et al. CVPR 2016).
 
     Returns:
@@ -184,7 +184,7 @@ def recall_at(hits: np.ndarray, ns: Sequence[int] = (1, 5, 10, 20)) -> dict[int,
     Queries without positives are included in the denominator.
 
     Args:
-        hits: (queries,) from `first_hits`.
+        hits: the position of the first positive of each query, (queries,), from `first_hits`.
         ns: the values of N.
 
     Returns:
@@ -199,7 +199,7 @@ def ns_scores(ranks: np.ndarray, positives: Indexes) -> np.ndarray:
     Published in Nister and Stewenius CVPR 2006.
 
     Args:
-        ranks: (depth, queries) database indexes, best first.
+        ranks: the ranking of each query, (depth, queries) database indexes, best first.
         positives: the four photos of the object, including the query, one index array per query.
 
     Returns:
@@ -220,7 +220,7 @@ def precision_recall(positions: Indexes, positives: Sequence[int], levels: np.nd
     Args:
         positions: the positions from `positive_positions`.
         positives: number of positives of each query, found or not.
-        levels: (levels,) recall values in 0..1.
+        levels: the recall values, (levels,), in 0..1.
 
     Returns:
         (levels,) precision, the mean over the queries that have positives; NaN if there is no such query.

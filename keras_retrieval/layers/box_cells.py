@@ -21,7 +21,7 @@ class BoxCells:
     R x w x C numbers per photo, and log2(h) + 1 copies of the map for the table.
 
     Args:
-        boxes: (B, R, 4) left, top, right, bottom in cells; every box has at least one cell.
+        boxes: left, top, right, bottom of each box in cells, (B, R, 4); every box has at least one cell.
         exist: a mask (B, R), false for entries of `boxes` that are ignored.
         size: the size (h, w) of the map, including padding.
     """

@@ -47,7 +47,7 @@ class AllCells:
 
     Args:
         x: the map (B, h, w, C).
-        mask: (B, h, w), true where a cell belongs to the photo; None if all cells do.
+        mask: a mask (B, h, w), true where a cell belongs to the photo; None if all cells do.
     """
 
     def __init__(self, x: Any, mask: Any | None = None) -> None:

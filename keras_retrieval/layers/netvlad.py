@@ -20,7 +20,7 @@ class NetVLAD(keras.layers.Layer):
     independent trainable weights, which `initialize` sets from local descriptors.
 
     Args:
-        clusters: K, the number of clusters.
+        clusters: the number K of clusters.
 
     Input shape:
         (B, h, w, D), and an optional `mask` (B, h, w) of valid cells.

@@ -23,7 +23,7 @@ class RegionProposals(keras.layers.Layer):
     passes through the boxes, so that a network that learns from tuples keeps this layer frozen. Computes in float32.
 
     Args:
-        count: R, the largest number of proposals.
+        count: the largest number R of proposals.
         scales: sides of the anchors in cells. The defaults are the published 128, 256 and 512 pixels for a stride of 16
             pixels.
         ratios: height divided by width of the anchors.
@@ -96,7 +96,7 @@ class RegionProposals(keras.layers.Layer):
 
         Args:
             x: feature maps (B, h, w, C).
-            mask: (B, h, w), true for valid cells; None if all are.
+            mask: a mask (B, h, w), true for valid cells; None if all cells are valid.
 
         Returns:
             Logits (B, M) of the anchor being an object, and regression outputs (B, M, 4) as `anchors.encode` defines

@@ -19,10 +19,10 @@ class Regions(NamedTuple):
     """The regions of a batch of photos, R for each photo.
 
     Attributes:
-        vectors: (B, R, d) float32 L2-normalised descriptors; 0 for regions that do not exist.
-        boxes: (B, R, 4) float32 left, top, right, bottom as fractions of the valid width and height of the map; 0 for
+        vectors: the L2-normalised descriptors of the regions, (B, R, d) float32; 0 for regions that do not exist.
+        boxes: left, top, right, bottom as fractions of the valid width and height of the map, (B, R, 4) float32; 0 for
             regions that do not exist.
-        exist: (B, R) bool, true for regions that exist.
+        exist: a mask (B, R) bool, true for regions that exist.
     """
 
     vectors: Any
@@ -39,7 +39,7 @@ class RegionalPooling(keras.layers.Layer):
 
     Args:
         pooling: MAC, SPoC or GeM, applied to every region.
-        levels: L, the number of scales of the grid.
+        levels: the number L of scales of the grid.
         whole_map: whether the whole map is an additional region, as in the published PyTorch code but not in the paper
             of R-MAC.
         whitening: a Whitening layer for the normalised vectors of the regions; None for no whitening.
@@ -102,7 +102,7 @@ class RegionalPooling(keras.layers.Layer):
 
         Args:
             x: feature maps (B, h, w, C).
-            mask: (B, h, w), true for valid cells; None if all are.
+            mask: a mask (B, h, w), true for valid cells; None if all cells are valid.
 
         Returns:
             The regions, in a fixed order of scales, rows and columns, or best proposal first.

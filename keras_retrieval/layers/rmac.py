@@ -17,7 +17,7 @@ class RMAC(RegionalPooling):
     With a whitening it is the head of Deep Image Retrieval: L2, shift and fully connected layer, L2, sum.
 
     Args:
-        levels: L, the number of scales of the grid.
+        levels: the number L of scales of the grid.
         whole_map: whether the whole map is an additional region, as in the published PyTorch code but not in the paper.
         whitening: a Whitening layer for the normalised vectors of the regions; None for no whitening.
         proposals: a RegionProposals layer that proposes the regions; None for the grid.

@@ -17,9 +17,9 @@ class ProposalLoss(keras.losses.Loss):
         name: name of the loss.
 
     Call arguments:
-        y_true: (B, M, 5), made by `anchor_targets`: 1 for an object, 0 for background or -1 for an anchor that is
-            ignored; then the regression targets of the box.
-        y_pred: (B, M, 5), computed by `ProposalModel`: the logit, then the regression outputs.
+        y_true: the targets, (B, M, 5), made by `anchor_targets`: 1 for an object, 0 for background or -1 for an anchor
+            that is ignored; then the regression targets of the box.
+        y_pred: the predictions, (B, M, 5), computed by `ProposalModel`: the logit, then the regression outputs.
 
     Example:
         >>> ProposalLoss()(np.zeros((1, 3, 5)), np.zeros((1, 3, 5)))

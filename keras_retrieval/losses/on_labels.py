@@ -47,8 +47,8 @@ class BatchHardTripletLoss(_TripletLossOnLabels):
         name: name of the loss.
 
     Call arguments:
-        y_true: (B, M) or (K,) integer labels, the object of each photo.
-        y_pred: (B, M, D) or (K, D) L2-normalised descriptors.
+        y_true: the object of each photo as an integer label, (B, M) or (K,).
+        y_pred: L2-normalised descriptors of the photos, (B, M, D) or (K, D).
 
     Raises:
         ArgumentError: the distance is unknown, or the numbers of labels and descriptors differ.
@@ -98,8 +98,8 @@ class SemiHardTripletLoss(_TripletLossOnLabels):
         name: name of the loss.
 
     Call arguments:
-        y_true: (B, M) or (K,) integer labels, the object of each photo.
-        y_pred: (B, M, D) or (K, D) L2-normalised descriptors.
+        y_true: the object of each photo as an integer label, (B, M) or (K,).
+        y_pred: L2-normalised descriptors of the photos, (B, M, D) or (K, D).
 
     Raises:
         ArgumentError: the distance is unknown, or the numbers of labels and descriptors differ.
@@ -145,8 +145,8 @@ class AveragePrecisionLoss(keras.losses.Loss):
         name: name of the loss.
 
     Call arguments:
-        y_true: (B, M) or (K,) integer labels, the object of each photo.
-        y_pred: (B, M, D) or (K, D) L2-normalised descriptors.
+        y_true: the object of each photo as an integer label, (B, M) or (K,).
+        y_pred: L2-normalised descriptors of the photos, (B, M, D) or (K, D).
 
     Raises:
         ArgumentError: `bins` is below 2, or the numbers of labels and descriptors differ.

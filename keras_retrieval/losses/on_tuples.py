@@ -26,7 +26,7 @@ class ContrastiveLoss(MarginLoss):
 
     Call arguments:
         y_true: ignored, because the position in the tuple distinguishes positives from negatives.
-        y_pred: (B, 2 + N, D) L2-normalised descriptors in the order q, p, n1 .. nN.
+        y_pred: L2-normalised descriptors, (B, 2 + N, D), in the order q, p, n1 .. nN.
 
     Raises:
         ArgumentError: the margin is not above 0.
@@ -64,7 +64,7 @@ class TripletLoss(MarginLoss):
 
     Call arguments:
         y_true: ignored, because the position in the tuple distinguishes positives from negatives.
-        y_pred: (B, 2 + N, D) L2-normalised descriptors in the order q, p, n1 .. nN.
+        y_pred: L2-normalised descriptors, (B, 2 + N, D), in the order q, p, n1 .. nN.
 
     Raises:
         ArgumentError: the margin is not above 0.
@@ -94,7 +94,7 @@ class WeaklySupervisedRankingLoss(MarginLoss):
     while the network learns.
 
     Args:
-        positives: P, the number of potential positives in each tuple. A query with fewer potential positives repeats
+        positives: the number P of potential positives in each tuple. A query with fewer potential positives repeats
             one of them.
         margin: the margin, in units of squared distance.
         reduction: reduction over the tuples of a batch; their sum by default.
@@ -102,7 +102,7 @@ class WeaklySupervisedRankingLoss(MarginLoss):
 
     Call arguments:
         y_true: ignored, because the position in the tuple distinguishes positives from negatives.
-        y_pred: (B, 1 + P + N, D) L2-normalised descriptors in the order q, p1 .. pP, n1 .. nN.
+        y_pred: L2-normalised descriptors, (B, 1 + P + N, D), in the order q, p1 .. pP, n1 .. nN.
 
     Raises:
         ArgumentError: `positives` is below 1, the margin is not above 0, or a tuple has no negative.

@@ -46,7 +46,7 @@ def mine_negatives(
         negatives: number of negatives per query.
         same_object: pairs of clusters, (L, 2), in any order, that are not negatives of each other. Links are not
             transitive.
-        candidates: (Q, k) integers, indexes into the pool of the photos to select from for each query, best first, from
+        candidates: indexes into the pool of the photos to select from for each query, (Q, k) integers, best first, from
             `rank_candidates` or an approximate search, filled up with -1. Queries whose candidates have too few
             clusters are searched exactly.
 
@@ -79,7 +79,7 @@ def rank_candidates(queries: np.ndarray, pool: np.ndarray | PickedRows, candidat
     Args:
         queries: descriptors of the queries, (Q, D).
         pool: descriptors of the pool, (N, D).
-        candidates: (Q, k) indexes into the pool for each query, in any order, filled up with -1.
+        candidates: indexes into the pool for each query, (Q, k), in any order, filled up with -1.
 
     Returns:
         The candidates, (Q, min(k, N)), best first, ties by lower index, filled up with -1.
@@ -108,7 +108,7 @@ def first_of_each_cluster(
     """Selects negatives from rankings: the first photo of each cluster that is neither the query's nor linked to it.
 
     Args:
-        candidates: (Q, k) indexes into the pool, best first, filled up with -1.
+        candidates: indexes into the pool for each query, (Q, k), best first, filled up with -1.
         query_clusters: the cluster of each query, (Q,) integers.
         pool_clusters: the cluster of each photo of the pool, (N,) integers.
         negatives: number of negatives per query.

@@ -74,9 +74,9 @@ def mine_manifolds(
     are near in Euclidean space but not on the manifold. Anchors are processed 1024 at a time, which limits the memory.
 
     Args:
-        rows: (N, D), from `without_mean`.
+        rows: the descriptors, (N, D), from `without_mean`.
         graph: the `mutual_graph` of the rows, with 30 neighbours in the paper.
-        anchors: (A,) indexes of rows, the `local_maxima` in the paper.
+        anchors: row numbers of the anchors, (A,); the `local_maxima` in the paper.
         alike: number of nearest rows, on the manifold and in Euclidean space, that are compared for positives. Should
             be below the number of photos of an object.
         unlike: number of nearest rows that are compared for negatives. Should exceed the number of photos of an object.

@@ -20,9 +20,9 @@ def anchor_targets(
     anchors to the photo, as proposals are clipped, too; landmarks often fill most of a photo.
 
     Args:
-        anchors: (M, 4) anchors of the map, in cells.
-        boxes: (R, 4) objects of the photo, in cells; R may be 0.
-        size: (h, w) of the valid part of the map. Anchors centred outside of it are ignored.
+        anchors: the anchors of the map, in cells, (M, 4).
+        boxes: the boxes of the objects of the photo, in cells, (R, 4); R may be 0.
+        size: the size (h, w) of the valid part of the map. Anchors centred outside this part are ignored.
         rng: the random generator of the sample.
         samples: the largest number of sampled anchors, of which at most half are objects.
 

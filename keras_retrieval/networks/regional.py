@@ -85,7 +85,7 @@ def regional_layer(network: keras.Model) -> layers.RegionalPooling:
     """Finds the regional pooling of a network.
 
     Raises:
-        ArgumentError: the network has none.
+        ArgumentError: the network has no regional pooling.
     """
     found = next((layer for layer in network.layers if isinstance(layer, layers.RegionalPooling)), None)
     if found is None:

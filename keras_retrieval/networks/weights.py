@@ -19,8 +19,8 @@ def load_trunk(trunk: keras.Model, path: str | Path) -> str | None:
             or .keras, a trunk or a network of this package.
 
     Returns:
-        The pixel normalisation that the file states for its weights ("torch", "caffe" or "none"), or None if it states
-        none. In .h5 it is the attribute `normalization`, in .npz the array `normalization`.
+        The pixel normalisation that the file states for its weights ("torch", "caffe" or "none"), or None if the file
+        does not state it. In .h5 it is the attribute `normalization`, in .npz the array `normalization`.
 
     Raises:
         WeightsNotFoundError: the file does not exist.

@@ -29,7 +29,7 @@ def learn_pca_from_gram(database: Database, rows: np.ndarray, dim: int = DIM) ->
 
     Args:
         database: descriptors of the database, (N, D), or its shards in order, in memory or memory-mapped.
-        rows: (n,) indexes of the rows to learn from; if there are more than MAX_ROWS, MAX_ROWS of them at equal
+        rows: indexes of the rows to learn from, (n,); if there are more than MAX_ROWS, MAX_ROWS of them at equal
             intervals are used.
         dim: largest number of dimensions to keep. Directions without variance are not kept.
 

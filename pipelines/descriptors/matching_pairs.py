@@ -13,7 +13,7 @@ _FIELDS = ("images", "cluster", "qidxs", "pidxs")
 
 
 class PairsError(RetrievalError, ValueError):
-    """Matching pairs cannot be read, or there are none."""
+    """Matching pairs cannot be read, or there is no pair."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class MatchingPairs:
 
     Attributes:
         images: the names of the photos, with / as the separator.
-        qidxs: (pairs,) int64, the row in `images` of each pair's query.
-        pidxs: (pairs,) int64, the row in `images` of each pair's positive.
+        qidxs: the row in `images` of each pair's query, (pairs,) int64.
+        pidxs: the row in `images` of each pair's positive, (pairs,) int64.
     """
 
     images: list[str]

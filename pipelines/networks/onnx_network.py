@@ -28,7 +28,7 @@ class OnnxNetwork:
         scales: factors on the photo's size; the network combines the descriptors at these scales.
         smallest: the smallest height and width of a photo in pixels.
         sides: the only height and width that it takes, as "H x W", or None if it takes any.
-        output_shape: (None, D).
+        output_shape: the shape of its output, (None, D).
         takes_edges: whether it takes edge maps instead of photos.
 
     Raises:

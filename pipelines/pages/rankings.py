@@ -21,7 +21,7 @@ class Picture:
 
     Attributes:
         path: the path of the photo.
-        crop: (left, top, right, bottom) of the part, in pixels of the whole photo as it is read.
+        crop: the part to show, (left, top, right, bottom) in pixels of the whole photo as it is read.
         exif: whether the EXIF orientation is applied to the photo.
         box: a frame to draw, in the same pixels as `crop`. A photo with a box is shown whole.
         name: the name to show with the photo; "" for the file's name.

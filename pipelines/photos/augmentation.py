@@ -17,8 +17,8 @@ class Augmentation:
     """Random changes of the photos of a tuple, drawn each time they are read.
 
     Attributes:
-        strength: the strength of `jitter`; 0 for none.
-        zoom: the smallest factor by which `zoomed` scales the sides; 1 for none.
+        strength: the strength of `jitter`; 0 for no jitter.
+        zoom: the smallest factor by which `zoomed` scales the sides; 1 for no zoom.
         flip: whether half of the tuples are mirrored, all photos of a tuple alike, so that they still match.
         binarize: half of the queries, which are edge maps, are binarised at a threshold drawn from 0..binarize, so that
             they resemble sketches; 0 for no binarisation.

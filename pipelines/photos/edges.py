@@ -69,7 +69,7 @@ def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop 
 
     Args:
         kind: "sobel", "canny", "structured:FILE", "folder:PATH", or "sketch" for a line drawing.
-        pixels: (H, W, 3) uint8, the photo or a crop of it, at its final size.
+        pixels: the pixels of the photo, or of a crop, at the final size, (H, W, 3) uint8.
         folder: the folder of the photos.
         name: the name of the photo, relative to the folder. A map of the user's own has the same path without the
             extension, or the same file name.

@@ -79,9 +79,10 @@ def read_photo(
         source: a path, or the bytes of a photo.
         size: the longest side of the whole photo after resizing (Lanczos, antialiased), in pixels; photos are never
             enlarged. None keeps the size.
-        crop: (left, top, right, bottom) in pixels of the whole photo after it was turned by EXIF, rounded to whole
-            pixels and cut before resizing. The crop is shrunk by the same factor as the whole photo would be, so that
-            its scale is that of database photos read with the same `size`. It may exceed the photo by a pixel.
+        crop: the part to read, (left, top, right, bottom) in pixels of the whole photo after it was turned by EXIF,
+            rounded to whole pixels and cut before resizing. The crop is shrunk by the same factor as the whole photo
+            would be, so that its scale is that of database photos read with the same `size`. It may exceed the photo by
+            a pixel.
         exif: whether the EXIF orientation is applied to the photo.
         max_pixels: a photo whose header declares more is refused before decoding, which bounds memory to about twelve
             bytes per declared pixel. Values above `MAX_PIXELS` have effect for JPEG, PNG and BMP only, since Pillow

@@ -19,7 +19,7 @@ def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
     are merged.
 
     Args:
-        pixels: (H, W, 3) uint8: dark lines on light paper, or light lines on dark paper.
+        pixels: the drawing, (H, W, 3) uint8: dark lines on light paper, or light lines on dark paper.
         margin: width of the margin on each side, in pixels.
 
     Returns:

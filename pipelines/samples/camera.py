@@ -15,7 +15,7 @@ def place_camera(rng: np.random.Generator, points: np.ndarray, degrees: float, s
 
     Args:
         rng: draws height, lens, aspect, distance, aim, roll and crop.
-        points: (n, 3), the corners of the building.
+        points: the corners of the building, (n, 3).
         degrees: the direction of the viewpoint, 0 for the front, positive to the right.
         size: the longer side of the photo in pixels.
 
@@ -61,7 +61,7 @@ def develop(rng: np.random.Generator, picture: np.ndarray, camera: Camera) -> by
 
     Args:
         rng: draws the parameters.
-        picture: (height, width, 3) linear RGB.
+        picture: the picture in linear RGB, (height, width, 3).
         camera: the camera of the photo; its focal length is written as EXIF.
     """
     exposure = 0.4 / float(picture.mean()) * 2 ** rng.uniform(-0.45, 0.4)
@@ -85,10 +85,10 @@ def box_of(camera: Camera, points: np.ndarray) -> list[float]:
 
     Args:
         camera: the camera of the photo.
-        points: (n, 3), all in front of the camera.
+        points: the points, (n, 3), all in front of the camera.
 
     Returns:
-        Left, top, right, bottom in pixels.
+        The left, top, right and bottom in pixels.
     """
     flat = camera.project(points)[:, :2]
     limits = np.array([camera.width, camera.height])

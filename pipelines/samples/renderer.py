@@ -20,9 +20,9 @@ class Camera:
     """A pinhole camera: x ~ K (R X + t), with pixel centres at .5 as in COLMAP, y down, z forward.
 
     Attributes:
-        K: (3, 3), the intrinsic matrix.
-        R: (3, 3), the rotation from world to camera.
-        t: (3,), the translation in metres.
+        K: the intrinsic matrix, (3, 3).
+        R: the rotation from world to camera, (3, 3).
+        t: the translation in metres, (3,).
         width: the width of the photo in pixels.
         height: the height of the photo in pixels.
     """
@@ -49,7 +49,7 @@ class Light:
     """The light of a photo.
 
     Attributes:
-        sun: (3,), the direction to the sun.
+        sun: the direction to the sun, (3,).
         sun_colour: the colour of the sun, linear RGB.
         sky_colour: the colour of the sky, linear RGB.
         haze_colour: the colour of the haze, linear RGB.
@@ -68,9 +68,9 @@ class View:
 
     Args:
         mesh: the faces.
-        P: (3, 4), projects homogeneous world points to samples.
-        nearness: (4,), a linear function of world points that is larger for nearer ones; None for 1/z of P.
-        size: (rows, columns) of samples.
+        P: the matrix (3, 4) that projects homogeneous world points to samples.
+        nearness: a linear function of world points, (4,), that is larger for nearer ones; None for 1/z of P.
+        size: the numbers of rows and columns of samples.
     """
 
     def __init__(self, mesh: Mesh, P: np.ndarray, nearness: np.ndarray | None, size: tuple[int, int]) -> None:
@@ -152,8 +152,8 @@ class Shadows:
     Args:
         mesh: the faces.
         casting: numbers of the faces that cast shadows.
-        sun: (3,), the direction to the sun.
-        reach: (n, 3), points that the map must cover.
+        sun: the direction to the sun, (3,).
+        reach: points that the map must cover, (n, 3).
     """
 
     def __init__(self, mesh: Mesh, casting: np.ndarray, sun: np.ndarray, reach: np.ndarray) -> None:
@@ -179,8 +179,8 @@ class Shadows:
             x: the columns of the samples.
             y: the rows of the samples.
             depth: the depth of the points, in metres.
-            rays: (3, 3), maps a sample (x, y, 1) to its direction in the world at depth 1.
-            eye: (3,), the position of the camera.
+            rays: the matrix (3, 3) that maps a sample (x, y, 1) to its direction in the world at depth 1.
+            eye: the position of the camera, (3,).
 
         Returns:
             An array of the shape of x, 1 for sun and 0 for shadow.

@@ -100,8 +100,8 @@ def stand_up(model: Model, picture: Picture, place: np.ndarray, eye: np.ndarray)
     Args:
         model: the model to add the face to.
         picture: an RGBA image and its width in metres.
-        place: (2,), the position of its bottom centre.
-        eye: (3,), the position of the camera.
+        place: the position of its bottom centre, (2,).
+        eye: the position of the camera, (3,).
     """
     image, wide = picture
     away = place - eye[:2]

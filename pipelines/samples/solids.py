@@ -21,8 +21,8 @@ class Face(NamedTuple):
     """A convex polygon with its texture.
 
     Attributes:
-        corners: (k, 3) in metres.
-        frame: (3, 3), whose columns U, V, O give the point U u + V v + O of texel (u, v).
+        corners: the corners in metres, (k, 3).
+        frame: a matrix (3, 3), whose columns U, V, O give the point U u + V v + O of texel (u, v).
         sheet: number of the texture sheet.
         cut: whether transparent texels are holes.
         upright: whether it is a flat picture of a solid object (a tree, a person), lit alike from all sides.
@@ -106,7 +106,7 @@ class Model:
         """Adds a convex polygon with a random section of a material's texture.
 
         Args:
-            corners: (k, 3), in one plane; the rows of the texture are parallel to the first edge.
+            corners: the corners, (k, 3), in one plane; the rows of the texture are parallel to the first edge.
             material: the material of the surface.
             turned: whether the rows are perpendicular to the first edge instead.
         """
@@ -141,7 +141,7 @@ class Model:
 
         Args:
             centre: the centre of the axis.
-            profile: (radius, height) from bottom to top; a radius of 0 makes a point.
+            profile: the (radius, height) of each ring from bottom to top; a radius of 0 makes a point.
             material: the material of the surface.
             facets: number of flat sides around the axis.
         """
