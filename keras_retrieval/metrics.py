@@ -24,7 +24,7 @@ class RetrievalScores:
     Attributes:
         ap: the average precision of each query, (queries,); NaN for a query without positives.
         precision: the precision at the cut-offs, (queries, len(ks)); NaN for a query without positives.
-        ks: the cut-offs.
+        ks: the cut-offs k.
     """
 
     ap: np.ndarray
@@ -113,10 +113,10 @@ def retrieval(
         ks: cut-offs of the precision.
 
     Returns:
-        The scores per query.
+        The scores of each query.
 
     Raises:
-        ArgumentError: as for `positive_positions`.
+        ArgumentError: in the same cases as `positive_positions`.
     """
     positions = positive_positions(ranks, positives, junk)
     return _scores(positions, [len(np.unique(p)) for p in positives], ks)
@@ -141,7 +141,7 @@ def revisited(
         `{"easy": ..., "medium": ..., "hard": ...}`, each with the scores of every query.
 
     Raises:
-        ArgumentError: as for `positive_positions`.
+        ArgumentError: in the same cases as `positive_positions`.
     """
     found = _labelled(ranks, [easy, hard, junk])
     protocols = {"easy": ([easy], 1, 6), "medium": ([easy, hard], 3, 4), "hard": ([hard], 2, 5)}
@@ -163,10 +163,10 @@ def first_hits(ranks: np.ndarray, positives: Indexes, panoramas: np.ndarray | No
             panorama stays in the ranking, as in the protocol of Tokyo 24/7 (Arandjelovic et al. CVPR 2016).
 
     Returns:
-        (queries,) float64: zero-based positions; infinity if no positive is found.
+        Zero-based positions, (queries,) float64; infinity if no positive is found.
 
     Raises:
-        ArgumentError: as for `positive_positions`, or `panoramas` has no number for an image.
+        ArgumentError: in the same cases as `positive_positions`, or `panoramas` has no number for an image.
     """
     if panoramas is None:
         positions = positive_positions(ranks, positives)
@@ -203,10 +203,10 @@ def ns_scores(ranks: np.ndarray, positives: Indexes) -> np.ndarray:
         positives: the four photos of the object, including the query, one index array per query.
 
     Returns:
-        (queries,) counts in 0..4; their mean is the N-S score.
+        The counts, (queries,), in 0..4; their mean is the N-S score.
 
     Raises:
-        ArgumentError: as for `positive_positions`.
+        ArgumentError: in the same cases as `positive_positions`.
     """
     positions = positive_positions(ranks[:4], positives)
     return np.array([len(p) for p in positions], "int64")
@@ -223,7 +223,8 @@ def precision_recall(positions: Indexes, positives: Sequence[int], levels: np.nd
         levels: the recall values, (levels,), in 0..1.
 
     Returns:
-        (levels,) precision, the mean over the queries that have positives; NaN if there is no such query.
+        The precision at each level, (levels,), as the mean over the queries that have positives; NaN if there is no
+        such query.
     """
     pairs = zip(positions, positives, strict=True)
     curves = [_interpolated(found, count, levels) for found, count in pairs if count]

@@ -33,7 +33,7 @@ def make_anchors(height: Any, width: Any, scales: Sequence[float], ratios: Seque
         ratios: height divided by width of the anchors.
 
     Returns:
-        (h w A, 4) float32 with A = len(scales) len(ratios); anchors may extend beyond the map.
+        The anchors, (h w A, 4) float32, with A = len(scales) len(ratios); anchors may extend beyond the map.
     """
     half = np.array([(s / r**0.5 / 2, s * r**0.5 / 2) for s in scales for r in ratios], "float32")
     around = np.concatenate([-half, half], axis=1)

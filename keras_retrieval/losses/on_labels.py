@@ -42,7 +42,7 @@ class BatchHardTripletLoss(_TripletLossOnLabels):
     Args:
         margin: the margin, in units of the distance; ignored with a soft margin.
         soft: whether to use the soft margin.
-        distance_metric: "L2" or "squared-L2".
+        distance_metric: the distance, "L2" or "squared-L2".
         reduction: reduction over the K photos; their mean by default.
         name: name of the loss.
 
@@ -93,7 +93,7 @@ class SemiHardTripletLoss(_TripletLossOnLabels):
 
     Args:
         margin: the margin, in units of the distance.
-        distance_metric: "L2" or "squared-L2".
+        distance_metric: the distance, "L2" or "squared-L2".
         reduction: has no effect on the value, because the mean over pairs is a single number.
         name: name of the loss.
 

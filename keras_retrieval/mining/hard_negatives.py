@@ -51,7 +51,7 @@ def mine_negatives(
             clusters are searched exactly.
 
     Returns:
-        indexes (Q, negatives) int64 into the pool and Euclidean distances (Q, negatives) float32, nearest first, ties
+        Indexes (Q, negatives) int64 into the pool and Euclidean distances (Q, negatives) float32, nearest first, ties
         by lower index; with `candidates`, in their order.
 
     Raises:

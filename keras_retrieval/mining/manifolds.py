@@ -25,7 +25,7 @@ def without_mean(database: Database) -> np.ndarray:
         database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
 
     Returns:
-        (N, D) float32.
+        The centred rows, (N, D) float32.
 
     Raises:
         ArgumentError: the database has no rows, or the shapes of the shards do not match.

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..ranking.rows import PickedRows
 
-_ROWS = 2048  # rows of a chunk, about
+_ROWS = 2048  # approximate number of rows of a chunk
 _GROUP = 32  # rows or groups in a group of the next level
 _HITS = 2**14  # pairs whose rows are found at a time
 _PRODUCTS = 2**21  # products of a chunk with some queries in memory, 8 MB
@@ -42,7 +42,7 @@ def nearest_clusters(
             Every query must have at least k other clusters.
 
     Returns:
-        indexes (Q, k) int64 of rows and scores (Q, k) float32, best first, ties by lower index.
+        Indexes (Q, k) int64 of rows and scores (Q, k) float32, best first, ties by lower index.
     """
     indexes = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), _LOWEST, np.float32)

@@ -13,7 +13,7 @@ SAMPLES = 256  # anchors per photo that contribute to the loss
 def anchor_targets(
     anchors: np.ndarray, boxes: np.ndarray, size: tuple[int, int], rng: np.random.Generator, samples: int = SAMPLES
 ) -> np.ndarray:
-    """Labels and regression targets for a balanced random sample of anchors (Ren et al. NIPS 2015).
+    """Computes labels and regression targets for a balanced random sample of anchors (Ren et al. NIPS 2015).
 
     An anchor is an object if its overlap with an object is at least 0.7, or if no other anchor overlaps that object
     more. It is background if its overlap with every object is below 0.3. Overlaps are computed after clipping the
@@ -27,8 +27,8 @@ def anchor_targets(
         samples: the largest number of sampled anchors, of which at most half are objects.
 
     Returns:
-        (M, 5) float32: 1 for an object, 0 for background or -1 for an ignored anchor; then the regression targets as
-        `anchors.encode` defines them, 0 for anchors that are not objects.
+        The targets, (M, 5) float32: 1 for an object, 0 for background or -1 for an ignored anchor; then the regression
+        targets as `anchors.encode` defines them, 0 for anchors that are not objects.
     """
     label, nearest = _match(anchors, boxes, size)
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2

@@ -149,7 +149,7 @@ def diffusion(
         advance: called with the number of queries ranked since the last call.
 
     Returns:
-        indexes (Q, min(k, N)) int64 and scores f (Q, min(k, N)) float32, best first.
+        Indexes (Q, min(k, N)) int64 and scores f (Q, min(k, N)) float32, best first.
 
     Raises:
         ArgumentError: an argument is out of range, or the graph has another number of nodes.

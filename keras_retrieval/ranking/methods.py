@@ -138,7 +138,7 @@ class Ranker:
             k: number of rows in each ranking; all N if there are fewer.
 
         Returns:
-            indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first. The score of a row comes from
+            Indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first. The score of a row comes from
             the method that ranked it: beyond the `first` rows of superglobal it is the score of the previous ranking,
             and not comparable with the scores before.
 
@@ -224,11 +224,11 @@ def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int)
         k: number of rows in each ranking; all N if there are fewer.
 
     Returns:
-        indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, as from `Ranker.rank`.
+        Indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, as from `Ranker.rank`.
 
     Raises:
-        ArgumentError: as for `Ranker.rank`.
-        DescriptorError: as for `Ranker.rank`.
+        ArgumentError: in the same cases as `Ranker.rank`.
+        DescriptorError: in the same cases as `Ranker.rank`.
     """
     return Ranker(database, steps).rank(queries, k)
 

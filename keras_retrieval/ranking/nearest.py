@@ -35,7 +35,7 @@ def nearest(
         advance: called with the number of rows read since the last call.
 
     Returns:
-        indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, ties by lower index.
+        Indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, ties by lower index.
 
     Raises:
         ArgumentError: `k` is below 1, the database has no rows, or the shapes do not match.
@@ -74,11 +74,11 @@ def nearest_others(
         advance: called with the number of rows whose neighbours were found since the last call.
 
     Returns:
-        indexes (N, min(k, N - 1)) int64 and scores (N, min(k, N - 1)) float32, best first.
+        Indexes (N, min(k, N - 1)) int64 and scores (N, min(k, N - 1)) float32, best first.
 
     Raises:
-        ArgumentError: as for `nearest`.
-        DescriptorError: as for `nearest`.
+        ArgumentError: in the same cases as `nearest`.
+        DescriptorError: in the same cases as `nearest`.
     """
     found = []
     for first, piece in blocks(database, chunk):

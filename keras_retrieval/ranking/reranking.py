@@ -43,7 +43,7 @@ def expand_queries(
         advance: called with the number of database rows searched since the last call.
 
     Returns:
-        (Q, D) float32, L2-normalised.
+        The expanded queries, (Q, D) float32, L2-normalised.
 
     Raises:
         ArgumentError: `n` or `alpha` is below 0, or the shapes do not match.
@@ -77,7 +77,7 @@ def augment_database(
         advance: called with the number of rows whose neighbours were found since the last call.
 
     Returns:
-        (N, D) float32, L2-normalised.
+        The augmented database, (N, D) float32, L2-normalised.
 
     Raises:
         ArgumentError: `n` or `alpha` is below 0, or the database has no rows.
@@ -114,7 +114,7 @@ def rerank(
         beta: weight of the neighbours, at least 0; with 0 rows are not refined.
 
     Returns:
-        indexes (Q, M) int64 and scores (Q, M) float32, best first; ties keep the order of `indexes`.
+        Indexes (Q, M) int64 and scores (Q, M) float32, best first; ties keep the order of `indexes`.
 
     Raises:
         ArgumentError: `neighbours` or `beta` is below 0, the shapes do not match, or an index is out of range.

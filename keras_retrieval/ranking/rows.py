@@ -123,7 +123,7 @@ def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> 
         dtype: dtype of the result.
 
     Returns:
-        The rows, of the shape of `indexes` + (D,).
+        The rows; their shape is that of `indexes` followed by D.
 
     Raises:
         ArgumentError: `indexes` are not integers, or an index is out of range.

@@ -8,7 +8,7 @@ from ..errors import ArgumentError
 from .nearest import CHUNK
 from .rows import Advance, as_rows, blocks, count_rows, require_finite
 
-_SIMILARITIES = 2**27  # in memory at a time: 0.5 GB
+_SIMILARITIES = 2**27  # similarities in memory at a time, 0.5 GB
 
 
 def sort_all(
@@ -27,7 +27,7 @@ def sort_all(
         advance: called with the number of rows read since the last call.
 
     Returns:
-        indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, ties by lower index.
+        Indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, ties by lower index.
 
     Raises:
         ArgumentError: the database has no rows, or the shapes do not match.

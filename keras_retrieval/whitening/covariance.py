@@ -34,7 +34,7 @@ class Projection:
             dim: number d of dimensions to keep; None keeps all.
 
         Returns:
-            (n, d) float32; a row equal to m becomes 0.
+            The whitened descriptors, (n, d) float32; a row equal to m becomes 0.
 
         Raises:
             ArgumentError: the shapes do not match, or `dim` is not in 1..D.
@@ -241,10 +241,10 @@ def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: 
         shrinkage: as for `fit_lw`.
 
     Returns:
-        m and P, as from `fit_lw`.
+        The mean m and the projection P, as from `fit_lw`.
 
     Raises:
-        ArgumentError: the lists have different lengths, an index is not in 0..N-1, or as for `fit_lw`.
+        ArgumentError: the lists have different lengths, an index is not in 0..N-1, or in the same cases as `fit_lw`.
         DescriptorError: a row contains NaN or an infinite number.
     """
     q, p = np.asarray(qidxs), np.asarray(pidxs)
@@ -265,7 +265,7 @@ def learn_pca(database: Database) -> Projection:
         database: descriptors of the database, (N, D), or its shards in order.
 
     Returns:
-        m and P, as from `fit_pca`.
+        The mean m and the projection P, as from `fit_pca`.
 
     Raises:
         ArgumentError: there are fewer than 2 rows, or all rows are equal.

@@ -19,8 +19,8 @@ from ..networks.onnx_network import OnnxNetwork, require_sides
 from ..photos.reader import PhotoError
 from ..photos.reading import Shape
 
-BATCH_PIXELS = 2**21  # per batch of the network, 8 photos of 512 x 512; larger batches are not faster
-NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # a reason for which a photo is left out
+BATCH_PIXELS = 2**21  # pixels per batch of the network, 8 photos of 512 x 512; larger batches are not faster
+NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # the reason for leaving out a photo
 READ_AHEAD = 3  # batches in memory: one in the network, two being read
 
 DescribeFn = Callable[[np.ndarray], np.ndarray]

@@ -31,7 +31,7 @@ def learn_whitening(
         descriptors: a folder that `extract` wrote. Other photos in it are not used.
         pairs: the photos to learn from and, for "lw", the matching pairs among them. Photos without a descriptor and
             their pairs are left out.
-        method: "lw" or "pca".
+        method: the method, "lw" or "pca".
         shrinkage: only used by "lw", see `keras_retrieval.whitening.fit_lw`.
         dim: the number of dimensions that will be kept. It is used for descriptors of more than WIDE dimensions only,
             see `learn_pca_from_gram`.

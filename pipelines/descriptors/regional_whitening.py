@@ -21,7 +21,7 @@ def learn_regional_whitening(network: Any, names: Sequence[str], reading: Readin
     Args:
         network: a keras.Model that pools regions; a whitening of its regions is left out.
         names: the names of the photos; those that cannot be read are left out.
-        reading: reads the photos.
+        reading: the reader of the photos.
 
     Raises:
         WhiteningError: no photo has a region.

@@ -104,7 +104,7 @@ def whitening_of(saved: Any, scales: str) -> tuple[np.ndarray, np.ndarray]:
         scales: "ss" for the whitening learned at a single scale, "ms" for the one learned at several scales.
 
     Returns:
-        m (D,) and P (d, D) in float64.
+        The shift m (D,) and the projection P (d, D), in float64.
 
     Raises:
         ArgumentError: `scales` is neither "ss" nor "ms".
@@ -137,7 +137,7 @@ def whitening_in(checkpoint: Any, dataset: str, scales: str) -> tuple[np.ndarray
         scales: as for `whitening_of`.
 
     Returns:
-        m (D,) and P (d, D) in float64.
+        The shift m (D,) and the projection P (d, D), in float64.
 
     Raises:
         ConversionError: the checkpoint has no whitening of that dataset; the message names the datasets of those that

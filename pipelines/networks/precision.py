@@ -39,7 +39,7 @@ def resolve_precision(precision: str, model: str | Path = "") -> str:
     TensorFlow is imported for "auto" only.
 
     Args:
-        precision: one of PRECISIONS.
+        precision: the value of `--precision`, one of PRECISIONS.
         model: the network to run; the precision of an .onnx file is fixed, so that "auto" is "float32".
 
     Raises:

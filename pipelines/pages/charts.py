@@ -23,9 +23,9 @@ import numpy as np
 
 Curve = tuple[np.ndarray, np.ndarray]
 
-_WIDTH, _HEIGHT = 400, 240  # of the drawing, in CSS pixels; the page may scale it
+_WIDTH, _HEIGHT = 400, 240  # size of the drawing, in CSS pixels; the page may scale it
 _TEXT = 12
-_MOST_POINTS = 60  # a line with more has no dots and no tooltips
+_MOST_POINTS = 60  # a line with more points has no dots and no tooltips
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)))
 _INK, _GRID = "#010101", "#020202"
 _SERIES = ("#030301", "#030302", "#030303", "#030304")

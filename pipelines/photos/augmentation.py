@@ -70,10 +70,10 @@ def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.nda
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
         least: the smallest factor; the factor on both sides is drawn from least .. 1.
-        rng: draws the factor, the kind of change and the position of the crop.
+        rng: the random generator that draws the factor, the kind of change and the position of the crop.
 
     Returns:
-        (h, w, 3) uint8.
+        The changed photo, (h, w, 3) uint8.
     """
     from PIL import Image
 
@@ -100,10 +100,11 @@ def square(pixels: np.ndarray, side: int, least: float = 1.0, rng: np.random.Gen
         pixels: the pixels of the photo, (H, W, 3) uint8.
         side: the side of the result in pixels.
         least: the smallest side of the square relative to the shorter side of the photo; it is drawn from least .. 1.
-        rng: draws the side and the position of the square; None for the largest square in the centre.
+        rng: the random generator that draws the side and the position of the square; None for the largest square in the
+            centre.
 
     Returns:
-        (side, side, 3) uint8.
+        The square, (side, side, 3) uint8.
     """
     from PIL import Image
 
@@ -121,10 +122,10 @@ def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.
         pixels: the pixels of the photo, (H, W, 3) uint8.
         strength: the largest relative change; the three factors are drawn from 1 - strength .. 1 + strength. 0.2 is
             usual.
-        rng: draws the factors.
+        rng: the random generator that draws the factors.
 
     Returns:
-        (H, W, 3) uint8.
+        The changed photo, (H, W, 3) uint8.
     """
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3).astype(np.float32)
     changed = pixels * brightness

@@ -30,7 +30,7 @@ from .reading import Reading, Shape
 log = logging.getLogger("keras_retrieval")
 
 KIND, VERSION = "photo cache", 1
-SHARD_BYTES = 2**26  # at most; a killed run loses one shard, and READ_AHEAD of them are in memory
+SHARD_BYTES = 2**26  # largest size of a shard; a killed run loses one shard, and READ_AHEAD of them are in memory
 READ_AHEAD = 2  # shards in memory: one being written, one being read
 
 
@@ -85,7 +85,7 @@ class PhotoCache:
         Raises:
             PhotoError: the photo could not be read when the cache was built.
             FolderError: the cache was built without this photo, or its shard is too short.
-            OSError: its shard cannot be read.
+            OSError: the shard that contains the photo cannot be read.
         """
         shard, offset, height, width = self._entry(name)
         path = _shard(self.folder, shard)
@@ -110,7 +110,7 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
     Args:
         folder: the folder to write; it appears when it is complete.
         names: the names of the photos, without duplicates.
-        reading: reads the photos; its size must not be None.
+        reading: the reader of the photos; its size must not be None.
         replace: whether a cache of other photos or options is replaced; otherwise it is an error.
 
     Returns:

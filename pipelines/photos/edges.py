@@ -18,9 +18,9 @@ from .formats import photo_state
 from .reader import Crop, PhotoError, list_photos, photo_size, read_photo
 from .sketches import BlankSketchError, grey_levels, sketch_map
 
-MARGIN = 30  # pixels on each side, as published
+MARGIN = 30  # width of the margin on each side in pixels, as published
 SKETCH = "sketch"
-KIND = "edge maps"  # of folders that `edge-maps` wrote
+KIND = "edge maps"  # the kind of folders that `edge-maps` wrote
 HELP = (
     "Read edge maps instead of photos: sobel; canny or structured:MODEL.yml.gz (both by OpenCV); folder:MAPS (your own "
     "maps, black where there is no edge, named as the photos); or sketch, for line drawings. Networks such as "
@@ -76,7 +76,7 @@ def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop 
         crop: the part of the photo that `pixels` shows, in pixels of the whole photo.
 
     Returns:
-        (H + 2 MARGIN, W + 2 MARGIN, 3) uint8.
+        The edge map, (H + 2 MARGIN, W + 2 MARGIN, 3) uint8.
 
     Raises:
         PhotoError: the photo has no map, or a drawing is blank.
@@ -104,7 +104,7 @@ def sobel(pixels: np.ndarray) -> np.ndarray:
         pixels: the pixels of the photo, (H, W, 3) uint8.
 
     Returns:
-        (H, W) float32, at least 0; it may exceed 1 at corners.
+        The magnitude, (H, W) float32, at least 0; it may exceed 1 at corners.
     """
     grey = _filtered(grey_levels(pixels), np.array([1, 4, 6, 4, 1]) / 16, np.array([1, 4, 6, 4, 1]) / 16)
     smooth, slope = np.array([1, 2, 1]) / 4, np.array([1, 0, -1])
@@ -118,7 +118,7 @@ def canny(pixels: np.ndarray) -> np.ndarray:
         pixels: the pixels of the photo, (H, W, 3) uint8.
 
     Returns:
-        (H, W) float32, 0 or 1.
+        The edges, (H, W) float32, 0 or 1.
     """
     opencv = _opencv()
     smooth = opencv.GaussianBlur(np.rint(grey_levels(pixels)).astype(np.uint8), (5, 5), 1.0)
@@ -126,14 +126,14 @@ def canny(pixels: np.ndarray) -> np.ndarray:
 
 
 def structured(pixels: np.ndarray, model: str) -> np.ndarray:
-    """Structured edges (Dollar and Zitnick ICCV 2013) by OpenCV, which publishes the model file separately.
+    """Computes structured edges (Dollar and Zitnick ICCV 2013) by OpenCV, which publishes the model file separately.
 
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
         model: path of the .yml or .yml.gz file.
 
     Returns:
-        (H, W) float32, 0..1.
+        The strength of the edges, (H, W) float32, 0..1.
     """
     return _structured_edges(model).detectEdges(np.ascontiguousarray(pixels, np.float32) / 255)
 

@@ -47,7 +47,7 @@ class PhotoError(RetrievalError, ValueError):
 
     Attributes:
         path: the photo's path as it was given, or "<bytes>".
-        reason: the reason, in plain words.
+        reason: why the photo cannot be read, in plain words.
     """
 
     def __init__(self, path: str, reason: str) -> None:

@@ -89,7 +89,7 @@ def read_photo(
             has limits of its own for the other formats.
 
     Returns:
-        (height, width, 3) uint8.
+        The pixels, (height, width, 3) uint8.
 
     Raises:
         PhotoError: the photo cannot be read, or `crop` does not fit it.

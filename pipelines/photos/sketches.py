@@ -23,7 +23,7 @@ def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
         margin: width of the margin on each side, in pixels.
 
     Returns:
-        (H + 2 margin, W + 2 margin, 3) uint8: lines of 255 on 0.
+        The edge map, (H + 2 margin, W + 2 margin, 3) uint8: lines of 255 on 0.
 
     Raises:
         BlankSketchError: the drawing is blank.
@@ -58,7 +58,7 @@ def thinned(ink: np.ndarray) -> np.ndarray:
         ink: a mask (H, W) bool, true for ink; pixels beyond the border count as paper.
 
     Returns:
-        (H, W) bool.
+        The thinned lines, (H, W) bool.
     """
     ink = np.pad(ink, 1)
     before = None

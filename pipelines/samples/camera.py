@@ -14,7 +14,7 @@ def place_camera(rng: np.random.Generator, points: np.ndarray, degrees: float, s
     """Chooses a camera for a building.
 
     Args:
-        rng: draws height, lens, aspect, distance, aim, roll and crop.
+        rng: the random generator that draws height, lens, aspect, distance, aim, roll and crop.
         points: the corners of the building, (n, 3).
         degrees: the direction of the viewpoint, 0 for the front, positive to the right.
         size: the longer side of the photo in pixels.
@@ -60,7 +60,7 @@ def develop(rng: np.random.Generator, picture: np.ndarray, camera: Camera) -> by
     """Develops a linear picture to a JPEG: exposure, white balance, contrast, gamma, vignetting and noise.
 
     Args:
-        rng: draws the parameters.
+        rng: the random generator that draws the parameters.
         picture: the picture in linear RGB, (height, width, 3).
         camera: the camera of the photo; its focal length is written as EXIF.
     """

@@ -36,7 +36,7 @@ def draw_collection(out: Path, buildings: int, views: int, size: int, seed: int,
         buildings: the number of buildings.
         views: the number of photos per building.
         size: the longer side of a photo in pixels.
-        seed: random seed.
+        seed: the random seed.
         workers: the number of processes; 0 for one per core.
 
     Raises:

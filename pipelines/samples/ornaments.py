@@ -18,10 +18,10 @@ def outline(box: tuple[float, float, float, float], arch: str, grow: float = 0) 
     Args:
         box: the left, top, right and bottom of the opening.
         arch: the shape of the top: "flat", "round" (half a circle) or "pointed" (two arcs).
-        grow: widening on every side but the bottom.
+        grow: the widening on every side except the bottom.
 
     Returns:
-        Points, clockwise from the bottom left, with y pointing down.
+        The points of the outline, clockwise from the bottom left, with y pointing down.
     """
     left, top, right, bottom = box[0] - grow, box[1] - grow, box[2] + grow, box[3]
     middle, half = (left + right) / 2, (right - left) / 2

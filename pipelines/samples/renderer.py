@@ -10,7 +10,7 @@ import numpy as np
 
 from .mesh import LEVELS, Mesh
 
-SAMPLES = 2  # per pixel along each axis
+SAMPLES = 2  # samples per pixel along each axis
 SHADOW = 900  # samples of the shadow map along each axis
 LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
 
@@ -67,7 +67,7 @@ class View:
     """The z-buffer of a mesh, for a camera or for the sun: the nearest face at each sample.
 
     Args:
-        mesh: the faces.
+        mesh: the mesh of faces.
         P: the matrix (3, 4) that projects homogeneous world points to samples.
         nearness: a linear function of world points, (4,), that is larger for nearer ones; None for 1/z of P.
         size: the numbers of rows and columns of samples.
@@ -150,7 +150,7 @@ class Shadows:
     """A shadow map: which points the sun reaches.
 
     Args:
-        mesh: the faces.
+        mesh: the mesh of faces.
         casting: numbers of the faces that cast shadows.
         sun: the direction to the sun, (3,).
         reach: points that the map must cover, (n, 3).

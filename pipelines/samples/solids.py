@@ -40,11 +40,11 @@ class Opening(NamedTuple):
 
     Attributes:
         left: the left edge of the opening.
-        low: its bottom.
+        low: the bottom edge.
         width: the width of the opening.
         height: the height of the opening.
-        arch: "flat", "round" or "pointed".
-        filled: "pane", "door", or "" for an open passage.
+        arch: the shape of its top: "flat", "round" or "pointed".
+        filled: the filling: "pane", "door", or "" for an open passage.
         sill: whether it has a sill in relief.
     """
 
@@ -81,7 +81,7 @@ class Model:
     """A building as faces and their texture sheets.
 
     Args:
-        rng: draws the surfaces.
+        rng: the random generator that draws the surfaces.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:

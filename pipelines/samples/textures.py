@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-TEXELS = 40  # per metre
+TEXELS = 40  # texels per metre
 
 Colour = tuple[float, float, float]
 
@@ -39,14 +39,14 @@ def noise(rng: np.random.Generator, height: int, width: int, cell: float, octave
     """Smooth noise with a standard deviation of about 1.
 
     Args:
-        rng: draws the noise.
+        rng: the random generator that draws the noise.
         height: the number of rows.
         width: the number of columns.
         cell: texels between two independent values in the first octave; each further octave halves it.
         octaves: the number of octaves, each with 0.6 of the amplitude of the previous one.
 
     Returns:
-        (height, width) float32.
+        The noise, (height, width) float32.
     """
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -61,13 +61,13 @@ def surface(rng: np.random.Generator, height: int, width: int, material: Materia
     """Paints a weathered surface.
 
     Args:
-        rng: draws the variations.
+        rng: the random generator that draws the variations.
         height: the height in texels.
         width: the width in texels.
         material: the kind and the colours; a `kind` that is not in `COURSES` is plaster.
 
     Returns:
-        (height, width, 3) float32, 0..255.
+        The colours, (height, width, 3) float32, 0..255.
     """
     if material.kind in COURSES:
         rgb = _courses(rng, height, width, material)
