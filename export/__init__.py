@@ -1,4 +1,4 @@
-"""Model out: exported networks, indexes, server and clients. Each step is available as `export.index(...)`."""
+"""Exported networks, indexes, the server and its clients. Each step is available as `export.index(...)`."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

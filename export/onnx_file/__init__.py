@@ -1,1 +1,1 @@
-"""ONNX files; the step export-onnx."""
+"""Exports networks as ONNX files; the step export-onnx."""

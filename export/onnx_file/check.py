@@ -1,4 +1,4 @@
-"""Compares the descriptors of two networks, and draws pictures to compare them on."""
+"""Compares the descriptors of two networks, and generates synthetic photos for the comparison."""
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -15,12 +15,12 @@ def describe_both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarr
     """Describes photos with two networks.
 
     Args:
-        one: photos (B, H, W, 3) uint8 -> descriptors (B, D).
-        other: the same for the other network.
-        batches: photos (B, H, W, 3) uint8.
+        one: function of the first network, photos (B, H, W, 3) uint8 -> descriptors (B, D).
+        other: the same function of the second network.
+        batches: batches of photos (B, H, W, 3) uint8.
 
     Returns:
-        The descriptors of all photos, (N, D) float64, by `one` and by `other`.
+        The descriptors of all photos by `one` and by `other`, both (N, D) float64.
     """
     pairs = [(one(images), other(images)) for images in batches]
     x, y = (np.concatenate(rows).astype("float64") for rows in zip(*pairs, strict=True))
@@ -28,17 +28,17 @@ def describe_both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarr
 
 
 def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Cosine similarities (N,) of rows (N, D) in pairs; NaN where a number is not finite."""
+    """Computes the cosine similarities (N,) of corresponding rows (N, D); NaN where a number is not finite."""
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    # Both networks describe a photo without activations by zeros.
+    # Both networks describe a photo without activations as zeros.
     return np.where((x == y).all(axis=1), 1.0, (x * y).sum(axis=1) / np.maximum(lengths, 1e-12))
 
 
 def positives_by_folder(folders: Sequence[str]) -> list[np.ndarray]:
-    """The positives of each photo as a query: the rows of the other photos of its folder.
+    """Finds the positives of each photo as a query: the row numbers of the other photos in its folder.
 
     Args:
-        folders: the folder of each photo.
+        folders: name of the folder of each photo.
 
     Raises:
         OnnxExportError: there is only one folder, or no folder contains two photos.
@@ -53,24 +53,24 @@ def positives_by_folder(folders: Sequence[str]) -> list[np.ndarray]:
 
 
 def mean_average_precision(rows: np.ndarray, positives: Sequence[np.ndarray]) -> float:
-    """mAP in percent of photos that search each other, from descriptors (N, D) and each photo's positive rows."""
+    """Computes the mAP in percent with each photo as a query, from descriptors (N, D) and row numbers of positives."""
     from keras_retrieval.metrics import retrieval
 
     similarities = rows @ rows.T
-    np.fill_diagonal(similarities, np.inf)  # each query ranks itself first, and is dropped
+    np.fill_diagonal(similarities, np.inf)  # each query ranks itself first, and is removed
     ranks = np.argsort(-similarities, axis=1, kind="stable")[:, 1:].T
     return 100 * retrieval(ranks, positives).mean_ap
 
 
 def drawn_batches(smallest: int, size: int) -> list[np.ndarray]:
-    """Draws pictures to compare networks on: the smallest, square, tall, wide and odd ones, in batches of one and two.
+    """Generates photos to compare networks on: the smallest, square, tall, wide and odd, in batches of one and two.
 
     Args:
-        smallest: the smallest side that the network describes, in pixels.
-        size: the longest side of one of the pictures, in pixels.
+        smallest: shortest side in pixels that the network can describe.
+        size: longest side in pixels of the last photo.
 
     Returns:
-        Batches (B, H, W, 3) uint8.
+        The batches, each (B, H, W, 3) uint8.
     """
     base = max(smallest, min(size, 160))
     half = max(smallest, base // 2)
@@ -80,6 +80,6 @@ def drawn_batches(smallest: int, size: int) -> list[np.ndarray]:
 
 
 def drawn_batch(batch: int, height: int, width: int) -> np.ndarray:
-    """Draws one picture, or for a batch of two that and the same upside down; (B, H, W, 3) uint8."""
+    """Generates one photo, and for a batch of two also its upside-down copy, as (B, H, W, 3) uint8."""
     upright = np.asarray(Image.open(BytesIO(drawn_photo(height, width, "BMP"))))
     return np.stack([upright, upright[::-1]][:batch])

@@ -16,7 +16,7 @@ OPSET = 17
 
 
 def require_extra() -> None:
-    """Checks that the packages of the extra are installed, before seconds of work.
+    """Checks that the packages of the extra are installed, before any slow work starts.
 
     Raises:
         MissingExtraError: tf2onnx, onnx or onnxruntime is not installed.
@@ -33,12 +33,13 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
     """Writes a Keras network as ONNX, for batches of any size.
 
     Args:
-        network: a keras.Model (B, H, W, 3) -> (B, D).
-        sides: height and width of photos; None where they may have any.
-        path: the .onnx file. Operations that tf2onnx cannot convert stay in it, so that ONNX Runtime refuses to load
-            it.
-        smallest: the smallest side in pixels that the network describes. The graph repeats the edges of smaller photos
-            up to it, since ONNX Runtime turns an empty feature map into arbitrary numbers, or ends the process.
+        network: keras.Model that maps photos (B, H, W, 3) to descriptors (B, D).
+        sides: height and width of the photos in pixels; None for a variable side.
+        path: the .onnx file to write. Operations that tf2onnx cannot convert remain in the file, so that ONNX Runtime
+            refuses to load it.
+        smallest: shortest side in pixels that the network can describe. The graph pads smaller photos to it by
+            repeating their edges, since ONNX Runtime turns an empty feature map into arbitrary numbers, or ends the
+            process.
     """
     import onnx
     import tensorflow as tf
@@ -49,7 +50,7 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
 
     @tf.function(input_signature=signature, autograph=False)
     def describe(images: Any) -> Any:
-        # Keras compiles grouped convolutions into functions of their own, which the converter does not convert.
+        # Keras compiles grouped convolutions into separate functions, which the converter does not convert.
         tf.config.run_functions_eagerly(True)
         try:
             if smallest > 1 and None in sides:
@@ -72,7 +73,7 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
 
 
 def _inline_captures(graph: Any, captures: Mapping[str, Any]) -> None:
-    """Turns inputs other than the photos into constants: tensors of a layer, such as the mean of a Normalization."""
+    """Turns tensors captured from a layer, such as the mean of a Normalization, from inputs into constants."""
     import onnx
 
     used = {name for node in graph.node for name in node.input}
@@ -89,7 +90,7 @@ def _name_open_sides(value: Any, *names: str) -> None:
 
 
 def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
-    """Replaces erfc(x), which GELU uses and ONNX lacks, by 1 - erf(x). Called by tf2onnx for such a node."""
+    """Replaces erfc(x), which GELU uses and ONNX lacks, by 1 - erf(x). tf2onnx calls this for each such node."""
     from tf2onnx import utils
 
     dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
@@ -103,9 +104,9 @@ def stamp(path: Path, version: str, facts: Mapping[str, str]) -> None:
     """Writes metadata into an ONNX file.
 
     Args:
-        path: the file; it is rewritten.
+        path: the .onnx file, which is rewritten.
         version: the version of keras-retrieval.
-        facts: the metadata, which ONNX Runtime returns as `custom_metadata_map`.
+        facts: the metadata by key, which ONNX Runtime returns as `custom_metadata_map`.
     """
     import onnx
 

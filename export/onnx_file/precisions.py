@@ -1,4 +1,4 @@
-"""Writes a network as ONNX in float32, and from that in float16 or int8, comparing the descriptors each time."""
+"""Writes a network as ONNX in float32, then float16 or int8, and compares the descriptors of each file."""
 
 import logging
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ TOLERANCE, COSINE = 1e-4, 0.99999
 FP16_COSINE = 0.999
 """The smallest cosine of a float16 file to float32; below it, numbers have overflowed or vanished."""
 
-HALVED_BATCHES, HALVED_SIDE = 4, 256  # batches that Keras computes in float16, which is slow, and their largest side
+HALVED_BATCHES, HALVED_SIDE = 4, 256  # limits on what Keras computes in float16, which is slow
 
 log = logging.getLogger("keras_retrieval")
 
 
 def write_float32(source: ExportSource, folder: Path) -> Path:
-    """Converts a network and compares it with Keras; for photos of one size only if the converter needs that.
+    """Converts a network and compares it with Keras; the size of photos is fixed only if the converter requires it.
 
     Args:
-        source: the network.
-        folder: folder for the file.
+        source: the network to export.
+        folder: folder to write the file to.
 
     Returns:
-        The .onnx file.
+        The path of the .onnx file.
 
     Raises:
         OnnxExportError: the network cannot be converted, or the file's descriptors differ from Keras'.
@@ -44,7 +44,7 @@ def write_float32(source: ExportSource, folder: Path) -> Path:
     batches = drawn_batches(source.smallest, source.size)
     try:
         converted = _convert(source, path, None)
-    except Exception as error:  # TensorFlow, tf2onnx and ONNX Runtime each raise their own
+    except Exception as error:  # TensorFlow, tf2onnx and ONNX Runtime each raise their own errors
         log.info(
             "%s cannot be converted for photos of any size, so for %d x %d only: %s",
             name,
@@ -69,19 +69,19 @@ def write_float16(
 ) -> Path:
     """Converts a network again with its trunk in float16; pooling and whitening, which would overflow, stay float32.
 
-    ONNX Runtime on a CPU computes float16 files in float32, so that Keras is compared in float16, too.
+    ONNX Runtime on a CPU computes float16 files in float32, so the comparison includes Keras in float16.
 
     Args:
-        source: the network; its trunk becomes float16.
-        exact: the float32 file.
-        photos: the photos to compare on; drawn ones if there are none.
-        positives: the positives from `positives_by_folder`, to compare the mAP as well; [] to omit it.
+        source: the network to export, whose trunk is converted to float16.
+        exact: path of the float32 file.
+        photos: photos to compare on; synthetic photos if there are none.
+        positives: positives from `positives_by_folder`, to compare the mAP as well; [] to skip this comparison.
 
     Returns:
-        The .onnx file, in the folder of `exact`.
+        The path of the .onnx file, in the folder of `exact`.
 
     Raises:
-        OnnxExportError: numbers leave the range of float16, or the mAP of a file of one size only is wanted.
+        OnnxExportError: numbers exceed the range of float16, or the mAP is requested for a file of one photo size.
     """
     from keras_retrieval.networks.precision import set_trunk_precision
 
@@ -116,17 +116,17 @@ def write_int8(
     """Quantizes the trunk's convolutions to int8.
 
     Args:
-        source: the network.
-        exact: the float32 file.
-        calibration: photos that give the ranges of activations.
+        source: the network to export.
+        exact: path of the float32 file.
+        calibration: photos from which the ranges of activations are measured.
         photos: other photos, to compare on.
-        positives: the positives from `positives_by_folder`, to compare the mAP as well; [] to omit it.
+        positives: positives from `positives_by_folder`, to compare the mAP as well; [] to skip this comparison.
 
     Returns:
-        The .onnx file, in the folder of `exact`.
+        The path of the .onnx file, in the folder of `exact`.
 
     Raises:
-        OnnxExportError: the float32 file takes photos of one size only.
+        OnnxExportError: the float32 file accepts photos of one size only.
     """
     reference = OnnxNetwork(exact)
     if reference.sides:

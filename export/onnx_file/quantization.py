@@ -15,15 +15,15 @@ operations, and stay float32."""
 
 
 def quantize(source: Path, target: Path, photos: Iterable[np.ndarray]) -> None:
-    """Writes an int8 version of a network, with one scale per channel of a kernel (Jacob et al. CVPR 2018).
+    """Writes an int8 version of a network, with one scale per kernel channel (Jacob et al. CVPR 2018).
 
-    The layers after the trunk stay float32: pooling, whitening and L2 normalisation. So do dense layers in the trunk,
-    of which only ConvNeXt has many.
+    The layers after the trunk stay float32: pooling, whitening and L2 normalisation. So do dense layers in the trunk;
+    only ConvNeXt has many of these.
 
     Args:
-        source: a float32 .onnx file.
-        target: the .onnx file to write.
-        photos: batches (B, H, W, 3) uint8 like those that will be described; they give the ranges of activations.
+        source: path of a float32 .onnx file.
+        target: path of the .onnx file to write.
+        photos: batches (B, H, W, 3) uint8 of typical photos, from which the ranges of activations are measured.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -1,4 +1,4 @@
-"""The inputs of an ONNX export: the Keras network with what its metadata will state, and the photos to measure on."""
+"""The inputs of an ONNX export: the Keras network with its metadata, and the photos to measure on."""
 
 import logging
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ import keras_retrieval
 from .errors import OnnxExportError
 from .options import ExportOnnxOptions
 
-PHOTOS = 64  # photos that calibrate int8; as many others measure what it costs
+PHOTOS = 64  # photos that calibrate int8; as many others measure its effect
 
 log = logging.getLogger("keras_retrieval")
 
@@ -35,12 +35,12 @@ class ExportSource:
     """A network to export.
 
     Attributes:
-        network: the keras.Model of one scale.
-        joined: the keras.Model that joins all scales, which is converted.
-        describe: the descriptors of the joined network in Keras.
-        smallest: the smallest side of a photo in pixels that it describes.
-        size: the longest side of the photos that it will describe.
-        facts: the file's metadata.
+        network: keras.Model for one scale.
+        joined: keras.Model that combines all scales and is converted.
+        describe: function that computes the descriptors of the joined network in Keras.
+        smallest: shortest side in pixels that the network can describe.
+        size: longest side in pixels of the photos to describe.
+        facts: metadata of the file.
     """
 
     network: Any
@@ -52,17 +52,17 @@ class ExportSource:
 
 
 class MeasuredPhoto(NamedTuple):
-    """The pixels of a photo, (1, H, W, 3) uint8, and the folder that it lies in."""
+    """The pixels of a photo, (1, H, W, 3) uint8, and the folder that contains it."""
 
     pixels: np.ndarray
     folder: str
 
 
 def load_source(options: ExportOnnxOptions) -> ExportSource:
-    """Loads the network of the options.
+    """Loads the network that the options name.
 
     Raises:
-        RetrievalError: it cannot be loaded, or does not take photos of any size.
+        RetrievalError: the network cannot be loaded, or does not accept photos of any size.
     """
     network, factors = load_model(options.model), options.factors
     smallest = smallest_side(network, factors)
