@@ -15,11 +15,11 @@ class Cells(Protocol):
 
     @property
     def valid(self) -> Any:
-        """(B or 1, rows, columns): true for regions with at least one cell."""
+        """A mask (B or 1, rows, columns), true for regions with at least one cell."""
 
     @property
     def boxes(self) -> Any:
-        """(B or 1, R, 4) float32: left, top, right, bottom in cells; R = rows x columns."""
+        """Left, top, right, bottom of each region in cells, (B or 1, R, 4) float32; R = rows x columns."""
 
     def max(self, x: Any) -> Any:
         """The maximum of x (B, h, w, C) over each region, (B, rows, columns, C)."""
@@ -56,12 +56,12 @@ class AllCells:
 
     @property
     def valid(self) -> Any:
-        """(B or 1, 1, 1): true if the photo has a valid cell."""
+        """A mask (B or 1, 1, 1), true if the photo has a valid cell."""
         return ops.ones((1, 1, 1), "bool") if self.mask is None else ops.any(self.mask, axis=(1, 2))[..., None]
 
     @property
     def boxes(self) -> Any:
-        """(B or 1, 1, 4): the borders of the valid part."""
+        """The borders of the valid part, (B or 1, 1, 4)."""
         height, width = (ops.reshape(ops.cast(side, "float32"), (-1, 1)) for side in self.size)
         return ops.stack([ops.zeros_like(width), ops.zeros_like(height), width, height], axis=-1)
 
@@ -97,12 +97,12 @@ class GridCells:
 
     @property
     def valid(self) -> Any:
-        """(B or 1, R, S): true for regions with at least one cell."""
+        """A mask (B or 1, R, S), true for regions with at least one cell."""
         return ops.expand_dims(ops.any(self.rows, axis=2), 2) & ops.expand_dims(ops.any(self.columns, axis=2), 1)
 
     @property
     def boxes(self) -> Any:
-        """(B or 1, R S, 4): the regions in row-major order; 0 for a region without a cell."""
+        """The boxes of the regions in row-major order, (B or 1, R S, 4); 0 for a region without a cell."""
         top, bottom = (side[:, :, None] for side in _ends(self.rows))
         left, right = (side[:, None, :] for side in _ends(self.columns))
         one = ops.ones_like(top + left)

@@ -14,12 +14,12 @@ MIN_T = 0.01
 class EdgeFilter(keras.layers.Layer):
     """Equalises strong edges and suppresses weak ones: y = w x^p / (1 + exp(-s (x - t))).
 
-    p and t are trainable, w and s are constants. 0 stays 0.
+    p and t are trainable, w and s are constants. An edge strength of 0 stays 0.
 
     Args:
-        p: initial power, above 0. The smaller p, the more similar the strengths of strong edges become. Training keeps
-            it at 0 or above.
-        t: initial threshold: weaker edges are suppressed. Training keeps it at 0.01 or above.
+        p: initial power, above 0. The smaller p is, the more similar the strengths of strong edges become. Training
+            keeps it at 0 or above.
+        t: initial threshold; weaker edges are suppressed. Training keeps it at 0.01 or above.
         w: output for an edge of strength 1.
         s: steepness of the threshold.
         t_speed: factor on the updates of t. The stored weight is t / t_speed, so that one step of Adam changes t by

@@ -15,7 +15,7 @@ from .pooling import Pooling
 class GeM(Pooling):
     """Generalised mean of each channel over the map: (mean max(x, e)^p)^(1/p).
 
-    p = 1 is SPoC; p towards infinity is MAC.
+    p = 1 gives SPoC, and p towards infinity gives MAC.
 
     Args:
         p: initial exponent, above 0.

@@ -16,7 +16,7 @@ class NetVLAD(keras.layers.Layer):
     """Aggregates the residuals of local descriptors to K cluster centres, with soft assignment.
 
     Each cell x_i is L2-normalised. With a_k(x) = softmax_k(w_k.x + b_k), the vector of cluster k is
-    V_k = sum_i a_k(x_i) (x_i - c_k). Each V_k is L2-normalised, and then their concatenation. w, b and c are
+    V_k = sum_i a_k(x_i) (x_i - c_k). Each V_k is L2-normalised, and so is their concatenation. w, b and c are
     independent trainable weights, which `initialize` sets from local descriptors.
 
     Args:

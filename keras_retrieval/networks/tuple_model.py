@@ -62,7 +62,7 @@ class TupleModel(keras.Model):
         return loss + self._aggregate_additional_loss(self.penalty()) if training else loss
 
     def penalty(self) -> Any:
-        """l2 / 2 * sum w^2 over the trainable weights, without those that a layer lists as `undecayed`."""
+        """The penalty l2 / 2 * sum w^2 over the trainable weights, without those that a layer lists as `undecayed`."""
         layers = self.network._flatten_layers()
         undecayed = {id(weight) for layer in layers for weight in getattr(layer, "undecayed", ())}
         squares = [

@@ -83,7 +83,7 @@ def mutual_graph(
     Args:
         database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
         k: number of neighbours; a row is not its own neighbour.
-        gamma: exponent of the similarities, above 0; the larger, the less dissimilar pairs weigh.
+        gamma: exponent of the similarities, above 0; the larger it is, the less dissimilar pairs weigh.
         chunk: number of rows that are searched at a time.
         advance: called with the number of rows whose neighbours were found since the last call.
 
@@ -142,8 +142,8 @@ def diffusion(
         truncate: number of nearest rows of each query to which the graph is restricted; None for all rows.
         neighbours: number of neighbours in a graph built here.
         seeds: number of nearest rows where y is not 0.
-        gamma: exponent of the similarities, in y and in a graph built here.
-        alpha: weight of the graph, at least 0 and below 1; the larger, the farther f spreads.
+        gamma: exponent of the similarities in y and in a graph that is built here.
+        alpha: weight of the graph, at least 0 and below 1; the larger it is, the farther f spreads.
         iterations: largest number of iterations of conjugate gradient.
         chunk: number of rows that are searched at a time.
         advance: called with the number of queries ranked since the last call.

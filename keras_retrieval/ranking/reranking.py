@@ -37,7 +37,7 @@ def expand_queries(
         queries: descriptors of the queries, (Q, D).
         database: descriptors of the database, (N, D), or its shards in order.
         n: number of nearest rows to add; all N if there are fewer. With 0 the queries are returned unchanged.
-        alpha: exponent of the similarities, at least 0; the larger, the less dissimilar rows weigh.
+        alpha: exponent of the similarities, at least 0; the larger it is, the less dissimilar rows weigh.
         indexes: a ranking to take the rows from, (Q, n or more), best first; None searches.
         chunk: number of rows that are searched at a time.
         advance: called with the number of database rows searched since the last call.

@@ -38,7 +38,7 @@ class PickedRows:
 
 
 def l2_normalize(rows: np.ndarray) -> np.ndarray:
-    """Divides vectors on the last axis by ||x|| + 1e-6, as in the published networks; 0 stays 0. Keeps the dtype."""
+    """Divides vectors along the last axis by ||x|| + 1e-6, as published; a zero vector stays 0. Keeps the dtype."""
     return rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + EPSILON)
 
 

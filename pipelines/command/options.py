@@ -144,7 +144,7 @@ class Options:
         }
 
     def facts(self, *, arguments: bool = True) -> dict[str, Any]:
-        """All options, JSON-able; without the positional arguments if `arguments` is false."""
+        """All options as JSON-able values, without the positional arguments if `arguments` is false."""
         return {
             name: _plain(getattr(self, name))
             for name, option in declarations(type(self)).items()

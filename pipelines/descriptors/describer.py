@@ -162,7 +162,7 @@ def _described(describe: DescribeFn, shape: Shape, batch: dict[Key, Future[np.nd
 
 
 def _pixels(shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:
-    """Waits for the photos of a batch: key -> pixels, and key -> reason of those that cannot be read."""
+    """Waits for the photos of a batch; maps keys to pixels, and the keys of unreadable photos to the reasons."""
     pixels: dict[Key, np.ndarray] = {}
     left_out: dict[Key, str] = {}
     for key, future in batch.items():

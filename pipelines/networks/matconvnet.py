@@ -139,7 +139,7 @@ def _vlad(core: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _pca(layer: Any, shape: tuple[int, ...], dim: int | None) -> list[np.ndarray]:
-    """Kernel (K D, d), with the dimensions of each cluster together as in our NetVLAD layer, and bias (d,)."""
+    """Kernel (K D, d), with the dimensions of each cluster together as in the layer `NetVLAD`, and bias (d,)."""
     kernel, bias = _weights(layer, 2)
     size, clusters = shape
     dims = bias.size

@@ -107,7 +107,7 @@ def curves(title: str, lines: Mapping[str, Curve], x_label: str, y_label: str, x
 
 
 def _range(lines: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The least and the greatest finite value; apart, where all are equal."""
+    """The smallest and the largest finite value, moved apart if all are equal."""
     known = np.concatenate([line[np.isfinite(line)] for line in lines])
     low, high = float(known.min()), float(known.max())
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-30):

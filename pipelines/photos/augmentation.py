@@ -65,7 +65,7 @@ class Augmentation:
 
 
 def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
-    """Crops a photo, as if taken from nearer, or shrinks it, as if from farther away, each with probability 1/2.
+    """Crops a photo, as if taken from nearer, or shrinks it, as if taken from farther away, with equal probability.
 
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
@@ -89,7 +89,7 @@ def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.nda
 
 
 def binarized(edges: np.ndarray, strength: float) -> np.ndarray:
-    """Binarises an edge map (H, W, 3) uint8: 255 where it is stronger than `strength` in 0..1, else 0."""
+    """Binarises an edge map (H, W, 3) uint8: 255 where it is stronger than `strength` in 0..1, otherwise 0."""
     return np.where(edges > 255 * strength, np.uint8(255), np.uint8(0))
 
 

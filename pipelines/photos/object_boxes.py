@@ -74,7 +74,7 @@ def write_boxes(path: Path, boxes: Mapping[str, Any]) -> Path:
 
 
 def _photos(content: Any, path: Path) -> dict[str, Any]:
-    """Name -> boxes, from the content of boxes.json or scene.json."""
+    """Maps the name of each photo to its boxes, from the content of boxes.json or scene.json."""
     if isinstance(content, dict) and isinstance(content.get("buildings"), list):
         try:
             return {

@@ -25,7 +25,7 @@ DESIGNS: dict[str, Design] = {
 
 
 def building_names(count: int) -> list[str]:
-    """Names of `count` buildings: the designs in turn, from the second round on with a number."""
+    """The names of `count` buildings: the designs in turn, with a number from the second round on."""
     names = list(DESIGNS)
     rounds = [(i // len(names) + 1, names[i % len(names)]) for i in range(count)]
     return [name if turn == 1 else f"{name}-{turn}" for turn, name in rounds]

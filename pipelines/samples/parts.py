@@ -46,7 +46,7 @@ def sides(model: Model, x: tuple[float, float], y: tuple[float, float], z: tuple
 
 
 def cornice(model: Model, x: tuple[float, float], y: tuple[float, float], low: float, stone: Material) -> None:
-    """Two stepped mouldings and a row of brackets round the front of a body."""
+    """Two stepped mouldings and a row of brackets around the front of a body."""
     for step, (reach, height) in enumerate(((0.18, 0.22), (0.42, 0.26))):
         bottom = low + 0.22 * step
         model.box((x[0] - reach, x[1] + reach), (y[0] - reach, y[1] + reach), (bottom, bottom + height), stone)
