@@ -1,8 +1,8 @@
-"""Rankings by visual words and geometric verification, the baseline that networks are compared with.
+"""Rankings by visual words and geometric verification, the baseline to which networks are compared.
 
-The method of the field before networks (Sivic and Zisserman ICCV 2003, Philbin et al. CVPR 2007): photos are ranked by
-visual words in common with the query, and the top of the ranking is reranked by the number of matches that agree on one
-geometry.
+This is the classical method (Sivic and Zisserman ICCV 2003, Philbin et al. CVPR 2007): photos are ranked by visual
+words in common with the query, and the top of the ranking is reranked by the number of geometrically consistent
+matches.
 """
 
 import json
@@ -24,21 +24,21 @@ from .ground_truth import GroundTruth
 from .options import EvaluateOptions
 from .rankings import Ranking, depth_of
 
-CROPS = ".queries"  # folder of the queries' crops among the images: no photo's name begins with a dot
+CROPS = ".queries"  # folder of the queries' crops among the images; photos' names never begin with a dot
 SECONDS = "seconds.json"
 SEED = 0  # random seed of RANSAC
 
 
 def rank_by_visual_words(truth: GroundTruth, options: EvaluateOptions) -> Ranking:
-    """Ranks by visual words that are learned from the database's photos.
+    """Ranks the database by visual words that are learned from its photos.
 
     Queries are cropped to their boxes at full resolution and then reduced to `size` if they are larger. Photos that
     share no word with a query are ranked after those that do, in the order of the database.
 
     Args:
         truth: the ground truth, restricted to `options.photos`.
-        options: `photos`, `size`, `features` and `verify` are used; `output` keeps features, words and verified pairs
-            in a folder words-* for each combination of `size` and `features`.
+        options: the options; `photos`, `size`, `features` and `verify` are used. Features, words and verified pairs are
+            stored below `output`, in a folder words-* for each combination of `size` and `features`.
 
     Raises:
         CollectionError: a query cannot be read, or the photos have too few features for a vocabulary.

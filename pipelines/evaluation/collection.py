@@ -1,4 +1,4 @@
-"""The descriptors of a collection: queries cropped to their boxes, the database, and distractors."""
+"""Descriptors of a collection: its queries, cropped to their boxes, its database, and distractors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,19 +25,20 @@ from .ground_truth import GroundTruth
 
 @dataclass(frozen=True)
 class Collection:
-    """A described collection.
+    """A collection with the descriptors of its photos.
 
     Attributes:
         truth: the ground truth.
-        photos: folder of its photos.
+        photos: folder of the collection's photos.
         queries: (Q, D) float32 descriptors of the queries, in the order of the ground truth.
-        boxes: for each query, the part of its photo that was described, in pixels of the photo, or None for all.
+        boxes: for each query, the described part of its photo, in pixels of the photo; None for the whole photo.
         rows: (n, D) float32 descriptors of the database photos that could be read.
-        numbers: (n,) the number of each of these photos in the ground truth's database.
-        distractors: shards (m, D) of the distractors' descriptors.
+        numbers: (n,) indexes of these n photos in the ground truth's database.
+        distractors: list of shards of the distractors' descriptors, each (m, D).
         names: names of the distractors.
         folder: folder of the distractors' photos.
-        left_out: photo -> reason, of database photos that could not be read; they are in no ranking.
+        left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no
+            ranking.
     """
 
     truth: GroundTruth
@@ -53,17 +54,19 @@ class Collection:
 
     @property
     def database(self) -> list[np.ndarray]:
-        """All shards: the database, then the distractors."""
+        """Returns all shards of descriptors: that of the database, then those of the distractors."""
         return [self.rows, *self.distractors]
 
     def ranks(self, indexes: np.ndarray) -> np.ndarray:
-        """Converts rows of `database` to rows of the ground truth's database, after which distractors are numbered.
+        """Converts row numbers of `database` to indexes into the ground truth's database.
+
+        Distractors get the indexes after those of the ground truth's database.
 
         Args:
-            indexes: (Q, k) rows of `database`; overwritten.
+            indexes: (Q, k) row numbers of `database`, ranked for each query; overwritten.
 
         Returns:
-            (k, Q) rows.
+            (k, Q) array of indexes.
         """
         own = indexes < len(self.numbers)
         numbers = self.numbers[indexes[own]]
@@ -72,24 +75,24 @@ class Collection:
         return indexes.T
 
     def photo(self, row: int) -> Path:
-        """The file of a row of `ranks`."""
+        """Returns the path of the photo at an index of `ranks`."""
         own = len(self.truth.database)
         return self.photos / self.truth.database[row] if row < own else self.folder / self.names[row - own]
 
 
 def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors: Path | None = None) -> Collection:
-    """Describes the photos, queries and distractors of a collection that have not been described yet.
+    """Computes the descriptors of a collection's photos, queries and distractors, or reads those that exist.
 
     Args:
         truth: the ground truth, restricted to `options.photos`.
-        options: how photos are described. `photos` is the folder of the collection's photos; `output` gets the folders
-            of descriptors `database` and `distractors`, and the queries' descriptors.
-        distractors: a folder of photos, or of descriptors that `extract` made of them; None for none.
+        options: the options of extraction. `photos` is the folder of the collection's photos; the folders of
+            descriptors `database` and `distractors` and the queries' descriptors are written below `output`.
+        distractors: a folder of photos, or of descriptors that `extract` wrote; None for no distractors.
 
     Raises:
         CollectionError: a query or all photos of the database cannot be read, or the distractors were described with
             other options.
-        FolderError: `options.output` has descriptors of other photos or options, and `options.replace` is false.
+        FolderError: `options.output` contains descriptors of other photos or options, and `options.replace` is False.
     """
     photos = options.photos
     folder = extract_descriptors(replace(options, output=options.output / "database"))
@@ -108,11 +111,17 @@ def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors
 
 
 def query_box(truth: GroundTruth, query: int, photos: Path, exif: bool = True) -> Crop | None:
-    """The part of a query's photo to search with, in pixels of the file in `photos`; None for the whole photo.
+    """Returns the part of a query's photo that is searched for, in pixels of the photo; None for the whole photo.
+
+    Args:
+        truth: the ground truth.
+        query: index of the query.
+        photos: folder of the photos.
+        exif: whether the photo is turned by its EXIF orientation.
 
     Raises:
         CollectionError: the photo cannot be read.
-        GroundTruthError: the box is outside of the photo.
+        GroundTruthError: the box is outside the photo.
     """
     if truth.boxes[query] is None:
         return None

@@ -1,10 +1,10 @@
-"""Published and custom datasets: photos, queries and answers, restricted to the photos that exist.
+"""Published and custom datasets: photos, queries and relevant photos, restricted to the photos that exist.
 
 | dataset | photos | ground truth (`gnd`) |
 |---|---|---|
 | roxford5k, rparis6k | photos by their published names, in any sub-folder | gnd_roxford5k.pkl, gnd_rparis6k.pkl |
 | oxford5k, paris6k | the same | gnd_oxford5k.pkl, gnd_paris6k.pkl, or the folder with the *_query.txt files |
-| holidays | 100000.jpg ...: a query ends in 00 and shares the digits before with its answers | - |
+| holidays | 100000.jpg ...: a query's name ends in 00; its positives share the digits before | - |
 | ukbench | ukbench00000.jpg ...: four in a row, or one folder of four photos each, show one object | - |
 | places, tokyo247 | sub-folders database and queries*, UTM in the names: @east@north@...@.jpg | or a CSV |
 | flickr15k | sub-folders photos/CLASS and sketches | a JSON file: sketch -> classes |
@@ -41,12 +41,12 @@ def load_ground_truth(dataset: str, photos: Path, gnd: Path | None = None) -> Gr
 
     Args:
         dataset: a name in `DATASETS`, or the path of a JSON file, see `object_sets.custom_dataset`.
-        photos: folder of the photos of database and queries.
-        gnd: file or folder of the ground truth, for datasets that have one; None looks for its published name in and
+        photos: folder with the photos of the database and of the queries.
+        gnd: file or folder of the ground truth, for datasets that have one; None looks for the published name in and
             beside `photos`.
 
     Returns:
-        The ground truth; its `partial` states what is missing.
+        The ground truth; its attribute `partial` states how many photos and queries are missing.
 
     Raises:
         GroundTruthError: the dataset is unknown, a file is missing or damaged, or the photos do not fit it.

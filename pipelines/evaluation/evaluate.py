@@ -22,10 +22,10 @@ from .scores import score
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     """Scores a network, or with --bow visual words, by a dataset's own protocol.
 
-    Queries are cropped to their boxes at full resolution. The folder --output gets the descriptors, results.json (all
-    scores, also per query) and page.html (each query's ranking as pictures); a second run, perhaps with other methods
-    of --rerank, computes no descriptor again. If photos of the dataset are missing, the network is scored on the photos
-    that exist, and all results are marked as partial.
+    Queries are cropped to their boxes at full resolution. The descriptors, results.json (all scores, also per query)
+    and page.html (each query's ranking as photos) are written to --output; a second run, for example with other methods
+    of --rerank, does not compute the descriptors again. If photos of the dataset are missing, the network is scored on
+    the photos that exist, and all results are marked as partial.
 
     Returns:
         The content of results.json.
@@ -34,7 +34,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         ArgumentError: an option is out of range or does not fit the others.
         GroundTruthError: the dataset is unknown, or its ground truth is missing, damaged or does not fit the photos.
         CollectionError: a query cannot be read, or the distractors were described with other options.
-        FolderError: --output has descriptors of other photos or options.
+        FolderError: --output contains descriptors of other photos or options.
     """
     output = options.output
     truth = load_ground_truth(options.dataset, options.photos, options.gnd)

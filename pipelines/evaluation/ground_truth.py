@@ -15,23 +15,27 @@ Protocol = Literal["revisited", "map", "ns", "recall"]
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The photos and queries of a collection, and which photos are relevant to each query or ignored for it.
+    """The photos and queries of a collection, with the relevant and the ignored photos of each query.
 
     Attributes:
         name: name of the collection.
         protocol: "revisited" (easy, medium, hard), "map" (one set of positives), "ns" (UKBench's score) or
             "recall" (places: recall@N).
-        database: names of the database photos; after `restrict` paths below the photos' folder, with forward slashes.
-        queries: names of the queries, likewise; a query may also be in the database.
-        positives: for each query, the relevant rows of `database`; under "revisited" the easy ones.
-        hard: for each query, the relevant rows that only "medium" and "hard" count; empty for other protocols.
-        junk: for each query, the rows that are removed from its ranking.
-        boxes: for each query, the part of the photo to search with, (left, top, right, bottom) in pixels, or None.
-        box_side: longer side of the photos on which the boxes were drawn; None for the photos in the folder.
+        database: names of the N database photos; after `restrict`, paths below the photos' folder with forward slashes.
+        queries: names of the queries, in the same form; a query may also be in the database.
+        positives: for each query, the indexes of its relevant photos in `database`; under "revisited", of the easy
+            ones.
+        hard: for each query, the indexes of the photos that are relevant only in the settings "medium" and "hard";
+            empty for other protocols.
+        junk: for each query, the indexes of the photos that are removed from its ranking.
+        boxes: for each query, the part of the photo that is searched for, (left, top, right, bottom) in pixels; None
+            for the whole photo.
+        box_side: longer side in pixels of the photos to which the boxes refer; None if they refer to the existing
+            files.
         drop_query: whether a query's own photo is removed from its ranking, instead of being its first hit.
-        panoramas: (database,) number of the panorama that each photo was cropped from, or None.
+        panoramas: (N,) number of the panorama from which each database photo was cropped, or None.
         sketches: whether the queries are line drawings.
-        published: number of photos and of queries of the complete collection.
+        published: number of photos and number of queries in the complete collection.
     """
 
     name: str
@@ -77,17 +81,17 @@ class GroundTruth:
         return f"partial: {len(self.database):,} of {photos:,} photos, {len(self.queries):,} of {queries:,} queries"
 
     def box(self, query: int, size: tuple[int, int]) -> Box | None:
-        """The box of a query in pixels of its photo, which may be smaller than the published one.
+        """Returns the box of a query in pixels of its photo, which may be smaller than the published photo.
 
         Args:
-            query: number of the query.
-            size: (width, height) of its photo.
+            query: index of the query.
+            size: (width, height) of the query's photo in pixels.
 
         Returns:
-            (left, top, right, bottom) within the photo; None if the query is the whole photo.
+            (left, top, right, bottom), clipped to the photo; None if the query is the whole photo.
 
         Raises:
-            GroundTruthError: the box is outside of the photo.
+            GroundTruthError: the box is outside the photo.
         """
         box = self.boxes[query]
         if box is None:
@@ -100,10 +104,11 @@ class GroundTruth:
         return left, top, right, bottom
 
     def settings(self) -> dict[str, tuple[list[np.ndarray], list[np.ndarray]]]:
-        """The relevant and the ignored rows in each setting: "easy", "medium" and "hard", or "all".
+        """Returns the relevant and the ignored photos in each setting: "easy", "medium" and "hard", or "all".
 
         Returns:
-            Setting -> (positives per query, junk per query), with a dropped query in its own junk.
+            A dict from each setting to (positives, junk), two lists with an array of indexes into `database` for each
+            query. With `drop_query`, a query's own photo is in its junk.
         """
         positives, hard, junk = self.labels()
         if self.protocol != "revisited":
@@ -129,7 +134,11 @@ class GroundTruth:
 
 
 class PhotoList:
-    """The photos in a folder and its sub-folders, found by path, by name, or by name without suffix."""
+    """The photos in a folder and its sub-folders, looked up by path, by name, or by name without suffix.
+
+    Args:
+        folder: the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -145,10 +154,10 @@ class PhotoList:
         return path in self._all
 
     def find(self, name: str) -> str | None:
-        """The path of a photo below the folder; None if there is no such photo.
+        """Returns the path of a photo, relative to the folder; None if the photo does not exist.
 
         Raises:
-            GroundTruthError: several photos have the name.
+            GroundTruthError: several photos have this name.
         """
         if name in self._all:
             return name
@@ -158,7 +167,7 @@ class PhotoList:
         return paths[0] if paths else None
 
     def inside(self, folder: str) -> list[str]:
-        """The paths of the photos in a sub-folder and its sub-folders; "." for all."""
+        """Returns the paths of the photos in a sub-folder and its sub-folders; "." returns all paths."""
         start = "" if folder.strip("/") in ("", ".") else f"{folder.strip('/')}/"
         return [path for path in self.paths if path.startswith(start)]
 
@@ -166,18 +175,20 @@ class PhotoList:
 def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
     """Restricts a published ground truth to the photos that exist.
 
-    Absent photos are removed from all answers. A query is removed if its photo is absent or no positive of it is left;
-    under the protocol "recall" only in the first case, because recall@N counts such a query as missed.
+    Missing photos are removed from the database and from all lists of positives and junk. A query is removed if its
+    photo is missing or if it has no positive left; under the protocol "recall" a query without positives is kept,
+    because recall@N counts it as missed.
 
     Args:
         ground_truth: a ground truth with the published names, with or without suffix.
         photos: the photos that exist.
 
     Returns:
-        The restricted ground truth, with paths below the photos' folder as names; `partial` states how much is left.
+        The restricted ground truth, with paths below the photos' folder as names; its attribute `partial` states how
+        many photos and queries are left.
 
     Raises:
-        GroundTruthError: no photo or no query is left, or several photos have one name.
+        GroundTruthError: no photo or no query is left, or several photos have the same name.
     """
     paths = [photos.find(name) for name in ground_truth.database]
     rows = np.array([row for row, path in enumerate(paths) if path], "int64")
@@ -204,13 +215,13 @@ def find_ground_truth(name: str, photos: PhotoList, gnd: Path | None, source: st
     """Finds the file or folder of a ground truth.
 
     Args:
-        name: its published name, which is looked for in and beside the photos' folder.
-        photos: the photos.
-        gnd: the path that the user gave, which is used instead; None if there is none.
-        source: where the ground truth is published, for the message.
+        name: the published file name, which is looked for in and beside the photos' folder.
+        photos: the photos that exist.
+        gnd: a path given by the user, which takes precedence; None looks for `name`.
+        source: address where the ground truth is published, for the message.
 
     Raises:
-        GroundTruthError: the ground truth was not found; the message states where it is published.
+        GroundTruthError: the ground truth does not exist; the message states where it is published.
     """
     folder = photos.folder
     tried = [gnd] if gnd else [folder / name, folder.parent / name, folder.parent / "gnd" / name]

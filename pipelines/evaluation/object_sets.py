@@ -1,4 +1,4 @@
-"""Datasets of groups of photos of one object: Holidays, UKBench, sketches of objects, and custom ones."""
+"""Datasets with several photos of each object: Holidays, UKBench, Flickr15k's sketches, and custom datasets."""
 
 import json
 import re
@@ -20,10 +20,10 @@ _ANSWERS = ("positives", "hard", "junk")
 def holidays(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     """INRIA Holidays (Jegou et al., ECCV 2008): 1,491 photos, 500 of them queries.
 
-    A query is removed from its own ranking. The variant with upright photos is the same with another folder of photos.
+    A query is removed from its own ranking. For the variant with upright photos, pass the folder of those photos.
 
     Args:
-        photos: photos with names of six digits: the first four are the scene, and the query of a scene ends in 00.
+        photos: the photos, named by six digits: the first four are the scene, and the name of its query ends in 00.
         gnd: ignored; the names contain the ground truth.
 
     Raises:
@@ -45,8 +45,8 @@ def ukbench(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     """UKBench (Nister and Stewenius, CVPR 2006): 2,550 objects with four photos each, all of which are queries.
 
     Args:
-        photos: ukbench00000.jpg to ukbench10199.jpg, where four consecutive numbers are an object; or one folder per
-            object.
+        photos: the photos ukbench00000.jpg to ukbench10199.jpg, where four consecutive numbers show the same object; or
+            one folder of photos per object.
         gnd: ignored; the names contain the ground truth.
 
     Returns:
@@ -86,9 +86,9 @@ def flickr15k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     """Sketch-based retrieval in the layout of Flickr15k (Hu and Collomosse, CVIU 2013): mAP over the sketches.
 
     Args:
-        photos: the sub-folder `photos`, with a folder per class in it, and the sub-folder `sketches`.
+        photos: the photos and sketches: a sub-folder `photos` with one folder per class, and a sub-folder `sketches`.
         gnd: a JSON file {"queries": {sketch's name without suffix: [class, ...]}}, with null in place of the list for a
-            sketch that is not a query; None for gnd.json in the photos' folder.
+            sketch that is not a query; None reads gnd.json in the photos' folder.
 
     Raises:
         GroundTruthError: the file is missing or damaged, or no sketch has a photo of its classes.
@@ -113,7 +113,9 @@ def flickr15k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
 
 
 def custom_dataset(photos: PhotoList, path: Path) -> GroundTruth:
-    """A custom dataset, given by a JSON file:
+    """Reads a custom dataset from a JSON file.
+
+    The file has the form
 
     ```json
     {"database": ["shots/"],
@@ -122,14 +124,15 @@ def custom_dataset(photos: PhotoList, path: Path) -> GroundTruth:
     ```
 
     A photo is given by its path below the photos' folder, its name, or its name without suffix; a name that ends in /
-    is a folder and means all photos in it. `database`, `box`, `hard` and `junk` are optional: by default the database
-    is every photo in the folder, and the box the whole photo. A box is left, top, right, bottom in pixels. If any query
-    has `hard`, the dataset is scored as the revisited ones, as easy, medium and hard. A query that is in the database
-    is removed from its ranking. If a listed photo does not exist, the dataset is partial.
+    is a folder and stands for all photos in it. `database`, `box`, `hard` and `junk` are optional: by default the
+    database is every photo in the folder, and the box is the whole photo. A box is left, top, right, bottom in pixels.
+    If any query has `hard`, the dataset is scored like the revisited datasets, in the settings easy, medium and hard. A
+    query that is in the database is removed from its own ranking. If a listed photo does not exist, the dataset is
+    partial.
 
     Args:
-        photos: the photos.
-        path: the JSON file.
+        photos: the photos that exist.
+        path: path of the JSON file.
 
     Raises:
         GroundTruthError: the file does not have this form; the message names the query.

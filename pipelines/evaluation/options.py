@@ -81,7 +81,7 @@ class EvaluateOptions(DescriptionOptions):
             raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
 
     def extraction(self) -> ExtractOptions:
-        """The options with which all photos are described; `output` is the folder that gets all descriptors."""
+        """The options of extraction for all photos; `output` is the folder to which all descriptors are written."""
         return ExtractOptions(
             self.model or "",
             self.photos,

@@ -39,11 +39,11 @@ def roxford5k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     """Revisited Oxford (Radenovic et al., CVPR 2018): 4,993 photos and 70 queries that are not among them.
 
     Args:
-        photos: the photos.
-        gnd: gnd_roxford5k.pkl; None to look for it.
+        photos: the photos that exist.
+        gnd: path of gnd_roxford5k.pkl; None looks for it in and beside the photos' folder.
 
     Raises:
-        GroundTruthError: the file is missing or is not this ground truth, or none of its photos exists.
+        GroundTruthError: the file is missing or is not this ground truth, or no photo of the dataset exists.
     """
     return _revisited("roxford5k", photos, gnd)
 
@@ -54,15 +54,17 @@ def rparis6k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
 
 
 def oxford5k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Oxford Buildings (Philbin et al., CVPR 2007): 5,063 photos, 55 of which are queries and rank first themselves.
+    """Oxford Buildings (Philbin et al., CVPR 2007): 5,063 photos, 55 of which are queries.
+
+    A query is in the database, and its own photo counts as its first hit.
 
     Args:
-        photos: the photos.
-        gnd: gnd_oxford5k.pkl, or the folder with the published text files NAME_{query,good,ok,junk}.txt; None to look
-            for the former.
+        photos: the photos that exist.
+        gnd: path of gnd_oxford5k.pkl, or of the folder with the published text files NAME_{query,good,ok,junk}.txt;
+            None looks for gnd_oxford5k.pkl in and beside the photos' folder.
 
     Raises:
-        GroundTruthError: the file is missing or is not this ground truth, or none of its photos exists.
+        GroundTruthError: the file is missing or is not this ground truth, or no photo of the dataset exists.
     """
     return _original("oxford5k", photos, gnd)
 

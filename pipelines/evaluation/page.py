@@ -1,4 +1,4 @@
-"""The page of an evaluation: figures, a curve, and each query's ranking in photos."""
+"""The HTML page of an evaluation: scores, a curve, and each query's ranking as photos."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,19 +12,19 @@ from ..pages.rankings import Case, Hit, Mark, Picture, page
 from .ground_truth import GroundTruth
 from .rankings import Ranking
 
-SHOWN = 100  # queries on a page
-HITS = 10  # photos of each ranking on it
+SHOWN = 100  # maximum number of queries on a page
+HITS = 10  # photos shown of each ranking
 _RECALL_TICKS = (1, 5, 10, 15, 20)
 
 
 def evaluation_page(truth: GroundTruth, ranking: Ranking, results: Mapping[str, Any], facts: Sequence[str]) -> str:
-    """Writes the page.
+    """Returns the HTML page of an evaluation.
 
     Args:
         truth: the ground truth.
-        ranking: rankings of all queries.
-        results: the content of results.json; `mean` and `per_query` are needed.
-        facts: short lines under the title.
+        ranking: the rankings of all queries.
+        results: the content of results.json; `mean` and `per_query` are used.
+        facts: short lines of text to show under the title.
     """
     settings = truth.settings()
     setting = "medium" if "medium" in settings else "all"

@@ -11,13 +11,13 @@ from .ground_truth import GroundTruth, PhotoList, restrict
 
 
 def places(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Pittsburgh, MSLS, San Francisco and others: recall@N at 25 m.
+    """Datasets of place recognition such as Pittsburgh, MSLS and San Francisco, scored by recall@N within 25 m.
 
     Args:
-        photos: a sub-folder `database` and a sub-folder whose name starts with `queries`. The names of photos contain
-            their position as usual in place recognition: `@east@north@...@.jpg`, UTM in metres.
-        gnd: in place of positions in names, a CSV file with the columns photo (a path below the photos' folder, or a
-            name), east and north (in metres of one UTM zone), and optionally panorama.
+        photos: the photos, in a sub-folder `database` and a sub-folder whose name starts with `queries`. Their names
+            contain their positions in the usual form of place recognition: `@east@north@...@.jpg`, UTM in metres.
+        gnd: a CSV file that replaces the positions in names, with the columns photo (a path below the photos' folder,
+            or a name), east and north (in metres, in one UTM zone), and optionally panorama.
 
     Returns:
         A ground truth with protocol "recall".
@@ -29,10 +29,10 @@ def places(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
 
 
 def tokyo247(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Tokyo 24/7 (Torii et al., CVPR 2015): as `places`, but the 12 crops of a panorama count as one photo.
+    """Tokyo 24/7 (Torii et al., CVPR 2015): like `places`, but the 12 crops of a panorama count as one photo.
 
-    Crops are of one panorama if the photos' names (or the CSV file) give the same name of a panorama, or, if they give
-    none, if their positions are the same.
+    Crops belong to the same panorama if their names (or the CSV file) contain the same panorama name or, where they
+    contain none, if their positions are equal.
     """
     return _places("tokyo247", photos, gnd, crops=True)
 

@@ -1,4 +1,4 @@
-"""Rankings of a collection's photos for its queries, which `evaluate` scores, and rankings by descriptors."""
+"""Rankings of a collection's photos for each query, as scored by `evaluate`, and their computation by descriptors."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -27,16 +27,18 @@ PLACES = 2**27  # maximum number of ranks over all queries: 70 queries may have 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Photos ranked for the queries of a collection.
+    """The ranking of the photos of a collection for each query.
 
     Attributes:
-        ranks: (depth, queries) rows of the ground truth's database, best first; higher rows are distractors.
-        boxes: for each query, the part of its photo that was searched with, in pixels of the photo, or None for all.
-        query: maps the number of a query to the file of its photo.
-        photo: maps a row to the file of its photo.
-        left_out: photo -> reason, of photos of the database that could not be read; they are in no ranking.
-        method: short lines about the method of ranking.
-        facts: JSON-able facts about the method for results.json.
+        ranks: (depth, Q) indexes into the ground truth's database, best first; higher indexes are distractors.
+        boxes: for each query, the part of its photo that was searched for, in pixels of the photo; None for the whole
+            photo.
+        query: function from the index of a query to the path of its photo.
+        photo: function from an index in `ranks` to the path of the photo.
+        left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no
+            ranking.
+        method: short lines of text that describe the method of ranking.
+        facts: JSON-able metadata of the method for results.json.
         exif: whether photos were turned by their EXIF orientation.
     """
 
@@ -51,23 +53,23 @@ class Ranking:
 
 
 def depth_of(truth: GroundTruth) -> int:
-    """The number of photos to which each ranking is cut."""
+    """Returns the number of photos to which each ranking is cut."""
     return DEPTHS.get(truth.protocol, max(1000, PLACES // len(truth.queries)))
 
 
 def rank_by_descriptors(
     truth: GroundTruth, options: ExtractOptions, distractors: Path | None, steps: Sequence[Step]
 ) -> Ranking:
-    """Ranks by a network's descriptors and by methods at query time.
+    """Ranks the database by a network's descriptors, then by methods at query time.
 
     Args:
         truth: the ground truth, restricted to `options.photos`.
-        options: how photos are described, see `describe_collection`.
-        distractors: a folder of photos or descriptors that are added to the database; None for none.
-        steps: methods at query time, in order.
+        options: the options of extraction, see `describe_collection`.
+        distractors: a folder of photos or descriptors to add to the database; None for no distractors.
+        steps: the methods at query time, in the order in which they are applied.
 
     Raises:
-        CollectionError: see `describe_collection`.
+        CollectionError: the collection cannot be described, see `describe_collection`.
     """
     options = replace(options, precision=resolve_precision(options.precision, options.model))
     collection = describe_collection(truth, options, distractors)

@@ -1,4 +1,4 @@
-"""Scores of a ranking by the protocol of a collection, per query and as means."""
+"""Scores of rankings by the protocol of a collection, per query and averaged over the queries."""
 
 import math
 from typing import Any
@@ -14,21 +14,21 @@ _Scored = tuple[dict[str, _Figures], dict[str, list[_Figures]]]
 
 
 def score(ground_truth: GroundTruth, ranks: np.ndarray) -> dict[str, Any]:
-    """Computes all scores of the protocol of a collection.
+    """Computes all metrics of a collection's protocol.
 
     Args:
         ground_truth: the ground truth.
-        ranks: (depth, queries) rows of the database, best first; rows beyond `ground_truth.database` are distractors.
+        ranks: (depth, Q) indexes into the database, best first; indexes beyond `ground_truth.database` are distractors.
             Photos missing from a cut ranking count as not found.
 
     Returns:
-        JSON-able: "dataset", "protocol", "partial" (a text or None), "photos", "queries" (counts), "mean" (setting ->
-        figure -> value) and "per_query" (a list of {"query": name, setting: {figure: value}}). Settings are "easy",
-        "medium", "hard", or "all". AP, mAP, P@k, mP@k and recall@N lie in 0..1; N-S in 0..4; the rank of the first
-        hit starts at 1. A score that is undefined (no positive, no hit) is None.
+        A JSON-able dict: "dataset", "protocol", "partial" (a text or None), "photos", "queries" (counts), "mean"
+        (setting -> metric -> value) and "per_query" (a list of {"query": name, setting: {metric: value}}). Settings are
+        "easy", "medium" and "hard", or "all". AP, mAP, P@k, mP@k and recall@N are between 0 and 1, N-S is between 0 and
+        4, and the rank of the first hit starts at 1. An undefined metric (no positive, no hit) is None.
 
     Raises:
-        ValueError: the ranks do not fit the ground truth.
+        ValueError: the shape or the values of `ranks` do not match the ground truth.
     """
     mean, per_query = _SCORERS[ground_truth.protocol](ground_truth, ranks)
     rows = [
