@@ -1,4 +1,4 @@
-"""Approximate nearest neighbours of many descriptors, by ScaNN."""
+"""Approximate nearest-neighbour search among many descriptors with ScaNN."""
 
 import math
 
@@ -6,28 +6,29 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError, missing_extra
 
-REORDER = 10  # how many times k candidates are scored exactly
-LEAF_SHARE = 0.1  # of the tree's leaves, which are searched for each query
+REORDER = 10  # candidates that are scored exactly, as a multiple of k
+LEAF_SHARE = 0.1  # share of the tree's leaves that is searched for each query
 LEAST_LEAVES = (
-    20  # searched in any case: ScaNN's trees differ from build to build, and few leaves make recall a lottery
+    20  # minimum number of leaves to search: ScaNN's trees differ between builds, and with few leaves so does recall
 )
-TRAINING_ROWS = 250_000  # of the tree at most
+TRAINING_ROWS = 250_000  # maximum number of rows on which the tree is trained
 
 
 def approximate_neighbours(queries: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """Finds approximate nearest rows of each query, with a tree, asymmetric hashing and reordering, all in memory.
+    """Finds approximate nearest neighbours of each query in memory, with a tree, asymmetric hashing and reordering.
 
     Args:
-        queries: (Q, D).
-        rows: (N, D), finite.
-        k: how many to find for each query.
+        queries: (Q, D) descriptors of the queries.
+        rows: (N, D) descriptors of the database, finite.
+        k: number of neighbours of each query.
 
     Returns:
-        (Q, min(k, N)) int64, the nearest rows by inner product, best first, -1 where the search found fewer.
+        (Q, min(k, N)) int64 array of the row numbers with the largest inner products, best first, padded with -1 where
+        the search found fewer.
 
     Raises:
         MissingExtraError: ScaNN is not installed.
-        ArgumentError: a row is not finite, which would end the process.
+        ArgumentError: a descriptor is not finite, which would crash ScaNN.
     """
     try:
         from scann import scann_ops_pybind
@@ -45,5 +46,5 @@ def approximate_neighbours(queries: np.ndarray, rows: np.ndarray, k: int) -> np.
     found, scores = searcher.search_batched(
         queries, final_num_neighbors=k, pre_reorder_num_neighbors=min(REORDER * k, len(rows))
     )
-    # ScaNN fills up with id 0 and a score of NaN.
+    # ScaNN pads its results with id 0 and a score of NaN.
     return np.where(np.isfinite(scores), found.astype(np.int64), -1)

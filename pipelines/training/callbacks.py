@@ -1,6 +1,6 @@
-"""Keras callbacks for training with `fit`: figures, validation, scores, checkpoints, TensorBoard.
+"""Keras callbacks for training with `fit`: metrics, validation, scores, checkpoints, TensorBoard.
 
-A callback adds its figures to the logs of the epoch, where the callbacks after it in the list find them:
+A callback adds its metrics to the logs of the epoch, where the callbacks after it in the list can read them:
 
     model.fit(stream.dataset(), callbacks=[
         mining_callback(stream.draw, describe), figures(model), validation(model, held_out, describe),
@@ -35,17 +35,19 @@ class StepSource(Protocol):
 
     @property
     def steps(self) -> int:
-        """Steps in an epoch."""
+        """Number of steps in an epoch."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """The arrays that it needs to continue within an epoch."""
+        """Returns the arrays from which the source can continue within an epoch."""
 
 
 def figures(model: Any) -> Any:
-    """Adds "p" (GeM's exponent, the mean over channels and layers), "learning_rate" and "seconds" of the epoch.
+    """Returns a callback that adds "p", "learning_rate" and "seconds" to the logs of each epoch.
+
+    "p" is GeM's exponent, averaged over channels and layers.
 
     Args:
-        model: a TupleModel, or any keras.Model, that is compiled.
+        model: a compiled TupleModel or any other compiled keras.Model.
     """
     import keras
 
@@ -67,12 +69,14 @@ def figures(model: Any) -> Any:
 
 
 def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
-    """Adds "val_loss" and "val_negative_distance" of validation tuples, whose negatives are mined after each epoch.
+    """Returns a callback that adds "val_loss" and "val_negative_distance" to the logs of each epoch.
+
+    The negatives of the validation tuples are mined anew after each epoch.
 
     Args:
         model: the model that is trained.
         stream: the stream of validation tuples.
-        describe: the function from `describer` of the network.
+        describe: the function that `describer` returns for the network.
     """
     import keras
 
@@ -86,15 +90,17 @@ def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
 
 
 def evaluation(network: Any, scorer: CollectionScorer, every: int = 1) -> Any:
-    """Adds "score: NAME", the first figure of a collection's medium or only setting.
+    """Returns a callback that scores the network on a collection and adds "score: NAME" to the logs of an epoch.
+
+    NAME is the first metric of the collection's medium or only setting.
 
     Args:
         network: a network from `keras_retrieval.build`.
         scorer: the scorer of the collection.
-        every: epochs between two scorings.
+        every: number of epochs from one scoring to the next.
 
     Raises:
-        TrainingError: from `fit`, when the network describes no photo any more.
+        TrainingError: raised during `fit` if the network no longer yields usable descriptors.
     """
     import keras
 
@@ -114,21 +120,21 @@ def evaluation(network: Any, scorer: CollectionScorer, every: int = 1) -> Any:
 def checkpointing(
     run: Path, checkpoint: Checkpoint, model: Any, source: StepSource, best: str = "val_loss", steps: int = 0
 ) -> Any:
-    """Writes RUN/checkpoint.npz and RUN/history.csv, from which `open_run` and `restore` resume.
+    """Returns a callback that writes RUN/checkpoint.npz, for `open_run` and `restore`, and RUN/history.csv.
 
-    Place it after all callbacks that add figures to the logs. A run that is resumed within an epoch is trained on
-    `stream.dataset(checkpoint.step)`.
+    Place it after all callbacks that add metrics to the logs. To resume a run within an epoch, pass
+    `stream.dataset(checkpoint.step)` to `fit`.
 
     Args:
         run: folder of the run.
-        checkpoint: the state of the run, which is updated.
-        model: a TupleModel, or any keras.Model, that is compiled.
+        checkpoint: the state of the run, updated in place.
+        model: a compiled TupleModel or any other compiled keras.Model.
         source: the source of the training steps.
-        best: the epoch whose weights are kept as the best: "val_loss" (the lowest), "score" (the highest) or "last".
-        steps: steps between two checkpoints within an epoch; 0 for a checkpoint after each epoch only.
+        best: criterion for the best epoch: "val_loss" (the lowest), "score" (the highest) or "last".
+        steps: number of steps between two checkpoints within an epoch; 0 writes a checkpoint only after each epoch.
 
     Raises:
-        TrainingError: from `fit`, when the loss or a weight is no longer finite; the checkpoint does not change.
+        TrainingError: raised during `fit` if the loss or a weight is no longer finite; the checkpoint is unchanged.
     """
     import keras
 
@@ -160,11 +166,13 @@ def checkpointing(
 
 
 def best_epoch(history: Sequence[Logs], best: str) -> int:
-    """The number of the best epoch, from 1: the first of equals, and the last epoch if no epoch has the figure.
+    """Returns the number of the best epoch, from 1.
+
+    Of equally good epochs the first is the best. If no epoch has the metric, the last one is.
 
     Args:
-        history: the figures of each epoch.
-        best: as for `checkpointing`.
+        history: the metrics of each epoch.
+        best: criterion for the best epoch, see `checkpointing`.
     """
     ranks = [_rank(epoch, best) for epoch in history]
     known = [row for row, rank in enumerate(ranks) if rank > -math.inf]
@@ -172,11 +180,11 @@ def best_epoch(history: Sequence[Logs], best: str) -> int:
 
 
 def tensorboard(folder: Path, pictures: Callable[[], Sequence[np.ndarray]] | None = None) -> Any:
-    """Writes all figures of each epoch for TensorBoard, and tuples as pictures.
+    """Returns a callback that writes all metrics of each epoch, and images of tuples, for TensorBoard.
 
     Args:
         folder: the folder for the event files; a resumed run adds files.
-        pictures: returns pictures of tuples, each (h, w, 3) uint8; None for no pictures.
+        pictures: function that returns images of tuples, each (h, w, 3) uint8; None for no images.
     """
     import keras
     import tensorflow as tf
@@ -195,7 +203,7 @@ def tensorboard(folder: Path, pictures: Callable[[], Sequence[np.ndarray]] | Non
 
 
 def write_history(run: Path, checkpoint: Checkpoint) -> Path:
-    """Writes RUN/history.csv: one row per epoch, a column for every figure that an epoch has."""
+    """Writes RUN/history.csv, with one row per epoch and one column per metric, and returns its path."""
     columns = list(dict.fromkeys(name for row in checkpoint.history for name in row))
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The file checkpoint.npz, from which a training run is resumed; it is always complete and never a pickle."""
+"""The file checkpoint.npz, from which a training run is resumed; it is replaced atomically and contains no pickles."""
 
 import json
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ _LISTS = ("weights", "optimizer", "metrics", "best")
 
 
 class CheckpointError(RetrievalError, ValueError):
-    """A run cannot be resumed from its checkpoint; the message says why and what to do."""
+    """A run cannot be resumed from its checkpoint; the message states the reason and the remedy."""
 
 
 @dataclass
 class Checkpoint:
-    """The state of a run after its last finished epoch, or between two steps of the next.
+    """The state of a run after its last finished epoch, or between two steps of the next epoch.
 
     Attributes:
-        options: the fingerprint: options and files that decide the weights, JSON-able.
-        history: the figures of each finished epoch.
+        options: the fingerprint of the run, JSON-able: the options and files on which the weights depend.
+        history: the metrics of each finished epoch.
         step: number of finished steps of the next epoch.
-        samples: the sample tuples of the page before the first epoch, JSON-able.
-        best_epoch: the number of the best epoch, from 1; 0 before the first.
-        weights: the weights of the network, in its own order.
-        optimizer: the optimizer's variables.
+        samples: the sample tuples mined before the first epoch, for the page, JSON-able.
+        best_epoch: the number of the best epoch, from 1; 0 before the first epoch is finished.
+        weights: the weights of the network, in the network's order.
+        optimizer: the variables of the optimizer.
         metrics: the variables of the model's metrics, which are means over the epoch so far.
         best: the weights of the best epoch.
         stream: the state of the source of training steps.
@@ -61,7 +61,7 @@ class Checkpoint:
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
-    """Writes RUN/checkpoint.npz; the previous file is replaced when the new one is complete."""
+    """Writes RUN/checkpoint.npz and returns its path; the previous file is replaced when the new one is complete."""
     about = {
         one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name not in (*_LISTS, "stream")
     }
@@ -76,7 +76,7 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
     """Reads RUN/checkpoint.npz; None if it does not exist.
 
     Raises:
-        CheckpointError: the file is damaged, or of a newer version.
+        CheckpointError: the file is damaged, or was written by a newer version.
     """
     path = run / NAME
     if not path.exists():
@@ -87,7 +87,7 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
             version = about.pop("version")
             arrays = {name: file[name] for name in file.files if name != "about"}
     except Exception as error:
-        # A broken zip file fails in a dozen ways, none of which names the file.
+        # A damaged zip file raises one of a dozen errors, none of which names the file.
         raise CheckpointError(f"{path} is damaged ({error}): remove {run} and train again") from error
     if version > VERSION:
         raise CheckpointError(f"{path} has layout {version}, and this version reads {VERSION}: update keras-retrieval")
@@ -106,19 +106,19 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
 
     Args:
         run: folder of the run.
-        options: the fingerprint of the run, which a resumed run must have in common with its checkpoint.
-        resume: whether the run may be resumed.
+        options: the fingerprint of the run, which must equal that of the checkpoint of a resumed run.
+        resume: whether an existing run may be resumed.
 
     Raises:
-        CheckpointError: the folder contains a run, which was started with other options, or `resume` is false.
-        OSError: the folder cannot be written.
+        CheckpointError: the folder contains a run that was started with other options, or `resume` is False.
+        OSError: the folder cannot be written to.
     """
     run.mkdir(parents=True, exist_ok=True)
     for torn in run.glob(f".{Path(NAME).stem}.*.writing{Path(NAME).suffix}"):
         torn.unlink(missing_ok=True)
     found = read_checkpoint(run)
     if found is None:
-        # The folder may contain a cache and scores: a run that is killed before its first checkpoint begins again.
+        # The folder may contain a cache and scores: a run killed before its first checkpoint starts again.
         return Checkpoint(options)
     if not resume:
         raise CheckpointError(
@@ -132,8 +132,13 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
 def restore(checkpoint: Checkpoint, variables: Sequence[Any], optimizer: Sequence[Any]) -> None:
     """Assigns the weights and optimizer variables of a checkpoint.
 
+    Args:
+        checkpoint: the checkpoint.
+        variables: the weights of the network, assigned in place.
+        optimizer: the variables of the optimizer, assigned in place.
+
     Raises:
-        CheckpointError: their number or shapes differ.
+        CheckpointError: the number or the shapes of the variables differ from those in the checkpoint.
     """
     parts = {"weights": (checkpoint.weights, variables), "optimizer variables": (checkpoint.optimizer, optimizer)}
     for part, (arrays, targets) in parts.items():

@@ -1,4 +1,4 @@
-"""Training steps on TensorFlow only: photos at exact sizes, and any number of tuples in fixed memory."""
+"""Training steps for photos at their exact sizes, and with bounded memory for any number of tuples; TensorFlow only."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,32 +14,34 @@ Step = tuple[Any, Any, list[Any]]  # loss, (B, M, D) descriptors, gradients
 
 
 class ChunkedTupleModel(TupleModel):
-    """A TupleModel that also takes photos at their exact sizes, and can pass them through the network in chunks.
+    """A TupleModel that also accepts photos at their exact sizes, and can pass them through the network in chunks.
 
-    Without `chunk` all photos of a step pass the network at once, those of one exact size together, and the activations
-    of all are held in memory. With `chunk` the descriptors of all photos are computed first without activations, the
-    loss yields the gradient of each descriptor, and the photos pass the network again, chunk by chunk, to propagate it
-    to the weights. The gradients are the same for every loss; the price is a second forward pass, unless the photos of
-    a step fit in one chunk. XLA does not compile this model.
+    Without `chunk`, all photos of a step pass through the network at once, in one batch per exact size, and the
+    activations of all photos are stored. With `chunk`, the descriptors of all photos are first computed without storing
+    activations, the loss yields the gradient with respect to each descriptor, and the photos pass through the network
+    again, chunk by chunk, to propagate these gradients to the weights. The gradients are the same for every loss; the
+    cost is a second forward pass, unless the photos of a step fit in one chunk. XLA does not compile this model.
 
     Args:
         network: a network from `keras_retrieval.build`.
-        l2: see TupleModel.
-        chunk: maximum number of photos in the network at once; None for all of a step.
-        keep_descriptors: keep the rows and descriptors of the photos of the last training step, see `last_step`.
+        l2: weight decay, see TupleModel.
+        chunk: maximum number of photos that pass through the network at once; None for all photos of a step.
+        keep_descriptors: whether to keep the row numbers and descriptors of the photos of the last training step, see
+            `last_step`.
 
     Input shape:
-        A dict, padded as for TupleModel, or exact: "pixels" (T, 3) uint8, the pixels of all photos, row by row, photos
-        of one shape next to each other; "groups" (G, 3), the number of photos, height and width of each group of one
-        shape; "places" (B, M), the position of each photo of the tuples in that order, or (B * M,) together with "rows"
-        (B, M), the photos' rows, which are kept with the descriptors.
+        A dict of padded photos as for TupleModel, or of photos at exact sizes: "pixels" (T, 3) uint8, the pixels of all
+        photos in row-major order, with photos of the same shape next to each other; "groups" (G, 3), the number of
+        photos, the height and the width of each group of equal shapes; "places" (B, M), the position of each photo of
+        the tuples in that order, or (B * M,) together with "rows" (B, M), the photos' row numbers, which are kept with
+        the descriptors.
 
     Output shape:
-        (B, M, D).
+        (B, M, D) descriptors.
 
     Raises:
-        ArgumentError: chunk is below 1, the inputs do not say which photos form a tuple, or exact sizes or kept
-            descriptors are used under a strategy with several devices.
+        ArgumentError: `chunk` is below 1, the inputs do not determine which photos form a tuple, or exact sizes or
+            `keep_descriptors` are used under a strategy with several devices.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class ChunkedTupleModel(TupleModel):
         self._kept = _kept(network.output_shape[-1]) if keep_descriptors else None
 
     def last_step(self) -> tuple[np.ndarray, np.ndarray]:
-        """The rows (B, M) and descriptors (B, M, D) of the photos of the last training step, before its update.
+        """Returns the row numbers (B, M) and descriptors (B, M, D) of the photos of the last training step.
+
+        The descriptors are those before the step's update of the weights.
 
         Raises:
             ArgumentError: the model was created without `keep_descriptors`.

@@ -1,4 +1,4 @@
-"""Classification of landmarks: batches of squares cut from photos, and a classifier on a network's trunk."""
+"""Classification of landmarks: batches of square crops of photos, and a classifier on a network's trunk."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,22 +12,22 @@ from ..photos.augmentation import jitter, square
 from ..photos.cache import PhotoSource
 from .network import layers_of_trunk, too_many_frozen
 
-READ_AHEAD = 2  # batches that are being read while one is trained on
+READ_AHEAD = 2  # batches that are read during a training step
 
 
 @dataclass(frozen=True)
 class LandmarkBatches:
-    """Photos with the numbers of their landmarks, in batches of squares.
+    """Batches of square crops of photos, with the numbers of their landmarks.
 
     Attributes:
-        photos: read the pixels.
+        photos: reader of the photos' pixels.
         names: (n,) names of the photos.
-        labels: (n,) int32, the number of the landmark of each photo.
-        side: the side of the squares in pixels.
-        batch: photos in a batch; training takes a whole number of batches.
-        least: smallest side of a random square, as a share of the photo's shorter side; None for the central square.
-        flip: mirror half of the squares.
-        jitter: strength of random changes of brightness, contrast and saturation; 0 for none.
+        labels: (n,) int32 numbers of the photos' landmarks.
+        side: the side of the crops in pixels.
+        batch: number of photos in a batch; training uses a whole number of batches.
+        least: minimum side of a random crop, as a share of the photo's shorter side; None for central crops.
+        flip: whether half of the crops, chosen at random, are mirrored.
+        jitter: strength of random changes of brightness, contrast and saturation; 0 for no changes.
         seed: random seed.
     """
 
@@ -43,23 +43,23 @@ class LandmarkBatches:
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         whole = len(self.names) // self.batch
         return max(1, whole) if self.least is not None else -(-len(self.names) // self.batch)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Empty: the squares of an epoch follow from the seed and its number."""
+        """Returns an empty state, since the crops of an epoch depend only on the seed and the epoch's number."""
         return {}
 
     def dataset(self, epoch: int, start: int = 0) -> Any:
-        """The batches of an epoch.
+        """Returns the batches of an epoch.
 
         Args:
-            epoch: its number, from 0.
+            epoch: the number of the epoch, from 0.
             start: the first step, for a run that is resumed within an epoch.
 
         Returns:
-            A tf.data.Dataset of (B, side, side, 3) uint8 and (B,) int32.
+            A tf.data.Dataset of crops (B, side, side, 3) uint8 and labels (B,) int32.
         """
         import tensorflow as tf
 
@@ -93,23 +93,27 @@ class LandmarkBatches:
 
 
 def numbered(landmarks: Mapping[str, Sequence[str]]) -> tuple[list[str], np.ndarray]:
-    """Numbers the landmarks in their order.
+    """Numbers the landmarks in the order of the dict.
 
     Args:
-        landmarks: landmark -> names of its photos.
+        landmarks: dict from the name of each landmark to the names of its photos.
 
     Returns:
-        The names of all photos (n), and the number of the landmark of each, (n,) int32.
+        The list of the names of all n photos, and the (n,) int32 numbers of their landmarks.
     """
     names = [name for photos in landmarks.values() for name in photos]
     return names, np.repeat(np.arange(len(landmarks), dtype=np.int32), [len(photos) for photos in landmarks.values()])
 
 
 def set_aside(batches: LandmarkBatches, share: float) -> tuple[LandmarkBatches, LandmarkBatches | None]:
-    """Sets a share of each landmark's photos aside for validation; at least one photo of each is trained on.
+    """Sets a share of each landmark's photos aside for validation; at least one photo of each is used for training.
+
+    Args:
+        batches: batches of all photos.
+        share: share of each landmark's photos to set aside.
 
     Returns:
-        The training batches, and the validation batches, of central squares; None if no photo is set aside.
+        The training batches, and the validation batches with central crops, or None if no photo is set aside.
     """
     rng = np.random.default_rng([batches.seed, 2])
     aside = np.zeros(len(batches.names), bool)
@@ -131,10 +135,10 @@ def freeze_layers(network: Any, count: int) -> None:
 
     Args:
         network: a network from `keras_retrieval.build`.
-        count: number of layers with weights to freeze, from the first.
+        count: number of layers to freeze, from the first; only layers with weights count.
 
     Raises:
-        ArgumentError: the trunk has fewer layers.
+        ArgumentError: the trunk has fewer layers with weights.
     """
     import keras
 
@@ -147,17 +151,17 @@ def freeze_layers(network: Any, count: int) -> None:
 
 
 def classifier_on(network: Any, classes: int) -> Any:
-    """Builds a classifier on the trunk of a retrieval network, with which it shares the weights.
+    """Builds a classifier on the trunk of a retrieval network; the two share the trunk's weights.
 
     The trunk's feature map is averaged over its cells, and a dense layer computes a logit for each landmark, so that
-    photos of any size are classified.
+    photos of any size can be classified.
 
     Args:
         network: a network from `keras_retrieval.build`.
         classes: number of landmarks.
 
     Returns:
-        A keras.Model: RGB 0..255 (B, H, W, 3) -> (B, classes) logits.
+        A keras.Model from photos (B, H, W, 3), RGB in 0..255, to logits (B, classes).
 
     Raises:
         ArgumentError: the network has no trunk of its own.

@@ -32,10 +32,10 @@ from .page import classification_page
 
 @takes(ClassifyOptions)
 def classify(options: ClassifyOptions) -> dict[str, Any]:
-    """Trains the trunk of a network to classify landmarks by cross-entropy, on random squares of their photos.
+    """Trains the trunk of a network to classify landmarks by cross-entropy, on random square crops of their photos.
 
-    The network of the epoch with the lowest validation loss is kept, or of the last epoch where no photos are set
-    aside.
+    The weights of the epoch with the lowest validation loss are kept, or those of the last epoch if no photos are set
+    aside for validation.
 
     Returns:
         The content of results.json.

@@ -88,10 +88,12 @@ class ClassifyOptions(Options):
     ] = False
 
     def fingerprint(self, landmarks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """The options, network and photos that decide the weights, JSON-able: a resumed run must have the same.
+        """Returns the options, network and photos on which the weights depend, JSON-able.
+
+        A run can only be resumed with the same fingerprint.
 
         Args:
-            landmarks: landmark -> names of its photos.
+            landmarks: dict from the name of each landmark to the names of its photos.
         """
         return self.resumed() | {
             "model": model_identity(self.model).get("sha256", self.model),

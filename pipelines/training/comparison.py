@@ -17,12 +17,12 @@ LABELS = {"lw": "Lw", "pca": "PCA"}
 
 
 def score_pretrained(run: Run) -> dict[str, Mean]:
-    """Scores the network that the run begins with, without a whitening, with PCA and with Lw.
+    """Scores the initial network of a run without whitening, with PCA whitening and with Lw.
 
-    The scores are kept in RUN/pretrained.json, which a resumed run reads.
+    The scores are stored in RUN/pretrained.json, from which a resumed run reads them.
 
     Returns:
-        Name of a network -> scores; empty without a collection.
+        A dict from the name of each network to its scores; empty if the run has no collection.
     """
     options, scorer = run.options, run.scorer
     if scorer is None:
@@ -51,7 +51,8 @@ def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
     """Writes trained.keras, and model.keras with the whitening inside, and scores both.
 
     Returns:
-        Name of a network -> scores, empty without a collection; and facts about the whitening, JSON-able.
+        A dict from the name of each network to its scores, empty if the run has no collection; and a JSON-able dict
+        of metadata of the whitening.
     """
     trained, model = run.output / "trained.keras", run.output / "model.keras"
     save_trained(run.network, trained)

@@ -1,15 +1,15 @@
 """Draws an epoch: random pairs, a random pool of photos, their descriptors, and the hard negatives mined among them.
 
-The stages of a tuple (query, positive, negatives), each in one module:
+A tuple (query, positive, negatives) passes through these stages, each in one module:
 
-1. drawn: `EpochDraw.drawn`, the pairs and the pool, from the seed and the epoch alone
-2. described: `PhotoDescriptors.describe_missing`, the photos that are needed, by the network as it is
-3. its positive: `HardPositives.choose`
-4. its negatives: `HardNegatives.choose`, with `mine_negatives`; the tuple is now a row of `EpochDraw.tuples`
-5. read: `TupleReader.elements`, the pixels of its photos, some steps ahead
-6. stepped: `TupleStream.dataset` hands it to `fit`, where `TupleModel` takes a step
+1. `EpochDraw.drawn` draws the pairs and the pool, from the seed and the epoch alone.
+2. `PhotoDescriptors.describe_missing` computes the descriptors that are needed, by the network in its current state.
+3. `HardPositives.choose` chooses the positive.
+4. `HardNegatives.choose` chooses the negatives by `mine_negatives`; the tuple is now a row of `EpochDraw.tuples`.
+5. `TupleReader.elements` reads the pixels of the photos, some steps ahead.
+6. `TupleStream.dataset` passes the tuple to `fit`, where `TupleModel` performs a training step.
 
-With `refresh` the tuples that are not read yet return to 2 between steps.
+With `refresh`, tuples that have not been read yet return to stage 2 between steps.
 """
 
 import time
@@ -37,10 +37,10 @@ class Mined:
     Attributes:
         epoch: the number of the epoch, from 0.
         described: number of photos that the network described.
-        seconds: the time that it took.
+        seconds: duration of mining in seconds.
         distance: mean distance from the queries to their negatives; it should increase while the network learns.
-        replaced: pairs that were drawn and replaced by others, since a photo of theirs cannot be read.
-        left_out: name -> reason, of photos that cannot be read.
+        replaced: number of drawn pairs that were replaced because one of their photos cannot be read.
+        left_out: dict from the name of each photo that cannot be read to the reason.
     """
 
     epoch: int
@@ -54,23 +54,23 @@ class Mined:
 class EpochDraw:
     """Draws the tuples (q, p, n1 .. nN) of each epoch and mines their negatives.
 
-    An epoch is `options.queries` random pairs and a pool of `options.pool` random photos, drawn from the seed and the
-    epoch alone, so that a resumed run draws the same. Their descriptors are held in memory (see PhotoDescriptors). For
-    validation all pairs are taken in order, with the same pool in every epoch.
+    An epoch consists of `options.queries` random pairs and a pool of `options.pool` random photos. The draw depends
+    only on the seed and the epoch, so that a resumed run draws the same pairs and pool. The photos' descriptors are
+    stored by PhotoDescriptors. For validation, all pairs are used in order, with the same pool in every epoch.
 
     Args:
         tuples: the tuples from `read_tuples`.
-        photos: a PhotoCache, or a Reading without a cache, that has the photos of the tuples.
+        photos: reader of the tuples' photos: a PhotoCache, or a Reading without a cache.
         options: the options of mining.
-        validation: take the pairs that are set aside in place of those to train on.
+        validation: whether to use the validation pairs in place of the training pairs.
 
     Attributes:
-        count: tuples in an epoch.
-        batch: tuples in a step.
-        steps: steps in an epoch.
-        pairs: (P, 2) the pairs that epochs draw from, rows of photos.
-        tuples: (count, 2 + N) int32, the tuples of the epoch as rows of photos; None before `mine`.
-        distances: (count, N) from the queries to their negatives at the time these were chosen.
+        count: number of tuples in an epoch.
+        batch: number of tuples in a step.
+        steps: number of steps in an epoch.
+        pairs: (P, 2) row numbers of the photos in the pairs from which epochs are drawn.
+        tuples: (count, 2 + N) int32 row numbers of the photos in the tuples of the epoch; None before `mine`.
+        distances: (count, N) distances from the queries to their negatives when these were chosen.
         epoch: the epoch that was mined last; None before `mine`.
         trained: whether the epoch that was mined last has been trained on.
 
@@ -104,11 +104,14 @@ class EpochDraw:
         self.trained = False
 
     def drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The random choices at the beginning of an epoch, from the seed and the epoch alone.
+        """Draws the pairs and the pool of an epoch, from the seed and the epoch alone.
+
+        Args:
+            epoch: the number of the epoch, from 0.
 
         Returns:
-            All pairs (P, 2) in random order, of which the first are used, and the pool (n,), which is empty where
-            negatives are listed; both as rows of photos.
+            All pairs (P, 2) in random order, of which the first are used, and the pool (n,), which is empty if
+            tuples.npz lists negatives; both contain row numbers of photos.
         """
         rng = np.random.default_rng([self.options.seed, 0 if self.validation else epoch])
         pairs = self.pairs if self.validation else rng.permutation(self.pairs)
@@ -127,16 +130,16 @@ class EpochDraw:
     def mine(self, describe: DescribeFn, epoch: int) -> Mined:
         """Draws an epoch, describes its queries and its pool, each photo once, and chooses the negatives.
 
-        With `options.refresh` only photos without a descriptor from the epoch before are described.
+        With `options.refresh`, only photos without a descriptor from the previous epoch are described.
 
         Args:
-            describe: the function from `describer` of the network that is trained.
+            describe: the function that `describer` returns for the network in training.
             epoch: the number of the epoch, from 0.
 
         Raises:
-            TuplesError: there is no pair whose photos can be read.
-            MiningError: the photos that can be read have too few clusters.
-            TrainingError: most descriptors are zero or not finite, since the network has diverged.
+            TuplesError: no pair has two readable photos.
+            MiningError: the readable photos are of too few clusters.
+            TrainingError: most descriptors are zero or not finite, which means that the network has diverged.
         """
         started = time.monotonic()
         pairs, pool = self.drawn(epoch)
@@ -147,7 +150,7 @@ class EpochDraw:
             pairs, replaced = self._usable(describe, pairs)
             negatives, self.distances = self.hard_negatives.choose(pairs[:, 0], self._rng(epoch, 0), pool=pool)
         except ValueError as error:
-            # Pairs and clusters are too few because of the network, not of the photos.
+            # The network, not the photos, is the reason that there are too few pairs and clusters.
             if self.descriptors.useless > len(self.descriptors):
                 raise _diverged(self.descriptors.useless) from error
             raise
@@ -165,19 +168,19 @@ class EpochDraw:
     def refresh(self, describe: DescribeFn, step: int) -> bool:
         """Chooses negatives again within an epoch, every `options.refresh` steps, for tuples that are not read yet.
 
-        The photos with the oldest descriptors are described again, as many as make all of them in an epoch; positives
-        (unless drawn) and negatives are chosen again for the tuples that are read before the next refresh. The
-        STEPS_ALREADY_READ steps that follow keep their old negatives.
+        The photos with the oldest descriptors are described again, so many that each photo is described once per epoch.
+        Positives (unless drawn) and negatives are chosen again for the tuples that are read before the next refresh.
+        The next STEPS_ALREADY_READ steps are already read and keep their old negatives.
 
         Args:
-            describe: as for `mine`.
-            step: the step of the epoch, from 0, that has just been trained.
+            describe: the function that `describer` returns for the network in training.
+            step: the step of the epoch, from 0, that was trained last.
 
         Returns:
             Whether a refresh was due.
 
         Raises:
-            TrainingError: no photo has a usable descriptor any more, since the network has diverged.
+            TrainingError: no photo has a usable descriptor, which means that the network has diverged.
         """
         if not self.options.refresh or (step + 1) % self.options.refresh or self.tuples is None:
             return False
@@ -189,7 +192,7 @@ class EpochDraw:
             if not self.descriptors.describe(describe, self.descriptors.oldest(count)) and self.descriptors.useless:
                 raise _diverged(self.descriptors.useless)
             negatives, distances = self.hard_negatives.choose(pairs[:, 0], self._rng(self.epoch or 0, step + 1))
-            # The threads that read tuples see the old or the new array, never a mixture.
+            # Threads that read tuples see either the old or the new array, never a mixture.
             tuples, self.distances = self.tuples.copy(), self.distances.copy()
             tuples[part, :2] = self.hard_positives.choose(pairs)
             tuples[part, 2:], self.distances[part] = negatives, distances
@@ -200,12 +203,12 @@ class EpochDraw:
         """Replaces descriptors by those that a training step has computed anyway.
 
         Args:
-            rows: (B, M), the "rows" of the step's inputs.
-            descriptors: (B, M, D) of these photos. Those of padded or augmented photos differ slightly from those of
-                the photos themselves, and are used until the photo is described again.
+            rows: (B, M) row numbers of the photos, the "rows" of the step's inputs.
+            descriptors: (B, M, D) descriptors of these photos. Those of padded or augmented photos differ slightly from
+                those of the original photos, and are used until the photos are described again.
 
         Raises:
-            TrainingError: a descriptor is not finite, since the network has diverged.
+            TrainingError: a descriptor is not finite, which means that the network has diverged.
         """
         finite = np.isfinite(descriptors).all(axis=-1)
         if not finite.all():
@@ -216,11 +219,11 @@ class EpochDraw:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Name -> reason, of the photos that could not be read when the last epoch was mined."""
+        """Dict from the name of each photo that could not be read during the last mining to the reason."""
         return self.descriptors.left_out
 
     def mined(self) -> np.ndarray:
-        """The `tuples` of the epoch.
+        """Returns the `tuples` of the epoch that was mined last.
 
         Raises:
             TrainingError: no epoch has been mined.
@@ -233,7 +236,7 @@ class EpochDraw:
         return self.tuples
 
     def state(self) -> dict[str, np.ndarray]:
-        """The arrays from which `restore` continues within the epoch, with descriptors if negatives are refreshed.
+        """Returns the arrays from which `restore` continues within the epoch; with `refresh` also the descriptors.
 
         Raises:
             TrainingError: no epoch has been mined.
@@ -243,7 +246,7 @@ class EpochDraw:
         return state | self.hard_negatives.state() | {f"descriptors_{name}": array for name, array in described.items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Restores a `state`: the same tuples, and the same descriptors if negatives are refreshed."""
+        """Restores a `state`: the tuples, and with `refresh` also the descriptors."""
         self.epoch, self.tuples, self.distances = int(state["epoch"]), state["tuples"], state["distances"]
         self.hard_negatives.restore(state)
         self.trained = False

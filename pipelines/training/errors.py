@@ -4,4 +4,4 @@ from keras_retrieval.errors import RetrievalError
 
 
 class TrainingError(RetrievalError, ValueError):
-    """Training cannot continue; the message says why and what to change."""
+    """Training cannot continue; the message states the reason and the remedy."""

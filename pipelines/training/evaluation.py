@@ -1,4 +1,4 @@
-"""Scores of a network in training on a collection of photos that it is not trained on."""
+"""Scores of a network during training, on a collection that is not used for training."""
 
 import logging
 import shutil
@@ -28,17 +28,17 @@ Mean = dict[str, dict[str, float | None]]
 
 @dataclass(frozen=True)
 class CollectionScorer:
-    """Scores networks on a collection, described at the size and scales of use.
+    """Scores networks on a collection, at the size and scales at which the trained network will be used.
 
     Attributes:
         truth: the ground truth.
         photos: folder of the photos.
-        output: folder for descriptors.
+        output: folder to which descriptors are written.
         size: longest side of the photos, in pixels.
-        scales: the scales, in the form of the option of `evaluate`.
+        scales: the scales, in the form of the option --scales of `evaluate`.
         precision: the precision of the trunk, "float32" or "bfloat16".
-        mirror: whether mirrored photos are part of the descriptors.
-        edges: kind of edge maps, see `photos.edges`; "" for photos.
+        mirror: whether a photo's descriptor also includes its mirror image.
+        edges: kind of edge maps to describe, see `photos.edges`; "" describes photos.
     """
 
     truth: GroundTruth
@@ -51,7 +51,11 @@ class CollectionScorer:
     edges: str
 
     def describe(self, model: str, name: str) -> Collection:
-        """Describes the collection with a network, given as `evaluate` takes it; OUTPUT/NAME is replaced.
+        """Describes the collection with a network and writes the descriptors to OUTPUT/NAME, which is replaced.
+
+        Args:
+            model: path or name of the network, in the form that `evaluate` accepts.
+            name: name of the folder of descriptors.
 
         Raises:
             OSError: the descriptors cannot be written.
@@ -67,7 +71,7 @@ class CollectionScorer:
         return describe_collection(self.truth, options)
 
     def describe_now(self, network: Any, name: str) -> Collection:
-        """Describes the collection with a network in memory."""
+        """Describes the collection with a network in memory; otherwise like `describe`."""
         path = self.output / name / "network.keras"
         save_model(network, path)
         return self.describe(str(path), name)
@@ -77,11 +81,11 @@ class CollectionScorer:
 
         Args:
             collection: the collection from `describe`.
-            whitening: applied to all descriptors first, as a network with the whitening inside does.
-            dim: dimensions that the whitening keeps.
+            whitening: a whitening to apply to all descriptors first, as a network with the whitening inside does.
+            dim: number of dimensions that the whitening keeps; None for all.
 
         Returns:
-            Setting -> figure -> mean over the queries.
+            A dict: setting -> metric -> mean over the queries.
         """
         rows, queries = collection.rows, collection.queries
         if whitening is not None:
@@ -107,7 +111,11 @@ def collection_scorer(
     mirror: bool = False,
     edges: str = "",
 ) -> CollectionScorer:
-    """Reads the ground truth of a collection; see `datasets.load_ground_truth` for the errors."""
+    """Reads the ground truth of a collection and returns its scorer.
+
+    The arguments are those of `datasets.load_ground_truth`, which also lists the errors, and the attributes of
+    CollectionScorer.
+    """
     truth = load_ground_truth(dataset, photos, gnd)
     if truth.partial:
         log.info("%s is %s", truth.name, truth.partial)
@@ -115,14 +123,14 @@ def collection_scorer(
 
 
 def headline(mean: Mean) -> tuple[str, float]:
-    """The name and value of the figure by which epochs are compared: the first one of the medium or only setting."""
+    """Returns name and value of the metric that compares epochs: the first one of the medium or only setting."""
     setting = "medium" if "medium" in mean else next(iter(mean))
     name, value = next(iter(mean[setting].items()))
     return (name if setting == "all" else f"{name} {setting}"), float("nan") if value is None else value
 
 
 def rows_of(scores: dict[str, Mean]) -> dict[str, dict[str, float | None]]:
-    """A table with a row per network: the first figure of each setting, or all figures if there is one setting."""
+    """Returns a table, one row per network: the first metric of each setting, or all metrics of the only setting."""
     table = {}
     for network, mean in scores.items():
         if len(mean) == 1:

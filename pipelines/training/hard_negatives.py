@@ -1,4 +1,4 @@
-"""Hard negatives for the queries of an epoch, from a pool, a sample of the pool, or the list of each photo."""
+"""Choice of hard negatives for the queries of an epoch, from a pool, a sample of the pool, or each photo's own list."""
 
 import numpy as np
 
@@ -14,24 +14,24 @@ from .approximate_search import approximate_neighbours
 from .mining_options import MiningOptions
 from .photo_descriptors import PhotoDescriptors
 
-NEIGHBOURS = 256  # of each query, from an approximate search; its own cluster may use up many
+NEIGHBOURS = 256  # neighbours of each query in an approximate search; many may be of its own cluster
 
 
 class HardNegatives:
     """Chooses for each query the photos of other clusters with the nearest descriptors, one per cluster.
 
-    A sample of the pool for each query avoids the very hardest photos, which often show the query's object after all;
-    the negatives that the query had before are candidates as well, so that the sample need not find them again
-    (Arandjelovic et al. CVPR 2016). Where tuples.npz lists negatives for each photo, only these are candidates.
+    Drawing a sample of the pool for each query avoids the very hardest photos, which often show the query's object
+    after all. The previous negatives of the query remain candidates, so that the sample need not find them again
+    (Arandjelovic et al. CVPR 2016). If tuples.npz lists negatives for each photo, only these are candidates.
 
     Args:
         tuples: all tuples.
-        rows: the photos that may be negatives.
+        rows: row numbers of the photos that may be negatives.
         descriptors: the descriptors of the photos.
         options: the options of mining.
 
     Attributes:
-        pool: (n,) rows of photos, those of the epoch's pool that are described, sorted by cluster.
+        pool: (n,) row numbers of the photos in the epoch's pool that have descriptors, sorted by cluster.
         listed: whether tuples.npz lists negatives.
     """
 
@@ -45,10 +45,14 @@ class HardNegatives:
         self._lists = np.where(np.isin(lists, rows), lists, -1)
 
     def possible(self, queries: np.ndarray) -> np.ndarray:
-        """Whether each query has enough photos of other clusters to take negatives from, (n,) bool.
+        """Returns an (n,) bool mask of the queries for which enough negatives exist.
+
+        Args:
+            queries: (n,) row numbers of the query photos.
 
         Raises:
-            MiningError: no query has enough listed negatives, or, without lists, a query has too few clusters.
+            MiningError: no query has enough listed negatives, or, without lists, there are too few other clusters for a
+                query.
         """
         if not self.listed:
             require_clusters(self.cluster[queries], self.cluster[self._rows], self.same_object, self._options.negatives)
@@ -61,11 +65,11 @@ class HardNegatives:
         return possible
 
     def enough_listed(self, queries: np.ndarray, described: bool = False) -> np.ndarray:
-        """Whether each query has enough negatives in its list, (n,) bool.
+        """Returns an (n,) bool mask of the queries with enough negatives in their lists.
 
         Args:
             queries: (n,) row numbers of the query photos.
-            described: count only negatives that have a descriptor.
+            described: whether to count only negatives that have a descriptor.
         """
         rows, candidates = self._listed(queries, described)
         clusters = self.cluster[queries], self.cluster[rows]
@@ -73,7 +77,14 @@ class HardNegatives:
         return chosen[:, -1] >= 0
 
     def needed(self, queries: np.ndarray) -> np.ndarray:
-        """The photos outside the pool whose descriptors the choice for these queries needs, in ascending order."""
+        """Returns the photos outside the pool whose descriptors are needed to choose negatives for the queries.
+
+        Args:
+            queries: (n,) row numbers of the query photos.
+
+        Returns:
+            The row numbers of the photos in ascending order.
+        """
         found = self._last[queries] if self._last is not None else np.zeros(0, np.int64)
         found = np.union1d(found, self._lists[queries] if self.listed else found)
         return found[found >= 0]
@@ -84,13 +95,14 @@ class HardNegatives:
         """Chooses the negatives of queries.
 
         Args:
-            queries: (n,) rows of photos.
-            rng: draws the sample.
-            pool: (n,) rows of photos, for all queries of an epoch; None for some of the queries with the same pool.
-                Only a new pool may be searched by ScaNN, which takes the time to build an index.
+            queries: (n,) row numbers of the query photos.
+            rng: random generator that draws the sample.
+            pool: (m,) row numbers of the photos in a new pool, for all queries of an epoch; None chooses again for some
+                of the queries from the same pool. Only a new pool may be searched by ScaNN, because building its index
+                takes time.
 
         Returns:
-            (n, N) rows of photos, and their distances to the query (n, N) float32.
+            (n, N) row numbers of the negatives, and (n, N) float32 distances from the query to them.
         """
         if pool is not None:
             self._set_pool(pool, queries)
@@ -110,7 +122,7 @@ class HardNegatives:
         return rows[indexes], distances
 
     def state(self) -> dict[str, np.ndarray]:
-        """The arrays from which `restore` continues; they are not copied, and change with the next choice."""
+        """Returns the arrays from which `restore` continues; they are not copied, and change with the next choice."""
         return {"pool": self.pool} | ({} if self._last is None else {"last": self._last})
 
     def restore(self, state: dict[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""The positive of each query of an epoch: the one that was drawn, or one chosen by descriptor."""
+"""Choice of the positive of each query of an epoch: drawn at random, or chosen by descriptor."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from .photo_descriptors import PhotoDescriptors
 
 
 class HardPositives:
-    """Gives each query its drawn positive, or the nearest (Arandjelovic et al. CVPR 2016) or farthest of all.
+    """Chooses for each query the drawn positive, the nearest (Arandjelovic et al. CVPR 2016) or the farthest of all.
 
     Args:
-        pairs: (n, 2) rows of photos, a query and a positive each; a query may have many.
-        positive: one of `mining_options.POSITIVES`.
+        pairs: (n, 2) row numbers of the query and the positive of each pair; a query may be in several pairs.
+        positive: the rule, one of `mining_options.POSITIVES`.
         descriptors: the descriptors of the photos.
 
     Attributes:
-        pairs: the pairs that an epoch draws from: all, or one of each query if its positive is chosen by descriptor.
+        pairs: the pairs from which epochs are drawn: all pairs, or one per query if positives are chosen by descriptor.
     """
 
     def __init__(self, pairs: np.ndarray, positive: str, descriptors: PhotoDescriptors) -> None:
@@ -26,13 +26,13 @@ class HardPositives:
             self.pairs = pairs[np.sort(np.unique(pairs[:, 0], return_index=True)[1])]
 
     def needed(self, queries: np.ndarray) -> np.ndarray:
-        """The photos whose descriptors, other than the queries' own, the choice for these queries needs."""
+        """Returns the row numbers of the photos besides the queries whose descriptors the choice of positives needs."""
         if self._by_query is None:
             return queries[:0]
         return self._by_query[np.isin(self._by_query[:, 0], queries), 1]
 
     def choose(self, pairs: np.ndarray) -> np.ndarray:
-        """The pairs (n, 2) with the chosen positives; queries whose positives all lack a descriptor are left out."""
+        """Returns the pairs (n, 2) with the chosen positives, without queries whose positives all lack a descriptor."""
         if self._by_query is None:
             return pairs
         found = []

@@ -1,4 +1,4 @@
-"""Initialization of layers from local descriptors of the training photos: the clusters of NetVLAD."""
+"""Initialization of layers, such as the clusters of NetVLAD, from local descriptors of the training photos."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,22 +16,25 @@ PHOTOS, CELLS = 500, 100  # 50,000 local descriptors, as published (Arandjelovic
 
 
 def layers_to_initialize(network: Any) -> list[Any]:
-    """The network's layers that have a method `initialize(local_descriptors, version, seed)`."""
+    """Returns the layers of a network that have a method `initialize(local_descriptors, version, seed)`."""
     return [layer for layer in network.layers if hasattr(layer, "initialize")]
 
 
 def initialize(network: Any, photos: PhotoSource, names: Sequence[str], version: str, seed: int) -> None:
-    """Initializes each such layer from its inputs: CELLS cells of the feature map of each of PHOTOS photos.
+    """Initializes the layers of `layers_to_initialize` from a sample of their inputs.
+
+    The sample consists of CELLS cells of the feature map of each of PHOTOS photos.
 
     Args:
-        network: the network, whose weights are changed.
-        photos: read the pixels.
-        names: the names of the photos to draw from; those that cannot be read are skipped.
-        version: "v1" or "v2" of `NetVLAD.initialize`.
+        network: the network, whose weights are changed in place.
+        photos: reader of the photos' pixels.
+        names: names of the photos to sample; unreadable photos are skipped.
+        version: version of the initialization, "v1" or "v2", see `NetVLAD.initialize`.
         seed: random seed.
 
     Raises:
-        ArgumentError: the network has no such layer, no photo can be read, or the photos have too few different cells.
+        ArgumentError: the network has no layer to initialize, no photo can be read, or the photos have too few distinct
+            cells.
     """
     layers = layers_to_initialize(network)
     if not layers:

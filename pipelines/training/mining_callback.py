@@ -14,19 +14,19 @@ LastStep = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 def mining_callback(draw: EpochDraw, describe: DescribeFn, last_step: LastStep | None = None, start: int = 0) -> Any:
-    """A callback for `fit` that mines at the beginning of every epoch.
+    """Returns a callback for `fit` that mines at the beginning of every epoch.
 
-    An epoch that was mined before, but not trained on yet, is not mined again: under a distribution strategy `fit`
-    takes an element of the dataset before the first epoch begins. Two figures are added to an epoch's logs:
-    "negative_distance", the mean distance from the queries to their negatives, and "mining_share", the share of the
-    epoch's time, other callbacks included, that mining took.
+    An epoch that was mined but not trained on is not mined again: under a distribution strategy, `fit` takes an element
+    of the dataset before the first epoch begins. Two metrics are added to an epoch's logs: "negative_distance", the
+    mean distance from the queries to their negatives, and "mining_share", the share of the epoch's time, including
+    other callbacks, that mining took.
 
     Args:
-        draw: the draw of the tuples that `fit` trains on.
-        describe: the function from `describer` of the network that is trained.
-        last_step: descriptors that each step computes anyway, used if negatives are refreshed:
-            `ChunkedTupleModel(..., keep_descriptors=True).last_step`.
-        start: the first step of the first epoch, as given to `TupleStream.dataset`.
+        draw: the draw of the training tuples.
+        describe: the function that `describer` returns for the network in training.
+        last_step: function that returns the row numbers and descriptors of the last step, used if negatives are
+            refreshed: `ChunkedTupleModel(..., keep_descriptors=True).last_step`.
+        start: the first step of the first epoch, as passed to `TupleStream.dataset`.
 
     Returns:
         A keras.callbacks.Callback.
@@ -34,7 +34,7 @@ def mining_callback(draw: EpochDraw, describe: DescribeFn, last_step: LastStep |
     from keras.callbacks import LambdaCallback
 
     mining = _Mining(draw, describe, last_step, start)
-    # Without a callback after steps Keras does not wait for each of them.
+    # Without a callback after each step, Keras does not wait for the step to finish.
     return LambdaCallback(
         on_epoch_begin=mining.epoch_begin,
         on_epoch_end=mining.epoch_end,

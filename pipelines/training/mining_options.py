@@ -19,17 +19,17 @@ class MiningOptions:
     """The options of an EpochDraw.
 
     Attributes:
-        queries: pairs of an epoch; training takes a whole number of steps of them.
-        pool: photos to choose negatives from; more where these have too few clusters. Not used where tuples.npz lists
-            the negatives of each photo.
-        negatives: negatives of each query.
-        positive: "drawn" at random, or, of all positives of the query, the "nearest" by descriptor (NetVLAD,
-            Arandjelovic et al. CVPR 2016) or the "farthest" (the hardest triplets of Gordo et al. ECCV 2016). With the
-            last two an epoch draws queries in place of pairs.
-        sample: photos of the pool that are drawn for each query to choose its negatives from; 0 for the whole pool.
-        remember: whether to choose also among the negatives that the query had before.
-        refresh: steps after which negatives are chosen again within an epoch; 0 for never.
-        batch: tuples in a step.
+        queries: number of pairs in an epoch; for training, rounded to a whole number of steps.
+        pool: number of photos from which negatives are chosen; enlarged if they are of too few clusters. Not used if
+            tuples.npz lists the negatives of each photo.
+        negatives: number of negatives of each query.
+        positive: choice of the positive: "drawn" at random, or, of all positives of the query, the "nearest" by
+            descriptor (NetVLAD, Arandjelovic et al. CVPR 2016) or the "farthest" (the hardest triplets of Gordo et al.
+            ECCV 2016). With the last two an epoch draws queries instead of pairs.
+        sample: number of photos drawn from the pool as the candidates of each query; 0 for the whole pool.
+        remember: whether the previous negatives of a query are candidates as well.
+        refresh: number of steps after which negatives are chosen again within an epoch; 0 for never.
+        batch: number of tuples in a step.
         seed: random seed.
         approximate_above: size of the pool above which ScaNN searches it (the extra "index").
         choose_negatives: the function that chooses negatives.

@@ -1,4 +1,4 @@
-"""The network of a training run: loaded, set up for training, compiled, and saved."""
+"""Functions that load, set up, compile and save the network of a training run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +15,10 @@ def load_trainable(model: str) -> Any:
     """Loads or builds a network that can be trained.
 
     Args:
-        model: a .keras file, or a name such as "vgg16_gem".
+        model: path of a .keras file, or the name of a network such as "vgg16_gem".
 
     Raises:
-        ArgumentError: it is an .onnx file, or no known name.
+        ArgumentError: `model` is an .onnx file or an unknown name.
         NetworkFileError: the file cannot be loaded.
     """
     if Path(model).suffix == ".onnx":
@@ -27,7 +27,7 @@ def load_trainable(model: str) -> Any:
 
 
 def network_to_train(options: TrainOptions) -> Any:
-    """Loads or builds the network and sets the speed of GeM's p, the frozen layers and the precision.
+    """Loads or builds the network and sets the relative learning rate of GeM's p, the frozen layers and the precision.
 
     Args:
         options: the options of the run.
@@ -62,7 +62,7 @@ def network_to_train(options: TrainOptions) -> Any:
 
 
 def save_trained(network: Any, path: Path) -> None:
-    """Saves a network without the settings of its training: speed of p, frozen layers, precision.
+    """Saves a network without its training settings: relative learning rate of GeM's p, frozen layers, precision.
 
     Raises:
         OSError: the file cannot be written.
@@ -79,14 +79,14 @@ def save_trained(network: Any, path: Path) -> None:
 
 
 def too_many_frozen(count: int, network: Any, layers: Sequence[Any]) -> ArgumentError:
-    """The error for an option --freeze that is above the number of layers with weights."""
+    """Returns the error for a value of --freeze above the number of layers with weights."""
     return ArgumentError(
         f"--freeze must be at most {len(layers)}, the layers with weights in the trunk of {network.name}, got {count}"
     )
 
 
 def layers_of_trunk(network: Any) -> list[Any]:
-    """The layers with weights in the network's trunk, from the first to the last."""
+    """Returns the layers with weights in the network's trunk, from the first to the last."""
     import keras
 
     trunk = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
@@ -94,12 +94,12 @@ def layers_of_trunk(network: Any) -> list[Any]:
 
 
 def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
-    """Wraps the network as a model of tuples and compiles it with the loss and the published optimizer.
+    """Wraps the network in a model of tuples and compiles it with the loss and the published optimizer.
 
     Args:
         network: a network from `network_to_train`.
         options: the options of the run.
-        steps: steps in an epoch.
+        steps: number of steps in an epoch.
 
     Returns:
         A TupleModel, or a ChunkedTupleModel for exact sizes, chunks and refreshed negatives.
@@ -121,11 +121,11 @@ def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
 
 
 def loss_of(options: TrainOptions, network: str) -> Any:
-    """The loss of the options with its margin.
+    """Returns the loss that the options select, with its margin.
 
     Args:
         options: the options of the run.
-        network: its name, which decides the published margin.
+        network: name of the network, which determines the published margin.
     """
     from keras_retrieval import losses
 
