@@ -1,1 +1,1 @@
-"""Decoding of photo files by operations of a TensorFlow graph."""
+"""Decodes photo files in a TensorFlow graph."""

@@ -1,4 +1,4 @@
-"""Decodes uncompressed BMP in a TensorFlow graph; TensorFlow's own operation decodes palettes as grey levels."""
+"""Decodes uncompressed BMP in a TensorFlow graph; TensorFlow's own operation decodes palette indices as grey levels."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ def bmp_size(file: FileBytes) -> Any:
 
 
 def bmp_pixels(data: Any) -> Any:
-    """Decodes an uncompressed BMP of 1, 4, 8, 24 or 32 bits per pixel to (H, W, 3) uint8.
+    """Decodes an uncompressed BMP of 1, 4, 8, 24 or 32 bits per pixel to pixels (H, W, 3) uint8.
 
-    The graph fails if the rows are encoded otherwise (run lengths, 16 bits per pixel) or end too early.
+    The graph fails if the rows have another encoding (run lengths, 16 bits per pixel) or are truncated.
     """
     import tensorflow as tf
 
@@ -37,7 +37,7 @@ def bmp_pixels(data: Any) -> Any:
 
 
 def _rows(file: FileBytes, depth: Any) -> Any:
-    """(H, bytes per row) uint8; rows are padded to multiples of four bytes."""
+    """Splits the data into rows, (H, bytes per row) uint8, padded to multiples of four bytes."""
     import tensorflow as tf
 
     height, width = tf.unstack(bmp_size(file), num=2)
@@ -47,7 +47,7 @@ def _rows(file: FileBytes, depth: Any) -> Any:
 
 
 def _palette(file: FileBytes, rows: Any, depth: Any) -> Any:
-    """Pixels of rows of 1, 4 or 8 bits per pixel, highest bits first, which index a palette."""
+    """Looks up the pixels of rows of 1, 4 or 8 bits per pixel, highest bits first, in the palette."""
     import tensorflow as tf
 
     stated, colours = file.number(46, 4), tf.bitwise.left_shift(tf.constant(1, tf.int64), depth)
@@ -60,7 +60,7 @@ def _palette(file: FileBytes, rows: Any, depth: Any) -> Any:
 
 
 def _channels(rows: Any, depth: Any, width: Any, opaque: Any) -> Any:
-    """Pixels of rows of blue, green, red and possibly a fourth byte, which is alpha or unused."""
+    """Reads the pixels of rows of blue, green, red and possibly a fourth byte, which is alpha or unused."""
     import tensorflow as tf
 
     count = depth // 8

@@ -14,14 +14,14 @@ _BYTES = np.array([bytes([value]) for value in range(256)], dtype=object)
 def attempt(function: Callable[..., Any], inputs: Any, fallback: Any) -> Any:
     """Returns `function(*inputs)`, or `fallback` if an operation in it fails.
 
-    Only tf.data's operations catch errors in a graph. A dataset of one element that is dropped if it fails, followed by
-    `fallback`, works in the C++ server as well. It costs 0.1 ms if `function` is small, and milliseconds if it has
-    hundreds of operations, since they are instantiated at every call.
+    In a graph, only the operations of tf.data catch errors. A dataset of one element, which is dropped if it fails,
+    followed by `fallback` also works in the C++ server. A call costs 0.1 ms if `function` is small, and milliseconds if
+    it has hundreds of operations, since these are instantiated at every call.
 
     Args:
-        function: a function of tensors, which is traced here.
-        inputs: a tuple of tensors.
-        fallback: a value of the types that `function` returns; its shape may differ.
+        function: function of tensors, which is traced into the graph.
+        inputs: tuple of tensors to call the function with.
+        fallback: value of the same types as the result of `function`; shapes may differ.
     """
     import tensorflow as tf
 
@@ -30,17 +30,17 @@ def attempt(function: Callable[..., Any], inputs: Any, fallback: Any) -> Any:
 
 
 def as_bytes(values: Any) -> Any:
-    """Joins bytes, given as numbers (n,), to a string."""
+    """Joins bytes, given as numbers (n,), into a string."""
     import tensorflow as tf
 
     return tf.strings.reduce_join(tf.gather(_BYTES, tf.cast(values, tf.int32)))
 
 
 class FileBytes:
-    """The bytes of a file. Numbers beyond its end read as zeros, so that reading never fails.
+    """The bytes of a file. Numbers beyond the end of the file are read as zeros, so that reading never fails.
 
     Args:
-        data: scalar string.
+        data: content of the file, a scalar string.
     """
 
     def __init__(self, data: Any) -> None:
@@ -50,13 +50,13 @@ class FileBytes:
         self.length = tf.cast(tf.strings.length(data), tf.int64)
 
     def part(self, at: Any, count: Any) -> Any:
-        """The `count` bytes from `at` on; fewer at the end of the file."""
+        """Returns the `count` bytes that start at offset `at`; fewer at the end of the file."""
         import tensorflow as tf
 
         return tf.strings.substr(self.data, tf.minimum(tf.cast(at, tf.int64), self.length), tf.cast(count, tf.int64))
 
     def number(self, at: Any, count: int, big_endian: Any = False) -> Any:
-        """The unsigned number of `count` bytes at `at`, int64; `big_endian` may be a tensor."""
+        """Reads the unsigned number of `count` bytes at offset `at` as int64; `big_endian` may be a tensor."""
         import tensorflow as tf
 
         padded = tf.strings.join([self.part(at, count), b"\0" * count])
@@ -66,16 +66,17 @@ class FileBytes:
     def find_chunk(
         self, start: Any, next_chunk: Callable[[Any], Any], is_wanted: Callable[[Any], Any], limit: int = MAX_CHUNKS
     ) -> Any:
-        """Goes from chunk to chunk until one is wanted.
+        """Steps through chunks until it finds a wanted one.
 
         Args:
             start: offset of the first chunk.
-            next_chunk: offset of a chunk -> offset of the next.
-            is_wanted: offset of a chunk -> whether to stop there.
-            limit: number of chunks to visit.
+            next_chunk: function from the offset of a chunk to the offset of the next.
+            is_wanted: function from the offset of a chunk to whether it is the wanted one.
+            limit: maximum number of chunks to visit.
 
         Returns:
-            The offset where it stopped, int64. The chunk there is not wanted if the file ends before or has too many.
+            The offset at which the search stopped, int64; not that of a wanted chunk if the file ends earlier or has
+            too many chunks.
         """
         import tensorflow as tf
 
@@ -90,7 +91,7 @@ class FileBytes:
 
 
 def from_digits(digits: Any, count: int, big_endian: Any) -> Any:
-    """Unsigned numbers from their bytes (..., count) int64."""
+    """Computes unsigned numbers from their bytes (..., count) int64."""
     import tensorflow as tf
 
     weights = 256 ** np.arange(count, dtype="int64")
@@ -100,7 +101,7 @@ def from_digits(digits: Any, count: int, big_endian: Any) -> Any:
 
 
 def on_white(pixels: Any) -> Any:
-    """Blends pixels with alpha (H, W, 4) uint8 with white to (H, W, 3), rounded like Pillow."""
+    """Blends pixels with alpha, (H, W, 4) uint8, onto white, (H, W, 3), with Pillow's rounding."""
     import tensorflow as tf
 
     colours, alpha = tf.cast(pixels[:, :, :3], tf.uint16), tf.cast(pixels[:, :, 3:], tf.uint16)

@@ -13,13 +13,13 @@ from .webp import webp_pixels, webp_size
 
 @dataclass(frozen=True)
 class PhotoFormat:
-    """A photo format, an entry of FORMATS.
+    """A photo format; FORMATS lists all of them.
 
     Attributes:
-        signatures: the bytes by which its files are recognised: (offset, alternatives) each.
-        size: file -> height and width (2,) int64 from the header; 0 if it is damaged.
+        signatures: bytes that identify files of this format, pairs of (offset, alternatives).
+        size: file -> height and width (2,) int64 from the header; 0 if the header is damaged.
         orientation: file -> EXIF orientation, 1..8 as int32.
-        pixels: file, its size, the least useful size -> pixels (H, W, 3) uint8, transparency blended with white,
+        pixels: file, its size, the minimum size required -> pixels (H, W, 3) uint8, transparency blended with white,
             (0, 0, 3) if they are damaged; and the factor by which they are shrunk, 1, 2, 4 or 8 for JPEG, else 1.
     """
 
@@ -30,12 +30,12 @@ class PhotoFormat:
 
 
 def formats(webp: bool) -> tuple[PhotoFormat, ...]:
-    """FORMATS with or without WebP, which older TensorFlow versions cannot decode."""
+    """Returns FORMATS with or without WebP, which older TensorFlow versions cannot decode."""
     return FORMATS if webp else tuple(entry for entry in FORMATS if entry.size is not webp_size)
 
 
 def format_number(file: FileBytes, entries: Sequence[PhotoFormat]) -> Any:
-    """The number of the entry that a file's first bytes match, int32; len(entries) if none does."""
+    """Returns the number of the entry that matches the first bytes of a file, int32; len(entries) if none does."""
     import tensorflow as tf
 
     flags = []
@@ -79,7 +79,7 @@ def _png_size(file: FileBytes) -> Any:
 
 
 def _png_pixels(file: FileBytes, size: Any, least: Any) -> tuple[Any, Any]:
-    """Decodes with alpha only if there is one: the alpha that TensorFlow adds is wrong below eight bits per channel."""
+    """Decodes alpha only if the file has it: the alpha that TensorFlow adds is wrong below eight bits per channel."""
     import tensorflow as tf
 
     def decode(data: Any, alpha: Any) -> Any:
@@ -110,7 +110,7 @@ def _no_pixels() -> Any:
 
 
 def _upright(file: FileBytes) -> Any:
-    """The orientation in a format without EXIF."""
+    """Returns the orientation of files in a format without EXIF."""
     import tensorflow as tf
 
     return tf.constant(1)

@@ -1,21 +1,21 @@
 """Decodes the first frame of a GIF in a TensorFlow graph.
 
-TensorFlow's own operation decodes every frame of an animation, of which a small file can have very many, and shows the
-colour that stands for transparency. It is therefore given a GIF of one frame, composed from the bytes of the first, in
-which that colour is white.
+TensorFlow's own operation decodes every frame of an animation, although a small file can have very many, and decodes
+transparency as the colour that marks it. Its input is therefore a GIF of one frame, composed from the bytes of the
+first frame, in which that colour is white.
 """
 
 from typing import Any
 
 from .file_bytes import FileBytes, as_bytes
 
-_MAX_BLOCKS = 2**17  # of up to 255 bytes: 32 MiB of data in a frame
+_MAX_BLOCKS = 2**17  # blocks of up to 255 bytes: 32 MiB of data in a frame
 _EXTENSION, _FRAME, _CONTROL = b"!", b",", b"!\xf9"
 _TABLE, _TRANSPARENT, _INTERLACED, _TABLE_SIZE = 128, 1, 64, 7  # bits of flags
 
 
 def gif_size(file: FileBytes) -> Any:
-    """Height and width of a GIF, (2,) int64: its screen, enlarged to contain its first frame; 0 if it has no frame."""
+    """Reads height and width of a GIF, (2,) int64: its screen, enlarged to contain the first frame; 0 without one."""
     import tensorflow as tf
 
     at = _frame(file)
@@ -24,9 +24,9 @@ def gif_size(file: FileBytes) -> Any:
 
 
 def gif_pixels(data: Any) -> Any:
-    """Decodes the first frame of a GIF on its screen to (H, W, 3) uint8, transparency blended with white.
+    """Decodes the first frame of a GIF on its screen to pixels (H, W, 3) uint8, transparency blended with white.
 
-    The graph fails if the frame ends too early or has no colours.
+    The graph fails if the frame is truncated or has no palette.
     """
     import tensorflow as tf
 
@@ -40,19 +40,19 @@ def gif_pixels(data: Any) -> Any:
     start, extent = tf.unstack(_box(file, at), num=2)
     around = tf.stack([start, gif_size(file) - start - extent], axis=1)
     background = palette[tf.maximum(transparent, 0)]
-    # uint8 wraps around, so that the padding with 0 becomes background by the addition.
+    # uint8 wraps around, so that the addition turns the padding of 0 into background.
     return tf.pad(pixels - background, tf.concat([around, tf.zeros((1, 2), tf.int64)], axis=0)) + background
 
 
 def _frame(file: FileBytes) -> Any:
-    """The offset of the first frame, if there is one."""
+    """Finds the offset of the first frame, if there is one."""
     return file.find_chunk(
         _first_block(file), lambda at: _end_of_blocks(file, at + 2), lambda at: ~_is_extension(file, at)
     )
 
 
 def _transparent_colour(file: FileBytes) -> Any:
-    """The number of the transparent colour in the first frame, int32; -1 if there is none."""
+    """Reads the number of the transparent colour of the first frame, int32; -1 if there is none."""
     import tensorflow as tf
 
     at = file.find_chunk(
@@ -75,7 +75,7 @@ def _first_block(file: FileBytes) -> Any:
 
 
 def _end_of_blocks(file: FileBytes, at: Any) -> Any:
-    """The offset after the blocks that begin at `at`; each starts with its length, and the last is empty."""
+    """Finds the offset after the blocks that begin at `at`; each starts with its length, and the last is empty."""
     import tensorflow as tf
 
     return 1 + file.find_chunk(
@@ -84,21 +84,21 @@ def _end_of_blocks(file: FileBytes, at: Any) -> Any:
 
 
 def _pair(file: FileBytes, at: Any) -> Any:
-    """Two numbers of two bytes in reverse order: width and height are stored in this order."""
+    """Reads two numbers of two bytes and reverses their order, since width is stored before height."""
     import tensorflow as tf
 
     return tf.stack([file.number(at + 2, 2), file.number(at, 2)])
 
 
 def _box(file: FileBytes, at: Any) -> Any:
-    """((top, left), (height, width)) on the screen of the frame at `at`."""
+    """Reads the box on the screen, ((top, left), (height, width)), of the frame at `at`."""
     import tensorflow as tf
 
     return tf.stack([_pair(file, at + 1), _pair(file, at + 5)])
 
 
 def _palette(file: FileBytes, at: Any) -> Any:
-    """The palette (colours, 3) uint8 of the frame at `at`: its own, or else that of the screen."""
+    """Reads the palette (colours, 3) uint8 of the frame at `at`: its own, or else that of the screen."""
     import tensorflow as tf
 
     own, common = file.number(at + 9, 1), file.number(10, 1)

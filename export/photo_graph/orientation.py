@@ -1,4 +1,4 @@
-"""Reads the EXIF orientation of JPEG, PNG and WebP in a TensorFlow graph, and turns pixels by it."""
+"""Reads the EXIF orientation of JPEG, PNG and WebP in a TensorFlow graph, and rotates pixels accordingly."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _EXIF = b"Exif\0\0"
 
 
 def jpeg_orientation(file: FileBytes) -> Any:
-    """The EXIF orientation of a JPEG, 1..8 as int32; 1 if there is none before the pixels or it is damaged."""
+    """Reads the EXIF orientation of a JPEG, 1..8 as int32; 1 if it is damaged, or not before the pixels."""
     import tensorflow as tf
 
     def length(at: Any) -> Any:
@@ -24,12 +24,12 @@ def jpeg_orientation(file: FileBytes) -> Any:
         return exif | tf.equal(file.part(at, 2), b"\xff\xda")
 
     at = file.find_chunk(2, next_segment, is_exif_or_pixels)
-    # If it stopped at the pixels (0xFFDA), there is no EXIF data and the result is 1.
+    # If the search stopped at the pixels (0xFFDA), there is no EXIF data and the result is 1.
     return _orientation(file, at + 4, at + 2 + length(at))
 
 
 def png_orientation(file: FileBytes) -> Any:
-    """The EXIF orientation of a PNG, as for JPEG; EXIF after the pixels does not count."""
+    """Reads the EXIF orientation of a PNG, as for JPEG; EXIF data after the pixels is ignored."""
     import tensorflow as tf
 
     at = png_chunk(file, b"eXIf")
@@ -38,13 +38,13 @@ def png_orientation(file: FileBytes) -> Any:
 
 
 def webp_orientation(file: FileBytes) -> Any:
-    """The EXIF orientation of a WebP, as for JPEG; in this format it follows the pixels."""
+    """Reads the EXIF orientation of a WebP, as for JPEG; in this format EXIF data follows the pixels."""
     at = webp_chunk(file, b"EXIF")
     return _orientation(file, at + 8, at + 8 + file.number(at + 4, 4))
 
 
 def png_chunk(file: FileBytes, name: bytes) -> Any:
-    """The offset of the named chunk in a PNG, or of the first chunk of pixels if that comes before."""
+    """Finds the offset of the named chunk in a PNG, or of the first chunk of pixels if that comes first."""
     import tensorflow as tf
 
     return file.find_chunk(
@@ -55,7 +55,7 @@ def png_chunk(file: FileBytes, name: bytes) -> Any:
 
 
 def webp_chunk(file: FileBytes, name: bytes) -> Any:
-    """The offset of the named chunk in a WebP, or the end of the file."""
+    """Finds the offset of the named chunk in a WebP, or the end of the file."""
     import tensorflow as tf
 
     return file.find_chunk(
@@ -66,7 +66,7 @@ def webp_chunk(file: FileBytes, name: bytes) -> Any:
 
 
 def turned(pixels: Any, orientation: Any) -> Any:
-    """Turns pixels (H, W, 3) upright by their EXIF orientation."""
+    """Rotates and mirrors pixels (H, W, 3) upright according to their EXIF orientation."""
     import tensorflow as tf
 
     def flip(pixels: Any, axis: int, *orientations: int) -> Any:
@@ -78,7 +78,7 @@ def turned(pixels: Any, orientation: Any) -> Any:
 
 
 def _orientation(file: FileBytes, at: Any, end: Any) -> Any:
-    """The orientation in the first directory of the EXIF data between `at` and `end`; 1 if there is none."""
+    """Reads the orientation from the first directory of the EXIF data between `at` and `end`; 1 if there is none."""
     import tensorflow as tf
 
     at += tf.where(tf.equal(file.part(at, len(_EXIF)), _EXIF), tf.constant(len(_EXIF), tf.int64), 0)
@@ -93,7 +93,7 @@ def _orientation(file: FileBytes, at: Any, end: Any) -> Any:
 
 
 def _orientation_of(entries: Any, big_endian: Any) -> Any:
-    """The value of the orientation among a directory's entries (n, 12); 0 if there is none."""
+    """Finds the orientation among the entries (n, 12) of a directory; 0 if there is none."""
     import tensorflow as tf
 
     def column(first: int, count: int) -> Any:

@@ -1,9 +1,9 @@
-"""Reads photos in a TensorFlow graph, from the bytes of a file to pixels, as a served network does.
+"""Reads photos in the TensorFlow graph of a served network, from the bytes of a file to pixels.
 
-The result is that of `pipelines.photos.reader.read_photo`: photos are turned, limited and shrunk in the same way.
-Pixels that are not resized are identical; of resized ones, a few differ by one or two. Not supported are TIFF, BMP with
-run lengths or 16 bits per pixel, and orientations that are stated in XMP only. A PNG with wrong checksums is refused,
-even where Pillow reads it.
+The result is that of `pipelines.photos.reader.read_photo`: photos are rotated, limited and shrunk in the same way.
+Without resizing, pixels are identical; with resizing, a few differ by one or two. TIFF, BMP with run lengths or 16 bits
+per pixel, and orientations stated only in XMP are not supported. A PNG with wrong checksums is rejected, even if Pillow
+reads it.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from .orientation import turned
 
 
 def photo_pixels(data: Any, size: int, max_pixels: int, webp: bool = True) -> tuple[Any, Any]:
-    """Reads one photo. A damaged photo is reported by the status; the graph does not fail.
+    """Reads one photo. A damaged photo sets the status; the graph does not fail.
 
     Args:
-        data: scalar string, the bytes of a file.
+        data: bytes of the file, a scalar string.
         size: longest side in pixels after resizing (Lanczos, antialiased); photos are never enlarged.
-        max_pixels: photos whose header declares more pixels are refused before they are decoded.
+        max_pixels: largest number of pixels; photos whose header declares more are rejected before they are decoded.
         webp: whether to read WebP, for which the graph needs the operation DecodeWebP. TensorFlow 2.20 has it, 2.15
             does not.
 
     Returns:
-        Pixels (H, W, 3) uint8 RGB, turned by the EXIF orientation, transparency blended with white, (0, 0, 3) if the
-        photo cannot be read; and the status, int32, a code of `contract.signatures`.
+        The pixels (H, W, 3) uint8 RGB, upright by the EXIF orientation, transparency blended with white, (0, 0, 3) if
+        the photo cannot be read; and the status, int32, a code of `contract.signatures`.
     """
     import tensorflow as tf
 
@@ -49,7 +49,7 @@ def photo_pixels(data: Any, size: int, max_pixels: int, webp: bool = True) -> tu
 
 
 def at_least(pixels: Any, smallest: int) -> Any:
-    """Repeats the right and lower edges of pixels (B, H, W, 3) until each side has `smallest` pixels."""
+    """Pads pixels (B, H, W, 3) on the right and at the bottom by repeating edges, to sides of at least `smallest`."""
     import tensorflow as tf
 
     for axis in (1, 2):
@@ -61,7 +61,7 @@ def at_least(pixels: Any, smallest: int) -> Any:
 def _upright(
     file: FileBytes, entries: Sequence[PhotoFormat], number: Any, whole: Any, orientation: Any, size: int
 ) -> Any:
-    """Decodes, shrinks and turns a photo with a valid header; (0, 0, 3) if its pixels are damaged."""
+    """Decodes, shrinks and rotates a photo with a valid header; (0, 0, 3) if its pixels are damaged."""
     import tensorflow as tf
 
     sideways = orientation >= 5
@@ -70,7 +70,7 @@ def _upright(
     decode = [lambda entry=entry: entry.pixels(file, whole, 2 * target) for entry in entries]
     pixels, ratio = tf.switch_case(number, decode)
     extent = tf.cast(whole, tf.float32) / ratio
-    # A photo that decodes to a size other than its header's is damaged.
+    # A photo whose decoded size differs from that in its header is damaged.
     intact = tf.reduce_all(tf.equal(tf.cast(tf.shape(pixels)[:2], tf.float32), tf.math.ceil(extent)))
     return tf.cond(
         intact,
@@ -80,10 +80,10 @@ def _upright(
 
 
 def _shrunk(whole: Any, size: int) -> Any:
-    """Height and width (2,) int64 with the longer side at most `size` and the aspect ratio nearest to that of `whole`.
+    """Computes height and width (2,) int64, at most `size`, with the aspect ratio nearest to that of `whole`.
 
     If two sizes are equally near, the last bit of float64 decides, as in Python. Therefore no divisor is a constant of
-    the graph: TensorFlow would replace such a division by a faster operation with another rounding.
+    the graph: TensorFlow would replace such a division by a faster operation that rounds differently.
     """
     import tensorflow as tf
 
@@ -98,7 +98,7 @@ def _shrunk(whole: Any, size: int) -> Any:
 
 
 def _resized(pixels: Any, extent: Any, target: Any) -> Any:
-    """Shrinks the upper left `extent` (2,) of pixels to `target` (2,), first in width, then in height, like Pillow."""
+    """Shrinks the upper left `extent` (2,) of the pixels to `target` (2,), width first, then height, like Pillow."""
     import tensorflow as tf
 
     def shrink() -> Any:

@@ -1,7 +1,7 @@
-"""Decodes WebP, of an animation its first frame, in a TensorFlow graph.
+"""Decodes WebP in a TensorFlow graph; of an animation, only the first frame.
 
 TensorFlow's own operation decodes every frame of an animation, and corrupts memory if it chooses the number of channels
-itself. It is therefore given a WebP composed from the bytes of the first frame, and the number of channels.
+itself. Its input is therefore a WebP composed from the bytes of the first frame, with the number of channels.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ _ANIMATED, _ALPHA = 2, b"\x10\0\0\0"
 
 
 def webp_size(file: FileBytes) -> Any:
-    """Reads height and width of a WebP, (2,) int64, from its header; those of the canvas for an animation."""
+    """Reads height and width of a WebP, (2,) int64, from its header; for an animation, those of the canvas."""
     import tensorflow as tf
 
     def lossless() -> Any:
@@ -23,14 +23,14 @@ def webp_size(file: FileBytes) -> Any:
     def lossy() -> Any:
         return tf.stack([file.number(28, 2), file.number(26, 2)]) % 2**14
 
-    # libwebp decodes chunks of other names as well, but their size is not in the header: they are refused.
+    # libwebp decodes chunks of other names as well, but their size is not in the header: they are rejected.
     kind = tf.equal(file.part(12, 4), [b"VP8X", b"VP8L", b"VP8 "])
     sizes = [lambda: _pair(file, 24) + 1, lossless, lossy, lambda: tf.zeros(2, tf.int64)]
     return tf.switch_case(tf.where(tf.reduce_any(kind), tf.argmax(kind, output_type=tf.int32), 3), sizes)
 
 
 def webp_pixels(data: Any) -> Any:
-    """Decodes a WebP, of an animation its first frame, to (H, W, 3) uint8, transparency blended with white."""
+    """Decodes a WebP, or the first frame of an animation, to (H, W, 3) uint8, transparency blended with white."""
     import tensorflow as tf
 
     file = FileBytes(data)
@@ -45,7 +45,7 @@ def _animated(file: FileBytes) -> Any:
 
 
 def _decoded(data: Any) -> Any:
-    """Decodes to (H, W, 4). The operation fails before decoding if the number of channels is not that of the file."""
+    """Decodes to (H, W, 4). The operation fails before decoding if the file has another number of channels."""
     import tensorflow as tf
 
     none = tf.zeros((0, 0, 4), tf.uint8)
@@ -59,7 +59,7 @@ def _decoded(data: Any) -> Any:
 
 
 def _first_frame(file: FileBytes) -> Any:
-    """The first frame on a transparent canvas, (H, W, 4)."""
+    """Decodes the first frame on a transparent canvas, (H, W, 4)."""
     import tensorflow as tf
 
     at = webp_chunk(file, b"ANMF")
@@ -84,7 +84,7 @@ def _single_frame(file: FileBytes, at: Any) -> Any:
 
 
 def _pair(file: FileBytes, at: Any) -> Any:
-    """Two numbers of three bytes in reverse order: width and height are stored in this order."""
+    """Reads two numbers of three bytes and reverses their order, since width is stored before height."""
     import tensorflow as tf
 
     return tf.stack([file.number(at + 3, 3), file.number(at, 3)])
