@@ -1,1 +1,1 @@
-"""SavedModels for TensorFlow Serving; the step export-saved-model."""
+"""Exports networks as SavedModels for TensorFlow Serving; the step export-saved-model."""

@@ -20,12 +20,12 @@ COSINE, COSINE_AT_SIZE = 0.9999, 0.99999
 
 @dataclass(frozen=True)
 class Agreement:
-    """The result of a comparison with Keras.
+    """The result of comparing an exported network with Keras.
 
     Attributes:
-        photos: number of photos that were compared.
+        photos: number of photos compared.
         lowest: the smallest cosine similarity.
-        refused: photos that Python reads and the version does not, each with the reason.
+        refused: photos that Python can read but the version cannot, each with the reason.
     """
 
     photos: int
@@ -39,7 +39,7 @@ def loaded_version(folder: Path) -> Iterator["LoadedVersion"]:
     import tensorflow as tf
 
     v1 = tf.compat.v1
-    v1.logging.set_verbosity(v1.logging.ERROR)  # it warns that the loader is deprecated; servers use the same one
+    v1.logging.set_verbosity(v1.logging.ERROR)  # the loader warns that it is deprecated, but servers use it as well
     graph = tf.Graph()
     with graph.as_default():
         session = v1.Session(graph=graph)
@@ -51,7 +51,7 @@ def loaded_version(folder: Path) -> Iterator["LoadedVersion"]:
 
 
 class LoadedVersion:
-    """A loaded version, whose `predict` feeds and fetches tensors by name, as TensorFlow Serving does."""
+    """A loaded version, whose `predict` feeds and fetches tensors by name, like TensorFlow Serving."""
 
     def __init__(self, session: Any, signatures: Mapping[str, Any]) -> None:
         self._session, self.signatures = session, signatures
@@ -68,12 +68,13 @@ def compare(folder: Path, describe: DescribeFn, reading: Reading, names: Sequenc
 
     Args:
         folder: the folder of the version.
-        describe: the function from `describer`, of the same network.
-        reading: how Python reads the photos.
-        names: the names of the photos; photos that Python cannot read are skipped.
+        describe: function from `describer` for the same network.
+        reading: settings with which Python reads the photos.
+        names: names of the photos; photos that Python cannot read are skipped.
 
     Raises:
-        SavedModelError: a descriptor is too far from Keras', and the message names the photo; or no photo was compared.
+        SavedModelError: a descriptor differs too much from Keras', where the message names the photo, or no photo was
+            compared.
     """
     lowest, compared, refused = 1.0, 0, {}
     with loaded_version(folder) as version:

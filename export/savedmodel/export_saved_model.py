@@ -21,11 +21,11 @@ def export_saved_model(options: ExportSavedModelOptions) -> Path:
     and manifest.json.
 
     Returns:
-        The folder of the version.
+        The path of the version folder.
 
     Raises:
         FolderError: the version exists, or OUTPUT is a file.
-        SavedModelError: the version describes a photo differently, or the index was made with another network.
+        SavedModelError: a descriptor of the version differs from Keras, or the index was made with another network.
     """
     version = export_version(options)
     agreement = version.agreement

@@ -1,4 +1,4 @@
-"""Writes the graph of a version: the signatures of export/contract/signatures.py, with every weight stored once."""
+"""Writes the graph of a version, with the signatures of export/contract/signatures.py and each weight stored once."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,20 +33,20 @@ PHOTOS_AT_ONCE = 2
 
 
 def write_graph(model: Any, options: GraphOptions, folder: Path, index: NeighbourIndex | None = None) -> list[str]:
-    """Writes a SavedModel that the C++ loader loads: no Keras, no Python operation, every weight stored once.
+    """Writes a SavedModel for the C++ loader, without Keras or Python operations, and with every weight stored once.
 
     Args:
-        model: a keras.Model from `keras_retrieval.build`.
-        options: how photos are read and described.
-        folder: the folder to write.
-        index: the index that the signature `search` searches; None to write no such signature.
+        model: keras.Model from `keras_retrieval.build`.
+        options: settings with which photos are read and described.
+        folder: folder to write to.
+        index: index for the signature `search`; None to omit this signature.
 
     Returns:
-        The names of its signatures, sorted.
+        The names of the signatures, sorted.
 
     Raises:
         SavedModelError: Keras runs on another backend than TensorFlow.
-        ValueError: the network does not take photos of any size.
+        ValueError: the network does not accept photos of any size.
     """
     import keras
     import tensorflow as tf
@@ -100,7 +100,7 @@ def _descriptor_signatures(model: Any, options: GraphOptions) -> dict[str, Any]:
 
 
 def _region_signatures(model: Any, options: GraphOptions) -> dict[str, Any]:
-    """The signature EMBED_REGIONS, for a network that pools regions."""
+    """Makes the signature EMBED_REGIONS if the network pools regions."""
     import tensorflow as tf
 
     regions = region_describer(model)
@@ -124,13 +124,13 @@ def _each_photo(
     """Reads and describes photos one by one, since their sizes differ.
 
     Args:
-        image_bytes: (B,) string.
-        options: how the photos are read.
-        shapes: the shapes of the tensors that `describe` returns, without the batch dimension.
-        describe: pixels (1, H, W, 3) float32 -> tensors (1, ...) float32.
+        image_bytes: bytes of the photo files, (B,) string.
+        options: settings with which the photos are read.
+        shapes: shapes of the tensors that `describe` returns, without the batch dimension.
+        describe: function from pixels (1, H, W, 3) float32 to tensors (1, ...) float32.
 
     Returns:
-        Those tensors for all photos, (B, ...), zero for photos without a descriptor, and the status (B,) int32.
+        The tensors of all photos, (B, ...), zero for photos without a descriptor, and the status (B,) int32.
     """
     import tensorflow as tf
 

@@ -13,7 +13,7 @@ from keras_retrieval.errors import ArgumentError
 
 @dataclass(frozen=True, kw_only=True)
 class GraphOptions(DescriptionOptions):
-    """The options with which an exported graph reads and describes photos, fixed once it is written."""
+    """The options with which an exported graph reads and describes photos, fixed at export."""
 
     max_pixels: Annotated[int, Option("The server refuses photos whose header declares more pixels.", at_least=1)] = (
         MAX_PIXELS

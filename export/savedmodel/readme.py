@@ -1,4 +1,4 @@
-"""The README.txt of an exported version, for people who find the folder on a server."""
+"""Makes the README.txt of an exported version, for people who find its folder on a server."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from .check import COSINE, COSINE_AT_SIZE
 
 
 def readme(name: str, facts: Mapping[str, Any]) -> str:
-    """The text of README.txt.
+    """Makes the text of README.txt.
 
     Args:
-        name: the name of the model.
-        facts: those of the manifest, one line each.
+        name: name of the model.
+        facts: facts of the manifest, which become one line each.
     """
     lines = [f"{key.replace('_', ' '):16}{value}" for key, value in facts.items()]
     codes = [f"  {code}  {reason}" for code, reason in {signatures.OK: "described", **signatures.REASONS}.items()]

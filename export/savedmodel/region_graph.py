@@ -1,4 +1,4 @@
-"""Descriptors of the regions of a photo, as operations of a TensorFlow graph."""
+"""Computes the descriptors of the regions of a photo in a TensorFlow graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ class RegionDescriber:
     """Describes the regions of one photo.
 
     Attributes:
-        describe: pixels (1, H, W, 3) -> normalised vectors (R, d) float32 of `RegionalPooling.regions`, and boxes
-            (R, 4) float32: left, top, right, bottom as fractions of the photo's sides. R is the largest number of
-            regions that a photo of any shape has; rows beyond the photo's own regions, and rows of regions that
-            contain no cell of the feature map, are zero.
-        shapes: (R, d) and (R, 4).
+        describe: function from pixels (1, H, W, 3) to normalised vectors (R, d) float32, as `RegionalPooling.regions`
+            computes them, and boxes (R, 4) float32: left, top, right, bottom as fractions of the photo's sides. R is
+            the largest number of regions of a photo of any shape. Rows beyond the number of regions of the photo, and
+            rows of regions that contain no cell of the feature map, are zero.
+        shapes: shapes of the vectors and boxes, (R, d) and (R, 4).
     """
 
     describe: Callable[[Any], tuple[Any, Any]]

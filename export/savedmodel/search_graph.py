@@ -1,8 +1,8 @@
-"""The signature `search` of a version that contains an index: network and ScaNN searcher in one graph.
+"""Makes the signature `search` of a version that contains an index: network and ScaNN searcher in one graph.
 
-Loads only on servers that have ScaNN's operations. The searcher is built from the index's descriptors by ScaNN's
-TensorFlow operations, which do not support SOAR: an index that uses it is searched without. The searcher's state is
-stored in variables of the version, from which the graph recreates the searcher.
+Such a version loads only on servers that have ScaNN's operations. The searcher is built from the index's descriptors
+by ScaNN's TensorFlow operations, which do not support SOAR: an index that uses SOAR is searched without it. The
+searcher's state is stored in variables of the version, from which the graph recreates the searcher.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,20 +28,20 @@ from ..contract.signatures import (
 from ..index_contract.contract import NeighbourIndex
 from .errors import SavedModelError
 
-OWN_LEAVES = 0  # search as many leaves as the index is tuned to
+OWN_LEAVES = 0  # search the tuned number of leaves
 
 
 def search_function(describe: Callable[[Any], tuple[Any, Any]], index: NeighbourIndex, module: Any) -> Any:
     """Makes the tf.function of the signature `search`.
 
     Args:
-        describe: image_bytes (B,) -> descriptors (B, D), status (B,).
-        index: the index to search; its present rows are copied.
-        module: the tf.Module to be saved; gets the searcher's state and the names as attributes.
+        describe: function from image_bytes (B,) to descriptors (B, D) and status (B,).
+        index: index to search, whose present rows are copied.
+        module: tf.Module to be saved, which receives the state of the searcher and the names as attributes.
 
     Returns:
-        (image_bytes (B,), k () or (B,), leaves ()) -> names, scores (B, K) and status (B,), as
-        `export.server.search_signature` answers. `write_defaults` makes k and leaves optional.
+        The function (image_bytes (B,), k () or (B,), leaves ()) -> names (B, K), scores (B, K) and status (B,), the
+        same outputs as in `export.server.search_signature`. `write_defaults` makes k and leaves optional.
 
     Raises:
         MissingExtraError: ScaNN is not installed.
@@ -58,7 +58,7 @@ def search_function(describe: Callable[[Any], tuple[Any, Any]], index: Neighbour
         descriptors, status = describe(image_bytes)
         k = tf.minimum(tf.broadcast_to(k, tf.shape(status)), len(rows))
         most = tf.reduce_max(tf.concat([k, [1]], 0))
-        # An additional row of zeros, since ScaNN fails on an empty batch.
+        # Append a row of zeros, since ScaNN fails on an empty batch.
         queries = tf.concat([descriptors, tf.zeros_like(rows[:1])], 0)
         found, scores = scann.searcher_from_module(module.state).search_batched(
             queries, most, *_effort(how, most, leaves)
@@ -99,7 +99,7 @@ def _searcher(scann: Any, rows: np.ndarray, how: Mapping[str, Any]) -> Any:
 
 
 def _effort(how: Mapping[str, Any], k: Any, leaves: Any) -> tuple[Any, Any]:
-    """Numbers of candidates to score exactly and of leaves to search, for `k` neighbours."""
+    """Computes the numbers of candidates to score exactly and of leaves to search, for `k` neighbours."""
     import tensorflow as tf
 
     if how["kind"] == "exact":

@@ -27,18 +27,18 @@ from .readme import readme
 from .version_folder import locked, version_folder
 from .warm_up import require_extra, write_warm_up
 
-CHECKED = 16  # photos of a folder that are compared with Keras
+CHECKED = 16  # number of photos of a folder that are compared with Keras
 README = "README.txt"
 
 
 @dataclass(frozen=True)
 class ExportedVersion:
-    """A version that has been published.
+    """A published version.
 
     Attributes:
-        folder: OUTPUT/VERSION.
-        signatures: names of its signatures.
-        agreement: the comparison of its descriptors with Keras'.
+        folder: path of the version folder, OUTPUT/VERSION.
+        signatures: names of the signatures.
+        agreement: result of comparing the descriptors with those of Keras.
     """
 
     folder: Path
@@ -52,11 +52,11 @@ def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
     Raises:
         MissingExtraError: TensorFlow Serving's message types are not installed.
         FolderError: the version exists, or OUTPUT is a file.
-        SavedModelError: the version describes a photo differently, or the index was made with another network.
+        SavedModelError: a descriptor of the version differs from Keras, or the index was made with another network.
         RetrievalError: the network cannot be loaded, or the photos or the index cannot be read.
     """
     require_extra()
-    version_folder(options.output, options.version)  # an error at once, not after the network has been loaded
+    version_folder(options.output, options.version)  # raise the error now, not after the network has been loaded
     photos = list_photos(options.check_photos) if options.check_photos else []
     network = load_model(options.model)
     index = None if options.index is None else _open_index(options.index, options)
@@ -81,7 +81,7 @@ def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
 
 
 def _open_index(place: str, options: ExportSavedModelOptions) -> NeighbourIndex:
-    """Opens an index, and requires that the network and the options are those that it was made with."""
+    """Opens an index, and checks that it was made with the same network and options."""
     index = open_index(place)
     made = {"model": model_identity(options.model), "size": options.size, "scales": list(options.factors)}
     if reason := mismatch(made | {"antialias": options.antialias, "mirror": options.mirror}, index.facts):
@@ -90,7 +90,7 @@ def _open_index(place: str, options: ExportSavedModelOptions) -> NeighbourIndex:
 
 
 def _compare(network: Any, options: ExportSavedModelOptions, partial: Path, photos: list[str]) -> Agreement:
-    """Compares a written version with Keras on photos of a folder, or on drawn ones if there are none."""
+    """Compares a written version with Keras on photos of a folder, or on synthetic photos if there are none."""
     describe = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
     smallest = smallest_side(network, options.factors)
     with TemporaryDirectory() as drawn:
@@ -104,7 +104,7 @@ def _compare(network: Any, options: ExportSavedModelOptions, partial: Path, phot
 def _facts(
     network: Any, options: ExportSavedModelOptions, signatures: list[str], agreement: Agreement
 ) -> dict[str, Any]:
-    """The facts of the manifest and of README.txt."""
+    """Collects the facts of the manifest and of README.txt."""
     return {
         "network": network.name,
         "model": model_identity(options.model),

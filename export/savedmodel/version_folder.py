@@ -1,4 +1,4 @@
-"""The folder of a model's versions: which number comes next, and a lock against exports at the same time."""
+"""The folder of a model's versions: the next version number, and a lock against concurrent exports."""
 
 import fcntl
 import os
@@ -10,11 +10,11 @@ from keras_retrieval.pipelines.files.durable import FolderError
 
 
 def version_folder(output: Path, version: int | None) -> Path:
-    """The folder to write a version to.
+    """Returns the folder to write a version to.
 
     Args:
-        output: folder of the model's versions; need not exist.
-        version: number of the version; None for the newest plus one.
+        output: folder of the model's versions, which need not exist.
+        version: number of the version; None for the newest number plus one.
 
     Raises:
         FolderError: the version exists, or `output` is a file.
@@ -29,9 +29,9 @@ def version_folder(output: Path, version: int | None) -> Path:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Locks a model's folder, since two exports at once would write the same version; waits until it is free.
+    """Locks a model's folder, since concurrent exports would write the same version; waits for the lock.
 
-    The operating system releases the lock when the process ends, even when it is killed.
+    The operating system releases the lock when the process ends, even if it is killed.
     """
     descriptor = os.open(output, os.O_RDONLY)
     try:

@@ -19,14 +19,14 @@ from ..contract.signatures import (
     WARM_UP,
 )
 
-_SIDE = 224  # height and width of the images for the signatures that take pixels
+_SIDE = 224  # height and width of the images for signatures whose input is pixels
 
 
 def require_extra() -> None:
     """Checks that TensorFlow Serving's message types are installed.
 
     Raises:
-        MissingExtraError: they are not.
+        MissingExtraError: the message types are not installed.
     """
     try:
         import tensorflow_serving.apis  # noqa: F401
@@ -35,13 +35,13 @@ def require_extra() -> None:
 
 
 def write_warm_up(folder: Path, name: str, signatures: Sequence[str], photos: Sequence[bytes]) -> None:
-    """Writes requests for every signature; one for each photo to the signature that takes a photo's bytes.
+    """Writes requests for every signature; for signatures whose input is files, one request per photo.
 
     Args:
         folder: the folder of the version.
-        name: the name that the model will be served under.
+        name: name under which the model will be served.
         signatures: names of the version's signatures.
-        photos: the bytes of files, one for each format whose decoding is to be warmed up.
+        photos: bytes of photo files, one for each format to warm up.
     """
     import numpy as np
     import tensorflow as tf
