@@ -1,8 +1,8 @@
-"""Dynamic batching: requests that arrive together are computed together, with TensorFlow Serving's parameters.
+"""Dynamic batching: concurrent requests are computed in one batch, with TensorFlow Serving's parameters.
 
 A request joins an open batch of the same signature whose tensors have the same shapes. A batch is computed when it is
-full, or when its first request has waited for `batch_timeout_micros`. Queues are bounded: a full one answers
-UNAVAILABLE at once.
+full, or when its first request has waited for `batch_timeout_micros`. Queues are bounded: when a queue is
+full, requests fail at once with UNAVAILABLE.
 """
 
 import collections
@@ -29,12 +29,12 @@ class BatchingParameters:
     """TensorFlow Serving's batching parameters, with its defaults.
 
     Args:
-        max_batch_size: largest number of rows of a batch.
+        max_batch_size: maximum number of rows in a batch.
         batch_timeout_micros: microseconds that the first request of a batch waits for others.
-        max_enqueued_batches: largest number of waiting batches of one signature.
-        num_batch_threads: number of batches that are computed at the same time.
-        allowed_batch_sizes: sizes that a batch is padded to, ascending, the last one max_batch_size; () for any size.
-        pad_variable_length_inputs: whether tensors of the same rank but of different sizes are padded and merged.
+        max_enqueued_batches: maximum number of waiting batches per signature.
+        num_batch_threads: number of batches computed concurrently.
+        allowed_batch_sizes: sizes to which batches are padded, ascending up to max_batch_size; () for any size.
+        pad_variable_length_inputs: whether tensors of the same rank but different sizes are padded and merged.
 
     Raises:
         ArgumentError: a parameter is out of range.
@@ -60,7 +60,7 @@ class BatchingParameters:
             )
 
     def padded_size(self, rows: int) -> int:
-        """The allowed size that a batch of `rows` rows is padded to."""
+        """Returns the allowed size to which a batch of `rows` rows is padded."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
 
@@ -86,10 +86,10 @@ class _Batch:
 
 
 class Batcher:
-    """Merges requests into batches and computes them on its own threads. A `Run`.
+    """Merges requests into batches and computes them on its own threads; can be used as a `Run`.
 
     Args:
-        parameters: batch sizes, waiting time and limits.
+        parameters: the parameters of batching.
     """
 
     def __init__(self, parameters: BatchingParameters) -> None:
@@ -105,7 +105,7 @@ class Batcher:
     def __call__(
         self, servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
     ) -> list[np.ndarray]:
-        """Computes a request as part of a batch; waits until its deadline, after which it is not computed any more."""
+        """Computes a request as part of a batch; waits until its deadline, after which the request is dropped."""
         task = _Task(feeds, _rows(feeds), deadline)
         if task.rows > self.parameters.max_batch_size:
             limit = self.parameters.max_batch_size
@@ -136,7 +136,7 @@ class Batcher:
                 return
         if len(same_queue) >= self.parameters.max_enqueued_batches:
             raise ServingError(Code.UNAVAILABLE, QUEUE_FULL)
-        servable.acquire()  # released with the batch, which may outlive the request
+        servable.acquire()  # released with the batch, which may outlive its requests
         due = time.monotonic() + self.parameters.batch_timeout_micros / 1e6
         self._waiting.append(_Batch(servable, fetches, shapes, due, [task]))
 
@@ -190,7 +190,7 @@ def _is_wanted(task: _Task) -> bool:
 
 
 def _run(batch: _Batch, tasks: list[_Task], parameters: BatchingParameters) -> None:
-    """Computes tasks as one batch; if that fails, one by one, so that only the faulty request fails."""
+    """Computes tasks as one batch; if that fails, computes them one by one, so that only the faulty request fails."""
     try:
         outputs = _run_merged(batch, tasks, parameters)
     except Exception as error:
@@ -241,6 +241,6 @@ def _pad(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _latest(tasks: list[_Task]) -> Deadline:
-    """The latest deadline of the tasks, which is that of their batch."""
+    """Returns the latest deadline of the tasks, which is that of their batch."""
     waits = [task.deadline.remaining() for task in tasks]
     return Deadline(None if None in waits else max(wait for wait in waits if wait is not None))

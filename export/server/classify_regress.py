@@ -1,4 +1,4 @@
-"""Classify, Regress and MultiInference on a loaded version: tf.Examples in, classes and values out."""
+"""Classify, Regress and MultiInference on a loaded version: compute classes and values from tf.Examples."""
 
 from typing import Any
 
@@ -61,19 +61,19 @@ def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadli
 
 
 def serialized_examples(given: Any) -> np.ndarray:
-    """The serialized tf.Examples (B,) of an Input; the features of its context are added to each."""
+    """Returns the serialized tf.Examples (B,) of an Input, with the features of its context added to each."""
     context, listed = b"", given.example_list.examples
     if given.WhichOneof("kind") == "example_list_with_context":
         context = given.example_list_with_context.context.SerializeToString()
         listed = given.example_list_with_context.examples
     if not listed:
         raise invalid("Input is empty.")
-    # Concatenated messages parse as one message that has the fields of both.
+    # Concatenated messages parse as one message with the fields of both.
     return np.array([context + example.SerializeToString() for example in listed], object)
 
 
 def classify_tensors(signature: Any) -> tuple[str, list[str]]:
-    """The tensors of Classify: the one to feed, and those to fetch, which are classes, scores or both."""
+    """Returns the tensor to feed for Classify, and the tensors to fetch: classes, scores or both."""
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
@@ -88,7 +88,7 @@ def classify_tensors(signature: Any) -> tuple[str, list[str]]:
 
 
 def regress_tensors(signature: Any) -> tuple[str, list[str]]:
-    """The tensors of Regress: the one to feed, and the one to fetch."""
+    """Returns the tensor to feed for Regress, and the tensor to fetch, in a list."""
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) != 1:

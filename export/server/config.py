@@ -1,6 +1,6 @@
-"""The configuration files of TensorFlow Serving, protocol buffers in text format: models, batching, TLS.
+"""Reads the configuration files of TensorFlow Serving (models, batching, TLS): protocol buffers in text format.
 
-The official package contains no Python code for two of their message types, so that these are declared here.
+The official package contains no Python code for two of the message types, which are therefore declared here.
 """
 
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ SSL_FIELDS = {
 
 @dataclass(frozen=True)
 class SSLConfig:
-    """The TLS configuration of a server; keys and certificates are PEM texts.
+    """The TLS configuration of a server; keys and certificates are in PEM format.
 
     Args:
-        server_key: the server's private key.
-        server_cert: the server's certificate.
-        custom_ca: the authority whose client certificates are accepted; "" for the system's authorities.
+        server_key: private key of the server.
+        server_cert: certificate of the server.
+        custom_ca: certificate of the authority that signs client certificates; "" for the system's authorities.
         client_verify: whether clients must present a certificate.
     """
 
@@ -54,7 +54,7 @@ def read_model_config(path: Path) -> Any:
     """Reads a ModelServerConfig (`model_config_list { config { name: "m" base_path: "/models/m" ... } }`).
 
     Raises:
-        ServerConfigError: the file is not one.
+        ServerConfigError: the file cannot be parsed as a ModelServerConfig.
         MissingConfigError: the file does not exist.
         OSError: the file cannot be read.
     """
@@ -77,7 +77,7 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
     """Reads BatchingParameters (`max_batch_size { value: 32 } batch_timeout_micros { value: 2000 } ...`).
 
     Raises:
-        ServerConfigError: the file is not one, or a parameter is out of range.
+        ServerConfigError: the file cannot be parsed as BatchingParameters, or a parameter is out of range.
         MissingConfigError: the file does not exist.
         OSError: the file cannot be read.
     """
@@ -97,7 +97,7 @@ def read_ssl_config(path: Path) -> SSLConfig:
     """Reads an SSLConfig (`server_key: "-----BEGIN ..." server_cert: "..." custom_ca: "..." client_verify: true`).
 
     Raises:
-        ServerConfigError: the file is not one, or lacks a key or a certificate.
+        ServerConfigError: the file cannot be parsed as an SSLConfig, or lacks a key or a certificate.
         MissingConfigError: the file does not exist.
         OSError: the file cannot be read.
     """

@@ -18,12 +18,12 @@ Answer = TypeVar("Answer")
 
 
 class ServingCore:
-    """Answers requests on served models.
+    """Answers requests for served models.
 
     Args:
         models: the served models.
-        in_flight: limit of concurrent requests.
-        run: computes a request: in a compute slot, or in a batch.
+        in_flight: limit on concurrent requests.
+        run: function that computes a request, in a compute slot or in a batch.
     """
 
     def __init__(self, models: ModelRegistry, in_flight: RequestLimit, run: Run) -> None:
@@ -34,10 +34,10 @@ class ServingCore:
         """Answers a request with the version that it names.
 
         Args:
-            api: "Predict", "Classify", ..., for the metrics.
+            api: name of the API method in the metrics, such as "Predict" or "Classify".
             entrypoint: "GRPC" or "REST", for the metrics.
             spec: ModelSpec of the request.
-            work: computes the answer, given the version and the `Run`.
+            work: function that computes the answer from the version and the `Run`.
 
         Raises:
             ServingError: the request fails. An unexpected error is logged and becomes INTERNAL.
@@ -51,7 +51,7 @@ class ServingCore:
             code = failure.code
             raise failure from (None if failure is error else error)
         finally:
-            # Only names that are served: names that clients invent would fill the memory.
+            # Count only served names: names invented by clients would fill the memory.
             name = spec.name if spec.name in self.models.names() else ""
             self.metrics.count(REQUEST_COUNT, model_name=name, status=code.name)
             seconds = time.monotonic() - started
@@ -71,7 +71,7 @@ class ServingCore:
 
 
 def run_in_slot(slots: ComputeSlots) -> Run:
-    """A `Run` that computes each request in a slot of `slots`."""
+    """Makes a `Run` that computes each request in a slot of `slots`."""
 
     def run(
         servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline

@@ -1,11 +1,11 @@
-"""The errors of a server.
+"""Errors that a server raises.
 
     RetrievalError
-        ServingError                           a request, or the loading of a model, fails: code and message
+        ServingError                           a request or the loading of a model fails: code and message
         ServerConfigError(ValueError)          a configuration file, a certificate or a folder of models cannot be used
         MissingConfigError(FileNotFoundError)  a configuration file does not exist
-        ListenError(OSError)                   a port is taken, or the address is not one of this machine
-        HttpRefusalError                       an HTTP request that is answered without being read to its end
+        ListenError(OSError)                   a port is in use, or the address is not one of this machine
+        HttpRefusalError                       an HTTP request is answered before it has been read completely
 
 Codes are those of TensorFlow and gRPC; messages are TensorFlow Serving's, word for word, wherever it has one.
 """
@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from keras_retrieval.errors import RetrievalError
 
-LONGEST_MESSAGE = 1024  # characters of a message over gRPC, which sends it in a header of limited size
+LONGEST_MESSAGE = 1024  # characters of an error message in gRPC, which sends it in a header of limited size
 
 
 class Code(IntEnum):
@@ -54,11 +54,11 @@ HTTP_STATUS = {
     Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
-}  # every other code: 500
+}  # all other codes: 500
 
 
 class ServingError(RetrievalError):
-    """A request, or the loading of a model, failed.
+    """A request or the loading of a model failed.
 
     Args:
         code: the canonical status code.
@@ -72,7 +72,7 @@ class ServingError(RetrievalError):
 
     @property
     def details(self) -> str:
-        """The message as gRPC sends it: cut after LONGEST_MESSAGE characters, with a mark if it was longer."""
+        """The message as sent by gRPC: truncated to LONGEST_MESSAGE characters, with a mark if it was longer."""
         return self.message if len(self.message) <= LONGEST_MESSAGE else self.message[:LONGEST_MESSAGE] + "...TRUNCATED"
 
     @property
@@ -90,11 +90,11 @@ class MissingConfigError(RetrievalError, FileNotFoundError):
 
 
 class ListenError(RetrievalError, OSError):
-    """The server cannot listen at an address: the port is taken, or the address is not one of this machine."""
+    """The server cannot listen on an address: the port is in use, or the address is not one of this machine."""
 
 
 class HttpRefusalError(RetrievalError):
-    """An HTTP request that is answered with `status`, and not read to its end."""
+    """An HTTP request is answered with `status` before it has been read completely."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -102,12 +102,12 @@ class HttpRefusalError(RetrievalError):
 
 
 def invalid(message: str) -> ServingError:
-    """A ServingError with the code INVALID_ARGUMENT."""
+    """Makes a ServingError with the code INVALID_ARGUMENT."""
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 
 def as_serving_error(error: Exception) -> ServingError | None:
-    """The ServingError for one of TensorFlow's errors, which have a code; None for other errors: bugs of the server."""
+    """Converts an error of TensorFlow, which has a code, to a ServingError; returns None for others: server bugs."""
     if isinstance(error, ServingError):
         return error
     code = getattr(error, "error_code", None)

@@ -11,7 +11,7 @@ from .errors import Code, ListenError, ServingError, invalid
 from .limits import Deadline
 from .predict import check_metadata_fields, metadata, predict
 
-SPARE_THREADS = 8  # in addition to one per admitted request: they refuse requests and report health under full load
+SPARE_THREADS = 8  # in addition to one thread per request; they refuse requests and report health under full load
 
 
 class PredictionService:
@@ -83,13 +83,13 @@ class GrpcServer:
     """A gRPC server.
 
     Args:
-        core: answers the requests.
-        address: HOST:PORT to listen at; port 0 for any free one.
-        max_message_bytes: size of the largest request; larger ones are refused.
+        core: request handling shared with REST.
+        address: HOST:PORT to listen on; port 0 selects any free port.
+        max_message_bytes: maximum size of a request in bytes; larger requests are rejected.
         ssl: TLS configuration; None for plaintext.
 
     Raises:
-        ListenError: the server cannot listen at the address.
+        ListenError: the server cannot listen on the address.
     """
 
     def __init__(self, core: ServingCore, address: str, max_message_bytes: int, ssl: SSLConfig | None) -> None:
@@ -125,7 +125,7 @@ class GrpcServer:
             self._health.set(service, status)
 
     def stop(self, grace: float) -> Any:
-        """Refuses new requests, and finishes the others within `grace` seconds; returns an event that is set then."""
+        """Refuses new requests, and finishes the others within `grace` seconds; returns an event set at the end."""
         self._health.enter_graceful_shutdown()
         return self._server.stop(grace)
 

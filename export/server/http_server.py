@@ -1,7 +1,6 @@
-"""A small HTTP/1.1 server with limits on time and size of everything that a client sends.
+"""A small HTTP/1.1 server with limits on the time and size of everything that a client sends.
 
-One event loop reads and writes, so that idle connections cost little; requests are answered on a fixed number of
-threads.
+One event loop reads and writes, so that idle connections cost little; a fixed number of threads answer requests.
 """
 
 import asyncio
@@ -33,31 +32,31 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-LARGEST_HEAD = 2**16  # bytes of the request line and the headers
+LARGEST_HEAD = 2**16  # limit in bytes on the request line and the headers
 MOST_CONNECTIONS = 1024
-IDLE_SECONDS = 75.0  # time for a connection to wait for its next request
-READ_SECONDS = 30.0  # time to receive a head, and every further READ_BYTES of a body
+IDLE_SECONDS = 75.0  # seconds that a connection waits for its next request
+READ_SECONDS = 30.0  # seconds to receive a head, and each further READ_BYTES of a body
 READ_BYTES = 2**16
-LINGER_SECONDS = 5.0  # time for a client to finish sending a refused request, before it reads the answer
+LINGER_SECONDS = 5.0  # seconds for a client to finish sending a refused request before it reads the response
 
 
 class HttpServer:
     """Serves a function over HTTP or HTTPS.
 
     Args:
-        answer: (method, path, body) -> Response; called on `threads` threads.
+        answer: function (method, path, body) -> Response, called on `threads` threads.
         host: address to listen on.
-        port: port to listen at; 0 for any free one.
-        threads: number of requests that are answered at the same time.
-        most_requests: limit of requests being read or answered; more get status 429.
-        max_body: largest body in bytes; larger ones get status 413.
+        port: port to listen on; 0 selects any free port.
+        threads: number of requests answered concurrently.
+        most_requests: limit on requests being read or answered; further requests get status 429.
+        max_body: maximum size of a body in bytes; larger bodies get status 413.
         ssl: TLS configuration; None for plaintext.
 
     Attributes:
-        port: the port that the server listens at.
+        port: the port on which the server listens.
 
     Raises:
-        ListenError: the server cannot listen at the address.
+        ListenError: the server cannot listen on the address.
         ServerConfigError: the key or a certificate cannot be used.
     """
 
@@ -114,7 +113,7 @@ class HttpServer:
             else:
                 await self._serve_connection(task, reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, TimeoutError):
-            pass  # the client has gone, or was too slow
+            pass  # the client disconnected or was too slow
         finally:
             del self._connections[task]
             writer.close()
@@ -261,7 +260,7 @@ def _context(ssl: SSLConfig) -> tls.SSLContext:
     context = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
     context.minimum_version = tls.TLSVersion.TLSv1_2
     with tempfile.TemporaryDirectory() as folder:
-        # The ssl module reads key and certificate from files only; the folder is readable by its owner alone.
+        # The ssl module reads key and certificate only from files; only the owner can read the folder.
         key, certificate = Path(folder, "key.pem"), Path(folder, "cert.pem")
         key.write_text(ssl.server_key)
         certificate.write_text(ssl.server_cert)

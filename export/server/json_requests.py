@@ -1,4 +1,4 @@
-"""The JSON documents of TensorFlow Serving's REST API: reads requests, writes responses."""
+"""The JSON documents of TensorFlow Serving's REST API: reading of requests and writing of responses."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ SIGNATURE, INSTANCES, INPUTS, EXAMPLES, CONTEXT = "signature_name", "instances",
 
 
 def signature_name(document: dict[str, Any]) -> str:
-    """The signature that a document names; "" if it names none."""
+    """Reads the name of the signature in a document; "" if there is none."""
     name = document.get(SIGNATURE, "")
     if not isinstance(name, str):
         problem = f"not formatted correctly. '{SIGNATURE}' key must be a string value."
@@ -24,18 +24,18 @@ def signature_name(document: dict[str, Any]) -> str:
 def predict_inputs(
     document: dict[str, Any], dtypes: dict[str, str], optional: Collection[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Input tensors of a predict request.
+    """Reads the input tensors of a predict request.
 
     Args:
-        document: {"instances": [row, ...]} or {"inputs": tensors}; a single input needs no name.
-        dtypes: input name -> TensorFlow's name of its type.
-        optional: names of the inputs with default values, which a request may omit.
+        document: request, {"instances": [row, ...]} or {"inputs": tensors}; a single input needs no name.
+        dtypes: TensorFlow's name of the type of each input, by input name.
+        optional: names of inputs with default values, which a request may omit.
 
     Returns:
-        One array for each input of the request.
+        One array for each input in the request, by name.
 
     Raises:
-        ServingError: INVALID_ARGUMENT.
+        ServingError: INVALID_ARGUMENT, the document has the wrong form, or a value the wrong type or shape.
     """
     if INSTANCES in document and INPUTS in document:
         problem = f"Not formatted correctly expecting only one of '{INPUTS}' or '{INSTANCES}' keys to exist"
@@ -51,7 +51,7 @@ def predict_inputs(
 
 
 def _expected(dtypes: dict[str, str], optional: Collection[str], value: Any) -> dict[str, str]:
-    """The inputs that a value must contain: all except the optional ones that it does not name."""
+    """Returns the inputs that a value must contain: all except optional ones that it does not name."""
     names = value if _is_named(value) else ()
     return {name: kind for name, kind in dtypes.items() if name not in optional or name in names} or dtypes
 
@@ -95,7 +95,7 @@ def _check_names(instances: list[Any], dtypes: dict[str, str]) -> None:
 
 
 def _column(values: list[Any], dtype: str, key: str) -> np.ndarray:
-    """The tensor (B, ...) of one value per instance; if that fails, the error of the first wrong instance."""
+    """Makes the tensor (B, ...) of one value per instance; if it fails, raises the error of the first bad instance."""
     try:
         return from_json(values, dtype)
     except ServingError as unlocated:
@@ -134,7 +134,7 @@ def _from_inputs(value: Any, dtypes: dict[str, str]) -> dict[str, np.ndarray]:
 
 
 def predict_text(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
-    """The response to predict: {"predictions": [...]} by row, else {"outputs": ...}; a single tensor has no name."""
+    """Writes a predict response: {"predictions": [...]} by row, else {"outputs": ...}; a single tensor has no name."""
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
     if not by_row:
@@ -210,16 +210,16 @@ def _add_value(value: Any, name: str, feature: Any) -> None:
 
 
 def classes_text(result: Any) -> str:
-    """The response to a classify request: a list of [label, score] for each example."""
+    """Writes the response to a classify request: a list of [label, score] for each example."""
     found = [[[c.label, _score(c.score)] for c in row.classes] for row in result.classifications]
     return json.dumps({"results": found}, indent=4)
 
 
 def values_text(result: Any) -> str:
-    """The response to a regress request: one value for each example."""
+    """Writes the response to a regress request: one value for each example."""
     return json.dumps({"results": [_score(regression.value) for regression in result.regressions]}, indent=4)
 
 
 def _score(value: float) -> float:
-    # The shortest decimal that reads as the same float32.
+    # the shortest decimal that is parsed as the same float32
     return float(str(np.float32(value)))

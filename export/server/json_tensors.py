@@ -1,6 +1,6 @@
 """Converts JSON values to arrays and back, with the checks and error messages of TensorFlow Serving's REST API.
 
-Nested lists are checked one level at a time with built-in functions, so that an image as nested lists takes
+Nested lists are checked level by level with built-in functions, so that an image as nested lists takes only
 milliseconds.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from .errors import Code, ServingError, invalid
 
 BYTES_KEY = "b64"
-BYTES_SUFFIX = "_bytes"  # outputs with such a name are written as {"b64": ...}
+BYTES_SUFFIX = "_bytes"  # outputs with this suffix are written as {"b64": ...}
 JSON_TYPES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
 FLOATS: dict[str, Any] = {"float": np.float32, "double": np.float64}
 INTEGERS: dict[str, Any] = {
@@ -33,7 +33,7 @@ NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Reads the JSON object of a request; NaN and Infinity are allowed.
+    """Parses the JSON object of a request; NaN and Infinity are allowed.
 
     Raises:
         ServingError: INVALID_ARGUMENT, the body is not a JSON object.
@@ -52,17 +52,17 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """A JSON value as text, for error messages."""
+    """Formats a JSON value as text for error messages."""
     return json.dumps(value, indent=4)
 
 
 def is_bytes(value: Any) -> bool:
-    """Whether a JSON value is {"b64": "..."}."""
+    """Returns whether a JSON value has the form {"b64": "..."}."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(BYTES_KEY), str)
 
 
 def decode(value: dict[str, str]) -> bytes:
-    """The bytes of {"b64": "..."}, with or without padding."""
+    """Decodes the bytes of {"b64": "..."}, with or without padding."""
     text = value[BYTES_KEY]
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -74,11 +74,11 @@ def from_json(value: Any, dtype: str) -> np.ndarray:
     """Reads a tensor from JSON.
 
     Args:
-        value: a scalar, or nested lists, all of one depth and size.
+        value: scalar, or nested lists of uniform depth and size.
         dtype: TensorFlow's name of the type: "float", "int64", "string", ...
 
     Returns:
-        The array; of objects (bytes) for "string".
+        The tensor as an array; an object array of bytes for "string".
 
     Raises:
         ServingError: INVALID_ARGUMENT, the lists are ragged, or a value has another type or would lose precision.
@@ -156,12 +156,12 @@ def _strings(values: list[Any]) -> np.ndarray:
 
 
 def row_texts(array: np.ndarray, alias: str) -> list[str]:
-    """The JSON texts of the rows of an array (B, ...); strings as {"b64": ...} if `alias` ends in _bytes."""
+    """Writes the JSON text of each row of an array (B, ...); strings as {"b64": ...} if `alias` ends in _bytes."""
     return _nested(_tokens(array, alias), array.shape, 1)
 
 
 def tensor_text(array: np.ndarray, alias: str) -> str:
-    """The JSON text of an array; strings as {"b64": ...} if `alias` ends in _bytes."""
+    """Writes the JSON text of an array; strings as {"b64": ...} if `alias` ends in _bytes."""
     return _nested(_tokens(array, alias), array.shape, 0)[0]
 
 

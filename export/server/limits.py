@@ -1,8 +1,8 @@
-"""Limits of a server: the time of a request, the number of requests, the number of computations at the same time.
+"""Limits of a server: request time, the number of concurrent requests, and the number of concurrent computations.
 
-Without them a server under load builds a queue that outlives its clients. A request is accepted or refused at once
-(`RequestLimit`), waits for a compute slot no longer than its deadline (`ComputeSlots`), and is dropped once its client
-has gone (`Deadline`).
+Without these limits, a server under load builds a queue that outlives its clients. A request is accepted or refused at
+once (`RequestLimit`), waits for a compute slot no longer than its deadline (`ComputeSlots`), and is dropped once its
+client has disconnected (`Deadline`).
 """
 
 import threading
@@ -12,15 +12,15 @@ from contextlib import contextmanager
 
 from .errors import Code, ServingError
 
-LONGEST_WAIT = 1e6  # seconds; gRPC states no limit as a deadline in 300 billion years
+LONGEST_WAIT = 1e6  # seconds; gRPC represents "no limit" as a deadline in 300 billion years
 
 
 class Deadline:
-    """The time until which a client waits for its answer.
+    """The time until which a client waits for its response.
 
     Args:
         seconds: time that the client waits; None, or more than LONGEST_WAIT, for no limit.
-        active: returns whether the client is still connected.
+        active: function that returns whether the client is still connected.
     """
 
     def __init__(self, seconds: float | None = None, active: Callable[[], bool] = lambda: True) -> None:
@@ -29,11 +29,11 @@ class Deadline:
         self.active = active
 
     def remaining(self) -> float | None:
-        """Seconds left, at least 0; None without a deadline."""
+        """Returns the seconds left, at least 0; None without a deadline."""
         return None if self.expires is None else max(self.expires - time.monotonic(), 0.0)
 
     def check(self) -> None:
-        """Checks that the client still waits, before anything is computed.
+        """Checks, before anything is computed, that the client is still waiting.
 
         Raises:
             ServingError: DEADLINE_EXCEEDED or CANCELLED.
@@ -45,22 +45,22 @@ class Deadline:
 
 
 def expired() -> ServingError:
-    """DEADLINE_EXCEEDED, with TensorFlow's message for a computation that took too long."""
+    """Makes the error DEADLINE_EXCEEDED, with TensorFlow's message for a computation that took too long."""
     return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
 
 
 class ComputeSlots:
-    """Limits computations to `limit` at the same time; the others wait, each until its deadline."""
+    """Limits concurrent computations to `limit`; the others wait, each until its deadline."""
 
     def __init__(self, limit: int) -> None:
         self._free = threading.Semaphore(limit)
 
     @contextmanager
     def slot(self, deadline: Deadline) -> Iterator[None]:
-        """Waits for a slot and occupies it while the context lasts.
+        """Waits for a slot and occupies it until the context exits.
 
         Raises:
-            ServingError: the deadline has passed, or the client has gone, before a slot was free.
+            ServingError: the deadline passed, or the client disconnected, before a slot became free.
         """
         if not self._free.acquire(timeout=deadline.remaining()):
             raise expired()
@@ -72,7 +72,7 @@ class ComputeSlots:
 
 
 class RequestLimit:
-    """Limits concurrent requests, waiting or computing, to `limit`."""
+    """Limits concurrent requests, whether waiting or being computed, to `limit`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -81,7 +81,7 @@ class RequestLimit:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Counts a request while the context lasts.
+        """Counts a request until the context exits.
 
         Raises:
             ServingError: RESOURCE_EXHAUSTED, at once, if the limit is reached.
@@ -98,6 +98,6 @@ class RequestLimit:
                 self._changed.notify_all()
 
     def drained(self, seconds: float) -> bool:
-        """Waits up to `seconds` until no request is left; returns whether that was reached."""
+        """Waits up to `seconds` until no request is left; returns whether none is left."""
         with self._changed:
             return self._changed.wait_for(lambda: self.count == 0, seconds)

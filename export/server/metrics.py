@@ -1,4 +1,4 @@
-"""Metrics of requests in Prometheus' text format, with TensorFlow Serving's names."""
+"""Request metrics in the Prometheus text format, with TensorFlow Serving's names."""
 
 import bisect
 import threading
@@ -45,7 +45,7 @@ class Metrics:
             self._histograms[name].setdefault(tuple(labels.items()), Histogram()).add(seconds * 1e6)
 
     def page(self) -> str:
-        """All metrics in Prometheus' text format."""
+        """Formats all metrics in the Prometheus text format."""
         with self._lock:
             return "\n".join([*self._lines()]) + "\n"
 

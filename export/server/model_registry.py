@@ -1,4 +1,4 @@
-"""The served models: their configuration and its changes, version labels, lookup and status."""
+"""The served models: configuration, version labels, lookup and status."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Load = Callable[[Path, str, int], Servable]
 
 
 def load(path: Path, name: str, version: int, read: Load = Servable) -> Servable:
-    """Loads a version and runs its warm-up requests; raises the error of either, so that the version is not served."""
+    """Loads a version and runs its warm-up requests; if either fails, raises the error, so that it is not served."""
     servable = read(path, name, version)
     try:
         warm_up(servable)
@@ -32,8 +32,8 @@ class ModelRegistry:
 
     Args:
         poll_seconds: seconds between two scans of each model's folder; 0 to scan it once.
-        changed: called after every scan of a model's folder.
-        read: loads a version.
+        changed: function called after every scan of a model's folder.
+        read: function that loads a version.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class ModelRegistry:
         self._configuring = threading.Lock()
 
     def configure(self, config: Any) -> None:
-        """Serves the models of a ModelServerConfig and no others; returns when the new models are loaded.
+        """Serves exactly the models of a ModelServerConfig; returns when the new models are loaded.
 
-        Models that were served before remain available throughout.
+        Models that were already served remain available throughout.
 
         Raises:
-            ServingError: the configuration is invalid, and nothing has changed; or no version of a new model could be
-                loaded, or a label names a version that is not available.
+            ServingError: the configuration is invalid, in which case nothing is changed; or no version of a new model
+                could be loaded, or a label names a version that is not available.
         """
         with self._configuring:
             configs = _checked(config)
@@ -85,7 +85,7 @@ class ModelRegistry:
         return model.acquire(number)
 
     def status(self, spec: Any) -> Any:
-        """The GetModelStatusResponse: states of the model's versions, newest first, or of the one that `spec` names."""
+        """Makes a GetModelStatusResponse with the state of the version in `spec`, or of all versions, newest first."""
         from tensorflow_serving.apis import get_model_status_pb2
 
         number, model = self._number(spec), self._models.get(spec.name)

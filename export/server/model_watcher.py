@@ -1,4 +1,4 @@
-"""One model: watches its folder, loads new versions before it unloads old ones, and finds the version of a request."""
+"""Watches the folder of a model, loads new versions before unloading old ones, and finds the version of a request."""
 
 import gc
 import logging
@@ -29,18 +29,18 @@ class Version:
 
     @property
     def visible_state(self) -> int:
-        """The state for clients: an unloading version counts as ended once its last request has been answered."""
+        """Returns the state for clients: an unloading version has ended once its last request has been answered."""
         return END if self.state == UNLOADING and self.closed.is_set() else self.state
 
 
 class ModelWatcher:
-    """Watches the folder of a model on a thread of its own, and loads and unloads its versions.
+    """Watches the folder of a model on a separate thread, and loads and unloads its versions.
 
     Args:
         name: name of the model.
-        load: loads and warms up a version.
+        load: function that loads and warms up a version.
         poll_seconds: seconds between two scans of the folder; 0 to scan it once.
-        changed: called after every scan.
+        changed: function called after every scan.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ModelWatcher:
         self._thread: threading.Thread | None = None
 
     def start(self, config: Any) -> None:
-        """Serves the versions that a ModelConfig selects, from now on."""
+        """Starts to serve the versions that a ModelConfig selects."""
         self._config = config
         self._scanned.clear()
         if self._thread is None:
@@ -68,7 +68,7 @@ class ModelWatcher:
         self._wake.set()
 
     def wait_for_scan(self, seconds: float | None = None) -> bool:
-        """Waits until the folder has been scanned since `start`, and its versions have been loaded or have failed."""
+        """Waits until a scan since `start` has loaded each selected version or failed to; returns whether it has."""
         return self._scanned.wait(seconds)
 
     def stop(self) -> None:
@@ -81,7 +81,7 @@ class ModelWatcher:
             self._unload(number)
 
     def available(self) -> list[int]:
-        """Numbers of the available versions, newest first."""
+        """Lists the numbers of the available versions, newest first."""
         with self._lock:
             return self._available()
 
@@ -89,7 +89,7 @@ class ModelWatcher:
         """Returns the version `number`, or the newest one if that is None; the caller releases it.
 
         Raises:
-            ServingError: NOT_FOUND, there is no such version.
+            ServingError: NOT_FOUND, the version does not exist or is not available.
         """
         with self._lock:
             wanted = self._available()[:1] if number is None else [n for n in self._available() if n == number]
@@ -99,13 +99,13 @@ class ModelWatcher:
         raise not_found(self.name, number)
 
     def states(self) -> list[tuple[int, int, ServingError | None]]:
-        """(number, state, error) of every version since the start, unloaded ones included, newest first."""
+        """Lists (number, state, error) of every version since the start, including unloaded ones, newest first."""
         with self._lock:
             versions = sorted(self.versions.items(), reverse=True)
             return [(number, version.visible_state, version.error) for number, version in versions]
 
     def failures(self) -> list[str]:
-        """One "version 3: REASON" for each version that could not be loaded."""
+        """Lists the versions that could not be loaded, each as "version 3: REASON"."""
         return [f"version {number}: {error.message}" for number, _, error in self.states() if error]
 
     def _available(self) -> list[int]:
@@ -143,7 +143,7 @@ class ModelWatcher:
         return version.state == END and version.fingerprint != _fingerprint(path)
 
     def _load(self, number: int, path: Path) -> None:
-        # Taken before loading, so that the next scan notices files written meanwhile.
+        # computed before loading, so that the next scan notices files written meanwhile
         version = Version(fingerprint=_fingerprint(path))
         with self._lock:
             self.versions[number] = version
@@ -166,12 +166,12 @@ class ModelWatcher:
         if servable is not None:
             servable.release()
         del servable
-        gc.collect()  # the Python objects of a graph refer to each other in circles
+        gc.collect()  # the Python objects of a graph form reference cycles
         logger.info("model %s: version %d unloaded", self.name, number)
 
 
 def not_found(name: str, number: int | None) -> ServingError:
-    """NOT_FOUND for a model, or for one of its versions."""
+    """Makes the error NOT_FOUND for a model, or for one of its versions."""
     wanted = f"Latest({name})" if number is None else f"Specific({name}, {number})"
     return ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
 

@@ -1,4 +1,4 @@
-"""The options of the step serve, and the settings of the server that they describe."""
+"""The options of the step serve, and their conversion to the settings of the server."""
 
 import importlib.util
 from dataclasses import dataclass, field
@@ -80,7 +80,7 @@ def require_serving() -> None:
     """Checks that the packages of the extra are installed, without importing them.
 
     Raises:
-        MissingExtraError: one is missing.
+        MissingExtraError: a package is not installed.
     """
     for module, package in NEEDED.items():
         if importlib.util.find_spec(module) is None:
@@ -88,7 +88,7 @@ def require_serving() -> None:
 
 
 def served_models(options: ServeOptions) -> Any:
-    """The ModelServerConfig of the models to serve.
+    """Makes the ModelServerConfig of the models to serve.
 
     Raises:
         ArgumentError: neither SERVING nor --model-config-file is given.
@@ -102,7 +102,7 @@ def served_models(options: ServeOptions) -> Any:
 
 
 def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> ServerSettings:
-    """The settings of a server with these options and this open index."""
+    """Makes the settings of a server from its options and an open index."""
     return ServerSettings(
         host=options.host,
         port=options.port,

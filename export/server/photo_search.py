@@ -1,8 +1,8 @@
 """Finds the neighbours of a photo in one request: adds the signature `search` to versions of a served network.
 
 A version describes the photos with its own graph, batched with all other requests, and the index finds the neighbours
-of the descriptors. That takes the network that the index was made with: a version of another network answers all its
-own signatures, and `search` with FAILED_PRECONDITION.
+of the descriptors. This requires the network that the index was made with: a version of another network supports all
+its own signatures, and answers `search` with FAILED_PRECONDITION.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ FOREIGN = "it was not written by `keras-retrieval export-saved-model`, or is inc
 
 
 class PhotoSearch:
-    """An index that served networks search.
+    """An index that is searched with served networks.
 
     Args:
         index: the open index.
-        slots: limit of concurrent searches, and of concurrent decoding, which takes memory for all pixels of a photo.
+        slots: limit on concurrent searches, and on concurrent decoding, which needs memory for all pixels of a photo.
     """
 
     def __init__(self, index: NeighbourIndex, slots: ComputeSlots) -> None:
@@ -45,10 +45,10 @@ class PhotoSearch:
         return SearchingServable(path, name, version, self, facts)
 
     def model(self, models: ModelRegistry) -> str:
-        """The name of the first model whose newest version is the network that the index was made with.
+        """Finds the name of the first model whose newest version is the network that the index was made with.
 
         Raises:
-            ServingError: FAILED_PRECONDITION, there is none; the message gives the difference of each model.
+            ServingError: FAILED_PRECONDITION, no model matches; the message gives the difference of each model.
         """
         from tensorflow_serving.apis import model_pb2
 
@@ -66,17 +66,17 @@ class PhotoSearch:
         raise ServingError(Code.FAILED_PRECONDITION, f"No model is the network that the index was made with. {listed}")
 
     def holds(self, name: str) -> bool:
-        """Whether the index contains a photo called `name`."""
+        """Returns whether the index contains a photo called `name`."""
         try:
             return len(self.index.vectors([name])) == 1
         except ValueError:
             return False
 
     def nearest(self, rows: np.ndarray, k: int, deadline: Deadline) -> list[Hits]:
-        """The neighbours of descriptors (Q, D), at most k of each.
+        """Finds the neighbours of descriptors (Q, D), at most k per descriptor.
 
         Raises:
-            ServingError: UNAVAILABLE, the index does not answer; or the deadline has passed.
+            ServingError: UNAVAILABLE if the index does not respond; or the deadline has passed.
         """
         try:
             with self.slots.slot(deadline):
@@ -89,10 +89,10 @@ class SearchingServable(Servable):
     """A version of an exported network with the signature `search`.
 
     Args:
-        path: version folder.
+        path: path of the version folder.
         name: name of the model.
         version: number of the version.
-        search: the index.
+        search: the index to search.
         facts: manifest of the version.
     """
 
@@ -103,13 +103,13 @@ class SearchingServable(Servable):
 
     @property
     def mismatch(self) -> str:
-        """The differences from the network that the index was made with; "" if there are none."""
+        """Describes the differences from the network that the index was made with; "" if there are none."""
         return mismatch(self._facts, self._search.index.facts)
 
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline
     ) -> dict[str, np.ndarray]:
-        """Computes outputs as every servable does; for `search`, describes the photos and searches the index."""
+        """Computes outputs like every servable; for `search`, describes the photos and searches the index."""
         if signature is not self.signatures[names.SEARCH]:
             return super().compute(signature, inputs, aliases, run, deadline)
         if reason := self.mismatch:
@@ -124,7 +124,7 @@ class SearchingServable(Servable):
     def _describe(
         self, files: np.ndarray, boxes: np.ndarray, run: Run, deadline: Deadline
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The descriptors (B, D) of photos or of their boxes, and the status (B,)."""
+        """Computes the descriptors (B, D) of photos or of their boxes, and the status (B,)."""
         boxed = boxes.any(axis=1)
         whole, whole_status = self._describe_whole(files[~boxed], run, deadline)
         rows = np.zeros((len(files), whole.shape[1]), np.float32)
@@ -145,7 +145,7 @@ class SearchingServable(Servable):
     def _describe_box(
         self, file: bytes, box: np.ndarray, run: Run, deadline: Deadline
     ) -> tuple[np.ndarray | float, int]:
-        """Describes a box, cut out at full resolution and then shrunk like a whole photo, as the step `search` does."""
+        """Describes a box, cropped at full resolution and then shrunk like a whole photo, as in the step `search`."""
         left, top, right, bottom = box.tolist()
         try:
             with self._search.slots.slot(deadline):

@@ -17,7 +17,7 @@ METADATA_FIELD = "signature_def"
 def run_directly(
     servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
 ) -> list[np.ndarray]:
-    """The simplest `Run`, for warm-up: computes at once."""
+    """The simplest `Run`, which computes immediately; for warm-up."""
     return servable.run(feeds, fetches, deadline)
 
 
@@ -25,13 +25,13 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
     """Answers a PredictRequest.
 
     Args:
-        servable: the version that the request names.
-        request: PredictRequest; signature_name "" means serving_default, output_filter () for all outputs.
-        run: computes tensors on the version.
+        servable: version that the request names.
+        request: PredictRequest; an empty signature_name means serving_default, an empty output_filter all outputs.
+        run: function that computes tensors on the version.
         deadline: the deadline of the request.
 
     Returns:
-        PredictResponse, whose model_spec names the signature and the version that answered.
+        The PredictResponse, whose model_spec names the signature and version that answered.
     """
     from tensorflow_serving.apis import predict_pb2
 
@@ -46,7 +46,7 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
 
 
 def predict_signature(servable: Servable, name: str) -> Any:
-    """The SignatureDef that Predict runs; signatures of Classify and Regress are allowed, too."""
+    """Returns the SignatureDef that Predict runs; signatures of Classify and Regress are also allowed."""
     key = name or DEFAULT_SIGNATURE
     missing = ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
     signature = servable.signature(name, missing)
@@ -58,7 +58,7 @@ def predict_signature(servable: Servable, name: str) -> Any:
 
 
 def response_spec(servable: Servable, spec: Any) -> Any:
-    """The ModelSpec of a response: the model, its signature, the default one, too, and the version that answered."""
+    """Makes the ModelSpec of a response: model, signature (also if it is the default one) and version that answered."""
     from tensorflow_serving.apis import model_pb2
 
     answer = model_pb2.ModelSpec(name=spec.name, signature_name=spec.signature_name or DEFAULT_SIGNATURE)
@@ -105,7 +105,7 @@ def check_metadata_fields(fields: Sequence[str]) -> None:
     """Checks the fields of a GetModelMetadataRequest, of which only signature_def is supported.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if there is no field, or an unsupported one.
+        ServingError: INVALID_ARGUMENT, no field is given, or a field is not supported.
     """
     if not fields:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
@@ -115,7 +115,7 @@ def check_metadata_fields(fields: Sequence[str]) -> None:
 
 
 def metadata(servable: Servable) -> Any:
-    """The GetModelMetadataResponse of a version: its name, number and signatures."""
+    """Makes the GetModelMetadataResponse of a version: model name, version number and signatures."""
     from tensorflow_serving.apis import get_model_metadata_pb2
 
     response = get_model_metadata_pb2.GetModelMetadataResponse()

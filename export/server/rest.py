@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API: a path and a body in, a status and JSON out."""
+"""TensorFlow Serving's REST API, which answers a path and a body with a status and JSON."""
 
 import json
 import re
@@ -25,11 +25,11 @@ READ = re.compile(rf"/v1/models(?:/(?P<model>[^/:]+))?{VERSION}(?:/(?P<metadata>
 
 
 class Rest:
-    """The REST API.
+    """Answers requests of the REST API.
 
     Args:
-        core: answers the requests.
-        seconds: time limit of a request; REST has no field for a client's deadline.
+        core: request handling shared with gRPC.
+        seconds: time limit of a request in seconds; REST has no field for the deadline of a client.
     """
 
     def __init__(self, core: ServingCore, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """The search page at `/` of a server with an index: its files, a description of the index, and the index's photos.
 
-The page searches through the REST API, as any client does. A photo is served only if the index has its name and it lies
-in the photos' folder: a name is never a way to another file.
+The page searches through the REST API, like any client. A photo is served only if the index contains its name and its
+file is in the folder of photos, so that no name gives access to another file.
 """
 
 import io
@@ -33,9 +33,9 @@ FILES: dict[str, tuple[Callable[[], str], str]] = {
 }
 ABOUT, THUMBNAILS, PHOTOS = "/about.json", "/thumbnails/", "/photos/"
 SAMPLES = 12
-SIDE, QUALITY = 360, 82  # of thumbnails: pixels of the longer side, JPEG quality
-LARGEST_CACHE = 64 * 2**20  # bytes of cached thumbnails
-SECONDS = 30.0  # for which a picture may wait before it is decoded
+SIDE, QUALITY = 360, 82  # pixels on the longer side of a thumbnail, JPEG quality
+LARGEST_CACHE = 64 * 2**20  # maximum bytes of cached thumbnails
+SECONDS = 30.0  # seconds for which a photo may wait to be decoded
 FORMS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -46,7 +46,7 @@ FORMS = {
 REVALIDATE = {"Cache-Control": "no-cache"}
 KEEP = {"Cache-Control": "private, max-age=600"}
 GUARD = {
-    # Nothing from other servers, only the page's own script, and no guessing of content types.
+    # No content from other servers, no scripts but the page's own, and no guessing of content types.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -55,13 +55,13 @@ NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
 
 
 class SearchPage:
-    """Answers the page's requests, and passes every other request on.
+    """Answers the requests of the search page, and forwards all others.
 
     Args:
-        search: the index.
+        search: the index to search.
         models: the served models.
-        photos: folder of the index's photos.
-        rest: answers the other requests.
+        photos: folder of the indexed photos.
+        rest: function that answers all other requests.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class SearchPage:
         return kept, "image/jpeg"
 
     def _photo(self, name: str, path: Path) -> tuple[bytes, str]:
-        """The file as it is; a JPEG of full size where browsers do not show the file's format."""
+        """Returns the unchanged file, or a JPEG of full size if browsers do not support the format of the file."""
         data = path.read_bytes()
         content_type = next((kind for start, kind in FORMS.items() if data.startswith(start)), None)
         return (data, content_type) if content_type else (self._jpeg(path, None), "image/jpeg")
@@ -143,21 +143,21 @@ class SearchPage:
 
 
 class Cache:
-    """A thread-safe cache of bytes by key, at most `limit` bytes in all; the least recently used go first."""
+    """A thread-safe cache of bytes by key, of at most `limit` bytes in all; evicts the least recently used."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._bytes, self._lock = limit, 0, threading.Lock()
         self._kept: OrderedDict[Any, bytes] = OrderedDict()
 
     def get(self, key: Any) -> bytes | None:
-        """The bytes of a key; None if there are none."""
+        """Returns the bytes cached under a key; None if there are none."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, key: Any, data: bytes) -> None:
-        """Caches bytes, and drops the least recently used if there are too many."""
+        """Caches bytes, and evicts the least recently used entries if the limit is exceeded."""
         with self._lock:
             self._bytes += len(data) - len(self._kept.pop(key, b""))
             self._kept[key] = data

@@ -20,7 +20,7 @@ _OUTPUTS = {names.NAMES: "string", names.SCORES: "float", names.STATUS: "int32"}
 
 
 def search_signature() -> Any:
-    """The SignatureDef. Its tensors are not in a graph; k and boxes have default values."""
+    """Makes the SignatureDef. Its tensors are not in a graph; k and boxes have default values."""
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -49,10 +49,10 @@ def read_inputs(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarra
     """Checks the inputs of a request.
 
     Returns:
-        The photos' files (B,), k for each (B,) int, and boxes (B, 4), zeros for a whole photo.
+        The bytes of the photo files, (B,); k for each photo, (B,) int; and boxes, (B, 4), zeros for a whole photo.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, an input has a wrong type or shape, or a k is out of range.
+        ServingError: INVALID_ARGUMENT, an input has the wrong type or shape, or a value of `k` is out of range.
     """
     for position, (alias, dtype) in enumerate(sorted(_INPUTS.items())):
         given = _type_name(inputs[alias].dtype)
@@ -69,16 +69,16 @@ def read_inputs(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarra
 
 
 def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarray) -> dict[str, np.ndarray]:
-    """Makes the output tensors.
+    """Makes the output tensors of a response.
 
     Args:
-        hits: the neighbours of each photo, best first; None for a photo without a descriptor.
-        k: (B,), the largest number of neighbours of each photo.
-        status: (B,).
+        hits: neighbours of each photo, best first; None for a photo without a descriptor.
+        k: maximum number of neighbours of each photo, (B,).
+        status: status code of each photo, (B,).
 
     Returns:
-        names (B, K), scores (B, K) and status (B,), where K is the length of the longest row. Shorter rows are padded
-        with names "" and scores of -infinity.
+        The names (B, K), scores (B, K) and status (B,), where K is the length of the longest row. Shorter rows are
+        padded with the name "" and the score -infinity.
     """
     lengths = [0 if one is None else min(len(one.names), limit) for one, limit in zip(hits, k.tolist(), strict=True)]
     shape = len(hits), max(lengths, default=0)
@@ -91,7 +91,7 @@ def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarra
 
 
 def _type_name(dtype: np.dtype) -> str:
-    """The name of a type in TensorFlow Serving's messages."""
+    """Returns the name of a type in TensorFlow Serving's messages."""
     import tensorflow as tf
     from tensorflow.core.framework import types_pb2
 

@@ -1,4 +1,4 @@
-"""One version of a model, loaded as TensorFlow Serving loads it: a SavedModel in a Session, fed by tensor name."""
+"""One version of a model, loaded as in TensorFlow Serving: a SavedModel in a Session, fed by tensor name."""
 
 import ctypes
 import sys
@@ -22,17 +22,17 @@ Run = Callable[["Servable", Mapping[str, np.ndarray], Sequence[str], Deadline], 
 
 
 class Servable:
-    """A loaded SavedModel. Needs no Keras and no code of the model's author.
+    """A loaded SavedModel, which needs neither Keras nor code of the model's author.
 
-    Reference counted: its loader and every request that uses it hold a reference, and the last `release` closes it.
+    It is reference counted: its loader and every request that uses it have a reference; the last `release` closes it.
 
     Args:
-        path: version folder with saved_model.pb.
+        path: path of the version folder that contains saved_model.pb.
         name: name of the model.
         version: number of the version.
 
     Raises:
-        Exception: TensorFlow cannot load the folder, in whatever way.
+        Exception: TensorFlow cannot load the folder, for any reason.
     """
 
     def __init__(self, path: Path, name: str, version: int) -> None:
@@ -54,13 +54,13 @@ class Servable:
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline
     ) -> dict[str, np.ndarray]:
-        """Computes outputs of a signature from its inputs, both by alias.
+        """Computes outputs of a signature from its inputs, both given by alias.
 
         Args:
             signature: one of `signatures`.
-            inputs: alias -> array, for every input.
-            aliases: the outputs to compute.
-            run: computes tensors on this version.
+            inputs: array of every input, by alias.
+            aliases: aliases of the outputs to compute.
+            run: function that computes tensors on this version.
             deadline: the deadline of the request.
         """
         feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
@@ -70,20 +70,20 @@ class Servable:
     def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline) -> list[np.ndarray]:
         """Computes tensors from tensors.
 
-        Calls the layer below the public `Session.run`, which casts its inputs and checks static shapes. A server does
-        neither, so that a wrong dtype is an error and a model accepts sizes other than those of its signature.
+        Calls the layer below the public `Session.run`, because that casts its inputs and checks static shapes. A server
+        does neither: a wrong dtype is an error, and a model accepts other sizes than those of its signature.
 
         Args:
-            feeds: tensor name -> array.
-            fetches: tensor names.
-            deadline: ends the computation.
+            feeds: array for each fed tensor, by tensor name.
+            fetches: names of the tensors to compute.
+            deadline: deadline at which the computation is stopped.
 
         Returns:
             One array per fetch.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED before the computation begins.
-            tf.errors.OpError: the graph fails on the input; or DEADLINE_EXCEEDED during the computation.
+            ServingError: DEADLINE_EXCEEDED, the deadline passed before the computation started.
+            tf.errors.OpError: the graph fails on the input, or the deadline passed during the computation.
         """
         from tensorflow.python.client import pywrap_tf_session
 
@@ -98,7 +98,7 @@ class Servable:
         return [as_array(value) for value in values]
 
     def signature(self, name: str, missing: ServingError) -> Any:
-        """The SignatureDef called `name`, "" for the default one. Raises `missing` if there is none."""
+        """Returns the SignatureDef called `name`, "" for the default one; raises `missing` if there is none."""
         if (name or DEFAULT_SIGNATURE) not in self.signatures:
             raise missing
         return self.signatures[name or DEFAULT_SIGNATURE]
@@ -121,7 +121,7 @@ class Servable:
 
     @contextmanager
     def releasing(self) -> Iterator["Servable"]:
-        """A context that calls `release` at its end."""
+        """Calls `release` when the context exits."""
         try:
             yield self
         finally:
@@ -148,7 +148,7 @@ def _run_options(deadline: Deadline) -> Any:
 
 
 def release_memory() -> None:
-    """Makes glibc return freed memory to the system, which it would keep otherwise; does nothing without glibc."""
+    """Makes glibc return freed memory to the system instead of keeping it; does nothing without glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

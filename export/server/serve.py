@@ -24,7 +24,7 @@ def serve(options: ServeOptions) -> None:
 
     Raises:
         ServerConfigError: SERVING or a configuration file cannot be used, or a model cannot be loaded.
-        ListenError: a port is taken.
+        ListenError: a port is in use.
     """
     require_serving()
     config = served_models(options)
@@ -36,7 +36,7 @@ def serve(options: ServeOptions) -> None:
             server = Server(config, settings)
         except ServingError as error:
             raise ServerConfigError(error.message) from None
-        gc.freeze()  # these objects stay: collections after a version is unloaded can skip them
+        gc.freeze()  # these objects are permanent: garbage collection after a version is unloaded can skip them
         names = ", ".join(server.core.models.names())
         print(
             f"serving {names}: gRPC at {options.host}:{server.port}, REST at {options.host}:{server.rest_port}",
@@ -54,7 +54,7 @@ def serve(options: ServeOptions) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set while the context lasts."""
+    """Provides an event that Ctrl-C and SIGTERM set until the context exits."""
     stopped = threading.Event()
 
     def restore() -> None:

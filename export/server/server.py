@@ -1,4 +1,4 @@
-"""A running server: models, their gRPC and REST ports, and the search page."""
+"""A running server: its models, its gRPC and REST ports, and the search page."""
 
 import os
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ class ServerSettings:
 
     Args:
         host: address to listen on.
-        port: port for gRPC; 0 for any free port.
-        rest_port: port for REST; 0 for any free port.
-        batching: parameters of dynamic batching; None for no batching.
+        port: gRPC port; 0 selects any free port.
+        rest_port: REST port; 0 selects any free port.
+        batching: parameters of dynamic batching; None disables batching.
         ssl: TLS configuration of both ports; None for plaintext.
         poll_seconds: seconds between two scans of each model's folder; 0 to scan it once.
         rest_seconds: time limit of a REST request, in seconds.
-        max_in_flight: limit of concurrent requests, waiting or computing; more are refused.
-        max_message_bytes: size of the largest request.
-        index: the index of the signature `search` and of the search page at /; None disables both.
-        photos: folder of the index's photos, for the page; None for the folder that was indexed.
+        max_in_flight: limit on concurrent requests, waiting or computing; further requests are refused.
+        max_message_bytes: maximum size of a request in bytes.
+        index: the index for the signature `search` and of the search page at /; None disables both.
+        photos: folder of the indexed photos, for the search page; None for the folder stated in the index.
     """
 
     host: str = "127.0.0.1"
@@ -57,18 +57,18 @@ class Server:
     """A running server: call `stop`, or use it in a `with` statement.
 
     Args:
-        config: ModelServerConfig of the models.
-        settings: addresses, limits and index.
+        config: ModelServerConfig of the models to serve.
+        settings: addresses, limits and index of the server.
 
     Attributes:
-        core: answers the requests.
-        port: port of gRPC.
-        rest_port: port of REST.
+        core: request handling shared by gRPC and REST.
+        port: the gRPC port.
+        rest_port: the REST port.
 
     Raises:
         ServingError: a model cannot be served, or no model is the network that the index was made with.
-        ListenError: a port is taken.
-        ServerConfigError: a key or certificate cannot be used.
+        ListenError: a port is in use.
+        ServerConfigError: the key or a certificate cannot be used.
     """
 
     def __init__(self, config: Any, settings: ServerSettings) -> None:
@@ -118,7 +118,7 @@ def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
 
 
 def address(host: str, port: int) -> str:
-    """HOST:PORT, with brackets around an IPv6 address."""
+    """Formats HOST:PORT, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -1,7 +1,7 @@
 """Converts TensorProtos to numpy arrays and back, as TensorFlow Serving reads and writes them.
 
-TensorFlow's parser reads them (every field, every dtype, values repeated to fill the shape), after a check of the size
-that the message declares: a shape of 2^40 elements is refused before anything is allocated.
+TensorFlow's parser reads them (every field, every dtype, values repeated to fill the shape) after the declared size has
+been checked: a shape of 2^40 elements is rejected before anything is allocated.
 """
 
 import math
@@ -11,8 +11,8 @@ import numpy as np
 
 from .errors import invalid
 
-LARGEST_FILL = 2**28  # largest size in bytes of a tensor whose values are repeated to fill its shape
-LARGEST_ELEMENT = 24  # bytes of memory per byte of the message at most: those of an empty string
+LARGEST_FILL = 2**28  # maximum size in bytes of a tensor whose values are repeated to fill its shape
+LARGEST_ELEMENT = 24  # maximum bytes of memory per byte of a message, reached by empty strings
 
 # dtype -> field of TensorProto with its values; BITS: dtype -> numpy type of the numbers in that field
 FIELDS = {
@@ -34,7 +34,7 @@ FIELDS = {
     "string": "string_val",
 }
 BITS = {"float16": np.uint16, "bfloat16": np.uint16, "complex64": np.float32, "complex128": np.float64}
-FIXED_WIDTH = (np.float32, np.float64)  # laid out in a message as in memory
+FIXED_WIDTH = (np.float32, np.float64)  # types with the same layout in a message as in memory
 
 
 def from_proto(proto: Any, alias: str) -> np.ndarray:
@@ -45,7 +45,7 @@ def from_proto(proto: Any, alias: str) -> np.ndarray:
         alias: name of the input, for the error message.
 
     Returns:
-        Array of the message's shape; of objects (bytes) for strings.
+        The array, with the shape of the message; an object array of bytes for strings.
 
     Raises:
         ServingError: INVALID_ARGUMENT "tensor parsing error: ALIAS".
@@ -62,7 +62,7 @@ def from_proto(proto: Any, alias: str) -> np.ndarray:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A tensor's value as an array. A scalar string is bytes, whose trailing zeros numpy's own strings would drop."""
+    """Converts a tensor's value to an array; a scalar string stays bytes, since numpy's strings drop trailing zeros."""
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
@@ -92,7 +92,7 @@ def to_proto(array: np.ndarray) -> Any:
 
 def _fill(proto: Any, field: str, values: np.ndarray) -> None:
     if values.dtype.type in FIXED_WIDTH and values.size:
-        # A packed field is tag, length and values; writing it at once is ten times faster than one float at a time.
+        # A packed field consists of tag, length and values; writing it at once is ten times as fast as float by float.
         tag = proto.DESCRIPTOR.fields_by_name[field].number << 3 | 2
         little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
         proto.MergeFromString(bytes([tag]) + _varint(len(little_endian)) + little_endian)

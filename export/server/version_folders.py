@@ -10,7 +10,7 @@ LARGEST_VERSION = 2**63 - 1
 
 
 def version_folders(base: Path) -> dict[int, Path]:
-    """Maps version number -> folder in a model's base folder, newest first; ignores names that are not numbers.
+    """Maps version numbers to folders in a model's base folder, newest first; ignores names that are not numbers.
 
     Raises:
         OSError: the base folder cannot be read.
@@ -26,8 +26,8 @@ def select_versions(found: dict[int, Path], policy: Any) -> dict[int, Path]:
     """Selects the versions to serve.
 
     Args:
-        found: the result from `version_folders`.
-        policy: a ServableVersionPolicy: latest (the default, num_versions 1), all, or specific versions.
+        found: the available version folders, from `version_folders`.
+        policy: ServableVersionPolicy: latest (the default, with num_versions 1), all, or specific versions.
     """
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
@@ -39,23 +39,23 @@ def select_versions(found: dict[int, Path], policy: Any) -> dict[int, Path]:
 
 
 def fingerprint(folder: Path) -> tuple:
-    """Names, sizes and modification times of all files: differs once a version that failed to load has been changed."""
+    """Returns names, sizes and modification times of all files, to detect changes to a version that failed to load."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def find_models(serving: Path, name: str = "") -> dict[str, Path]:
-    """Finds models: the folder itself if it contains version folders, else its sub-folders that do.
+    """Finds models: the folder itself if it contains version folders, otherwise its sub-folders that do.
 
     Args:
-        serving: a folder with SERVING/VERSION or SERVING/NAME/VERSION.
-        name: name of the one model to serve; "" for the folder's own name, or for all models in it.
+        serving: folder of version folders, SERVING/VERSION or SERVING/NAME/VERSION.
+        name: name of the only model to serve; "" for the name of the folder itself, or for all models in it.
 
     Returns:
-        Base folder by model name.
+        The base folder of each model, by model name.
 
     Raises:
-        ServerConfigError: the folder does not exist, or contains no model, or none called `name`.
+        ServerConfigError: the folder does not exist, contains no model, or contains no model called `name`.
     """
     if not serving.exists():
         raise ServerConfigError(f"{serving} does not exist: keras-retrieval export-saved-model writes SERVING/NAME/1")

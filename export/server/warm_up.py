@@ -1,7 +1,7 @@
 """Runs the warm-up requests of a version before it becomes available, so that no client waits for a slow first run.
 
-They are PredictionLog records in a TFRecord file, as `export.savedmodel.warm_up` writes. A record that is damaged or
-fails makes the load fail, since it indicates a broken model.
+The requests are PredictionLog records in a TFRecord file, as written by `export.savedmodel.warm_up`. If a record is
+damaged or its request fails, the version is not loaded, since this indicates a broken model.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ def warm_up(servable: Servable) -> int:
     """Runs a version's warm-up requests.
 
     Returns:
-        The number of requests.
+        The number of requests that were run.
 
     Raises:
         ServingError: there are more than MOST_RECORDS, or a record cannot be read.
