@@ -80,7 +80,7 @@ def read_strings(tensor: Any) -> list[str]:
 
 
 def split_hits(names: Sequence[str], scores: np.ndarray) -> list[Hits]:
-    """Splits names (B * K,) and scores (B, K) into the neighbours of each photo, without the padding of short rows."""
+    """Splits names (B * K,) and scores (B, K) into the neighbours of each photo, omitting the padding of short rows."""
     lengths, width = np.isfinite(scores).sum(axis=1).tolist(), scores.shape[1]  # padding scores -infinity
     return [
         Hits(list(names[row * width : row * width + length]), scores[row, :length])

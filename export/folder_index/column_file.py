@@ -32,7 +32,7 @@ class StoredColumns:
         }
 
     def matches(self, where: Filter) -> np.ndarray | bool:
-        """Whether each row satisfies the conditions on columns: (N,) bool, or True if there are no conditions."""
+        """Returns whether each row satisfies the conditions on columns, (N,) bool; True if there are no conditions."""
         matching: np.ndarray | bool = True
         for column, values in where.columns.items():
             wanted = set(values)

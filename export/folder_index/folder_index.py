@@ -48,7 +48,7 @@ log = logging.getLogger("keras_retrieval")
 
 
 class FolderIndex:
-    """An open index folder, a `NeighbourIndex`.
+    """A `NeighbourIndex` in an open index folder.
 
     Args:
         folder: folder of an index written by `keras-retrieval index`.
@@ -137,7 +137,7 @@ class FolderIndex:
     def compact(self, beyond: int = 0) -> None:
         """Builds a new segment from the present photos with the original settings, and tunes its search again.
 
-        Searches and writes continue meanwhile.
+        Searches and writes continue during the build.
 
         Args:
             beyond: number of rows added or removed since the last build up to which nothing is done.
@@ -169,7 +169,7 @@ class FolderIndex:
                 thread.join()
 
     def _snapshot(self) -> Snapshot:
-        """The latest snapshot, including changes of other processes, unless another thread is reading those now."""
+        """Returns the latest snapshot, with changes of other processes unless another thread is just reading them."""
         if self._stamps() != self._seen and self._changing.acquire(blocking=False):
             try:
                 if manifest_stamp(self._folder) == self._published:
@@ -265,7 +265,7 @@ def _to_stored(rows: np.ndarray, label: str, segment: Segment) -> np.ndarray:
 
 
 def _photos_of(snapshot: Snapshot) -> PhotosToIndex:
-    """The photos of a snapshot, to build a new segment from."""
+    """Returns the photos of a snapshot, to build a new segment from."""
     ids, segment = snapshot.ids(), snapshot.segment
     rows = RowBlocks(lambda: snapshot.rows(ids))
     names, columns = snapshot.names(ids), snapshot.columns(ids)

@@ -51,7 +51,7 @@ def manifest_stamp(folder: Path) -> FileStamp:
 
 
 def current_segment(folder: Path) -> str | None:
-    """The name of the current segment of an index, which may be damaged; None if it cannot be read."""
+    """Returns the name of the current segment of an index, which may be damaged; None if it cannot be read."""
     try:
         return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["segment"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):

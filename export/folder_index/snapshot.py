@@ -49,7 +49,7 @@ class Snapshot:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the rows are exactly those of the segment."""
+        """Returns whether the present rows are exactly those of the segment."""
         return self.built == self.size == len(self.segment)
 
     def search(self, queries: np.ndarray, k: int, exact: bool, where: Filter | None) -> list[Hits]:
@@ -94,7 +94,7 @@ class Snapshot:
         return {column: old[column] + [texts[i] for i in new] for column, texts in self.added_columns.items()}
 
     def _matching(self, where: Filter | None) -> np.ndarray:
-        """Whether each row is present and satisfies a filter, (N + M,) bool."""
+        """Returns whether each row is present and satisfies a filter, (N + M,) bool."""
         count, added = len(self.segment), len(self.added)
         matching = self.removed_at[: count + added] > self.number
         if where is None:

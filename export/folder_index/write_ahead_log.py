@@ -32,10 +32,10 @@ _REPAIR = "restore it, or index again"
 
 @dataclass(frozen=True)
 class Change:
-    """One write: photos added (or replaced) or photos deleted.
+    """One write, which adds (or replaces) photos or deletes them.
 
     Attributes:
-        names: names of the photos, distinct.
+        names: distinct names of the photos.
         rows: stored descriptors of added photos, (n, S) float32; None for a deletion.
         columns: column -> a value for each photo.
     """
@@ -47,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True)
 class LogPosition:
-    """A position between two records.
+    """A position between two records of the log.
 
     Attributes:
         records: number of records before the position.

@@ -29,7 +29,7 @@ def write_index(
     Args:
         folder: the folder to write to, accepted by `check_output`.
         photos: the photos to index.
-        facts: the facts of the descriptors, for `NeighbourIndex.facts`.
+        facts: facts about the descriptors, for `NeighbourIndex.facts`.
         settings: the settings of the index.
 
     Returns:

@@ -34,7 +34,7 @@ def check_strings(values: Sequence[str], label: str) -> None:
     """Checks that values are strings.
 
     Args:
-        values: the values to check.
+        values: values to check.
         label: noun for a value in the message, such as "a name".
 
     Raises:
@@ -49,7 +49,7 @@ def check_shape(rows: np.ndarray, widths: Collection[int], dimensions: int, labe
     """Checks that rows form a two-dimensional array of an accepted width.
 
     Args:
-        rows: the rows to check.
+        rows: rows to check.
         widths: accepted numbers of dimensions.
         dimensions: number of dimensions to state in the message.
         label: noun for the rows in the message, such as "queries".

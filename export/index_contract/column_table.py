@@ -38,7 +38,7 @@ def read_column_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _rows(path: Path) -> Iterable[tuple[int, Any]]:
-    """(line number, row) of each row, for messages."""
+    """Yields each row with its line number, which messages state."""
     if not path.is_file():
         raise IndexFileNotFoundError(f"there is no table of columns at {path}")
     with path.open(encoding="utf-8-sig", newline="") as file:

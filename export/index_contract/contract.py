@@ -101,7 +101,7 @@ class NeighbourIndex(Protocol):
         ...
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Adds photos. A photo whose name exists already is replaced together with its column values.
+        """Adds photos. A photo whose name already exists is replaced, including its column values.
 
         Args:
             names: names of the photos, arbitrary distinct strings.

@@ -131,14 +131,14 @@ def tune(
 
 
 class _Trial:
-    """A value to try; the caller sets whether it was enough."""
+    """A value to try; the caller sets whether it is high enough."""
 
     def __init__(self, value: int) -> None:
         self.value, self.enough = value, False
 
 
 def _bisect(values: Sequence[int]) -> Iterator[_Trial]:
-    """Yields trials of ascending values by bisection, until the least value that is enough has been tried."""
+    """Yields trials of ascending values by bisection, until the smallest sufficient value has been tried."""
     low, high = 0, len(values) - 1
     while low <= high:
         middle = (low + high) // 2

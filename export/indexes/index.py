@@ -1,4 +1,4 @@
-"""The step `index`: descriptors to an index, `keras-retrieval index DESCRIPTORS INDEX --recall 0.95 --k 10`."""
+"""Builds an index from descriptors: `keras-retrieval index DESCRIPTORS INDEX --recall 0.95 --k 10`."""
 
 import time
 from collections.abc import Mapping

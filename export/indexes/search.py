@@ -1,4 +1,4 @@
-"""The step `search`: query photos to similar photos, `keras-retrieval search INDEX QUERY.jpg --html page.html`."""
+"""Searches an index with query photos: `keras-retrieval search INDEX QUERY.jpg --html page.html`."""
 
 from collections.abc import Sequence
 from functools import partial

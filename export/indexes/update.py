@@ -1,4 +1,4 @@
-"""The step `update`: changes an index that may be in use, `keras-retrieval update INDEX --add DESCRIPTORS`."""
+"""Changes an index, even while it is in use: `keras-retrieval update INDEX --add DESCRIPTORS`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -78,7 +78,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
-    """Adds the photos of a folder of descriptors; returns how many."""
+    """Adds the photos of a folder of descriptors; returns their number."""
     shards, names, manifest = read_descriptors(folder)
     for key in DESCRIPTOR_FACTS:
         ours, theirs = index.facts[key], manifest[key]

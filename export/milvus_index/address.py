@@ -20,7 +20,7 @@ FORMS = f"{MILVUS}HOST:19530/COLLECTION, or {MILVUS}/FOLDER/FILE.db/COLLECTION f
 
 @dataclass(frozen=True)
 class Address:
-    """A collection on a server, or in a file of milvus-lite.
+    """The address of a collection on a Milvus server or in a milvus-lite file.
 
     Attributes:
         uri: the URI for pymilvus: http:// or https:// with host, port and database, or the path of a .db file.
@@ -32,11 +32,11 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether the collection is in a file of milvus-lite."""
+        """Whether the collection is in a milvus-lite file."""
         return self.uri.endswith(".db")
 
     def __str__(self) -> str:
-        """The address as the user wrote it, without a password."""
+        """Returns the address as the user wrote it, without a password."""
         scheme, _, rest = self.uri.rpartition("://")
         form = TLS if scheme == "https" else MILVUS
         return f"{form}{rest.rpartition('@')[2]}/{self.collection}"
