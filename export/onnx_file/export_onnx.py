@@ -1,4 +1,4 @@
-"""A network for the edge, as one ONNX file: `keras-retrieval export-onnx model.keras model.onnx --size 1024`."""
+"""Exports a network as one ONNX file: `keras-retrieval export-onnx model.keras model.onnx --size 1024`."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,10 +28,10 @@ def export_onnx(options: ExportOnnxOptions) -> Path:
     calibrated on, reported, and kept in the metadata. `keras-retrieval evaluate` takes the file for a whole dataset.
 
     Returns:
-        `output`.
+        The path of the ONNX file, `output`.
 
     Raises:
-        OnnxExportError: the network cannot be converted, differs from Keras, or the photos do not suffice.
+        OnnxExportError: the network cannot be converted, its file differs from Keras, or there are too few photos.
         MissingExtraError: tf2onnx, onnx or onnxruntime is not installed.
     """
     require_extra()

@@ -12,7 +12,7 @@ from keras_retrieval.errors import ArgumentError
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOnnxOptions(DescriptionOptions):
-    """The options of the step `export-onnx`; the metadata state `size`, that of the photos to describe."""
+    """The options of the step `export-onnx`; `size` is stored in the metadata of the file."""
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
         field(kw_only=False)

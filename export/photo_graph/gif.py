@@ -129,7 +129,7 @@ def _single_frame(file: FileBytes, at: Any, palette: Any) -> Any:
 
 
 def _table_length(flags: Any) -> Any:
-    """The size in bytes of the palette that flags declare."""
+    """Returns the size in bytes of the palette that flags declare."""
     import tensorflow as tf
 
     size = 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), tf.bitwise.bitwise_and(flags, _TABLE_SIZE))

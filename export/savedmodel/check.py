@@ -24,7 +24,7 @@ class Agreement:
 
     Attributes:
         photos: number of photos compared.
-        lowest: the smallest cosine similarity.
+        lowest: the smallest cosine similarity of two descriptors.
         refused: photos that Python can read but the version cannot, each with the reason.
     """
 
@@ -73,7 +73,7 @@ def compare(folder: Path, describe: DescribeFn, reading: Reading, names: Sequenc
         names: names of the photos; photos that Python cannot read are skipped.
 
     Raises:
-        SavedModelError: a descriptor differs too much from Keras', where the message names the photo, or no photo was
+        SavedModelError: a descriptor differs too much from Keras' (the message names the photo), or no photo was
             compared.
     """
     lowest, compared, refused = 1.0, 0, {}

@@ -1,4 +1,4 @@
-"""A network for TensorFlow Serving: `keras-retrieval export-saved-model model.keras SERVING/name --size 1024`."""
+"""Exports for TensorFlow Serving: `keras-retrieval export-saved-model model.keras SERVING/name --size 1024`."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ class ServingCore:
         self._run = run
 
     def answer(self, api: str, entrypoint: str, spec: Any, work: Callable[[Servable, Run], Answer]) -> Answer:
-        """Answers a request with the version that it names.
+        """Answers a request using the version that its ModelSpec names.
 
         Args:
             api: name of the API method in the metrics, such as "Predict" or "Classify".

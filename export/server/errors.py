@@ -72,7 +72,7 @@ class ServingError(RetrievalError):
 
     @property
     def details(self) -> str:
-        """The message as sent by gRPC: truncated to LONGEST_MESSAGE characters, with a mark if it was longer."""
+        """The message as gRPC sends it: truncated to LONGEST_MESSAGE characters, with a mark if it was longer."""
         return self.message if len(self.message) <= LONGEST_MESSAGE else self.message[:LONGEST_MESSAGE] + "...TRUNCATED"
 
     @property

@@ -17,7 +17,7 @@ METADATA_FIELD = "signature_def"
 def run_directly(
     servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
 ) -> list[np.ndarray]:
-    """The simplest `Run`, which computes immediately; for warm-up."""
+    """Computes a request immediately: the simplest `Run`, for warm-up."""
     return servable.run(feeds, fetches, deadline)
 
 

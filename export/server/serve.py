@@ -1,4 +1,4 @@
-"""A server with TensorFlow Serving's gRPC and REST protocol: `keras-retrieval serve SERVING`."""
+"""Serves models over the gRPC and REST protocols of TensorFlow Serving: `keras-retrieval serve SERVING`."""
 
 import gc
 import logging

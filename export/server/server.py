@@ -54,7 +54,7 @@ class ServerSettings:
 
 
 class Server:
-    """A running server: call `stop`, or use it in a `with` statement.
+    """A running server, to be stopped with `stop` or at the end of a `with` statement.
 
     Args:
         config: ModelServerConfig of the models to serve.
