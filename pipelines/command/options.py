@@ -20,6 +20,8 @@ import dataclasses
 import functools
 import inspect
 import math
+import numbers
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,21 +114,28 @@ class Argument(Option):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The base of the options of a step, which are checked when the object is made. Paths may be given as text.
+    """The base of the options of a step, which are checked when the object is made.
 
-    A subclass adds checks that compare options in `check`, and calls `super().check()` first.
+    Paths may be given as text, alone and in lists; other values of a wrong type are errors. A subclass adds checks that
+    compare options in `check`, and calls `super().check()` first. Values that follow from other options are filled in
+    by `complete`.
 
     Raises:
-        ArgumentError: an option is out of range.
+        ArgumentError: an option has a wrong type or is out of range.
     """
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints, declared = get_type_hints(type(self)), declarations(type(self))
         for entry in dataclasses.fields(self):
-            value, kinds = getattr(self, entry.name), {hints[entry.name], *get_args(hints[entry.name])}
-            if isinstance(value, str) and Path in kinds and str not in kinds:
-                object.__setattr__(self, entry.name, Path(value))
+            value = getattr(self, entry.name)
+            if value is not None or entry.default is not None:  # a default of None is for `complete` to replace
+                label = declared[entry.name].label(entry.name)
+                object.__setattr__(self, entry.name, _of_kind(value, hints[entry.name], label))
+        self.complete()
         self.check()
+
+    def complete(self) -> None:
+        """Sets options that were not given to values that follow from others; called before `check`."""
 
     def check(self) -> None:
         """Checks every option against its range and choices.
@@ -150,6 +159,34 @@ class Options:
             for name, option in declarations(type(self)).items()
             if arguments or not isinstance(option, Argument)
         }
+
+
+def _of_kind(value: Any, hint: Any, label: str) -> Any:
+    """The value in the type of its hint: text and paths are converted to each other, NumPy's numbers to Python's.
+
+    Raises:
+        ArgumentError: the value has another type, such as text for a number, or text for a list of texts.
+    """
+    lists = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is list]
+    if lists and isinstance(value, list | tuple):
+        (entry,) = get_args(lists[0])
+        convert = Path if entry is Path else str if entry is str else None
+        return [convert(one) if convert and isinstance(one, str | os.PathLike) else one for one in value]
+    kinds = lists or get_args(hint) or (hint,)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if str in kinds and isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    if Path in kinds and isinstance(value, str | os.PathLike):
+        return Path(value)
+    if int in kinds and number and isinstance(value, numbers.Integral):
+        return int(value)
+    if float in kinds and number:
+        return value if isinstance(value, int) else float(value)
+    known = {str: "text", Path: "a path", int: "a whole number", float: "a number", bool: "True or False"}
+    names = ["a list" if kind in lists else known.get(kind, "") for kind in kinds if kind is not type(None)]
+    if (value is None and type(None) in kinds) or (isinstance(value, bool) and bool in kinds) or "" in names:
+        return value
+    raise ArgumentError(f"{label} must be {' or '.join(names)}, got {value!r}")
 
 
 def _number(value: float) -> str:

@@ -231,13 +231,13 @@ class TrainOptions(Options):
         bool, Option("Resume the run in RUN with the same options; --epochs may be higher than before.")
     ] = False
 
-    def __post_init__(self) -> None:
+    def complete(self) -> None:
+        """Sets the options that were not given: those of the network's recipe, and the folder of the photos."""
         for name, value in recipe_of(self.model).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         if self.photos is None:
             object.__setattr__(self, "photos", photos_of(self.tuples) or self.tuples.parent)
-        super().__post_init__()
 
     def check(self) -> None:
         """Checks each option, and options against each other.

@@ -1,11 +1,13 @@
 """Options declared once: the constructor, the command, the checks and the fingerprint come from one dataclass."""
 
 import inspect
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -23,6 +25,8 @@ class Made(Options):
     held_out: Annotated[float, Option("Held out.", at_least=0, below=1)] = 0.5
     kind: Annotated[str, Option("Kind.", choices=("a", "b"), resumed=True)] = "a"
     padded: Annotated[bool, Option("Padded.", flags="--padded/--exact")] = True
+    more: Annotated[list[Path] | None, Option("More.")] = None
+    names: Annotated[list[str] | None, Option("Names.")] = None
 
     def check(self) -> None:
         super().check()
@@ -40,6 +44,39 @@ def test_paths_may_be_given_as_text():
     assert step("x").source == Path("x")
     assert isinstance(step("x").source, Path)
     assert step("x", kind="b").kind == "b"
+
+
+def test_paths_in_a_list_may_be_given_as_text():
+    assert step("x", more=["a", Path("b")]).more == [Path("a"), Path("b")]
+    assert step("x", names=("a", "b")).names == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": "3"}, "--epochs must be a whole number, got '3'"),
+        ({"epochs": 1.5}, "--epochs must be a whole number, got 1.5"),
+        ({"epochs": True}, "--epochs must be a whole number, got True"),
+        ({"epochs": None}, "--epochs must be a whole number, got None"),
+        ({"rate": "fast"}, "--rate must be a number, got 'fast'"),
+        ({"kind": 3}, "--kind must be text, got 3"),
+        ({"padded": "no"}, "--padded must be True or False, got 'no'"),
+        ({"names": "photo.jpg"}, "--names must be a list, got 'photo.jpg'"),
+        ({"more": Path("a")}, f"--more must be a list, got {Path('a')!r}"),
+    ],
+)
+def test_values_of_a_wrong_type_are_errors_of_the_argument(options, message):
+    with pytest.raises(ArgumentError) as caught:
+        step("x", **options)
+    assert str(caught.value) == message
+    with pytest.raises(ArgumentError, match="SOURCE must be a path, got None"):
+        step(None)
+
+
+def test_numbers_of_numpy_become_pythons():
+    options = step("x", epochs=np.int64(3), rate=np.float32(0.5), share=1)
+    assert json.dumps(options.facts())
+    assert (options.epochs, options.rate, options.share) == (3, 0.5, 1)
 
 
 def test_python_calls_take_the_fields():
@@ -99,6 +136,7 @@ def test_fingerprint_and_facts():
     assert options.resumed() == {"epochs": 2, "kind": "a"}
     assert options.facts() == {
         "source": "x", "epochs": 2, "rate": None, "share": 0.5, "held_out": 0.5, "kind": "a", "padded": True,
+        "more": None, "names": None,
     }  # fmt: skip
     assert "source" not in options.facts(arguments=False)
     assert options.facts(arguments=False) == {name: options.facts()[name] for name in options.facts(arguments=False)}
@@ -107,7 +145,7 @@ def test_fingerprint_and_facts():
 def test_help_and_signature():
     assert help_texts(step)["share"] == "Share. [at least 0, at most 1]"
     assert help_texts(step)["held_out"] == "Held out. [at least 0, below 1]"
-    names = ["source", "epochs", "rate", "share", "held_out", "kind", "padded"]
+    names = ["source", "epochs", "rate", "share", "held_out", "kind", "padded", "more", "names"]
     assert list(inspect.signature(step).parameters) == names
 
 
