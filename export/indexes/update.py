@@ -1,9 +1,10 @@
 """Changes an index, even while it is in use: `keras-retrieval update INDEX --add DESCRIPTORS`."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from keras_retrieval.pipelines.command.options import Argument, Option, Options, takes
 from keras_retrieval.pipelines.descriptors.folder import read_descriptors
 
 from keras_retrieval.errors import ArgumentError
@@ -17,28 +18,35 @@ from .open_index import open_index
 PHOTOS_PER_WRITE = 1_000
 
 
-def update(
-    index: Annotated[
-        str, typer.Argument(help="Index, a folder or milvus://.. collection written by `keras-retrieval index`.")
-    ],
-    *,
+@dataclass(frozen=True, kw_only=True)
+class UpdateOptions(Options):
+    """The options of the step `update`."""
+
+    index: Annotated[str, Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.")] = (
+        field(kw_only=False)
+    )
     add: Annotated[
         Path | None,
-        typer.Option(help="Folder of descriptors to add; photos whose names are in the index already are replaced."),
-    ] = None,
-    columns: Annotated[
-        Path | None, typer.Option(help="Table with the column values of the added photos, as for `index`.")
-    ] = None,
-    delete: Annotated[
-        list[str] | None, typer.Option(help="Name of a photo to delete; may be given several times.")
-    ] = None,
-    delete_list: Annotated[
-        Path | None, typer.Option(help="Text file with the names of photos to delete, one per line.")
-    ] = None,
-    compact: Annotated[
-        bool, typer.Option(help="Rebuild the index from the photos that it contains, and tune it again.")
-    ] = False,
-) -> int:
+        Option("Folder of descriptors to add; photos whose names are in the index already are replaced."),
+    ] = None
+    columns: Annotated[Path | None, Option("Table with the column values of the added photos, as for `index`.")] = None
+    delete: Annotated[list[str] | None, Option("Name of a photo to delete; may be given several times.")] = None
+    delete_list: Annotated[Path | None, Option("Text file with the names of photos to delete, one per line.")] = None
+    compact: Annotated[bool, Option("Rebuild the index from the photos that it contains, and tune it again.")] = False
+
+    def check(self) -> None:
+        """Checks that a table of columns comes with photos.
+
+        Raises:
+            ArgumentError: it does not.
+        """
+        super().check()
+        if self.columns is not None and self.add is None:
+            raise ArgumentError("--columns needs --add, the photos that have these values")
+
+
+@takes(UpdateOptions)
+def update(options: UpdateOptions) -> int:
     """Deletes photos from an index, adds photos to it, and rebuilds it, in this order.
 
     Running searches and servers see each change at once, and it is on disk when this command ends. After some thousand
@@ -53,13 +61,14 @@ def update(
         IndexFileNotFoundError: a list or a table does not exist.
         OSError: a change could not be written.
     """
+    index = options.index
     opened = open_index(index)
-    names = [*(delete or []), *(_read_lines(delete_list) if delete_list else [])]
+    names = [*(options.delete or []), *(_read_lines(options.delete_list) if options.delete_list else [])]
     if names:
         print(f"{index}: {opened.delete(names):,} of {len(names):,} photos deleted")
-    if add:
-        print(f"{index}: {_add(opened, Path(add), columns):,} photos added or replaced")
-    if compact:
+    if options.add:
+        print(f"{index}: {_add(opened, options.add, options.columns):,} photos added or replaced")
+    if options.compact:
         if not isinstance(opened, FolderIndex):
             raise ArgumentError(
                 f"--compact is for index folders: the server of {index} compacts its collections itself"

@@ -1,5 +1,6 @@
 """GeM: generalised-mean pooling."""
 
+import math
 from typing import Any
 
 import keras
@@ -126,3 +127,5 @@ def gem_layers(network: keras.Model) -> list[GeM]:
 def _require_positive(name: str, value: float) -> None:
     if not value > 0:
         raise ArgumentError(f"{name} of GeM must be above 0, got {value}")
+    if not math.isfinite(value):
+        raise ArgumentError(f"{name} of GeM must be a finite number, got {value}")

@@ -108,7 +108,7 @@ def check_free(folder: Path, *, kind: str, replace: bool) -> None:
     if not folder.exists():
         return
     if not replace:
-        raise FolderError(f"{folder} exists already: name another folder, or replace it")
+        raise FolderError(f"{folder} exists already: name another folder, or give replace=True")
     if kind_of(folder) != kind and not (folder.is_dir() and not any(folder.iterdir())):
         raise FolderError(f"{folder} is not a folder of {kind} and will not be replaced: name another folder")
 

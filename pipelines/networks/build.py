@@ -1,53 +1,64 @@
 """A network by name, saved as one file: `keras-retrieval build vgg16_gem model.keras`."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from ..command.options import Argument, Option, Options, takes
 from .files import check_keras_path, save_model
 
 
-def build(
-    name: Annotated[
-        str, typer.Argument(help="<backbone>_<pooling>, such as vgg16_gem; an unknown name prints all names.")
-    ],
-    output: Annotated[Path, typer.Argument(help="The .keras file to write.")],
-    *,
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions(Options):
+    """The options of the step `build`."""
+
+    name: Annotated[str, Argument("<backbone>_<pooling>, such as vgg16_gem; an unknown name prints all names.")] = (
+        field(kw_only=False)
+    )
+    output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
     weights: Annotated[
-        str,
-        typer.Option(help="imagenet (downloaded), none (random), or the path of a .h5, .npz or .keras file."),
-    ] = "imagenet",
+        str | None, Option("imagenet (downloaded), none (random), or the path of a .h5, .npz or .keras file.")
+    ] = "imagenet"
     normalization: Annotated[
         str | None,
-        typer.Option(
-            help="Pixel normalisation that the weights expect: torch, caffe or none. If not given, the one stated in "
-            "the weights file, else that of the backbone's ImageNet weights."
+        Option(
+            "Pixel normalisation that the weights expect: torch, caffe or none. If not given, the one stated in the "
+            "weights file, else that of the backbone's ImageNet weights.",
+            choices=("torch", "caffe", "none"),
         ),
-    ] = None,
-    dim: Annotated[
-        int | None, typer.Option(help="Add a whitening layer with this many output dimensions; none if not given.")
-    ] = None,
-    p: Annotated[float | None, typer.Option(help="Initial exponent of GeM pooling; 3 if not given.")] = None,
-    levels: Annotated[int | None, typer.Option(help="Scales of R-MAC's region grid; 3 if not given.")] = None,
-    clusters: Annotated[int | None, typer.Option(help="Clusters of NetVLAD; 64 if not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of weights that are not loaded.")] = 0,
-) -> Path:
+    ] = None
+    dim: Annotated[int | None, Option("Add a whitening layer with this many output dimensions; none if not given.")] = (
+        None
+    )
+    p: Annotated[float | None, Option("Initial exponent of GeM pooling; 3 if not given.", above=0)] = None
+    levels: Annotated[int | None, Option("Scales of R-MAC's region grid; 3 if not given.", at_least=1)] = None
+    clusters: Annotated[int | None, Option("Clusters of NetVLAD; 64 if not given.", at_least=1)] = None
+    seed: Annotated[int, Option("Random seed of weights that are not loaded.", at_least=0, at_most=2**32 - 1)] = 0
+
+
+@takes(BuildOptions)
+def build(options: BuildOptions) -> Path:
     """Builds a network and saves it as a .keras file, which all other steps read.
 
     Returns:
         `output`.
+
+    Raises:
+        ArgumentError: an option is out of range, or does not fit the network.
     """
-    check_keras_path(output)
+    check_keras_path(options.output)
     import keras
 
     import keras_retrieval
 
-    options: dict[str, Any] = {"p": p, "levels": levels, "clusters": clusters}
-    given = {key: value for key, value in options.items() if value is not None}
-    keras.utils.set_random_seed(seed)
-    source = None if weights == "none" else weights
-    model = keras_retrieval.build(name, weights=source, normalization=normalization, dim=dim, **given)
-    save_model(model, output)
-    print(f"{output}: {name}, {model.output_shape[-1]} dimensions, {output.stat().st_size / 1e6:.1f} MB")
-    return output
+    pooling: dict[str, Any] = {"p": options.p, "levels": options.levels, "clusters": options.clusters}
+    given = {key: value for key, value in pooling.items() if value is not None}
+    keras.utils.set_random_seed(options.seed)
+    weights = None if options.weights == "none" else options.weights
+    model = keras_retrieval.build(
+        options.name, weights=weights, normalization=options.normalization, dim=options.dim, **given
+    )
+    save_model(model, options.output)
+    size = options.output.stat().st_size / 1e6
+    print(f"{options.output}: {options.name}, {model.output_shape[-1]} dimensions, {size:.1f} MB")
+    return options.output

@@ -1,59 +1,73 @@
 """Published networks to .keras files: `keras-retrieval convert retrievalSfM120k-vgg16-gem.pth model.keras`."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from keras_retrieval.errors import ArgumentError
 
+from ..command.options import Argument, Option, Options, takes
 from . import cirtorch, matconvnet
 from .errors import ConversionError
 from .files import check_keras_path, save_model
 from .torch_file import read_torch
 
 
-def convert(
-    network: Annotated[
-        Path, typer.Argument(help="A published network: a .pth file of cirtorch, or a .mat file of NetVLAD.")
-    ],
-    output: Annotated[Path, typer.Argument(help="The .keras file to write.")],
-    *,
-    whitening: Annotated[
-        Path | None, typer.Option(help="A .pth file with a learned whitening to add to the network.")
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(Options):
+    """The options of the step `convert`."""
+
+    network: Annotated[Path, Argument("A published network: a .pth file of cirtorch, or a .mat file of NetVLAD.")] = (
+        field(kw_only=False)
+    )
+    output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
+    whitening: Annotated[Path | None, Option("A .pth file with a learned whitening to add to the network.")] = None
     lw: Annotated[
         str | None,
-        typer.Option(
-            help="Add the whitening in the network's file that was learned on this dataset, such as retrieval-SfM-120k."
-        ),
-    ] = None,
+        Option("Add the whitening in the network's file that was learned on this dataset, such as retrieval-SfM-120k."),
+    ] = None
     lw_scales: Annotated[
-        str, typer.Option(help="Which learned whitening: ss, of a single scale, or ms, multi-scale.")
-    ] = "ss",
-    dim: Annotated[int | None, typer.Option(help="Dimensions that the whitening keeps; all if not given.")] = None,
-) -> Path:
+        str, Option("Which learned whitening: ss, of a single scale, or ms, multi-scale.", choices=("ss", "ms"))
+    ] = "ss"
+    dim: Annotated[int | None, Option("Dimensions that the whitening keeps; all if not given.", at_least=1)] = None
+
+    def check(self) -> None:
+        """Checks ranges, and that the options of the whitening fit each other.
+
+        Raises:
+            ArgumentError: an option is out of range or does not fit the others.
+        """
+        super().check()
+        if self.whitening is not None and self.lw is not None:
+            raise ArgumentError("--whitening and --lw both give a whitening: leave out one of them")
+        if self.dim is not None and self.whitening is None and self.lw is None and self.network.suffix != ".mat":
+            raise ArgumentError("--dim needs a whitening, whose dimensions it cuts: give --whitening or --lw, too")
+
+
+@takes(ConvertOptions)
+def convert(options: ConvertOptions) -> Path:
     """Converts a published network to a .keras file, which all other steps read.
 
     Nothing in the published file is executed.
 
     Returns:
         `output`.
+
+    Raises:
+        ArgumentError: an option is out of range or does not fit the others.
+        ConversionError: the file cannot be converted.
     """
+    network, output, whitening, dim = options.network, options.output, options.whitening, options.dim
     check_keras_path(output)
-    if whitening is not None and lw is not None:
-        raise ArgumentError("--whitening and --lw both give a whitening: leave out one of them")
-    if dim is not None and whitening is None and lw is None and network.suffix != ".mat":
-        raise ArgumentError("--dim needs a whitening, whose dimensions it cuts: give --whitening or --lw, too")
     try:
-        model = _converted(network, lw, lw_scales, dim if whitening is None else None)
+        model = _converted(network, options.lw, options.lw_scales, dim if whitening is None else None)
     except (ConversionError, ArgumentError) as error:
         raise ConversionError(f"{network} cannot be converted: {error}") from error
     if whitening is not None:
         try:
             from keras_retrieval.networks.regional import with_whitening
 
-            model = with_whitening(model, *cirtorch.whitening_of(read_torch(whitening), lw_scales), dim)
+            model = with_whitening(model, *cirtorch.whitening_of(read_torch(whitening), options.lw_scales), dim)
         except (ConversionError, ArgumentError) as error:
             raise ConversionError(f"the whitening of {whitening} cannot be added: {error}") from error
     save_model(model, output)

@@ -8,13 +8,13 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-import typer
-
 from keras_retrieval.errors import ArgumentError
 
+from ..command.options import Argument, Option, Options, takes
 from ..files.durable import check_free, check_outside, partial_of, seal
 from ..files.progress import progress
 from .edges import HELP, KIND, MARGIN, resolve_edges
@@ -25,37 +25,55 @@ from .reading import Reading
 VERSION = 1
 
 
-def edge_maps(
-    photos: Annotated[Path, typer.Argument(help="Folder of photos or sketches; its sub-folders are read, too.")],
-    output: Annotated[Path, typer.Argument(help="Folder of edge maps to write.")],
-    *,
-    edges: Annotated[str, typer.Option(help=HELP)] = "sobel",
+@dataclass(frozen=True, kw_only=True)
+class EdgeMapOptions(Options):
+    """The options of the step `edge-maps`."""
+
+    photos: Annotated[Path, Argument("Folder of photos or sketches; its sub-folders are read, too.")] = field(
+        kw_only=False
+    )
+    output: Annotated[Path, Argument("Folder of edge maps to write.")] = field(kw_only=False)
+    edges: Annotated[str, Option(HELP)] = "sobel"
     size: Annotated[
         int,
-        typer.Option(help=f"Longest side of a photo in pixels; its map has a margin of {MARGIN} pixels in addition."),
-    ] = 227,
-    exif: Annotated[bool, typer.Option(help="Turn photos by their EXIF orientation.")] = True,
-    max_pixels: Annotated[int, typer.Option(help="Leave out photos whose header declares more pixels.")] = MAX_PIXELS,
-    replace: Annotated[bool, typer.Option(help="Replace OUTPUT if it contains edge maps.")] = False,
-) -> Path:
+        Option(f"Longest side of a photo in pixels; its map has a margin of {MARGIN} pixels in addition.", at_least=1),
+    ] = 227
+    exif: Annotated[bool, Option("Turn photos by their EXIF orientation.")] = True
+    max_pixels: Annotated[int, Option("Leave out photos whose header declares more pixels.", at_least=1)] = MAX_PIXELS
+    replace: Annotated[bool, Option("Replace OUTPUT if it contains edge maps.")] = False
+
+    def check(self) -> None:
+        """Checks ranges, and that edge maps of some kind are asked for.
+
+        Raises:
+            ArgumentError: an option is out of range.
+        """
+        super().check()
+        if not self.edges:
+            raise ArgumentError("--edges must not be empty: give sobel or another kind")
+
+
+@takes(EdgeMapOptions)
+def edge_maps(options: EdgeMapOptions) -> Path:
     """Writes the edge map of every photo of a folder as NAME.png: grey, black where there is no edge.
 
     Photos that cannot be read are left out and listed with the reasons.
 
     Returns:
         `output`.
+
+    Raises:
+        ArgumentError: an option is out of range.
+        PhotoFolderError: no photo has an edge map.
     """
-    if size < 1:
-        raise ArgumentError(f"--size must be at least 1, got {size}")
-    if not edges:
-        raise ArgumentError("--edges must not be empty: give sobel or another kind")
-    edges = resolve_edges(edges)
+    photos, output = options.photos, options.output
+    edges = resolve_edges(options.edges)
     names = list_photos(photos)
     check_outside(output, photos)
-    check_free(output, kind=KIND, replace=replace)
+    check_free(output, kind=KIND, replace=options.replace)
     partial = partial_of(output)
     shutil.rmtree(partial, ignore_errors=True)
-    reading = Reading(photos, size, exif, max_pixels, edges=edges)
+    reading = Reading(photos, options.size, options.exif, options.max_pixels, edges=edges)
     reasons = _doubles(names)
     own = [name for name in names if name not in reasons]
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("edge maps", len(own)) as advance:
@@ -68,8 +86,8 @@ def edge_maps(
         name, reason = next(iter(reasons.items()))
         raise PhotoFolderError(f"{photos}: no photo has an edge map; the first: {name}: {reason}")
     count = len(names) - len(reasons)
-    facts = {"photos": str(photos.resolve()), "edges": edges, "size": size, "count": count}
-    seal(partial, output, kind=KIND, version=VERSION, replace=replace, **facts)
+    facts = {"photos": str(photos.resolve()), "edges": edges, "size": options.size, "count": count}
+    seal(partial, output, kind=KIND, version=VERSION, replace=options.replace, **facts)
     print(f"{output}: {count:,} edge maps")
     return output
 

@@ -11,25 +11,28 @@ of a pixel at .5:
   `covered` (the fraction of the building's pixels that objects in front hide).
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from keras_retrieval.errors import ArgumentError
-
+from ..command.options import Argument, Option, Options, takes
 from .collection import draw_collection
 
 
-def sample_photos(
-    out: Annotated[Path, typer.Argument(help="The folder to write.", show_default=False)],
-    *,
-    buildings: Annotated[int, typer.Option(help="Number of buildings, at least 1.")] = 8,
-    views: Annotated[int, typer.Option(help="Photos per building, at least 1.")] = 12,
-    size: Annotated[int, typer.Option(help="Longer side of a photo in pixels, at least 64.")] = 640,
-    seed: Annotated[int, typer.Option(help="Random seed of the collection, at least 0.")] = 0,
-    workers: Annotated[int, typer.Option(help="Number of processes; 0 for one per core.")] = 0,
-) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(Options):
+    """The options of the step `sample-photos`."""
+
+    out: Annotated[Path, Argument("The folder to write.")] = field(kw_only=False)
+    buildings: Annotated[int, Option("Number of buildings.", at_least=1)] = 8
+    views: Annotated[int, Option("Photos per building.", at_least=1)] = 12
+    size: Annotated[int, Option("Longer side of a photo in pixels.", at_least=64)] = 640
+    seed: Annotated[int, Option("Random seed of the collection.", at_least=0)] = 0
+    workers: Annotated[int, Option("Number of processes; 0 for one per core.", at_least=0)] = 0
+
+
+@takes(SampleOptions)
+def sample_photos(options: SampleOptions) -> Path:
     """Draws a collection of photos of invented buildings.
 
     The same options give the same bytes with any number of workers. A stopped run is continued with the buildings that
@@ -37,11 +40,11 @@ def sample_photos(
 
     Returns:
         `out`.
+
+    Raises:
+        ArgumentError: an option is out of range.
     """
-    limits = {"buildings": (buildings, 1), "views": (views, 1), "size": (size, 64), "seed": (seed, 0)}
-    for name, (value, least) in (limits | {"workers": (workers, 0)}).items():
-        if value < least:
-            raise ArgumentError(f"--{name} must be at least {least}, got {value}")
-    draw_collection(out, buildings, views, size, seed, workers)
+    out, buildings, views = options.out, options.buildings, options.views
+    draw_collection(out, buildings, views, options.size, options.seed, options.workers)
     print(f"{out}: {buildings * views} photos of {buildings} buildings")
     return out

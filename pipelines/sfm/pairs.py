@@ -5,14 +5,15 @@ The photos' descriptors are written to an HDF5 file beside it in hloc's layout, 
 hloc's pairs_from_retrieval can choose other pairs.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import typer
 
 from keras_retrieval.errors import ArgumentError, missing_extra
 
+from ..command.options import Argument, Option, Options, takes
 from ..descriptors.extract import extract
 from ..descriptors.folder import read_descriptors
 from ..files.durable import atomic_path, write_file
@@ -21,25 +22,26 @@ from .candidate_pairs import nearest_pairs
 from .errors import ReconstructionError
 
 
-def pairs(
-    model: Annotated[
-        str, typer.Argument(help="A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")
-    ],
-    photos: Annotated[Path, typer.Argument(help="Folder of photos; sub-folders are read too.")],
-    output: Annotated[Path, typer.Argument(help="File to write the pairs to, such as pairs.txt.")],
-    *,
-    neighbours: Annotated[int, typer.Option(help="Nearest photos with which each photo is paired; at least 1.")] = 20,
-    size: Annotated[int, typer.Option(help="Longest side of the photos in pixels; photos are never enlarged.")] = 1024,
-    scales: Annotated[
-        str, typer.Option(help="Scales of a photo that its descriptor combines, such as 1,0.7071,0.5.")
-    ] = "1",
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(Options):
+    """The options of the step `pairs`."""
+
+    model: Annotated[str, Argument("A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")] = field(
+        kw_only=False
+    )
+    photos: Annotated[Path, Argument("Folder of photos; sub-folders are read too.")] = field(kw_only=False)
+    output: Annotated[Path, Argument("File to write the pairs to, such as pairs.txt.")] = field(kw_only=False)
+    neighbours: Annotated[int, Option("Nearest photos with which each photo is paired.", at_least=1)] = 20
+    size: Annotated[int, Option("Longest side of the photos in pixels; photos are never enlarged.", at_least=1)] = 1024
+    scales: Annotated[str, Option("Scales of a photo that its descriptor combines, such as 1,0.7071,0.5.")] = "1"
     h5: Annotated[
-        Path | None, typer.Option(help="HDF5 file to write the descriptors to; without it, OUTPUT with the ending .h5.")
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option(help="Compute the descriptors again if they were computed with other options.")
-    ] = False,
-) -> Path:
+        Path | None, Option("HDF5 file to write the descriptors to; without it, OUTPUT with the ending .h5.")
+    ] = None
+    replace: Annotated[bool, Option("Compute the descriptors again if they were computed with other options.")] = False
+
+
+@takes(PairOptions)
+def pairs(options: PairOptions) -> Path:
     """Pairs each photo with its nearest photos, for COLMAP and hloc, and writes all descriptors to an HDF5 file.
 
     The descriptors are also stored beside OUTPUT in a folder STEM-descriptors, in the format of `extract`, so that a
@@ -53,18 +55,20 @@ def pairs(
         ReconstructionError: a photo's name contains a space.
         MissingExtraError: h5py is not installed.
     """
-    if neighbours < 1:
-        raise ArgumentError(f"--neighbours must be at least 1, got {neighbours}")
+    photos, output = options.photos, options.output
     _require_h5py()
     _check_names(list_photos(photos))
-    target = output.with_suffix(".h5") if h5 is None else h5
+    target = output.with_suffix(".h5") if options.h5 is None else options.h5
     if target == output:
         raise ArgumentError(f"OUTPUT and --h5 must be different files, got {output} for both")
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f"{output.stem}-descriptors")
-    shards, names, _ = read_descriptors(extract(model, photos, folder, size=size, scales=scales, replace=replace))
+    described = extract(
+        options.model, photos, folder, size=options.size, scales=options.scales, replace=options.replace
+    )
+    shards, names, _ = read_descriptors(described)
     rows = np.concatenate(shards)
-    nearest = nearest_pairs(names, rows, neighbours)
+    nearest = nearest_pairs(names, rows, options.neighbours)
     write_file(output, "".join(f"{one} {other}\n" for one, other in nearest))
     _write_h5(target, names, rows)
     print(f"{output}: {len(nearest):,} pairs of {len(names):,} photos; {target}: their descriptors")

@@ -122,8 +122,8 @@ def test_every_step_has_a_docstring_with_its_command(step):
             "keras-retrieval build: Keras has no ImageNet weights of alexnet: build it with --weights none (random)",
         ),
         (
-            ("build", "alexnet_gem", "model.keras", "--weights", "none", "--p", "0"),
-            "keras-retrieval build: --p of GeM must be above 0, got 0.0",
+            ("build", "alexnet_gem", "model.keras", "--weights", "none", "--dim", "0"),
+            "keras-retrieval build: --dim of the whitening must be at least 1, got 0",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from export.index_contract.contract import Filter
 from export.index_contract.errors import IndexFileNotFoundError
 from export.indexes.open_index import open_index
 from export.indexes.update import update
+from keras_retrieval.errors import ArgumentError
 from tests.helpers.small_index import FACTS, descriptors, indexed, names_of, random_rows
 
 
@@ -27,6 +28,15 @@ def test_an_index_is_changed_from_the_shell(tmp_path, capsys):
     found = [index.search(rows[:1], where=Filter(columns={"city": [city]}))[0].names for city in ("Rom", "Paris")]
     assert found == [["new.jpg"], ["3.jpg"]]
     assert update(str(folder)) == 40
+
+
+def test_columns_without_photos_and_a_name_that_is_no_list_are_refused(tmp_path):
+    folder = str(indexed(tmp_path, random_rows(4)))
+    with pytest.raises(ArgumentError, match="--columns needs --add"):
+        update(folder, columns=tmp_path / "table.csv")
+    with pytest.raises(ArgumentError, match=r"--delete must be a list, got '0\.jpg'"):
+        update(folder, delete="0.jpg")
+    assert update(folder) == 4
 
 
 def test_what_is_missing_is_reported(tmp_path):

@@ -1,5 +1,6 @@
 """Every layer, from one table: shapes, round trips, precision, compilation, masks, one training step, goldens."""
 
+import math
 import os
 from fractions import Fraction
 from math import floor
@@ -506,6 +507,7 @@ def test_power_mean():
     ("wrong", "message"),
     [
         (lambda: layers.GeM(0.0), "^p of GeM must be above 0, got 0"),
+        (lambda: layers.GeM(math.inf), "^p of GeM must be a finite number, got inf"),
         (lambda: layers.GeM(p_speed=0), "^p_speed of GeM must be above 0, got 0"),
         (lambda: layers.GeM().set_p_speed(-1), "^p_speed of GeM must be above 0, got -1"),
         (lambda: layers.RMAC(levels=0), "^levels .*at least 1, got 0"),

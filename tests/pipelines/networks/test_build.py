@@ -1,5 +1,8 @@
 """The step `build`: a name becomes a file that all other steps accept, and errors give the reason."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -51,7 +54,9 @@ def test_real_weights_come_from_a_file(tmp_path, shared):
         ("alexnt_gem", {}, "unknown backbone 'alexnt'.* The nearest is 'alexnet'"),
         ("alexnet_gem", {"levels": 2}, "levels"),
         ("alexnet_rmac", {"p": 2.0}, "'rmac' does not take p; it takes levels, whole_map"),
-        ("alexnet_gem", {"p": 0.0}, "^p of GeM must be above 0, got 0.0"),
+        ("alexnet_gem", {"p": 0.0}, "^--p must be above 0, got 0.0"),
+        ("alexnet_gem", {"p": math.inf}, "^--p must be a finite number, got inf"),
+        ("alexnet_gem", {"seed": -1}, "^--seed must be at least 0, got -1"),
         ("alexnet_gem", {"dim": 0}, "^dim of the whitening must be at least 1, got 0"),
         ("alexnet_gem", {"dim": 257}, "^dim of the whitening must be at most 256, .* got 257"),
         ("alexnet_gem", {"normalization": "x"}, "torch, caffe, none"),
@@ -63,6 +68,11 @@ def test_what_cannot_be_built_says_why_and_leaves_no_file(tmp_path, name, option
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         build_model(name, tmp_path / "new" / "model.keras", **{"weights": "none", **options})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_may_be_given_as_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert build_model("alexnet_gem", "model.keras", weights=None) == Path("model.keras")
 
 
 def test_the_file_s_name_must_end_in_keras(tmp_path):
