@@ -18,7 +18,7 @@ def query(options: QueryOptions) -> list[Hits]:
         The neighbours of each photo, best first.
 
     Raises:
-        PhotoError: the server cannot read one of the photos, or the box does not fit it.
+        PhotoError: the server cannot read one of the photos, or the box is invalid.
         MissingPhotoError: a photo does not exist.
         ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
         ServerTimeoutError: the server has not answered before the deadline.

@@ -121,7 +121,7 @@ class RetrievalClient:
             ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
             ServerTimeoutError: the server has not answered before the deadline.
             RequestRefusedError: the server rejects the request, as for an unknown model.
-            ArgumentError: `photos` is empty or is a single photo.
+            ArgumentError: `photos` is empty, or is a single photo instead of a sequence.
             MissingPhotoError: a photo does not exist.
             OSError: a photo cannot be read.
         """

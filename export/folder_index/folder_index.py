@@ -41,7 +41,7 @@ from .segment import Segment
 from .snapshot import MutableSegment, Snapshot
 from .write_ahead_log import Change, FileStamp
 
-MAX_CHANGES = 10_000  # rows added and removed before a writer waits for a new segment; from half of them one is built
+MAX_CHANGES = 10_000  # rows added and removed until a writer waits for a new segment; building starts at half
 BUILD_TIMEOUT = 3600.0  # seconds to wait for another process that is building a segment
 
 log = logging.getLogger("keras_retrieval")

@@ -18,7 +18,7 @@ from ..index_contract.photos_to_index import RowBlocks
 from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
-EXACT_AMONG = 10_000  # the number of photos satisfying a filter up to which all of them are scored
+EXACT_AMONG = 10_000  # photos that satisfy a filter; up to this number, all of them are scored
 FURTHER = 8  # factor of candidates for a second approximate search; beyond 1 / 8 of the rows, exact search is faster
 _NEVER = np.iinfo(np.int64).max
 

@@ -1,9 +1,8 @@
 """The write-ahead log of a segment: hash-chained records, and a head that states how many are acknowledged.
 
 A record consists of the length of its body (8 bytes), a digest (the SHA-256 of the previous record's digest and the
-body), and the body: a line of JSON followed by the rows as float32. Appending syncs the
-record to the disk, then replaces the head {records, bytes, digest}; only then is the change acknowledged. A reader
-finds one of these states:
+body), and the body: a line of JSON followed by the rows as float32. Appending syncs the record to the disk, then
+replaces the head {records, bytes, digest}; only then is the change acknowledged. A reader finds one of these states:
 
 - only the records that the head states; truncated or altered records are an error;
 - one more complete record, of a writer that was killed or is still writing; it is applied as well;

@@ -1,4 +1,4 @@
-"""The input of an index builder: names, descriptors and column values of photos, checked by the caller."""
+"""The input of an index builder: names, descriptors and column values of photos, already checked."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

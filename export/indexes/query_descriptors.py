@@ -48,7 +48,8 @@ def describe_queries(
         sketch: whether queries are sketches, for indexes of edge maps; None to detect sketches.
 
     Returns:
-        Two dicts: path -> descriptor (D,), in the order of `paths`, and path -> reason, for omitted photos.
+        Two dicts: one maps each path to its descriptor (D,), in the order of `paths`, and one maps each omitted path to
+        the reason.
 
     Raises:
         ArgumentError: the network is missing or not that of the index, or `sketch` is set for an index of photos.

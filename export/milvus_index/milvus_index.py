@@ -65,7 +65,7 @@ class MilvusIndex:
         """See `NeighbourIndex.search`.
 
         Raises:
-            ArgumentError: as documented there, or `k` exceeds 16,384, Milvus' limit, in a larger collection.
+            ArgumentError: see `NeighbourIndex.search`; or `k` exceeds 16,384, Milvus' limit, in larger collections.
         """
         check_k(k)
         queries = self._checked(queries, "queries")
@@ -221,7 +221,7 @@ def read_facts(address: Address, client: Any, *, older: bool = False) -> dict[st
         older: whether to accept older layouts, too, for a collection that is to be replaced.
 
     Raises:
-        CollectionError: see `MilvusIndex`.
+        CollectionError: as for `MilvusIndex`.
     """
     if not client.has_collection(address.collection):
         raise CollectionError(f"{address}: there is no such collection: `keras-retrieval index DESCRIPTORS {address}`")

@@ -22,7 +22,7 @@ TOLERANCE, COSINE = 1e-4, 0.99999
 FP16_COSINE = 0.999
 """The smallest cosine of a float16 file to float32; below it, numbers have overflowed or vanished."""
 
-HALVED_BATCHES, HALVED_SIDE = 4, 256  # limits on what Keras computes in float16, which is slow
+HALVED_BATCHES, HALVED_SIDE = 4, 256  # limits of batches and sides in Keras with float16, which is slow
 
 log = logging.getLogger("keras_retrieval")
 

@@ -1,4 +1,4 @@
-"""Exports for TensorFlow Serving: `keras-retrieval export-saved-model model.keras SERVING/name --size 1024`."""
+"""Exports a network as a SavedModel: `keras-retrieval export-saved-model model.keras SERVING/name --size 1024`."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""The server: HTTP, gRPC, model versions, batching, the search page; the step serve."""
+"""The server (HTTP, gRPC, model versions, batching, search page), and the step serve."""

@@ -33,10 +33,10 @@ class ServerSettings:
         batching: parameters of dynamic batching; None disables batching.
         ssl: TLS configuration of both ports; None for plaintext.
         poll_seconds: seconds between two scans of each model's folder; 0 to scan it once.
-        rest_seconds: time limit of a REST request, in seconds.
+        rest_seconds: time limit of a REST request in seconds.
         max_in_flight: limit on concurrent requests, waiting or computing; further requests are refused.
         max_message_bytes: maximum size of a request in bytes.
-        index: the index for the signature `search` and of the search page at /; None disables both.
+        index: index for the signature `search` and for the search page at /; None disables both.
         photos: folder of the indexed photos, for the search page; None for the folder stated in the index.
     """
 
