@@ -27,7 +27,7 @@ from .stream import TupleStream
 
 Logs = dict[str, Any]
 SCORE = "score: "
-"""Prefix of the name of a score on a collection, among the figures of an epoch."""
+"""Prefix of the names of a collection's scores in the logs of an epoch."""
 
 
 class StepSource(Protocol):

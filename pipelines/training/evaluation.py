@@ -23,7 +23,7 @@ from ..networks.files import save_model
 log = logging.getLogger("keras_retrieval")
 
 Mean = dict[str, dict[str, float | None]]
-"""Setting -> figure -> mean over the queries."""
+"""Mean scores: setting -> metric -> mean over the queries."""
 
 
 @dataclass(frozen=True)

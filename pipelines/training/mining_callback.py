@@ -10,7 +10,7 @@ from ..descriptors.describer import DescribeFn
 from .epoch_draw import EpochDraw
 
 LastStep = Callable[[], tuple[np.ndarray, np.ndarray]]
-"""Returns the photos' rows (B, M) and descriptors (B, M, D) of the step that has just been trained."""
+"""Function that returns the photos' row numbers (B, M) and descriptors (B, M, D) of the last training step."""
 
 
 def mining_callback(draw: EpochDraw, describe: DescribeFn, last_step: LastStep | None = None, start: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""The pages of training runs: curves, the comparison with the network before training, and sample tuples."""
+"""The HTML pages of training runs: curves, a comparison with the network before training, and sample tuples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,18 +33,18 @@ def training_page(
     samples: Mapping[str, Sequence[Sample]],
     photos: Path,
 ) -> str:
-    """Writes the page.
+    """Returns the HTML page of a training run on tuples.
 
     Args:
         title: the title of the page.
-        facts: short lines under the title.
-        history: the figures of each epoch.
-        scores: network -> figure -> value on the scored collection; may be empty.
-        samples: time, such as "before training" -> the tuples of the same queries at that time.
+        facts: short lines of text to show under the title.
+        history: the metrics of each epoch.
+        scores: scores on the collection, network -> metric -> value; may be empty.
+        samples: dict from a time, such as "before training", to the tuples of the same queries at that time.
         photos: folder of the photos.
 
     Returns:
-        HTML in one file, without scripts and without anything to load.
+        A self-contained HTML document without scripts.
     """
     cases = [
         _case(sample, when, photos)
@@ -63,12 +63,12 @@ def training_page(
 
 
 def classification_page(title: str, facts: Sequence[str], history: Sequence[Mapping[str, Any]]) -> str:
-    """Writes the page of a training run on landmarks.
+    """Returns the HTML page of a training run on landmarks.
 
     Args:
         title: the title of the page.
-        facts: short lines under the title.
-        history: the figures of each epoch.
+        facts: short lines of text to show under the title.
+        history: the metrics of each epoch.
     """
     return page("classification", title, facts, charts=_charts(history, _CLASSIFICATION_CHARTS))
 
@@ -79,13 +79,13 @@ def proposals_page(
     history: Sequence[Mapping[str, Any]],
     recall: Mapping[str, Mapping[str, float | None]],
 ) -> str:
-    """Writes the page of a training run of region proposals.
+    """Returns the HTML page of a training run of region proposals.
 
     Args:
         title: the title of the page.
-        facts: short lines under the title.
-        history: the figures of each epoch.
-        recall: regions -> overlap -> share of the boxes found; may be empty.
+        facts: short lines of text to show under the title.
+        history: the metrics of each epoch.
+        recall: recall of boxes, kind of regions -> overlap -> share of the boxes found; may be empty.
     """
     return page("region proposals", title, facts, table=recall, charts=_charts(history, {"Loss": {"training": "loss"}}))
 

@@ -1,4 +1,4 @@
-"""Descriptors of photos by the network in training, kept from one mining to the next."""
+"""Storage of the photos' descriptors by the network in training, from one mining to the next."""
 
 import os
 import tempfile
@@ -17,23 +17,25 @@ from ..photos.reader import PhotoError
 from ..photos.reading import Shape
 
 WIDE = 4096
-"""Descriptors of more dimensions are kept as float16 in a temporary file that is mapped into memory."""
+"""Descriptors with more dimensions are stored as float16 in a temporary file that is mapped into memory."""
 
 _PIECE = 1024  # rows that are copied at a time
 
 
 class PhotoDescriptors:
-    """Descriptors (n, D) float32 of some of the photos, by row; 22,000 of 2,048 dimensions take 180 MB.
+    """Stores the descriptors (n, D) float32 of some of the photos, addressed by row number.
 
-    Descriptors of more than WIDE dimensions are kept as float16 in an unnamed file in the folder of temporary files
-    (the environment variable TMPDIR): 22,000 of 32,768 dimensions take 1.4 GB there.
+    22,000 descriptors with 2,048 dimensions take 180 MB of memory. Descriptors with more than WIDE dimensions are
+    stored as float16 in an unnamed file in the folder of temporary files (the environment variable TMPDIR), where
+    22,000 descriptors with 32,768 dimensions take 1.4 GB.
 
     Args:
-        photos: read the pixels.
-        names: the names of all photos; a row is an index into them.
+        photos: reader of the photos' pixels.
+        names: names of all photos; a row number is an index into `names`.
 
     Attributes:
-        left_out: name -> reason, of the photos that could not be read or described since the last `keep`.
+        left_out: dict from the name of each photo that could not be read or described since the last `keep` to the
+            reason.
         described: number of photos that were described since the last `keep`.
     """
 
@@ -43,8 +45,8 @@ class PhotoDescriptors:
         self.left_out: dict[str, str] = {}
         self.described = 0
         self._slot = np.full(len(names), -1)
-        self._rows = np.zeros(0, np.int64)  # of each slot; -1 for a free slot
-        self._ages = np.zeros(0, np.int64)  # of each slot, greater for descriptors that are newer
+        self._rows = np.zeros(0, np.int64)  # row number in each slot; -1 for a free slot
+        self._ages = np.zeros(0, np.int64)  # age of each slot's descriptor, greater for newer ones
         self._values: np.ndarray = np.zeros((0, 0), np.float32)
         self._file: Any = None  # of wide values
 
@@ -53,41 +55,41 @@ class PhotoDescriptors:
 
     @property
     def useless(self) -> int:
-        """Number of photos that are left out because their descriptors are zero or not finite."""
+        """Number of photos that were left out because their descriptors are zero or not finite."""
         return list(self.left_out.values()).count(NO_DESCRIPTOR)
 
     def has(self, rows: np.ndarray) -> np.ndarray:
-        """Whether each row has a descriptor, (n,) bool."""
+        """Returns an (n,) bool mask of the row numbers that have a descriptor."""
         return self._slot[rows] >= 0
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """The descriptors of rows that have one, (n, D) float32."""
+        """Returns the (n, D) float32 descriptors of the given row numbers, which must have one."""
         return np.asarray(self._values[self._slot[rows]], np.float32)
 
     def picked(self, rows: np.ndarray) -> np.ndarray | PickedRows:
-        """Like `of`, but descriptors in the file are read from it piece by piece when they are used."""
+        """Like `of`, but descriptors stored in the file are only read, piece by piece, when they are used."""
         return self.of(rows) if self._file is None else PickedRows(self._values, self._slot[rows])
 
     def oldest(self, count: int) -> np.ndarray:
-        """The rows with the oldest descriptors, `count` of them."""
+        """Returns the `count` row numbers with the oldest descriptors."""
         used = np.flatnonzero(self._rows >= 0)
         rows = self._rows[used]
         return rows[np.lexsort((rows, self._ages[used]))[:count]]
 
     def keep(self, rows: np.ndarray) -> None:
-        """Removes the descriptors of all rows but these, and clears `left_out` and `described`."""
+        """Removes all descriptors except those of the given row numbers, and clears `left_out` and `described`."""
         removed = (self._rows >= 0) & ~np.isin(self._rows, rows)
         self._slot[self._rows[removed]] = -1
         self._rows[removed] = -1
         self.left_out, self.described = {}, 0
 
     def put(self, rows: np.ndarray, values: np.ndarray, age: int | None = None) -> None:
-        """Sets the descriptors of rows; of a row that is given twice, the last one counts.
+        """Sets the descriptors of photos; if a row number is given twice, the last descriptor is stored.
 
         Args:
-            rows: (n,).
-            values: (n, D).
-            age: the age of the descriptors; newer than all others if not given.
+            rows: (n,) row numbers of the photos.
+            values: (n, D) descriptors.
+            age: the age of the descriptors, greater for newer ones; None makes them the newest.
         """
         rows, last = np.unique(rows[::-1], return_index=True)
         values = values[::-1][last]
@@ -99,14 +101,14 @@ class PhotoDescriptors:
         self._ages[slots] = self._now() if age is None else age
 
     def describe(self, describe: DescribeFn, rows: np.ndarray) -> int:
-        """Describes photos, those of one shape together; photos that cannot be described are added to `left_out`.
+        """Describes photos in batches of the same shape; photos that cannot be described are added to `left_out`.
 
         Args:
-            describe: the function from `describer`, (B, H, W, 3) uint8 -> (B, D).
-            rows: the rows of the photos, each once.
+            describe: the function that `describer` returns, from (B, H, W, 3) uint8 to (B, D).
+            rows: the row numbers of the photos, without duplicates.
 
         Returns:
-            How many have been described.
+            The number of photos that were described.
         """
         shapes, now, described = self._shapes(rows), self._now(), 0
         with progress("mining", len(shapes)) as advance:
@@ -122,20 +124,20 @@ class PhotoDescriptors:
         return described
 
     def describe_missing(self, describe: DescribeFn, rows: np.ndarray) -> None:
-        """Describes those of the rows that have no descriptor and are not left out."""
+        """Describes those of the given photos that have no descriptor and are not in `left_out`."""
         rows = np.unique(rows[~self.has(rows)])
         self.describe(describe, rows[[self.names[row] not in self.left_out for row in rows.tolist()]])
 
     def readable(self, rows: np.ndarray) -> np.ndarray:
-        """Whether each row is a photo with a readable header, (n,) bool; the others are added to `left_out`."""
+        """Returns an (n,) bool mask of the photos with a readable header; the others are added to `left_out`."""
         return np.isin(rows, [row for _, row in self._shapes(np.unique(rows))])
 
     def state(self) -> dict[str, np.ndarray]:
-        """The arrays that `restore` takes; they are not copied, and change with the next description."""
+        """Returns the arrays for `restore`; they are not copied, and change when photos are described."""
         return {"rows": self._rows, "ages": self._ages, "values": self._values}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Restores a `state`: the same descriptors with the same ages."""
+        """Restores a `state`: the descriptors and their ages."""
         self.keep(np.zeros(0, np.int64))
         used = np.flatnonzero(state["rows"] >= 0)
         self._room(len(used), state["values"].shape[1])

@@ -1,4 +1,4 @@
-"""Photos with the boxes of their objects, which region proposals are trained on."""
+"""Photos with the boxes of their objects, on which region proposals are trained."""
 
 import math
 import os
@@ -28,12 +28,12 @@ def hold_out(names: Sequence[str], share: float, seed: int) -> tuple[list[str], 
     """Splits photos by sub-folder of the first level, or photo by photo where there are fewer than two sub-folders.
 
     Args:
-        names: the names of the photos, with / between their parts.
-        share: the share of the sub-folders, or of the photos, that is held out.
+        names: names of the photos, with / between their parts.
+        share: share of the sub-folders, or of the photos, to hold out.
         seed: random seed.
 
     Returns:
-        The names of training photos and of held-out photos.
+        The names of the training photos and the names of the held-out photos.
 
     Raises:
         ArgumentError: no training photo is left.
@@ -52,14 +52,15 @@ def boxes_as_shares(boxes: Mapping[str, np.ndarray], reading: Reading) -> tuple[
     """Divides boxes by the sides of their photos.
 
     Args:
-        boxes: name of a photo -> (R, 4) left, top, right, bottom in pixels.
+        boxes: dict from the name of each photo to its (R, 4) boxes: left, top, right, bottom in pixels.
         reading: the reader of the photos at full size.
 
     Returns:
-        Name -> (R, 4) in 0..1, and name -> reason for the photos that cannot be read.
+        A dict from the name of each photo to its (R, 4) boxes in 0..1, and a dict from the name of each photo that
+        cannot be read to the reason.
 
     Raises:
-        BoxesError: a box reaches out of its photo.
+        BoxesError: a box extends beyond its photo.
         ArgumentError: no photo with a box can be read.
     """
     shares, left_out = {}, {}
@@ -83,20 +84,20 @@ def boxes_as_shares(boxes: Mapping[str, np.ndarray], reading: Reading) -> tuple[
 
 @dataclass
 class ProposalPhotos:
-    """Batches of photos padded to squares, with the targets of their anchors.
+    """Batches of photos padded to squares, with the training targets of their anchors.
 
     Attributes:
-        names: the names of the photos to train on.
-        shares: name -> (R, 4) boxes as shares of the photo's sides.
-        photos: read the pixels.
+        names: names of the training photos.
+        shares: dict from the name of each photo to its (R, 4) boxes, as shares of the photo's sides.
+        photos: reader of the photos' pixels.
         side: the side of the squares, in pixels.
-        anchors: (M, 4) the anchors of the feature map of a square, in cells.
+        anchors: (M, 4) anchors of the feature map of a square, in cells.
         cells: (side + 1,) number of cells of the feature map for each number of pixels.
-        batch: photos in a step.
-        flip: mirror half of the photos, at random.
+        batch: number of photos in a step.
+        flip: whether half of the photos, chosen at random, are mirrored.
         seed: random seed.
-        left_out: name -> reason, of photos that could not be read.
-        epoch: the epoch of the next iteration, which with the seed decides the order.
+        left_out: dict from the name of each photo that could not be read to the reason.
+        epoch: number of the epoch of the next iteration; it determines the order, together with the seed.
     """
 
     names: Sequence[str]
@@ -113,11 +114,11 @@ class ProposalPhotos:
 
     @property
     def steps(self) -> int:
-        """Steps in an epoch; the last one may have fewer photos."""
+        """Number of steps in an epoch; the last one may have fewer photos."""
         return -(-len(self.names) // self.batch)
 
     def dataset(self) -> Any:
-        """The photos of `epoch` in random order.
+        """Returns the photos of `epoch` in random order.
 
         Returns:
             A tf.data.Dataset of (inputs, targets) for `ProposalModel` and `ProposalLoss`. A photo that cannot be read

@@ -1,4 +1,4 @@
-"""The recall of a network's regions: the share of the objects' boxes that proposals and the rigid grid find."""
+"""Recall of a network's regions: the share of the objects' boxes that proposals and the rigid grid find."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ class Recall:
     """The recall of one kind of regions.
 
     Attributes:
-        regions: their kind.
-        count: mean number of regions in a photo.
-        found: for each of OVERLAPS, the share of boxes whose intersection over union with a region reaches it.
+        regions: name of the kind of regions.
+        count: mean number of regions per photo.
+        found: for each threshold in OVERLAPS, the share of boxes whose intersection over union with some region
+            reaches the threshold.
     """
 
     regions: str
@@ -31,17 +32,17 @@ class Recall:
 def recall_of_boxes(
     network: Any, names: Sequence[str], shares: Mapping[str, np.ndarray], reading: Reading
 ) -> list[Recall]:
-    """Compares the grid with the proposals: with as many as the grid has regions, and with all.
+    """Compares the recall of grids, of as many proposals as a grid has regions, and of all proposals.
 
     Args:
-        network: a network with proposals.
-        names: the names of the photos.
-        shares: name -> (R, 4) boxes as shares of the photo's sides.
-        reading: reads the photos; photos that cannot be read are skipped.
+        network: a network with region proposals.
+        names: names of the photos.
+        shares: dict from the name of each photo to its (R, 4) boxes, as shares of the photo's sides.
+        reading: the reader of the photos; unreadable photos are skipped.
 
     Returns:
-        A row for each grid of LEVELS, each followed by one for as many proposals, and a row for all proposals; empty
-        if no photo with a box can be read.
+        The recall of each grid in LEVELS, each followed by that of as many proposals, and the recall of all proposals;
+        empty if no photo with a box can be read.
     """
     from keras_retrieval.networks.regional import regional_layer
 
@@ -66,7 +67,7 @@ def recall_of_boxes(
 
 
 def grid_boxes(height: int, width: int, levels: int) -> np.ndarray:
-    """The regions (R, 4) of R-MAC's grid on a feature map of height x width cells, as shares of its sides."""
+    """Returns the (R, 4) regions of R-MAC's grid on a feature map of height x width cells, as shares of its sides."""
     from keras import ops
 
     from keras_retrieval.layers.cells import GridCells
@@ -78,7 +79,7 @@ def grid_boxes(height: int, width: int, levels: int) -> np.ndarray:
 
 
 def table(rows: Sequence[Recall]) -> str:
-    """The rows as text, one per line."""
+    """Formats the recalls as a table of text with one row per line."""
     lines = [(f"{'recall of boxes at IoU':36}", f"{'regions':>9}", *(f"{overlap:8}" for overlap in OVERLAPS))]
     lines += [
         (f"{row.regions:36}", f"{row.count:9.1f}", *(f"{100 * share:7.1f}%" for share in row.found)) for row in rows

@@ -1,4 +1,4 @@
-"""The published training recipes: the values of the options of `train` that are not given."""
+"""The published training recipes: the default values of options of `train`."""
 
 import json
 import zipfile
@@ -39,31 +39,31 @@ GIVEN_BY_RECIPE: Any = None
 
 @dataclass(frozen=True)
 class RecipeOption(Option):
-    """An option of the recipe; its help ends with the values that it has if it is not given."""
+    """An option whose default comes from the recipe; its help text ends with the default values."""
 
     def parameter(self, name: str) -> Any:
-        """The option as Typer takes it."""
+        """Returns the option as a Typer parameter."""
         others = [f"{recipe[name]} for {pooling}" for pooling, recipe in RECIPES.items() if name in recipe]
         values = ", ".join([str(RECIPE[name]), *others])
         return super(RecipeOption, replace(self, help=f"{self.help} If not given: {values}.")).parameter(name)
 
 
 def recipe_of(model: str) -> dict[str, Any]:
-    """The published values of the options for a network's pooling.
+    """Returns the published values of the options for a network's pooling.
 
     Args:
-        model: the name of a network, such as "vgg16_netvlad", or a .keras file.
+        model: the name of a network, such as "vgg16_netvlad", or the path of a .keras file.
     """
     return RECIPE | RECIPES.get(_network_name(model).rpartition("_")[2], {})
 
 
 def published_margin(network: str) -> float:
-    """The margin of the contrastive loss for the backbone in a network's name."""
+    """Returns the margin of the contrastive loss for the backbone in a network's name."""
     return next((margin for backbone, margin in MARGINS.items() if network.startswith(backbone)), MARGIN)
 
 
 def published_shrinkage(photos: int, dimensions: int) -> float:
-    """The shrinkage of Lw: 1 where photos are few for the dimensions, else 0, as published."""
+    """Returns the published shrinkage of Lw: 1 if there are few photos for the number of dimensions, else 0."""
     return 1.0 if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
 
 

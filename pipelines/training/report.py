@@ -19,12 +19,12 @@ _IN_TABLE = ("loss", "val_loss", "negative_distance", "p")
 
 
 def results_of(run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any]) -> dict[str, Any]:
-    """The results of a finished run, as results.json contains them.
+    """Returns the results of a finished run in the form of results.json.
 
     Args:
         run: a finished run.
-        scores: name of a network -> its scores on the collection; may be empty.
-        whitening: facts about how it was learned.
+        scores: dict from the name of each network to its scores on the collection; may be empty.
+        whitening: metadata of the learned whitening.
     """
     results = {
         "network": run.network.name,
@@ -54,7 +54,7 @@ def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]
     Args:
         run: a finished run.
         results: the results from `results_of`.
-        samples: the sample tuples with the negatives that the trained network finds.
+        samples: the sample tuples with the hard negatives of the trained network.
     """
     before = [Sample(*sample) for sample in run.checkpoint.samples]
     page = training_page(
@@ -66,7 +66,7 @@ def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]
 
 
 def facts_of(results: Mapping[str, Any]) -> list[str]:
-    """The most important results, in short lines."""
+    """Returns the most important results as short lines of text."""
     options, counts = results["options"], results["tuples"]["training"]
     margin = "" if results["margin"] is None else f", margin {results['margin']:g}"
     facts = [
@@ -93,7 +93,7 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
 
 
 def history_table(results: Mapping[str, Any]) -> Any:
-    """The figures of the first, the best and the last epoch, as a rich.table.Table."""
+    """Returns the metrics of the first, the best and the last epoch as a rich.table.Table."""
     from rich.table import Table
 
     history, best = results["history"], results["best_epoch"]
@@ -106,7 +106,7 @@ def history_table(results: Mapping[str, Any]) -> Any:
 
 
 def score_table(results: Mapping[str, Any]) -> Any:
-    """The scores of all networks on the collection, as a rich.table.Table; None without scores."""
+    """Returns the scores of all networks on the collection as a rich.table.Table; None without scores."""
     from rich.table import Table
 
     rows = rows_of(results["scores"])

@@ -1,4 +1,4 @@
-"""A training run: its parts, its preparation and its training."""
+"""A training run: its components, its preparation and its training."""
 
 import logging
 import sys
@@ -36,22 +36,22 @@ log = logging.getLogger("keras_retrieval")
 
 @dataclass
 class Run:
-    """The parts of a training run.
+    """The components of a training run.
 
     Attributes:
         options: the options of `train`.
         tuples: all tuples.
         checkpoint: the state of the run when it was last saved.
         network: the network that is trained.
-        model: the network as a compiled model of tuples.
-        describe: computes descriptors with the network as it is.
+        model: the network wrapped in a compiled model of tuples.
+        describe: function that computes descriptors with the network in its current state.
         photos: the cache of resized photos.
-        stream: the training tuples.
-        validation: the validation tuples; None where no pairs are set aside.
-        samples: a few tuples for the page.
-        scorer: scores networks on a collection; None without one.
-        best: the figure that decides which epoch is the best.
-        began: when this process began the run, in seconds of the monotonic clock.
+        stream: the stream of training tuples.
+        validation: the stream of validation tuples; None if no pairs are set aside.
+        samples: the draw of a few sample tuples for the page.
+        scorer: the scorer on a collection; None without a collection.
+        best: the criterion for the best epoch.
+        began: start of the run in this process, in seconds of the monotonic clock.
     """
 
     options: TrainOptions
@@ -70,12 +70,12 @@ class Run:
 
     @property
     def output(self) -> Path:
-        """The run's folder."""
+        """Folder of the run."""
         return self.options.output
 
     @property
     def pretrained(self) -> str:
-        """The network that the run began with, in the form that `extract` accepts."""
+        """Path or name of the initial network, in the form that `extract` accepts."""
         path = self.output / INITIAL
         return str(path) if path.is_file() else self.options.model
 
@@ -85,8 +85,8 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
 
     Raises:
         MiningError: a query has too few clusters to take negatives from.
-        TuplesError: --best loss without pairs for validation.
-        ArgumentError: options, network, photos or collection do not fit; the message names them.
+        TuplesError: --best is loss, and there are no pairs for validation.
+        ArgumentError: options, network, photos or collection do not fit together; the message names them.
     """
     import keras
 
@@ -123,11 +123,11 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
 
 
 def fit(run: Run) -> None:
-    """Trains the remaining epochs, and continues an interrupted one from the step of its checkpoint.
+    """Trains the remaining epochs; an interrupted epoch is continued from the step of the checkpoint.
 
     Raises:
         TrainingError: the loss is no longer finite.
-        KeyboardInterrupt: after it has been logged how to continue.
+        KeyboardInterrupt: training was interrupted; the command that resumes it has been logged.
     """
     try:
         if run.checkpoint.step:
@@ -142,7 +142,7 @@ def fit(run: Run) -> None:
 
 
 def take_best(run: Run) -> None:
-    """Gives the network the weights of the best epoch."""
+    """Sets the network's weights to those of the best epoch."""
     for variable, value in zip(run.network.weights, run.checkpoint.best, strict=True):
         variable.assign(value)
 

@@ -1,4 +1,4 @@
-"""Sample tuples for the page: the same queries with the negatives that are hard before and after training."""
+"""Sample tuples for the page: a few queries with their hard negatives before and after training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ HEIGHT = 120  # of a picture for TensorBoard, in pixels
 
 
 class Sample(NamedTuple):
-    """A tuple as names of photos."""
+    """A tuple, given by the names of its photos."""
 
     query: str
     positive: str
@@ -27,13 +27,13 @@ class Sample(NamedTuple):
 
 
 def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options: MiningOptions) -> EpochDraw:
-    """An EpochDraw of a few training pairs, the same whenever it is mined.
+    """Returns an EpochDraw of a few training pairs, which are the same whenever it is mined.
 
     Args:
         tuples: all tuples.
-        pairs: (P, 2) the training pairs.
-        photos: the source of the photos.
-        options: the options of the training; its seed decides which pairs are taken.
+        pairs: (P, 2) row numbers of the photos in the training pairs.
+        photos: reader of the photos' pixels.
+        options: the options of mining for training; their seed determines the choice of pairs.
     """
     pairs = np.random.default_rng(options.seed).permutation(pairs)
     _, first = np.unique(tuples.cluster[pairs[:, 0]], return_index=True)
@@ -45,19 +45,19 @@ def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options:
 
 
 def mine_samples(draw: EpochDraw, describe: DescribeFn) -> list[Sample]:
-    """The sample tuples with the negatives that are hard for the network now, ordered by their queries."""
+    """Mines the sample tuples with the network in its current state; returns them ordered by query."""
     draw.mine(describe, 0)
     return sorted(named_tuples(draw, draw.count))
 
 
 def named_tuples(draw: EpochDraw, count: int) -> list[Sample]:
-    """The first tuples of the most recently mined epoch, as names of photos."""
+    """Returns the first `count` tuples of the epoch that was mined last, as names of photos."""
     named = [[draw.names[row] for row in rows] for rows in draw.mined()[:count].tolist()]
     return [Sample(query, positive, negatives) for query, positive, *negatives in named]
 
 
 def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
-    """The photos of a tuple side by side, (HEIGHT, w, 3) uint8; photos that cannot be read are left out."""
+    """Returns an image (HEIGHT, w, 3) uint8 of a tuple's photos side by side, without unreadable photos."""
     from PIL import Image
 
     parts: list[np.ndarray] = []
@@ -72,5 +72,5 @@ def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
 
 
 def strips(samples: Sequence[Sample], photos: PhotoSource) -> list[np.ndarray]:
-    """The `strip` of each sample."""
+    """Returns the image of each sample, see `strip`."""
     return [strip(sample, photos) for sample in samples]

@@ -13,13 +13,13 @@ from .tuple_reader import PREFETCH, Element, PhotoOptions, TupleReader
 
 
 class TupleStream:
-    """The tuples of an EpochDraw with the pixels of their photos.
+    """Streams the tuples of an EpochDraw with the pixels of their photos.
 
-    Photos are read by threads, three steps ahead, and never all held in memory.
+    Photos are read by threads, three steps ahead, so that only a few steps' photos are in memory.
 
     Args:
         draw: the draw of the tuples.
-        options: how the photos are prepared.
+        options: the options for the preparation of photos.
     """
 
     def __init__(self, draw: EpochDraw, options: PhotoOptions) -> None:
@@ -28,23 +28,23 @@ class TupleStream:
 
     @property
     def steps(self) -> int:
-        """Steps in an epoch."""
+        """Number of steps in an epoch."""
         return self.draw.steps
 
     def dataset(self, start: int = 0) -> Any:
-        """The tuples of the epoch that was mined last when an iteration begins.
+        """Returns a dataset of the tuples; each iteration takes those of the epoch that was mined last.
 
-        Letters: B tuples in a step (the last step of validation may have fewer), M = 2 + N, S the side of the squares,
-        T pixels of all photos, G groups of photos of one shape.
+        In the shapes, B is the number of tuples in a step (the last step of validation may have fewer), and M = 2 + N
+        is the number of photos in a tuple.
 
         Args:
             start: the first step, for a run that is resumed within an epoch.
 
         Returns:
             A tf.data.Dataset of (inputs, objects): objects (B, M) int32, equal for photos that may show the same
-            object; inputs a dict of "rows" (B, M) int32, the photos' rows, and the arrays of `tuple_batches.padded` or
-            `tuple_batches.exact`. A tuple with a photo that cannot be read is replaced by another tuple of the epoch.
-            Iterating raises TensorFlow's error if no epoch has been mined.
+            object; inputs a dict of "rows" (B, M) int32, the photos' row numbers, and the arrays of
+            `tuple_batches.padded` or `tuple_batches.exact`. A tuple with an unreadable photo is replaced by another
+            tuple of the epoch. Iteration raises a TensorFlow error if no epoch has been mined.
         """
         import tensorflow as tf
 
@@ -56,7 +56,7 @@ class TupleStream:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Name -> reason, of the photos that could not be read when the last epoch was mined, or in any step so far."""
+        """Dict from each photo that could not be read, in the last mining or in any step so far, to the reason."""
         return self.draw.left_out | self._reader.left_out
 
     def _elements(self, start: int) -> Iterator[Element]:

@@ -1,8 +1,8 @@
 """The step `train`: `keras-retrieval train tuples.npz --photos PHOTOS --model vgg16_gem --output RUN`.
 
-RUN gets model.keras (the network of the best epoch with the whitening inside), trained.keras (without the whitening),
-history.csv, results.json and page.html, as well as photos (the cache of resized photos), checkpoint.npz (from which
---resume continues) and the descriptors from which the whitening was learned and the scores were computed.
+The step writes to RUN model.keras (the network of the best epoch with the whitening inside), trained.keras (without the
+whitening), history.csv, results.json and page.html, as well as photos (the cache of resized photos), checkpoint.npz
+(from which --resume continues) and the descriptors for the whitening and for the scores.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ from .train_options import TrainOptions
 
 @takes(TrainOptions)
 def train(options: TrainOptions) -> dict[str, Any]:
-    """Trains a retrieval network on tuples with hard negatives that the network itself finds, then learns a whitening.
+    """Trains a retrieval network on tuples with hard negatives mined by the network itself, then learns a whitening.
 
     The defaults are the published recipe (Radenovic et al. TPAMI 2018; for NetVLAD Arandjelovic et al. CVPR 2016).
     Pairs that tuples.npz sets aside are used for validation.
@@ -34,8 +34,8 @@ def train(options: TrainOptions) -> dict[str, Any]:
 
     Raises:
         ArgumentError: an option is out of range or does not fit the others, the network or the photos.
-        TuplesError: the tuples are wrong, or name photos that do not exist.
-        MiningError: a query has too few clusters to take negatives from.
+        TuplesError: the tuples are invalid, or name photos that do not exist.
+        MiningError: there are too few other clusters for the negatives of a query.
         CheckpointError: RUN contains a run that cannot be resumed with these options.
         TrainingError: the loss is no longer finite.
         OSError: a file cannot be read or written.

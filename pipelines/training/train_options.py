@@ -30,7 +30,7 @@ _FROM_TUPLES: Any = None
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
-    """The options of `train`; those that are not given have the values of the network's published recipe."""
+    """The options of `train`; defaults come from the network's published recipe."""
 
     tuples: Annotated[
         Path, Argument("tuples.npz, or a source that `keras-retrieval tuples` takes: a folder, a .csv or a .pkl file.")
@@ -266,30 +266,30 @@ class TrainOptions(Options):
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
 
     def fingerprint(self) -> dict[str, Any]:
-        """The options and files that decide the weights, JSON-able: a resumed run must have the same."""
+        """Returns the options and files on which the weights depend, JSON-able; a resumed run must have the same."""
         return self.resumed() | {
             "tuples": hashlib.sha256(self.tuples.read_bytes()).hexdigest()[:16],
             "model": model_identity(self.model).get("sha256", self.model),
         }
 
     def mining(self) -> MiningOptions:
-        """The options of mining for training."""
+        """Returns the options of mining for training."""
         return MiningOptions(
             queries=self.queries, pool=self.pool, negatives=self.negatives, positive=self.positive, sample=self.sample,
             remember=self.remember, refresh=self.refresh, batch=self.batch, seed=self.seed,
         )  # fmt: skip
 
     def augmentation(self) -> Augmentation | None:
-        """The augmentation of the training photos; None for no augmentation."""
+        """Returns the augmentation of the training photos; None for no augmentation."""
         augmentation = Augmentation(self.augment, self.zoom, self.flip, self.binarize)
         return None if augmentation == Augmentation() else augmentation
 
     def margin_for(self, network: str) -> float | None:
-        """The margin of the loss for a network of this name; None for the default of the loss, or no margin."""
+        """Returns the margin of the loss for a network of this name; None for the loss's default or no margin."""
         if self.margin is not None or self.loss != "contrastive":
             return self.margin
         return published_margin(network)
 
     def shrinkage_for(self, photos: int, dimensions: int) -> float:
-        """The shrinkage of Lw for so many photos in pairs and so many dimensions."""
+        """Returns the shrinkage of Lw for a number of photos in pairs and a number of dimensions."""
         return published_shrinkage(photos, dimensions) if self.shrinkage is None else self.shrinkage

@@ -1,8 +1,9 @@
 """The step `train-proposals`: `keras-retrieval train-proposals BOXES --photos PHOTOS --model X.keras --output RUN`.
 
-RUN gets model.keras (the network with region proposals in place of R-MAC's grid), results.json (the recall: how many of
-the objects' boxes in held-out photos the proposals and the grid find), page.html (the same with the loss) and
-history.csv, as well as photos (the cache of resized photos) and checkpoint.npz, from which --resume continues.
+The step writes to RUN model.keras (the network with region proposals in place of R-MAC's grid), results.json (the
+recall: the share of the objects' boxes in held-out photos that the proposals and the grid find), page.html (the recall
+and the loss) and history.csv, as well as photos (the cache of resized photos) and checkpoint.npz, from which --resume
+continues.
 """
 
 import json
@@ -29,16 +30,16 @@ from .train_proposals_options import TrainProposalsOptions
 
 @takes(TrainProposalsOptions)
 def train_proposals(options: TrainProposalsOptions) -> dict[str, Any]:
-    """Trains region proposals: the network pools regions where objects are likely, in place of a rigid grid.
+    """Trains region proposals, so that the network pools regions likely to contain objects, in place of a rigid grid.
 
-    The network is that of Gordo et al. ECCV 2016. Without --trunk only the proposals are trained.
+    The method is that of Gordo et al. (ECCV 2016). Without --trunk only the proposals are trained.
 
     Returns:
         The content of results.json.
 
     Raises:
         ArgumentError: an option is out of range, the network does not pool regions, or boxes and photos do not fit.
-        BoxesError: the boxes cannot be read, or one lies outside of its photo.
+        BoxesError: the boxes cannot be read, or a box lies outside its photo.
         CheckpointError: RUN contains a run that cannot be resumed with these options.
         TrainingError: the loss is no longer finite.
         OSError: a file cannot be read or written.

@@ -80,10 +80,10 @@ class TrainProposalsOptions(Options):
         self.sides()
 
     def sides(self) -> list[float]:
-        """The sides of the anchors, in cells.
+        """Returns the sides of the anchors, in cells.
 
         Raises:
-            ArgumentError: they are not numbers above 0.
+            ArgumentError: a side is not a number above 0.
         """
         try:
             sides = [float(side) for side in self.anchors.split(",")]
@@ -96,10 +96,12 @@ class TrainProposalsOptions(Options):
         return sides
 
     def fingerprint(self, boxes: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The options, network and boxes that decide the weights, JSON-able: a resumed run must have the same.
+        """Returns the options, network and boxes on which the weights depend, JSON-able.
+
+        A run can only be resumed with the same fingerprint.
 
         Args:
-            boxes: name of a photo -> (R, 4) boxes.
+            boxes: dict from the name of each photo to its (R, 4) boxes.
         """
         return self.resumed() | {
             "model": model_identity(self.model).get("sha256", self.model),

@@ -1,6 +1,7 @@
 """The photos of a step as arrays for the network: padded to squares, or at their exact sizes.
 
-Letters: B tuples of M photos, S side of the squares, T pixels of all photos, G groups of photos of one shape.
+In the shapes, B is the number of tuples, M the number of photos in a tuple, S the side of the squares, T the number of
+pixels of all photos, and G the number of groups of photos of the same shape.
 """
 
 from collections.abc import Sequence
@@ -14,15 +15,15 @@ Arrays = dict[str, np.ndarray]
 
 
 def padded(photos: Sequence[np.ndarray], tuples: int, side: int) -> Arrays:
-    """Pads photos with zeros, at the right and below, to squares.
+    """Pads photos to squares with zeros, on the right and at the bottom.
 
     Args:
-        photos: B * M photos (h, w, 3) uint8, tuple by tuple.
-        tuples: B.
-        side: S.
+        photos: B * M photos (h, w, 3) uint8, ordered by tuple.
+        tuples: the number of tuples, B.
+        side: the side of the squares in pixels, S.
 
     Returns:
-        "photos" (B, M, S, S, 3) uint8 and "sizes" (B, M, 2) int32, each photo's height and width.
+        A dict of "photos" (B, M, S, S, 3) uint8 and "sizes" (B, M, 2) int32, the height and width of each photo.
 
     Raises:
         ArgumentError: a photo is larger than the square.
@@ -38,14 +39,14 @@ def padded(photos: Sequence[np.ndarray], tuples: int, side: int) -> Arrays:
 
 
 def exact(photos: Sequence[np.ndarray]) -> Arrays:
-    """Joins photos one after the other, those of one shape next to each other.
+    """Concatenates the pixels of photos, with photos of the same shape next to each other.
 
     Args:
-        photos: B * M photos (h, w, 3) uint8, tuple by tuple.
+        photos: B * M photos (h, w, 3) uint8, ordered by tuple.
 
     Returns:
-        "pixels" (T, 3) uint8; "groups" (G, 3) int32: number of photos, height and width of each group of one shape, in
-        order; "places" (B * M,) int32: the position of each photo in that order.
+        A dict of "pixels" (T, 3) uint8; "groups" (G, 3) int32, the number of photos, height and width of each group of
+        equal shapes, in order; and "places" (B * M,) int32, the position of each photo in that order.
     """
     shapes = [photo.shape[:2] for photo in photos]
     order = sorted(range(len(photos)), key=lambda place: shapes[place])

@@ -20,24 +20,24 @@ from .tuple_batches import Arrays, exact, padded
 READ_AHEAD = 2  # steps whose photos are being read
 PREFETCH = 1  # steps that wait as tensors
 STEPS_ALREADY_READ = READ_AHEAD + PREFETCH
-"""Steps after the one being trained whose photos are read already: a refresh does not change their tuples."""
+"""Number of steps after the current one whose photos are already read; a refresh does not change their tuples."""
 
 Element = tuple[Arrays, np.ndarray]
 TuplePhotos = tuple[np.ndarray, list[np.ndarray]]
-"""A tuple: rows (M,) and pixels of its photos."""
+"""A tuple: the row numbers (M,) of its photos, and their pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoOptions:
-    """The options with which the photos of tuples are prepared.
+    """The options for the preparation of tuples' photos.
 
     Attributes:
-        side: the side of the padded squares in pixels, at least that of the largest photo.
-        padded: whether photos are padded to squares, or have their exact sizes.
-        augment: random changes of the photos of a tuple; None for none.
+        side: the side of the padded squares in pixels, at least the longest side of any photo.
+        padded: whether photos are padded to squares; otherwise they keep their exact sizes.
+        augment: random augmentation of the photos of a tuple; None for no augmentation.
 
     Raises:
-        ArgumentError: the side is below 1.
+        ArgumentError: `side` is below 1.
     """
 
     side: int
@@ -51,15 +51,15 @@ class PhotoOptions:
 
 @dataclass(frozen=True)
 class TupleReader:
-    """Reads tuples of rows as the elements of a dataset.
+    """Reads the photos of tuples and yields them as the elements of a dataset.
 
     Attributes:
-        photos: read the pixels.
-        names: the names of all photos; a row is an index into them.
-        objects: (len(names),) int32, the object of each photo.
-        options: how photos are prepared.
+        photos: reader of the photos' pixels.
+        names: names of all photos; a row number is an index into `names`.
+        objects: (len(names),) int32 object numbers of the photos.
+        options: the options for the preparation of photos.
         seed: random seed of augmentation and of replacements.
-        left_out: name -> reason, of the photos that could not be read.
+        left_out: dict from the name of each photo that could not be read to the reason.
     """
 
     photos: PhotoSource
@@ -72,16 +72,17 @@ class TupleReader:
     def elements(
         self, tuples: Callable[[], np.ndarray], batch: int, steps: Iterable[int], epoch: int
     ) -> Iterator[Element]:
-        """Reads steps in order, READ_AHEAD of them at a time.
+        """Reads the photos of steps in order, READ_AHEAD steps at a time.
 
         Args:
-            tuples: returns all tuples (n, M), rows of photos; it is called when the reading of a step begins.
-            batch: tuples in a step.
-            steps: their numbers.
-            epoch: seeds the augmentation.
+            tuples: function that returns all tuples as (n, M) row numbers of photos; called whenever the reading of a
+                step begins.
+            batch: number of tuples in a step.
+            steps: numbers of the steps to read.
+            epoch: number of the epoch, part of the seed of augmentation.
 
         Yields:
-            inputs ("rows" and the arrays of `padded` or `exact`) and objects (B, M) of each step.
+            For each step the inputs, a dict of "rows" and the arrays of `padded` or `exact`, and the objects (B, M).
 
         Raises:
             TuplesError: every tuple has a photo that cannot be read.

@@ -1,4 +1,4 @@
-"""The whitening that a training run learns from the pairs of all tuples, at the size and scales of use."""
+"""The whitening that a training run learns from the pairs of all tuples, at the network's size and scales of use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,11 @@ class WhiteningPhotos:
     pairs: MatchingPairs
 
     def learn(self, method: str, options: TrainOptions) -> Projection:
-        """Learns the whitening "lw" or "pca", and logs the number of photos and pairs.
+        """Learns a whitening and logs the number of photos and pairs.
+
+        Args:
+            method: the method, "lw" or "pca".
+            options: the options of the run.
 
         Raises:
             ArgumentError: too few photos can be read.
@@ -38,7 +42,7 @@ class WhiteningPhotos:
         return learn_whitening(self.folder, self.pairs, method, shrinkage, options.dim)
 
     def shrinkage(self, options: TrainOptions) -> float:
-        """The shrinkage of Lw for these photos."""
+        """Returns the shrinkage of Lw for the number of described photos."""
         shards, _, _ = read_descriptors(self.folder)
         photos = len(np.union1d(self.pairs.qidxs, self.pairs.pidxs))
         return options.shrinkage_for(photos, shards[0].shape[1])
@@ -48,10 +52,10 @@ def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, fo
     """Describes the photos at the size and scales of use, and replaces the content of the folder.
 
     Args:
-        model: network without a whitening, in the form that `extract` accepts.
+        model: path or name of a network without whitening, in the form that `extract` accepts.
         tuples: all tuples.
         options: the options of the run.
-        folder: the folder for the descriptors.
+        folder: the folder to which the descriptors are written.
     """
     described = extract_descriptors(
         ExtractOptions(
