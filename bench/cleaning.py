@@ -1,10 +1,11 @@
-"""Precision and recall of cleaning, on folders of landmarks with added wrong photos, and accuracy of its boxes.
+"""Precision and recall of `clean` on folders of landmarks with added wrong photos, and accuracy of its boxes.
 
     python -m bench.cleaning [--work FOLDER] [--photos FOLDER] [--wrong 0.4] [--features 4096] [--size 1024]
 
-Each landmark's folder gets wrong photos, as a share --wrong of its own, half from other landmarks and half from a
-collection of other buildings; the table has the number of right and wrong photos that are kept. Boxes are measured on
-photos from `keras-retrieval sample-photos`, whose true boxes are known. Results stay in --work.
+Wrong photos are added to each landmark's folder, as many as a share --wrong of its own photos: half of them from other
+landmarks and half from a collection of other buildings. The table contains the numbers of right and wrong photos that
+are kept. Boxes are measured on synthetic photos from `keras-retrieval sample-photos`, whose true boxes are known.
+Results are stored in --work.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def mix(photos: Path, mixed: Path, share: float) -> Path:
-    """Links each landmark's photos and wrong ones into the folders of `mixed`."""
+    """Links each landmark's photos and the wrong photos into the folders of `mixed`."""
     landmarks = by_landmark(list_photos(photos), photos)
     others = list_photos(OTHERS) if OTHERS.is_dir() else []
     rng = np.random.default_rng(0)
@@ -105,7 +106,7 @@ def measure_boxes(drawn: Path, cleaned: Path) -> None:
 
 
 def overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Intersection over union of two boxes."""
+    """Returns the intersection over union of two boxes."""
     sides = [max(0.0, min(one[far], other[far]) - max(one[near], other[near])) for near, far in ((0, 2), (1, 3))]
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
     return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])

@@ -2,10 +2,10 @@
 
     python -m bench.evaluation [--rows 1000000] [--nodes 100000]
 
-Three tables: mAP on the existing part of revisited Oxford (VGG16-GeM, 3 scales, 512 px, whitening learned on other
-photos with one folder per object); 70 queries against 1,000,000 x 2048 descriptors on disk, compared with numpy's full
-sort; query expansion and diffusion on 100,000 x 512. --rows 0 and --nodes 0 skip a table. Descriptors stay in --work,
-so that a second run does not compute them again.
+There are three tables: mAP on the existing part of revisited Oxford (VGG16-GeM, 3 scales, 512 px, whitening learned on
+other photos with one folder per object); 70 queries against 1,000,000 x 2048 descriptors on disk, compared with numpy's
+full sort; query expansion and diffusion on 100,000 x 512. --rows 0 and --nodes 0 skip a table. Descriptors are stored
+in --work, so that a second run does not compute them again.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Speed of our extraction in photos/s, against one photo per `model.predict` and one photo per compiled call.
+"""Speed of our extraction in photos/s, compared with one photo per `model.predict` and one photo per compiled call.
 
     python -m bench.extraction [--photos 96]
 
 All methods read the same files with the same reader and take turns on the same few photos, so that other load on the
-machine affects them equally. The table has photos/s of (a) `model.predict` photo by photo; the speed relative to (a) of
-(b) a compiled call photo by photo, of ours in float32 and of ours in bfloat16; the lowest cosine similarity of our
+machine affects them equally. The table lists photos/s of (a) `model.predict` photo by photo; the speed relative to (a)
+of (b) a compiled call photo by photo, of ours in float32 and of ours in bfloat16; the lowest cosine similarity of our
 descriptors to those of (a); and the share of our time that the network takes.
 """
 
@@ -29,7 +29,7 @@ ROWS = [  # network, longest side, folder with photos of that size
     ("alexnet_gem", 1024, "photos"),
     ("vgg16_gem", 1024, "photos"),
 ]
-TURN = 24  # photos that each method describes before it is the next one's turn
+TURN = 24  # photos that each method describes per turn
 
 Way = Callable[[list[str]], np.ndarray]
 
@@ -76,7 +76,7 @@ def chosen(root: Path, count: int) -> list[str]:
 
 
 def race(ways: dict[str, Way], names: list[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Seconds and descriptors of each method; the methods take turns, in a different order each time."""
+    """Measures each method's seconds and returns them with its descriptors; methods take turns, in changing order."""
     for run in ways.values():
         run(names[:TURN])
     seconds: dict[str, float] = defaultdict(float)

@@ -1,4 +1,4 @@
-"""Recall@10 against queries/s: our index, exact search by numpy and TensorFlow, and faiss's IVF-PQ and HNSW.
+"""Recall@10 versus queries/s: our index, exact search by numpy and TensorFlow, and faiss's IVF-PQ and HNSW.
 
     python -m bench.index [--sizes 20000,200000,1000000] [--work FOLDER] [--plot docs/index-curves.png]
 
@@ -9,8 +9,8 @@ cores, the median over batches; latencies are those of single queries in a proce
 settings that reach a recall of 0.95. Each index is built, and each method is searched, in a process of its own. Memory
 is the peak of that process in GB: its own, and including the pages of mapped files, which the system can reclaim.
 
-Everything that has been built or measured stays in --work: an interrupted run continues, and another size adds its rows
-to the table. --again measures again without building descriptors or indexes again.
+Everything that has been built or measured is stored in --work: an interrupted run continues, and another size adds its
+rows to the table. --again repeats the measurements, but does not build descriptors or indexes again.
 """
 
 import argparse
@@ -84,21 +84,21 @@ def main() -> None:
 
 
 def print_statistics(work: Path) -> None:
-    """Prints how near neighbours are among real and synthetic descriptors, and their intrinsic dimension."""
+    """Prints the similarities of neighbours among real and synthetic descriptors, and the intrinsic dimensions."""
     print("| rows | cosine to the 1st | 10th | 100th neighbour | intrinsic dimension |\n|---|---|---|---|---|")
     for kind, numbers in real_and_made(work).items():
         print(f"| {kind} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
 
 
 def prepare(work: Path, count: int) -> None:
-    """Makes descriptors, queries and their true neighbours, (QUERIES, K) rows, unless they exist."""
+    """Makes descriptors, queries and the (QUERIES, K) row numbers of their true neighbours, unless they exist."""
     folder, queries = made_descriptors(work, count)
     if not _truth(work, count).exists():
         write_array(_truth(work, count), nearest(queries, read_descriptors(folder)[0], K)[0])
 
 
 def measure(work: Path, count: int, way: str, again: bool) -> Row:
-    """All measurements of a method on a collection; read from the work folder if they exist there."""
+    """Measures a method on a collection, or reads the measurements from the work folder if they exist there."""
     slug = f"{count}-{way}".translate({ord(" "): "-", ord("("): None, ord(")"): None})
     built, found = work / "built" / f"{slug}.json", work / "measured" / f"{slug}.json"
     place = built.with_suffix(".index")
@@ -119,7 +119,7 @@ def measure(work: Path, count: int, way: str, again: bool) -> Row:
 
 
 def alone(action: Callable[..., Row], *arguments: Any) -> Row:
-    """The result of an action in a process of its own, and its peak memory: own and in total, in GB."""
+    """Runs an action in a process of its own; returns its result with its peak memory, own and total, in GB."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         process = pool.submit(os.getpid).result()
         running = pool.submit(action, *arguments)
@@ -131,7 +131,7 @@ def alone(action: Callable[..., Row], *arguments: Any) -> Row:
 
 
 def memory(process: int) -> list[float]:
-    """Memory of a process in GB: its own, and its peak with pages of mapped files, as Linux reports them."""
+    """Returns a process's own memory and its peak with pages of mapped files, in GB, as Linux reports them."""
     lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
     return [sizes["RssAnon"] / 2**20, sizes["VmHWM"] / 2**20]
@@ -139,7 +139,7 @@ def memory(process: int) -> list[float]:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Limits processes that are started within to one core, so that all their libraries use one thread."""
+    """Limits processes started in this context to one core, so that all their libraries use one thread."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
     try:
@@ -156,7 +156,7 @@ def build(work: Path, count: int, way: str, place: Path) -> Row:
 
 
 def search(work: Path, count: int, way: str, place: Path) -> Row:
-    """Recall and queries/s at each setting."""
+    """Measures recall and queries/s at each setting."""
     folder, queries = made_descriptors(work, count)
     truth = np.load(_truth(work, count))
     points = []
@@ -184,7 +184,7 @@ def _once(find: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tupl
 
 
 def singles(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
-    """Milliseconds of single queries at the chosen settings."""
+    """Measures the milliseconds of single queries at the chosen settings."""
     folder, queries = made_descriptors(work, count)
     find = next(find for settings, find in METHODS[way].searches(folder, place) if settings == chosen)
     find(queries[:1])
@@ -199,13 +199,13 @@ def singles(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
 
 
 def fastest(points: list[Row]) -> Row:
-    """The fastest setting that reaches the recall, or the one closest to it."""
+    """Returns the fastest setting that reaches the required recall, or else the one closest to it."""
     enough = [point for point in points if point["recall"] >= RECALL]
     return max(enough, key=lambda point: point["rate"]) if enough else max(points, key=lambda point: point["recall"])
 
 
 def rows_of(count: int, way: str, rows: dict[str, Row]) -> Iterator[Row]:
-    """Table rows: a method's fastest settings with enough recall, and those that our index chose, if different."""
+    """Yields a method's table rows: its fastest settings with enough recall, and the tuned settings if different."""
     row = rows[way]
     tuned = [point for point in row["points"] if point["settings"] == TUNED and point != row["best"]]
     for point in [row["best"], *tuned]:

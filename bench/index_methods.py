@@ -1,4 +1,4 @@
-"""The methods that bench.index compares: each builds its files, and searches them with several settings."""
+"""The methods that bench.index compares: each builds an index and searches it with several settings."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,10 +22,10 @@ class Method(NamedTuple):
     """A method of search.
 
     Attributes:
-        build: builds an index from a folder of descriptors, at a path that does not exist yet.
-        searches: opens the index and yields the name of each setting with a search at that setting, which must be used
-            before the next one is taken.
-        exact: whether the search is exact, so that nothing is built.
+        build: function that builds an index from a folder of descriptors, at a path that does not exist yet.
+        searches: function that opens the index and yields each setting's name and search function; a search function
+            must be used before the next one is requested.
+        exact: whether the search is exact and needs no index.
         most: maximum number of rows; larger indexes would take too long to build.
     """
 

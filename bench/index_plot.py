@@ -11,7 +11,7 @@ SHOWN_FROM = 0.8  # recall
 
 
 def plot(measured: dict[int, dict[str, dict[str, Any]]], path: Path, wanted: float) -> None:
-    """Draws curves of the best settings, points for exact methods, and a line at the required recall."""
+    """Plots curves of the best settings, points for exact methods, and a line at the required recall."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -29,7 +29,7 @@ def plot(measured: dict[int, dict[str, dict[str, Any]]], path: Path, wanted: flo
         for way, row in rows.items():
             _draw(panel, way, row["points"])
     axes[0][0].set_ylabel("queries/s, batches of 100")
-    # Below the panels: inside it would cover a curve.
+    # The legend is below the panels because inside it would cover a curve.
     labels = {line.get_label(): line for panel in axes[0] for line in panel.get_lines() if line.get_label()[0] != "_"}
     figure.legend(
         labels.values(), labels.keys(), loc="lower center", ncols=3 if len(measured) == 1 else 5, frameon=False
@@ -51,7 +51,7 @@ def _draw(panel: Any, way: str, points: list[dict[str, Any]]) -> None:
 
 
 def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The Pareto front: points that no other exceeds in both recall and rate, by decreasing recall."""
+    """Returns the Pareto front, the points that no other exceeds in both recall and rate, by decreasing recall."""
     found: list[dict[str, Any]] = []
     for point in sorted(points, key=lambda point: (-point["recall"], -point["rate"])):
         if not found or point["rate"] > found[-1]["rate"]:

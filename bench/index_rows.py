@@ -2,9 +2,9 @@
 
     python -m bench.index_rows [--work FOLDER] [--size 320] [--network vgg16_gem] [DESCRIPTORS ..]
 
-The existing part of revisited Oxford is described at one scale and indexed with a tree in each form of rows; the table
-has bytes per photo and recall@10 as the index reports them, and the mAP of its rankings. A second table has bytes and
-recall for each of the DESCRIPTORS. Descriptors stay in --work.
+The existing part of revisited Oxford is described at one scale and indexed with a tree in each form of rows. The table
+contains bytes per photo and recall@10 as the index reports them, and the mAP of its rankings. A second table contains
+bytes and recall for each of the folders DESCRIPTORS. Descriptors are stored in --work.
 """
 
 import argparse

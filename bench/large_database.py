@@ -26,17 +26,17 @@ def write_shards(folder: Path, rows: int, dim: int) -> None:
 
 
 def measure_search(folder: Path, k: int) -> Found:
-    """Measures the top k of 70 queries by `Ranker`, in a process of its own."""
+    """Measures the search for the top k of 70 queries by `Ranker`, in a process of its own."""
     return _alone(_ours, folder, k)
 
 
 def measure_full_sort(folder: Path) -> Found:
-    """Measures all similarities and numpy's argsort of them, the published evaluation, in a process of its own."""
+    """Measures the published evaluation, numpy's argsort of all similarities, in a process of its own."""
     return _alone(_numpy, folder, 0)
 
 
 def clustered(rows: int, dim: int, *, per_cluster: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of unit length (rows, D) in clusters, like photos of objects, and queries (70, D) from these clusters."""
+    """Returns unit vectors (rows, D) in clusters, like photos of objects, and queries (70, D) from these clusters."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((max(1, rows // per_cluster), dim), "float32")
 
@@ -47,7 +47,7 @@ def clustered(rows: int, dim: int, *, per_cluster: int = 20) -> tuple[np.ndarray
 
 
 def measure_method(text: str, queries: np.ndarray, database: np.ndarray, k: int = 100) -> tuple[float, float]:
-    """Seconds to prepare a database for methods at query time, and milliseconds per query of a batch."""
+    """Measures seconds to prepare a database for methods at query time, and milliseconds per query of a batch."""
     started = time.perf_counter()
     ranker = Ranker(database, parse(text))
     prepared = time.perf_counter()

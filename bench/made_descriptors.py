@@ -28,7 +28,7 @@ FACTS |= {"bfloat16": True, "exif": True, "max_pixels": 2**30}
 
 
 class Place(NamedTuple):
-    """The row of a real photo (D,), the offsets of its neighbours (NEIGHBOURS, D), and offsets of views (V', D)."""
+    """A real photo's descriptor (D,), offsets of its neighbours (NEIGHBOURS, D), and offsets of views (V', D)."""
 
     row: np.ndarray
     scenes: np.ndarray
@@ -36,9 +36,9 @@ class Place(NamedTuple):
 
 
 def made_descriptors(work: Path, count: int) -> tuple[Path, np.ndarray]:
-    """A folder of `count` descriptors in the form of `extract`, and queries (QUERIES, D); made once and kept in `work`.
+    """Returns a folder of `count` descriptors in the format of `extract`, and queries (QUERIES, D).
 
-    The rows of a smaller collection are the first rows of a larger one.
+    They are made once and stored in `work`. The rows of a smaller collection are the first rows of a larger one.
     """
     folder, queries = work / f"descriptors-{count}", work / f"queries-{count}.npy"
     if not (folder.exists() and queries.exists()):
@@ -54,7 +54,7 @@ def made_descriptors(work: Path, count: int) -> tuple[Path, np.ndarray]:
 
 
 def row_of(name: str) -> int:
-    """The row number in a synthetic name."""
+    """Returns the row number in a synthetic name."""
     return int(name.removesuffix(".jpg"))
 
 
@@ -87,12 +87,12 @@ def made_rows(real: list[Place], owners: np.ndarray, scene: np.ndarray, rng: np.
 
     Args:
         real: the places, one per real photo.
-        owners: (S,) the place of each scene.
-        scene: (N,) the scene of each row.
+        owners: (S,) index of each scene's place.
+        scene: (N,) index of each row's scene.
         rng: random generator.
 
     Returns:
-        (N, D) float32, rows of unit length.
+        (N, D) float32 descriptors of unit length.
     """
     rows = np.empty((len(scene), len(real[0].row)), "float32")
     moves = SCENE * rng.standard_normal((len(owners), NEIGHBOURS), "float32")
@@ -107,7 +107,7 @@ def made_rows(real: list[Place], owners: np.ndarray, scene: np.ndarray, rng: np.
 
 
 def places(views: np.ndarray) -> list[Place]:
-    """The places around which rows are synthesised, from real views (P, V, D)."""
+    """Returns the places around which rows are synthesised, from descriptors of real views (P, V, D)."""
     photos = views[:, 0]
     near = np.argsort(-(photos @ photos.T), axis=1)[:, : NEIGHBOURS + 1]
     found = []
@@ -120,10 +120,10 @@ def places(views: np.ndarray) -> list[Place]:
 
 
 def statistics(rows: np.ndarray, chosen: int = 1000) -> list[float]:
-    """Median cosines to the 1st, 10th and 100th nearest other row, and the intrinsic dimension around a row.
+    """Returns the median cosines to the 1st, 10th and 100th nearest other row, and the intrinsic dimension.
 
-    The dimension is the maximum likelihood estimate of Levina and Bickel (NIPS 2004) from 20 neighbours, its median
-    over the `chosen` rows.
+    The dimension is the maximum likelihood estimate of Levina and Bickel (NIPS 2004) from 20 neighbours. All values are
+    medians over `chosen` rows.
     """
     some = np.random.default_rng(0).choice(len(rows), min(chosen, len(rows)), replace=False)
     cosines = -np.sort(-(rows[some] @ rows.T), axis=1)[:, 1:101]
@@ -133,7 +133,7 @@ def statistics(rows: np.ndarray, chosen: int = 1000) -> list[float]:
 
 
 def real_and_made(work: Path) -> dict[str, list[float]]:
-    """`statistics` of the real views, and of as many synthetic rows in scenes of the same sizes."""
+    """Returns the `statistics` of the real views, and of as many synthetic rows in scenes of the same sizes."""
     views = photo_views(work)
     count, each, dimensions = views.shape
     rng = np.random.default_rng(0)

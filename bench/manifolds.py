@@ -1,4 +1,4 @@
-"""Time and memory of mining on the manifolds of a large collection, as `tuples --manifold` does it.
+"""Time and memory of mining on the manifolds of a large collection, as in `tuples --manifold`.
 
     python -m bench.manifolds [--rows 100000] [--dim 512] [--cluster 200]
 

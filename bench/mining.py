@@ -2,13 +2,14 @@
 
     python -m bench.mining [--rounds 5] [--pool 200000]
 
-5 negatives for 2,000 queries, from a pool of 20,000 x 512 and one of --pool x 2048 (0 skips it), drawn at random from
-700 and from --pool / 30 clusters of very different sizes. The product is computed in blocks of the same size as ours
-and discarded. The published method sorts all scores at once, goes down each ranking in Python and computes the
-distances on the way. numpy's default sort is fast on processors with AVX2 or AVX-512; its stable sort, which defines
-the order of ties, is measured too. On the larger pool the published method chooses for the first 20 queries only, for
-comparison. All methods take turns. The table has the least seconds of each, relative to the product and to ours, the
-peak memory beyond queries and pool, and the number of negatives equal to those of the published method.
+5 negatives are chosen for each of 2,000 queries, from a pool of 20,000 x 512 in 700 clusters and from one of --pool x
+2048 (0 skips it) in --pool / 30 clusters; photos are random, and the clusters of very different sizes. The product is
+computed in blocks of the same size as ours and discarded. The published method sorts all scores at once, goes down each
+ranking in Python and computes the distances on the way. numpy's default sort is fast on processors with AVX2 or
+AVX-512; its stable sort, which defines the order of ties, is measured too. On the larger pool the published method
+chooses for the first 20 queries only, for comparison. All methods take turns. The table contains the minimum seconds of
+each, relative to the product and to ours, the peak memory beyond queries and pool, and the number of negatives equal to
+those of the published method.
 """
 
 import argparse
@@ -41,7 +42,7 @@ class Task:
     pool_clusters: np.ndarray
 
     def first(self, count: int) -> "Task":
-        """The same task for the first queries only."""
+        """Returns the same task with only the first queries."""
         return Task(self.queries[:count], self.query_clusters[:count], self.pool, self.pool_clusters)
 
 
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def drawn(photos: int, dim: int, clusters: int) -> Task:
-    """Photos in clusters with sizes distributed as those of 3D models, in random order, as in a pool."""
+    """Returns a task with photos in random order, in clusters whose sizes are distributed like those of 3D models."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((clusters, dim), "float32")
     sizes = rng.lognormal(0, 1, clusters)
@@ -97,7 +98,7 @@ def report(add: Callable[[Row], None], task: Task, ways: dict[str, Way], rounds:
 
 
 def race(task: Task, ways: dict[str, Way], rounds: int) -> dict[str, float]:
-    """The least seconds of each method over some rounds, in which the methods take turns."""
+    """Returns the minimum seconds of each method over several rounds, in which the methods take turns."""
     least = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):
         for name, way in ways.items():
@@ -108,7 +109,7 @@ def race(task: Task, ways: dict[str, Way], rounds: int) -> dict[str, float]:
 
 
 def peak(work: Callable[[], np.ndarray | None]) -> tuple[float, np.ndarray | None]:
-    """The peak of newly allocated memory in megabytes, and the result."""
+    """Runs `work`; returns the peak of newly allocated memory in megabytes, and the result."""
     tracemalloc.start()
     result = work()
     memory = tracemalloc.get_traced_memory()[1] / 1e6
@@ -130,7 +131,7 @@ def ours(task: Task) -> np.ndarray:
 
 
 def published(task: Task, kind: Literal["quicksort", "stable"] = "quicksort") -> np.ndarray:
-    """The method of the published training code: all scores at once, all rankings, a loop down each with distances."""
+    """Chooses negatives as the published training code: all scores at once, all rankings, and a loop down each one."""
     rankings = np.argsort(-(task.pool @ task.queries.T), axis=0, kind=kind)
     chosen, distance = np.empty((len(task.queries), NEGATIVES), np.int64), 0.0
     for query, own in enumerate(task.query_clusters):

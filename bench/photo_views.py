@@ -19,10 +19,10 @@ BATCH = 10  # photos whose views are described in one batch
 
 
 def photo_views(work: Path) -> np.ndarray:
-    """VGG16-GeM descriptors (P, VIEWS, 512) of the views, float32 of unit length; made once and kept in `work`.
+    """Returns VGG16-GeM descriptors (P, VIEWS, 512) of the views, float32 of unit length.
 
-    View 0 is the photo. The others are cropped to at least half of its sides, or reduced to that, and their brightness,
-    contrast and saturation differ by up to 30 %.
+    They are made once and stored in `work`. View 0 is the photo. The other views are cropped to at least half of its
+    sides, or reduced to that, and their brightness, contrast and saturation differ by up to 30 %.
     """
     path = work / "views.npy"
     if not path.exists():

@@ -15,14 +15,14 @@ WEIGHTS: dict[str, dict[str, Any]] = {
 
 
 def network(name: str, **options: Any) -> Any:
-    """A network by name, with pretrained weights if they exist, else with random ones."""
+    """Builds a network by name, with pretrained weights if they exist, else with random weights."""
     weights = WEIGHTS[name.split("_")[0]]
     there = Path(weights["weights"]).is_file()
     return keras_retrieval.build(name, **(weights if there else {"weights": None}), **options)
 
 
 def network_file(given: Path | None, name: str, work: Path) -> Path:
-    """The file of a network: the given one, or else `network(name)`, saved to a folder."""
+    """Returns the path of a network: `given`, or if it is None, that of `network(name)`, saved to `work`."""
     if given is None:
         given = work / "model.keras"
         save_model(network(name), given)
@@ -30,7 +30,7 @@ def network_file(given: Path | None, name: str, work: Path) -> Path:
 
 
 def photos(folder: str, count: int) -> tuple[Path, str]:
-    """A folder of photos and its label for tables: DATA/folder if it exists, else `count` synthetic photos."""
+    """Returns a folder of photos and its label for tables: DATA/folder if it exists, else `count` synthetic photos."""
     if (DATA / folder).is_dir():
         return DATA / folder, folder
     from pipelines.samples.sample_photos import sample_photos

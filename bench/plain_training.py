@@ -14,14 +14,16 @@ Gradients = Callable[[list[dict[str, np.ndarray]]], list[Any]]
 
 
 def plain_step(network: Any, tuples: Tuples, optimizer: Any, loss: ContrastiveLoss, l2: float) -> Callable[[], None]:
-    """A step over all tuples: gradients of tuple after tuple are summed, L2 is added, the optimizer moves the weights.
+    """Returns a function that performs a training step over all tuples.
+
+    The gradients are computed tuple by tuple and summed, L2 is added, and the optimizer updates the weights.
 
     Args:
-        network: whose weights learn.
+        network: the network to train.
         tuples: photos at their exact sizes as {"images"}, or padded as {"photos", "sizes"}.
-        optimizer: built by the first step.
+        optimizer: the optimizer; the first step builds it.
         loss: the loss of one tuple.
-        l2: weight decay, none on GeM's p.
+        l2: weight decay, which is not applied to GeM's p.
     """
     on_jax = keras.backend.backend() == "jax"
     padded = "photos" in tuples[0][0]

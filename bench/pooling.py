@@ -2,7 +2,7 @@
 
     python -m bench.pooling [--rounds 10]
 
-Trunk and poolings take turns. The table has the least milliseconds of each and its share of the trunk's.
+Trunk and poolings take turns. The table lists the minimum milliseconds of each and its share of the trunk's.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Purity of tuples: the share of pairs and listed negatives in tuples.npz that are right by the photos' folders.
+"""Purity of tuples: the share of pairs and listed negatives in tuples.npz that are right according to folders.
 
     python -m bench.purity tuples.npz [--same castle_p30,entry_p10,fountain_p11]
 

@@ -1,10 +1,10 @@
-"""Measurements as data: every benchmark prints a table and writes it to docs/measured/NAME.json, which the site shows.
+"""Records measurements: every benchmark prints a table and writes it to docs/measured/NAME.json, for the documentation.
 
     with recorded("pooling") as add:
         add({"pooling": "gem", "ms": f"{value:.1f}"})
 
-A file has the command, the date, the machine and the rows. Notes on the conditions, written by hand, are kept when a
-file is written again: check that they still hold before you commit it.
+A file contains the command, the date, the machine and the rows. Handwritten notes on the conditions are kept when the
+file is overwritten: check that they still apply before you commit it.
 """
 
 import json
@@ -31,13 +31,14 @@ def record(name: str, rows: Sequence[Row], command: str = "", folder: Path = FOL
     """Writes a table of measurements.
 
     Args:
-        name: the name of the file, without .json.
-        rows: column -> a number, a text, or None for an empty cell; the columns of the first row come first.
-        command: what was run; the command line of this process if empty.
-        folder: where the file goes.
+        name: name of the file, without .json.
+        rows: the rows, dicts from column to a number, a text, or None for an empty cell; the columns of the first row
+            come first.
+        command: the command that was run; if empty, the command line of this process.
+        folder: folder to which the file is written.
 
     Returns:
-        The file.
+        The path of the file.
     """
     path = folder / f"{name}.json"
     facts = {"command": command or command_line(), "date": date.today().isoformat(), "machine": machine()}
@@ -50,7 +51,7 @@ def record(name: str, rows: Sequence[Row], command: str = "", folder: Path = FOL
 
 @contextmanager
 def recorded(name: str, command: str = "", folder: Path = FOLDER) -> Iterator[Callable[[Row], None]]:
-    """A function that prints a row as it is measured; all rows are written at the end, unless an error ends it."""
+    """Context that yields a function to add and print a row; all rows are written at the end unless an error occurs."""
     rows: list[Row] = []
 
     def add(row: Row) -> None:
@@ -65,14 +66,14 @@ def recorded(name: str, command: str = "", folder: Path = FOLDER) -> Iterator[Ca
 
 
 def command_line() -> str:
-    """The command that runs this process, as it would be typed."""
+    """Returns the command that started this process, as typed in a shell."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["python", "-m", spec.name] if spec else ["python", *sys.argv[:1]]
     return shlex.join([*program, *sys.argv[1:]])
 
 
 def machine() -> dict[str, str]:
-    """The machine: processor and cores, accelerator, software."""
+    """Describes the machine: processor and cores, accelerator, software versions."""
     found = {package: _version(package) for package in PACKAGES}
     versions = [f"{package} {version}" for package, version in found.items() if version]
     return {

@@ -1,11 +1,11 @@
-"""Refresh of the negatives of an epoch, from photos to choice, against the published scheme.
+"""Time to refresh the negatives of an epoch, from photos to negatives, compared with the published scheme.
 
     python -m bench.refresh [--network alexnet_gem] [--photos 400] [--rounds 2]
 
 Half of the photos are queries, all are in the pool, and a cluster has 8 photos. The published scheme reads and
 describes queries and pool one photo at a time, photos in both twice, sorts all scores and goes down the rankings. Ours
 describes the union once, in batches of photos of one size, from the cache of resized photos, which exists already (as
-in every epoch but the first). Both use the same compiled network and take turns. The table has the least seconds of
+in every epoch but the first). Both use the same compiled network and take turns. The table lists the minimum seconds of
 each, the photos of the union per second, and the number of negatives that are the same.
 """
 
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def epoch_draw(names: list[str], cache: PhotoCache) -> EpochDraw:
-    """An EpochDraw in which every second photo is a query and the next photo its positive."""
+    """Returns an EpochDraw in which every second photo is a query and the next photo is its positive."""
     rows = np.arange(len(names))
     queries = rows[:-1:2]
     tuples = Tuples(names, rows // TO_A_CLUSTER, queries, queries + 1)
@@ -73,7 +73,7 @@ def epoch_draw(names: list[str], cache: PhotoCache) -> EpochDraw:
 
 
 def plainly(describe: DescribeFn, reading: Reading, names: list[str], queries: np.ndarray) -> np.ndarray:
-    """The negatives (Q, N) of the queries, as rows of the photos, by the published scheme."""
+    """Returns the (Q, N) row numbers of the queries' negatives by the published scheme."""
     describe_each = one_by_one(describe, reading)
     asked, pool = (describe_each([names[row] for row in rows]) for rows in (queries, range(len(names))))
     rows = np.arange(len(names)) // TO_A_CLUSTER

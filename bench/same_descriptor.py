@@ -1,11 +1,11 @@
-"""Agreement of descriptors of one photo across runtimes: Keras against SavedModel, gRPC, REST and ONNX.
+"""Agreement of a photo's descriptors across runtimes: Keras compared with SavedModel, gRPC, REST and ONNX.
 
     python -m bench.same_descriptor [--network vgg16_gem | --model model.keras] [--photos FOLDER] [--count 100]
 
 The network is exported as a SavedModel and as ONNX in float32 and int8 by the steps of this project, and served by
 `keras-retrieval serve` in a process of its own. All runtimes describe the same files: `extract` reads the folder (Keras
-and ONNX), the others get the bytes. The table has the size on disk and the cosine similarities to Keras's descriptors.
-int8 is calibrated on photos of other places, --calibrate.
+and ONNX), the others receive the bytes. The table lists the size on disk and the cosine similarities to Keras's
+descriptors. int8 is calibrated on photos of other places, --calibrate.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main() -> None:
 def described(
     model: Path, folder: Path, calibrate: Path, size: int, work: Path
 ) -> Iterator[tuple[str, Path, np.ndarray]]:
-    """The name of each runtime, its file or folder, and its descriptors (N, D); Keras comes first."""
+    """Yields the name of each runtime, its file or folder, and its descriptors (N, D); Keras comes first."""
     yield "Keras, `extract`", model, extracted(model, folder, size, work / "keras")
     version = export_saved_model(str(model), work / NAME, size=size, check_photos=folder)
     files = [path.read_bytes() for path in sorted(folder.iterdir())]
@@ -78,7 +78,7 @@ def described(
 
 
 def extracted(model: Path, folder: Path, size: int, output: Path) -> np.ndarray:
-    """Descriptors in the order of the names; `extract` orders photos by shape."""
+    """Returns descriptors in the order of the photos' names; `extract` orders photos by shape."""
     extract(str(model), folder, output, size=size)
     shards, names, _ = read_descriptors(output)
     return np.concatenate(shards)[np.argsort(names)]
@@ -89,7 +89,7 @@ def together(describe: Callable[[list[bytes]], np.ndarray], files: list[bytes]) 
 
 
 def asked(address: str, files: list[bytes]) -> np.ndarray:
-    """Descriptors over REST, by a plain HTTP client."""
+    """Requests descriptors over REST with a plain HTTP client."""
     body = json.dumps({"instances": [{"b64": base64.b64encode(file).decode()} for file in files]})
     with urllib.request.urlopen(f"http://{address}/v1/models/{NAME}:predict", body.encode()) as answer:
         return np.array([row[DESCRIPTORS] for row in json.load(answer)["predictions"]], "float32")

@@ -1,11 +1,11 @@
-"""Cost of a search beyond that of a description: `serve --index` with a large index, against `describe`.
+"""Additional cost of a search compared with a description: `serve --index` with a large index, against `describe`.
 
     python -m bench.search_serving [--rows 1000000] [--network vgg16_gem | --model model.keras] [--work FOLDER]
 
 The index contains synthetic rows (unit vectors around random directions, as close to these as photos of one object are
 to each other) and the descriptors of the query photos. Both kinds of requests go to one server in turn, from one client
 with the same photos, so that other load on the machine affects both equally. Times are those of the client, the median
-of all calls. The table also has the number of searches that find their own photo first.
+of all calls. The table also lists the number of searches that find their own photo first.
 """
 
 import argparse

@@ -54,7 +54,7 @@ Row = tuple[str, int]  # a method and the number of clients
 
 
 class Way(NamedTuple):
-    """A method of describing photos: its function, photos per call, and the process that computes."""
+    """A method of describing photos: its function, the number of photos per call, and the process that computes."""
 
     describe: Describe
     at_once: int = 1
@@ -62,7 +62,7 @@ class Way(NamedTuple):
 
 
 class Served(NamedTuple):
-    """A server: HOST:PORT of gRPC and of REST, and its process."""
+    """A server: its gRPC and REST addresses (HOST:PORT), and its process."""
 
     grpc: str
     rest: str
@@ -70,7 +70,7 @@ class Served(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Measurements of a turn: photos, seconds, seconds per call, core seconds of the server and of this process."""
+    """Measurements of a turn: photos, seconds, seconds of each call, core seconds of the server and of this process."""
 
     photos: int
     elapsed: float
@@ -147,7 +147,7 @@ def bare_call(version: Path) -> Describe:
 
 @contextmanager
 def served(base: Path, options: list[str]) -> Iterator[Way]:
-    """The method that calls a server."""
+    """Starts a server and yields the method that calls it."""
     with (
         server_process(base, options) as server,
         RetrievalClient(server.grpc, model=base.name, batch=AT_ONCE, timeout=TIMEOUT) as client,
@@ -157,7 +157,7 @@ def served(base: Path, options: list[str]) -> Iterator[Way]:
 
 @contextmanager
 def server_process(base: Path, options: list[str]) -> Iterator[Served]:
-    """Runs a server in a process of its own, on free ports."""
+    """Runs a server in a process of its own on free ports."""
     command = [sys.executable, "-m", "keras_retrieval", "serve", str(base), "--port", "0", "--rest-port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -193,7 +193,7 @@ def race(ways: dict[str, Way], files: list[bytes], rounds: int, each: int) -> di
 
 
 def take(way: Way, clients: int, files: list[bytes], each: int) -> Turn:
-    """One turn, in which every client sends `each` photos one after the other."""
+    """Measures one turn, in which every client sends `each` photos one after the other."""
     count = max(1, each * clients // way.at_once)
     calls = [[files[(call * way.at_once + n) % len(files)] for n in range(way.at_once)] for call in range(count)]
     server, client, started = core_seconds(way.process), time.process_time(), time.perf_counter()
@@ -211,23 +211,23 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def core_seconds(process: int) -> float:
-    """Processor seconds that a process has used so far, as Linux reports them."""
+    """Returns the processor seconds that a process has used so far, as Linux reports them."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rate(turns: list[Turn]) -> float:
-    """Photos/s, the median of the turns."""
+    """Returns the median photos/s of the turns."""
     return float(np.median([turn.photos / turn.elapsed for turn in turns]))
 
 
 def latency(turns: list[Turn], percentile: float) -> float:
-    """Milliseconds, over all calls."""
+    """Returns a percentile of the milliseconds per call, over all calls of the turns."""
     return 1000 * float(np.percentile([one for turn in turns for one in turn.latencies], percentile))
 
 
 def core(turns: list[Turn]) -> str:
-    """Processor milliseconds per photo, of the server and this process."""
+    """Formats the processor milliseconds per photo of the server and of this process."""
     described = sum(turn.photos for turn in turns)
     server, client = (
         1000 * sum(column) / described for column in ([t.server for t in turns], [t.client for t in turns])

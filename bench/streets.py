@@ -1,12 +1,12 @@
-"""NetVLAD trained on the positions of drawn streets, and evaluated on other places.
+"""NetVLAD trained on the positions of synthetic photos of streets, and evaluated on other places.
 
     python -m bench.streets [--work WORK] [--buildings 64] [--clusters 16] [--size 192] [--epochs 5]
 
-`sample-photos` draws two streets, WORK/streets and WORK/others, with different buildings of the same eight designs. The
-network learns from WORK/streets/positions.csv only, by `train` with NetVLAD's recipe. Of the other street every third
-photo is a query and the rest is the database; recall@N counts results within 25 m, before training (with clusters from
-local descriptors, as published) and after it. The trunk starts from ImageNet weights if they exist, else from random
-ones.
+`sample-photos` renders two streets, WORK/streets and WORK/others, with different buildings of the same eight designs.
+The network is trained on WORK/streets/positions.csv only, by `train` with NetVLAD's recipe. Of the other street every
+third photo is a query and the rest is the database; recall@N counts results within 25 m, before training (with clusters
+from local descriptors, as published) and after it. The trunk starts from ImageNet weights if they exist, else from
+random weights.
 """
 
 import argparse

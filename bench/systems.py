@@ -2,12 +2,13 @@
 
     python -m bench.systems [--work WORK] [--backbone alexnet] [--size 512]
 
-Networks with one trunk with ImageNet weights, made in WORK by the steps of this project: R-MAC's regions are whitened
-by PCA of the regions of other photos, NetVLAD's clusters are initialised from local descriptors, proposals are trained
-on photos that `sample-photos` draws; nothing else is trained. They and visual words are scored by `evaluate` on the
-existing part of revisited Oxford (mAP easy, medium, hard) and, with photos of --sketch-size, of Flickr15k, where all
-networks but that of edge maps get sketches as photos. Milliseconds are for Oxford: per photo to read and describe it,
-with all shapes compiled, or to extract its features and index its words; and per query to search. Results stay in WORK.
+The networks share one trunk with ImageNet weights and are made in WORK by the steps of this project: R-MAC's regions
+are whitened by PCA of the regions of other photos, NetVLAD's clusters are initialised from local descriptors, and
+proposals are trained on synthetic photos from `sample-photos`; nothing else is trained. The networks and visual words
+are scored by `evaluate` on the existing part of revisited Oxford (mAP easy, medium, hard) and, with photos of
+--sketch-size, on Flickr15k, where sketches are passed as photos to all networks except that of edge maps. Milliseconds
+are for Oxford: per photo to read and describe it, with all shapes compiled, or to extract its features and index its
+words; and per query to search. Results are stored in WORK.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def systems(backbone: str, work: Path, size: int, epochs: int) -> Iterator[System]:
-    """All systems; networks that do not exist yet are made."""
+    """Yields all systems; networks that do not exist yet are made."""
     for pooling, title in (("gem", "GeM"), ("mac", "MAC"), ("rmac", "R-MAC, grid")):
         yield System(title, _made(work / f"{pooling}.keras", _builder(f"{backbone}_{pooling}")), {})
     grid = _made(work / "rmac-pca.keras", lambda path: _whitened(work / "rmac.keras", path, size))
@@ -88,7 +89,7 @@ def systems(backbone: str, work: Path, size: int, epochs: int) -> Iterator[Syste
 
 
 def row(system: System, work: Path, size: int, sketch_size: int) -> dict[str, Any]:
-    """A system's row of the table."""
+    """Measures a system and returns its row of the table."""
     name = system.model.relative_to(work).parts[0].removesuffix(".keras") if system.model else "words"
     model = str(system.model) if system.model else None
     oxford = evaluate(model, output=work / f"{name}-oxford", size=size, **OXFORD, **system.options)
@@ -101,7 +102,7 @@ def row(system: System, work: Path, size: int, sketch_size: int) -> dict[str, An
 
 
 def describing(system: System, size: int) -> float:
-    """Seconds to read and describe a photo, with everything compiled."""
+    """Measures the seconds to read and describe a photo, with all shapes compiled."""
     reading = Reading(OXFORD["photos"], size, edges=system.options.get("edges", ""))
     way = together(describer(load_model(str(system.model))), reading, [])
     names = chosen(reading.folder, TIMED)
@@ -112,7 +113,7 @@ def describing(system: System, size: int) -> float:
 
 
 def indexing(words: Path, size: int) -> float:
-    """Seconds to extract a photo's features and to index them with the vocabulary that `evaluate` made."""
+    """Measures the seconds to extract a photo's features and to index them with the vocabulary that `evaluate` made."""
     names = chosen(OXFORD["photos"], TIMED)
     vocabulary = next(words.glob("words-*/vocabulary-*.bin"))
     with TemporaryDirectory() as folder:

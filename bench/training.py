@@ -1,13 +1,13 @@
-"""One training step (5 tuples of 7 photos) against the published scheme: forward by photo, backward by tuple.
+"""One training step (5 tuples of 7 photos) compared with the published scheme: forward by photo, backward by tuple.
 
     python -m bench.training [--network vgg16_gem] [--size 362] [--form padded] [--rounds 2]
 
-Every method takes the same photos, contrastive loss (with a margin such that every negative contributes), L2 and Adam,
-from the same weights, which a learning rate of 0 keeps. The methods take turns. The table has the least seconds of
-each; its speed relative to the plain scheme on the same photos (padding to squares adds pixels to both); the seconds of
-all cores, which other load on the machine hardly changes; the memory that its first step takes in a process of its own,
-beyond network and photos; and the difference of its gradient from the plain one, ||g - g0|| / ||g0||. With Keras's JAX
-backend there are only the padded methods, and with a GPU memory means its memory.
+Every method uses the same photos, contrastive loss (with a margin such that every negative contributes), L2 and Adam,
+and starts from the same weights, which a learning rate of 0 leaves unchanged. The methods take turns. The table lists
+the minimum seconds of each; its speed relative to the plain scheme on the same photos (padding to squares adds pixels
+to both); the seconds of all cores, which other load on the machine hardly changes; the memory that its first step takes
+in a process of its own, beyond network and photos; and the relative difference of its gradient from the plain one,
+||g - g0|| / ||g0||. With Keras's JAX backend there are only the padded methods; with a GPU, memory is that of the GPU.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def read(size: int) -> list[np.ndarray]:
-    """The photos of the step."""
+    """Reads the photos of the step."""
     folder, _ = photos("eval/oxford_mini/jpg", TUPLES * PHOTOS)
     return [Reading(folder, size).read(name) for name in chosen(folder, TUPLES * PHOTOS)]
 
@@ -162,7 +162,7 @@ def one_photo(photo: np.ndarray, form: str, size: int) -> dict[str, np.ndarray]:
 
 
 class Taken(NamedTuple):
-    """The cost of a step: least seconds of wall time and of all cores, and its first gradient."""
+    """The cost of a step: minimum seconds of wall time and of all cores, and the first gradient."""
 
     seconds: float
     of_cores: float
@@ -186,13 +186,13 @@ def race(raced: list[Step], rounds: int) -> list[Taken]:
 
 
 def gradient(optimizer: Any) -> np.ndarray:
-    """The gradient of all weights, from Adam's first step, after which its mean of gradients is a tenth of it."""
+    """Returns the gradient of all weights, recovered from Adam: after one step its mean is a tenth of the gradient."""
     means = [variable for variable in optimizer.variables if variable.path.endswith("_momentum")]
     return np.concatenate([keras.ops.convert_to_numpy(mean).ravel() for mean in means]) / (1 - optimizer.beta_1)
 
 
 def memory(take: Callable[[], Any]) -> int:
-    """Peak memory of a step in megabytes, beyond what the process used before it."""
+    """Returns the peak memory of a step in megabytes, beyond the memory that the process used before it."""
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak()
     take()

@@ -2,9 +2,9 @@
 
     python -m bench.wide_descriptors [--photos 20000] [--queries 1000] [--dim 32768]
 
-Random descriptors are written to PhotoDescriptors batch by batch, as `train` does, and negatives of the first --queries
-are chosen from all and from a sample of 1,000 each, ten per query from ten clusters. The table has the size of the file
-with the descriptors, the seconds, and the peak memory that Python and numpy allocated.
+Random descriptors are written to PhotoDescriptors batch by batch, as in `train`. Negatives of the first --queries are
+chosen from all descriptors and from a sample of 1,000 for each query, ten per query from ten clusters. The table lists
+the size of the file with the descriptors, the seconds, and the peak memory that Python and numpy allocated.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:
 
 
 def taken(work: str, way: Callable[[], object]) -> dict[str, str]:
-    """Time and memory of an action."""
+    """Measures the time and memory of an action."""
     tracemalloc.start()
     started = time.perf_counter()
     way()
