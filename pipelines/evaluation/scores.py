@@ -22,7 +22,7 @@ def score(ground_truth: GroundTruth, ranks: np.ndarray) -> dict[str, Any]:
             Photos missing from a cut ranking count as not found.
 
     Returns:
-        A JSON-able dict: "dataset", "protocol", "partial" (a text or None), "photos", "queries" (counts), "mean"
+        A JSON-able dict with "dataset", "protocol", "partial" (a text or None), "photos", "queries" (counts), "mean"
         (setting -> metric -> value) and "per_query" (a list of {"query": name, setting: {metric: value}}). Settings are
         "easy", "medium" and "hard", or "all". AP, mAP, P@k, mP@k and recall@N are between 0 and 1, N-S is between 0 and
         4, and the rank of the first hit starts at 1. An undefined metric (no positive, no hit) is None.

@@ -43,8 +43,8 @@ def match_in_rounds(
         rows: function that returns the (len(names), D) descriptors; called only if they are needed.
 
     Returns:
-        One dict per round of this run: `by`, the method that proposed the pairs; `pairs`, their number; and `verified`,
-        the number of verified pairs among them.
+        One dict per round of this run, with `by`, the method that proposed the pairs; `pairs`, their number; and
+        `verified`, the number of verified pairs among them.
     """
     path = database.path.with_name(NOTES)
     notes = _begin(path, names, options)

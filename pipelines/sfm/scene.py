@@ -76,7 +76,7 @@ def for_viewer(scene: Scene, most: int, photos: Mapping[str, int]) -> dict[str, 
         photos: dict from the name of each photo that the page shows to its number.
 
     Returns:
-        A JSON-able dict: `points` (float32, xyz) and `colours` (uint8, RGB) in base64; `cameras`, each with its name,
+        JSON-able dict with `points` (float32, xyz) and `colours` (uint8, RGB) in base64; `cameras`, each with its name,
         its photo's number or None, and its frustum (the centre and 4 corners, clockwise from the upper left); `eye`,
         the position of the initial view.
     """

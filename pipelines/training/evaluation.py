@@ -85,7 +85,7 @@ class CollectionScorer:
             dim: number of dimensions that the whitening keeps; None for all.
 
         Returns:
-            A dict: setting -> metric -> mean over the queries.
+            A dict setting -> metric -> mean over the queries.
         """
         rows, queries = collection.rows, collection.queries
         if whitening is not None:

@@ -41,8 +41,8 @@ class TupleStream:
             start: the first step, for a run that is resumed within an epoch.
 
         Returns:
-            A tf.data.Dataset of (inputs, objects): objects (B, M) int32, equal for photos that may show the same
-            object; inputs a dict of "rows" (B, M) int32, the photos' row numbers, and the arrays of
+            A tf.data.Dataset of (inputs, objects). objects is (B, M) int32, equal for photos that may show the same
+            object; inputs is a dict of "rows" (B, M) int32, the photos' row numbers, and the arrays of
             `tuple_batches.padded` or `tuple_batches.exact`. A tuple with an unreadable photo is replaced by another
             tuple of the epoch. Iteration raises a TensorFlow error if no epoch has been mined.
         """

@@ -113,7 +113,7 @@ def overlaps(views: Views, query: int, candidates: np.ndarray) -> tuple[np.ndarr
         candidates: (n,) indexes of other photos.
 
     Returns:
-        Two (n,) arrays: the share of the query's points that each candidate sees, and the median ratio of the scales of
+        Two (n,) arrays, the share of the query's points that each candidate sees, and the median ratio of the scales of
         these points in the two photos, inverted where it is below 1 and infinite where no point is shared.
     """
     scale = np.full(views.point_count, np.nan)
