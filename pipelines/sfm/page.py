@@ -17,10 +17,10 @@ from .scene import for_viewer, read_scene
 
 THUMBNAIL = 168  # pixels of the longer side
 MOST_CLUSTERS = 200
-MOST_PHOTOS = 60  # of a cluster
-MOST_NAMES = 40  # of the photos left out for one reason
-MOST_POINTS = 100_000  # of a model, in 3D
-MOST_POINTS_IN_ALL = 300_000  # of a page; a point takes 20 bytes
+MOST_PHOTOS = 60  # per cluster
+MOST_NAMES = 40  # names of photos left out, per reason
+MOST_POINTS = 100_000  # 3D points per model
+MOST_POINTS_IN_ALL = 300_000  # 3D points per page; a point takes 20 bytes
 
 
 def page(report: Mapping[str, Any], work: Path) -> str:

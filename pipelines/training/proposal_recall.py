@@ -10,7 +10,7 @@ from ..photos.reader import PhotoError
 from ..photos.reading import Reading
 
 OVERLAPS = (0.5, 0.7)
-LEVELS = (3, 8)  # of the grid: as published, and with about as many regions as there are proposals
+LEVELS = (3, 8)  # levels of the grid: as published, and with about as many regions as there are proposals
 
 
 @dataclass(frozen=True)

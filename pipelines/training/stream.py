@@ -1,4 +1,4 @@
-"""The tuples of an epoch as a tf.data.Dataset for `fit`.
+"""The tuples of an epoch as a tf.data.Dataset for `fit`:
 
 draw = EpochDraw(read_tuples(path), photos, MiningOptions())
 stream = TupleStream(draw, PhotoOptions(side=362))
