@@ -4,6 +4,7 @@ int8 stores round(x / step), with one step per dimension: its largest absolute v
 stored values: every inner product is computed between a float32 query and the decoded row.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -68,6 +69,9 @@ def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimension
         count: N, the number of rows in all blocks.
         dimensions: S, the number of dimensions of a row.
         row_type: number type of the stored rows, one of `ROW_TYPES`.
+
+    Raises:
+        OSError: the disk has no space for the rows.
     """
     steps = None
     if row_type == "int8":
@@ -78,6 +82,9 @@ def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimension
         np.save(folder / "steps.npy", steps, allow_pickle=False)
     path = folder / "rows.npy"
     values = np.lib.format.open_memmap(path, mode="w+", dtype=_FILE_TYPES[row_type], shape=(count, dimensions))
+    with path.open("r+b") as file:
+        # The file is sparse: without its blocks, a write through the map would kill the process on a full disk.
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     start = 0
     for block in blocks:
         values[start : start + len(block)] = _encode(block, row_type, steps)

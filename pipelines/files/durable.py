@@ -39,7 +39,15 @@ def write_file(path: Path, content: bytes | str) -> None:
 def write_array(path: Path, array: np.ndarray) -> None:
     """Writes an array as .npy file atomically; never as a pickle."""
     with _atomic_file(path) as file:
-        np.save(file, array, allow_pickle=False)
+        try:
+            np.save(file, array, allow_pickle=False)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # NumPy's message of a short write is only "2048 requested and 992 written".
+            raise OSError(
+                f"{path} could not be written completely, perhaps because the disk is full: {error}"
+            ) from error
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:

@@ -157,6 +157,8 @@ class PhotoDescriptors:
             size = len(self._rows) + missing
             if dimensions > WIDE:
                 self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115
+                # Without its blocks, a write through the map would kill the process on a full disk.
+                os.posix_fallocate(self._file.fileno(), 0, 2 * size * dimensions)
                 self._values = np.memmap(self._file, "f2", "r+", shape=(size, dimensions))
             else:
                 more = np.zeros((missing, dimensions), np.float32)

@@ -57,3 +57,12 @@ def test_many_rows_are_mapped(tmp_path, monkeypatch):
     monkeypatch.setattr("export.folder_index.row_file._READ_BELOW", 100)
     rows = random_rows(50, 12)
     np.testing.assert_array_equal(stored(tmp_path, rows, "float32").take(slice(None)), rows)
+
+
+def test_the_disk_has_room_for_all_rows_before_the_first_is_written(tmp_path):
+    def blocks():
+        facts = (tmp_path / "rows.npy").stat()
+        assert facts.st_blocks * 512 >= facts.st_size > 2**20
+        yield np.zeros((2_000, 256), np.float32)
+
+    write_rows(tmp_path, blocks(), 2_000, 256, "float32")

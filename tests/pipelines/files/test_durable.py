@@ -234,3 +234,13 @@ def test_fingerprints_tell_parts_apart():
     assert fingerprint(1, "a", {"b": 2, "c": [3]}) == fingerprint(1, "a", {"c": [3], "b": 2})
     others = [fingerprint(*parts) for parts in ((1, 2), (2, 1), ([1, 2],), ("1", 2), (1, 2.5), (12,), ("\udcff",))]
     assert len(set(others)) == len(others)
+
+
+def test_a_short_write_names_the_file_and_leaves_none(tmp_path, monkeypatch):
+    def short(*args, **kwargs):
+        raise OSError("2048 requested and 992 written")
+
+    monkeypatch.setattr(np, "save", short)
+    with pytest.raises(OSError, match=r"rows\.npy could not be written completely, is the disk full\? 2048"):
+        write_array(tmp_path / "rows.npy", np.zeros(3))
+    assert list(tmp_path.iterdir()) == []
