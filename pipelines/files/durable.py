@@ -45,9 +45,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
             if error.errno is not None:
                 raise
             # NumPy's message of a short write is only "2048 requested and 992 written".
-            raise OSError(
-                f"{path} could not be written completely, perhaps because the disk is full: {error}"
-            ) from error
+            raise OSError(f"{path} could not be written completely, is the disk full? {error}") from error
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:
