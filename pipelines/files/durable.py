@@ -25,6 +25,10 @@ class FolderError(RetrievalError, ValueError):
     """A folder is missing, incomplete, damaged, or of a kind or version that cannot be read or replaced."""
 
 
+class ShortWriteError(RetrievalError, OSError):
+    """An array was written only in part."""
+
+
 def partial_of(folder: Path) -> Path:
     """The folder `NAME.partial` beside `folder`, in which it is written until it is complete."""
     return folder.with_name(f"{folder.name}.partial")
@@ -37,7 +41,12 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes an array as .npy file atomically; never as a pickle."""
+    """Writes an array as .npy file atomically; never as a pickle.
+
+    Raises:
+        ShortWriteError: only a part was written.
+        OSError: the file cannot be written.
+    """
     with _atomic_file(path) as file:
         try:
             np.save(file, array, allow_pickle=False)
@@ -45,7 +54,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
             if error.errno is not None:
                 raise
             # NumPy's message of a short write is only "2048 requested and 992 written".
-            raise OSError(f"{path} could not be written completely, is the disk full? {error}") from error
+            raise ShortWriteError(f"{path} could not be written completely, is the disk full? {error}") from error
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:

@@ -211,7 +211,7 @@ def test_a_folder_named_partial_that_is_not_ours_is_left_alone(small, photos, tm
     mine = tmp_path / "out.partial" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
-    with pytest.raises(FolderError, match="is in the way"):
+    with pytest.raises(FolderError, match="is not unfinished work of this kind"):
         extract(small, photos, tmp_path / "out")
     assert mine.read_text() == "mine"
 

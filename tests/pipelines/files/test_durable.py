@@ -9,6 +9,7 @@ from pipelines.files import durable as folders
 from pipelines.files.durable import (
     MANIFEST,
     FolderError,
+    ShortWriteError,
     atomic_path,
     check_free,
     check_outside,
@@ -241,6 +242,6 @@ def test_a_short_write_names_the_file_and_leaves_none(tmp_path, monkeypatch):
         raise OSError("2048 requested and 992 written")
 
     monkeypatch.setattr(np, "save", short)
-    with pytest.raises(OSError, match=r"rows\.npy could not be written completely, is the disk full\? 2048"):
+    with pytest.raises(ShortWriteError, match=r"rows\.npy could not be written completely, is the disk full\? 2048"):
         write_array(tmp_path / "rows.npy", np.zeros(3))
     assert list(tmp_path.iterdir()) == []

@@ -324,7 +324,7 @@ def test_a_bad_photo_costs_itself(drawn, tmp_path):
         ({"proposals": 100_000}, "--proposals must be at most 10000, got 100000"),
         ({"lr": 0}, "--lr must be above 0, got 0"),
         ({"held_out": 1}, "--held-out must be below 1, got 1"),
-        ({"anchors": "8,x"}, "--anchors must be numbers of cells above 0 .*, got 8,x"),
+        ({"anchors": "8,x"}, "--anchors must be numbers of cells above 0.*, got 8,x"),
         ({"held_out": 0.9}, "--held-out 0.9 leaves no photo to train on"),
     ],
 )
