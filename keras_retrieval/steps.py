@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """A row of the table of steps.
+    """An entry of the table of steps.
 
     Attributes:
-        room: the package that contains its module, such as "pipelines.descriptors".
-        group: the heading under which it is listed.
+        room: the package that contains the module of the step, such as "pipelines.descriptors".
+        group: the heading under which the step is listed.
         summary: one line about its input and output, for the list of steps.
     """
 

@@ -1,4 +1,4 @@
-"""Reads the input of an index from a folder of descriptors: checked rows, columns, a projection, and facts."""
+"""Reads photos to index from a folder of descriptors: checks rows, reads the column table, learns the projection."""
 
 from collections.abc import Iterator
 from pathlib import Path

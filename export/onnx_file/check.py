@@ -28,7 +28,10 @@ def describe_both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarr
 
 
 def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Computes the cosine similarities (N,) of corresponding rows (N, D); NaN where a number is not finite."""
+    """Computes the cosine similarities (N,) of corresponding rows (N, D).
+
+    Equal rows give 1, two rows of zeros included; otherwise numbers that are not finite give NaN.
+    """
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     # Both networks describe a photo without activations as zeros.
     return np.where((x == y).all(axis=1), 1.0, (x * y).sum(axis=1) / np.maximum(lengths, 1e-12))

@@ -91,7 +91,7 @@ class FileBytes:
 
 
 def from_digits(digits: Any, count: int, big_endian: Any) -> Any:
-    """Computes unsigned numbers from their bytes (..., count) int64."""
+    """Decodes unsigned integers from their bytes, an int64 tensor (..., count)."""
     import tensorflow as tf
 
     weights = 256 ** np.arange(count, dtype="int64")

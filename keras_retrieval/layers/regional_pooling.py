@@ -1,4 +1,4 @@
-"""Pooling over regions, of R-MAC's grid or of proposals, and their sum."""
+"""Regional pooling: pools each region of R-MAC's grid, or each region proposal, and sums the vectors."""
 
 from typing import Any, NamedTuple
 

@@ -43,7 +43,7 @@ def l2_normalize(rows: np.ndarray) -> np.ndarray:
 
 
 def as_rows(rows: Any, name: str, dtype: Any = np.float32) -> np.ndarray:
-    """Converts descriptors to an array (n, D) of `dtype`, without a copy if they are one already.
+    """Converts descriptors to an array (n, D) of `dtype`, without a copy if they already are an array of that dtype.
 
     Args:
         rows: descriptors, (n, D).

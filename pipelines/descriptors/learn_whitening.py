@@ -78,7 +78,7 @@ def _learn_wide(shards: list[np.ndarray], rows: np.ndarray, method: str, dim: in
 
 
 def require_narrow(method: str, dimensions: int) -> None:
-    """Checks that a method can whiten descriptors of a width: "lw" needs D x D matrices in memory.
+    """Checks that a method can whiten descriptors of so many dimensions D: "lw" keeps D x D matrices in memory.
 
     Raises:
         WhiteningError: the method is "lw" and `dimensions` is more than WIDE.

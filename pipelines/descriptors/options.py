@@ -81,7 +81,7 @@ class ExtractOptions(DescriptionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class WhitenOptions(DescriptionOptions):
-    """The options of the step `whiten`; photos are described as they will be in later use."""
+    """The options of the step `whiten`; give the options of describing with which the whitened network will be used."""
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
         field(kw_only=False)

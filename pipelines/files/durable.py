@@ -35,7 +35,7 @@ def partial_of(folder: Path) -> Path:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a file atomically: under a temporary name that is synced and then renamed."""
+    """Writes a file atomically: writes a temporary file, syncs it and renames it to `path`."""
     with _atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 

@@ -53,7 +53,7 @@ def check_keras_path(path: Path) -> None:
 
 
 def save_model(model: Any, path: Path) -> None:
-    """Saves a network atomically: under a temporary name that is synced and then renamed.
+    """Saves a network atomically: writes a temporary file, syncs it and renames it to `path`.
 
     Args:
         model: a keras.Model.

@@ -98,9 +98,9 @@ def stand_up(model: Model, picture: Picture, place: np.ndarray, eye: np.ndarray)
     """Adds a picture as an upright rectangle that faces a camera.
 
     Args:
-        model: the model to add the face to.
+        model: the 3D model that the rectangle is added to.
         picture: an RGBA image and its width in metres.
-        place: the position of its bottom centre, (2,).
+        place: the position of the centre of the rectangle's lower edge, on the ground, (2,).
         eye: the position of the camera, (3,).
     """
     image, wide = picture

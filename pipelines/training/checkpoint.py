@@ -110,7 +110,8 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
         resume: whether an existing run may be resumed.
 
     Raises:
-        CheckpointError: the folder contains a run that was started with other options, or `resume` is False.
+        CheckpointError: the folder contains the checkpoint of a run, and `resume` is False or the run was started
+            with other options.
         OSError: the folder cannot be written to.
     """
     run.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ class PhotoDescriptors:
         return list(self.left_out.values()).count(NO_DESCRIPTOR)
 
     def has(self, rows: np.ndarray) -> np.ndarray:
-        """Returns an (n,) bool mask of the row numbers that have a descriptor."""
+        """Returns an (n,) bool mask over `rows`: whether the photo with that row number has a descriptor."""
         return self._slot[rows] >= 0
 
     def of(self, rows: np.ndarray) -> np.ndarray:

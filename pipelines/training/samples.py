@@ -27,13 +27,13 @@ class Sample(NamedTuple):
 
 
 def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options: MiningOptions) -> EpochDraw:
-    """Returns an EpochDraw of a few training pairs, which are the same whenever it is mined.
+    """Returns an EpochDraw over a fixed choice of at most COUNT training pairs, to compare the samples of epochs.
 
     Args:
         tuples: all tuples.
         pairs: (P, 2) row numbers of the photos in the training pairs.
         photos: reader of the photos' pixels.
-        options: the options of mining for training; their seed determines the choice of pairs.
+        options: the options of mining for training, of which seed, negatives and pool (at most POOL) are used.
     """
     pairs = np.random.default_rng(options.seed).permutation(pairs)
     _, first = np.unique(tuples.cluster[pairs[:, 0]], return_index=True)

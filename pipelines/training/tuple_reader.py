@@ -75,8 +75,8 @@ class TupleReader:
         """Reads the photos of steps in order, READ_AHEAD steps at a time.
 
         Args:
-            tuples: function that returns all tuples as (n, M) row numbers of photos; called whenever the reading of a
-                step begins.
+            tuples: function that returns all tuples as (n, M) row numbers of photos; called before each
+                step is read.
             batch: number of tuples in a step.
             steps: numbers of the steps to read.
             epoch: number of the epoch, part of the seed of augmentation.
@@ -86,7 +86,7 @@ class TupleReader:
 
         Raises:
             TuplesError: every tuple has a photo that cannot be read.
-            ArgumentError: a photo is larger than the square.
+            ArgumentError: photos are padded, and one is larger than `side`.
         """
         pending: deque[list[Future[TuplePhotos]]] = deque()
         upcoming = iter(steps)

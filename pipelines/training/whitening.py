@@ -42,7 +42,7 @@ class WhiteningPhotos:
         return learn_whitening(self.folder, self.pairs, method, shrinkage, options.dim)
 
     def shrinkage(self, options: TrainOptions) -> float:
-        """Returns the shrinkage of Lw for the number of described photos."""
+        """Returns the shrinkage of Lw for the number of photos in the pairs and the dimensions of their descriptors."""
         shards, _, _ = read_descriptors(self.folder)
         photos = len(np.union1d(self.pairs.qidxs, self.pairs.pidxs))
         return options.shrinkage_for(photos, shards[0].shape[1])
