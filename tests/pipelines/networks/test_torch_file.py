@@ -385,7 +385,7 @@ def test_zip_bomb(write):
             copy.header_offset, copy.CRC = first.header_offset, first.CRC
             copy.file_size = copy.compress_size = first.file_size
             archive.filelist.append(copy)
-    refuse(write(buffer.getvalue()), "members claim 5,000,002 bytes")
+    refuse(write(buffer.getvalue()), "members declare 5,000,002 bytes")
 
 
 def test_storage_of_two_types(write):
@@ -396,8 +396,8 @@ def test_storage_of_two_types(write):
 
 def test_old_form_that_is_no_good(write):
     refuse(write(b""), "empty")
-    refuse(write(b"hello, world"), "does not start as")
-    refuse(write(pickle.dumps({"a": 1}, 2)), "does not start as")
+    refuse(write(b"hello, world"), "does not start like")
+    refuse(write(pickle.dumps({"a": 1}, 2)), "does not start like")
     refuse(write(old_bytes(TREE, little_endian=False)), "big-endian")
     refuse(write(bytes(257) + b"ustar" + bytes(250)), "it is a tar")
     tree = rebuild("1", "FloatStorage", 4, 0, (4,), (1,))

@@ -173,7 +173,7 @@ def test_work_on_other_photos_is_begun_anew(photos, tmp_path, caplog):
     partial = partial_of(tmp_path / "cache")
     partial.mkdir()
     (partial / "mine.txt").touch()
-    with pytest.raises(FolderError, match="is in the way"):
+    with pytest.raises(FolderError, match="exists and is not unfinished work of this kind"):
         build_cache(tmp_path / "cache", names, reading)
     (partial / PLAN).write_text(json.dumps("another run"))
     cache = build_cache(tmp_path / "cache", names, reading)
