@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,8 @@ Item = TypeVar("Item")
 
 FEATURES_AT_ONCE = 16  # photos per call of COLMAP; an interrupt takes effect after the call
 PAIRS_AT_ONCE = 100
+LOCKED_SECONDS = 3.0  # how long a database that another process has locked is tried again
+_SQLITE = b"SQLite format 3\0"
 _RESERVED = re.compile(r"[\s%#]")
 _NO_FEATURES = "COLMAP finds no features in it"
 
@@ -77,11 +80,26 @@ class Database:
         if path.exists():
             # A run killed while it created the file may leave it without tables; COLMAP adds missing tables.
             try:
-                self._colmap.Database.open(path).close()
+                self._open()
             except RuntimeError as error:
                 raise ReconstructionError(
                     f"{path} is not a COLMAP database or is damaged: remove it, and it will be created again"
                 ) from error
+
+    def _open(self) -> None:
+        """Opens the database once; waits for another process that reads it while a killed run's changes are undone."""
+        with self.path.open("rb") as file:
+            is_sqlite = file.read(len(_SQLITE)) == _SQLITE
+        end = time.monotonic() + (LOCKED_SECONDS if is_sqlite else 0)
+        while True:
+            try:
+                self._colmap.Database.open(self.path).close()
+            except RuntimeError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def features(self) -> dict[str, int]:
         """Returns the number of SIFT features of each processed photo, 0 if none were found."""

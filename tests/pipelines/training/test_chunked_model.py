@@ -186,7 +186,10 @@ def without_rows(inputs):
             lambda net, inputs: tf.function(PaddedNetwork(net), autograph=False).get_concrete_function(UNKNOWN),
             "known when the graph is made",
         ),
-        (lambda net, inputs: ChunkedTupleModel(net)(without_rows(inputs)), r"'places' \(B, M\), or 'rows'"),
+        (
+            lambda net, inputs: ChunkedTupleModel(net)(without_rows(inputs)),
+            r"need 'places' \(B, M\), and can also use 'rows'",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(wrong, message):
