@@ -84,7 +84,7 @@ class Tree:
     """An index with a tree of 40 leaves over clustered rows, and its own way to search."""
 
     def __init__(self, kept=16):
-        how = {"kind": "tree", "leaves": 40, "leaves_to_search": 40, "reorder": 50, "k": 10}
+        how = {"kind": "tree", "leaves": 40, "leaves_to_search": 40, "reorder": 500, "k": 10}
         how["settings"] = {"sample": 2_000}
         self.facts = {"dimensions": 16, "configuration": how}
         chance = np.random.default_rng(0)
