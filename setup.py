@@ -14,6 +14,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 # Each extra is what one group of steps needs beyond the base; docs/quickstart.md lists them with their steps.
 #   sfm      COLMAP: reconstruct, clean, pairs, evaluate --bow
 #   index    ScaNN: index, update and search from 20,000 photos on
+#   heif     HEIC photos, in all steps
 #   edges    OpenCV: --edges canny and structured
 #   milvus   index, update, search and serve on milvus:// addresses
 #   matlab   convert of .mat files
@@ -25,6 +26,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 EXTRAS = {
     "sfm": ["pycolmap>=4.2,<5", "h5py>=3.11"],
     "index": ["scann==1.4.2"],
+    "heif": ["pillow-heif>=1.0"],
     "edges": ["opencv-contrib-python-headless>=4.10"],
     # pip drops pymilvus' own extra of milvus-lite.
     "milvus": ["pymilvus>=3.0,<4", "milvus-lite>=3.2,<4"],
@@ -97,7 +99,10 @@ setup(
         # Draws the charts of pages; jinja2 writes the pages.
         "matplotlib>=3.10",
         "numpy>=2.1",
+        # The patterns of --include and --exclude.
+        "pathspec>=0.12",
         "pillow>=11.3",
+        "platformdirs>=4",
         "rich>=13.9",
         "typer>=0.16",
     ],

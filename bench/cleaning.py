@@ -19,9 +19,9 @@ from bench.photos import DATA
 from bench.record import recorded
 from pipelines.cleaning.clean import clean
 from pipelines.files.durable import read_names
+from pipelines.photos.intake import list_photos
 from pipelines.photos.landmark_folders import by_landmark
 from pipelines.photos.object_boxes import read_boxes
-from pipelines.photos.reader import list_photos
 from pipelines.samples.sample_photos import sample_photos
 
 SAME_PLACE = {"castle_p30", "entry_p10", "fountain_p11"}  # one courtyard, so that their photos may match

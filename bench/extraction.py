@@ -19,7 +19,7 @@ import numpy as np
 from bench.photos import network, photos
 from bench.record import recorded
 from pipelines.descriptors.describer import DescribeFn, describe_photos, describer
-from pipelines.photos.reader import list_photos
+from pipelines.photos.intake import list_photos
 from pipelines.photos.reading import Reading
 
 ROWS = [  # network, longest side, folder with photos of that size

@@ -11,7 +11,8 @@ from pipelines.descriptors.describer import describer
 from pipelines.files.durable import write_array
 from pipelines.files.progress import progress
 from pipelines.photos.augmentation import Augmentation
-from pipelines.photos.reader import list_photos, read_photo
+from pipelines.photos.intake import list_photos
+from pipelines.photos.reader import read_photo
 
 VIEWS = 4  # views per photo, including the photo itself
 SIDE = 128  # width and height of a view in pixels

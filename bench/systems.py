@@ -26,7 +26,7 @@ from pipelines.descriptors.describer import describer
 from pipelines.descriptors.whiten import whiten
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.networks.files import load_model, save_model
-from pipelines.photos.reader import list_photos
+from pipelines.photos.intake import list_photos
 from pipelines.photos.reading import Reading
 from pipelines.samples.sample_photos import sample_photos
 from pipelines.sfm.colmap import Database, load_colmap

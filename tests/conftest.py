@@ -15,6 +15,16 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keeps what tests remember of folders of photos out of the user's cache folder."""
+    from pipelines.photos.seen_files import CACHE_VARIABLE
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def search_service(tmp_path_factory):
     """A small collection with its index and served network; see tests/helpers/search_service.py."""

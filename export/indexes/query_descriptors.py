@@ -9,8 +9,9 @@ import numpy as np
 from keras_retrieval.pipelines.descriptors.describer import describe_photos, describer
 from keras_retrieval.pipelines.networks.files import load_model, model_identity, smallest_side
 from keras_retrieval.pipelines.photos.edges import SKETCH
+from keras_retrieval.pipelines.photos.intake import list_photos
 from keras_retrieval.pipelines.photos.query_box import Box
-from keras_retrieval.pipelines.photos.reader import PhotoError, list_photos, read_photo
+from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
 from keras_retrieval.pipelines.photos.reading import Reading
 from keras_retrieval.pipelines.photos.sketches import is_sketch
 

@@ -17,7 +17,8 @@ from keras_retrieval.pipelines.networks.onnx_network import (
     SIZE,
     SMALLEST,
 )
-from keras_retrieval.pipelines.photos.reader import PhotoError, list_photos
+from keras_retrieval.pipelines.photos.intake import list_photos
+from keras_retrieval.pipelines.photos.reader import PhotoError
 from keras_retrieval.pipelines.photos.reading import Reading
 
 import keras_retrieval

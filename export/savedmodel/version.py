@@ -10,7 +10,7 @@ import numpy as np
 from keras_retrieval.pipelines.descriptors.describer import describer
 from keras_retrieval.pipelines.files.durable import partial_of, seal
 from keras_retrieval.pipelines.networks.files import load_model, model_identity, smallest_side
-from keras_retrieval.pipelines.photos.reader import list_photos
+from keras_retrieval.pipelines.photos.intake import list_photos
 from keras_retrieval.pipelines.photos.reading import Reading
 
 import keras_retrieval

@@ -7,16 +7,17 @@ from urllib.parse import quote
 
 from ..command.options import takes
 from ..files.durable import write_file, write_names
+from ..files.shards import LEFT_OUT, write_left_out
+from ..photos.intake import Intake
 from ..photos.landmark_folders import CLEANING, CLEANING_VERSION, KEPT, by_landmark
 from ..photos.object_boxes import write_boxes
-from ..photos.reader import list_photos
 from ..sfm.colmap import load_colmap
 from ..sfm.work_folder import open_work
 from .landmark import CleaningError, Landmark, clean_landmark
 from .options import CleanOptions
 from .page import cleaning_page
 
-BOXES, LEFT_OUT, PAGE, WORK = "boxes.json", "left_out.json", "index.html", "landmarks"
+BOXES, PAGE, WORK = "boxes.json", "index.html", "landmarks"
 
 
 @takes(CleanOptions)
@@ -49,13 +50,15 @@ def clean(options: CleanOptions) -> Path:
     """
     load_colmap()
     photos, out = options.photos, options.out
-    landmarks = by_landmark(list_photos(photos), photos)
+    intake = options.take(photos)
+    print(intake.account, flush=True)
+    landmarks = by_landmark(intake.photos, photos)
     open_work(out, photos, options.resumed())
     found = []
     for number, (name, names) in enumerate(landmarks.items(), start=1):
         found.append(clean_landmark(name, photos, names, out / WORK / quote(name, safe=""), options))
         print(f"{number} of {len(landmarks)}: {_summary(found[-1])}", flush=True)
-    _write(out, photos, found, options)
+    _write(out, intake, found, options)
     return out
 
 
@@ -66,7 +69,8 @@ def _summary(landmark: Landmark) -> str:
     )
 
 
-def _write(out: Path, photos: Path, found: Sequence[Landmark], options: CleanOptions) -> None:
+def _write(out: Path, intake: Intake, found: Sequence[Landmark], options: CleanOptions) -> None:
+    photos = intake.folder
     left_out = {name: reason for landmark in found for name, reason in landmark.left_out.items()}
     kept = [name for landmark in found for name in landmark.kept]
     if not kept:
@@ -89,7 +93,7 @@ def _write(out: Path, photos: Path, found: Sequence[Landmark], options: CleanOpt
         ],
     }
     write_boxes(out / BOXES, {name: [box] for landmark in found for name, box in landmark.boxes.items()})
-    write_file(out / LEFT_OUT, json.dumps(left_out, indent=1, ensure_ascii=False) + "\n")
+    write_left_out(out / LEFT_OUT, intake.reasons | left_out)
     write_names(out / KEPT, kept)
     write_file(out / PAGE, cleaning_page(found, photos, options.facts(arguments=False)))
     write_file(out / CLEANING, json.dumps(report, indent=1, ensure_ascii=False) + "\n")

@@ -72,7 +72,7 @@ def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, op
         return found
     work.mkdir(parents=True, exist_ok=True)
     database = Database(work / DATABASE)
-    left_out = prepare(photos, names, work)
+    left_out = prepare(photos, names, work, options.accept_truncated)
     usable = [one for one in names if one not in left_out]
     left_out |= database.extract_features(work / "images", usable, {"size": options.size, "features": options.features})
     usable = [one for one in usable if one not in left_out]

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
+from ..photos.intake_options import IntakeOptions
 from ..sfm.clusters import LEAST_INLIERS
 from ..sfm.options import MAX_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
-class CleanOptions(Options):
+class CleanOptions(IntakeOptions):
     """The options of `clean`."""
 
     photos: Annotated[Path, Argument("Folder with one sub-folder of photos for each landmark.")] = field(kw_only=False)

@@ -7,7 +7,7 @@ is never computed again.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,8 +23,9 @@ from ..networks.files import load_model, model_identity, require_edges, smallest
 from ..networks.onnx_network import OnnxNetwork
 from ..networks.precision import resolve_precision
 from ..photos.edges import edges_state, resolve_edges
-from ..photos.formats import PhotoFolderError, photo_state
-from ..photos.reader import PhotoError, list_photos
+from ..photos.formats import PhotoFolderError, photo_state, printable
+from ..photos.intake import IGNORED, Intake
+from ..photos.reader import PhotoError
 from ..photos.reading import Reading, Shape
 from .describer import NO_DESCRIPTOR, DescribedBatch, DescribeFn, NoDescriptorsError, describe_photos, describer
 from .folder import KIND, VERSION
@@ -34,6 +35,7 @@ log = logging.getLogger("keras_retrieval")
 
 COMPARED = 16  # photos on which bfloat16 is compared with float32
 HEADERS = 4096  # photos whose headers are read at a time
+STORED_EVERY = 60.0  # seconds after which the rows of a shard that is not finished are stored
 LISTED = 10  # photos left out that are logged with their reasons
 
 
@@ -68,7 +70,8 @@ def extract_descriptors(options: ExtractOptions) -> Path:
         ValueError: the network cannot be loaded, or does not fit the options.
     """
     options = replace(options, edges=resolve_edges(options.edges))
-    names = list_photos(options.photos)
+    intake = options.take(options.photos)
+    names = intake.photos
     options = replace(options, precision=resolve_precision(options.precision, options.model))
     identity, output = model_identity(options.model), options.output
     sharded = ShardedFolder(output, KIND, VERSION, _fingerprint(options, names, identity))
@@ -76,7 +79,8 @@ def extract_descriptors(options: ExtractOptions) -> Path:
         log.info(f"{output} is already complete")
         return output
     check_free(output, kind=KIND, replace=options.replace)
-    facts, left_out = _describe(sharded, names, options)
+    log.info(intake.account)
+    facts, left_out = _describe(sharded, intake, options)
     facts |= {"model": identity, "photos": str(options.photos.resolve()), **options.resumed()}
     sharded.seal(replace=options.replace, **facts)
     _report(output, facts, left_out)
@@ -88,24 +92,32 @@ def _fingerprint(options: ExtractOptions, names: list[str], identity: dict[str, 
     return fingerprint(identity, options.resumed(), edges_state(options.edges), options.shard, states)
 
 
-def _describe(
-    sharded: ShardedFolder, names: list[str], options: ExtractOptions
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -> tuple[dict[str, Any], dict[str, str]]:
     """Writes all shards; returns facts for the manifest, and name -> reason of the photos that were left out."""
     network = _load(options)
     smallest = smallest_side(network, options.factors)
-    reading = Reading(options.photos, options.size, options.exif, options.max_pixels, smallest, options.edges)
-    plan = _plan(sharded, names, reading)
+    reading = Reading(
+        options.photos,
+        options.size,
+        options.exif,
+        options.max_pixels,
+        smallest,
+        options.edges,
+        options.accept_truncated,
+    )
+    plan = _plan(sharded, intake.photos, reading)
     describe, facts = _compiled(network, options), {}
     if options.precision == "bfloat16":
         halved = _compiled(load_model(options.model), options, bfloat16=True)
         facts, describe = _agreement(describe, halved, plan, reading), halved
     facts |= _write_shards(sharded, plan, describe, reading, options.shard)
-    described, left_out, _ = sharded.join(plan.left_out)
+    described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
     if not described:
         sharded.discard()
         raise _no_descriptor(left_out)
-    return facts | {"count": len(described), "left_out": len(left_out), "dimensions": _dimensions(sharded)}, left_out
+    truncated = sum(note.get("truncated", 0) for note in notes)
+    facts |= {"count": len(described), "left_out": len(left_out) - len(intake.ignored), "ignored": len(intake.ignored)}
+    return facts | {"truncated": truncated, "dimensions": _dimensions(sharded)}, left_out
 
 
 def _load(options: ExtractOptions) -> Any:
@@ -200,26 +212,50 @@ def _write_shards(
     network, started = 0.0, time.monotonic()
     with progress("extract", count) as advance:
         for number, photos in todo.items():
-            network += _write_shard(sharded, number, describe_photos(describe, photos, reading.read), advance)
+            network += _write_shard(sharded, number, photos, describe, reading, advance)
     seconds = time.monotonic() - started
     return {"photos_per_second": round(count / seconds, 2), "network_share": round(network / seconds, 3)}
 
 
 def _write_shard(
-    sharded: ShardedFolder, number: int, batches: Iterable[DescribedBatch[str]], advance: Callable[[int], None]
+    sharded: ShardedFolder,
+    number: int,
+    photos: Sequence[tuple[Shape, str]],
+    describe: DescribeFn,
+    reading: Reading,
+    advance: Callable[[int], None],
 ) -> float:
-    """Writes one shard; returns the seconds spent in the network."""
-    found = []
-    for batch in batches:
-        found.append(batch)
+    """Writes one shard, going on from the parts of it that a killed run stored; returns the seconds in the network."""
+    parts = sharded.kept(number)
+    done = {name for _, names, left_out in parts for name in (*names, *left_out)}
+    advance(len(done))
+    fresh: list[DescribedBatch[str]] = []
+    network, stored = 0.0, time.monotonic()
+    for batch in describe_photos(describe, [photo for photo in photos if photo[1] not in done], reading.read):
+        fresh.append(batch)
+        network += batch.seconds
         advance(len(batch.keys) + len(batch.left_out))
-    names = [name for batch in found for name in batch.keys]
-    left_out = {name: reason for batch in found for name, reason in batch.left_out.items()}
+        if time.monotonic() - stored > STORED_EVERY:
+            parts.append(_part(fresh))
+            sharded.keep(number, *parts[-1])
+            fresh, stored = [], time.monotonic()
+    parts.append(_part(fresh))
+    rows = {name: row for part, names, _ in parts for name, row in zip(names, part, strict=True)}
+    left_out = {name: reason for _, _, reasons in parts for name, reason in reasons.items()}
+    names = [name for _, name in photos if name in rows]
     if names:
-        rows = np.concatenate([batch.rows for batch in found if batch.keys])
-        write_array(sharded.partial / f"descriptors-{number:05}.npy", rows)
-    sharded.finish(number, names, left_out)
-    return sum(batch.seconds for batch in found)
+        write_array(sharded.partial / f"descriptors-{number:05}.npy", np.stack([rows[name] for name in names]))
+    truncated = sum(name in reading.truncated for name in names)
+    sharded.finish(number, names, left_out, truncated=truncated)
+    return network
+
+
+def _part(batches: Sequence[DescribedBatch[str]]) -> tuple[np.ndarray, list[str], dict[str, str]]:
+    """The rows, names and reasons of several batches."""
+    found = [batch.rows for batch in batches if batch.keys]
+    rows = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+    names = [name for batch in batches for name in batch.keys]
+    return rows, names, {name: reason for batch in batches for name, reason in batch.left_out.items()}
 
 
 def _dimensions(sharded: ShardedFolder) -> int:
@@ -231,7 +267,17 @@ def _report(output: Path, facts: dict[str, Any], left_out: dict[str, str]) -> No
         log.info(
             f"{output}: {facts['photos_per_second']} photos/s, {facts['network_share']:.0%} of the time in the network"
         )
+    log.info(f"{output}: {_groups(facts)}")
+    shown = {name: reason for name, reason in left_out.items() if not reason.startswith(IGNORED)}
     if left_out:
-        log.warning(f"left out: {len(left_out)}, with reasons in {output / LEFT_OUT}")
-        for name, reason in islice(left_out.items(), LISTED):
-            log.warning(f"  {name}: {reason}")
+        log.warning(f"the {len(left_out):,} files that were not described are in {output / LEFT_OUT}, with the reasons")
+        for name, reason in islice(shown.items(), LISTED):
+            log.warning(f"  {printable(name)}: {reason}")
+
+
+def _groups(facts: dict[str, Any]) -> str:
+    """The number of files in each group."""
+    described = f"{facts['count']:,} photos described"
+    if facts["truncated"]:
+        described += f", {facts['truncated']:,} of them truncated"
+    return f"{described}; {facts['left_out']:,} files left out; {facts['ignored']:,} ignored"

@@ -1,5 +1,6 @@
 """Matching pairs of photos, from which a whitening is learned: read from tuples.npz or from a folder of objects."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from keras_retrieval.errors import RetrievalError
 
-from ..photos.reader import list_photos
+from ..photos.intake import Intake, take_photos
 
 _FIELDS = ("images", "cluster", "qidxs", "pidxs")
 
@@ -31,7 +32,7 @@ class MatchingPairs:
     pidxs: np.ndarray
 
 
-def read_pairs(tuples: Path) -> MatchingPairs:
+def read_pairs(tuples: Path, take: Callable[[Path], Intake] = take_photos) -> MatchingPairs:
     """Reads the matching pairs of tuples.npz, or pairs all photos of each sub-folder of a folder.
 
     In a folder, each photo is the query of one pair with each other photo of its sub-folder.
@@ -39,12 +40,13 @@ def read_pairs(tuples: Path) -> MatchingPairs:
     Args:
         tuples: an .npz file with images (n,) text, cluster (n,), qidxs and pidxs (pairs,) integers; or a folder with
             one sub-folder for each object.
+        take: takes the photos of a folder, such as `IntakeOptions.take`.
 
     Raises:
         PairsError: the file does not exist, a field is missing or does not fit the others, or there is no pair.
     """
     if tuples.is_dir():
-        return _pairs_within(list_photos(tuples), tuples)
+        return _pairs_within(take(tuples).photos, tuples)
     if not tuples.is_file():
         raise PairsError(f"{tuples} does not exist")
     try:

@@ -11,6 +11,7 @@ from ..command.options import Argument, Option, Options
 from ..networks.files import check_keras_path
 from ..networks.precision import PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
+from ..photos.intake_options import IntakeOptions
 from ..photos.reader import MAX_PIXELS
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
 
@@ -44,7 +45,7 @@ class DescriptionOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(DescriptionOptions):
+class ExtractOptions(DescriptionOptions, IntakeOptions):
     """The options of the step `extract`; those that change a descriptor are marked as `resumed`."""
 
     model: Annotated[
@@ -80,7 +81,7 @@ class ExtractOptions(DescriptionOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhitenOptions(DescriptionOptions):
+class WhitenOptions(DescriptionOptions, IntakeOptions):
     """The options of the step `whiten`; give the options of describing with which the whitened network will be used."""
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (

@@ -32,7 +32,7 @@ def whiten(options: WhitenOptions) -> Path:
         `output`.
     """
     options = replace(options, edges=resolve_edges(options.edges))
-    pairs = read_pairs(options.tuples)
+    pairs = read_pairs(options.tuples, options.take)
     options = replace(options, precision=resolve_precision(options.precision))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.method == "regional-pca":
@@ -44,7 +44,7 @@ def whiten(options: WhitenOptions) -> Path:
             ExtractOptions(
                 source, options.folder, described, size=options.size, scales=options.scales,
                 antialias=options.antialias, mirror=options.mirror, edges=options.edges, precision=options.precision,
-                replace=options.replace,
+                replace=options.replace, **options.passed_on,
             )
         )  # fmt: skip
         from keras_retrieval.networks.regional import with_whitening
@@ -64,7 +64,13 @@ def _with_whitened_regions(options: WhitenOptions, names: list[str]) -> Any:
     network = load_model(options.model)
     if options.precision == "bfloat16":
         set_trunk_precision(network, "mixed_bfloat16")
-    reading = Reading(options.folder, options.size, smallest=smallest_side(network), edges=options.edges)
+    reading = Reading(
+        options.folder,
+        options.size,
+        smallest=smallest_side(network),
+        edges=options.edges,
+        accept_truncated=options.accept_truncated,
+    )
     projection = learn_regional_whitening(network, names, reading)
     return with_regional_whitening(load_model(options.model), projection.m, projection.P, options.dim)
 

@@ -17,6 +17,7 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from ..photos.intake import Intake, take_photos
 from .errors import GroundTruthError
 from .ground_truth import GroundTruth, PhotoList
 from .object_sets import custom_dataset, flickr15k, holidays, ukbench
@@ -36,7 +37,9 @@ DATASETS: dict[str, Callable[[PhotoList, Path | None], GroundTruth]] = {
 }
 
 
-def load_ground_truth(dataset: str, photos: Path, gnd: Path | None = None) -> GroundTruth:
+def load_ground_truth(
+    dataset: str, photos: Path, gnd: Path | None = None, take: Callable[..., Intake] = take_photos
+) -> GroundTruth:
     """Reads the ground truth of a dataset and restricts it to the photos that exist.
 
     Args:
@@ -44,6 +47,7 @@ def load_ground_truth(dataset: str, photos: Path, gnd: Path | None = None) -> Gr
         photos: folder with the photos of the database and of the queries.
         gnd: file or folder of the ground truth, for datasets that have one; None looks for the published name in and
             beside `photos`.
+        take: takes the photos of the folder, such as `IntakeOptions.take`.
 
     Returns:
         The ground truth; its attribute `partial` states how many photos and queries are missing.
@@ -53,11 +57,11 @@ def load_ground_truth(dataset: str, photos: Path, gnd: Path | None = None) -> Gr
         ValueError: `photos` contains no photos.
     """
     if dataset.lower().endswith(".json"):
-        return custom_dataset(PhotoList(photos), Path(dataset))
+        return custom_dataset(PhotoList(photos, take), Path(dataset))
     if dataset not in DATASETS:
         near = difflib.get_close_matches(dataset, DATASETS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise GroundTruthError(
             f"there is no dataset '{dataset}'.{hint} It must be one of {', '.join(DATASETS)}, or a file NAME.json"
         )
-    return DATASETS[dataset](PhotoList(photos), gnd)
+    return DATASETS[dataset](PhotoList(photos, take), gnd)

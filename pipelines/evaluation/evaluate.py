@@ -37,7 +37,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         FolderError: --output contains descriptors of other photos or options.
     """
     output = options.output
-    truth = load_ground_truth(options.dataset, options.photos, options.gnd)
+    truth = load_ground_truth(options.dataset, options.photos, options.gnd, options.take)
     if truth.partial:
         print(f"{truth.name} is {truth.partial}")
     output.mkdir(parents=True, exist_ok=True)

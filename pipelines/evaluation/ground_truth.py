@@ -1,12 +1,13 @@
 """Ground truth: the relevant photos of each query of a collection, restricted to the photos that exist."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
 
-from ..photos.reader import list_photos
+from ..photos.intake import Intake, is_named_as_photo, nothing_to_take, take_photos
 from .errors import GroundTruthError
 
 Box = tuple[float, float, float, float]
@@ -138,11 +139,16 @@ class PhotoList:
 
     Args:
         folder: the folder.
+        take: takes the photos of the folder, such as `IntakeOptions.take`. Files of photos that turn out to be
+            something else are listed, too, so that they count as left out and not as missing.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, take: Callable[..., Intake] = take_photos) -> None:
         self.folder = folder
-        self.paths = list_photos(folder)
+        intake = take(folder, required=False)
+        self.paths = sorted([*intake.photos, *filter(is_named_as_photo, intake.left_out)])
+        if not self.paths:
+            raise nothing_to_take(intake)
         self._paths_of: dict[str, list[str]] = {}
         for path in self.paths:
             pure = PurePosixPath(path)

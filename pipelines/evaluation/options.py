@@ -11,11 +11,12 @@ from ..command.options import Argument, Option
 from ..descriptors.options import DescriptionOptions, ExtractOptions
 from ..networks.precision import PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
+from ..photos.intake_options import IntakeOptions
 from .datasets import DATASETS
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(DescriptionOptions):
+class EvaluateOptions(DescriptionOptions, IntakeOptions):
     """The options of `evaluate`."""
 
     model: Annotated[
@@ -94,4 +95,5 @@ class EvaluateOptions(DescriptionOptions):
             precision=self.precision,
             exif=self.exif,
             replace=self.replace,
+            **self.passed_on,
         )

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress(label: str, total: int, unit: str = "photos") -> Iterator[Callable[[int], None]]:
+def progress(label: str, total: int | None, unit: str = "photos") -> Iterator[Callable[[int], None]]:
     """Shows the progress of an operation.
 
     Args:
         label: the name of the operation, such as "extract".
-        total: the total number of units.
+        total: the total number of units; None if it is not known.
         unit: the plural of a unit, for the bar and the lines.
 
     Yields:
@@ -26,7 +26,7 @@ def progress(label: str, total: int, unit: str = "photos") -> Iterator[Callable[
 
 
 @contextmanager
-def _bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(label: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -50,7 +50,7 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def _lines(label: str, total: int, unit: str) -> Callable[[int], None]:
+def _lines(label: str, total: int | None, unit: str) -> Callable[[int], None]:
     started = last = time.monotonic()
     done = 0
 
@@ -61,8 +61,10 @@ def _lines(label: str, total: int, unit: str) -> Callable[[int], None]:
         if now - last >= 60:
             last = now
             rate = done / (now - started)
-            left = (total - done) / max(rate, 1e-9)
-            line = f"{label}: {done:,} of {total:,} {unit}, {rate:.1f}/s, {left / 60:.0f} min left"
+            line = f"{label}: {done:,} {unit}, {rate:.1f}/s"
+            if total is not None:
+                left = (total - done) / max(rate, 1e-9)
+                line = f"{label}: {done:,} of {total:,} {unit}, {rate:.1f}/s, {left / 60:.0f} min left"
             print(line, file=sys.stderr, flush=True)
 
     return advance

@@ -1,7 +1,8 @@
 """A folder that is written shard by shard, so that a run that was killed can be continued.
 
 The shards grow in `NAME.partial`. `.plan.json` in it has the fingerprint of the run; `.shard-00003.json` is the note
-of shard 3, which lists its rows and is written after its data: a shard without a note is unfinished. Once all shards
+of shard 3, which lists its rows and is written after its data: a shard without a note is unfinished. The rows of a slow
+shard are stored every minute, in `.part-00003-00000.npz` and so on, until the shard is finished. Once all shards
 are written, the notes are joined to names.txt and left_out.json, and the folder gets its manifest and its final name.
 """
 
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .durable import FolderError, partial_of, read_json, read_manifest, seal, write_file, write_names
+import numpy as np
+
+from .durable import FolderError, atomic_path, partial_of, read_json, read_manifest, seal, write_file, write_names
 
 log = logging.getLogger("keras_retrieval")
 
@@ -100,6 +103,30 @@ class ShardedFolder:
             log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are already complete")
         return todo
 
+    def keep(self, number: int, rows: np.ndarray, names: Sequence[str], left_out: Mapping[str, str]) -> None:
+        """Stores rows of a shard that is not finished, so that a killed run does not compute them again.
+
+        Args:
+            number: the number of the shard.
+            rows: the rows, (n, D) float32.
+            names: their n names.
+            left_out: maps the names without a row to the reasons.
+        """
+        count = len(list(self.partial.glob(f".part-{number:05}-*.npz")))
+        note = json.dumps({"names": names, "left_out": left_out}).encode()
+        path = self.partial / f".part-{number:05}-{count:05}.npz"
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, rows=rows, note=np.frombuffer(note, np.uint8))
+
+    def kept(self, number: int) -> list[tuple[np.ndarray, list[str], dict[str, str]]]:
+        """The rows, names and reasons that `keep` stored of a shard, in the order in which they were stored."""
+        parts = []
+        for path in sorted(self.partial.glob(f".part-{number:05}-*.npz")):
+            with np.load(path, allow_pickle=False) as stored:
+                note = json.loads(stored["note"].tobytes())
+                parts.append((stored["rows"], note["names"], note["left_out"]))
+        return parts
+
     def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:
         """Marks a shard as finished; its data must have been written before.
 
@@ -110,12 +137,14 @@ class ShardedFolder:
             **facts: further entries of the shard's note, which `join` returns; JSON-able.
         """
         write_file(self._note(number), json.dumps({"names": names, "left_out": left_out, **facts}))
+        for path in self.partial.glob(f".part-{number:05}-*.npz"):
+            path.unlink()
 
-    def join(self, left_out: Mapping[str, str]) -> tuple[list[str], dict[str, str], list[dict[str, Any]]]:
+    def join(self, *left_out: Mapping[str, str]) -> tuple[list[str], dict[str, str], list[dict[str, Any]]]:
         """Writes names.txt and left_out.json from the notes of all shards.
 
         Args:
-            left_out: names that were left out before the shards were cut, with the reasons.
+            *left_out: names that were left out before the shards were cut, with the reasons.
 
         Returns:
             The names of all rows in order, a dict that maps the names left out to the reasons, and the note of each
@@ -123,12 +152,14 @@ class ShardedFolder:
         """
         notes = [read_json(path) for path in sorted(self.partial.glob(".shard-*.json"))]
         names = [name for note in notes for name in note["names"]]
-        reasons = dict(left_out)
+        reasons: dict[str, str] = {}
+        for before in left_out:
+            reasons |= before
         for note in notes:
             reasons |= note["left_out"]
         reasons = dict(sorted(reasons.items()))
         write_names(self.partial / "names.txt", names)
-        write_file(self.partial / LEFT_OUT, json.dumps(reasons, indent=1, ensure_ascii=False))
+        write_left_out(self.partial / LEFT_OUT, reasons)
         return names, reasons, notes
 
     def discard(self) -> None:
@@ -142,6 +173,13 @@ class ShardedFolder:
 
     def _note(self, number: int) -> Path:
         return self.partial / f".shard-{number:05}.json"
+
+
+def write_left_out(path: Path, reasons: Mapping[str, str]) -> None:
+    """Writes a dict from the name of each file that was left out or ignored to the reason, as JSON."""
+    text = json.dumps(dict(sorted(reasons.items())), indent=1, ensure_ascii=False) + "\n"
+    # Python represents a file name that is not UTF-8 with lone surrogates, which become JSON escapes.
+    write_file(path, text.encode(errors="backslashreplace"))
 
 
 def read_left_out(folder: Path) -> dict[str, str]:

@@ -14,19 +14,21 @@ from typing import Annotated
 
 from keras_retrieval.errors import ArgumentError
 
-from ..command.options import Argument, Option, Options, takes
+from ..command.options import Argument, Option, takes
 from ..files.durable import check_free, check_outside, partial_of, seal
 from ..files.progress import progress
+from ..files.shards import LEFT_OUT, write_left_out
 from .edges import HELP, KIND, MARGIN, resolve_edges
-from .formats import PhotoFolderError
-from .reader import MAX_PIXELS, PhotoError, list_photos
+from .formats import PhotoFolderError, printable
+from .intake_options import IntakeOptions
+from .reader import MAX_PIXELS, PhotoError
 from .reading import Reading
 
 VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeMapOptions(Options):
+class EdgeMapOptions(IntakeOptions):
     """The options of the step `edge-maps`."""
 
     photos: Annotated[Path, Argument("Folder of photos or sketches; its sub-folders are read, too.")] = field(
@@ -68,24 +70,34 @@ def edge_maps(options: EdgeMapOptions) -> Path:
     """
     photos, output = options.photos, options.output
     edges = resolve_edges(options.edges)
-    names = list_photos(photos)
+    intake = options.take(photos)
+    names = intake.photos
+    print(intake.account)
     check_outside(output, photos)
     check_free(output, kind=KIND, replace=options.replace)
     partial = partial_of(output)
     shutil.rmtree(partial, ignore_errors=True)
-    reading = Reading(photos, options.size, options.exif, options.max_pixels, edges=edges)
+    reading = Reading(
+        photos,
+        options.size,
+        options.exif,
+        options.max_pixels,
+        edges=edges,
+        accept_truncated=options.accept_truncated,
+    )
     reasons = _doubles(names)
     own = [name for name in names if name not in reasons]
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("edge maps", len(own)) as advance:
         for name, reason in zip(own, pool.map(lambda name: _write(reading, name, partial), own), strict=True):
             reasons |= {name: reason} if reason else {}
             advance(1)
-    for name, reason in reasons.items():
-        print(f"left out: {name}: {reason}")
+    for name, reason in (intake.left_out | reasons).items():
+        print(f"left out: {printable(name)}: {reason}")
     if len(reasons) == len(names):
         name, reason = next(iter(reasons.items()))
         raise PhotoFolderError(f"{photos}: no photo has an edge map; the first: {name}: {reason}")
     count = len(names) - len(reasons)
+    write_left_out(partial / LEFT_OUT, intake.reasons | reasons)
     facts = {"photos": str(photos.resolve()), "edges": edges, "size": options.size, "count": count}
     seal(partial, output, kind=KIND, version=VERSION, replace=options.replace, **facts)
     print(f"{output}: {count:,} edge maps")

@@ -15,7 +15,8 @@ from keras_retrieval.errors import ArgumentError, missing_extra
 
 from ..files.durable import kind_of
 from .formats import photo_state
-from .reader import Crop, PhotoError, list_photos, photo_size, read_photo
+from .intake import list_photos
+from .reader import Crop, PhotoError, photo_size, read_photo
 from .sketches import BlankSketchError, grey_levels, sketch_map
 
 MARGIN = 30  # width of the margin on each side in pixels, as published

@@ -5,11 +5,13 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import IO
 
 from PIL import Image
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -20,26 +22,33 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from keras_retrieval.errors import RetrievalError
 
+from .signatures import HEAD, content_of, is_raw_tiff
+
 MAX_PIXELS = 89_478_485
 """The default limit on the pixels of a photo: a quarter of a gigabyte at three bytes a pixel, as in Pillow."""
 
-EXTENSIONS = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""The extensions of photos, in lower or upper case."""
+HEIC_MISSING = 'a HEIC photo, which needs pillow-heif: pip install "keras-retrieval[heif]"'
+"""The reason why a HEIC photo is left out where pillow-heif is not installed."""
+
+TRUNCATED = "truncated: the file ends too early"
+"""The reason why a photo that lacks its end is not read."""
+
+RAW_TIFF = "a RAW photo (DNG, NEF, ARW or similar): export it as JPEG or TIFF"
+"""The reason why a RAW photo is left out that begins like a TIFF."""
 
 Source = str | os.PathLike[str] | bytes
 """A photo's path, or the bytes of its file."""
 
-_READERS: tuple[tuple[bytes, Callable[[IO[bytes], str], ImageFile]], ...] = (
-    (b"\xff\xd8\xff", JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
-    (b"GIF8", GifImageFile),
-    (b"RIFF", WebPImageFile),
-    (b"BM", BmpImageFile),
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
-    (b"II+\0", TiffImageFile),
-    (b"MM\0+", TiffImageFile),
-)
+_READERS: dict[str, Callable[[IO[bytes], str], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImageFile,
+}
+_BOUNDED = ("GIF", "TIFF", "WebP", "HEIC", "AVIF")  # formats of which Pillow or its plugin limits the pixels itself
 
 
 class PhotoError(RetrievalError, ValueError):
@@ -55,8 +64,13 @@ class PhotoError(RetrievalError, ValueError):
         self.path = path
         self.reason = reason
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the file ends too early."""
+        return self.reason == TRUNCATED
+
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{printable(self.path)}: {self.reason}"
 
 
 class PhotoFolderError(RetrievalError, ValueError):
@@ -65,33 +79,6 @@ class PhotoFolderError(RetrievalError, ValueError):
 
 class PhotoRefusalError(RetrievalError):
     """Raised while a photo is open; `open_photo` turns it into a PhotoError whose reason is its text."""
-
-
-def list_photos(folder: Path) -> list[str]:
-    """Lists the photos in a folder and its sub-folders, by their extensions (`EXTENSIONS`).
-
-    Hidden files and folders are left out, and links to folders are not followed.
-
-    Args:
-        folder: the folder to search.
-
-    Returns:
-        Sorted names relative to `folder`, with / as the separator.
-
-    Raises:
-        PhotoFolderError: `folder` does not exist, is a file, cannot be listed or has no photos, or a name in it is not
-            valid text.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise PhotoFolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
-    names = sorted(_walk(folder))
-    if not names:
-        raise PhotoFolderError(f"{folder} contains no photo: names must end in one of {', '.join(EXTENSIONS)}")
-    for name in names:
-        if not is_text(name):
-            raise PhotoFolderError(f"{folder}: the name {name!r} is not valid text: rename that photo")
-    return names
 
 
 @contextmanager
@@ -128,17 +115,6 @@ def photo_state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    def refuse(error: OSError) -> None:
-        raise PhotoFolderError(f"{error.filename}: the folder cannot be listed ({error.strerror})") from error
-
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                yield Path(place, name).relative_to(folder).as_posix()
-
-
 def is_text(name: str) -> bool:
     """Whether a name is valid Unicode; a file name that is not UTF-8, or a lone surrogate in JSON, is not."""
     try:
@@ -146,6 +122,18 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def printable(name: str) -> str:
+    """The name for a message, with escapes in place of control characters and of bytes that are not UTF-8."""
+    return "".join(
+        mark if mark.isprintable() or mark == " " else mark.encode("unicode_escape").decode() for mark in name
+    )
+
+
+def system_reason(error: OSError) -> str:
+    """The reason why the system cannot read a file, in plain words."""
+    return _reason(error)
 
 
 def _open_file(path: Path) -> IO[bytes]:
@@ -157,15 +145,37 @@ def _open_file(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _reader_of(file: IO[bytes]) -> Callable[[IO[bytes], str], ImageFile]:
-    start = file.read(16)
+def heif_is_installed() -> bool:
+    """Whether pillow-heif can be imported, which reads HEIC photos."""
+    return _heif_reader() is not None
+
+
+@cache
+def _heif_reader() -> Callable[[IO[bytes], str], ImageFile] | None:
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError:
+        return None
+    return HeifImageFile
+
+
+def photo_format(file: IO[bytes]) -> tuple[str, str]:
+    """Tells from its content whether a file is a photo that can be read here.
+
+    Args:
+        file: the open file at its start; its position is restored.
+
+    Returns:
+        The format, one of `signatures.PHOTO_FORMATS`, and ""; or "" and the reason why the file is not read.
+    """
+    head = file.read(HEAD)
     file.seek(0)
-    if not start:
-        raise PhotoRefusalError("empty file")
-    for signature, reader in _READERS:
-        if start.startswith(signature) and (reader is not WebPImageFile or start[8:12] == b"WEBP"):
-            return reader
-    raise PhotoRefusalError("not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF)")
+    name, reason = content_of(head)
+    if name == "TIFF" and is_raw_tiff(file):
+        return "", RAW_TIFF
+    if name == "HEIC" and not heif_is_installed():
+        return "", HEIC_MISSING
+    return name, reason
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
@@ -175,11 +185,15 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _open_image(file: IO[bytes], max_pixels: int) -> ImageFile:
-    reader = _reader_of(file)
-    if reader in (GifImageFile, TiffImageFile, WebPImageFile):
+    name, reason = photo_format(file)
+    if not name:
+        raise PhotoRefusalError(reason)
+    if name in _BOUNDED:
         max_pixels = min(max_pixels, MAX_PIXELS)
-    if reader is GifImageFile:
+    if name == "GIF":
         _check_pixels(_gif_size(file), max_pixels)
+    reader = _heif_reader() if name == "HEIC" else _READERS[name]
+    assert reader is not None, name
     image = reader(file, "")
     _check_pixels(image.size, max_pixels)
     return image
@@ -221,5 +235,5 @@ def _reason(error: Exception) -> str:
         case KeyError():
             return f"damaged, or of a kind that Pillow cannot read ({text})"
         case EOFError() | IndexError() | TypeError() | struct.error():
-            return "truncated: the file ends too early"
-    return "truncated: the file ends too early" if "truncated" in text.lower() else f"damaged ({text})"
+            return TRUNCATED
+    return TRUNCATED if "truncated" in text.lower() else f"damaged ({text})"

@@ -1,13 +1,16 @@
 """Photos in one folder per landmark: all photos of a folder, or those that `keras-retrieval clean` kept."""
 
 import json
+import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..files.durable import FolderError, read_names
 from .formats import PhotoFolderError
-from .reader import list_photos
+from .intake import Intake, take_photos
+
+log = logging.getLogger("keras_retrieval")
 
 CLEANING, KEPT = "cleaning.json", "kept.txt"  # files in the output of `clean`
 CLEANING_VERSION = 1
@@ -48,11 +51,12 @@ def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
     return photos, names
 
 
-def landmark_photos(folder: Path) -> tuple[Path, list[str]]:
+def landmark_photos(folder: Path, take: Callable[[Path], Intake] = take_photos) -> tuple[Path, list[str]]:
     """Lists the photos of landmarks.
 
     Args:
         folder: a folder with one sub-folder per landmark, or the output of `clean`.
+        take: takes the photos of a folder, such as `IntakeOptions.take`.
 
     Returns:
         The folder of the photos, and the names of all photos in it or of those that `clean` kept.
@@ -61,7 +65,12 @@ def landmark_photos(folder: Path) -> tuple[Path, list[str]]:
         PhotoFolderError: the folder does not exist or contains no photo.
         FolderError: it is the output of `clean` and damaged.
     """
-    return cleaned_photos(folder) or (folder, list_photos(folder))
+    cleaned = cleaned_photos(folder)
+    if cleaned is not None:
+        return cleaned
+    intake = take(folder)
+    log.info(intake.account)
+    return folder, intake.photos
 
 
 def by_landmark(names: Sequence[str], folder: Path) -> dict[str, list[str]]:

@@ -5,14 +5,15 @@ read raises `PhotoError` with a reason in plain words.
 """
 
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.Image import Resampling, Transpose
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from keras_retrieval.errors import ArgumentError
@@ -20,7 +21,7 @@ from keras_retrieval.errors import ArgumentError
 from .formats import MAX_PIXELS as MAX_PIXELS
 from .formats import PhotoError as PhotoError
 from .formats import PhotoRefusalError, Source, open_photo
-from .formats import list_photos as list_photos
+from .signatures import HEAD, content_of
 
 Crop = tuple[float, float, float, float]
 
@@ -35,6 +36,8 @@ _TURNS = {
 }
 _UNTURNS = {**_TURNS, 6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
 _UNREAD = {"I": "signed or 32-bit numbers", "F": "32-bit floats", "LAB": "CIELAB colours"}
+_PROFILES = ("Raw profile type APP1", "Raw profile type xmp")
+_END_OF_IMAGE = b"\xff\xd9"
 _SIDEWAYS = {Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90}
 
 
@@ -65,8 +68,9 @@ def read_photo(
     crop: Crop | None = None,
     exif: bool = True,
     max_pixels: int = MAX_PIXELS,
+    accept_truncated: bool = False,
 ) -> np.ndarray:
-    """Reads a JPEG, PNG, WebP, GIF (its first frame), BMP or TIFF photo as RGB pixels.
+    """Reads a JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, HEIC or AVIF photo as RGB pixels.
 
     Grey, palette, CMYK and 16-bit photos become 8-bit RGB, and transparency is drawn on white. Signed, 32-bit and
     float pixels are refused, since such files do not define which value is white; so is CIELAB. A photo may be as small
@@ -87,6 +91,7 @@ def read_photo(
         max_pixels: a photo whose header declares more is refused before decoding, which bounds memory to about twelve
             bytes per declared pixel. Values above `MAX_PIXELS` have effect for JPEG, PNG and BMP only, since Pillow
             has limits of its own for the other formats.
+        accept_truncated: whether a JPEG that lacks its last bytes is read, with grey in place of what is missing.
 
     Returns:
         The pixels, (height, width, 3) uint8.
@@ -96,6 +101,25 @@ def read_photo(
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
+    try:
+        return _pixels(source, size, crop, exif, max_pixels)
+    except PhotoError as error:
+        ended = _ended(source) if accept_truncated and error.truncated else None
+        if ended is None:
+            raise
+        try:
+            return _pixels(ended, size, crop, exif, max_pixels)
+        except PhotoError:
+            raise error from None
+
+
+def _ended(source: Source) -> bytes | None:
+    """The bytes of a JPEG with an end, so that libjpeg fills the missing pixels with grey; None for other formats."""
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    return content + _END_OF_IMAGE if content_of(content[:HEAD])[0] == "JPEG" else None
+
+
+def _pixels(source: Source, size: int | None, crop: Crop | None, exif: bool, max_pixels: int) -> np.ndarray:
     with open_photo(source, max_pixels) as image:
         view = _view(image, size, crop, exif)
         pixels = np.array(_draw(image, view))
@@ -132,15 +156,29 @@ def _view(image: ImageFile, size: int | None, crop: Crop | None, exif: bool) -> 
 
 def _turn(image: ImageFile, exif: bool) -> Transpose | None:
     """The transposition that turns a picture upright; Pillow turns TIFF itself, which is undone without `exif`."""
-    if isinstance(image, PngImageFile) and "exif" not in image.info:
-        return None
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # PngImageFile.getexif would decode the pixels to find EXIF data behind them.
+        exif_data = Image.Image.getexif(image)
+        orientation = exif_data.get(ExifTags.Base.Orientation) or _profile_orientation(image)
     except Exception:
         return None
     if isinstance(image, TiffImageFile):
         return None if exif else _UNTURNS.get(orientation)
     return _TURNS.get(orientation) if exif else None
+
+
+def _profile_orientation(image: ImageFile) -> int:
+    """The orientation in a raw profile of a PNG that Pillow does not read, as ImageMagick writes it; 1 if none."""
+    for key in _PROFILES:
+        if text := image.info.get(key):
+            content = bytes.fromhex("".join(str(text).split("\n")[3:]))
+            if content.startswith(b"Exif"):
+                exif = Image.Exif()
+                exif.load(content)
+                return exif.get(ExifTags.Base.Orientation, 1)
+            if found := re.search(rb'tiff:Orientation(?:="|>)([1-8])', content):
+                return int(found[1])
+    return 1
 
 
 def _box(crop: Crop, width: int, height: int) -> tuple[int, int, int, int]:

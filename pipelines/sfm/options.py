@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
+from ..photos.intake_options import IntakeOptions
 from .clusters import LEAST_INLIERS
 from .errors import VocabularyNotFoundError
 
@@ -14,7 +15,7 @@ MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a n
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions(Options):
+class ReconstructOptions(IntakeOptions):
     """The options of `reconstruct`."""
 
     photos: Annotated[

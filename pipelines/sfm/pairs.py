@@ -13,17 +13,17 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError, missing_extra
 
-from ..command.options import Argument, Option, Options, takes
+from ..command.options import Argument, Option, takes
 from ..descriptors.extract import extract
 from ..descriptors.folder import read_descriptors
 from ..files.durable import atomic_path, write_file
-from ..photos.reader import list_photos
+from ..photos.intake_options import IntakeOptions
 from .candidate_pairs import nearest_pairs
 from .errors import ReconstructionError
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions(Options):
+class PairOptions(IntakeOptions):
     """The options of the step `pairs`."""
 
     model: Annotated[str, Argument("A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")] = field(
@@ -57,14 +57,20 @@ def pairs(options: PairOptions) -> Path:
     """
     photos, output = options.photos, options.output
     _require_h5py()
-    _check_names(list_photos(photos))
+    _check_names(options.take(photos).photos)
     target = output.with_suffix(".h5") if options.h5 is None else options.h5
     if target == output:
         raise ArgumentError(f"OUTPUT and --h5 must be different files, got {output} for both")
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f"{output.stem}-descriptors")
     described = extract(
-        options.model, photos, folder, size=options.size, scales=options.scales, replace=options.replace
+        options.model,
+        photos,
+        folder,
+        size=options.size,
+        scales=options.scales,
+        replace=options.replace,
+        **options.passed_on,
     )
     shards, names, _ = read_descriptors(described)
     rows = np.concatenate(shards)

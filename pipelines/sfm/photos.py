@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 
 from ..files.durable import atomic_path, read_json, write_file
 from ..files.progress import progress
-from ..photos.formats import open_photo, photo_state
+from ..photos.formats import TRUNCATED, open_photo, photo_state
 from ..photos.reader import MAX_PIXELS, PhotoError, read_photo
 from .colmap import batches, colmap_name
 from .errors import ReconstructionError
@@ -33,13 +33,14 @@ _EXIF_TAGS = (ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm)
 Note = dict[str, Any]
 
 
-def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:
+def prepare(photos: Path, names: Sequence[str], work: Path, accept_truncated: bool = False) -> dict[str, str]:
     """Links or copies new photos to `work`/images, and records them in photos.json.
 
     Args:
         photos: folder of the photos.
         names: names of the photos in it.
         work: folder of the reconstruction.
+        accept_truncated: whether a JPEG that lacks its last bytes is used, with grey in place of what is missing.
 
     Returns:
         A dict from the name of each unreadable photo to the reason.
@@ -49,10 +50,14 @@ def prepare(photos: Path, names: Sequence[str], work: Path) -> dict[str, str]:
     """
     path = work / NOTES
     notes: dict[str, Note] = read_json(path) if path.exists() else {}
+    if accept_truncated:
+        notes = {name: note for name, note in notes.items() if note["reason"] != TRUNCATED}
     todo = [name for name in names if not _is_prepared(photos, name, notes.get(name), work)]
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("photos", len(todo)) as advance:
         for batch in batches(todo, PHOTOS_AT_ONCE):
-            made = pool.map(lambda name: _prepare_one(photos / name, work / "images" / colmap_name(name)), batch)
+            made = pool.map(
+                lambda name: _prepare_one(photos / name, work / "images" / colmap_name(name), accept_truncated), batch
+            )
             notes.update(zip(batch, made, strict=True))
             write_file(path, json.dumps(notes, ensure_ascii=False, indent=0))
             advance(len(batch))
@@ -71,13 +76,13 @@ def _is_prepared(photos: Path, name: str, note: Note | None, work: Path) -> bool
     return False
 
 
-def _prepare_one(photo: Path, image: Path) -> Note:
+def _prepare_one(photo: Path, image: Path, accept_truncated: bool) -> Note:
     size, changed = photo_state(photo)
     note: Note = {"bytes": size, "changed": changed, "sha256": "", "reason": ""}
     try:
-        read_photo(photo, size=_CHECKED)
+        whole = _is_whole(photo, accept_truncated)
         note["sha256"] = _sha256(photo)
-        _link_or_copy(photo, image)
+        _link_or_copy(photo, image, whole)
     except PhotoError as error:
         note["reason"] = error.reason
     except OSError as error:
@@ -85,15 +90,33 @@ def _prepare_one(photo: Path, image: Path) -> Note:
     return note
 
 
-def _link_or_copy(photo: Path, image: Path) -> None:
+def _is_whole(photo: Path, accept_truncated: bool) -> bool:
+    """Whether a photo is not truncated.
+
+    Raises:
+        PhotoError: the photo cannot be read, or is truncated and not to be accepted.
+    """
+    try:
+        read_photo(photo, size=_CHECKED)
+    except PhotoError as error:
+        if not (accept_truncated and error.truncated):
+            raise
+        read_photo(photo, size=_CHECKED, accept_truncated=True)
+        return False
+    return True
+
+
+def _link_or_copy(photo: Path, image: Path, whole: bool) -> None:
     image.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(image, sync=False) as temporary:
         temporary.unlink(missing_ok=True)
-        if _colmap_reads_the_same(photo):
+        if whole and _colmap_reads_the_same(photo):
             temporary.symlink_to(photo.resolve())
         else:
             exif = _focal_length(photo)
-            Image.fromarray(read_photo(photo)).save(temporary, format="JPEG", quality=QUALITY, exif=exif)
+            Image.fromarray(read_photo(photo, accept_truncated=not whole)).save(
+                temporary, format="JPEG", quality=QUALITY, exif=exif
+            )
 
 
 def _colmap_reads_the_same(photo: Path) -> bool:

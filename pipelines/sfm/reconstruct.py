@@ -17,7 +17,7 @@ from ..command.options import takes
 from ..files.components import connected
 from ..files.durable import read_json, write_file
 from ..files.progress import progress
-from ..photos.reader import list_photos
+from ..files.shards import LEFT_OUT, write_left_out
 from .colmap import Database, Pair, load_colmap
 from .descriptors import compute_descriptors
 from .errors import ReconstructionError
@@ -53,7 +53,9 @@ def reconstruct(options: ReconstructOptions) -> Path:
     """
     load_colmap()
     photos, work, extraction = options.photos, options.work, options.resumed()
-    names = list_photos(photos)
+    intake = options.take(photos)
+    names = intake.photos
+    print(intake.account, flush=True)
     open_work(work, photos, extraction)
 
     def describe(some: Sequence[str]) -> np.ndarray:
@@ -61,7 +63,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
 
     database, seconds = Database(work / DATABASE), _seconds_so_far(work / REPORT)
     with _timed(seconds, "photos"):
-        left_out = prepare(photos, names, work)
+        left_out = prepare(photos, names, work, options.accept_truncated)
     if options.pairs == "retrieval":
         with _timed(seconds, "descriptors"):
             describe(_others(names, left_out))
@@ -72,7 +74,8 @@ def reconstruct(options: ReconstructOptions) -> Path:
         rounds = match_in_rounds(database, usable, options, lambda: describe(usable))
     with _timed(seconds, "models"):
         models = _map(usable, database, options)
-    report = make_report(work, names, left_out, database.inliers(), models, options)
+    report = make_report(work, names, intake.left_out | left_out, database.inliers(), models, options)
+    write_left_out(work / LEFT_OUT, intake.reasons | report["left_out"])
     _write(work, report | {"photos": str(photos.resolve()), "rounds": rounds, "seconds": seconds})
     remove_other_models(work, models)
     return work

@@ -46,7 +46,7 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
         TrainingError: the loss is no longer finite.
         OSError: a file cannot be read or written.
     """
-    folder, names = landmark_photos(options.photos)
+    folder, names = landmark_photos(options.photos, options.take)
     landmarks = _large_enough(by_landmark(names, folder), options.min_photos)
     options = replace(options, precision=resolve_precision(options.precision))
     checkpoint = open_run(options.output, options.fingerprint(landmarks), options.resume)
@@ -92,7 +92,12 @@ def _readable(
     landmarks: Mapping[str, list[str]], folder: Path, network: Any, options: ClassifyOptions
 ) -> tuple[dict[str, list[str]], PhotoCache]:
     """The landmarks with their readable photos, and the cache of these."""
-    reading = Reading(folder, max(options.size, options.side), smallest=smallest_side(network))
+    reading = Reading(
+        folder,
+        max(options.size, options.side),
+        smallest=smallest_side(network),
+        accept_truncated=options.accept_truncated,
+    )
     names, _ = numbered(landmarks)
     cache = build_cache(options.output / "photos", names, reading, replace=True)
     readable = {

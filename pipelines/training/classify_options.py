@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
 from ..files.durable import fingerprint
 from ..networks.files import model_identity
 from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
+from ..photos.intake_options import IntakeOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(Options):
+class ClassifyOptions(IntakeOptions):
     """The options of `classify`."""
 
     photos: Annotated[Path, Argument("Folder with one sub-folder per landmark, or a folder that `clean` made.")] = (

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from keras_retrieval.errors import ArgumentError
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
+from ..photos.intake_options import IntakeOptions
 
 RULES = ("m1", "m2", "m3")
 ANCHORS = ("maxima", "all")
@@ -14,7 +15,7 @@ POSITIVES = 3  # default number per query for sources that offer more positives 
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuplesOptions(Options):
+class TuplesOptions(IntakeOptions):
     """The options of `tuples`."""
 
     source: Annotated[

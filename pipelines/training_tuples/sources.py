@@ -1,5 +1,6 @@
 """Detection of the kind of a source of tuples, and readers of published pickles and of folders of objects."""
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 
 from ..files.plain_pickle import load_pickle
 from ..photos.landmark_folders import by_landmark, cleaned_photos
-from ..photos.reader import list_photos
 from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
 from .from_positions import from_names
 from .from_tables import from_csv
 from .options import TuplesOptions
+
+log = logging.getLogger("keras_retrieval")
 
 _PICKLE = ("cids", "qidxs", "pidxs")
 _POSITION = re.compile(r"(^|/)@[^@/]*@[^@/]*@[^/]*$")
@@ -42,7 +44,9 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
         folders = model_folders(source)
         if folders:
             return from_models([[folder] for folder in folders], options, descriptors)
-        images = list_photos(source)
+        intake = options.take(source)
+        log.info(intake.account)
+        images = intake.photos
         # If one name contains a position, all must: otherwise a single photo without one would turn the folders
         # `database` and `queries` into two objects.
         from_photos = from_names if any(map(_POSITION.search, images)) else from_folders

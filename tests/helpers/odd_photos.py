@@ -332,12 +332,12 @@ def _broken_photos() -> dict[str, Odd]:
         | starts
         | {
             "empty": Odd(b"", None, reason="empty file"),
-            "text": Odd(b"not a photo at all\n" * 9, None, reason="not a picture"),
-            "html": Odd(b"<!DOCTYPE html><html></html>", None, reason="not a picture"),
-            "svg": Odd(b'<svg xmlns="http://www.w3.org/2000/svg"/>', None, reason="not a picture"),
-            "heic": Odd(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" * 4, None, reason="not a picture"),
-            "avi": Odd(b"RIFF\x10\0\0\0AVI LIST" + b"\0" * 40, None, reason="not a picture"),
-            "zeros": Odd(b"\0" * 4096, None, reason="not a picture"),
+            "text": Odd(b"not a photo at all\n" * 9, None, reason="a text file"),
+            "html": Odd(b"<!DOCTYPE html><html></html>", None, reason="an HTML page"),
+            "svg": Odd(b'<svg xmlns="http://www.w3.org/2000/svg"/>', None, reason="XML or SVG"),
+            "heic without pixels": Odd(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" * 4, None, reason="damaged"),
+            "avi": Odd(b"RIFF\x10\0\0\0AVI LIST" + b"\0" * 40, None, reason="a video (AVI)"),
+            "zeros": Odd(b"\0" * 4096, None, reason="only zero bytes"),
             "one byte": Odd(b"\xff", None, reason="not a picture"),
             "jpeg start only": Odd(b"\xff\xd8\xff\xe0", None, reason="truncated"),
             "png of a wrong checksum": Odd(_bad_checksum(), None, reason="damaged"),

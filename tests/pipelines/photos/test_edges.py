@@ -9,7 +9,8 @@ from PIL import Image
 from pipelines.photos.cache import build_cache
 from pipelines.photos.edge_maps import edge_maps
 from pipelines.photos.edges import MARGIN, edge_map, edges_state, resolve_edges, sobel, structured
-from pipelines.photos.reader import PhotoError, list_photos
+from pipelines.photos.intake import list_photos
+from pipelines.photos.reader import PhotoError
 from pipelines.photos.reading import Reading
 from pipelines.photos.sketches import grey_levels
 from tests.helpers.small import draw, draw_folder

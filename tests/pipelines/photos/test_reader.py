@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.photos.reader import MAX_PIXELS, PhotoError, list_photos, photo_size, read_photo
+from pipelines.photos.intake import list_photos
+from pipelines.photos.reader import MAX_PIXELS, PhotoError, photo_size, read_photo
 from tests.helpers.odd_photos import HEIGHT, RED, WIDTH, exif, jpeg, mutations, noise, odd_photos, picture, saved
 
 ODD = odd_photos()
@@ -264,44 +265,6 @@ def test_a_file_without_permission_is_refused(tmp_path):
 def test_a_photo_error_survives_a_process_pool():
     error = pickle.loads(pickle.dumps(PhotoError("a.jpg", "empty file")))
     assert (error.path, error.reason, str(error)) == ("a.jpg", "empty file", "a.jpg: empty file")
-
-
-def test_photos_are_listed_by_ending_below_the_folder(tmp_path):
-    outside = tmp_path / "outside"
-    write(outside, "far.jpg", b"")
-    photos = tmp_path / "photos"
-    for name in ("b.JPG", "a.jpeg", "deep/er/c.PnG", "deep/d.webp", "e.tiff", "ü 1.gif", "f.bmp", "x.jpg/g.tif"):
-        write(photos, name, b"")
-    for name in (".hidden.jpg", ".cache/h.jpg", "notes.txt", "jpg", "i.jpg.part", "j.heic"):
-        write(photos, name, b"")
-    (photos / "link").symlink_to(outside)
-    (photos / "loop").symlink_to(photos)
-    (photos / "linked.jpg").symlink_to(outside / "far.jpg")
-    names = list_photos(photos)
-    assert names == sorted(names)
-    assert set(names) == {
-        *("b.JPG", "a.jpeg", "deep/er/c.PnG", "deep/d.webp", "e.tiff", "ü 1.gif", "f.bmp", "x.jpg/g.tif"),
-        "linked.jpg",
-    }
-
-
-def test_a_folder_that_gives_no_photos_says_why(tmp_path):
-    write(tmp_path, "notes.txt", b"")
-    with pytest.raises(ValueError, match=r"missing does not exist"):
-        list_photos(tmp_path / "missing")
-    with pytest.raises(ValueError, match="is a file, not a folder"):
-        list_photos(tmp_path / "notes.txt")
-    with pytest.raises(ValueError, match=r"contains no photo: names must end in one of \.bmp"):
-        list_photos(tmp_path)
-
-
-def test_a_name_that_is_no_text_is_refused(tmp_path):
-    try:
-        Path(os.fsdecode(bytes(tmp_path) + b"/\xff.jpg")).write_bytes(b"")
-    except OSError:
-        pytest.skip("this file system takes only names that are text")
-    with pytest.raises(ValueError, match=r"'\\udcff\.jpg' is not valid text"):
-        list_photos(tmp_path)
 
 
 def test_real_photos_are_read_as_pillow_reads_them(shared):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from pipelines.photos.reader import list_photos, read_photo
+from pipelines.photos.intake import list_photos
+from pipelines.photos.reader import read_photo
 from pipelines.photos.sketches import BlankSketchError, dilated, is_sketch, sketch_map, thinned
 from tests.helpers.small import draw
 

@@ -1,0 +1,446 @@
+"""Takes the photos of a folder: every file below it is taken, left out with a reason, or ignored by a stated rule.
+
+The content of a file decides, not its name: the first bytes show whether it is a photo of a format that is read here.
+Links to folders outside are followed, each folder once. Files of operating systems, storage servers and photo
+libraries, and hidden files, are ignored by rules that can be switched off.
+"""
+
+import logging
+import os
+import time
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from ..files.progress import progress
+from .formats import HEIC_MISSING, RAW_TIFF, PhotoFolderError, heif_is_installed, is_text, printable, system_reason
+from .seen_files import SeenFiles
+from .signatures import HEAD, content_of, is_raw_tiff
+
+log = logging.getLogger("keras_retrieval")
+
+IGNORED = "ignored: "
+"""The beginning of the reason of an ignored file, in `Intake.reasons`."""
+
+_SYSTEM_FOLDERS = {
+    "@eadir": "Synology's thumbnails (@eaDir)",
+    "@tmp": "Synology's temporary files (@tmp)",
+    "#recycle": "Synology's recycle bin (#recycle)",
+    "#snapshot": "snapshots of a storage server (#snapshot)",
+    ".snapshot": "snapshots of a storage server (.snapshot)",
+    ".snapshots": "snapshots of a file system (.snapshots)",
+    "@recycle": "QNAP's recycle bin (@Recycle)",
+    "@recently-snapshot": "QNAP's snapshots (@Recently-Snapshot)",
+    ".@__thumb": "QNAP's thumbnails (.@__thumb)",
+    "$recycle.bin": "Windows' recycle bin ($RECYCLE.BIN)",
+    "recycler": "Windows' recycle bin (RECYCLER)",
+    "system volume information": "Windows' system files (System Volume Information)",
+    "__macosx": "macOS' resource forks in an archive (__MACOSX)",
+    ".spotlight-v100": "macOS' search index (.Spotlight-V100)",
+    ".fseventsd": "macOS' log of changes (.fseventsd)",
+    ".temporaryitems": "macOS' temporary files (.TemporaryItems)",
+    ".trashes": "macOS' bin (.Trashes)",
+    ".trash": "a bin (.Trash)",
+    ".dtrash": "digiKam's bin (.dtrash)",
+    ".thumbnails": "thumbnails (.thumbnails)",
+    ".thumbs": "thumbnails (.thumbs)",
+    ".picasaoriginals": "Picasa's copies of edited photos (.picasaoriginals)",
+    ".git": "a repository's history (.git)",
+}
+_LIBRARIES = {
+    ".photoslibrary": "an Apple Photos library: export its photos, or name the folder originals inside",
+    ".aplibrary": "an Aperture library: export its photos, or name the folder Masters inside",
+    ".migratedphotolibrary": "an iPhoto library: export its photos, or name the folder Masters inside",
+    ".photolibrary": "an iPhoto library: export its photos, or name the folder Masters inside",
+    ".lrdata": "Lightroom's previews (.lrdata)",
+}
+_SYSTEM_FILES = {
+    "thumbs.db": "Windows' thumbnails (Thumbs.db)",
+    "ehthumbs.db": "Windows' thumbnails (ehthumbs.db)",
+    "desktop.ini": "Windows' folder settings (desktop.ini)",
+    ".ds_store": "macOS' folder settings (.DS_Store)",
+    "icon\r": "a macOS folder icon",
+    "picasa.ini": "Picasa's settings (picasa.ini)",
+    ".picasa.ini": "Picasa's settings (.picasa.ini)",
+}
+_RESOURCE_FORK = "macOS' resource forks (._*)"
+_HIDDEN = "hidden (the name begins with a dot)"
+_EXCLUDED = "it matches --exclude"
+_NOT_INCLUDED = "it matches no --include"
+HEIC = "HEIC"
+"""What `file_content` says of a HEIC photo, since it depends on the installation whether that can be read."""
+
+_NOT_UTF8 = "its name is not valid UTF-8: rename it"
+_NOT_A_FILE = "not a regular file"
+_SLOW_OPEN = 0.0005  # seconds per file; files that open more slowly are on a network and are opened side by side
+_SIDE_BY_SIDE = 16
+_BATCH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntakeRules:
+    """Which files of a folder are ignored.
+
+    Attributes:
+        include: patterns as in .gitignore; if any is given, files that match none are ignored.
+        exclude: patterns as in .gitignore; files and folders that match one are ignored.
+        hidden: whether files and folders whose names begin with a dot are taken.
+        system_files: whether files are taken that operating systems, storage servers and photo libraries keep beside
+            photos, such as @eaDir and Thumbs.db.
+    """
+
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    hidden: bool = False
+    system_files: bool = False
+
+
+DEFAULT_RULES = IntakeRules()
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The account of a folder; each file is in exactly one of the three groups.
+
+    Attributes:
+        folder: the folder.
+        photos: sorted names of the photos, relative to `folder`, with / as the separator.
+        left_out: maps the names of files that are no photos, or cannot be opened, to the reasons. A folder that cannot
+            be listed is in it with a / at the end.
+        ignored: maps the names of ignored files to the rules. A link to a folder that is read under another name is in
+            it with a / at the end.
+    """
+
+    folder: Path
+    photos: list[str]
+    left_out: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Maps all files that are not taken to the reasons; those of ignored files begin with `IGNORED`."""
+        return self.left_out | {name: IGNORED + rule for name, rule in self.ignored.items()}
+
+    @property
+    def account(self) -> str:
+        """One line with the number of files in each group, and per reason the number of files."""
+        parts = [_numbered(len(self.photos), "photo")]
+        for group, files in (("left out", self.left_out), ("ignored", self.ignored)):
+            if files:
+                parts.append(f"{_numbered(len(files), 'file')} {group} ({counted(files.values())})")
+        return f"{self.folder}: {', '.join(parts)}"
+
+
+def _numbered(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def counted(reasons: Iterable[str], most: int = 6) -> str:
+    """The number of files per reason, most frequent first: "12 x a video (QuickTime); 3 x a text file"."""
+    groups = Counter(reasons).most_common()
+    shown = [f"{count:,} x {reason}" for reason, count in groups[:most]]
+    rest = sum(count for _, count in groups[most:])
+    return "; ".join([*shown, f"{rest:,} x other reasons"] if rest else shown)
+
+
+def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: bool = True) -> Intake:
+    """Takes the photos of a folder and its sub-folders.
+
+    The first bytes of each file are read once: those of a file whose size and modification time have not changed since
+    the last time are remembered in the user's cache folder.
+
+    Args:
+        folder: the folder.
+        rules: which files are ignored.
+        required: whether a folder without a photo is an error.
+
+    Returns:
+        The account of all files.
+
+    Raises:
+        PhotoFolderError: `folder` does not exist, is a file or cannot be listed, or has no photo and one is required.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PhotoFolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+    walk, contents = _Walk(folder, rules), _Contents(SeenFiles.load(folder))
+    contents.add(walk.files())
+    photos = sorted(contents.photos)
+    contents.seen.save()
+    left_out = walk.left_out | contents.left_out
+    intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(walk.ignored.items())))
+    if required and not photos:
+        raise nothing_to_take(intake)
+    _warn_of_twins(photos)
+    return intake
+
+
+def list_photos(folder: Path) -> list[str]:
+    """Lists the photos of a folder and its sub-folders, as `take_photos` takes them by default.
+
+    The account is logged if a file was left out or ignored.
+
+    Returns:
+        Sorted names relative to `folder`, with / as the separator.
+
+    Raises:
+        PhotoFolderError: as for `take_photos`.
+    """
+    intake = take_photos(folder)
+    if intake.left_out or intake.ignored:
+        log.info(intake.account)
+    return intake.photos
+
+
+def nothing_to_take(intake: Intake) -> PhotoFolderError:
+    """Makes the error for a folder without a photo, which says what is in it instead."""
+    said = "" if intake.left_out or intake.ignored else ": it is empty"
+    if intake.left_out:
+        name, reason = next(iter(intake.left_out.items()))
+        said = f"; left out: {counted(intake.left_out.values())}; the first: {printable(name)}: {reason}"
+    said += f"; ignored: {counted(intake.ignored.values())}" if intake.ignored else ""
+    return PhotoFolderError(f"{intake.folder} contains no photo{said}")
+
+
+def _warn_of_twins(photos: Sequence[str]) -> None:
+    """Logs photos whose names are the same text in different Unicode forms."""
+    forms: dict[str, list[str]] = defaultdict(list)
+    for name in photos:
+        if not name.isascii():
+            forms[unicodedata.normalize("NFC", name)].append(name)
+    twins = [names for names in forms.values() if len(names) > 1]
+    if twins:
+        first, second = twins[0][:2]
+        log.warning(
+            f"{len(twins):,} names exist twice, in different Unicode forms of one text (NFC and NFD), and each is a "
+            f"photo of its own; the first: {printable(first)} ({first!a} and {second!a})"
+        )
+
+
+_PHOTO_SUFFIXES = {
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"
+}  # fmt: skip
+
+
+def is_named_as_photo(name: str) -> bool:
+    """Whether a name ends as those of photos usually do; whether the file is one, its content decides."""
+    return PurePosixPath(name.lower()).suffix in _PHOTO_SUFFIXES
+
+
+class _Walk:
+    """One walk over a folder, which sorts out what the names, links and types of files decide.
+
+    Attributes:
+        left_out: maps what cannot be read to the reason.
+        ignored: maps what is ignored to the rule.
+    """
+
+    def __init__(self, folder: Path, rules: IntakeRules) -> None:
+        self.left_out: dict[str, str] = {}
+        self.ignored: dict[str, str] = {}
+        self._folder = folder
+        self._rules = rules
+        self._root = os.path.realpath(folder)
+        self._visited: set[tuple[int, int]] = set()
+        self._included, self._excluded = _matcher(rules.include), _matcher(rules.exclude)
+
+    def files(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yields the name and entry of each regular file that no rule ignores.
+
+        Raises:
+            PhotoFolderError: the folder itself cannot be listed.
+        """
+        pending: list[tuple[str, str, str, bool]] = [(os.fspath(self._folder), "", "", False)]
+        while pending:
+            path, name, rule, outside = pending.pop()
+            for entry in self._entries(path, name):
+                below = f"{name}{entry.name}"
+                yield_file, folder = self._sorted(entry, below, rule, outside)
+                if yield_file:
+                    yield below, entry
+                elif folder is not None:
+                    pending.append(folder)
+
+    def _entries(self, path: str, name: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(path) as entries:
+                return list(entries)
+        except OSError as error:
+            if not name:
+                raise PhotoFolderError(f"{path}: the folder cannot be listed ({error.strerror})") from error
+            self.left_out[name] = f"the folder cannot be listed ({error.strerror})"
+            return []
+
+    def _sorted(
+        self, entry: os.DirEntry[str], name: str, rule: str, outside: bool
+    ) -> tuple[bool, tuple[str, str, str, bool] | None]:
+        """Whether an entry is a file to look at, and the folder to list if it is one."""
+        rule = rule or self._rule(entry.name)
+        if not rule and self._excluded and self._excluded(name):
+            rule = _EXCLUDED
+        linked = entry.is_symlink()
+        if self._is_folder(entry):
+            if not rule and self._excluded and self._excluded(f"{name}/"):
+                rule = _EXCLUDED
+            if linked or outside:
+                known = self._known(entry)
+                if known:
+                    self.ignored[f"{name}/"] = known
+                    return False, None
+            return False, (entry.path, f"{name}/", rule, outside or linked)
+        if not rule and self._included and not self._included(name):
+            rule = _NOT_INCLUDED
+        if rule:
+            self.ignored[name] = rule
+        elif not is_text(name):
+            self.left_out[name] = _NOT_UTF8
+        elif reason := _not_a_file(entry):
+            self.left_out[name] = reason
+        else:
+            return True, None
+        return False, None
+
+    def _rule(self, name: str) -> str:
+        """The rule by which a file or folder of this name is ignored, or ""."""
+        lower = name.lower()
+        if not self._rules.system_files:
+            if name.startswith("._"):
+                return _RESOURCE_FORK
+            if known := _SYSTEM_FOLDERS.get(lower) or _SYSTEM_FILES.get(lower):
+                return known
+            if known := _LIBRARIES.get(PurePosixPath(lower).suffix):
+                return known
+            if lower.startswith(".trash-"):
+                return "a bin (.Trash-*)"
+        if not self._rules.hidden and name.startswith(".") and not name.startswith(".."):
+            return _HIDDEN
+        return ""
+
+    @staticmethod
+    def _is_folder(entry: os.DirEntry[str]) -> bool:
+        try:
+            return entry.is_dir()
+        except OSError:  # a link to itself
+            return False
+
+    def _known(self, entry: os.DirEntry[str]) -> str:
+        """Why a folder that a link leads to is not read under this name; "" for one that is read."""
+        real = os.path.realpath(entry.path)
+        if self._root == real or self._root.startswith(real.rstrip("/") + "/"):
+            return "a link to a folder that contains it"
+        if real.startswith(self._root.rstrip("/") + "/"):
+            return "a link to a folder that is read under its own name"
+        try:
+            status = entry.stat()
+        except OSError:
+            return ""  # listing it will say why
+        if (status.st_dev, status.st_ino) in self._visited:
+            return "a link to a folder that is read under another name"
+        self._visited.add((status.st_dev, status.st_ino))
+        return ""
+
+
+def _not_a_file(entry: os.DirEntry[str]) -> str:
+    """The reason why an entry that is no folder is not opened, or ""."""
+    try:
+        if entry.is_file():
+            return ""
+        if entry.is_symlink():
+            entry.stat()  # raises an error for a broken link
+    except FileNotFoundError:
+        return "a link to a file that does not exist"
+    except OSError as error:
+        return system_reason(error)
+    return _NOT_A_FILE
+
+
+def _matcher(patterns: Sequence[str]) -> Callable[[str], bool] | None:
+    """A function that tells whether a name matches one of the patterns; None if there are none."""
+    if not patterns:
+        return None
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(patterns).match_file
+
+
+@dataclass
+class _Contents:
+    """Sorts files by their content, side by side once opening a file has turned out to be slow.
+
+    Attributes:
+        seen: what was remembered of the folder.
+        photos: the names of the photos.
+        left_out: maps the names of the other files to the reasons.
+    """
+
+    seen: SeenFiles
+    photos: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    _slow: bool = False
+
+    def add(self, files: Iterable[tuple[str, os.DirEntry[str]]]) -> None:
+        """Looks into files."""
+        with progress("intake", None, "files") as advance, ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            for batch in _batches(files):
+                started = time.perf_counter()
+                contents = list(pool.map(self._content, batch) if self._slow else map(self._content, batch))
+                self._slow = time.perf_counter() - started > _SLOW_OPEN * len(batch)
+                for (name, _), (content, state) in zip(batch, contents, strict=True):
+                    if state:
+                        self.seen.note(name, *state, content)
+                    reason = _reason(content)
+                    if reason:
+                        self.left_out[name] = reason
+                    else:
+                        self.photos.append(name)
+                advance(len(batch))
+
+    def _content(self, file: tuple[str, os.DirEntry[str]]) -> tuple[str, tuple[int, int] | None]:
+        """The content of a file, and its size and modification time if they are to be remembered."""
+        name, entry = file
+        try:
+            status = entry.stat()
+            state = status.st_size, status.st_mtime_ns
+            content = self.seen.content(name, *state)
+            return (file_content(entry.path), state) if content is None else (content, None)
+        except OSError as error:
+            return system_reason(error), None
+
+
+def _batches(
+    files: Iterable[tuple[str, os.DirEntry[str]]],
+) -> Iterator[list[tuple[str, os.DirEntry[str]]]]:
+    """Batches of files: a small one first, which shows how fast files open."""
+    iterator = iter(files)
+    size = _SIDE_BY_SIDE
+    while batch := list(islice(iterator, size)):
+        yield batch
+        size = _BATCH
+
+
+def _reason(content: str) -> str:
+    """The reason why a file with this content is left out; "" for photos that can be read."""
+    if content == HEIC:
+        return "" if heif_is_installed() else HEIC_MISSING
+    return content
+
+
+def file_content(path: str) -> str:
+    """Looks into a file: "" for a photo, `HEIC` for a HEIC photo, and the reason to leave it out for other contents.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        name, reason = content_of(os.read(descriptor, HEAD))
+    finally:
+        os.close(descriptor)
+    if name == "TIFF":
+        with Path(path).open("rb") as file:
+            return RAW_TIFF if is_raw_tiff(file) else ""
+    return HEIC if name == "HEIC" else reason
