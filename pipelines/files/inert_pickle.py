@@ -48,7 +48,7 @@ class Function:
 
 
 class Stateful:
-    """Base class of values, such as arrays, that a pickle creates with a call and completes with a BUILD instruction."""
+    """Base class of values, such as arrays, that a pickle creates by a call and completes by a BUILD instruction."""
 
     __slots__ = ()
 

@@ -76,8 +76,8 @@ class ShardedFolder:
         The finished shards of a continued run are kept. Those of a run with another fingerprint are deleted.
 
         Args:
-            make_plan: computes the plan of a new run: any value, serialisable as JSON, that a continued run needs again,
-                such as the contents of the shards. It is not called for a continued run, which reads the stored plan.
+            make_plan: computes the plan of a new run, which is any value, serialisable as JSON, that a continued run
+                needs again, such as the contents of the shards. A continued run reads the stored plan instead.
 
         Returns:
             The plan, parsed from JSON, so that tuples in it have become lists.
