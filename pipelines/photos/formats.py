@@ -1,4 +1,4 @@
-"""Photo files: finding and opening them, without decoding. Every failure is reported as a reason in plain words."""
+"""Finds and opens photo files without decoding them. Every failure is a PhotoError with a reason in plain words."""
 
 import os
 import stat
@@ -21,13 +21,13 @@ from PIL.WebPImagePlugin import WebPImageFile
 from keras_retrieval.errors import RetrievalError
 
 MAX_PIXELS = 89_478_485
-"""The default limit on the pixels of a photo: a quarter of a gigabyte at three bytes a pixel, as in Pillow."""
+"""The default limit on the pixels of a photo, the same as Pillow's: 0.25 GiB at three bytes per pixel."""
 
 EXTENSIONS = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""The extensions of photos, in lower or upper case."""
+"""The file name extensions of photos, which are compared without regard to case."""
 
 Source = str | os.PathLike[str] | bytes
-"""A photo's path, or the bytes of its file."""
+"""The path of a photo, or the content of its file as bytes."""
 
 _READERS: tuple[tuple[bytes, Callable[[IO[bytes], str], ImageFile]], ...] = (
     (b"\xff\xd8\xff", JpegImageFile),
@@ -46,7 +46,7 @@ class PhotoError(RetrievalError, ValueError):
     """A photo cannot be read.
 
     Attributes:
-        path: the photo's path as it was given, or "<bytes>".
+        path: the path or name of the photo as the caller passed it, or "<bytes>" if the caller passed its content.
         reason: why the photo cannot be read, in plain words.
     """
 
@@ -64,23 +64,26 @@ class PhotoFolderError(RetrievalError, ValueError):
 
 
 class PhotoRefusalError(RetrievalError):
-    """Raised while a photo is open; `open_photo` turns it into a PhotoError whose reason is its text."""
+    """Internal: a reason not to read a photo, raised while the photo is open.
+
+    `open_photo` replaces this exception by a PhotoError with the exception's text as the reason.
+    """
 
 
 def list_photos(folder: Path) -> list[str]:
-    """Lists the photos in a folder and its sub-folders, by their extensions (`EXTENSIONS`).
+    """Lists the photos in a folder and its sub-folders, which are the files with one of the `EXTENSIONS`.
 
-    Hidden files and folders are left out, and links to folders are not followed.
+    Hidden files and folders are left out, and symbolic links to folders are not followed.
 
     Args:
         folder: the folder to search.
 
     Returns:
-        Sorted names relative to `folder`, with / as the separator.
+        The names of the photos, sorted: their paths relative to `folder`, with / as the separator.
 
     Raises:
-        PhotoFolderError: `folder` does not exist, is a file, cannot be listed or has no photos, or a name in it is not
-            valid text.
+        PhotoFolderError: `folder` does not exist, is a file, cannot be listed or contains no photo, or the name of a
+            photo is not valid UTF-8.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -96,20 +99,21 @@ def list_photos(folder: Path) -> list[str]:
 
 @contextmanager
 def open_photo(source: Source, max_pixels: int) -> Iterator[ImageFile]:
-    """Opens a photo, reading its header only, and turns every exception into a PhotoError until it is closed.
+    """Context manager that opens a photo, reads its header, and replaces exceptions in its block by PhotoError.
 
-    Pillow's plugins are called directly, since `Image.open` prints warnings of large photos, may trust the extension,
-    and tries formats that are not supported here.
+    Pillow's format plugins are called directly, because `Image.open` prints warnings about large photos, may rely on
+    the extension, and tries formats that this package does not support.
 
     Args:
-        source: a path, or the bytes of a photo.
-        max_pixels: as for `read_photo`.
+        source: the path of the photo, or the content of its file as bytes.
+        max_pixels: the largest number of pixels that the header may declare. For GIF, TIFF and WebP the limit is at
+            most `MAX_PIXELS`.
 
     Yields:
-        The picture, not decoded.
+        The Pillow image, whose pixels are not decoded yet.
 
     Raises:
-        PhotoError: replaces any Exception, including one that the caller raises while the photo is open.
+        PhotoError: the photo cannot be opened, or the block raised any Exception.
     """
     path = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
@@ -120,7 +124,11 @@ def open_photo(source: Source, max_pixels: int) -> Iterator[ImageFile]:
 
 
 def photo_state(path: Path) -> tuple[int, int]:
-    """A photo's size in bytes and modification time in ns, to detect a change; (0, 0) if it does not exist."""
+    """Returns the state of a photo's file, by which a change of the file is detected.
+
+    Returns:
+        The size in bytes and the modification time in ns; (0, 0) if the file does not exist.
+    """
     try:
         status = path.stat()
     except OSError:
@@ -140,7 +148,10 @@ def _walk(folder: Path) -> Iterator[str]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is valid Unicode; a file name that is not UTF-8, or a lone surrogate in JSON, is not."""
+    """Returns whether a name can be encoded as UTF-8.
+
+    The result is False for a string with a lone surrogate, by which Python represents file names that are not UTF-8.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -186,7 +197,7 @@ def _open_image(file: IO[bytes], max_pixels: int) -> ImageFile:
 
 
 def _gif_size(file: IO[bytes]) -> tuple[int, int]:
-    """The size that Pillow gives a GIF: its screen, extended to contain the first frame."""
+    """Reads the (width, height) that Pillow gives a GIF: the logical screen, extended to contain the first frame."""
     width, height, flags = struct.unpack("<6xHHB2x", file.read(13))
     file.seek(3 << (flags & 7) + 1 if flags & 128 else 0, os.SEEK_CUR)
     while (block := file.read(1)) not in (b",", b";", b""):
