@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 FEATURES_AT_ONCE = 16  # photos per call of COLMAP; an interrupt takes effect after the call
 PAIRS_AT_ONCE = 100
-LOCKED_SECONDS = 3.0  # how long a database that another process has locked is tried again
+LOCKED_SECONDS = 3.0  # how long opening a database that another process has locked is tried again
 _SQLITE = b"SQLite format 3\0"
 _RESERVED = re.compile(r"[\s%#]")
 _NO_FEATURES = "COLMAP finds no features in it"
@@ -87,7 +87,12 @@ class Database:
                 ) from error
 
     def _open(self) -> None:
-        """Opens the database once; waits for another process that reads it while a killed run's changes are undone."""
+        """Opens the database once, and waits while another process recovers it.
+
+        Whichever process first opens a database in WAL mode rebuilds the index of its log, and locks out the others
+        meanwhile (SQLITE_BUSY_RECOVERY): after a kill this takes long enough to meet a process that watches the
+        database. COLMAP sets no busy timeout and fails at once.
+        """
         with self.path.open("rb") as file:
             is_sqlite = file.read(len(_SQLITE)) == _SQLITE
         end = time.monotonic() + (LOCKED_SECONDS if is_sqlite else 0)
