@@ -120,8 +120,8 @@ class NeighbourIndex(Protocol):
         Raises:
             ArgumentError: shapes do not match, a name is repeated, a column is unknown, or a row is not finite; the
                 message names the first offending rows.
-            OSError: writing to the disk or the server failed, or another process is writing to the index; nothing has
-                been added.
+            OSError: writing to the disk or the server failed, or another process is writing to the index. Some of the
+                photos may have been added; the call can be repeated with all of them.
         """
         ...
 

@@ -15,7 +15,7 @@ from ..index_contract.contract import PHOTO_COLUMN, Filter
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions(Options):
-    """The options of `search`."""
+    """The options of the step `search`."""
 
     index: Annotated[str, Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.")] = (
         field(kw_only=False)
@@ -60,10 +60,12 @@ class SearchOptions(Options):
     ] = False
 
     def check(self) -> None:
-        """Checks the options.
+        """Checks ranges and combinations of options.
 
         Raises:
-            ArgumentError: an option is out of range, cannot be parsed, or excludes another.
+            ArgumentError: an option is out of range, a condition of --where has no "=", or --rerank is combined with
+                --where or --exact.
+            MethodError: --rerank names an unknown query-time method, or an invalid value of a method.
         """
         super().check()
         if self.filter() is not None and self.methods():
@@ -72,11 +74,19 @@ class SearchOptions(Options):
             raise ArgumentError("--rerank is always exact: leave --exact out")
 
     def methods(self) -> list[Step]:
-        """Parses the query-time methods of --rerank."""
+        """Parses the query-time methods of --rerank, in the order of application; see
+        `keras_retrieval.ranking.methods`.
+
+        Raises:
+            MethodError: a method is unknown, or one of its values is invalid.
+        """
         return parse(self.rerank)
 
     def filter(self) -> Filter | None:
-        """Parses the filter of --where; returns None for all photos.
+        """Parses the conditions of --where as a filter.
+
+        Returns:
+            The filter; None if there are no conditions, so that all photos are searched.
 
         Raises:
             ArgumentError: a condition has no "=".
