@@ -74,8 +74,10 @@ class SearchOptions(Options):
             raise ArgumentError("--rerank is always exact: leave --exact out")
 
     def methods(self) -> list[Step]:
-        """Parses the query-time methods of --rerank, in the order of application; see
-        `keras_retrieval.ranking.methods`.
+        """Parses the query-time methods of --rerank, in the order in which they are applied.
+
+        Returns:
+            The methods with their values; see `keras_retrieval.ranking.methods.parse`.
 
         Raises:
             MethodError: a method is unknown, or one of its values is invalid.

@@ -12,7 +12,7 @@ from keras_retrieval.errors import ArgumentError
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOnnxOptions(DescriptionOptions):
-    """The options of the step `export-onnx`; `size` is stored in the metadata of the file."""
+    """The options of the step `export-onnx`; `size` is stored in the file's metadata as the size of its photos."""
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
         field(kw_only=False)
@@ -45,7 +45,8 @@ class ExportOnnxOptions(DescriptionOptions):
         """Checks ranges and combinations of options.
 
         Raises:
-            ArgumentError: an option is out of range or does not fit the others.
+            ArgumentError: an option is out of range, MODEL is an .onnx file, OUTPUT is not, or options exclude or
+                require each other.
         """
         super().check()
         if Path(self.model).suffix == ".onnx":
