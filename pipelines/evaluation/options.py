@@ -16,7 +16,7 @@ from .datasets import DATASETS
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(DescriptionOptions):
-    """The options of `evaluate`."""
+    """The options of the step `evaluate`, which scores a network or visual words on a dataset."""
 
     model: Annotated[
         str | None,
@@ -69,7 +69,12 @@ class EvaluateOptions(DescriptionOptions):
     ] = False
 
     def check(self) -> None:
-        """Checks every option, and that --bow and the options of networks are not combined."""
+        """Checks every option, and that `bow` is not combined with a network or with options of networks.
+
+        Raises:
+            ArgumentError: an option is out of range or does not fit the others.
+            MethodError: `rerank` names an unknown method or has an invalid parameter.
+        """
         parse(self.rerank)
         super().check()
         if self.bow == (self.model is not None):
@@ -81,7 +86,7 @@ class EvaluateOptions(DescriptionOptions):
             raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
 
     def extraction(self) -> ExtractOptions:
-        """The options of extraction for all photos; `output` is the folder to which all descriptors are written."""
+        """Returns the options with which `extract` would describe the dataset's photos; `output` is the same folder."""
         return ExtractOptions(
             self.model or "",
             self.photos,
