@@ -1,4 +1,4 @@
-"""Describes photos with a server: `keras-retrieval describe a.jpg b.jpg --server localhost:8500 --output rows.npy`."""
+"""Computes descriptors of photos on a server: `keras-retrieval describe a.jpg b.jpg --server localhost:8500`."""
 
 import json
 

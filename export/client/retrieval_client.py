@@ -185,7 +185,7 @@ class RetrievalClient:
         return found
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection to the server."""
         self._channel.close()
 
     def __enter__(self) -> "RetrievalClient":

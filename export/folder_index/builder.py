@@ -29,8 +29,9 @@ def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) 
         settings: build settings of the index.
 
     Returns:
-        Entries for the manifest of the index: "count" (number of photos), "columns" (their names), "configuration"
-        (tuned search settings with the measured recall), and "log" (a random string that identifies the log).
+        Entries for the manifest of the index: "count" (number of photos), "columns" (names of the columns),
+        "configuration" (tuned search settings with the measured recall), and "log" (a random string that identifies the
+        log).
 
     Raises:
         MissingExtraError: the settings require approximate search, and ScaNN is not installed.

@@ -58,8 +58,8 @@ class StoredColumns:
 def write_columns(folder: Path, columns: Mapping[str, Sequence[str]]) -> None:
     """Writes the column values of photos.
 
-    The files of column number i are column-i.txt and column-i.npy. The code of a photo is the line number of its value,
-    counted from 0, as int32.
+    For column number i, column-i.txt contains the distinct values, one per line, and column-i.npy the code of each
+    photo (int32), which is the line number of its value, counted from 0.
 
     Args:
         folder: folder of the segment.

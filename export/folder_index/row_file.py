@@ -1,8 +1,8 @@
 """Memory-mapped descriptors in one of three number types: float32, bfloat16 (half the size) or int8 (a quarter).
 
-int8 stores round(x / step), where each dimension has its own step: its largest absolute value divided by 127. Scores
-are computed from the stored values: each is the inner product of a float32 query with a row that has been converted
-back to float32.
+int8 stores round(x / step). Each dimension has its own step: the largest absolute value in this dimension divided by
+127. Scores are computed from the stored values: each score is the inner product of a float32 query with a row that has
+been converted back to float32.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The only module that calls ScaNN, which it protects from input and files that crash the process or execute code.
+"""Wraps ScaNN's Python searcher, and keeps input and files away from ScaNN that crash the process or execute code.
 
 ScaNN ends the process if a descriptor is NaN, crashes if a file has the wrong length, pads missing results with row
-number 0, and its own loader unpickles a docids file, which can execute code. This module therefore passes only checked
+number 0, and its own loader unpickles a docids file, which can execute code. Therefore this module passes only checked
 descriptors to ScaNN, loads its files without pickle, and marks the padding of results with -1. ScaNN stores only the
 hashes; this package stores the descriptors (`folder_index.row_file`) and the names, and computes the scores.
 """

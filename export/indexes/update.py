@@ -47,20 +47,21 @@ class UpdateOptions(Options):
 
 @takes(UpdateOptions)
 def update(options: UpdateOptions) -> int:
-    """Changes an index: deletes photos, then adds or replaces photos, then rebuilds the index.
+    """Changes an index: deletes photos, adds or replaces photos, and rebuilds the index with --compact, in this order.
 
-    Running searches and servers use each change at once, and all changes are on disk when this command ends. An index
-    folder is rebuilt automatically after some thousand changes.
+    Every search that starts after a change uses the changed index, in running servers as well. All changes are on disk
+    when this command ends. An index folder is rebuilt automatically after some thousand changes.
 
     Returns:
         The number of photos in the index after the changes.
 
     Raises:
-        FolderError, CollectionError: the index cannot be opened, see `open_index`, or --add does not contain
+        FolderError, CollectionError: the index cannot be opened (see `open_index`), or --add does not contain
             descriptors.
         ArgumentError: the descriptors to add were extracted with other settings than those of the index, or `compact`
             is set for a Milvus collection.
         IndexFileNotFoundError: a list of names or a table of columns does not exist.
+        ColumnTableError: the table of columns cannot be parsed.
         OSError: a change could not be written.
     """
     index = options.index

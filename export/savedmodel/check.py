@@ -25,7 +25,7 @@ class Agreement:
     Attributes:
         photos: number of photos that were compared.
         lowest: smallest cosine similarity between the two descriptors of a photo.
-        refused: reason by name of each photo that Keras could describe although the exported network rejected it.
+        refused: photos that Keras could describe although the exported network rejected them; the reason by photo name.
     """
 
     photos: int

@@ -16,9 +16,9 @@ def export_saved_model(options: ExportSavedModelOptions) -> Path:
     resizing, all scales and whitening. The graph needs neither Keras nor code of this package, and contains only
     operations of TensorFlow's own server (with --index, also those of ScaNN).
 
-    The version is compared with Keras on some photos. Only if the cosine similarity is at least 0.9999 for each of
-    these (0.99999 for photos that are not shrunk), the complete folder OUTPUT/VERSION appears. It also contains warm-up
-    requests, README.txt and manifest.json.
+    The version is compared with Keras on some photos. The complete folder OUTPUT/VERSION appears only if the cosine
+    similarity of the two descriptors is at least 0.9999 for each photo (0.99999 for photos that are not shrunk). The
+    folder also contains warm-up requests, README.txt and manifest.json.
 
     Returns:
         The path of the version folder.

@@ -2,8 +2,8 @@
 
 A request joins a waiting batch for the same version and the same output tensors if its input tensors have the same
 shapes, apart from the number of rows, and the batch does not become too large. A batch is computed when it is full, or
-when its first request has waited for `batch_timeout_micros`. The number of waiting batches is limited; when it is
-reached, further requests fail at once with UNAVAILABLE.
+when its first request has waited for `batch_timeout_micros`. The number of waiting batches is limited; when this limit
+is reached, further requests fail at once with UNAVAILABLE.
 """
 
 import collections
@@ -89,9 +89,9 @@ class _Batch:
 
 
 class Batcher:
-    """Merges concurrent requests into batches and computes the batches on threads of its own.
+    """Merges concurrent requests into batches, and computes the batches on its own threads.
 
-    A batcher can be called like a `Run` function (see `servable`).
+    A batcher is a function of the type `servable.Run`.
 
     Args:
         parameters: parameters of dynamic batching.

@@ -26,7 +26,8 @@ def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> 
         The ClassificationResponse.
 
     Raises:
-        ServingError: the signature or the request is invalid, or the computation fails.
+        ServingError: the signature or the request is invalid, or the deadline has passed.
+        tf.errors.OpError: the graph fails on the inputs.
     """
     from tensorflow_serving.apis import classification_pb2
 
@@ -52,7 +53,8 @@ def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
         The RegressionResponse.
 
     Raises:
-        ServingError: the signature or the request is invalid, or the computation fails.
+        ServingError: the signature or the request is invalid, or the deadline has passed.
+        tf.errors.OpError: the graph fails on the inputs.
     """
     from tensorflow_serving.apis import regression_pb2
 
@@ -78,7 +80,8 @@ def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadli
         The MultiInferenceResponse.
 
     Raises:
-        ServingError: a signature or the request is invalid, or the computation fails.
+        ServingError: a signature or the request is invalid, or the deadline has passed.
+        tf.errors.OpError: the graph fails on the inputs.
     """
     from tensorflow_serving.apis import inference_pb2
 

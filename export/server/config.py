@@ -54,8 +54,7 @@ def read_model_config(path: Path) -> Any:
     """Reads the configuration of the served models from a file.
 
     Args:
-        path: ModelServerConfig in text format, such as `model_config_list { config { name: "m" base_path: "/models/m" }
-            }`.
+        path: ModelServerConfig in text format, such as `model_config_list { config { name: "m" ... } }`.
 
     Returns:
         The ModelServerConfig.
@@ -88,8 +87,7 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
     """Reads the parameters of dynamic batching from a file.
 
     Args:
-        path: BatchingParameters in text format, such as `max_batch_size { value: 32 } batch_timeout_micros { value:
-            2000 }`.
+        path: BatchingParameters in text format, such as `max_batch_size { value: 32 } ...`.
 
     Raises:
         ServerConfigError: the file cannot be parsed as BatchingParameters, or a parameter is out of range.

@@ -23,7 +23,7 @@ class ServingCore:
     Args:
         models: the served models.
         in_flight: limit on concurrent requests.
-        run: `Run` function that computes a request, in a compute slot or in a batch.
+        run: function that computes tensors on a version, in a compute slot or in a batch; see `servable.Run`.
 
     Attributes:
         models: the served models.
@@ -42,14 +42,14 @@ class ServingCore:
             api: name of the API method in the metrics, such as "Predict" or "Classify".
             entrypoint: "GRPC" or "REST", for the metrics.
             spec: ModelSpec of the request.
-            work: function that computes the answer from the version and a `Run` function.
+            work: function that computes the answer from the version and a `servable.Run` function.
 
         Returns:
             The result of `work`.
 
         Raises:
-            ServingError: the request fails. An error other than ServingError and TensorFlow's errors is logged, and
-                gets the code INTERNAL.
+            ServingError: the request fails. Errors of TensorFlow are converted to ServingError; any other error is
+                logged, and gets the code INTERNAL.
         """
         started, code = time.monotonic(), Code.OK
         try:
@@ -80,7 +80,7 @@ class ServingCore:
 
 
 def run_in_slot(slots: ComputeSlots) -> Run:
-    """Makes a `Run` function that computes each request on its own, in one of the compute slots `slots`."""
+    """Makes a `servable.Run` function that computes each request separately, in one of the given compute slots."""
 
     def run(
         servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline

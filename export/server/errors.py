@@ -1,8 +1,7 @@
 """Errors that a server raises.
 
     RetrievalError
-        ServingError                           a request or the loading of a model fails; has a status code and a
-        message
+        ServingError                           a request or the loading of a model fails; has a code and a message
         ServerConfigError(ValueError)          a configuration file, a certificate or a folder of models cannot be used
         MissingConfigError(FileNotFoundError)  a configuration file does not exist
         ListenError(OSError)                   a port is in use, or the address is not one of this machine

@@ -17,7 +17,7 @@ METADATA_FIELD = "signature_def"
 def run_directly(
     servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
 ) -> list[np.ndarray]:
-    """Computes tensors on a version immediately, without slots or batching. The `Run` function for warm-up requests."""
+    """Computes tensors on a version at once, without slots or batches: the `servable.Run` for warm-up requests."""
     return servable.run(feeds, fetches, deadline)
 
 
@@ -35,7 +35,8 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
         The PredictResponse, whose model_spec contains the signature and the version that answered.
 
     Raises:
-        ServingError: the request is invalid, or the computation fails.
+        ServingError: the request is invalid, or the deadline has passed.
+        tf.errors.OpError: the graph fails on the inputs.
     """
     from tensorflow_serving.apis import predict_pb2
 

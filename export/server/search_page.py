@@ -71,7 +71,7 @@ class SearchPage:
         self._thumbnails = Cache(LARGEST_CACHE)
 
     def answer(self, method: str, path: str, body: bytes) -> Response:
-        """Answers a request of the search page, or passes it on to `rest`.
+        """Answers a request of the search page, or passes the request on to `rest`.
 
         Args:
             method: HTTP method, such as "GET".
