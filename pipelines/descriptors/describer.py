@@ -21,7 +21,7 @@ from ..photos.reading import Shape
 
 BATCH_PIXELS = 2**21  # pixels per batch of the network, 8 photos of 512 x 512; larger batches are not faster
 NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # the reason for leaving out a photo
-READ_AHEAD = 3  # batches in memory: one in the network, two being read
+READ_AHEAD = 3  # number of batches in memory, of which one is in the network and the others are read
 
 DescribeFn = Callable[[np.ndarray], np.ndarray]
 """A function that maps a batch of photos, (B, H, W, 3) uint8, to their descriptors, (B, D) float32."""

@@ -67,7 +67,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
         except OSError as error:
             if error.errno is not None:
                 raise
-            # NumPy's message of a short write is only "2048 requested and 992 written".
+            # NumPy's message for a short write is only "2048 requested and 992 written".
             raise ShortWriteError(f"{path} could not be written completely, is the disk full? {error}") from error
 
 

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from keras_retrieval.errors import RetrievalError
 
-MAX_INSTRUCTIONS = 2_000_000  # a ResNet152 with its optimizer state takes 50,000
-MAX_MADE = 1_000_000  # containers and results of calls, of up to 1 kB each
+MAX_INSTRUCTIONS = 2_000_000  # a checkpoint of ResNet152 with its optimizer state has 50,000
+MAX_MADE = 1_000_000  # largest number of containers and results of calls; each takes up to 1 kB
 
 _VALUES = re.compile(
     "(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|(SHORT_)?BINSTRING|STRING|UNICODE|(SHORT_)?BINUNICODE8?"
@@ -31,7 +31,7 @@ _IGNORED = frozenset({"PROTO", "FRAME"})
 
 
 class PickleRefusedError(RetrievalError, ValueError):
-    """The pickle is damaged or contains something that is not allowed."""
+    """A pickle is damaged, or contains an instruction, a function or a type that is not allowed in plain data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class _Machine:
         self.persistent = persistent
         self.is_key = _is_flat if sets else _is_name
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # the stacks under each mark
+        self.below: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
         self.spent: dict[int, list[Any]] = {}  # the lists that were passed to calls, by id
         self.made = 0
@@ -276,7 +276,7 @@ class _Machine:
         if isinstance(target, Stateful):
             self._spend(state)
             target.set_state(_settled(state))
-        elif not isinstance(target, dict):  # attributes of an OrderedDict are not data
+        elif not isinstance(target, dict):  # the state of an OrderedDict, its attributes, is ignored
             raise PickleRefusedError(f"it sets the state of a {type(target).__name__}")
 
     def _do_binpersid(self, _: None) -> None:

@@ -23,7 +23,7 @@ from .inert_pickle import Function, PickleRefusedError, Stateful, run
 MAX_BYTES = 64 * 2**20
 MAX_INSTRUCTIONS = 10_000_000
 
-_SMALL = 64  # bytes that may be copied many times: a new array object takes more
+_SMALL = 64  # strings up to this length in bytes may be used repeatedly, because an array object is larger
 _MAX_DIMENSIONS = 32
 
 

@@ -47,7 +47,7 @@ def style() -> str:
 
 
 def visible(text: str) -> str:
-    """Makes unusual characters of a text visible.
+    """Replaces the invisible and misleading characters of a text.
 
     Control characters, characters that change the direction of the text, and lone surrogates, which cannot be encoded
     as UTF-8, are replaced by visible symbols or escape sequences. All other characters stay the same.

@@ -9,7 +9,7 @@ from keras_retrieval.errors import ArgumentError
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
-_SMALLEST_SIDE = 96  # in pixels: a zoom makes no side shorter than this, for which every trunk has a feature map
+_SMALLEST_SIDE = 96  # in pixels; zooming makes no side shorter, so that every trunk gets a feature map
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from .reading import Reading, Shape
 log = logging.getLogger("keras_retrieval")
 
 KIND, VERSION = "photo cache", 1
-SHARD_BYTES = 2**26  # largest size of a shard; a killed run loses one shard, and READ_AHEAD of them are in memory
-READ_AHEAD = 2  # shards in memory: one being written, one being read
+SHARD_BYTES = 2**26  # largest size of a shard; a killed run loses at most one unfinished shard
+READ_AHEAD = 2  # number of shards in memory, of which one is written and the others are read
 
 
 class PhotoSource(Protocol):

@@ -23,9 +23,9 @@ class Reading:
         folder: the folder of the photos.
         size: the longest side of a photo after resizing, in pixels; None for no resizing.
         exif: whether the EXIF orientation is applied to photos.
-        max_pixels: the largest number of pixels that a photo's header may declare; a larger photo is refused.
-        smallest: the smallest height and width of a result, in pixels. Smaller photos are padded at the bottom and on
-            the right by repeating their last row and column.
+        max_pixels: the largest number of pixels that a photo's header may declare; a larger photo raises PhotoError.
+        smallest: the smallest height and width, in pixels, of the arrays that `read` returns. Smaller photos are padded
+            at the bottom and on the right by repeating their last row and column.
         edges: the kind of edge maps to compute instead of photos, such as "sobel"; "" for photos. See
             `edge_map` in the module `edges`.
     """

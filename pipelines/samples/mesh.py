@@ -24,7 +24,7 @@ class Atlas:
     """
 
     words: np.ndarray
-    base: np.ndarray  # (sheets, LEVELS)
+    base: np.ndarray
     width: np.ndarray
     height: np.ndarray
 
@@ -44,10 +44,10 @@ class Mesh:
         atlas: the texture sheets.
     """
 
-    corners: np.ndarray  # (F, K, 3)
-    frames: np.ndarray  # (F, 3, 3)
-    edges: np.ndarray  # (F, K, 3): a u + b v + c >= 0 inside
-    normals: np.ndarray  # (F, 3)
+    corners: np.ndarray
+    frames: np.ndarray
+    edges: np.ndarray
+    normals: np.ndarray
     sheets: np.ndarray
     cut: np.ndarray
     upright: np.ndarray

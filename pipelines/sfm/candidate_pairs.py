@@ -18,7 +18,7 @@ from .colmap import Pair, load_colmap, ordered, photo_name
 from .visual_words import make_vocabulary
 
 AGREED = 0.4  # minimum share of the votes that must support a pair
-CAPPED = 100  # maximum number of matches of a pair that count in a vote
+CAPPED = 100  # maximum number of inliers of a pair that count in a vote
 _QUERY_ROWS = 1000  # features of a photo, largest first, that are looked up in the vocabulary
 
 
@@ -72,14 +72,15 @@ def _mutual_first(near: np.ndarray) -> np.ndarray:
 def bridged_pairs(inliers: Mapping[Pair, int], k: int, least: int, among: Collection[str]) -> list[Pair]:
     """Pairs each photo with up to k photos that have verified neighbours in common with it.
 
-    Only pairs that have not been tried yet are returned. A common verified neighbour of two photos votes for their
-    pair, with the smaller of the numbers of inliers of its two verified pairs. A photo that has a verified pair with
-    one of the two photos and a rejected pair with the other votes against their pair, with the number of inliers of its
-    verified pair. Numbers of inliers count up to 100 (`CAPPED`). At least 40 % (`AGREED`) of all votes must be for the
-    pair.
+    A matched pair is verified if it has at least `least` inliers, and rejected otherwise. Two photos of a verified pair
+    are verified neighbours. A common verified neighbour of two photos votes for their pair, with the smaller of the
+    numbers of inliers of its two verified pairs. A photo that has a verified pair with one of the two photos and a
+    rejected pair with the other votes against their pair, with the number of inliers of its verified pair. Numbers of
+    inliers count up to 100 (`CAPPED`). At least 40 % (`AGREED`) of all votes must be for the pair.
 
     Args:
-        inliers: maps each tried pair to its number of inliers; 0 for a pair that COLMAP rejected.
+        inliers: maps each pair that has been matched to its number of inliers, which are matches consistent with one
+            geometry; 0 for a pair that COLMAP rejected. These pairs are not returned again.
         k: the largest number of photos with which each photo is paired; those with the most votes are chosen.
         least: the smallest number of inliers of a verified pair.
         among: the names of photos of which each returned pair must contain at least one.

@@ -33,7 +33,8 @@ def same_objects(clusters: Sequence[Sequence[str]], inliers: Mapping[Pair, int])
 
     Args:
         clusters: for each cluster, the names of its photos.
-        inliers: maps each tried pair to its number of inliers.
+        inliers: maps each pair of photos that has been matched to its number of inliers, which are matches consistent
+            with one geometry.
 
     Returns:
         Pairs of indices into `clusters`, sorted, the lower index first.

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 FEATURES_AT_ONCE = 16  # photos per call of COLMAP; an interrupt takes effect after the call
 PAIRS_AT_ONCE = 100
-LOCKED_SECONDS = 3.0  # how long opening a database that another process has locked is tried again
+LOCKED_SECONDS = 3.0  # how long a database that another process has locked is opened again and again
 _SQLITE = b"SQLite format 3\0"
 _RESERVED = re.compile(r"[\s%#]")
 _NO_FEATURES = "COLMAP finds no features in it"
@@ -85,7 +85,7 @@ class Database:
         self.path = path
         self._colmap = load_colmap()
         if path.exists():
-            # A run killed while it created the file may leave it without tables; COLMAP adds missing tables.
+            # A run that is killed while it creates the file may leave it without tables. COLMAP adds missing tables.
             try:
                 self._open()
             except RuntimeError as error:
@@ -123,11 +123,13 @@ class Database:
         return {photo_name(name): rows for name, rows in self._read(query)}
 
     def inliers(self) -> dict[Pair, int]:
-        """Returns the number of inliers of each tried pair, which are matches that are consistent with one geometry.
+        """Returns the number of inliers of each pair of photos that has been matched.
+
+        Inliers are the matches that are consistent with one geometry of the two views.
 
         Returns:
-            A dict from each tried pair of photos to its number of inliers. The number is 0 for a pair that COLMAP
-            rejected, and for a pair that only shares a watermark.
+            A dict from each matched pair to its number of inliers. The number is 0 for a pair that COLMAP rejected, and
+            for a pair that only shares a watermark.
         """
         names = {number: photo_name(name) for number, name in self._read("SELECT image_id, name FROM images")}
         watermark = int(self._colmap.TwoViewGeometryConfiguration.WATERMARK)
@@ -141,7 +143,7 @@ class Database:
         """Reads the inlier matches of pairs of photos.
 
         Args:
-            pairs: pairs of names of photos that `match` has tried.
+            pairs: pairs of names of photos that `match` has matched.
 
         Yields:
             For each pair, in order, the positions of its n inliers in the first and in the second photo: two arrays

@@ -41,7 +41,7 @@ def map_group(
         work: the folder of the reconstruction with database.db and images. The models are written to a sub-folder of
             `work`/models, whose name is a hash of the group, its verified pairs and the options.
         group: the names of the photos in the group, a connected component of the graph of verified pairs.
-        inliers: maps each verified pair in the group to its number of inliers.
+        inliers: maps each verified pair in the group to the number of inliers (matches consistent with one geometry).
         options: the options of the reconstruction, of which `mapper`, `min_photos`, `min_inliers` and `seed` are used.
         advance: a function that is called with the number of photos processed since its last call, to show progress.
             The numbers add up to the size of the group.

@@ -21,8 +21,8 @@ from .descriptors import descriptor_settings
 from .options import ReconstructOptions
 
 NOTES = "pairs.json"
-BRIDGES_PER_PHOTO = 10  # photos with common neighbours that each photo chooses in one round
-WORDS_PER_PHOTO = 5  # photos of other groups that visual words propose for each photo
+BRIDGES_PER_PHOTO = 10  # photos with common verified neighbours with which each photo is paired in one round
+WORDS_PER_PHOTO = 5  # photos of other groups with which visual words pair each photo
 MOST_ROUNDS = 20
 
 log = logging.getLogger("keras_retrieval")

@@ -45,7 +45,7 @@ def pairs(options: PairOptions) -> Path:
     """Pairs each photo with its nearest photos, for COLMAP and hloc, and writes all descriptors to an HDF5 file.
 
     The descriptors are also stored in a folder beside OUTPUT, in the format of `extract`, so that a second run with
-    other --neighbours does not compute them again. The folder of pairs.txt is pairs-descriptors.
+    other --neighbours does not compute them again. If OUTPUT is pairs.txt, the folder is named pairs-descriptors.
 
     Returns:
         The path `output` of the list of pairs.

@@ -27,7 +27,7 @@ from .errors import ReconstructionError
 NOTES = "photos.json"
 PHOTOS_AT_ONCE = 64
 QUALITY = 95  # JPEG quality of a copy
-_CHECKED = 256  # pixels: size of the result when a photo is decoded only to check that it can be
+_CHECKED = 256  # size in pixels to which a photo is decoded to check that it can be read
 _TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
 _EXIF_TAGS = (ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm)
 

@@ -30,17 +30,18 @@ def make_report(
         work: the folder of the reconstruction.
         names: the names of all photos.
         left_out: maps each photo that cannot be read or has no features to the reason.
-        inliers: maps each tried pair to its number of inliers. Pairs with a photo that is not in `names` are ignored.
+        inliers: maps each pair that has been matched to its number of inliers, which are matches consistent with one
+            geometry. Pairs with a photo that is not in `names` are ignored.
         models: the models of all groups of photos.
         options: the options of the run.
 
     Returns:
-        A dict, serialisable as JSON, with these entries: "version"; "options"; "pairs", the numbers of "all", "tried"
-        and "verified" pairs; "photo_count"; "clusters", the largest first, each with its "photos", its "models" (with
-        "folder", "photos", "points", "observations" and "error") and "left_out", the photos outside every cluster whose
-        verified pair with the most inliers is with this cluster; "same_object", pairs of numbers of clusters that may
-        show the same object; and "left_out" for all photos outside every cluster. Both "left_out" map the name of a
-        photo to the reason.
+        A dict, serialisable as JSON, with these entries: "version"; "options"; "pairs", the numbers of "all" possible,
+        "tried" (matched) and "verified" pairs; "photo_count"; "clusters", the largest first, each with its "photos",
+        its "models" (with "folder", "photos", "points", "observations" and "error") and "left_out", the photos outside
+        every cluster whose verified pair with the most inliers is with this cluster; "same_object", pairs of numbers of
+        clusters that may show the same object; and "left_out" for all photos outside every cluster. Both "left_out" map
+        the name of a photo to the reason.
     """
     present = set(names)
     tried = {pair: count for pair, count in inliers.items() if present.issuperset(pair)}

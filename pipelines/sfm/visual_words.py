@@ -19,7 +19,7 @@ from .errors import ReconstructionError
 _VOCABULARY_ROWS = 200_000  # SIFT descriptors that a vocabulary is learned from
 _ROWS_PER_WORD = 40
 _EMBEDDED = 64  # bits of the binary signatures
-_SHAPE = ("x", "y", "a11", "a12", "a21", "a22")  # of a keypoint: its position and its affine frame
+_SHAPE = ("x", "y", "a11", "a12", "a21", "a22")  # fields of a keypoint: its position and its affine frame
 
 
 def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
@@ -96,7 +96,7 @@ def rank_by_words(features: Any, index: Path, queries: Sequence[int], count: int
     # the database that are not in it.
     try:
         search = colmap.VocabTreePairGenerator(options, features, list(queries))
-    except (ValueError, RuntimeError, MemoryError) as error:  # MemoryError: a size in the file is wrong
+    except (ValueError, RuntimeError, MemoryError) as error:  # a wrong size in the file causes MemoryError
         raise ReconstructionError(f"{index} is damaged ({error}): remove it, and it will be created again") from error
     while not search.has_finished():
         if found := search.next():
