@@ -28,7 +28,7 @@ class ConnectionOptions(Options):
     ] = False
     ca: Annotated[
         Path | None,
-        Option("PEM file of the authorities that verify the server's certificate instead; turns encryption on."),
+        Option("PEM file of certificate authorities to trust instead of the system's; turns encryption on."),
     ] = None
     certificate: Annotated[
         Path | None,

@@ -30,7 +30,9 @@ class SearchOptions(Options):
             flags="--sketch/--photo",
         ),
     ] = None
-    html: Annotated[Path | None, Option("Page with pictures to write, an HTML file.")] = None
+    html: Annotated[
+        Path | None, Option("HTML file to write, a page that shows each query photo with its neighbours.")
+    ] = None
     model: Annotated[
         str | None, Option("Network that the index was made with. By default at the path that the index states.")
     ] = None

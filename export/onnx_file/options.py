@@ -35,8 +35,8 @@ class ExportOnnxOptions(DescriptionOptions):
     score: Annotated[
         bool,
         Option(
-            "Measure the mAP of --fp16 or --int8 and that of float32 on the photos of --calibrate, of which each "
-            "sub-folder shows one object."
+            "Measure the mAP of --fp16 or --int8 and that of float32 on the photos of --calibrate. Each sub-folder of "
+            "--calibrate must contain the photos of one object."
         ),
     ] = False
     training_set: Annotated[str, Option("What the network was trained on, for the file's metadata.")] = ""

@@ -40,7 +40,7 @@ class ExportSavedModelOptions(GraphOptions):
     check_photos: Annotated[
         Path | None,
         Option(
-            "Folder of photos to compare the version with Keras on; a few drawn pictures if not given.",
+            "Folder of photos to compare the version with Keras on; a few synthetic photos if not given.",
             flags="--check",
         ),
     ] = None
