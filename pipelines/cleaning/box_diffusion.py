@@ -47,7 +47,7 @@ def diffuse(edges: Sequence[Projection], sizes: np.ndarray) -> tuple[np.ndarray,
 
     Returns:
         The (n, 4) boxes (left, top, right, bottom) in pixels, clipped to the photos, and the number of steps to
-        convergence, at most `MOST_STEPS`.
+        convergence, at most 1,000.
 
     Raises:
         ArgumentError: a photo is not the target of an edge.

@@ -40,7 +40,8 @@ def load_ground_truth(dataset: str, photos: Path, gnd: Path | None = None) -> Gr
     """Reads the ground truth of a dataset and restricts it to the photos that exist.
 
     Args:
-        dataset: a name in `DATASETS`, or the path of a JSON file, see `object_sets.custom_dataset`.
+        dataset: the name of a dataset, such as "roxford5k" (a key of `DATASETS`), or the path of a JSON file, see
+            `object_sets.custom_dataset`.
         photos: folder with the photos of the database and of the queries.
         gnd: file or folder of the ground truth, for datasets that have one. None looks for a file with the published
             name in the folder `photos` and beside it.

@@ -88,11 +88,11 @@ class GroundTruth:
         return f"partial: {len(self.database):,} of {photos:,} photos, {len(self.queries):,} of {queries:,} queries"
 
     def box(self, query: int, size: tuple[int, int]) -> Box | None:
-        """Returns the box of a query in pixels of its photo in the folder, which may be smaller than the published one.
+        """Returns the box of a query in pixels of its photo, which may be smaller than the published photo.
 
         Args:
             query: index of the query in `queries`.
-            size: (width, height) of the query's photo in the folder, in pixels.
+            size: (width, height) of the query's photo in pixels.
 
         Returns:
             (left, top, right, bottom), clipped to the photo; None if the whole photo is searched for.

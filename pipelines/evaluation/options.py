@@ -86,7 +86,7 @@ class EvaluateOptions(DescriptionOptions):
             raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
 
     def extraction(self) -> ExtractOptions:
-        """Returns the options with which `extract` would describe the dataset's photos; `output` is the same folder."""
+        """Returns the options of extraction for the dataset's photos, with the folder `output` of this evaluation."""
         return ExtractOptions(
             self.model or "",
             self.photos,

@@ -30,8 +30,8 @@ class Ranking:
     """The rankings of the photos of a collection, one for each query.
 
     Attributes:
-        ranks: (depth, Q) indexes of photos, best first. An index refers to the ground truth's database; indexes beyond
-            the database are distractors.
+        ranks: (depth, Q) indexes of the photos in the ranking of each of Q queries, best first. An index refers to the
+            ground truth's database; indexes beyond the database are distractors.
         boxes: for each query, the part of its photo that was searched for: left, top, right, bottom in pixels of the
             photo; None for the whole photo.
         query: function from the index of a query to the path of its photo.
@@ -54,7 +54,11 @@ class Ranking:
 
 
 def depth_of(truth: GroundTruth) -> int:
-    """Returns the maximum number of photos in a ranking, by the protocol and the number of queries."""
+    """Returns the maximum number of photos in each ranking of a collection.
+
+    The number is 100 with the protocol "ns" and 1,000 with "recall". With other protocols it is 2^27 divided by the
+    number of queries, but at least 1,000.
+    """
     return DEPTHS.get(truth.protocol, max(1000, PLACES // len(truth.queries)))
 
 

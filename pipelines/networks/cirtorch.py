@@ -80,8 +80,8 @@ def to_keras(checkpoint: Any) -> Any:
 
     Args:
         checkpoint: the dict that `read_torch` returned, with the keys "state_dict" and "meta". The latter is a dict
-            with the architecture, the pooling, the mean and the std of pixels, and optional flags: local_whitening,
-            regional and whitening.
+            with the keys "architecture", "pooling", "mean" and "std" (of pixels), and optionally the flags
+            "local_whitening", "regional" and "whitening".
 
     Returns:
         A keras.Model like those that `keras_retrieval.build` returns. If the published network contains a whitening,
@@ -258,7 +258,7 @@ def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, 
     """Converts the tensors of a trunk to weights of Keras layers.
 
     Args:
-        architecture: the name of the architecture in cirtorch, a key of TRUNKS.
+        architecture: the name of the architecture in cirtorch, such as "resnet101".
         trunk: the keras.Model of that architecture.
         tensors: the tensors of the network; those of the trunk, whose names are torchvision's after "features.", are
             taken.

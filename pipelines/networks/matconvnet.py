@@ -1,7 +1,7 @@
 """Rebuilds NetVLAD's published VGG16 networks (Arandjelovic et al. CVPR 2016) from MATLAB files of MatConvNet.
 
 Some layers in the authors' files are objects of MATLAB classes, which only MATLAB can read. The files must therefore be
-saved again in MATLAB, with every layer as a struct:
+saved again in MATLAB, with every layer as a struct::
 
     for i = 1:numel(net.layers), net.layers{i} = struct(net.layers{i}); end
     save('netvlad.mat', 'net', '-v7')

@@ -30,7 +30,7 @@ def check_precision(precision: str) -> None:
         precision: the value.
 
     Raises:
-        ArgumentError: the value is not one of PRECISIONS.
+        ArgumentError: the value is not "float32", "bfloat16" or "auto".
     """
     if precision not in PRECISIONS:
         raise ArgumentError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision}")
@@ -50,7 +50,7 @@ def resolve_precision(precision: str, model: str | Path = "") -> str:
         "float32" or "bfloat16"; a value other than "auto" is returned unchanged.
 
     Raises:
-        ArgumentError: the precision is not one of PRECISIONS.
+        ArgumentError: the precision has another value.
     """
     check_precision(precision)
     if precision != "auto":

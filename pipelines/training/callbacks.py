@@ -31,7 +31,7 @@ SCORE = "score: "
 
 
 class StepSource(Protocol):
-    """A source of the batches of training steps: an `EpochDraw` or `classification.LandmarkBatches`."""
+    """The interface of a source of training batches: of `EpochDraw` and of `classification.LandmarkBatches`."""
 
     @property
     def steps(self) -> int:
@@ -44,7 +44,7 @@ class StepSource(Protocol):
 def figures(model: Any) -> Any:
     """Returns a callback that adds "p", "learning_rate" and "seconds" to the logs of each epoch.
 
-    "p" is GeM's exponent, averaged over channels and layers; it is missing if the network has no GeM layer.
+    "p" is the exponent of GeM pooling, averaged over channels and layers; networks without GeM do not have it.
     "learning_rate" is the rate at the beginning of the epoch, and "seconds" the duration of the epoch.
 
     Args:
@@ -73,7 +73,7 @@ def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
     """Returns a callback that adds "val_loss" and "val_negative_distance" to the logs of each epoch.
 
     The negatives of the validation tuples are mined again after each epoch. "val_negative_distance" is the mean
-    distance from the queries to these negatives.
+    Euclidean distance between the descriptors of the queries and of these negatives.
 
     Args:
         model: the model that is trained.

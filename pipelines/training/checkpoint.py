@@ -29,16 +29,18 @@ class Checkpoint:
     """The state of a run after its last finished epoch, or between two steps of the next epoch.
 
     Attributes:
-        options: the options and files on which the weights depend, JSON-able, such as from `TrainOptions.fingerprint`.
+        options: JSON-able dict of the options and files on which the weights depend, from a method such as
+            `TrainOptions.fingerprint`.
         history: for each finished epoch a dict from metric to value.
         step: number of finished steps of the epoch that follows the finished epochs.
         samples: the sample tuples that were mined before the first epoch, JSON-able; the page shows them.
         best_epoch: the number of the best epoch, from 1; 0 before the first epoch is finished.
-        weights: the weights of the network, in the network's order.
+        weights: the weights of the network, in the order of `network.weights`.
         optimizer: the values of the optimizer's variables.
         metrics: the values of the variables of the model's metrics, which are means over the finished steps.
         best: the weights of the network after the best epoch.
-        stream: the state of the source of training steps, as its method `state` returns it.
+        stream: the arrays that the method `state` of the source of training batches returned, such as
+            `EpochDraw.state`.
     """
 
     options: dict[str, Any]
@@ -116,8 +118,8 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
 
     Args:
         run: folder of the run.
-        options: the options and files on which the weights depend, JSON-able. In a resumed run they must equal those in
-            the checkpoint.
+        options: JSON-able dict of the options and files on which the weights depend. In a resumed run it must equal
+            the dict in the checkpoint.
         resume: whether an existing run may be resumed.
 
     Returns:

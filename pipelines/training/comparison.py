@@ -20,7 +20,7 @@ def score_pretrained(run: Run) -> dict[str, Mean]:
     """Scores the network before training, on the collection of a run, for comparison with the trained network.
 
     The network is scored without whitening and, unless `options.whiten` is "none", with PCA whitening and with Lw, the
-    whitening that is learned from matching pairs. Lw is left out for descriptors of more than WIDE dimensions. The
+    whitening that is learned from matching pairs. Lw is left out if its matrices would not fit in memory. The
     scores are stored in pretrained.json in the folder of the run, from which a resumed run reads them.
 
     Returns:

@@ -38,7 +38,8 @@ class Mined:
         epoch: the number of the epoch, from 0.
         described: number of photos whose descriptors the network computed.
         seconds: duration of mining in seconds.
-        distance: mean distance from the queries to their negatives; it should increase while the network learns.
+        distance: mean Euclidean distance between the descriptors of queries and of their negatives; it should increase
+            while the network learns.
         replaced: number of drawn pairs that were replaced because one of their photos cannot be read.
         left_out: dict from the name of each photo that cannot be read to the reason.
     """
@@ -74,7 +75,8 @@ class EpochDraw:
             is an index into `tuples.images`.
         tuples: (count, 2 + N) int32 row numbers of the photos in the tuples of the epoch that was mined last; None
             before the first call of `mine`.
-        distances: (count, N) float32 distances from the queries to their negatives when these were chosen.
+        distances: (count, N) float32 Euclidean distances between the descriptors of the queries and of their negatives
+            at the time when the negatives were chosen.
         epoch: number, from 0, of the epoch that was mined last; None before the first call of `mine`.
         trained: whether the epoch that was mined last has been trained on.
 
@@ -143,7 +145,7 @@ class EpochDraw:
             epoch: the number of the epoch, from 0.
 
         Returns:
-            Counts, the duration and the mean distance to the negatives.
+            The result of mining: number of described photos, duration, mean distance and unreadable photos.
 
         Raises:
             TuplesError: no pair has two readable photos.
@@ -179,8 +181,8 @@ class EpochDraw:
 
         First, the descriptors of the photos with the oldest descriptors are computed again, for so many photos that
         each photo is described once per epoch. Then negatives, and positives unless they are drawn at random, are
-        chosen again for the tuples that will be read before the next refresh. The photos of the next
-        STEPS_ALREADY_READ steps have already been read, so that these steps keep their old negatives.
+        chosen again for the tuples that will be read before the next refresh. The photos of the next three steps have
+        already been read, so that these steps keep their old negatives.
 
         Args:
             describe: function from photos to descriptors, which `describer` makes from the network in training.

@@ -20,11 +20,11 @@ NEIGHBOURS = 256  # number of neighbours of each query in an approximate search;
 class HardNegatives:
     """Chooses for each query the photos of other clusters with the nearest descriptors, one per cluster.
 
-    The candidates are the photos of the epoch's pool, which are drawn at random. With `options.sample`, the candidates
-    of each query are a random sample of the pool. This avoids the very hardest photos, which often show the query's
-    object after all. With `options.remember`, the previous negatives of a query remain candidates even if they are not
-    in the sample (Arandjelovic et al. CVPR 2016). If tuples.npz lists negatives for each photo, only these are
-    candidates.
+    A cluster is a group of photos that show the same object. The candidates are the photos of the epoch's pool, which
+    are drawn at random. With `options.sample`, the candidates of each query are a random sample of the pool. This
+    avoids the very hardest photos, which often show the query's object after all. With `options.remember`, the previous
+    negatives of a query remain candidates even if they are not in the sample (Arandjelovic et al. CVPR 2016). If
+    tuples.npz, the file of the training tuples, lists negatives for each photo, only these are candidates.
 
     Args:
         tuples: all tuples.

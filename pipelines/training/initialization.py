@@ -23,8 +23,8 @@ def layers_to_initialize(network: Any) -> list[Any]:
 def initialize(network: Any, photos: PhotoSource, names: Sequence[str], version: str, seed: int) -> None:
     """Initializes layers of a network, such as NetVLAD, from a random sample of the local descriptors that they pool.
 
-    The layers are those that `layers_to_initialize` returns. The local descriptors are at most CELLS cells of the
-    feature map of each of at most PHOTOS photos.
+    The layers are those that `layers_to_initialize` returns. The sample has at most 100 cells of the feature map of
+    each of at most 500 photos.
 
     Args:
         network: the network, whose weights are changed in place.

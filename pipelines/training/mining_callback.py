@@ -21,8 +21,9 @@ def mining_callback(draw: EpochDraw, describe: DescribeFn, last_step: LastStep |
     distribution strategy, where `draw.mine` must be called before `fit`, because `fit` takes an element of the dataset
     before the first epoch begins.
 
-    The callback adds two metrics to the logs of an epoch: "negative_distance", the mean distance from the queries to
-    their negatives, and "mining_share", the share (0..1) of the epoch's duration that was spent mining.
+    The callback adds two metrics to the logs of an epoch: "negative_distance", the mean Euclidean distance between the
+    descriptors of queries and of their negatives, and "mining_share", the share (0..1) of the epoch's duration that was
+    spent mining.
 
     Args:
         draw: the `EpochDraw` that draws and mines the training tuples.

@@ -26,8 +26,8 @@ class PhotoDescriptors:
     """Computes and stores the D-dimensional descriptors of some of the photos of the training tuples.
 
     A photo is identified by its row number, its index in the list of all photos. Descriptors are stored in memory as
-    float32: 22,000 descriptors with 2,048 dimensions take 180 MB. Descriptors with more than WIDE dimensions are stored
-    as float16 in an unnamed file in the folder of temporary files (environment variable TMPDIR), where 22,000
+    float32: 22,000 descriptors with 2,048 dimensions take 180 MB. Descriptors with more than 4,096 dimensions are
+    stored as float16 in an unnamed file in the folder of temporary files (environment variable TMPDIR), where 22,000
     descriptors with 32,768 dimensions take 1.4 GB.
 
     Args:

@@ -20,8 +20,8 @@ class Recall:
     Attributes:
         regions: name of the kind of regions, such as "grid, 3 levels" or "proposals, all".
         count: mean number of regions per photo.
-        found: for each threshold in OVERLAPS, the share of the boxes that overlap some region with an intersection over
-            union of at least the threshold.
+        found: for each of the thresholds 0.5 and 0.7, the share of the boxes that some region overlaps with an
+            intersection over union of at least the threshold.
     """
 
     regions: str
@@ -44,8 +44,8 @@ def recall_of_boxes(
         reading: the reader of the photos; photos that it cannot read are skipped.
 
     Returns:
-        For each number of levels in LEVELS the recall of the grid and the recall of as many proposals, then the recall
-        of all proposals. The list is empty if no photo with a box can be read.
+        For a grid of 3 levels and one of 8 levels the recall of the grid and the recall of as many proposals, then the
+        recall of all proposals. The list is empty if no photo with a box can be read.
     """
     from keras_retrieval.networks.regional import regional_layer
 

@@ -46,7 +46,7 @@ class RecipeOption(Option):
         """Returns the option as a Typer parameter.
 
         Args:
-            name: the name of the option's field, a key of RECIPE.
+            name: the name of the option's field, which must have a value in RECIPE.
         """
         others = [f"{recipe[name]} for {pooling}" for pooling, recipe in RECIPES.items() if name in recipe]
         values = ", ".join([str(RECIPE[name]), *others])
@@ -63,12 +63,24 @@ def recipe_of(model: str) -> dict[str, Any]:
 
 
 def published_margin(network: str) -> float:
-    """Returns the published margin of the contrastive loss for the backbone in a network's name ("vgg16_gem")."""
+    """Returns the published margin of the contrastive loss for the backbone of a network.
+
+    Args:
+        network: name of the network, such as "vgg16_gem", which begins with the name of the backbone.
+    """
     return next((margin for backbone, margin in MARGINS.items() if network.startswith(backbone)), MARGIN)
 
 
 def published_shrinkage(photos: int, dimensions: int) -> float:
-    """Returns the shrinkage of Lw: 1 if there are fewer than PHOTOS_PER_DIMENSION photos per dimension, else 0."""
+    """Returns the published shrinkage of the covariance for Lw, the whitening that is learned from matching pairs.
+
+    Args:
+        photos: number of photos in the pairs.
+        dimensions: number of dimensions of the descriptors.
+
+    Returns:
+        1.0 if there are fewer than 4 photos per dimension, else 0.0.
+    """
     return 1.0 if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
 
 

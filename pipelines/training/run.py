@@ -81,9 +81,9 @@ class Run:
 
 
 def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Run:
-    """Prepares a run: loads the network, fills the photo cache, and restores the checkpoint of a resumed run.
+    """Prepares a run: loads the network, builds the photo cache, and restores the checkpoint of a resumed run.
 
-    Before the photos are read, it is checked that options, network, tuples and collection fit each other.
+    Options, network, tuples and collection are checked before any photo is read.
 
     Args:
         options: the options of `train`.

@@ -27,14 +27,14 @@ class Sample(NamedTuple):
 
 
 def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options: MiningOptions) -> EpochDraw:
-    """Chooses at most COUNT training pairs whose hard negatives are mined before and after training, to compare them.
+    """Chooses at most 8 training pairs whose hard negatives are mined before and after training, to compare them.
 
     Args:
         tuples: all tuples.
         pairs: (P, 2) row numbers of the query and the positive of each training pair.
         photos: reader of the photos' pixels.
         options: the options of mining for training. Only the seed, the number of negatives and the size of the pool are
-            used; the pool has at most POOL photos.
+            used; the pool has at most 2,000 photos.
 
     Returns:
         An `EpochDraw` whose only pairs are the chosen ones.
@@ -80,7 +80,7 @@ def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
         photos: reader of the photos' pixels; photos that it cannot read are left out.
 
     Returns:
-        A (HEIGHT, w, 3) uint8 image. Its width w is that of all readable photos together, or 1 if there is none.
+        A (120, w, 3) uint8 image. Its width w is that of all readable photos together, or 1 if there is none.
     """
     from PIL import Image
 

@@ -32,8 +32,8 @@ _FROM_TUPLES: Any = None
 class TrainOptions(Options):
     """The options of the step `train`, which trains a network on tuples.
 
-    Options that are not given and for which a training recipe is published for the network's pooling have the values of
-    that recipe, see the module `recipe`.
+    Options with the default None that a published training recipe contains get their values from the recipe for the
+    network's pooling, see the module `recipe`.
     """
 
     tuples: Annotated[
@@ -236,9 +236,10 @@ class TrainOptions(Options):
     ] = False
 
     def complete(self) -> None:
-        """Sets options that were not given, from the recipe of the network.
+        """Sets options that were not given to the values of the recipe for the network's pooling.
 
-        The folder of photos, if not given, is the one that the source of tuples names, or else the folder of that file.
+        If the folder of the photos was not given, it is the folder that the source of tuples names, or else the folder
+        that contains the source.
         """
         for name, value in recipe_of(self.model).items():
             if getattr(self, name) is None:

@@ -73,7 +73,7 @@ class TupleReader:
     def elements(
         self, tuples: Callable[[], np.ndarray], batch: int, steps: Iterable[int], epoch: int
     ) -> Iterator[Element]:
-        """Reads the photos of steps in order; READ_AHEAD steps are read at a time, by threads.
+        """Reads the photos of steps in order; threads read two steps at a time.
 
         A tuple with a photo that cannot be read is replaced by a random other tuple.
 
