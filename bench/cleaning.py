@@ -1,11 +1,11 @@
-"""Precision and recall of `clean` on folders of landmarks with added wrong photos, and accuracy of its boxes.
+"""Precision and recall of `clean` on folders of landmarks to which wrong photos are added, and accuracy of its boxes.
 
     python -m bench.cleaning [--work FOLDER] [--photos FOLDER] [--wrong 0.4] [--features 4096] [--size 1024]
 
-Wrong photos are added to each landmark's folder, as many as a share --wrong of its own photos: half of them from other
-landmarks and half from a collection of other buildings. The table contains the numbers of right and wrong photos that
-are kept. Boxes are measured on synthetic photos from `keras-retrieval sample-photos`, whose true boxes are known.
-Results are stored in --work.
+The number of wrong photos that are added to a landmark's folder is --wrong times the number of its own photos. Half of
+them show other landmarks, and half are from a collection of other buildings. The table contains the numbers of right
+and wrong photos that `clean` keeps. Its boxes are measured on synthetic photos from `keras-retrieval sample-photos`,
+whose true boxes are known. The cleaned folders are stored in --work.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pipelines.photos.landmark_folders import by_landmark
 from pipelines.photos.object_boxes import read_boxes
 from pipelines.samples.sample_photos import sample_photos
 
-SAME_PLACE = {"castle_p30", "entry_p10", "fountain_p11"}  # one courtyard, so that their photos may match
+SAME_PLACE = {"castle_p30", "entry_p10", "fountain_p11"}  # folders of photos of one courtyard, which may match
 OTHERS = DATA / "eval" / "oxford_mini" / "jpg"
 WRONG = "wrong-"  # prefix of the names of wrong photos
 
@@ -52,7 +52,16 @@ def main() -> None:
 
 
 def mix(photos: Path, mixed: Path, share: float) -> Path:
-    """Links each landmark's photos and the wrong photos into the folders of `mixed`."""
+    """Makes a folder with one sub-folder per landmark, which contains links to its photos and to wrong photos.
+
+    Args:
+        photos: folder with one sub-folder of photos per landmark.
+        mixed: folder to make; existing links in it are kept.
+        share: number of wrong photos per right one; each landmark gets at least two.
+
+    Returns:
+        `mixed`.
+    """
     landmarks = by_landmark(list_photos(photos), photos)
     others = list_photos(OTHERS) if OTHERS.is_dir() else []
     rng = np.random.default_rng(0)
@@ -106,7 +115,7 @@ def measure_boxes(drawn: Path, cleaned: Path) -> None:
 
 
 def overlap(one: Sequence[float], other: Sequence[float]) -> float:
-    """Returns the intersection over union of two boxes."""
+    """Returns the intersection over union of two boxes (left, top, right, bottom)."""
     sides = [max(0.0, min(one[far], other[far]) - max(one[near], other[near])) for near, far in ((0, 2), (1, 3))]
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
     return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])

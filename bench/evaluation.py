@@ -1,11 +1,12 @@
-"""Accuracy and cost of whitening and of methods at query time, on real photos and on large databases.
+"""Accuracy and cost of whitening and of query-time methods (--rerank), on real photos and on large databases.
 
     python -m bench.evaluation [--rows 1000000] [--nodes 100000]
 
-There are three tables: mAP on the existing part of revisited Oxford (VGG16-GeM, 3 scales, 512 px, whitening learned on
-other photos with one folder per object); 70 queries against 1,000,000 x 2048 descriptors on disk, compared with numpy's
-full sort; query expansion and diffusion on 100,000 x 512. --rows 0 and --nodes 0 skip a table. Descriptors are stored
-in --work, so that a second run does not compute them again.
+There are three tables. The first contains mAP on those photos of revisited Oxford that are available (VGG16-GeM, 3
+scales, 512 px, whitening learned on other photos with one folder per object). The second contains the time of searching
+for 70 queries in --rows x 2048 descriptors on disk, compared with numpy's full sort; --rows 0 skips it. The third
+contains the time of query expansion and diffusion on --nodes x 512 descriptors; --nodes 0 skips it. Descriptors of
+photos are stored in --work, so that a second run does not compute them again.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from pipelines.evaluation.datasets import load_ground_truth
 from pipelines.evaluation.scores import score
 
 SCALES = "1,0.7071,0.5"
-ROWS = [  # whitening, dimensions kept, methods at query time
+ROWS = [  # whitening method, number of dimensions that are kept, query-time methods
     ("", None, ""),
     ("lw", None, ""),
     ("lw", 128, ""),

@@ -1,11 +1,12 @@
-"""Speed of our extraction in photos/s, compared with one photo per `model.predict` and one photo per compiled call.
+"""Speed of `extract` in photos/s, compared with one photo per `model.predict` and with one photo per compiled call.
 
     python -m bench.extraction [--photos 96]
 
-All methods read the same files with the same reader and take turns on the same few photos, so that other load on the
-machine affects them equally. The table lists photos/s of (a) `model.predict` photo by photo; the speed relative to (a)
-of (b) a compiled call photo by photo, of ours in float32 and of ours in bfloat16; the lowest cosine similarity of our
-descriptors to those of (a); and the share of our time that the network takes.
+All methods read the same files with the same reader. They take turns, a few photos at a time, so that other load on
+the machine affects them equally. The table lists the photos/s of (a) `model.predict`, one photo per call; the speed
+relative to (a) of (b) a compiled call per photo, of `extract` in float32 and of `extract` in bfloat16; the lowest
+cosine similarity of the descriptors of `extract` to those of (a); and the share of the time of `extract` in float32
+that the network takes.
 """
 
 import argparse
@@ -76,7 +77,15 @@ def chosen(root: Path, count: int) -> list[str]:
 
 
 def race(ways: dict[str, Way], names: list[str]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Measures each method's seconds and returns them with its descriptors; methods take turns, in changing order."""
+    """Measures the methods, which take turns in changing order.
+
+    Args:
+        ways: the methods by name, each a function from names of photos to descriptors.
+        names: names of the photos that each method describes.
+
+    Returns:
+        The total seconds of each method, and its descriptors in the order of `names`, (N, D).
+    """
     for run in ways.values():
         run(names[:TURN])
     seconds: dict[str, float] = defaultdict(float)

@@ -1,16 +1,18 @@
-"""Recall@10 versus queries/s: our index, exact search by numpy and TensorFlow, and faiss's IVF-PQ and HNSW.
+"""Recall@10 versus queries/s of our index, of exact search by numpy and TensorFlow, and of faiss's IVF-PQ and HNSW.
 
     python -m bench.index [--sizes 20000,200000,1000000] [--work FOLDER] [--plot docs/index-curves.png]
 
-The descriptors have 512 dimensions and are synthesised from real ones (bench.made_descriptors); the 1,000 queries are
-not in the database. IVF-PQ is faiss's fast scan with 4-bit codes and refinement by the original rows, and HNSW has 32
-links per row; both use the usual numbers of lists and of training points. Throughput is that of batches of 100 on all
-cores, the median over batches; latencies are those of single queries in a process limited to one core, at the fastest
-settings that reach a recall of 0.95. Each index is built, and each method is searched, in a process of its own. Memory
-is the peak of that process in GB: its own, and including the pages of mapped files, which the system can reclaim.
+The descriptors have 512 dimensions and are synthesised from real ones (bench.made_descriptors). The 1,000 queries are
+not in the database. IVF-PQ is faiss's fast scan with 4-bit codes and refinement by the original rows, with the usual
+numbers of lists and of training points. HNSW has 32 links per row.
 
-Everything that has been built or measured is stored in --work: an interrupted run continues, and another size adds its
-rows to the table. --again repeats the measurements, but does not build descriptors or indexes again.
+Throughput is measured with batches of 100 queries on all cores, as the median over batches. Latencies are measured with
+single queries in a process limited to one core, at the fastest settings that reach a recall of 0.95. Each index is
+built, and each method is searched, in a separate process. Its peak memory in GB is given as two numbers: the memory of
+the process itself, and this memory plus the pages of mapped files, which the system can reclaim.
+
+Everything that has been built or measured is stored in --work, so that an interrupted run can be continued and another
+size adds its rows to the table. --again repeats the measurements, but does not build descriptors or indexes again.
 """
 
 import argparse
@@ -84,21 +86,35 @@ def main() -> None:
 
 
 def print_statistics(work: Path) -> None:
-    """Prints the similarities of neighbours among real and synthetic descriptors, and the intrinsic dimensions."""
+    """Prints the cosine similarities of neighbours and the intrinsic dimension of real and of synthetic descriptors."""
     print("| rows | cosine to the 1st | 10th | 100th neighbour | intrinsic dimension |\n|---|---|---|---|---|")
     for kind, numbers in real_and_made(work).items():
         print(f"| {kind} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
 
 
 def prepare(work: Path, count: int) -> None:
-    """Makes descriptors, queries and the (QUERIES, K) row numbers of their true neighbours, unless they exist."""
+    """Makes `count` descriptors, the queries and the row numbers of their true neighbours, unless these files exist.
+
+    The row numbers are (QUERIES, K), nearest first.
+    """
     folder, queries = made_descriptors(work, count)
     if not _truth(work, count).exists():
         write_array(_truth(work, count), nearest(queries, read_descriptors(folder)[0], K)[0])
 
 
 def measure(work: Path, count: int, way: str, again: bool) -> Row:
-    """Measures a method on a collection, or reads the measurements from the work folder if they exist there."""
+    """Measures a method on `count` descriptors.
+
+    Args:
+        work: folder in which indexes and measurements are stored.
+        count: number of descriptors in the database.
+        way: name of the method in METHODS.
+        again: whether to repeat measurements that are stored already; otherwise these are returned.
+
+    Returns:
+        The measurements by name: "points" (recall and queries/s of each setting), "best" (the chosen point), "p50" and
+        "p99" in milliseconds, "memory", and "built" (seconds and memory of building the index).
+    """
     slug = f"{count}-{way}".translate({ord(" "): "-", ord("("): None, ord(")"): None})
     built, found = work / "built" / f"{slug}.json", work / "measured" / f"{slug}.json"
     place = built.with_suffix(".index")
@@ -119,7 +135,11 @@ def measure(work: Path, count: int, way: str, again: bool) -> Row:
 
 
 def alone(action: Callable[..., Row], *arguments: Any) -> Row:
-    """Runs an action in a process of its own; returns its result with its peak memory, own and total, in GB."""
+    """Runs an action in a separate process.
+
+    Returns:
+        The result of the action, to which "memory" is added: the peak memory in GB without and with mapped files.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         process = pool.submit(os.getpid).result()
         running = pool.submit(action, *arguments)
@@ -131,7 +151,7 @@ def alone(action: Callable[..., Row], *arguments: Any) -> Row:
 
 
 def memory(process: int) -> list[float]:
-    """Returns a process's own memory and its peak with pages of mapped files, in GB, as Linux reports them."""
+    """Returns the current memory of a process without mapped files, and its peak memory with them, in GB (Linux)."""
     lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     sizes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
     return [sizes["RssAnon"] / 2**20, sizes["VmHWM"] / 2**20]
@@ -139,7 +159,7 @@ def memory(process: int) -> list[float]:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Limits processes started in this context to one core, so that all their libraries use one thread."""
+    """Context in which new processes are limited to one core, so that all their libraries use one thread."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
     try:
@@ -156,7 +176,7 @@ def build(work: Path, count: int, way: str, place: Path) -> Row:
 
 
 def search(work: Path, count: int, way: str, place: Path) -> Row:
-    """Measures recall and queries/s at each setting."""
+    """Measures recall@10 and queries/s of a method at each of its settings."""
     folder, queries = made_descriptors(work, count)
     truth = np.load(_truth(work, count))
     points = []
@@ -184,7 +204,7 @@ def _once(find: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tupl
 
 
 def singles(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
-    """Measures the milliseconds of single queries at the chosen settings."""
+    """Measures the latency of single queries at the settings `chosen`: the median and 99th percentile in ms."""
     folder, queries = made_descriptors(work, count)
     find = next(find for settings, find in METHODS[way].searches(folder, place) if settings == chosen)
     find(queries[:1])
@@ -199,13 +219,19 @@ def singles(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
 
 
 def fastest(points: list[Row]) -> Row:
-    """Returns the fastest setting that reaches the required recall, or else the one closest to it."""
+    """Returns the fastest setting that reaches the recall RECALL; if none does, the setting with the highest recall."""
     enough = [point for point in points if point["recall"] >= RECALL]
     return max(enough, key=lambda point: point["rate"]) if enough else max(points, key=lambda point: point["recall"])
 
 
 def rows_of(count: int, way: str, rows: dict[str, Row]) -> Iterator[Row]:
-    """Yields a method's table rows: its fastest settings with enough recall, and the tuned settings if different."""
+    """Yields the table rows of a method: its best setting, and the tuned setting if that is a different one.
+
+    Args:
+        count: number of descriptors in the database.
+        way: name of the method in METHODS.
+        rows: the measurements of all methods by name, as `measure` returns them.
+    """
     row = rows[way]
     tuned = [point for point in row["points"] if point["settings"] == TUNED and point != row["best"]]
     for point in [row["best"], *tuned]:

@@ -1,4 +1,4 @@
-"""The methods that bench.index compares: each builds an index and searches it with several settings."""
+"""The search methods that bench.index compares. Each one builds an index and searches it with several settings."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,21 +12,23 @@ from bench.made_descriptors import row_of
 from pipelines.descriptors.folder import read_descriptors
 
 K = 10
-MILVUS = os.environ.get("BENCH_MILVUS")  # milvus://HOST:PORT of a server, which is then compared too
-TUNED = "as tuned"  # the setting that our index chose when it was tuned
+MILVUS = os.environ.get("BENCH_MILVUS")  # milvus://HOST:PORT of a Milvus server; if set, Milvus is compared, too
+TUNED = "as tuned"  # name of the setting that `index` chose when it tuned the index to a recall
 
 Search = Callable[[np.ndarray], np.ndarray]  # queries (B, D) -> row numbers (B, K)
 
 
 class Method(NamedTuple):
-    """A method of search.
+    """A search method.
 
     Attributes:
-        build: function that builds an index from a folder of descriptors, at a path that does not exist yet.
-        searches: function that opens the index and yields each setting's name and search function; a search function
-            must be used before the next one is requested.
+        build: function that builds an index. Its arguments are a folder of descriptors and the path of the index, which
+            does not exist yet.
+        searches: function that opens the index and yields the name of each setting with a search function. Its
+            arguments are the same as those of `build`. A search function is valid only until the next setting is
+            requested.
         exact: whether the search is exact and needs no index.
-        most: maximum number of rows; larger indexes would take too long to build.
+        most: maximum number of rows for which the method is measured; larger indexes would take too long to build.
     """
 
     build: Callable[[Path, Path], None]
@@ -74,7 +76,7 @@ def _build_scann(descriptors: Path, place: Path) -> None:
 
 
 def _scann(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
-    """Our index folder, by `open_index`: first at the tuned setting, then at others of the same search."""
+    """Opens our index and yields searches of it, first at the tuned setting and then at other settings."""
     search, how = _opened(place)
     yield TUNED, search
     shares = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15) if how.get("leaves") else (0,)
@@ -96,7 +98,7 @@ def _milvus(descriptors: Path, place: Path) -> Iterator[tuple[str, Search]]:
 
 
 def _opened(place: str | Path) -> tuple[Search, dict[str, Any]]:
-    """A search of an index of ours, and its settings, which can be changed."""
+    """Opens an index of ours; returns a search function and the dict of its settings, changes of which take effect."""
     from export.indexes.open_index import open_index
 
     opened = open_index(place)

@@ -1,4 +1,4 @@
-"""The plot of bench.index: one panel per size, one curve per method."""
+"""Plots the results of bench.index, with one panel per database size and one curve per method."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,20 @@ from bench.index_methods import METHODS
 
 COLOURS = {"ScaNN (ours)": "#c2410c", "faiss IVF-PQ": "#1d4ed8", "faiss HNSW": "#0f766e", "Milvus": "#7c3aed"}
 GREY = {"numpy": "#374151", "TensorFlow": "#9ca3af"}
-SHOWN_FROM = 0.8  # recall
+SHOWN_FROM = 0.8  # lowest recall on the x axis
 
 
 def plot(measured: dict[int, dict[str, dict[str, Any]]], path: Path, wanted: float) -> None:
-    """Plots curves of the best settings, points for exact methods, and a line at the required recall."""
+    """Plots queries/s over recall@10 to a PNG file.
+
+    Approximate methods are curves through the settings on their Pareto front, and exact methods are points.
+
+    Args:
+        measured: from the number of rows in the database, and from the name of the method, to its measurements, as
+            `bench.index.measure` returns them.
+        path: the PNG file to write.
+        wanted: the required recall in 0..1, at which a vertical line is drawn.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -29,7 +38,7 @@ def plot(measured: dict[int, dict[str, dict[str, Any]]], path: Path, wanted: flo
         for way, row in rows.items():
             _draw(panel, way, row["points"])
     axes[0][0].set_ylabel("queries/s, batches of 100")
-    # The legend is below the panels because inside it would cover a curve.
+    # The legend is below the panels, because inside a panel it would cover a curve.
     labels = {line.get_label(): line for panel in axes[0] for line in panel.get_lines() if line.get_label()[0] != "_"}
     figure.legend(
         labels.values(), labels.keys(), loc="lower center", ncols=3 if len(measured) == 1 else 5, frameon=False
@@ -51,7 +60,10 @@ def _draw(panel: Any, way: str, points: list[dict[str, Any]]) -> None:
 
 
 def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the Pareto front, the points that no other exceeds in both recall and rate, by decreasing recall."""
+    """Returns the Pareto front of measurements: those that no other one exceeds in both "recall" and "rate".
+
+    They are in order of decreasing recall.
+    """
     found: list[dict[str, Any]] = []
     for point in sorted(points, key=lambda point: (-point["recall"], -point["rate"])):
         if not found or point["rate"] > found[-1]["rate"]:

@@ -1,10 +1,11 @@
-"""Cost of smaller rows in an index: bytes per photo, recall and mAP.
+"""Bytes per photo, recall and mAP of indexes that store descriptors with fewer bits or fewer dimensions.
 
     python -m bench.index_rows [--work FOLDER] [--size 320] [--network vgg16_gem] [DESCRIPTORS ..]
 
-The existing part of revisited Oxford is described at one scale and indexed with a tree in each form of rows. The table
-contains bytes per photo and recall@10 as the index reports them, and the mAP of its rankings. A second table contains
-bytes and recall for each of the folders DESCRIPTORS. Descriptors are stored in --work.
+Those photos of revisited Oxford that are available are described at one scale, and one index with a ScaNN tree is built
+for each format of the stored descriptors. The table contains the bytes per photo and the recall@10 that the index
+reports, and the mAP of its rankings. For each of the folders DESCRIPTORS, rows with bytes and recall are added. The
+descriptors of Oxford are stored in --work.
 """
 
 import argparse

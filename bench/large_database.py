@@ -1,4 +1,4 @@
-"""Databases of random descriptors, too large for memory, and the cost of searching them; see bench.evaluation."""
+"""Databases of random descriptors, on disk or in memory, and the cost of searching them, for bench.evaluation."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Found = tuple[float, float]  # seconds, peak memory in GB
 
 
 def write_shards(folder: Path, rows: int, dim: int) -> None:
-    """Writes float32 rows of unit length, as `extract` does, in shards of 50,000."""
+    """Writes random descriptors (rows, dim) of unit length as float32 .npy files with up to 50,000 rows each."""
     rng = np.random.default_rng(0)
     for number, start in enumerate(range(0, rows, SHARD)):
         shard = rng.standard_normal((min(SHARD, rows - start), dim), "float32")
@@ -26,17 +26,26 @@ def write_shards(folder: Path, rows: int, dim: int) -> None:
 
 
 def measure_search(folder: Path, k: int) -> Found:
-    """Measures the search for the top k of 70 queries by `Ranker`, in a process of its own."""
+    """Measures how long `Ranker` takes to find the best k rows for 70 queries, in a separate process."""
     return _alone(_ours, folder, k)
 
 
 def measure_full_sort(folder: Path) -> Found:
-    """Measures the published evaluation, numpy's argsort of all similarities, in a process of its own."""
+    """Measures the method of the published evaluation, numpy's argsort of all similarities, in a separate process."""
     return _alone(_numpy, folder, 0)
 
 
 def clustered(rows: int, dim: int, *, per_cluster: int = 20) -> tuple[np.ndarray, np.ndarray]:
-    """Returns unit vectors (rows, D) in clusters, like photos of objects, and queries (70, D) from these clusters."""
+    """Makes random unit vectors in clusters, as descriptors of photos of the same objects are.
+
+    Args:
+        rows: number of database vectors.
+        dim: number of dimensions D.
+        per_cluster: number of database vectors per cluster.
+
+    Returns:
+        The database (rows, D) and 70 queries from its clusters, (70, D), both float32.
+    """
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((max(1, rows // per_cluster), dim), "float32")
 
@@ -47,7 +56,17 @@ def clustered(rows: int, dim: int, *, per_cluster: int = 20) -> tuple[np.ndarray
 
 
 def measure_method(text: str, queries: np.ndarray, database: np.ndarray, k: int = 100) -> tuple[float, float]:
-    """Measures seconds to prepare a database for methods at query time, and milliseconds per query of a batch."""
+    """Measures query-time methods.
+
+    Args:
+        text: the methods, in the syntax of --rerank, such as "aqe:10"; "" for search alone.
+        queries: the queries, (Q, D), which are ranked as one batch.
+        database: the database, (N, D).
+        k: number of database rows to return for each query.
+
+    Returns:
+        The seconds to prepare the database, and the milliseconds per query.
+    """
     started = time.perf_counter()
     ranker = Ranker(database, parse(text))
     prepared = time.perf_counter()
@@ -78,7 +97,7 @@ def _numpy(shards: list[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
 
 
 def _peak_memory() -> float:
-    """The peak memory of this process in GB, with pages of mapped files, as Linux reports it."""
+    """Returns the peak memory of this process in GB, including pages of mapped files, as Linux reports it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 2**20

@@ -1,11 +1,12 @@
-"""Synthetic descriptors in any number for bench.index, distributed like real ones.
+"""Any number of synthetic descriptors for bench.index, which are distributed like real descriptors.
 
-Real rows are descriptors of views of real photos (bench.photo_views). A synthetic *scene* is centred at a real photo,
-displaced within the covariance of that photo's real neighbours. The rows of the scene are distributed around it within
-the covariance of real views, that is the changes of VGG16-GeM's descriptor with crop, distance and light as observed on
-the photo and its neighbours, plus a little isotropic noise, since no two photos agree in everything. Half of the scenes
-have one or two rows, a few have dozens. A query is another row of a scene that is not in the database. `statistics` of
-real and synthetic rows are printed side by side: the distances of neighbours and the intrinsic dimension.
+The real descriptors are VGG16-GeM's descriptors of real photos and of views of them, which differ from the photo in
+crop, distance and light (bench.photo_views). A synthetic *scene* is a group of descriptors around a centre. The centre
+is the descriptor of a real photo plus a random displacement with the covariance of the photo's nearest neighbours. The
+descriptors of the scene are the centre plus random displacements with the covariance of the real views of the photo and
+its neighbours, plus a little isotropic noise. Half of the scenes have one or two descriptors, and a few have dozens. A
+query is another descriptor of a scene, which is not in the database. `statistics` compares the real and the synthetic
+descriptors by the similarities of neighbours and by the intrinsic dimension.
 """
 
 from pathlib import Path
@@ -20,15 +21,22 @@ from pipelines.files.durable import partial_of, seal, write_array, write_file, w
 from pipelines.files.progress import progress
 
 SHARD = 20_000
-QUERIES = 1_000  # queries of every collection, spread over its shards
-NEIGHBOURS = 10  # real neighbours of a photo that give the covariance of scenes there
+QUERIES = 1_000  # number of queries of every database, taken equally from its shards
+NEIGHBOURS = 10  # number of real neighbours of a photo from which the covariance of scene centres is estimated
 SCENE, VIEW, NOISE = 0.5, 0.6, 0.15  # scale of the displacement of scenes and of rows, and norm of the noise
 FACTS = {"model": {"name": "made"}, "photos": "", "size": 128, "scales": [1.0], "antialias": True}
 FACTS |= {"bfloat16": True, "exif": True, "max_pixels": 2**30}
 
 
 class Place(NamedTuple):
-    """A real photo's descriptor (D,), offsets of its neighbours (NEIGHBOURS, D), and offsets of views (V', D)."""
+    """A real photo, around which scenes are synthesised.
+
+    Attributes:
+        row: the descriptor of the photo, (D,).
+        scenes: differences from the descriptor of the photo to those of its neighbours, (NEIGHBOURS, D), divided by
+            sqrt(NEIGHBOURS).
+        views: differences from photos to their views, for this photo and its neighbours, (V', D), divided by sqrt(V').
+    """
 
     row: np.ndarray
     scenes: np.ndarray
@@ -36,9 +44,14 @@ class Place(NamedTuple):
 
 
 def made_descriptors(work: Path, count: int) -> tuple[Path, np.ndarray]:
-    """Returns a folder of `count` descriptors in the format of `extract`, and queries (QUERIES, D).
+    """Makes synthetic descriptors and queries, or returns those that are stored in `work` already.
 
-    They are made once and stored in `work`. The rows of a smaller collection are the first rows of a larger one.
+    Args:
+        work: folder in which they are stored.
+        count: number of descriptors. The descriptors for a smaller number are the first ones for a larger number.
+
+    Returns:
+        The folder of the descriptors, in the format of `extract`, and the queries, (QUERIES, D) float32.
     """
     folder, queries = work / f"descriptors-{count}", work / f"queries-{count}.npy"
     if not (folder.exists() and queries.exists()):
@@ -54,7 +67,7 @@ def made_descriptors(work: Path, count: int) -> tuple[Path, np.ndarray]:
 
 
 def row_of(name: str) -> int:
-    """Returns the row number in a synthetic name."""
+    """Returns the row number that a synthetic name such as "17.jpg" contains."""
     return int(name.removesuffix(".jpg"))
 
 
@@ -72,7 +85,7 @@ def _write_shards(folder: Path, real: list[Place], count: int) -> np.ndarray:
 
 
 def _shard(real: list[Place], number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows (SHARD, D) of a shard, and QUERIES more rows of its scenes."""
+    """Returns the rows (SHARD, D) of a shard, and QUERIES more rows (QUERIES, D) from its scenes."""
     rng = np.random.default_rng(number)
     sizes = 1 + rng.lognormal(0.5, 1, SHARD).astype(int)
     owners = rng.integers(len(real), size=len(sizes))
@@ -83,16 +96,16 @@ def _shard(real: list[Place], number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def made_rows(real: list[Place], owners: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Synthesises the rows of scenes.
+    """Synthesises descriptors of scenes.
 
     Args:
-        real: the places, one per real photo.
-        owners: (S,) index of each scene's place.
-        scene: (N,) index of each row's scene.
-        rng: random generator.
+        real: the real photos, from `places`.
+        owners: for each of the S scenes, the index in `real` of the photo around which it is synthesised, (S,).
+        scene: for each of the N descriptors, the index of its scene, (N,).
+        rng: the random generator.
 
     Returns:
-        (N, D) float32 descriptors of unit length.
+        The descriptors, (N, D) float32 of unit length.
     """
     rows = np.empty((len(scene), len(real[0].row)), "float32")
     moves = SCENE * rng.standard_normal((len(owners), NEIGHBOURS), "float32")
@@ -107,12 +120,16 @@ def made_rows(real: list[Place], owners: np.ndarray, scene: np.ndarray, rng: np.
 
 
 def places(views: np.ndarray) -> list[Place]:
-    """Returns the places around which rows are synthesised, from descriptors of real views (P, V, D)."""
+    """Computes, for each real photo, what is needed to synthesise scenes around it.
+
+    Args:
+        views: descriptors of V views of each of P photos, (P, V, D); view 0 is the photo itself.
+    """
     photos = views[:, 0]
     near = np.argsort(-(photos @ photos.T), axis=1)[:, : NEIGHBOURS + 1]
     found = []
     for row, others in zip(photos, near, strict=True):
-        # Divided so that their sum with standard normal weights has their covariance.
+        # Divided by a square root so that a sum of the offsets with standard normal weights has their covariance.
         offsets = (views[others, 1:] - views[others, :1]).reshape(-1, views.shape[2])
         scenes = photos[others[1:]] - row
         found.append(Place(row, scenes / np.sqrt(len(scenes)), offsets / np.sqrt(len(offsets))))
@@ -120,10 +137,16 @@ def places(views: np.ndarray) -> list[Place]:
 
 
 def statistics(rows: np.ndarray, chosen: int = 1000) -> list[float]:
-    """Returns the median cosines to the 1st, 10th and 100th nearest other row, and the intrinsic dimension.
+    """Measures how descriptors are distributed, on a random sample of them.
 
-    The dimension is the maximum likelihood estimate of Levina and Bickel (NIPS 2004) from 20 neighbours. All values are
-    medians over `chosen` rows.
+    Args:
+        rows: the descriptors, (N, D), of unit length.
+        chosen: number of descriptors in the sample.
+
+    Returns:
+        Four medians over the sample: the cosine similarities to the 1st, 10th and 100th nearest other descriptor, and
+        the intrinsic dimension, which is the maximum likelihood estimate of Levina and Bickel (NIPS 2004) from 20
+        neighbours.
     """
     some = np.random.default_rng(0).choice(len(rows), min(chosen, len(rows)), replace=False)
     cosines = -np.sort(-(rows[some] @ rows.T), axis=1)[:, 1:101]
@@ -133,7 +156,7 @@ def statistics(rows: np.ndarray, chosen: int = 1000) -> list[float]:
 
 
 def real_and_made(work: Path) -> dict[str, list[float]]:
-    """Returns the `statistics` of the real views, and of as many synthetic rows in scenes of the same sizes."""
+    """Returns the `statistics` of all real descriptors, and of as many synthetic ones in scenes of the same size."""
     views = photo_views(work)
     count, each, dimensions = views.shape
     rng = np.random.default_rng(0)

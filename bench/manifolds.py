@@ -1,10 +1,11 @@
-"""Time and memory of mining on the manifolds of a large collection, as in `tuples --manifold`.
+"""Time and memory of mining tuples on the manifolds of a large photo collection, as in `tuples --manifold`.
 
     python -m bench.manifolds [--rows 100000] [--dim 512] [--cluster 200]
 
-The descriptors are of objects, each an arc of a circle with noise and --cluster photos: most photos of an object are
-not near each other, but consecutive ones are. Another process writes them in shards, which this process maps. The table
-has the seconds of the graph and of the anchors, and the peak memory of this process with all its imports.
+The descriptors are synthetic. The --cluster photos of an object lie on an arc of a circle, with noise, so that
+consecutive photos are near each other but most photos of the object are not. Another process writes the descriptors to
+files, which this process maps into memory. The table contains the seconds to build the neighbour graph, the seconds to
+find anchors and tuples, and the peak memory of this process including its imports.
 """
 
 import argparse
@@ -39,7 +40,7 @@ def main() -> None:
 
 
 def write(folder: Path, rows: int, dim: int, cluster: int) -> None:
-    """Writes the shards; photo i shows object i // cluster."""
+    """Writes synthetic descriptors (rows, dim) to .npy files in `folder`; photo i shows object i // cluster."""
     rng = np.random.default_rng(0)
     for first in range(0, rows, SHARD):
         count = min(SHARD, rows - first)
@@ -52,7 +53,7 @@ def write(folder: Path, rows: int, dim: int, cluster: int) -> None:
 
 
 def measure(shards: list[np.ndarray]) -> None:
-    """Mines tuples and records the table."""
+    """Mines tuples from descriptors, given as arrays (n, D), and records the table."""
     started = time.perf_counter()
     rows = without_mean(shards)
     graph = mutual_graph(rows, 30)

@@ -1,15 +1,22 @@
-"""Choice of negatives: ours against the matrix product of queries and pool, and against the published sort and loop.
+"""Time and memory of choosing hard negatives, compared with a matrix product and with the published method.
 
     python -m bench.mining [--rounds 5] [--pool 200000]
 
-5 negatives are chosen for each of 2,000 queries, from a pool of 20,000 x 512 in 700 clusters and from one of --pool x
-2048 (0 skips it) in --pool / 30 clusters; photos are random, and the clusters of very different sizes. The product is
-computed in blocks of the same size as ours and discarded. The published method sorts all scores at once, goes down each
-ranking in Python and computes the distances on the way. numpy's default sort is fast on processors with AVX2 or
-AVX-512; its stable sort, which defines the order of ties, is measured too. On the larger pool the published method
-chooses for the first 20 queries only, for comparison. All methods take turns. The table contains the minimum seconds of
-each, relative to the product and to ours, the peak memory beyond queries and pool, and the number of negatives equal to
-those of the published method.
+5 negatives are chosen for each of 2,000 queries. There are two pools of random descriptors in clusters of very
+different sizes: 20,000 x 512 in 700 clusters, and --pool x 2048 in --pool / 30 clusters (--pool 0 skips the second).
+The methods, which take turns, are:
+
+- "ours", `mine_negatives`;
+- "product", the matrix product of queries and pool alone, in blocks of the same size as in `mine_negatives`, without
+  storing the result;
+- "sort and walk", the published method, which sorts the scores of all photos for all queries at once, and then goes
+  through each ranking in a Python loop that also computes the distances;
+- "stable sort and walk", the same with numpy's stable sort, which defines the order of equal scores. numpy's default
+  sort is faster on processors with AVX2 or AVX-512.
+
+On the larger pool, the published method chooses negatives for the first 20 queries only, for comparison of the result.
+The table contains the minimum seconds of each method, its time relative to "product" and to "ours", the peak memory in
+addition to queries and pool, and the number of negatives equal to those of the published method.
 """
 
 import argparse
@@ -34,7 +41,7 @@ PIECE_ROWS, PIECE_QUERIES = 2048, 1000
 
 @dataclass(frozen=True)
 class Task:
-    """Descriptors of length one, queries (Q, D) and pool (N, D), and their clusters (Q,) and (N,)."""
+    """L2-normalised descriptors of queries (Q, D) and of a pool (N, D), and their cluster numbers, (Q,) and (N,)."""
 
     queries: np.ndarray
     query_clusters: np.ndarray
@@ -42,7 +49,7 @@ class Task:
     pool_clusters: np.ndarray
 
     def first(self, count: int) -> "Task":
-        """Returns the same task with only the first queries."""
+        """Returns a task with the first `count` queries and the same pool."""
         return Task(self.queries[:count], self.query_clusters[:count], self.pool, self.pool_clusters)
 
 
@@ -73,7 +80,15 @@ def main() -> None:
 
 
 def drawn(photos: int, dim: int, clusters: int) -> Task:
-    """Returns a task with photos in random order, in clusters whose sizes are distributed like those of 3D models."""
+    """Makes a task of random descriptors.
+
+    The sizes of the clusters are distributed like the numbers of photos in 3D models. The photos are in random order.
+
+    Args:
+        photos: number of photos in the pool.
+        dim: number of dimensions.
+        clusters: number of clusters.
+    """
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((clusters, dim), "float32")
     sizes = rng.lognormal(0, 1, clusters)
@@ -86,7 +101,15 @@ def drawn(photos: int, dim: int, clusters: int) -> Task:
 
 
 def report(add: Callable[[Row], None], task: Task, ways: dict[str, Way], rounds: int, compared: int = QUERIES) -> None:
-    """Adds a row for each method; the first queries are compared with the published method."""
+    """Measures methods on a task and adds a row of the table for each.
+
+    Args:
+        add: function that adds a row to the table.
+        task: the queries and the pool.
+        ways: the methods by name.
+        rounds: number of times that each method is measured.
+        compared: number of queries, from the first on, whose negatives are compared with those of the published method.
+    """
     seconds = race(task, ways, rounds)
     wanted = published(task.first(compared))
     for name, way in ways.items():
@@ -98,7 +121,7 @@ def report(add: Callable[[Row], None], task: Task, ways: dict[str, Way], rounds:
 
 
 def race(task: Task, ways: dict[str, Way], rounds: int) -> dict[str, float]:
-    """Returns the minimum seconds of each method over several rounds, in which the methods take turns."""
+    """Measures each method `rounds` times, in turns with the others; returns the minimum seconds of each by name."""
     least = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):
         for name, way in ways.items():
@@ -109,7 +132,7 @@ def race(task: Task, ways: dict[str, Way], rounds: int) -> dict[str, float]:
 
 
 def peak(work: Callable[[], np.ndarray | None]) -> tuple[float, np.ndarray | None]:
-    """Runs `work`; returns the peak of newly allocated memory in megabytes, and the result."""
+    """Calls `work`; returns the peak memory in megabytes that was allocated during the call, and the result."""
     tracemalloc.start()
     result = work()
     memory = tracemalloc.get_traced_memory()[1] / 1e6
@@ -131,7 +154,15 @@ def ours(task: Task) -> np.ndarray:
 
 
 def published(task: Task, kind: Literal["quicksort", "stable"] = "quicksort") -> np.ndarray:
-    """Chooses negatives as the published training code: all scores at once, all rankings, and a loop down each one."""
+    """Chooses negatives as the published training code does, by sorting the scores of all photos for all queries.
+
+    Args:
+        task: the queries and the pool.
+        kind: the sorting algorithm of numpy.argsort.
+
+    Returns:
+        The index in the pool of each query's negatives, (Q, NEGATIVES) int64, nearest first.
+    """
     rankings = np.argsort(-(task.pool @ task.queries.T), axis=0, kind=kind)
     chosen, distance = np.empty((len(task.queries), NEGATIVES), np.int64), 0.0
     for query, own in enumerate(task.query_clusters):

@@ -1,4 +1,7 @@
-"""Real descriptors for bench.index: many views of every existing photo, as other cameras might have taken them."""
+"""Real descriptors for bench.made_descriptors, of several views of each photo that is available.
+
+A view is a crop of the photo with different brightness, contrast and saturation, as another camera might have taken it.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +23,16 @@ BATCH = 10  # photos whose views are described in one batch
 
 
 def photo_views(work: Path) -> np.ndarray:
-    """Returns VGG16-GeM descriptors (P, VIEWS, 512) of the views, float32 of unit length.
+    """Describes several views of each photo, or returns the descriptors that are stored in `work` already.
 
-    They are made once and stored in `work`. View 0 is the photo. The other views are cropped to at least half of its
-    sides, or reduced to that, and their brightness, contrast and saturation differ by up to 30 %.
+    View 0 is the photo itself. For the other views, the photo is zoomed in or out by a random factor of up to 2, and
+    its brightness, contrast and saturation are changed by up to 30 %.
+
+    Args:
+        work: folder in which the descriptors are stored.
+
+    Returns:
+        VGG16-GeM descriptors of the VIEWS views of P photos, (P, VIEWS, 512) float32, of unit length.
     """
     path = work / "views.npy"
     if not path.exists():

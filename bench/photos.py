@@ -1,4 +1,8 @@
-"""Photos and networks for the benchmarks: real ones if they exist beside the checkout, else synthetic ones."""
+"""Photos and networks for the benchmarks.
+
+Real photos and pretrained weights are used if they are in DATA, a folder beside the checkout. Otherwise photos are
+synthetic and weights are random.
+"""
 
 import tempfile
 from pathlib import Path
@@ -15,14 +19,25 @@ WEIGHTS: dict[str, dict[str, Any]] = {
 
 
 def network(name: str, **options: Any) -> Any:
-    """Builds a network by name, with pretrained weights if they exist, else with random weights."""
+    """Builds a network by name, with the pretrained weights in WEIGHTS if their file exists, else with random weights.
+
+    Args:
+        name: name of the network, such as "vgg16_gem"; its backbone must be in WEIGHTS.
+        **options: further arguments of `keras_retrieval.build`.
+    """
     weights = WEIGHTS[name.split("_")[0]]
     there = Path(weights["weights"]).is_file()
     return keras_retrieval.build(name, **(weights if there else {"weights": None}), **options)
 
 
 def network_file(given: Path | None, name: str, work: Path) -> Path:
-    """Returns the path of a network: `given`, or if it is None, that of `network(name)`, saved to `work`."""
+    """Returns the path of a network file: `given`, or if this is None, `work`/model.keras, to which a network is saved.
+
+    Args:
+        given: path of a .keras file, or None.
+        name: name of the network to build and save if `given` is None.
+        work: folder in which the network is saved.
+    """
     if given is None:
         given = work / "model.keras"
         save_model(network(name), given)
@@ -30,7 +45,10 @@ def network_file(given: Path | None, name: str, work: Path) -> Path:
 
 
 def photos(folder: str, count: int) -> tuple[Path, str]:
-    """Returns a folder of photos and its label for tables: DATA/folder if it exists, else `count` synthetic photos."""
+    """Returns a folder of photos and its label for tables.
+
+    The folder is `DATA`/`folder` if it exists, else a temporary folder with about `count` synthetic photos.
+    """
     if (DATA / folder).is_dir():
         return DATA / folder, folder
     from pipelines.samples.sample_photos import sample_photos

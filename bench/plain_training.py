@@ -1,4 +1,4 @@
-"""The published training scheme, written plainly: one photo per forward pass, one backward pass per tuple."""
+"""A plain implementation of the published training scheme: one photo per forward pass, one backward pass per tuple."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,21 +9,23 @@ import numpy as np
 from keras_retrieval.losses import ContrastiveLoss
 from keras_retrieval.networks.padded import PaddedNetwork
 
-Tuples = list[list[dict[str, np.ndarray]]]  # the network's input for each photo of each tuple, a batch of one
+Tuples = list[list[dict[str, np.ndarray]]]  # for each photo of each tuple the network's input, a batch of size 1
 Gradients = Callable[[list[dict[str, np.ndarray]]], list[Any]]
 
 
 def plain_step(network: Any, tuples: Tuples, optimizer: Any, loss: ContrastiveLoss, l2: float) -> Callable[[], None]:
-    """Returns a function that performs a training step over all tuples.
+    """Returns a function that performs one training step on all tuples.
 
-    The gradients are computed tuple by tuple and summed, L2 is added, and the optimizer updates the weights.
+    The gradients are computed tuple by tuple and summed, the gradient of the L2 penalty is added, and the optimizer
+    updates the weights.
 
     Args:
         network: the network to train.
-        tuples: photos at their exact sizes as {"images"}, or padded as {"photos", "sizes"}.
-        optimizer: the optimizer; the first step builds it.
+        tuples: for each photo of each tuple a dict, either {"images": (1, H, W, 3)} at the exact size, or, padded,
+            {"photos": (1, S, S, 3), "sizes": (1, 2)}.
+        optimizer: the Keras optimizer; this function builds it for the weights of the network.
         loss: the loss of one tuple.
-        l2: weight decay, which is not applied to GeM's p.
+        l2: factor of the penalty l2 / 2 * sum w^2, which does not include GeM's p.
     """
     on_jax = keras.backend.backend() == "jax"
     padded = "photos" in tuples[0][0]

@@ -1,8 +1,8 @@
-"""Cost of each pooling relative to its trunk: VGG16 on one photo of 1024 x 768, compiled for any size.
+"""Time of each pooling relative to the trunk VGG16, for one photo of 1024 x 768 and graphs compiled for any size.
 
     python -m bench.pooling [--rounds 10]
 
-Trunk and poolings take turns. The table lists the minimum milliseconds of each and its share of the trunk's.
+Trunk and poolings take turns. The table lists the minimum milliseconds of each, and in percent of the trunk's time.
 """
 
 import argparse

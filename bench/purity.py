@@ -1,9 +1,9 @@
-"""Purity of tuples: the share of pairs and listed negatives in tuples.npz that are right according to folders.
+"""Purity of training tuples: the share of positives and negatives in a tuples.npz that the names of folders confirm.
 
     python -m bench.purity tuples.npz [--same castle_p30,entry_p10,fountain_p11]
 
-Photos in one folder show one object, and so do the folders that --same lists. These labels only score the tuples:
-`tuples --manifold` never reads the names.
+Two photos are taken to show the same object if they are in the same folder, or if both of their folders are listed by
+--same. These labels are used for scoring only; `tuples --manifold` does not use the names of folders.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Records measurements: every benchmark prints a table and writes it to docs/measured/NAME.json, for the documentation.
+"""Records measurements. A benchmark prints its table and writes it to docs/measured/NAME.json for the documentation.
 
     with recorded("pooling") as add:
         add({"pooling": "gem", "ms": f"{value:.1f}"})
 
-A file contains the command, the date, the machine and the rows. Handwritten notes on the conditions are kept when the
-file is overwritten: check that they still apply before you commit it.
+The file contains the command, the date, the machine and the rows of the table. Its entry "notes", which is written by
+hand, is kept when the file is overwritten; check that the notes still apply before you commit the file.
 """
 
 import json
@@ -28,14 +28,14 @@ Row = Mapping[str, Any]
 
 
 def record(name: str, rows: Sequence[Row], command: str = "", folder: Path = FOLDER) -> Path:
-    """Writes a table of measurements.
+    """Writes a table of measurements to a JSON file; entries "notes" of an existing file are kept.
 
     Args:
         name: name of the file, without .json.
-        rows: the rows, dicts from column to a number, a text, or None for an empty cell; the columns of the first row
-            come first.
-        command: the command that was run; if empty, the command line of this process.
-        folder: folder to which the file is written.
+        rows: the rows of the table, each a dict from the name of a column to a number, a text, or None for an empty
+            cell.
+        command: the command that made the measurements; "" for the command line of this process.
+        folder: folder to which the file is written. It is made if it does not exist.
 
     Returns:
         The path of the file.
@@ -51,7 +51,16 @@ def record(name: str, rows: Sequence[Row], command: str = "", folder: Path = FOL
 
 @contextmanager
 def recorded(name: str, command: str = "", folder: Path = FOLDER) -> Iterator[Callable[[Row], None]]:
-    """Context that yields a function to add and print a row; all rows are written at the end unless an error occurs."""
+    """Context manager that records a table row by row.
+
+    It yields a function that adds a row to the table and prints it. When the context ends without an error, the rows
+    are written by `record`, unless there are none.
+
+    Args:
+        name: name of the file, without .json.
+        command: the command that made the measurements; "" for the command line of this process.
+        folder: folder to which the file is written.
+    """
     rows: list[Row] = []
 
     def add(row: Row) -> None:
@@ -73,7 +82,7 @@ def command_line() -> str:
 
 
 def machine() -> dict[str, str]:
-    """Describes the machine: processor and cores, accelerator, software versions."""
+    """Describes this machine by the texts "processor" (and cores), "accelerator" and "software" (versions)."""
     found = {package: _version(package) for package in PACKAGES}
     versions = [f"{package} {version}" for package, version in found.items() if version]
     return {

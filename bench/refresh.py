@@ -1,12 +1,14 @@
-"""Time to refresh the negatives of an epoch, from photos to negatives, compared with the published scheme.
+"""Time to choose the hard negatives of an epoch anew, including the descriptors, compared with the published scheme.
 
     python -m bench.refresh [--network alexnet_gem] [--photos 400] [--rounds 2]
 
-Half of the photos are queries, all are in the pool, and a cluster has 8 photos. The published scheme reads and
-describes queries and pool one photo at a time, photos in both twice, sorts all scores and goes down the rankings. Ours
-describes the union once, in batches of photos of one size, from the cache of resized photos, which exists already (as
-in every epoch but the first). Both use the same compiled network and take turns. The table lists the minimum seconds of
-each, the photos of the union per second, and the number of negatives that are the same.
+Every second photo is a query, all photos are in the pool of negatives, and a cluster has 8 photos. The published scheme
+reads and describes the queries and then the pool, one photo at a time, so that queries are described twice. It sorts
+all scores and goes through the rankings in a Python loop. Our scheme describes each photo once, in batches of photos of
+equal size, which it reads from the cache of resized photos. This cache is made before the measurement, as it exists in
+every epoch except the first. Both schemes use the same compiled network and take turns. The table lists the minimum
+seconds of each, the number of different photos per second, and the speed relative to the published scheme. The number
+of negatives that both schemes choose is printed.
 """
 
 import argparse
@@ -65,7 +67,7 @@ def main() -> None:
 
 
 def epoch_draw(names: list[str], cache: PhotoCache) -> EpochDraw:
-    """Returns an EpochDraw in which every second photo is a query and the next photo is its positive."""
+    """Makes the training data, in which every second photo is a query and the photo after it is the positive."""
     rows = np.arange(len(names))
     queries = rows[:-1:2]
     tuples = Tuples(names, rows // TO_A_CLUSTER, queries, queries + 1)
@@ -73,7 +75,17 @@ def epoch_draw(names: list[str], cache: PhotoCache) -> EpochDraw:
 
 
 def plainly(describe: DescribeFn, reading: Reading, names: list[str], queries: np.ndarray) -> np.ndarray:
-    """Returns the (Q, N) row numbers of the queries' negatives by the published scheme."""
+    """Chooses negatives by the published scheme.
+
+    Args:
+        describe: the compiled network.
+        reading: reads photos at the size for the network.
+        names: names of all photos, which form the pool.
+        queries: indexes in `names` of the queries, (Q,).
+
+    Returns:
+        The indexes in `names` of the negatives of each query, (Q, NEGATIVES).
+    """
     describe_each = one_by_one(describe, reading)
     asked, pool = (describe_each([names[row] for row in rows]) for rows in (queries, range(len(names))))
     rows = np.arange(len(names)) // TO_A_CLUSTER

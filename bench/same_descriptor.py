@@ -2,10 +2,11 @@
 
     python -m bench.same_descriptor [--network vgg16_gem | --model model.keras] [--photos FOLDER] [--count 100]
 
-The network is exported as a SavedModel and as ONNX in float32 and int8 by the steps of this project, and served by
-`keras-retrieval serve` in a process of its own. All runtimes describe the same files: `extract` reads the folder (Keras
-and ONNX), the others receive the bytes. The table lists the size on disk and the cosine similarities to Keras's
-descriptors. int8 is calibrated on photos of other places, --calibrate.
+The network is exported as a SavedModel and as ONNX files in float32 and int8 by the steps of this project, and is
+served by `keras-retrieval serve` in a separate process. All runtimes describe the same files: Keras and ONNX through
+`extract`, which reads the folder, and the others from the bytes of the files. The table lists the size of each model on
+disk, and the cosine similarities of its descriptors to those of Keras. The quantization to int8 is calibrated on the
+photos in --calibrate, which should show other places.
 """
 
 import argparse
@@ -63,7 +64,19 @@ def main() -> None:
 def described(
     model: Path, folder: Path, calibrate: Path, size: int, work: Path
 ) -> Iterator[tuple[str, Path, np.ndarray]]:
-    """Yields the name of each runtime, its file or folder, and its descriptors (N, D); Keras comes first."""
+    """Describes the photos of a folder with each runtime.
+
+    Args:
+        model: the .keras file of the network.
+        folder: folder of the N photos to describe.
+        calibrate: folder of the photos on which int8 is calibrated.
+        size: longest side of the photos in pixels.
+        work: folder in which exported models and descriptors are stored.
+
+    Yields:
+        The name of each runtime, the file or folder of its model, and its descriptors (N, D) in the order of the sorted
+        names of the photos. Keras is first.
+    """
     yield "Keras, `extract`", model, extracted(model, folder, size, work / "keras")
     version = export_saved_model(str(model), work / NAME, size=size, check_photos=folder)
     files = [path.read_bytes() for path in sorted(folder.iterdir())]
@@ -78,7 +91,7 @@ def described(
 
 
 def extracted(model: Path, folder: Path, size: int, output: Path) -> np.ndarray:
-    """Returns descriptors in the order of the photos' names; `extract` orders photos by shape."""
+    """Describes the photos of a folder with `extract`; returns the descriptors in the order of the photos' names."""
     extract(str(model), folder, output, size=size)
     shards, names, _ = read_descriptors(output)
     return np.concatenate(shards)[np.argsort(names)]
@@ -89,14 +102,22 @@ def together(describe: Callable[[list[bytes]], np.ndarray], files: list[bytes]) 
 
 
 def asked(address: str, files: list[bytes]) -> np.ndarray:
-    """Requests descriptors over REST with a plain HTTP client."""
+    """Requests descriptors from a server over REST with Python's own HTTP client.
+
+    Args:
+        address: HOST:PORT of the server's REST API.
+        files: the bytes of photos.
+
+    Returns:
+        The descriptors, (N, D) float32.
+    """
     body = json.dumps({"instances": [{"b64": base64.b64encode(file).decode()} for file in files]})
     with urllib.request.urlopen(f"http://{address}/v1/models/{NAME}:predict", body.encode()) as answer:
         return np.array([row[DESCRIPTORS] for row in json.load(answer)["predictions"]], "float32")
 
 
 def report(ways: list[tuple[str, Path, np.ndarray]]) -> None:
-    """Records the table."""
+    """Records the table from the name, the model's path and the descriptors of each runtime; Keras must be first."""
     _, keras, expected = ways[0]
     with recorded("one-descriptor") as add:
         for name, path, rows in ways:

@@ -1,11 +1,11 @@
-"""Additional cost of a search compared with a description: `serve --index` with a large index, against `describe`.
+"""Additional time of a search request in a large index (`serve --index`), compared with a request for a descriptor.
 
     python -m bench.search_serving [--rows 1000000] [--network vgg16_gem | --model model.keras] [--work FOLDER]
 
-The index contains synthetic rows (unit vectors around random directions, as close to these as photos of one object are
-to each other) and the descriptors of the query photos. Both kinds of requests go to one server in turn, from one client
-with the same photos, so that other load on the machine affects both equally. Times are those of the client, the median
-of all calls. The table also lists the number of searches that find their own photo first.
+The index contains the descriptors of the query photos, and synthetic descriptors: random unit vectors in groups that
+are as similar as photos of one object. One client sends both kinds of requests to one server in turn, with the same
+photos, so that other load on the machine affects both equally. The table lists the median and the 99th percentile of
+the times that the client measures. The number of searches that find the query photo itself first is printed.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def prepare(work: Path, arguments: argparse.Namespace) -> None:
-    """Writes network, photos, exported version and index to `work`."""
+    """Writes the network, the query photos, the exported SavedModel and the index to `work`."""
     model = network_file(arguments.model, arguments.network, work)
     shutil.rmtree(work / "photos", ignore_errors=True)
     copied(arguments.photos, work / "photos")
@@ -68,7 +68,13 @@ def prepare(work: Path, arguments: argparse.Namespace) -> None:
 
 
 def made_rows(described: Path, folder: Path, count: int) -> None:
-    """Writes a folder of descriptors: those of some photos, and synthetic ones up to `count`."""
+    """Writes a folder of `count` descriptors: those of the query photos, and synthetic ones.
+
+    Args:
+        described: folder of the descriptors of the query photos.
+        folder: folder to write; an existing one is replaced.
+        count: number of descriptors in total.
+    """
     shards, names, manifest = read_descriptors(described)
     unfinished = partial_of(folder)
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -91,7 +97,13 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def measure(work: Path, place: Path, calls: int) -> None:
-    """Measures how long a description and a search take."""
+    """Measures the two kinds of requests, `calls` of each, and records the table.
+
+    Args:
+        work: folder of the photos and of the exported SavedModel, see `prepare`.
+        place: path of the index.
+        calls: number of requests of each kind.
+    """
     photos = sorted((work / "photos").iterdir())
     files = [path.read_bytes() for path in photos]
     with ExitStack() as stack:

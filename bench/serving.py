@@ -1,15 +1,16 @@
-"""Cost of serving: our server, with and without batching, against direct compiled calls of the same SavedModel.
+"""Throughput and latency of our server, with and without batching, compared with direct calls of the same SavedModel.
 
     python -m bench.serving [--network vgg16_gem | --model model.keras] [--photos FOLDER] [--rounds 3] [--each 4]
 
-The requests are bytes of photos, the responses descriptors. Each server has a process of its own; all clients are
-threads of this process, share a connection, and send the next photo when the last is answered. Direct calls are made by
-as many threads, and with 8 photos per call; the highest of their rates is the limit. Methods take turns, in a different
-order each time, because of other load on the machine: photos/s are the median of the turns, and latencies those of all
-calls. Core ms are the processor time of server + clients per photo, which other load affects less.
+A request contains the bytes of a photo, and the response is its descriptor. Each server is a separate process. All
+clients are threads of this process; they share a connection, and each one sends its next photo when the previous one is
+answered. Direct calls ("bare call") are made by the same numbers of threads, and also by one thread with 8 photos per
+call; the highest of their rates is the reference for the relative speed. The methods take turns, in changing order, so
+that other load on the machine affects them equally. The table lists photos/s as the median of the turns, and latencies
+over all calls. "core ms" is the processor time per photo of the server + the clients, which other load affects less.
 
-A second table compares the same network as Keras model, SavedModel and ONNX file, photo by photo; photos are read by
-Pillow except in the SavedModel.
+A second table compares the same network as a Keras model, a SavedModel and ONNX files, with one photo per call. Pillow
+decodes the photos, except in the SavedModel, which decodes them itself.
 """
 
 import argparse
@@ -42,9 +43,9 @@ from pipelines.descriptors.describer import describer
 from pipelines.networks.files import load_model
 from pipelines.photos.reader import read_photo
 
-CLIENTS = {1: 8, 8: 2, 32: 1}  # number of clients -> turns per round, more where turns are shorter
-AT_ONCE = 8  # photos of one direct call with several
-DISTINCT = 32  # photos
+CLIENTS = {1: 8, 8: 2, 32: 1}  # number of clients -> turns per round; with fewer clients a turn is shorter
+AT_ONCE = 8  # photos per call where a direct call has several photos
+DISTINCT = 32  # number of different photos
 TIMEOUT = 600.0  # timeout of a request in seconds, long enough for 32 clients and a large network
 NAME = "bench"
 BARE = "bare call"
@@ -54,7 +55,13 @@ Row = tuple[str, int]  # a method and the number of clients
 
 
 class Way(NamedTuple):
-    """A method of describing photos: its function, the number of photos per call, and the process that computes."""
+    """A method of describing photos.
+
+    Attributes:
+        describe: function from the bytes of photos to their descriptors.
+        at_once: number of photos per call.
+        process: ID of the process that computes.
+    """
 
     describe: Describe
     at_once: int = 1
@@ -62,7 +69,7 @@ class Way(NamedTuple):
 
 
 class Served(NamedTuple):
-    """A server: its gRPC and REST addresses (HOST:PORT), and its process."""
+    """A running server: its gRPC address and its REST address, both as HOST:PORT, and its process ID."""
 
     grpc: str
     rest: str
@@ -70,7 +77,15 @@ class Served(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Measurements of a turn: photos, seconds, seconds of each call, core seconds of the server and of this process."""
+    """The measurements of one turn.
+
+    Attributes:
+        photos: number of photos that were described.
+        elapsed: seconds of the whole turn.
+        latencies: seconds of each call.
+        server: processor seconds of the process that computes.
+        client: processor seconds of this process; 0 if this process computes.
+    """
 
     photos: int
     elapsed: float
@@ -101,7 +116,16 @@ def main() -> None:
 
 
 def copied(folder: Path | None, target: Path, count: int = DISTINCT) -> list[bytes]:
-    """Copies photos, taken at equal distances from a folder, to `target`; returns name -> bytes."""
+    """Copies photos to a new folder.
+
+    Args:
+        folder: folder of the photos; None for those of revisited Oxford, or synthetic photos if these do not exist.
+        target: the folder to make.
+        count: number of photos, which are taken at equal distances from the sorted list of photos.
+
+    Returns:
+        The bytes of the copied files, in the order of their new names.
+    """
     source = folder or photos("eval/oxford_mini/jpg", count)[0]
     target.mkdir()
     for row, name in enumerate(chosen(source, count)):
@@ -110,7 +134,14 @@ def copied(folder: Path | None, target: Path, count: int = DISTINCT) -> list[byt
 
 
 def compare_servers(version: Path, files: list[bytes], rounds: int, each: int) -> None:
-    """Records the table of servers and direct calls."""
+    """Measures the servers and the direct calls, and records the table.
+
+    Args:
+        version: folder of the SavedModel.
+        files: the bytes of the photos.
+        rounds: number of rounds; CLIENTS has the turns per round.
+        each: number of photos that each client sends in a turn.
+    """
     with ExitStack() as stack:
         bare = bare_call(version)
         ways = {BARE: Way(bare), f"{BARE}, {AT_ONCE} photos": Way(bare, AT_ONCE)}
@@ -147,7 +178,7 @@ def bare_call(version: Path) -> Describe:
 
 @contextmanager
 def served(base: Path, options: list[str]) -> Iterator[Way]:
-    """Starts a server and yields the method that calls it."""
+    """Context manager that starts a server of the SavedModels in `base` and yields the method that calls it."""
     with (
         server_process(base, options) as server,
         RetrievalClient(server.grpc, model=base.name, batch=AT_ONCE, timeout=TIMEOUT) as client,
@@ -157,7 +188,15 @@ def served(base: Path, options: list[str]) -> Iterator[Way]:
 
 @contextmanager
 def server_process(base: Path, options: list[str]) -> Iterator[Served]:
-    """Runs a server in a process of its own on free ports."""
+    """Context manager that runs `keras-retrieval serve` in a separate process on free ports.
+
+    Args:
+        base: folder of the SavedModel's versions.
+        options: further command-line options of `serve`.
+
+    Raises:
+        RuntimeError: the server ended before it was ready.
+    """
     command = [sys.executable, "-m", "keras_retrieval", "serve", str(base), "--port", "0", "--rest-port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -174,14 +213,28 @@ def _addresses(process: subprocess.Popen[str]) -> Served:
 
 
 def require_same(ways: dict[str, Way], files: list[bytes]) -> None:
-    """Warms up all methods, and ends the benchmark if their descriptors differ."""
+    """Calls all methods once, so that they are warmed up.
+
+    Raises:
+        AssertionError: the descriptors of two methods differ by more than 1e-5.
+    """
     expected = ways[BARE].describe(files)
     for way in ways.values():
         np.testing.assert_allclose(way.describe(files), expected, atol=1e-5)
 
 
 def race(ways: dict[str, Way], files: list[bytes], rounds: int, each: int) -> dict[Row, list[Turn]]:
-    """Measures the turns of every method with every number of clients."""
+    """Measures every method with every number of clients in CLIENTS; the methods take turns.
+
+    Args:
+        ways: the methods by name.
+        files: the bytes of the photos.
+        rounds: number of rounds.
+        each: number of photos that each client sends in a turn.
+
+    Returns:
+        From the name of the method and the number of clients to the measurements of each turn.
+    """
     turns: dict[Row, list[Turn]] = {(name, clients): [] for name in ways for clients in CLIENTS}
     order = list(ways)
     for _, clients in product(range(rounds), [count for count in CLIENTS for _ in range(CLIENTS[count])]):
@@ -193,7 +246,7 @@ def race(ways: dict[str, Way], files: list[bytes], rounds: int, each: int) -> di
 
 
 def take(way: Way, clients: int, files: list[bytes], each: int) -> Turn:
-    """Measures one turn, in which every client sends `each` photos one after the other."""
+    """Measures one turn of a method, in which `clients` threads each send `each` photos one after the other."""
     count = max(1, each * clients // way.at_once)
     calls = [[files[(call * way.at_once + n) % len(files)] for n in range(way.at_once)] for call in range(count)]
     server, client, started = core_seconds(way.process), time.process_time(), time.perf_counter()
@@ -211,7 +264,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def core_seconds(process: int) -> float:
-    """Returns the processor seconds that a process has used so far, as Linux reports them."""
+    """Returns the processor seconds of all cores that a process has used so far, as Linux reports them."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -222,12 +275,12 @@ def rate(turns: list[Turn]) -> float:
 
 
 def latency(turns: list[Turn], percentile: float) -> float:
-    """Returns a percentile of the milliseconds per call, over all calls of the turns."""
+    """Returns a percentile (0..100) of the milliseconds per call, over all calls of the turns."""
     return 1000 * float(np.percentile([one for turn in turns for one in turn.latencies], percentile))
 
 
 def core(turns: list[Turn]) -> str:
-    """Formats the processor milliseconds per photo of the server and of this process."""
+    """Returns the processor milliseconds per photo of the server and of this process, as the text "server + client"."""
     described = sum(turn.photos for turn in turns)
     server, client = (
         1000 * sum(column) / described for column in ([t.server for t in turns], [t.client for t in turns])
@@ -236,7 +289,16 @@ def core(turns: list[Turn]) -> str:
 
 
 def compare_formats(model: Path, version: Path, size: int, files: list[bytes], rounds: int, work: Path) -> None:
-    """Records the table of formats."""
+    """Measures the network as Keras model, SavedModel and ONNX files, and records the table.
+
+    Args:
+        model: the .keras file.
+        version: folder of the SavedModel.
+        size: longest side of the photos in pixels.
+        files: the bytes of the photos.
+        rounds: number of times that each photo is described.
+        work: folder in which the ONNX files are stored; its sub-folder "photos" is used to calibrate int8.
+    """
     written = {"Keras": model, "SavedModel": version}
     written["ONNX"] = export_onnx(str(model), work / "float32.onnx", size=size)
     written["ONNX int8"] = export_onnx(str(model), work / "int8.onnx", size=size, int8=True, calibrate=work / "photos")

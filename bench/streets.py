@@ -1,12 +1,13 @@
-"""NetVLAD trained on the positions of synthetic photos of streets, and evaluated on other places.
+"""Recall of NetVLAD before and after training on synthetic photos of streets with positions.
 
     python -m bench.streets [--work WORK] [--buildings 64] [--clusters 16] [--size 192] [--epochs 5]
 
 `sample-photos` renders two streets, WORK/streets and WORK/others, with different buildings of the same eight designs.
-The network is trained on WORK/streets/positions.csv only, by `train` with NetVLAD's recipe. Of the other street every
-third photo is a query and the rest is the database; recall@N counts results within 25 m, before training (with clusters
-from local descriptors, as published) and after it. The trunk starts from ImageNet weights if they exist, else from
-random weights.
+`train` trains the network with NetVLAD's recipe on the first street only, with the positions in
+WORK/streets/positions.csv. The network is evaluated on the other street, where every third photo is a query and the
+rest is the database. A result is right if it is within 25 m of the query. The table lists recall@N before training,
+with clusters that are initialised from local descriptors as published, and after training. The trunk starts from
+ImageNet weights if their file exists, else from random weights.
 """
 
 import argparse
@@ -51,7 +52,12 @@ def main() -> None:
 
 
 def places(street: Path, folder: Path) -> None:
-    """Links the photos of a street into the folders `database` and `queries`, and writes their positions to a CSV."""
+    """Makes a dataset of places from a street: every third photo is a query, the others are the database.
+
+    Args:
+        street: folder of a street from `sample-photos`, with photos and positions.csv.
+        folder: folder to make, with links to the photos in `database` and `queries`, and positions.csv.
+    """
     rows = list(csv.DictReader((street / "positions.csv").open()))
     folder.mkdir(exist_ok=True)
     with (folder / "positions.csv").open("w") as file:

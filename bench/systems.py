@@ -1,14 +1,16 @@
-"""All systems side by side: accuracy, time and size per photo.
+"""Comparison of all pooling methods and visual words: accuracy, time and bytes per photo.
 
     python -m bench.systems [--work WORK] [--backbone alexnet] [--size 512]
 
-The networks share one trunk with ImageNet weights and are made in WORK by the steps of this project: R-MAC's regions
-are whitened by PCA of the regions of other photos, NetVLAD's clusters are initialised from local descriptors, and
-proposals are trained on synthetic photos from `sample-photos`; nothing else is trained. The networks and visual words
-are scored by `evaluate` on the existing part of revisited Oxford (mAP easy, medium, hard) and, with photos of
---sketch-size, on Flickr15k, where sketches are passed as photos to all networks except that of edge maps. Milliseconds
-are for Oxford: per photo to read and describe it, with all shapes compiled, or to extract its features and index its
-words; and per query to search. Results are stored in WORK.
+The networks have the same trunk with ImageNet weights and are made in WORK by the steps of this project. R-MAC's
+regions are whitened by a PCA that is learned from the regions of other photos, NetVLAD's clusters are initialised from
+local descriptors, and region proposals are trained on synthetic photos from `sample-photos`. Nothing else is trained.
+
+`evaluate` scores the networks and visual words on those photos of revisited Oxford that are available (mAP easy, medium
+and hard) and, at --sketch-size, on those of Flickr15k, whose queries are sketches. EdgeMAC receives edge maps; all
+other networks receive the sketches as if they were photos. Two times are measured on Oxford: milliseconds per photo to
+read and describe it, after all shapes are compiled (for visual words, to extract its local features and to index them),
+and milliseconds per query to search. Results are stored in WORK.
 """
 
 import argparse
@@ -42,12 +44,18 @@ OXFORD: dict[str, Any] = {
     "gnd": DATA / "gnd" / "gnd_roxford5k.pkl",
 }
 SKETCHES: dict[str, Any] = {"dataset": "flickr15k", "photos": DATA / "eval" / "flickr15k_mini"}
-TIMED = 48  # photos
+TIMED = 48  # number of photos for which the time is measured
 
 
 @dataclass(frozen=True)
 class System:
-    """A row of the table: the file of a network and its options for `evaluate`, or visual words without a file."""
+    """A row of the table: a network or visual words.
+
+    Attributes:
+        title: the name of the system in the table.
+        model: the .keras file of the network; None for visual words.
+        options: further arguments of `evaluate`.
+    """
 
     title: str
     model: Path | None
@@ -73,7 +81,14 @@ def main() -> None:
 
 
 def systems(backbone: str, work: Path, size: int, epochs: int) -> Iterator[System]:
-    """Yields all systems; networks that do not exist yet are made."""
+    """Yields all systems, and first makes those network files that do not exist yet.
+
+    Args:
+        backbone: name of the trunk, such as "alexnet".
+        work: folder of the network files.
+        size: longest side in pixels of the photos that are used to learn the PCA, the proposals and the clusters.
+        epochs: number of epochs in which the proposals are trained.
+    """
     for pooling, title in (("gem", "GeM"), ("mac", "MAC"), ("rmac", "R-MAC, grid")):
         yield System(title, _made(work / f"{pooling}.keras", _builder(f"{backbone}_{pooling}")), {})
     grid = _made(work / "rmac-pca.keras", lambda path: _whitened(work / "rmac.keras", path, size))
@@ -89,7 +104,14 @@ def systems(backbone: str, work: Path, size: int, epochs: int) -> Iterator[Syste
 
 
 def row(system: System, work: Path, size: int, sketch_size: int) -> dict[str, Any]:
-    """Measures a system and returns its row of the table."""
+    """Measures a system and returns its row of the table.
+
+    Args:
+        system: the system to measure.
+        work: folder in which results are stored.
+        size: longest side of Oxford's photos in pixels.
+        sketch_size: longest side of Flickr15k's photos in pixels.
+    """
     name = system.model.relative_to(work).parts[0].removesuffix(".keras") if system.model else "words"
     model = str(system.model) if system.model else None
     oxford = evaluate(model, output=work / f"{name}-oxford", size=size, **OXFORD, **system.options)
@@ -102,7 +124,7 @@ def row(system: System, work: Path, size: int, sketch_size: int) -> dict[str, An
 
 
 def describing(system: System, size: int) -> float:
-    """Measures the seconds to read and describe a photo, with all shapes compiled."""
+    """Returns the seconds per photo to read and describe photos of Oxford, after all shapes are compiled."""
     reading = Reading(OXFORD["photos"], size, edges=system.options.get("edges", ""))
     way = together(describer(load_model(str(system.model))), reading, [])
     names = chosen(reading.folder, TIMED)
@@ -113,7 +135,12 @@ def describing(system: System, size: int) -> float:
 
 
 def indexing(words: Path, size: int) -> float:
-    """Measures the seconds to extract a photo's features and to index them with the vocabulary that `evaluate` made."""
+    """Returns the seconds per photo to extract local features of Oxford's photos and to index them as visual words.
+
+    Args:
+        words: folder of the results of `evaluate`, whose vocabulary is used.
+        size: longest side of the photos in pixels.
+    """
     names = chosen(OXFORD["photos"], TIMED)
     vocabulary = next(words.glob("words-*/vocabulary-*.bin"))
     with TemporaryDirectory() as folder:
@@ -148,7 +175,7 @@ def _proposing(model: Path, run: Path, size: int, epochs: int) -> None:
 
 
 def _clustered(name: str, path: Path, size: int) -> None:
-    """NetVLAD as it is before training."""
+    """Saves a NetVLAD network to `path`, whose clusters are initialised from local descriptors of other photos."""
     netvlad = network(name)
     initialize(netvlad, Reading(TEACHING, size), list_photos(TEACHING), "v1", seed=0)
     save_model(netvlad, path)

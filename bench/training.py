@@ -1,13 +1,15 @@
-"""One training step (5 tuples of 7 photos) compared with the published scheme: forward by photo, backward by tuple.
+"""Time and memory of a training step (5 tuples of 7 photos), compared with a plain implementation of the published one.
 
     python -m bench.training [--network vgg16_gem] [--size 362] [--form padded] [--rounds 2]
 
-Every method uses the same photos, contrastive loss (with a margin such that every negative contributes), L2 and Adam,
-and starts from the same weights, which a learning rate of 0 leaves unchanged. The methods take turns. The table lists
-the minimum seconds of each; its speed relative to the plain scheme on the same photos (padding to squares adds pixels
-to both); the seconds of all cores, which other load on the machine hardly changes; the memory that its first step takes
-in a process of its own, beyond network and photos; and the relative difference of its gradient from the plain one,
-||g - g0|| / ||g0||. With Keras's JAX backend there are only the padded methods; with a GPU, memory is that of the GPU.
+The published scheme ("plain") has one photo per forward pass and one backward pass per tuple. Photos have their exact
+sizes or are padded to squares, which adds pixels. All methods use the same photos, contrastive loss (with a margin such
+that every negative contributes), L2 penalty and Adam. They start from the same weights, which are never changed because
+the learning rate is 0. The methods take turns. For each, the table lists the minimum seconds; the speed relative to the
+plain scheme on photos in the same form; the processor seconds of all cores, which other load on the machine hardly
+changes; the memory of its first step in a separate process, in addition to network and photos; and the relative
+difference of its gradient g from the gradient g0 of the plain scheme, ||g - g0|| / ||g0||. With Keras' JAX backend only
+the padded methods are measured, and on a GPU the memory is that of the GPU.
 """
 
 import argparse
@@ -39,7 +41,14 @@ MEGABYTE = 2**20
 
 
 class Way(NamedTuple):
-    """A method to compute a training step."""
+    """A method to compute a training step.
+
+    Attributes:
+        form: "exact" for photos at their exact sizes, "padded" for photos padded to squares.
+        plain: whether the method is the published scheme.
+        bfloat16: whether the trunk computes in bfloat16.
+        chunk: number of photos whose activations are in memory at a time; None for all.
+    """
 
     form: str
     plain: bool = False
@@ -97,7 +106,7 @@ def main() -> None:
 
 
 def read(size: int) -> list[np.ndarray]:
-    """Reads the photos of the step."""
+    """Reads the photos of the step, with `size` pixels on the longest side, as arrays (H, W, 3)."""
     folder, _ = photos("eval/oxford_mini/jpg", TUPLES * PHOTOS)
     return [Reading(folder, size).read(name) for name in chosen(folder, TUPLES * PHOTOS)]
 
@@ -120,7 +129,12 @@ def gpu() -> str:
 
 
 class Step(NamedTuple):
-    """A step that can be repeated, and the optimizer that it applies."""
+    """A training step.
+
+    Attributes:
+        take: function that performs the step and can be called repeatedly.
+        optimizer: the Keras optimizer of the step.
+    """
 
     take: Callable[[], Any]
     optimizer: Any
@@ -162,7 +176,13 @@ def one_photo(photo: np.ndarray, form: str, size: int) -> dict[str, np.ndarray]:
 
 
 class Taken(NamedTuple):
-    """The cost of a step: minimum seconds of wall time and of all cores, and the first gradient."""
+    """The measurements of a step.
+
+    Attributes:
+        seconds: minimum wall time.
+        of_cores: minimum processor time of all cores, in seconds.
+        gradient: the gradient of the first step, flattened.
+    """
 
     seconds: float
     of_cores: float
@@ -170,7 +190,7 @@ class Taken(NamedTuple):
 
 
 def race(raced: list[Step], rounds: int) -> list[Taken]:
-    """Measures the steps, which take turns, in a different order each time."""
+    """Measures the steps `rounds` times; the steps take turns, in a different order each time."""
     gradients = []
     for one in raced:
         one.take()
@@ -186,13 +206,19 @@ def race(raced: list[Step], rounds: int) -> list[Taken]:
 
 
 def gradient(optimizer: Any) -> np.ndarray:
-    """Returns the gradient of all weights, recovered from Adam: after one step its mean is a tenth of the gradient."""
+    """Returns the gradient of all weights, flattened, from an Adam optimizer that has made exactly one step.
+
+    After one step, Adam's moving average of the gradient is (1 - beta_1) times the gradient.
+    """
     means = [variable for variable in optimizer.variables if variable.path.endswith("_momentum")]
     return np.concatenate([keras.ops.convert_to_numpy(mean).ravel() for mean in means]) / (1 - optimizer.beta_1)
 
 
 def memory(take: Callable[[], Any]) -> int:
-    """Returns the peak memory of a step in megabytes, beyond the memory that the process used before it."""
+    """Returns the peak memory of a step in megabytes, in addition to the memory in use before the step.
+
+    On a GPU with Keras' JAX backend it is the peak of all GPU memory that this process has used.
+    """
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = peak()
     take()

@@ -1,10 +1,11 @@
-"""Memory of the choice of negatives from NetVLAD's descriptors with 32,768 dimensions.
+"""Time and memory of choosing hard negatives by NetVLAD's descriptors, which have 32,768 dimensions.
 
     python -m bench.wide_descriptors [--photos 20000] [--queries 1000] [--dim 32768]
 
-Random descriptors are written to PhotoDescriptors batch by batch, as in `train`. Negatives of the first --queries are
-chosen from all descriptors and from a sample of 1,000 for each query, ten per query from ten clusters. The table lists
-the size of the file with the descriptors, the seconds, and the peak memory that Python and numpy allocated.
+Random descriptors are written batch by batch to `PhotoDescriptors`, the temporary file in which `train` stores wide
+descriptors. Then ten negatives from ten clusters are chosen for each of the first --queries photos, once from all
+photos and once from a sample of 1,000 photos per query. The table lists the seconds and the peak memory that Python and
+numpy allocated. The size of the file is printed.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:
-    """Writes batches of random rows of unit length."""
+    """Writes random descriptors (photos, dim) of unit length to `descriptors`, in batches."""
     rng = np.random.default_rng(0)
     for first in range(0, photos, BATCH):
         rows = np.arange(first, min(first + BATCH, photos))
@@ -57,7 +58,7 @@ def fill(descriptors: PhotoDescriptors, photos: int, dim: int) -> None:
 
 
 def taken(work: str, way: Callable[[], object]) -> dict[str, str]:
-    """Measures the time and memory of an action."""
+    """Calls the function `way` and returns the table row "work", with its seconds and the memory that it allocated."""
     tracemalloc.start()
     started = time.perf_counter()
     way()

@@ -1,4 +1,8 @@
-"""Exported networks, indexes, the server and its clients. Each step is available as `export.index(...)`."""
+"""Exported networks, nearest-neighbour indexes, the server and its clients.
+
+Each step, such as `index` or `serve`, is a function of this package (`export.index(...)`), imported at the first
+access.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

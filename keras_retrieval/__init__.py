@@ -1,6 +1,7 @@
 """Image retrieval with Keras: networks, losses, mining, whitening, re-ranking and metrics.
 
-The names below are imported on first use, because importing Keras takes seconds.
+`import keras_retrieval` does not import Keras, because that takes seconds. The names in `__all__` are imported on
+first use.
 """
 
 import importlib
@@ -47,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
 
 if "keras" in sys.modules:
-    # keras.saving.load_model needs the registered classes; a program that has imported Keras may call it.
+    # A program that has imported Keras may call keras.saving.load_model, which needs the registered classes.
     from . import layers as layers
     from . import losses as losses
 

@@ -1,4 +1,7 @@
-"""The command `keras-retrieval STEP`. A step is a module with one public function, imported when it is called."""
+"""The command `keras-retrieval STEP`, which runs one step.
+
+A step is a module with one public function. Its module is imported only when the step is run.
+"""
 
 import contextlib
 import difflib
@@ -16,13 +19,16 @@ INTERRUPTED = 130  # exit status of a command that was stopped by Ctrl-C, by the
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one step from the shell.
+    """Runs one step from the shell, or prints the help or the version.
 
     Args:
-        arguments: the command-line arguments after `keras-retrieval`; None for `sys.argv[1:]`.
+        arguments: the command-line arguments after `keras-retrieval`; None for `sys.argv[1:]`. Without arguments the
+            help is printed.
 
     Raises:
-        SystemExit: the step failed, was stopped, or does not exist; the code is the message or the exit status.
+        SystemExit: after every step, also a successful one. The code is 0 if the step succeeded, 130 if Ctrl-C stopped
+            it, 2 if its options cannot be parsed, and the error message (exit status 1) if the step failed or does not
+            exist.
     """
     step, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if step in ("-h", "--help"):
@@ -75,10 +81,10 @@ def _run(step: str, arguments: list[str]) -> None:
 
 @contextlib.contextmanager
 def _log_on_stdout() -> Iterator[None]:
-    """Prints the records of the logger `keras_retrieval`, from INFO up, as plain lines on stdout.
+    """Prints the records of the logger `keras_retrieval`, from level INFO up, as plain lines on stdout.
 
-    Records of loggers below it are left to other handlers, and so are all records once a step, such as the server, adds
-    a handler to the root logger.
+    Records of its child loggers are not printed. Once a step adds a handler to the root logger, as the server does, no
+    record is printed here, because that handler receives all of them.
     """
     import logging  # not at the top: --help does not need it
 
@@ -115,7 +121,7 @@ def _app(step: str) -> Any:
     import typer
 
     function = getattr(importlib.import_module(module_name(step)), function_name(step))
-    # Sections that matter to callers in Python only.
+    # Without the sections that only matter to callers in Python.
     text = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(function) or "")[0]
     text = re.sub(r"\n\n(?=- )", "\n\n\b\n", text)  # \b: click would join the lines of a list to one paragraph
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -124,7 +130,7 @@ def _app(step: str) -> Any:
 
 
 def _for_typer(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The step with a signature that Typer understands."""
+    """Returns a function that calls the step and has a signature from which Typer makes the options."""
     typer_signature = importlib.import_module("keras_retrieval.pipelines.command.options").typer_signature
 
     def command(*args: Any, **kwargs: Any) -> None:

@@ -1,39 +1,41 @@
-"""The errors of keras-retrieval. All derive from `RetrievalError` and from the built-in exception of their kind.
+"""The errors of keras-retrieval. Each derives from `RetrievalError` and from a built-in exception such as ValueError.
 
     RetrievalError
-        ArgumentError(ValueError)       an argument is out of range or does not fit the others
+        ArgumentError(ValueError)       an argument is out of range or contradicts another argument
         MissingExtraError(ImportError)  a package of an extra is not installed; the message contains the pip command
 
-The packages define further errors below `RetrievalError`, such as `FolderError` and `PhotoError`.
+The sub-packages define further errors that derive from `RetrievalError`, such as `FolderError` and `PhotoError`.
 """
 
 
 class RetrievalError(Exception):
-    """Base of all errors that keras-retrieval raises. The message is one sentence for the user."""
+    """Base class of all errors that keras-retrieval defines. The message is a single line for the user."""
 
 
 class ArgumentError(RetrievalError, ValueError):
-    """An argument is out of range or does not fit the others.
+    """An argument is out of range or contradicts another argument.
 
-    The message names an argument as its first word ("levels must be at least 1, got 0") or with a value ("give
-    weights=None"). On the command line these become options: "--levels must be ..", "give --weights none".
+    The message names a Python argument, either as its first word ("levels must be at least 1, got 0") or with a value
+    ("give weights=None"). On the command line, the argument is replaced by the option of the same name: "--levels must
+    be at least 1, got 0", "give --weights none".
     """
 
 
 class MissingExtraError(RetrievalError, ImportError):
-    """A package that belongs to an extra is not installed or cannot be imported."""
+    """A package of an extra (an optional dependency of keras-retrieval) is not installed or cannot be imported."""
 
 
 def missing_extra(package: str, extra: str, error: ImportError | None = None) -> MissingExtraError:
-    """Makes the error for a package that cannot be imported.
+    """Makes the error for an optional package that cannot be imported.
 
     Args:
-        package: the name of the package in the message, such as "ScaNN".
-        extra: the extra of keras-retrieval that installs it.
-        error: the ImportError of Python, which distinguishes a missing package from a broken one.
+        package: the name of the package as the message should show it, such as "ScaNN".
+        extra: the extra of keras-retrieval that installs the package, such as "index".
+        error: the ImportError that was caught. With None or a ModuleNotFoundError the message is that the package is
+            not installed; with another ImportError, that it cannot be imported, followed by the text of that error.
 
     Returns:
-        The error to raise; its message contains the pip command.
+        The error, for the caller to raise. Its message contains the pip command that installs the extra.
     """
     broken = error is not None and not isinstance(error, ModuleNotFoundError)
     problem = f"cannot be imported ({error})" if broken else "is not installed"

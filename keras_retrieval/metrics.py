@@ -1,8 +1,12 @@
-"""Metrics of rankings: average precision with junk, mP@k, the revisited protocols, recall@N and the N-S score.
+"""Metrics of rankings: average precision, mP@k, the revisited protocols, recall@N and the N-S score.
 
-All functions take `ranks` as the published code stores it: (depth, queries) integers, where column q lists the database
-indexes for query q, best first. `depth` can be smaller than the database; images beyond it count as not found. Relevant
-images are given as one array of indexes per query. An image that is both positive and junk counts as positive.
+A set of rankings is an array `ranks` of (depth, queries) integers, the layout of the published evaluation code. Column
+q lists the indexes of database images for query q, best first. `depth` may be smaller than the number of database
+images, and images that are not listed count as not found.
+
+The ground truth is one array of database indexes per query for each label. Positives are the images that show the
+object of the query. Junk images are removed from the ranking before it is scored, so that they count neither as right
+nor as wrong. An image that is labelled both positive and junk counts as positive.
 """
 
 from collections.abc import Sequence
@@ -14,17 +18,17 @@ from .errors import ArgumentError
 
 Indexes = Sequence[np.ndarray]
 
-_COLUMNS = 8  # columns that are transposed at a time: the int64 of a cache line, without a copy of all
+_COLUMNS = 8  # columns that are transposed at a time, so that `ranks` is not copied whole: 8 int64 fill a cache line
 
 
 @dataclass(frozen=True)
 class RetrievalScores:
-    """Average precision and precision at k of queries under one protocol.
+    """Average precision and precision at k of each query.
 
     Attributes:
         ap: the average precision of each query, (queries,); NaN for a query without positives.
         precision: the precision at the cut-offs, (queries, len(ks)); NaN for a query without positives.
-        ks: the cut-offs k.
+        ks: the cut-offs k, the columns of `precision`.
     """
 
     ap: np.ndarray
@@ -33,26 +37,29 @@ class RetrievalScores:
 
     @property
     def mean_ap(self) -> float:
-        """mAP over the queries that have positives; NaN if there is no such query."""
+        """The mean average precision (mAP) over the queries that have positives; NaN if no query has any."""
         return _mean(self.ap)
 
     @property
     def mean_precision(self) -> dict[int, float]:
-        """mP@k for each cut-off, over the queries that have positives."""
+        """The mean precision at k (mP@k) for each cut-off k, over the queries that have positives; NaN if none has."""
         return {k: _mean(column) for k, column in zip(self.ks, self.precision.T, strict=True)}
 
 
 def average_precision(positions: np.ndarray, positives: int) -> float:
-    """Computes the area under the precision-recall curve by the trapezoidal rule, as in the Oxford Buildings protocol.
+    """Computes the average precision of one query, as in the Oxford Buildings protocol (Philbin et al. CVPR 2007).
 
-    It is the mean over the positives of the precision just before and at each one (Philbin et al. CVPR 2007).
+    Average precision is the area under the precision-recall curve by the trapezoidal rule. For each positive, the
+    precision just before its position and the precision at its position are averaged; the result is the mean of these
+    averages over all positives. A positive that is not found contributes 0.
 
     Args:
-        positions: zero-based positions of the positives in the ranking without junk, (found,), in ascending order.
-        positives: number of positives, found or not.
+        positions: zero-based positions of the positives that were found, in the ranking without junk, (found,)
+            integers in ascending order.
+        positives: total number of positives, found or not.
 
     Returns:
-        A number in 0..1; NaN if there are no positives.
+        The average precision in 0..1; NaN if there are no positives.
     """
     if positives == 0:
         return float("nan")
@@ -62,17 +69,19 @@ def average_precision(positions: np.ndarray, positives: int) -> float:
 
 
 def precision_at(positions: np.ndarray, positives: int, k: int) -> float:
-    """Computes the precision among the first k, where k is at most the rank of the last positive.
+    """Computes the precision at k of one query, as in the revisited protocols (Radenovic et al. CVPR 2018).
 
-    Published in Radenovic et al. CVPR 2018.
+    This is the fraction of positives among the first k images of the ranking without junk. If all positives were found
+    and the last one has a rank below k, then this rank is used in place of k.
 
     Args:
-        positions: zero-based positions of the positives in the ranking without junk, (found,), in ascending order.
-        positives: number of positives, found or not.
+        positions: zero-based positions of the positives that were found, in the ranking without junk, (found,)
+            integers in ascending order.
+        positives: total number of positives, found or not.
         k: the cut-off, at least 1.
 
     Returns:
-        A number in 0..1; NaN if there are no positives.
+        The precision in 0..1; NaN if there are no positives.
     """
     if positives == 0:
         return float("nan")
@@ -82,18 +91,19 @@ def precision_at(positions: np.ndarray, positives: int, k: int) -> float:
 
 
 def positive_positions(ranks: np.ndarray, positives: Indexes, junk: Indexes | None = None) -> list[np.ndarray]:
-    """Finds the positions of the positives in each query's ranking after the junk is removed.
+    """Finds the positions of the positives in each query's ranking after the junk images are removed.
 
     Args:
         ranks: the ranking of each query, (depth, queries) database indexes, best first.
-        positives: the positives of each query, one index array per query.
-        junk: the images to ignore, one index array per query; None for no junk.
+        positives: the positives of each query, one array of database indexes per query.
+        junk: the junk images of each query, one array of database indexes per query; None for no junk.
 
     Returns:
-        One array of zero-based positions per query, in ascending order.
+        One array of zero-based positions per query, in ascending order. Positives that are not in `ranks` are omitted.
 
     Raises:
-        ArgumentError: shapes or indexes do not fit, or a ranking contains an image twice.
+        ArgumentError: `ranks` is not a two-dimensional array of integers, `positives` or `junk` does not have one array
+            per query, an index is negative, or a ranking contains a positive or a junk image twice.
     """
     labels = [positives] if junk is None else [positives, junk]
     return [_without_junk(*found, 1, 2) for found in _labelled(ranks, labels)]
@@ -104,13 +114,15 @@ def retrieval(
 ) -> RetrievalScores:
     """Computes average precision and precision at k, as in the protocols of Oxford5k, Paris6k and Holidays.
 
-    If a query is part of the database and must not count (Holidays), list it in its own junk.
+    In Holidays each query is also a database image that must not count: add the index of the query to the junk of that
+    query.
 
     Args:
         ranks: the ranking of each query, (depth, queries) database indexes, best first.
-        positives: the positives of each query, one index array per query.
-        junk: the images to remove from the ranking, one index array per query; None for no junk.
-        ks: cut-offs of the precision.
+        positives: the positives of each query, one array of database indexes per query.
+        junk: the images to remove from the ranking of each query, one array of database indexes per query; None for no
+            junk.
+        ks: the cut-offs k of the precision, each at least 1.
 
     Returns:
         The scores of each query.
@@ -127,18 +139,19 @@ def revisited(
 ) -> dict[str, RetrievalScores]:
     """Computes the scores of the three protocols of revisited Oxford and Paris (Radenovic et al. CVPR 2018).
 
-    The positives are `easy` in the easy protocol, `easy` and `hard` in the medium one, and `hard` in the hard one. In
-    the easy and hard protocols the other positives count as junk.
+    The positives are the `easy` images in the easy protocol, the `easy` and the `hard` images in the medium protocol,
+    and the `hard` images in the hard protocol. In the easy protocol the `hard` images count as junk, and in the hard
+    protocol the `easy` images do. The `junk` images are junk in all three.
 
     Args:
         ranks: the ranking of each query, (depth, queries) database indexes, best first.
-        easy: the easy positives, one index array per query.
-        hard: the hard positives, one index array per query.
-        junk: the images to ignore, one index array per query.
-        ks: cut-offs of the precision.
+        easy: the easy positives of each query, one array of database indexes per query.
+        hard: the hard positives of each query, one array of database indexes per query.
+        junk: the junk images of each query, one array of database indexes per query.
+        ks: the cut-offs k of the precision, each at least 1.
 
     Returns:
-        `{"easy": ..., "medium": ..., "hard": ...}`, each with the scores of every query.
+        A dict from the protocol, "easy", "medium" or "hard", to the scores of each query.
 
     Raises:
         ArgumentError: in the same cases as `positive_positions`.
@@ -154,19 +167,22 @@ def revisited(
 
 
 def first_hits(ranks: np.ndarray, positives: Indexes, panoramas: np.ndarray | None = None) -> np.ndarray:
-    """Finds the position of each query's first positive, for `recall_at`.
+    """Finds the position of the first positive in each query's ranking, the input of `recall_at`.
 
     Args:
         ranks: the ranking of each query, (depth, queries) database indexes, best first.
-        positives: the positives of each query, one index array per query, which may be empty.
-        panoramas: the number of the panorama of each database image, (database,). Only the best-ranked cut-out of a
-            panorama stays in the ranking, as in the protocol of Tokyo 24/7 (Arandjelovic et al. CVPR 2016).
+        positives: the positives of each query, one array of database indexes per query, which may be empty.
+        panoramas: for databases of images that are cut out of panoramas: the number of each database image's panorama,
+            (database,) integers. Only the best-ranked image of each panorama then stays in the ranking, as in the
+            protocol of Tokyo 24/7 (Arandjelovic et al. CVPR 2016). None keeps all images.
 
     Returns:
-        Zero-based positions, (queries,) float64; infinity if no positive is found.
+        Zero-based positions, (queries,) float64; infinity for a query without a positive in its ranking.
 
     Raises:
-        ArgumentError: in the same cases as `positive_positions`, or `panoramas` has no number for an image.
+        ArgumentError: `ranks` is not a two-dimensional array of integers, `positives` does not have one array per
+            query, an index is negative, or `panoramas` is shorter than the indexes in `ranks` require. Without
+            `panoramas`, also if a ranking contains a positive twice.
     """
     if panoramas is None:
         positions = positive_positions(ranks, positives)
@@ -179,31 +195,32 @@ def first_hits(ranks: np.ndarray, positives: Indexes, panoramas: np.ndarray | No
 
 
 def recall_at(hits: np.ndarray, ns: Sequence[int] = (1, 5, 10, 20)) -> dict[int, float]:
-    """Computes recall@N: the fraction of queries with a positive among the first N.
+    """Computes recall@N, the fraction of queries with at least one positive among the first N images of their ranking.
 
-    Queries without positives are included in the denominator.
+    Queries without positives are counted as not found.
 
     Args:
-        hits: the position of the first positive of each query, (queries,), from `first_hits`.
-        ns: the values of N.
+        hits: the zero-based position of each query's first positive, (queries,), from `first_hits`.
+        ns: the values of N, each at least 1.
 
     Returns:
-        The recall in 0..1 for each N; NaN if there are no queries.
+        A dict from each N to the recall in 0..1, which is NaN if there are no queries.
     """
     return {n: float(np.mean(hits < n)) if len(hits) else float("nan") for n in ns}
 
 
 def ns_scores(ranks: np.ndarray, positives: Indexes) -> np.ndarray:
-    """Computes the score of UKBench: the number of photos of the query's object among the first four.
+    """Computes the score of each query on UKBench (Nister and Stewenius CVPR 2006).
 
-    Published in Nister and Stewenius CVPR 2006.
+    The score is the number of images of the query's object among the first four images of the ranking.
 
     Args:
         ranks: the ranking of each query, (depth, queries) database indexes, best first.
-        positives: the four photos of the object, including the query, one index array per query.
+        positives: the four images of each query's object, which include the query itself, one array of database indexes
+            per query.
 
     Returns:
-        The counts, (queries,), in 0..4; their mean is the N-S score.
+        The scores, (queries,) int64 in 0..4. Their mean over the queries is the N-S score.
 
     Raises:
         ArgumentError: in the same cases as `positive_positions`.
@@ -213,18 +230,18 @@ def ns_scores(ranks: np.ndarray, positives: Indexes) -> np.ndarray:
 
 
 def precision_recall(positions: Indexes, positives: Sequence[int], levels: np.ndarray) -> np.ndarray:
-    """Computes the mean interpolated precision-recall curve, for a plot.
+    """Computes the interpolated precision-recall curve, averaged over queries.
 
-    The interpolated precision at a recall is the highest precision at that or a higher recall.
+    The interpolated precision at a recall r is the highest precision at any recall of at least r.
 
     Args:
-        positions: the positions from `positive_positions`.
-        positives: number of positives of each query, found or not.
-        levels: the recall values, (levels,), in 0..1.
+        positions: the positions of each query's positives, as `positive_positions` returns them.
+        positives: total number of positives of each query, found or not.
+        levels: the recall values in 0..1 at which the curve is computed, (L,).
 
     Returns:
-        The precision at each level, (levels,), as the mean over the queries that have positives; NaN if there is no
-        such query.
+        The mean precision at each of the L recall values, (L,), over the queries that have positives; NaN if no query
+        has any.
     """
     pairs = zip(positions, positives, strict=True)
     curves = [_interpolated(found, count, levels) for found, count in pairs if count]
@@ -251,7 +268,12 @@ def _scores(positions: Indexes, counts: Sequence[int], ks: Sequence[int]) -> Ret
 
 
 def _labelled(ranks: np.ndarray, labels: Sequence[Indexes]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each query, the ascending positions of images with a label, and their labels: bit i means `labels[i]`."""
+    """Finds the labelled images in each query's ranking.
+
+    Returns:
+        For each query the positions of the images that have a label, ascending, and the labels of these images as bit
+        masks, in which bit i is set if the image is in `labels[i]`.
+    """
     _check(ranks, labels)
     largest = max((int(np.max(indexes)) for label in labels for indexes in label if len(indexes)), default=-1)
     table = np.zeros(max(largest, int(ranks.max(initial=-1))) + 1, "uint8")

@@ -1,7 +1,8 @@
-"""The table of steps, the commands of `keras-retrieval`: for each step its package, its group and a summary.
+"""The table of steps. A step is one command of `keras-retrieval`, such as `extract`.
 
-A step is a module with the name of its command and one public function of the same name. The command line, the short
-Python paths (`keras_retrieval.pipelines.extract`) and the documentation are generated from this table.
+Each step is implemented by a module with one public function, both named as the command with "_" for "-". The command
+line, the short Python paths such as `keras_retrieval.pipelines.extract`, and the pages of the documentation about
+commands are generated from this table.
 """
 
 from typing import NamedTuple
@@ -11,9 +12,10 @@ class Step(NamedTuple):
     """An entry of the table of steps.
 
     Attributes:
-        room: the package that contains the module of the step, such as "pipelines.descriptors".
-        group: the heading under which the step is listed.
-        summary: one line about its input and output, for the list of steps.
+        room: the package that contains the module of the step, relative to `keras_retrieval`, such as
+            "pipelines.descriptors".
+        group: the heading under which `keras-retrieval --help` lists the step, such as "Training".
+        summary: the description of the step in that list, one line, mostly as "input -> output".
     """
 
     room: str
@@ -62,21 +64,36 @@ STEPS: dict[str, Step] = {
 
 
 def function_name(step: str) -> str:
-    """The name of the module of a step and of its public function."""
+    """Returns the name of a step's module, which is also the name of its public function.
+
+    Args:
+        step: the name of the command, such as "train-proposals", which gives "train_proposals".
+    """
     return step.replace("-", "_")
 
 
 def module_name(step: str) -> str:
-    """The full name of the module of a step in the installed package.
+    """Returns the full name of a step's module in the installed package.
+
+    Args:
+        step: the name of the command, such as "extract", which gives "keras_retrieval.pipelines.descriptors.extract".
 
     Raises:
-        KeyError: the step does not exist.
+        KeyError: there is no such step.
     """
     return f"keras_retrieval.{STEPS[step].room}.{function_name(step)}"
 
 
 def steps_of(wing: str) -> dict[str, str]:
-    """Maps the function of each step of "pipelines" or "export" to its module, relative to that package."""
+    """Lists the steps of one of the two packages that contain steps.
+
+    Args:
+        wing: the package, "pipelines" or "export".
+
+    Returns:
+        A dict from the name of each step's function to its module relative to the package, such as
+        {"extract": ".descriptors.extract", ..}.
+    """
     return {
         function_name(step): f".{room.partition('.')[2]}.{function_name(step)}"
         for step, (room, _, _) in STEPS.items()

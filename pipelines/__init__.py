@@ -1,6 +1,7 @@
-"""Data in, trained model out. Each step is available under its command's name: `pipelines.extract(...)`.
+"""Commands that turn photos into descriptors, 3D models, training tuples and trained networks.
 
-Steps exchange data only through files.
+Each command of the shell, such as `keras-retrieval extract`, is also a function here, such as `pipelines.extract(...)`,
+with dashes replaced by underscores. The commands, called steps, exchange data only through files.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Describes photos with a server: `keras-retrieval describe a.jpg b.jpg --server localhost:8500 --output rows.npy`."""
+"""Computes descriptors of photos on a server: `keras-retrieval describe a.jpg b.jpg --server localhost:8500`."""
 
 import json
 
@@ -13,20 +13,22 @@ from .retrieval_client import photo_error
 
 @takes(DescribeOptions)
 def describe(options: DescribeOptions) -> np.ndarray:
-    """Describes photos with a served network; prints one line of JSON per photo, or writes one .npy file.
+    """Computes descriptors of photos with a served network, and prints them as JSON or writes them to an .npy file.
 
-    The server is TensorFlow Serving or `keras-retrieval serve`, with a version that `keras-retrieval
-    export-saved-model` wrote. Photos are sent as their files' bytes.
+    The server is TensorFlow Serving or `keras-retrieval serve`, and serves a version that `keras-retrieval
+    export-saved-model` wrote. The client sends the bytes of the photo files. Without `output`, each described photo is
+    printed as one line of JSON.
 
     Returns:
-        The descriptors, (B, D) float32, in the order of the photos.
+        The descriptors of the B photos, (B, D) float32, in the order of the photos. With `skip`, the row of a photo
+        that the server cannot read is zero.
 
     Raises:
         PhotoError: the server cannot read one of the photos, and `skip` is false.
         MissingPhotoError: a photo does not exist.
-        ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
-        ServerTimeoutError: the server has not answered before the deadline.
-        RequestRefusedError: the server rejects the request, as for an unknown model.
+        ServerUnavailableError: the server cannot be reached or is not ready, after all attempts.
+        ServerTimeoutError: the server has not answered before the time limit.
+        RequestRefusedError: the server rejects the request, for example because the model is unknown.
     """
     with options.connect() as client:
         rows, status = client.describe_readable(options.photos)

@@ -1,6 +1,6 @@
-"""TensorFlow Serving's messages for photos: makes a PredictRequest from files, and numpy arrays from its response.
+"""Conversion between photos or numpy arrays and the messages of TensorFlow Serving.
 
-The message types are imported only when a function is called, since they import those of TensorFlow itself.
+The message types are imported only when a function is called, because they import message types of TensorFlow itself.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from .errors import MissingPhotoError
 def photo_request(
     model: str, version: int | None, signature: str, photos: Sequence[Source], outputs: Sequence[str]
 ) -> Any:
-    """Makes a PredictRequest whose input `image_bytes` contains the files of the photos.
+    """Makes a PredictRequest whose input `image_bytes` contains the bytes of photo files.
 
     Args:
         model: name of the served model.
@@ -55,7 +55,13 @@ def _file_bytes(photo: Source) -> bytes:
 
 
 def write_numbers(tensor: Any, kind: str, values: np.ndarray) -> None:
-    """Writes an array into an empty TensorProto, as int32 if `kind` is "int", as float32 if it is "float"."""
+    """Writes an array into an empty TensorProto.
+
+    Args:
+        tensor: TensorProto to fill.
+        kind: "int" for an int32 tensor, "float" for a float32 tensor.
+        values: numbers to write, of any shape.
+    """
     from tensorflow.core.framework import types_pb2
 
     tensor.dtype = {"int": types_pb2.DT_INT32, "float": types_pb2.DT_FLOAT}[kind]
@@ -66,22 +72,35 @@ def write_numbers(tensor: Any, kind: str, values: np.ndarray) -> None:
 
 
 def read_numbers(tensor: Any, kind: str) -> np.ndarray:
-    """Reads a TensorProto of int32 ("int") or float32 ("float") from its typed field or from its raw bytes."""
+    """Reads a TensorProto of numbers, either from its typed field or from its raw bytes.
+
+    Args:
+        tensor: TensorProto to read.
+        kind: "int" for an int32 tensor, "float" for a float32 tensor.
+
+    Returns:
+        The array, in the shape of the tensor.
+    """
     dtype = {"int": np.int32, "float": np.float32}[kind]
     shape = [dimension.size for dimension in tensor.tensor_shape.dim]
-    if tensor.tensor_content:  # TensorFlow Serving fills the typed field, other servers this one
+    if tensor.tensor_content:  # TensorFlow Serving fills the typed field; other servers fill tensor_content
         return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
     return np.array(getattr(tensor, f"{kind}_val"), dtype).reshape(shape)
 
 
 def read_strings(tensor: Any) -> list[str]:
-    """Reads a TensorProto of strings, flattened."""
+    """Reads a TensorProto of strings as a flat list of decoded UTF-8 strings."""
     return [value.decode("utf-8", "surrogatepass") for value in tensor.string_val]
 
 
 def split_hits(names: Sequence[str], scores: np.ndarray) -> list[Hits]:
-    """Splits names (B * K,) and scores (B, K) into the neighbours of each photo, omitting the padding of short rows."""
-    lengths, width = np.isfinite(scores).sum(axis=1).tolist(), scores.shape[1]  # padding scores -infinity
+    """Splits the outputs of the signature `search` into the neighbours of each photo, without padding.
+
+    Args:
+        names: names of the neighbours of all photos, row by row, (B * K,).
+        scores: scores of the neighbours, (B, K) float32, -infinity for padding.
+    """
+    lengths, width = np.isfinite(scores).sum(axis=1).tolist(), scores.shape[1]  # the score of padding is -infinity
     return [
         Hits(list(names[row * width : row * width + length]), scores[row, :length])
         for row, length in enumerate(lengths)

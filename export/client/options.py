@@ -14,7 +14,7 @@ from .retrieval_client import BATCH, MODEL, PORT, TIMEOUT, RetrievalClient
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionOptions(Options):
-    """The options of a connection to a server and of the requests sent over it."""
+    """The options of the connection to a server, and of all requests over this connection."""
 
     server: Annotated[str, Option(f"HOST or HOST:PORT of the server's gRPC; port {PORT} if none is given.")] = (
         f"localhost:{PORT}"
@@ -28,7 +28,7 @@ class ConnectionOptions(Options):
     ] = False
     ca: Annotated[
         Path | None,
-        Option("PEM file of the authorities that verify the server's certificate instead; turns encryption on."),
+        Option("PEM file of certificate authorities to trust instead of the system's; turns encryption on."),
     ] = None
     certificate: Annotated[
         Path | None,
@@ -37,17 +37,17 @@ class ConnectionOptions(Options):
     key: Annotated[Path | None, Option("PEM file of the private key of --certificate.")] = None
 
     def check(self) -> None:
-        """Checks ranges, and that a certificate comes with its key.
+        """Checks ranges, and that --certificate and --key are given together.
 
         Raises:
-            ArgumentError: an option is out of range, or one of --certificate and --key is missing.
+            ArgumentError: an option is out of range, or only one of --certificate and --key is given.
         """
         super().check()
         if (self.certificate is None) != (self.key is None):
             raise ArgumentError("--certificate and --key belong together: give both or neither")
 
     def connect(self) -> RetrievalClient:
-        """Opens a client of the server; the caller closes it, or uses it in a `with` statement."""
+        """Creates a client for the server. The caller must close the client or use it in a `with` statement."""
         return RetrievalClient(
             self.server,
             model=self.model,

@@ -11,18 +11,20 @@ from .options import QueryOptions
 def query(options: QueryOptions) -> list[Hits]:
     """Finds the photos of a served index that are most similar to query photos, and prints their scores and names.
 
-    The counterpart of `search` for a network and an index on another machine, served by `keras-retrieval serve SERVING
-    --index INDEX`. Photos are sent as their files' bytes.
+    The counterpart of the step `search` for a network and an index on another machine, served by `keras-retrieval serve
+    SERVING --index INDEX` or exported together by `export-saved-model --index`. The client sends the bytes of the photo
+    files.
 
     Returns:
-        The neighbours of each photo, best first.
+        The neighbours of each query photo, by descending score.
 
     Raises:
-        PhotoError: the server cannot read one of the photos, or the box is invalid.
+        ArgumentError: the box cannot be parsed.
+        PhotoError: the server cannot read one of the photos, or the box is empty or extends beyond a photo.
         MissingPhotoError: a photo does not exist.
-        ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
-        ServerTimeoutError: the server has not answered before the deadline.
-        RequestRefusedError: the server rejects the request, as for an unknown model.
+        ServerUnavailableError: the server cannot be reached or is not ready, after all attempts.
+        ServerTimeoutError: the server has not answered before the time limit.
+        RequestRefusedError: the server rejects the request, for example because the model is unknown.
     """
     box = parse_box(options.box)
     with options.connect() as client:

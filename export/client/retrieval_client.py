@@ -1,7 +1,7 @@
-"""A gRPC client for served networks, which sends photos and receives descriptors or neighbours.
+"""A gRPC client of served networks, which sends photos and receives descriptors or neighbours.
 
-Connects to TensorFlow Serving and to `keras-retrieval serve`, for versions that `keras-retrieval export-saved-model`
-wrote. Photos are sent as their files' bytes; the server decodes them.
+The client connects to TensorFlow Serving or to `keras-retrieval serve`, which must serve a version written by
+`keras-retrieval export-saved-model`. It sends the bytes of photo files, which the server decodes.
 """
 
 import random
@@ -35,13 +35,13 @@ from .messages import photo_request, read_numbers, read_strings, split_hits, wri
 PORT = 8500
 MODEL = "retrieval"
 BATCH, TIMEOUT, RETRIES = 16, 30.0, 5
-FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # seconds before the first retry: doubled for each further one, with random jitter
+FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0  # seconds before the first retry, and the limit after doubling; with random jitter
 
 CHANNEL = {
-    "grpc.max_receive_message_length": -1,  # the default of 4 MB is 2,000 descriptors of 512 numbers
+    "grpc.max_receive_message_length": -1,  # no limit; the default, 4 MB, is 2,000 descriptors of 512 numbers
     "grpc.max_send_message_length": -1,
     "grpc.enable_retries": 0,
-    # Short backoffs, so that each attempt opens a new connection instead of repeating the last error.
+    # With short backoffs, each attempt opens a new connection instead of repeating the last error.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1000,
@@ -52,23 +52,25 @@ WHOLE: Box = (0, 0, 0, 0)  # the box of the whole photo
 
 
 class RetrievalClient:
-    """Computes descriptors of photos, or finds their neighbours, on a server. Threads may share one client.
+    """Computes descriptors of photos, or finds their neighbours, on a server. Several threads may use one client.
 
     Args:
-        address: HOST or HOST:PORT on which the server listens for gRPC.
+        address: HOST or HOST:PORT at which the server listens for gRPC; the default port is 8500.
         model: name of the served model.
         version: version number of the model; None for the newest version.
-        batch: number of photos per request.
-        timeout: time limit of a request in seconds, including all attempts.
-        retries: number of retries, with exponential backoff, only while the server answers UNAVAILABLE.
-        tls: whether to encrypt the connection and verify the server's certificate with the system's authorities.
-        ca: PEM file of the authorities to trust in place of the system's; enables TLS.
+        batch: maximum number of photos per request.
+        timeout: time limit of a request in seconds, including all retries.
+        retries: maximum number of retries, with exponential backoff. A request is only retried if the server answers
+            UNAVAILABLE or cannot be reached.
+        tls: whether to encrypt the connection, and to verify the server's certificate with the system's certificate
+            authorities.
+        ca: PEM file of the certificate authorities to trust instead of those of the system; enables TLS.
         certificate: PEM file of the client's certificate chain, for servers that require one; enables TLS.
         key: PEM file of the private key of `certificate`.
 
     Raises:
         MissingExtraError: gRPC or TensorFlow Serving's message types are not installed.
-        ArgumentError: `batch` is below 1, or one of `certificate` and `key` is given without the other.
+        ArgumentError: `batch` is below 1, or only one of `certificate` and `key` is given.
         OSError: a PEM file cannot be read.
 
     Example:
@@ -111,30 +113,38 @@ class RetrievalClient:
         """Computes the descriptors of photos.
 
         Args:
-            photos: paths of photo files, or their bytes.
+            photos: paths of B photo files, or their bytes.
 
         Returns:
             The descriptors, (B, D) float32, in the order of the photos.
 
         Raises:
             PhotoError: the server cannot read one of the photos; the message names the photo.
-            ServerUnavailableError: the server cannot be reached, or is not ready, after all attempts.
-            ServerTimeoutError: the server has not answered before the deadline.
-            RequestRefusedError: the server rejects the request, as for an unknown model.
-            ArgumentError: `photos` is empty, or is a single photo instead of a sequence.
             MissingPhotoError: a photo does not exist.
-            OSError: a photo cannot be read.
+            OSError: a photo file cannot be read.
+            ArgumentError: `photos` is empty, or is a single photo instead of a sequence.
+            ServerUnavailableError: the server cannot be reached or is not ready, after all attempts.
+            ServerTimeoutError: the server has not answered before the time limit.
+            RequestRefusedError: the server rejects the request, for example because the model is unknown.
+            ResponseError: the tensors in the response have unexpected shapes.
         """
         rows, status = self.describe_readable(photos)
         _require_read(photos, status)
         return rows
 
     def describe_readable(self, photos: Sequence[Source]) -> tuple[np.ndarray, np.ndarray]:
-        """Computes descriptors like `describe`, without an error for photos that the server cannot read.
+        """Computes descriptors like `describe`, but raises no error for photos that the server cannot read.
+
+        Args:
+            photos: paths of B photo files, or their bytes.
 
         Returns:
-            The descriptors, (B, D) float32, zero for a photo that cannot be read, and the status codes, (B,) int32, of
-            `export.contract.signatures`, 0 for a photo that has been described.
+            The descriptors, (B, D) float32, and the status codes, (B,) int32. The row of a photo that cannot be read is
+            zero, and its status is a nonzero code of `export.contract.signatures`. The status of other photos is 0.
+
+        Raises:
+            RetrievalError: as for `describe`, except PhotoError.
+            OSError: a photo file cannot be read.
         """
         if not photos:
             raise ArgumentError("photos must contain at least one photo, got none")
@@ -143,22 +153,24 @@ class RetrievalClient:
         return rows, status
 
     def search(self, photos: Sequence[Source], k: int = 10, boxes: Sequence[Box | None] = ()) -> list[Hits]:
-        """Finds the nearest neighbours of photos in an index.
+        """Finds the nearest neighbours of photos in an index on the server.
 
         The server is `keras-retrieval serve --index`, or serves a version that was exported with its index.
 
         Args:
             photos: paths of photo files, or their bytes.
             k: maximum number of neighbours per photo.
-            boxes: for each photo, the box of the query object, (left, top, right, bottom) in pixels of the upright
-                photo, or None for the whole photo; () to use all photos as a whole.
+            boxes: for each photo, the part to search for, as (left, top, right, bottom) in pixels of the upright photo,
+                or None for the whole photo; () to search for all photos as a whole. A version that was exported with
+                its index does not support boxes.
 
         Returns:
-            The neighbours of each photo, best first; fewer than `k` if the index finds fewer.
+            The neighbours of each photo, by descending score; fewer than `k` if the search finds fewer.
 
         Raises:
+            ArgumentError: the number of boxes differs from the number of photos, or `photos` is a single photo.
             PhotoError: the server cannot read one of the photos, or its box is invalid; the message names the photo.
-            RetrievalError: the same errors as for `describe`.
+            RetrievalError: further errors as for `describe`.
         """
         if boxes and len(boxes) != len(photos):
             raise ArgumentError(
@@ -173,7 +185,7 @@ class RetrievalClient:
         return found
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection to the server."""
         self._channel.close()
 
     def __enter__(self) -> "RetrievalClient":
@@ -240,14 +252,20 @@ class RetrievalClient:
 
 
 def photo_error(photos: Sequence[Source], number: int, code: int) -> PhotoError:
-    """Makes the error for a photo whose status in the response is not OK."""
+    """Makes the error for a photo that the server could not read.
+
+    Args:
+        photos: photos of the request, paths or bytes.
+        number: position of the photo in `photos`.
+        code: status code of the photo in the response, other than OK.
+    """
     photo = photos[number]
     name = f"photo {number}" if isinstance(photo, bytes) else str(photo)
     return PhotoError(name, REASONS.get(code, f"the server gives it the status {code}"))
 
 
 def _require_read(photos: Sequence[Source], status: np.ndarray, start: int = 0) -> None:
-    """Raises the `PhotoError` of the first photo, counted from `start`, whose status is not OK."""
+    """Raises the `PhotoError` of the first photo whose status is not OK; status[0] belongs to photos[start]."""
     for number in np.flatnonzero(status != OK).tolist():
         raise photo_error(photos, start + number, int(status[number]))
 

@@ -1,1 +1,1 @@
-"""The interface of a served network: its signatures, the manifest of a version, and synthetic photos."""
+"""The interface of a served network: names of its signatures, the check of its manifest, and synthetic photos."""

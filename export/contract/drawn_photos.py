@@ -1,4 +1,8 @@
-"""Synthetic photos, for the comparison of an exported network with Keras and for warm-up requests."""
+"""Generates synthetic photos, as files in several image formats.
+
+`export-saved-model` compares an exported network with Keras on them if the user gives no photos, and sends them as
+warm-up requests.
+"""
 
 import io
 from collections.abc import Mapping
@@ -13,16 +17,16 @@ _SMALL = 64
 
 
 def drawn_photo(height: int, width: int, file_format: str = "JPEG", **options: Any) -> bytes:
-    """Generates a synthetic photo of soft blobs with some noise.
+    """Generates a synthetic photo: random colours, smoothly interpolated, with Gaussian noise.
 
     Args:
         height: height of the photo in pixels.
         width: width of the photo in pixels.
-        file_format: Pillow's name of the file format.
-        **options: options of Pillow's `Image.save`.
+        file_format: Pillow's name of the file format, such as "JPEG" or "PNG".
+        **options: options of Pillow's `Image.save`, such as `quality`.
 
     Returns:
-        The bytes of a photo file, identical in every call with the same arguments.
+        The bytes of a photo file, which are the same in every call with the same arguments.
     """
     rng = np.random.default_rng([height, width])
     blobs = Image.fromarray(rng.integers(0, 256, (7, 9, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
@@ -33,13 +37,14 @@ def drawn_photo(height: int, width: int, file_format: str = "JPEG", **options: A
 
 
 def check_photos(size: int) -> Mapping[str, bytes]:
-    """Generates photos that cover every branch of a photo reader: slightly or strongly shrunk, rotated, not resized.
+    """Generates four synthetic photos that together run every branch of the resizing and rotation of a photo reader.
 
     Args:
         size: longest side in pixels to which the reader shrinks photos.
 
     Returns:
-        A dict that maps each photo's name to the bytes of its file.
+        A dict from file names to the bytes of the files: two JPEG files that are longer than `size` (1.25 and 2.5
+        times), a JPEG whose EXIF orientation rotates it, and a PNG whose longest side is `size`.
     """
     turn = Image.Exif()
     turn[_ORIENTATION] = 6
@@ -52,13 +57,28 @@ def check_photos(size: int) -> Mapping[str, bytes]:
 
 
 def warm_up_photos(size: int) -> list[bytes]:
-    """Generates a JPEG that readers shrink to `size`, followed by a small photo in every other format."""
+    """Generates synthetic photos for warm-up requests, one in each format that a served network reads.
+
+    Args:
+        size: longest side in pixels to which the network's reader shrinks photos.
+
+    Returns:
+        The bytes of a JPEG file that is longer than `size`, and of a PNG, GIF, WebP and BMP file of 64 x 64 pixels.
+    """
     formats = ("PNG", "GIF", "WEBP", "BMP")
     return [drawn_photo(size, size * 5 // 4), *(drawn_photo(_SMALL, _SMALL, name) for name in formats)]
 
 
 def write_photos(photos: Mapping[str, bytes], folder: Path) -> list[str]:
-    """Writes photos (name -> bytes) into an existing folder; returns their names."""
+    """Writes photos to an existing folder.
+
+    Args:
+        photos: bytes of each file, by file name.
+        folder: folder to write to.
+
+    Returns:
+        The file names, in the order of `photos`.
+    """
     for name, data in photos.items():
         (folder / name).write_bytes(data)
     return list(photos)

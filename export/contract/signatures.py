@@ -6,17 +6,22 @@
 | images | images (B, H, W, 3) float32, RGB 0..255 | descriptors (B, D) float32 |
 | images_uint8 | images (B, H, W, 3) uint8, RGB | descriptors (B, D) float32 |
 | embed_regions | image_bytes (B,) string | regions (B, R, d), boxes (B, R, 4) float32, status (B,) int32 |
-| search | image_bytes (B,) string, k int32, boxes (B, 4) float32 | names, scores (B, K) string, float32; status (B,) |
+| search | image_bytes (B,) string, k int32, boxes (B, 4) float32 | names, scores (B, K), status (B,) |
 
-`embed_regions` exists if the network pools regions. R is the same for all photos; missing regions of a photo are rows
-of zeros in `regions` and `boxes`. A box is left, top, right, bottom as fractions of the upright photo's sides.
+`image_bytes` are the contents of photo files. `embed_regions` exists only if the network pools regions (R-MAC). R is
+the same for all photos; a photo with fewer regions has rows of zeros in `regions` and `boxes`. A row of `boxes` is
+left, top, right, bottom as fractions of the sides of the upright photo.
 
-`search` exists if the network is served with an index (`keras-retrieval serve --index`). `k`, the number of neighbours,
-is one number or one per photo, 10 by default. `boxes` is optional: left, top, right, bottom in pixels of the upright
-photo, the part to search for; four zeros stand for the whole photo. K is the largest number of neighbours in the
-response, best first; shorter rows are padded with the name "" and the score -infinity. A version that was exported with
-its index has `leaves` () int32 instead of `boxes`: the number of leaves of the index's tree to visit, where 0, the
-default, is the number that the index was tuned to. It needs a server with ScaNN's operations.
+`search` exists only if the network is served with an index (`keras-retrieval serve --index`) or was exported with one
+(`keras-retrieval export-saved-model --index`). `k`, the number of neighbours, is one number or one number per photo;
+its default is 10. `boxes` is optional: the part of each photo to search for, as left, top, right, bottom in pixels of
+the upright photo, where four zeros select the whole photo. The outputs `names` (string) and `scores` (float32) have one
+row per photo and K columns, where K is the largest number of neighbours that were found for a photo. Neighbours are
+sorted by descending score; rows with fewer neighbours are padded with the name "" and the score -infinity.
+
+A version that was exported with its index has no input `boxes`. It has an optional input `leaves`, () int32, instead:
+the number of leaves of the index's tree to search. The default, 0, searches the number of leaves to which the index was
+tuned. Only servers that contain ScaNN's TensorFlow operations can load such a version.
 """
 
 from pathlib import Path
@@ -35,7 +40,7 @@ SEARCH = "search"
 
 IMAGE_BYTES = "image_bytes"
 PIXELS = "images"
-"""The input of IMAGES and IMAGES_UINT8."""
+"""Name of the input of the signatures `images` and `images_uint8`."""
 
 DESCRIPTORS = "descriptors"
 STATUS = "status"
@@ -48,10 +53,10 @@ SCORES = "scores"
 
 DEFAULT_K, MAX_K = 10, 10_000
 NO_SCORE = -np.inf
-"""The score that pads rows with fewer neighbours."""
+"""Score that pads the rows of photos with fewer than K neighbours in the output of `search`."""
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
-"""The file of warm-up requests in a version."""
+"""Path of the file of warm-up requests, relative to the folder of a version."""
 
 OK, UNKNOWN_FORMAT, DAMAGED, TOO_MANY_PIXELS, NO_DESCRIPTOR, BAD_BOX = range(6)
 
@@ -62,4 +67,4 @@ REASONS = {
     NO_DESCRIPTOR: "the network's descriptor of it is zero or not finite",
     BAD_BOX: "its box is empty or extends beyond the photo",
 }
-"""Code of `status` -> the reason why a photo has no descriptor (its row is zero) or no neighbours; OK is not in it."""
+"""Explanation of each code of `status` except OK: why a photo has no descriptor (a row of zeros) or no neighbours."""

@@ -1,4 +1,4 @@
-"""The manifest of a served version: its kind, and its comparison with the facts about an index."""
+"""The manifest of a version of a served network: its kind and format version, and a check that it matches an index."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,14 @@ KIND, VERSION = "served network", 1
 
 
 def mismatch(version: Mapping[str, Any], index: Mapping[str, Any]) -> str:
-    """Lists the reasons why an index cannot be searched with the descriptors of a version.
+    """Lists the reasons why the descriptors of a version of a network cannot be searched for in an index.
 
     Args:
-        version: manifest of the version.
-        index: facts about the index, `NeighbourIndex.facts`.
+        version: manifest of the version, the JSON object in its manifest.json.
+        index: metadata of the index, `NeighbourIndex.facts`.
 
     Returns:
-        The reasons, separated by commas; the empty string if the index can be searched.
+        The reasons, separated by commas; the empty string if the index can be searched with these descriptors.
     """
     reasons = [
         f"its {key} is {version.get(key, False)}, the index's {index.get(key, False)}"

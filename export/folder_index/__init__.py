@@ -1,1 +1,5 @@
-"""An index in a folder: an immutable segment with ScaNN's hashes and the stored rows, and a write-ahead log."""
+"""An index in a folder, `FolderIndex`, that can be changed while it is searched.
+
+The folder contains a segment, which is immutable and holds the stored descriptors and ScaNN's hashes of them, and a
+write-ahead log of the photos added and deleted since the segment was built.
+"""

@@ -1,4 +1,4 @@
-"""Builds a segment of an index from photos: stores rows, trains hashes, and tunes the search."""
+"""Builds a segment (see `folder_index.layout`): stores descriptors, trains ScaNN's hashes, and tunes the search."""
 
 import secrets
 from collections.abc import Iterable, Mapping
@@ -21,18 +21,20 @@ from .write_ahead_log import Change, WriteAheadLog
 
 
 def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:
-    """Writes the files of a segment except its log, which `create_log` writes.
+    """Writes the files of a segment, except its write-ahead log, which `create_log` writes.
 
     Args:
-        folder: the empty folder made by `layout.new_segment`.
-        photos: the photos to index.
-        settings: the settings of the index.
+        folder: empty folder of the segment, made by `layout.new_segment`.
+        photos: photos to index.
+        settings: build settings of the index.
 
     Returns:
-        Facts for the manifest: "count", "columns", "configuration", and "log", the identity of the log.
+        Entries for the manifest of the index: "count" (number of photos), "columns" (names of the columns),
+        "configuration" (tuned search settings with the measured recall), and "log" (a random string that identifies the
+        log).
 
     Raises:
-        MissingExtraError: the search is approximate, and ScaNN is not installed.
+        MissingExtraError: the settings require approximate search, and ScaNN is not installed.
     """
     write_names(folder / "names.txt", photos.names)
     write_columns(folder, photos.columns)
@@ -59,12 +61,12 @@ def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) 
 
 
 def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change] = ()) -> None:
-    """Writes the log of a new segment.
+    """Writes the write-ahead log of a new segment.
 
     Args:
-        folder: the folder of the segment.
-        facts: the facts returned by `build_segment`.
-        changes: the changes made to the index while the segment was built.
+        folder: folder of the segment.
+        facts: the entries for the manifest that `build_segment` returned.
+        changes: changes that were made to the index while the segment was being built, in order.
     """
     WriteAheadLog(folder, facts["log"]).create(changes)
 
@@ -72,7 +74,7 @@ def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change]
 def _train(
     folder: Path, to_store: RowBlocks, stored: StoredRows, leaves: int, settings: IndexSettings
 ) -> ScannSearcher:
-    """Trains ScaNN on float32 rows, from a temporary file if the stored rows have another type."""
+    """Trains ScaNN on float32 rows; if the rows are stored in another type, on a temporary file of float32 rows."""
     if stored.row_type == "float32":
         return train_searcher(stored.take(slice(None)), leaves, settings)
     temporary = folder / ".training"
@@ -89,7 +91,7 @@ def _train(
 def _measure(
     photos: PhotosToIndex, stored: StoredRows, searcher: ScannSearcher | None, settings: IndexSettings
 ) -> dict[str, Any]:
-    """Tunes the search settings of the segment; returns them with their recall and speed."""
+    """Tunes the search of the segment; returns the search settings with the recall and speed that were measured."""
     held_out = hold_out(photos.rows, len(stored), settings.k, photos.to_stored)
     if searcher is None:
         unchanged = stored.row_type == "float32" and (photos.projection is None or photos.reduced)
@@ -105,6 +107,6 @@ def _measure(
 
 
 def _exact_recall(stored: StoredRows, held_out: HeldOutQueries) -> float:
-    """Computes the recall of exact search over stored rows, which differ from the original descriptors."""
+    """Computes the recall of exact search over the stored rows, which differ from the original descriptors."""
     found, _ = nearest(held_out.queries, stored.blocks(), held_out.k + 1)
     return round(held_out.recall(found), 4)

@@ -1,8 +1,9 @@
-"""Dimension reduction that preserves inner products as well as possible: projection onto the strongest directions.
+"""Dimension reduction that preserves inner products as well as possible: projection onto the principal directions.
 
-The directions are the eigenvectors of the rows' second-moment matrix with the largest eigenvalues (PCA without
-centring). Nothing is centred or scaled, since that would change the nearest neighbours. Networks with a
-whitening reduce their descriptors themselves.
+The principal directions are the eigenvectors of the second-moment matrix of the descriptors with the largest
+eigenvalues (PCA without centring). Descriptors are neither centred nor scaled, because either would change the nearest
+neighbours. A network that ends in a whitening layer needs no such projection, because the whitening can reduce the
+dimensions.
 """
 
 from collections.abc import Iterable
@@ -13,14 +14,14 @@ from keras_retrieval.errors import ArgumentError
 
 
 def learn_projection(blocks: Iterable[np.ndarray], dimensions: int) -> np.ndarray:
-    """Learns the projection onto the strongest directions of rows.
+    """Learns the projection of descriptors onto their principal directions.
 
     Args:
-        blocks: the rows (N, D), in blocks.
-        dimensions: number of dimensions of the projected rows.
+        blocks: the descriptors (N, D), in blocks.
+        dimensions: number of dimensions S after the projection.
 
     Returns:
-        The projection matrix, (D, dimensions) float32; rows are projected as `rows @ projection`.
+        The projection matrix, (D, S) float32; descriptors are projected as `rows @ projection`.
 
     Raises:
         ArgumentError: `dimensions` is below 1 or above D.

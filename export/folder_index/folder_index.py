@@ -1,12 +1,14 @@
-"""An index folder that any number of threads and processes can search while it changes; see `open_index`.
+"""A `NeighbourIndex` in a folder, which any number of threads and processes can search while it changes.
 
-Searches take no lock: each uses the latest snapshot (snapshot.py). In addition to the hashes, a search scores at most
-`MAX_CHANGES` rows added since the build, because a writer that would exceed this number waits for a new segment.
+An index folder contains one segment, built from the photos at one point in time, and a write-ahead log of the photos
+added and deleted since then. Searches take no lock: each search uses the latest snapshot (`folder_index.snapshot`), and
+scores the photos added since the build in addition to the candidates that the segment's hashes select. There are at
+most `MAX_CHANGES` such photos, because a writer that would exceed this number waits until a new segment has been built.
 Another process builds the segment, and another thread verifies and loads it. Python's global interpreter lock is held
 only while ScaNN reads its hashes: 0.125 s for 120,000 photos of 512 dimensions, in proportion to the size.
 
-A write is in the log, on disk, before it is acknowledged. Every process that has the folder open sees the write in its
-next search, and sees a segment built by another process once it has loaded the segment.
+A change is on disk, in the log, before `add` or `delete` returns. In every process that has the folder open, the next
+search includes the change. A segment that another process built is used as soon as it has been loaded.
 """
 
 import logging
@@ -41,21 +43,22 @@ from .segment import Segment
 from .snapshot import MutableSegment, Snapshot
 from .write_ahead_log import Change, FileStamp
 
-MAX_CHANGES = 10_000  # rows added and removed until a writer waits for a new segment; building starts at half
-BUILD_TIMEOUT = 3600.0  # seconds to wait for another process that is building a segment
+MAX_CHANGES = 10_000  # rows added and removed since the build, until writers wait for a new build; it starts at half
+BUILD_TIMEOUT = 3600.0  # seconds to wait while another process builds a segment
 
 log = logging.getLogger("keras_retrieval")
 
 
 class FolderIndex:
-    """A `NeighbourIndex` in an open index folder.
+    """An open index folder; implements `NeighbourIndex`.
 
     Args:
         folder: folder of an index written by `keras-retrieval index`.
 
     Raises:
-        FolderError: the folder does not exist, is not an index or has another layout, or a file is missing or altered.
-        MissingExtraError: the search is approximate, and ScaNN is not installed.
+        FolderError: the folder does not exist, is not an index, has an unsupported layout, or one of its files is
+            missing or was altered.
+        MissingExtraError: the index is searched approximately, and ScaNN is not installed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,12 +73,12 @@ class FolderIndex:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """See `NeighbourIndex.facts`."""
+        """Metadata of the index; see `NeighbourIndex.facts`."""
         return self._mutable.segment.facts
 
     @property
     def names(self) -> list[str]:
-        """See `NeighbourIndex.names`."""
+        """The names of all photos, in the order of the rows that `vectors()` returns."""
         snapshot = self._snapshot()
         return snapshot.segment.names if snapshot.unchanged else snapshot.names(snapshot.ids())
 
@@ -85,14 +88,24 @@ class FolderIndex:
     def search(
         self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
     ) -> list[Hits]:
-        """See `NeighbourIndex.search`."""
+        """Finds the photos with the largest inner products with each query; see `NeighbourIndex.search`."""
         check_k(k)
         snapshot = self._snapshot()
         check_columns(where.columns if where else (), snapshot.segment.facts["columns"])
         return snapshot.search(_to_stored(queries, "queries", snapshot.segment), k, exact, where)
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """See `NeighbourIndex.add`. More than `MAX_CHANGES` rows are split into several writes."""
+        """Adds or replaces photos; see `NeighbourIndex.add`.
+
+        More than `MAX_CHANGES` photos are written in several parts, so that after an error the first parts may have
+        been added.
+
+        Raises:
+            ArgumentError: as for `NeighbourIndex.add`.
+            IndexBusyError: another process is writing to the index or rebuilding it.
+            IndexReplacedError: the index was replaced by an index with descriptors of another dimension.
+            OSError: the disk failed.
+        """
         names, columns = list(names), dict(columns or {})
         check_names(names)
         check_columns(columns, self.facts["columns"])
@@ -105,7 +118,7 @@ class FolderIndex:
             self._write(Change(names[part], rows[part], {key: list(columns[key][part]) for key in columns}))
 
     def delete(self, names: Sequence[str]) -> int:
-        """See `NeighbourIndex.delete`."""
+        """Deletes photos by name, ignoring unknown names; returns the number deleted. See `NeighbourIndex.delete`."""
         names = list(dict.fromkeys(names))
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
@@ -116,7 +129,7 @@ class FolderIndex:
         return len(known)
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """See `NeighbourIndex.vectors`."""
+        """Returns the stored descriptors of some or all photos, (n, S) float32; see `NeighbourIndex.vectors`."""
         self._snapshot()
         mutable = self._mutable
         segment, snapshot, count = mutable.segment, mutable.snapshot, len(mutable.segment)
@@ -135,16 +148,16 @@ class FolderIndex:
         return rows
 
     def compact(self, beyond: int = 0) -> None:
-        """Builds a new segment from the present photos with the original settings, and tunes its search again.
+        """Builds a new segment from the current photos with the original build settings, and tunes its search again.
 
         Searches and writes continue during the build.
 
         Args:
-            beyond: number of rows added or removed since the last build up to which nothing is done.
+            beyond: do nothing if at most this number of rows has been added or removed since the last build.
 
         Raises:
-            OSError: the disk failed, or another process has been building a segment for an hour; the old segment
-                stays in use.
+            OSError: the disk failed, or another process has been building a segment for an hour (`IndexBusyError`). The
+                index continues to use the old segment.
         """
         with locked(self._folder, "building", wait=BUILD_TIMEOUT):
             with self._changing:
@@ -163,13 +176,13 @@ class FolderIndex:
             remove_other_segments(self._folder, place.name)
 
     def close(self) -> None:
-        """Waits until a segment that is being built or loaded is complete."""
+        """Waits for the threads that build or load a segment. Changes are on disk even without this call."""
         for thread in (self._compaction, self._loading):
             if thread:
                 thread.join()
 
     def _snapshot(self) -> Snapshot:
-        """Returns the latest snapshot, with changes of other processes unless another thread is just reading them."""
+        """Returns the latest snapshot; reads changes by other processes first, unless another thread reads them."""
         if self._stamps() != self._seen and self._changing.acquire(blocking=False):
             try:
                 if manifest_stamp(self._folder) == self._published:
@@ -186,7 +199,7 @@ class FolderIndex:
         return manifest_stamp(self._folder), self._mutable.segment.log.stamp()
 
     def _catch_up(self) -> None:
-        """Applies new changes of the log, or loads a new segment. The caller holds `_changing`."""
+        """Applies the log's new changes, or loads a new segment. The caller holds the lock `_changing`."""
         published, seen = manifest_stamp(self._folder), self._stamps()
         try:
             if published == self._published:
@@ -200,7 +213,7 @@ class FolderIndex:
         self._load()
 
     def _load(self) -> None:
-        """Verifies and opens the current segment. The caller holds `_changing`."""
+        """Verifies and opens the current segment. The caller holds the lock `_changing`, except in the constructor."""
         while True:
             published = manifest_stamp(self._folder)
             try:
@@ -256,7 +269,7 @@ class FolderIndex:
 
 
 def _to_stored(rows: np.ndarray, label: str, segment: Segment) -> np.ndarray:
-    """Checks rows of a caller and reduces them to stored rows, C-contiguous float32."""
+    """Checks descriptors from a caller and reduces them to stored descriptors, C-contiguous float32."""
     rows = np.ascontiguousarray(rows, "float32")
     dimensions = segment.facts["dimensions"]
     check_shape(rows, {dimensions, segment.rows.dimensions}, dimensions, label)
@@ -265,7 +278,7 @@ def _to_stored(rows: np.ndarray, label: str, segment: Segment) -> np.ndarray:
 
 
 def _photos_of(snapshot: Snapshot) -> PhotosToIndex:
-    """Returns the photos of a snapshot, to build a new segment from."""
+    """Returns the photos of a snapshot, from which a new segment is built."""
     ids, segment = snapshot.ids(), snapshot.segment
     rows = RowBlocks(lambda: snapshot.rows(ids))
     names, columns = snapshot.names(ids), snapshot.columns(ids)

@@ -1,9 +1,11 @@
-"""The layout of an index folder: a manifest that lists the files of one segment, and lock files.
+"""The layout of an index folder: manifest.json, one current segment, and lock files.
 
-INDEX/manifest.json is replaced atomically, so that a reader finds the old segment or the new one even if a writer is
-killed; the next writer removes the files of a killed one. INDEX/segment-N contains rows, names, columns and ScaNN's
-files, which the manifest lists with their SHA-256, and the log of changes since the build (write_ahead_log.py), which
-has its own hashes.
+The folder INDEX/segment-N is a segment: descriptors, names, column values and ScaNN's files, none of which change after
+the build, and the write-ahead log of later changes (`folder_index.write_ahead_log`). INDEX/manifest.json names the
+current segment and lists its files with their SHA-256, except those of the log, which contains its own hashes.
+
+The manifest is replaced atomically, so that a reader finds the old segment or the new segment even if a writer is
+killed. The next writer removes the files that a killed writer left.
 """
 
 import fcntl
@@ -26,11 +28,11 @@ _LOCKS = {"writing": "writing to", "building": "rebuilding"}
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Reads the manifest of an index and verifies all files that it lists.
+    """Reads the manifest of an index folder and verifies the SHA-256 of all files that the manifest lists.
 
     Raises:
-        FolderError: the folder does not exist or is not an index, its layout is newer or older, or a file is missing
-            or has changed.
+        FolderError: the folder does not exist, is not an index, has an older or newer layout, or a file is missing or
+            was altered.
     """
     while True:
         before = manifest_stamp(folder)
@@ -46,12 +48,12 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def manifest_stamp(folder: Path) -> FileStamp:
-    """Returns a stamp that changes whenever another segment is published."""
+    """Returns a stamp of an index folder's manifest, which changes whenever a new segment becomes current."""
     return file_stamp(folder / MANIFEST)
 
 
 def current_segment(folder: Path) -> str | None:
-    """Returns the name of the current segment of an index, which may be damaged; None if it cannot be read."""
+    """Returns the folder name of the current segment, which may be damaged; None if the manifest cannot be read."""
     try:
         return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["segment"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -60,11 +62,11 @@ def current_segment(folder: Path) -> str | None:
 
 @contextmanager
 def locked(folder: Path, action: str, wait: float = 10.0) -> Iterator[None]:
-    """Locks an index against the same action by other threads and processes, as a context manager.
+    """Locks an index folder within a `with` statement, so that no other thread or process performs the same action.
 
     Args:
-        folder: the folder of the index.
-        action: "writing" a change or "building" a segment.
+        folder: the index folder.
+        action: action to exclude: "writing" a change, or "building" a segment.
         wait: seconds to wait for the lock.
 
     Raises:
@@ -86,11 +88,14 @@ def locked(folder: Path, action: str, wait: float = 10.0) -> Iterator[None]:
 
 
 def new_segment(folder: Path, current: str | None) -> Path:
-    """Makes an empty folder for the next segment, and removes segments left behind by killed builders.
+    """Makes an empty folder for the next segment, and removes segments that killed builders left.
 
     Args:
-        folder: the folder of the index; the caller has locked it for "building".
-        current: name of the current segment, which is kept; None if there is none.
+        folder: the index folder, which the caller has locked for "building".
+        current: folder name of the current segment, which is kept; None if there is none.
+
+    Returns:
+        The path of the new folder, `folder`/segment-N.
     """
     found = list(folder.glob(f"{_PREFIX}*"))
     number = 1 + max((int(path.name.removeprefix(_PREFIX)) for path in found), default=0)
@@ -103,9 +108,11 @@ def new_segment(folder: Path, current: str | None) -> Path:
 
 
 def remove_other_segments(folder: Path, segment: str) -> None:
-    """Removes every folder in an index except the named segment, including those of older layouts.
+    """Removes every sub-folder of an index folder except one segment; sub-folders of older layouts are removed as well.
 
-    The caller has locked the index for "building".
+    Args:
+        folder: the index folder, which the caller has locked for "building".
+        segment: folder name of the segment to keep.
     """
     for path in folder.iterdir():
         if path.is_dir() and path.name != segment:
@@ -113,12 +120,13 @@ def remove_other_segments(folder: Path, segment: str) -> None:
 
 
 def publish(folder: Path, segment: Path, facts: Mapping[str, Any]) -> None:
-    """Makes a complete segment, with its log, the current one.
+    """Makes a segment, whose files and log are complete, the current segment of an index by replacing the manifest.
 
     Args:
-        folder: the folder of the index.
+        folder: the index folder, which the caller has locked for "writing".
         segment: folder of the segment, inside `folder`.
-        facts: facts for the manifest; entries that describe the files of an older manifest are omitted.
+        facts: entries of the new manifest. The entries of an older manifest may be passed, because those that describe
+            files are replaced.
     """
     files = [path for path in segment.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
     facts = {key: value for key, value in facts.items() if key not in ("kind", "version", "sha256", "segment")}

@@ -1,7 +1,8 @@
 """Memory-mapped descriptors in one of three number types: float32, bfloat16 (half the size) or int8 (a quarter).
 
-int8 stores round(x / step), with one step per dimension: its largest absolute value divided by 127. Searches score the
-stored values: every inner product is computed between a float32 query and the decoded row.
+int8 stores round(x / step). Each dimension has its own step: the largest absolute value in this dimension divided by
+127. Scores are computed from the stored values: each score is the inner product of a float32 query with a row that has
+been converted back to float32.
 """
 
 import os
@@ -16,21 +17,21 @@ from keras_retrieval.ranking.nearest import CHUNK
 from ..index_contract.index_settings import ROW_TYPES
 
 _FILE_TYPES = dict(zip(ROW_TYPES, (np.float32, np.uint16, np.int8), strict=True))
-_READ_BELOW = 2**26  # bytes
-_QUERIES = 16  # whose rows stay in the processor's cache
+_READ_BELOW = 2**26  # bytes; files of at most this size are read into memory
+_QUERIES = 16  # queries per matrix product, so that their rows stay in the processor's cache
 
 
 class StoredRows:
-    """Reads the N rows of S numbers that `write_rows` wrote.
+    """Reads the N stored descriptors of S dimensions that `write_rows` wrote.
 
     Args:
         folder: folder that contains rows.npy and, for int8, steps.npy.
-        row_type: number type of the stored rows, one of `ROW_TYPES`.
+        row_type: number type of the stored descriptors, one of `ROW_TYPES`.
     """
 
     def __init__(self, folder: Path, row_type: str) -> None:
         path = folder / "rows.npy"
-        # Small files are read, since searches go through all rows. Others become a plain view: numpy's memmap is slow.
+        # Small files are read into memory. Larger ones are mapped, as a plain array because np.memmap indexes slowly.
         mode: Literal["r"] | None = "r" if path.stat().st_size > _READ_BELOW else None
         self._values = np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
         self._steps = np.load(folder / "steps.npy", allow_pickle=False) if row_type == "int8" else None
@@ -40,17 +41,37 @@ class StoredRows:
         return len(self._values)
 
     def take(self, ids: np.ndarray | slice) -> np.ndarray:
-        """Returns rows by number as float32, (..., S); a view of the file for a slice of float32 rows."""
+        """Reads stored descriptors by row number.
+
+        Args:
+            ids: row numbers of any shape, or a slice of rows.
+
+        Returns:
+            The descriptors, (..., S) float32; a view of the file if `ids` is a slice and the rows are stored as
+            float32.
+        """
         rows = _decode(self._values[ids])
         return rows if self._steps is None else rows * self._steps
 
     def blocks(self, ids: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Yields all rows, or those with the given numbers, in blocks of a few thousand."""
+        """Yields stored descriptors as float32 in blocks of a few thousand rows.
+
+        Args:
+            ids: row numbers, (n,); None for all rows.
+        """
         for start in range(0, len(self) if ids is None else len(ids), CHUNK):
             yield self.take(slice(start, start + CHUNK) if ids is None else ids[start : start + CHUNK])
 
     def products(self, queries: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Computes inner products (Q, R) float32 of each query (Q, S) with its own rows, whose numbers are (Q, R)."""
+        """Computes the inner products of each query with its own set of stored descriptors.
+
+        Args:
+            queries: queries, (Q, S) float32.
+            ids: row numbers of the R descriptors for each query, (Q, R).
+
+        Returns:
+            The inner products, (Q, R) float32.
+        """
         if self._steps is not None:
             queries = queries * self._steps
         products = np.empty(ids.shape, np.float32)
@@ -61,14 +82,14 @@ class StoredRows:
 
 
 def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimensions: int, row_type: str) -> None:
-    """Writes rows.npy, and steps.npy for int8, block by block.
+    """Writes descriptors to rows.npy, block by block, and for int8 the steps to steps.npy.
 
     Args:
         folder: existing folder to write to.
-        blocks: the rows in blocks (n, S) of finite float32 numbers; iterated twice for int8.
-        count: N, the number of rows in all blocks.
-        dimensions: S, the number of dimensions of a row.
-        row_type: number type of the stored rows, one of `ROW_TYPES`.
+        blocks: descriptors in blocks (n, S) of finite float32 numbers; iterated twice for int8.
+        count: N, the number of descriptors in all blocks.
+        dimensions: S, the number of dimensions of a descriptor.
+        row_type: number type to store, one of `ROW_TYPES`.
 
     Raises:
         OSError: the disk has no space for the rows.
@@ -83,7 +104,7 @@ def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimension
     path = folder / "rows.npy"
     values = np.lib.format.open_memmap(path, mode="w+", dtype=_FILE_TYPES[row_type], shape=(count, dimensions))
     with path.open("r+b") as file:
-        # The file is sparse: without its blocks, a write through the map would kill the process on a full disk.
+        # The file is sparse. Disk space is allocated now, because a mapped write to a full disk would kill the process.
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     start = 0
     for block in blocks:

@@ -1,8 +1,9 @@
-"""The only module that calls ScaNN: it passes only checked rows, loads no pickle and removes the padding of results.
+"""Wraps ScaNN's Python searcher, and keeps input and files away from ScaNN that crash the process or execute code.
 
-Without these precautions a NaN ends the process, a file of the wrong length crashes it, missing results are padded with
-id 0, and ScaNN's own loader unpickles a docids file, which can execute code. ScaNN stores only the hashes; this package
-stores the rows (row_file.py) and names and computes the scores.
+ScaNN ends the process if a descriptor is NaN, crashes if a file has the wrong length, pads missing results with row
+number 0, and its own loader unpickles a docids file, which can execute code. Therefore this module passes only checked
+descriptors to ScaNN, loads its files without pickle, and marks the padding of results with -1. ScaNN stores only the
+hashes; this package stores the descriptors (`folder_index.row_file`) and the names, and computes the scores.
 """
 
 import math
@@ -35,26 +36,26 @@ def load_scann() -> Any:
 
 
 class ScannSearcher:
-    """Finds candidates for the nearest rows by approximate search.
+    """Selects candidates for the nearest neighbours by approximate search with ScaNN's hashes.
 
     Args:
         searcher: ScaNN's searcher object.
-        leaves: number of leaves of the tree; 0 without a tree.
+        leaves: number of leaves of ScaNN's tree; 0 without a tree.
     """
 
     def __init__(self, searcher: Any, leaves: int) -> None:
         self._searcher, self.leaves = searcher, leaves
 
     def candidates(self, queries: np.ndarray, count: int, leaves: int) -> np.ndarray:
-        """Finds row numbers by their hashes.
+        """Finds the rows whose hashes have the largest approximate inner products with each query.
 
         Args:
-            queries: the queries, (Q, S) float32, finite and C-contiguous, Q >= 1.
+            queries: queries, (Q, S) float32, finite and C-contiguous, Q >= 1.
             count: number of candidates per query.
-            leaves: number of leaves to visit.
+            leaves: number of leaves of the tree to search; ignored without a tree.
 
         Returns:
-            The row numbers, (Q, count) int64, best first, padded with -1.
+            The row numbers, (Q, count) int64, by descending approximate score, padded with -1.
         """
         options = (count, count, min(leaves, self.leaves) or -1)
         if len(queries) == 1:
@@ -67,17 +68,20 @@ class ScannSearcher:
         return np.where(np.isfinite(scores), found.astype(np.int64), -1)
 
     def save(self, folder: Path) -> None:
-        """Writes ScaNN's files, with relative paths and without pickles."""
+        """Writes ScaNN's files to a folder, with relative paths and without pickles."""
         self._searcher.serialize(str(folder), relative_path=True)
 
 
 def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> ScannSearcher:
-    """Trains the tree and the hashes.
+    """Trains ScaNN's tree and hashes on the stored descriptors.
 
     Args:
-        rows: the stored rows, (N, S) float32, finite and C-contiguous, N >= 16.
+        rows: stored descriptors, (N, S) float32, finite and C-contiguous, N >= 16.
         leaves: number of leaves of the tree, less than N; 0 to compare all hashes without a tree.
-        settings: settings of the hashes and of their training.
+        settings: build settings of the hashes and of their training.
+
+    Returns:
+        The searcher over the N rows.
 
     Raises:
         MissingExtraError: ScaNN is not installed.
@@ -106,7 +110,7 @@ def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> Sc
 
 @contextmanager
 def _released(rows: np.ndarray) -> Iterator[None]:
-    """Keeps memory-mapped rows out of memory during training: ScaNN copies them first and does not read them again."""
+    """Keeps memory-mapped rows out of memory during training, because ScaNN copies them first and uses its copy."""
     done = threading.Event()
 
     def release_regularly() -> None:
@@ -123,9 +127,11 @@ def _released(rows: np.ndarray) -> Iterator[None]:
 
 
 def load_searcher(folder: Path, leaves: int) -> ScannSearcher:
-    """Loads the files that `save` wrote, whose content the caller has verified.
+    """Loads the files that `ScannSearcher.save` wrote, without ScaNN's own loader, which would unpickle a docids file.
 
-    ScaNN's own loader is avoided, since it would unpickle a docids file.
+    Args:
+        folder: folder of the files, whose SHA-256 the caller has verified.
+        leaves: number of leaves of the tree; 0 without a tree.
 
     Raises:
         MissingExtraError: ScaNN is not installed.

@@ -1,4 +1,4 @@
-"""A segment of an index: an immutable set of N photos that is searched with ScaNN's hashes."""
+"""A segment of an index folder: an immutable set of N photos that is searched with ScaNN's hashes, or exactly."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -14,31 +14,31 @@ from .scann_searcher import ScannSearcher, load_searcher
 from .write_ahead_log import WriteAheadLog
 
 RowFilter = Callable[[np.ndarray], np.ndarray]
-"""Row numbers of any shape -> whether each may be found, bool of that shape."""
+"""Function from row numbers of any shape to whether a search may return each of these rows, bool of the same shape."""
 
 PROJECTION = "projection.npy"
 
 
 class Segment:
-    """The open files of a segment.
+    """An open segment: the photos, hashes and search settings of one build of an index folder.
 
     Args:
         folder: folder of the segment, whose files have been verified.
-        facts: the manifest of the index.
+        facts: manifest of the index.
 
     Attributes:
-        facts: the manifest of the index.
-        configuration: the search settings, from the manifest.
+        facts: manifest of the index, as for `NeighbourIndex.facts`.
+        configuration: search settings, the manifest's entry "configuration".
         names: names of the photos in the order of the rows.
-        rows: stored descriptors.
-        columns: column values.
-        log: the changes since the segment was built.
-        projection: the projection matrix (D, S); None if the rows are not reduced.
-        searcher: the ScaNN searcher; None if the search is exact.
+        rows: stored descriptors, one row per photo.
+        columns: column values of the photos.
+        log: write-ahead log of the changes since the segment was built.
+        projection: projection matrix (D, S); None if stored descriptors have all D dimensions.
+        searcher: ScaNN searcher; None if the segment is searched exactly.
 
     Raises:
-        FolderError: the numbers of names and rows differ from the manifest's, or the log is incomplete.
-        MissingExtraError: the search is approximate, and ScaNN is not installed.
+        FolderError: the numbers of names and rows differ from the manifest, or the log is incomplete or damaged.
+        MissingExtraError: the segment is searched approximately, and ScaNN is not installed.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Segment:
             )
         self.columns = StoredColumns(folder, facts["columns"])
         self.log = WriteAheadLog(folder, facts["log"])
-        self.log.read(self.log.start)  # raises errors before ScaNN loads anything
+        self.log.read(self.log.start)  # reports a damaged log before ScaNN's files are loaded
         projection = folder / PROJECTION
         self.projection = np.load(projection, allow_pickle=False) if projection.exists() else None
         exact = self.configuration["kind"] == "exact"
@@ -67,26 +67,36 @@ class Segment:
         return {name: row for row, name in enumerate(self.names)}
 
     def to_stored(self, rows: np.ndarray) -> np.ndarray:
-        """Applies the projection, if any, to rows (n, D); rows (n, S) are returned unchanged."""
+        """Projects descriptors (n, D) to stored descriptors (n, S); returns rows that have S dimensions unchanged."""
         if self.projection is None or rows.shape[1] == self.rows.dimensions:
             return rows
         return rows @ self.projection
 
     def candidates_for(self, k: int, effort: float) -> int:
-        """Returns the number of candidates to rescore for k neighbours, at `effort` times the tuned search effort."""
+        """Computes the number of candidates to rescore exactly, in proportion to the tuned number.
+
+        Args:
+            k: number of neighbours per query.
+            effort: factor on the tuned number.
+
+        Returns:
+            The number of candidates per query, at least `k`.
+        """
         return max(k, round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["reorder"]))
 
     def find(self, queries: np.ndarray, k: int, effort: float, allowed: RowFilter) -> tuple[np.ndarray, np.ndarray]:
-        """Finds the nearest allowed rows among the candidates selected by the hashes.
+        """Finds the nearest allowed rows among the candidates that the hashes select. The segment must have a searcher.
 
         Args:
-            queries: the queries, (Q, S).
+            queries: queries, (Q, S) float32.
             k: number of neighbours per query.
-            effort: factor on the tuned numbers of candidates and leaves, such as 10 if a tenth of the rows is allowed.
-            allowed: the rows that may be returned.
+            effort: factor on the tuned numbers of candidates and leaves, such as 10 if only a tenth of the rows is
+                allowed.
+            allowed: function that selects the rows that may be returned.
 
         Returns:
-            Row numbers and scores, both (Q, k) or narrower, best first; missing neighbours have the score -inf.
+            Row numbers and scores, both (Q, k), or with fewer columns if there are fewer candidates, by descending
+            score. Missing neighbours have the score -inf.
         """
         assert self.searcher, "an exact index has no hashes"
         leaves = round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["leaves_to_search"])
@@ -103,7 +113,20 @@ def rescore(
     leaves: int,
     allowed: RowFilter | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rescores ScaNN's first `reorder` candidates from `leaves` leaves by their stored rows; see `Segment.find`."""
+    """Searches with ScaNN, and rescores the candidates with their stored descriptors.
+
+    Args:
+        searcher: ScaNN searcher over `rows`.
+        rows: stored descriptors.
+        queries: queries, (Q, S) float32.
+        k: number of neighbours per query.
+        reorder: number of candidates per query to rescore.
+        leaves: number of leaves of the tree to search.
+        allowed: function that selects the rows that may be returned; None for all rows.
+
+    Returns:
+        Row numbers and scores as from `Segment.find`.
+    """
     ids = searcher.candidates(queries, reorder, leaves)
     scores = rows.products(queries, ids)
     scores[ids < 0 if allowed is None else (ids < 0) | ~allowed(ids)] = -np.inf
@@ -111,7 +134,16 @@ def rescore(
 
 
 def top_k(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Selects the k highest of the scores (Q, n) of each query; returns their ids and scores, highest first."""
+    """Selects the k highest scores of each query.
+
+    Args:
+        ids: row numbers, (Q, n).
+        scores: scores of these rows, (Q, n).
+        k: number of scores to select.
+
+    Returns:
+        Row numbers and scores, both (Q, min(k, n)), by descending score.
+    """
     if scores.shape[1] > 4 * k:
         part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         ids, scores = np.take_along_axis(ids, part, 1), np.take_along_axis(scores, part, 1)

@@ -1,8 +1,9 @@
-"""Snapshots of an index: a segment and the changes since its build, as seen by one search during further changes.
+"""Snapshots of an index folder: the photos that one search sees, even if the index changes during the search.
 
-Every row has a number: 0 to N-1 in the segment, and N upwards for rows added since, in order. A row that is replaced or
-deleted stays in place, with the number of the first snapshot without it. Writers only write beyond the rows that a
-`Snapshot` sees, so that searches and writers never wait for each other (multi-version concurrency control).
+Every stored descriptor has a row number: 0 to N-1 in the segment, and N upwards, in order of addition, for rows added
+since the segment was built. When a photo is replaced or deleted, its row remains, and the number of the first snapshot
+without this row is recorded. Writers write only beyond the rows that existing snapshots use, so that searches and
+writers never wait for each other (multi-version concurrency control).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,24 +19,24 @@ from ..index_contract.photos_to_index import RowBlocks
 from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
-EXACT_AMONG = 10_000  # photos that satisfy a filter; up to this number, all of them are scored
-FURTHER = 8  # factor of candidates for a second approximate search; beyond 1 / 8 of the rows, exact search is faster
+EXACT_AMONG = 10_000  # photos; if at most this number satisfies a filter, all of these are scored exactly
+FURTHER = 8  # factor on the candidates of a second approximate search; for over 1/8 of the rows, exact search is faster
 _NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An index at one point in time.
+    """The photos of an index folder at one point in time.
 
     Attributes:
-        segment: the N rows of the last build.
-        added: the rows added since the build, (M, S); some may have been removed again.
-        added_names: names of those rows, possibly followed by later ones.
-        added_columns: column -> the values of those rows, possibly followed by later ones.
-        removed_at: for each row, the number of the first snapshot without it, of length N + M or more.
-        number: the number of this snapshot.
+        segment: the segment of the last build, with N rows.
+        added: stored descriptors added since the build, (M, S) float32; some of these rows may have been removed again.
+        added_names: names of the M added rows; later snapshots may append names to the same list.
+        added_columns: values of the M added rows by column name; later snapshots may append values to the same lists.
+        removed_at: for each row, the number of the first snapshot that does not contain it; at least N + M numbers.
+        number: number of this snapshot.
         built: number of rows of the segment that are still present.
-        size: number of all present rows.
+        size: number of all rows that are present, including added ones.
     """
 
     segment: Segment
@@ -49,11 +50,18 @@ class Snapshot:
 
     @property
     def unchanged(self) -> bool:
-        """Returns whether the present rows are exactly those of the segment."""
+        """Whether the present rows are exactly those of the segment."""
         return self.built == self.size == len(self.segment)
 
     def search(self, queries: np.ndarray, k: int, exact: bool, where: Filter | None) -> list[Hits]:
-        """See `NeighbourIndex.search`; `queries` are (Q, S) and already checked."""
+        """Finds the nearest photos of each query; see `NeighbourIndex.search`.
+
+        Args:
+            queries: queries, (Q, S) float32, already checked.
+            k: number of neighbours per query.
+            exact: whether to compare each query with every photo.
+            where: filter that restricts the search; None for all photos.
+        """
         if not len(queries):
             return []
         matching = None if where is None else self._matching(where)
@@ -65,20 +73,20 @@ class Snapshot:
         return self._hits(*self._approximate_search(queries, k, matching))
 
     def present(self, ids: np.ndarray) -> np.ndarray:
-        """Returns whether the rows with these numbers are present, in the shape of `ids`."""
+        """Returns whether the rows with these numbers are present in the snapshot, bool in the shape of `ids`."""
         return self.removed_at[ids] > self.number
 
     def ids(self) -> np.ndarray:
-        """Returns the numbers of all present rows."""
+        """Returns the row numbers of all present rows, (n,), ascending."""
         return np.flatnonzero(self._matching(None))
 
     def names(self, ids: np.ndarray) -> list[str]:
-        """Returns the names of rows by number."""
+        """Returns the names of the photos with the row numbers `ids`, (n,)."""
         count = len(self.segment)
         return [self.segment.names[i] if i < count else self.added_names[i - count] for i in ids.tolist()]
 
     def rows(self, ids: np.ndarray) -> Iterator[np.ndarray]:
-        """Yields the stored rows with these ascending numbers, in blocks."""
+        """Yields the stored descriptors with the ascending row numbers `ids`, (n,), in blocks."""
         count = len(self.segment)
         cut = np.searchsorted(ids, count)
         whole = cut == count
@@ -87,7 +95,7 @@ class Snapshot:
             yield self.added[ids[cut:] - count]
 
     def columns(self, ids: np.ndarray) -> dict[str, list[str]]:
-        """Maps each column to the values of the rows with these ascending numbers."""
+        """Returns the column values, by column name, of the photos with the ascending row numbers `ids`, (n,)."""
         count = len(self.segment)
         cut = np.searchsorted(ids, count)
         old, new = self.segment.columns.take(ids[:cut]), (ids[cut:] - count).tolist()
@@ -120,7 +128,11 @@ class Snapshot:
     def _approximate_search(
         self, queries: np.ndarray, k: int, matching: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Searches with the hashes; visits more if too few candidates match, or searches exactly if no slower."""
+        """Searches with the hashes, with exact search as a fallback.
+
+        A query that finds fewer than k matching photos is repeated with more candidates. Exact search is used if even
+        these are too few, or if it is not slower.
+        """
         count = len(self.segment)
         built = self.built if matching is None else int(matching[:count].sum())
         ids, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
@@ -156,14 +168,14 @@ class Snapshot:
 
 
 class MutableSegment:
-    """A segment to which changes are applied, by one thread at a time.
+    """Applies logged changes to a segment, and makes a new snapshot after each. One thread at a time may apply changes.
 
     Args:
         segment: the segment of the last build.
 
     Attributes:
         snapshot: the latest snapshot.
-        position: the position in the log after the last applied change.
+        position: position in the write-ahead log after the last change that was applied.
         changes: number of rows added and removed since the build.
     """
 
@@ -179,11 +191,16 @@ class MutableSegment:
         self.snapshot = Snapshot(segment, none, self._names, self._columns, self._removed_at, 0, count, count)
 
     def row_of(self, name: str) -> int | None:
-        """Returns the row number of a photo; None if the photo is not present."""
+        """Returns the row number of a photo; None if the latest snapshot does not contain the photo."""
         return self._changed[name] if name in self._changed else self.segment.row_of.get(name)
 
     def apply(self, change: Change, position: LogPosition) -> None:
-        """Makes a logged change visible to all searches that start afterwards."""
+        """Applies a change from the log and makes a snapshot with it, which all later searches use.
+
+        Args:
+            change: the change, which adds or deletes photos.
+            position: position in the log after the change.
+        """
         snapshot, number = self.snapshot, self.snapshot.number + 1
         removed = [row for row in map(self.row_of, change.names) if row is not None]
         self._removed_at[removed] = number
@@ -212,7 +229,7 @@ class MutableSegment:
             texts += change.columns.get(column, [""] * len(change.names))
 
     def _grow(self, room: int) -> None:
-        """Makes room for more added rows. Earlier snapshots keep their arrays."""
+        """Enlarges the arrays of added rows. Earlier snapshots keep their arrays."""
         added = np.empty((room, self._added.shape[1]), np.float32)
         removed_at = np.full(len(self.segment) + room, _NEVER)
         added[: len(self._added)], removed_at[: len(self._removed_at)] = self._added, self._removed_at

@@ -1,13 +1,14 @@
-"""The write-ahead log of a segment: hash-chained records, and a head that states how many are acknowledged.
+"""The write-ahead log of a segment: a file of hash-chained records, and a head file with the number of valid records.
 
-A record consists of the length of its body (8 bytes), a digest (the SHA-256 of the previous record's digest and the
-body), and the body: a line of JSON followed by the rows as float32. Appending syncs the record to the disk, then
-replaces the head {records, bytes, digest}; only then is the change acknowledged. A reader finds one of these states:
+Each record is one change. It consists of the length of its body (8 bytes), a digest (the SHA-256 of the previous
+record's digest and the body), and the body: a line of JSON followed by the stored descriptors as float32. To append a
+change, a writer writes the record to the disk (fsync) and then replaces the head {records, bytes, digest}. The change
+is acknowledged to the caller only after that. A reader finds one of these states:
 
-- only the records that the head states; truncated or altered records are an error;
-- one more complete record, of a writer that was killed or is still writing; it is applied as well;
-- one more incomplete record, which is ignored;
-- two or more further complete records: the head is outdated, which is an error.
+- The log contains only the records that the head states. If these are truncated or altered, reading raises an error.
+- One more complete record follows, of a writer that was killed or is still writing. The record is applied as well.
+- One more incomplete record follows, which is ignored.
+- Two or more complete records follow. The head is outdated, and reading raises an error.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, fingerprint, write_file
 
 FileStamp: TypeAlias = tuple[int, int, int]
-"""Inode, modification time and size of a file, to notice that it changed."""
+"""Inode, modification time in nanoseconds and size in bytes of a file; they differ if the file has changed."""
 
 LOG, HEAD = "log", "head.json"
 _LENGTH, _DIGEST = 8, 32
@@ -31,12 +32,12 @@ _REPAIR = "restore it, or index again"
 
 @dataclass(frozen=True)
 class Change:
-    """One write, which adds (or replaces) photos or deletes them.
+    """One change of an index: it adds (or replaces) n photos, or deletes n photos.
 
     Attributes:
         names: distinct names of the photos.
-        rows: stored descriptors of added photos, (n, S) float32; None for a deletion.
-        columns: column -> a value for each photo.
+        rows: stored descriptors of the added photos, (n, S) float32; None for a deletion.
+        columns: one value per added photo, by column name; empty for a deletion.
     """
 
     names: list[str]
@@ -46,12 +47,12 @@ class Change:
 
 @dataclass(frozen=True)
 class LogPosition:
-    """A position between two records of the log.
+    """A position in the log, between two records.
 
     Attributes:
         records: number of records before the position.
-        bytes: size of these records.
-        digest: digest of the last of these records, in hexadecimal.
+        bytes: size of these records in bytes.
+        digest: SHA-256 of the last of these records, in hexadecimal.
     """
 
     records: int
@@ -60,11 +61,11 @@ class LogPosition:
 
 
 class WriteAheadLog:
-    """Reads and appends to the log in a folder.
+    """Reads the write-ahead log in a folder, and appends changes to it.
 
     Args:
         folder: folder of the files log and head.json, which `create` writes.
-        identity: unique string of the segment from which the hash chain starts, so that the log of another segment is
+        identity: unique string of the segment, with which the hash chain starts, so that the log of another segment is
             rejected.
 
     Attributes:
@@ -76,7 +77,7 @@ class WriteAheadLog:
         self.start = LogPosition(0, 0, hashlib.sha256(identity.encode()).hexdigest())
 
     def create(self, changes: Iterable[Change] = ()) -> None:
-        """Writes a new log with these changes."""
+        """Writes a new log that contains the given changes, in order."""
         position, records = self.start, []
         for change in changes:
             record, position = _record(change, position)
@@ -85,11 +86,12 @@ class WriteAheadLog:
         self._write_head(position)
 
     def append(self, change: Change, after: LogPosition) -> LogPosition:
-        """Appends a change durably. Only one writer at a time may call this.
+        """Appends a change and waits until it is on disk. Only one writer at a time may call this method.
 
         Args:
             change: the change to append.
-            after: position after the last record that `read` returned; an incomplete record there is overwritten.
+            after: position after the last record that `read` returned; an incomplete record after this position is
+                overwritten.
 
         Returns:
             The position after the change.
@@ -112,7 +114,13 @@ class WriteAheadLog:
         return position
 
     def read(self, since: LogPosition) -> list[tuple[Change, LogPosition]]:
-        """Reads the changes after a position, each with the position after it.
+        """Reads the changes after a position.
+
+        Args:
+            since: position from `start`, `append` or an earlier `read`.
+
+        Returns:
+            Each change with the position after it, in order.
 
         Raises:
             FolderError: acknowledged changes were truncated or altered, or a file is missing or damaged.
@@ -125,7 +133,7 @@ class WriteAheadLog:
             if newer == head:
                 break
             head = newer  # a writer appended a record after the first of the two files was read
-        # A reader that applied the record beyond the head is one record ahead of it.
+        # A reader that has applied the record beyond the head is one record ahead of the head.
         reader_ahead = head.records == since.records - 1
         beyond = len(positions) if reader_ahead else len(positions) - 1 - self._index_of(head, positions)
         if beyond > 1:
@@ -135,7 +143,8 @@ class WriteAheadLog:
     def stamp(self) -> FileStamp:
         """Returns a stamp that changes with every append.
 
-        The stamp is that of the log, which grows, since two heads may have the same time and size.
+        The stamp is that of the log file, which grows, because two versions of the head file may have the same time and
+        size.
         """
         return file_stamp(self._folder / LOG)
 
@@ -145,7 +154,7 @@ class WriteAheadLog:
         return positions.index(head)
 
     def _scan(self, since: LogPosition) -> Iterator[tuple[Change, LogPosition]]:
-        """Yields complete records after a position, up to the first whose hash does not match."""
+        """Yields complete records after a position, up to the first record whose digest does not match."""
         try:
             with (self._folder / LOG).open("rb") as file:
                 file.seek(since.bytes)
@@ -180,7 +189,7 @@ class WriteAheadLog:
 
 
 def file_stamp(path: Path) -> FileStamp:
-    """Returns a stamp that changes when a file is replaced or grows; zeros if the file does not exist."""
+    """Returns a stamp that changes when a file is replaced or grows; (0, 0, 0) if the file does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -189,7 +198,7 @@ def file_stamp(path: Path) -> FileStamp:
 
 
 def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
-    """Returns the bytes of a record and the position after it."""
+    """Returns the bytes of the record of a change, and the position after the record."""
     width = None if change.rows is None else change.rows.shape[1]
     line = json.dumps({"names": change.names, "width": width, "columns": change.columns})
     rows = b"" if change.rows is None else np.ascontiguousarray(change.rows, "<f4").tobytes()

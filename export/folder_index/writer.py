@@ -1,4 +1,4 @@
-"""Writes an index folder: a new one, or a new segment in an existing one, even while that is searched."""
+"""Writes an index to a folder: a new index, or a new segment of an existing index, which can be searched meanwhile."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +15,12 @@ from .layout import KIND, current_segment, locked, new_segment, publish, remove_
 def check_output(folder: Path, *, may_replace: bool) -> None:
     """Checks that an index may be written to a folder.
 
+    Args:
+        folder: folder to write to, which need not exist.
+        may_replace: whether an index in the folder may be replaced.
+
     Raises:
-        FolderError: the folder exists and is not an index, or may not be replaced.
+        FolderError: the folder exists, and is not an index or may not be replaced.
     """
     check_free(folder, kind=KIND, replace=may_replace)
 
@@ -24,22 +28,24 @@ def check_output(folder: Path, *, may_replace: bool) -> None:
 def write_index(
     folder: Path, photos: PhotosToIndex, facts: Mapping[str, Any], settings: IndexSettings
 ) -> Mapping[str, Any]:
-    """Writes an index, which replaces an existing one in `folder` even while that is searched.
+    """Builds an index in a folder. An index that is already there is replaced, and can be searched until then.
 
     Args:
-        folder: the folder to write to, accepted by `check_output`.
-        photos: the photos to index.
-        facts: facts about the descriptors, for `NeighbourIndex.facts`.
-        settings: the settings of the index.
+        folder: folder to write to, accepted by `check_output`.
+        photos: photos to index.
+        facts: metadata of the descriptors, as in `NeighbourIndex.facts`: the settings of `extract` and the photo
+            folder.
+        settings: build settings of the index.
 
     Returns:
-        The facts in the manifest.
+        The entries of the manifest: `facts` and those that `build_segment` returns.
 
     Raises:
-        IndexBusyError: another process is writing to the index.
-        MissingExtraError: the search is approximate, and ScaNN is not installed.
+        IndexBusyError: another process is writing to the index or rebuilding it.
+        MissingExtraError: the settings require approximate search, and ScaNN is not installed.
     """
-    # A new index gets a temporary name first; a new segment is written in the folder, while others search the old one.
+    # A new index is written under a temporary name. An existing index gets a new segment in its own folder, because
+    # other processes search the old segment meanwhile.
     exists = (folder / MANIFEST).exists()
     home = folder if exists else partial_of(folder)
     home.mkdir(parents=True, exist_ok=True)

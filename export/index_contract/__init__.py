@@ -1,1 +1,1 @@
-"""The interface of an index: `NeighbourIndex`, hits and filters, checks of its input, settings, tuning, errors."""
+"""The interface of every index: `NeighbourIndex`, hits, filters, input checks, build settings, tuning and errors."""

@@ -1,4 +1,4 @@
-"""Checks the arguments that callers pass to an index: names, rows, columns and the number of neighbours."""
+"""Checks of the arguments that callers pass to an index: names, descriptors, columns and the number of neighbours."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
 
@@ -8,7 +8,7 @@ from keras_retrieval.errors import ArgumentError
 
 
 def check_k(k: int) -> None:
-    """Checks a number of neighbours.
+    """Checks that the requested number of neighbours is at least 1.
 
     Raises:
         ArgumentError: `k` is below 1.
@@ -18,10 +18,10 @@ def check_k(k: int) -> None:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Checks that names are strings and distinct.
+    """Checks that the names of photos are distinct strings.
 
     Raises:
-        ArgumentError: a name is not a string or is repeated; the message gives the row numbers.
+        ArgumentError: a name is not a string, or occurs twice; the message gives the row numbers.
     """
     check_strings(names, "a name")
     first: dict[str, int] = {}
@@ -31,14 +31,14 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def check_strings(values: Sequence[str], label: str) -> None:
-    """Checks that values are strings.
+    """Checks that all values are strings.
 
     Args:
         values: values to check.
-        label: noun for a value in the message, such as "a name".
+        label: noun for one value in the error message, such as "a name".
 
     Raises:
-        ArgumentError: a value is not a string; the message gives the first such row.
+        ArgumentError: a value is not a string; the message gives the row number of the first such value.
     """
     for row, value in enumerate(values):
         if not isinstance(value, str):
@@ -46,16 +46,16 @@ def check_strings(values: Sequence[str], label: str) -> None:
 
 
 def check_shape(rows: np.ndarray, widths: Collection[int], dimensions: int, label: str) -> None:
-    """Checks that rows form a two-dimensional array of an accepted width.
+    """Checks that descriptors form a two-dimensional array with an accepted number of dimensions.
 
     Args:
-        rows: rows to check.
-        widths: accepted numbers of dimensions.
-        dimensions: number of dimensions to state in the message.
-        label: noun for the rows in the message, such as "queries".
+        rows: descriptors to check, expected shape (n, D).
+        widths: accepted values of D.
+        dimensions: number of dimensions that the error message states for the index.
+        label: noun for the descriptors in the error message, such as "queries".
 
     Raises:
-        ArgumentError: the rows have another shape.
+        ArgumentError: the array is not two-dimensional, or D is not in `widths`.
     """
     if rows.ndim != 2:
         raise ArgumentError(f"{label} must be an array of shape (n, dimensions), got {rows.shape}")
@@ -64,14 +64,15 @@ def check_shape(rows: np.ndarray, widths: Collection[int], dimensions: int, labe
 
 
 def check_finite(blocks: Iterable[np.ndarray], label: str = "rows") -> None:
-    """Checks that rows and their squared lengths are finite, since a single NaN makes ScaNN end the process.
+    """Checks that all descriptors and their squared norms are finite, because a single NaN makes ScaNN end the process.
 
     Args:
-        blocks: the rows in order, in blocks of shape (n, D).
-        label: noun for the rows in the message.
+        blocks: descriptors in order, in blocks of shape (n, D).
+        label: noun for the descriptors in the error message.
 
     Raises:
-        ArgumentError: rows are not finite; the message gives their number and the first of them.
+        ArgumentError: a descriptor is not finite; the message gives the number of such rows and the first five row
+            numbers.
     """
     bad, first = [], 0
     for rows in blocks:
@@ -83,10 +84,14 @@ def check_finite(blocks: Iterable[np.ndarray], label: str = "rows") -> None:
 
 
 def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
-    """Checks that an index has these columns.
+    """Checks that an index has all given columns.
+
+    Args:
+        columns: names of the columns to check.
+        known: names of the columns of the index.
 
     Raises:
-        ArgumentError: a column is unknown; the message names the first one and the columns of the index.
+        ArgumentError: a column is unknown; the message names the first unknown column and lists those of the index.
     """
     for column in columns:
         if column not in known:
@@ -94,10 +99,15 @@ def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
 
 
 def check_lengths(names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sized]) -> None:
-    """Checks that the rows and each column have as many entries as there are names.
+    """Checks that there is one descriptor, and one value in each column, per name.
+
+    Args:
+        names: names of the n photos.
+        rows: descriptors, expected to have n rows.
+        columns: values of each column by column name, expected to have length n.
 
     Raises:
-        ArgumentError: the lengths differ; the message gives both.
+        ArgumentError: a length differs from the number of names; the message gives both lengths.
     """
     for label, count in {"rows": len(rows), **{f"values of '{key}'": len(columns[key]) for key in columns}}.items():
         if count != len(names):

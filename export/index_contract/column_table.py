@@ -1,4 +1,4 @@
-"""Tables of photo columns, which filter searches: CSV or JSON lines files written by users."""
+"""Reads tables of photo columns, by which searches can be filtered: CSV or JSON Lines files written by users."""
 
 import csv
 import json
@@ -11,19 +11,22 @@ from .errors import ColumnTableError, IndexFileNotFoundError
 
 
 def read_column_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """Reads the columns of photos from a table.
+    """Reads the column values of the given photos from a table.
 
     Args:
-        path: CSV file with a header, or JSON lines (.jsonl, .json), with a column `photo`. Other photos are skipped.
-        names: names of the photos.
+        path: CSV file with a header, or JSON Lines file (.jsonl or .json), UTF-8, with a column `photo` that contains
+            the name of a photo. Rows of photos that are not in `names` are ignored.
+        names: names of the photos whose values are returned.
 
     Returns:
-        A dict that maps each column to a value per photo, the empty string for a photo without one. JSON values other
-        than strings and null become JSON text.
+        A dict from column names, without `photo`, to one string per photo in the order of `names`. A photo without a
+        value has the empty string. JSON values other than strings are converted to JSON text, and null to the empty
+        string.
 
     Raises:
         IndexFileNotFoundError: the file does not exist.
-        ColumnTableError: the file cannot be parsed, or a row has no `photo` or repeats one; the message gives the row.
+        ColumnTableError: the file cannot be parsed, or a row has no `photo` or repeats the photo of an earlier row; the
+            message gives the row number.
     """
     wanted, rows = set(names), {}
     for number, row in _rows(path):
@@ -38,7 +41,7 @@ def read_column_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _rows(path: Path) -> Iterable[tuple[int, Any]]:
-    """Yields each row with its line number, which messages state."""
+    """Yields each row of the table with its line number, which error messages state."""
     if not path.is_file():
         raise IndexFileNotFoundError(f"there is no table of columns at {path}")
     with path.open(encoding="utf-8-sig", newline="") as file:

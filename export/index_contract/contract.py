@@ -1,13 +1,14 @@
-"""The interface that every index provides; `open_index(PLACE)` opens one.
+"""The interface that every index provides; `open_index(PLACE)` opens an index.
 
-An index identifies photos by name. An index is either a folder written by `keras-retrieval index` (ScaNN) or a
-collection on a Milvus server, `milvus://HOST:PORT/COLLECTION`. Both guarantee:
+An index stores one descriptor per photo, and identifies photos by name. An index is either a folder written by
+`keras-retrieval index` (ScaNN) or a collection on a Milvus server, `milvus://HOST:PORT/COLLECTION`. Both kinds
+guarantee:
 
-- `search` returns min(k, number of matching photos) hits per query, best first, never padded. Scores are inner
-  products with the stored descriptors. With `exact`, every photo is compared; otherwise an approximate search may miss
-  some neighbours.
-- `add` and `delete` return once the change is on disk; every later search sees it.
-- Invalid input raises `ArgumentError`, a ValueError that names the rows or the argument, and changes nothing.
+- `search` returns min(k, number of matching photos) hits per query, sorted by descending score, without padding. Scores
+  are inner products of the query with the stored descriptors. With `exact`, the query is compared with every photo;
+  otherwise an approximate search may miss some neighbours.
+- `add` and `delete` return when the change is on disk. Every search that starts later uses the changed index.
+- Invalid input raises `ArgumentError`, a ValueError that names the rows or the argument; the index remains unchanged.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,19 +20,22 @@ import numpy as np
 from keras_retrieval.errors import ArgumentError
 
 PHOTO_COLUMN = "photo"
-"""The column of tables and the name in `--where` that stand for the photo's own name."""
+"""Reserved column name, in column tables and in `search --where`, for the name of the photo itself."""
 
 DESCRIPTOR_FACTS = ("model", "size", "scales", "antialias", "mirror", "edges", "bfloat16", "exif", "max_pixels")
-"""The settings of `extract` that a descriptor depends on; queries and added photos must have the same."""
+"""Settings of `keras-retrieval extract` on which a descriptor depends, stored with the index.
+
+Queries and photos that are added later must be described with the same settings.
+"""
 
 
 @dataclass(frozen=True)
 class Hits:
-    """The neighbours of one query, best first.
+    """The neighbours of one query, sorted by descending score.
 
     Attributes:
-        names: names of the photos.
-        scores: inner products of the photos with the query, (n,) float32.
+        names: names of the n photos.
+        scores: inner products of the stored descriptors with the query, (n,) float32.
     """
 
     names: list[str]
@@ -40,14 +44,15 @@ class Hits:
 
 @dataclass(frozen=True)
 class Filter:
-    """Restricts a search to the photos that satisfy every given condition.
+    """Restricts a search to the photos that satisfy all given conditions.
 
     Attributes:
-        names: names of the allowed photos; None for all.
-        columns: column -> allowed values. Values are strings; a photo without a value has the empty string.
+        names: names of the photos that may be found; None for all photos.
+        columns: for each column name, the values of which a photo must have one. Values are strings; a photo without a
+            value in a column has the empty string there.
 
     Raises:
-        ArgumentError: a single string is given instead of a collection of strings.
+        ArgumentError: `names` or the values of a column are a single string instead of a collection of strings.
     """
 
     names: Collection[str] | None = None
@@ -60,23 +65,25 @@ class Filter:
 
 
 class NeighbourIndex(Protocol):
-    """An open index of N photos.
+    """An open index of the descriptors of N photos.
 
-    Descriptors have D dimensions, and stored descriptors S; S = D unless the index was built with `dim`.
+    Descriptors have D dimensions, and stored descriptors S dimensions. S = D unless the index was built with dimension
+    reduction (`keras-retrieval index --dim S`).
     """
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Facts about the index, which can be serialized as JSON.
+        """Metadata of the index, a mapping that can be serialized as JSON.
 
-        The settings of `extract` (`DESCRIPTOR_FACTS`), "photos" (the photos' folder), "dimensions" (D), "columns" and
-        "configuration" (how the index searches; its "kind" describes it in words).
+        Contains the settings of `extract` (`DESCRIPTOR_FACTS`), "photos" (path of the photo folder), "dimensions" (D),
+        "columns" (names of the columns) and "configuration" (search settings; its entry "kind" describes the search in
+        words).
         """
         ...
 
     @property
     def names(self) -> Sequence[str]:
-        """The names of all photos, in the order of `vectors()`."""
+        """The names of all photos, in the order of the rows that `vectors()` returns."""
         ...
 
     def __len__(self) -> int: ...
@@ -84,43 +91,59 @@ class NeighbourIndex(Protocol):
     def search(
         self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
     ) -> list[Hits]:
-        """Finds the photos with the largest inner products with each query.
+        """Finds the photos whose descriptors have the largest inner products with each query.
 
         Args:
             queries: descriptors (Q, D), or stored descriptors (Q, S) as returned by `vectors`; Q may be 0.
             k: number of neighbours per query.
-            exact: whether to compare each query with every photo.
-            where: filter that restricts the search; None for all photos.
+            exact: whether to compare each query with every photo instead of searching approximately.
+            where: filter that restricts the search; None to search all photos.
 
         Returns:
-            For each query, min(k, number of matching photos) hits.
+            One `Hits` per query, with min(k, number of matching photos) neighbours.
 
         Raises:
-            ArgumentError: `k` is below 1, queries have another shape or are not finite, or a column is unknown.
+            ArgumentError: `k` is below 1, `queries` has another shape or a value that is not finite, or `where` names
+                an unknown column.
         """
         ...
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Adds photos. A photo whose name already exists is replaced, including its column values.
+        """Adds photos. A photo whose name is already in the index is replaced, including its column values.
 
         Args:
-            names: names of the photos, arbitrary distinct strings.
+            names: distinct names of the n photos, arbitrary strings.
             rows: descriptors (n, D), or stored descriptors (n, S) as returned by `vectors`.
-            columns: column -> a value for each photo, for some or all columns of the index.
+            columns: one value per photo for some or all columns of the index, by column name; missing columns get the
+                empty string. None for no values.
 
         Raises:
-            ArgumentError: shapes do not match, names are repeated, a column is unknown, or rows are not finite; the
-                message names the first rows.
-            OSError: the disk or the server failed, or another process is writing; nothing has been added.
+            ArgumentError: shapes do not match, a name is repeated, a column is unknown, or a row is not finite; the
+                message names the first offending rows.
+            OSError: writing to the disk or the server failed, or another process is writing to the index. Some of the
+                photos may have been added; the call can be repeated with all of them.
         """
         ...
 
     def delete(self, names: Sequence[str]) -> int:
-        """Deletes photos by name; returns the number deleted. Unknown names are ignored."""
+        """Deletes photos by name; unknown names are ignored.
+
+        Returns:
+            The number of deleted photos.
+
+        Raises:
+            OSError: writing to the disk or the server failed, or another process is writing to the index.
+        """
         ...
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """Returns the stored descriptors, (n, S) float32, of the named photos or of all; memory-mapped if possible.
+        """Returns the stored descriptors of photos, memory-mapped if possible.
+
+        Args:
+            names: names of the n photos; None for all photos, in the order of `names`.
+
+        Returns:
+            The stored descriptors, (n, S) float32.
 
         Raises:
             ArgumentError: a name is unknown.
@@ -128,5 +151,5 @@ class NeighbourIndex(Protocol):
         ...
 
     def close(self) -> None:
-        """Releases files and connections. Changes are on disk even without this call."""
+        """Releases files and connections. Changes are on disk even if this method is never called."""
         ...

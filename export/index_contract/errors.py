@@ -1,30 +1,34 @@
-"""Errors of indexes. A damaged index folder raises the `FolderError` of pipelines/files instead."""
+"""Errors of indexes. A damaged index folder raises `FolderError` (pipelines/files/durable.py) instead."""
 
 from keras_retrieval.errors import RetrievalError
 
 
 class ColumnTableError(RetrievalError, ValueError):
-    """A table of photo columns cannot be parsed, or a row does not name a photo or repeats one."""
+    """A table of photo columns cannot be parsed, or one of its rows names no photo or the photo of an earlier row."""
 
 
 class CollectionError(RetrievalError, ValueError):
-    """A collection is missing, was not made by `keras-retrieval index`, or has a layout that is not supported."""
+    """A Milvus collection cannot be used as an index.
+
+    The collection does not exist, exists although it may not be replaced, was not made by `keras-retrieval index`, or
+    has an unsupported layout.
+    """
 
 
 class IndexFileNotFoundError(RetrievalError, FileNotFoundError):
-    """A query photo, a table of columns or a list of names does not exist."""
+    """A file that the user named does not exist: a query photo, a table of columns or a list of names."""
 
 
 class IndexBusyError(RetrievalError, TimeoutError):
-    """Another process has been writing to the index, or rebuilding it, for longer than the caller waits."""
+    """Another process was still writing to the index, or rebuilding it, when the time limit of the wait was reached."""
 
 
 class IndexReplacedError(RetrievalError, OSError):
-    """The index was replaced by an index of other descriptors during a change."""
+    """Another process replaced the index, during a change, by an index with descriptors of another dimension."""
 
 
 class MilvusError(RetrievalError, OSError):
-    """A Milvus server failed to carry out a request."""
+    """A Milvus server, or milvus-lite, reported an error for a request."""
 
 
 class MilvusConnectionError(RetrievalError, ConnectionError):

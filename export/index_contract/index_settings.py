@@ -1,4 +1,4 @@
-"""The settings of an index: options of `keras-retrieval index` that decide how photos are stored and searched."""
+"""The build settings of an index: the options of `keras-retrieval index` for the storage and the search of photos."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from keras_retrieval.pipelines.command.options import Option, Options, declarati
 
 from keras_retrieval.errors import ArgumentError
 
-EXACT_BELOW = 20_000  # photos; with fewer, exact search is as fast as approximate search
-TREE_FROM = 100_000  # photos; from here on, comparing every hash is slower than a tree
-MIN_HASHED = 16  # photos; the minimum from which ScaNN learns hashes
-ROWS_PER_LEAF = 4  # the minimum, on average
+EXACT_BELOW = 20_000  # photos; below this number, exact search is as fast as approximate search
+TREE_FROM = 100_000  # photos; from this number on, comparing every hash is slower than searching a tree
+MIN_HASHED = 16  # minimum number of photos from which ScaNN can learn hashes
+ROWS_PER_LEAF = 4  # minimum of the average number of photos per leaf
 ROW_TYPES = ("float32", "bfloat16", "int8")
 
 
@@ -19,10 +19,10 @@ ROW_TYPES = ("float32", "bfloat16", "int8")
 class IndexSettings(Options):
     """The settings with which an index is built and searched.
 
-    Options that are None are derived from the number of photos, or measured so that `recall` is reached.
+    Settings that are None are chosen from the number of photos, or measured so that searches reach `recall`.
 
     Raises:
-        ArgumentError: an option is out of range.
+        ArgumentError: a setting is out of range.
     """
 
     recall: Annotated[
@@ -95,18 +95,19 @@ class IndexSettings(Options):
     ] = 1.5
 
     def settings(self) -> "IndexSettings":
-        """Returns the settings alone, without the other options of a subclass."""
+        """Copies these settings into a plain `IndexSettings`, without the further options of a subclass."""
         return IndexSettings(**{name: getattr(self, name) for name in declarations(IndexSettings)})
 
     def check_collection(self, count: int, dimensions: int) -> None:
-        """Checks the settings against the size of a collection.
+        """Checks the settings against the size of the collection to index.
 
         Args:
             count: number of photos.
             dimensions: number of dimensions of a stored descriptor.
 
         Raises:
-            ArgumentError: an option exceeds its limit; the message names both.
+            ArgumentError: `leaves` exceeds a quarter of the number of photos, or `block` the number of dimensions; the
+                message gives the setting and its limit.
         """
         if self.leaves is not None and self.leaves > count // ROWS_PER_LEAF:
             raise ArgumentError(
@@ -116,7 +117,14 @@ class IndexSettings(Options):
             raise ArgumentError(f"--block must be at most {dimensions}, the descriptors' dimensions, got {self.block}")
 
     def tree_leaves(self, count: int) -> int | None:
-        """Returns the number of leaves for `count` photos: 0 for hashes without a tree, None for exact search."""
+        """Chooses the kind of search and the size of the tree for a collection.
+
+        Args:
+            count: number of photos.
+
+        Returns:
+            The number of leaves of ScaNN's tree; 0 for a search over all hashes without a tree, None for exact search.
+        """
         if self.exact or count < MIN_HASHED or (count < EXACT_BELOW and self.leaves is None):
             return None
         leaves = self.leaves

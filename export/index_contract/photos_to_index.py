@@ -1,4 +1,4 @@
-"""The input of an index builder: names, descriptors and column values of photos, already checked."""
+"""The input from which an index is built: names, descriptors and column values of photos, already checked."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,10 +7,10 @@ import numpy as np
 
 
 class RowBlocks:
-    """Rows in blocks that can be iterated more than once.
+    """An iterable of blocks of descriptors that, unlike a generator, can be iterated more than once.
 
     Args:
-        read: returns a new iterator over blocks (n, D) float32.
+        read: function that returns a new iterator over all blocks, each (n, D) float32.
     """
 
     def __init__(self, read: Callable[[], Iterator[np.ndarray]]) -> None:
@@ -22,15 +22,15 @@ class RowBlocks:
 
 @dataclass(frozen=True)
 class PhotosToIndex:
-    """Photos from which an index is built.
+    """The photos from which an index is built. Their descriptors have D dimensions, stored descriptors S.
 
     Attributes:
-        names: the distinct names of the N photos.
-        rows: the descriptors, finite, (N, D), or (N, S) if `reduced`.
-        dimensions: S, the number of dimensions of a stored row.
-        columns: column -> a value for each photo.
-        projection: matrix (D, S) that reduces queries, and also rows unless `reduced`; None to store D dimensions.
-        reduced: whether `rows` are already reduced.
+        names: distinct names of the N photos.
+        rows: finite descriptors in blocks, (N, D) in all, or stored descriptors (N, S) if `reduced` is true.
+        dimensions: S, the number of dimensions of a stored descriptor.
+        columns: one value per photo for each column, by column name.
+        projection: matrix (D, S) that reduces queries, and descriptors before they are stored; None if S = D.
+        reduced: whether `rows` already have S dimensions.
     """
 
     names: Sequence[str]
@@ -41,5 +41,5 @@ class PhotosToIndex:
     reduced: bool = False
 
     def to_stored(self, rows: np.ndarray) -> np.ndarray:
-        """Reduces rows taken from `self.rows` to stored rows (n, S), unless they need no reduction."""
+        """Reduces descriptors from `rows`, (n, D), to stored descriptors (n, S); (n, S) are returned unchanged."""
         return rows if self.projection is None or self.reduced else rows @ self.projection

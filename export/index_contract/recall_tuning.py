@@ -1,8 +1,9 @@
-"""Tuning of approximate search: measures the cheapest numbers of leaves and candidates that reach a recall.
+"""Tuning of approximate search: measures the fastest numbers of leaves and candidates that reach a required recall.
 
-Held-out queries are random photos of the collection; each is excluded from its own neighbours. Recall@k is
-the share of the k photos found that are among the k nearest by exact search over the original descriptors. Photos as
-near as the k-th neighbour count as well, so that copies of a photo do not count as errors.
+The held-out queries are random photos of the collection; each query is excluded from its own neighbours. Recall@k is
+the share of the k photos found by a search that are among the k nearest photos by exact search over the original
+descriptors. Photos with the same score as the k-th nearest photo count as nearest photos as well, so that duplicates of
+a photo do not count as errors.
 """
 
 import time
@@ -16,25 +17,30 @@ from keras_retrieval.ranking.nearest import nearest
 
 from .index_settings import IndexSettings
 
-QUERIES = 1_000  # queries for tuning, and as many others for reporting the result
-TIES = 20  # photos beyond the k-th that are checked for the same distance
-BATCH = 100  # queries in a batch
+QUERIES = 1_000  # queries for tuning; the result is reported on as many further queries
+TIES = 20  # photos after the k-th nearest whose scores are compared with that of the k-th
+BATCH = 100  # queries per search call
 _LEAF_SHARES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 150, 220, 330, 500, 1000)  # thousandths
 _CANDIDATES_PER_K = (2, 3, 5, 10, 20, 50)
 
 Find = Callable[[np.ndarray, int, int, int], np.ndarray]
-"""(queries (Q, S), count, reorder, leaves to search) -> row numbers (Q, count), best first, -1 for missing ones."""
+"""Approximate search with given settings.
+
+(queries (Q, S), number of neighbours, number of candidates to rescore, number of leaves to search) -> row numbers
+(Q, number of neighbours) by descending score, padded with -1.
+"""
 
 
 @dataclass(frozen=True)
 class HeldOutQueries:
-    """Held-out queries and their true neighbours.
+    """H held-out queries and their true nearest neighbours.
 
     Attributes:
-        ids: row numbers of the queries, (H,).
-        queries: the queries, (H, S), reduced like the stored rows.
-        truth: row numbers of the k nearest other photos and of those as near as the k-th, (H, T), padded with -1.
-        k: number of neighbours k in recall@k.
+        ids: row numbers of the query photos, (H,).
+        queries: descriptors of the queries, (H, S), reduced like stored descriptors.
+        truth: row numbers of the k nearest other photos, and of photos with the score of the k-th, (H, T), padded with
+            -1.
+        k: number of neighbours in recall@k.
     """
 
     ids: np.ndarray
@@ -43,10 +49,15 @@ class HeldOutQueries:
     k: int
 
     def recall(self, found: np.ndarray) -> float:
-        """Computes the recall@k of row numbers (H, k + 1), best first, which may contain the query itself."""
+        """Computes recall@k, from 0 to 1, of the results of a search.
+
+        Args:
+            found: row numbers that the search found for each query, (H, k + 1) by descending score, padded with -1; the
+                query itself may be among them and is ignored.
+        """
         others = found != self.ids[:, None]
         counted = others & (others.cumsum(axis=1) <= self.k) & (found >= 0)
-        # Pairs of a query and a row are encoded as one number, so that a single look-up handles all queries.
+        # Each pair of a query and a row number is encoded as one number, so that a single look-up handles all queries.
         first = np.arange(len(self.ids))[:, None] * (1 + max(found.max(), self.truth.max()))
         hits = np.isin((first + found)[counted], (first + self.truth)[self.truth >= 0])
         return float(hits.sum()) / (self.k * len(self.ids))
@@ -55,16 +66,16 @@ class HeldOutQueries:
 def hold_out(
     originals: Iterable[np.ndarray], count: int, k: int, to_stored: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[HeldOutQueries, HeldOutQueries] | None:
-    """Draws two sets of held-out queries, for tuning and for reporting, and finds their neighbours by exact search.
+    """Draws two sets of queries, for tuning and for reporting, and finds their true neighbours by exact search.
 
     Args:
-        originals: the original descriptors (N, D), in blocks; iterated more than once.
+        originals: original descriptors (N, D), in blocks; iterated more than once.
         count: N, the number of photos.
-        k: number of neighbours k in recall@k; capped at the number of other photos.
-        to_stored: function that reduces rows (n, D) to stored rows (n, S).
+        k: number of neighbours in recall@k; at most the number of other photos is used.
+        to_stored: function that reduces descriptors (n, D) to stored descriptors (n, S).
 
     Returns:
-        Two sets of up to 1,000 queries; None if there are fewer than 2 rows.
+        Two sets of up to 1,000 queries each; None if there are fewer than two photos.
     """
     if count < 2:
         return None
@@ -99,17 +110,19 @@ def _true_neighbours(found: np.ndarray, scores: np.ndarray, ids: np.ndarray, k: 
 def tune(
     find: Find, held_out: tuple[HeldOutQueries, HeldOutQueries], settings: IndexSettings, leaves: int
 ) -> dict[str, Any]:
-    """Finds the fastest pair of leaves-to-search and reorder that reaches the recall on the first held-out set.
+    """Finds the fastest settings of an approximate search that reach the required recall.
+
+    The settings are chosen on the first set of queries; their recall and speed are then measured on the second.
 
     Args:
         find: function that runs the approximate search.
         held_out: the two sets of queries from `hold_out`.
-        settings: settings with the required recall; `reorder` and `leaves_to_search` are kept where they are set.
-        leaves: the number of leaves of the tree; 0 without a tree.
+        settings: settings with the required `recall`; `reorder` and `leaves_to_search` are not tuned if they are set.
+        leaves: number of leaves of the tree; 0 without a tree.
 
     Returns:
-        A dict with "reorder" and "leaves_to_search", and with "recall" and "queries_per_second" on the second set. If
-        no pair reaches the recall, the pair that comes nearest is returned.
+        A dict with "reorder" (number of candidates to rescore), "leaves_to_search", "recall" (0 to 1) and
+        "queries_per_second". If no settings reach the recall, those with the highest recall are returned.
     """
     tuning, reporting = held_out
     tried: list[tuple[bool, float, float, int, int]] = []
@@ -131,14 +144,14 @@ def tune(
 
 
 class _Trial:
-    """A value to try; the caller sets whether it is high enough."""
+    """One value of a setting to try; the caller sets `enough` to whether the recall was reached with it."""
 
     def __init__(self, value: int) -> None:
         self.value, self.enough = value, False
 
 
 def _bisect(values: Sequence[int]) -> Iterator[_Trial]:
-    """Yields trials of ascending values by bisection, until the smallest sufficient value has been tried."""
+    """Yields trials from ascending values by bisection, until the smallest value that is high enough has been tried."""
     low, high = 0, len(values) - 1
     while low <= high:
         middle = (low + high) // 2
@@ -162,7 +175,7 @@ def _leaf_values(settings: IndexSettings, leaves: int) -> list[int]:
 
 
 def _measure(find: Find, held_out: HeldOutQueries, reorder: int, leaves: int) -> tuple[float, float]:
-    """Measures the recall, and the seconds for all queries."""
+    """Measures the recall of a search with these settings, and the time for all queries in seconds."""
     started = time.monotonic()
     found = [
         find(held_out.queries[start : start + BATCH], held_out.k + 1, reorder, leaves)

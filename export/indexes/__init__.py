@@ -1,1 +1,1 @@
-"""Opens indexes of every kind with `open_index`; the steps index, update and search."""
+"""Opens indexes of every kind with `open_index`, and contains the steps index, update and search."""

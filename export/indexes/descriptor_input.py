@@ -1,4 +1,4 @@
-"""Reads photos to index from a folder of descriptors: checks rows, reads the column table, learns the projection."""
+"""Reads photos to index from a folder of descriptors, checks them, and learns the projection to fewer dimensions."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,20 +18,23 @@ from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 
 
 def photos_from_descriptors(folder: Path, table: Path | None, dim: int | None) -> tuple[PhotosToIndex, dict[str, Any]]:
-    """Reads photos to index from a folder of descriptors.
+    """Reads the photos to index from a folder of descriptors.
 
     Args:
         folder: folder of descriptors written by `keras-retrieval extract`.
-        table: path of the table of columns; None for no columns.
-        dim: number of dimensions to reduce the descriptors to; None to keep all.
+        table: path of a table of photo columns, see `read_column_table`; None for no columns.
+        dim: number of dimensions to which descriptors are reduced; None, or their own number of dimensions, to keep
+            all.
 
     Returns:
-        The photos, and the facts about their descriptors that an index keeps.
+        The photos, and the metadata of their descriptors to store with the index: the settings of `extract`
+        (`DESCRIPTOR_FACTS`), "photos" (the photo folder), "fingerprint" (of the extraction) and "dimensions".
 
     Raises:
         FolderError: the folder does not exist, or does not contain descriptors.
-        ArgumentError: names are repeated, rows are not finite, or `dim` is out of range.
-        ColumnTableError: the table is damaged.
+        ArgumentError: a name is repeated, a descriptor is not finite, or `dim` is out of range.
+        IndexFileNotFoundError: the table does not exist.
+        ColumnTableError: the table cannot be parsed.
     """
     shards, names, manifest = read_descriptors(folder)
     check_names(names)
@@ -41,7 +44,7 @@ def photos_from_descriptors(folder: Path, table: Path | None, dim: int | None) -
 
     rows, width = RowBlocks(read), shards[0].shape[1]
     check_finite(rows)
-    # A projection to all dimensions would be useless: queries of that width would be mistaken for reduced ones.
+    # No projection to all D dimensions, because queries of D dimensions would then count as already reduced.
     projection = None if dim in (None, width) else learn_projection(rows, dim)
     columns = read_column_table(table, names) if table else {}
     facts = {key: manifest[key] for key in (*DESCRIPTOR_FACTS, "photos", "fingerprint")} | {"dimensions": width}

@@ -12,27 +12,31 @@ from ..milvus_index.address import is_milvus
 from .descriptor_input import photos_from_descriptors
 from .index_options import IndexOptions
 
-_TOLERANCE = 0.01  # the shortfall of the measured recall up to which no remark is printed
+_TOLERANCE = 0.01  # difference to the requested recall up to which no remark is printed
 
 
 @takes(IndexOptions)
 def index(options: IndexOptions) -> str | Path:
-    """Builds an index of descriptors, tuned by measurement to a recall.
+    """Builds an index of descriptors whose search is tuned by measurement to reach a recall.
 
-    Below 20,000 photos the search is exact; below 100,000 it compares hashes, above that it visits leaves of a tree of
-    hashes (ScaNN), and rescores the best candidates with the stored descriptors. The recall is measured with photos of
+    Below 20,000 photos the search is exact. From 20,000 photos on it compares ScaNN's hashes of all photos, and from
+    100,000 photos on only those in some leaves of a tree; it then rescores the best candidates with the stored
+    descriptors. Recall is the share of the k true nearest neighbours that a search finds. It is measured with photos of
     the collection as queries, each excluded from its own neighbours, against exact search over the descriptors.
-    OUTPUT/manifest.json states it, with queries per second and bytes per photo.
+    OUTPUT/manifest.json states the measured recall, queries per second and bytes per photo.
 
     Returns:
-        The path or address of the index, `output`.
+        OUTPUT: the path of the index folder, or the address of the Milvus collection.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the descriptors, names are repeated, or rows are not
-            finite.
-        FolderError: DESCRIPTORS does not contain descriptors, or OUTPUT may not be replaced.
-        CollectionError: the collection may not be replaced.
-        ColumnTableError: the table of columns is damaged.
+        ArgumentError: an option is out of range or does not fit the descriptors, a name is repeated, or a descriptor is
+            not finite.
+        FolderError: DESCRIPTORS does not contain descriptors, or OUTPUT exists and may not be replaced.
+        CollectionError: the Milvus collection exists and may not be replaced.
+        IndexFileNotFoundError: the table of columns does not exist.
+        ColumnTableError: the table of columns cannot be parsed.
+        IndexBusyError: another process is writing to the index folder or rebuilding it.
+        MilvusError, MilvusConnectionError: the Milvus server cannot be reached, or reports an error.
         MissingExtraError: ScaNN or Milvus' client is needed but not installed.
     """
     output, settings = options.output, options.settings()

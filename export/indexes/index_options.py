@@ -11,7 +11,7 @@ from ..index_contract.index_settings import IndexSettings
 
 @dataclass(frozen=True, kw_only=True)
 class IndexOptions(IndexSettings):
-    """The options of `index`: the settings of the index, its input and its output."""
+    """The options of the step `index`: its input, its output and the build settings of the index."""
 
     descriptors: Annotated[Path, Argument("Folder of descriptors, written by `keras-retrieval extract`.")] = field(
         kw_only=False

@@ -1,4 +1,4 @@
-"""Opens an index of any kind: a folder, or a collection on a Milvus server."""
+"""Opens an index of any kind: an index folder, or a collection on a Milvus server."""
 
 from pathlib import Path
 
@@ -7,15 +7,22 @@ from ..milvus_index.address import is_milvus
 
 
 def open_index(place: str | Path) -> NeighbourIndex:
-    """Opens an index.
+    """Opens an index for searches and changes.
 
     Args:
-        place: folder of an index written by `keras-retrieval index`, or address `milvus://HOST:PORT/COLLECTION`.
+        place: folder of an index written by `keras-retrieval index`, or the address of a Milvus collection,
+            `milvus://HOST:PORT/COLLECTION`.
+
+    Returns:
+        The open index; `close` releases its files or its connection.
 
     Raises:
-        FolderError: the folder does not exist, is not an index or has another layout, or a file is missing or altered.
-        CollectionError: the collection does not exist, or was not made by `keras-retrieval index`.
-        MilvusConnectionError: no Milvus server answers.
+        FolderError: the folder does not exist, is not an index, has an unsupported layout, or one of its files is
+            missing or was altered.
+        ArgumentError: the address of the collection is invalid.
+        CollectionError: the collection does not exist, was not made by `keras-retrieval index`, or has an unsupported
+            layout.
+        MilvusConnectionError: no Milvus server answers, or it refuses the credentials.
         MissingExtraError: ScaNN or Milvus' client is needed but not installed.
     """
     if is_milvus(place):

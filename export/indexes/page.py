@@ -1,4 +1,4 @@
-"""Renders the results of a search as an HTML page: each query with its neighbours."""
+"""Renders the results of a search as an HTML page that shows each query photo with its neighbours."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,21 +10,22 @@ from ..index_contract.contract import NeighbourIndex
 from .ranking import SearchResult, name_in
 from .scoring import mean_as_text, shows_same_object
 
-SHOWN = 24  # queries on a page; browsers cannot open a page of thousands
-SIDE = 220  # pixels on the longer side of a thumbnail
+SHOWN = 24  # maximum number of queries on a page, because browsers cannot open a page with thousands
+SIDE = 220  # length in pixels of the longer side of a thumbnail
 LEGEND = "✓ green: from the query's folder · ✗ red: from another folder"
 
 
 def search_page(
     index: NeighbourIndex, results: Sequence[SearchResult], k: int, precisions: np.ndarray | None, photos: Path
 ) -> str:
-    """Renders the results of a search as an HTML page.
+    """Renders the results of a search as an HTML page, for up to 24 queries spread evenly over the results.
 
     Args:
-        index: the index that was searched.
-        results: neighbours of each query.
-        k: number of neighbours to show per query.
-        precisions: average precision of each query, (Q,), NaN where undefined; None if the results were not scored.
+        index: index that was searched.
+        results: neighbours of each of the Q queries.
+        k: maximum number of neighbours to show per query.
+        precisions: average precision of each query, 0 to 1, (Q,), NaN for queries without positives; None if no mAP was
+            computed. If given, the page marks each neighbour as a positive or not.
         photos: folder of the indexed photos.
 
     Returns:
@@ -56,7 +57,7 @@ def _mark(right: bool | None) -> Mark:
 
 
 def _facts(index: NeighbourIndex, results: Sequence[SearchResult], precisions: np.ndarray | None) -> list[str]:
-    """Lists the lines below the title of the page."""
+    """Lists the lines below the page's title: numbers of photos and dimensions, network, kind of search and mAP."""
     facts = index.facts
     network = Path(facts["model"].get("path") or facts["model"]["name"]).name
     lines = [

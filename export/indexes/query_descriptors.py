@@ -1,4 +1,4 @@
-"""Describes query photos in the same way as the photos of an index."""
+"""Computes descriptors of query photos with the network and the settings that were used for the photos of an index."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,11 +19,14 @@ from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.errors import IndexFileNotFoundError
 
-SKETCH_SIZE = 256  # pixels of the longest side to which a query is shrunk to detect a sketch
+SKETCH_SIZE = 256  # longest side in pixels to which a query is shrunk before the detection of sketches
 
 
 def list_queries(queries: Sequence[Path]) -> list[Path]:
-    """Lists the paths of all query photos: the given files, and the photos in the given folders.
+    """Lists the query photos: the given files, and all photos in the given folders and their sub-folders.
+
+    Args:
+        queries: paths of photo files and of folders.
 
     Raises:
         IndexFileNotFoundError: a path does not exist.
@@ -42,18 +45,21 @@ def describe_queries(
     """Computes descriptors of query photos with the network and the settings of an index.
 
     Args:
-        facts: facts about the index, `NeighbourIndex.facts`.
+        facts: metadata of the index, `NeighbourIndex.facts`.
         paths: paths of the query photos.
-        model: current file or name of the network; None for the path in `facts`.
-        box: box of each photo to describe; None for the whole photo.
-        sketch: whether queries are sketches, for indexes of edge maps; None to detect sketches.
+        model: path or name of the network; None for the path or name in `facts`.
+        box: part of each photo to describe, as left, top, right, bottom in pixels of the upright photo; None for the
+            whole photo.
+        sketch: for an index of edge maps, whether the queries are line drawings, which are used without edge detection;
+            None to detect this for each query. Must not be True for an index of photos.
 
     Returns:
-        Two dicts: one maps each path to its descriptor (D,), in the order of `paths`, and one maps each omitted path to
-        the reason.
+        Two dicts. The first maps the path of each described query to its descriptor (D,), in the order of `paths`. The
+        second maps the path of each query without a descriptor to the reason.
 
     Raises:
-        ArgumentError: the network is missing or not that of the index, or `sketch` is set for an index of photos.
+        ArgumentError: the network is missing, is not the network of the index, or `sketch` is True for an index of
+            photos.
     """
     name = _network_name(facts, model)
     network, scales = load_model(name), tuple(facts["scales"])
@@ -76,7 +82,7 @@ def describe_queries(
 
 
 def _network_name(facts: Mapping[str, Any], model: str | None) -> str:
-    """Returns the file or name of the network of the index, after checking its identity."""
+    """Returns the path or name of the network of the index, after checking that it is the same network."""
     expected = facts["model"]
     name = model or expected.get("path") or expected["name"]
     identity = model_identity(name)
@@ -90,7 +96,7 @@ def _network_name(facts: Mapping[str, Any], model: str | None) -> str:
 
 
 def _reading_of(reading: Reading, path: Path, sketch: bool | None) -> Reading:
-    """Returns how to read a query: like the photos of the index, or as a sketch."""
+    """Returns the settings for reading a query: those of the photos of the index, or those for a sketch."""
     if not reading.edges:
         if sketch:
             raise ArgumentError(

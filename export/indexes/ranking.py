@@ -1,4 +1,4 @@
-"""Ranks the photos of an index for described queries, excluding the queries themselves."""
+"""Ranks the photos of an index for each query, excluding the query photo itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from keras_retrieval.ranking.methods import Ranker, Step
 from ..index_contract.contract import Filter, Hits, NeighbourIndex
 
 Rank = Callable[[np.ndarray, int], list[Hits]]
-"""(queries (Q, D), k) -> the hits of each query."""
+"""Function from queries (Q, D) and a number of neighbours k to the hits of each query."""
 
 NAMES_PER_SEARCH = 1000
 
@@ -23,9 +23,9 @@ class SearchResult:
 
     Attributes:
         query: path of the query photo.
-        names: names of the neighbours, best first, excluding the query itself.
+        names: names of the n neighbours by descending score, without the query itself.
         scores: scores of the neighbours, (n,) float32.
-        own: name of the query in the index; None if it is not in the index.
+        own: name of the query photo in the index; None if the index does not contain the query photo.
     """
 
     query: Path
@@ -35,7 +35,12 @@ class SearchResult:
 
 
 def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
-    """Makes a function that ranks all stored descriptors of an index by query-time methods."""
+    """Makes a function that ranks all photos of an index exactly, with query-time methods such as query expansion.
+
+    Args:
+        index: index whose stored descriptors are ranked.
+        methods: query-time methods, applied in turn; see `keras_retrieval.ranking.methods.parse`.
+    """
     names, ranker = index.names, Ranker(index.vectors(), methods, progress)
 
     def rank(queries: np.ndarray, k: int) -> list[Hits]:
@@ -46,14 +51,17 @@ def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
 
 
 def own_names(index: NeighbourIndex, described: Mapping[Path, np.ndarray], folder: Path) -> dict[Path, str | None]:
-    """Finds the name of each query in the index; None for queries that are not in the index.
+    """Finds which queries are themselves photos of an index.
 
-    Names are looked up by filtered searches, since listing all names of a large index is slow.
+    Names are looked up by filtered searches, because listing all names of a large index is slow.
 
     Args:
-        index: the index to search.
+        index: index to search.
         described: descriptor of each query, by path.
         folder: folder of the indexed photos.
+
+    Returns:
+        For the path of each query, its name in the index; None if the index does not contain the query.
     """
     names = {path: name_in(folder, path) for path in described}
     known: set[str] = set()
@@ -66,15 +74,18 @@ def own_names(index: NeighbourIndex, described: Mapping[Path, np.ndarray], folde
 def search_queries(
     rank: Rank, described: Mapping[Path, np.ndarray], own: Mapping[Path, str | None], k: int
 ) -> list[SearchResult]:
-    """Ranks photos for each query.
+    """Finds the neighbours of each query, without the query itself.
 
     Args:
         rank: function that ranks the photos of the index.
         described: descriptor of each query, by path.
-        own: names of the queries in the index, from `own_names`.
-        k: number of neighbours per query.
+        own: name of each query in the index or None, from `own_names`.
+        k: maximum number of neighbours per query.
+
+    Returns:
+        The neighbours of each query, in the order of `described`.
     """
-    # One more than requested, since a query may find itself.
+    # One neighbour more than requested, because a query may find itself.
     all_hits = rank(np.stack(list(described.values())), k + 1)
     results = []
     for path, hits in zip(described, all_hits, strict=True):
@@ -85,9 +96,9 @@ def search_queries(
 
 
 def name_in(folder: Path, path: Path) -> str:
-    """Returns the name of a photo in a folder of photos, or its absolute path if it is not in the folder."""
+    """Returns a photo's name, its path relative to a photo folder; the absolute path if it is outside the folder."""
     root = folder.resolve()
-    # A link inside the folder counts as its own photo; a link from outside stands for the photo that it points to.
+    # A symbolic link inside the folder is a photo of its own; a link outside stands for the photo to which it points.
     for place in (path.parent.resolve() / path.name, path.resolve()):
         if place.is_relative_to(root):
             return place.relative_to(root).as_posix()

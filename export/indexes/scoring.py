@@ -1,4 +1,4 @@
-"""Computes the mAP of searches, for photos in one folder per object (`search --score`)."""
+"""Computes the mAP of searches in collections with one folder per object (`search --score`)."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -11,7 +11,15 @@ from .ranking import SearchResult
 
 
 def shows_same_object(names: Sequence[str], result: SearchResult) -> np.ndarray:
-    """Returns whether each photo is in the folder of the query's object, (n,) bool; true for the query itself, too."""
+    """Returns whether each photo is in the same folder as a query, and so shows the same object.
+
+    Args:
+        names: names of n photos in the index.
+        result: search result of the query. If the query is not in the index, the names of the folders are compared.
+
+    Returns:
+        One value per photo, (n,) bool; True for the query itself as well.
+    """
     folders = [PurePosixPath(name).parent for name in names]
     if result.own is None:
         return np.array([folder.name == result.query.absolute().parent.name for folder in folders], bool)
@@ -19,14 +27,17 @@ def shows_same_object(names: Sequence[str], result: SearchResult) -> np.ndarray:
 
 
 def average_precisions(names: Sequence[str], results: Sequence[SearchResult]) -> np.ndarray:
-    """Computes the average precision of each query, (Q,); NaN for queries without another photo of their object.
+    """Computes the average precision of each query. Its positives are the other photos in its folder.
 
     Args:
         names: names of all photos in the index.
-        results: rankings of all photos, one per query.
+        results: for each of the Q queries, a ranking of all photos.
+
+    Returns:
+        Average precisions from 0 to 1, (Q,); NaN for queries without positives.
 
     Raises:
-        ArgumentError: the photos are not in folders, or no query has another photo in its folder.
+        ArgumentError: the photos of the index are not in folders, or no query has positives.
     """
     from keras_retrieval.metrics import retrieval
 
@@ -45,6 +56,6 @@ def average_precisions(names: Sequence[str], results: Sequence[SearchResult]) ->
 
 
 def mean_as_text(average_precisions: np.ndarray) -> str:
-    """Formats the mAP in per cent and the number of queries that it averages."""
+    """Formats the mAP in percent, and the number of queries over which it was averaged, as text."""
     count = np.count_nonzero(~np.isnan(average_precisions))
     return f"mAP {100 * np.nanmean(average_precisions):.1f} over {count} queries"

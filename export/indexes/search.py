@@ -22,9 +22,10 @@ from .search_options import SearchOptions
 def search(options: SearchOptions) -> list[SearchResult]:
     """Finds the photos of an index that are most similar to query photos.
 
-    Queries are described by the network, size and scales that the index was made with. In an index of edge maps, line
-    drawings are used directly, and other photos are converted to edge maps. A query that is itself in the index is not
-    among its neighbours. Query-time methods rank all stored descriptors of the index.
+    Queries are described with the network, the size and the scales with which the index was made. In an index of edge
+    maps, queries that are line drawings are used directly, and other photos are converted to edge maps. A query photo
+    that is in the index is not among its own neighbours. With --rerank, query-time methods rank all stored descriptors
+    of the index exactly.
 
     Returns:
         The neighbours of each query that could be read.

@@ -15,7 +15,7 @@ from ..index_contract.contract import PHOTO_COLUMN, Filter
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions(Options):
-    """The options of `search`."""
+    """The options of the step `search`."""
 
     index: Annotated[str, Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.")] = (
         field(kw_only=False)
@@ -30,7 +30,9 @@ class SearchOptions(Options):
             flags="--sketch/--photo",
         ),
     ] = None
-    html: Annotated[Path | None, Option("Page with pictures to write, an HTML file.")] = None
+    html: Annotated[
+        Path | None, Option("HTML file to write, a page that shows each query photo with its neighbours.")
+    ] = None
     model: Annotated[
         str | None, Option("Network that the index was made with. By default at the path that the index states.")
     ] = None
@@ -60,10 +62,12 @@ class SearchOptions(Options):
     ] = False
 
     def check(self) -> None:
-        """Checks the options.
+        """Checks ranges and combinations of options.
 
         Raises:
-            ArgumentError: an option is out of range, cannot be parsed, or excludes another.
+            ArgumentError: an option is out of range, a condition of --where has no "=", or --rerank is combined with
+                --where or --exact.
+            MethodError: --rerank names an unknown query-time method, or an invalid value of a method.
         """
         super().check()
         if self.filter() is not None and self.methods():
@@ -72,11 +76,21 @@ class SearchOptions(Options):
             raise ArgumentError("--rerank is always exact: leave --exact out")
 
     def methods(self) -> list[Step]:
-        """Parses the query-time methods of --rerank."""
+        """Parses the query-time methods of --rerank, in the order in which they are applied.
+
+        Returns:
+            The methods with their values; see `keras_retrieval.ranking.methods.parse`.
+
+        Raises:
+            MethodError: a method is unknown, or one of its values is invalid.
+        """
         return parse(self.rerank)
 
     def filter(self) -> Filter | None:
-        """Parses the filter of --where; returns None for all photos.
+        """Parses the conditions of --where as a filter.
+
+        Returns:
+            The filter; None if there are no conditions, so that all photos are searched.
 
         Raises:
             ArgumentError: a condition has no "=".

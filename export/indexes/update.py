@@ -35,10 +35,10 @@ class UpdateOptions(Options):
     compact: Annotated[bool, Option("Rebuild the index from the photos that it contains, and tune it again.")] = False
 
     def check(self) -> None:
-        """Checks that a table of columns comes with photos.
+        """Checks ranges, and that --columns is given only together with --add.
 
         Raises:
-            ArgumentError: it does not.
+            ArgumentError: an option is out of range, or --columns is given without --add.
         """
         super().check()
         if self.columns is not None and self.add is None:
@@ -47,18 +47,21 @@ class UpdateOptions(Options):
 
 @takes(UpdateOptions)
 def update(options: UpdateOptions) -> int:
-    """Deletes photos from an index, adds photos to it, and rebuilds it, in this order.
+    """Changes an index: deletes photos, adds or replaces photos, and rebuilds the index with --compact, in this order.
 
-    Running searches and servers see each change at once, and it is on disk when this command ends. After some thousand
-    changes an index folder is rebuilt automatically.
+    Every search that starts after a change uses the changed index, in running servers as well. All changes are on disk
+    when this command ends. An index folder is rebuilt automatically after some thousand changes.
 
     Returns:
-        The number of photos in the index.
+        The number of photos in the index after the changes.
 
     Raises:
-        FolderError, CollectionError: the index cannot be opened; see `open_index`.
-        ArgumentError: the settings of the descriptors differ from those of the index, or `compact` is not supported.
-        IndexFileNotFoundError: a list or a table does not exist.
+        FolderError, CollectionError: the index cannot be opened (see `open_index`), or --add does not contain
+            descriptors.
+        ArgumentError: the descriptors to add were extracted with other settings than those of the index, or `compact`
+            is set for a Milvus collection.
+        IndexFileNotFoundError: a list of names or a table of columns does not exist.
+        ColumnTableError: the table of columns cannot be parsed.
         OSError: a change could not be written.
     """
     index = options.index
@@ -87,7 +90,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
-    """Adds the photos of a folder of descriptors; returns their number."""
+    """Adds the photos of a folder of descriptors to an index; returns the number of photos added."""
     shards, names, manifest = read_descriptors(folder)
     for key in DESCRIPTOR_FACTS:
         ours, theirs = index.facts[key], manifest[key]

@@ -1,1 +1,1 @@
-"""An index in a Milvus collection."""
+"""An index in a collection on a Milvus server, or in a file of milvus-lite."""

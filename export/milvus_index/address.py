@@ -1,4 +1,4 @@
-"""Addresses of Milvus collections, `milvus://HOST:19530/COLLECTION`, and the client that connects to one."""
+"""Addresses of Milvus collections, `milvus://HOST:19530/COLLECTION`, and the connection to their servers."""
 
 import logging
 import os
@@ -23,8 +23,8 @@ class Address:
     """The address of a collection on a Milvus server or in a milvus-lite file.
 
     Attributes:
-        uri: the URI for pymilvus: http:// or https:// with host, port and database, or the path of a .db file.
-        collection: name of the collection: letters, digits and underscores.
+        uri: URI for pymilvus: http:// or https:// with host, port and database, or the path of a .db file.
+        collection: name of the collection, of letters, digits and underscores.
     """
 
     uri: str
@@ -32,25 +32,30 @@ class Address:
 
     @property
     def local(self) -> bool:
-        """Whether the collection is in a milvus-lite file."""
+        """Whether the collection is in a milvus-lite file, not on a server."""
         return self.uri.endswith(".db")
 
     def __str__(self) -> str:
-        """Returns the address as the user wrote it, without a password."""
+        """Returns the address in the form that users write, without user name and password."""
         scheme, _, rest = self.uri.rpartition("://")
         form = TLS if scheme == "https" else MILVUS
         return f"{form}{rest.rpartition('@')[2]}/{self.collection}"
 
     def connect(self) -> Any:
-        """Connects a pymilvus.MilvusClient with the credentials in MILVUS_TOKEN (user:password, or an API key).
+        """Opens a connection to the Milvus server or the milvus-lite file.
+
+        The environment variable MILVUS_TOKEN contains the credentials, if any: user:password, or an API key.
+
+        Returns:
+            A pymilvus.MilvusClient.
 
         Raises:
-            MilvusConnectionError: no server answers, it refuses the credentials, or another process has the milvus-lite
-                file open.
+            MilvusConnectionError: no server answers within 10 seconds, the server refuses the credentials, or another
+                process has the milvus-lite file open.
             MissingExtraError: pymilvus or milvus-lite is not installed.
         """
         pymilvus = _import_pymilvus(self.local)
-        # pymilvus logs every error with its traceback before raising it; our messages are one sentence.
+        # pymilvus logs every error with its traceback before raising it, although our messages state the error.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         if self.local:
             # milvus-lite does not implement one of its client's calls, and its server logs every attempt.
@@ -65,12 +70,16 @@ class Address:
 
 
 def is_milvus(place: str | Path) -> bool:
-    """Returns whether the place of an index is a Milvus collection, not a folder."""
+    """Returns whether a place of an index is the address of a Milvus collection, rather than the path of a folder."""
     return str(place).startswith((MILVUS, TLS))
 
 
 def parse_address(place: str) -> Address:
     """Parses the address of a collection.
+
+    Args:
+        place: address such as `milvus://HOST:19530/COLLECTION` (`milvus+tls://` with TLS), or
+            `milvus:///FOLDER/FILE.db/COLLECTION` for a file of milvus-lite.
 
     Raises:
         ArgumentError: the address has no host or file, or no valid collection name.

@@ -1,7 +1,7 @@
-"""Builds a Milvus collection: `keras-retrieval index DESCRIPTORS milvus://HOST:19530/COLLECTION`.
+"""Builds an index in a Milvus collection: `keras-retrieval index DESCRIPTORS milvus://HOST:19530/COLLECTION`.
 
-The new collection is named COLLECTION_ followed by eight characters. COLLECTION is an alias that is moved to the new
-collection once that is complete, so that a reader finds the old collection or the new one even if the writer is killed.
+The new collection gets the name COLLECTION_ followed by eight characters. When it is complete, the alias COLLECTION is
+moved to it, so that a reader finds either the old or the new collection even if the writer is killed.
 """
 
 import json
@@ -24,8 +24,8 @@ from .address import Address, parse_address
 from .entities import MAX_NAME_BYTES, check_storable, entities
 from .milvus_index import PROPERTY, VERSION, MilvusIndex, read_facts
 
-BUILDING = f"{PROPERTY}_building_since"  # a property of the collection, empty once the collection is complete
-ABANDONED = 24 * 3600  # seconds after which an incomplete collection is considered abandoned
+BUILDING = f"{PROPERTY}_building_since"  # property of a collection: start of its build; empty when it is complete
+ABANDONED = 24 * 3600  # seconds after which an incomplete collection is considered abandoned and is deleted
 MAX_LEAVES = 4096  # per segment of Milvus
 LOCAL_SETTINGS = ("recall", "k", "exact")
 SERVER_SETTINGS = (*LOCAL_SETTINGS, "leaves", "leaves_to_search", "reorder")
@@ -34,26 +34,28 @@ SERVER_SETTINGS = (*LOCAL_SETTINGS, "leaves", "leaves_to_search", "reorder")
 def write_collection(
     place: str, photos: PhotosToIndex, facts: Mapping[str, Any], settings: IndexSettings, *, may_replace: bool = False
 ) -> MilvusIndex:
-    """Fills a collection and tunes its search.
+    """Writes photos to a new Milvus collection and tunes its search.
 
-    The search is exact below 20,000 photos, and always in milvus-lite. Otherwise the server builds a SCANN index,
-    whose search is tuned to the recall like that of a folder.
+    The search is exact below 20,000 photos, and always in a milvus-lite file. Otherwise the server builds an index of
+    its type SCANN, whose search is tuned to the required recall as that of an index folder is.
 
     Args:
-        place: address of the collection, `milvus://HOST:PORT/COLLECTION`.
-        photos: the photos to index, without a projection.
-        facts: facts about the descriptors, for `NeighbourIndex.facts`.
-        settings: settings of the index; only those in `SERVER_SETTINGS` may differ from their defaults.
+        place: address of the collection, see `parse_address`.
+        photos: photos to index, without a projection.
+        facts: metadata of the descriptors, as in `NeighbourIndex.facts`: the settings of `extract` and the photo
+            folder.
+        settings: build settings; only those in `SERVER_SETTINGS`, or in `LOCAL_SETTINGS` for a milvus-lite file, may
+            differ from their defaults.
         may_replace: whether an existing collection may be replaced.
 
     Returns:
         The open collection.
 
     Raises:
-        ArgumentError: Milvus cannot store a name, or a setting applies only to folders.
+        ArgumentError: Milvus cannot store a name, or a setting is not supported for this collection.
         CollectionError: the collection exists and may not be replaced, or was not made by `keras-retrieval index`.
-        MilvusConnectionError: no server answers.
-        MilvusError: the server failed; an existing collection is unchanged.
+        MilvusConnectionError: no server answers, or it refuses the credentials.
+        MilvusError: the server reported an error; an existing collection is unchanged.
     """
     check_storable(photos.names)
     address = parse_address(place)
@@ -85,7 +87,7 @@ def write_collection(
 
 
 def _check_settings(photos: PhotosToIndex, settings: IndexSettings, local: bool) -> None:
-    """Rejects settings that apply only to folders, or only to servers."""
+    """Rejects settings that the collection does not support, such as those that only index folders have."""
     supported = LOCAL_SETTINGS if local else SERVER_SETTINGS
     given, defaults = settings.facts(), IndexSettings().facts()
     others = [name for name in given if name not in supported and given[name] != defaults[name]]
@@ -98,7 +100,7 @@ def _check_settings(photos: PhotosToIndex, settings: IndexSettings, local: bool)
 
 
 def _existing(address: Address, client: Any, may_replace: bool) -> str | None:
-    """Returns the collection behind the alias, after checking that it may be replaced; None if there is none."""
+    """Returns the name of the collection behind the alias, after checking that it may be replaced; None without one."""
     if not client.has_collection(address.collection):
         return None
     if not may_replace:
@@ -116,7 +118,7 @@ def _drop_abandoned(address: Address, client: Any) -> None:
 
 
 def _configuration(count: int, local: bool, settings: IndexSettings) -> dict[str, Any]:
-    """Returns the search settings of the collection; before tuning, a search compares all photos."""
+    """Returns the initial search settings of the collection; with these, a search compares all photos."""
     common: dict[str, Any] = {"k": settings.k, "settings": settings.facts(), "leaves": 0}
     if local or settings.tree_leaves(count) is None:
         return common | {"kind": "exact, by Milvus", "type": "FLAT", "recall": 1.0}
@@ -162,7 +164,7 @@ def _fill(client: Any, name: str, photos: PhotosToIndex, configuration: Mapping[
 
 
 def _tune(building: Address, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:
-    """Tunes the search by searching the collection; returns the tuned settings with their recall and speed."""
+    """Tunes the search settings by searching the collection; returns them with the measured recall and speed."""
     held_out = hold_out(photos.rows, len(photos.names), settings.k, photos.to_stored)
     assert held_out, "a collection that is not searched exactly has at least 16 rows"
     row_of = {name: row for row, name in enumerate(photos.names)}

@@ -1,11 +1,13 @@
-"""Photos as entities of a Milvus collection, in messages of limited size.
+"""Converts photos to entities of a Milvus collection, in messages of limited size.
 
-An entity has these fields:
+An entity is one photo, with these fields:
 
-- `key`: a hash of the photo's name, the primary key, since names may contain characters that filters do not support;
-- `name` and `vector`;
-- `tags`: a hash of each column and its value, to which filters apply, for the same reason;
-- `columns`: the values themselves as JSON, for other users of the collection.
+- `key`: primary key, a hash of the photo's name, because a name may contain characters that Milvus' filters do not
+  support;
+- `name`: name of the photo;
+- `vector`: descriptor of the photo;
+- `tags`: one hash per column of the column's name and value, to which filters apply for the same reason;
+- `columns`: the column values themselves as JSON, for other users of the collection.
 """
 
 import hashlib
@@ -20,23 +22,23 @@ from keras_retrieval.errors import ArgumentError
 from ..index_contract.checks import check_columns, check_lengths, check_names, check_strings
 
 MAX_NAME_BYTES = 65_535  # the longest string that Milvus stores
-MESSAGE_BYTES = 2**23  # bytes of rows per message; Milvus accepts 64 MB, but the limit of a client may be lower
-_OVERHEAD = 64  # bytes of an entity or a tag beyond its content
+MESSAGE_BYTES = 2**23  # approximate size of a message; Milvus accepts 64 MB, but the limit of a client may be lower
+_OVERHEAD = 64  # bytes of an entity or a tag in addition to its content
 
 
 def entities(
     names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]], known: Sequence[str]
 ) -> Iterator[list[dict[str, Any]]]:
-    """Converts photos to entities, in messages of about `MESSAGE_BYTES`.
+    """Yields photos as entities, in messages of about `MESSAGE_BYTES`.
 
     Args:
         names: names of the n photos.
-        rows: checked descriptors of the photos, (n, D).
-        columns: column -> n values.
-        known: names of the columns of the index.
+        rows: descriptors of the photos, (n, D) float32, already checked.
+        columns: n values for some or all columns of the index, by column name.
+        known: names of all columns of the index.
 
     Raises:
-        ArgumentError: lengths differ, a name is repeated or not supported, or a column is unknown.
+        ArgumentError: lengths differ, a name is repeated or cannot be stored, or a column is unknown.
     """
     names = list(names)
     check_names(names)
@@ -64,11 +66,11 @@ def _entity(name: str, row: np.ndarray, values: dict[str, str]) -> dict[str, Any
 
 
 def check_storable(names: Sequence[str]) -> None:
-    """Checks that Milvus can store names.
+    """Checks that Milvus can store the names of photos.
 
     Raises:
-        ArgumentError: a name is not valid Unicode, such as that of a file whose name is not UTF-8, or is longer than
-            65,535 bytes in UTF-8.
+        ArgumentError: a name is not valid Unicode (as for a file whose name is not UTF-8), or is longer than 65,535
+            bytes in UTF-8.
     """
     for row, name in enumerate(names):
         try:
@@ -80,10 +82,10 @@ def check_storable(names: Sequence[str]) -> None:
 
 
 def key_of(name: str) -> str:
-    """Returns the primary key of a photo, 32 characters."""
+    """Returns the primary key of a photo: a hash of its name, 32 hexadecimal digits."""
     return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
 def tag_of(column: str, value: str) -> str:
-    """Returns the tag by which filters find a value of a column, 32 characters."""
+    """Returns the tag by which filters find a value of a column: a hash of both, 32 hexadecimal digits."""
     return key_of(json.dumps([column, value]))

@@ -1,7 +1,7 @@
 """A `NeighbourIndex` in a Milvus collection, for more photos than one machine can search.
 
-Milvus stores, distributes and searches the photos (entities.py). The facts about the descriptors and the search
-are in the collection's property `keras_retrieval`.
+Milvus stores, distributes and searches the photos (`milvus_index.entities`). The metadata of the index, including its
+search settings, is JSON in the property `keras_retrieval` of the collection.
 """
 
 import json
@@ -20,22 +20,24 @@ from .address import Address, parse_address
 from .entities import MESSAGE_BYTES, entities, key_of, tag_of
 
 PROPERTY, VERSION = "keras_retrieval", 2
-MAX_NEIGHBOURS = 16_384  # the most photos that Milvus returns for a query
+MAX_NEIGHBOURS = 16_384  # maximum number of photos that Milvus returns for a query
 NAMES_PER_ANSWER = 100_000
-STALENESS = 5.0  # seconds by which Milvus' bounded consistency lags behind the writes of others
+STALENESS = 5.0  # seconds that a search with Milvus' bounded consistency may lag behind writes
 READS = ("search", "query", "get")
-_ENTITY_BYTES = 1024  # bytes of a photo in a response, without its vector
+_ENTITY_BYTES = 1024  # size in bytes of a photo in a response, without its vector
 
 
 class MilvusIndex:
-    """An open Milvus collection.
+    """An open Milvus collection; implements `NeighbourIndex`.
 
     Args:
         place: address of the collection; see `address.parse_address`.
 
     Raises:
-        CollectionError: the collection does not exist, was not made by `keras-retrieval index`, or has another layout.
-        MilvusConnectionError: no server answers.
+        ArgumentError: the address is invalid.
+        CollectionError: the collection does not exist, was not made by `keras-retrieval index`, or has an unsupported
+            layout.
+        MilvusConnectionError: no server answers, or it refuses the credentials.
         MissingExtraError: pymilvus or milvus-lite is not installed.
     """
 
@@ -46,14 +48,14 @@ class MilvusIndex:
         self._open()
 
     def _open(self) -> None:
-        """Opens the collection that the address refers to now, and reads its facts."""
+        """Opens the collection to which the address refers now, and reads its metadata."""
         self.facts: Mapping[str, Any] = read_facts(self.address, self._client)
         self._collection = self._client.describe_collection(self.address.collection)["collection_name"]
         self._client.load_collection(self._collection)
 
     @property
     def names(self) -> list[str]:
-        """See `NeighbourIndex.names`."""
+        """The names of all photos, in the order of the rows that `vectors()` returns."""
         return [photo["name"] for photo in self._photos("name")]
 
     def __len__(self) -> int:
@@ -62,10 +64,12 @@ class MilvusIndex:
     def search(
         self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
     ) -> list[Hits]:
-        """See `NeighbourIndex.search`.
+        """Finds the photos with the largest inner products with each query; see `NeighbourIndex.search`.
 
         Raises:
-            ArgumentError: see `NeighbourIndex.search`; or `k` exceeds 16,384, Milvus' limit, in larger collections.
+            ArgumentError: as for `NeighbourIndex.search`, or both `k` and the number of photos exceed 16,384, the
+                maximum number of neighbours that Milvus returns.
+            MilvusError: the server reported an error.
         """
         check_k(k)
         queries = self._checked(queries, "queries")
@@ -85,14 +89,17 @@ class MilvusIndex:
         return hits
 
     def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """See `NeighbourIndex.add`. If the server fails midway, some photos may have been added; add all again."""
+        """Adds or replaces photos; see `NeighbourIndex.add`.
+
+        If the server fails midway, some of the photos may have been added; the call can be repeated with all of them.
+        """
         checked = self._checked(rows, "rows")
         for message in entities(names, checked, columns or {}, self.facts["columns"]):
             self._call("upsert", data=message)
             self._last_change = time.monotonic()
 
     def delete(self, names: Sequence[str]) -> int:
-        """See `NeighbourIndex.delete`."""
+        """Deletes photos by name, ignoring unknown names; returns the number deleted. See `NeighbourIndex.delete`."""
         deleted = 0
         for keys in _batches([key_of(name) for name in dict.fromkeys(names)], MAX_NEIGHBOURS):
             deleted += self._count(_is_one_of("key", keys))
@@ -101,7 +108,10 @@ class MilvusIndex:
         return deleted
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """See `NeighbourIndex.vectors`. The descriptors are transferred over the network."""
+        """Returns the stored descriptors of some or all photos; see `NeighbourIndex.vectors`.
+
+        The descriptors are transferred from the server, and are not memory-mapped.
+        """
         if names is None:
             rows = [photo["vector"] for photo in self._photos("vector")]
             return np.array(rows, "float32").reshape(-1, self.facts["dimensions"])
@@ -116,20 +126,20 @@ class MilvusIndex:
         return np.array(rows, "float32").reshape(-1, self.facts["dimensions"])
 
     def close(self) -> None:
-        """See `NeighbourIndex.close`."""
+        """Closes the connection to the server."""
         self._client.close()
 
     @property
     def _page_size(self) -> int:
-        """The number of photos per response with vectors."""
+        """The number of photos per response that contains descriptors."""
         return max(1, MESSAGE_BYTES // (4 * self.facts["dimensions"] + _ENTITY_BYTES))
 
     def _call(self, method: str, **options: Any) -> Any:
-        """Calls a method of the client on the collection; retries if the collection was replaced meanwhile."""
+        """Calls a method of the client on the collection; calls it again if the collection was replaced meanwhile."""
         from pymilvus import MilvusException
 
         if method in READS:
-            # This process sees its own changes at once; waiting for those of others would cost every search 0.2 s.
+            # A process sees its own changes at once. Waiting for changes by others would cost each search 0.2 s.
             changed = time.monotonic() - self._last_change < STALENESS
             options["consistency_level"] = "Strong" if changed else "Bounded"
         try:
@@ -140,7 +150,7 @@ class MilvusIndex:
             raise MilvusError(f"{self.address}: Milvus could not {method}: {error.message}") from error
 
     def _was_replaced(self) -> bool:
-        """Opens the collection that the address refers to now; returns whether it is another one."""
+        """Opens the collection to which the address now refers; returns whether it is another collection."""
         from pymilvus import MilvusException
 
         before = self._collection
@@ -192,7 +202,7 @@ class MilvusIndex:
         return hits
 
     def _search_params(self, k: int, exact: bool) -> dict[str, int]:
-        """Returns Milvus' search parameters; beyond the tuned k, the number of candidates grows in proportion to k."""
+        """Returns Milvus' search parameters. Above the tuned k, candidates and leaves grow in proportion to k."""
         configuration = self.facts["configuration"]
         if not configuration["leaves"]:
             return {}
@@ -205,7 +215,7 @@ class MilvusIndex:
         return self._call("query", filter=condition, output_fields=["count(*)"])[0]["count(*)"]
 
     def _photos(self, field: str) -> Iterator[dict[str, Any]]:
-        """Yields all photos in the order of their keys, with one field."""
+        """Yields all photos in the order of their keys, each with one field."""
         self._count("")  # waits for recent changes of this process, as Milvus' iterator does not
         pages = self._call("query_iterator", batch_size=self._page_size, output_fields=[field])
         while page := pages.next():
@@ -213,15 +223,19 @@ class MilvusIndex:
 
 
 def read_facts(address: Address, client: Any, *, older: bool = False) -> dict[str, Any]:
-    """Reads the facts of a collection.
+    """Reads the metadata of the index from its Milvus collection.
 
     Args:
-        address: the address of the collection.
-        client: client from `address.connect`.
-        older: whether to accept older layouts, too, for a collection that is to be replaced.
+        address: address of the collection.
+        client: client from `Address.connect`.
+        older: whether older layouts are accepted, as for a collection that is to be replaced.
+
+    Returns:
+        The metadata, as in `NeighbourIndex.facts`, and "version", the number of the layout.
 
     Raises:
-        CollectionError: as for `MilvusIndex`.
+        CollectionError: the collection does not exist, was not made by `keras-retrieval index`, or has an unsupported
+            layout.
     """
     if not client.has_collection(address.collection):
         raise CollectionError(f"{address}: there is no such collection: `keras-retrieval index DESCRIPTORS {address}`")

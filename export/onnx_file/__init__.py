@@ -1,1 +1,1 @@
-"""Exports networks as ONNX files; the step export-onnx."""
+"""Exports Keras networks as ONNX files, and contains the step export-onnx."""

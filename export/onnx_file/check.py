@@ -1,4 +1,4 @@
-"""Compares the descriptors of two networks, and generates synthetic photos for the comparison."""
+"""Compares the descriptors and the mAP of two networks, such as a Keras network and its ONNX file."""
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -12,15 +12,15 @@ from .errors import OnnxExportError
 
 
 def describe_both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Describes photos with two networks.
+    """Computes the descriptors of the same photos with two networks.
 
     Args:
-        one: function of the first network, photos (B, H, W, 3) uint8 -> descriptors (B, D).
-        other: the same function of the second network.
-        batches: batches of photos (B, H, W, 3) uint8.
+        one: function of the first network, from photos (B, H, W, 3) uint8 to descriptors (B, D).
+        other: the corresponding function of the second network.
+        batches: batches of photos, each (B, H, W, 3) uint8.
 
     Returns:
-        The descriptors of all photos by `one` and by `other`, both (N, D) float64.
+        The descriptors of all N photos from `one` and from `other`, both (N, D) float64.
     """
     pairs = [(one(images), other(images)) for images in batches]
     x, y = (np.concatenate(rows).astype("float64") for rows in zip(*pairs, strict=True))
@@ -28,23 +28,32 @@ def describe_both(one: DescribeFn, other: DescribeFn, batches: Iterable[np.ndarr
 
 
 def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Computes the cosine similarities (N,) of corresponding rows (N, D).
+    """Computes the cosine similarity of each pair of corresponding rows.
 
-    Equal rows give 1, two rows of zeros included; otherwise numbers that are not finite give NaN.
+    Args:
+        x: descriptors, (N, D).
+        y: descriptors, (N, D).
+
+    Returns:
+        The cosine similarities, (N,). Equal rows give 1, even if both are zero. NaN for unequal rows with a number that
+        is not finite.
     """
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    # Both networks describe a photo without activations as zeros.
+    # The descriptor of a photo without activations is zero in both networks.
     return np.where((x == y).all(axis=1), 1.0, (x * y).sum(axis=1) / np.maximum(lengths, 1e-12))
 
 
 def positives_by_folder(folders: Sequence[str]) -> list[np.ndarray]:
-    """Finds the positives of each photo as a query: the row numbers of the other photos in its folder.
+    """Finds the positives of each photo as a query: the other photos in its folder.
 
     Args:
         folders: name of the folder of each photo.
 
+    Returns:
+        For each photo, the row numbers of its positives.
+
     Raises:
-        OnnxExportError: there is only one folder, or no folder contains two photos.
+        OnnxExportError: all photos are in one folder, or no folder contains two photos.
     """
     of_photo = np.array(folders)
     positives = [np.setdiff1d(np.flatnonzero(of_photo == folder), [row]) for row, folder in enumerate(of_photo)]
@@ -56,17 +65,26 @@ def positives_by_folder(folders: Sequence[str]) -> list[np.ndarray]:
 
 
 def mean_average_precision(rows: np.ndarray, positives: Sequence[np.ndarray]) -> float:
-    """Computes the mAP in percent with each photo as a query, from descriptors (N, D) and row numbers of positives."""
+    """Computes the mAP in percent, with each photo as a query that is searched for among the other photos.
+
+    Args:
+        rows: descriptors of the photos, (N, D).
+        positives: row numbers of the positives of each photo, from `positives_by_folder`.
+    """
     from keras_retrieval.metrics import retrieval
 
     similarities = rows @ rows.T
-    np.fill_diagonal(similarities, np.inf)  # each query ranks itself first, and is removed
+    np.fill_diagonal(similarities, np.inf)  # so that each query is ranked first for itself, and can be removed
     ranks = np.argsort(-similarities, axis=1, kind="stable")[:, 1:].T
     return 100 * retrieval(ranks, positives).mean_ap
 
 
 def drawn_batches(smallest: int, size: int) -> list[np.ndarray]:
-    """Generates photos to compare networks on: the smallest, square, tall, wide and odd, in batches of one and two.
+    """Generates batches of synthetic photos of several sizes, on which two networks are compared.
+
+    There is a batch of one photo and a batch of two photos of each of these sizes: the smallest square, a larger
+    square, tall, wide, and sides that are not multiples of usual strides. The last batch is one photo with the longest
+    side `size`.
 
     Args:
         smallest: shortest side in pixels that the network can describe.
@@ -83,6 +101,15 @@ def drawn_batches(smallest: int, size: int) -> list[np.ndarray]:
 
 
 def drawn_batch(batch: int, height: int, width: int) -> np.ndarray:
-    """Generates one photo, and for a batch of two also its upside-down copy, as (B, H, W, 3) uint8."""
+    """Generates a batch of one synthetic photo, or of the photo and its upside-down copy.
+
+    Args:
+        batch: number of photos, B, 1 or 2.
+        height: height of the photos in pixels, H.
+        width: width of the photos in pixels, W.
+
+    Returns:
+        The batch, (B, H, W, 3) uint8.
+    """
     upright = np.asarray(Image.open(BytesIO(drawn_photo(height, width, "BMP"))))
     return np.stack([upright, upright[::-1]][:batch])

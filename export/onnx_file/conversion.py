@@ -1,4 +1,4 @@
-"""Converts a Keras network to an ONNX file with tf2onnx, and writes the file's metadata."""
+"""Converts a Keras network to an ONNX file with tf2onnx, and writes metadata into the file."""
 
 import logging
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ OPSET = 17
 
 
 def require_extra() -> None:
-    """Checks that the packages of the extra are installed, before any slow work starts.
+    """Checks that the packages for ONNX export are installed. Steps call this before slow work starts.
 
     Raises:
         MissingExtraError: tf2onnx, onnx or onnxruntime is not installed.
@@ -30,16 +30,16 @@ def require_extra() -> None:
 
 
 def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smallest: int = 1) -> None:
-    """Writes a Keras network as ONNX, for batches of any size.
+    """Writes a Keras network as an ONNX file that accepts batches of any size.
 
     Args:
-        network: keras.Model that maps photos (B, H, W, 3) to descriptors (B, D).
+        network: keras.Model that maps photos (B, H, W, 3) float32 to descriptors (B, D).
         sides: height and width of the photos in pixels; None for a variable side.
-        path: the .onnx file to write. Operations that tf2onnx cannot convert remain in the file, so that ONNX Runtime
-            refuses to load it.
-        smallest: shortest side in pixels that the network can describe. The graph pads smaller photos to it by
-            repeating their edges, since ONNX Runtime turns an empty feature map into arbitrary numbers, or ends the
-            process.
+        path: the .onnx file to write. If the network has operations that tf2onnx cannot convert, the file is written
+            nevertheless, and ONNX Runtime fails to load it.
+        smallest: shortest side in pixels that the network can describe. The ONNX graph pads smaller photos to this side
+            by repeating their last row and column, because ONNX Runtime returns arbitrary numbers for an empty feature
+            map, or ends the process.
     """
     import onnx
     import tensorflow as tf
@@ -50,7 +50,7 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
 
     @tf.function(input_signature=signature, autograph=False)
     def describe(images: Any) -> Any:
-        # Keras compiles grouped convolutions into separate functions, which the converter does not convert.
+        # Keras compiles grouped convolutions into separate functions, which tf2onnx cannot convert.
         tf.config.run_functions_eagerly(True)
         try:
             if smallest > 1 and None in sides:
@@ -73,7 +73,7 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
 
 
 def _inline_captures(graph: Any, captures: Mapping[str, Any]) -> None:
-    """Turns tensors captured from a layer, such as the mean of a Normalization, from inputs into constants."""
+    """Replaces graph inputs that are tensors captured from layers, such as a Normalization's mean, by constants."""
     import onnx
 
     used = {name for node in graph.node for name in node.input}
@@ -90,7 +90,7 @@ def _name_open_sides(value: Any, *names: str) -> None:
 
 
 def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
-    """Replaces erfc(x), which GELU uses and ONNX lacks, by 1 - erf(x). tf2onnx calls this for each such node."""
+    """Replaces erfc(x), which GELU uses and ONNX lacks, by 1 - erf(x); tf2onnx calls this for each such node."""
     from tf2onnx import utils
 
     dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
@@ -105,8 +105,8 @@ def stamp(path: Path, version: str, facts: Mapping[str, str]) -> None:
 
     Args:
         path: the .onnx file, which is rewritten.
-        version: the version of keras-retrieval.
-        facts: the metadata by key, which ONNX Runtime returns as `custom_metadata_map`.
+        version: version of keras-retrieval.
+        facts: metadata as text by key, which ONNX Runtime returns as `custom_metadata_map`.
     """
     import onnx
 

@@ -4,4 +4,4 @@ from keras_retrieval.errors import RetrievalError
 
 
 class OnnxExportError(RetrievalError, ValueError):
-    """A network cannot be converted, its ONNX file differs from Keras, or there are too few photos."""
+    """A network cannot be converted, its ONNX file differs from Keras, or there are too few photos for measurements."""

@@ -16,16 +16,18 @@ from .source import load_source, read_photos
 
 @takes(ExportOnnxOptions)
 def export_onnx(options: ExportOnnxOptions) -> Path:
-    """Writes a network as one ONNX file, after comparing its descriptors with Keras'.
+    """Writes a network as one ONNX file, after comparing the descriptors of the file with those of Keras.
 
-    Input `images` (batch, height, width, 3) float32, RGB 0..255; output `descriptors` (batch, dimensions) float32, of
-    unit length. Batch, height and width are open. Pixel normalisation, scales and whitening are inside, and the
-    metadata state what the file was made from. `keras-retrieval extract model.onnx PHOTOS OUT` runs it without
-    TensorFlow.
+    The file's input is `images` (batch, height, width, 3) float32, RGB 0..255, and its output `descriptors` (batch,
+    dimensions) float32, L2-normalised. Batch, height and width may vary, unless the network can only be converted for a
+    fixed size. The file contains pixel normalisation, all scales and whitening; its metadata state the network, its
+    settings and training set. `keras-retrieval extract model.onnx PHOTOS OUT` runs the file without TensorFlow.
 
-    Drawn pictures of several sizes are compared: no number may differ by more than 1e-4. --fp16 and --int8 start from
-    the file that passed; their cosines to it, and with --score their mAP, are measured on photos that they were not
-    calibrated on, reported, and kept in the metadata. `keras-retrieval evaluate` takes the file for a whole dataset.
+    The file is compared with Keras on synthetic photos of several sizes: no component of a descriptor may differ by
+    more than 1e-4. --fp16 and --int8 convert the network further. The cosine similarities of their descriptors to those
+    of the float32 file, and with --score the mAP of both files, are reported and written into the metadata. They are
+    measured on photos of --calibrate that were not used for calibration; --fp16 without --calibrate is measured on
+    synthetic photos. `keras-retrieval evaluate` measures the mAP of the file on a whole dataset.
 
     Returns:
         The path of the ONNX file, `output`.

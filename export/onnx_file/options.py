@@ -12,7 +12,7 @@ from keras_retrieval.errors import ArgumentError
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOnnxOptions(DescriptionOptions):
-    """The options of the step `export-onnx`; `size` is stored in the metadata of the file."""
+    """The options of the step `export-onnx`; `size` is stored in the file's metadata as the size of its photos."""
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
         field(kw_only=False)
@@ -35,8 +35,8 @@ class ExportOnnxOptions(DescriptionOptions):
     score: Annotated[
         bool,
         Option(
-            "Measure the mAP of --fp16 or --int8 and that of float32 on the photos of --calibrate, of which each "
-            "sub-folder shows one object."
+            "Measure the mAP of --fp16 or --int8 and that of float32 on the photos of --calibrate. Each sub-folder of "
+            "--calibrate must contain the photos of one object."
         ),
     ] = False
     training_set: Annotated[str, Option("What the network was trained on, for the file's metadata.")] = ""
@@ -45,7 +45,8 @@ class ExportOnnxOptions(DescriptionOptions):
         """Checks ranges and combinations of options.
 
         Raises:
-            ArgumentError: an option is out of range or does not fit the others.
+            ArgumentError: an option is out of range, MODEL is an .onnx file, OUTPUT is not, or options exclude or
+                require each other.
         """
         super().check()
         if Path(self.model).suffix == ".onnx":

@@ -1,4 +1,4 @@
-"""Writes a network as ONNX in float32, then float16 or int8, and compares the descriptors of each file."""
+"""Writes a network as ONNX in float32, and then in float16 or int8, and compares the descriptors of each file."""
 
 import logging
 from collections.abc import Sequence
@@ -17,28 +17,31 @@ from .quantization import quantize
 from .source import ExportSource, MeasuredPhoto
 
 TOLERANCE, COSINE = 1e-4, 0.99999
-"""Limits on a float32 file: the largest difference of a number from Keras' descriptor, and the smallest cosine."""
+"""Limits for a float32 file: maximum difference of a component from Keras' descriptor, minimum cosine similarity."""
 
 FP16_COSINE = 0.999
-"""The smallest cosine of a float16 file to float32; below it, numbers have overflowed or vanished."""
+"""Minimum cosine similarity of a float16 file to float32; below it, activations have overflowed or underflowed."""
 
-HALVED_BATCHES, HALVED_SIDE = 4, 256  # limits of batches and sides in Keras with float16, which is slow
+HALVED_BATCHES, HALVED_SIDE = 4, 256  # maximum number of batches and side in pixels for Keras in float16 (slow)
 
 log = logging.getLogger("keras_retrieval")
 
 
 def write_float32(source: ExportSource, folder: Path) -> Path:
-    """Converts a network and compares it with Keras; the size of photos is fixed only if the converter requires it.
+    """Converts a network to a float32 ONNX file, and compares the file with Keras on synthetic photos.
+
+    The file accepts photos of any size, unless this conversion fails. Then it accepts only squares of side
+    `source.size`.
 
     Args:
-        source: the network to export.
+        source: network to export.
         folder: folder to write the file to.
 
     Returns:
         The path of the .onnx file.
 
     Raises:
-        OnnxExportError: the network cannot be converted, or the file's descriptors differ from Keras'.
+        OnnxExportError: the network cannot be converted, or a descriptor of the file differs too much from Keras.
     """
     path, name = folder / "float32.onnx", source.network.name
     batches = drawn_batches(source.smallest, source.size)
@@ -67,21 +70,24 @@ def write_float32(source: ExportSource, folder: Path) -> Path:
 def write_float16(
     source: ExportSource, exact: Path, photos: Sequence[MeasuredPhoto], positives: list[np.ndarray]
 ) -> Path:
-    """Converts a network again with its trunk in float16; pooling and whitening, which would overflow, stay float32.
+    """Converts a network to an ONNX file with the trunk in float16, and compares it with the float32 file.
 
-    ONNX Runtime on a CPU computes float16 files in float32, so the comparison includes Keras in float16.
+    Pooling and whitening stay in float32, because they would overflow in float16. ONNX Runtime on a CPU computes
+    float16 files in float32, so that the file alone would not show an overflow; therefore the descriptors of Keras in
+    float16 are compared with the float32 file as well.
 
     Args:
-        source: the network to export, whose trunk is converted to float16.
+        source: network to export, whose trunk is changed to float16.
         exact: path of the float32 file.
-        photos: photos to compare on; synthetic photos if there are none.
-        positives: positives from `positives_by_folder`, to compare the mAP as well; [] to skip this comparison.
+        photos: photos to compare on; synthetic photos are used if there are none.
+        positives: positives from `positives_by_folder`, to compare the mAP as well; [] to omit the mAP.
 
     Returns:
         The path of the .onnx file, in the folder of `exact`.
 
     Raises:
-        OnnxExportError: numbers exceed the range of float16, or the mAP is requested for a file of one photo size.
+        OnnxExportError: activations exceed the range of float16, or the mAP is requested although the float32 file
+            accepts photos of one size only.
     """
     from keras_retrieval.networks.precision import set_trunk_precision
 
@@ -98,7 +104,7 @@ def write_float16(
     most = max(HALVED_SIDE, source.smallest)
     parts = [images[:, :most, :most] for images in batches[:HALVED_BATCHES]]
     halved = cosines(*describe_both(describer(source.joined), reference.describe, parts))
-    lowest = float(np.min([lowest, *halved]))  # NaN where a number is not finite
+    lowest = float(np.min([lowest, *halved]))  # NaN if a descriptor is not finite
     if not lowest >= FP16_COSINE:
         raise OnnxExportError(
             f"{source.network.name} does not fit float16, cosine {lowest:.4f} to float32: export it without --fp16"
@@ -113,14 +119,14 @@ def write_int8(
     photos: Sequence[MeasuredPhoto],
     positives: list[np.ndarray],
 ) -> Path:
-    """Quantizes the trunk's convolutions to int8.
+    """Quantizes the trunk's convolutions to int8, writes the ONNX file, and compares it with the float32 file.
 
     Args:
-        source: the network to export.
+        source: network to export.
         exact: path of the float32 file.
         calibration: photos from which the ranges of activations are measured.
         photos: other photos, to compare on.
-        positives: positives from `positives_by_folder`, to compare the mAP as well; [] to skip this comparison.
+        positives: positives from `positives_by_folder`, to compare the mAP as well; [] to omit the mAP.
 
     Returns:
         The path of the .onnx file, in the folder of `exact`.
@@ -138,7 +144,7 @@ def write_int8(
 
 
 def _convert(source: ExportSource, path: Path, side: int | None) -> OnnxNetwork:
-    """Converts a network for square photos of one side, or for photos of any size if `side` is None."""
+    """Converts a network for square photos of side `side`, or for photos of any size if `side` is None."""
     convert(source.joined, (side, side), path, source.smallest)
     sides = ANY_SIDES if side is None else f"{side}x{side}"
     stamp(path, keras_retrieval.__version__, source.facts | {SIDES: sides})
@@ -162,10 +168,10 @@ def _one_size_only(option: str, network: OnnxNetwork) -> OnnxExportError:
 def _compare(
     path: Path, reference: OnnxNetwork, precision: str, batches: list[np.ndarray], positives: list[np.ndarray]
 ) -> float:
-    """Compares a float16 or int8 file with the float32 one; logs cosine and mAP and writes them into its metadata.
+    """Compares a float16 or int8 file with the float32 file; logs cosines and mAP, and writes them into its metadata.
 
     Returns:
-        The smallest cosine.
+        The smallest cosine similarity.
     """
     facts = reference.facts | {"precision": precision}
     stamp(path, keras_retrieval.__version__, facts)

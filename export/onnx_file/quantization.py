@@ -9,16 +9,19 @@ import numpy as np
 from .conversion import INPUT
 
 TYPES = ("Conv", "Relu", "MaxPool")
-"""Operations computed in int8. Relu and MaxPool belong to it because a return to float32 between convolutions is slower
-and, before a Relu, spends half of the quantized range on negative numbers. The poolings of retrieval networks use other
-operations, and stay float32."""
+"""Operations that are computed in int8.
+
+Relu and MaxPool are among them because converting to float32 between two convolutions is slower and, before a Relu,
+spends half of the quantized range on negative numbers. The pooling layers of retrieval networks use other operations,
+so that they stay in float32.
+"""
 
 
 def quantize(source: Path, target: Path, photos: Iterable[np.ndarray]) -> None:
-    """Writes an int8 version of a network, with one scale per kernel channel (Jacob et al. CVPR 2018).
+    """Writes an int8 version of an ONNX network, with one scale per output channel of each convolution.
 
-    The layers after the trunk stay float32: pooling, whitening and L2 normalisation. So do dense layers in the trunk;
-    only ConvNeXt has many of these.
+    The method is static quantization (Jacob et al. CVPR 2018). The layers after the trunk (pooling, whitening and L2
+    normalisation) stay in float32. Dense layers in the trunk stay in float32, too; only ConvNeXt has many of these.
 
     Args:
         source: path of a float32 .onnx file.
@@ -35,7 +38,7 @@ def quantize(source: Path, target: Path, photos: Iterable[np.ndarray]) -> None:
         def get_next(self) -> dict[str, Any] | None:
             return next(self.inputs, None)
 
-    merged = target.with_name(f"merged-{target.name}")  # batch normalisation folded into convolutions
+    merged = target.with_name(f"merged-{target.name}")  # network with batch normalisation folded into convolutions
     quant_pre_process(source, merged, skip_symbolic_shape=True)
     quantize_static(
         merged,

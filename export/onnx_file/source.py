@@ -1,4 +1,4 @@
-"""The inputs of an ONNX export: the Keras network with its metadata, and the photos to measure on."""
+"""Loads what an ONNX export starts from: the Keras network with its metadata, and photos for measurements."""
 
 import logging
 from dataclasses import dataclass
@@ -26,22 +26,22 @@ import keras_retrieval
 from .errors import OnnxExportError
 from .options import ExportOnnxOptions
 
-PHOTOS = 64  # photos that calibrate int8; as many others measure its effect
+PHOTOS = 64  # maximum number of photos for the calibration of int8, and of other photos to measure its effect
 
 log = logging.getLogger("keras_retrieval")
 
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A network to export.
+    """A Keras network to export, and the metadata of its ONNX file.
 
     Attributes:
-        network: keras.Model for one scale.
-        joined: keras.Model that combines all scales and is converted.
-        describe: function that computes the descriptors of the joined network in Keras.
+        network: keras.Model that describes photos at one scale.
+        joined: keras.Model that combines the descriptors of all scales; this model is converted.
+        describe: function that computes the descriptors of `joined` in Keras, from photos (B, H, W, 3) uint8 to (B, D).
         smallest: shortest side in pixels that the network can describe.
         size: longest side in pixels of the photos to describe.
-        facts: metadata of the file.
+        facts: metadata of the ONNX file, as text by key.
     """
 
     network: Any
@@ -53,14 +53,19 @@ class ExportSource:
 
 
 class MeasuredPhoto(NamedTuple):
-    """The pixels of a photo, (1, H, W, 3) uint8, and the folder that contains it."""
+    """A photo for measurements.
+
+    Attributes:
+        pixels: pixels of the photo, (1, H, W, 3) uint8.
+        folder: relative path of the folder that contains the photo.
+    """
 
     pixels: np.ndarray
     folder: str
 
 
 def load_source(options: ExportOnnxOptions) -> ExportSource:
-    """Loads the network that the options name.
+    """Loads the network that the options name, and makes the metadata of its file.
 
     Raises:
         RetrievalError: the network cannot be loaded, or does not accept photos of any size.
@@ -86,7 +91,11 @@ def load_source(options: ExportOnnxOptions) -> ExportSource:
 
 
 def read_photos(folder: Path, source: ExportSource) -> list[MeasuredPhoto]:
-    """Reads up to 2 * PHOTOS photos spread evenly over a folder; logs photos that cannot be read.
+    """Reads up to 128 photos that are spread evenly over a folder. Photos that cannot be read are logged and skipped.
+
+    Args:
+        folder: folder of photos; photos in sub-folders are read as well.
+        source: network that determines the size of the photos.
 
     Raises:
         OnnxExportError: fewer than two photos can be read.

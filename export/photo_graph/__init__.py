@@ -1,1 +1,1 @@
-"""Decodes photo files in a TensorFlow graph."""
+"""Decodes photo files in the TensorFlow graph of a served network, without Python code."""

@@ -1,25 +1,31 @@
-"""Decodes uncompressed BMP in a TensorFlow graph; TensorFlow's own operation decodes palette indices as grey levels."""
+"""Decodes uncompressed BMP files in a TensorFlow graph.
+
+TensorFlow's own operation is not used, because it interprets palette indices as grey levels.
+"""
 
 from typing import Any
 
 from .file_bytes import FileBytes, on_white
 
 _RAW, _MASKS = 0, 3  # values of the header's compression field
-_BGRX = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # masks of red, green and blue in four bytes
+_BGRX = b"\0\0\xff\0\0\xff\0\0\xff\0\0\0"  # bit masks of red, green and blue for pixels of four bytes
 _ALPHA = b"\0\0\0\xff"
 
 
 def bmp_size(file: FileBytes) -> Any:
-    """Reads height and width of a BMP, (2,) int64, from its header."""
+    """Reads height and width of a BMP file from its header, (2,) int64."""
     import tensorflow as tf
 
     return tf.stack([tf.abs(_signed(file.number(22, 4))), _signed(file.number(18, 4))])
 
 
 def bmp_pixels(data: Any) -> Any:
-    """Decodes an uncompressed BMP of 1, 4, 8, 24 or 32 bits per pixel to pixels (H, W, 3) uint8.
+    """Decodes an uncompressed BMP file of 1, 4, 8, 24 or 32 bits per pixel to RGB pixels (H, W, 3) uint8.
 
-    The graph fails if the rows have another encoding (run lengths, 16 bits per pixel) or are truncated.
+    The graph fails if the pixels are truncated or stored in another form, such as run lengths or 16 bits per pixel.
+
+    Args:
+        data: bytes of the file, a scalar string tensor.
     """
     import tensorflow as tf
 
@@ -37,7 +43,7 @@ def bmp_pixels(data: Any) -> Any:
 
 
 def _rows(file: FileBytes, depth: Any) -> Any:
-    """Splits the data into rows, (H, bytes per row) uint8, padded to multiples of four bytes."""
+    """Splits the pixel data into rows, (H, bytes per row) uint8, whose length is padded to a multiple of four bytes."""
     import tensorflow as tf
 
     height, width = tf.unstack(bmp_size(file), num=2)
@@ -47,7 +53,7 @@ def _rows(file: FileBytes, depth: Any) -> Any:
 
 
 def _palette(file: FileBytes, rows: Any, depth: Any) -> Any:
-    """Looks up the pixels of rows of 1, 4 or 8 bits per pixel, highest bits first, in the palette."""
+    """Looks up the pixels of rows with 1, 4 or 8 bits per pixel, highest bits first, in the palette."""
     import tensorflow as tf
 
     stated, colours = file.number(46, 4), tf.bitwise.left_shift(tf.constant(1, tf.int64), depth)
@@ -60,7 +66,7 @@ def _palette(file: FileBytes, rows: Any, depth: Any) -> Any:
 
 
 def _channels(rows: Any, depth: Any, width: Any, opaque: Any) -> Any:
-    """Reads the pixels of rows of blue, green, red and possibly a fourth byte, which is alpha or unused."""
+    """Reads the pixels of rows with the bytes blue, green, red and possibly a fourth byte, which is alpha or unused."""
     import tensorflow as tf
 
     count = depth // 8

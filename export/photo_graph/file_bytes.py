@@ -1,4 +1,4 @@
-"""Reads the bytes of a file in a TensorFlow graph: numbers, chunks, and operations that may fail."""
+"""Reads the bytes of a file in a TensorFlow graph: numbers, chunks, and the results of operations that may fail."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,22 +6,23 @@ from typing import Any
 import numpy as np
 
 MAX_CHUNKS = 4096
-"""Chunks of a file that are visited: a photo has a few dozen, and a hostile file must not take more time."""
+"""Maximum number of chunks of a file that are visited. A photo has a few dozen; the limit stops hostile files."""
 
 _BYTES = np.array([bytes([value]) for value in range(256)], dtype=object)
 
 
 def attempt(function: Callable[..., Any], inputs: Any, fallback: Any) -> Any:
-    """Returns `function(*inputs)`, or `fallback` if an operation in it fails.
+    """Computes `function(*inputs)` in a graph; returns `fallback` instead if an operation in the function fails.
 
-    In a graph, only the operations of tf.data catch errors. A dataset of one element, which is dropped if it fails,
-    followed by `fallback` also works in the C++ server. A call costs 0.1 ms if `function` is small, and milliseconds if
-    it has hundreds of operations, since these are instantiated at every call.
+    In a graph, only the operations of tf.data catch errors. The function is therefore mapped over a dataset of one
+    element, which is dropped if the function fails, and `fallback` is appended. This also works in TensorFlow's C++
+    server. A call costs 0.1 ms if `function` is small, and milliseconds if it has hundreds of operations, because these
+    are instantiated at every call.
 
     Args:
         function: function of tensors, which is traced into the graph.
-        inputs: tuple of tensors to call the function with.
-        fallback: value of the same types as the result of `function`; shapes may differ.
+        inputs: tuple of tensors with which the function is called.
+        fallback: value with the same dtypes as the result of `function`; its shapes may differ.
     """
     import tensorflow as tf
 
@@ -30,17 +31,21 @@ def attempt(function: Callable[..., Any], inputs: Any, fallback: Any) -> Any:
 
 
 def as_bytes(values: Any) -> Any:
-    """Joins bytes, given as numbers (n,), into a string."""
+    """Joins byte values 0..255, an integer tensor (n,), into a scalar string tensor of n bytes."""
     import tensorflow as tf
 
     return tf.strings.reduce_join(tf.gather(_BYTES, tf.cast(values, tf.int32)))
 
 
 class FileBytes:
-    """The bytes of a file. Numbers beyond the end of the file are read as zeros, so that reading never fails.
+    """The bytes of a file in a graph. Numbers beyond the end of the file are read as zeros, so that no read fails.
 
     Args:
-        data: content of the file, a scalar string.
+        data: content of the file, a scalar string tensor.
+
+    Attributes:
+        data: content of the file.
+        length: size of the file in bytes, scalar int64.
     """
 
     def __init__(self, data: Any) -> None:
@@ -50,13 +55,13 @@ class FileBytes:
         self.length = tf.cast(tf.strings.length(data), tf.int64)
 
     def part(self, at: Any, count: Any) -> Any:
-        """Returns the `count` bytes that start at offset `at`; fewer at the end of the file."""
+        """Returns the `count` bytes at offset `at` as a scalar string; fewer at the end of the file."""
         import tensorflow as tf
 
         return tf.strings.substr(self.data, tf.minimum(tf.cast(at, tf.int64), self.length), tf.cast(count, tf.int64))
 
     def number(self, at: Any, count: int, big_endian: Any = False) -> Any:
-        """Reads the unsigned number of `count` bytes at offset `at` as int64; `big_endian` may be a tensor."""
+        """Reads the unsigned number of `count` bytes at offset `at` as int64; `big_endian` may be a bool tensor."""
         import tensorflow as tf
 
         padded = tf.strings.join([self.part(at, count), b"\0" * count])
@@ -66,17 +71,17 @@ class FileBytes:
     def find_chunk(
         self, start: Any, next_chunk: Callable[[Any], Any], is_wanted: Callable[[Any], Any], limit: int = MAX_CHUNKS
     ) -> Any:
-        """Steps through chunks until it finds a wanted one.
+        """Finds the first wanted chunk of a file that consists of successive chunks, such as PNG.
 
         Args:
-            start: offset of the first chunk.
-            next_chunk: function from the offset of a chunk to the offset of the next.
-            is_wanted: function from the offset of a chunk to whether it is the wanted one.
+            start: offset of the first chunk in bytes.
+            next_chunk: function from the offset of a chunk to the offset of the next chunk.
+            is_wanted: function from the offset of a chunk to a scalar bool, whether this chunk is wanted.
             limit: maximum number of chunks to visit.
 
         Returns:
-            The offset at which the search stopped, int64; not that of a wanted chunk if the file ends earlier or has
-            too many chunks.
+            The offset at which the search stopped, int64. It is not the offset of a wanted chunk if the file has no
+            wanted chunk, or if the limit was reached.
         """
         import tensorflow as tf
 
@@ -91,7 +96,16 @@ class FileBytes:
 
 
 def from_digits(digits: Any, count: int, big_endian: Any) -> Any:
-    """Decodes unsigned integers from their bytes, an int64 tensor (..., count)."""
+    """Decodes unsigned integers from their bytes.
+
+    Args:
+        digits: bytes of each integer as int64, (..., count).
+        count: number of bytes per integer.
+        big_endian: whether the most significant byte comes first, a bool or a scalar bool tensor.
+
+    Returns:
+        The integers, (...) int64.
+    """
     import tensorflow as tf
 
     weights = 256 ** np.arange(count, dtype="int64")
@@ -101,7 +115,7 @@ def from_digits(digits: Any, count: int, big_endian: Any) -> Any:
 
 
 def on_white(pixels: Any) -> Any:
-    """Blends pixels with alpha, (H, W, 4) uint8, onto white, (H, W, 3), with Pillow's rounding."""
+    """Blends RGBA pixels (H, W, 4) uint8 with a white background to RGB (H, W, 3) uint8, rounded as in Pillow."""
     import tensorflow as tf
 
     colours, alpha = tf.cast(pixels[:, :, :3], tf.uint16), tf.cast(pixels[:, :, 3:], tf.uint16)

@@ -1,4 +1,4 @@
-"""Decodes the five photo formats of a served network in a TensorFlow graph: JPEG, PNG, GIF, WebP and BMP."""
+"""Detects and decodes the five photo formats of a served network in a TensorFlow graph: JPEG, PNG, GIF, WebP, BMP."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,18 @@ from .webp import webp_pixels, webp_size
 
 @dataclass(frozen=True)
 class PhotoFormat:
-    """A photo format; FORMATS lists all of them.
+    """The detection and the decoder of one photo format; `FORMATS` lists all formats.
 
     Attributes:
-        signatures: bytes that identify files of this format, pairs of (offset, alternatives).
-        size: file -> height and width (2,) int64 from the header; 0 if the header is damaged.
-        orientation: file -> EXIF orientation, 1..8 as int32.
-        pixels: file, its size, the minimum size required -> pixels (H, W, 3) uint8, transparency blended with white,
-            (0, 0, 3) if they are damaged; and the factor by which they are shrunk, 1, 2, 4 or 8 for JPEG, else 1.
+        signatures: bytes that identify files of this format, as pairs of an offset and alternative byte strings at this
+            offset; all pairs must match.
+        size: function from a file to its height and width in pixels, (2,) int64, read from the header; zeros if the
+            header is damaged.
+        orientation: function from a file to its EXIF orientation, 1..8 as int32.
+        pixels: decoder, a function of the file, its height and width, and the smallest height and width that are
+            needed. Returns the RGB pixels (H, W, 3) uint8, blended with white where they are transparent, or (0, 0, 3)
+            if they are damaged; and the factor by which the decoder shrank the photo: 1, 2, 4 or 8 for JPEG, otherwise
+            1.
     """
 
     signatures: tuple[tuple[int, tuple[bytes, ...]], ...]
@@ -30,12 +34,20 @@ class PhotoFormat:
 
 
 def formats(webp: bool) -> tuple[PhotoFormat, ...]:
-    """Returns FORMATS with or without WebP, which older TensorFlow versions cannot decode."""
+    """Returns `FORMATS`, without WebP if `webp` is false, because older versions of TensorFlow cannot decode WebP."""
     return FORMATS if webp else tuple(entry for entry in FORMATS if entry.size is not webp_size)
 
 
 def format_number(file: FileBytes, entries: Sequence[PhotoFormat]) -> Any:
-    """Returns the number of the entry that matches the first bytes of a file, int32; len(entries) if none does."""
+    """Detects the format of a file by its first bytes.
+
+    Args:
+        file: the file.
+        entries: formats to choose from.
+
+    Returns:
+        The position of the format in `entries`, scalar int32; len(entries) if no format matches.
+    """
     import tensorflow as tf
 
     flags = []
@@ -55,7 +67,7 @@ def _jpeg_size(file: FileBytes) -> Any:
 
 
 def _jpeg_pixels(file: FileBytes, size: Any, least: Any) -> tuple[Any, Any]:
-    """Decodes at a reduced size like Pillow's draft mode: libjpeg skips the finest detail, which saves time."""
+    """Decodes at a reduced size like Pillow's draft mode, because this saves time: libjpeg skips the finest details."""
     import tensorflow as tf
 
     def decode(data: Any, number: Any) -> Any:
@@ -79,7 +91,7 @@ def _png_size(file: FileBytes) -> Any:
 
 
 def _png_pixels(file: FileBytes, size: Any, least: Any) -> tuple[Any, Any]:
-    """Decodes alpha only if the file has it: the alpha that TensorFlow adds is wrong below eight bits per channel."""
+    """Decodes alpha only if the file has it, because TensorFlow adds a wrong alpha below eight bits per channel."""
     import tensorflow as tf
 
     def decode(data: Any, alpha: Any) -> Any:
@@ -110,7 +122,7 @@ def _no_pixels() -> Any:
 
 
 def _upright(file: FileBytes) -> Any:
-    """Returns the orientation of files in a format without EXIF."""
+    """Returns the orientation 1, upright, for files of a format without EXIF data."""
     import tensorflow as tf
 
     return tf.constant(1)
@@ -123,4 +135,4 @@ FORMATS = (
     PhotoFormat(((0, (b"RIFF",)), (8, (b"WEBP",))), webp_size, webp_orientation, _attempted(webp_pixels)),
     PhotoFormat(((0, (b"BM",)),), bmp_size, _upright, _attempted(bmp_pixels)),
 )
-"""In the order of `format_number`."""
+"""All supported formats; `format_number` returns a position in this tuple."""

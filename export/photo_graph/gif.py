@@ -1,21 +1,26 @@
-"""Decodes the first frame of a GIF in a TensorFlow graph.
+"""Decodes the first frame of a GIF file in a TensorFlow graph.
 
-TensorFlow's own operation decodes every frame of an animation, although a small file can have very many, and decodes
-transparency as the colour that marks it. Its input is therefore a GIF of one frame, composed from the bytes of the
-first frame, in which that colour is white.
+TensorFlow's own operation decodes every frame of an animation, although a small file can contain very many, and decodes
+transparent pixels as the palette colour that marks transparency. Its input is therefore a GIF of one frame, composed
+from the bytes of the first frame, in whose palette the transparent colour is white.
 """
 
 from typing import Any
 
 from .file_bytes import FileBytes, as_bytes
 
-_MAX_BLOCKS = 2**17  # blocks of up to 255 bytes: 32 MiB of data in a frame
+_MAX_BLOCKS = 2**17  # maximum number of data blocks of up to 255 bytes in a frame, 32 MiB in all
 _EXTENSION, _FRAME, _CONTROL = b"!", b",", b"!\xf9"
-_TABLE, _TRANSPARENT, _INTERLACED, _TABLE_SIZE = 128, 1, 64, 7  # bits of flags
+_TABLE, _TRANSPARENT, _INTERLACED, _TABLE_SIZE = 128, 1, 64, 7  # bits of the flag bytes
 
 
 def gif_size(file: FileBytes) -> Any:
-    """Reads height and width of a GIF, (2,) int64: its screen, enlarged to contain the first frame; 0 without one."""
+    """Reads height and width of a GIF file in pixels.
+
+    Returns:
+        The size of the screen (the canvas of the file), enlarged to contain the first frame, (2,) int64; zeros if there
+        is no frame.
+    """
     import tensorflow as tf
 
     at = _frame(file)
@@ -24,9 +29,12 @@ def gif_size(file: FileBytes) -> Any:
 
 
 def gif_pixels(data: Any) -> Any:
-    """Decodes the first frame of a GIF on its screen to pixels (H, W, 3) uint8, transparency blended with white.
+    """Decodes the first frame of a GIF file, placed on its screen, to RGB pixels (H, W, 3) uint8.
 
-    The graph fails if the frame is truncated or has no palette.
+    Transparent pixels become white. The graph fails if the frame is truncated or has no palette.
+
+    Args:
+        data: bytes of the file, a scalar string tensor.
     """
     import tensorflow as tf
 
@@ -40,19 +48,19 @@ def gif_pixels(data: Any) -> Any:
     start, extent = tf.unstack(_box(file, at), num=2)
     around = tf.stack([start, gif_size(file) - start - extent], axis=1)
     background = palette[tf.maximum(transparent, 0)]
-    # uint8 wraps around, so that the addition turns the padding of 0 into background.
+    # Because uint8 wraps around, adding the background restores the pixels and turns the padding of 0 into background.
     return tf.pad(pixels - background, tf.concat([around, tf.zeros((1, 2), tf.int64)], axis=0)) + background
 
 
 def _frame(file: FileBytes) -> Any:
-    """Finds the offset of the first frame, if there is one."""
+    """Finds the offset of the first frame; if there is no frame, the offset at which the search stopped."""
     return file.find_chunk(
         _first_block(file), lambda at: _end_of_blocks(file, at + 2), lambda at: ~_is_extension(file, at)
     )
 
 
 def _transparent_colour(file: FileBytes) -> Any:
-    """Reads the number of the transparent colour of the first frame, int32; -1 if there is none."""
+    """Reads the palette index of the transparent colour of the first frame, int32; -1 if there is none."""
     import tensorflow as tf
 
     at = file.find_chunk(
@@ -75,7 +83,7 @@ def _first_block(file: FileBytes) -> Any:
 
 
 def _end_of_blocks(file: FileBytes, at: Any) -> Any:
-    """Finds the offset after the blocks that begin at `at`; each starts with its length, and the last is empty."""
+    """Finds the offset after the data blocks that begin at `at`. A block starts with its length; the last is empty."""
     import tensorflow as tf
 
     return 1 + file.find_chunk(
@@ -84,21 +92,21 @@ def _end_of_blocks(file: FileBytes, at: Any) -> Any:
 
 
 def _pair(file: FileBytes, at: Any) -> Any:
-    """Reads two numbers of two bytes and reverses their order, since width is stored before height."""
+    """Reads two numbers of two bytes as (height, width) or (top, left), which GIF stores in the opposite order."""
     import tensorflow as tf
 
     return tf.stack([file.number(at + 2, 2), file.number(at, 2)])
 
 
 def _box(file: FileBytes, at: Any) -> Any:
-    """Reads the box on the screen, ((top, left), (height, width)), of the frame at `at`."""
+    """Reads the position ((top, left), (height, width)) on the screen of the frame at offset `at`."""
     import tensorflow as tf
 
     return tf.stack([_pair(file, at + 1), _pair(file, at + 5)])
 
 
 def _palette(file: FileBytes, at: Any) -> Any:
-    """Reads the palette (colours, 3) uint8 of the frame at `at`: its own, or else that of the screen."""
+    """Reads the palette (colours, 3) uint8 of the frame at offset `at`, or that of the screen if the frame has none."""
     import tensorflow as tf
 
     own, common = file.number(at + 9, 1), file.number(10, 1)
@@ -109,7 +117,7 @@ def _palette(file: FileBytes, at: Any) -> Any:
 
 
 def _single_frame(file: FileBytes, at: Any, palette: Any) -> Any:
-    """Composes a GIF that contains only the frame at `at`, on a screen of its size, with a palette."""
+    """Composes a GIF that contains only the frame at offset `at`, with a screen of its size and the given palette."""
     import tensorflow as tf
 
     flags = file.number(at + 9, 1)
@@ -129,7 +137,7 @@ def _single_frame(file: FileBytes, at: Any, palette: Any) -> Any:
 
 
 def _table_length(flags: Any) -> Any:
-    """Returns the size in bytes of the palette that flags declare."""
+    """Returns the size in bytes of the palette that a flag byte declares; 0 if it declares none."""
     import tensorflow as tf
 
     size = 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), tf.bitwise.bitwise_and(flags, _TABLE_SIZE))

@@ -1,4 +1,4 @@
-"""Reads the EXIF orientation of JPEG, PNG and WebP in a TensorFlow graph, and rotates pixels accordingly."""
+"""Reads the EXIF orientation of JPEG, PNG and WebP files in a TensorFlow graph, and rotates pixels accordingly."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _EXIF = b"Exif\0\0"
 
 
 def jpeg_orientation(file: FileBytes) -> Any:
-    """Reads the EXIF orientation of a JPEG, 1..8 as int32; 1 if it is damaged, or not before the pixels."""
+    """Reads the EXIF orientation of a JPEG file, 1..8 as int32; 1 if it is missing, damaged or after the pixel data."""
     import tensorflow as tf
 
     def length(at: Any) -> Any:
@@ -29,7 +29,7 @@ def jpeg_orientation(file: FileBytes) -> Any:
 
 
 def png_orientation(file: FileBytes) -> Any:
-    """Reads the EXIF orientation of a PNG, as for JPEG; EXIF data after the pixels is ignored."""
+    """Reads the EXIF orientation of a PNG file, 1..8 as int32; 1 if it is missing, damaged or after the pixel data."""
     import tensorflow as tf
 
     at = png_chunk(file, b"eXIf")
@@ -38,13 +38,13 @@ def png_orientation(file: FileBytes) -> Any:
 
 
 def webp_orientation(file: FileBytes) -> Any:
-    """Reads the EXIF orientation of a WebP, as for JPEG; in this format EXIF data follows the pixels."""
+    """Reads the EXIF orientation of a WebP file, stored after the pixels, 1..8 as int32; 1 if missing or damaged."""
     at = webp_chunk(file, b"EXIF")
     return _orientation(file, at + 8, at + 8 + file.number(at + 4, 4))
 
 
 def png_chunk(file: FileBytes, name: bytes) -> Any:
-    """Finds the offset of the named chunk in a PNG, or of the first chunk of pixels if that comes first."""
+    """Finds the offset of the chunk called `name` in a PNG file, or of the first pixel data if this comes earlier."""
     import tensorflow as tf
 
     return file.find_chunk(
@@ -55,7 +55,7 @@ def png_chunk(file: FileBytes, name: bytes) -> Any:
 
 
 def webp_chunk(file: FileBytes, name: bytes) -> Any:
-    """Finds the offset of the named chunk in a WebP, or the end of the file."""
+    """Finds the offset of the chunk called `name` in a WebP file, or the end of the file if there is no such chunk."""
     import tensorflow as tf
 
     return file.find_chunk(
@@ -66,7 +66,15 @@ def webp_chunk(file: FileBytes, name: bytes) -> Any:
 
 
 def turned(pixels: Any, orientation: Any) -> Any:
-    """Rotates and mirrors pixels (H, W, 3) upright according to their EXIF orientation."""
+    """Rotates and mirrors pixels so that the photo is upright.
+
+    Args:
+        pixels: pixels as stored in the file, (H, W, 3).
+        orientation: EXIF orientation, scalar int32, 1..8.
+
+    Returns:
+        The upright pixels, (H, W, 3), or (W, H, 3) for orientations 5 to 8.
+    """
     import tensorflow as tf
 
     def flip(pixels: Any, axis: int, *orientations: int) -> Any:
@@ -93,7 +101,7 @@ def _orientation(file: FileBytes, at: Any, end: Any) -> Any:
 
 
 def _orientation_of(entries: Any, big_endian: Any) -> Any:
-    """Finds the orientation among the entries (n, 12) of a directory; 0 if there is none."""
+    """Finds the orientation among the entries (n, 12) of an EXIF directory; 0 if there is none."""
     import tensorflow as tf
 
     def column(first: int, count: int) -> Any:

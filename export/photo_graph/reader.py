@@ -1,9 +1,9 @@
 """Reads photos in the TensorFlow graph of a served network, from the bytes of a file to pixels.
 
-The result is that of `pipelines.photos.reader.read_photo`: photos are rotated, limited and shrunk in the same way.
-Without resizing, pixels are identical; with resizing, a few differ by one or two. TIFF, BMP with run lengths or 16 bits
-per pixel, and orientations stated only in XMP are not supported. A PNG with wrong checksums is rejected, even if Pillow
-reads it.
+The result is the same as that of `pipelines.photos.reader.read_photo`: photos are rotated, limited in size and shrunk
+in the same way. Without resizing, pixels are identical; with resizing, a few pixels differ by one or two. TIFF files,
+BMP files with run lengths or 16 bits per pixel, and orientations that only XMP metadata state are not supported. A PNG
+file with wrong checksums is rejected, even if Pillow reads it.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,20 @@ from .orientation import turned
 
 
 def photo_pixels(data: Any, size: int, max_pixels: int, webp: bool = True) -> tuple[Any, Any]:
-    """Reads one photo. A damaged photo sets the status; the graph does not fail.
+    """Reads one photo. If the photo is damaged, the status is set and the graph does not fail.
 
     Args:
-        data: bytes of the file, a scalar string.
+        data: bytes of the file, a scalar string tensor.
         size: longest side in pixels after resizing (Lanczos, antialiased); photos are never enlarged.
-        max_pixels: largest number of pixels; photos whose header declares more are rejected before they are decoded.
-        webp: whether to read WebP, for which the graph needs the operation DecodeWebP. TensorFlow 2.20 has it, 2.15
-            does not.
+        max_pixels: maximum number of pixels; a photo whose header declares more pixels is rejected before it is
+            decoded.
+        webp: whether the graph can read WebP, for which it contains the operation DecodeWebP. TensorFlow 2.20 has this
+            operation, TensorFlow 2.15 does not.
 
     Returns:
-        The pixels (H, W, 3) uint8 RGB, upright by the EXIF orientation, transparency blended with white, (0, 0, 3) if
-        the photo cannot be read; and the status, int32, a code of `contract.signatures`.
+        The pixels and the status. The pixels are RGB, (H, W, 3) uint8, rotated upright by the EXIF orientation and
+        blended with white where they are transparent; (0, 0, 3) if the photo cannot be read. The status is a code of
+        `contract.signatures`, scalar int32.
     """
     import tensorflow as tf
 
@@ -37,7 +39,7 @@ def photo_pixels(data: Any, size: int, max_pixels: int, webp: bool = True) -> tu
     none = tf.zeros((0, 0, 3), tf.uint8)
     header = [lambda entry=entry: (entry.size(file), entry.orientation(file)) for entry in entries]
     whole, orientation = tf.switch_case(number, [*header, lambda: (tf.zeros(2, tf.int64), tf.constant(1))])
-    # In float64, since the product of two 32-bit numbers can exceed int64.
+    # In float64, because the product of two 32-bit numbers can exceed int64.
     status = tf.where(tf.reduce_prod(tf.cast(whole, tf.float64)) > max_pixels, TOO_MANY_PIXELS, OK)
     status = tf.where(tf.reduce_min(whole) < 1, DAMAGED, status)
     status = tf.where(tf.equal(number, len(entries)), UNKNOWN_FORMAT, status)
@@ -49,7 +51,12 @@ def photo_pixels(data: Any, size: int, max_pixels: int, webp: bool = True) -> tu
 
 
 def at_least(pixels: Any, smallest: int) -> Any:
-    """Pads pixels (B, H, W, 3) on the right and at the bottom by repeating edges, to sides of at least `smallest`."""
+    """Pads pixels at the right and at the bottom, by repeating the last column and row, to a smallest side.
+
+    Args:
+        pixels: pixels, (B, H, W, 3).
+        smallest: smallest height and width of the result.
+    """
     import tensorflow as tf
 
     for axis in (1, 2):
@@ -61,7 +68,7 @@ def at_least(pixels: Any, smallest: int) -> Any:
 def _upright(
     file: FileBytes, entries: Sequence[PhotoFormat], number: Any, whole: Any, orientation: Any, size: int
 ) -> Any:
-    """Decodes, shrinks and rotates a photo with a valid header; (0, 0, 3) if its pixels are damaged."""
+    """Decodes, shrinks and rotates a photo whose header is valid; returns (0, 0, 3) if its pixels are damaged."""
     import tensorflow as tf
 
     sideways = orientation >= 5
@@ -82,8 +89,8 @@ def _upright(
 def _shrunk(whole: Any, size: int) -> Any:
     """Computes height and width (2,) int64, at most `size`, with the aspect ratio nearest to that of `whole`.
 
-    If two sizes are equally near, the last bit of float64 decides, as in Python. Therefore no divisor is a constant of
-    the graph: TensorFlow would replace such a division by a faster operation that rounds differently.
+    If two sizes are equally near, the last bit of float64 decides, as in Python. Therefore no divisor may be a constant
+    of the graph, because TensorFlow would replace the division by a faster operation that rounds differently.
     """
     import tensorflow as tf
 
@@ -98,7 +105,7 @@ def _shrunk(whole: Any, size: int) -> Any:
 
 
 def _resized(pixels: Any, extent: Any, target: Any) -> Any:
-    """Shrinks the upper left `extent` (2,) of the pixels to `target` (2,), width first, then height, like Pillow."""
+    """Shrinks the upper left `extent` (2,) of the pixels to `target` (2,), first in width, then in height."""
     import tensorflow as tf
 
     def shrink() -> Any:
@@ -110,7 +117,7 @@ def _resized(pixels: Any, extent: Any, target: Any) -> Any:
 
 
 def _fewer_lines(lines: Any, count: Any, scale: Any) -> Any:
-    """Shrinks lines (n, m, 3) of pixels to `count` lines with a Lanczos window of three lobes, rounded to uint8."""
+    """Shrinks n lines (n, m, 3) of pixels to `count` lines with a Lanczos window of three lobes, rounded to uint8."""
     import tensorflow as tf
 
     length = tf.shape(lines)[1]

@@ -1,7 +1,8 @@
-"""Decodes WebP in a TensorFlow graph; of an animation, only the first frame.
+"""Decodes WebP files in a TensorFlow graph; only the first frame of an animation is decoded.
 
 TensorFlow's own operation decodes every frame of an animation, and corrupts memory if it chooses the number of channels
-itself. Its input is therefore a WebP composed from the bytes of the first frame, with the number of channels.
+itself. Therefore its input is a WebP file composed from the bytes of the first frame, and its number of channels is
+given.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ _ANIMATED, _ALPHA = 2, b"\x10\0\0\0"
 
 
 def webp_size(file: FileBytes) -> Any:
-    """Reads height and width of a WebP, (2,) int64, from its header; for an animation, those of the canvas."""
+    """Reads height and width of a WebP file from its header, (2,) int64; for an animation, those of its canvas."""
     import tensorflow as tf
 
     def lossless() -> Any:
@@ -23,14 +24,20 @@ def webp_size(file: FileBytes) -> Any:
     def lossy() -> Any:
         return tf.stack([file.number(28, 2), file.number(26, 2)]) % 2**14
 
-    # libwebp decodes chunks of other names as well, but their size is not in the header: they are rejected.
+    # Other chunks are rejected, although libwebp decodes them, because the header does not contain their size.
     kind = tf.equal(file.part(12, 4), [b"VP8X", b"VP8L", b"VP8 "])
     sizes = [lambda: _pair(file, 24) + 1, lossless, lossy, lambda: tf.zeros(2, tf.int64)]
     return tf.switch_case(tf.where(tf.reduce_any(kind), tf.argmax(kind, output_type=tf.int32), 3), sizes)
 
 
 def webp_pixels(data: Any) -> Any:
-    """Decodes a WebP, or the first frame of an animation, to (H, W, 3) uint8, transparency blended with white."""
+    """Decodes a WebP file, or the first frame of an animation, to RGB pixels (H, W, 3) uint8.
+
+    Transparent pixels are blended with white. The graph fails if the file is damaged.
+
+    Args:
+        data: bytes of the file, a scalar string tensor.
+    """
     import tensorflow as tf
 
     file = FileBytes(data)
@@ -45,7 +52,11 @@ def _animated(file: FileBytes) -> Any:
 
 
 def _decoded(data: Any) -> Any:
-    """Decodes to (H, W, 4). The operation fails before decoding if the file has another number of channels."""
+    """Decodes a WebP file without animation to RGBA pixels (H, W, 4).
+
+    The number of channels of the file is found by trial, because the operation fails before decoding if it is another
+    number.
+    """
     import tensorflow as tf
 
     none = tf.zeros((0, 0, 4), tf.uint8)
@@ -73,7 +84,7 @@ def _first_frame(file: FileBytes) -> Any:
 
 
 def _single_frame(file: FileBytes, at: Any) -> Any:
-    """Composes a WebP that contains only the frame at `at`, on a canvas of its size."""
+    """Composes a WebP file that contains only the frame at offset `at`, on a canvas of the frame's size."""
     import tensorflow as tf
 
     content = file.part(at + 24, file.number(at + 4, 4) - 16)
@@ -84,7 +95,7 @@ def _single_frame(file: FileBytes, at: Any) -> Any:
 
 
 def _pair(file: FileBytes, at: Any) -> Any:
-    """Reads two numbers of three bytes and reverses their order, since width is stored before height."""
+    """Reads two numbers of three bytes as (height, width) or (top, left), which WebP stores in the opposite order."""
     import tensorflow as tf
 
     return tf.stack([file.number(at + 3, 3), file.number(at, 3)])

@@ -1,1 +1,1 @@
-"""Exports networks as SavedModels for TensorFlow Serving; the step export-saved-model."""
+"""Exports networks as SavedModels for TensorFlow Serving, and contains the step export-saved-model."""

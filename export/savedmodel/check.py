@@ -1,4 +1,4 @@
-"""Compares the descriptors of a written SavedModel with Keras', after loading it as a server does."""
+"""Compares the descriptors of a written SavedModel with those of Keras. The SavedModel is loaded as servers load it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,17 +15,17 @@ from ..contract.signatures import DESCRIPTORS, IMAGE_BYTES, OK, REASONS, SERVING
 from .errors import SavedModelError
 
 COSINE, COSINE_AT_SIZE = 0.9999, 0.99999
-"""The smallest cosine similarity to Keras' descriptor of the same file: for a photo that is shrunk, and for others."""
+"""Minimum cosine similarity to Keras' descriptor of the same photo: if the photo is shrunk, and if it is not shrunk."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The result of comparing an exported network with Keras.
+    """The result of comparing the descriptors of an exported network with those of Keras.
 
     Attributes:
-        photos: number of photos compared.
-        lowest: the smallest cosine similarity of two descriptors.
-        refused: photos that Python can read but the version cannot, each with the reason.
+        photos: number of photos that were compared.
+        lowest: smallest cosine similarity between the two descriptors of a photo.
+        refused: photos that Keras could describe although the exported network rejected them; the reason by photo name.
     """
 
     photos: int
@@ -35,7 +35,11 @@ class Agreement:
 
 @contextmanager
 def loaded_version(folder: Path) -> Iterator["LoadedVersion"]:
-    """Loads a version folder with the C++ loader in a Session, and closes the Session at the end."""
+    """Loads a version into a Session with TensorFlow's C++ loader, and closes the Session at the end of the context.
+
+    Args:
+        folder: folder of the version, a SavedModel.
+    """
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -51,30 +55,46 @@ def loaded_version(folder: Path) -> Iterator["LoadedVersion"]:
 
 
 class LoadedVersion:
-    """A loaded version, whose `predict` feeds and fetches tensors by name, like TensorFlow Serving."""
+    """A loaded version of a network, which computes the outputs of its signatures as TensorFlow Serving does.
+
+    Args:
+        session: tf.compat.v1.Session into which the SavedModel was loaded.
+        signatures: SignatureDef of each signature, by name.
+    """
 
     def __init__(self, session: Any, signatures: Mapping[str, Any]) -> None:
         self._session, self.signatures = session, signatures
 
     def predict(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
-        """Computes all outputs of a signature."""
+        """Computes all outputs of a signature.
+
+        Args:
+            signature: name of the signature.
+            **inputs: value of each input tensor, by input name.
+
+        Returns:
+            The output tensors, by output name.
+        """
         found = self.signatures[signature]
         feeds = {found.inputs[name].name: value for name, value in inputs.items()}
         return self._session.run({name: output.name for name, output in found.outputs.items()}, feeds)
 
 
 def compare(folder: Path, describe: DescribeFn, reading: Reading, names: Sequence[str]) -> Agreement:
-    """Describes photos with a written version and with Keras.
+    """Compares the descriptors that a written version computes from photo files with those of Keras.
 
     Args:
-        folder: the folder of the version.
-        describe: function from `describer` for the same network.
-        reading: settings with which Python reads the photos.
+        folder: folder of the version.
+        describe: function that computes the descriptors in Keras, from `pipelines.descriptors.describer.describer`.
+        reading: photo folder, and settings with which Python reads the photos for Keras.
         names: names of the photos; photos that Python cannot read are skipped.
 
+    Returns:
+        The number of photos compared, the smallest cosine similarity, and the photos that only the version rejected.
+
     Raises:
-        SavedModelError: a descriptor differs too much from Keras' (the message names the photo), or no photo was
-            compared.
+        SavedModelError: the cosine similarity for a photo is below 0.9999, or below 0.99999 for a photo that is not
+            shrunk (the message names the photo), or no photo could be compared.
     """
     lowest, compared, refused = 1.0, 0, {}
     with loaded_version(folder) as version:
@@ -97,7 +117,7 @@ def compare(folder: Path, describe: DescribeFn, reading: Reading, names: Sequenc
 
 
 def _cosine(x: np.ndarray, y: np.ndarray) -> float:
-    # The epsilon of the L2 normalisation leaves a descriptor of small activations slightly shorter than 1.
+    # Because of the epsilon in the L2 normalisation, descriptors of small activations are slightly shorter than 1.
     return float(x @ y / np.sqrt((x @ x) * (y @ y)))
 
 

@@ -4,4 +4,4 @@ from keras_retrieval.errors import RetrievalError
 
 
 class SavedModelError(RetrievalError, ValueError):
-    """A network cannot be exported, or the descriptors of an exported version differ from those in Keras."""
+    """A network cannot be exported, the exported descriptors differ from Keras, or an index is of another network."""

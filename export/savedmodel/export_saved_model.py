@@ -10,22 +10,23 @@ from .version import export_version
 
 @takes(ExportSavedModelOptions)
 def export_saved_model(options: ExportSavedModelOptions) -> Path:
-    """Writes a network as a version for TensorFlow Serving, after comparing its descriptors with Keras'.
+    """Writes a network as a version for TensorFlow Serving, after comparing its descriptors with those of Keras.
 
-    The version takes photos as the bytes of their files and answers with descriptors. Decoding, orientation, resizing,
-    all scales and the whitening are inside its graph, which needs no Keras, no code of ours and only operations of
-    TensorFlow's own server (except with --index).
+    A version takes the bytes of photo files and returns descriptors. Its graph contains decoding, EXIF orientation,
+    resizing, all scales and whitening. The graph needs neither Keras nor code of this package, and contains only
+    operations of TensorFlow's own server (with --index, also those of ScaNN).
 
-    OUTPUT/VERSION appears whole, once the loaded version has a cosine similarity of at least 0.9999 to Keras'
-    descriptor of every photo compared (0.99999 for photos that are not shrunk). It has warm-up requests, README.txt
-    and manifest.json.
+    The version is compared with Keras on some photos. The complete folder OUTPUT/VERSION appears only if the cosine
+    similarity of the two descriptors is at least 0.9999 for each photo (0.99999 for photos that are not shrunk). The
+    folder also contains warm-up requests, README.txt and manifest.json.
 
     Returns:
         The path of the version folder.
 
     Raises:
-        FolderError: the version exists, or OUTPUT is a file.
+        FolderError: the version exists already, or OUTPUT is a file.
         SavedModelError: a descriptor of the version differs from Keras, or the index was made with another network.
+        MissingExtraError: TensorFlow Serving's message types, or ScaNN for --index, are not installed.
     """
     version = export_version(options)
     agreement = version.agreement

@@ -1,4 +1,4 @@
-"""Writes the graph of a version, with the signatures of export/contract/signatures.py and each weight stored once."""
+"""Writes the SavedModel of a version, with the signatures of export/contract/signatures.py."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,15 +29,15 @@ from .region_graph import region_describer
 from .search_graph import search_function, write_defaults
 
 PHOTOS_AT_ONCE = 2
-"""Photos in flight: one is read while the network describes another."""
+"""Number of photos processed concurrently, so that one photo is decoded while the network describes another."""
 
 
 def write_graph(model: Any, options: GraphOptions, folder: Path, index: NeighbourIndex | None = None) -> list[str]:
-    """Writes a SavedModel for the C++ loader, without Keras or Python operations, and with every weight stored once.
+    """Writes a network as a SavedModel without Keras or Python operations, which TensorFlow's C++ loader can load.
 
     Args:
         model: keras.Model from `keras_retrieval.build`.
-        options: settings with which photos are read and described.
+        options: settings with which the graph reads and describes photos.
         folder: folder to write to.
         index: index for the signature `search`; None to omit this signature.
 
@@ -45,7 +45,9 @@ def write_graph(model: Any, options: GraphOptions, folder: Path, index: Neighbou
         The names of the signatures, sorted.
 
     Raises:
-        SavedModelError: Keras runs on another backend than TensorFlow.
+        SavedModelError: Keras runs on a backend other than TensorFlow, or the index is empty or stores reduced
+            descriptors.
+        MissingExtraError: an index is given, and ScaNN is not installed.
         ValueError: the network does not accept photos of any size.
     """
     import keras
@@ -54,7 +56,7 @@ def write_graph(model: Any, options: GraphOptions, folder: Path, index: Neighbou
     if keras.backend.backend() != "tensorflow":
         raise SavedModelError(f"export-saved-model needs KERAS_BACKEND=tensorflow, got {keras.backend.backend()}")
     module = tf.Module()
-    # The Session loader does not find variables of Keras' own class, and tracking both would store each weight twice.
+    # The loader finds TensorFlow's variables, but not Keras' wrappers; tracking both would store each weight twice.
     module.weights = [variable.value for variable in model.variables]
     signatures = _descriptor_signatures(model, options) | _region_signatures(model, options)
     if index is not None:
@@ -100,7 +102,7 @@ def _descriptor_signatures(model: Any, options: GraphOptions) -> dict[str, Any]:
 
 
 def _region_signatures(model: Any, options: GraphOptions) -> dict[str, Any]:
-    """Makes the signature EMBED_REGIONS if the network pools regions."""
+    """Makes the signature `embed_regions` if the network pools regions; otherwise returns an empty dict."""
     import tensorflow as tf
 
     regions = region_describer(model)
@@ -121,7 +123,7 @@ def _region_signatures(model: Any, options: GraphOptions) -> dict[str, Any]:
 def _each_photo(
     image_bytes: Any, options: GraphOptions, shapes: Sequence[tuple[int, ...]], describe: Callable[[Any], list[Any]]
 ) -> tuple[Any, ...]:
-    """Reads and describes photos one by one, since their sizes differ.
+    """Reads and describes photos one by one, because their sizes differ.
 
     Args:
         image_bytes: bytes of the photo files, (B,) string.
@@ -130,7 +132,7 @@ def _each_photo(
         describe: function from pixels (1, H, W, 3) float32 to tensors (1, ...) float32.
 
     Returns:
-        The tensors of all photos, (B, ...), zero for photos without a descriptor, and the status (B,) int32.
+        The tensors of all photos, each (B, ...), zero for photos without a descriptor, and the status (B,) int32.
     """
     import tensorflow as tf
 

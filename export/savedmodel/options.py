@@ -13,7 +13,7 @@ from keras_retrieval.errors import ArgumentError
 
 @dataclass(frozen=True, kw_only=True)
 class GraphOptions(DescriptionOptions):
-    """The options with which an exported graph reads and describes photos, fixed at export."""
+    """The options with which an exported graph reads and describes photos; they are fixed at the time of the export."""
 
     max_pixels: Annotated[int, Option("The server refuses photos whose header declares more pixels.", at_least=1)] = (
         MAX_PIXELS
@@ -40,7 +40,7 @@ class ExportSavedModelOptions(GraphOptions):
     check_photos: Annotated[
         Path | None,
         Option(
-            "Folder of photos to compare the version with Keras on; a few drawn pictures if not given.",
+            "Folder of photos to compare the version with Keras on; a few synthetic photos if not given.",
             flags="--check",
         ),
     ] = None
@@ -54,7 +54,7 @@ class ExportSavedModelOptions(GraphOptions):
     ] = None
 
     def check(self) -> None:
-        """Checks ranges, and that the network can be exported.
+        """Checks ranges, and that MODEL can be exported.
 
         Raises:
             ArgumentError: an option is out of range, or MODEL is an .onnx file.

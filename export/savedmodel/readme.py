@@ -1,4 +1,4 @@
-"""Makes the README.txt of an exported version, for people who find its folder on a server."""
+"""Makes the README.txt of an exported version, which describes the version to people who find its folder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from .check import COSINE, COSINE_AT_SIZE
 
 
 def readme(name: str, facts: Mapping[str, Any]) -> str:
-    """Makes the text of README.txt.
+    """Makes the text of README.txt: the version's metadata, its signatures and its status codes.
 
     Args:
         name: name of the model.
-        facts: facts of the manifest, which become one line each.
+        facts: entries of the version's manifest, each of which becomes one line.
     """
     lines = [f"{key.replace('_', ' '):16}{value}" for key, value in facts.items()]
     codes = [f"  {code}  {reason}" for code, reason in {signatures.OK: "described", **signatures.REASONS}.items()]

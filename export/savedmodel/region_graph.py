@@ -1,4 +1,4 @@
-"""Computes the descriptors of the regions of a photo in a TensorFlow graph."""
+"""Computes the descriptors of the regions of a photo (R-MAC) in a TensorFlow graph."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RegionDescriber:
-    """Describes the regions of one photo.
+    """Describes the regions of one photo in a TensorFlow graph.
 
     Attributes:
-        describe: function from pixels (1, H, W, 3) to normalised vectors (R, d) float32, as `RegionalPooling.regions`
-            computes them, and boxes (R, 4) float32: left, top, right, bottom as fractions of the photo's sides. R is
-            the largest number of regions of a photo of any shape. Rows beyond the number of regions of the photo, and
-            rows of regions that contain no cell of the feature map, are zero.
-        shapes: shapes of the vectors and boxes, (R, d) and (R, 4).
+        describe: function from pixels (1, H, W, 3) to L2-normalised region descriptors (R, d) float32, as
+            `RegionalPooling.regions` computes them, and boxes (R, 4) float32: left, top, right, bottom as fractions of
+            the photo's sides. R is the largest number of regions that a photo of any shape has. Rows are zero if the
+            photo has fewer regions, or if the region contains no cell of the feature map.
+        shapes: shapes of the descriptors and of the boxes, (R, d) and (R, 4).
     """
 
     describe: Callable[[Any], tuple[Any, Any]]
@@ -22,7 +22,14 @@ class RegionDescriber:
 
 
 def region_describer(model: Any) -> RegionDescriber | None:
-    """Makes the describer of a network from `keras_retrieval.build`; None if the network does not pool regions."""
+    """Makes the region describer of a network.
+
+    Args:
+        model: keras.Model from `keras_retrieval.build`.
+
+    Returns:
+        The describer; None if the network has no `RegionalPooling` layer.
+    """
     import keras
 
     from keras_retrieval.layers.regional_pooling import RegionalPooling

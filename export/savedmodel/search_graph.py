@@ -1,8 +1,9 @@
-"""Makes the signature `search` of a version that contains an index: network and ScaNN searcher in one graph.
+"""Makes the signature `search` of a version that contains an index: the network and a ScaNN searcher in one graph.
 
-Such a version loads only on servers that have ScaNN's operations. The searcher is built from the index's descriptors
-by ScaNN's TensorFlow operations, which do not support SOAR: an index that uses SOAR is searched without it. The
-searcher's state is stored in variables of the version, from which the graph recreates the searcher.
+Such a version can only be loaded by servers that have ScaNN's operations. ScaNN's TensorFlow operations build the
+searcher from the descriptors stored in the index. They do not support SOAR; therefore, the photos of an index that was
+built with SOAR are searched without it. The state of the searcher is stored in variables of the version, from which the
+graph recreates the searcher.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,20 +29,21 @@ from ..contract.signatures import (
 from ..index_contract.contract import NeighbourIndex
 from .errors import SavedModelError
 
-OWN_LEAVES = 0  # search the tuned number of leaves
+OWN_LEAVES = 0  # value of the input `leaves` for the tuned number of leaves
 
 
 def search_function(describe: Callable[[Any], tuple[Any, Any]], index: NeighbourIndex, module: Any) -> Any:
     """Makes the tf.function of the signature `search`.
 
     Args:
-        describe: function from image_bytes (B,) to descriptors (B, D) and status (B,).
-        index: index to search, whose present rows are copied.
-        module: tf.Module to be saved, which receives the state of the searcher and the names as attributes.
+        describe: function from image_bytes (B,) string to descriptors (B, D) float32 and status (B,) int32.
+        index: index to search, whose current photos are copied into the version.
+        module: tf.Module that will be saved; the searcher's state and the names of the photos become its attributes.
 
     Returns:
-        The function (image_bytes (B,), k () or (B,), leaves ()) -> names (B, K), scores (B, K) and status (B,), the
-        same outputs as in `export.server.search_signature`. `write_defaults` makes k and leaves optional.
+        The function from image_bytes (B,) string, k () or (B,) int32 and leaves () int32 to a dict of names (B, K)
+        string, scores (B, K) float32 and status (B,) int32. These outputs are the same as in
+        `export.server.search_signature`. In a saved version, `write_defaults` makes k and leaves optional.
 
     Raises:
         MissingExtraError: ScaNN is not installed.
@@ -58,7 +60,7 @@ def search_function(describe: Callable[[Any], tuple[Any, Any]], index: Neighbour
         descriptors, status = describe(image_bytes)
         k = tf.minimum(tf.broadcast_to(k, tf.shape(status)), len(rows))
         most = tf.reduce_max(tf.concat([k, [1]], 0))
-        # Append a row of zeros, since ScaNN fails on an empty batch.
+        # A row of zeros is appended, because ScaNN fails on an empty batch.
         queries = tf.concat([descriptors, tf.zeros_like(rows[:1])], 0)
         found, scores = scann.searcher_from_module(module.state).search_batched(
             queries, most, *_effort(how, most, leaves)
@@ -99,7 +101,7 @@ def _searcher(scann: Any, rows: np.ndarray, how: Mapping[str, Any]) -> Any:
 
 
 def _effort(how: Mapping[str, Any], k: Any, leaves: Any) -> tuple[Any, Any]:
-    """Computes the numbers of candidates to score exactly and of leaves to search, for `k` neighbours."""
+    """Computes the numbers of candidates to rescore and of leaves to search for `k` neighbours; -1 for exact search."""
     import tensorflow as tf
 
     if how["kind"] == "exact":
@@ -111,7 +113,11 @@ def _effort(how: Mapping[str, Any], k: Any, leaves: Any) -> tuple[Any, Any]:
 
 
 def write_defaults(folder: Path) -> None:
-    """Makes `k` and `leaves` of a written version's `search` optional, on servers that support default values."""
+    """Gives the inputs `k` and `leaves` of a written version's `search` default values, which some servers support.
+
+    Args:
+        folder: folder of the version, whose saved_model.pb is rewritten.
+    """
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 

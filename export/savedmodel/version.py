@@ -1,4 +1,4 @@
-"""Writes a network as a version: graph, warm-up requests, README.txt and manifest, checked against Keras."""
+"""Writes a network as a version for TensorFlow Serving: SavedModel, warm-up requests, README.txt and manifest.json."""
 
 import shutil
 from dataclasses import dataclass
@@ -27,18 +27,18 @@ from .readme import readme
 from .version_folder import locked, version_folder
 from .warm_up import require_extra, write_warm_up
 
-CHECKED = 16  # number of photos of a folder that are compared with Keras
+CHECKED = 16  # maximum number of photos on which a version is compared with Keras
 README = "README.txt"
 
 
 @dataclass(frozen=True)
 class ExportedVersion:
-    """A published version.
+    """A version that was written, compared with Keras and published.
 
     Attributes:
         folder: path of the version folder, OUTPUT/VERSION.
         signatures: names of the signatures.
-        agreement: result of comparing the descriptors with those of Keras.
+        agreement: result of comparing the version's descriptors with those of Keras.
     """
 
     folder: Path
@@ -47,16 +47,16 @@ class ExportedVersion:
 
 
 def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
-    """Writes a version under a temporary name, compares it with Keras, and publishes it by renaming its folder.
+    """Writes a version to a temporary folder, compares it with Keras, and publishes it by renaming the folder.
 
     Raises:
-        MissingExtraError: TensorFlow Serving's message types are not installed.
-        FolderError: the version exists, or OUTPUT is a file.
+        MissingExtraError: TensorFlow Serving's message types, or ScaNN for an index, are not installed.
+        FolderError: the version exists already, or OUTPUT is a file.
         SavedModelError: a descriptor of the version differs from Keras, or the index was made with another network.
         RetrievalError: the network cannot be loaded, or the photos or the index cannot be read.
     """
     require_extra()
-    version_folder(options.output, options.version)  # raise the error now, not after the network has been loaded
+    version_folder(options.output, options.version)  # raises an error now instead of after the network has been loaded
     photos = list_photos(options.check_photos) if options.check_photos else []
     network = load_model(options.model)
     index = None if options.index is None else _open_index(options.index, options)
@@ -90,7 +90,7 @@ def _open_index(place: str, options: ExportSavedModelOptions) -> NeighbourIndex:
 
 
 def _compare(network: Any, options: ExportSavedModelOptions, partial: Path, photos: list[str]) -> Agreement:
-    """Compares a written version with Keras on photos of a folder, or on synthetic photos if there are none."""
+    """Compares a written version with Keras on the given photos, or on synthetic photos if none are given."""
     describe = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
     smallest = smallest_side(network, options.factors)
     with TemporaryDirectory() as drawn:
@@ -104,7 +104,7 @@ def _compare(network: Any, options: ExportSavedModelOptions, partial: Path, phot
 def _facts(
     network: Any, options: ExportSavedModelOptions, signatures: list[str], agreement: Agreement
 ) -> dict[str, Any]:
-    """Collects the facts of the manifest and of README.txt."""
+    """Collects the entries of manifest.json, which README.txt lists as well."""
     return {
         "network": network.name,
         "model": model_identity(options.model),

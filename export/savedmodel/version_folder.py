@@ -1,4 +1,4 @@
-"""The folder of a model's versions: the next version number, and a lock against concurrent exports."""
+"""The folder of a model's versions: finds the next version number, and locks the folder against concurrent exports."""
 
 import fcntl
 import os
@@ -10,14 +10,17 @@ from keras_retrieval.pipelines.files.durable import FolderError
 
 
 def version_folder(output: Path, version: int | None) -> Path:
-    """Returns the folder to write a version to.
+    """Returns the path of the folder to which a version is to be written.
 
     Args:
         output: folder of the model's versions, which need not exist.
-        version: number of the version; None for the newest number plus one.
+        version: number of the version; None for the newest number plus one, or 1 for the first version.
+
+    Returns:
+        The path `output`/VERSION; nothing is created.
 
     Raises:
-        FolderError: the version exists, or `output` is a file.
+        FolderError: the version exists already, or `output` is a file.
     """
     if output.exists() and not output.is_dir():
         raise FolderError(f"{output} is a file: name a folder for the model's versions")
@@ -29,9 +32,13 @@ def version_folder(output: Path, version: int | None) -> Path:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Locks a model's folder, since concurrent exports would write the same version; waits for the lock.
+    """Locks a model's folder, because concurrent exports would choose the same version number. A context manager.
 
-    The operating system releases the lock when the process ends, even if it is killed.
+    Waits until the lock is free. The operating system releases the lock when the process ends, even if the process is
+    killed.
+
+    Args:
+        output: folder of the model's versions, which must exist.
     """
     descriptor = os.open(output, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Writes the warm-up requests of a version, which a server runs before it serves the version to clients."""
+"""Writes the warm-up requests of a version, which a server runs after loading the version, before it serves clients."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,14 +19,14 @@ from ..contract.signatures import (
     WARM_UP,
 )
 
-_SIDE = 224  # height and width of the images for signatures whose input is pixels
+_SIDE = 224  # height and width in pixels of the images for signatures whose input is pixels
 
 
 def require_extra() -> None:
-    """Checks that TensorFlow Serving's message types are installed.
+    """Checks that TensorFlow Serving's message types (the package tensorflow-serving-api) are installed.
 
     Raises:
-        MissingExtraError: the message types are not installed.
+        MissingExtraError: the package is not installed.
     """
     try:
         import tensorflow_serving.apis  # noqa: F401
@@ -35,13 +35,14 @@ def require_extra() -> None:
 
 
 def write_warm_up(folder: Path, name: str, signatures: Sequence[str], photos: Sequence[bytes]) -> None:
-    """Writes requests for every signature; for signatures whose input is files, one request per photo.
+    """Writes warm-up requests for every signature of a version to a TFRecord file in its folder.
 
     Args:
-        folder: the folder of the version.
+        folder: folder of the version.
         name: name under which the model will be served.
         signatures: names of the version's signatures.
-        photos: bytes of photo files, one for each format to warm up.
+        photos: bytes of photo files, at least one, which cover the formats to warm up. `serving_default` gets one
+            request per photo, and every other signature gets one request.
     """
     import numpy as np
     import tensorflow as tf

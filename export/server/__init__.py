@@ -1,1 +1,1 @@
-"""The server (HTTP, gRPC, model versions, batching, search page), and the step serve."""
+"""The server (gRPC and HTTP, model versions, batching, search page), and the step serve."""

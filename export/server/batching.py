@@ -1,8 +1,9 @@
-"""Dynamic batching: concurrent requests are computed in one batch, with TensorFlow Serving's parameters.
+"""Dynamic batching: merges concurrent requests into one batch, with the parameters of TensorFlow Serving.
 
-A request joins an open batch of the same signature whose tensors have the same shapes. A batch is computed when it is
-full, or when its first request has waited for `batch_timeout_micros`. Queues are bounded: when a queue is
-full, requests fail at once with UNAVAILABLE.
+A request joins a waiting batch for the same version and the same output tensors if its input tensors have the same
+shapes, apart from the number of rows, and the batch does not become too large. A batch is computed when it is full, or
+when its first request has waited for `batch_timeout_micros`. The number of waiting batches is limited; when this limit
+is reached, further requests fail at once with UNAVAILABLE.
 """
 
 import collections
@@ -26,15 +27,17 @@ QUEUE_FULL = "The batch scheduling queue to which this task was submitted is ful
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """TensorFlow Serving's batching parameters, with its defaults.
+    """TensorFlow Serving's parameters of dynamic batching, with its default values.
 
     Args:
         max_batch_size: maximum number of rows in a batch.
-        batch_timeout_micros: microseconds that the first request of a batch waits for others.
-        max_enqueued_batches: maximum number of waiting batches per signature.
-        num_batch_threads: number of batches computed concurrently.
-        allowed_batch_sizes: sizes to which batches are padded, ascending up to max_batch_size; () for any size.
-        pad_variable_length_inputs: whether tensors of the same rank but different sizes are padded and merged.
+        batch_timeout_micros: time in microseconds that the first request of a batch waits for further requests.
+        max_enqueued_batches: maximum number of waiting batches per version and set of output tensors.
+        num_batch_threads: number of batches that are computed concurrently; by default the number of CPU cores.
+        allowed_batch_sizes: numbers of rows to which batches are padded, ascending, the last equal to `max_batch_size`;
+            () for no padding.
+        pad_variable_length_inputs: whether input tensors of the same rank and different sizes are padded to the
+            largest, so that their requests can be merged.
 
     Raises:
         ArgumentError: a parameter is out of range.
@@ -60,7 +63,7 @@ class BatchingParameters:
             )
 
     def padded_size(self, rows: int) -> int:
-        """Returns the allowed size to which a batch of `rows` rows is padded."""
+        """Returns the smallest allowed batch size that is at least `rows`; `rows` itself if all sizes are allowed."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
 
@@ -86,10 +89,12 @@ class _Batch:
 
 
 class Batcher:
-    """Merges requests into batches and computes them on its own threads; can be used as a `Run`.
+    """Merges concurrent requests into batches, and computes the batches on its own threads.
+
+    A batcher is a function of the type `servable.Run`.
 
     Args:
-        parameters: the parameters of batching.
+        parameters: parameters of dynamic batching.
     """
 
     def __init__(self, parameters: BatchingParameters) -> None:
@@ -105,7 +110,23 @@ class Batcher:
     def __call__(
         self, servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
     ) -> list[np.ndarray]:
-        """Computes a request as part of a batch; waits until its deadline, after which the request is dropped."""
+        """Computes a request as part of a batch, and waits for the result.
+
+        Args:
+            servable: version that computes the request.
+            feeds: array for each input tensor, (rows, ...), by tensor name.
+            fetches: names of the tensors to compute.
+            deadline: deadline of the request, after which the request is dropped.
+
+        Returns:
+            One array per name in `fetches`, with the rows of this request.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT if the request has too many rows or its tensors have no common number of
+                rows, UNAVAILABLE if too many batches are waiting, DEADLINE_EXCEEDED if the deadline has passed,
+                CANCELLED if the client has disconnected.
+            tf.errors.OpError: the graph fails on the inputs.
+        """
         task = _Task(feeds, _rows(feeds), deadline)
         if task.rows > self.parameters.max_batch_size:
             limit = self.parameters.max_batch_size
@@ -120,7 +141,7 @@ class Batcher:
             raise expired() from None
 
     def stop(self) -> None:
-        """Computes the waiting batches and ends the threads."""
+        """Computes the waiting batches, and ends the threads."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -136,7 +157,7 @@ class Batcher:
                 return
         if len(same_queue) >= self.parameters.max_enqueued_batches:
             raise ServingError(Code.UNAVAILABLE, QUEUE_FULL)
-        servable.acquire()  # released with the batch, which may outlive its requests
+        servable.acquire()  # released after the batch, which may be computed after its requests have expired
         due = time.monotonic() + self.parameters.batch_timeout_micros / 1e6
         self._waiting.append(_Batch(servable, fetches, shapes, due, [task]))
 
@@ -151,7 +172,7 @@ class Batcher:
                 tasks = [task for task in batch.tasks if _is_wanted(task)]
                 if tasks:
                     _run(batch, tasks, self.parameters)
-            del batch, tasks  # an idle thread keeps no version in memory
+            del batch, tasks  # so that an idle thread keeps no version in memory
 
     def _next(self) -> _Batch | None:
         with self._changed:
@@ -190,7 +211,7 @@ def _is_wanted(task: _Task) -> bool:
 
 
 def _run(batch: _Batch, tasks: list[_Task], parameters: BatchingParameters) -> None:
-    """Computes tasks as one batch; if that fails, computes them one by one, so that only the faulty request fails."""
+    """Computes tasks as one batch. If that fails, computes the tasks one by one, so that only faulty requests fail."""
     try:
         outputs = _run_merged(batch, tasks, parameters)
     except Exception as error:
@@ -223,7 +244,7 @@ def _run_merged(batch: _Batch, tasks: list[_Task], parameters: BatchingParameter
 
 
 def _merge(arrays: list[np.ndarray], padding: int) -> np.ndarray:
-    """Concatenates arrays, each padded to the largest with its first value, and adds the last row `padding` times."""
+    """Concatenates arrays, each padded to the largest with its first value; repeats the last row `padding` times."""
     largest = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
     padded = [_pad(array, largest) for array in arrays]
     merged = padded[0] if len(padded) == 1 else np.concatenate(padded)
@@ -241,6 +262,6 @@ def _pad(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _latest(tasks: list[_Task]) -> Deadline:
-    """Returns the latest deadline of the tasks, which is that of their batch."""
+    """Returns the latest deadline of the tasks, which is the deadline of their batch."""
     waits = [task.deadline.remaining() for task in tasks]
     return Deadline(None if None in waits else max(wait for wait in waits if wait is not None))

@@ -1,4 +1,4 @@
-"""Classify, Regress and MultiInference on a loaded version: compute classes and values from tf.Examples."""
+"""The methods Classify, Regress and MultiInference, which compute classes and values of tf.Examples."""
 
 from typing import Any
 
@@ -14,7 +14,21 @@ INPUTS, CLASSES, SCORES, VALUES = "inputs", "classes", "scores", "outputs"
 
 
 def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
-    """Answers a ClassificationRequest with a ClassificationResponse: labels and scores of each example."""
+    """Answers a Classify request: computes the labels and scores of each example.
+
+    Args:
+        servable: version that answers the request.
+        request: ClassificationRequest.
+        run: function that computes tensors on the version.
+        deadline: deadline of the request.
+
+    Returns:
+        The ClassificationResponse.
+
+    Raises:
+        ServingError: the signature or the request is invalid, or the deadline has passed.
+        tf.errors.OpError: the graph fails on the inputs.
+    """
     from tensorflow_serving.apis import classification_pb2
 
     signature = _signature(servable, request.model_spec.signature_name, CLASSIFY, "classification")
@@ -27,7 +41,21 @@ def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> 
 
 
 def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
-    """Answers a RegressionRequest with a RegressionResponse: one value for each example."""
+    """Answers a Regress request: computes one value for each example.
+
+    Args:
+        servable: version that answers the request.
+        request: RegressionRequest.
+        run: function that computes tensors on the version.
+        deadline: deadline of the request.
+
+    Returns:
+        The RegressionResponse.
+
+    Raises:
+        ServingError: the signature or the request is invalid, or the deadline has passed.
+        tf.errors.OpError: the graph fails on the inputs.
+    """
     from tensorflow_serving.apis import regression_pb2
 
     signature = _signature(servable, request.model_spec.signature_name, REGRESS, "regression")
@@ -40,7 +68,21 @@ def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
 
 
 def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
-    """Answers a MultiInferenceRequest: several classifications and regressions of the same examples, in one run."""
+    """Answers a MultiInference request: computes several classifications and regressions of the same examples.
+
+    Args:
+        servable: version that answers the request.
+        request: MultiInferenceRequest.
+        run: function that computes tensors on the version.
+        deadline: deadline of the request.
+
+    Returns:
+        The MultiInferenceResponse.
+
+    Raises:
+        ServingError: a signature or the request is invalid, or the deadline has passed.
+        tf.errors.OpError: the graph fails on the inputs.
+    """
     from tensorflow_serving.apis import inference_pb2
 
     signatures = _task_signatures(servable, request.tasks)
@@ -61,7 +103,14 @@ def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadli
 
 
 def serialized_examples(given: Any) -> np.ndarray:
-    """Returns the serialized tf.Examples (B,) of an Input, with the features of its context added to each."""
+    """Serializes the tf.Examples of an Input message, each with the features of the Input's context added.
+
+    Returns:
+        The serialized examples, (B,) bytes objects.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, there are no examples.
+    """
     context, listed = b"", given.example_list.examples
     if given.WhichOneof("kind") == "example_list_with_context":
         context = given.example_list_with_context.context.SerializeToString()
@@ -73,7 +122,17 @@ def serialized_examples(given: Any) -> np.ndarray:
 
 
 def classify_tensors(signature: Any) -> tuple[str, list[str]]:
-    """Returns the tensor to feed for Classify, and the tensors to fetch: classes, scores or both."""
+    """Finds the tensors of a signature for Classify.
+
+    Args:
+        signature: SignatureDef.
+
+    Returns:
+        The name of the input tensor, and the names of the output tensors: classes, scores or both.
+
+    Raises:
+        ServingError: the signature does not have these inputs and outputs.
+    """
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
@@ -88,7 +147,17 @@ def classify_tensors(signature: Any) -> tuple[str, list[str]]:
 
 
 def regress_tensors(signature: Any) -> tuple[str, list[str]]:
-    """Returns the tensor to feed for Regress, and the tensor to fetch, in a list."""
+    """Finds the tensors of a signature for Regress.
+
+    Args:
+        signature: SignatureDef.
+
+    Returns:
+        The name of the input tensor, and a list with the name of the output tensor.
+
+    Raises:
+        ServingError: the signature does not have this input and output.
+    """
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) != 1:
@@ -100,7 +169,17 @@ def regress_tensors(signature: Any) -> tuple[str, list[str]]:
 
 
 def fill_classes(result: Any, signature: Any, found: dict[str, np.ndarray], count: int) -> None:
-    """Writes labels and scores (B, classes) into a ClassificationResult."""
+    """Writes labels and scores into a ClassificationResult.
+
+    Args:
+        result: ClassificationResult to fill.
+        signature: SignatureDef for Classify.
+        found: computed tensors, each (B, classes), by tensor name.
+        count: B, the number of examples.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, a tensor has the wrong shape or type.
+    """
     labels = _class_tensor(signature, found, CLASSES, object, "DT_STRING", count)
     scores = _class_tensor(signature, found, SCORES, np.float32, "DT_FLOAT", count)
     if labels is not None and scores is not None and labels.shape != scores.shape:
@@ -117,7 +196,17 @@ def fill_classes(result: Any, signature: Any, found: dict[str, np.ndarray], coun
 
 
 def fill_values(result: Any, signature: Any, found: dict[str, np.ndarray], count: int) -> None:
-    """Writes values (B,) or (B, 1) into a RegressionResult."""
+    """Writes values into a RegressionResult.
+
+    Args:
+        result: RegressionResult to fill.
+        signature: SignatureDef for Regress.
+        found: computed tensor, (B,) or (B, 1) float32, by tensor name.
+        count: B, the number of examples.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the tensor has the wrong shape or type.
+    """
     values = found[signature.outputs[VALUES].name]
     if values.ndim != 1 and not (values.ndim == 2 and values.shape[1] == 1):
         expected = "either [batch_size] or [batch_size, 1]"

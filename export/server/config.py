@@ -1,6 +1,6 @@
-"""Reads the configuration files of TensorFlow Serving (models, batching, TLS): protocol buffers in text format.
+"""Reads TensorFlow Serving's configuration files for models, batching and TLS: protocol buffers in text format.
 
-The official package contains no Python code for two of the message types, which are therefore declared here.
+The package tensorflow-serving-api contains no Python code for two of the message types. This module declares them.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .model_registry import PLATFORM
 
 WRAPPED = ".google.protobuf.Int64Value"
 
-# field -> (number, type, repeated); a type that begins with a dot is a message
+# name of a field -> its number, its type (a message type if it begins with a dot), and whether it is repeated
 BATCHING_FIELDS = {
     "max_batch_size": (1, WRAPPED, False),
     "batch_timeout_micros": (2, WRAPPED, False),
@@ -35,7 +35,7 @@ SSL_FIELDS = {
 
 @dataclass(frozen=True)
 class SSLConfig:
-    """The TLS configuration of a server; keys and certificates are in PEM format.
+    """The TLS configuration of a server. Keys and certificates are texts in PEM format.
 
     Args:
         server_key: private key of the server.
@@ -51,7 +51,13 @@ class SSLConfig:
 
 
 def read_model_config(path: Path) -> Any:
-    """Reads a ModelServerConfig (`model_config_list { config { name: "m" base_path: "/models/m" ... } }`).
+    """Reads the configuration of the served models from a file.
+
+    Args:
+        path: ModelServerConfig in text format, such as `model_config_list { config { name: "m" ... } }`.
+
+    Returns:
+        The ModelServerConfig.
 
     Raises:
         ServerConfigError: the file cannot be parsed as a ModelServerConfig.
@@ -64,7 +70,11 @@ def read_model_config(path: Path) -> Any:
 
 
 def model_config(models: dict[str, Path]) -> Any:
-    """Makes a ModelServerConfig that serves the newest version of each model; `models` maps name -> base folder."""
+    """Makes a ModelServerConfig that serves the newest version of each model.
+
+    Args:
+        models: base folder of each model, which contains its version folders, by model name.
+    """
     from tensorflow_serving.config import model_server_config_pb2
 
     config = model_server_config_pb2.ModelServerConfig()
@@ -74,7 +84,10 @@ def model_config(models: dict[str, Path]) -> Any:
 
 
 def read_batching_parameters(path: Path) -> BatchingParameters:
-    """Reads BatchingParameters (`max_batch_size { value: 32 } batch_timeout_micros { value: 2000 } ...`).
+    """Reads the parameters of dynamic batching from a file.
+
+    Args:
+        path: BatchingParameters in text format, such as `max_batch_size { value: 32 } ...`.
 
     Raises:
         ServerConfigError: the file cannot be parsed as BatchingParameters, or a parameter is out of range.
@@ -94,10 +107,14 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
 
 
 def read_ssl_config(path: Path) -> SSLConfig:
-    """Reads an SSLConfig (`server_key: "-----BEGIN ..." server_cert: "..." custom_ca: "..." client_verify: true`).
+    """Reads the TLS configuration of a server from a file.
+
+    Args:
+        path: SSLConfig in text format, such as `server_key: "-----BEGIN ..." server_cert: "..." client_verify: false`.
 
     Raises:
-        ServerConfigError: the file cannot be parsed as an SSLConfig, or lacks a key or a certificate.
+        ServerConfigError: the file cannot be parsed as an SSLConfig, lacks the key or the certificate, or sets
+            client_verify without custom_ca.
         MissingConfigError: the file does not exist.
         OSError: the file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Request handling shared by gRPC and REST: admits a request, finds its version, computes it and counts it."""
+"""Request handling that gRPC and REST share: limits, look-up of versions, computation, errors and metrics."""
 
 import logging
 import time
@@ -23,7 +23,12 @@ class ServingCore:
     Args:
         models: the served models.
         in_flight: limit on concurrent requests.
-        run: function that computes a request, in a compute slot or in a batch.
+        run: function that computes tensors on a version, in a compute slot or in a batch; see `servable.Run`.
+
+    Attributes:
+        models: the served models.
+        in_flight: limit on concurrent requests.
+        metrics: counts and latencies of requests.
     """
 
     def __init__(self, models: ModelRegistry, in_flight: RequestLimit, run: Run) -> None:
@@ -31,16 +36,20 @@ class ServingCore:
         self._run = run
 
     def answer(self, api: str, entrypoint: str, spec: Any, work: Callable[[Servable, Run], Answer]) -> Answer:
-        """Answers a request using the version that its ModelSpec names.
+        """Answers a request with the version that its ModelSpec names, and counts the request in the metrics.
 
         Args:
             api: name of the API method in the metrics, such as "Predict" or "Classify".
             entrypoint: "GRPC" or "REST", for the metrics.
             spec: ModelSpec of the request.
-            work: function that computes the answer from the version and the `Run`.
+            work: function that computes the answer from the version and a `servable.Run` function.
+
+        Returns:
+            The result of `work`.
 
         Raises:
-            ServingError: the request fails. An unexpected error is logged and becomes INTERNAL.
+            ServingError: the request fails. Errors of TensorFlow are converted to ServingError; any other error is
+                logged, and gets the code INTERNAL.
         """
         started, code = time.monotonic(), Code.OK
         try:
@@ -51,7 +60,7 @@ class ServingCore:
             code = failure.code
             raise failure from (None if failure is error else error)
         finally:
-            # Count only served names: names invented by clients would fill the memory.
+            # Only names of served models are counted, because names that clients invent would fill the memory.
             name = spec.name if spec.name in self.models.names() else ""
             self.metrics.count(REQUEST_COUNT, model_name=name, status=code.name)
             seconds = time.monotonic() - started
@@ -71,7 +80,7 @@ class ServingCore:
 
 
 def run_in_slot(slots: ComputeSlots) -> Run:
-    """Makes a `Run` that computes each request in a slot of `slots`."""
+    """Makes a `servable.Run` function that computes each request separately, in one of the given compute slots."""
 
     def run(
         servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline

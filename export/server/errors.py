@@ -1,24 +1,25 @@
 """Errors that a server raises.
 
     RetrievalError
-        ServingError                           a request or the loading of a model fails: code and message
+        ServingError                           a request or the loading of a model fails; has a code and a message
         ServerConfigError(ValueError)          a configuration file, a certificate or a folder of models cannot be used
         MissingConfigError(FileNotFoundError)  a configuration file does not exist
         ListenError(OSError)                   a port is in use, or the address is not one of this machine
         HttpRefusalError                       an HTTP request is answered before it has been read completely
 
-Codes are those of TensorFlow and gRPC; messages are TensorFlow Serving's, word for word, wherever it has one.
+Status codes are those of TensorFlow and gRPC. Messages are the same, word for word, as those of TensorFlow Serving in
+the cases in which TensorFlow Serving has a message.
 """
 
 from enum import IntEnum
 
 from keras_retrieval.errors import RetrievalError
 
-LONGEST_MESSAGE = 1024  # characters of an error message in gRPC, which sends it in a header of limited size
+LONGEST_MESSAGE = 1024  # maximum characters of an error message in gRPC, which sends it in a header of limited size
 
 
 class Code(IntEnum):
-    """The canonical status codes, with the numbers that TensorFlow, gRPC and google.rpc share."""
+    """The canonical status codes of requests, with the numbers that TensorFlow, gRPC and google.rpc share."""
 
     OK = 0
     CANCELLED = 1
@@ -54,15 +55,19 @@ HTTP_STATUS = {
     Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
-}  # all other codes: 500
+}  # HTTP status by status code; all other codes have 500
 
 
 class ServingError(RetrievalError):
     """A request or the loading of a model failed.
 
     Args:
-        code: the canonical status code.
-        message: the message that the client receives.
+        code: canonical status code.
+        message: message that the client receives.
+
+    Attributes:
+        code: canonical status code.
+        message: complete message; see `details` for gRPC.
     """
 
     def __init__(self, code: Code, message: str) -> None:
@@ -72,12 +77,12 @@ class ServingError(RetrievalError):
 
     @property
     def details(self) -> str:
-        """The message as gRPC sends it: truncated to LONGEST_MESSAGE characters, with a mark if it was longer."""
+        """The message for gRPC; a message of over LONGEST_MESSAGE (1,024) characters is cut and marked."""
         return self.message if len(self.message) <= LONGEST_MESSAGE else self.message[:LONGEST_MESSAGE] + "...TRUNCATED"
 
     @property
     def http_status(self) -> int:
-        """The HTTP status of the REST response."""
+        """The HTTP status of the REST response for this error."""
         return HTTP_STATUS.get(self.code, 500)
 
 
@@ -94,7 +99,12 @@ class ListenError(RetrievalError, OSError):
 
 
 class HttpRefusalError(RetrievalError):
-    """An HTTP request is answered with `status` before it has been read completely."""
+    """An HTTP request is refused before it has been read completely, such as one that is too large.
+
+    Args:
+        status: HTTP status of the response.
+        reason: message that the client receives.
+    """
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -107,7 +117,11 @@ def invalid(message: str) -> ServingError:
 
 
 def as_serving_error(error: Exception) -> ServingError | None:
-    """Converts an error of TensorFlow, which has a code, to a ServingError; returns None for others: server bugs."""
+    """Converts an error of TensorFlow to a ServingError with the same status code.
+
+    Returns:
+        The error itself if it is a ServingError; None if it has no status code, which indicates a bug in the server.
+    """
     if isinstance(error, ServingError):
         return error
     code = getattr(error, "error_code", None)

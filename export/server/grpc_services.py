@@ -11,11 +11,17 @@ from .errors import Code, ListenError, ServingError, invalid
 from .limits import Deadline
 from .predict import check_metadata_fields, metadata, predict
 
-SPARE_THREADS = 8  # in addition to one thread per request; they refuse requests and report health under full load
+SPARE_THREADS = 8  # threads in addition to one per request, which refuse requests and report health under full load
 
 
 class PredictionService:
-    """Predict, Classify, Regress, MultiInference and GetModelMetadata; the names are those of the gRPC service."""
+    """TensorFlow Serving's PredictionService: Predict, Classify, Regress, MultiInference and GetModelMetadata.
+
+    The names of the methods are those of the gRPC service.
+
+    Args:
+        core: request handling.
+    """
 
     def __init__(self, core: ServingCore) -> None:
         self._core = core
@@ -54,7 +60,13 @@ class PredictionService:
 
 
 class ModelService:
-    """GetModelStatus and HandleReloadConfigRequest; the names are those of the gRPC service."""
+    """TensorFlow Serving's ModelService: GetModelStatus and HandleReloadConfigRequest.
+
+    The names of the methods are those of the gRPC service.
+
+    Args:
+        core: request handling.
+    """
 
     def __init__(self, core: ServingCore) -> None:
         self._core = core
@@ -80,13 +92,16 @@ class ModelService:
 
 
 class GrpcServer:
-    """A gRPC server.
+    """A running gRPC server with TensorFlow Serving's services and gRPC's health service.
 
     Args:
-        core: request handling shared with REST.
+        core: request handling, shared with REST.
         address: HOST:PORT to listen on; port 0 selects any free port.
         max_message_bytes: maximum size of a request in bytes; larger requests are rejected.
         ssl: TLS configuration; None for plaintext.
+
+    Attributes:
+        port: port on which the server listens.
 
     Raises:
         ListenError: the server cannot listen on the address.
@@ -113,7 +128,7 @@ class GrpcServer:
         self._server.start()
 
     def update_health(self) -> None:
-        """Sets the status of the health service: SERVING if every model is ready."""
+        """Sets the status of the health service: SERVING if every model has an available version, else NOT_SERVING."""
         from grpc_health.v1 import health_pb2
 
         status = (
@@ -125,13 +140,20 @@ class GrpcServer:
             self._health.set(service, status)
 
     def stop(self, grace: float) -> Any:
-        """Refuses new requests, and finishes the others within `grace` seconds; returns an event set at the end."""
+        """Refuses new requests, and lets running requests finish within a time limit. Returns immediately.
+
+        Args:
+            grace: time limit in seconds; requests that are still running afterwards are cancelled.
+
+        Returns:
+            A threading.Event that is set when the server has stopped.
+        """
         self._health.enter_graceful_shutdown()
         return self._server.stop(grace)
 
 
 def _respond(context: Any, answer: Callable[[], Any]) -> Any:
-    """Returns an answer, or ends the call with the status of its ServingError."""
+    """Returns the result of `answer`; if it raises a ServingError, ends the call with the status of the error."""
     import grpc
 
     try:

@@ -1,6 +1,7 @@
-"""A small HTTP/1.1 server with limits on the time and size of everything that a client sends.
+"""A small HTTP/1.1 server with limits on the size of everything that a client sends, and on the time to send it.
 
-One event loop reads and writes, so that idle connections cost little; a fixed number of threads answer requests.
+One event loop reads and writes for all connections, so that idle connections cost little. A fixed number of threads
+computes the responses.
 """
 
 import asyncio
@@ -24,7 +25,14 @@ from .errors import HttpRefusalError, ListenError, ServerConfigError
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response."""
+    """An HTTP response.
+
+    Attributes:
+        status: HTTP status code.
+        body: content; text is encoded as UTF-8.
+        content_type: value of the header Content-Type.
+        headers: further headers, by name.
+    """
 
     status: int
     body: str | bytes
@@ -32,32 +40,32 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-LARGEST_HEAD = 2**16  # limit in bytes on the request line and the headers
+LARGEST_HEAD = 2**16  # maximum size in bytes of the request line and the headers
 MOST_CONNECTIONS = 1024
 IDLE_SECONDS = 75.0  # seconds that a connection waits for its next request
-READ_SECONDS = 30.0  # seconds to receive a head, and each further READ_BYTES of a body
+READ_SECONDS = 30.0  # seconds to receive the request line and headers, and each READ_BYTES of a body
 READ_BYTES = 2**16
-LINGER_SECONDS = 5.0  # seconds for a client to finish sending a refused request before it reads the response
+LINGER_SECONDS = 5.0  # seconds during which the rest of a refused request is read and discarded
 
 
 class HttpServer:
-    """Serves a function over HTTP or HTTPS.
+    """A running HTTP or HTTPS server, which answers requests with a function.
 
     Args:
-        answer: function (method, path, body) -> Response, called on `threads` threads.
+        answer: function from method, path and body to a Response, called on `threads` threads.
         host: address to listen on.
         port: port to listen on; 0 selects any free port.
-        threads: number of requests answered concurrently.
-        most_requests: limit on requests being read or answered; further requests get status 429.
+        threads: number of requests that are answered concurrently.
+        most_requests: maximum number of requests that are being read or answered; further requests get status 429.
         max_body: maximum size of a body in bytes; larger bodies get status 413.
         ssl: TLS configuration; None for plaintext.
 
     Attributes:
-        port: the port on which the server listens.
+        port: port on which the server listens.
 
     Raises:
         ListenError: the server cannot listen on the address.
-        ServerConfigError: the key or a certificate cannot be used.
+        ServerConfigError: the key or a certificate of the TLS configuration cannot be used.
     """
 
     def __init__(
@@ -87,7 +95,11 @@ class HttpServer:
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def stop(self, grace: float) -> None:
-        """Refuses new requests, and finishes the others within `grace` seconds."""
+        """Refuses new requests, waits until running requests are finished, and stops the server.
+
+        Args:
+            grace: maximum time to wait in seconds; requests that are still running afterwards are cancelled.
+        """
         asyncio.run_coroutine_threadsafe(self._stop(grace), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -260,7 +272,7 @@ def _context(ssl: SSLConfig) -> tls.SSLContext:
     context = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
     context.minimum_version = tls.TLSVersion.TLSv1_2
     with tempfile.TemporaryDirectory() as folder:
-        # The ssl module reads key and certificate only from files; only the owner can read the folder.
+        # The ssl module reads key and certificate only from files. Only the owner of the process can read the folder.
         key, certificate = Path(folder, "key.pem"), Path(folder, "cert.pem")
         key.write_text(ssl.server_key)
         certificate.write_text(ssl.server_cert)

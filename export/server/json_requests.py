@@ -1,4 +1,4 @@
-"""The JSON documents of TensorFlow Serving's REST API: reading of requests and writing of responses."""
+"""Reads requests and writes responses in the JSON format of TensorFlow Serving's REST API."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -13,7 +13,14 @@ SIGNATURE, INSTANCES, INPUTS, EXAMPLES, CONTEXT = "signature_name", "instances",
 
 
 def signature_name(document: dict[str, Any]) -> str:
-    """Reads the name of the signature in a document; "" if there is none."""
+    """Reads the name of the signature from a JSON request.
+
+    Returns:
+        The name; "" if the request does not name a signature.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the name is not a string.
+    """
     name = document.get(SIGNATURE, "")
     if not isinstance(name, str):
         problem = f"not formatted correctly. '{SIGNATURE}' key must be a string value."
@@ -27,15 +34,16 @@ def predict_inputs(
     """Reads the input tensors of a predict request.
 
     Args:
-        document: request, {"instances": [row, ...]} or {"inputs": tensors}; a single input needs no name.
-        dtypes: TensorFlow's name of the type of each input, by input name.
+        document: JSON request, {"instances": [one value or object per row, ...]} or {"inputs": one value, or an object
+            of tensors}. The name of the input may be omitted if there is only one.
+        dtypes: TensorFlow's name of the data type of each input, such as "float", by input name.
         optional: names of inputs with default values, which a request may omit.
 
     Returns:
-        One array for each input in the request, by name.
+        One array for each input in the request, by input name.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the document has the wrong form, or a value the wrong type or shape.
+        ServingError: INVALID_ARGUMENT, the request has the wrong form, or a value has the wrong type or shape.
     """
     if INSTANCES in document and INPUTS in document:
         problem = f"Not formatted correctly expecting only one of '{INPUTS}' or '{INSTANCES}' keys to exist"
@@ -51,7 +59,7 @@ def predict_inputs(
 
 
 def _expected(dtypes: dict[str, str], optional: Collection[str], value: Any) -> dict[str, str]:
-    """Returns the inputs that a value must contain: all except optional ones that it does not name."""
+    """Returns the inputs that a request must contain: all required inputs, and the optional inputs that it names."""
     names = value if _is_named(value) else ()
     return {name: kind for name, kind in dtypes.items() if name not in optional or name in names} or dtypes
 
@@ -95,7 +103,7 @@ def _check_names(instances: list[Any], dtypes: dict[str, str]) -> None:
 
 
 def _column(values: list[Any], dtype: str, key: str) -> np.ndarray:
-    """Makes the tensor (B, ...) of one value per instance; if it fails, raises the error of the first bad instance."""
+    """Makes the tensor (B, ...) of one value per instance; if this fails, raises the first faulty instance's error."""
     try:
         return from_json(values, dtype)
     except ServingError as unlocated:
@@ -134,7 +142,16 @@ def _from_inputs(value: Any, dtypes: dict[str, str]) -> dict[str, np.ndarray]:
 
 
 def predict_text(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
-    """Writes a predict response: {"predictions": [...]} by row, else {"outputs": ...}; a single tensor has no name."""
+    """Writes a predict response as JSON text.
+
+    Args:
+        outputs: output tensors, by output name.
+        by_row: whether to write {"predictions": [one value or object per row, ...]}, as for a request with "instances";
+            otherwise {"outputs": tensors}. Output names are omitted if there is only one output.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, there is no output, or the outputs have no common number of rows.
+    """
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
     if not by_row:
@@ -166,7 +183,16 @@ def _check_batch(outputs: Mapping[str, np.ndarray]) -> None:
 
 
 def fill_input(document: dict[str, Any], target: Any) -> None:
-    """Writes the examples of a classify or regress request, and their context, into an Input."""
+    """Writes the examples of a classify or regress request, and their common context, into an Input message.
+
+    Args:
+        document: JSON request, {"examples": [object of features, ...], "context": object of features}; "context" is
+            optional.
+        target: Input message to fill.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the request has the wrong form, or a feature has an unsupported type.
+    """
     examples = document.get(EXAMPLES)
     if EXAMPLES not in document:
         problem = f"When method is classify, key '{EXAMPLES}' is expected and was not found"
@@ -210,16 +236,16 @@ def _add_value(value: Any, name: str, feature: Any) -> None:
 
 
 def classes_text(result: Any) -> str:
-    """Writes the response to a classify request: a list of [label, score] for each example."""
+    """Writes a ClassificationResult as the JSON response of classify: [label, score] pairs for each example."""
     found = [[[c.label, _score(c.score)] for c in row.classes] for row in result.classifications]
     return json.dumps({"results": found}, indent=4)
 
 
 def values_text(result: Any) -> str:
-    """Writes the response to a regress request: one value for each example."""
+    """Writes a RegressionResult as the JSON response of regress: one value for each example."""
     return json.dumps({"results": [_score(regression.value) for regression in result.regressions]}, indent=4)
 
 
 def _score(value: float) -> float:
-    # the shortest decimal that is parsed as the same float32
+    # the shortest decimal number that is parsed as the same float32 number
     return float(str(np.float32(value)))

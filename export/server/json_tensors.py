@@ -1,6 +1,6 @@
 """Converts JSON values to arrays and back, with the checks and error messages of TensorFlow Serving's REST API.
 
-Nested lists are checked level by level with built-in functions, so that an image as nested lists takes only
+Nested lists are checked level by level with built-in functions, so that reading an image as nested lists takes only
 milliseconds.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from .errors import Code, ServingError, invalid
 
 BYTES_KEY = "b64"
-BYTES_SUFFIX = "_bytes"  # outputs with this suffix are written as {"b64": ...}
+BYTES_SUFFIX = "_bytes"  # strings of outputs whose names have this suffix are written as {"b64": ...}
 JSON_TYPES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
 FLOATS: dict[str, Any] = {"float": np.float32, "double": np.float64}
 INTEGERS: dict[str, Any] = {
@@ -33,7 +33,7 @@ NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Parses the JSON object of a request; NaN and Infinity are allowed.
+    """Parses the body of a request, which must be a JSON object. NaN and Infinity are allowed as numbers.
 
     Raises:
         ServingError: INVALID_ARGUMENT, the body is not a JSON object.
@@ -52,17 +52,21 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """Formats a JSON value as text for error messages."""
+    """Formats a JSON value as indented text for error messages."""
     return json.dumps(value, indent=4)
 
 
 def is_bytes(value: Any) -> bool:
-    """Returns whether a JSON value has the form {"b64": "..."}."""
+    """Returns whether a JSON value is an object of the form {"b64": "..."}, which stands for a byte string."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(BYTES_KEY), str)
 
 
 def decode(value: dict[str, str]) -> bytes:
-    """Decodes the bytes of {"b64": "..."}, with or without padding."""
+    """Decodes the byte string of {"b64": "..."}, base64 with or without padding.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the text is not base64.
+    """
     text = value[BYTES_KEY]
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -71,17 +75,18 @@ def decode(value: dict[str, str]) -> bytes:
 
 
 def from_json(value: Any, dtype: str) -> np.ndarray:
-    """Reads a tensor from JSON.
+    """Converts a JSON value to an array.
 
     Args:
         value: scalar, or nested lists of uniform depth and size.
-        dtype: TensorFlow's name of the type: "float", "int64", "string", ...
+        dtype: TensorFlow's name of the data type, such as "float", "int64" or "string".
 
     Returns:
-        The tensor as an array; an object array of bytes for "string".
+        The array; for "string", an object array of bytes.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the lists are ragged, or a value has another type or would lose precision.
+        ServingError: INVALID_ARGUMENT if the lists are ragged, or a value has another type or would lose precision;
+            UNIMPLEMENTED if the data type is not supported.
     """
     shape: list[int] = []
     values = [value]
@@ -156,12 +161,31 @@ def _strings(values: list[Any]) -> np.ndarray:
 
 
 def row_texts(array: np.ndarray, alias: str) -> list[str]:
-    """Writes the JSON text of each row of an array (B, ...); strings as {"b64": ...} if `alias` ends in _bytes."""
+    """Writes each row of an array as JSON text.
+
+    Args:
+        array: array, (B, ...); an object array of bytes for strings.
+        alias: name of the output; if it ends in "_bytes", strings are written as {"b64": ...}.
+
+    Returns:
+        B texts.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the data type is not supported.
+    """
     return _nested(_tokens(array, alias), array.shape, 1)
 
 
 def tensor_text(array: np.ndarray, alias: str) -> str:
-    """Writes the JSON text of an array; strings as {"b64": ...} if `alias` ends in _bytes."""
+    """Writes an array as JSON text.
+
+    Args:
+        array: array of any shape; an object array of bytes for strings.
+        alias: name of the output; if it ends in "_bytes", strings are written as {"b64": ...}.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the data type is not supported.
+    """
     return _nested(_tokens(array, alias), array.shape, 0)[0]
 
 

@@ -1,8 +1,8 @@
-"""Limits of a server: request time, the number of concurrent requests, and the number of concurrent computations.
+"""Limits of a server on the duration of requests, on concurrent requests and on concurrent computations.
 
-Without these limits, a server under load builds a queue that outlives its clients. A request is accepted or refused at
-once (`RequestLimit`), waits for a compute slot no longer than its deadline (`ComputeSlots`), and is dropped once its
-client has disconnected (`Deadline`).
+Without limits, a server under load builds up a queue of requests whose clients no longer wait. Therefore a request is
+accepted or refused at once (`RequestLimit`), waits for a compute slot at most until its deadline (`ComputeSlots`), and
+is dropped when its client has disconnected (`Deadline`).
 """
 
 import threading
@@ -16,10 +16,14 @@ LONGEST_WAIT = 1e6  # seconds; gRPC represents "no limit" as a deadline in 300 b
 
 
 class Deadline:
-    """The time until which a client waits for its response.
+    """The time until which a client waits for the response to a request.
 
     Args:
-        seconds: time that the client waits; None, or more than LONGEST_WAIT, for no limit.
+        seconds: number of seconds from now; None, or more than LONGEST_WAIT (1e6), for no limit.
+        active: function that returns whether the client is still connected.
+
+    Attributes:
+        expires: deadline as a value of time.monotonic(); None for no limit.
         active: function that returns whether the client is still connected.
     """
 
@@ -29,14 +33,14 @@ class Deadline:
         self.active = active
 
     def remaining(self) -> float | None:
-        """Returns the seconds left, at least 0; None without a deadline."""
+        """Returns the number of seconds until the deadline, at least 0; None for no limit."""
         return None if self.expires is None else max(self.expires - time.monotonic(), 0.0)
 
     def check(self) -> None:
-        """Checks, before anything is computed, that the client is still waiting.
+        """Checks that the client is still waiting. Called before a computation starts.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED or CANCELLED.
+            ServingError: DEADLINE_EXCEEDED if the deadline has passed, CANCELLED if the client has disconnected.
         """
         if self.remaining() == 0.0:
             raise expired()
@@ -50,17 +54,25 @@ def expired() -> ServingError:
 
 
 class ComputeSlots:
-    """Limits concurrent computations to `limit`; the others wait, each until its deadline."""
+    """Limits the number of concurrent computations. Further computations wait, each until its deadline.
+
+    Args:
+        limit: maximum number of concurrent computations.
+    """
 
     def __init__(self, limit: int) -> None:
         self._free = threading.Semaphore(limit)
 
     @contextmanager
     def slot(self, deadline: Deadline) -> Iterator[None]:
-        """Waits for a slot and occupies it until the context exits.
+        """Waits for a free slot, and occupies it until the context exits.
+
+        Args:
+            deadline: deadline of the request.
 
         Raises:
-            ServingError: the deadline passed, or the client disconnected, before a slot became free.
+            ServingError: the deadline passed (DEADLINE_EXCEEDED) or the client disconnected (CANCELLED) before the
+                computation could start.
         """
         if not self._free.acquire(timeout=deadline.remaining()):
             raise expired()
@@ -72,7 +84,15 @@ class ComputeSlots:
 
 
 class RequestLimit:
-    """Limits concurrent requests, whether waiting or being computed, to `limit`."""
+    """Limits the number of concurrent requests, whether they wait or are being computed.
+
+    Args:
+        limit: maximum number of concurrent requests.
+
+    Attributes:
+        limit: maximum number of concurrent requests.
+        count: current number of requests.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -81,10 +101,10 @@ class RequestLimit:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Counts a request until the context exits.
+        """Counts a request as running until the context exits.
 
         Raises:
-            ServingError: RESOURCE_EXHAUSTED, at once, if the limit is reached.
+            ServingError: RESOURCE_EXHAUSTED, immediately, if the limit is reached.
         """
         with self._changed:
             if self.count >= self.limit:
@@ -98,6 +118,13 @@ class RequestLimit:
                 self._changed.notify_all()
 
     def drained(self, seconds: float) -> bool:
-        """Waits up to `seconds` until no request is left; returns whether none is left."""
+        """Waits until no request is running.
+
+        Args:
+            seconds: maximum time to wait in seconds.
+
+        Returns:
+            Whether no request is running.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: self.count == 0, seconds)

@@ -1,4 +1,4 @@
-"""Request metrics in the Prometheus text format, with TensorFlow Serving's names."""
+"""Metrics of a server in Prometheus' text format, with the names that TensorFlow Serving uses."""
 
 import bisect
 import threading
@@ -7,26 +7,31 @@ from collections.abc import Iterator
 REQUEST_COUNT = ":tensorflow:serving:request_count"
 REQUEST_LATENCY = ":tensorflow:serving:request_latency"
 RUNTIME_LATENCY = ":tensorflow:serving:runtime_latency"
-BOUNDS = tuple(10 * 1.8**power for power in range(33))  # microseconds, up to about 20 minutes
+BOUNDS = tuple(10 * 1.8**power for power in range(33))  # upper bounds in microseconds, up to about 20 minutes
 
 Labels = tuple[tuple[str, str], ...]
 
 
 class Histogram:
-    """A histogram with the bucket bounds BOUNDS, and the sum of its values."""
+    """A histogram of durations in microseconds, with the upper bucket bounds BOUNDS.
+
+    Attributes:
+        counts: number of values in each bucket; the last bucket has no upper bound.
+        sum: sum of all values.
+    """
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.sum = 0.0
 
     def add(self, value: float) -> None:
-        """Adds a value."""
+        """Adds a value in microseconds."""
         self.counts[bisect.bisect_left(BOUNDS, value)] += 1
         self.sum += value
 
 
 class Metrics:
-    """The counters and histograms of a server."""
+    """The request counters and latency histograms of a server. Several threads may use one object."""
 
     def __init__(self) -> None:
         self._counters: dict[str, dict[Labels, int]] = {REQUEST_COUNT: {}}
@@ -34,18 +39,24 @@ class Metrics:
         self._lock = threading.Lock()
 
     def count(self, name: str, **labels: str) -> None:
-        """Increments the counter `name` with these labels."""
+        """Increments the counter `name` for one combination of label values."""
         with self._lock:
             cells, key = self._counters[name], tuple(labels.items())
             cells[key] = cells.get(key, 0) + 1
 
     def time(self, name: str, seconds: float, **labels: str) -> None:
-        """Adds a duration to the histogram `name`, in microseconds, with these labels."""
+        """Adds a duration to the histogram `name` for one combination of label values.
+
+        Args:
+            name: name of the metric, REQUEST_LATENCY or RUNTIME_LATENCY.
+            seconds: the duration in seconds; the histogram is in microseconds.
+            **labels: value of each label.
+        """
         with self._lock:
             self._histograms[name].setdefault(tuple(labels.items()), Histogram()).add(seconds * 1e6)
 
     def page(self) -> str:
-        """Formats all metrics in the Prometheus text format."""
+        """Returns all metrics in Prometheus' text format."""
         with self._lock:
             return "\n".join([*self._lines()]) + "\n"
 

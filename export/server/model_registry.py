@@ -1,4 +1,4 @@
-"""The served models: configuration, version labels, lookup and status."""
+"""The models of a server: their configuration, version labels, the lookup of versions, and their status."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,17 @@ Load = Callable[[Path, str, int], Servable]
 
 
 def load(path: Path, name: str, version: int, read: Load = Servable) -> Servable:
-    """Loads a version and runs its warm-up requests; if either fails, raises the error, so that it is not served."""
+    """Loads a version of a model and runs its warm-up requests. The version is not served if either fails.
+
+    Args:
+        path: folder of the version.
+        name: name of the model.
+        version: number of the version.
+        read: function that loads the version.
+
+    Raises:
+        Exception: any error of the loading or of a warm-up request.
+    """
     servable = read(path, name, version)
     try:
         warm_up(servable)
@@ -28,12 +38,12 @@ def load(path: Path, name: str, version: int, read: Load = Servable) -> Servable
 
 
 class ModelRegistry:
-    """The models of a server, by name.
+    """The models of a server, by name. Several threads may use one registry.
 
     Args:
-        poll_seconds: seconds between two scans of each model's folder; 0 to scan it once.
-        changed: function called after every scan of a model's folder.
-        read: function that loads a version.
+        poll_seconds: seconds between two scans of each model's folder for new versions; 0 to scan only once.
+        changed: function that is called after every scan of a model's folder.
+        read: function that loads a version from its folder.
     """
 
     def __init__(
@@ -46,13 +56,17 @@ class ModelRegistry:
         self._configuring = threading.Lock()
 
     def configure(self, config: Any) -> None:
-        """Serves exactly the models of a ModelServerConfig; returns when the new models are loaded.
+        """Sets the served models: loads new models, and unloads models that are not in the configuration.
 
-        Models that were already served remain available throughout.
+        Returns when the new models are loaded. Models that were served before and are in the configuration remain
+        available throughout.
+
+        Args:
+            config: ModelServerConfig.
 
         Raises:
             ServingError: the configuration is invalid, in which case nothing is changed; or no version of a new model
-                could be loaded, or a label names a version that is not available.
+                could be loaded; or a label names a version that is not available.
         """
         with self._configuring:
             configs = _checked(config)
@@ -71,10 +85,17 @@ class ModelRegistry:
             self._labels = self._checked_labels(configs)
 
     def acquire(self, spec: Any) -> Servable:
-        """Returns the version that a ModelSpec names by number or label, or the newest one; the caller releases it.
+        """Finds the version that a ModelSpec names by number or label, or the newest version if it names none.
+
+        Args:
+            spec: ModelSpec of a request.
+
+        Returns:
+            The version, with a reference that the caller must release (`Servable.release`).
 
         Raises:
-            ServingError: the ModelSpec has no name, or names an unknown model, version or label.
+            ServingError: the ModelSpec contains no name (INVALID_ARGUMENT), an unknown label (INVALID_ARGUMENT), or an
+                unknown model or version (NOT_FOUND).
         """
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
@@ -85,7 +106,17 @@ class ModelRegistry:
         return model.acquire(number)
 
     def status(self, spec: Any) -> Any:
-        """Makes a GetModelStatusResponse with the state of the version in `spec`, or of all versions, newest first."""
+        """Makes the response to a GetModelStatus request: the states of the versions of a model, newest first.
+
+        Args:
+            spec: ModelSpec of a request. If it names a version, the response contains only this version.
+
+        Returns:
+            The GetModelStatusResponse.
+
+        Raises:
+            ServingError: the model or the version is unknown (NOT_FOUND), or the label is unknown (INVALID_ARGUMENT).
+        """
         from tensorflow_serving.apis import get_model_status_pb2
 
         number, model = self._number(spec), self._models.get(spec.name)
@@ -100,15 +131,15 @@ class ModelRegistry:
         return response
 
     def names(self) -> list[str]:
-        """The names of the configured models."""
+        """Returns the names of the configured models."""
         return list(self._configured)
 
     def ready(self) -> bool:
-        """Whether every configured model has an available version."""
+        """Returns whether there is a configured model, and every configured model has an available version."""
         return bool(self._configured) and all(self._models[name].available() for name in self._configured)
 
     def stop(self) -> None:
-        """Unloads all models."""
+        """Stops scanning the folders, and unloads all models."""
         with self._configuring:
             for model in self._models.values():
                 model.stop()

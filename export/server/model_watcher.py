@@ -1,4 +1,4 @@
-"""Watches the folder of a model, loads new versions before unloading old ones, and finds the version of a request."""
+"""Watches the folder of a model for versions, and loads new versions before it unloads old ones."""
 
 import gc
 import logging
@@ -19,7 +19,16 @@ LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50  # ModelVersionStatus.State
 
 @dataclass
 class Version:
-    """The state of one version: loading, available, failed or unloaded."""
+    """The state of one version of a model.
+
+    Attributes:
+        fingerprint: names, sizes and times of the version's files when loading began; see
+            `version_folders.fingerprint`.
+        state: ModelVersionStatus.State: LOADING, AVAILABLE, UNLOADING or END (failed to load).
+        servable: the loaded version while it is available; otherwise None.
+        error: error with which loading failed; None if it did not fail.
+        closed: event that is set when the version has been unloaded and its last request has been answered.
+    """
 
     fingerprint: tuple
     state: int = LOADING
@@ -29,7 +38,7 @@ class Version:
 
     @property
     def visible_state(self) -> int:
-        """Returns the state for clients: an unloading version has ended once its last request has been answered."""
+        """The state that clients see. UNLOADING becomes END when the version's last request has been answered."""
         return END if self.state == UNLOADING and self.closed.is_set() else self.state
 
 
@@ -38,9 +47,14 @@ class ModelWatcher:
 
     Args:
         name: name of the model.
-        load: function that loads and warms up a version.
-        poll_seconds: seconds between two scans of the folder; 0 to scan it once.
-        changed: function called after every scan.
+        load: function that loads and warms up a version, from its folder, the model's name and the version number.
+        poll_seconds: seconds between two scans of the folder; 0 to scan only once.
+        changed: function that is called after every scan.
+
+    Attributes:
+        name: name of the model.
+        poll_seconds: seconds between two scans.
+        versions: state of every version since the start, by version number.
     """
 
     def __init__(
@@ -59,7 +73,11 @@ class ModelWatcher:
         self._thread: threading.Thread | None = None
 
     def start(self, config: Any) -> None:
-        """Starts to serve the versions that a ModelConfig selects."""
+        """Starts to serve the versions that a ModelConfig selects, or serves another selection if already started.
+
+        Args:
+            config: ModelConfig with the model's base folder and version policy.
+        """
         self._config = config
         self._scanned.clear()
         if self._thread is None:
@@ -68,11 +86,18 @@ class ModelWatcher:
         self._wake.set()
 
     def wait_for_scan(self, seconds: float | None = None) -> bool:
-        """Waits until a scan since `start` has loaded each selected version or failed to; returns whether it has."""
+        """Waits until a scan that began after `start` has loaded each selected version, or failed to load it.
+
+        Args:
+            seconds: maximum time to wait in seconds; None for no limit.
+
+        Returns:
+            Whether such a scan is complete.
+        """
         return self._scanned.wait(seconds)
 
     def stop(self) -> None:
-        """Stops watching, and unloads each version once its last request has been answered."""
+        """Stops watching, and unloads all versions. Each version is closed when its last request has been answered."""
         thread, self._thread = self._thread, None
         self._wake.set()
         if thread is not None:
@@ -81,12 +106,18 @@ class ModelWatcher:
             self._unload(number)
 
     def available(self) -> list[int]:
-        """Lists the numbers of the available versions, newest first."""
+        """Returns the numbers of the available versions, newest first."""
         with self._lock:
             return self._available()
 
     def acquire(self, number: int | None) -> Servable:
-        """Returns the version `number`, or the newest one if that is None; the caller releases it.
+        """Returns an available version.
+
+        Args:
+            number: version number; None for the newest available version.
+
+        Returns:
+            The version, with a reference that the caller must release (`Servable.release`).
 
         Raises:
             ServingError: NOT_FOUND, the version does not exist or is not available.
@@ -99,13 +130,17 @@ class ModelWatcher:
         raise not_found(self.name, number)
 
     def states(self) -> list[tuple[int, int, ServingError | None]]:
-        """Lists (number, state, error) of every version since the start, including unloaded ones, newest first."""
+        """Returns the state of every version since the start, including unloaded versions, newest first.
+
+        Returns:
+            Version number, state (ModelVersionStatus.State) and loading error (or None) of each version.
+        """
         with self._lock:
             versions = sorted(self.versions.items(), reverse=True)
             return [(number, version.visible_state, version.error) for number, version in versions]
 
     def failures(self) -> list[str]:
-        """Lists the versions that could not be loaded, each as "version 3: REASON"."""
+        """Returns one text per version that could not be loaded, of the form `version 3: REASON`."""
         return [f"version {number}: {error.message}" for number, _, error in self.states() if error]
 
     def _available(self) -> list[int]:
@@ -143,7 +178,7 @@ class ModelWatcher:
         return version.state == END and version.fingerprint != _fingerprint(path)
 
     def _load(self, number: int, path: Path) -> None:
-        # computed before loading, so that the next scan notices files written meanwhile
+        # computed before loading, so that the next scan notices files that are written during loading
         version = Version(fingerprint=_fingerprint(path))
         with self._lock:
             self.versions[number] = version
@@ -171,7 +206,12 @@ class ModelWatcher:
 
 
 def not_found(name: str, number: int | None) -> ServingError:
-    """Makes the error NOT_FOUND for a model, or for one of its versions."""
+    """Makes the error NOT_FOUND for a model or for one of its versions.
+
+    Args:
+        name: name of the model.
+        number: number of the version; None for the newest version.
+    """
     wanted = f"Latest({name})" if number is None else f"Specific({name}, {number})"
     return ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
 

@@ -1,4 +1,4 @@
-"""The options of the step serve, and their conversion to the settings of the server."""
+"""The options of the step serve, and functions that convert them to the configuration and settings of the server."""
 
 import importlib.util
 from dataclasses import dataclass, field
@@ -66,10 +66,10 @@ class ServeOptions(Options):
     ] = 30.0
 
     def check(self) -> None:
-        """Checks ranges, and that --photos comes with --index.
+        """Checks ranges, and that --photos is given only together with --index.
 
         Raises:
-            ArgumentError: an option is out of range or does not fit the others.
+            ArgumentError: an option is out of range, or --photos is given without --index.
         """
         super().check()
         if self.photos is not None and self.index is None:
@@ -77,10 +77,10 @@ class ServeOptions(Options):
 
 
 def require_serving() -> None:
-    """Checks that the packages of the extra are installed, without importing them.
+    """Checks that the packages for serving are installed, without importing them.
 
     Raises:
-        MissingExtraError: a package is not installed.
+        MissingExtraError: grpcio-health-checking or tensorflow-serving-api is not installed.
     """
     for module, package in NEEDED.items():
         if importlib.util.find_spec(module) is None:
@@ -88,11 +88,12 @@ def require_serving() -> None:
 
 
 def served_models(options: ServeOptions) -> Any:
-    """Makes the ModelServerConfig of the models to serve.
+    """Makes the ModelServerConfig of the models to serve, from --model-config-file or else from the folder SERVING.
 
     Raises:
         ArgumentError: neither SERVING nor --model-config-file is given.
         ServerConfigError: SERVING does not exist or contains no model, or the file cannot be parsed.
+        MissingConfigError: the file does not exist.
     """
     if options.model_config_file is not None:
         return read_model_config(options.model_config_file)
@@ -102,7 +103,16 @@ def served_models(options: ServeOptions) -> Any:
 
 
 def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> ServerSettings:
-    """Makes the settings of a server from its options and an open index."""
+    """Makes the settings of a server, and reads its batching and TLS configuration files.
+
+    Args:
+        options: options of the step `serve`.
+        index: the open index of --index; None without an index.
+
+    Raises:
+        ServerConfigError: a configuration file cannot be parsed.
+        MissingConfigError: a configuration file does not exist.
+    """
     return ServerSettings(
         host=options.host,
         port=options.port,

@@ -1,8 +1,8 @@
-"""Finds the neighbours of a photo in one request: adds the signature `search` to versions of a served network.
+"""Adds the signature `search` to versions of a served network, which finds the neighbours of photos in one request.
 
-A version describes the photos with its own graph, batched with all other requests, and the index finds the neighbours
-of the descriptors. This requires the network that the index was made with: a version of another network supports all
-its own signatures, and answers `search` with FAILED_PRECONDITION.
+A version describes the photos with its own graph, in batches with all other requests, and the index finds the
+neighbours of the descriptors. This requires the network with which the index was made. A version of another network
+keeps all its own signatures, and answers `search` with FAILED_PRECONDITION.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,18 +26,32 @@ FOREIGN = "it was not written by `keras-retrieval export-saved-model`, or is inc
 
 
 class PhotoSearch:
-    """An index that is searched with served networks.
+    """An index that is searched with the descriptors of served networks.
 
     Args:
         index: the open index.
-        slots: limit on concurrent searches, and on concurrent decoding, which needs memory for all pixels of a photo.
+        slots: limit on concurrent searches and on concurrent decoding of photos, which needs memory for all pixels of a
+            photo.
+
+    Attributes:
+        index: the open index.
+        slots: limit on concurrent searches and decoding.
     """
 
     def __init__(self, index: NeighbourIndex, slots: ComputeSlots) -> None:
         self.index, self.slots = index, slots
 
     def load(self, path: Path, name: str, version: int) -> Servable:
-        """Loads a version, with the signature `search` if `export-saved-model` wrote it."""
+        """Loads a version, and adds the signature `search` if `export-saved-model` wrote the version.
+
+        Args:
+            path: folder of the version.
+            name: name of the model.
+            version: number of the version.
+
+        Raises:
+            Exception: TensorFlow cannot load the folder.
+        """
         try:
             facts = read_manifest(path, kind=KIND, version=VERSION)
         except FolderError:
@@ -45,10 +59,16 @@ class PhotoSearch:
         return SearchingServable(path, name, version, self, facts)
 
     def model(self, models: ModelRegistry) -> str:
-        """Finds the name of the first model whose newest version is the network that the index was made with.
+        """Finds the model to search with: the first whose newest version is the network with which the index was made.
+
+        Args:
+            models: the served models.
+
+        Returns:
+            The name of the model.
 
         Raises:
-            ServingError: FAILED_PRECONDITION, no model matches; the message gives the difference of each model.
+            ServingError: FAILED_PRECONDITION, there is no such model; the message states how each model differs.
         """
         from tensorflow_serving.apis import model_pb2
 
@@ -73,10 +93,19 @@ class PhotoSearch:
             return False
 
     def nearest(self, rows: np.ndarray, k: int, deadline: Deadline) -> list[Hits]:
-        """Finds the neighbours of descriptors (Q, D), at most k per descriptor.
+        """Finds the nearest neighbours of descriptors in the index.
+
+        Args:
+            rows: descriptors, (Q, D) float32; Q may be 0.
+            k: maximum number of neighbours per descriptor.
+            deadline: deadline of the request.
+
+        Returns:
+            The neighbours of each descriptor.
 
         Raises:
-            ServingError: UNAVAILABLE if the index does not respond; or the deadline has passed.
+            ServingError: UNAVAILABLE if the index cannot be read or does not respond; DEADLINE_EXCEEDED or CANCELLED if
+                the client no longer waits.
         """
         try:
             with self.slots.slot(deadline):
@@ -86,10 +115,10 @@ class PhotoSearch:
 
 
 class SearchingServable(Servable):
-    """A version of an exported network with the signature `search`.
+    """A version of an exported network, with the additional signature `search`.
 
     Args:
-        path: path of the version folder.
+        path: folder of the version.
         name: name of the model.
         version: number of the version.
         search: the index to search.
@@ -103,13 +132,18 @@ class SearchingServable(Servable):
 
     @property
     def mismatch(self) -> str:
-        """Describes the differences from the network that the index was made with; "" if there are none."""
+        """The differences from the network with which the index was made, as text; empty if there are none."""
         return mismatch(self._facts, self._search.index.facts)
 
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline
     ) -> dict[str, np.ndarray]:
-        """Computes outputs like every servable; for `search`, describes the photos and searches the index."""
+        """Computes outputs as `Servable.compute` does; for `search`, describes the photos and searches the index.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION if the index was made with another network, INVALID_ARGUMENT if an input
+                is invalid.
+        """
         if signature is not self.signatures[names.SEARCH]:
             return super().compute(signature, inputs, aliases, run, deadline)
         if reason := self.mismatch:
@@ -124,7 +158,7 @@ class SearchingServable(Servable):
     def _describe(
         self, files: np.ndarray, boxes: np.ndarray, run: Run, deadline: Deadline
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Computes the descriptors (B, D) of photos or of their boxes, and the status (B,)."""
+        """Computes the descriptors (B, D) of whole photos or of their boxes, and the status (B,)."""
         boxed = boxes.any(axis=1)
         whole, whole_status = self._describe_whole(files[~boxed], run, deadline)
         rows = np.zeros((len(files), whole.shape[1]), np.float32)
@@ -145,7 +179,11 @@ class SearchingServable(Servable):
     def _describe_box(
         self, file: bytes, box: np.ndarray, run: Run, deadline: Deadline
     ) -> tuple[np.ndarray | float, int]:
-        """Describes a box, cropped at full resolution and then shrunk like a whole photo, as in the step `search`."""
+        """Describes a box of a photo, cropped at full resolution and then shrunk like a photo, as in the step `search`.
+
+        Returns:
+            The descriptor (D,), or 0.0 if there is none, and the status code.
+        """
         left, top, right, bottom = box.tolist()
         try:
             with self._search.slots.slot(deadline):

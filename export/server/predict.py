@@ -1,4 +1,4 @@
-"""Predict and GetModelMetadata on a loaded version, with TensorFlow Serving's error messages."""
+"""The methods Predict and GetModelMetadata on a loaded version, with the error messages of TensorFlow Serving."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,21 +17,26 @@ METADATA_FIELD = "signature_def"
 def run_directly(
     servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
 ) -> list[np.ndarray]:
-    """Computes a request immediately: the simplest `Run`, for warm-up."""
+    """Computes tensors on a version at once, without slots or batches: the `servable.Run` for warm-up requests."""
     return servable.run(feeds, fetches, deadline)
 
 
 def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
-    """Answers a PredictRequest.
+    """Answers a Predict request.
 
     Args:
-        servable: version that the request names.
-        request: PredictRequest; an empty signature_name means serving_default, an empty output_filter all outputs.
+        servable: version that answers the request.
+        request: PredictRequest. An empty signature_name selects serving_default, and an empty output_filter all
+            outputs.
         run: function that computes tensors on the version.
-        deadline: the deadline of the request.
+        deadline: deadline of the request.
 
     Returns:
-        The PredictResponse, whose model_spec names the signature and version that answered.
+        The PredictResponse, whose model_spec contains the signature and the version that answered.
+
+    Raises:
+        ServingError: the request is invalid, or the deadline has passed.
+        tf.errors.OpError: the graph fails on the inputs.
     """
     from tensorflow_serving.apis import predict_pb2
 
@@ -46,7 +51,18 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
 
 
 def predict_signature(servable: Servable, name: str) -> Any:
-    """Returns the SignatureDef that Predict runs; signatures of Classify and Regress are also allowed."""
+    """Finds the signature for a Predict request; signatures for Classify and Regress are allowed, too.
+
+    Args:
+        servable: version that answers the request.
+        name: name of the signature; "" for serving_default.
+
+    Returns:
+        The SignatureDef.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION if there is no such signature, INTERNAL if it has another method.
+    """
     key = name or DEFAULT_SIGNATURE
     missing = ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
     signature = servable.signature(name, missing)
@@ -58,7 +74,12 @@ def predict_signature(servable: Servable, name: str) -> Any:
 
 
 def response_spec(servable: Servable, spec: Any) -> Any:
-    """Makes the ModelSpec of a response: model, signature (also if it is the default one) and version that answered."""
+    """Makes the ModelSpec of a response: model, signature (even if it is the default signature) and version.
+
+    Args:
+        servable: version that answers the request.
+        spec: ModelSpec of the request.
+    """
     from tensorflow_serving.apis import model_pb2
 
     answer = model_pb2.ModelSpec(name=spec.name, signature_name=spec.signature_name or DEFAULT_SIGNATURE)
@@ -102,10 +123,10 @@ def _names(names: Any) -> str:
 
 
 def check_metadata_fields(fields: Sequence[str]) -> None:
-    """Checks the fields of a GetModelMetadataRequest, of which only signature_def is supported.
+    """Checks the fields of a GetModelMetadata request, for which only signature_def is supported.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, no field is given, or a field is not supported.
+        ServingError: INVALID_ARGUMENT, there is no field, or a field is not supported.
     """
     if not fields:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
@@ -115,7 +136,7 @@ def check_metadata_fields(fields: Sequence[str]) -> None:
 
 
 def metadata(servable: Servable) -> Any:
-    """Makes the GetModelMetadataResponse of a version: model name, version number and signatures."""
+    """Makes the GetModelMetadataResponse of a version, with its model name, version number and signatures."""
     from tensorflow_serving.apis import get_model_metadata_pb2
 
     response = get_model_metadata_pb2.GetModelMetadataResponse()

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API, which answers a path and a body with a status and JSON."""
+"""TensorFlow Serving's REST API: answers an HTTP method, path and body with a status and JSON."""
 
 import json
 import re
@@ -28,15 +28,21 @@ class Rest:
     """Answers requests of the REST API.
 
     Args:
-        core: request handling shared with gRPC.
-        seconds: time limit of a request in seconds; REST has no field for the deadline of a client.
+        core: request handling, shared with gRPC.
+        seconds: time limit of a request in seconds, because a REST request contains no deadline.
     """
 
     def __init__(self, core: ServingCore, seconds: float) -> None:
         self._core, self._seconds = core, seconds
 
     def answer(self, method: str, path: str, body: bytes) -> Response:
-        """Answers a request; errors become responses."""
+        """Answers a request; errors become responses with a status and a JSON message.
+
+        Args:
+            method: HTTP method, such as "POST".
+            path: path of the URL, such as "/v1/models/NAME:predict".
+            body: body of the request.
+        """
         if path == METRICS_PATH:
             return Response(200, self._core.metrics.page(), "text/plain")
         if not path.lower().startswith("/v1/"):

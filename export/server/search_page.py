@@ -1,7 +1,7 @@
-"""The search page at `/` of a server with an index: its files, a description of the index, and the index's photos.
+"""The search page at `/` of a server with an index: page files, metadata of the index, and the indexed photos.
 
-The page searches through the REST API, like any client. A photo is served only if the index contains its name and its
-file is in the folder of photos, so that no name gives access to another file.
+The page searches through the REST API, as any client can. A photo is served only if the index contains its name and its
+file is in the photo folder, so that no name gives access to another file.
 """
 
 import io
@@ -33,9 +33,9 @@ FILES: dict[str, tuple[Callable[[], str], str]] = {
 }
 ABOUT, THUMBNAILS, PHOTOS = "/about.json", "/thumbnails/", "/photos/"
 SAMPLES = 12
-SIDE, QUALITY = 360, 82  # pixels on the longer side of a thumbnail, JPEG quality
-LARGEST_CACHE = 64 * 2**20  # maximum bytes of cached thumbnails
-SECONDS = 30.0  # seconds for which a photo may wait to be decoded
+SIDE, QUALITY = 360, 82  # longer side of a thumbnail in pixels, and its JPEG quality
+LARGEST_CACHE = 64 * 2**20  # maximum size in bytes of all cached thumbnails
+SECONDS = 30.0  # maximum number of seconds that a photo waits to be decoded
 FORMS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -46,7 +46,7 @@ FORMS = {
 REVALIDATE = {"Cache-Control": "no-cache"}
 KEEP = {"Cache-Control": "private, max-age=600"}
 GUARD = {
-    # No content from other servers, no scripts but the page's own, and no guessing of content types.
+    # No content from other servers, no scripts except the page's own, and no guessing of content types.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -55,13 +55,13 @@ NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
 
 
 class SearchPage:
-    """Answers the requests of the search page, and forwards all others.
+    """Answers the requests of the search page, and passes all other requests on.
 
     Args:
         search: the index to search.
         models: the served models.
         photos: folder of the indexed photos.
-        rest: function that answers all other requests.
+        rest: function that answers all other requests, from method, path and body.
     """
 
     def __init__(
@@ -71,7 +71,13 @@ class SearchPage:
         self._thumbnails = Cache(LARGEST_CACHE)
 
     def answer(self, method: str, path: str, body: bytes) -> Response:
-        """Answers a request."""
+        """Answers a request of the search page, or passes the request on to `rest`.
+
+        Args:
+            method: HTTP method, such as "GET".
+            path: path of the URL.
+            body: body of the request.
+        """
         found = self._find(path) if method in ("GET", "HEAD") else None
         return self._rest(method, path, body) if found is None else found
 
@@ -143,21 +149,25 @@ class SearchPage:
 
 
 class Cache:
-    """A thread-safe cache of bytes by key, of at most `limit` bytes in all; evicts the least recently used."""
+    """A thread-safe cache of byte strings that evicts the least recently used entries.
+
+    Args:
+        limit: maximum size of all entries in bytes.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit, self._bytes, self._lock = limit, 0, threading.Lock()
         self._kept: OrderedDict[Any, bytes] = OrderedDict()
 
     def get(self, key: Any) -> bytes | None:
-        """Returns the bytes cached under a key; None if there are none."""
+        """Returns the bytes that are cached under a key; None if there are none."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, key: Any, data: bytes) -> None:
-        """Caches bytes, and evicts the least recently used entries if the limit is exceeded."""
+        """Caches bytes under a key, and evicts the least recently used entries if the limit is exceeded."""
         with self._lock:
             self._bytes += len(data) - len(self._kept.pop(key, b""))
             self._kept[key] = data

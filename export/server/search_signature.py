@@ -1,4 +1,4 @@
-"""The signature `search`: its tensors, the checks of a request's inputs, and the output tensors."""
+"""The signature `search`: its tensors, the checks of its inputs, and its output tensors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,11 @@ _OUTPUTS = {names.NAMES: "string", names.SCORES: "float", names.STATUS: "int32"}
 
 
 def search_signature() -> Any:
-    """Makes the SignatureDef. Its tensors are not in a graph; k and boxes have default values."""
+    """Makes the SignatureDef of `search`; see `contract.signatures` for its inputs and outputs.
+
+    The tensors that it names are not in a graph, because the server computes them. The inputs k and boxes have default
+    values.
+    """
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -46,13 +50,17 @@ def _tensor(alias: str, dtype: str, shape: list[int | None] | None) -> Any:
 
 
 def read_inputs(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Checks the inputs of a request.
+    """Checks the inputs of a `search` request for B photos, and completes them.
+
+    Args:
+        inputs: array of every input, by input name.
 
     Returns:
-        The bytes of the photo files, (B,); k for each photo, (B,) int; and boxes, (B, 4), zeros for a whole photo.
+        The bytes of the photo files, (B,); the number of neighbours of each photo, (B,) int32; and the boxes, (B, 4)
+        float32, zeros for a whole photo.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, an input has the wrong type or shape, or a value of `k` is out of range.
+        ServingError: INVALID_ARGUMENT, an input has the wrong type or shape, or a value of `k` is not in 1..10,000.
     """
     for position, (alias, dtype) in enumerate(sorted(_INPUTS.items())):
         given = _type_name(inputs[alias].dtype)
@@ -69,16 +77,16 @@ def read_inputs(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarra
 
 
 def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarray) -> dict[str, np.ndarray]:
-    """Makes the output tensors of a response.
+    """Makes the output tensors of a `search` response.
 
     Args:
-        hits: neighbours of each photo, best first; None for a photo without a descriptor.
+        hits: neighbours of each photo, by descending score; None for a photo without a descriptor.
         k: maximum number of neighbours of each photo, (B,).
-        status: status code of each photo, (B,).
+        status: status code of each photo, (B,) int32.
 
     Returns:
-        The names (B, K), scores (B, K) and status (B,), where K is the length of the longest row. Shorter rows are
-        padded with the name "" and the score -infinity.
+        The arrays names (B, K) bytes, scores (B, K) float32 and status (B,), by output name. K is the largest number of
+        neighbours of a photo. Shorter rows are padded with the name "" and the score -infinity.
     """
     lengths = [0 if one is None else min(len(one.names), limit) for one, limit in zip(hits, k.tolist(), strict=True)]
     shape = len(hits), max(lengths, default=0)
@@ -91,7 +99,7 @@ def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarra
 
 
 def _type_name(dtype: np.dtype) -> str:
-    """Returns the name of a type in TensorFlow Serving's messages."""
+    """Returns TensorFlow's name of a data type, as in its messages, such as `float`."""
     import tensorflow as tf
     from tensorflow.core.framework import types_pb2
 

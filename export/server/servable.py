@@ -1,4 +1,4 @@
-"""One version of a model, loaded as in TensorFlow Serving: a SavedModel in a Session, fed by tensor name."""
+"""A loaded version of a model: a SavedModel in a TensorFlow Session, as in TensorFlow Serving."""
 
 import ctypes
 import sys
@@ -17,19 +17,28 @@ from .tensor_proto import as_array
 DEFAULT_SIGNATURE = "serving_default"
 TAG = "serve"
 
-# Computes a request on a servable: at once, in a compute slot, or merged with other requests into a batch.
+# Function that computes tensors on a version, from (version, input arrays by tensor name, names of output tensors,
+# deadline) to the output arrays: immediately, in a compute slot, or merged with other requests into a batch.
 Run = Callable[["Servable", Mapping[str, np.ndarray], Sequence[str], Deadline], list[np.ndarray]]
 
 
 class Servable:
-    """A loaded SavedModel, which needs neither Keras nor code of the model's author.
+    """A loaded SavedModel. Loading it needs neither Keras nor code of the model's author.
 
-    It is reference counted: its loader and every request that uses it have a reference; the last `release` closes it.
+    The object counts references: it starts with one reference, and each request that uses it adds one (`acquire`). The
+    last `release` closes the session.
 
     Args:
-        path: path of the version folder that contains saved_model.pb.
+        path: folder of the version, which contains saved_model.pb.
         name: name of the model.
         version: number of the version.
+
+    Attributes:
+        path: folder of the version.
+        name: name of the model.
+        version: number of the version.
+        signatures: SignatureDef of each signature, by name.
+        closed: event that is set when the session has been closed.
 
     Raises:
         Exception: TensorFlow cannot load the folder, for any reason.
@@ -54,36 +63,45 @@ class Servable:
     def compute(
         self, signature: Any, inputs: Mapping[str, np.ndarray], aliases: Sequence[str], run: Run, deadline: Deadline
     ) -> dict[str, np.ndarray]:
-        """Computes outputs of a signature from its inputs, both given by alias.
+        """Computes outputs of a signature.
 
         Args:
-            signature: one of `signatures`.
-            inputs: array of every input, by alias.
-            aliases: aliases of the outputs to compute.
+            signature: SignatureDef, one of `signatures`.
+            inputs: array of every input of the signature, by input name (alias).
+            aliases: names of the outputs to compute.
             run: function that computes tensors on this version.
-            deadline: the deadline of the request.
+            deadline: deadline of the request.
+
+        Returns:
+            One array per output, by output name.
+
+        Raises:
+            ServingError: the computation could not start, such as after the deadline.
+            tf.errors.OpError: the graph fails on the inputs.
         """
         feeds = {signature.inputs[alias].name: array for alias, array in inputs.items()}
         values = run(self, feeds, [signature.outputs[alias].name for alias in aliases], deadline)
         return dict(zip(aliases, values, strict=True))
 
     def run(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline) -> list[np.ndarray]:
-        """Computes tensors from tensors.
+        """Computes tensors of the graph from other tensors, on the calling thread.
 
-        Calls the layer below the public `Session.run`, because that casts its inputs and checks static shapes. A server
-        does neither: a wrong dtype is an error, and a model accepts other sizes than those of its signature.
+        Instead of `Session.run`, this method calls the layer below, because `Session.run` casts its inputs and checks
+        static shapes. TensorFlow Serving does neither: a wrong dtype is an error, and a model accepts other sizes than
+        those in its signature.
 
         Args:
-            feeds: array for each fed tensor, by tensor name.
+            feeds: array for each input tensor, by tensor name.
             fetches: names of the tensors to compute.
             deadline: deadline at which the computation is stopped.
 
         Returns:
-            One array per fetch.
+            One array per name in `fetches`.
 
         Raises:
-            ServingError: DEADLINE_EXCEEDED, the deadline passed before the computation started.
-            tf.errors.OpError: the graph fails on the input, or the deadline passed during the computation.
+            ServingError: DEADLINE_EXCEEDED if the deadline passed before the computation started, INVALID_ARGUMENT if a
+                tensor is not in the graph.
+            tf.errors.OpError: the graph fails on the inputs, or the deadline passed during the computation.
         """
         from tensorflow.python.client import pywrap_tf_session
 
@@ -98,18 +116,26 @@ class Servable:
         return [as_array(value) for value in values]
 
     def signature(self, name: str, missing: ServingError) -> Any:
-        """Returns the SignatureDef called `name`, "" for the default one; raises `missing` if there is none."""
+        """Returns a signature.
+
+        Args:
+            name: name of the signature; "" for serving_default.
+            missing: error to raise if there is no such signature.
+
+        Returns:
+            The SignatureDef.
+        """
         if (name or DEFAULT_SIGNATURE) not in self.signatures:
             raise missing
         return self.signatures[name or DEFAULT_SIGNATURE]
 
     def acquire(self) -> None:
-        """Adds a reference."""
+        """Adds a reference, which keeps the session open until the corresponding call of `release`."""
         with self._lock:
             self._references += 1
 
     def release(self) -> None:
-        """Drops a reference. The last one closes the session and returns the memory of its weights to the system."""
+        """Removes a reference. After the last one, the session is closed and its memory is returned to the system."""
         with self._lock:
             self._references -= 1
             if self._references:
@@ -121,7 +147,7 @@ class Servable:
 
     @contextmanager
     def releasing(self) -> Iterator["Servable"]:
-        """Calls `release` when the context exits."""
+        """Provides this object in a `with` statement, at whose end it calls `release`."""
         try:
             yield self
         finally:
@@ -148,7 +174,7 @@ def _run_options(deadline: Deadline) -> Any:
 
 
 def release_memory() -> None:
-    """Makes glibc return freed memory to the system instead of keeping it; does nothing without glibc."""
+    """Makes glibc return freed memory to the operating system; does nothing on systems without glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

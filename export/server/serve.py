@@ -19,12 +19,16 @@ from .server import Server, address
 def serve(options: ServeOptions) -> None:
     """Serves SavedModels over gRPC and REST, as TensorFlow Serving does, until Ctrl-C or SIGTERM.
 
-    Any SavedModel is served, with TensorFlow Serving's message types, ports, configuration files, answers and error
-    messages. New versions are loaded, and old ones unloaded, while requests are answered.
+    Any SavedModel can be served. Message types, ports, configuration files, responses and error messages are those of
+    TensorFlow Serving. New versions are loaded and old versions are unloaded while requests are answered. With --index,
+    photos can be searched for in an index, through the signature `search` and on a web page at /.
 
     Raises:
         ServerConfigError: SERVING or a configuration file cannot be used, or a model cannot be loaded.
-        ListenError: a port is in use.
+        MissingConfigError: a configuration file does not exist.
+        ListenError: a port is in use, or the address is not one of this machine.
+        FolderError, CollectionError: the index cannot be opened; see `open_index`.
+        MissingExtraError: a package for serving is not installed.
     """
     require_serving()
     config = served_models(options)
@@ -36,7 +40,7 @@ def serve(options: ServeOptions) -> None:
             server = Server(config, settings)
         except ServingError as error:
             raise ServerConfigError(error.message) from None
-        gc.freeze()  # these objects are permanent: garbage collection after a version is unloaded can skip them
+        gc.freeze()  # exempts the present, permanent objects from garbage collection after a version is unloaded
         names = ", ".join(server.core.models.names())
         print(
             f"serving {names}: gRPC at {options.host}:{server.port}, REST at {options.host}:{server.rest_port}",
@@ -54,7 +58,7 @@ def serve(options: ServeOptions) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """Provides an event that Ctrl-C and SIGTERM set until the context exits."""
+    """Provides an event that the first Ctrl-C or SIGTERM sets; restores the signal handlers when the context exits."""
     stopped = threading.Event()
 
     def restore() -> None:

@@ -1,4 +1,4 @@
-"""A running server: its models, its gRPC and REST ports, and the search page."""
+"""A running server: its models, its gRPC and REST ports, and its search page."""
 
 import os
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ class ServerSettings:
     Args:
         host: address to listen on.
         port: gRPC port; 0 selects any free port.
-        rest_port: REST port; 0 selects any free port.
-        batching: parameters of dynamic batching; None disables batching.
+        rest_port: port for REST and the search page; 0 selects any free port.
+        batching: parameters of dynamic batching; None for no batching.
         ssl: TLS configuration of both ports; None for plaintext.
-        poll_seconds: seconds between two scans of each model's folder; 0 to scan it once.
+        poll_seconds: seconds between two scans of each model's folder for new versions; 0 to scan only once.
         rest_seconds: time limit of a REST request in seconds.
-        max_in_flight: limit on concurrent requests, waiting or computing; further requests are refused.
+        max_in_flight: maximum number of concurrent requests, waiting or being computed; further requests are refused.
         max_message_bytes: maximum size of a request in bytes.
-        index: index for the signature `search` and for the search page at /; None disables both.
-        photos: folder of the indexed photos, for the search page; None for the folder stated in the index.
+        index: index for the signature `search` and for the search page at /; None for neither.
+        photos: folder of the indexed photos, for the search page; None for the folder that the index states.
     """
 
     host: str = "127.0.0.1"
@@ -54,7 +54,7 @@ class ServerSettings:
 
 
 class Server:
-    """A running server, to be stopped with `stop` or at the end of a `with` statement.
+    """A running server. `stop`, or the end of a `with` statement, stops the server.
 
     Args:
         config: ModelServerConfig of the models to serve.
@@ -62,13 +62,13 @@ class Server:
 
     Attributes:
         core: request handling shared by gRPC and REST.
-        port: the gRPC port.
-        rest_port: the REST port.
+        port: gRPC port.
+        rest_port: port for REST and the search page.
 
     Raises:
-        ServingError: a model cannot be served, or no model is the network that the index was made with.
-        ListenError: a port is in use.
-        ServerConfigError: the key or a certificate cannot be used.
+        ServingError: a model cannot be served, or no model is the network with which the index was made.
+        ListenError: a port is in use, or the address is not one of this machine.
+        ServerConfigError: the key or a certificate of the TLS configuration cannot be used.
     """
 
     def __init__(self, config: Any, settings: ServerSettings) -> None:
@@ -92,7 +92,11 @@ class Server:
         self.port, self.rest_port = self._grpc.port, self._rest.port
 
     def stop(self, grace: float = 30.0) -> None:
-        """Refuses new requests, finishes the others within `grace` seconds, and unloads the models."""
+        """Refuses new requests, waits until running requests are finished, and unloads the models.
+
+        Args:
+            grace: maximum time to wait in seconds; requests that are still running afterwards are cancelled.
+        """
         ended = None if self._grpc is None else self._grpc.stop(grace)
         if self._rest is not None:
             self._rest.stop(grace)
@@ -118,7 +122,7 @@ def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
 
 
 def address(host: str, port: int) -> str:
-    """Formats HOST:PORT, with brackets around an IPv6 address."""
+    """Formats a host and a port as HOST:PORT, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

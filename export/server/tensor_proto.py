@@ -1,7 +1,7 @@
-"""Converts TensorProtos to numpy arrays and back, as TensorFlow Serving reads and writes them.
+"""Converts TensorProto messages to numpy arrays and back, as TensorFlow Serving reads and writes them.
 
-TensorFlow's parser reads them (every field, every dtype, values repeated to fill the shape) after the declared size has
-been checked: a shape of 2^40 elements is rejected before anything is allocated.
+TensorFlow's own parser reads the messages: every field, every dtype, and values that are repeated to fill the shape.
+The declared size is checked before, so that a shape of 2^40 elements is rejected before memory is allocated.
 """
 
 import math
@@ -12,9 +12,9 @@ import numpy as np
 from .errors import invalid
 
 LARGEST_FILL = 2**28  # maximum size in bytes of a tensor whose values are repeated to fill its shape
-LARGEST_ELEMENT = 24  # maximum bytes of memory per byte of a message, reached by empty strings
+LARGEST_ELEMENT = 24  # maximum memory in bytes per byte of a message, which tensors of empty strings need
 
-# dtype -> field of TensorProto with its values; BITS: dtype -> numpy type of the numbers in that field
+# FIELDS: dtype -> field of TensorProto that contains its values. BITS: dtype -> numpy type of the field's numbers.
 FIELDS = {
     "float32": "float_val",
     "float64": "double_val",
@@ -41,14 +41,15 @@ def from_proto(proto: Any, alias: str) -> np.ndarray:
     """Reads a TensorProto.
 
     Args:
-        proto: TensorProto with values in its typed field or in tensor_content.
+        proto: TensorProto, with its values in the typed field or in tensor_content.
         alias: name of the input, for the error message.
 
     Returns:
-        The array, with the shape of the message; an object array of bytes for strings.
+        The array, in the shape of the TensorProto; an object array of bytes for strings.
 
     Raises:
-        ServingError: INVALID_ARGUMENT "tensor parsing error: ALIAS".
+        ServingError: INVALID_ARGUMENT, the message is damaged, declares an implausible size or has an unsupported
+            dtype.
     """
     import tensorflow as tf
 
@@ -62,7 +63,7 @@ def from_proto(proto: Any, alias: str) -> np.ndarray:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """Converts a tensor's value to an array; a scalar string stays bytes, since numpy's strings drop trailing zeros."""
+    """Converts a tensor's value to an array; a scalar string stays bytes, because numpy drops trailing zero bytes."""
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
@@ -74,7 +75,11 @@ def _is_plausible(proto: Any, dtype: Any) -> bool:
 
 
 def to_proto(array: np.ndarray) -> Any:
-    """Writes an array as a TensorProto, with its values in the typed field (float_val, ...), not in tensor_content."""
+    """Writes an array as a TensorProto, with the values in the typed field (float_val, ...) instead of tensor_content.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, the dtype is not supported.
+    """
     import tensorflow as tf
     from tensorflow.core.framework import tensor_pb2
 
@@ -92,7 +97,7 @@ def to_proto(array: np.ndarray) -> Any:
 
 def _fill(proto: Any, field: str, values: np.ndarray) -> None:
     if values.dtype.type in FIXED_WIDTH and values.size:
-        # A packed field consists of tag, length and values; writing it at once is ten times as fast as float by float.
+        # A packed field consists of tag, length and values. Writing them at once is ten times as fast as one by one.
         tag = proto.DESCRIPTOR.fields_by_name[field].number << 3 | 2
         little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
         proto.MergeFromString(bytes([tag]) + _varint(len(little_endian)) + little_endian)

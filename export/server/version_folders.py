@@ -1,4 +1,4 @@
-"""Finds the version folders of models, and selects versions by TensorFlow Serving's policies."""
+"""Finds the version folders of models, and selects the versions to serve by TensorFlow Serving's policies."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,10 @@ LARGEST_VERSION = 2**63 - 1
 
 
 def version_folders(base: Path) -> dict[int, Path]:
-    """Maps version numbers to folders in a model's base folder, newest first; ignores names that are not numbers.
+    """Finds the versions of a model: the sub-folders of its base folder whose names are numbers.
+
+    Returns:
+        The path of each version folder by version number, newest (largest number) first.
 
     Raises:
         OSError: the base folder cannot be read.
@@ -26,8 +29,12 @@ def select_versions(found: dict[int, Path], policy: Any) -> dict[int, Path]:
     """Selects the versions to serve.
 
     Args:
-        found: the available version folders, from `version_folders`.
-        policy: ServableVersionPolicy: latest (the default, with num_versions 1), all, or specific versions.
+        found: available version folders, from `version_folders`.
+        policy: ServableVersionPolicy: the latest versions (the default, with num_versions 1), all, or specific
+            versions.
+
+    Returns:
+        The selected entries of `found`.
     """
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
@@ -39,23 +46,27 @@ def select_versions(found: dict[int, Path], policy: Any) -> dict[int, Path]:
 
 
 def fingerprint(folder: Path) -> tuple:
-    """Returns names, sizes and modification times of all files, to detect changes to a version that failed to load."""
+    """Returns the names, sizes and modification times of all files in a folder, which change if a version is rewritten.
+
+    A version that failed to load is loaded again when its fingerprint has changed.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return tuple((str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def find_models(serving: Path, name: str = "") -> dict[str, Path]:
-    """Finds models: the folder itself if it contains version folders, otherwise its sub-folders that do.
+    """Finds models: the folder itself if it contains version folders, otherwise its sub-folders that contain some.
 
     Args:
-        serving: folder of version folders, SERVING/VERSION or SERVING/NAME/VERSION.
-        name: name of the only model to serve; "" for the name of the folder itself, or for all models in it.
+        serving: folder with the structure `serving`/VERSION or `serving`/NAME/VERSION.
+        name: name of the only model to serve. If the folder itself is a model, the name under which to serve it, "" for
+            the folder's name; otherwise the sub-folder to serve, "" for all models.
 
     Returns:
         The base folder of each model, by model name.
 
     Raises:
-        ServerConfigError: the folder does not exist, contains no model, or contains no model called `name`.
+        ServerConfigError: the folder does not exist, is a file, contains no model, or contains no model called `name`.
     """
     if not serving.exists():
         raise ServerConfigError(f"{serving} does not exist: keras-retrieval export-saved-model writes SERVING/NAME/1")

@@ -1,7 +1,7 @@
-"""Runs the warm-up requests of a version before it becomes available, so that no client waits for a slow first run.
+"""Runs the warm-up requests of a version before it becomes available, so that no client waits for a slow first request.
 
-The requests are PredictionLog records in a TFRecord file, as written by `export.savedmodel.warm_up`. If a record is
-damaged or its request fails, the version is not loaded, since this indicates a broken model.
+The requests are PredictionLog records in a TFRecord file, as `export.savedmodel.warm_up` writes them. If a record is
+damaged or its request fails, the version is not served, because either indicates a broken model.
 """
 
 from typing import Any
@@ -23,13 +23,16 @@ ANSWERS = {
 
 
 def warm_up(servable: Servable) -> int:
-    """Runs a version's warm-up requests.
+    """Runs all warm-up requests of a version.
+
+    Args:
+        servable: the loaded version.
 
     Returns:
-        The number of requests that were run.
+        The number of requests that were run; 0 if the version has no file of warm-up requests.
 
     Raises:
-        ServingError: there are more than MOST_RECORDS, or a record cannot be read.
+        ServingError: there are more than 1,000 records, a record cannot be read, or a request is invalid.
         tf.errors.OpError: the model fails on a request.
     """
     path = servable.path / WARM_UP

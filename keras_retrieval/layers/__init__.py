@@ -1,6 +1,7 @@
-"""Layers of image retrieval.
+"""Keras layers for image retrieval: poolings, aggregators, whitening, normalisation and region proposals.
 
-All run on every Keras backend, compute in float32 under every dtype policy, and take feature maps of any size.
+All layers run on every Keras backend and compute in float32 under every dtype policy, and those that take feature maps
+take them in any size.
 """
 
 from .edge_filter import EdgeFilter as EdgeFilter

@@ -11,19 +11,22 @@ _DOUBLINGS = 11  # table levels for a map of unknown height: enough for 4,095 ro
 
 
 class BoxCells:
-    """Boxes of each photo. A cell belongs to a box that covers at least a quarter of its width and height.
+    """Computes the maximum and the mean of a feature map over R boxes of each photo, as the protocol `cells.Cells`.
 
-    The threshold is a quarter and not a half because anchors are centred on cells: with a half, the edges of many
-    anchors would lie exactly on the threshold, and rounding would decide.
+    A cell belongs to a box if the box covers at least a quarter of the cell's width and a quarter of its height. The
+    threshold is a quarter instead of a half because anchors are centred on cells. With a half, the edges of many
+    anchors would lie exactly on the threshold, so that rounding errors would decide.
 
-    The maximum over a run of rows is the maximum of two overlapping runs whose lengths are powers of two; a sparse
-    table of these is made once for all boxes. The maximum over the columns follows, box by box. The peak memory is
-    R x w x C numbers per photo, and log2(h) + 1 copies of the map for the table.
+    The maximum over consecutive rows is the maximum of two overlapping intervals whose lengths are powers of two. The
+    maxima of such intervals are computed once for all boxes (a sparse table). The maximum over the columns is then
+    computed for each box. For a map of h x w cells with C channels, the peak memory is R x w x C numbers per photo,
+    and log2(h) + 1 copies of the map for the table.
 
     Args:
-        boxes: left, top, right, bottom of each box in cells, (B, R, 4); every box has at least one cell.
+        boxes: left, top, right, bottom of each box in cells, (B, R, 4). A box that covers no cell by the rule above
+            gets one cell.
         exist: a mask (B, R), false for entries of `boxes` that are ignored.
-        size: the size (h, w) of the map, including padding.
+        size: the size (h, w) of the feature map in cells, including padding.
     """
 
     def __init__(self, boxes: Any, exist: Any, size: tuple[Any, Any]) -> None:
@@ -35,13 +38,13 @@ class BoxCells:
         self.rows, self.columns = _nonempty(top, bottom, size[0]), _nonempty(left, right, size[1])
 
     def max(self, x: Any) -> Any:
-        """The maximum of x (B, h, w, C) in each box, (B, R, 1, C)."""
+        """Computes the maximum of feature maps x (B, h, w, C) over each box, (B, R, 1, C)."""
         inside = _interval(*self.columns, self.size[1])
         by_row = _maxima_of_rows(x, *self.rows)
         return ops.max(ops.where(inside[..., None], by_row, lowest(x)), axis=2, keepdims=True)
 
     def mean(self, x: Any) -> Any:
-        """The mean of x (B, h, w, C) in each box, (B, R, 1, C)."""
+        """Computes the mean of feature maps x (B, h, w, C) over each box, (B, R, 1, C)."""
         rows, columns = (
             ops.cast(_interval(*ends, side), x.dtype)
             for ends, side in zip((self.rows, self.columns), self.size, strict=True)
@@ -58,13 +61,19 @@ def _nonempty(start: Any, end: Any, length: Any) -> tuple[Any, Any]:
 
 
 def _interval(start: Any, end: Any, length: Any) -> Any:
-    """(B, R, length): true at positions start <= i < end, with start and end (B, R)."""
+    """Makes masks (B, R, length) that are true at positions start <= i < end, for `start` and `end` of (B, R)."""
     position = ops.arange(length, dtype="int32")
     return (position >= start[..., None]) & (position < end[..., None])
 
 
 def _maxima_of_rows(x: Any, start: Any, end: Any) -> Any:
-    """The maximum over rows start <= i < end, (B, R), of x (B, h, w, C) in every column: (B, R, w, C)."""
+    """Computes the maximum of x (B, h, w, C) over rows start <= i < end in every column, (B, R, w, C).
+
+    Args:
+        x: feature maps, (B, h, w, C).
+        start: the first row of each box, (B, R).
+        end: the row after the last row of each box, (B, R).
+    """
     batch, height, width, channels = ops.shape(x)
     doublings = _doublings(height)
     table = [x]  # entry k: for each row, the maximum over it and the next 2^k - 1 rows
@@ -80,5 +89,5 @@ def _maxima_of_rows(x: Any, start: Any, end: Any) -> Any:
 
 
 def _doublings(height: Any) -> int:
-    """floor(log2(height)); `_DOUBLINGS` if the height is not known when the graph is made."""
+    """Returns floor(log2(height)), or `_DOUBLINGS` if the height is unknown when the graph is built."""
     return height.bit_length() - 1 if isinstance(height, int) else _DOUBLINGS

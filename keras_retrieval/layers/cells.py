@@ -1,8 +1,8 @@
-"""Regions of a feature map that are pooled: the whole map, the regions of a grid, or arbitrary boxes.
+"""Regions over which a feature map is pooled: the whole map, the regions of a grid, or arbitrary boxes.
 
-Each kind of region computes `max` and `mean` as (B, rows, columns, C), so that one implementation of a pooling serves
-the whole map (one row, one column), grids, and boxes (one column). `valid` (B or 1, rows, columns) is true for regions
-that exist; `boxes` (B or 1, R, 4) are their left, top, right, bottom in cells, R = rows x columns.
+Each kind of region implements the protocol `Cells`. Its results `max` and `mean` have the shape (B, rows, columns, C),
+so that one implementation of a pooling works for the whole map (one row, one column), for grids, and for boxes (one
+column). A first axis "B or 1" has length 1 if all photos of the batch have the same regions.
 """
 
 from typing import Any, Protocol
@@ -11,30 +11,50 @@ from keras import ops
 
 
 class Cells(Protocol):
-    """A set of regions to pool over."""
+    """Protocol of the sets of regions over which a `Pooling` layer pools a feature map.
+
+    The regions of a photo are arranged in rows and columns; R = rows x columns is their number. The implementations are
+    `AllCells`, `GridCells` and `box_cells.BoxCells`.
+    """
 
     @property
     def valid(self) -> Any:
-        """A mask (B or 1, rows, columns), true for regions with at least one cell."""
+        """A mask (B or 1, rows, columns) bool, true for regions with at least one cell."""
 
     @property
     def boxes(self) -> Any:
-        """Left, top, right, bottom of each region in cells, (B or 1, R, 4) float32; R = rows x columns."""
+        """Left, top, right, bottom of each region in cells, (B or 1, R, 4) float32, with R = rows x columns."""
 
     def max(self, x: Any) -> Any:
-        """The maximum of x (B, h, w, C) over each region, (B, rows, columns, C)."""
+        """Computes the maximum of feature maps x (B, h, w, C) over each region, (B, rows, columns, C)."""
 
     def mean(self, x: Any) -> Any:
-        """The mean of x (B, h, w, C) over each region, (B, rows, columns, C)."""
+        """Computes the mean of feature maps x (B, h, w, C) over each region, (B, rows, columns, C)."""
 
 
 def zero_masked(x: Any, mask: Any | None) -> Any:
-    """Sets the cells of x (B, h, w, C) where the mask (B, h, w) is false to 0, even if they contain NaN."""
+    """Sets the cells of a feature map where the mask is false to 0, even if they contain NaN.
+
+    Args:
+        x: feature maps, (B, h, w, C).
+        mask: a mask (B, h, w), true for valid cells; with None, `x` is returned unchanged.
+
+    Returns:
+        The feature maps, (B, h, w, C).
+    """
     return x if mask is None else ops.where(ops.cast(mask, "bool")[..., None], x, ops.zeros_like(x))
 
 
 def valid_size(x: Any, mask: Any | None) -> tuple[Any, Any]:
-    """The size (h, w) of a map (B, h, w, C); with a mask (B, h, w), h and w (B,) of the rectangle where it is true."""
+    """Returns the height and width of the valid part of feature maps.
+
+    Args:
+        x: feature maps, (B, h, w, C).
+        mask: a mask (B, h, w), true on a rectangle of valid cells; None if all cells are valid.
+
+    Returns:
+        Height and width in cells: with a mask two int32 tensors (B,), without one two integers or scalar tensors.
+    """
     if mask is None:
         height, width = ops.shape(x)[1:3]
         return height, width
@@ -43,11 +63,11 @@ def valid_size(x: Any, mask: Any | None) -> tuple[Any, Any]:
 
 
 class AllCells:
-    """One region: the whole map, or the valid part of a padded map.
+    """A single region for each photo: the whole feature map, or the valid part of a padded one; see `Cells`.
 
     Args:
-        x: the map (B, h, w, C).
-        mask: a mask (B, h, w), true where a cell belongs to the photo; None if all cells do.
+        x: feature maps, (B, h, w, C).
+        mask: a mask (B, h, w), true for cells that belong to the photo; None if all cells belong to it.
     """
 
     def __init__(self, x: Any, mask: Any | None = None) -> None:
@@ -56,23 +76,23 @@ class AllCells:
 
     @property
     def valid(self) -> Any:
-        """A mask (B or 1, 1, 1), true if the photo has a valid cell."""
+        """A mask (B or 1, 1, 1) bool, true if the photo has at least one valid cell."""
         return ops.ones((1, 1, 1), "bool") if self.mask is None else ops.any(self.mask, axis=(1, 2))[..., None]
 
     @property
     def boxes(self) -> Any:
-        """The borders of the valid part, (B or 1, 1, 4)."""
+        """Left, top, right, bottom of the valid part in cells, (B or 1, 1, 4) float32; left and top are 0."""
         height, width = (ops.reshape(ops.cast(side, "float32"), (-1, 1)) for side in self.size)
         return ops.stack([ops.zeros_like(width), ops.zeros_like(height), width, height], axis=-1)
 
     def max(self, x: Any) -> Any:
-        """The maximum of x (B, h, w, C) over the valid cells, (B, 1, 1, C)."""
+        """Computes the maximum of feature maps x (B, h, w, C) over the valid cells, (B, 1, 1, C)."""
         if self.mask is None:
             return ops.max(x, axis=(1, 2), keepdims=True)
         return ops.max(ops.where(self.mask, x, lowest(x)), axis=(1, 2), keepdims=True)
 
     def mean(self, x: Any) -> Any:
-        """The mean of x (B, h, w, C) over the valid cells, (B, 1, 1, C)."""
+        """Computes the mean of feature maps x (B, h, w, C) over the valid cells, (B, 1, 1, C); 0 without valid cell."""
         if self.mask is None:
             return ops.mean(x, axis=(1, 2), keepdims=True)
         count = ops.sum(ops.cast(self.mask, x.dtype), axis=(1, 2), keepdims=True)
@@ -81,14 +101,14 @@ class AllCells:
 
 
 class GridCells:
-    """The regions of a grid: the product of intervals of rows and intervals of columns.
+    """The R x S rectangular regions of a grid, given by R intervals of rows and S intervals of columns; see `Cells`.
 
-    Both reductions run over the rows first and the columns next, which is exact for rectangles and needs a few passes
-    over the map, however many regions there are.
+    `max` and `mean` reduce the feature map over the rows first and over the columns next. This is exact because the
+    regions are rectangles, and the number of passes over the map does not depend on the number of regions.
 
     Args:
-        rows: a mask (R, h) or (B, R, h), true where a row belongs to interval r.
-        columns: a mask (S, w) or (B, S, w), true where a column belongs to interval s.
+        rows: a mask (R, h) or (B, R, h), true where a row of cells belongs to interval r.
+        columns: a mask (S, w) or (B, S, w), true where a column of cells belongs to interval s.
     """
 
     def __init__(self, rows: Any, columns: Any) -> None:
@@ -97,12 +117,15 @@ class GridCells:
 
     @property
     def valid(self) -> Any:
-        """A mask (B or 1, R, S), true for regions with at least one cell."""
+        """A mask (B or 1, R, S) bool, true for regions with at least one cell."""
         return ops.expand_dims(ops.any(self.rows, axis=2), 2) & ops.expand_dims(ops.any(self.columns, axis=2), 1)
 
     @property
     def boxes(self) -> Any:
-        """The boxes of the regions in row-major order, (B or 1, R S, 4); 0 for a region without a cell."""
+        """Left, top, right, bottom of the regions in cells, (B or 1, R x S, 4) float32; 0 for a region without a cell.
+
+        The regions are in row-major order: all S regions of the first interval of rows come first.
+        """
         top, bottom = (side[:, :, None] for side in _ends(self.rows))
         left, right = (side[:, None, :] for side in _ends(self.columns))
         one = ops.ones_like(top + left)
@@ -110,14 +133,17 @@ class GridCells:
         return ops.reshape(ops.where(self.valid[..., None], sides, 0.0), (ops.shape(sides)[0], -1, 4))
 
     def max(self, x: Any) -> Any:
-        """The maximum of x (B, h, w, C) in each region, (B, R, S, C); the lowest number for an empty region."""
+        """Computes the maximum of feature maps x (B, h, w, C) over each region, (B, R, S, C).
+
+        For a region without a cell the result is the value of `lowest`, -3e38.
+        """
         rows = self.rows[:, :, :, None, None]
         columns = self.columns[:, None, :, :, None]
         by_row = ops.max(ops.where(rows, x[:, None], lowest(x)), axis=2)
         return ops.max(ops.where(columns, by_row[:, :, None], lowest(x)), axis=3)
 
     def mean(self, x: Any) -> Any:
-        """The mean of x (B, h, w, C) in each region, (B, R, S, C); 0 for an empty region."""
+        """Computes the mean of feature maps x (B, h, w, C) over each region, (B, R, S, C); 0 without a cell."""
         rows = ops.cast(self.rows, x.dtype)
         columns = ops.cast(self.columns, x.dtype)
         _, height, width, channels = ops.shape(x)
@@ -129,7 +155,7 @@ class GridCells:
 
 
 def _ends(masks: Any) -> tuple[Any, Any]:
-    """The first position, and the position after the last, of the run of true in each row: (B, R) float32 each."""
+    """Returns the start and the end of the interval of true values in each row of masks, two float32 (B, R)."""
     start = ops.cast(ops.argmax(ops.cast(masks, "int32"), axis=2), "float32")
     return start, start + ops.sum(ops.cast(masks, "float32"), axis=2)
 
@@ -140,6 +166,6 @@ def _batched(intervals: Any) -> Any:
 
 
 def lowest(x: Any) -> Any:
-    """A finite scalar of x's dtype below every activation, the identity of `max`."""
+    """Returns a scalar tensor -3e38 of x's dtype, which is below every activation and serves as minus infinity."""
     # Not -inf: the gradient of `where` would contain inf - inf, which is NaN.
     return ops.full((), -3.0e38, dtype=x.dtype)

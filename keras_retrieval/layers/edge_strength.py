@@ -1,4 +1,4 @@
-"""Edge strength: converts a grey edge photo to one channel."""
+"""Edge strength: converts an edge map that is stored as a grey RGB image to one channel in 0..1."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class EdgeStrength(keras.layers.Layer):
-    """Converts an edge map stored as a grey photo (0 for no edge, 255 for the strongest) to one channel in 0..1.
+    """Converts edge maps that are stored as grey RGB images to one channel: the mean over the channels, divided by 255.
 
     Input shape:
-        (B, H, W, 3), 0..255, black where there is no edge.
+        (B, H, W, 3), in 0..255: 0 where there is no edge, 255 for the strongest edge.
 
     Output shape:
-        (B, H, W, 1).
+        (B, H, W, 1), in 0..1.
 
     Example:
         >>> EdgeStrength()(np.full((1, 1, 1, 3), 51))

@@ -14,28 +14,29 @@ from .pooling import Pooling
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class GeM(Pooling):
-    """Generalised mean of each channel over the map: (mean max(x, e)^p)^(1/p).
+    """Computes the generalised mean of each channel over the feature map: (mean max(x, e)^p)^(1/p).
 
-    p = 1 gives SPoC, and p towards infinity gives MAC.
+    With p = 1 this is SPoC (for activations of at least e), and with p towards infinity it approaches MAC.
 
     Args:
         p: initial exponent, above 0.
-        per_channel: whether there is one exponent per channel (GeMmp) instead of one for all channels.
+        per_channel: whether each channel has its own exponent (GeMmp in the paper); by default one exponent serves all
+            channels.
         trainable_p: whether the exponent is trainable.
-        epsilon: the lower bound e of the activations.
-        p_speed: factor on the updates of p. The stored weight is p / p_speed. A step of Adam, whose size is about the
-            learning rate, then changes p by `p_speed` times as much; published values are 10 for one exponent and 100
-            for one per channel. A step of plain SGD, proportional to the gradient, changes p by p_speed^2 times as
-            much.
+        epsilon: the lower bound e of the activations, above 0.
+        p_speed: factor on the updates of p, above 0. The stored weight is p / p_speed. Therefore a step of Adam, whose
+            size is about the learning rate, changes p by about p_speed x learning rate, and a step of plain SGD, which
+            is proportional to the gradient, changes p by p_speed^2 times as much as without the factor. Published
+            values, for Adam, are 10 for a common exponent and 100 for one exponent per channel.
 
     Input shape:
-        (B, h, w, C), and an optional `mask` (B, h, w) of valid cells.
+        (B, h, w, C), and an optional `mask` (B, h, w) that is true for valid cells.
 
     Output shape:
         (B, C).
 
     Raises:
-        ArgumentError: p, epsilon or p_speed is not above 0.
+        ArgumentError: `p`, `epsilon` or `p_speed` is not a finite number above 0.
 
     Example:
         >>> GeM(p=3.0)(np.random.rand(2, 24, 32, 512)).shape
@@ -75,23 +76,33 @@ class GeM(Pooling):
 
     @property
     def p(self) -> Any:
-        """The current exponent, float32 (1,) or (C,)."""
+        """The current exponent as a float32 tensor (1,), or (C,) with one per channel; the layer must be built."""
         return ops.convert_to_tensor(self.scaled_p) * self.p_speed
 
     @property
     def undecayed(self) -> list[Any]:
-        """The weights that the L2 penalty in training does not include."""
+        """The weight of the exponent, which training excludes from its L2 penalty; the layer must be built."""
         return [self.scaled_p]
 
     def set_p(self, p: Any) -> None:
-        """Sets the exponent: one number, or (C,) numbers if there is one exponent per channel."""
+        """Sets the exponent of a built layer.
+
+        Args:
+            p: the exponent, one number; or (C,) numbers if there is one exponent per channel.
+        """
         self.scaled_p.assign(np.broadcast_to(np.asarray(p, "float32") / self.p_speed, self.scaled_p.shape))
 
     def set_p_speed(self, p_speed: float) -> None:
-        """Changes `p_speed` and keeps the exponent. Must be called before `compile`.
+        """Changes `p_speed` and keeps the current value of the exponent p.
+
+        Call this method before the model is compiled, because a training step that is already traced uses the old
+        factor.
+
+        Args:
+            p_speed: the new factor on the updates of p, as for the class.
 
         Raises:
-            ArgumentError: p_speed is not above 0.
+            ArgumentError: `p_speed` is not a finite number above 0.
         """
         _require_positive("p_speed", p_speed)
         p = ops.convert_to_numpy(self.p) if self.built else None
@@ -101,7 +112,7 @@ class GeM(Pooling):
 
     def pool(self, x: Any, cells: Cells) -> Any:
         x = ops.maximum(x, self.epsilon)
-        # Divide by the photo's maximum, so that the power cannot overflow; it cancels in the value and the gradient.
+        # Divide by the photo's maximum, so that the power cannot overflow; the divisor cancels in value and gradient.
         top = ops.stop_gradient(ops.max(x, axis=(1, 2), keepdims=True))
         p = self.p
         mean = cells.mean(ops.power(x / top, p))
@@ -120,7 +131,7 @@ class GeM(Pooling):
 
 
 def gem_layers(network: keras.Model) -> list[GeM]:
-    """All GeM layers of a network, including those nested in other layers."""
+    """Returns all GeM layers of a network, including those that are nested in other layers."""
     return [layer for layer in network._flatten_layers() if isinstance(layer, GeM)]
 
 

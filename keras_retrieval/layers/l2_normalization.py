@@ -9,7 +9,15 @@ EPSILON = 1e-6
 
 
 def l2_normalize(x: Any, axis: int = -1) -> Any:
-    """Computes x / (||x|| + 1e-6) along `axis`; a zero vector stays 0 and has a finite gradient."""
+    """Computes x / (||x|| + 1e-6) along an axis.
+
+    Args:
+        x: a tensor of any shape.
+        axis: the axis of the vectors to normalise.
+
+    Returns:
+        A tensor of the same shape. A zero vector stays 0 and has a finite gradient.
+    """
     squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
     zero = ops.equal(squares, 0)
     norm = ops.where(zero, 0.0, ops.sqrt(ops.where(zero, 1.0, squares)))
@@ -20,11 +28,11 @@ def l2_normalize(x: Any, axis: int = -1) -> Any:
 class L2Normalization(keras.layers.Layer):
     """Scales vectors to unit length: x / (||x|| + 1e-6), as in the networks of Radenovic et al. (TPAMI 2018).
 
-    The 1e-6 is added to the norm. Other libraries use a lower bound on the squared norm instead, which gives different
-    values.
+    The constant 1e-6 is added to the norm. Other libraries bound the squared norm from below instead, which gives
+    slightly different values.
 
     Args:
-        axis: the axis of the vectors.
+        axis: the axis of the vectors to normalise.
 
     Input shape:
         Any shape.

@@ -10,10 +10,10 @@ from .pooling import Pooling
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class MAC(Pooling):
-    """Maximum of each channel over the map.
+    """Computes the maximum of each channel over the feature map.
 
     Input shape:
-        (B, h, w, C), and an optional `mask` (B, h, w) of valid cells.
+        (B, h, w, C), and an optional `mask` (B, h, w) that is true for valid cells.
 
     Output shape:
         (B, C).

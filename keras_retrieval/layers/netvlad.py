@@ -13,20 +13,21 @@ from .l2_normalization import l2_normalize
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class NetVLAD(keras.layers.Layer):
-    """Aggregates the residuals of local descriptors to K cluster centres, with soft assignment.
+    """Aggregates the residuals between local descriptors and K cluster centres, with soft assignment.
 
-    Each cell x_i is L2-normalised. With a_k(x) = softmax_k(w_k.x + b_k), the vector of cluster k is
-    V_k = sum_i a_k(x_i) (x_i - c_k). Each V_k is L2-normalised, and so is their concatenation. w, b and c are
-    independent trainable weights, which `initialize` sets from local descriptors.
+    The local descriptors x_i are the L2-normalised cells of the feature map. With the soft assignment
+    a_k(x) = softmax_k(w_k.x + b_k), the vector of cluster k is V_k = sum_i a_k(x_i) (x_i - c_k). Each V_k is
+    L2-normalised; then the concatenation of all V_k is L2-normalised. The assignment weights w, b and the centres c are
+    independent trainable weights. `initialize` sets them from local descriptors; otherwise w and c are random.
 
     Args:
-        clusters: the number K of clusters.
+        clusters: the number K of clusters, at least 1.
 
     Input shape:
-        (B, h, w, D), and an optional `mask` (B, h, w) of valid cells.
+        (B, h, w, D), and an optional `mask` (B, h, w) that is true for valid cells.
 
     Output shape:
-        (B, K D), cluster by cluster.
+        (B, K x D), the K vectors V_k in order.
 
     Raises:
         ArgumentError: `clusters` is below 1.
@@ -57,19 +58,20 @@ class NetVLAD(keras.layers.Layer):
     def initialize(
         self, local_descriptors: np.ndarray, version: Literal["v1", "v2"] = "v1", seed: int = 0
     ) -> "NetVLAD":
-        """Sets the centres by k-means, and the assignment weights so that the assignment is nearly hard.
+        """Sets the cluster centres by k-means, and the assignment weights so that the assignment is nearly hard.
 
         Version "v1" sets w_k = alpha c_k / ||c_k|| and b = 0; "v2" sets w_k = 2 alpha c_k and b_k = -alpha ||c_k||^2.
-        alpha is chosen so that, at the mean score gap, the second-best cluster weighs 1 % of the best.
+        alpha is chosen so that the second-best cluster has 1 % of the weight of the best cluster, if their scores
+        w_k.x + b_k differ by the mean difference over the local descriptors.
 
         Args:
-            local_descriptors: cells of feature maps of training photos, (n, D), with n about 50,000. This method
-                normalises them.
+            local_descriptors: cells of feature maps of training photos, (n, D), not necessarily normalised, because
+                this method L2-normalises them; n is usually about 50,000.
             version: the published initialisation to use.
             seed: random seed of the k-means.
 
         Returns:
-            This layer, which is then built.
+            This layer, which is built if it was not.
 
         Raises:
             ArgumentError: the descriptors are not a finite (n, D) array with at least K different rows, D does not
@@ -119,12 +121,12 @@ class NetVLAD(keras.layers.Layer):
 
 
 def _unit(x: Any) -> Any:
-    """x / sqrt(||x||^2 + 1e-12), as published; it differs from `l2_normalize` for nearly empty clusters."""
+    """Computes x / sqrt(||x||^2 + 1e-12), as published, which differs from `l2_normalize` for nearly empty clusters."""
     return x / ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-12)
 
 
 def _assignment(x: np.ndarray, centroids: np.ndarray, version: str) -> tuple[np.ndarray, np.ndarray]:
-    """The initial kernel (D, K) and bias (K,) of the soft assignment."""
+    """Computes the initial kernel (D, K) and bias (K,) of the soft assignment; see `NetVLAD.initialize`."""
     if version == "v1":
         directions = centroids / (np.linalg.norm(centroids, axis=1, keepdims=True) + 1e-6)
         closeness = x @ directions.T
@@ -140,7 +142,10 @@ def _assignment(x: np.ndarray, centroids: np.ndarray, version: str) -> tuple[np.
 
 
 def _k_means(x: np.ndarray, clusters: int, seed: int, rounds: int = 100) -> np.ndarray:
-    """Lloyd's algorithm from distinct random rows; an empty cluster moves to the row farthest from its centre."""
+    """Computes K centres (K, D) of rows x (n, D) by Lloyd's algorithm, starting from distinct random rows.
+
+    The centre of a cluster that becomes empty is moved to one of the rows that are farthest from their centres.
+    """
     distinct = np.unique(x, axis=0)
     if len(distinct) < clusters:
         raise ArgumentError(

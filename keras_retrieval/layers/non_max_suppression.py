@@ -1,4 +1,7 @@
-"""Non-maximum suppression on keras.ops with static shapes, so that it can be compiled, batched and exported to ONNX."""
+"""Non-maximum suppression in keras.ops.
+
+All shapes are static, so that the operations can be compiled, batched and exported to ONNX.
+"""
 
 from typing import Any
 
@@ -15,12 +18,12 @@ def top_boxes(boxes: Any, scores: Any, count: int) -> tuple[Any, Any]:
 
     Args:
         boxes: left, top, right, bottom of each box, (B, M, 4).
-        scores: the score of each box, (B, M); LOWEST for entries that are not candidates.
+        scores: the score of each box, (B, M); the constant LOWEST for boxes that must not be selected.
         count: the number of boxes to select.
 
     Returns:
-        Boxes (B, count, 4) and their scores (B, count). If there are fewer candidates than `count`, the remaining boxes
-        are all 0 and have the score LOWEST.
+        Boxes (B, count, 4) and their scores (B, count). If fewer than `count` boxes may be selected, the scores of the
+        remaining entries are LOWEST.
     """
     batch = ops.shape(scores)[0]
     scores = ops.concatenate([scores, ops.full((batch, count), LOWEST, dtype=scores.dtype)], axis=1)
@@ -30,15 +33,16 @@ def top_boxes(boxes: Any, scores: Any, count: int) -> tuple[Any, Any]:
 
 
 def suppress(boxes: Any, scores: Any, overlap: float) -> Any:
-    """Greedy non-maximum suppression: a box is kept if no better kept box overlaps it too much.
+    """Performs greedy non-maximum suppression, which keeps a box unless a kept box with a higher score overlaps it.
 
-    The condition is evaluated for all boxes at once and repeated until nothing changes. The number of repetitions is
-    the length of the longest chain of boxes that suppress each other, about ten, instead of N.
+    Two boxes overlap if their intersection over union is above `overlap`. The condition is evaluated for all boxes at
+    once and repeated until the result no longer changes. The number of repetitions is the length of the longest chain
+    of boxes in which each suppresses the next, typically about ten, whereas the usual loop over boxes needs N steps.
 
     Args:
-        boxes: left, top, right, bottom of each box, (B, N, 4), best first.
-        scores: the score of each box, (B, N); LOWEST for entries that are not candidates.
-        overlap: the largest intersection over union of two kept boxes.
+        boxes: left, top, right, bottom of each box, (B, N, 4), in descending order of score.
+        scores: the score of each box, (B, N); the constant LOWEST for entries that are ignored.
+        overlap: the largest intersection over union of two kept boxes, in 0..1.
 
     Returns:
         A mask (B, N), true for the boxes that are kept.
@@ -58,7 +62,15 @@ def suppress(boxes: Any, scores: Any, overlap: float) -> Any:
 
 
 def take_rows(x: Any, index: Any) -> Any:
-    """Selects rows of x (B, N, ..) by index (B, R); the result has the shape (B, R, ..)."""
+    """Selects rows of each array of a batch by index.
+
+    Args:
+        x: a batch of arrays with N rows each, (B, N, ..).
+        index: integers in 0..N-1, (B, R): the rows to select from each array.
+
+    Returns:
+        The selected rows, (B, R, ..).
+    """
     batch, count = ops.shape(x)[:2]
     first = ops.arange(batch, dtype="int32")[:, None] * count
     return ops.take(ops.reshape(x, (-1, *x.shape[2:])), ops.cast(index, "int32") + first, axis=0)

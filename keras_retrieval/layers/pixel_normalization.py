@@ -1,4 +1,4 @@
-"""Pixel normalisation as a layer, so that it is saved with the model and applied exactly once."""
+"""Pixel normalisation as a layer, which is saved with the model, so that callers pass RGB 0..255 to every network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,18 +22,19 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class PixelNormalization(keras.layers.Layer):
-    """Normalises RGB 0..255 as a pretrained trunk expects: (x - mean) / deviation.
+    """Normalises RGB pixels in 0..255 as a pretrained trunk expects them: (x - mean) / deviation for each channel.
 
     Args:
         mean: mean of each of the three channels, in units of 0..255, in the order of `channels`.
-        deviation: standard deviation of each channel, in the same units and order.
-        channels: "rgb", or "bgr" to reverse the order of the channels first.
+        deviation: standard deviation of each channel, above 0, in the same units and order.
+        channels: order of the channels that the trunk expects: "rgb", or "bgr", for which the layer reverses the
+            channels before it normalises.
 
     Input shape:
         (B, H, W, 3), RGB, 0..255.
 
     Output shape:
-        (B, H, W, 3).
+        (B, H, W, 3), in the order of `channels`.
 
     Raises:
         ArgumentError: `mean` or `deviation` does not have three numbers, a deviation is not above 0, or `channels` is
@@ -56,7 +57,12 @@ class PixelNormalization(keras.layers.Layer):
 
     @classmethod
     def of(cls, convention: str, **kwargs: Any) -> "PixelNormalization":
-        """Makes the layer of a convention: "torch", "caffe" or "none".
+        """Makes a layer with the mean, deviation and channel order of a convention of pretrained weights.
+
+        Args:
+            convention: "torch" for torchvision's ImageNet mean and deviation in RGB order, "caffe" for the ImageNet
+                mean in BGR order and deviation 1, or "none" to leave the pixels unchanged.
+            **kwargs: further arguments of the layer, such as `name`.
 
         Raises:
             ArgumentError: the convention is unknown.

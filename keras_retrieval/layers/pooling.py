@@ -1,4 +1,4 @@
-"""Base of MAC, SPoC and GeM: reduces a feature map to one value per channel."""
+"""The base class of MAC, SPoC and GeM, which reduce a feature map to one value per channel."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from .cells import AllCells, Cells, zero_masked
 
 
 class Pooling(keras.layers.Layer):
-    """Base of the poolings that reduce a set of cells to one value per channel.
+    """Base class of the poolings that reduce the cells of a feature map to one value per channel.
 
-    A subclass implements `pool`, which serves the whole map, padded maps, the regions of a grid and boxes. Computes in
-    float32 under every dtype policy.
+    A subclass implements `pool`, which the layer calls for whole and padded maps, and `RegionalPooling` for the regions
+    of a grid and for boxes. The layer computes in float32 under every dtype policy.
 
     Input shape:
         (B, h, w, C), and an optional `mask` (B, h, w) that is true where a cell is valid.
@@ -26,7 +26,15 @@ class Pooling(keras.layers.Layer):
         self.supports_masking = True
 
     def pool(self, x: Any, cells: Cells) -> Any:
-        """Pools (B, h, w, C) in float32 over `cells` to (B, rows, columns, C)."""
+        """Pools feature maps over each region of a set.
+
+        Args:
+            x: feature maps, (B, h, w, C) float32.
+            cells: the regions, in rows and columns: the whole map, a grid, or boxes.
+
+        Returns:
+            One value per region and channel, (B, rows, columns, C) float32.
+        """
         raise NotImplementedError
 
     def call(self, x: Any, mask: Any | None = None) -> Any:

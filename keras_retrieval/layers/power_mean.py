@@ -1,4 +1,4 @@
-"""Power mean of the descriptors of a photo at several scales."""
+"""Power mean of the descriptors that a network computes for one photo at several scales."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from ..errors import ArgumentError
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class PowerMean(keras.layers.Layer):
-    """Combines the descriptors of one photo at several scales: (mean_s v_s^p)^(1/p).
+    """Combines the descriptors v_s of the same photo at several scales s into their power mean (mean_s v_s^p)^(1/p).
 
     Args:
-        p: the power, above 0. Use the exponent of the GeM pooling if the descriptors are its direct output, otherwise
-            1. With a power other than 1, negative values are replaced by 0.
+        p: the power, above 0. For descriptors that are the direct output of GeM pooling, use GeM's exponent; otherwise
+            use 1. With a power other than 1, negative values are replaced by 0.
 
     Input shape:
-        A list of S tensors (B, D).
+        A list of tensors (B, D), one per scale.
 
     Output shape:
-        (B, D); not normalised.
+        (B, D); the output is not L2-normalised.
 
     Raises:
         ArgumentError: p is not above 0.

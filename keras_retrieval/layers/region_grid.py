@@ -1,7 +1,9 @@
-"""The rigid grid of R-MAC (Tolias et al. ICLR 2016): square regions at L scales that overlap by about 40 %.
+"""The rigid grid of R-MAC (Tolias et al. ICLR 2016): square regions at L scales.
 
-All arithmetic is on integers, which is exact. Floating point displaces a region by one cell where a start is nearly an
-integer or two grids nearly tie: in float64 on 42 of the 4,489 sizes up to 67 x 67, in float32 on others.
+Neighbouring regions of a scale overlap by about 40 %. All arithmetic is on integers, and therefore exact.
+Floating-point arithmetic would displace a region by one cell if the start of the region is nearly an integer, or if two
+grids are nearly equally good. In float64 this happens for 42 of the 4,489 sizes up to 67 x 67, and in float32 for other
+sizes.
 """
 
 from typing import Any
@@ -13,23 +15,27 @@ MAX_EXTRA = 6  # the long side of a grid has at most six regions more than the s
 
 
 def max_regions(levels: int) -> int:
-    """The largest number of regions of a grid with `levels` levels, over all shapes of the map."""
+    """Returns the largest number of regions of a grid with `levels` levels, over all sizes of the feature map."""
     return sum(level * (level + MAX_EXTRA) for level in range(1, levels + 1))
 
 
 def region_masks(height: Any, width: Any, level: int, cells: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Computes the rows and columns of the regions of one level, as masks.
+    """Computes the rows and columns of cells that belong to the regions of one level of the grid, as masks.
+
+    The grid of a level is the product of R intervals of rows and S intervals of columns.
 
     Args:
-        height: the height h of the valid map: an int, a scalar tensor, or a tensor (B,) with one h per photo.
-        width: the width w of the valid map, in the same form.
-        level: l, at least 1; the side of a region is floor(2 min(h, w) / (l + 1)) cells.
-        cells: the size (h, w) of the map including padding, which is also the size of the masks.
+        height: the height h of the valid part of the feature map in cells: an int, a scalar tensor, or a tensor (B,)
+            with one height per photo.
+        width: the width w of the valid part, in the same form.
+        level: the level l, at least 1; the side of a region is floor(2 min(h, w) / (l + 1)) cells.
+        cells: the height H and width W of the feature map including padding, which are the lengths of the masks.
 
     Returns:
-        Rows (R, h) or (B, R, h) and columns (S, w) or (B, S, w), bool. With one size for the whole batch, R and S are
-        the counts of the grid; with one size per photo they are level + 6, and surplus intervals are all false. A
-        level whose regions would have a side of 0 cells is all false, too.
+        The mask of the rows in each interval, (R, H) or (B, R, H) bool, and the mask of the columns, (S, W) or
+        (B, S, W) bool. If `height` and `width` apply to the whole batch, R and S are the numbers of intervals of the
+        grid. With one size per photo, R and S are level + 6, and the masks of surplus intervals are all false. If the
+        side of a region would be 0 cells, all masks are false.
     """
     xp = np if isinstance(height, int) and isinstance(width, int) else ops
     extra_rows, extra_columns = _extra_steps(height, width, xp)
@@ -40,7 +46,7 @@ def region_masks(height: Any, width: Any, level: int, cells: tuple[Any, Any]) ->
 
 
 def _extra_steps(height: Any, width: Any, xp: Any) -> tuple[Any, Any]:
-    """The number of regions beyond `level` along (height, width)."""
+    """Computes how many more regions than the level number there are along the height, and along the width."""
     short, long = xp.minimum(height, width), xp.maximum(height, width)
     steps = np.arange(1, MAX_EXTRA + 1, dtype="int32")
     # |(s^2 - s b) / s^2 - 0.4| with b = (long - s) / steps, multiplied by 5 s and by 60: integers.
@@ -53,7 +59,7 @@ def _extra_steps(height: Any, width: Any, xp: Any) -> tuple[Any, Any]:
 
 
 def _intervals(length: Any, side: Any, count: Any, level: int, cells: Any, xp: Any) -> Any:
-    """(count, cells) or (B, level + 6, cells): true for the cells in each of `count` intervals of `side` cells."""
+    """Makes masks (count, cells) or (B, level + 6, cells) of `count` equally spaced intervals of `side` cells."""
     one_size = len(np.shape(length) if xp is np else length.shape) == 0
     number = count if one_size else level + MAX_EXTRA
     index = xp.arange(number, dtype="int32")

@@ -18,27 +18,29 @@ SCALES, RATIOS = (8.0, 16.0, 32.0), (0.5, 1.0, 2.0)
 class RegionProposals(keras.layers.Layer):
     """Proposes the boxes of a feature map that most likely contain an object (region proposal network).
 
-    A 3 x 3 convolution and two 1 x 1 heads give every anchor a score and a refined box; non-maximum suppression selects
-    the proposals. The layer is trained on boxes, with `score` and `losses.ProposalLoss` in `ProposalModel`. No gradient
-    passes through the boxes, so that a network that learns from tuples keeps this layer frozen. Computes in float32.
+    A 3 x 3 convolution and two 1 x 1 convolutions compute a score and a refined box for every anchor, which is a fixed
+    reference box. Non-maximum suppression then selects the proposals. `ProposalModel` trains the layer on annotated
+    boxes, with `score` and `losses.ProposalLoss`. No gradient passes through the proposed boxes, so that training a
+    network on tuples does not train this layer. The layer computes in float32 under every dtype policy.
 
     Args:
-        count: the largest number R of proposals.
-        scales: sides of the anchors in cells. The defaults are the published 128, 256 and 512 pixels for a stride of 16
-            pixels.
-        ratios: height divided by width of the anchors.
-        filters: number of filters of the convolution.
-        candidates: number of boxes with the highest scores that enter the suppression.
+        count: the largest number R of proposals, at most `candidates`.
+        scales: sizes of the anchors, each as the side in cells of the square of the same area. The defaults are the
+            published 128, 256 and 512 pixels for a stride of 16 pixels.
+        ratios: aspect ratios of the anchors, each as height divided by width.
+        filters: number of filters of the 3 x 3 convolution.
+        candidates: number of boxes with the highest scores that enter the non-maximum suppression.
         overlap: largest intersection over union of two proposals, above 0 and at most 1.
         trainable: whether the weights are trainable.
 
     Input shape:
-        (B, h, w, C); h and w may be unknown until run time. An optional `mask` (B, h, w) is true for the valid cells, a
-        rectangle at the upper left of the map. Proposals lie within it.
+        (B, h, w, C); h and w may be unknown until run time. An optional `mask` (B, h, w) is true for the valid cells,
+        which form a rectangle at the upper left of the map. Proposals lie within this rectangle.
 
     Output shape:
-        Boxes (B, R, 4) float32 as left, top, right, bottom in cells, at least one cell wide and high, the most likely
-        first; and (B, R) bool, true for the boxes that exist.
+        Two tensors. The boxes, (B, R, 4) float32, are left, top, right, bottom in cells, in descending order of score;
+        each box is at least one cell wide and high. The mask, (B, R) bool, is true for boxes that exist, and false for
+        the remaining entries if fewer than R boxes are proposed; their coordinates are 0.
 
     Raises:
         ArgumentError: an argument is out of range.
@@ -92,22 +94,31 @@ class RegionProposals(keras.layers.Layer):
             head.build((*input_shape[:-1], self.filters))
 
     def score(self, x: Any, mask: Any | None = None) -> tuple[Any, Any]:
-        """Computes the outputs of the two heads for every anchor, in the order of `anchors`.
+        """Computes an objectness logit and regression outputs for every anchor.
 
         Args:
-            x: feature maps (B, h, w, C).
+            x: feature maps, (B, h, w, C).
             mask: a mask (B, h, w), true for valid cells; None if all cells are valid.
 
         Returns:
-            Logits (B, M) of the anchor being an object, and regression outputs (B, M, 4) as `anchors.encode` defines
-            them.
+            For the M anchors, in the order of the method `anchors`: the logits, (B, M) float32, of the probability that
+            an anchor contains an object; and the regression outputs, (B, M, 4) float32, as `layers.anchors.encode`
+            defines them.
         """
         x = self.hidden(zero_masked(ops.cast(x, "float32"), mask))
         batch, logits, deltas = ops.shape(x)[0], self.objectness(x), self.differences(x)
         return ops.reshape(logits, (batch, -1)), ops.reshape(deltas, (batch, -1, 4))
 
     def anchors(self, height: Any, width: Any) -> Any:
-        """The anchors (M, 4) of a map of height x width cells."""
+        """Makes the anchors of a feature map.
+
+        Args:
+            height: the height of the map in cells, an int or a scalar tensor.
+            width: the width of the map in cells, an int or a scalar tensor.
+
+        Returns:
+            Left, top, right, bottom of the M anchors in cells, (M, 4) float32, as from `layers.anchors.make_anchors`.
+        """
         return make_anchors(height, width, self.scales, self.ratios)
 
     def call(self, x: Any, mask: Any | None = None) -> tuple[Any, Any]:

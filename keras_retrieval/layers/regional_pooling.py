@@ -1,4 +1,4 @@
-"""Regional pooling: pools each region of R-MAC's grid, or each region proposal, and sums the vectors."""
+"""Regional pooling: pools each region of R-MAC's grid, or each region proposal, and sums the regions' vectors."""
 
 from typing import Any, NamedTuple
 
@@ -16,13 +16,14 @@ from .whitening import Whitening
 
 
 class Regions(NamedTuple):
-    """The regions of a batch of photos, R for each photo.
+    """The pooled regions of a batch of B photos, with R regions for each photo.
 
     Attributes:
         vectors: the L2-normalised descriptors of the regions, (B, R, d) float32; 0 for regions that do not exist.
-        boxes: left, top, right, bottom as fractions of the valid width and height of the map, (B, R, 4) float32; 0 for
-            regions that do not exist.
-        exist: a mask (B, R) bool, true for regions that exist.
+        boxes: left, top, right, bottom of the regions, (B, R, 4) float32, as fractions of the width and height of the
+            valid part of the feature map; 0 for regions that do not exist.
+        exist: a mask (B, R) bool, true for regions that exist. Photos of different sizes in one batch, or with
+            different numbers of proposals, have different numbers of regions.
     """
 
     vectors: Any
@@ -32,22 +33,23 @@ class Regions(NamedTuple):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class RegionalPooling(keras.layers.Layer):
-    """Pools each region, L2-normalises, optionally whitens and normalises again, and sums over the regions.
+    """Pools each region of a feature map, L2-normalises the pooled vectors, and sums them over the regions.
 
-    The regions are those of R-MAC's rigid grid or region proposals. GeM on the grid is regional GeM. The sum is not
-    normalised; an L2Normalization layer usually follows.
+    The regions are those of R-MAC's rigid grid, or region proposals. With `whitening`, each normalised vector is
+    whitened and L2-normalised again before the sum. With GeM on the grid, the layer computes regional GeM. The sum is
+    not normalised; an L2Normalization layer usually follows.
 
     Args:
-        pooling: MAC, SPoC or GeM, applied to every region.
-        levels: the number L of scales of the grid.
-        whole_map: whether the whole map is an additional region, as in the published PyTorch code but not in the paper
-            of R-MAC.
+        pooling: the pooling layer that is applied to every region: MAC, SPoC or GeM.
+        levels: the number L of scales of the grid, at least 1. Has no effect with `proposals`.
+        whole_map: whether the whole feature map is an additional region, as in the published PyTorch code but not in
+            the R-MAC paper.
         whitening: a Whitening layer for the normalised vectors of the regions; None for no whitening.
-        proposals: a RegionProposals layer that proposes the regions; None for the grid.
+        proposals: a RegionProposals layer that proposes the regions; None to use the grid.
 
     Input shape:
         (B, h, w, C); h and w may be unknown until run time. An optional `mask` (B, h, w) is true for the valid cells,
-        which are a rectangle at the upper left of the map; the grid covers this rectangle.
+        which form a rectangle at the upper left of the map. The grid covers this rectangle.
 
     Output shape:
         (B, C), or (B, d) with a whitening to d dimensions.
@@ -94,18 +96,19 @@ class RegionalPooling(keras.layers.Layer):
 
     @property
     def max_regions(self) -> int:
-        """The largest number of regions R, over all shapes of the map."""
+        """The largest number R of regions per photo, over all sizes of the feature map, including the whole map."""
         return self.whole_map + (self.proposals.count if self.proposals is not None else max_regions(self.levels))
 
     def regions(self, x: Any, mask: Any | None = None) -> Regions:
-        """Computes the descriptors and boxes of the individual regions; the whole map, if included, is the first.
+        """Computes the descriptors and boxes of the individual regions, before the sum.
 
         Args:
-            x: feature maps (B, h, w, C).
+            x: feature maps, (B, h, w, C).
             mask: a mask (B, h, w), true for valid cells; None if all cells are valid.
 
         Returns:
-            The regions, in a fixed order of scales, rows and columns, or best proposal first.
+            The whole map, if `whole_map` is true; then the regions of the grid by scale, row and column, or the
+            proposals in descending order of score.
         """
         x = zero_masked(ops.cast(x, "float32"), mask)
         batch, channels = ops.shape(x)[0], x.shape[-1]
@@ -124,7 +127,7 @@ class RegionalPooling(keras.layers.Layer):
         return Regions(vectors, ops.concatenate(boxes, axis=1) / ops.maximum(ops.expand_dims(sides, -2), 1.0), exist)
 
     def _cells(self, x: Any, mask: Any | None) -> list[Cells]:
-        """The whole map if it is included, then the grid of each level or the proposals."""
+        """Returns the sets of regions: the whole map if included, then each level of the grid, or the proposals."""
         cells = ops.shape(x)[1:3]
         whole: list[Cells] = [AllCells(x, mask)] if self.whole_map else []
         if self.proposals is not None:

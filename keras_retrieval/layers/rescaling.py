@@ -10,18 +10,20 @@ from ..errors import ArgumentError
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class Rescaling(keras.layers.Layer):
-    """Resizes photos by a factor with bilinear interpolation, as two matrix products that every backend can export.
+    """Resizes photos by a factor with bilinear interpolation.
+
+    The interpolation is implemented as two matrix products, which can be exported from every Keras backend.
 
     Args:
-        factor: new side divided by old side, above 0; new sides are rounded down and are at least 1.
-        antialias: whether the filter is widened by 1 / factor when shrinking. False reproduces the published PyTorch
-            networks, which interpolate the four nearest pixels at every factor.
+        factor: ratio of the new to the old height and width, above 0.
+        antialias: whether the interpolation filter is widened by 1 / factor if the factor is below 1. False reproduces
+            the published PyTorch networks, which interpolate the four nearest pixels at every factor.
 
     Input shape:
         (B, H, W, C); H and W may be unknown until run time.
 
     Output shape:
-        (B, floor(factor H), floor(factor W), C).
+        (B, floor(factor x H), floor(factor x W), C), where height and width are at least 1.
 
     Raises:
         ArgumentError: `factor` is not above 0.
@@ -47,7 +49,7 @@ class Rescaling(keras.layers.Layer):
         return ops.cast(ops.matmul(columns, x), self.compute_dtype)
 
     def _weights(self, length: Any) -> Any:
-        """(new length, length): the weight of each old pixel in each new one."""
+        """Computes the weight of each old pixel in each new pixel along one axis, (new length, length)."""
         reach = 1 / self.factor if self.antialias and self.factor < 1 else 1.0
         new = self._resized(length)
         centre = (ops.cast(ops.arange(new), "float32") + 0.5) / self.factor

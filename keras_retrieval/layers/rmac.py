@@ -12,18 +12,20 @@ from .whitening import Whitening
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class RMAC(RegionalPooling):
-    """MAC of each region, L2-normalised and summed over the regions.
+    """Computes MAC over each region of a feature map, L2-normalises the vectors, and sums them over the regions.
 
-    With a whitening it is the head of Deep Image Retrieval: L2, shift and fully connected layer, L2, sum.
+    With `whitening`, this is the head of Deep Image Retrieval (Gordo et al.), which L2-normalises each region's vector,
+    applies a shift and a fully connected layer, L2-normalises again, and sums over the regions.
 
     Args:
-        levels: the number L of scales of the grid.
-        whole_map: whether the whole map is an additional region, as in the published PyTorch code but not in the paper.
+        levels: the number L of scales of the grid, at least 1. Has no effect with `proposals`.
+        whole_map: whether the whole feature map is an additional region, as in the published PyTorch code but not in
+            the R-MAC paper.
         whitening: a Whitening layer for the normalised vectors of the regions; None for no whitening.
-        proposals: a RegionProposals layer that proposes the regions; None for the grid.
+        proposals: a RegionProposals layer that proposes the regions; None to use the grid of the R-MAC paper.
 
     Input shape:
-        (B, h, w, C), and an optional `mask` (B, h, w) of valid cells, as for RegionalPooling.
+        (B, h, w, C), and an optional `mask` (B, h, w) that is true for valid cells, as for RegionalPooling.
 
     Output shape:
         (B, C), or (B, d) with a whitening to d dimensions.

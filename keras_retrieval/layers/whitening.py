@@ -1,4 +1,4 @@
-"""Whitening as a layer: a shift and a projection."""
+"""Whitening as a layer: a shift and a linear projection of descriptors."""
 
 from typing import Any
 
@@ -11,13 +11,14 @@ from ..errors import ArgumentError
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class Whitening(keras.layers.Layer):
-    """Projects descriptors, y = P (x - m), with a trainable kernel P^T and bias -P m.
+    """Shifts and projects descriptors, y = P (x - m), with a trainable kernel P^T and a trainable bias -P m.
 
-    The projection is initially the identity, truncated to `dim` outputs. `set_projection` sets a learned whitening, Lw
-    or PCA, which training can refine further. The output is not normalised; an L2Normalization layer usually follows.
+    The initial projection P is the identity, truncated to d rows. `set_projection` sets a learned whitening (Lw or PCA,
+    see `keras_retrieval.whitening`), which training can refine. The output is not normalised; an L2Normalization layer
+    usually follows.
 
     Args:
-        dim: number d of output dimensions; None keeps all D.
+        dim: the number d of output dimensions, in 1..D; None keeps all D.
 
     Input shape:
         (..., D).
@@ -58,12 +59,12 @@ class Whitening(keras.layers.Layer):
         return ops.matmul(x, self.kernel) + self.bias
 
     def set_projection(self, mean: np.ndarray, projection: np.ndarray) -> None:
-        """Sets a learned whitening.
+        """Sets the kernel and the bias of a built layer to a learned whitening y = P (x - m).
 
         Args:
             mean: the shift m, (D,).
-            projection: the matrix P, (d or more, D), whose rows are in order of decreasing variance; the first d rows
-                are used.
+            projection: the matrix P, (d or more, D), with rows in order of decreasing variance, of which the layer uses
+                the first d; such as the attribute `P` of `whitening.Projection`.
 
         Raises:
             ArgumentError: the shapes do not match this layer.

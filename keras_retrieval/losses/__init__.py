@@ -1,9 +1,13 @@
-"""Losses of image retrieval for `compile`: they run on every Keras backend and compute in float32.
+"""Losses for image retrieval, to be passed to `compile`.
 
-y_pred contains the descriptors (B, M, D) of B tuples of M photos, in the order q, p, n1 .. nN. Losses on tuples use
-only the positions in the tuple and ignore y_true. Losses on labels compare all photos of a batch; y_true contains the
-object of each photo as an integer below 2^24, because Keras converts labels to float32. The loss on boxes trains
-region proposals.
+All losses run on every Keras backend and compute in float32. There are three groups:
+
+- Losses on tuples (`on_tuples`). y_pred contains the D-dimensional descriptors (B, M, D) of B tuples of M photos: a
+  query, its positive or positives, and its negatives. y_true is ignored, because the position of a photo in its tuple
+  defines its role.
+- Losses on labels (`on_labels`) compare all photos of a batch. y_true contains an integer label for each photo, the
+  number of its object. Labels must be below 2^24, because Keras converts them to float32.
+- The loss on boxes (`on_boxes`) trains region proposals.
 """
 
 from .on_boxes import ProposalLoss as ProposalLoss

@@ -1,4 +1,4 @@
-"""Base of the losses with a margin."""
+"""The base class of the losses with a margin."""
 
 from typing import Any
 
@@ -8,12 +8,13 @@ from ..errors import ArgumentError
 
 
 class MarginLoss(keras.losses.Loss):
-    """A loss with a margin, computed in float32 under every dtype policy.
+    """Base class of the losses with a margin, which compute in float32 under every dtype policy.
 
     Args:
-        margin: the margin, above 0.
-        reduction: reduction of the values that `call` returns.
-        name: name of the loss.
+        margin: the margin, above 0, in the units of the subclass's distance.
+        reduction: how Keras reduces the values that `call` returns to the loss of a batch, such as "sum" or
+            "sum_over_batch_size" (their mean); None keeps the values.
+        name: name of the loss; None for the name of the class in snake case.
 
     Raises:
         ArgumentError: the margin is not above 0.

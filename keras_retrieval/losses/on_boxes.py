@@ -1,4 +1,4 @@
-"""The loss on boxes, which trains region proposals."""
+"""The loss on boxes, which trains the layer `RegionProposals`."""
 
 from typing import Any
 
@@ -8,18 +8,21 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class ProposalLoss(keras.losses.Loss):
-    """Log loss of the objectness and smooth L1 loss of the boxes of objects.
+    """The loss of Faster R-CNN's region proposals: log loss of the objectness plus smooth L1 loss of the boxes.
 
-    Both are summed over the sampled anchors of a photo and divided by the number of these anchors.
+    The loss of a photo is summed over its sampled anchors and divided by their number. Sampled anchors are those
+    labelled object or background; only those labelled object contribute to the smooth L1 loss.
 
     Args:
-        reduction: reduction over the photos of a batch.
+        reduction: reduction over the B photos of a batch; their mean by default.
         name: name of the loss.
 
     Call arguments:
-        y_true: the targets, (B, M, 5), made by `anchor_targets`: 1 for an object, 0 for background or -1 for an anchor
-            that is ignored; then the regression targets of the box.
-        y_pred: the predictions, (B, M, 5), computed by `ProposalModel`: the logit, then the regression outputs.
+        y_true: the targets of the M anchors of each photo, (B, M, 5), made by `anchor_targets`. The first value is the
+            label, 1 for an object, 0 for background, -1 for an anchor that is not sampled; the other four are the
+            regression targets of the box.
+        y_pred: the predictions, (B, M, 5), computed by `ProposalModel`: the logit of being an object, then the four
+            regression outputs.
 
     Example:
         >>> ProposalLoss()(np.zeros((1, 3, 5)), np.zeros((1, 3, 5)))

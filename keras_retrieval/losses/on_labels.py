@@ -1,6 +1,6 @@
-"""Losses on labels: every photo of a batch is compared with every other photo, and equal labels match.
+"""Losses on labels, which compare every photo of a batch with every other photo; photos with equal labels match.
 
-K is the number of photos of a batch; B tuples of M photos are K = B M photos.
+K is the number of photos of a batch. A batch of B tuples of M photos each contains K = B x M photos.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ DISTANCES = ("L2", "squared-L2")
 
 
 class _TripletLossOnLabels(MarginLoss):
-    """Base of the triplet losses that select triplets within the batch, as in tensorflow-addons."""
+    """Base class of the triplet losses that select triplets within the batch, as in tensorflow-addons."""
 
     def __init__(self, margin: float, distance_metric: str, reduction: str | None, name: str | None) -> None:
         super().__init__(margin, reduction, name)
@@ -33,25 +33,27 @@ class _TripletLossOnLabels(MarginLoss):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class BatchHardTripletLoss(_TripletLossOnLabels):
-    """Triplet loss on the farthest positive and the nearest negative of each photo.
+    """Triplet loss on the farthest positive and the nearest negative of each photo of a batch (batch hard).
 
     The loss of a photo a is max(max_p D(a,p) - min_n D(a,n) + margin, 0), or ln(1 + exp(max_p D(a,p) - min_n D(a,n)))
-    with a soft margin, as in TripletHardLoss of tensorflow-addons. A photo without positives uses itself, at distance
-    0; a photo without negatives uses the farthest photo.
+    with a soft margin, as in TripletHardLoss of tensorflow-addons. p are the other photos with the label of a, and n
+    the photos with other labels. If there is no p, max_p D(a,p) is 0; if there is no n, min_n D(a,n) is the distance of
+    the farthest photo.
 
     Args:
-        margin: the margin, in units of the distance; ignored with a soft margin.
-        soft: whether to use the soft margin.
-        distance_metric: the distance, "L2" or "squared-L2".
-        reduction: reduction over the K photos; their mean by default.
+        margin: the margin, above 0, in units of the distance; has no effect with a soft margin.
+        soft: whether to use the soft margin, the second formula above.
+        distance_metric: the distance D, "L2" or "squared-L2".
+        reduction: reduction over the K photos of the batch; their mean by default.
         name: name of the loss.
 
     Call arguments:
-        y_true: the object of each photo as an integer label, (B, M) or (K,).
+        y_true: the label of each photo, an integer that is equal for photos of the same object, (B, M) or (K,).
         y_pred: L2-normalised descriptors of the photos, (B, M, D) or (K, D).
 
     Raises:
-        ArgumentError: the distance is unknown, or the numbers of labels and descriptors differ.
+        ArgumentError: the margin is not above 0, the distance is unknown, or, when called, the numbers of labels and
+            descriptors differ.
 
     Example:
         >>> BatchHardTripletLoss()(np.array([0, 0, 1, 1]), np.eye(4))
@@ -84,25 +86,26 @@ class BatchHardTripletLoss(_TripletLossOnLabels):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class SemiHardTripletLoss(_TripletLossOnLabels):
-    """Triplet loss on every positive and the nearest negative that is farther away than this positive.
+    """Triplet loss on every matching pair of a batch and the nearest negative beyond its positive (semi-hard).
 
-    The loss of a pair (a, p) is max(D(a,p) - D(a,n) + margin, 0), where n is the nearest negative farther than p, or
-    the farthest negative if there is none. The loss is the mean over all ordered pairs of photos with equal labels, as
-    in TripletSemiHardLoss of tensorflow-addons, but 0 instead of NaN if there is no such pair. The loss needs memory
-    for K^3 values.
+    The loss of a pair (a, p) of photos with equal labels is max(D(a,p) - D(a,n) + margin, 0). n is the photo with
+    another label that is nearest to a among those farther from a than p, or the farthest one if none is farther than p.
+    The loss of a batch is the mean over all ordered pairs, as in TripletSemiHardLoss of tensorflow-addons, except that
+    it is 0 instead of NaN if no two photos match. For K photos it needs memory for K^3 values.
 
     Args:
-        margin: the margin, in units of the distance.
-        distance_metric: the distance, "L2" or "squared-L2".
+        margin: the margin, above 0, in units of the distance.
+        distance_metric: the distance D, "L2" or "squared-L2".
         reduction: has no effect on the value, because the mean over pairs is a single number.
         name: name of the loss.
 
     Call arguments:
-        y_true: the object of each photo as an integer label, (B, M) or (K,).
+        y_true: the label of each photo, an integer that is equal for photos of the same object, (B, M) or (K,).
         y_pred: L2-normalised descriptors of the photos, (B, M, D) or (K, D).
 
     Raises:
-        ArgumentError: the distance is unknown, or the numbers of labels and descriptors differ.
+        ArgumentError: the margin is not above 0, the distance is unknown, or, when called, the numbers of labels and
+            descriptors differ.
 
     Example:
         >>> SemiHardTripletLoss()(np.array([0, 0, 1]), np.eye(3))
@@ -132,24 +135,26 @@ class SemiHardTripletLoss(_TripletLossOnLabels):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class AveragePrecisionLoss(keras.losses.Loss):
-    """1 - mAP, where every photo of the batch is a query for the photos of the batch.
+    """The loss 1 - mAP, where every photo of the batch is a query that ranks all K photos of the batch.
 
-    Similarities are counted in bins with triangular weights, which makes AP differentiable. With h_m photos and h+_m
-    matching photos counted in the m-th bin from the top,
+    To make the average precision AP differentiable, similarities are counted in bins with triangular weights. h_m is
+    the (fractional) number of photos in the m-th bin, counted from the highest similarity, h+_m the number of matching
+    photos among them, and n+ the number of matching photos in the batch. Then
     AP = sum_m (h+_1 + .. + h+_m) / (h_1 + .. + h_m) h+_m / n+.
-    As published, each photo is also in its own ranking. The loss needs large batches, and memory for K^2 `bins` values.
+    As published, each photo is included in its own ranking. The loss is intended for large batches, and needs memory
+    for K x K x bins values.
 
     Args:
-        bins: the number of bins, at equal distances from similarity 1 down to -1.
-        reduction: reduction over the K photos; their mean by default.
+        bins: the number of bins, at least 2, with centres at equal distances from similarity 1 down to -1.
+        reduction: reduction over the K photos of the batch; their mean by default.
         name: name of the loss.
 
     Call arguments:
-        y_true: the object of each photo as an integer label, (B, M) or (K,).
+        y_true: the label of each photo, an integer that is equal for photos of the same object, (B, M) or (K,).
         y_pred: L2-normalised descriptors of the photos, (B, M, D) or (K, D).
 
     Raises:
-        ArgumentError: `bins` is below 2, or the numbers of labels and descriptors differ.
+        ArgumentError: `bins` is below 2, or, when called, the numbers of labels and descriptors differ.
 
     Example:
         >>> AveragePrecisionLoss()(np.array([0, 0, 1]), np.eye(3)[[0, 0, 1]])
@@ -172,12 +177,12 @@ class AveragePrecisionLoss(keras.losses.Loss):
         counts = ops.sum(weights, axis=-1)
         hits = ops.matmul(weights, matches[..., None])[..., 0]
         above = ops.cumsum(counts, axis=-1)
-        # If no photo is in the bins so far, neither is a match, and any divisor other than 0 is correct.
+        # If the bins so far contain no photo, the numerator is 0, too, so that any divisor other than 0 is correct.
         precision = ops.cumsum(hits, axis=-1) / ops.where(above > 0, above, 1.0)
         return 1.0 - ops.sum(precision * hits, axis=-1) / ops.sum(matches, axis=-1)
 
     def _weights(self, similarity: Any) -> Any:
-        """(K, K) -> (K, bins, K): the share of each similarity in each bin, from the highest bin down."""
+        """Computes the share of each similarity (K, K) that counts in each bin, (K, bins, K), highest bin first."""
         centres = ops.linspace(1.0, -1.0, self.bins, dtype="float32")[:, None]
         width = 2.0 / (self.bins - 1)
         # Rounding can produce similarities above 1, which the highest bin would count only in part.
@@ -189,7 +194,7 @@ class AveragePrecisionLoss(keras.losses.Loss):
 
 
 def _photos(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-    """Labels (K,) and descriptors (K, D), with the axes of tuples flattened."""
+    """Returns the labels (K,) and descriptors (K, D) of all photos, with the axis of tuples flattened."""
     labels, photos = ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1, y_pred.shape[-1]))
     if None not in (labels.shape[0], photos.shape[0]) and labels.shape[0] != photos.shape[0]:
         raise ArgumentError(
@@ -200,17 +205,20 @@ def _photos(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
 
 
 def _matches(labels: Any) -> Any:
-    """(K,) -> (K, K): true for pairs with equal labels, including each photo and itself."""
+    """Returns a mask (K, K) of the pairs with equal labels (K,), including each photo with itself."""
     return ops.equal(labels[:, None], labels[None])
 
 
 def _others(matches: Any) -> Any:
-    """(K, K): the matches without the diagonal."""
+    """Returns the mask of matches (K, K) with the diagonal set to false."""
     return ops.logical_and(matches, ops.logical_not(ops.eye(ops.shape(matches)[0], dtype="bool")))
 
 
 def _distances(photos: Any, squared: bool) -> Any:
-    """(K, D) -> (K, K) distances; 0 with gradient 0 on the diagonal and for identical descriptors."""
+    """Computes the distances (K, K) of descriptors (K, D).
+
+    On the diagonal and for identical descriptors the distance is 0 with gradient 0.
+    """
     lengths = ops.sum(ops.square(photos), axis=1)
     squares = lengths[:, None] + lengths[None] - 2.0 * ops.matmul(photos, ops.transpose(photos))
     apart = ops.logical_and(squares > 0, ops.logical_not(ops.eye(ops.shape(photos)[0], dtype="bool")))
@@ -220,17 +228,21 @@ def _distances(photos: Any, squared: bool) -> Any:
 
 
 def _farthest(distances: Any, chosen: Any) -> Any:
-    """The largest chosen distance of each row, (K, 1); the smallest of the row if none is chosen."""
+    """Returns the largest distance of each row where `chosen` is true, (K, 1); the row's smallest if it never is."""
     return ops.max(ops.where(chosen, distances, ops.min(distances, axis=-1, keepdims=True)), axis=-1, keepdims=True)
 
 
 def _nearest(distances: Any, chosen: Any) -> Any:
-    """The smallest chosen distance of each row, (.., 1); the largest of the row if none is chosen."""
+    """Returns the smallest distance of each row where `chosen` is true, (.., 1); the row's largest if it never is."""
     return ops.min(ops.where(chosen, distances, ops.max(distances, axis=-1, keepdims=True)), axis=-1, keepdims=True)
 
 
 def _semi_hard(distances: Any, negatives: Any) -> Any:
-    """(K, K): for anchor a and positive p, the distance of the nearest negative beyond p, or of the farthest one."""
+    """Returns the distance (K, K) of the semi-hard negative for each anchor a (row) and positive p (column).
+
+    The semi-hard negative is the nearest negative of a that is farther from a than p, or a's farthest negative if there
+    is none.
+    """
     beyond = ops.logical_and(negatives[:, None], distances[:, None] > distances[:, :, None])
     nearest = ops.squeeze(_nearest(distances[:, None], beyond), axis=-1)
     return ops.where(ops.any(beyond, axis=-1), nearest, _farthest(distances, negatives))

@@ -1,6 +1,7 @@
-"""Losses on tuples (q, p, n1 .. nN) of a query, its positives and N negatives, given as L2-normalised descriptors.
+"""Losses on training tuples (q, p, n1 .. nN): the L2-normalised descriptors of a query, a positive and N negatives.
 
-A loss has one value per tuple; the default reduction is the sum over the batch, as in the published code.
+`WeaklySupervisedRankingLoss` takes tuples with several positives. Each loss computes one value per tuple. The default
+reduction is the sum over the tuples of a batch, as in the published code.
 """
 
 from typing import Any
@@ -14,19 +15,20 @@ from .margin_loss import MarginLoss
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class ContrastiveLoss(MarginLoss):
-    """Contrastive loss: pulls the positive to the query and pushes negatives beyond a margin.
+    """Contrastive loss, which pulls the positive to the query and pushes negatives beyond a margin.
 
-    The loss of a tuple is D(q,p)^2 / 2 + sum_j max(margin - D(q,n_j), 0)^2 / 2 with D(q,x) = ||q - x + 1e-6||.
+    For the descriptors of a query q, a positive p and N negatives n_j, the loss of the tuple is
+    D(q,p)^2 / 2 + sum_j max(margin - D(q,n_j), 0)^2 / 2 with D(q,x) = ||q - x + 1e-6||.
 
     Args:
-        margin: the margin, in units of distance. Published values are 0.75 for VGG16, 0.85 for ResNet101 and 0.7 for
-            AlexNet; networks with a trainable whitening need about twice as much.
-        reduction: reduction over the tuples of a batch; their sum by default.
+        margin: the margin, above 0, in units of distance. Published values are 0.75 for VGG16, 0.85 for ResNet101 and
+            0.7 for AlexNet; networks with a trainable whitening need a margin about twice as large.
+        reduction: reduction over the B tuples of a batch; their sum by default.
         name: name of the loss.
 
     Call arguments:
         y_true: ignored, because the position in the tuple distinguishes positives from negatives.
-        y_pred: L2-normalised descriptors, (B, 2 + N, D), in the order q, p, n1 .. nN.
+        y_pred: L2-normalised descriptors of the photos of each tuple, (B, 2 + N, D), in the order q, p, n1 .. nN.
 
     Raises:
         ArgumentError: the margin is not above 0.
@@ -53,18 +55,19 @@ class ContrastiveLoss(MarginLoss):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class TripletLoss(MarginLoss):
-    """Triplet loss on squared distances: each negative must be farther from the query than the positive, by a margin.
+    """Triplet loss on squared distances, which makes every negative farther from the query than the positive.
 
-    The loss of a tuple is sum_j max(||q - p||^2 - ||q - n_j||^2 + margin, 0).
+    For the descriptors of a query q, a positive p and N negatives n_j, the loss of the tuple is
+    sum_j max(||q - p||^2 - ||q - n_j||^2 + margin, 0).
 
     Args:
-        margin: the margin, in units of squared distance.
-        reduction: reduction over the tuples of a batch; their sum by default.
+        margin: the margin, above 0, in units of squared distance.
+        reduction: reduction over the B tuples of a batch; their sum by default.
         name: name of the loss.
 
     Call arguments:
         y_true: ignored, because the position in the tuple distinguishes positives from negatives.
-        y_pred: L2-normalised descriptors, (B, 2 + N, D), in the order q, p, n1 .. nN.
+        y_pred: L2-normalised descriptors of the photos of each tuple, (B, 2 + N, D), in the order q, p, n1 .. nN.
 
     Raises:
         ArgumentError: the margin is not above 0.
@@ -87,25 +90,27 @@ class TripletLoss(MarginLoss):
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class WeaklySupervisedRankingLoss(MarginLoss):
-    """Triplet loss whose positive is the nearest of several potential positives.
+    """Triplet loss whose positive is the nearest of several potential positives, as in NetVLAD's paper.
 
-    The loss of a tuple is sum_j max(min_i ||q - p_i||^2 + margin - ||q - n_j||^2, 0). Photos taken near the query may
-    face another direction, so that only the potential positive with the nearest descriptor is used. The choice changes
-    while the network learns.
+    For the descriptors of a query q, P potential positives p_i and N negatives n_j, the loss of the tuple is
+    sum_j max(min_i ||q - p_i||^2 + margin - ||q - n_j||^2, 0). Potential positives are photos taken near the query.
+    Because some of them may face another direction, only the one with the nearest descriptor is used; another one can
+    become the nearest while the network learns.
 
     Args:
-        positives: the number P of potential positives in each tuple. A query with fewer potential positives repeats
-            one of them.
-        margin: the margin, in units of squared distance.
-        reduction: reduction over the tuples of a batch; their sum by default.
+        positives: the number P of potential positives in each tuple, at least 1. In the tuple of a query with fewer
+            potential positives, one of them must be repeated.
+        margin: the margin, above 0, in units of squared distance.
+        reduction: reduction over the B tuples of a batch; their sum by default.
         name: name of the loss.
 
     Call arguments:
         y_true: ignored, because the position in the tuple distinguishes positives from negatives.
-        y_pred: L2-normalised descriptors, (B, 1 + P + N, D), in the order q, p1 .. pP, n1 .. nN.
+        y_pred: L2-normalised descriptors of the photos of each tuple, (B, 1 + P + N, D), in the order q, p1 .. pP,
+            n1 .. nN.
 
     Raises:
-        ArgumentError: `positives` is below 1, the margin is not above 0, or a tuple has no negative.
+        ArgumentError: `positives` is below 1, the margin is not above 0, or, when called, the tuples have no negative.
 
     Example:
         >>> WeaklySupervisedRankingLoss(positives=2)(np.zeros(1), np.eye(3)[None, [0, 1, 0, 2]])
@@ -139,5 +144,13 @@ class WeaklySupervisedRankingLoss(MarginLoss):
 
 
 def _squares(tuples: Any, shift: float = 0.0) -> Any:
-    """(B, M, D) -> (B, M - 1): squared distances ||q - x + shift||^2 of the query to the other photos."""
+    """Computes the squared distances ||q - x + shift||^2 of each query to the M - 1 other photos of its tuple.
+
+    Args:
+        tuples: descriptors, (B, M, D), the query first.
+        shift: number that is added to every difference.
+
+    Returns:
+        The squared distances, (B, M - 1).
+    """
     return ops.sum(ops.square(tuples[:, :1] - tuples[:, 1:] + shift), axis=-1)

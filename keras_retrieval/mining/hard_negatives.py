@@ -1,8 +1,9 @@
-"""Hard negatives of training tuples: for each query the nearest photos of other clusters, one per cluster.
+"""Mining of hard negatives for training tuples: for each query the nearest photos of other clusters, one per cluster.
 
-Published in Radenovic et al. ECCV 2016 and TPAMI 2018. `rank_candidates` restricts the choice to some photos per query:
-a random sample (Arandjelovic et al. CVPR 2016) or a given list. Letters: Q queries, N photos in the pool, C clusters in
-the pool, D dimensions, L links between clusters.
+The method was published in Radenovic et al. ECCV 2016 and TPAMI 2018. A cluster is a set of photos of the same object.
+Negatives are chosen from the pool, a set of photos with known descriptors and clusters. `rank_candidates` restricts the
+choice to some photos of the pool for each query: a random sample (Arandjelovic et al. CVPR 2016) or a given list. In
+the shapes, Q is the number of queries, N the number of photos in the pool, and D the dimension of the descriptors.
 """
 
 from dataclasses import dataclass, replace
@@ -14,12 +15,12 @@ from ..errors import RetrievalError
 from ..ranking.rows import PickedRows, as_rows, require_finite
 from .nearest_clusters import nearest_clusters, ranges
 
-_PRODUCTS = 2**24  # numbers of the pool that `rank_candidates` reads at a time, 64 MB
+_PRODUCTS = 2**24  # values of the pool that `rank_candidates` reads at a time, 64 MB
 _FINITE = 2048  # rows that are checked for NaN at a time
 
 
 class MiningError(RetrievalError, ValueError):
-    """The pool has too few clusters to take negatives from, or the arrays do not fit together."""
+    """The pool has too few clusters to select negatives from, or the shapes or dtypes of the arrays are wrong."""
 
 
 def mine_negatives(
@@ -32,31 +33,35 @@ def mine_negatives(
     same_object: np.ndarray | None = None,
     candidates: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Selects the nearest photos of other clusters: at most one per cluster, and not from linked clusters.
+    """Selects hard negatives for each query: the nearest photos of other clusters, at most one from each cluster.
 
-    Without `candidates` the selection is exact and computes all products in chunks; see `nearest_clusters` for the
-    memory. It is fastest if the pool is sorted by cluster.
+    Clusters are the groups of photos that show the same object. Photos of the query's own cluster, and of clusters that
+    `same_object` links to it, are not selected. Without `candidates`, the selection is exact and computes the inner
+    products of all queries and all photos of the pool in chunks; `nearest_clusters` describes the memory. The exact
+    selection is fastest if the pool is sorted by cluster.
 
     Args:
         queries: descriptors of the queries, (Q, D), L2-normalised.
-        query_clusters: the cluster of each query, (Q,) integers.
-        pool: descriptors of the pool, (N, D), L2-normalised, as an array or PickedRows. It may contain the queries,
-            because their own cluster is excluded.
-        pool_clusters: the cluster of each photo of the pool, (N,) integers.
-        negatives: number of negatives per query.
-        same_object: pairs of clusters, (L, 2), in any order, that are not negatives of each other. Links are not
-            transitive.
-        candidates: indexes into the pool of the photos to select from for each query, (Q, k) integers, best first, from
-            `rank_candidates` or an approximate search, filled up with -1. Queries whose candidates have too few
-            clusters are searched exactly.
+        query_clusters: the cluster number of each query, (Q,) integers.
+        pool: descriptors of the photos to select from, (N, D), L2-normalised, as an array or as
+            `ranking.rows.PickedRows`. The pool may contain the queries, because their clusters are excluded.
+        pool_clusters: the cluster number of each photo of the pool, (N,) integers.
+        negatives: number of negatives per query, at least 1.
+        same_object: links, (L, 2) integers: pairs of clusters, in any order, that may show the same object and are not
+            negatives of each other; None for no links. If a is linked to b and b to c, a is not linked to c.
+        candidates: for each query, indexes into the pool of the photos to select from, (Q, k) integers, best first,
+            padded with -1; from `rank_candidates` or an approximate search. A query whose candidates are from fewer
+            than `negatives` clusters is searched exactly in the whole pool. None selects from the whole pool.
 
     Returns:
-        Indexes (Q, negatives) int64 into the pool and Euclidean distances (Q, negatives) float32, nearest first, ties
-        by lower index; with `candidates`, in their order.
+        Indexes into the pool, (Q, negatives) int64, and Euclidean distances to the query, (Q, negatives) float32. The
+        nearest photo comes first, and of equally near photos the one with the lower index; with `candidates`, photos
+        are in the order of `candidates`.
 
     Raises:
-        MiningError: there are too few clusters, which is checked first, or the arrays do not fit together.
-        DescriptorError: a row contains NaN or an infinite number; the message names it.
+        MiningError: `negatives` is below 1, the pool has too few clusters for a query, or the shapes or dtypes of the
+            arrays are wrong. The number of clusters is checked before the descriptors.
+        DescriptorError: a descriptor contains NaN or an infinite number; the message names its row.
     """
     queries = as_rows(queries, "queries")
     pool = pool if isinstance(pool, PickedRows) else as_rows(pool, "pool")
@@ -71,18 +76,19 @@ def mine_negatives(
 
 
 def rank_candidates(queries: np.ndarray, pool: np.ndarray | PickedRows, candidates: np.ndarray) -> np.ndarray:
-    """Ranks given photos of the pool for each query by their inner product with it.
+    """Ranks candidates for negatives by the inner product of their descriptors and the query's descriptor.
 
-    The products of all queries with all candidates are computed in chunks, so that the pool can be larger than the
-    memory.
+    The inner products are computed in chunks of candidates, so that the pool can be larger than the memory.
 
     Args:
-        queries: descriptors of the queries, (Q, D).
-        pool: descriptors of the pool, (N, D).
-        candidates: indexes into the pool for each query, (Q, k), in any order, filled up with -1.
+        queries: descriptors of the queries, (Q, D) float32.
+        pool: descriptors of the photos that the candidates are from, (N, D), as an array or as
+            `ranking.rows.PickedRows`.
+        candidates: for each query, indexes into the pool, (Q, k) integers, in any order, padded with -1.
 
     Returns:
-        The candidates, (Q, min(k, N)), best first, ties by lower index, filled up with -1.
+        The candidates of each query, (Q, min(k, N)), those with the largest inner product first, ties by lower index,
+        padded with -1.
     """
     candidates = np.sort(candidates, axis=1)
     wanted, place = np.unique(candidates, return_inverse=True)
@@ -105,20 +111,24 @@ def first_of_each_cluster(
     *,
     same_object: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Selects negatives from rankings: the first photo of each cluster that is neither the query's nor linked to it.
+    """Selects negatives from a ranking of candidates for each query: the best candidate of each other cluster.
+
+    Candidates of the query's own cluster, and of clusters that `same_object` links to it, are not selected.
 
     Args:
-        candidates: indexes into the pool for each query, (Q, k), best first, filled up with -1.
-        query_clusters: the cluster of each query, (Q,) integers.
-        pool_clusters: the cluster of each photo of the pool, (N,) integers.
-        negatives: number of negatives per query.
-        same_object: as in `mine_negatives`.
+        candidates: for each query, indexes into the pool of photos, (Q, k) integers, best first, padded with -1.
+        query_clusters: the cluster number of each query, (Q,) integers.
+        pool_clusters: the cluster number of each photo of the pool, (N,) integers.
+        negatives: number of negatives per query, at least 1.
+        same_object: links, (L, 2) integers: pairs of clusters that are not negatives of each other, as for
+            `mine_negatives`; None for no links.
 
     Returns:
-        Indexes into the pool, (Q, negatives) int64, filled up with -1 if there are too few candidates.
+        Indexes into the pool, (Q, negatives) int64, in the order of `candidates`. Rows are padded with -1 if the
+        candidates are from fewer than `negatives` clusters.
 
     Raises:
-        MiningError: the arrays do not fit together, or an index is out of range.
+        MiningError: the shapes or dtypes of the arrays are wrong, or an index is out of range.
     """
     others = _Others.of(query_clusters, pool_clusters, same_object)
     return _first(_checked_candidates(candidates, others), others, negatives)
@@ -127,30 +137,33 @@ def first_of_each_cluster(
 def require_clusters(
     query_clusters: np.ndarray, pool_clusters: np.ndarray, same_object: np.ndarray | None, negatives: int
 ) -> None:
-    """Checks that the pool has enough clusters to take negatives from, for every query.
+    """Checks, for every query, that the pool has enough clusters from which `mine_negatives` may select negatives.
 
     Args:
-        query_clusters: the cluster of each query, (Q,) integers.
-        pool_clusters: the cluster of each photo of the pool, (N,) integers.
-        same_object: as in `mine_negatives`.
-        negatives: number of negatives per query.
+        query_clusters: the cluster number of each query, (Q,) integers.
+        pool_clusters: the cluster number of each photo of the pool, (N,) integers.
+        same_object: links, (L, 2) integers: pairs of clusters that are not negatives of each other, as for
+            `mine_negatives`; None for no links.
+        negatives: number of negatives per query, each from a different cluster.
 
     Raises:
-        MiningError: a query has too few; the message names its cluster and the number that is available.
+        MiningError: `negatives` is below 1, the shapes or dtypes of the arrays are wrong, or too few clusters are
+            available for a query; the message names the query's cluster and the number of available clusters.
     """
     _require_clusters(_Others.of(query_clusters, pool_clusters, same_object), negatives)
 
 
 @dataclass(frozen=True)
 class _Others:
-    """The clusters of pool and queries as positions, and the pairs from which no negatives are taken.
+    """The clusters of the pool and of the queries, and for each query cluster the excluded clusters of the pool.
 
     Attributes:
-        cluster: (N,) position of each photo's cluster among the sorted clusters of the pool.
-        count: C, the number of clusters of the pool.
+        cluster: (N,) position of each photo's cluster among the sorted distinct clusters of the pool.
+        count: the number of distinct clusters of the pool.
         numbers: the sorted distinct clusters of the queries.
         of_query: (Q,) position of each query's cluster in `numbers`.
-        barred: (B, 2) sorted distinct pairs of a position in `numbers` and the position of an excluded cluster.
+        barred: (B, 2) sorted distinct pairs: a position in `numbers`, and the position of a cluster of the pool from
+            which queries of that cluster take no negatives.
     """
 
     cluster: np.ndarray
@@ -161,7 +174,7 @@ class _Others:
 
     @classmethod
     def of(cls, query_clusters: Any, pool_clusters: Any, same_object: Any) -> "_Others":
-        """Excludes each query's own cluster and those linked to it, if they are in the pool."""
+        """Makes the object from cluster numbers and links; a query's own and linked clusters are excluded."""
         pool, cluster = np.unique(_integers(pool_clusters, "pool_clusters", (None,)), return_inverse=True)
         numbers, of_query = np.unique(_integers(query_clusters, "query_clusters", (None,)), return_inverse=True)
         links = _integers(np.empty((0, 2), np.int64) if same_object is None else same_object, "same_object", (None, 2))
@@ -172,18 +185,18 @@ class _Others:
         return cls(cluster, len(pool), numbers, of_query, barred)
 
     def barred_pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Queries, in ascending order, and positions of the clusters that they exclude."""
+        """Returns all pairs of a query and a cluster that it excludes: queries in ascending order, and positions."""
         first, end = (np.searchsorted(self.barred[:, 0], self.of_query, side) for side in ("left", "right"))
         return np.repeat(np.arange(len(first)), end - first), self.barred[ranges(first, end), 1]
 
     def bars(self, cluster: np.ndarray) -> np.ndarray:
-        """Whether each query excludes each of the clusters at these positions, (Q, k) bool."""
+        """Returns a mask (Q, k) bool, true where a query excludes the cluster at the given position (Q, k)."""
         barred = self.barred[:, 0] * self.count + self.barred[:, 1]
         return np.isin(self.of_query[:, None] * self.count + cluster, barred)
 
 
 def _integers(array: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Converts an array to int64 and checks its shape; None means any length."""
+    """Converts an array to int64 and checks its shape, where None stands for any length."""
     array = np.asarray(array)
     fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
     if not fits or (array.size and array.dtype.kind not in "iu"):
@@ -214,7 +227,7 @@ def _require_rows(queries: np.ndarray, pool: np.ndarray | PickedRows, others: _O
             raise MiningError(f"each {name} row needs a cluster, got {len(rows)} rows and {len(clusters)} clusters")
         for first in range(0, len(rows), _FINITE):
             piece = rows[first : first + _FINITE]
-            # The sum is not finite if a number is not, and is the fastest check.
+            # The fastest check: the sum is not finite if one of the numbers is not.
             if not np.isfinite(piece.sum()):
                 require_finite(piece, f"{name} row", first)
 
@@ -229,7 +242,7 @@ def _checked_candidates(candidates: Any, others: _Others) -> np.ndarray:
 
 
 def _first(candidates: np.ndarray, others: _Others, negatives: int) -> np.ndarray:
-    """`first_of_each_cluster` without checks."""
+    """Selects negatives as `first_of_each_cluster` does, without checks."""
     cluster = np.append(others.cluster, -1)[candidates]
     cluster[others.bars(cluster)] = -1
     order = np.argsort(cluster, axis=1, kind="stable")
@@ -246,7 +259,7 @@ def _first(candidates: np.ndarray, others: _Others, negatives: int) -> np.ndarra
 def _completed(
     candidates: np.ndarray, queries: np.ndarray, pool: np.ndarray | PickedRows, others: _Others, negatives: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Negatives from candidates, with scores; queries with too few candidates are searched exactly."""
+    """Selects negatives from candidates, and searches exactly for queries with too few; returns indexes and scores."""
     chosen = _first(candidates, others, negatives)
     short = np.flatnonzero(chosen[:, -1] < 0)
     barred = replace(others, of_query=others.of_query[short]).barred_pairs()

@@ -1,7 +1,8 @@
-"""Training tuples from descriptors alone: mining on manifolds (Iscen et al. CVPR 2018).
+"""Mining of training tuples from descriptors alone, by mining on manifolds (Iscen et al. CVPR 2018).
 
-The descriptors of an object's photos lie on a manifold, where chains of neighbours connect different views. Photos of
-different objects can be near each other without being connected. Letters: N photos, D dimensions, A anchors.
+The descriptors of an object's photos lie on a manifold, on which chains of nearest neighbours connect different views.
+Photos of different objects can have near descriptors without being connected by such chains. In the shapes, N is the
+number of photos, D the dimension of the descriptors, and A the number of anchors, which are the queries of the tuples.
 
 >>> rows = without_mean(descriptors)
 >>> graph = mutual_graph(rows, 30)
@@ -19,17 +20,19 @@ _BATCH = 1024  # anchors that are processed at a time
 
 
 def without_mean(database: Database) -> np.ndarray:
-    """Subtracts the mean of all rows and L2-normalises, which removes what all photos have in common.
+    """Subtracts the mean of all descriptors from each descriptor and L2-normalises the result.
+
+    This removes the component that all photos have in common.
 
     Args:
-        database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
 
     Returns:
-        The centred rows, (N, D) float32.
+        The centred and normalised descriptors, (N, D) float32.
 
     Raises:
         ArgumentError: the database has no rows, or the shapes of the shards do not match.
-        DescriptorError: a row contains NaN or an infinite number.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     count = count_rows(database)
     if not count:
@@ -43,11 +46,17 @@ def without_mean(database: Database) -> np.ndarray:
 
 
 def local_maxima(graph: Graph) -> np.ndarray:
-    """Finds the nodes that a random walk visits more often than each of their neighbours, in ascending order.
+    """Finds the nodes of a neighbour graph that a random walk visits more often than each of their neighbours.
 
-    These are photos in dense regions of the graph. A random walk on an undirected graph visits a node in proportion to
-    its degree; among neighbours of equal degree only the one with the lowest number is a maximum. Nodes without
-    neighbours are not included.
+    These nodes are photos in dense regions of the graph, which the paper uses as anchors (Iscen et al. CVPR 2018). A
+    random walk on an undirected graph visits a node in proportion to its degree, the sum of the weights of its edges.
+    Of neighbours with equal degrees, the one with the lowest number counts as visited more often.
+
+    Args:
+        graph: the neighbour graph of the photos, from `ranking.diffusion.mutual_graph`.
+
+    Returns:
+        The numbers of the nodes, int64, in ascending order; nodes without neighbours are not included.
     """
     degrees = graph.degrees()
     rank = np.empty(graph.size, np.int64)
@@ -68,28 +77,32 @@ def mine_manifolds(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Selects hard positives and hard negatives of anchors.
+    """Selects hard positives and hard negatives for anchors by mining on manifolds (Iscen et al. CVPR 2018).
 
-    Hard positives are near on the manifold, by diffusion from the anchor, but not in Euclidean space. Hard negatives
-    are near in Euclidean space but not on the manifold. Anchors are processed 1024 at a time, which limits the memory.
+    Hard positives are near the anchor on the manifold, as measured by diffusion, but not in Euclidean space. Hard
+    negatives are near the anchor in Euclidean space but not on the manifold. Anchors are processed 1024 at a time,
+    which limits the memory.
 
     Args:
-        rows: the descriptors, (N, D), from `without_mean`.
-        graph: the `mutual_graph` of the rows, with 30 neighbours in the paper.
-        anchors: row numbers of the anchors, (A,); the `local_maxima` in the paper.
-        alike: number of nearest rows, on the manifold and in Euclidean space, that are compared for positives. Should
-            be below the number of photos of an object.
-        unlike: number of nearest rows that are compared for negatives. Should exceed the number of photos of an object.
-        truncate: number of an anchor's nearest rows in the diffusion.
-        chunk: number of rows that are searched at a time.
-        advance: called with the number of anchors processed since the last call.
+        rows: the descriptors of N photos, (N, D), from `without_mean`.
+        graph: the neighbour graph of the rows, from `ranking.diffusion.mutual_graph`; with 30 neighbours in the paper.
+        anchors: row numbers of the photos to mine for, (A,) integers; those from `local_maxima` in the paper.
+        alike: positives are those of the `alike` rows nearest on the manifold that are not among the `alike` rows
+            nearest in Euclidean space. At least 1; should be below the number of photos of an object.
+        unlike: negatives are those of the `unlike` rows nearest in Euclidean space that are not among the `unlike` rows
+            nearest on the manifold. At least 1; should exceed the number of photos of an object.
+        truncate: number of an anchor's nearest rows to which its diffusion is restricted.
+        chunk: number of rows that are searched at a time, which limits the memory.
+        advance: function that is called with the number of anchors processed since its last call, to show progress;
+            None for no such calls.
 
     Returns:
-        Indexes of positives (A, alike) and negatives (A, unlike), nearest first, filled up with -1.
+        Row numbers of the positives, (A, alike), nearest on the manifold first, and of the negatives, (A, unlike),
+        nearest in Euclidean space first; both padded with -1.
 
     Raises:
-        ArgumentError: an argument is out of range, or the graph has another number of nodes.
-        DescriptorError: a row contains NaN or an infinite number.
+        ArgumentError: an argument is out of range, or the number of nodes of the graph is not N.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     for name, value in (("alike", alike), ("unlike", unlike)):
         if value < 1:
@@ -110,7 +123,17 @@ def mine_manifolds(
 
 
 def _without(ranked: np.ndarray, others: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
-    """The first k of `ranked` (A, m) that are neither among the first k of `others` nor the anchor itself; (A, k)."""
+    """Removes, from the first k + 1 entries of each ranking, the anchor and the first k + 1 entries of another ranking.
+
+    Args:
+        ranked: row numbers of the ranking of each anchor, (A, m), padded with -1.
+        others: row numbers of the other ranking of each anchor, (A, m), padded with -1.
+        own: row number of each anchor, (A,).
+        k: number of entries to return.
+
+    Returns:
+        The remaining entries in order, (A, k), padded with -1.
+    """
     ranked, others = ranked[:, : k + 1], others[:, : k + 1]
     keep = (ranked >= 0) & (ranked != own[:, None])
     keep &= ~(ranked[:, :, None] == others[:, None, :]).any(axis=2)

@@ -1,7 +1,8 @@
-"""Exact nearest clusters, computed in chunks: for each query the nearest row of each of the k nearest clusters.
+"""Exact search for the k nearest clusters of each query, and for the nearest row of each of these clusters.
 
-Similarity is the inner product, which is the cosine of L2-normalised rows. Letters: Q queries, N rows, C clusters, D
-dimensions.
+Rows are descriptors. Similarity is the inner product, which is the cosine similarity of L2-normalised rows. The search
+computes all similarities in chunks. In the shapes, Q is the number of queries, N the number of rows, C the number of
+clusters, and D the dimension of the descriptors.
 """
 
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ import numpy as np
 from ..ranking.rows import PickedRows
 
 _ROWS = 2048  # approximate number of rows of a chunk
-_GROUP = 32  # rows or groups in a group of the next level
-_HITS = 2**14  # pairs whose rows are found at a time
-_PRODUCTS = 2**21  # products of a chunk with some queries in memory, 8 MB
-_LOWEST = np.finfo(np.float32).min  # below every product, above the -inf of excluded pairs
+_GROUP = 32  # number of rows in a group, and of groups in a group of the next level
+_HITS = 2**14  # pairs of a cluster and a query whose rows are found at a time
+_PRODUCTS = 2**21  # inner products in memory at a time, 8 MB
+_LOWEST = np.finfo(np.float32).min  # below every inner product, above the -inf of excluded pairs
 
 
 def nearest_clusters(
@@ -26,23 +27,26 @@ def nearest_clusters(
     k: int,
     barred: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the k clusters most similar to each query, and the most similar row of each, exactly.
+    """Finds the k clusters most similar to each query, and the most similar row of each of them, exactly.
 
-    The similarity of a cluster is that of its most similar row. Chunks of whole clusters, about 2048 rows, are
-    multiplied with as many queries as give 2 million products (8 MB). The memory contains one such chunk, the k best so
-    far, and the positions of products that may be among them, which are few unless most rows are equally near to a
-    query. Rows that are sorted by cluster are read in place; others are copied chunk by chunk.
+    The similarity of a cluster to a query is the inner product of the query with the cluster's most similar row. Chunks
+    of whole clusters, of about 2048 rows, are multiplied with groups of queries, so that about 2 million products are
+    in memory at a time, 8 MB. In addition, the memory contains one chunk, the best k clusters so far, and the positions
+    of products that may be among the best k, which are few unless most rows are equally similar to a query. Rows that
+    are sorted by cluster are read in place; other rows are copied chunk by chunk.
 
     Args:
         queries: descriptors of the queries, (Q, D) float32, finite.
-        rows: descriptors to search, (N, D) float32, finite; PickedRows are read chunk by chunk.
-        cluster: the cluster of each row, (N,), 0..C-1, without empty clusters.
+        rows: descriptors to search, (N, D) float32, finite, as an array or as `ranking.rows.PickedRows`, which are read
+            chunk by chunk.
+        cluster: the cluster number of each row, (N,) integers in 0..C-1, where each number occurs.
         k: number of clusters per query.
-        barred: pairs of a query and a cluster that it excludes: queries (B,), in ascending order, and clusters (B,).
-            Every query must have at least k other clusters.
+        barred: the excluded pairs of a query and a cluster, as two integer arrays: query numbers, (B,), in ascending
+            order, and cluster numbers, (B,). Every query must have at least k clusters that are not excluded.
 
     Returns:
-        Indexes (Q, k) int64 of rows and scores (Q, k) float32, best first, ties by lower index.
+        For each query, the indexes of the most similar rows, (Q, k) int64, and their inner products with the query,
+        (Q, k) float32, most similar first, ties by lower index.
     """
     indexes = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), _LOWEST, np.float32)
@@ -59,10 +63,14 @@ def nearest_clusters(
 
 
 def _pieces(sizes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Divides consecutive clusters of these sizes (C,) into chunks of about 2048 rows.
+    """Divides rows that are sorted by cluster into chunks of whole clusters, of about 2048 rows.
+
+    Args:
+        sizes: number of rows of each cluster, (C,).
 
     Yields:
-        The first cluster of the chunk, and the first row of each of its clusters, followed by the end of the last one.
+        The number of the first cluster of a chunk, and the first row of each cluster of the chunk, followed by the end
+        of its last cluster.
     """
     edges = np.concatenate([[0], np.cumsum(sizes)])
     starts = np.unique(edges[:-1] // _ROWS, return_index=True)[1]
@@ -71,14 +79,18 @@ def _pieces(sizes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _read(rows: np.ndarray | PickedRows, piece: np.ndarray) -> np.ndarray:
-    """The rows of these indexes; a view if the indexes are consecutive."""
+    """Returns the rows at the indexes `piece` (n,), as a view if the indexes are consecutive."""
     if (np.diff(piece) == 1).all():
         return rows[piece[0] : piece[-1] + 1]
     return rows[piece]
 
 
 def _products(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields the products (rows, some queries), about 2 million at a time; each array is valid until the next one."""
+    """Computes the inner products of rows with groups of queries, about 2 million at a time.
+
+    Yields:
+        The slice of the queries, and the products (rows, queries of the slice), which are valid until the next yield.
+    """
     parts = max(1, ceil(len(queries) * len(rows) / _PRODUCTS))
     width = max(1, ceil(len(queries) / parts))
     buffer = np.empty(len(rows) * width, np.float32)
@@ -89,13 +101,14 @@ def _products(rows: np.ndarray, queries: np.ndarray) -> Iterator[tuple[slice, np
 
 
 def _levels(edges: np.ndarray) -> list[np.ndarray]:
-    """Divides clusters into groups of at most 32 rows, and these into groups of 32, until each cluster is one group.
+    """Divides each cluster into groups of up to 32 rows, these into groups of 32, until each cluster is one group.
 
     Args:
-        edges: (C + 1,) the first row of each cluster, followed by the end of the last one.
+        edges: the first row of each cluster, followed by the end of the last cluster, (C + 1,).
 
     Returns:
-        For each level, (G + 1,): the first entry of each group in the level below, followed by the end of the last one.
+        For each level with G groups, (G + 1,): the first entry of each group in the level below (rows for the first
+        level), followed by the end of the last group.
     """
     levels: list[np.ndarray] = []
     while not levels or len(levels[-1]) > len(edges):
@@ -108,7 +121,12 @@ def _levels(edges: np.ndarray) -> list[np.ndarray]:
 
 
 def _maxima(products: np.ndarray, levels: list[np.ndarray]) -> list[np.ndarray]:
-    """The products (rows, queries), then the maxima (groups, queries) of each level; the last are those of clusters."""
+    """Computes the maximum product of each group and query, level by level.
+
+    Returns:
+        The products (rows, queries), then the maxima (groups, queries) of each level. The groups of the last level are
+        the clusters.
+    """
     maxima = [products]
     for edges in levels:
         maxima.append(_highest(maxima[-1], edges))
@@ -116,7 +134,7 @@ def _maxima(products: np.ndarray, levels: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _highest(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The maxima (groups, queries) over each group of rows; `values` itself if each group is one row."""
+    """Computes the maxima (groups, queries) over each group of rows; returns `values` if each group is one row."""
     if len(edges) == len(values) + 1:
         return values
     highest = np.empty((len(edges) - 1, values.shape[1]), np.float32)
@@ -126,7 +144,7 @@ def _highest(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _rows(maxima: list[np.ndarray], levels: list[np.ndarray], clusters: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """The first row that attains the maximum, for pairs of a cluster and a query (n,)."""
+    """Finds, for n pairs of a cluster and a query, the first row whose product equals the cluster's maximum, (n,)."""
     scores, groups = maxima[-1][clusters, queries], clusters
     # Descend the levels from the cluster to the row.
     for values, edges in zip(maxima[-2::-1], levels[::-1], strict=True):
@@ -141,14 +159,24 @@ def _rows(maxima: list[np.ndarray], levels: list[np.ndarray], clusters: np.ndarr
 def _first_equal(
     values: np.ndarray, edges: np.ndarray, groups: np.ndarray, queries: np.ndarray, scores: np.ndarray
 ) -> np.ndarray:
-    """For pairs of a group and a query, the first row of the group whose value equals the score (n,); one must."""
+    """Finds, for n pairs of a group and a query, the first row of the group whose value equals the score, (n,).
+
+    Every group must contain such a row.
+    """
     first, last = edges[groups], edges[groups + 1] - 1
     rows = np.minimum(first[:, None] + np.arange((last - first).max() + 1), last[:, None])
     return first + np.argmax(values[rows, queries[:, None]] == scores[:, None], axis=1)
 
 
 def _exclude(maxima: np.ndarray, barred: tuple[np.ndarray, np.ndarray], query: int, cluster: int) -> None:
-    """Sets the maxima (clusters, queries) of excluded pairs to -inf; they begin with `cluster` and `query`."""
+    """Sets the maxima of excluded pairs to -inf, in place.
+
+    Args:
+        maxima: the maxima (clusters, queries) of consecutive clusters and queries.
+        barred: the excluded pairs, as for `nearest_clusters`.
+        query: number of the first query of `maxima`.
+        cluster: number of the first cluster of `maxima`.
+    """
     part = slice(*np.searchsorted(barred[0], [query, query + maxima.shape[1]]))
     queries, clusters = barred[0][part] - query, barred[1][part] - cluster
     inside = (clusters >= 0) & (clusters < len(maxima))
@@ -158,10 +186,18 @@ def _exclude(maxima: np.ndarray, barred: tuple[np.ndarray, np.ndarray], query: i
 def _hits(
     maxima: np.ndarray, lowest: np.ndarray, indexes: np.ndarray, scores: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters and queries of maxima (clusters, queries) that may be among the best so far (queries, k).
+    """Finds the maxima that may be among the best k of their query.
 
-    A maximum that equals the last of the best is included only if its index can be lower; `lowest` (clusters,) are the
-    lowest possible indexes.
+    A maximum that equals the k-th best score so far is included only if its row can have a lower index.
+
+    Args:
+        maxima: the maxima (clusters, queries) of a chunk.
+        lowest: the lowest index of a row of each cluster, (clusters,).
+        indexes: indexes of the best rows so far, (queries, k).
+        scores: scores of the best rows so far, (queries, k).
+
+    Returns:
+        The positions in `maxima`: clusters (n,) and queries (n,).
     """
     k, bound, last = scores.shape[1], scores[:, -1], indexes[:, -1]
     hits = maxima >= bound
@@ -173,7 +209,15 @@ def _hits(
 
 
 def _merge(indexes: np.ndarray, scores: np.ndarray, query: np.ndarray, index: np.ndarray, score: np.ndarray) -> None:
-    """Updates the best so far (queries, k) in place with further ones (n,): best first, ties by lower index."""
+    """Merges n further rows into the best k rows of each query, in place; best first, ties by lower index.
+
+    Args:
+        indexes: indexes of the best rows so far, (queries, k).
+        scores: scores of the best rows so far, (queries, k).
+        query: the query of each further row, (n,).
+        index: the index of each further row, (n,).
+        score: the score of each further row, (n,).
+    """
     k = scores.shape[1]
     counts = np.bincount(query, minlength=len(scores))
     touched = np.flatnonzero(counts)
@@ -187,6 +231,14 @@ def _merge(indexes: np.ndarray, scores: np.ndarray, query: np.ndarray, index: np
 
 
 def ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Concatenates the ranges first[i] <= j < end[i]."""
+    """Concatenates the integer ranges first[i], .., end[i] - 1.
+
+    Args:
+        first: the first integer of each range, (n,).
+        end: the integer after the last of each range, (n,), at least `first`.
+
+    Returns:
+        All integers of the first range, then those of the second, and so on, as one array.
+    """
     lengths = end - first
     return np.arange(lengths.sum()) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)

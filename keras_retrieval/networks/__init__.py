@@ -1,1 +1,1 @@
-"""Retrieval networks: `build` by name, trunks, changes to networks, training models, precision and weights."""
+"""Retrieval networks: building them by name, their trunks and weights, and the Keras models that train them."""

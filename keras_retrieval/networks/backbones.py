@@ -1,4 +1,7 @@
-"""The table of trunks that `build` knows, by name."""
+"""The table of trunks that `build` supports.
+
+A trunk is the backbone of a network, from normalised pixels to the feature map.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +18,13 @@ class Backbone:
     """A trunk that `build` supports.
 
     Attributes:
-        make: makes the trunk from `weights`, None or "imagenet". The trunk maps normalised pixels to a feature map.
-        normalization: the pixel normalisation that its ImageNet weights expect.
-        last: the name of the layer whose output is the feature map; empty for the last layer.
-        published: whether keras.applications has ImageNet weights for it.
-        ambiguous: whether weights that expect another pixel normalisation are published as well.
+        make: function that builds the trunk as a keras.Model from normalised pixels (B, H, W, 3) to a feature map. Its
+            argument is "imagenet" for ImageNet weights, or None for random weights.
+        normalization: the pixel normalisation, "torch", "caffe" or "none", that the trunk's ImageNet weights expect,
+            see `layers.PixelNormalization.of`.
+        last: the name of the layer whose output is the feature map; "" for the last layer of the model.
+        published: whether keras.applications has ImageNet weights of this trunk.
+        ambiguous: whether there are also published weights of this trunk that expect a different pixel normalisation.
     """
 
     make: Callable[[str | None], keras.Model]

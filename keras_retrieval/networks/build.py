@@ -1,4 +1,4 @@
-"""Retrieval networks by name: `build("vgg16_gem")` makes a keras.Model of a trunk, a pooling and L2."""
+"""Builds retrieval networks by name: `build("vgg16_gem")` makes a keras.Model of VGG16, GeM and L2 normalisation."""
 
 import difflib
 import inspect
@@ -43,7 +43,11 @@ POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 
 FrontEnd = Callable[[keras.Model, str], tuple[list[keras.layers.Layer], keras.Model]]
-"""Maps a trunk and the pixel normalisation of its weights to the layers before the trunk, and the trunk to use."""
+"""Function that makes the layers between the input and the trunk.
+
+Its arguments are a trunk and the name of the pixel normalisation that the weights of this trunk expect. It returns the
+layers to put before the trunk, and the trunk to use, which may be a conversion of the given one.
+"""
 
 
 def _of_photos(trunk: keras.Model, normalization: str) -> tuple[list[keras.layers.Layer], keras.Model]:
@@ -56,11 +60,14 @@ def _of_edge_maps(trunk: keras.Model, normalization: str) -> tuple[list[keras.la
 
 
 FRONT_ENDS: dict[str, FrontEnd] = {"edgemac": _of_edge_maps}
-"""The front end of a pooling that does not take photos."""
+"""The front ends of networks whose input is not RGB photos, by the name of the pooling.
+
+Networks with any other pooling begin with a `layers.PixelNormalization`.
+"""
 
 
 def list_models() -> list[str]:
-    """Lists all names that `build` accepts."""
+    """Returns all names `<backbone>_<pooling>` that `build` accepts."""
     return [f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS]
 
 
@@ -74,29 +81,36 @@ def build(
     trainable_p: bool = True,
     **pooling_options: Any,
 ) -> keras.Model:
-    """Builds a retrieval network: pixel normalisation, trunk, pooling, L2, and optionally whitening and L2.
+    """Builds a retrieval network, which computes one descriptor per photo.
+
+    The layers are a pixel normalisation, a backbone without its classifier, a pooling, L2 normalisation, and optionally
+    a whitening and another L2 normalisation.
 
     Args:
-        name: `<backbone>_<pooling>`, such as "vgg16_gem"; `list_models()` lists them.
-        weights: weights of the trunk: "imagenet" (downloaded by keras.applications), None for random weights, or the
-            path of a .h5, .npz or .keras file.
-        normalization: the pixel normalisation that the weights expect: "torch", "caffe" or "none". None uses the one
-            that the file states, or else that of the backbone's ImageNet weights.
-        whitening: whether a whitening (`layers.Whitening`), initially the identity, and L2 are appended.
+        name: `<backbone>_<pooling>`, such as "vgg16_gem"; `list_models()` returns all names.
+        weights: weights of the backbone: "imagenet" (downloaded by keras.applications), None for random weights, or the
+            path of a .h5, .npz or .keras file, see `weights.load_trunk`.
+        normalization: the pixel normalisation that the weights expect, "torch", "caffe" or "none", see
+            `layers.PixelNormalization`. None uses the normalisation that the weights file states; if it states none,
+            that of the backbone's ImageNet weights.
+        whitening: whether a `layers.Whitening`, initially the identity, and an L2 normalisation are appended.
         dim: number of dimensions that the whitening keeps; None keeps all. A number implies `whitening`.
-        trainable_p: whether GeM's exponent is trainable.
-        **pooling_options: further arguments of the pooling layer, such as p=3.0, levels=3 or clusters=64; for "rmac"
-            those of `regional.rmac`, such as regions="proposals" and regional_whitening=True.
+        trainable_p: whether GeM's exponent p is trainable. Other poolings ignore this argument.
+        **pooling_options: further arguments of the pooling layer, such as p=3.0, levels=3 or clusters=64; for the
+            pooling "rmac" the arguments of `regional.rmac`, such as regions="proposals" and regional_whitening=True.
 
     Returns:
-        A keras.Model from RGB 0..255 (B, H, W, 3), with any H and W, to L2-normalised float32 descriptors (B, D). Its
-        layers are "normalization", the backbone, "pooling", "l2" and optionally "whitening" and "l2_whitened". A
-        network with the pooling "edgemac" takes edge maps as grey photos, 0 for no edge, and has a layer "edge_filter"
-        before the backbone.
+        A keras.Model from RGB photos (B, H, W, 3) in 0..255, with any H and W, to L2-normalised float32 descriptors
+        (B, D). Its layers are named "normalization", the name of the backbone, "pooling", "l2", and optionally
+        "whitening" and "l2_whitened". The input of a network with the pooling "edgemac" is edge maps in place of
+        photos, stored as RGB with three equal channels, 0 for no edge and 255 for the strongest. Such a network has an
+        additional layer "edge_filter" before the backbone.
 
     Raises:
-        ArgumentError: the name is unknown (the message suggests the nearest one), the pooling has no such option, or
-            `weights` or `normalization` does not fit the backbone.
+        ArgumentError: the name is unknown (the message suggests a similar one), the pooling has no such option, an
+            argument is out of range, keras.applications has no ImageNet weights of the backbone, or `normalization` is
+            None although the weights file does not state it and weights with two normalisations are published for the
+            backbone.
         WeightsError: the weights file is damaged or does not match the backbone; the message names the layer.
         WeightsNotFoundError: the weights file does not exist.
         DownloadError: the ImageNet weights could not be downloaded.
@@ -138,12 +152,15 @@ def build(
 
 
 def load(path: str | Path) -> keras.Model:
-    """Loads a network from a .keras file.
+    """Loads a network from a .keras file, uncompiled.
 
-    `keras.saving.load_model` does the same after `keras_retrieval.layers` is imported.
+    `keras.saving.load_model` can load the file as well if `keras_retrieval.layers` has been imported before.
 
     Args:
         path: path of the file.
+
+    Returns:
+        The network, a keras.Model.
 
     Raises:
         NetworkFileError: the file does not exist, is not a .keras file, or cannot be loaded.

@@ -1,4 +1,4 @@
-"""Converts trunks for RGB photos, with their weights, to trunks for one channel of edge strength."""
+"""Conversion of trunks for RGB photos, including their weights, to trunks for edge maps with one channel."""
 
 from typing import Any
 
@@ -8,24 +8,29 @@ import numpy as np
 from ..layers.pixel_normalization import PixelNormalization
 
 DEVIATION = 57.0
-"""Standard deviation of the pixels of photos in grey levels, from the statistics of ImageNet."""
+"""Standard deviation of photos' pixels, in grey levels of 0..255, as measured on ImageNet."""
 
 _PIXEL_SCALINGS = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
 def one_channel(trunk: keras.Model, normalization: str) -> keras.Model:
-    """Converts a trunk to take one channel instead of RGB (Radenovic et al. ECCV 2018).
+    """Converts a trunk (backbone) for RGB photos to a trunk for one-channel edge maps (Radenovic et al. ECCV 2018).
 
-    The kernels of the first convolution are summed over RGB. No mean is subtracted, so that 0 stays 0. One unit of the
-    channel corresponds to the standard deviation of photos' pixels, for every pixel normalisation of the weights, also
-    if the trunk contains it. All other weights are copied.
+    The kernels of the first convolution are summed over the RGB channels, and all other weights are copied. No mean is
+    subtracted from the input, so that 0 (no edge) stays 0. The kernels are scaled such that an input of 1 has the
+    effect of 57 grey levels, the standard deviation of photos' pixels, whichever pixel normalisation the weights
+    expect. This includes normalisation by the trunk's own first layers.
 
     Args:
         trunk: a model (B, H, W, 3) -> (B, h, w, C).
-        normalization: the pixel normalisation that its weights expect, see `PixelNormalization.of`.
+        normalization: the pixel normalisation that the weights of `trunk` expect, "torch", "caffe" or "none", see
+            `layers.PixelNormalization.of`.
 
     Returns:
-        A trunk (B, H, W, 1) -> (B, h, w, C) with the same name and the same names of layers.
+        A new model (B, H, W, 1) -> (B, h, w, C). The model and its layers have the names that they have in `trunk`.
+
+    Raises:
+        ArgumentError: `normalization` is unknown.
     """
     grey = keras.models.clone_model(trunk, keras.Input((None, None, 1)), clone_function=_copied)
     shares = DEVIATION * _grey_level(trunk, normalization)
@@ -36,7 +41,7 @@ def one_channel(trunk: keras.Model, normalization: str) -> keras.Model:
 
 
 def _copied(layer: Any) -> Any:
-    """A layer of the same configuration; the identity for a layer that scales RGB pixels."""
+    """Returns a new layer with the configuration of `layer`, or the identity if `layer` scales RGB pixels."""
     if isinstance(layer, _PIXEL_SCALINGS):
         return keras.layers.Identity(name=layer.name)
     if isinstance(layer, keras.Sequential):  # its configuration contains the RGB input shape
@@ -45,7 +50,7 @@ def _copied(layer: Any) -> Any:
 
 
 def _grey_level(trunk: keras.Model, normalization: str) -> np.ndarray:
-    """The change at the input of the first convolution per grey level of a photo, (3,), one number per channel."""
+    """Returns the change of the first convolution's input per grey level of the photo, for each channel, (3,)."""
     first = next(layer for layer in trunk.layers if layer.weights)
     before = keras.Model(trunk.input, first.input)
     photos = np.stack([np.full((9, 9, 3), value) for value in (0, 255)])

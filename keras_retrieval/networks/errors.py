@@ -1,18 +1,18 @@
-"""Errors about files of networks and weights."""
+"""Errors about the files of networks and of weights."""
 
 from ..errors import RetrievalError
 
 
 class NetworkFileError(RetrievalError, ValueError):
-    """A file of a network does not exist or cannot be loaded."""
+    """The file of a network does not exist or cannot be loaded."""
 
 
 class WeightsError(RetrievalError, ValueError):
-    """A file of weights cannot be read, or its layers do not match the trunk."""
+    """A weights file cannot be read, or its layers do not match those of the trunk."""
 
 
 class WeightsNotFoundError(RetrievalError, FileNotFoundError):
-    """A file of weights does not exist."""
+    """A weights file does not exist."""
 
 
 class DownloadError(RetrievalError, ConnectionError):

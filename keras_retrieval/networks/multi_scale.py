@@ -1,4 +1,4 @@
-"""Descriptors of a photo at several scales, combined in one model."""
+"""Multi-scale descriptors: one model that describes a photo at several scales and averages the descriptors."""
 
 from collections.abc import Sequence
 
@@ -17,21 +17,23 @@ def multi_scale(
     antialias: bool = True,
     mirror: bool = False,
 ) -> keras.Model:
-    """Applies a network at several scales of a photo, followed by power mean, L2 and whitening, in one graph.
+    """Makes a model that describes photos at several scales (Radenovic et al. TPAMI 2018).
 
-    Published in Radenovic et al. TPAMI 2018.
+    The new model resizes each photo to every scale, applies the network to each of the resized photos, combines the
+    descriptors by a power mean, and L2-normalises the result.
 
     Args:
-        model: a network from `build`. A layer named "whitening", and the layers after it, are applied after the scales
-            are combined.
-        scales: factors by which photos are resized inside the model. (1.0,) returns `model` itself.
-        power: the power of the mean over the scales. None uses GeM's p if the descriptor is the L2-normalised output of
-            a GeM with one exponent, otherwise 1.
+        model: a network from `build`. If it has a layer named "whitening", this layer and those after it are applied
+            once, after the scales are combined.
+        scales: factors by which photos are resized inside the new model, each above 0. For (1.0,) without `mirror`,
+            `model` itself is returned.
+        power: the exponent of the power mean. None uses the exponent p of a GeM pooling if p is the same for all
+            channels and the pooling is followed by L2 normalisation only (apart from the whitening); otherwise 1.
         antialias: whether photos are antialiased when they are shrunk, see `layers.Rescaling`.
-        mirror: whether mirrored photos are included at every scale.
+        mirror: whether the horizontally mirrored photo is described, too, at every scale.
 
     Returns:
-        A keras.Model with the inputs and outputs of `model` that shares its weights.
+        A keras.Model from photos (B, H, W, 3) to descriptors (B, D), as `model` is. Both models share their weights.
 
     Raises:
         ArgumentError: `scales` is empty, or a scale is not above 0.
@@ -58,7 +60,7 @@ def multi_scale(
 
 
 def _power(model: keras.Model) -> float:
-    """GeM's p if only L2 follows it before the whitening, otherwise 1."""
+    """Returns GeM's p if only L2 normalisation follows GeM before the whitening, otherwise 1."""
     names = [layer.name for layer in model.layers]
     pooling = model.get_layer("pooling") if "pooling" in names else None
     if not isinstance(pooling, layers.GeM) or pooling.per_channel:

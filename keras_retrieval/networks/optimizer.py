@@ -1,7 +1,7 @@
 """The optimizer of the published networks (Radenovic et al. TPAMI 2018): Adam with an exponentially decaying rate.
 
-The other parts of the published training are defaults elsewhere: the L2 penalty 1e-6 in `TupleModel`, `p_speed` in
-`GeM`, and the margin in `ContrastiveLoss`.
+Other settings of the published training are arguments of `TupleModel` (the factor 1e-6 of the L2 penalty, its default),
+`GeM` (`p_speed`) and `ContrastiveLoss` (the margin).
 """
 
 import math
@@ -14,12 +14,15 @@ from ..errors import ArgumentError
 def decayed_rate(
     steps_per_epoch: int, learning_rate: float = 1e-6, decay: float = 0.01
 ) -> keras.optimizers.schedules.ExponentialDecay:
-    """Makes the learning-rate schedule learning_rate * exp(-decay * epoch), constant within an epoch.
+    """Makes the learning-rate schedule learning_rate * exp(-decay * epoch), which is constant within an epoch.
 
     Args:
-        steps_per_epoch: number of optimizer steps in an epoch.
-        learning_rate: rate of the first epoch; published values are 5e-7 to 1e-6.
-        decay: decay per epoch; with 0 the rate is constant.
+        steps_per_epoch: number of optimizer steps in an epoch, at least 1.
+        learning_rate: learning rate of the first epoch (epoch 0); published values are 5e-7 to 1e-6.
+        decay: exponent of the decay per epoch, at least 0; with 0 the learning rate is constant.
+
+    Returns:
+        The schedule, for the argument `learning_rate` of a Keras optimizer.
 
     Raises:
         ArgumentError: `steps_per_epoch` is below 1, or `decay` is below 0.
@@ -34,12 +37,14 @@ def decayed_rate(
 
 
 def published_adam(steps_per_epoch: int, learning_rate: float = 1e-6, decay: float = 0.01) -> keras.optimizers.Adam:
-    """Makes Adam with the decayed rate and the epsilon of the published code, 1e-8 instead of Keras' 1e-7.
+    """Makes the Adam optimizer of the published code, with the learning-rate schedule of `decayed_rate`.
+
+    Its epsilon is 1e-8, as in the published code; Keras' default is 1e-7.
 
     Args:
-        steps_per_epoch: number of optimizer steps in an epoch.
-        learning_rate: rate of the first epoch.
-        decay: decay per epoch.
+        steps_per_epoch: number of optimizer steps in an epoch, at least 1.
+        learning_rate: learning rate of the first epoch.
+        decay: exponent of the decay of the learning rate per epoch, at least 0.
 
     Raises:
         ArgumentError: `steps_per_epoch` is below 1, or `decay` is below 0.

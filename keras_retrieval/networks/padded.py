@@ -1,4 +1,7 @@
-"""Photos of several sizes in one batch: padded to a common size, and pooled over their own cells only."""
+"""Descriptors of a batch of photos of different sizes, which are padded to a common size.
+
+A cell is one position of the feature map.
+"""
 
 from typing import Any
 
@@ -10,28 +13,34 @@ from ..errors import ArgumentError
 
 
 class PaddedNetwork(keras.Model):
-    """Applies a network from `build` to padded photos. It shares the network's weights and is not saved itself.
+    """Applies a network from `build` to photos that are padded to a common size.
 
-    The padding is 0 after the pixel normalisation, as the padding of convolutions is. The pooling uses only the cells
-    that the feature map of the photo has at the photo's own size. A photo that fills the array has exactly the
-    descriptor of `network`. For other photos the cells near the two padded borders differ, because deeper
-    convolutions see the activations of the padding (such as a bias) instead of 0: the cosine to the exact descriptor
-    is 0.99 on average, over photos of 362 px with AlexNet-GeM and VGG16-GeM. Trunks that normalise pixels in their
-    own first layers ("none") see black pixels instead of 0.
+    The pixels of the padding are set to 0 after the pixel normalisation, which is also the value that convolutions pad
+    with. The pooling uses only the cells that the feature map of the photo would have without padding.
+
+    The descriptor of a photo that fills the array (H, W) is exactly the descriptor that `network` computes. The
+    descriptors of smaller photos differ slightly, because in the padding the deeper convolutions read the activations
+    of earlier layers (such as a bias) instead of 0, which changes the cells near the lower and the right border of the
+    photo. The cosine similarity to the exact descriptor is 0.99 on average, over photos of 362 px with AlexNet-GeM and
+    VGG16-GeM. In trunks that normalise pixels in their own first layers (the pixel normalisation "none") the padding is
+    black pixels.
+
+    This model shares the weights of `network`. Save `network`, not this model.
 
     Args:
-        network: a network from `build`: a chain of layers, one of them named "pooling".
+        network: a network from `build`. Its layers must be a chain, in which each layer has one input and one output,
+            and one of them must be named "pooling".
 
     Input shape:
-        A dict: "photos" (B, H, W, 3), RGB 0..255, each photo at the upper left, H and W known when the graph is made;
-        "sizes" (B, 2) integers, height and width of each photo. A photo too small for one cell is pooled over the first
-        cell.
+        A dict. "photos" (B, H, W, 3) are RGB in 0..255, each photo in the upper left corner; H and W must be known when
+        the graph is made. "sizes" (B, 2) are integers, the height and width of each photo in pixels. If a photo is too
+        small for one cell, the upper left cell is pooled.
 
     Output shape:
         (B, D).
 
     Raises:
-        ArgumentError: the network is not such a chain, or H or W is unknown.
+        ArgumentError: the layers of the network are not such a chain, or H or W is unknown.
 
     Example:
         >>> network = PaddedNetwork(keras_retrieval.build("vgg16_gem"))
@@ -59,7 +68,14 @@ class PaddedNetwork(keras.Model):
         return x
 
     def maps(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        """Computes the feature maps (B, h, w, C) of padded photos, and the masks of their valid cells (B, h, w).
+        """Computes the feature maps of padded photos.
+
+        Args:
+            inputs: "photos" and "sizes", as in the input of this model.
+
+        Returns:
+            The feature maps (B, h, w, C), and masks (B, h, w) bool, true for the cells that belong to the photo and
+            false for cells of the padding.
 
         Raises:
             ArgumentError: H or W is unknown.
@@ -76,11 +92,18 @@ class PaddedNetwork(keras.Model):
         return x, _inside(cells, *ops.shape(x)[1:3])
 
     def cells(self, longest: int) -> np.ndarray:
-        """The number of cells, at least 1, for each side of 0 .. longest pixels: (longest + 1,) int32."""
+        """Computes the side of the feature map in cells for each side of a photo in pixels.
+
+        Args:
+            longest: the longest side of a photo, in pixels.
+
+        Returns:
+            The number of cells, at least 1, for sides of 0, 1, .. `longest` pixels, (longest + 1,) int32.
+        """
         table = np.zeros(longest + 1, "int32")
 
         def fill(low: int, high: int, at_low: int, at_high: int) -> None:
-            # The number of cells never decreases with the side: between equal ends it is constant.
+            # The number of cells never decreases with the side, so that it is constant between two equal numbers.
             table[low], table[high] = at_low, at_high
             if at_low == at_high:
                 table[low:high] = at_low
@@ -109,6 +132,6 @@ def _is_chain(network: keras.Model) -> bool:
 
 
 def _inside(sizes: Any, height: int, width: int) -> Any:
-    """(B, height, width): true in the upper left rectangle of each photo's size (B, 2)."""
+    """Returns masks (B, height, width), true in the upper left rectangle that has each photo's size, (B, 2)."""
     rows, columns = ops.arange(height) < sizes[:, :1], ops.arange(width) < sizes[:, 1:]
     return rows[:, :, None] & columns[:, None, :]

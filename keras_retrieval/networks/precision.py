@@ -1,4 +1,4 @@
-"""The precision in which a network computes."""
+"""Sets the numerical precision in which a network computes, for mixed-precision training."""
 
 import keras
 
@@ -8,17 +8,19 @@ _EXACT = (keras.layers.Normalization, keras.layers.Rescaling)
 
 
 def set_trunk_precision(network: keras.Model, policy: str) -> None:
-    """Sets the dtype policy of the trunk; the pixel normalisation before it and the pooling after it stay float32.
+    """Sets the dtype policy of a network's trunk (backbone), in place.
 
-    The weights stay float32 under the mixed policies, so that small optimizer steps are not lost. The network is
-    changed in place, including what is saved: call this before `compile`, and restore "float32" before saving.
+    The layers before the trunk (pixel normalisation) and after it (pooling, L2 normalisation, whitening) stay float32.
+    With the mixed policies the trunk's weights stay float32, too, so that small optimizer steps are not lost, and only
+    its activations have 16 bits. Call this function before `compile`. The policy is saved with the network: set
+    "float32" again before saving, unless the saved network should compute in 16 bits.
 
     Args:
         network: a network from `build`.
         policy: a dtype policy of Keras: "mixed_bfloat16", "mixed_float16" or "float32".
 
     Raises:
-        ArgumentError: the network has no trunk.
+        ArgumentError: the network has no trunk, that is no layer that is a keras.Model.
     """
     trunks = [layer for layer in network.layers if isinstance(layer, keras.Model)]
     if not trunks:

@@ -1,4 +1,4 @@
-"""A model that trains the region proposals of a network with `compile` and `fit`."""
+"""A model that trains the region proposals of a network with Keras' `compile` and `fit`."""
 
 from typing import Any
 
@@ -12,24 +12,26 @@ from .regional import regional_layer
 
 
 class ProposalModel(keras.Model):
-    """Computes the outputs of a network's region proposals for every anchor, to be trained with `losses.ProposalLoss`.
+    """Computes the outputs of a network's region proposal layer for every anchor, for training with `ProposalLoss`.
 
-    Only the proposals are trainable, and optionally the trunk; BatchNormalization uses its stored statistics.
-    `release` returns the network as `build` makes it, with frozen proposals.
+    Making this model freezes all layers of the network except the region proposal layer and optionally the trunk, and
+    `fit` changes the weights of the network. BatchNormalization uses its stored statistics. After training, `release`
+    returns the network.
 
     Args:
-        network: a network from `build` with regions="proposals", or from `regional.with_proposals`; `fit` changes its
-            weights.
-        trunk: whether the trunk is trainable, too, which changes the descriptors.
+        network: a network from `build` with regions="proposals", or from `regional.with_proposals`.
+        trunk: whether the trunk (backbone) is trained, too, which changes the descriptors.
 
     Input shape:
-        A dict: "photos" (B, H, W, 3), RGB 0..255, padded at the lower right; "sizes" (B, 2), height and width of each.
+        A dict. "photos" (B, H, W, 3) are RGB in 0..255, each photo in the upper left corner and padded to H x W;
+        "sizes" (B, 2) are integers, the height and width of each photo in pixels.
 
     Output shape:
-        (B, M, 5): for each of the M anchors the logit of being an object, then the regression outputs of the box.
+        (B, M, 5). For each of the M anchors, column 0 is the logit that the anchor is an object, and columns 1 to 4 are
+        the regression outputs of its box, see `layers.anchors.encode`.
 
     Raises:
-        ArgumentError: the network has no proposals, or cannot take padded photos.
+        ArgumentError: the network has no region proposals, or `PaddedNetwork` does not support it.
 
     Example:
         >>> model = ProposalModel(keras_retrieval.build("vgg16_rmac", regions="proposals"))
@@ -63,21 +65,22 @@ class ProposalModel(keras.Model):
         return ops.concatenate([ops.expand_dims(logits, -1), deltas], axis=-1)
 
     def anchors(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Computes the inputs of `anchor_targets` for photos padded to a square.
+        """Computes the anchors for photos that are padded to a square, for `anchor_targets`.
 
         Args:
             side: the side of the square, in pixels.
 
         Returns:
-            The anchors (M, 4) of the map, in cells; and the number of cells for each side of 0 .. `side` pixels,
-            (side + 1,).
+            The anchors (M, 4) float32 of the feature map of the square, as left, top, right, bottom in cells; and the
+            number of cells along a side of 0, 1, .. `side` pixels, (side + 1,) int32, which converts the sizes of
+            photos to cells.
         """
         cells = self.padded.cells(side)
         return ops.convert_to_numpy(self.proposals.anchors(int(cells[side]), int(cells[side]))), cells
 
     def release(self) -> keras.Model:
-        """Returns the network with everything trainable except its proposals."""
-        # A layer that is already trainable does not set its parts trainable.
+        """Returns the network, with all layers trainable again except its region proposals, which are frozen."""
+        # Setting a layer trainable has no effect on its sub-layers if the layer is trainable already.
         for layer in (*self.network.layers, *self._others):
             layer.trainable = True
         self.proposals.trainable = False

@@ -1,6 +1,7 @@
-"""Changes to built networks: a learned whitening at the end, and whitening or proposals of R-MAC's regions.
+"""Changes to existing networks: a learned whitening at the end, whitening of R-MAC's regions, and region proposals.
 
-Whitened regions and region proposals are those of Deep Image Retrieval (Gordo et al. ECCV 2016).
+The functions `with_...` return a new network, which shares all other layers with the given network. The whitening of
+regions and the region proposals are those of Deep Image Retrieval (Gordo et al. ECCV 2016).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,19 +17,22 @@ from ..layers.regional_pooling import Regions
 
 
 def with_whitening(model: keras.Model, mean: np.ndarray, projection: np.ndarray, dim: int | None = None) -> keras.Model:
-    """Appends a learned whitening to a network. `multi_scale` applies it after the scales are combined.
+    """Appends a learned whitening, P (x - m) for a descriptor x, and L2 normalisation to a network.
+
+    `multi_scale` applies the whitening after the scales are combined.
 
     Args:
-        model: a network without a layer named "whitening".
+        model: a network with D-dimensional descriptors and without a layer named "whitening".
         mean: the shift m, (D,).
-        projection: the matrix P, (d, D).
-        dim: the number of rows of P to keep; None keeps all.
+        projection: the matrix P, (d, D), whose rows are in order of decreasing variance.
+        dim: the number of dimensions of the new descriptors: only the first `dim` rows of P are used. None uses all d.
 
     Returns:
-        A network that shares the weights and ends with the layers "whitening" and "l2_whitened".
+        A new network that shares the layers of `model` and ends with the layers "whitening" and "l2_whitened".
 
     Raises:
-        ArgumentError: the network has a whitening already, or the shapes do not match.
+        ArgumentError: the network already has a layer named "whitening", the shapes do not match, or `dim` is below 1
+            or above d or D.
     """
     if any(layer.name == "whitening" for layer in model.layers):
         raise ArgumentError("the network already ends with a whitening")
@@ -56,18 +60,21 @@ def rmac(
     regional_dim: int | None = None,
     **options: Any,
 ) -> layers.RMAC:
-    """Builds the pooling `rmac` of `keras_retrieval.build`: R-MAC with optional proposals and regional whitening.
+    """Builds the pooling layer "rmac" of `keras_retrieval.build`: R-MAC with optional proposals and regional whitening.
 
     Args:
-        levels: number of scales of the grid.
-        whole_map: whether the whole map is an additional region.
-        regions: "grid", or "proposals" for region proposals, which `keras-retrieval train-proposals` trains.
-        proposals: the largest number of proposals.
-        anchors: sides of the anchors of proposals, in cells of the map.
-        regional_whitening: whether a whitening, initially the identity, and L2 are applied to each region's vector.
+        levels: number of scales of R-MAC's grid of regions.
+        whole_map: whether the whole feature map is an additional region.
+        regions: "grid" for R-MAC's grid, or "proposals" for the regions of a `layers.RegionProposals`. The weights of
+            this layer are random at first; the command `keras-retrieval train-proposals` trains them.
+        proposals: the maximum number of region proposals per photo; ignored for the grid.
+        anchors: the scales of the anchors of region proposals, in cells of the feature map, see
+            `layers.RegionProposals`; ignored for the grid.
+        regional_whitening: whether a `layers.Whitening`, initially the identity, and L2 normalisation are applied to
+            the vector of each region.
         regional_dim: number of dimensions that the regional whitening keeps; None keeps all. A number implies
             `regional_whitening`.
-        **options: further arguments of the layer.
+        **options: further arguments of `layers.RMAC`, such as `name`.
 
     Raises:
         ArgumentError: `regions` is unknown, or an option is out of range.
@@ -82,10 +89,10 @@ def rmac(
 
 
 def regional_layer(network: keras.Model) -> layers.RegionalPooling:
-    """Finds the regional pooling of a network.
+    """Returns the first layer of a network that is a `layers.RegionalPooling`, such as R-MAC.
 
     Raises:
-        ArgumentError: the network has no regional pooling.
+        ArgumentError: the network has no such layer.
     """
     found = next((layer for layer in network.layers if isinstance(layer, layers.RegionalPooling)), None)
     if found is None:
@@ -99,20 +106,23 @@ def regional_layer(network: keras.Model) -> layers.RegionalPooling:
 def with_regional_whitening(
     network: keras.Model, mean: np.ndarray, projection: np.ndarray, dim: int | None = None
 ) -> keras.Model:
-    """Sets a learned whitening of the regions in a network; an existing one is replaced.
+    """Makes a network in which the vector x of each region is whitened, P (x - m), before the vectors are summed.
+
+    A regional whitening that the network already has is replaced.
 
     Args:
-        network: a network from `keras_retrieval.build`, with a regional pooling.
+        network: a network from `keras_retrieval.build` with a `layers.RegionalPooling`, such as R-MAC, whose regions
+            have D-dimensional vectors.
         mean: the shift m, (D,).
-        projection: the matrix P, (d or more, D).
-        dim: the number of rows of P to keep; None keeps all.
+        projection: the matrix P, (d, D), whose rows are in order of decreasing variance.
+        dim: the number of dimensions of the whitened vectors: only the first `dim` rows of P are used. None uses all d.
 
     Returns:
-        A network that shares all other weights.
+        A new network that shares all other layers of `network`.
 
     Raises:
-        ArgumentError: the network has no regional pooling, the shapes do not match, or the number of dimensions does
-            not match the layers that follow.
+        ArgumentError: the network has no regional pooling, the shapes do not match, `dim` is out of range, or the
+            network ends with a whitening that needs vectors with another number of dimensions.
     """
     whitening = layers.Whitening(len(projection) if dim is None else dim, name="regional_whitening", dtype="float32")
     pooled = _with_pooling(network, whitening=whitening)
@@ -121,14 +131,14 @@ def with_regional_whitening(
 
 
 def with_proposals(network: keras.Model, proposals: layers.RegionProposals) -> keras.Model:
-    """Sets region proposals in a network, instead of its grid or its existing proposals.
+    """Makes a network that pools region proposals, in place of the regions of R-MAC's grid or of other proposals.
 
     Args:
-        network: a network from `keras_retrieval.build`, with a regional pooling.
-        proposals: the RegionProposals layer to use.
+        network: a network from `keras_retrieval.build` with a `layers.RegionalPooling`, such as R-MAC.
+        proposals: the layer that proposes the regions.
 
     Returns:
-        A network that shares all other weights.
+        A new network that shares all other layers of `network`.
 
     Raises:
         ArgumentError: the network has no regional pooling.
@@ -137,7 +147,14 @@ def with_proposals(network: keras.Model, proposals: layers.RegionProposals) -> k
 
 
 def unwhitened_regions(network: keras.Model) -> Callable[[Any], Regions]:
-    """Makes a function from photos (B, H, W, 3) to their regions before the regional whitening.
+    """Makes a function that computes the regions of photos without the network's regional whitening.
+
+    Args:
+        network: a network from `keras_retrieval.build` with a `layers.RegionalPooling`, such as R-MAC.
+
+    Returns:
+        A function from photos (B, H, W, 3), RGB in 0..255, to `layers.regional_pooling.Regions`, which contains the
+        L2-normalised vectors and the boxes of the regions.
 
     Raises:
         ArgumentError: the network has no regional pooling.
@@ -149,15 +166,20 @@ def unwhitened_regions(network: keras.Model) -> Callable[[Any], Regions]:
 
 
 def _replaced(old: layers.RegionalPooling, **parts: keras.layers.Layer | None) -> layers.RegionalPooling:
-    """A new layer like the old one, with some parts replaced and the others shared."""
-    # A new layer, because Keras keeps tracking a part, with its weights, that is replaced after construction.
+    """Returns a copy of a layer in which some sub-layers are replaced and all others are the same objects.
+
+    Args:
+        old: the layer to copy.
+        **parts: the new sub-layers by name, "pooling", "whitening" or "proposals"; None removes the sub-layer.
+    """
+    # A copy, because Keras would continue to track the weights of a sub-layer that is replaced in the old layer.
     config = old.get_config()
     config |= {name: getattr(old, name) for name in ("pooling", "whitening", "proposals") if name in config}
     return type(old)(**(config | parts))
 
 
 def _with_pooling(network: keras.Model, **parts: keras.layers.Layer) -> keras.Model:
-    """The network with some parts of its regional pooling replaced; all other layers are the same objects."""
+    """Returns a network with some sub-layers of its regional pooling replaced; other layers are the same objects."""
     old = regional_layer(network)
     x = _replaced(old, **parts)(old.input)
     for layer in network.layers[network.layers.index(old) + 1 :]:

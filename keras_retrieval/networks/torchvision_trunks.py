@@ -1,6 +1,7 @@
 """Trunks that keras.applications does not have: AlexNet and torchvision's ResNets.
 
-Both pad symmetrically, as their published weights expect; "same" padding of a strided layer in Keras is asymmetric.
+Their padding is explicit and symmetric, as the published weights expect. Keras' padding "same" would be asymmetric in
+layers with a stride.
 """
 
 from typing import Any
@@ -10,10 +11,11 @@ from keras import layers
 
 
 def alexnet() -> keras.Model:
-    """Builds the convolutions of AlexNet in torchvision's layout (Krizhevsky 2014), without the last pooling.
+    """Builds the convolutional layers of torchvision's AlexNet (Krizhevsky 2014), without the last max-pooling.
 
     Returns:
-        A model (B, H, W, 3) -> (B, ~H/16, ~W/16, 256) with the layers conv1 .. conv5.
+        A model with random weights (B, H, W, 3) -> (B, h, w, 256), where h and w are about H/16 and W/16. Its
+        convolutions are named conv1 .. conv5.
     """
     x = inputs = layers.Input((None, None, 3))
     rows = [
@@ -32,14 +34,15 @@ def alexnet() -> keras.Model:
 
 
 def torch_resnet(blocks: tuple[int, int, int, int], name: str) -> keras.Model:
-    """Builds a ResNet with bottleneck blocks in torchvision's layout: the stride is in the 3 x 3 convolution.
+    """Builds a ResNet with bottleneck blocks as in torchvision, with the stride of a block in its 3 x 3 convolution.
 
     Args:
-        blocks: the number of blocks in each of the four stages.
+        blocks: the number of blocks in each of the four stages, such as (3, 4, 6, 3) for ResNet-50.
         name: name of the model.
 
     Returns:
-        A model (B, H, W, 3) -> (B, ~H/32, ~W/32, 2048). Layers have torchvision's names with _ instead of dots.
+        A model with random weights (B, H, W, 3) -> (B, h, w, 2048), where h and w are about H/32 and W/32. Its layers
+        have torchvision's names with "_" instead of dots.
     """
     inputs = layers.Input((None, None, 3))
     x = _convolution(inputs, 64, 7, 2, "conv1", "bn1")

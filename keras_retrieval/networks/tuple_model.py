@@ -1,4 +1,7 @@
-"""A model that trains a retrieval network on tuples (q, p, n1 .. nN) with `compile` and `fit`."""
+"""A model that trains a retrieval network with Keras' `compile` and `fit` on training tuples.
+
+A training tuple is a query, a positive and some negatives.
+"""
 
 from typing import Any
 
@@ -10,26 +13,29 @@ from .padded import PaddedNetwork
 
 
 class TupleModel(keras.Model):
-    """Computes the descriptors of all photos of all tuples with one network, for a loss on tuples.
+    """Computes the descriptors of all photos of a batch of tuples, for a loss on tuples such as `ContrastiveLoss`.
 
-    As in the published training, BatchNormalization uses its stored statistics while gamma and beta are trainable, and
-    dropout is off. Save the network, not this model.
+    As in the published training, BatchNormalization uses its stored statistics while its gamma and beta are trainable,
+    and dropout is off. Save the network, not this model.
 
     Args:
         network: a network from `build`; `fit` changes its weights.
-        l2: factor of the penalty l2 / 2 * sum w^2 on the trainable weights, which is added to the training loss. The
-            weights that a layer lists as `undecayed` are not included: GeM's p, the edge filter's p and t. The gradient
-            equals that of `weight_decay` in torch's Adam; `weight_decay` of Keras' Adam is decoupled from the moments.
+        l2: factor of the penalty l2 / 2 * sum w^2 on the trainable weights w, at least 0. The penalty is added to the
+            training loss. Weights that a layer lists in its attribute `undecayed` are not included: p of GeM, and p and
+            t of the edge filter. The gradient of the penalty is what `weight_decay` of torch's Adam adds to the
+            gradient. Keras' own `weight_decay` is different, because it bypasses the moments of Adam.
 
     Input shape:
-        A dict: "photos" (B, M, S, S, 3), RGB 0..255, padded at the lower right; "sizes" (B, M, 2), height and width of
-        each photo. Other keys are ignored. The labels are (B, M), the object of each photo.
+        A dict for B tuples of M photos. "photos" (B, M, S, S, 3) are RGB in 0..255, each photo in the upper left corner
+        of a square with the side S; "sizes" (B, M, 2) are integers, the height and width of each photo in pixels. Other
+        keys are ignored. The labels, the second argument of `fit`, are (B, M) integers, the number of the object that
+        each photo shows.
 
     Output shape:
         (B, M, D).
 
     Raises:
-        ArgumentError: `l2` is below 0, or the network cannot take padded photos.
+        ArgumentError: `l2` is below 0, or `PaddedNetwork` does not support the network.
 
     Example:
         >>> model = TupleModel(keras_retrieval.build("vgg16_gem", p_speed=10))
@@ -58,11 +64,11 @@ class TupleModel(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        # Scaled by the number of replicas of a strategy, because gradients are summed over them.
+        # The penalty is divided by the number of replicas of a distribution strategy, because gradients are summed.
         return loss + self._aggregate_additional_loss(self.penalty()) if training else loss
 
     def penalty(self) -> Any:
-        """The penalty l2 / 2 * sum w^2 over the trainable weights, without those that a layer lists as `undecayed`."""
+        """Computes the L2 penalty, a scalar: l2 / 2 * sum w^2 over the trainable weights w that are not `undecayed`."""
         layers = self.network._flatten_layers()
         undecayed = {id(weight) for layer in layers for weight in getattr(layer, "undecayed", ())}
         squares = [

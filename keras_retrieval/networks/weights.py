@@ -1,4 +1,4 @@
-"""Loads the weights of a trunk from a file; all layers are checked before any weight is set."""
+"""Loads the weights of a trunk, the backbone of a network, from a file."""
 
 from pathlib import Path
 
@@ -11,21 +11,26 @@ Weights = dict[str, list[np.ndarray]]
 
 
 def load_trunk(trunk: keras.Model, path: str | Path) -> str | None:
-    """Sets the weights of a trunk from a file whose layers have the same names.
+    """Sets the weights of a trunk (backbone) from a file, whose layers are matched to those of the trunk by name.
+
+    All layers are checked before any weight is set, so that the trunk is unchanged if an error is raised. Layers of the
+    file that the trunk does not have, such as a classifier, are ignored.
 
     Args:
-        trunk: the model to change. Layers of the file that it does not have, such as a classifier, are ignored.
-        path: .h5 as published by keras.applications; .npz with arrays named `layer/weight` in the order of the layer;
-            or .keras, a trunk or a network of this package.
+        trunk: the model to change.
+        path: a .h5 (or .hdf5) file as published by keras.applications; a .npz file with arrays named
+            `<layer>/<weight>`, in which the arrays of a layer are in the order of the layer's weights; or a .keras file
+            of a trunk or of a network from `build`.
 
     Returns:
-        The pixel normalisation that the file states for its weights ("torch", "caffe" or "none"), or None if the file
-        does not state it. In .h5 it is the attribute `normalization`, in .npz the array `normalization`.
+        The pixel normalisation that the weights expect, "torch", "caffe" or "none", or None if the file does not state
+        it. A .h5 file states it as the attribute `normalization`, a .npz file as the array `normalization`, and a
+        .keras file by its `layers.PixelNormalization`.
 
     Raises:
         WeightsNotFoundError: the file does not exist.
-        WeightsError: the format is not supported, the file is damaged, or a layer is missing or has other shapes; the
-            message names the layer.
+        WeightsError: the format is not supported, the file is damaged, or a layer is missing, has weights of other
+            shapes or has weights that are not finite; the message names the layer.
     """
     path = Path(path)
     if not path.is_file():

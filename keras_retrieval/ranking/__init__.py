@@ -1,1 +1,1 @@
-"""Rows of descriptors, exact search, diffusion, and methods at query time, in numpy."""
+"""Exact search, query-time methods (query expansion, re-ranking) and diffusion on descriptors, in numpy."""

@@ -1,4 +1,8 @@
-"""Diffusion: ranking by proximity on the neighbour graph of the database (Iscen et al. CVPR 2017)."""
+"""Diffusion: ranking of database images by proximity on the neighbour graph of the database (Iscen et al. CVPR 2017).
+
+The nodes of the graph are the rows of the database, which are descriptors. In the shapes, Q is the number of queries, N
+the number of rows, and D the number of dimensions of the descriptors.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +17,13 @@ from .rows import Advance, Database, as_rows, count_rows, gather
 
 @dataclass(frozen=True)
 class Graph:
-    """A symmetric weighted graph W without loops, stored as its non-zero entries in row order.
+    """An undirected weighted graph without self-loops, stored as the non-zero entries of its N x N weight matrix W.
+
+    W is symmetric, so that each edge is stored as two entries.
 
     Attributes:
-        size: the number of nodes N.
-        rows: the row of each entry, (E,) int64, in non-decreasing order.
+        size: the number N of nodes.
+        rows: the row of each of the E entries, (E,) int64, in non-decreasing order.
         columns: the column of each entry, (E,) int64.
         weights: the value of each entry, (E,) float64, above 0.
     """
@@ -28,15 +34,22 @@ class Graph:
     weights: np.ndarray
 
     def dot(self, f: np.ndarray) -> np.ndarray:
-        """Computes the product W f for f (N,), in float64."""
+        """Computes the product W f of the weight matrix and a vector f (N,), as (N,) float64."""
         return np.bincount(self.rows, self.weights * f[self.columns], self.size)
 
     def degrees(self) -> np.ndarray:
-        """The sum of each row of W, (N,); 0 for a node without neighbours."""
+        """Computes the degree of each node, the sum of the weights of its edges, (N,) float64; 0 without edges."""
         return np.bincount(self.rows, self.weights, self.size)
 
     def restrict(self, nodes: np.ndarray) -> "Graph":
-        """The induced subgraph of nodes (n,), which are numbered 0..n-1 in the given order."""
+        """Makes the subgraph of some nodes and of all edges between them.
+
+        Args:
+            nodes: the numbers of the nodes, (n,) integers, without duplicates.
+
+        Returns:
+            The subgraph, in which the nodes are numbered 0..n-1 in the given order.
+        """
         entries, counts = self._entries(nodes)
         place = np.full(self.size, -1)
         place[nodes] = np.arange(len(nodes))
@@ -46,7 +59,15 @@ class Graph:
         return Graph(len(nodes), rows[inside], columns[inside], self.weights[entries][inside])
 
     def around(self, nodes: np.ndarray, hops: int) -> np.ndarray:
-        """The nodes at a distance of at most `hops` from the given nodes, including these, in ascending order."""
+        """Finds all nodes that are at most a number of edges away from one of the given nodes.
+
+        Args:
+            nodes: the numbers of the given nodes, (n,) integers.
+            hops: the largest number of edges; with 0 only the given nodes are returned.
+
+        Returns:
+            The numbers of the nodes, including the given nodes, int64 in ascending order.
+        """
         seen = np.zeros(self.size, bool)
         seen[nodes] = True
         frontier = np.asarray(nodes)
@@ -60,7 +81,7 @@ class Graph:
         return np.flatnonzero(seen)
 
     def _entries(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The positions of the entries of these rows, row by row, and the number of entries of each row."""
+        """Returns the positions of the entries in the rows of the given nodes, and the number of entries per node."""
         starts = np.searchsorted(self.rows, nodes)
         counts = np.searchsorted(self.rows, nodes, side="right") - starts
         shift = starts - (np.cumsum(counts) - counts)
@@ -78,21 +99,26 @@ def mutual_graph(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> Graph:
-    """Builds the mutual k-nearest-neighbour graph, with the weight max(s, 0)^gamma between mutual neighbours.
+    """Builds the graph of mutual k nearest neighbours of a database.
+
+    Two rows are connected if each is among the k rows most similar to the other and their similarity s, the inner
+    product, is above 0. The weight of the edge is s^gamma.
 
     Args:
-        database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
-        k: number of neighbours; a row is not its own neighbour.
-        gamma: exponent of the similarities, above 0; the larger it is, the less dissimilar pairs weigh.
-        chunk: number of rows that are searched at a time.
-        advance: called with the number of rows whose neighbours were found since the last call.
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        k: number of nearest neighbours of each row, at least 1; a row is not its own neighbour.
+        gamma: exponent of the similarities, above 0. The larger gamma is, the smaller are the weights of dissimilar
+            pairs.
+        chunk: number of rows that are searched at a time, which limits the memory.
+        advance: function that is called with the number of rows whose neighbours were found since its last call, to
+            show progress; None for no such calls.
 
     Returns:
-        A graph with N nodes. Pairs with a similarity of 0 or below have no edge.
+        The graph, with N nodes.
 
     Raises:
         ArgumentError: `k` is below 1, `gamma` is not above 0, or the database has no rows.
-        DescriptorError: a row contains NaN or an infinite number.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     if k < 1:
         raise ArgumentError(f"k of the neighbour graph must be at least 1, got {k}")
@@ -123,37 +149,41 @@ def diffusion(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks by diffusion: the score f of the rows solves (I - alpha S) f = y (Iscen et al. CVPR 2017).
+    """Ranks the rows of a database for each query by diffusion on the neighbour graph (Iscen et al. CVPR 2017).
 
-    S = D^-1/2 W D^-1/2 is the graph W normalised by its degrees D; y is max(s, 0)^gamma on the `seeds` nearest rows of
-    the query and 0 elsewhere. Conjugate gradient starts at 0, and each iteration reaches nodes one hop further, so
-    that restricting the system to the nodes within reach does not change the result. Rows with f = 0 are ranked after
-    the others by similarity, with score 0.
+    The vector f of the scores of all rows solves (I - alpha S) f = y. S = D^-1/2 W D^-1/2 is the weight matrix W of the
+    graph, normalised by the degrees D of the nodes. y is max(s, 0)^gamma for the `seeds` rows with the largest
+    similarity s to the query, and 0 for all other rows. The system is solved by conjugate gradient, starting at f = 0.
+    Because each iteration changes f only at nodes one edge further away from the seeds, the system is restricted to the
+    nodes within reach, which does not change the result. Rows with f = 0 are ranked last, by similarity, with score 0.
 
-    For a large database, `truncate` restricts the graph to the nearest rows of each query, with the degrees of the
-    restricted graph. Without `graph`, the neighbours are then searched among these rows only, and no preparation is
-    needed.
+    For a large database, `truncate` restricts the graph to the rows nearest to each query, and D contains the degrees
+    of the restricted graph. If `graph` is None as well, the neighbours are searched only among these rows, so that the
+    graph of the whole database is not needed.
 
     Args:
         queries: descriptors of the queries, (Q, D), L2-normalised.
-        database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
-        k: number of rows in each ranking; all N if there are fewer.
-        graph: the `mutual_graph` of the database, to share it between calls; None builds it.
-        truncate: number of nearest rows of each query to which the graph is restricted; None for all rows.
-        neighbours: number of neighbours in a graph built here.
-        seeds: number of nearest rows where y is not 0.
-        gamma: exponent of the similarities in y and in a graph that is built here.
-        alpha: weight of the graph, at least 0 and below 1; the larger it is, the farther f spreads.
-        iterations: largest number of iterations of conjugate gradient.
-        chunk: number of rows that are searched at a time.
-        advance: called with the number of queries ranked since the last call.
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        k: number of rows in each ranking, at least 1; all N if there are fewer.
+        graph: the neighbour graph of the database, from `mutual_graph`, so that it is built once for several calls;
+            None builds it in this call.
+        truncate: number of rows nearest to each query to which the graph is restricted, at least 1; None for all rows.
+        neighbours: number of nearest neighbours in a graph that is built in this call.
+        seeds: number of nearest rows for which y is not 0, at least 1.
+        gamma: exponent of the similarities, in y and in a graph that is built in this call.
+        alpha: weight of the graph, at least 0 and below 1; the larger alpha is, the farther f spreads from the seeds.
+        iterations: largest number of iterations of conjugate gradient, at least 1.
+        chunk: number of rows that are searched at a time, which limits the memory.
+        advance: function that is called with the number of queries ranked since its last call, to show progress; None
+            for no such calls.
 
     Returns:
-        Indexes (Q, min(k, N)) int64 and scores f (Q, min(k, N)) float32, best first.
+        Row numbers, (Q, min(k, N)) int64, and scores f, (Q, min(k, N)) float32, best first. If `truncate` is smaller
+        than k, the rows after the first `truncate` have score 0.
 
     Raises:
-        ArgumentError: an argument is out of range, or the graph has another number of nodes.
-        DescriptorError: a row contains NaN or an infinite number.
+        ArgumentError: an argument is out of range, or the number of nodes of the graph is not N.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     queries, size = as_rows(queries, "queries"), count_rows(database)
     _check(k, truncate, seeds, alpha, iterations)
@@ -187,14 +217,18 @@ def solve(
     iterations: int = 20,
     degrees: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Solves (I - alpha D^-1/2 W D^-1/2) f = y by conjugate gradient, starting at f = 0.
+    """Solves the linear system of diffusion, (I - alpha D^-1/2 W D^-1/2) f = y, by conjugate gradient from f = 0.
+
+    W is the weight matrix of the graph, and D the diagonal matrix of the degrees of its nodes.
 
     Args:
-        graph: the graph W, with N nodes.
+        graph: the graph, with N nodes.
         y: the right-hand side, (N,).
         alpha: weight of the graph, at least 0 and below 1.
-        iterations: largest number of iterations; fewer if the norm of the residual falls below 1e-8 of that of y.
-        degrees: the degrees D, (N,), if W is part of a larger graph; None for the degrees of W.
+        iterations: largest number of iterations. The solver stops earlier if the norm of the residual is at most 1e-8
+            times the norm of y.
+        degrees: the degrees of the nodes, (N,), in the larger graph of which `graph` is a part; None for the degrees in
+            `graph`.
 
     Returns:
         The solution f, (N,) float64.
@@ -216,7 +250,12 @@ def solve(
 
 
 def _reach(graph: Graph, seeds: int, iterations: int) -> Region:
-    """Makes a function from a ranking to the part of the graph that conjugate gradient can reach from its seeds."""
+    """Makes the function that selects the part of the graph that conjugate gradient can reach from a query's seeds.
+
+    Returns:
+        A function that takes the query's ranking by similarity and returns the selected nodes (n,), their subgraph,
+        and their degrees (n,) in the whole graph.
+    """
     degrees = graph.degrees()
 
     def region(ranking: np.ndarray) -> tuple[np.ndarray, Graph, np.ndarray]:
@@ -227,7 +266,12 @@ def _reach(graph: Graph, seeds: int, iterations: int) -> Region:
 
 
 def _candidates(graph: Graph | None, database: Database, truncate: int, neighbours: int, gamma: float) -> Region:
-    """Makes a function from a ranking to the graph among its first rows, with the degrees of this graph."""
+    """Makes the function that restricts the graph to the first `truncate` rows of a query's ranking.
+
+    Returns:
+        A function that takes the query's ranking by similarity and returns the first rows (n,), the graph of these
+        rows, and their degrees (n,) in this graph.
+    """
 
     def region(ranking: np.ndarray) -> tuple[np.ndarray, Graph, np.ndarray]:
         nodes = ranking[:truncate]
@@ -238,7 +282,7 @@ def _candidates(graph: Graph | None, database: Database, truncate: int, neighbou
 
 
 def _rank(nodes: np.ndarray, f: np.ndarray, first: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nodes with f > 0 in descending order, then the other rows of the ranking `first`; k in total."""
+    """Ranks the nodes with f > 0 by f, then the other rows in the order of the ranking `first`; k rows in total."""
     order = np.argsort(-f, kind="stable")
     order = order[f[order] > 0]
     indexes = np.concatenate([nodes[order], first[~np.isin(first, nodes[order])]])[:k]
@@ -246,7 +290,7 @@ def _rank(nodes: np.ndarray, f: np.ndarray, first: np.ndarray, k: int) -> tuple[
 
 
 def _symmetric(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, size: int) -> Graph:
-    """Makes a graph from undirected edges, each given once."""
+    """Makes a graph from undirected edges, each of which is given once."""
     rows, columns = np.concatenate([rows, columns]), np.concatenate([columns, rows])
     order = np.argsort(rows, kind="stable")
     return Graph(size, rows[order], columns[order], np.concatenate([weights, weights])[order])

@@ -1,7 +1,8 @@
-"""Methods at query time by name: `parse("dba:10,alphaqe:50:3,superglobal")` and a `Ranker` that applies them in order.
+"""Query-time methods by name: `parse` reads a text such as "dba:10,alphaqe:50:3,superglobal", `Ranker` applies it.
 
-The names, the order of their parameters and the defaults are defined here only; `keras-retrieval evaluate` and `search`
-accept the same text.
+Query-time methods improve a search without training: database augmentation, query expansion, re-ranking and diffusion.
+This module defines their names, the order of their parameters and the defaults. The commands `keras-retrieval evaluate`
+and `keras-retrieval search` accept the same text.
 """
 
 import difflib
@@ -20,7 +21,11 @@ from .whole_ranking import count_passes, sort_all
 
 Ranking: TypeAlias = tuple[np.ndarray, np.ndarray]
 ShowProgress: TypeAlias = Callable[[str, int, str], AbstractContextManager[Advance]]
-"""Shows the progress of an operation, given its label, the total and the unit; yields a function to advance it."""
+"""A function that shows the progress of an operation, given its label, the total count and the unit.
+
+The function returns a context manager, which yields a function to call with the count of units done since its last
+call.
+"""
 
 METHODS: dict[str, tuple[tuple[str, int | float], ...]] = {
     "dba": (("n", 10), ("alpha", 3.0)),
@@ -30,7 +35,7 @@ METHODS: dict[str, tuple[tuple[str, int | float], ...]] = {
     "superglobal": (("first", 400), ("neighbours", 9), ("beta", 0.15)),
     "diffusion": (("truncate", 0), ("neighbours", 50), ("seeds", 10)),
 }
-"""Maps each method to its parameters in order, as (name, default); the default also defines the type."""
+"""The parameters of each query-time method, in order, as pairs of name and default; the type is that of the default."""
 
 _MEANINGS = {
     "dba": "adds to each database row its n nearest other rows, weighted by similarity^alpha; must come first",
@@ -43,21 +48,21 @@ _MEANINGS = {
     "(Iscen et al. CVPR 2017)",
 }
 
-_AUGMENTATIONS = ("dba", "rankdba")  # these change the database, not a ranking
+_AUGMENTATIONS = ("dba", "rankdba")  # methods that change the database instead of a ranking
 _DEEP = 8  # for k above 1/8 of the database, sorting all similarities once is faster than merging chunks
 
 
 class MethodError(RetrievalError, ValueError):
-    """A text does not name methods at query time, or names them in an order that has no effect."""
+    """A list of query-time methods has an unknown name, a wrong parameter, or an order in which one has no effect."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A method with the values of its parameters.
+    """A query-time method with the values of its parameters, as made by `parse`.
 
     Attributes:
-        method: a key of `METHODS`.
-        values: the values, in the order of `METHODS`.
+        method: the name of the method, a key of `METHODS`, such as "alphaqe".
+        values: the values of all parameters of the method, in the order in which `METHODS` lists them.
     """
 
     method: str
@@ -68,25 +73,26 @@ class Step:
 
 
 def describe_methods() -> str:
-    """Describes all methods with their parameters and defaults, for a help text."""
+    """Describes all query-time methods with their parameters and defaults in one line, for a help text."""
     forms = ((_form(method), meaning) for method, meaning in _MEANINGS.items())
     return "; ".join(f"{form}: {meaning}" for form, meaning in forms)
 
 
 def parse(text: str) -> list[Step]:
-    """Parses methods separated by commas, with values after colons: "dba:10,alphaqe:50:3,diffusion".
+    """Parses a list of query-time methods, such as "dba:10,alphaqe:50:3,diffusion".
 
-    Omitted values are the defaults of `METHODS`.
+    Methods are separated by commas. The values of a method's parameters follow its name after colons, in the order of
+    `METHODS`; omitted values are the defaults of `METHODS`.
 
     Args:
-        text: the methods; empty for a plain search.
+        text: the list of methods; an empty text means a search without such methods.
 
     Returns:
-        The steps in order.
+        The methods with their values, in order; an empty list for an empty text.
 
     Raises:
-        MethodError: a method is unknown, has too many values or a wrong value, or the result of a method would be
-            discarded by the next one.
+        MethodError: a method is unknown, has too many values or an invalid value, augments the database but is not
+            first, or makes a ranking that the next method discards.
     """
     steps = [_parsed(part.strip()) for part in text.split(",")] if text.strip() else []
     for number, (before, step) in enumerate(zip([None, *steps], steps, strict=False)):
@@ -101,22 +107,32 @@ def parse(text: str) -> list[Step]:
 
 @contextmanager
 def no_progress(label: str, total: int, unit: str) -> Iterator[Advance]:
-    """A `ShowProgress` that shows nothing."""
+    """Shows no progress; the default where a function of the type `ShowProgress` is expected.
+
+    Args:
+        label: label of the operation, ignored.
+        total: total count, ignored.
+        unit: name of what is counted, ignored.
+    """
     yield lambda count: None
 
 
 class Ranker:
-    """Ranks queries with the given methods. The database is augmented, and its neighbour graph built, only once.
+    """Ranks the rows of a database for queries with the given query-time methods.
+
+    The constructor augments the database and builds the neighbour graph for diffusion, if the methods need these, so
+    that several calls of `rank` share them.
 
     Args:
-        database: descriptors of the database, (N, D), L2-normalised, or its shards in order. `dba` and `rankdba` make a
-            copy in memory.
-        steps: the methods, from `parse`.
-        progress: shows the progress of long operations.
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D). The
+            methods `dba` and `rankdba` make an augmented copy in memory.
+        steps: the methods, in the order of application, from `parse`; empty for a search without such methods.
+        progress: function that shows the progress of long operations; shows nothing by default.
 
     Raises:
-        ArgumentError: the database has no rows.
-        DescriptorError: a row contains NaN or an infinite number.
+        ArgumentError: a method needs the rows of the database in advance, and there are none.
+        DescriptorError: a method needs the rows of the database in advance, and a row contains NaN or an infinite
+            number.
     """
 
     def __init__(self, database: Database, steps: Sequence[Step] = (), progress: ShowProgress = no_progress) -> None:
@@ -131,20 +147,20 @@ class Ranker:
                 self._graph(int(values[1]))
 
     def rank(self, queries: np.ndarray, k: int) -> Ranking:
-        """Ranks the database for each query with all methods.
+        """Ranks the rows of the database for each query, with all methods in order.
 
         Args:
             queries: descriptors of the queries, (Q, D), L2-normalised.
-            k: number of rows in each ranking; all N if there are fewer.
+            k: number of rows in each ranking, at least 1; all N if there are fewer.
 
         Returns:
-            Indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first. The score of a row comes from
-            the method that ranked it: beyond the `first` rows of superglobal it is the score of the previous ranking,
-            and not comparable with the scores before.
+            Row numbers, (Q, min(k, N)) int64, and scores, (Q, min(k, N)) float32, best first. The score of a row is
+            computed by the method that ranked the row. The method `superglobal` ranks only its `first` rows; later rows
+            keep the scores of the previous ranking, which are not comparable with those of the first rows.
 
         Raises:
-            ArgumentError: `k` is below 1, or the shapes do not match.
-            DescriptorError: a row contains NaN or an infinite number.
+            ArgumentError: the database has no rows, or the shapes do not match.
+            DescriptorError: a descriptor contains NaN or an infinite number.
         """
         depth = min(
             self.size, max([k, *(int(step.values[0]) for step in self.steps if step.method not in _AUGMENTATIONS)])
@@ -198,7 +214,7 @@ class Ranker:
         return self._extended(queries, found, k) if truncate else found
 
     def _extended(self, queries: np.ndarray, head: Ranking, k: int) -> Ranking:
-        """Appends to the rows of truncated diffusion the other rows in the order of a search, with score 0."""
+        """Extends the rankings of truncated diffusion to k rows: the other rows by similarity, with score 0."""
         indexes, _ = self._searched(queries, k)
         scores = np.zeros(indexes.shape, np.float32)
         scores[:, : head[1].shape[1]] = head[1]
@@ -215,20 +231,22 @@ class Ranker:
 
 
 def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int) -> Ranking:
-    """Ranks a database for one set of queries: `Ranker` in one call.
+    """Ranks the rows of a database for one set of queries with the given query-time methods.
+
+    The result is that of `Ranker(database, steps).rank(queries, k)`. For several sets of queries, a `Ranker` is faster.
 
     Args:
         queries: descriptors of the queries, (Q, D), L2-normalised.
-        database: descriptors of the database, (N, D), L2-normalised, or its shards in order.
-        steps: the methods, from `parse`.
-        k: number of rows in each ranking; all N if there are fewer.
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        steps: the methods, in the order of application, from `parse`; empty for a search without such methods.
+        k: number of rows in each ranking, at least 1; all N if there are fewer.
 
     Returns:
-        Indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, as from `Ranker.rank`.
+        Row numbers, (Q, min(k, N)) int64, and scores, (Q, min(k, N)) float32, best first; see `Ranker.rank`.
 
     Raises:
-        ArgumentError: in the same cases as `Ranker.rank`.
-        DescriptorError: in the same cases as `Ranker.rank`.
+        ArgumentError: the database has no rows, or the shapes do not match.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     return Ranker(database, steps).rank(queries, k)
 

@@ -1,6 +1,7 @@
-"""Exact nearest neighbours, computed in chunks: the complete similarity matrix is never in memory.
+"""Exact nearest-neighbour search, computed in chunks so that the complete similarity matrix is never in memory.
 
-Similarity is the inner product, which is the cosine of L2-normalised rows. Letters: Q queries, N rows, D dimensions.
+Rows are descriptors. Similarity is the inner product, which is the cosine similarity of L2-normalised rows. In the
+shapes, Q is the number of queries, N the number of rows of the database, and D the number of dimensions.
 """
 
 from collections.abc import Iterable
@@ -22,24 +23,27 @@ def nearest(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the k rows most similar to each query, exactly.
+    """Finds the k rows of a database that are most similar to each query, exactly.
 
-    Makes one pass over the database. In addition to the result, the memory contains `chunk` rows and their similarities
-    to 1024 queries: 1,000,000 x 2048 rows from memory-mapped shards need less than 1 GB.
+    Similarity is the inner product, which is the cosine similarity of L2-normalised descriptors. The function makes one
+    pass over the database. In addition to the result, the memory contains `chunk` rows and their similarities to 1024
+    queries. For example, the search of 1,000,000 rows of 2048 dimensions in memory-mapped shards needs less than 1 GB.
 
     Args:
         queries: descriptors of the queries, (Q, D).
-        database: descriptors of the database, (N, D), or an iterable of shards (n, D) in order.
-        k: number of rows per query; all N if there are fewer.
-        chunk: number of rows that are searched at a time.
-        advance: called with the number of rows read since the last call.
+        database: descriptors of the database, as an array (N, D) or as an iterable of shards (n, D).
+        k: number of rows per query, at least 1; all N if there are fewer.
+        chunk: number of rows that are searched at a time, which limits the memory.
+        advance: function that is called with the number of rows searched since its last call, to show progress; None
+            for no such calls.
 
     Returns:
-        Indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, ties by lower index.
+        Row numbers, (Q, min(k, N)) int64, and similarities, (Q, min(k, N)) float32, most similar first, ties by lower
+        row number. Rows are numbered over all shards.
 
     Raises:
         ArgumentError: `k` is below 1, the database has no rows, or the shapes do not match.
-        DescriptorError: a row contains NaN or an infinite number; the message names it.
+        DescriptorError: a descriptor contains NaN or an infinite number; the message names its row.
     """
     queries = as_rows(queries, "queries")
     if k < 1:
@@ -65,20 +69,24 @@ def nearest(
 def nearest_others(
     database: Database, k: int, *, chunk: int = CHUNK, advance: Advance | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the k other rows most similar to each row of a database, exactly.
+    """Finds, for each row of a database, the k other rows that are most similar to it, exactly.
+
+    Similarity is the inner product, which is the cosine similarity of L2-normalised descriptors.
 
     Args:
-        database: descriptors of the database, (N, D), or its shards in order.
-        k: number of neighbours per row; N - 1 if there are fewer.
-        chunk: number of rows that are searched at a time.
-        advance: called with the number of rows whose neighbours were found since the last call.
+        database: descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        k: number of neighbours per row, at least 0; N - 1 if there are fewer.
+        chunk: number of rows that are searched at a time, which limits the memory.
+        advance: function that is called with the number of rows whose neighbours were found since its last call, to
+            show progress; None for no such calls.
 
     Returns:
-        Indexes (N, min(k, N - 1)) int64 and scores (N, min(k, N - 1)) float32, best first.
+        Row numbers of the neighbours, (N, min(k, N - 1)) int64, and their similarities, (N, min(k, N - 1)) float32,
+        most similar first, ties by lower row number.
 
     Raises:
-        ArgumentError: in the same cases as `nearest`.
-        DescriptorError: in the same cases as `nearest`.
+        ArgumentError: `k` is below 0, the database has no rows, or the shapes of the shards do not match.
+        DescriptorError: a descriptor contains NaN or an infinite number; the message names its row.
     """
     found = []
     for first, piece in blocks(database, chunk):
@@ -102,7 +110,17 @@ def _similarities(queries: np.ndarray, piece: np.ndarray, first_query: int, firs
 def _merge(
     indexes: np.ndarray, scores: np.ndarray, similarities: np.ndarray, first: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Merges the best k so far (b, k) with the similarities (b, m) to a chunk whose first row is `first`."""
+    """Merges the best k rows of b queries so far with the rows of a chunk.
+
+    Args:
+        indexes: numbers of the best rows so far, (b, k).
+        scores: similarities of the best rows so far, (b, k).
+        similarities: similarities of the queries to the m rows of the chunk, (b, m).
+        first: number of the first row of the chunk.
+
+    Returns:
+        The numbers and similarities of the best rows, both (b, k).
+    """
     k, size = scores.shape[1], similarities.shape[1]
     hits = similarities > scores[:, -1:]
     if size > k and np.count_nonzero(hits) > 4 * k * len(hits):
@@ -122,7 +140,11 @@ def _merge(
 
 
 def _without_self(indexes: np.ndarray, scores: np.ndarray, first: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Removes each row from its own neighbours, or the last neighbour if equal rows have displaced the row."""
+    """Removes each row from its own list of neighbours.
+
+    If the list does not contain the row, because at least as many other rows are equally similar, the last neighbour is
+    removed instead.
+    """
     others = indexes != np.arange(first, first + len(indexes))[:, None]
     others[others.all(axis=1), -1] = False
     shape = (len(indexes), indexes.shape[1] - 1)

@@ -1,8 +1,9 @@
-"""Methods at query time without training: query expansion, database augmentation, re-ranking and diffusion.
+"""Query-time methods that need no training: query expansion, database augmentation, re-ranking and diffusion.
 
-All functions take L2-normalised descriptors, queries (Q, D) and a database (N, D) or its shards, and return descriptors
-or a ranking (indexes, scores), so that they can be combined: augment the database, search, re-rank the first 400 rows,
-expand the queries with that ranking, search again.
+All functions take L2-normalised descriptors: those of the queries, (Q, D), and those of the database, as an array
+(N, D) or as a sequence of shards. They return descriptors, or a ranking as a pair of row numbers and scores, so that
+they can be combined. For example: augment the database, search, re-rank the first 400 rows, expand the queries with
+the re-ranked rows, and search again.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ from .nearest import CHUNK, nearest_others
 from .nearest import nearest as nearest
 from .rows import Advance, Database, as_rows, gather, l2_normalize
 
-_FLOATS = 2**24  # numbers of neighbours in memory at a time, 64 MB
+_FLOATS = 2**24  # values of neighbours' descriptors in memory at a time, 64 MB
 
 
 def expand_queries(
@@ -28,26 +29,31 @@ def expand_queries(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> np.ndarray:
-    """Expands queries with alphaQE: q' = L2(q + sum over n neighbours of max(s_i, 0)^alpha x_i).
+    """Expands queries with alpha-weighted query expansion, alphaQE (Radenovic et al. TPAMI 2018).
 
-    s_i is the similarity of q and x_i. With alpha = 0 it is average query expansion. Published in Radenovic et al.
-    TPAMI 2018.
+    The expanded query is q' = L2(q + sum_i max(s_i, 0)^alpha x_i), where x_i are the n rows most similar to the query
+    q, s_i is the inner product of q and x_i, and L2 denotes L2 normalisation. With alpha = 0, all rows have the same
+    weight, as in average query expansion.
 
     Args:
-        queries: descriptors of the queries, (Q, D).
-        database: descriptors of the database, (N, D), or its shards in order.
-        n: number of nearest rows to add; all N if there are fewer. With 0 the queries are returned unchanged.
-        alpha: exponent of the similarities, at least 0; the larger it is, the less dissimilar rows weigh.
-        indexes: a ranking to take the rows from, (Q, n or more), best first; None searches.
-        chunk: number of rows that are searched at a time.
-        advance: called with the number of database rows searched since the last call.
+        queries: descriptors of the queries, (Q, D), L2-normalised.
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        n: number of most similar rows to add, at least 0; all N if there are fewer. With 0 the queries are returned
+            unchanged.
+        alpha: exponent of the similarities, at least 0. The larger alpha is, the smaller are the weights of dissimilar
+            rows.
+        indexes: row numbers of a ranking for each query, of which the first n are used, (Q, n or more) integers, best
+            first; None searches the database.
+        chunk: number of rows that are searched at a time, which limits the memory.
+        advance: function that is called with the number of rows searched since its last call, to show progress; None
+            for no such calls.
 
     Returns:
         The expanded queries, (Q, D) float32, L2-normalised.
 
     Raises:
         ArgumentError: `n` or `alpha` is below 0, or the shapes do not match.
-        DescriptorError: a row contains NaN or an infinite number.
+        DescriptorError: a descriptor contains NaN or an infinite number; only checked if the database is searched.
     """
     queries = as_rows(queries, "queries")
     _require_not_negative("query expansion", n=n, alpha=alpha)
@@ -66,22 +72,27 @@ def augment_database(
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> np.ndarray:
-    """Augments a database: alphaQE of every row with its n nearest other rows (Gordo et al. IJCV 2017).
+    """Augments a database by adding to each descriptor its n most similar other descriptors (Gordo et al. IJCV 2017).
+
+    The neighbours are weighted as in `expand_queries`, by max(similarity, 0)^alpha, or by rank. The sums are
+    L2-normalised.
 
     Args:
-        database: descriptors of the database, (N, D), or its shards in order.
-        n: number of nearest rows to add; N - 1 if there are fewer. With 0 the rows are returned unchanged.
-        alpha: exponent of the similarities, at least 0; with 0 the weights are equal. None weights by rank instead,
-            1, (n - 1) / n, .. 1 / n, as the code published with the paper does.
-        chunk: number of rows that are searched at a time.
-        advance: called with the number of rows whose neighbours were found since the last call.
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        n: number of most similar rows to add, at least 0; N - 1 if there are fewer. With 0 the rows are returned
+            unchanged.
+        alpha: exponent of the similarities, at least 0; with 0 the weights are equal. With None, the weights depend on
+            the rank of the neighbour instead, 1, (n - 1) / n, .. 1 / n, as in the published code of the paper.
+        chunk: number of rows that are searched at a time, which limits the memory.
+        advance: function that is called with the number of rows whose neighbours were found since its last call, to
+            show progress; None for no such calls.
 
     Returns:
         The augmented database, (N, D) float32, L2-normalised.
 
     Raises:
         ArgumentError: `n` or `alpha` is below 0, or the database has no rows.
-        DescriptorError: a row contains NaN or an infinite number.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     _require_not_negative("database augmentation", n=n, alpha=alpha or 0)
     shards = [database] if isinstance(database, np.ndarray) else database
@@ -95,26 +106,29 @@ def augment_database(
 def rerank(
     queries: np.ndarray, database: Database, indexes: np.ndarray, *, neighbours: int = 9, beta: float = 0.15
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Re-ranks the first M rows of each query by refined descriptors: the re-ranking of SuperGlobal.
+    """Re-ranks the first M rows of each query's ranking by refined descriptors, as in SuperGlobal.
 
-    Only the M rows are used. Each row is refined to the weighted mean of itself, with weight 1, and its `neighbours`
-    most similar rows, with weights beta max(s, 0). S1 is the similarity of the query and the refined rows. A second
-    query is the element-wise maximum of the `neighbours` + 1 refined rows with the largest S1; S2 is its similarity to
-    the refined rows. The score is (S1 + S2) / 2. As in the authors' published code, refined rows are not normalised.
-    The regional and multi-scale GeM of the paper are not part of this function. Published in Shao et al. ICCV 2023,
-    "Global Features are All You Need for Image Retrieval and Reranking".
+    Each of the M rows is replaced by a weighted mean: the row has weight 1, and the `neighbours` most similar others of
+    the M rows have the weights beta max(s, 0), where s is their inner product with the row. S1 is the inner product of
+    the query and a refined row. A second query is the element-wise maximum of the `neighbours` + 1 refined rows with
+    the largest S1, and S2 is the inner product of the second query and a refined row. The score of a row is
+    (S1 + S2) / 2. As in the authors' published code, refined rows are not normalised. The regional and multi-scale GeM
+    of the paper are not part of this function. The method was published in Shao et al. ICCV 2023, "Global Features are
+    All You Need for Image Retrieval and Reranking".
 
-    To re-rank the head of a longer ranking: `ranking[:, :400] = rerank(queries, database, ranking[:, :400])[0]`.
+    To re-rank the first rows of a longer ranking: `ranking[:, :400] = rerank(queries, database, ranking[:, :400])[0]`.
 
     Args:
-        queries: descriptors of the queries, (Q, D).
-        database: descriptors of the database, (N, D), or its shards in order.
-        indexes: the rows to re-rank, (Q, M); M = 400 in the paper.
-        neighbours: number of rows that refine a row; M - 1 if there are fewer.
+        queries: descriptors of the queries, (Q, D), L2-normalised.
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        indexes: row numbers of the first M rows of each query's ranking, (Q, M) integers, best first; M = 400 in the
+            paper.
+        neighbours: number of rows that refine a row, at least 0; M - 1 if there are fewer.
         beta: weight of the neighbours, at least 0; with 0 rows are not refined.
 
     Returns:
-        Indexes (Q, M) int64 and scores (Q, M) float32, best first; ties keep the order of `indexes`.
+        Row numbers, (Q, M) int64, and scores, (Q, M) float32, best first; rows with equal scores keep the order of
+        `indexes`.
 
     Raises:
         ArgumentError: `neighbours` or `beta` is below 0, the shapes do not match, or an index is out of range.
@@ -139,7 +153,7 @@ def _refined_scores(query: np.ndarray, rows: np.ndarray, neighbours: int, beta: 
 
 
 def _refine(rows: np.ndarray, neighbours: int, beta: float) -> np.ndarray:
-    """The weighted mean of each row (M, D) and its nearest other rows, as one product with an M x M matrix."""
+    """Computes the weighted mean of each row (M, D) and its most similar other rows, as in `rerank`, (M, D)."""
     k = min(neighbours, len(rows) - 1)
     weights = np.eye(len(rows), dtype=np.float32)
     if k:
@@ -152,9 +166,10 @@ def _refine(rows: np.ndarray, neighbours: int, beta: float) -> np.ndarray:
 
 
 def _expand(rows: np.ndarray, database: Database, indexes: np.ndarray, alpha: float | None) -> np.ndarray:
-    """L2(row + sum of max(s, 0)^alpha x) for rows (R, D) and the indexes (R, n) of their neighbours, in blocks.
+    """Adds to each row (R, D) the weighted sum of its neighbours with the row numbers `indexes` (R, n); L2-normalises.
 
-    If alpha is None, the weight of neighbour i, counted from 0, is (n - i) / n.
+    The weight of a neighbour with the similarity s is max(s, 0)^alpha; if alpha is None, the weight of neighbour i,
+    counted from 0, is (n - i) / n.
     """
     expanded = np.empty_like(rows)
     by_rank = 1 - np.arange(indexes.shape[1], dtype=np.float32)[None] / max(1, indexes.shape[1])

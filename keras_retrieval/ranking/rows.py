@@ -1,4 +1,7 @@
-"""Rows of descriptors (N, D), as one array or several shards, in memory or memory-mapped."""
+"""Access to the rows of a database: N descriptors of D dimensions in one array or several shards.
+
+The arrays may be in memory or memory-mapped.
+"""
 
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,11 +22,13 @@ class DescriptorError(RetrievalError, ValueError):
 
 
 class PickedRows:
-    """A selection of rows of an array that converts rows to float32 when they are read.
+    """A selection of n rows of an array, which reads rows and converts them to float32 only when it is indexed.
+
+    The class supports `len`, the attribute `shape`, (n, D), and indexing with an integer, a slice or an array.
 
     Args:
-        values: the array, (N, D), of any float type, in memory or memory-mapped.
-        indexes: row numbers of the selected rows, (n,), in order.
+        values: the array, (N, D), of any float dtype, in memory or memory-mapped.
+        indexes: numbers of the selected rows in `values`, (n,) integers; row i of the selection is values[indexes[i]].
     """
 
     def __init__(self, values: np.ndarray, indexes: np.ndarray) -> None:
@@ -38,20 +43,30 @@ class PickedRows:
 
 
 def l2_normalize(rows: np.ndarray) -> np.ndarray:
-    """Divides vectors along the last axis by ||x|| + 1e-6, as published; a zero vector stays 0. Keeps the dtype."""
+    """Divides vectors by ||x|| + 1e-6, as in the networks of Radenovic et al. (TPAMI 2018).
+
+    Args:
+        rows: vectors along the last axis, (.., D), of a float dtype.
+
+    Returns:
+        The normalised vectors, in the shape and dtype of `rows`; a zero vector stays 0.
+    """
     return rows / (np.linalg.norm(rows, axis=-1, keepdims=True) + EPSILON)
 
 
 def as_rows(rows: Any, name: str, dtype: Any = np.float32) -> np.ndarray:
-    """Converts descriptors to an array (n, D) of `dtype`, without a copy if they already are an array of that dtype.
+    """Converts descriptors to a numpy array with two axes, without a copy if they already are such an array.
 
     Args:
-        rows: descriptors, (n, D).
-        name: name of the rows in error messages.
-        dtype: dtype of the result; None keeps the dtype.
+        rows: descriptors, (n, D), as an array or nested lists.
+        name: what to call the descriptors in the error message, such as "queries".
+        dtype: dtype of the result; None keeps the dtype of `rows`.
+
+    Returns:
+        The array, (n, D).
 
     Raises:
-        ArgumentError: the rows do not have two axes.
+        ArgumentError: `rows` does not have two axes.
     """
     rows = np.asarray(rows, dtype)
     if rows.ndim != 2:
@@ -60,15 +75,16 @@ def as_rows(rows: Any, name: str, dtype: Any = np.float32) -> np.ndarray:
 
 
 def require_finite(rows: np.ndarray, name: str, first: int = 0) -> None:
-    """Checks that no row contains NaN or an infinite number.
+    """Checks that no descriptor contains NaN or an infinite number.
 
     Args:
-        rows: the rows to check, (n, D).
-        name: name of a row in error messages.
-        first: number of the first row in error messages.
+        rows: the descriptors to check, (n, D).
+        name: what to call a row in the error message, such as "database row".
+        first: number of the first of these rows in the error message.
 
     Raises:
-        DescriptorError: a row is not finite; the message names the first one.
+        DescriptorError: a row contains NaN or an infinite number; the message contains the number of the first such
+            row.
     """
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
@@ -76,7 +92,11 @@ def require_finite(rows: np.ndarray, name: str, first: int = 0) -> None:
 
 
 def count_rows(database: np.ndarray | Iterable[np.ndarray]) -> int:
-    """The number of rows N, over all shards."""
+    """Returns the number N of rows of a database.
+
+    Args:
+        database: an array (N, D), or an iterable of shards (n, D); an iterator is consumed.
+    """
     return sum(len(shard) for shard in _shards(database))
 
 
@@ -85,19 +105,20 @@ def blocks(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Iterates over the rows of a database in chunks.
 
-    The pages of a memory-mapped shard are released after each chunk, so that the resident memory of the process stays
-    small. A chunk is valid until the next one is requested.
+    After each chunk of a memory-mapped shard, the memory pages of the shard are released, so that the resident memory
+    of the process stays small. A chunk never contains rows of two shards.
 
     Args:
-        database: descriptors of the database, (N, D), or an iterable of shards (n, D), which may open shards lazily.
-        size: largest number of rows of a chunk.
+        database: descriptors of the database, as an array (N, D) or as an iterable of shards (n, D), which may open
+            shards only when they are needed.
+        size: largest number of rows of a chunk, at least 1.
         dtype: dtype of the chunks.
 
     Yields:
-        The number of the first row of the chunk, and the chunk, (size or fewer, D).
+        The number of the first row of the chunk, counted over all shards, and the chunk, (size or fewer, D).
 
     Raises:
-        ArgumentError: `size` is below 1, or a shard does not have two axes or the width of the first shard.
+        ArgumentError: `size` is below 1, or a shard does not have two axes or differs from the first shard in D.
     """
     if size < 1:
         raise ArgumentError(f"size of the chunks must be at least 1, got {size}")
@@ -115,15 +136,15 @@ def blocks(
 
 
 def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
-    """Selects rows by index, across shards.
+    """Selects rows of a database by their numbers, across shards.
 
     Args:
-        database: descriptors of the database, (N, D), or its shards in order.
-        indexes: integers in 0..N-1, of any shape.
+        database: descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        indexes: row numbers, integers in 0..N-1, in an array of any shape.
         dtype: dtype of the result.
 
     Returns:
-        The rows; their shape is that of `indexes` followed by D.
+        The rows, in an array with the shape of `indexes` followed by D.
 
     Raises:
         ArgumentError: `indexes` are not integers, or an index is out of range.
@@ -151,7 +172,14 @@ def _shards(database: np.ndarray | Iterable[np.ndarray]) -> Iterable[np.ndarray]
 
 
 def release(shard: np.ndarray) -> None:
-    """Releases the pages of a read-only memory mapping; a writable private mapping would lose its changes."""
+    """Releases the memory pages of a memory-mapped array, which the system reads again from the file when needed.
+
+    The function does nothing for arrays in memory and for writable mappings, because a private writable mapping would
+    lose its changes.
+
+    Args:
+        shard: the array, or a view of it.
+    """
     base: Any = shard
     while isinstance(base, np.ndarray):
         if getattr(base, "mode", "r") != "r":

@@ -1,4 +1,4 @@
-"""Exact rankings of a whole database, as needed for mAP: one sort per query instead of a merge per chunk."""
+"""Exact rankings of all rows of a database, as needed for mAP, with one sort per query instead of a merge per chunk."""
 
 from collections.abc import Iterable
 
@@ -14,24 +14,27 @@ _SIMILARITIES = 2**27  # similarities in memory at a time, 0.5 GB
 def sort_all(
     queries: np.ndarray, database: np.ndarray | Iterable[np.ndarray], k: int, *, advance: Advance | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the same result as `nearest`, but faster if k is a large part of the database.
+    """Finds the k rows of a database that are most similar to each query, by sorting the similarities of all rows.
 
-    In addition to the result, the memory contains half a gigabyte of similarities of a group of queries. Each group
-    needs one pass over the database.
+    Similarity is the inner product. The result is that of `nearest`, but the function is faster if k is a large part of
+    the number of rows. The queries are processed in groups, each of which needs one pass over the database and up to
+    half a gigabyte of memory for its similarities.
 
     Args:
         queries: descriptors of the queries, (Q, D).
-        database: descriptors of the database, (N, D), or its shards in order as an iterable that can be iterated
-            repeatedly.
+        database: descriptors of the database, as an array (N, D) or as an iterable of shards (n, D) that can be
+            iterated repeatedly.
         k: number of rows per query; all N if there are fewer.
-        advance: called with the number of rows read since the last call.
+        advance: function that is called with the number of rows read since its last call, to show progress; None for no
+            such calls. Each pass over the database counts all N rows.
 
     Returns:
-        Indexes (Q, min(k, N)) int64 and scores (Q, min(k, N)) float32, best first, ties by lower index.
+        Row numbers, (Q, min(k, N)) int64, and similarities, (Q, min(k, N)) float32, most similar first, ties by lower
+        row number.
 
     Raises:
         ArgumentError: the database has no rows, or the shapes do not match.
-        DescriptorError: a row contains NaN or an infinite number; the message names it.
+        DescriptorError: a descriptor contains NaN or an infinite number; the message names its row.
     """
     queries, size = as_rows(queries, "queries"), count_rows(database)
     if not size:
@@ -48,7 +51,7 @@ def sort_all(
 
 
 def _descending(values: np.ndarray) -> np.ndarray:
-    """The stable descending order of values (N,), faster than numpy's stable sort."""
+    """Returns the stable descending order of values (N,) as indexes, faster than numpy's stable sort."""
     order = np.argsort(-values)
     equal = np.diff(values[order]) == 0
     if equal.any():
@@ -59,12 +62,17 @@ def _descending(values: np.ndarray) -> np.ndarray:
 
 
 def count_passes(queries: int, size: int) -> int:
-    """The number of passes of `sort_all` over a database of `size` rows."""
+    """Returns the number of passes that `sort_all` makes over a database.
+
+    Args:
+        queries: number of queries.
+        size: number of rows of the database.
+    """
     return -(-queries // _group(size))
 
 
 def _group(size: int) -> int:
-    """The number of queries whose similarities to `size` rows are in memory at a time."""
+    """Returns the number of queries whose similarities to `size` rows are in memory at a time."""
     return max(1, _SIMILARITIES // max(1, size))
 
 

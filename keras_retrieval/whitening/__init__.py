@@ -1,4 +1,8 @@
-"""Learned whitening in numpy: Lw and PCA from covariances, and PCA of wide descriptors from the Gram matrix."""
+"""Learned whitening of descriptors, in numpy.
+
+`learn_lw` learns Lw from matching pairs, and `learn_pca` learns PCA whitening, both from covariance matrices.
+`learn_pca_from_gram` learns PCA whitening of descriptors with very many dimensions from their Gram matrix.
+"""
 
 from .covariance import Moments as Moments
 from .covariance import PairMoments as PairMoments

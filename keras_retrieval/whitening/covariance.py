@@ -1,4 +1,8 @@
-"""Learns a whitening from descriptors: Lw from matching pairs, PCA without pairs, in one pass over the rows."""
+"""Whitening learned from covariance matrices: Lw from matching pairs of descriptors, and PCA without pairs.
+
+Both need a single pass over the rows, which are descriptors. In the shapes, N is the number of rows and D the number of
+dimensions of the descriptors.
+"""
 
 from dataclasses import dataclass
 
@@ -9,35 +13,35 @@ from ..errors import ArgumentError
 from ..ranking.rows import Database, as_rows, blocks, count_rows, gather, l2_normalize, require_finite
 
 _ROWS = 4096  # rows that are read at a time
-_NUMBERS = 2**21  # numbers that are projected at a time
-UNSEEN = 1e-10  # eigenvalues below this part of the largest one count as 0
+_NUMBERS = 2**21  # values of descriptors that are projected at a time
+UNSEEN = 1e-10  # eigenvalues below this fraction of the largest eigenvalue count as 0
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A learned whitening y = L2(P (x - m)).
+    """A learned whitening of descriptors x, y = L2(P (x - m)), where L2 denotes L2 normalisation.
 
     Attributes:
         m: the shift, (D,) float64.
-        P: the projection, (D, D) float64, in the order of decreasing variance; the first d rows reduce to d dimensions.
-            P from `learn_pca_from_gram` has fewer rows.
+        P: the projection matrix, (D, D) float64, with rows in order of decreasing variance; its first d rows reduce
+            descriptors to d dimensions. From `learn_pca_from_gram`, P has fewer than D rows.
     """
 
     m: np.ndarray
     P: np.ndarray
 
     def apply(self, x: np.ndarray, dim: int | None = None) -> np.ndarray:
-        """Whitens descriptors, keeps the first dimensions and L2-normalises.
+        """Whitens descriptors, keeps the first d dimensions and L2-normalises the result.
 
         Args:
-            x: descriptors, (n, D).
-            dim: number d of dimensions to keep; None keeps all.
+            x: descriptors, (n, D), of any numeric dtype.
+            dim: number d of dimensions to keep; None keeps as many as P has rows.
 
         Returns:
-            The whitened descriptors, (n, d) float32; a row equal to m becomes 0.
+            The whitened descriptors, (n, d) float32; a descriptor equal to m becomes 0.
 
         Raises:
-            ArgumentError: the shapes do not match, or `dim` is not in 1..D.
+            ArgumentError: the shapes do not match, or `dim` is below 1 or above the number of rows of P.
         """
         x, P = as_rows(x, "descriptors", None), self._rows(dim)
         if x.shape[1] != len(self.m):
@@ -49,16 +53,16 @@ class Projection:
         return y
 
     def as_dense(self, dim: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Converts the whitening, without the normalisation, to a dense layer x kernel + bias.
+        """Converts the whitening, without the normalisation, to the weights of a dense layer x kernel + bias.
 
         Args:
-            dim: number d of dimensions to keep; None keeps all.
+            dim: number d of dimensions to keep; None keeps as many as P has rows.
 
         Returns:
             The kernel P^T, (D, d) float32, and the bias -P m, (d,) float32.
 
         Raises:
-            ArgumentError: `dim` is not in 1..D.
+            ArgumentError: `dim` is below 1 or above the number of rows of P.
         """
         P = self._rows(dim)
         return P.T.astype(np.float32), (-P @ self.m).astype(np.float32)
@@ -70,18 +74,19 @@ class Projection:
 
 
 class Moments:
-    """Accumulates the mean and the scatter of rows in float64.
+    """Accumulates the mean and the scatter matrix of descriptors (rows) in float64.
 
-    Each chunk is centred on its own mean and then merged (Chan, Golub, LeVeque, The American Statistician 1983), so
-    that a mean far from 0 does not cost precision. The memory is D x D numbers and one chunk, for any number of rows.
+    Each chunk of rows is centred on the mean of the chunk and then merged (Chan, Golub, LeVeque, The American
+    Statistician 1983), so that a mean far from 0 does not reduce the precision. The memory is D x D float64 values and
+    one chunk, for any number of rows.
 
     Args:
-        dim: number of dimensions D.
+        dim: number of dimensions D of the rows.
 
     Attributes:
-        count: number of rows so far.
-        mean: their mean, (D,).
-        scatter: the sum of (x - mean)(x - mean)^T over the rows, (D, D).
+        count: number of rows added so far.
+        mean: mean of these rows, (D,) float64; 0 before the first row.
+        scatter: sum of (x - mean)(x - mean)^T over these rows x, (D, D) float64.
     """
 
     def __init__(self, dim: int) -> None:
@@ -90,14 +95,15 @@ class Moments:
         self.scatter = np.zeros((dim, dim))
 
     def add(self, rows: np.ndarray) -> None:
-        """Adds rows.
+        """Adds descriptors to the statistics.
 
         Args:
             rows: descriptors to add, (n, D).
 
         Raises:
-            ArgumentError: the rows have another number of dimensions.
-            DescriptorError: a row contains NaN or an infinite number; rows are numbered from the first one added.
+            ArgumentError: the rows do not have D dimensions.
+            DescriptorError: a row contains NaN or an infinite number. The message contains the number of this row,
+                counted from the first row that was ever added.
         """
         rows = as_rows(rows, "rows", None)
         if rows.shape[1] != len(self.mean):
@@ -106,7 +112,14 @@ class Moments:
             self._merge(np.array(rows[start : start + _ROWS], np.float64))
 
     def about(self, point: np.ndarray) -> np.ndarray:
-        """Computes the sum of (x - point)(x - point)^T over the rows, (D, D), for a point (D,)."""
+        """Computes the scatter matrix of the rows about a given point instead of their mean.
+
+        Args:
+            point: the point, (D,).
+
+        Returns:
+            The sum of (x - point)(x - point)^T over the rows x, (D, D) float64.
+        """
         shift = self.mean - point
         return self.scatter + self.count * np.outer(shift, shift)
 
@@ -122,10 +135,12 @@ class Moments:
 
 
 class PairMoments:
-    """Accumulates the statistics of matching pairs (q, p) for Lw: the mean m of the queries, and S within the pairs.
+    """Accumulates the statistics of matching pairs of descriptors that `fit_lw` needs, in float64.
+
+    A pair (q, p) consists of the descriptors of a query and a positive.
 
     Args:
-        dim: number of dimensions D.
+        dim: number of dimensions D of the descriptors.
     """
 
     def __init__(self, dim: int) -> None:
@@ -134,29 +149,29 @@ class PairMoments:
 
     @property
     def count(self) -> int:
-        """Number of pairs so far."""
+        """Number of pairs added so far."""
         return self._differences.count
 
     @property
     def mean(self) -> np.ndarray:
-        """m, (D,), the mean of the queries; a query in two pairs counts twice."""
+        """The mean of the queries over all pairs, (D,) float64; a query in two pairs counts twice."""
         return self._queries.mean
 
     @property
     def within(self) -> np.ndarray:
-        """S, (D, D): the mean of (q - p)(q - p)^T over the pairs."""
+        """The mean of (q - p)(q - p)^T over all pairs, (D, D) float64, denoted by S in `fit_lw`."""
         return self._differences.about(np.zeros(len(self.mean))) / self.count
 
     def add(self, queries: np.ndarray, positives: np.ndarray) -> None:
-        """Adds pairs.
+        """Adds pairs to the statistics.
 
         Args:
-            queries: descriptors of the query q of each pair, (n, D).
-            positives: descriptors of the positive p of each pair, (n, D).
+            queries: descriptor of the query q of each pair, (n, D).
+            positives: descriptor of the positive p of each pair, (n, D).
 
         Raises:
             ArgumentError: the shapes do not match.
-            DescriptorError: a row contains NaN or an infinite number.
+            DescriptorError: a descriptor contains NaN or an infinite number; the message names the pair.
         """
         queries = as_rows(queries, "queries", np.float64)
         positives = as_rows(positives, "positives", np.float64)
@@ -173,22 +188,25 @@ class PairMoments:
 def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Projection:
     """Computes Lw, the learned whitening (Radenovic et al. TPAMI 2018, after Mikolajczyk and Matas ICCV 2007).
 
-    P0 = chol(S + aI)^-1 whitens the differences within pairs. E are the eigenvectors of P0 C P0^T in the order of
-    decreasing eigenvalues, with C the scatter of all rows about m, and P = E^T P0. a is 0, or the first of 1e-10,
-    1e-9, .. that makes S + aI numerically positive definite, which is needed with fewer pairs than dimensions.
+    Let m be the mean of the queries of the matching pairs, S the mean of (q - p)(q - p)^T over the pairs, and C the
+    scatter matrix of all rows about m. P0 = chol(S + aI)^-1 whitens the differences within pairs. E contains the
+    eigenvectors of P0 C P0^T in order of decreasing eigenvalues, and the projection is P = E^T P0. a is 0 if S is
+    numerically positive definite; otherwise, as with fewer pairs than dimensions, a is the first of 1e-10, 1e-9, .. for
+    which S + aI is numerically positive definite.
 
-    Few photos determine S in few directions only, and P0 amplifies the others. Shrinkage replaces S by
-    S + shrinkage * tr(S) / D * I (towards the mean variance, as Ledoit and Wolf, J. Multivariate Analysis 2004). With
-    increasing shrinkage Lw approaches a PCA rotation without scaling.
+    If the pairs contain few photos, S is determined in few directions only, and P0 amplifies all other directions.
+    Shrinkage therefore replaces S by S + shrinkage * tr(S) / D * I (towards the mean variance, as Ledoit and Wolf, J.
+    Multivariate Analysis 2004). With increasing shrinkage Lw approaches a PCA rotation without scaling.
 
     Args:
-        rows: moments of all rows.
-        pairs: moments of the matching pairs.
-        shrinkage: 0 is the published formula; about 1 is suitable if the pairs have few photos for D dimensions.
+        rows: statistics of all descriptors.
+        pairs: statistics of the matching pairs.
+        shrinkage: weight of the shrinkage, at least 0. 0 gives the published formula; about 1 is suitable if the pairs
+            contain few photos in relation to the number D of dimensions.
 
     Returns:
-        m, the mean of the queries of the pairs, and P. With the shrunk S, P (S + aI) P^T = I, and P C P^T is diagonal
-        with decreasing entries.
+        The shift m and the projection P. With S after shrinkage, P (S + aI) P^T = I, and P C P^T is diagonal with
+        decreasing entries.
 
     Raises:
         ArgumentError: there are fewer than 2 pairs or no rows, the numbers of dimensions differ, or `shrinkage` is
@@ -208,16 +226,19 @@ def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Project
 
 
 def fit_pca(rows: Moments) -> Projection:
-    """Computes the PCA whitening P = Lambda^(-1/2) E^T of the covariance about the mean (Jegou and Chum ECCV 2012).
+    """Computes the PCA whitening P = Lambda^(-1/2) E^T (Jegou and Chum ECCV 2012).
 
-    Directions without variance, which exist if there are fewer rows than dimensions, come last. They are scaled like
-    the direction with the smallest variance, so that they are not amplified in new rows.
+    Lambda contains the eigenvalues and E the eigenvectors of the covariance matrix C of the rows about their mean, in
+    order of decreasing eigenvalues. Directions without variance, which exist if there are fewer rows than dimensions,
+    come last. They are scaled like the direction with the smallest variance above 0, so that they are not amplified
+    when the whitening is applied to other descriptors.
 
     Args:
-        rows: moments of all rows.
+        rows: statistics of all descriptors.
 
     Returns:
-        m, the mean, and P. With C the covariance, P C P^T is the identity on the directions with variance.
+        The shift m, which is the mean of the rows, and the projection P, (D, D). P C P^T is the identity on the
+        directions with variance.
 
     Raises:
         ArgumentError: there are fewer than 2 rows, or all rows are equal.
@@ -232,20 +253,24 @@ def fit_pca(rows: Moments) -> Projection:
 
 
 def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: float = 0.0) -> Projection:
-    """Learns Lw from rows and pairs of them, in one pass over the rows and one over the pairs.
+    """Learns Lw from descriptors and matching pairs of them; see `fit_lw` for the formulas.
+
+    The function makes one pass over the descriptors and one pass over the pairs.
 
     Args:
-        database: all rows, (N, D), or their shards in order.
-        qidxs: the row of the query of each pair, (pairs,); a query in several pairs counts several times.
-        pidxs: the row of the positive of each pair, (pairs,).
-        shrinkage: as for `fit_lw`.
+        database: all descriptors, as an array (N, D) or as a sequence of shards (n, D).
+        qidxs: row number of the query of each pair, (pairs,); a query in several pairs counts several times.
+        pidxs: row number of the positive of each pair, (pairs,).
+        shrinkage: weight of the shrinkage, at least 0. 0 gives the published formula; about 1 is suitable if the pairs
+            contain few photos in relation to the number D of dimensions.
 
     Returns:
-        The mean m and the projection P, as from `fit_lw`.
+        The whitening, with the shift m and the projection P that `fit_lw` computes.
 
     Raises:
-        ArgumentError: the lists have different lengths, an index is not in 0..N-1, or in the same cases as `fit_lw`.
-        DescriptorError: a row contains NaN or an infinite number.
+        ArgumentError: `qidxs` and `pidxs` differ in length, an index is not in 0..N-1, there are fewer than 2 pairs or
+            no rows, or `shrinkage` is below 0.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     q, p = np.asarray(qidxs), np.asarray(pidxs)
     if q.ndim != 1 or q.shape != p.shape:
@@ -259,17 +284,17 @@ def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: 
 
 
 def learn_pca(database: Database) -> Projection:
-    """Learns the PCA whitening from rows, in one pass.
+    """Learns a PCA whitening from descriptors in one pass; see `fit_pca` for the formulas.
 
     Args:
-        database: descriptors of the database, (N, D), or its shards in order.
+        database: the descriptors, as an array (N, D) or as a sequence of shards (n, D).
 
     Returns:
-        The mean m and the projection P, as from `fit_pca`.
+        The whitening, with the shift m and the projection P that `fit_pca` computes.
 
     Raises:
         ArgumentError: there are fewer than 2 rows, or all rows are equal.
-        DescriptorError: a row contains NaN or an infinite number.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     return fit_pca(_moments(database))
 
@@ -295,12 +320,28 @@ def _positive_definite(S: np.ndarray) -> np.ndarray:
 
 
 def sorted_eigenvectors(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The eigenvalues of a symmetric matrix, largest first, and the eigenvectors as columns."""
+    """Computes the eigenvalues and eigenvectors of a symmetric matrix.
+
+    Args:
+        symmetric: the matrix, (n, n); rounding errors that break the symmetry are averaged out.
+
+    Returns:
+        The eigenvalues in descending order, (n,), and the eigenvectors as columns in the same order, (n, n).
+    """
     values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
     return values[::-1], vectors[:, ::-1]
 
 
 def fixed_sign(P: np.ndarray) -> np.ndarray:
-    """Makes the largest entry of each row positive, because the sign of an eigenvector is arbitrary."""
+    """Changes the signs of rows so that the entry with the largest absolute value in each row is positive.
+
+    This makes results reproducible, because the sign of an eigenvector is arbitrary.
+
+    Args:
+        P: a matrix with eigenvectors as rows, (d, D).
+
+    Returns:
+        The matrix with the changed signs, (d, D).
+    """
     largest = np.take_along_axis(P, np.abs(P).argmax(axis=1)[:, None], 1)
     return P * np.where(largest < 0, -1.0, 1.0)

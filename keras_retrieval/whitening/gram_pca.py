@@ -1,6 +1,7 @@
-"""PCA whitening of descriptors so wide that D x D numbers do not fit in memory, such as NetVLAD with 32,768 dimensions.
+"""PCA whitening of descriptors with so many dimensions D that a D x D covariance matrix does not fit in memory.
 
-The covariance of n rows has rank n at most, and its eigenvectors follow from the n x n Gram matrix of the rows.
+An example is NetVLAD with 32,768 dimensions. The covariance matrix of n rows has at most rank n, and its eigenvectors
+can be computed from the n x n Gram matrix of the rows, the matrix of their inner products.
 """
 
 import numpy as np
@@ -10,31 +11,34 @@ from ..ranking.rows import Database, count_rows, gather
 from .covariance import UNSEEN, Projection, fixed_sign, sorted_eigenvectors
 
 WIDE = 8192
-"""Descriptors with more dimensions are whitened from the Gram matrix: D x D numbers in float64 take 0.5 GB and more."""
+"""Largest number of dimensions D for which PCA is computed from the D x D covariance matrix, 0.5 GB in float64.
+
+For descriptors with more dimensions, PCA is computed from the Gram matrix.
+"""
 
 MAX_ROWS = 8192
 """Largest number of rows in the Gram matrix."""
 
 DIM = 4096
-"""Number of dimensions that NetVLAD keeps (Arandjelovic et al. CVPR 2016)."""
+"""Default number of dimensions to keep, as in the NetVLAD paper (Arandjelovic et al. CVPR 2016)."""
 
-_NUMBERS = 2**24  # numbers that are read at a time, 128 MB
+_NUMBERS = 2**24  # values of descriptors that are read at a time, 128 MB in float64
 
 
 def learn_pca_from_gram(database: Database, rows: np.ndarray, dim: int = DIM) -> Projection:
-    """Learns the first rows of the PCA whitening of `fit_pca` from the Gram matrix of some rows.
+    """Learns the first rows of the PCA whitening that `fit_pca` computes, from the Gram matrix of n descriptors.
 
-    Needs memory for n x n and dim x D numbers in float64: 0.5 and 1.1 GB with MAX_ROWS rows, the default dimensions
-    and D = 32,768.
+    The function needs memory for n x n and dim x D float64 values: 0.5 GB and 1.1 GB for n = 8192, the default `dim` of
+    4096 and D = 32,768.
 
     Args:
-        database: descriptors of the database, (N, D), or its shards in order, in memory or memory-mapped.
-        rows: indexes of the rows to learn from, (n,); if there are more than MAX_ROWS, MAX_ROWS of them at equal
-            intervals are used.
+        database: descriptors, as an array (N, D) or as a sequence of shards (n, D), in memory or memory-mapped.
+        rows: row numbers of the descriptors to learn from, (n,) integers. If there are more than 8192 (MAX_ROWS), 8192
+            of them at equal intervals are used.
         dim: largest number of dimensions to keep. Directions without variance are not kept.
 
     Returns:
-        m, the mean, and P, (d, D) with d <= dim.
+        The whitening, with the mean of the used rows as the shift m, and a projection P of the shape (d, D), d <= dim.
 
     Raises:
         ArgumentError: there are fewer than 2 rows, or all rows are equal.

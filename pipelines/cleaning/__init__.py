@@ -1,1 +1,1 @@
-"""Removal of unrelated photos from folders of landmarks; the step clean."""
+"""Removes unrelated photos from folders of landmark photos; the step clean."""

@@ -1,9 +1,10 @@
-"""Localizes an object in pairwise aligned photos by diffusion of boxes over the graph of verified pairs.
+"""Localizes an object in photos by diffusion of boxes over the graph of verified pairs of photos.
 
-The method is that of Gordo et al. (ECCV 2016, section 3.4): each pair proposes the bounding box of its matched
-keypoints, and the initial box of a photo is the geometric median of the proposals of its pairs. Then the boxes are
-repeatedly projected from photo to photo by the pairs' affine transforms, and each box moves a small step towards the
-geometric median of the boxes projected into its photo.
+The method is that of Gordo et al. (ECCV 2016, section 3.4). The nodes of the graph are photos, and its edges are pairs
+of photos that are aligned by an affine transform. First, each pair proposes the bounding box of its matched keypoints,
+and the initial box of a photo is the geometric median of the proposals of its pairs. Then the boxes are repeatedly
+projected from photo to photo by the affine transforms, and each box moves a small step towards the geometric median of
+the boxes projected into its photo.
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,8 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
-STEP = 0.1  # alpha: share of the way that a box moves towards its neighbours' proposals; as published
-STILL = 0.0005  # share of a photo's longer side: when all boxes move less, the diffusion has converged
+STEP = 0.1  # alpha: share of the distance that a box moves in a step towards its neighbours' proposals; as published
+STILL = 0.0005  # share of a photo's longer side; the diffusion has converged when no box moves farther in a step
 MOST_STEPS = 1000
 _WEISZFELD = 100  # maximum number of iterations for a geometric median
 _NEAR = 1e-6  # pixels: lower bound of distances, which keeps the median's weights finite
@@ -22,7 +23,7 @@ _NEAR = 1e-6  # pixels: lower bound of distances, which keeps the median's weigh
 
 @dataclass(frozen=True)
 class Projection:
-    """A directed edge of the graph: projects boxes of one photo into another.
+    """A directed edge of the graph of photos, which projects boxes of the source photo into the target photo.
 
     Attributes:
         source: index of the photo from which boxes are projected.
@@ -38,15 +39,15 @@ class Projection:
 
 
 def diffuse(edges: Sequence[Projection], sizes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Finds the box of the object in each photo.
+    """Finds the box of the object that the photos show, in each photo.
 
     Args:
-        edges: the E edges of the graph; every photo must be the target of at least one.
+        edges: the edges of the graph; every photo must be the target of at least one edge.
         sizes: (n, 2) width and height of each photo in pixels.
 
     Returns:
         The (n, 4) boxes (left, top, right, bottom) in pixels, clipped to the photos, and the number of steps to
-        convergence, at most `MOST_STEPS`.
+        convergence, at most 1,000.
 
     Raises:
         ArgumentError: a photo is not the target of an edge.
@@ -68,7 +69,15 @@ def diffuse(edges: Sequence[Projection], sizes: np.ndarray) -> tuple[np.ndarray,
 
 
 def project(boxes: np.ndarray, affines: np.ndarray) -> np.ndarray:
-    """Returns the (E, 4) bounding boxes of (E, 4) boxes under (E, 2, 3) affine transforms."""
+    """Projects boxes by affine transforms and returns the bounding boxes of the results.
+
+    Args:
+        boxes: (E, 4) boxes: left, top, right, bottom.
+        affines: (E, 2, 3) affine transforms, one for each box.
+
+    Returns:
+        (E, 4) boxes.
+    """
     corners = np.stack([boxes[:, [x, y]] for x in (0, 2) for y in (1, 3)], axis=1)
     moved = corners @ affines[:, :, :2].transpose(0, 2, 1) + affines[:, None, :, 2]
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)

@@ -22,30 +22,32 @@ BOXES, PAGE, WORK = "boxes.json", "index.html", "landmarks"
 
 @takes(CleanOptions)
 def clean(options: CleanOptions) -> Path:
-    """Removes unrelated photos from folders of landmarks, and finds the landmark's box in the photos that are kept.
+    """Removes unrelated photos from folders of landmarks, and finds the landmark's box in each photo that is kept.
 
-    The method is that of Gordo et al. (ECCV 2016): in each folder all pairs of photos are verified geometrically, the
-    largest group of photos connected by verified pairs is kept, and the landmark's box in each photo is found by
-    diffusion of matched regions over the graph of the group. The step writes to OUT
+    The method is that of Gordo et al. (ECCV 2016). In each folder, pairs of photos are verified geometrically: all
+    pairs or, with --neighbours, those with most visual words in common. The largest group of photos that are connected
+    by verified pairs is kept. The landmark's box in each of these photos is found by diffusion of the matched regions
+    over the graph of verified pairs. The step writes to the folder OUT:
 
     - kept.txt: names of the photos that are kept, one JSON string per line
-    - left_out.json: photo -> reason, for all other photos
-    - boxes.json: photo -> the landmark's box, from which `train-proposals` learns
+    - left_out.json: the reason for each photo that is not kept
+    - boxes.json: the landmark's box in each photo that is kept, from which `train-proposals` learns
     - cleaning.json: the folder of the photos, the options, and the counts of each landmark
     - index.html: the photos with their boxes, and the photos that are left out
     - landmarks: the COLMAP database of each landmark, from which an interrupted run continues
 
-    A finished run is not repeated. If photos were added, only their pairs are matched. `tuples` and `classify` accept
-    OUT as a source of photos, and use those that are kept.
+    A landmark that is finished is not processed again. If photos were added, only their pairs are matched. `tuples`
+    and `classify` accept OUT as a source of photos, and use those that are kept.
 
     Returns:
-        OUT.
+        The path of the folder, `out`.
 
     Raises:
         ArgumentError: an option is out of range.
-        FolderError: OUT was started with other options, or contains something else.
-        ReconstructionError: a photo has changed.
-        CleaningError: no photo is left.
+        PhotoFolderError: `photos` does not exist or contains no photo.
+        FolderError: `out` was started with other options or contains something else.
+        ReconstructionError: a photo has changed since an earlier run.
+        CleaningError: no photo would be kept.
         MissingExtraError: COLMAP is not installed.
     """
     load_colmap()

@@ -1,4 +1,4 @@
-"""Cleaning of one landmark: photos are matched, the largest group is kept, and the landmark's boxes are found."""
+"""Cleans one landmark: matches its photos, keeps the largest group, and finds the landmark's box in each photo."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ from .box_diffusion import Projection, diffuse
 from .options import CleanOptions
 
 NOTE, DATABASE, VERSION = "landmark.json", "database.db", 1
-ALIGNED = 0.02  # share of a photo's longer side: maximum error of a match that agrees with an affine transform
-LEAST_ALIGNED = 10  # matches that must agree with a transform for boxes to be projected by it
-LEAST_SIDE = 8.0  # pixels: smaller boxes are discarded
+ALIGNED = 0.02  # maximum error of an inlier match of an affine transform, as a share of the photo's longer side
+LEAST_ALIGNED = 10  # minimum number of inlier matches of an affine transform by which boxes are projected
+LEAST_SIDE = 8.0  # minimum side of a box in pixels; photos with a smaller box are left out
 
 
 class CleaningError(RetrievalError, ValueError):
-    """No photo is left after cleaning."""
+    """Cleaning would keep no photo of any landmark; the message has the reason for the first photo."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Landmark:
 
     Attributes:
         name: name of the landmark's folder.
-        kept: names of the photos in the largest group, sorted.
+        kept: names, sorted, of the photos that are kept: those of the largest group in which the landmark has a box.
         left_out: dict from the name of each other photo to the reason.
-        boxes: dict from the name of each photo that is kept to its box: left, top, right, bottom in pixels.
-        pairs: number of tried pairs.
-        verified: number of verified pairs.
+        boxes: dict from the name of each photo that is kept to the landmark's box: left, top, right, bottom in pixels.
+        pairs: number of pairs of photos that were matched.
+        verified: number of pairs that were verified geometrically.
         steps: number of diffusion steps until the boxes converged.
     """
 
@@ -53,7 +53,9 @@ class Landmark:
 
 
 def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, options: CleanOptions) -> Landmark:
-    """Cleans a landmark, or reads the result if it was cleaned before; an interrupted run is continued.
+    """Cleans a landmark, or reads the result if the landmark was cleaned before with the same photos and options.
+
+    If an earlier call was interrupted, its features and matches are used again.
 
     Args:
         name: name of the landmark.
@@ -83,7 +85,7 @@ def clean_landmark(name: str, photos: Path, names: Sequence[str], work: Path, op
 
 
 def _finished(path: Path, made: str) -> Landmark | None:
-    """The result of a run with the same fingerprint; None if there is no such result, or it cannot be read."""
+    """Returns the result of a run with the same fingerprint; None if there is no such result or it cannot be read."""
     try:
         note = json.loads(path.read_text(encoding="utf-8"))
         return Landmark(**note) if note.pop("made") == made else None
@@ -92,7 +94,7 @@ def _finished(path: Path, made: str) -> Landmark | None:
 
 
 def _match(database: Database, names: Sequence[str], options: CleanOptions) -> dict[Pair, int]:
-    """Matches all pairs, or each photo with those of most common visual words; returns tried pair -> inliers."""
+    """Matches all pairs, or each photo with those most similar by visual words; returns matched pair -> inliers."""
     present = set(names)
     if 0 < options.neighbours < len(names) - 1:
         pairs = vocabulary_pairs(database.path, names, options.neighbours, None)
@@ -125,7 +127,7 @@ def _assess(
 def _reasons(
     groups: Sequence[Sequence[str]], boxes: Mapping[str, object], matched: int, min_photos: int
 ) -> dict[str, str]:
-    """The reasons why photos that could be matched are left out: photo -> reason."""
+    """Returns photo -> reason for the photos with features that are left out."""
     if not groups:
         return {}
     largest, *others = groups
@@ -142,7 +144,7 @@ def _reasons(
 def _boxes(
     photos: Path, group: Collection[str], pairs: Sequence[Pair], database: Database, seed: int
 ) -> tuple[dict[str, list[float]], int]:
-    """The box of each photo that aligns with another one, and the number of steps of the diffusion."""
+    """Returns the landmark's box in each photo that aligns with another photo, and the number of diffusion steps."""
     sizes = {one: photo_size(photos / one)[::-1] for one in group}
     projections = list(_projections(pairs, sizes, database, seed))
     aligned = sorted({target for _, target, _, _ in projections})

@@ -12,7 +12,7 @@ from ..sfm.options import MAX_SEED
 
 @dataclass(frozen=True, kw_only=True)
 class CleanOptions(IntakeOptions):
-    """The options of `clean`."""
+    """The options of the step `clean`, which removes unrelated photos from folders of landmarks."""
 
     photos: Annotated[Path, Argument("Folder with one sub-folder of photos for each landmark.")] = field(kw_only=False)
     out: Annotated[

@@ -1,4 +1,4 @@
-"""The HTML page of `clean`: for each landmark the photos that are kept, with their boxes, then those left out."""
+"""The HTML page of `clean`: for each landmark the photos that are kept, with boxes, then those that are left out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ from typing import Any
 from ..pages.rankings import Case, Hit, Mark, Picture, page
 from .landmark import Landmark
 
-MOST_LANDMARKS = 200
-MOST_PHOTOS = 20  # per landmark, of the photos that are kept and of those left out
+MOST_LANDMARKS = 200  # maximum number of landmarks on the page
+MOST_PHOTOS = 20  # maximum number of kept photos, and of left-out photos, of each landmark on the page
 LEGEND = "✓ green: kept, with the landmark's box · ✗ red: left out"
 
 
@@ -19,7 +19,7 @@ def cleaning_page(landmarks: Sequence[Landmark], photos: Path, options: Mapping[
     Args:
         landmarks: the results for all landmarks.
         photos: folder of the photos.
-        options: the options of the run; `min_inliers` is used.
+        options: dict of the options of the run, of which "min_inliers" is used.
 
     Returns:
         A self-contained HTML document without scripts.

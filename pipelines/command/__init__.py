@@ -1,1 +1,1 @@
-"""The options of steps, each declared once: the command, its checks and its documentation follow from a dataclass."""
+"""Declares the options of each command once, as a dataclass, from which the command line and the checks are made."""

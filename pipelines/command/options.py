@@ -1,4 +1,6 @@
-"""Options of a step, declared once as an annotated dataclass.
+"""Declares the options of a step as an annotated dataclass.
+
+A step is a function that is also a command of the shell. For example:
 
     @dataclass(frozen=True, kw_only=True)
     class TrainOptions(Options):
@@ -12,8 +14,8 @@
     train("tuples.npz", epochs=3)          # Python; typed as TrainOptions' constructor
     keras-retrieval train tuples.npz --epochs 3
 
-The shell command, the checks of ranges, the fingerprint of a run that can be resumed and the reference pages are all
-made from the annotations.
+The shell command, the checks of ranges, the options that a resumed run must have in common with the interrupted run,
+and the reference pages are all derived from the annotations.
 """
 
 import dataclasses
@@ -37,17 +39,18 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a step.
+    """Declares an option of a step, in the annotation of a field of an :class:`Options` subclass.
 
     Attributes:
-        help: one sentence for `--help` and the reference; ranges and choices are added to it.
-        at_least: the smallest value.
-        above: a bound that the value must exceed.
-        at_most: the largest value.
-        below: a bound that the value must not reach.
-        choices: the values that are allowed; None for any.
-        flags: the option in the shell, such as "--padded/--exact" or "--k -k"; derived from the field's name if empty.
-        resumed: whether a resumed run must have the same value.
+        help: one or two sentences for `--help` and the reference pages. The range and the choices are appended.
+        at_least: the smallest allowed value; None for no limit.
+        above: the value must be greater than this bound; None for no limit.
+        at_most: the largest allowed value; None for no limit.
+        below: the value must be less than this bound; None for no limit.
+        choices: the allowed values; None for any value.
+        flags: the names of the option in the shell, such as "--padded/--exact" or "--k -k". If empty, the name is
+            derived from the name of the field, so that `min_photos` becomes --min-photos.
+        resumed: whether a resumed run must have the same value as the interrupted run.
     """
 
     help: str
@@ -60,7 +63,7 @@ class Option:
     resumed: bool = False
 
     def text(self) -> str:
-        """The help with the range and the choices."""
+        """Returns the help text followed by the choices and the range in brackets."""
         limits = [f"one of {', '.join(self.choices)}"] if self.choices else []
         limits += [] if self.above is None else [f"above {_number(self.above)}"]
         limits += [] if self.at_least is None else [f"at least {_number(self.at_least)}"]
@@ -69,15 +72,30 @@ class Option:
         return f"{self.help} [{', '.join(limits)}]" if limits else self.help
 
     def parameter(self, name: str) -> Any:
-        """The option in Typer's form."""
+        """Returns the declaration of the option for Typer.
+
+        Args:
+            name: the name of the field.
+
+        Returns:
+            A `typer.Option`.
+        """
         return typer.Option(*self.flags.split(), help=self.text())
 
     def label(self, name: str) -> str:
-        """The name of the option in messages: its first flag."""
+        """Returns the name of the option for error messages, which is its first flag, such as "--min-photos".
+
+        Args:
+            name: the name of the field, from which the flag is derived if `flags` is empty.
+        """
         return self.flags.replace("/", " ").partition(" ")[0] or f"--{name.replace('_', '-')}"
 
     def check(self, name: str, value: Any) -> None:
-        """Checks one value.
+        """Checks a value against the choices and the range of the option.
+
+        Args:
+            name: the name of the field, for the error message.
+            value: the value to check; None is always valid.
 
         Raises:
             ArgumentError: the value is not among the choices, not finite or out of range.
@@ -101,24 +119,33 @@ class Option:
 
 @dataclass(frozen=True)
 class Argument(Option):
-    """A positional argument of a step; the attributes are those of `Option`."""
+    """Declares a positional argument of a step, with the same attributes as :class:`Option`."""
 
     def parameter(self, name: str) -> Any:
-        """The argument in Typer's form."""
+        """Returns the declaration of the argument for Typer, a `typer.Argument`.
+
+        Args:
+            name: the name of the field, which is not used.
+        """
         return typer.Argument(help=self.text())
 
     def label(self, name: str) -> str:
-        """The name of the argument in messages: in capitals, as in the usage line."""
+        """Returns the name of the argument for error messages: the field's name in capitals, as in the usage line.
+
+        Args:
+            name: the name of the field.
+        """
         return name.upper()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The base of the options of a step, which are checked when the object is made.
+    """Base class of the options of a step, a dataclass whose values are checked when an object is created.
 
-    Paths may be given as text, alone and in lists; other values of a wrong type are errors. A subclass adds checks that
-    compare options in `check`, and calls `super().check()` first. Values that follow from other options are filled in
-    by `complete`.
+    Every field of a subclass is annotated with an :class:`Option` or :class:`Argument`. A path, or a list of paths, may
+    be given as strings; any other value of a wrong type is an error. A subclass overrides `check` to compare options
+    with each other, and calls `super().check()` there first. It overrides `complete` to compute values that depend on
+    other options.
 
     Raises:
         ArgumentError: an option has a wrong type or is out of range.
@@ -135,25 +162,36 @@ class Options:
         self.check()
 
     def complete(self) -> None:
-        """Sets options that were not given to values that follow from others; called before `check`."""
+        """Computes options that were not given from other options. Called before `check`; does nothing by default."""
 
     def check(self) -> None:
-        """Checks every option against its range and choices.
+        """Checks the value of every option against its range and choices.
 
         Raises:
-            ArgumentError: the first option that is out of range, with its range and its value.
+            ArgumentError: an option is out of range. The message names the first such option, its range and its value.
         """
         for name, declared in declarations(type(self)).items():
             declared.check(name, getattr(self, name))
 
     def resumed(self) -> dict[str, Any]:
-        """The options that a resumed run must have in common with the run that it continues, JSON-able."""
+        """Returns the options that a resumed run must have in common with the interrupted run.
+
+        Returns:
+            A dict from the name of each field that is declared with `resumed=True` to its value, serialisable as JSON.
+        """
         return {
             name: _plain(getattr(self, name)) for name, option in declarations(type(self)).items() if option.resumed
         }
 
     def facts(self, *, arguments: bool = True) -> dict[str, Any]:
-        """All options as JSON-able values, without the positional arguments if `arguments` is false."""
+        """Returns all options as values that can be serialised as JSON.
+
+        Args:
+            arguments: whether positional arguments are included.
+
+        Returns:
+            A dict from the names of fields to values, with paths as strings.
+        """
         return {
             name: _plain(getattr(self, name))
             for name, option in declarations(type(self)).items()
@@ -162,7 +200,7 @@ class Options:
 
 
 def _of_kind(value: Any, hint: Any, label: str) -> Any:
-    """The value in the type of its hint: text and paths are converted to each other, NumPy's numbers to Python's.
+    """Converts a value to the type of its annotation: text and paths to each other, NumPy's numbers to Python's.
 
     Raises:
         ArgumentError: the value has another type, such as text for a number, or text for a list of texts.
@@ -198,10 +236,17 @@ def _plain(value: Any) -> Any:
 
 
 def declarations(options: type[Options]) -> dict[str, Option]:
-    """Maps each field of an options class to its declaration, in order.
+    """Returns the declarations of the fields of an options class.
+
+    Args:
+        options: a subclass of :class:`Options`.
+
+    Returns:
+        A dict, in the order of the fields, that maps the name of each field to the `Option` or `Argument` in its
+        annotation.
 
     Raises:
-        TypeError: a field has no declaration.
+        TypeError: the annotation of a field does not contain exactly one `Option` or `Argument`.
     """
     hints = get_type_hints(options, include_extras=True)
     found = {}
@@ -214,13 +259,16 @@ def declarations(options: type[Options]) -> dict[str, Option]:
 
 
 def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[P, R]]:
-    """Makes a decorator for a step with one options object: the decorated step takes that object's fields as arguments.
+    """Returns a decorator for a function of one options object, so that callers pass the fields as arguments instead.
+
+    The decorated function creates the options object from its arguments, which checks them.
 
     Args:
         options: a subclass of `Options`.
 
     Returns:
-        The decorator. Type checkers see the constructor of the class as the signature of the decorated step.
+        The decorator. The decorated function has the parameters of the constructor of `options`, also for type
+        checkers.
     """
 
     def decorate(function: Callable[[Any], R]) -> Callable[P, R]:
@@ -240,9 +288,13 @@ def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[
 
 
 def typer_signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a step for Typer, with `Option` and `Argument` converted to Typer's.
+    """Returns the signature of a step in the form that Typer expects.
 
-    The signature of a step that declares its options with typer.Option is not changed.
+    Each `Option` and `Argument` in an annotation is converted to `typer.Option` or `typer.Argument`. Annotations that
+    already contain a `typer.Option` are not changed.
+
+    Args:
+        function: the step, a function whose parameters are annotated.
     """
     hints = get_type_hints(function, include_extras=True)
     signature = inspect.signature(function)
@@ -263,7 +315,14 @@ def _for_typer(name: str, hint: Any) -> Any:
 
 
 def help_texts(function: Callable[..., Any]) -> dict[str, str]:
-    """Maps each option of a step to its help text."""
+    """Returns the help texts of the options of a step.
+
+    Args:
+        function: the step, a function whose parameters are annotated.
+
+    Returns:
+        A dict from the name of each parameter to its help text, or "" if the parameter has none.
+    """
     parameters: Iterable[inspect.Parameter] = typer_signature(function).parameters.values()
     return {
         parameter.name: next((fact.help for fact in get_args(parameter.annotation)[1:] if hasattr(fact, "help")), "")

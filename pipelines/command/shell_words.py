@@ -1,4 +1,4 @@
-"""Converts error messages to the syntax of the shell: options as `--weights none` instead of `weights=None`."""
+"""Converts error messages from the syntax of Python to that of the shell: `weights=None` becomes `--weights none`."""
 
 import re
 from collections.abc import Iterable
@@ -8,17 +8,18 @@ _VALUE = r"(None|True|False|'[^']*'|[-+.\w]+)"
 
 
 def in_shell_words(message: str, parameters: Iterable[Any]) -> str:
-    """Replaces the arguments that a message names by the options of a command.
+    """Replaces the names of Python arguments in an error message by the options of a shell command.
 
-    Messages name an argument as their first word ("levels of the grid must be at least 1, got 0") or with a value, as
-    Python code ("give weights=None"). Names that are not arguments of the command stay as they are.
+    An argument is recognised as the first word of the message ("levels of the grid must be at least 1, got 0") or where
+    it has a value as in Python code ("give weights=None"). Names that are not parameters of the command are not
+    changed.
 
     Args:
         message: the message of a RetrievalError.
-        parameters: the parameters of the command, as Click represents them.
+        parameters: the parameters of the command, as `click.Parameter` objects.
 
     Returns:
-        The message with options: "--levels of the grid must be at least 1, got 0", "give --weights none".
+        The message with options, such as "--levels of the grid must be at least 1, got 0" or "give --weights none".
     """
     known = {parameter.name: parameter for parameter in parameters}
     if not known:

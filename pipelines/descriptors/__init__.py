@@ -1,1 +1,1 @@
-"""From pixels to folders of descriptors; the steps extract and whiten."""
+"""Computes descriptors of photos with a network and learns whitenings: the commands `extract` and `whiten`."""

@@ -1,4 +1,4 @@
-"""From pixels to descriptors: one compiled function for photos of any size, and batches of photos of one size."""
+"""Computes descriptors of photos: compiles a network into a function, and runs the function on batches of photos."""
 
 import os
 import time
@@ -21,19 +21,19 @@ from ..photos.reading import Shape
 
 BATCH_PIXELS = 2**21  # pixels per batch of the network, 8 photos of 512 x 512; larger batches are not faster
 NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # the reason for leaving out a photo
-READ_AHEAD = 3  # batches in memory: one in the network, two being read
+READ_AHEAD = 3  # number of batches in memory, of which one is in the network and the others are read
 
 DescribeFn = Callable[[np.ndarray], np.ndarray]
-"""Photos (B, H, W, 3) uint8 -> descriptors (B, D) float32."""
+"""A function that maps a batch of photos, (B, H, W, 3) uint8, to their descriptors, (B, D) float32."""
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class NoDescriptorsError(RetrievalError, ValueError):
-    """A network describes every photo by zeros or by numbers that are not finite.
+    """The descriptors that a network computes are all zero or not finite, for every photo of a folder.
 
     Args:
-        photos: the number of photos that could be read.
+        photos: the number of photos for which the network computed a descriptor.
     """
 
     def __init__(self, photos: int) -> None:
@@ -45,13 +45,15 @@ class NoDescriptorsError(RetrievalError, ValueError):
 
 @dataclass(frozen=True)
 class DescribedBatch(Generic[Key]):
-    """The result of describing one batch of photos.
+    """The descriptors of one batch of photos.
+
+    A key is the value by which the caller of :func:`describe_photos` identifies a photo, such as its name.
 
     Attributes:
-        keys: the keys of the photos that have a descriptor.
-        rows: the descriptors of these photos, (n, D) float32.
-        left_out: maps the keys of the other photos to the reasons.
-        seconds: the time spent in the network.
+        keys: the keys of the n photos that have a descriptor, in the order of `rows`.
+        rows: the descriptors, (n, D) float32; (0, 0) if no photo of the batch could be read.
+        left_out: maps the key of each photo without a descriptor to the reason.
+        seconds: the time spent in the network, in seconds.
     """
 
     keys: list[Key]
@@ -67,25 +69,29 @@ def describer(
     antialias: bool = True,
     mirror: bool = False,
 ) -> DescribeFn:
-    """Compiles a network into a function from photos of one size to descriptors.
+    """Compiles a network into a function that computes the descriptors of a batch of photos.
 
-    The function is traced once, for batches and photos of any size.
+    TensorFlow traces the function only once, so that batches and photos may have any size.
 
     Args:
-        model: a keras.Model from `keras_retrieval.build`, or an OnnxNetwork, whose options were chosen at its export.
-        scales: factors on the photo's size; the descriptors are combined inside the same graph.
-        bfloat16: whether the trunk runs in bfloat16. This changes the given model permanently.
-        antialias: whether resizing to scales below 1 is antialiased, see `keras_retrieval.layers.Rescaling`.
-        mirror: whether mirrored photos are included, too.
+        model: a keras.Model from `keras_retrieval.build`, or an OnnxNetwork (a loaded .onnx file), whose scales and
+            precision were fixed when the file was exported.
+        scales: the factors by which each photo is resized. The descriptors at all scales are combined into one, see
+            `keras_retrieval.multi_scale`.
+        bfloat16: whether the network's trunk runs in bfloat16. This changes `model` permanently.
+        antialias: whether photos are antialiased when they are resized by a factor below 1, see
+            `keras_retrieval.layers.Rescaling`.
+        mirror: whether the descriptors of the photo mirrored left to right are combined with those of the photo.
 
     Returns:
-        A function (B, H, W, 3) uint8 -> (B, D) float32. It raises NetworkError for photos below `smallest_side`: some
-        kernels of TensorFlow process empty feature maps without an error, and the descriptor would be NaN or zero.
+        A function that maps photos, (B, H, W, 3) uint8, to descriptors, (B, D) float32. The function raises
+        NetworkError for photos that are too small for the network, because some kernels of TensorFlow process empty
+        feature maps without an error and would return NaN or zero.
 
     Raises:
-        ArgumentError: scales, `bfloat16` or `mirror` are given for an OnnxNetwork.
-        NetworkError: Keras does not run on TensorFlow, or the network takes photos of one size only.
-        ValueError: `bfloat16` is given for a network without a trunk.
+        ArgumentError: `model` is an OnnxNetwork, and `scales`, `bfloat16` or `mirror` differ from their defaults.
+        NetworkError: Keras does not run on TensorFlow, or the network accepts photos of one size only.
+        ValueError: `bfloat16` is set for a network without a trunk.
     """
     if isinstance(model, OnnxNetwork):
         model.check(scales, bfloat16, mirror)
@@ -119,15 +125,17 @@ def describer(
 def describe_photos(
     describe: DescribeFn, photos: Sequence[tuple[Shape, Key]], read: Callable[[Key], np.ndarray]
 ) -> Iterator[DescribedBatch[Key]]:
-    """Describes photos in batches while threads read the next ones.
+    """Computes the descriptors of photos in batches, while threads read the photos of the next batches.
 
     Args:
-        describe: the function from `describer`.
-        photos: the shape and the key of each photo; consecutive photos of one shape form batches.
-        read: reads the pixels of the photo with a key, which have that shape; may raise PhotoError.
+        describe: a function from :func:`describer`.
+        photos: for each photo its (height, width) in pixels and its key, any hashable value that identifies the photo,
+            such as its name. Consecutive photos of equal size are batched, so sort the photos by size.
+        read: a function that maps a key to the pixels of the photo, (height, width, 3) uint8, with the given size. A
+            photo for which it raises PhotoError, or whose size differs, is left out.
 
     Yields:
-        The result of each batch, in order.
+        The :class:`DescribedBatch` of each batch, in the order of the photos.
     """
     upcoming = _batches(photos)
     reading: deque[tuple[Shape, dict[Key, Future[np.ndarray]]]] = deque()
@@ -162,7 +170,7 @@ def _described(describe: DescribeFn, shape: Shape, batch: dict[Key, Future[np.nd
 
 
 def _pixels(shape: Shape, batch: dict[Key, Future[np.ndarray]]) -> tuple[dict[Key, np.ndarray], dict[Key, str]]:
-    """Waits for the photos of a batch; maps keys to pixels, and the keys of unreadable photos to the reasons."""
+    """Waits for the photos of a batch; returns a dict from keys to pixels, and one from unreadable keys to reasons."""
     pixels: dict[Key, np.ndarray] = {}
     left_out: dict[Key, str] = {}
     for key, future in batch.items():

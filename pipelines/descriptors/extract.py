@@ -1,4 +1,4 @@
-"""Photos to descriptors: `keras-retrieval extract model.keras PHOTOS OUT --size 1024 --scales 1,0.7071,0.5`."""
+"""The command `keras-retrieval extract MODEL PHOTOS OUTPUT`, which writes a descriptor for each photo of a folder."""
 
 from pathlib import Path
 
@@ -11,15 +11,23 @@ from .options import ExtractOptions
 
 @takes(ExtractOptions)
 def extract(options: ExtractOptions) -> Path:
-    """Describes every photo of a folder by one vector.
+    """Computes a descriptor for every photo of a folder.
 
-    The scales of an .onnx file were chosen when it was exported, and it is run by ONNX Runtime, without TensorFlow.
+    A .onnx file is run by ONNX Runtime, without TensorFlow. Its scales were fixed when it was exported.
 
-    OUTPUT contains descriptors-*.npy (float32, one unit row per photo), names.txt (one JSON string a line, in the order
-    of the rows), left_out.json (name -> reason) and manifest.json. A killed run is continued by the same command.
+    OUTPUT contains the shards descriptors-*.npy (float32, one L2-normalised row per photo), names.txt (the photos'
+    names in the order of the rows, one JSON string per line), left_out.json (maps each photo without a descriptor to
+    the reason) and manifest.json. To continue a killed run, run the same command again.
 
     Returns:
-        `output`.
+        The folder `output`.
+
+    Raises:
+        ArgumentError: an option is out of range or does not fit the network.
+        FolderError: `output` contains something else and may not be replaced.
+        PhotoFolderError: no photo can be read.
+        NoDescriptorsError: the network's descriptors of all photos are zero or not finite.
+        ValueError: the network cannot be loaded.
     """
     output = extract_descriptors(options)
     manifest = read_manifest(output, kind=KIND, version=VERSION)

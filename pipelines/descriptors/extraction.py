@@ -1,7 +1,7 @@
-"""Describes a folder of photos into a folder of descriptors, in shards, so that a killed run can be continued.
+"""Computes the descriptors of a folder of photos and writes them in shards, so that a killed run can be continued.
 
-Photos are ordered by the size that they have in the network, so that those of one size form batches. A finished shard
-is never computed again.
+Photos are sorted by the size with which they enter the network, so that photos of equal size form batches. A finished
+shard is never computed again.
 """
 
 import logging
@@ -41,11 +41,11 @@ LISTED = 10  # photos left out that are logged with their reasons
 
 @dataclass(frozen=True)
 class Plan:
-    """The photos to describe.
+    """The photos whose descriptors a run computes.
 
     Attributes:
-        photos: the shape of the pixels and the name of each photo, sorted by shape.
-        left_out: maps the photos whose header cannot be read to the reasons.
+        photos: the (height, width) in pixels and the name of each photo, sorted by size.
+        left_out: maps the name of each photo whose header cannot be read to the reason.
     """
 
     photos: list[tuple[Shape, str]]
@@ -53,19 +53,22 @@ class Plan:
 
 
 def extract_descriptors(options: ExtractOptions) -> Path:
-    """Describes every photo of a folder; a killed run with the same photos and options is continued.
+    """Computes the descriptors of all photos in a folder and writes them to a folder.
+
+    A killed run with the same photos and options is continued. A folder that already contains the descriptors of the
+    same photos and options is not changed, unless `options.replace` is set.
 
     Args:
-        options: the options of the step `extract`, documented there.
+        options: the options of the command `keras-retrieval extract`.
 
     Returns:
-        The folder `options.output`: descriptors-*.npy (float32, one unit row per photo), names.txt (one JSON string a
-        line, in the order of the rows), left_out.json (name -> reason) and manifest.json. If it contains these
-        descriptors already, it is left as it is.
+        The folder `options.output`, which contains the shards descriptors-*.npy (float32, one L2-normalised row per
+        photo), names.txt (the photos' names in the order of the rows, one JSON string per line), left_out.json (maps
+        each photo without a descriptor to the reason) and manifest.json.
 
     Raises:
         FolderError: `options.output` contains something else and may not be replaced.
-        PhotoFolderError: no photo can be read.
+        PhotoFolderError: the folder of photos does not exist or contains no photo that can be read.
         NoDescriptorsError: the network's descriptors of all photos are zero or not finite.
         ValueError: the network cannot be loaded, or does not fit the options.
     """
@@ -93,7 +96,7 @@ def _fingerprint(options: ExtractOptions, names: list[str], identity: dict[str, 
 
 
 def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -> tuple[dict[str, Any], dict[str, str]]:
-    """Writes all shards; returns facts for the manifest, and name -> reason of the photos that were left out."""
+    """Writes all shards; returns entries for the manifest, and a dict that maps the photos left out to the reasons."""
     network = _load(options)
     smallest = smallest_side(network, options.factors)
     reading = Reading(
@@ -139,7 +142,7 @@ def _compiled(network: Any, options: ExtractOptions, bfloat16: bool = False) -> 
 
 
 def _plan(sharded: ShardedFolder, names: list[str], reading: Reading) -> Plan:
-    """The plan of a killed run that is continued, or a new one."""
+    """Returns the stored plan of a killed run that is continued, or makes a new plan."""
 
     def make() -> dict[str, Any]:
         photos, left_out = _read_headers(names, reading)
@@ -152,7 +155,7 @@ def _plan(sharded: ShardedFolder, names: list[str], reading: Reading) -> Plan:
 
 
 def _read_headers(names: list[str], reading: Reading) -> tuple[list[tuple[Shape, str]], dict[str, str]]:
-    """The shape and name of each photo, and name -> reason of those whose header cannot be read."""
+    """Returns the (height, width) and name of each photo, and a dict that maps unreadable photos to the reasons."""
     photos: list[tuple[Shape, str]] = []
     left_out: dict[str, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("headers", len(names)) as advance:
@@ -168,7 +171,7 @@ def _read_headers(names: list[str], reading: Reading) -> tuple[list[tuple[Shape,
 
 
 def _shape(reading: Reading, name: str) -> Shape | str:
-    """A photo's shape, or the reason why it cannot be read."""
+    """Returns the (height, width) of a photo, or the reason why the photo cannot be read."""
     try:
         return reading.shape(name)
     except PhotoError as error:
@@ -176,7 +179,7 @@ def _shape(reading: Reading, name: str) -> Shape | str:
 
 
 def _no_descriptor(left_out: dict[str, str]) -> ValueError:
-    """The error of a folder of which no photo has a descriptor."""
+    """Returns the error to raise if no photo of a folder has a descriptor."""
     useless = list(left_out.values()).count(NO_DESCRIPTOR)
     if useless:
         return NoDescriptorsError(useless)
@@ -185,7 +188,7 @@ def _no_descriptor(left_out: dict[str, str]) -> ValueError:
 
 
 def _agreement(exact: DescribeFn, halved: DescribeFn, plan: Plan, reading: Reading) -> dict[str, Any]:
-    """Compares bfloat16 with float32 on a few photos spread over the plan."""
+    """Compares bfloat16 with float32 descriptors of a few photos; returns the smallest cosine for the manifest."""
     spread = np.linspace(0, len(plan.photos) - 1, min(COMPARED, len(plan.photos))).astype(int)
     sample = [plan.photos[row] for row in spread]
     float32, bfloat16 = _rows_by_name(exact, sample, reading), _rows_by_name(halved, sample, reading)
@@ -204,7 +207,7 @@ def _rows_by_name(describe: DescribeFn, photos: list[tuple[Shape, str]], reading
 def _write_shards(
     sharded: ShardedFolder, plan: Plan, describe: DescribeFn, reading: Reading, shard: int
 ) -> dict[str, Any]:
-    """Writes the shards that are not finished; returns photos per second and the network's share of the time."""
+    """Writes the unfinished shards; returns photos per second and the network's share of the time for the manifest."""
     todo = sharded.unfinished([plan.photos[start : start + shard] for start in range(0, len(plan.photos), shard)])
     if not todo:
         return {}

@@ -1,4 +1,4 @@
-"""The folder of descriptors that `extract` writes, one row per photo."""
+"""Reads folders of descriptors that the command `keras-retrieval extract` wrote."""
 
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,22 @@ from ..files.durable import FolderError, read_manifest, read_names
 KIND, VERSION = "descriptors", 1
 
 _DEFAULTS = {"mirror": False, "edges": ""}
-"""Options that manifests of older versions lack."""
+"""Values of options that manifests of older versions lack."""
 
 
 def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
     """Opens a folder of descriptors.
 
     Args:
-        folder: a folder with manifest.json, names.txt and descriptors-*.npy.
+        folder: a folder that `keras-retrieval extract` wrote, with manifest.json, names.txt and descriptors-*.npy.
 
     Returns:
-        The shards, each (n, D) float32 and memory-mapped; the names of all rows in order; the manifest.
+        A tuple of three: the shards, a list of memory-mapped arrays (n, D) float32 with one descriptor per row; the
+        photos' names in the order of the rows of all shards; and the content of manifest.json.
 
     Raises:
-        FolderError: the folder does not contain descriptors, or its shards and names do not fit together.
+        FolderError: the folder does not contain descriptors or is damaged, or the number of rows differs from the
+            number of names.
     """
     manifest = _DEFAULTS | read_manifest(folder, kind=KIND, version=VERSION)
     paths = sorted(folder.glob("descriptors-*.npy"))

@@ -1,4 +1,4 @@
-"""Learns a whitening from a folder of descriptors, shard by shard."""
+"""Learns a whitening from a folder of descriptors, which are read block by block."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ _ROWS = 4096
 
 
 class WhiteningError(RetrievalError, ValueError):
-    """A whitening cannot be learned: too few photos have a descriptor, or the descriptors are too wide."""
+    """A whitening cannot be learned, because no photo has a descriptor or the descriptors have too many dimensions."""
 
 
 def learn_whitening(
@@ -28,17 +28,25 @@ def learn_whitening(
     """Learns a whitening from a folder of descriptors and logs the numbers of photos and pairs.
 
     Args:
-        descriptors: a folder that `extract` wrote. Other photos in it are not used.
+        descriptors: a folder that `keras-retrieval extract` wrote. Only the descriptors of the photos in `pairs` are
+            used.
         pairs: the photos to learn from and, for "lw", the matching pairs among them. Photos without a descriptor and
             their pairs are left out.
-        method: the method, "lw" or "pca".
-        shrinkage: only used by "lw", see `keras_retrieval.whitening.fit_lw`.
-        dim: the number of dimensions that will be kept. It is used for descriptors of more than WIDE dimensions only,
-            see `learn_pca_from_gram`.
+        method: "lw" learns from matching pairs (Radenovic et al. TPAMI 2018), "pca" from all photos.
+        shrinkage: the regularisation of "lw", at least 0, see `keras_retrieval.whitening.fit_lw`. "pca" ignores it.
+        dim: the number of dimensions that the caller will keep; None for a default. Only used for descriptors of more
+            than 8,192 dimensions (WIDE), of which only the leading principal components are computed, see
+            `keras_retrieval.whitening.gram_pca`.
+
+    Returns:
+        The mean and the projection matrix of the whitening, see `keras_retrieval.whitening.Projection`.
 
     Raises:
-        WhiteningError: no photo has a descriptor, or the descriptors are too wide for "lw" or for `dim`.
-        ValueError: too few rows or pairs are left.
+        FolderError: `descriptors` is not a folder of descriptors or is damaged.
+        WhiteningError: none of the photos has a descriptor, or the method is "lw" and the descriptors have more than
+            WIDE dimensions.
+        ArgumentError: `dim` exceeds the number of dimensions that the descriptors of the photos span.
+        ValueError: too few photos or pairs have a descriptor.
     """
     shards, names, _ = read_descriptors(descriptors)
     row_of = {name: row for row, name in enumerate(names)}
@@ -78,10 +86,16 @@ def _learn_wide(shards: list[np.ndarray], rows: np.ndarray, method: str, dim: in
 
 
 def require_narrow(method: str, dimensions: int) -> None:
-    """Checks that a method can whiten descriptors of so many dimensions D: "lw" keeps D x D matrices in memory.
+    """Checks that a whitening method can process descriptors with a given number of dimensions D.
+
+    The method "lw" keeps D x D matrices in memory, so that its number of dimensions is limited.
+
+    Args:
+        method: "lw" or "pca".
+        dimensions: the number of dimensions D.
 
     Raises:
-        WhiteningError: the method is "lw" and `dimensions` is more than WIDE.
+        WhiteningError: the method is "lw" and `dimensions` exceeds WIDE.
     """
     if method == "lw" and dimensions > WIDE:
         raise WhiteningError(f"lw of {dimensions:,} dimensions does not fit in memory: use pca")

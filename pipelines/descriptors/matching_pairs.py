@@ -1,4 +1,7 @@
-"""Matching pairs of photos, from which a whitening is learned: read from tuples.npz or from a folder of objects."""
+"""Reads the matching pairs of photos from which a whitening is learned.
+
+The pairs are in a file tuples.npz, or in a folder of photos with one sub-folder per object.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +17,17 @@ _FIELDS = ("images", "cluster", "qidxs", "pidxs")
 
 
 class PairsError(RetrievalError, ValueError):
-    """Matching pairs cannot be read, or there is no pair."""
+    """Matching pairs cannot be read from a file or folder, or the folder has no pair."""
 
 
 @dataclass(frozen=True)
 class MatchingPairs:
-    """Matching pairs among photos.
+    """Pairs of photos that show the same object, each a query and its positive.
 
     Attributes:
-        images: the names of the photos, with / as the separator.
-        qidxs: the row in `images` of each pair's query, (pairs,) int64.
-        pidxs: the row in `images` of each pair's positive, (pairs,) int64.
+        images: the names of all photos, with / as the separator.
+        qidxs: the index in `images` of each pair's query, (pairs,) int64.
+        pidxs: the index in `images` of each pair's positive, (pairs,) int64.
     """
 
     images: list[str]
@@ -33,17 +36,22 @@ class MatchingPairs:
 
 
 def read_pairs(tuples: Path, take: Callable[[Path], Intake] = take_photos) -> MatchingPairs:
-    """Reads the matching pairs of tuples.npz, or pairs all photos of each sub-folder of a folder.
+    """Reads matching pairs from tuples.npz, or pairs all photos in each sub-folder of a folder.
 
-    In a folder, each photo is the query of one pair with each other photo of its sub-folder.
+    In a folder, each photo is paired, as the query, with each other photo of its sub-folder.
 
     Args:
-        tuples: an .npz file with images (n,) text, cluster (n,), qidxs and pidxs (pairs,) integers; or a folder with
-            one sub-folder for each object.
+        tuples: a .npz file with the arrays images (n,) text, cluster (n,), and qidxs and pidxs (pairs,) integers, as
+            `keras-retrieval tuples` writes it; or a folder of photos with one sub-folder per object.
         take: takes the photos of a folder, such as `IntakeOptions.take`.
 
+    Returns:
+        The names of the photos and the pairs.
+
     Raises:
-        PairsError: the file does not exist, a field is missing or does not fit the others, or there is no pair.
+        PairsError: the file does not exist or cannot be read, an array is missing or has a wrong type or shape, or no
+            sub-folder has two photos.
+        PhotoFolderError: the folder contains no photo.
     """
     if tuples.is_dir():
         return _pairs_within(take(tuples).photos, tuples)

@@ -1,4 +1,4 @@
-"""The options of multi-scale descriptors, shared by all steps that compute descriptors."""
+"""Help texts and parsing of the options of multi-scale descriptors, shared by all commands that compute descriptors."""
 
 from keras_retrieval.errors import ArgumentError
 
@@ -11,7 +11,13 @@ MIRROR_HELP = "Join the descriptors of mirrored photos, too, at every scale."
 
 
 def parse_scales(scales: str) -> tuple[float, ...]:
-    """Reads "1,0.7071,0.5".
+    """Parses the value of the option `--scales`.
+
+    Args:
+        scales: factors, separated by commas, such as "1,0.7071,0.5".
+
+    Returns:
+        The factors as numbers.
 
     Raises:
         ArgumentError: the text is not a list of numbers above 0 and up to 4.

@@ -1,4 +1,4 @@
-"""The options of the steps extract and whiten."""
+"""The options of the commands `extract` and `whiten`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ METHODS = ("lw", "pca", "regional-pca")
 
 @dataclass(frozen=True, kw_only=True)
 class DescriptionOptions(Options):
-    """The options that all steps that describe photos share: resizing, scales and how descriptors are combined."""
+    """Options of every command that computes descriptors: the photos' size, and the scales that are combined."""
 
     size: Annotated[
         int, Option("Longest side of a photo in pixels; photos are never enlarged.", at_least=1, resumed=True)
@@ -30,7 +30,7 @@ class DescriptionOptions(Options):
     mirror: Annotated[bool, Option(MIRROR_HELP, resumed=True)] = False
 
     def check(self) -> None:
-        """Checks ranges, and that `scales` are factors.
+        """Checks the ranges of all options, and that `scales` is a list of numbers.
 
         Raises:
             ArgumentError: an option is out of range.
@@ -40,13 +40,17 @@ class DescriptionOptions(Options):
 
     @property
     def factors(self) -> tuple[float, ...]:
-        """The scales as numbers."""
+        """The option `scales` as numbers."""
         return parse_scales(self.scales)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions(DescriptionOptions, IntakeOptions):
-    """The options of the step `extract`; those that change a descriptor are marked as `resumed`."""
+    """Options of the command `keras-retrieval extract`.
+
+    Options that change descriptors are declared with `resumed=True`, because a killed run can be continued only with
+    the same values.
+    """
 
     model: Annotated[
         str, Argument("A .keras or .onnx file, or a network's name such as vgg16_gem, with ImageNet weights.")
@@ -73,16 +77,22 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
     ] = False
 
     def resumed(self) -> dict[str, Any]:
-        """The options that change a descriptor, JSON-able, for the folder's manifest and fingerprint.
+        """Returns the options that change descriptors, for the manifest and the fingerprint of the output folder.
 
-        "auto" precision counts as float32: resolve it first.
+        The precision "auto" is treated as float32, so that the caller must replace "auto" first.
+
+        Returns:
+            A dict from the names of options to values, serialisable as JSON.
         """
         return super().resumed() | {"scales": list(self.factors), "bfloat16": self.precision == "bfloat16"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class WhitenOptions(DescriptionOptions, IntakeOptions):
-    """The options of the step `whiten`; give the options of describing with which the whitened network will be used."""
+    """Options of the command `keras-retrieval whiten`.
+
+    Choose the size, scales, antialiasing and mirroring with which the whitened network will be used.
+    """
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
         field(kw_only=False)
@@ -130,10 +140,10 @@ class WhitenOptions(DescriptionOptions, IntakeOptions):
     ] = False
 
     def check(self) -> None:
-        """Checks ranges and combinations of options.
+        """Checks the ranges and the combinations of options.
 
         Raises:
-            ArgumentError: an option is out of range or does not fit the others.
+            ArgumentError: an option is out of range, or two options cannot be combined.
         """
         super().check()
         if self.shrinkage and self.method != "lw":
@@ -150,5 +160,5 @@ class WhitenOptions(DescriptionOptions, IntakeOptions):
 
     @property
     def folder(self) -> Path:
-        """The folder of the photos."""
+        """The folder of the photos: `photos`, or `tuples` if `photos` is None."""
         return self.tuples if self.photos is None else self.photos

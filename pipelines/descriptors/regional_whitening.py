@@ -1,4 +1,4 @@
-"""Learns the whitening of R-MAC's regions (Tolias et al. ICLR 2016) from photos."""
+"""Learns from photos a PCA whitening of the regional descriptors of R-MAC (Tolias et al. ICLR 2016)."""
 
 import logging
 from collections.abc import Sequence
@@ -16,16 +16,22 @@ log = logging.getLogger("keras_retrieval")
 
 
 def learn_regional_whitening(network: Any, names: Sequence[str], reading: Reading) -> Projection:
-    """Learns a PCA whitening of the normalised descriptors of regions, batch by batch, without storing them.
+    """Learns a PCA whitening of the L2-normalised descriptors of R-MAC's regions.
+
+    Only the mean and covariance are accumulated, batch by batch; the regional descriptors are not stored.
 
     Args:
-        network: a keras.Model that pools regions; a whitening of its regions is left out.
-        names: the names of the photos; those that cannot be read are left out.
-        reading: the reader of the photos.
+        network: a keras.Model with regional pooling such as R-MAC. If the network already whitens its regions, the
+            whitening is learned from the regional descriptors before that whitening.
+        names: the names of the photos, relative to `reading.folder`. Photos that cannot be read are left out.
+        reading: the folder of the photos and the options for reading them.
+
+    Returns:
+        The mean and the projection matrix of the whitening, see `keras_retrieval.whitening.Projection`.
 
     Raises:
-        WhiteningError: no photo has a region.
-        ValueError: the network does not pool regions, or there are too few regions.
+        WhiteningError: no photo has a regional descriptor.
+        ValueError: the network has no regional pooling, or there are too few regions.
     """
     from keras_retrieval.networks.regional import regional_layer
 
@@ -52,7 +58,7 @@ def learn_regional_whitening(network: Any, names: Sequence[str], reading: Readin
 
 
 def _describer(network: Any) -> DescribeFn:
-    """A function (B, H, W, 3) uint8 -> (B, R D), the unwhitened descriptors of each photo's R regions in a row."""
+    """Returns a function that maps photos (B, H, W, 3) uint8 to the unwhitened descriptors of R regions, (B, R D)."""
     import tensorflow as tf
 
     from keras_retrieval.networks.regional import unwhitened_regions

@@ -1,7 +1,8 @@
-"""Adds a whitening to a network: `keras-retrieval whiten model.keras tuples.npz whitened.keras --photos PHOTOS`.
+"""The command `keras-retrieval whiten MODEL TUPLES OUTPUT`, which learns a whitening and adds it to a network.
 
-The photos are described once, into a folder of descriptors that is kept: another method or number of dimensions is then
-learned from it in seconds. At most one shard and two D x D matrices are in memory.
+The descriptors of the photos are computed once and kept in a folder, so that a whitening with another method or another
+number of dimensions is learned from the same folder in seconds. At most one shard and two D x D matrices are in memory,
+where D is the number of dimensions.
 """
 
 from dataclasses import replace
@@ -24,12 +25,20 @@ from .regional_whitening import learn_regional_whitening
 
 @takes(WhitenOptions)
 def whiten(options: WhitenOptions) -> Path:
-    """Learns a whitening at the size and scales of later use, and saves the network with it inside.
+    """Learns a whitening from photos and saves the network together with the whitening.
 
-    A whitening that the network has already is replaced.
+    The descriptors are computed at the given size and scales, which should be those with which the whitened network
+    will be used. If the network already has a whitening, the new whitening replaces it.
 
     Returns:
-        `output`.
+        The path `output` of the whitened network.
+
+    Raises:
+        ArgumentError: an option is out of range or does not fit the network.
+        PairsError: the training tuples or matching pairs cannot be read.
+        FolderError: the folder of descriptors contains other descriptors and may not be replaced.
+        WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions for the method.
+        ValueError: the network cannot be loaded, or too few photos or pairs have a descriptor.
     """
     options = replace(options, edges=resolve_edges(options.edges))
     pairs = read_pairs(options.tuples, options.take)
@@ -57,7 +66,7 @@ def whiten(options: WhitenOptions) -> Path:
 
 
 def _with_whitened_regions(options: WhitenOptions, names: list[str]) -> Any:
-    """Learns a whitening of regions; returns the network with it inside its pooling."""
+    """Learns a whitening of regional descriptors; returns the network with the whitening inside its pooling."""
     from keras_retrieval.networks.precision import set_trunk_precision
     from keras_retrieval.networks.regional import with_regional_whitening
 
@@ -76,7 +85,10 @@ def _with_whitened_regions(options: WhitenOptions, names: list[str]) -> Any:
 
 
 def _without_whitening(model: str, described: Path, dim: int | None) -> str:
-    """The network itself, or a file beside the descriptors with the layers before its whitening, written once."""
+    """Returns a network without a whitening: `model` itself, or a new file with the layers before its whitening.
+
+    The new file is written beside the folder of descriptors, unless an earlier run wrote it.
+    """
     import keras
 
     network = load_model(model)

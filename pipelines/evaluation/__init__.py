@@ -1,1 +1,1 @@
-"""Evaluation by the published protocols of image retrieval; the step evaluate."""
+"""Evaluates networks by the published protocols of image retrieval; the step evaluate."""

@@ -1,8 +1,7 @@
-"""Rankings by visual words and geometric verification, the baseline to which networks are compared.
+"""Ranks photos by visual words and geometric verification, the classical baseline to which networks are compared.
 
-This is the classical method (Sivic and Zisserman ICCV 2003, Philbin et al. CVPR 2007): photos are ranked by visual
-words in common with the query, and the top of the ranking is reranked by the number of geometrically consistent
-matches.
+Following Sivic and Zisserman (ICCV 2003) and Philbin et al. (CVPR 2007), photos are ranked by visual words in common
+with the query, and the top of the ranking is reranked by the number of geometrically consistent matches.
 """
 
 import json
@@ -24,21 +23,26 @@ from .ground_truth import GroundTruth
 from .options import EvaluateOptions
 from .rankings import Ranking, depth_of
 
-CROPS = ".queries"  # folder of the queries' crops among the images; photos' names never begin with a dot
+CROPS = ".queries"  # folder of cropped queries among the images; it begins with a dot, which no photo's name does
 SECONDS = "seconds.json"
 SEED = 0  # random seed of RANSAC
 
 
 def rank_by_visual_words(truth: GroundTruth, options: EvaluateOptions) -> Ranking:
-    """Ranks the database by visual words that are learned from its photos.
+    """Ranks the database photos for each query by visual words, whose vocabulary is learned from the database.
 
-    Queries are cropped to their boxes at full resolution and then reduced to `size` if they are larger. Photos that
-    share no word with a query are ranked after those that do, in the order of the database.
+    Queries are cropped to their boxes at full resolution and then reduced to `options.size` if they are larger. Photos
+    that share no word with a query are ranked after those that do, in the order of the database. The first
+    `options.verify` photos of each ranking are then verified and reranked.
 
     Args:
-        truth: the ground truth, restricted to `options.photos`.
-        options: the options; `photos`, `size`, `features` and `verify` are used. Features, words and verified pairs are
-            stored below `output`, in a folder words-* for each combination of `size` and `features`.
+        truth: the ground truth, restricted to the photos in `options.photos`.
+        options: the options of `evaluate`, of which `photos`, `output`, `size`, `features` and `verify` are used.
+            Features, words and verified pairs are stored in a folder words-* below `output`, one for each combination
+            of `size` and `features`.
+
+    Returns:
+        The rankings of all queries.
 
     Raises:
         CollectionError: a query cannot be read, or the photos have too few features for a vocabulary.
@@ -82,7 +86,7 @@ def _with_features(
     work: Path,
     options: EvaluateOptions,
 ) -> tuple[Database, dict[str, str]]:
-    """The database with the features of all photos and crops, and photo -> reason of the photos that have none."""
+    """Returns COLMAP's database with the features of all photos and crops, and photo -> reason of photos without."""
     photos = options.photos
     whole = [name for name, box in zip(queries, boxes, strict=True) if box is None]
     names = list(dict.fromkeys([*truth.database, *whole]))
@@ -98,7 +102,7 @@ def _with_features(
 
 
 def _query_name(truth: GroundTruth, query: int, box: Crop | None, size: int) -> str:
-    """The name of a query among the images: a photo's name, or that of the crop."""
+    """Returns the name of the image of a query: the name of its photo, or the name of a crop."""
     name = truth.queries[query]
     return name if box is None else f"{CROPS}/{fingerprint(name, box, size)}.png"
 
@@ -122,7 +126,7 @@ def _write_crops(
 def _search(
     database: Database, names: Sequence[str], queries: Sequence[str], work: Path
 ) -> tuple[dict[str, list[str]], int, float]:
-    """Query -> ranked photos, the size of the index without its vocabulary in bytes, and the seconds of the search."""
+    """Returns query -> ranked photos, the bytes of the index without its vocabulary, and the seconds of the search."""
     with load_colmap().Database.open(database.path) as features:
         name_of = {image.image_id: photo_name(image.name) for image in features.read_all_images()}
         number = {name: image for image, name in name_of.items()}
@@ -140,7 +144,7 @@ def _search(
 
 
 def _with_the_rest(ranked: list[int], rows: Mapping[str, int]) -> list[int]:
-    """A ranking of all rows: those without common words come last, in the order of the database."""
+    """Returns a ranking of all rows: those without common words come last, in the order of the database."""
     return list(dict.fromkeys([*ranked, *rows.values()]))
 
 
@@ -149,7 +153,7 @@ def _verify(
 ) -> float:
     """Sorts the top of each ranking in place by the number of inlier matches; returns the seconds per query.
 
-    The other photos follow in the order of their words. A query that is in the database stays first.
+    The photos that are not verified keep their order. A query that is in the database stays first.
     """
     pairs = {
         (query, row): ordered(name, truth.database[row])

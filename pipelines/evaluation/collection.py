@@ -1,4 +1,4 @@
-"""Descriptors of a collection: its queries, cropped to their boxes, its database, and distractors."""
+"""Computes the descriptors of a collection: of its queries, cropped to their boxes, its database and distractors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,16 +25,19 @@ from .ground_truth import GroundTruth
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection with the descriptors of its photos.
+    """A collection (queries, database, distractors) with the descriptors of its photos.
+
+    Distractors are photos that are added to the database and are not relevant to any query.
 
     Attributes:
-        truth: the ground truth.
+        truth: the ground truth of the collection.
         photos: folder of the collection's photos.
         queries: (Q, D) float32 descriptors of the queries, in the order of the ground truth.
-        boxes: for each query, the described part of its photo, in pixels of the photo; None for the whole photo.
+        boxes: for each query the part of its photo that is described: left, top, right, bottom in pixels of the photo;
+            None for the whole photo.
         rows: (n, D) float32 descriptors of the database photos that could be read.
-        numbers: (n,) indexes of these n photos in the ground truth's database.
-        distractors: list of shards of the distractors' descriptors, each (m, D).
+        numbers: (n,) indexes of these n photos in `truth.database`.
+        distractors: the descriptors of the distractors, a list of arrays (m, D), one for each shard of their folder.
         names: names of the distractors.
         folder: folder of the distractors' photos.
         left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no
@@ -54,19 +57,19 @@ class Collection:
 
     @property
     def database(self) -> list[np.ndarray]:
-        """Returns all shards of descriptors: that of the database, then those of the distractors."""
+        """The descriptors that are searched: `rows`, followed by the arrays in `distractors`."""
         return [self.rows, *self.distractors]
 
     def ranks(self, indexes: np.ndarray) -> np.ndarray:
-        """Converts row numbers of `database` to indexes into the ground truth's database.
+        """Converts rankings of rows in `database` to rankings of photos in `truth.database`.
 
-        Distractors get the indexes after those of the ground truth's database.
+        Distractors get indexes from `len(truth.database)` on.
 
         Args:
-            indexes: (Q, k) row numbers of `database`, ranked for each query; overwritten.
+            indexes: (Q, k) row numbers in `database`, ranked for each query. The array is overwritten.
 
         Returns:
-            (k, Q) array of indexes.
+            (k, Q) indexes of photos, best first.
         """
         own = indexes < len(self.numbers)
         numbers = self.numbers[indexes[own]]
@@ -75,24 +78,32 @@ class Collection:
         return indexes.T
 
     def photo(self, row: int) -> Path:
-        """Returns the path of the photo at an index of `ranks`."""
+        """Returns the path of a photo.
+
+        Args:
+            row: an index of the photo that `ranks` returned: into `truth.database`, or after it for a distractor.
+        """
         own = len(self.truth.database)
         return self.photos / self.truth.database[row] if row < own else self.folder / self.names[row - own]
 
 
 def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors: Path | None = None) -> Collection:
-    """Computes the descriptors of a collection's photos, queries and distractors, or reads those that exist.
+    """Computes the descriptors of a collection's photos, queries and distractors; existing descriptors are read.
 
     Args:
-        truth: the ground truth, restricted to `options.photos`.
-        options: the options of extraction. `photos` is the folder of the collection's photos; the folders of
-            descriptors `database` and `distractors` and the queries' descriptors are written below `output`.
+        truth: the ground truth, restricted to the photos in `options.photos`.
+        options: the options of extraction. `photos` is the folder of the collection's photos. The descriptors are
+            written below `output`, in the folders `database` and `distractors` and a file for the queries.
         distractors: a folder of photos, or of descriptors that `extract` wrote; None for no distractors.
+
+    Returns:
+        The collection with its descriptors.
 
     Raises:
         CollectionError: a query or all photos of the database cannot be read, or the distractors were described with
-            other options.
+            another network or other options.
         FolderError: `options.output` contains descriptors of other photos or options, and `options.replace` is False.
+        NoDescriptorsError: the network describes every photo by zeros or by numbers that are not finite.
     """
     photos = options.photos
     folder = extract_descriptors(replace(options, output=options.output / "database"))
@@ -111,13 +122,16 @@ def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors
 
 
 def query_box(truth: GroundTruth, query: int, photos: Path, exif: bool = True) -> Crop | None:
-    """Returns the part of a query's photo that is searched for, in pixels of the photo; None for the whole photo.
+    """Returns the part of a query's photo that is searched for: left, top, right, bottom in pixels of the photo.
 
     Args:
         truth: the ground truth.
-        query: index of the query.
+        query: index of the query in `truth.queries`.
         photos: folder of the photos.
-        exif: whether the photo is turned by its EXIF orientation.
+        exif: whether the photo is turned by its EXIF orientation before the box is applied.
+
+    Returns:
+        The box, clipped to the photo; None if the whole photo is searched for.
 
     Raises:
         CollectionError: the photo cannot be read.
@@ -140,7 +154,7 @@ def _query_rows(
     row_of: dict[str, int],
     manifest: dict[str, Any],
 ) -> np.ndarray:
-    """The queries' descriptors: those of whole photos are in the shards, those of crops and sketches in files."""
+    """Returns the queries' descriptors: from the shards for whole photos, from a file for crops and sketches."""
     drawn = bool(truth.sketches and options.edges)
     cropped = [query for query, box in enumerate(boxes) if drawn or box is not None]
     whole = [query for query, box in enumerate(boxes) if not drawn and box is None]
@@ -166,7 +180,7 @@ def _query_rows(
 def _describe_crops(
     crops: list[tuple[str, Crop | None]], options: ExtractOptions, edges: str, manifest: dict[str, Any]
 ) -> np.ndarray:
-    """Descriptors (n, D) of (name, box) pairs, in their order, made as those of the database."""
+    """Computes descriptors (n, D) of (name, box) pairs, in their order, with the options of the database."""
     network, scales = load_model(options.model), tuple(manifest["scales"])
     smallest = smallest_side(network, scales)
     reading = Reading(options.photos, options.size, options.exif, manifest["max_pixels"], smallest, edges)
@@ -183,7 +197,7 @@ def _describe_crops(
 def _distractors(
     given: Path | None, options: ExtractOptions, manifest: dict[str, Any]
 ) -> tuple[list[np.ndarray], list[str], Path]:
-    """Shards of the distractors' descriptors, their names and the folder of their photos."""
+    """Returns the shards of the distractors' descriptors, the distractors' names and the folder of their photos."""
     if given is None:
         return [], [], Path()
     folder = given

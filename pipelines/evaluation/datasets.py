@@ -1,16 +1,16 @@
-"""Published and custom datasets: photos, queries and relevant photos, restricted to the photos that exist.
+"""Reads the ground truth of published and custom datasets, restricted to the photos that exist.
 
-| dataset | photos | ground truth (`gnd`) |
+| dataset | photos | file of the ground truth (`gnd`) |
 |---|---|---|
 | roxford5k, rparis6k | photos by their published names, in any sub-folder | gnd_roxford5k.pkl, gnd_rparis6k.pkl |
-| oxford5k, paris6k | the same | gnd_oxford5k.pkl, gnd_paris6k.pkl, or the folder with the *_query.txt files |
-| holidays | 100000.jpg ...: a query's name ends in 00; its positives share the digits before | - |
-| ukbench | ukbench00000.jpg ...: four in a row, or one folder of four photos each, show one object | - |
-| places, tokyo247 | sub-folders database and queries*, UTM in the names: @east@north@...@.jpg | or a CSV |
+| oxford5k, paris6k | as above | gnd_oxford5k.pkl, gnd_paris6k.pkl, or the folder with the *_query.txt files |
+| holidays | 100000.jpg ...: a query's name ends in 00; its positives share the digits before | none |
+| ukbench | ukbench00000.jpg ...: four in a row, or one folder of four photos each, show one object | none |
+| places, tokyo247 | sub-folders database and queries*, UTM in the names: @east@north@...@.jpg | none, or a CSV file |
 | flickr15k | sub-folders photos/CLASS and sketches | a JSON file: sketch -> classes |
 | a file NAME.json | paths below the photos' folder | the file itself, see `object_sets.custom_dataset` |
 
-Nothing is downloaded: if a file is missing, the message states where it is published.
+Nothing is downloaded. If a file is missing, the error message states where the file is published.
 """
 
 import difflib
@@ -43,18 +43,19 @@ def load_ground_truth(
     """Reads the ground truth of a dataset and restricts it to the photos that exist.
 
     Args:
-        dataset: a name in `DATASETS`, or the path of a JSON file, see `object_sets.custom_dataset`.
+        dataset: the name of a dataset, such as "roxford5k" (a key of `DATASETS`), or the path of a JSON file, see
+            `object_sets.custom_dataset`.
         photos: folder with the photos of the database and of the queries.
-        gnd: file or folder of the ground truth, for datasets that have one; None looks for the published name in and
-            beside `photos`.
+        gnd: file or folder of the ground truth, for datasets that have one. None looks for a file with the published
+            name in the folder `photos` and beside it.
         take: takes the photos of the folder, such as `IntakeOptions.take`.
 
     Returns:
         The ground truth; its attribute `partial` states how many photos and queries are missing.
 
     Raises:
-        GroundTruthError: the dataset is unknown, a file is missing or damaged, or the photos do not fit it.
-        ValueError: `photos` contains no photos.
+        GroundTruthError: the dataset is unknown, the ground truth is missing or damaged, or the photos do not fit it.
+        PhotoFolderError: `photos` does not exist or contains no photos.
     """
     if dataset.lower().endswith(".json"):
         return custom_dataset(PhotoList(photos, take), Path(dataset))

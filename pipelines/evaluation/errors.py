@@ -1,11 +1,11 @@
-"""The errors of evaluation."""
+"""The errors that are raised in the evaluation of networks."""
 
 from keras_retrieval.errors import RetrievalError
 
 
 class GroundTruthError(RetrievalError, ValueError):
-    """A ground truth is missing or damaged, or does not fit the photos."""
+    """The ground truth of a dataset is missing or damaged, or does not fit the photos."""
 
 
 class CollectionError(RetrievalError, ValueError):
-    """The photos of a collection, its queries or its distractors cannot be described or compared."""
+    """A query or all database photos of a collection cannot be read, or its distractors were described differently."""

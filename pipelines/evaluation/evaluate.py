@@ -1,4 +1,4 @@
-"""Scores of a network by the protocol of a dataset: `keras-retrieval evaluate model.keras --dataset roxford5k`."""
+"""The step `evaluate`: scores a network on a dataset, `keras-retrieval evaluate model.keras --dataset roxford5k`."""
 
 import json
 from collections.abc import Mapping
@@ -20,21 +20,22 @@ from .scores import score
 
 @takes(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> dict[str, Any]:
-    """Scores a network, or with --bow visual words, by a dataset's own protocol.
+    """Scores a network, or with --bow a ranking by visual words, by the protocol of a dataset.
 
-    Queries are cropped to their boxes at full resolution. The descriptors, results.json (all scores, also per query)
-    and page.html (each query's ranking as photos) are written to --output; a second run, for example with other methods
-    of --rerank, does not compute the descriptors again. If photos of the dataset are missing, the network is scored on
-    the photos that exist, and all results are marked as partial.
+    Queries are cropped to their boxes at full resolution. The descriptors, results.json (the scores, also of each
+    query) and page.html (the first photos of each query's ranking) are written to --output. A second run, for example
+    with other methods of --rerank, reads the descriptors instead of computing them again. If photos of the dataset are
+    missing, the network is scored on the photos that exist, and all results are marked as partial.
 
     Returns:
-        The content of results.json.
+        The content of results.json: the dict of `scores.score`, and metadata of the ranking.
 
     Raises:
         ArgumentError: an option is out of range or does not fit the others.
         GroundTruthError: the dataset is unknown, or its ground truth is missing, damaged or does not fit the photos.
         CollectionError: a query cannot be read, or the distractors were described with other options.
-        FolderError: --output contains descriptors of other photos or options.
+        FolderError: `output` contains descriptors of other photos or options, and `replace` is False.
+        OSError: a file cannot be written.
     """
     output = options.output
     truth = load_ground_truth(options.dataset, options.photos, options.gnd, options.take)

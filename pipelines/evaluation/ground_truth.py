@@ -1,4 +1,4 @@
-"""Ground truth: the relevant photos of each query of a collection, restricted to the photos that exist."""
+"""Ground truth: the relevant photos of each query of a collection, and its restriction to photos that exist."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,23 +20,30 @@ class GroundTruth:
 
     Attributes:
         name: name of the collection.
-        protocol: "revisited" (easy, medium, hard), "map" (one set of positives), "ns" (UKBench's score) or
-            "recall" (places: recall@N).
-        database: names of the N database photos; after `restrict`, paths below the photos' folder with forward slashes.
-        queries: names of the queries, in the same form; a query may also be in the database.
-        positives: for each query, the indexes of its relevant photos in `database`; under "revisited", of the easy
-            ones.
-        hard: for each query, the indexes of the photos that are relevant only in the settings "medium" and "hard";
-            empty for other protocols.
-        junk: for each query, the indexes of the photos that are removed from its ranking.
-        boxes: for each query, the part of the photo that is searched for, (left, top, right, bottom) in pixels; None
-            for the whole photo.
-        box_side: longer side in pixels of the photos to which the boxes refer; None if they refer to the existing
-            files.
-        drop_query: whether a query's own photo is removed from its ranking, instead of being its first hit.
-        panoramas: (N,) number of the panorama from which each database photo was cropped, or None.
+        protocol: how rankings are scored: "revisited" (mAP in the settings easy, medium and hard), "map" (mAP), "ns"
+            (N-S score of UKBench) or "recall" (recall@N of place recognition).
+        database: names of the N database photos. After `restrict`, these are paths relative to the photos' folder, with
+            forward slashes.
+        queries: names of the Q queries, in the same form as `database`. A query may also be in the database.
+        positives: for each query, an array of the indexes of its relevant photos in `database`. With the protocol
+            "revisited", only the easy ones.
+        hard: for each query, the indexes of the photos that are relevant only in the settings "medium" and "hard".
+            Empty arrays with other protocols; an empty list stands for empty arrays.
+        junk: for each query, the indexes of the photos that are removed from its ranking before the ranking is scored.
+            An empty list stands for empty arrays.
+        boxes: for each query, the part of its photo that is searched for, (left, top, right, bottom) in pixels; None
+            for the whole photo. An empty list stands for whole photos.
+        box_side: the longer side, in pixels, of the published photos to which the boxes refer; None if the boxes refer
+            to the photos as they are in the folder.
+        drop_query: whether a query's own photo is removed from its ranking. Otherwise it counts as the first hit.
+        panoramas: (N,) number of the panorama from which each database photo was cropped. Crops of one panorama count
+            as one photo. None if photos are not crops of panoramas.
         sketches: whether the queries are line drawings.
-        published: number of photos and number of queries in the complete collection.
+        published: number of photos and number of queries in the complete collection; (0, 0) stands for the lengths of
+            `database` and `queries`.
+
+    Raises:
+        GroundTruthError: the lists have different lengths, or an index is beyond the database.
     """
 
     name: str
@@ -75,7 +82,7 @@ class GroundTruth:
 
     @property
     def partial(self) -> str | None:
-        """A note such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"; None if the collection is complete."""
+        """A text such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"; None if no photo or query is missing."""
         photos, queries = self.published
         if len(self.database) >= photos and len(self.queries) >= queries:
             return None
@@ -85,11 +92,11 @@ class GroundTruth:
         """Returns the box of a query in pixels of its photo, which may be smaller than the published photo.
 
         Args:
-            query: index of the query.
+            query: index of the query in `queries`.
             size: (width, height) of the query's photo in pixels.
 
         Returns:
-            (left, top, right, bottom), clipped to the photo; None if the query is the whole photo.
+            (left, top, right, bottom), clipped to the photo; None if the whole photo is searched for.
 
         Raises:
             GroundTruthError: the box is outside the photo.
@@ -105,11 +112,13 @@ class GroundTruth:
         return left, top, right, bottom
 
     def settings(self) -> dict[str, tuple[list[np.ndarray], list[np.ndarray]]]:
-        """Returns the relevant and the ignored photos in each setting: "easy", "medium" and "hard", or "all".
+        """Returns the relevant and the ignored photos of each query in each setting of the protocol.
+
+        The settings are "easy", "medium" and "hard" with the protocol "revisited", and "all" with other protocols.
 
         Returns:
-            A dict from each setting to (positives, junk), two lists with an array of indexes into `database` for each
-            query. With `drop_query`, a query's own photo is in its junk.
+            A dict from each setting to (positives, junk). Both are lists that contain, for each query, an array of
+            indexes into `database`. With `drop_query`, a query's own photo is in its junk.
         """
         positives, hard, junk = self.labels()
         if self.protocol != "revisited":
@@ -122,7 +131,7 @@ class GroundTruth:
         }
 
     def labels(self) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-        """The rows of `positives`, `hard` and `junk`, with a dropped query moved to its own junk."""
+        """Returns `positives`, `hard` and `junk`; with `drop_query`, each query's own photo is moved to its junk."""
         if not self.drop_query:
             return self.positives, self.hard, self.junk
         rows = {name: row for row, name in enumerate(self.database)}
@@ -135,12 +144,21 @@ class GroundTruth:
 
 
 class PhotoList:
-    """The photos in a folder and its sub-folders, looked up by path, by name, or by name without suffix.
+    """Lists the photos in a folder and its sub-folders, and finds them by path, by name, or by name without suffix.
+
+    Files with the extension of a photo whose content is something else are listed too, so that they count as left out
+    and not as missing.
 
     Args:
         folder: the folder.
-        take: takes the photos of the folder, such as `IntakeOptions.take`. Files of photos that turn out to be
-            something else are listed, too, so that they count as left out and not as missing.
+        take: the function that takes the photos of the folder, such as `IntakeOptions.take`.
+
+    Attributes:
+        folder: the folder.
+        paths: paths of all photos relative to the folder, with forward slashes.
+
+    Raises:
+        PhotoFolderError: the folder does not exist or contains no photos.
     """
 
     def __init__(self, folder: Path, take: Callable[..., Intake] = take_photos) -> None:
@@ -160,7 +178,10 @@ class PhotoList:
         return path in self._all
 
     def find(self, name: str) -> str | None:
-        """Returns the path of a photo, relative to the folder; None if the photo does not exist.
+        """Returns the path of a photo relative to the folder; None if there is no such photo.
+
+        Args:
+            name: path of the photo relative to the folder, its name, or its name without suffix.
 
         Raises:
             GroundTruthError: several photos have this name.
@@ -173,7 +194,11 @@ class PhotoList:
         return paths[0] if paths else None
 
     def inside(self, folder: str) -> list[str]:
-        """Returns the paths of the photos in a sub-folder and its sub-folders; "." returns all paths."""
+        """Returns the paths, relative to `folder`, of the photos in a sub-folder and the folders below it.
+
+        Args:
+            folder: path of the sub-folder relative to the folder of all photos; "." returns the paths of all photos.
+        """
         start = "" if folder.strip("/") in ("", ".") else f"{folder.strip('/')}/"
         return [path for path in self.paths if path.startswith(start)]
 
@@ -182,19 +207,19 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
     """Restricts a published ground truth to the photos that exist.
 
     Missing photos are removed from the database and from all lists of positives and junk. A query is removed if its
-    photo is missing or if it has no positive left; under the protocol "recall" a query without positives is kept,
-    because recall@N counts it as missed.
+    photo is missing or if it has no positive left. With the protocol "recall", a query without positives is kept,
+    because recall@N counts such a query as missed.
 
     Args:
-        ground_truth: a ground truth with the published names, with or without suffix.
+        ground_truth: a ground truth with the published names of photos, with or without suffix.
         photos: the photos that exist.
 
     Returns:
-        The restricted ground truth, with paths below the photos' folder as names; its attribute `partial` states how
-        many photos and queries are left.
+        The restricted ground truth, in which names are paths relative to the photos' folder. Its attribute `partial`
+        states how many photos and queries are left.
 
     Raises:
-        GroundTruthError: no photo or no query is left, or several photos have the same name.
+        GroundTruthError: no photo or no query is left, or several photos have a name that is in the ground truth.
     """
     paths = [photos.find(name) for name in ground_truth.database]
     rows = np.array([row for row, path in enumerate(paths) if path], "int64")
@@ -218,16 +243,20 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
 
 
 def find_ground_truth(name: str, photos: PhotoList, gnd: Path | None, source: str) -> Path:
-    """Finds the file or folder of a ground truth.
+    """Finds the file or folder of a published ground truth.
 
     Args:
-        name: the published file name, which is looked for in and beside the photos' folder.
+        name: the published file name.
         photos: the photos that exist.
-        gnd: a path given by the user, which takes precedence; None looks for `name`.
-        source: address where the ground truth is published, for the message.
+        gnd: a path given by the user; None looks for `name` in the photos' folder, beside it, and in a folder `gnd`
+            beside it.
+        source: address where the ground truth is published, for the error message.
+
+    Returns:
+        The path of the existing file or folder.
 
     Raises:
-        GroundTruthError: the ground truth does not exist; the message states where it is published.
+        GroundTruthError: the file or folder does not exist; the message states where the ground truth is published.
     """
     folder = photos.folder
     tried = [gnd] if gnd else [folder / name, folder.parent / name, folder.parent / "gnd" / name]
@@ -244,7 +273,7 @@ def _renumbered(label: list[np.ndarray], new_row: np.ndarray) -> list[np.ndarray
 
 
 def _answerable(ground_truth: GroundTruth, folder: Path) -> GroundTruth:
-    """Keeps the queries that have a photo and, except under the protocol "recall", a positive."""
+    """Keeps the queries whose photo exists and that have a positive, which is not required by the protocol "recall"."""
     positives, hard, _ = ground_truth.labels()
     everything = ground_truth.protocol == "recall"
     kept = [

@@ -1,4 +1,4 @@
-"""Datasets with several photos of each object: Holidays, UKBench, Flickr15k's sketches, and custom datasets."""
+"""Reads datasets with several photos of each object: Holidays, UKBench, sketches of Flickr15k, custom datasets."""
 
 import json
 import re
@@ -18,13 +18,15 @@ _ANSWERS = ("positives", "hard", "junk")
 
 
 def holidays(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """INRIA Holidays (Jegou et al., ECCV 2008): 1,491 photos, 500 of them queries.
+    """Makes the ground truth of INRIA Holidays (Jegou et al., ECCV 2008): 1,491 photos, of which 500 are queries.
 
-    A query is removed from its own ranking. For the variant with upright photos, pass the folder of those photos.
+    The protocol is mAP. A query is removed from its own ranking. For the variant with upright photos, pass the folder
+    of the upright photos.
 
     Args:
-        photos: the photos, named by six digits: the first four are the scene, and the name of its query ends in 00.
-        gnd: ignored; the names contain the ground truth.
+        photos: the photos, named by six digits: the first four are the number of the scene, and the name of the scene's
+            query ends in 00. Photos with other names are ignored.
+        gnd: ignored, because the names of the photos contain the ground truth.
 
     Raises:
         GroundTruthError: no photo has such a name, or no query has a positive.
@@ -42,16 +44,19 @@ def holidays(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
 
 
 def ukbench(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """UKBench (Nister and Stewenius, CVPR 2006): 2,550 objects with four photos each, all of which are queries.
+    """Makes the ground truth of UKBench (Nister and Stewenius, CVPR 2006): 2,550 objects with four photos each.
+
+    All photos are queries. The protocol is the N-S score, the mean number of photos of the query's object among the
+    first four of its ranking.
 
     Args:
-        photos: the photos ukbench00000.jpg to ukbench10199.jpg, where four consecutive numbers show the same object; or
-            one folder of photos per object.
-        gnd: ignored; the names contain the ground truth.
+        photos: the photos ukbench00000.jpg to ukbench10199.jpg, of which four with consecutive numbers show the same
+            object; or a folder with one sub-folder of photos for each object.
+        gnd: ignored, because the names of the photos contain the ground truth.
 
     Returns:
-        A ground truth with protocol "ns". Photos of an object with fewer than four photos are not queries, since their
-        score could not reach 4.
+        A ground truth with the protocol "ns". If an object does not have exactly four photos, its photos are in the
+        database but are not queries, because the score assumes four photos per object.
 
     Raises:
         GroundTruthError: no object has four photos.
@@ -83,12 +88,15 @@ def ukbench(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
 
 
 def flickr15k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Sketch-based retrieval in the layout of Flickr15k (Hu and Collomosse, CVIU 2013): mAP over the sketches.
+    """Makes the ground truth of sketch-based retrieval in the layout of Flickr15k (Hu and Collomosse, CVIU 2013).
+
+    Sketches are the queries, and photos of their classes are relevant. The protocol is mAP.
 
     Args:
         photos: the photos and sketches: a sub-folder `photos` with one folder per class, and a sub-folder `sketches`.
-        gnd: a JSON file {"queries": {sketch's name without suffix: [class, ...]}}, with null in place of the list for a
-            sketch that is not a query; None reads gnd.json in the photos' folder.
+        gnd: a JSON file {"queries": {NAME: [CLASS, ...]}}, in which NAME is the name of a sketch without suffix. A
+            sketch with null in place of the list is not a query. None looks for gnd.json in the photos' folder and
+            beside it.
 
     Raises:
         GroundTruthError: the file is missing or damaged, or no sketch has a photo of its classes.
@@ -113,9 +121,7 @@ def flickr15k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
 
 
 def custom_dataset(photos: PhotoList, path: Path) -> GroundTruth:
-    """Reads a custom dataset from a JSON file.
-
-    The file has the form
+    """Reads the ground truth of a custom dataset from a JSON file of the following form.
 
     ```json
     {"database": ["shots/"],
@@ -123,19 +129,21 @@ def custom_dataset(photos: PhotoList, path: Path) -> GroundTruth:
                   "positives": ["bridge_1.jpg", "shots/bridge/"], "hard": ["night.jpg"], "junk": ["blurred.jpg"]}]}
     ```
 
-    A photo is given by its path below the photos' folder, its name, or its name without suffix; a name that ends in /
-    is a folder and stands for all photos in it. `database`, `box`, `hard` and `junk` are optional: by default the
-    database is every photo in the folder, and the box is the whole photo. A box is left, top, right, bottom in pixels.
-    If any query has `hard`, the dataset is scored like the revisited datasets, in the settings easy, medium and hard. A
-    query that is in the database is removed from its own ranking. If a listed photo does not exist, the dataset is
-    partial.
+    A photo is given by its path relative to the photos' folder, its name, or its name without suffix. A name that ends
+    in / is a folder and stands for all photos in the folder. `database`, `box`, `hard` and `junk` are optional: by
+    default the database is every photo in the photos' folder, and the box is the whole photo. A box is left, top,
+    right, bottom in pixels. If any query has `hard` photos, the dataset is scored like the revisited datasets, in the
+    settings easy, medium and hard; otherwise it is scored by mAP. A query that is in the database is removed from its
+    own ranking. Listed photos that do not exist are left out, and the attribute `partial` of the ground truth then
+    states how many photos of the database and how many queries are left.
 
     Args:
         photos: the photos that exist.
         path: path of the JSON file.
 
     Raises:
-        GroundTruthError: the file does not have this form; the message names the query.
+        GroundTruthError: the file does not exist or does not have this form, and the message names the query; or no
+            photo or no query is left.
     """
     return _from_queries(path.stem, path, photos, _read_json(path))
 
@@ -203,7 +211,7 @@ def _box(box: Any, where: str) -> Box | None:
 
 
 def _paths(names: Any, photos: PhotoList, where: str) -> list[str]:
-    """The paths of listed photos, and of all photos in listed folders; an absent photo keeps its listed name."""
+    """Returns the paths of listed photos, and of all photos in listed folders; missing photos keep their names."""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise GroundTruthError(f"{where} must be a list of names")
     paths: dict[str, None] = {}

@@ -17,7 +17,7 @@ from .datasets import DATASETS
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions(DescriptionOptions, IntakeOptions):
-    """The options of `evaluate`."""
+    """The options of the step `evaluate`, which scores a network or visual words on a dataset."""
 
     model: Annotated[
         str | None,
@@ -70,7 +70,12 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
     ] = False
 
     def check(self) -> None:
-        """Checks every option, and that --bow and the options of networks are not combined."""
+        """Checks every option, and that `bow` is not combined with a network or with options of networks.
+
+        Raises:
+            ArgumentError: an option is out of range or does not fit the others.
+            MethodError: `rerank` names an unknown method or has an invalid parameter.
+        """
         parse(self.rerank)
         super().check()
         if self.bow == (self.model is not None):
@@ -82,7 +87,7 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
             raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
 
     def extraction(self) -> ExtractOptions:
-        """The options of extraction for all photos; `output` is the folder to which all descriptors are written."""
+        """Returns the options of extraction for the dataset's photos, with the folder `output` of this evaluation."""
         return ExtractOptions(
             self.model or "",
             self.photos,

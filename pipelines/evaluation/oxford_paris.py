@@ -1,4 +1,4 @@
-"""Oxford and Paris, original and revisited: ground truth from the published pickles or text files."""
+"""Reads the ground truth of Oxford and Paris, original and revisited, from the published pickles or text files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -36,27 +36,39 @@ UNREADABLE_PARIS = frozenset(
 
 
 def roxford5k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Revisited Oxford (Radenovic et al., CVPR 2018): 4,993 photos and 70 queries that are not among them.
+    """Reads the ground truth of revisited Oxford (Radenovic et al., CVPR 2018): 4,993 photos and 70 queries.
+
+    The queries are not in the database. The protocol is mAP in the settings easy, medium and hard.
 
     Args:
         photos: the photos that exist.
-        gnd: path of gnd_roxford5k.pkl; None looks for it in and beside the photos' folder.
+        gnd: path of gnd_roxford5k.pkl; None looks for this file in and beside the photos' folder.
 
     Raises:
         GroundTruthError: the file is missing or is not this ground truth, or no photo of the dataset exists.
+        UnpickleError: the file is damaged, or contains something other than data.
     """
     return _revisited("roxford5k", photos, gnd)
 
 
 def rparis6k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Revisited Paris (Radenovic et al., CVPR 2018): 6,322 photos and 70 queries; see `roxford5k`."""
+    """Reads the ground truth of revisited Paris (Radenovic et al., CVPR 2018): 6,322 photos and 70 queries.
+
+    Args:
+        photos: the photos that exist.
+        gnd: path of gnd_rparis6k.pkl; None looks for this file in and beside the photos' folder.
+
+    Raises:
+        GroundTruthError: the file is missing or is not this ground truth, or no photo of the dataset exists.
+        UnpickleError: the file is damaged, or contains something other than data.
+    """
     return _revisited("rparis6k", photos, gnd)
 
 
 def oxford5k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Oxford Buildings (Philbin et al., CVPR 2007): 5,063 photos, 55 of which are queries.
+    """Reads the ground truth of Oxford Buildings (Philbin et al., CVPR 2007): 5,063 photos, of which 55 are queries.
 
-    A query is in the database, and its own photo counts as its first hit.
+    The protocol is mAP. The queries are in the database, and a query's own photo counts as its first hit.
 
     Args:
         photos: the photos that exist.
@@ -64,13 +76,26 @@ def oxford5k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
             None looks for gnd_oxford5k.pkl in and beside the photos' folder.
 
     Raises:
-        GroundTruthError: the file is missing or is not this ground truth, or no photo of the dataset exists.
+        GroundTruthError: a file is missing or is not this ground truth, or no photo of the dataset exists.
+        UnpickleError: the .pkl file is damaged, or contains something other than data.
     """
     return _original("oxford5k", photos, gnd)
 
 
 def paris6k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Paris (Philbin et al., CVPR 2008): 6,392 readable photos and 55 queries; see `oxford5k`."""
+    """Reads the ground truth of Paris (Philbin et al., CVPR 2008): 6,392 readable photos, of which 55 are queries.
+
+    The protocol is that of `oxford5k`. The 20 unreadable photos of the published dataset are not in the database.
+
+    Args:
+        photos: the photos that exist.
+        gnd: path of gnd_paris6k.pkl, or of the folder with the published text files NAME_{query,good,ok,junk}.txt;
+            None looks for gnd_paris6k.pkl in and beside the photos' folder.
+
+    Raises:
+        GroundTruthError: a file is missing or is not this ground truth, or no photo of the dataset exists.
+        UnpickleError: the .pkl file is damaged, or contains something other than data.
+    """
     return _original("paris6k", photos, gnd)
 
 
@@ -121,7 +146,7 @@ def _pickle_of(name: str, photos: PhotoList, gnd: Path | None) -> Path:
 
 
 def _content(path: Path, name: str, answers: tuple[str, ...]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The dict of the pickle and its queries; everything that is used later is checked."""
+    """Returns the dict in the pickle and its queries, and checks everything in them that is used later."""
     content = load_pickle(path)
     try:
         queries = [dict(query) for query in content["gnd"]]
@@ -147,7 +172,7 @@ def _boxes(queries: list[dict[str, Any]]) -> list[Box | None]:
 
 
 def _from_texts(name: str, photos: PhotoList, folder: Path) -> GroundTruth:
-    """Reads the published text files; they do not list the database, which is every photo in the folder."""
+    """Reads the published text files; the database, which they do not list, is every photo in the folder."""
     files = sorted(folder.rglob("*_query.txt"))
     if not files:
         raise GroundTruthError(f"{folder} contains no *_query.txt: {name} is published at {_TEXTS[name]}")
@@ -168,7 +193,7 @@ def _from_texts(name: str, photos: PhotoList, folder: Path) -> GroundTruth:
 
 
 def _query_of(file: Path) -> tuple[str, Box]:
-    """Photo and box, from a line such as `oxc1_all_souls_000013 136.5 34.1 648.5 955.7`; only Oxford has a prefix."""
+    """Reads photo and box from a line such as `oxc1_all_souls_000013 136.5 34.1 648.5 955.7`; Paris has no prefix."""
     words = file.read_text(encoding="utf-8").split()
     try:
         photo, (left, top, right, bottom) = words[0], map(float, words[1:])

@@ -13,7 +13,7 @@ from .ground_truth import GroundTruth
 from .rankings import Ranking
 
 SHOWN = 100  # maximum number of queries on a page
-HITS = 10  # photos shown of each ranking
+HITS = 10  # number of photos of each ranking on a page
 _RECALL_TICKS = (1, 5, 10, 15, 20)
 
 
@@ -25,6 +25,9 @@ def evaluation_page(truth: GroundTruth, ranking: Ranking, results: Mapping[str, 
         ranking: the rankings of all queries.
         results: the content of results.json; `mean` and `per_query` are used.
         facts: short lines of text to show under the title.
+
+    Returns:
+        A self-contained HTML document.
     """
     settings = truth.settings()
     setting = "medium" if "medium" in settings else "all"
@@ -46,7 +49,7 @@ def evaluation_page(truth: GroundTruth, ranking: Ranking, results: Mapping[str, 
 
 
 def _shown(per_query: Sequence[dict[str, Any]], setting: str) -> list[int]:
-    """Queries from the worst to the best, sampled evenly if there are many."""
+    """Returns the indexes of queries from the worst to the best score, sampled evenly if there are many."""
     worst_first = sorted(range(len(per_query)), key=lambda query: _merit(per_query[query][setting]))
     chosen = np.linspace(0, len(worst_first) - 1, min(SHOWN, len(worst_first))).astype(int)
     return [worst_first[place] for place in np.unique(chosen)]
@@ -87,7 +90,7 @@ def _note(setting: str, figures: dict[str, Any]) -> str:
 
 
 def _chart(truth: GroundTruth, ranks: np.ndarray) -> Chart:
-    """Recall@N for places, else precision over recall."""
+    """Returns a chart of recall@N for the protocol "recall", else of precision over recall."""
     if truth.protocol == "recall":
         ns = np.arange(1, _RECALL_TICKS[-1] + 1)
         hits = metrics.first_hits(ranks, truth.positives, truth.panoramas)

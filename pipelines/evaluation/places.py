@@ -1,4 +1,4 @@
-"""Datasets of place recognition: the positives of a query are the database photos taken within 25 metres of it."""
+"""Reads datasets of place recognition, in which a query's positives are the database photos taken within 25 m of it."""
 
 from pathlib import Path, PurePosixPath
 
@@ -11,28 +11,42 @@ from .ground_truth import GroundTruth, PhotoList, restrict
 
 
 def places(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Datasets of place recognition such as Pittsburgh, MSLS and San Francisco, scored by recall@N within 25 m.
+    """Makes the ground truth of a dataset of place recognition, such as Pittsburgh, MSLS or San Francisco.
+
+    The protocol is recall@N: the share of queries for which one of the first N photos was taken within 25 m.
 
     Args:
-        photos: the photos, in a sub-folder `database` and a sub-folder whose name starts with `queries`. Their names
-            contain their positions in the usual form of place recognition: `@east@north@...@.jpg`, UTM in metres.
-        gnd: a CSV file that replaces the positions in names, with the columns photo (a path below the photos' folder,
-            or a name), east and north (in metres, in one UTM zone), and optionally panorama.
+        photos: the photos, in a sub-folder whose name starts with `database` and one whose name starts with `queries`.
+            Without `gnd`, the names of the photos contain their UTM positions in metres, in the usual form of place
+            recognition, `@east@north@...@.jpg`.
+        gnd: a CSV file with the positions, which has the columns photo (a path relative to the photos' folder, or a
+            name), east and north (in metres, in one UTM zone), and optionally panorama. None reads the names.
 
     Returns:
-        A ground truth with protocol "recall".
+        A ground truth with the protocol "recall".
 
     Raises:
-        GroundTruthError: a folder or a position is missing.
+        GroundTruthError: a folder, a position or the CSV file is missing, or the CSV file is invalid.
     """
     return _places("places", photos, gnd, crops=False)
 
 
 def tokyo247(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
-    """Tokyo 24/7 (Torii et al., CVPR 2015): like `places`, but the 12 crops of a panorama count as one photo.
+    """Makes the ground truth of Tokyo 24/7 (Torii et al., CVPR 2015), in which crops of a panorama count as one photo.
 
-    Crops belong to the same panorama if their names (or the CSV file) contain the same panorama name or, where they
-    contain none, if their positions are equal.
+    The database has 12 crops of each panorama. Crops belong to the same panorama if their names, or the CSV file,
+    contain the same name of a panorama or, if they contain none, if their positions are equal. Everything else is as in
+    `places`.
+
+    Args:
+        photos: the photos, as for `places`.
+        gnd: a CSV file with the positions, as for `places`; None reads the names of the photos.
+
+    Returns:
+        A ground truth with the protocol "recall" and the panorama of each database photo.
+
+    Raises:
+        GroundTruthError: a folder, a position or the CSV file is missing, or the CSV file is invalid.
     """
     return _places("tokyo247", photos, gnd, crops=True)
 

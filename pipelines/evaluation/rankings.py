@@ -1,4 +1,4 @@
-"""Rankings of a collection's photos for each query, as scored by `evaluate`, and their computation by descriptors."""
+"""Ranks the photos of a collection for each query by descriptors, for the step `evaluate`."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,25 +20,26 @@ from .collection import describe_collection
 from .ground_truth import GroundTruth
 
 DEPTHS = {"ns": 100, "recall": 1000}
-"""Length of a ranking under protocols that use only its top; other protocols use all of it, within `PLACES`."""
+"""Dict from a protocol that uses only the first photos of a ranking to their number; other protocols use all photos."""
 
-PLACES = 2**27  # maximum number of ranks over all queries: 70 queries may have rankings of 1,900,000 photos
+PLACES = 2**27  # maximum total length of all rankings; with 70 queries, each may have 1,900,000 photos
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The ranking of the photos of a collection for each query.
+    """The rankings of the photos of a collection, one for each query.
 
     Attributes:
-        ranks: (depth, Q) indexes into the ground truth's database, best first; higher indexes are distractors.
-        boxes: for each query, the part of its photo that was searched for, in pixels of the photo; None for the whole
-            photo.
+        ranks: (depth, Q) indexes of the photos in the ranking of each of Q queries, best first. An index refers to the
+            ground truth's database; indexes beyond the database are distractors.
+        boxes: for each query, the part of its photo that was searched for: left, top, right, bottom in pixels of the
+            photo; None for the whole photo.
         query: function from the index of a query to the path of its photo.
         photo: function from an index in `ranks` to the path of the photo.
         left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no
             ranking.
-        method: short lines of text that describe the method of ranking.
-        facts: JSON-able metadata of the method for results.json.
+        method: short lines of text that describe how the photos were ranked, for the page and the terminal.
+        facts: JSON-able metadata of the method and its duration, for results.json.
         exif: whether photos were turned by their EXIF orientation.
     """
 
@@ -53,23 +54,34 @@ class Ranking:
 
 
 def depth_of(truth: GroundTruth) -> int:
-    """Returns the number of photos to which each ranking is cut."""
+    """Returns the maximum number of photos in each ranking of a collection.
+
+    The number is 100 with the protocol "ns" and 1,000 with "recall". With other protocols it is 2^27 divided by the
+    number of queries, but at least 1,000.
+    """
     return DEPTHS.get(truth.protocol, max(1000, PLACES // len(truth.queries)))
 
 
 def rank_by_descriptors(
     truth: GroundTruth, options: ExtractOptions, distractors: Path | None, steps: Sequence[Step]
 ) -> Ranking:
-    """Ranks the database by a network's descriptors, then by methods at query time.
+    """Ranks the database photos for each query by a network's descriptors.
 
     Args:
-        truth: the ground truth, restricted to `options.photos`.
-        options: the options of extraction, see `describe_collection`.
-        distractors: a folder of photos or descriptors to add to the database; None for no distractors.
-        steps: the methods at query time, in the order in which they are applied.
+        truth: the ground truth, restricted to the photos in `options.photos`.
+        options: the options of extraction: network, photos, and the folder to which descriptors are written.
+        distractors: a folder of photos, or of descriptors that `extract` wrote, to add to the database; None for no
+            distractors.
+        steps: the methods at query time, such as query expansion, in the order in which they are applied; empty for
+            exact search without reranking.
+
+    Returns:
+        The rankings of all queries.
 
     Raises:
-        CollectionError: the collection cannot be described, see `describe_collection`.
+        CollectionError: a query or all photos of the database cannot be read, or the distractors were described with
+            another network or other options.
+        FolderError: `options.output` contains descriptors of other photos or options, and `options.replace` is False.
     """
     options = replace(options, precision=resolve_precision(options.precision, options.model))
     collection = describe_collection(truth, options, distractors)

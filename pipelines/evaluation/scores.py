@@ -1,4 +1,4 @@
-"""Scores of rankings by the protocol of a collection, per query and averaged over the queries."""
+"""Scores rankings by the protocol of a collection, for each query and averaged over the queries."""
 
 import math
 from typing import Any
@@ -14,18 +14,20 @@ _Scored = tuple[dict[str, _Figures], dict[str, list[_Figures]]]
 
 
 def score(ground_truth: GroundTruth, ranks: np.ndarray) -> dict[str, Any]:
-    """Computes all metrics of a collection's protocol.
+    """Computes all metrics of a collection's protocol for given rankings.
 
     Args:
-        ground_truth: the ground truth.
-        ranks: (depth, Q) indexes into the database, best first; indexes beyond `ground_truth.database` are distractors.
-            Photos missing from a cut ranking count as not found.
+        ground_truth: the ground truth of the collection.
+        ranks: (depth, Q) indexes into `ground_truth.database`, best first; indexes beyond the database are distractors.
+            If rankings are cut, photos that are not in a ranking count as not found.
 
     Returns:
-        A JSON-able dict with "dataset", "protocol", "partial" (a text or None), "photos", "queries" (counts), "mean"
-        (setting -> metric -> value) and "per_query" (a list of {"query": name, setting: {metric: value}}). Settings are
-        "easy", "medium" and "hard", or "all". AP, mAP, P@k, mP@k and recall@N are between 0 and 1, N-S is between 0 and
-        4, and the rank of the first hit starts at 1. An undefined metric (no positive, no hit) is None.
+        A JSON-able dict with the keys "dataset", "protocol", "partial" (a text, or None if no photo is missing),
+        "photos" and "queries" (their numbers), "mean" (a dict from a setting to a dict from a metric to its mean over
+        the queries) and "per_query" (for each query a dict with its name as "query" and, for each setting, a dict from
+        a metric to its value). Settings are "easy", "medium" and "hard" with the protocol "revisited", else "all". AP,
+        mAP, P@k, mP@k and recall@N are between 0 and 1, N-S is between 0 and 4, and "first hit" is a rank from 1. A
+        metric that is undefined, because there is no positive or no hit, is None.
 
     Raises:
         ValueError: the shape or the values of `ranks` do not match the ground truth.

@@ -1,1 +1,1 @@
-"""Files and folders: durable writing, tables, pickles read without executing them, progress."""
+"""Writes files and folders durably, reads CSV tables, reads pickles without executing them, and reports progress."""

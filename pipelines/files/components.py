@@ -11,11 +11,15 @@ def connected(nodes: Iterable[Node], edges: Iterable[tuple[Node, Node]]) -> list
     """Finds the connected components of an undirected graph.
 
     Args:
-        nodes: all nodes; a node without edges is a component of its own.
-        edges: pairs of nodes.
+        nodes: all nodes of the graph, strings or integers; a node without edges is a component of its own.
+        edges: the pairs of nodes that are connected by an edge. Both must be in `nodes`.
 
     Returns:
-        The components, each sorted, the largest first; components of equal size are in the order of their first nodes.
+        The components as sorted lists of nodes, the largest component first. Components of equal size are sorted by
+        their first node.
+
+    Raises:
+        KeyError: an edge has a node that is not in `nodes`.
     """
     root = {node: node for node in nodes}
 

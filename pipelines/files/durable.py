@@ -1,8 +1,9 @@
-"""Durable files and folders: written under a temporary name, synced to the disk, then renamed.
+"""Writes files and folders durably: under a temporary name, synced to the disk, then renamed to the final name.
 
-A reader sees either no folder or a complete one, with a manifest of its files and their checksums. A folder grows in
-`NAME.partial`, where a killed run can be continued. Files whose names begin with a dot are notes of that work: they are
-not part of the folder, and are deleted when it is complete.
+A reader sees either no folder or a complete folder, whose manifest.json lists the folder's files with their SHA-256
+checksums. A folder NAME is written as `NAME.partial`, which stays after a killed run, so that the run can be continued.
+Files in it whose names begin with a dot record the progress of the run; they are not listed in the manifest, and are
+deleted when the folder is complete.
 """
 
 import hashlib
@@ -22,30 +23,43 @@ MANIFEST = "manifest.json"
 
 
 class FolderError(RetrievalError, ValueError):
-    """A folder is missing, incomplete, damaged, or of a kind or version that cannot be read or replaced."""
+    """A folder is missing, incomplete or damaged, or its kind or version does not allow it to be read or replaced."""
 
 
 class ShortWriteError(RetrievalError, OSError):
-    """An array was written only in part."""
+    """A file could not be written completely, usually because the disk is full."""
 
 
 def partial_of(folder: Path) -> Path:
-    """The folder `NAME.partial` beside `folder`, in which it is written until it is complete."""
+    """Returns the path `NAME.partial` beside `folder`, where `folder` is written until it is complete."""
     return folder.with_name(f"{folder.name}.partial")
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a file atomically: writes a temporary file, syncs it and renames it to `path`."""
+    """Writes a file atomically: writes a temporary file, syncs the temporary file and renames it to `path`.
+
+    Args:
+        path: the file to write; an existing file is replaced.
+        content: the bytes of the file, or text, which is encoded as UTF-8.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with _atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes an array as .npy file atomically; never as a pickle.
+    """Writes an array as a .npy file atomically.
+
+    Args:
+        path: the file to write; an existing file is replaced.
+        array: an array of any data type except Python objects, which NumPy could write only as a pickle.
 
     Raises:
-        ShortWriteError: only a part was written.
+        ShortWriteError: only a part of the array could be written.
         OSError: the file cannot be written.
+        ValueError: the array contains Python objects.
     """
     with _atomic_file(path) as file:
         try:
@@ -53,22 +67,27 @@ def write_array(path: Path, array: np.ndarray) -> None:
         except OSError as error:
             if error.errno is not None:
                 raise
-            # NumPy's message of a short write is only "2048 requested and 992 written".
+            # NumPy's message for a short write is only "2048 requested and 992 written".
             raise ShortWriteError(f"{path} could not be written completely, is the disk full? {error}") from error
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:
-    """Writes names, one JSON string a line, so that a name may contain any character, also line breaks."""
+    """Writes names to a UTF-8 text file, one name per line.
+
+    Each line is a JSON string, so that a name may contain any character, even a line break.
+    """
     text = "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
     # Python represents a file name that is not UTF-8 with lone surrogates, which become JSON escapes.
     write_file(path, text.encode(errors="backslashreplace"))
 
 
 def read_names(path: Path) -> list[str]:
-    """Reads names that `write_names` wrote.
+    """Reads the names in a file that `write_names` wrote.
 
     Raises:
-        FolderError: the file is not text, ends within a line, or has a line that is not a JSON string.
+        FolderError: the file is not UTF-8 text, does not end with a line break, or has a line that is not a JSON
+            string.
+        OSError: the file cannot be read.
     """
     try:
         *lines, last = path.read_text(encoding="utf-8").split("\n")
@@ -89,10 +108,10 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file in a folder that this package wrote.
+    """Reads and parses a JSON file in a folder that this package wrote.
 
     Raises:
-        FolderError: the file is not JSON.
+        FolderError: the file is not valid JSON in UTF-8.
         OSError: the file cannot be read.
     """
     try:
@@ -102,7 +121,11 @@ def read_json(path: Path) -> Any:
 
 
 def kind_of(folder: Path) -> str | None:
-    """The kind in a folder's manifest; None if there is no manifest that can be read."""
+    """Returns the kind that a folder's manifest declares, such as "descriptors".
+
+    Returns:
+        The kind, or None if the folder has no manifest.json or its manifest cannot be read.
+    """
     try:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -110,15 +133,16 @@ def kind_of(folder: Path) -> str | None:
 
 
 def check_free(folder: Path, *, kind: str, replace: bool) -> None:
-    """Checks that a folder can be written without overwriting anything else.
+    """Checks that a folder can be written without overwriting files of another kind.
 
     Args:
         folder: the path of the folder to be written.
-        kind: the kind of that folder.
-        replace: whether an empty folder, or one of the same kind, may be replaced.
+        kind: the kind of the folder to be written, such as "descriptors".
+        replace: whether an existing folder may be replaced if it is empty or its manifest declares the same kind.
+            Without `replace`, nothing may exist at the path.
 
     Raises:
-        FolderError: something that may not be replaced exists at this path.
+        FolderError: a file or folder that may not be replaced exists at the path.
     """
     if not folder.exists():
         return
@@ -129,31 +153,36 @@ def check_free(folder: Path, *, kind: str, replace: bool) -> None:
 
 
 def check_outside(folder: Path, photos: Path) -> None:
-    """Checks that a folder to be written is not inside the folder of photos that are read.
+    """Checks that an output folder is not inside the folder of input photos.
+
+    Args:
+        folder: the output folder; it need not exist.
+        photos: the folder of the input photos.
 
     Raises:
-        FolderError: the folder is inside, so that the next run would read its images as photos.
+        FolderError: `folder` is `photos` or inside it, so that the next run would read its output images as photos.
     """
     if folder.resolve().is_relative_to(photos.resolve()):
         raise FolderError(f"{folder} is inside {photos}, and its images would be taken for photos: name another folder")
 
 
 def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool = False, **facts: Any) -> Path:
-    """Completes a folder: writes its manifest, syncs it and renames it to its final name.
+    """Completes a folder: syncs its files, writes its manifest and renames the folder to its final name.
 
     Args:
-        partial: the folder with all files written.
-        folder: its final path, on the same file system.
-        kind: the kind of folder, such as "descriptors"; `read_manifest` checks it.
-        version: the version of the layout of that kind.
-        replace: whether an existing `folder` of the same kind is replaced.
-        **facts: further entries of the manifest: counts, options, the source. JSON-able.
+        partial: the folder in which all files have been written.
+        folder: the final path of the folder, on the same file system as `partial`.
+        kind: the kind of folder, such as "descriptors", which `read_manifest` compares with the expected kind.
+        version: the version of the file layout of this kind of folder.
+        replace: whether an existing `folder` is replaced if it is empty or of the same kind.
+        **facts: further entries of the manifest, such as counts, options and the source; serialisable as JSON.
 
     Returns:
-        `folder`.
+        The argument `folder`.
 
     Raises:
         FolderError: `folder` exists and may not be replaced, see `check_free`.
+        OSError: a file cannot be written, or the folder cannot be renamed.
     """
     check_free(folder, kind=kind, replace=replace)
     files = [path for path in partial.rglob("*") if path.is_file() and not _is_note(path)]
@@ -171,14 +200,14 @@ def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool 
 
 
 def write_manifest(folder: Path, files: Sequence[Path], *, kind: str, version: int, **facts: Any) -> None:
-    """Syncs the files of a folder to the disk and then writes their manifest, or replaces it atomically.
+    """Syncs the files of a folder to the disk and then writes the folder's manifest.json atomically.
 
     Args:
-        folder: the folder.
-        files: the files to list in the manifest, in the folder at any depth.
-        kind: the kind of folder.
-        version: the version of the layout of that kind.
-        **facts: further entries of the manifest, JSON-able.
+        folder: the folder; its manifest is replaced if it has one.
+        files: the paths of the files to list in the manifest, in the folder or its sub-folders.
+        kind: the kind of folder, such as "descriptors".
+        version: the version of the file layout of this kind of folder.
+        **facts: further entries of the manifest, serialisable as JSON.
     """
     files = sorted(files)
     sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
@@ -196,16 +225,18 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
 
     Args:
         folder: a folder that `seal` completed.
-        kind: the expected kind.
-        version: the newest version of its layout that the caller can read.
-        verify: whether to compare the SHA-256 of every file, too; otherwise only their presence is checked.
+        kind: the expected kind, such as "descriptors".
+        version: the newest version of the file layout that the caller can read.
+        verify: whether to compare the SHA-256 checksum of every file with the manifest. Otherwise only the presence of
+            the files is checked.
 
     Returns:
-        The manifest.
+        The manifest: "kind", "version", "sha256" (maps each file's name to its checksum) and the entries that were
+        passed to `seal`.
 
     Raises:
-        FolderError: the folder does not exist, is unfinished, of another kind or newer version, or damaged. The message
-            names the file and the fix.
+        FolderError: the folder does not exist, is unfinished or damaged, is of another kind, or has a newer layout. The
+            message names the file and the fix.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -239,21 +270,30 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-able parts; runs with the same fingerprint produce the same output."""
+    """Computes a short hash of a run's options and inputs, by which an equal run is recognised.
+
+    Args:
+        *parts: everything that determines the output of the run; serialisable as JSON.
+
+    Returns:
+        The first 16 hexadecimal digits of the SHA-256 of the parts as JSON.
+    """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
 def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Gives a temporary path to write a file at, and renames it to `path` unless an exception is raised.
+    """Context manager that yields a temporary path, and renames the file written there to `path` at the end.
+
+    If an exception is raised in the block, the temporary file is deleted and `path` stays unchanged.
 
     Args:
         path: the final path of the file; an existing file is replaced.
-        sync: whether to sync the file to the disk before it is renamed. Without it, a file may be empty after a power
-            failure, but not after a kill.
+        sync: whether to sync the file to the disk before it is renamed. Without the sync, the file may be empty after a
+            power failure, but is still complete after a killed process.
 
     Yields:
-        A path in the same folder with the same suffix.
+        The temporary path, in the same folder and with the same suffix as `path`.
     """
     # The process number keeps two runs that write the same file apart.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")

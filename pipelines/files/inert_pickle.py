@@ -1,8 +1,9 @@
-"""Interprets the part of pickle's language that plain data needs, with functions that the caller supplies.
+"""Interprets pickles of plain data without executing code: the caller supplies every function that may be called.
 
-Nothing is imported, and names in the file are looked up in the caller's table only, so a hostile file can only be
-refused. No instruction copies an existing object: each byte of the file makes at most one object, and each list is
-passed to at most one call. Memory is therefore bounded by the size of the file.
+Only the pickle instructions that plain data needs are implemented. Nothing is imported, and function names in the
+pickle are looked up only in a table from the caller, so that a malicious pickle is refused instead of executed. No
+instruction copies an existing object: each byte of the pickle creates at most one object, and each list is passed to at
+most one call. Memory is therefore bounded by the size of the pickle.
 """
 
 import pickletools
@@ -14,8 +15,8 @@ from typing import Any, BinaryIO
 
 from keras_retrieval.errors import RetrievalError
 
-MAX_INSTRUCTIONS = 2_000_000  # a ResNet152 with its optimizer state takes 50,000
-MAX_MADE = 1_000_000  # containers and results of calls, of up to 1 kB each
+MAX_INSTRUCTIONS = 2_000_000  # a checkpoint of ResNet152 with its optimizer state has 50,000
+MAX_MADE = 1_000_000  # largest number of containers and results of calls; each takes up to 1 kB
 
 _VALUES = re.compile(
     "(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|(SHORT_)?BINSTRING|STRING|UNICODE|(SHORT_)?BINUNICODE8?"
@@ -30,33 +31,49 @@ _IGNORED = frozenset({"PROTO", "FRAME"})
 
 
 class PickleRefusedError(RetrievalError, ValueError):
-    """The pickle is damaged or contains something that is not allowed."""
+    """A pickle is damaged, or contains an instruction, a function or a type that is not allowed in plain data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function in a pickle: a name of the caller's table. A pickle can only call it, not inspect or change it."""
+    """A function that a pickle refers to by name. The pickle can call the function, but not inspect or change it.
+
+    Attributes:
+        name: the name in the pickle, "module.name".
+        call: the function of the caller's table that is called instead; None if the name may only be an argument.
+    """
 
     name: str
     call: Callable[..., Any] | None
 
 
 class Stateful:
-    """A value, such as an array, that a call creates and a later BUILD instruction completes in place."""
+    """Base class of values, such as arrays, that a pickle creates by a call and completes by a BUILD instruction."""
 
     __slots__ = ()
 
     def set_state(self, state: Any) -> None:
-        """Completes the value; raises PickleRefusedError where the state does not fit."""
+        """Completes the value with the argument of the BUILD instruction.
+
+        Args:
+            state: the state as it is in the pickle, unchecked.
+
+        Raises:
+            PickleRefusedError: the state does not have the type or size that this value needs.
+        """
         raise NotImplementedError
 
     def value(self) -> Any:
-        """The completed value, which replaces this object in containers."""
+        """Returns the completed value, which replaces this object in the containers of the pickle.
+
+        Raises:
+            PickleRefusedError: the value is not complete.
+        """
         raise NotImplementedError
 
 
 class _Arguments(tuple):
-    """A tuple with a `Function` in it: the arguments of a call or a persistent id, not data."""
+    """A tuple that contains a `Function`: allowed as the arguments of a call or as a persistent id, but not as data."""
 
 
 def run(
@@ -67,26 +84,26 @@ def run(
     sets: bool = False,
     max_instructions: int = MAX_INSTRUCTIONS,
 ) -> Any:
-    """Reads one pickle from a stream; the stream is then positioned after it.
+    """Reads one pickle from a stream and leaves the stream positioned after the pickle.
 
     Args:
-        stream: positioned at the start of the pickle; `read` must not return or allocate more than there is (BytesIO,
-            mmap).
-        calls: maps "module.name" to a function that makes the value from the arguments, or to None for a name that is
-            only passed as an argument (it becomes a `Function` of that name). Two calls never get the same list, so
-            each may keep or copy it.
-        persistent: makes the value of a persistent id; None refuses persistent ids.
-        sets: whether to allow sets; if so, bytes, float, None and flat tuples are allowed in sets and as keys, as well
-            as str and int.
+        stream: a binary stream, positioned at the start of the pickle. Its `read(n)` must not allocate memory for more
+            bytes than the stream has, even if n is larger; BytesIO and mmap fulfil this.
+        calls: maps each allowed name "module.name" to the function that computes the result of a call from the
+            arguments in the pickle. None marks a name that may be an argument but may not be called; the argument is
+            then a `Function` with that name. No list is passed to two calls, so that a function may keep its list.
+        persistent: computes the value of a persistent id; if None, a pickle with persistent ids is refused.
+        sets: whether sets are allowed. If so, sets and the keys of dicts may contain str, int, bytes, float, None and
+            tuples of these; otherwise keys may be str and int only.
         max_instructions: the largest number of instructions; a longer pickle is refused.
 
     Returns:
-        None, bool, int, float, str, bytes, bytearray, tuple, list, dict, set and frozenset if `sets`, and the values
-        of `calls` and `persistent`.
+        The object: None, bool, int, float, str, bytes, bytearray, a tuple, list or dict, with `sets` also a set or
+        frozenset, or a result of `calls` or `persistent`.
 
     Raises:
-        PickleRefusedError: the pickle is damaged, or an instruction or a name in it is not allowed; the message names
-            it.
+        PickleRefusedError: the pickle is damaged, or contains an instruction or a name that is not allowed. The message
+            names the instruction or name.
     """
     try:
         return _Machine(calls, persistent, sets).run(stream, max_instructions)
@@ -97,7 +114,7 @@ def run(
 
 
 class _Machine:
-    """The stack, the marks and the memo of one pickle; the method `_do_x` executes the instruction X."""
+    """The state of the interpreter for one pickle: stack, marks and memo. Method `_do_x` executes instruction X."""
 
     def __init__(
         self, calls: Mapping[str, Callable[..., Any] | None], persistent: Callable[[Any], Any] | None, sets: bool
@@ -106,7 +123,7 @@ class _Machine:
         self.persistent = persistent
         self.is_key = _is_flat if sets else _is_name
         self.stack: list[Any] = []
-        self.below: list[list[Any]] = []  # the stacks under each mark
+        self.below: list[list[Any]] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
         self.spent: dict[int, list[Any]] = {}  # the lists that were passed to calls, by id
         self.made = 0
@@ -170,7 +187,7 @@ class _Machine:
         return target
 
     def _spend(self, values: Any) -> None:
-        """Refuses a list that an earlier call got, so that a few bytes cannot copy a long list many times."""
+        """Refuses a list that an earlier call received, so that a short pickle cannot copy a long list many times."""
         for value in values if isinstance(values, tuple) else ():
             if id(value) in self.spent:
                 raise PickleRefusedError("it passes a list to a call that another call got")
@@ -259,7 +276,7 @@ class _Machine:
         if isinstance(target, Stateful):
             self._spend(state)
             target.set_state(_settled(state))
-        elif not isinstance(target, dict):  # attributes of an OrderedDict are not data
+        elif not isinstance(target, dict):  # the state of an OrderedDict, its attributes, is ignored
             raise PickleRefusedError(f"it sets the state of a {type(target).__name__}")
 
     def _do_binpersid(self, _: None) -> None:
@@ -302,7 +319,7 @@ def _checked(keys: list[Any], is_key: Callable[[Any], bool]) -> list[Any]:
 
 
 def _set_calls() -> dict[str, Callable[..., Any]]:
-    """The calls by which protocols before 4 make sets."""
+    """Returns the table of the functions with which pickle protocols before 4 create sets."""
     kinds: tuple[type, ...] = (set, frozenset)
     modules = ("builtins", "__builtin__")
     return {f"{module}.{kind.__name__}": partial(_set_of, kind) for module in modules for kind in kinds}

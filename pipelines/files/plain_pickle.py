@@ -1,7 +1,8 @@
-"""Reads published pickles of numbers, text, builtin containers and numpy arrays.
+"""Reads pickles of numbers, text, builtin containers and NumPy arrays without executing code in them.
 
-A pickle is a program. `inert_pickle` interprets it, and this module provides the replacements of the numpy functions
-that it may call: each one makes the value itself, from arguments that it checks. Text of Python 2 is read as latin-1.
+Ground truth is often published as a pickle, which is a program that may call any function. The module `inert_pickle`
+interprets the pickle, and this module provides safe replacements for the NumPy functions that a pickle may call. Each
+replacement checks its arguments and creates the array, scalar or data type. Text of Python 2 is read as latin-1.
 """
 
 import os
@@ -22,31 +23,31 @@ from .inert_pickle import Function, PickleRefusedError, Stateful, run
 MAX_BYTES = 64 * 2**20
 MAX_INSTRUCTIONS = 10_000_000
 
-_SMALL = 64  # bytes that may be copied many times: a new array object takes more
+_SMALL = 64  # strings up to this length in bytes may be used repeatedly, because an array object is larger
 _MAX_DIMENSIONS = 32
 
 
 class UnpickleError(RetrievalError, ValueError):
-    """The file is not a pickle of plain data: it is damaged, too large, or contains something that is not allowed."""
+    """A file is not a pickle of plain data, is damaged or too large, or contains objects that are not allowed."""
 
 
 def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
-    """Reads a pickle of plain data without executing anything in it.
+    """Reads a pickle of plain data without executing code in it.
 
-    Allowed are None, bool, int, float, str, bytes, bytearray, tuple, list, dict, set, frozenset; numpy arrays and
-    scalars of bool, integer, float, complex, byte string, text; and arrays of Python objects that are allowed
-    themselves.
+    These types are allowed: None, bool, int, float, str, bytes, bytearray, tuple, list, dict, set and frozenset; NumPy
+    arrays and scalars of bool, integer, float, complex, byte string and text; NumPy arrays of Python objects of the
+    allowed types.
 
     Args:
-        path: the file; protocols 0 to 5, written by Python 2 or 3 and any numpy.
-        max_bytes: the largest size of the file; a larger one is refused without reading it.
+        path: the pickle, in protocol 0 to 5, written by Python 2 or 3 and any version of NumPy.
+        max_bytes: the largest file size in bytes; a larger file is refused before it is read.
 
     Returns:
-        The object.
+        The object in the pickle.
 
     Raises:
-        UnpickleError: the file is not a pickle of plain data; the message has the path and the first thing in it that
-            is not allowed.
+        UnpickleError: the file is not a pickle of plain data. The message contains the path and the first object or
+            instruction that is not allowed.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -61,13 +62,14 @@ def load_pickle(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def numpy_calls(kinds: str) -> dict[str, Callable[..., Any] | None]:
-    """The table of functions with which `inert_pickle.run` makes numpy arrays, scalars and data types.
+    """Returns the functions with which `inert_pickle.run` creates NumPy arrays, scalars and data types.
 
     Args:
-        kinds: numpy's letters of the data types to allow, from "biufcSUO".
+        kinds: the allowed data types as NumPy's `dtype.kind` letters, a subset of "biufcSUO".
 
     Returns:
-        A table for one pickle. The arrays that it makes are writable.
+        The table to pass as `calls` to `inert_pickle.run`, for one pickle only. The arrays that its functions create
+        are writable.
     """
     contents = _Contents()
     array, scalar = partial(_Array, contents), partial(_scalar, contents)
@@ -86,19 +88,19 @@ def numpy_calls(kinds: str) -> dict[str, Callable[..., Any] | None]:
 
 
 def _no_bytes() -> bytes:
-    """Makes b"", the only value for which old protocols call `bytes`."""
+    """Returns b"", the only value for which old pickle protocols call `bytes`."""
     return b""
 
 
 class _Contents:
-    """The contents of arrays. Each large string of the file is used once, so that memory stays bounded by the file."""
+    """Provides the bytes of arrays. Each large string is used only once, so that the file's size bounds the memory."""
 
     def __init__(self) -> None:
         self.encoded: dict[int, tuple[str, bytes]] = {}
         self.taken: dict[int, Any] = {}
 
     def encode(self, text: Any, encoding: Any = "latin1") -> bytes:
-        """Replaces `_codecs.encode`, with which old protocols make bytes."""
+        """Replaces `_codecs.encode`, with which old pickle protocols create bytes."""
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
             raise PickleRefusedError("it encodes text with another encoding than latin-1")
         if id(text) not in self.encoded:
@@ -106,7 +108,7 @@ class _Contents:
         return self.encoded[id(text)][1]
 
     def take(self, content: Any) -> bytearray:
-        """A copy of bytes for one array; bytes of Python 2 come as text."""
+        """Copies the bytes of one array; a pickle of Python 2 has them as text."""
         if not isinstance(content, bytes | bytearray | str):
             raise PickleRefusedError("an array's content is damaged")
         if len(content) > _SMALL:
@@ -117,7 +119,7 @@ class _Contents:
 
 
 class _DType(Stateful):
-    """Replaces numpy.dtype(description) for plain data types; the state is the byte order."""
+    """Replaces `numpy.dtype(description)` for data types without fields; the state sets the byte order."""
 
     __slots__ = ("dtype",)
 
@@ -138,7 +140,7 @@ class _DType(Stateful):
 
 
 class _Array(Stateful):
-    """Replaces numpy's `_reconstruct(ndarray, (0,), b"b")`; the state is shape, data type and content."""
+    """Replaces NumPy's `_reconstruct(ndarray, (0,), b"b")`; the state sets the shape, data type and content."""
 
     __slots__ = ("array", "contents")
 
@@ -165,7 +167,7 @@ def _scalar(contents: _Contents, dtype: Any, content: Any) -> Any:
 
 
 def _filled(contents: _Contents, content: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    """An array that owns its memory; also replaces `_frombuffer` of protocol 5."""
+    """Creates an array that owns its memory; also replaces NumPy's `_frombuffer`, which protocol 5 calls."""
     sizes_fit = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
     if not sizes_fit or len(shape) > _MAX_DIMENSIONS or order not in ("C", "F"):
         raise PickleRefusedError("an array's shape is damaged")

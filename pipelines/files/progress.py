@@ -1,4 +1,4 @@
-"""Progress of long operations on stderr: a bar with rate and remaining time on a terminal, else a line per minute."""
+"""Shows the progress of long operations on stderr: on a terminal as a bar, otherwise as one line per minute."""
 
 import sys
 import time
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(label: str, total: int | None, unit: str = "photos") -> Iterator[Callable[[int], None]]:
-    """Shows the progress of an operation.
+    """Context manager that shows the progress, rate and remaining time of an operation on stderr.
 
     Args:
         label: the name of the operation, such as "extract".
-        total: the total number of units; None if it is not known.
-        unit: the plural of a unit, for the bar and the lines.
+        total: the number of units, such as photos, that the operation processes in all; None if it is not known.
+        unit: the plural name of the units to display.
 
     Yields:
-        A function to call with the number of units just done.
+        A function to call after each part of the work with the number of units processed since its last call.
     """
     if sys.stderr.isatty():
         with _bar(label, total, unit) as advance:

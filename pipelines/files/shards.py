@@ -1,9 +1,11 @@
-"""A folder that is written shard by shard, so that a run that was killed can be continued.
+"""Writes a folder shard by shard, so that a killed run can be continued.
 
-The shards grow in `NAME.partial`. `.plan.json` in it has the fingerprint of the run; `.shard-00003.json` is the note
-of shard 3, which lists its rows and is written after its data: a shard without a note is unfinished. The rows of a slow
-shard are stored every minute, in `.part-00003-00000.npz` and so on, until the shard is finished. Once all shards
-are written, the notes are joined to names.txt and left_out.json, and the folder gets its manifest and its final name.
+A shard is a file with the rows (descriptors or pixels) of some of the photos. The shards of a folder NAME are written
+to `NAME.partial`, where the file `.plan.json` contains the fingerprint of the run. The file `.shard-00003.json`, called
+the note of shard 3, lists the names of the shard's rows. The note is written after the shard's data, so that a shard
+without a note is unfinished. The rows of a shard that takes long are stored every minute, in `.part-00003-00000.npz`
+and so on, until the shard is finished. When all shards are finished, names.txt and left_out.json are made from the
+notes, and the folder gets its manifest and its final name.
 """
 
 import json
@@ -28,14 +30,14 @@ LEFT_OUT = "left_out.json"
 
 @dataclass(frozen=True)
 class ShardedFolder:
-    """A folder that is being written in shards.
+    """Writes a folder in shards, in this order: `start`, `unfinished`, `finish` for each shard, `join`, `seal`.
 
     Attributes:
         folder: the final path of the folder.
-        kind: the kind of folder, for the manifest.
-        version: the version of the layout of that kind.
-        fingerprint: the fingerprint of everything that decides the content. Only a run with the same fingerprint is
-            continued.
+        kind: the kind of folder for its manifest, such as "descriptors".
+        version: the version of the file layout of this kind of folder.
+        fingerprint: the hash of everything that determines the content, see `durable.fingerprint`. Only a run with the
+            same fingerprint is continued.
     """
 
     folder: Path
@@ -45,18 +47,19 @@ class ShardedFolder:
 
     @property
     def partial(self) -> Path:
-        """The folder `NAME.partial`, in which the shards are written."""
+        """The path `NAME.partial` of the folder in which the shards are written."""
         return partial_of(self.folder)
 
     def exists(self, *, replace: bool, fix: str) -> bool:
-        """Whether the folder is complete already, written by a run with the same fingerprint.
+        """Returns whether a run with the same fingerprint has already completed the folder.
 
         Args:
-            replace: whether a folder with another fingerprint is to be replaced.
-            fix: the remedy for a folder of another fingerprint, for the message.
+            replace: whether the caller will replace a folder with another fingerprint. If so, the result for such a
+                folder is False; otherwise an error is raised.
+            fix: the advice for the user in the error message about a folder with another fingerprint.
 
         Raises:
-            FolderError: the folder has another fingerprint, or is not a folder of this kind, and is not to be replaced.
+            FolderError: `replace` is False, and the folder has another fingerprint, is damaged, or is not of this kind.
         """
         if not self.folder.exists():
             return False
@@ -71,16 +74,19 @@ class ShardedFolder:
         return found == self.fingerprint
 
     def start(self, make_plan: Callable[[], Any] = lambda: None) -> Any:
-        """Continues a killed run with the same fingerprint, whose shards are kept, or starts a new one.
+        """Continues an interrupted run with the same fingerprint, or starts a new run.
+
+        The finished shards of a continued run are kept. Those of a run with another fingerprint are deleted.
 
         Args:
-            make_plan: computes the plan of a new run, JSON-able; a continued run uses the stored one.
+            make_plan: computes the plan of a new run, which is any value, serialisable as JSON, that a continued run
+                needs again, such as the contents of the shards. A continued run reads the stored plan instead.
 
         Returns:
-            The plan as read from JSON, where tuples become lists.
+            The plan, parsed from JSON, so that tuples in it have become lists.
 
         Raises:
-            FolderError: the partial folder contains something that no run of this kind wrote.
+            FolderError: the folder `partial` is not empty and was not written by this class.
         """
         path = self.partial / PLAN
         if path.exists():
@@ -97,7 +103,14 @@ class ShardedFolder:
         return json.loads(content)["plan"]
 
     def unfinished(self, shards: Sequence[Shard]) -> dict[int, Shard]:
-        """Maps the number of each shard that is still to be written to its content."""
+        """Returns the shards that are not finished.
+
+        Args:
+            shards: the content of every shard, such as the list of its photos; only its position is used.
+
+        Returns:
+            A dict that maps the number of each unfinished shard (its index in `shards`) to its content.
+        """
         todo = {number: shard for number, shard in enumerate(shards) if not self._note(number).exists()}
         if len(todo) < len(shards):
             log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are already complete")
@@ -128,13 +141,13 @@ class ShardedFolder:
         return parts
 
     def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:
-        """Marks a shard as finished; its data must have been written before.
+        """Marks a shard as finished by writing its note. The shard's data must already be written.
 
         Args:
             number: the number of the shard.
-            names: the names of its rows, in order.
-            left_out: maps the names that are not in the shard to the reasons.
-            **facts: further entries of the shard's note, which `join` returns; JSON-able.
+            names: the names of the shard's rows, in the order of the rows.
+            left_out: maps each name that was planned for the shard but has no row to the reason.
+            **facts: further entries of the shard's note, which `join` returns; serialisable as JSON.
         """
         write_file(self._note(number), json.dumps({"names": names, "left_out": left_out, **facts}))
         for path in self.partial.glob(f".part-{number:05}-*.npz"):
@@ -144,11 +157,13 @@ class ShardedFolder:
         """Writes names.txt and left_out.json from the notes of all shards.
 
         Args:
-            *left_out: names that were left out before the shards were cut, with the reasons.
+            *left_out: dicts that map names that were left out before the names were divided into shards to the
+                reasons.
 
         Returns:
-            The names of all rows in order, a dict that maps the names left out to the reasons, and the note of each
-            shard.
+            The names of all rows in order; a dict that maps every name that was left out, sorted, to the reason; and
+            the notes of the shards in order, each a dict with the entries "names", "left_out" and the `facts` that were
+            passed to `finish`.
         """
         notes = [read_json(path) for path in sorted(self.partial.glob(".shard-*.json"))]
         names = [name for note in notes for name in note["names"]]
@@ -163,11 +178,22 @@ class ShardedFolder:
         return names, reasons, notes
 
     def discard(self) -> None:
-        """Removes the shards."""
+        """Deletes the unfinished folder with all its shards."""
         shutil.rmtree(self.partial)
 
     def seal(self, *, replace: bool, **facts: Any) -> Path:
-        """Gives the finished folder its manifest and its final name; see `durable.seal`."""
+        """Writes the manifest of the folder and renames the folder to its final name.
+
+        Args:
+            replace: whether an existing folder of the same kind is replaced.
+            **facts: further entries of the manifest, serialisable as JSON.
+
+        Returns:
+            The final path of the folder.
+
+        Raises:
+            FolderError: the folder exists and may not be replaced, see `durable.check_free`.
+        """
         facts |= {"fingerprint": self.fingerprint}
         return seal(self.partial, self.folder, kind=self.kind, version=self.version, replace=replace, **facts)
 
@@ -183,9 +209,13 @@ def write_left_out(path: Path, reasons: Mapping[str, str]) -> None:
 
 
 def read_left_out(folder: Path) -> dict[str, str]:
-    """Maps each photo without a row in a folder to the reason.
+    """Reads which photos were left out of a folder that was written in shards.
+
+    Returns:
+        A dict that maps the name of each photo without a row in the folder to the reason.
 
     Raises:
-        FolderError: left_out.json is damaged.
+        FolderError: the folder's left_out.json is damaged.
+        OSError: left_out.json cannot be read.
     """
     return read_json(folder / LEFT_OUT)

@@ -1,4 +1,4 @@
-"""CSV tables with a heading line."""
+"""Reads CSV tables whose first line has the names of the columns."""
 
 import csv
 from pathlib import Path
@@ -7,23 +7,26 @@ from keras_retrieval.errors import RetrievalError
 
 
 class TableError(RetrievalError, ValueError):
-    """A file is not a CSV table in UTF-8, or its rows do not fit its heading."""
+    """A file is not a CSV table in UTF-8, or a row has more cells than the heading line has columns."""
 
 
 def read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Reads a CSV table.
+    """Reads a CSV table whose first line has the names of the columns.
 
-    A row with more cells than columns is an error, since a comma within a number would shift all cells after it.
+    A row with more cells than columns is an error, because a decimal comma in a number would otherwise shift the cells
+    after it to the wrong columns.
 
     Args:
-        path: CSV file in UTF-8; empty lines are skipped.
+        path: a CSV file in UTF-8; empty lines are skipped.
 
     Returns:
-        The columns, and for each row the line on which it ends and its cells by column; "" for cells that a short row
-        lacks.
+        The names of the columns, and a list with a pair for each row: the number of the line on which the row ends
+        (the first line of the file is 1), and a dict that maps each column to the row's cell. Cells that a short row
+        lacks are "".
 
     Raises:
-        TableError: the file is not CSV, two columns have one name, or a row has more cells than there are columns.
+        TableError: the file is not a CSV file in UTF-8, two columns have the same name, or a row has more cells than
+            there are columns.
         OSError: the file cannot be read.
     """
     try:

@@ -1,1 +1,1 @@
-"""Network files: loading, saving, published formats; the steps build and convert."""
+"""Loads, saves and converts network files; the steps build and convert."""

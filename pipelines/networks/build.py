@@ -1,4 +1,4 @@
-"""A network by name, saved as one file: `keras-retrieval build vgg16_gem model.keras`."""
+"""The step `build`: builds a network by name and saves it, `keras-retrieval build vgg16_gem model.keras`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from .files import check_keras_path, save_model
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions(Options):
-    """The options of the step `build`."""
+    """The options of the step `build`, which builds a network and saves it."""
 
     name: Annotated[str, Argument("<backbone>_<pooling>, such as vgg16_gem; an unknown name prints all names.")] = (
         field(kw_only=False)
@@ -38,13 +38,17 @@ class BuildOptions(Options):
 
 @takes(BuildOptions)
 def build(options: BuildOptions) -> Path:
-    """Builds a network and saves it as a .keras file, which all other steps read.
+    """Builds a network by name and saves it as a .keras file, from which all other steps load it.
 
     Returns:
-        `output`.
+        The path of the file, `output`.
 
     Raises:
-        ArgumentError: an option is out of range, or does not fit the network.
+        ArgumentError: the name is unknown, or an option is out of range or does not fit the network.
+        WeightsNotFoundError: the file of weights does not exist.
+        WeightsError: the file of weights cannot be read, or does not fit the network.
+        DownloadError: the ImageNet weights cannot be downloaded.
+        OSError: the .keras file cannot be written.
     """
     check_keras_path(options.output)
     import keras

@@ -1,4 +1,4 @@
-"""Networks of cirtorch, the published PyTorch code of Radenovic et al. (TPAMI 2018), rebuilt from their tensors."""
+"""Rebuilds networks of cirtorch, the published PyTorch code of Radenovic et al. (TPAMI 2018), from their tensors."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -9,7 +9,7 @@ from keras_retrieval.errors import ArgumentError
 
 from .errors import ConversionError
 
-# cirtorch's architecture -> our backbone with torchvision's layers.
+# Name of an architecture in cirtorch -> name of the backbone in keras_retrieval with the same layers.
 TRUNKS = {
     "alexnet": "alexnet",
     "vgg16": "vgg16",
@@ -30,10 +30,13 @@ _RESNET_STEM = {"conv1": "0", "bn1": "1"}
 
 
 class Tensors:
-    """The tensors of a state dict, each of which can be taken once.
+    """The tensors of a PyTorch state dict, each of which can be taken once.
+
+    Args:
+        state: the state dict, from the name of each tensor to its array.
 
     Raises:
-        ConversionError: the state dict is empty.
+        ConversionError: `state` is not a dict, or is empty.
     """
 
     def __init__(self, state: Any) -> None:
@@ -42,7 +45,7 @@ class Tensors:
         self.left: dict[str, Any] = dict(state)
 
     def take(self, name: str, *shapes: tuple[int, ...]) -> np.ndarray:
-        """Takes the tensor `name`, in float32.
+        """Returns a tensor in float32 and removes it from the tensors that can be taken.
 
         Args:
             name: the name of the tensor.
@@ -62,10 +65,10 @@ class Tensors:
         return tensor.astype("float32")
 
     def finish(self) -> None:
-        """Checks that every tensor was taken.
+        """Checks that every tensor was taken, except the batch counters of BatchNorm.
 
         Raises:
-            ConversionError: a tensor was not taken.
+            ConversionError: a tensor was not taken; the message has the names of up to five such tensors.
         """
         left = [name for name in self.left if not name.endswith(".num_batches_tracked")]
         if left:
@@ -73,16 +76,18 @@ class Tensors:
 
 
 def to_keras(checkpoint: Any) -> Any:
-    """Builds the network of a checkpoint.
+    """Builds the network that is stored in a checkpoint of cirtorch.
 
     Args:
-        checkpoint: a dict that `read_torch` read, with `meta` (architecture, pooling, mean, std, and, if they are
-            true, local_whitening, regional and whitening) and `state_dict`.
+        checkpoint: the dict that `read_torch` returned, with the keys "state_dict" and "meta". The latter is a dict
+            with the keys "architecture", "pooling", "mean" and "std" (of pixels), and optionally the flags
+            "local_whitening", "regional" and "whitening".
 
     Returns:
-        A keras.Model like those of `keras_retrieval.build`. A whitening that is part of the published network is the
-        layer "fc", followed by "l2_fc"; it is applied to the descriptor of each scale before scales are joined. A
-        local whitening is the layer "local_whitening" before the pooling.
+        A keras.Model like those that `keras_retrieval.build` returns. If the published network contains a whitening,
+        the model has the layers "fc" and "l2_fc", which are applied to the descriptor of each scale before the
+        descriptors are combined. If it contains a local whitening, the model has the layer "local_whitening" before the
+        pooling.
 
     Raises:
         ConversionError: the architecture or pooling is unknown, or a tensor is missing, left over or does not fit.
@@ -97,18 +102,21 @@ def to_keras(checkpoint: Any) -> Any:
 
 
 def whitening_of(saved: Any, scales: str) -> tuple[np.ndarray, np.ndarray]:
-    """Finds a learned whitening in a saved object.
+    """Finds a learned whitening in an object that `read_torch` returned.
 
     Args:
-        saved: {"m": (D, 1) or (D,), "P": (d, D)}, or a dict {"ss": .., "ms": ..} of these.
-        scales: "ss" for the whitening learned at a single scale, "ms" for the one learned at several scales.
+        saved: a whitening, which is a dict {"m": (D, 1) or (D,), "P": (d, D)}; or a dict with the keys "ss" and "ms",
+            each with a whitening as its value.
+        scales: which whitening of the latter dict to return: "ss" for the one learned from descriptors at a single
+            scale, "ms" for the one learned at several scales.
 
     Returns:
         The shift m (D,) and the projection P (d, D), in float64.
 
     Raises:
         ArgumentError: `scales` is neither "ss" nor "ms".
-        ConversionError: the object contains no such whitening, or its shapes do not fit each other.
+        ConversionError: the object contains no such whitening, the shapes of m and P do not fit each other, or a value
+            is not finite.
     """
     if scales not in ("ss", "ms"):
         raise ArgumentError(f"--lw-scales must be ss (a single scale) or ms (multi-scale), got {scales}")
@@ -129,19 +137,21 @@ def whitening_of(saved: Any, scales: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def whitening_in(checkpoint: Any, dataset: str, scales: str) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the whitening that was learned on a dataset, in a network's checkpoint.
+    """Finds, in a network's checkpoint, the whitening that was learned on a given dataset.
 
     Args:
-        checkpoint: as for `to_keras`; its meta has "Lw": {dataset: whitening}.
+        checkpoint: the dict that `read_torch` returned. Its "meta" may have the key "Lw", a dict from the name of a
+            dataset to a whitening in the form that `whitening_of` accepts.
         dataset: the name of the dataset, such as "retrieval-SfM-120k".
-        scales: as for `whitening_of`.
+        scales: "ss" for the whitening learned at a single scale, "ms" for the one learned at several scales.
 
     Returns:
         The shift m (D,) and the projection P (d, D), in float64.
 
     Raises:
-        ConversionError: the checkpoint has no whitening of that dataset; the message names the datasets of those that
-            it has.
+        ArgumentError: `scales` is neither "ss" nor "ms".
+        ConversionError: the checkpoint has no whitening of that dataset, and the message lists the datasets that it
+            has; or the whitening is invalid, see `whitening_of`.
     """
     found = checkpoint["meta"].get("Lw", {})
     if not isinstance(found, dict) or dataset not in found:
@@ -245,15 +255,16 @@ def _linear_weights(tensors: Tensors, source: str, channels: int) -> list[np.nda
 
 
 def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, list[np.ndarray]]:
-    """Takes the tensors of a trunk, which have torchvision's names below `features.`.
+    """Converts the tensors of a trunk to weights of Keras layers.
 
     Args:
-        architecture: the name of the architecture, a key of TRUNKS.
+        architecture: the name of the architecture in cirtorch, such as "resnet101".
         trunk: the keras.Model of that architecture.
-        tensors: the tensors to take from.
+        tensors: the tensors of the network; those of the trunk, whose names are torchvision's after "features.", are
+            taken.
 
     Returns:
-        A dict that maps the name of each layer to its weights, in Keras' order and layout (h, w, in, out).
+        A dict from the name of each layer to its weights in Keras' order. Kernels have the shape (h, w, in, out).
 
     Raises:
         ConversionError: a tensor is missing or does not fit.
@@ -269,7 +280,7 @@ def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, 
 
 
 def _resnet_place(name: str) -> str:
-    """layer1_0_downsample_1 -> 4.0.downsample.1: the four stages are modules 4 to 7."""
+    """Converts a layer's name: layer1_0_downsample_1 -> 4.0.downsample.1, because the stages are modules 4 to 7."""
     if name in _RESNET_STEM:
         return _RESNET_STEM[name]
     stage, block, *part = name.removeprefix("layer").split("_")

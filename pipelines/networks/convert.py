@@ -1,4 +1,4 @@
-"""Published networks to .keras files: `keras-retrieval convert retrievalSfM120k-vgg16-gem.pth model.keras`."""
+"""The step `convert`: converts a published network, `keras-retrieval convert vgg16-gem.pth model.keras`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from .torch_file import read_torch
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions(Options):
-    """The options of the step `convert`."""
+    """The options of the step `convert`, which converts a published network to a .keras file."""
 
     network: Annotated[Path, Argument("A published network: a .pth file of cirtorch, or a .mat file of NetVLAD.")] = (
         field(kw_only=False)
@@ -32,7 +32,7 @@ class ConvertOptions(Options):
     dim: Annotated[int | None, Option("Dimensions that the whitening keeps; all if not given.", at_least=1)] = None
 
     def check(self) -> None:
-        """Checks ranges, and that the options of the whitening fit each other.
+        """Checks the range of each option, and that the options of the whitening fit each other.
 
         Raises:
             ArgumentError: an option is out of range or does not fit the others.
@@ -46,16 +46,19 @@ class ConvertOptions(Options):
 
 @takes(ConvertOptions)
 def convert(options: ConvertOptions) -> Path:
-    """Converts a published network to a .keras file, which all other steps read.
+    """Converts a published network to a .keras file, from which all other steps load it.
 
-    Nothing in the published file is executed.
+    Code that the published file may contain is not executed.
 
     Returns:
-        `output`.
+        The path of the .keras file, `output`.
 
     Raises:
         ArgumentError: an option is out of range or does not fit the others.
-        ConversionError: the file cannot be converted.
+        TorchFileError: a .pth file is damaged, or contains something other than data.
+        ConversionError: a file does not contain a supported network or whitening.
+        MissingExtraError: SciPy is not installed, which reads .mat files.
+        OSError: a file cannot be read or written.
     """
     network, output, whitening, dim = options.network, options.output, options.whitening, options.dim
     check_keras_path(output)

@@ -1,4 +1,4 @@
-"""Network files: loading, saving, identity, and the input that a network takes."""
+"""Loads and saves network files, and finds out which input a network takes."""
 
 import hashlib
 import os
@@ -13,20 +13,24 @@ from ..files.durable import atomic_path
 from .errors import NetworkError
 from .onnx_network import OnnxNetwork
 
-FILES = (".keras", ".onnx")  # suffixes of the files that networks are loaded from
+FILES = (".keras", ".onnx")  # suffixes of network files that can be loaded
 
 
 def load_model(model: str | Path) -> Any:
     """Loads a network from a .keras or .onnx file, or builds it by name with ImageNet weights.
 
+    Args:
+        model: path of a .keras or .onnx file, or the name of a network such as "vgg16_gem".
+
     Returns:
-        A keras.Model; for an .onnx file an OnnxNetwork, without an import of Keras or TensorFlow.
+        A keras.Model. For an .onnx file an OnnxNetwork; Keras and TensorFlow are not imported then.
 
     Raises:
-        NetworkError: the file does not exist.
-        ValueError: the file cannot be loaded, or the name is unknown.
-        MissingExtraError: ONNX Runtime is not installed.
-        ConnectionError: the ImageNet weights of a network's name cannot be downloaded.
+        NetworkError: the file does not exist, or an .onnx file cannot be loaded.
+        NetworkFileError: a .keras file cannot be loaded.
+        ArgumentError: the name is unknown.
+        MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
+        DownloadError: the ImageNet weights cannot be downloaded.
     """
     path = Path(model)
     named = path.suffix not in FILES
@@ -43,7 +47,10 @@ def load_model(model: str | Path) -> Any:
 
 
 def check_keras_path(path: Path) -> None:
-    """Checks the output path of a step that saves a network.
+    """Checks that the output path of a step that saves a network ends in .keras.
+
+    Args:
+        path: the path.
 
     Raises:
         ArgumentError: the path does not end in .keras.
@@ -57,7 +64,7 @@ def save_model(model: Any, path: Path) -> None:
 
     Args:
         model: a keras.Model.
-        path: a .keras file; an existing one is replaced, and missing folders are created.
+        path: path of the .keras file; an existing file is replaced, and missing folders are created.
 
     Raises:
         OSError: the file cannot be written.
@@ -68,7 +75,15 @@ def save_model(model: Any, path: Path) -> None:
 
 
 def model_identity(model: str | Path) -> dict[str, str]:
-    """The identity of a network for a manifest: the path and SHA-256 of its file, or its name."""
+    """Returns the identity of a network, which manifests and results record.
+
+    Args:
+        model: path of a .keras or .onnx file, or the name of a network.
+
+    Returns:
+        {"path": absolute path, "sha256": hexadecimal SHA-256 of the file}; or {"name": `model`} if it is not an
+        existing file.
+    """
     path = Path(model)
     if path.suffix not in FILES or not path.is_file():
         return {"name": str(model)}
@@ -77,18 +92,22 @@ def model_identity(model: str | Path) -> dict[str, str]:
 
 
 def takes_edges(model: Any) -> bool:
-    """Whether a network takes edge maps: a keras.Model with an EdgeStrength layer, or an OnnxNetwork made from one."""
+    """Returns whether the input of a network is edge maps of photos, not the photos themselves.
+
+    Args:
+        model: a keras.Model, which takes edge maps if it has an EdgeStrength layer, or an OnnxNetwork.
+    """
     if isinstance(model, OnnxNetwork):
         return model.takes_edges
     return any(layer.__class__.__name__ == "EdgeStrength" for layer in model.layers)
 
 
 def require_edges(model: Any, edges: str) -> None:
-    """Checks that a network that takes edge maps gets them.
+    """Checks that edge maps, not photos, are read for a network that takes edge maps.
 
     Args:
         model: a keras.Model or an OnnxNetwork.
-        edges: the kind of edge maps that are read; "" for photos.
+        edges: the kind of edge maps that are read in place of photos, such as "sobel"; "" for photos.
 
     Raises:
         NetworkError: the network takes edge maps, and `edges` is "".
@@ -101,15 +120,16 @@ def require_edges(model: Any, edges: str) -> None:
 
 
 def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
-    """The smallest height and width of a photo, in pixels, that give the trunk a feature map at every scale.
+    """Returns the smallest height and width in pixels for which a photo has a feature map at every scale.
 
     Args:
         model: a keras.Model or an OnnxNetwork.
-        scales: factors on the photo's size; (1.0,) for an OnnxNetwork.
+        scales: factors by which the photo is resized. For an OnnxNetwork they must be (1.0,), because its scales were
+            chosen when it was exported.
 
     Raises:
         NetworkError: the network takes photos of a fixed size only.
-        ArgumentError: scales are given for an OnnxNetwork.
+        ArgumentError: other scales are given for an OnnxNetwork.
     """
     if isinstance(model, OnnxNetwork):
         model.check(scales, bfloat16=False)
@@ -123,7 +143,7 @@ def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
     if side is None or any(model.input_shape[1:3]):
         raise NetworkError(f"{model.name} takes {model.input_shape}, not photos of any size (B, H, W, 3)")
     least = min(scales) * min([1.0, *(layer.factor for layer in model.layers if isinstance(layer, Rescaling))])
-    # A scaled side is rounded down, in float32: one pixel more than the quotient is sure to be enough.
+    # A scaled side is rounded down in float32, so that one pixel is added to the quotient.
     return side if least == 1 else int(np.ceil(side / least)) + 1
 
 

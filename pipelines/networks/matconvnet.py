@@ -1,14 +1,14 @@
-"""NetVLAD's published VGG16 networks (Arandjelovic et al. CVPR 2016), rebuilt from MATLAB files of MatConvNet.
+"""Rebuilds NetVLAD's published VGG16 networks (Arandjelovic et al. CVPR 2016) from MATLAB files of MatConvNet.
 
 Some layers in the authors' files are objects of MATLAB classes, which only MATLAB can read. The files must therefore be
-saved again in MATLAB, with every layer as a struct:
+saved again in MATLAB, with every layer as a struct::
 
     for i = 1:numel(net.layers), net.layers{i} = struct(net.layers{i}); end
     save('netvlad.mat', 'net', '-v7')
 
-Convolutions are (h, w, in, out). NetVLAD's layer has the assignment (1, 1, D, K), in version 2 the bias (1, K), and the
-negative centroids (1, 1, D, K). The PCA is a convolution (1, 1, K D, d) whose input has the cluster index varying
-fastest.
+In the files, the kernel of a convolution has the shape (h, w, in, out). The NetVLAD layer with K clusters and D
+channels has assignment weights (1, 1, D, K), in version 2 a bias (1, K), and the negated centroids (1, 1, D, K). The
+PCA to d dimensions is a convolution with the kernel (1, 1, K D, d), in whose input the cluster index varies fastest.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def read_matlab(path: Path) -> Any:
         path: the .mat file.
 
     Returns:
-        The struct in scipy's form: fields are attributes, cells are arrays of objects.
+        The struct in the form of scipy: its fields are attributes, and cell arrays are numpy arrays of objects.
 
     Raises:
         ConversionError: the file is not a MATLAB file of these versions, or has no struct `net`.
@@ -59,17 +59,18 @@ def read_matlab(path: Path) -> Any:
 
 
 def to_keras(net: Any, dim: int | None = None) -> Any:
-    """Builds VGG16 with NetVLAD, and with its PCA if the file has one.
+    """Builds the network VGG16 with NetVLAD, and with the PCA whitening if the file contains one.
 
     Args:
         net: the struct that `read_matlab` returned.
         dim: the number of dimensions of the PCA to keep; None keeps all.
 
     Returns:
-        A keras.Model like `keras_retrieval.build("vgg16_netvlad")`; the PCA is the layer "whitening".
+        A keras.Model like `keras_retrieval.build("vgg16_netvlad")`, in which the PCA is the layer "whitening".
 
     Raises:
-        ConversionError: the layers are not those of VGG16 with NetVLAD, or weights do not fit.
+        ConversionError: the layers are not those of VGG16 with NetVLAD, their weights do not fit, or `dim` is given and
+            the PCA has fewer dimensions or is missing.
     """
     layers = [_only(layer) for layer in np.ravel(net.layers)]
     kinds = [_text(layer, "type") for layer in layers]
@@ -123,7 +124,7 @@ def _check_geometry(layer: Any) -> None:
 
 
 def _vlad(core: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Kernel (D, K), bias (K,) and centroids (K, D)."""
+    """Returns the kernel (D, K), the bias (K,) and the centroids (K, D) of the NetVLAD layer."""
     count = np.size(getattr(core, "weights", ()))
     if count not in (2, 3):
         raise ConversionError(f"its layer {_text(core, 'name')!r} has {count} weights, and NetVLAD has 2 or 3")
@@ -139,7 +140,7 @@ def _vlad(core: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _pca(layer: Any, shape: tuple[int, ...], dim: int | None) -> list[np.ndarray]:
-    """Kernel (K D, d), with the dimensions of each cluster together as in the layer `NetVLAD`, and bias (d,)."""
+    """Returns the PCA's kernel (K D, d), with rows sorted by cluster as in the layer `NetVLAD`, and bias (d,)."""
     kernel, bias = _weights(layer, 2)
     size, clusters = shape
     dims = bias.size
@@ -151,7 +152,7 @@ def _pca(layer: Any, shape: tuple[int, ...], dim: int | None) -> list[np.ndarray
 
 
 def _average(net: Any) -> np.ndarray:
-    """The mean RGB, which is subtracted from every pixel."""
+    """Returns the mean RGB value, which is subtracted from every pixel."""
     normalization = _only(getattr(_only(getattr(net, "meta", None)), "normalization", None))
     average = np.asarray(getattr(normalization, "averageImage", ()))
     if average.dtype.kind not in "fiu" or average.size < 3 or average.shape[-1] != 3:
@@ -176,7 +177,7 @@ def _weights(layer: Any, count: int) -> list[np.ndarray]:
 
 
 def _fitting(layer: Any, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The array reshaped to `shape`, which may differ in axes of length 1 only."""
+    """Returns the array reshaped to `shape`, from which its own shape may differ only in axes of length 1."""
     if [side for side in array.shape if side != 1] != [side for side in shape if side != 1]:
         raise ConversionError(
             f"its layer {_text(layer, 'name')!r} has weights of shape {array.shape}, expected {shape}"
@@ -185,7 +186,7 @@ def _fitting(layer: Any, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _text(layer: Any, field: str) -> str:
-    """A text field of a layer; objects of MATLAB classes, which scipy cannot read, have no fields."""
+    """Returns a text field of a layer; objects of MATLAB classes, which scipy cannot read, have no fields."""
     value = getattr(layer, field, None)
     if value is None:
         raise ConversionError(
@@ -195,5 +196,5 @@ def _text(layer: Any, field: str) -> str:
 
 
 def _only(value: Any) -> Any:
-    """The struct in a 1 x 1 array of structs."""
+    """Returns the struct in a 1 x 1 array of structs; other values are returned unchanged."""
     return value.ravel()[0] if isinstance(value, np.ndarray) and value.dtype == object and value.size == 1 else value

@@ -1,4 +1,4 @@
-"""A network that `keras-retrieval export-onnx` wrote, run by ONNX Runtime without Keras and TensorFlow."""
+"""Runs networks that `keras-retrieval export-onnx` wrote with ONNX Runtime, without Keras and TensorFlow."""
 
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,20 @@ INPUT, EDGE_MAPS = "input", "edge maps"
 
 
 class OnnxNetwork:
-    """An .onnx network that computes descriptors of photos, with the metadata of its file.
+    """A network in an .onnx file that computes descriptors of photos.
 
     Args:
         path: the .onnx file.
 
     Attributes:
-        facts: all metadata of the file.
+        facts: all metadata of the file, as a dict of strings.
         name: the name of the network that was exported.
-        size: the longest side of photos, in pixels, that it was exported for; it takes other sizes, too.
-        scales: factors on the photo's size; the network combines the descriptors at these scales.
+        size: the longest side in pixels for which the network was exported; photos of other sizes are accepted, too.
+        scales: factors by which the network resizes a photo; it combines the descriptors at these scales.
         smallest: the smallest height and width of a photo in pixels.
-        sides: the only height and width that it takes, as "H x W", or None if it takes any.
-        output_shape: the shape of its output, (None, D).
-        takes_edges: whether it takes edge maps instead of photos.
+        sides: "H x W" if the network accepts only photos of this height and width; None if it accepts any size.
+        output_shape: the shape of the network's output, (None, D).
+        takes_edges: whether the input is edge maps of photos, not the photos themselves.
 
     Raises:
         NetworkError: the file cannot be loaded, or was not written by `keras-retrieval export-onnx`.
@@ -52,21 +52,34 @@ class OnnxNetwork:
             ) from None
 
     def describe(self, images: np.ndarray) -> np.ndarray:
-        """Computes descriptors (B, D) float32 of photos (B, H, W, 3), RGB 0..255 of any dtype.
+        """Computes the descriptors of photos of one size.
+
+        Args:
+            images: (B, H, W, 3) photos, RGB in 0..255, of any dtype.
+
+        Returns:
+            (B, D) float32 descriptors.
 
         Raises:
-            NetworkError: the photos have fewer pixels on a side than `smallest`.
+            NetworkError: the height or the width of the photos is less than `smallest`.
         """
         require_sides(images, self.smallest, self.name)
         (rows,) = self._session.run(["descriptors"], {"images": images.astype(np.float32)})
         return rows
 
     def check(self, scales: tuple[float, ...], bfloat16: bool, mirror: bool = False) -> None:
-        """Checks that the network takes photos of any size, and that no option is given that was fixed at its export.
+        """Checks that the network accepts photos of any size and can be run with the given options.
+
+        Scales, precision and mirroring were chosen when the network was exported, so that they cannot be changed.
+
+        Args:
+            scales: factors on the photo's size, which must be (1.0,).
+            bfloat16: whether bfloat16 is requested, which must be False.
+            mirror: whether mirrored photos are to be included, which must be False.
 
         Raises:
-            ArgumentError: scales other than (1.0,), bfloat16 or mirror are given.
-            NetworkError: the network takes photos of one size only.
+            ArgumentError: an option has another value.
+            NetworkError: the network accepts photos of one size only.
         """
         if self.sides:
             raise NetworkError(f"{self.name} was exported for photos of {self.sides} pixels only, not for any size")
@@ -86,15 +99,15 @@ class OnnxNetwork:
 
 
 def require_sides(images: np.ndarray, smallest: int, name: str) -> None:
-    """Checks that photos are large enough to give a network a feature map.
+    """Checks that photos are large enough for a network, so that its feature map is not empty.
 
     Args:
-        images: the photos, (B, H, W, 3).
-        smallest: the number of pixels that the network needs on each side.
-        name: the name of the network, for the message.
+        images: (B, H, W, 3) photos.
+        smallest: the smallest height and width in pixels that the network accepts.
+        name: the name of the network, for the error message.
 
     Raises:
-        NetworkError: a side has fewer pixels.
+        NetworkError: the height or the width of the photos is less than `smallest`.
     """
     height, width = images.shape[1:3]
     if min(height, width) < smallest:
@@ -111,7 +124,7 @@ def _session(path: Path) -> Any:
         raise missing_extra("ONNX Runtime", "onnx", error) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: the warnings are hints on speed
-    # Waiting threads would otherwise spin on the cores that decode photos: up to twice the CPU time per photo.
+    # Otherwise waiting threads spin on the cores that decode photos, which takes up to twice the CPU time per photo.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""The option `--precision` of the steps, and how "auto" is resolved on a machine."""
+"""Defines the option `--precision` of the steps, and resolves its value "auto" on a machine."""
 
 import logging
 import os
@@ -20,30 +20,37 @@ TRAINING_PRECISION_HELP = (
     "not resume a run of the other precision."
 )
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
-_AMPERE = (8, 0)  # the first compute capability of NVIDIA GPUs with bfloat16
+_AMPERE = (8, 0)  # the lowest compute capability of NVIDIA GPUs that compute bfloat16
 
 
 def check_precision(precision: str) -> None:
-    """Checks the value of `--precision`.
+    """Checks the value of the option `--precision`.
+
+    Args:
+        precision: the value.
 
     Raises:
-        ArgumentError: the value is not one of PRECISIONS.
+        ArgumentError: the value is not "float32", "bfloat16" or "auto".
     """
     if precision not in PRECISIONS:
         raise ArgumentError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision}")
 
 
 def resolve_precision(precision: str, model: str | Path = "") -> str:
-    """Resolves "auto" to "float32" or "bfloat16" on this machine and logs the reason; returns other values as given.
+    """Resolves the precision "auto" to "bfloat16" if this machine computes it natively, else to "float32".
 
-    TensorFlow is imported for "auto" only.
+    The reason for the choice is logged. TensorFlow is imported only if the precision is "auto".
 
     Args:
-        precision: the value of `--precision`, one of PRECISIONS.
-        model: the network to run; the precision of an .onnx file is fixed, so that "auto" is "float32".
+        precision: the value of the option `--precision`: "float32", "bfloat16" or "auto".
+        model: path or name of the network to run. For an .onnx file, whose precision was chosen at its export, "auto"
+            becomes "float32".
+
+    Returns:
+        "float32" or "bfloat16"; a value other than "auto" is returned unchanged.
 
     Raises:
-        ArgumentError: the precision is not one of PRECISIONS.
+        ArgumentError: the precision has another value.
     """
     check_precision(precision)
     if precision != "auto":
@@ -60,14 +67,18 @@ def resolve_precision(precision: str, model: str | Path = "") -> str:
 def native_bfloat16(
     cpuinfo: str, environment: Mapping[str, str], gpus: Sequence[tuple[int, int] | None] = ()
 ) -> tuple[bool, str]:
-    """Whether TensorFlow computes bfloat16 with native instructions, and the reason; False where that is unknown.
+    """Returns whether TensorFlow computes bfloat16 with native instructions of the GPU or the processor.
 
-    Without such instructions bfloat16 is emulated: a training step of AlexNet takes 16 times as long as in float32.
+    Without such instructions bfloat16 is emulated, and a training step of AlexNet takes 16 times as long as in float32.
 
     Args:
-        cpuinfo: the text of Linux's /proc/cpuinfo; empty where there is none.
+        cpuinfo: the content of /proc/cpuinfo on Linux; "" on systems without this file.
         environment: the environment variables.
-        gpus: the compute capability of each GPU that TensorFlow sees, None for a GPU without one.
+        gpus: for each GPU that TensorFlow sees its compute capability, such as (8, 0), or None if it has none; empty
+            without GPUs.
+
+    Returns:
+        True or False, and the reason as text. The answer is False if the processor's instructions are unknown.
     """
     if gpus:
         old = [gpu for gpu in gpus if gpu is not None and gpu < _AMPERE]

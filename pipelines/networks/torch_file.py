@@ -1,7 +1,8 @@
-"""Reads files of torch.save, old and new format, without torch and without executing anything in them.
+"""Reads files that torch.save wrote, without torch and without executing code in them.
 
-The old format is five pickles (magic number, version, system, the object, the names of the storages) followed by the
-bytes of the storages. The new format is an uncompressed zip with data.pkl and data/NAME for each storage.
+Tensors are views on storages, which are one-dimensional arrays. The old format consists of five pickles (magic number,
+version, system, the object, the names of the storages), followed by the bytes of the storages. The new format is an
+uncompressed zip with the object in data.pkl and a member data/NAME for each storage.
 """
 
 import mmap
@@ -37,28 +38,28 @@ _DTYPES: dict[str, str] = {
 
 
 class TorchFileError(RetrievalError, ValueError):
-    """The file was not written by torch.save, is damaged, or contains more than data."""
+    """A file was not written by torch.save, is damaged, or contains something other than data, such as code."""
 
 
 class _Storages(Protocol):
     def __call__(self, key: str, dtype: str, count: int) -> np.ndarray:
-        """The `count` values of a storage, the same array each time."""
+        """Returns the `count` values of the storage `key`; every call with this key returns the same array."""
 
 
 def read_torch(path: Path) -> Any:
-    """Reads a file of torch.save, such as a state dict or a checkpoint.
+    """Reads a file that torch.save wrote, such as a state dict or a checkpoint.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Returns:
-        The saved object: None, bool, int, float, str, bytes, tuple, list, dict (also for an OrderedDict) and numpy
-        arrays and scalars (for tensors and arrays; bfloat16 becomes float32). Tensors share memory where the saved
-        ones did.
+        The saved object, made of None, bool, int, float, str, bytes, tuple, list, dict, and numpy arrays and scalars.
+        Tensors become numpy arrays, those in bfloat16 float32 arrays, and an OrderedDict becomes a dict. Tensors that
+        shared memory when they were saved become arrays that share memory.
 
     Raises:
-        TorchFileError: the file contains something that is not allowed or does not fit; the message has the path and
-            the first such thing.
+        TorchFileError: the file was not written by torch.save, is damaged, or contains something other than data; the
+            message has the path and the first problem.
         OSError: the file cannot be read.
     """
     try:
@@ -93,7 +94,7 @@ def _read_old(content: mmap.mmap) -> Any:
 
 
 class _OldStorages:
-    """The storages of the old format: allocated while the object is read, and filled from the bytes that follow it."""
+    """The storages of the old format, allocated while the object is read and then filled from the bytes after it."""
 
     def __init__(self, available: int) -> None:
         self.available = available
@@ -149,7 +150,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
 
 
 def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:
-    """Maps names to members. All are uncompressed, so that together they cannot be larger than the file."""
+    """Maps names to members; refuses compressed members, so that all together are not larger than the file."""
     members: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
@@ -164,7 +165,7 @@ def _members(entries: Iterable[zipfile.ZipInfo], size: int) -> dict[str, zipfile
 
 
 class _ZipStorages:
-    """The storages of the new format; each is read once, and zipfile checks its CRC."""
+    """The storages of the new format; each storage is read once, and zipfile checks its CRC."""
 
     def __init__(self, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], root: str) -> None:
         self.archive = archive
@@ -201,7 +202,7 @@ def _bfloat16(upper: np.ndarray) -> np.ndarray:
 
 
 def _persistent(storages: _Storages) -> Callable[[Any], np.ndarray]:
-    """A function from ("storage", type, key, location, count[, view]) to the values of the storage."""
+    """Returns a function from ("storage", type, key, location, count[, view]) to the values of the storage."""
     kinds: dict[str, str] = {}
 
     def storage(identifier: Any) -> np.ndarray:
@@ -263,7 +264,7 @@ def _count(value: Any) -> int:
 
 
 def _strided(values: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
-    """A tensor as a view on its storage; refused unless all elements are inside it and it has as many."""
+    """Returns a tensor as a view on its storage `values`, which must contain all elements of the tensor."""
     if not isinstance(values, np.ndarray) or values.ndim != 1:
         raise PickleRefusedError("a tensor is made of something that is not a storage")
     if not isinstance(shape, tuple) or not isinstance(strides, tuple) or len(shape) != len(strides):

@@ -1,1 +1,1 @@
-"""HTML pages that open from the disk: templates with one base and one style, charts, and the 3D viewer."""
+"""Makes self-contained HTML pages from templates, with line charts, rankings of photos and a 3D viewer."""

@@ -1,13 +1,14 @@
-"""Line charts as SVG, drawn by Matplotlib.
+"""Draws line charts as SVG with Matplotlib.
 
-Why Matplotlib, and not Vega-Lite or Plotly: a chart here is a few lines over epochs or recall, and a page must
-open from the disk without a network. Vega-Lite and Plotly draw in the browser: each page would carry 0.8 to 3.5 MB of
-JavaScript, show nothing where scripts are off, and need a text alternative as well. Matplotlib's SVG has about 10 KB,
-is text that scales, prints and can be searched, and costs 60 MB of installation, compared with TensorFlow's 1.5 GB, and
-about two seconds of import when a step writes its page. What it lacks is added here: colours become CSS
-(`currentColor`, `var(--series-1)` ..), so that a chart follows the page's light or dark mode; points get `<title>`
-elements, which browsers show as tooltips; each chart has a summary for screen readers, and its values, which the
-template shows as a table.
+Matplotlib was chosen over Vega-Lite and Plotly because a chart has only a few lines over epochs or recall, and a page
+must open from the disk without a network connection. Vega-Lite and Plotly draw in the browser, so that each page would
+contain 0.8 to 3.5 MB of JavaScript, would show nothing where scripts are disabled, and would need a text alternative.
+An SVG file of Matplotlib has about 10 KB and can be scaled, printed and searched. Matplotlib takes 60 MB of disk space,
+compared with TensorFlow's 1.5 GB, and about two seconds to import when a command writes its page.
+
+This module adds three features to Matplotlib's SVG. Colours become CSS values (`currentColor`, `var(--series-1)` ..),
+so that a chart follows the page's light or dark mode. Points get `<title>` elements, which browsers show as tooltips.
+Each chart has a summary for screen readers and its values as text, which the template shows as a table.
 """
 
 import hashlib
@@ -37,14 +38,15 @@ _COLOURS = {_INK: "currentColor", _GRID: "var(--line)"} | {
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, drawn as SVG.
+    """A line chart as SVG, together with its values as a table.
 
     Attributes:
         title: the title of the chart.
-        names: the names of its lines, in the order of the colours.
-        svg: an SVG element with the chart's summary as its label, safe to put into a page.
+        names: the names of the lines, in the order of their colours.
+        svg: the SVG element, which has a summary of the chart as its label. It is marked as safe HTML, so that the
+            template inserts it without escaping.
         x_label: the label of the horizontal axis.
-        rows: the values as text: x, then a cell for each line.
+        rows: the rows of the table as text: the x value, then the value of each line, "-" where a line has no value.
     """
 
     title: str
@@ -55,14 +57,15 @@ class Chart:
 
 
 def over_epochs(title: str, lines: Mapping[str, Sequence[float | None]]) -> Chart | None:
-    """Draws values over epochs, the first of which is 1.
+    """Draws values over training epochs, which are numbered from 1.
 
     Args:
         title: the title of the chart.
-        lines: maps the name of each line to one value per epoch; None and values that are not finite are left out.
+        lines: maps the name of each line to its values, one per epoch; None and values that are not finite are not
+            drawn.
 
     Returns:
-        The chart, or None if there is no value.
+        The chart, or None if no line has a finite value.
     """
     curves = {
         name: (np.arange(1.0, len(line) + 1), np.array([np.nan if value is None else value for value in line], float))
@@ -91,10 +94,15 @@ def curves(title: str, lines: Mapping[str, Curve], x_label: str, y_label: str, x
 
     Args:
         title: the title of the chart.
-        lines: maps the name of each line to x and y, each (n,); NaN is left out.
+        lines: maps the name of each line to its x and y values, each an array (n,); points whose y is NaN are not
+            drawn.
         x_label: the label of the horizontal axis.
         y_label: the label of the vertical axis.
-        x_ticks: the ticks of the horizontal axis, ascending; the first and last are its limits.
+        x_ticks: the ticks of the horizontal axis in ascending order; the first and the last tick are the limits of the
+            axis.
+
+    Returns:
+        The chart.
     """
 
     def axes(plot: Any) -> None:
@@ -107,7 +115,7 @@ def curves(title: str, lines: Mapping[str, Curve], x_label: str, y_label: str, x
 
 
 def _range(lines: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The smallest and the largest finite value, moved apart if all are equal."""
+    """Returns the smallest and the largest finite value, moved apart if all values are equal."""
     known = np.concatenate([line[np.isfinite(line)] for line in lines])
     low, high = float(known.min()), float(known.max())
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-30):
@@ -160,7 +168,10 @@ def _save(figure: Any) -> str:
 
 
 def _for_pages(svg: str, title: str, lines: Mapping[str, Curve], x_label: str) -> str:
-    """Matplotlib's file as an element of a page: without namespaces, foreign styles and ids that other charts have."""
+    """Converts an SVG file of Matplotlib to an SVG element for a page.
+
+    Namespaces and style sheets are removed, ids are made unique, and colours, tooltips and a label are added.
+    """
     root = ET.fromstring(svg)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
@@ -203,7 +214,7 @@ def _add_tooltips(line: ET.Element, name: str, x: np.ndarray, y: np.ndarray, x_l
 
 
 def _rename_ids(root: ET.Element, prefix: str) -> None:
-    """Keeps the ids that something refers to, and makes them unique among the charts of a page."""
+    """Removes ids without a reference, and makes the others unique among the charts of a page."""
     used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", ET.tostring(root, encoding="unicode")))
     for element in root.iter():
         name = element.attrib.pop("id", None)
@@ -226,7 +237,7 @@ def _summary(title: str, lines: Mapping[str, Curve], x_label: str) -> str:
 
 
 def _rows(lines: Mapping[str, Curve]) -> list[list[str]]:
-    """The values of all lines, a row for each x."""
+    """Returns the values of all lines as rows of text, one row for each x."""
     places = sorted({float(x) for xs, _ in lines.values() for x in xs})
     known = [dict(zip(map(float, xs), map(float, ys), strict=True)) for xs, ys in lines.values()]
     return [[f"{place:g}", *(_cell(values.get(place)) for values in known)] for place in places]

@@ -1,4 +1,4 @@
-"""A page that shows rankings as photos: metrics and charts at the top, then each query with its photos."""
+"""Makes HTML pages that show rankings: metrics and charts first, then each query with the photos found for it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,17 @@ Mark = Literal["right", "wrong", "junk", ""]
 
 @dataclass(frozen=True)
 class Picture:
-    """A photo, or a part of it.
+    """A photo on a page, or a part of a photo.
 
     Attributes:
         path: the path of the photo.
-        crop: the part to show, (left, top, right, bottom) in pixels of the whole photo as it is read.
+        crop: the part to show, (left, top, right, bottom) in pixels of the whole photo after its EXIF orientation is
+            applied; None for the whole photo.
         exif: whether the EXIF orientation is applied to the photo.
-        box: a frame to draw, in the same pixels as `crop`. A photo with a box is shown whole.
+        box: a frame to draw on the photo, in the same coordinates as `crop`; None for no frame. A photo with a frame is
+            shown without cutting off its edges. Do not set both `crop` and `box`.
         name: the name to show with the photo; "" for the file's name.
-        max_pixels: the largest number of pixels; a larger photo is not read.
+        max_pixels: the largest number of pixels that the photo's header may declare; a larger photo is not shown.
     """
 
     path: Path
@@ -38,11 +40,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Hit:
-    """A photo of a ranking.
+    """A photo that was found for a query.
 
     Attributes:
         picture: the photo.
-        mark: the kind of its frame; "" for no frame.
+        mark: the judgement that the photo's frame shows: "right", "wrong", "junk" (not counted), or "" for no frame.
         caption: the text to show with the photo; "" for its rank.
     """
 
@@ -56,8 +58,8 @@ class Case:
     """A query with the first photos of its ranking.
 
     Attributes:
-        query: the photo, or its part, that was searched with.
-        note: the metrics of the query.
+        query: the query photo, or the part of it that was used as the query.
+        note: a short text under the query, such as its metrics.
         hits: the photos found, best first.
     """
 
@@ -77,20 +79,21 @@ def page(
     legend: str = LEGEND,
     side: int = SIDE,
 ) -> str:
-    """Writes a page of rankings.
+    """Renders an HTML page that shows rankings.
 
     Args:
-        kind: the kind of the page, shown above its title, such as "evaluation".
+        kind: the kind of the page, such as "evaluation", which is shown above the title.
         title: the title of the page.
-        facts: short lines under the title.
-        table: maps the name of each row to its metrics, by name.
-        charts: the charts to show; None is left out.
-        cases: the queries to show. A photo that cannot be read leaves an empty place with its name.
-        legend: the meaning of the photos' frames.
-        side: pixels of a thumbnail's longer side.
+        facts: short texts to show under the title.
+        table: maps the name of each row to its metrics, a dict from the name of a metric to its value; None for no
+            table. See :func:`percent` for the values.
+        charts: the charts to show; None entries are skipped.
+        cases: the queries to show with their rankings. For a photo that cannot be read, only its name is shown.
+        legend: the explanation of the photos' frames.
+        side: the length of a thumbnail's longer side in pixels.
 
     Returns:
-        HTML without scripts or external resources. Each photo is embedded once.
+        The HTML, without scripts and external resources. Each photo is embedded once.
     """
     pictures = [picture for case in cases for picture in (case.query, *(hit.picture for hit in case.hits))]
     return render(
@@ -107,14 +110,26 @@ def page(
 
 
 def percent(figure: str, value: float | None) -> str:
-    """Formats a metric: a fraction in 0..1 in percent, N-S unchanged, and an undefined one as -."""
+    """Formats the value of a metric with two decimals.
+
+    Args:
+        figure: the name of the metric. "N-S", the UKBench score in 0..4, is not converted to percent.
+        value: the value; a fraction in 0..1 for all metrics except "N-S". None if the metric is undefined.
+
+    Returns:
+        The value in percent without the sign %, the value itself for "N-S", or "-" for None.
+    """
     if value is None:
         return "-"
     return f"{value:.2f}" if figure == "N-S" else f"{100 * value:.2f}"
 
 
 def _photos(pictures: Sequence[Picture], side: int) -> dict[Picture, dict[str, Any]]:
-    """The CSS class, name, thumbnail ("" if it cannot be read) and `whole` of each photo, in the order of the page."""
+    """Maps each photo, in the order of the page, to the template's values.
+
+    The values are the CSS class "css", the name, the thumbnail's "url" ("" if the photo cannot be read), and "whole",
+    which is true if the photo must not be cut off.
+    """
     return {
         picture: {
             "css": f"p{number}",
@@ -141,7 +156,7 @@ def _thumbnail(picture: Picture, side: int) -> str:
 
 
 def _draw_box(thumbnail: Any, picture: Picture, options: Mapping[str, Any]) -> None:
-    """Draws the frame of a whole photo's box: yellow with black inside, visible on any ground."""
+    """Draws the photo's box on a thumbnail of the whole photo, yellow on black, so that any background shows it."""
     from PIL import ImageDraw
 
     height, width = photo_size(picture.path, **options)
@@ -154,7 +169,7 @@ def _draw_box(thumbnail: Any, picture: Picture, options: Mapping[str, Any]) -> N
 
 
 def _whole_side(picture: Picture, side: int, options: Mapping[str, Any]) -> int:
-    """The longer side of the whole photo at which its part is as large as a thumbnail."""
+    """Computes the longer side to which the whole photo is resized so that its crop has a thumbnail's size."""
     if picture.crop is None:
         return side
     left, top, right, bottom = picture.crop

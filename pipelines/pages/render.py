@@ -1,7 +1,7 @@
-"""Renders the templates of all pages: one base, one style, and no external resources.
+"""Renders HTML pages from Jinja templates, which share one base template and one style sheet.
 
-The templates lie in `templates/`; `base.html.j2` is the only one with an `<html>` element. A page on the disk contains
-its style, pictures and scripts, and its content security policy forbids everything else.
+The templates are in `templates/`, where `base.html.j2` is the only template with an `<html>` element. A page contains
+its style sheet, images and scripts, and its content security policy forbids external resources.
 """
 
 import base64
@@ -25,37 +25,43 @@ _VISIBLE = (
 
 
 def render(template: str, **values: Any) -> str:
-    """Renders a page.
+    """Renders an HTML page from a template.
 
     Args:
-        template: the name of the file in `templates/`.
-        **values: the template's variables. Text is escaped; pieces of HTML must be `markupsafe.Markup`.
+        template: the name of a file in `templates/`, such as "rankings.html.j2".
+        **values: the variables of the template. Text is escaped, unless it is a `markupsafe.Markup`. A variable that
+            the template uses and the caller does not pass is an error.
 
     Returns:
-        The HTML. It can always be encoded as UTF-8.
+        The HTML. Invisible characters in text values are replaced, see `visible`, so that the HTML can always be
+        encoded as UTF-8.
     """
     return _environment().get_template(template).render(style=style(), **values)
 
 
 def style() -> str:
-    """The style sheet of all pages."""
+    """Returns the style sheet of all pages, CSS marked as safe HTML."""
     from markupsafe import Markup
 
     return Markup((_folder() / "style.css").read_text(encoding="utf-8"))
 
 
 def visible(text: str) -> str:
-    """Replaces characters that are invisible, reorder the text or cannot be encoded by symbols or escapes."""
+    """Replaces the invisible and misleading characters of a text.
+
+    Control characters, characters that change the direction of the text, and lone surrogates, which cannot be encoded
+    as UTF-8, are replaced by visible symbols or escape sequences. All other characters stay the same.
+    """
     return text.translate(_VISIBLE)
 
 
 def data_url(picture: Image.Image, form: str = "JPEG", quality: int = 80) -> str:
-    """Encodes a picture as a data URL.
+    """Encodes an image as a data URL, "data:image/jpeg;base64,..".
 
     Args:
-        picture: the picture, in RGB.
+        picture: the image, in mode RGB.
         form: the image format, "JPEG" or "PNG".
-        quality: the quality of a JPEG.
+        quality: the JPEG quality in 1..95; PNG ignores it.
     """
     file = io.BytesIO()
     picture.save(file, form, quality=quality, optimize=True)

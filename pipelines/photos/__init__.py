@@ -1,1 +1,1 @@
-"""Photos: file formats, decoding, edge maps, the cache of resized photos, augmentation, boxes and positions."""
+"""Reads photos: file formats, decoding, edge maps, a cache of resized photos, augmentation, boxes and positions."""

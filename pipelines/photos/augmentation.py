@@ -9,19 +9,23 @@ from keras_retrieval.errors import ArgumentError
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
-_SMALLEST_SIDE = 96  # in pixels: a zoom makes no side shorter than this, for which every trunk has a feature map
+_SMALLEST_SIDE = 96  # in pixels; zooming makes no side shorter, so that every trunk gets a feature map
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of the photos of a tuple, drawn each time they are read.
+    """Randomly changes the photos of a training tuple each time the tuple is read.
+
+    A training tuple is a query photo with its positive and its hard negatives.
 
     Attributes:
-        strength: the strength of `jitter`; 0 for no jitter.
-        zoom: the smallest factor by which `zoomed` scales the sides; 1 for no zoom.
-        flip: whether half of the tuples are mirrored, all photos of a tuple alike, so that they still match.
-        binarize: half of the queries, which are edge maps, are binarised at a threshold drawn from 0..binarize, so that
-            they resemble sketches; 0 for no binarisation.
+        strength: the strength of the colour jitter in 0..1, see `jitter`; 0 for no jitter.
+        zoom: the smallest zoom factor in 0.1..1, see `zoomed`; 1 for no zoom.
+        flip: whether tuples are mirrored left to right with probability 1/2. All photos of a tuple are mirrored
+            together, so that the query still matches its positive.
+        binarize: the largest threshold in 0..1 for binarising the query, which must be an edge map, so that it
+            resembles a sketch. The query is binarised with probability 1/2, at a threshold that is drawn uniformly from
+            0..binarize. 0 for no binarisation.
 
     Raises:
         ArgumentError: strength or binarize is not in 0..1, or zoom is not in 0.1..1.
@@ -45,10 +49,10 @@ class Augmentation:
 
         Args:
             photos: the photos of the tuple, each (H, W, 3) uint8, the query first.
-            seed: random seed of the tuple.
+            seed: the random seed, integers that identify the tuple and the epoch.
 
         Returns:
-            The changed photos, in order.
+            The changed photos in the same order, each (h, w, 3) uint8, where h and w may differ from H and W.
         """
         changed = [self(photo, np.random.default_rng([*seed, place])) for place, photo in enumerate(photos)]
         rng = np.random.default_rng([*seed, len(photos)])
@@ -58,22 +62,34 @@ class Augmentation:
         return [photo[:, ::-1] for photo in changed] if self.flip and mirrored else changed
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Zooms and jitters one photo (H, W, 3) uint8; its sides do not become longer."""
+        """Zooms one photo and then jitters its colours.
+
+        Args:
+            pixels: the pixels of the photo, (H, W, 3) uint8.
+            rng: the random generator that draws the changes.
+
+        Returns:
+            The changed photo, (h, w, 3) uint8, with h <= H and w <= W.
+        """
         if self.zoom < 1:
             pixels = zoomed(pixels, self.zoom, rng)
         return jitter(pixels, self.strength, rng) if self.strength else pixels
 
 
 def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
-    """Crops a photo, as if taken from nearer, or shrinks it, as if taken from farther away, with equal probability.
+    """Simulates a change of the camera's distance: crops a photo or shrinks it, with equal probability.
+
+    A crop looks as if the photo was taken from nearer, a shrunk photo as if it was taken from farther away. No side
+    becomes shorter than 96 pixels, unless it is shorter already.
 
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
-        least: the smallest factor; the factor on both sides is drawn from least .. 1.
-        rng: the random generator that draws the factor, the kind of change and the position of the crop.
+        least: the smallest factor. The factor, by which both sides are multiplied, is drawn uniformly from least .. 1.
+        rng: the random generator that draws the factor, the choice between crop and shrinking, and the position of the
+            crop.
 
     Returns:
-        The changed photo, (h, w, 3) uint8.
+        The changed photo, (h, w, 3) uint8, with h <= H and w <= W.
     """
     from PIL import Image
 
@@ -89,22 +105,31 @@ def zoomed(pixels: np.ndarray, least: float, rng: np.random.Generator) -> np.nda
 
 
 def binarized(edges: np.ndarray, strength: float) -> np.ndarray:
-    """Binarises an edge map (H, W, 3) uint8: 255 where it is stronger than `strength` in 0..1, otherwise 0."""
+    """Binarises an edge map.
+
+    Args:
+        edges: the edge map, (H, W, 3) uint8.
+        strength: the threshold in 0..1, where 1 stands for the pixel value 255.
+
+    Returns:
+        The binary edge map, (H, W, 3) uint8: 255 where `edges` exceeds the threshold, otherwise 0.
+    """
     return np.where(edges > 255 * strength, np.uint8(255), np.uint8(0))
 
 
 def square(pixels: np.ndarray, side: int, least: float = 1.0, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Cuts a square out of a photo and resizes it.
+    """Crops a square from a photo and resizes the square.
 
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
         side: the side of the result in pixels.
-        least: the smallest side of the square relative to the shorter side of the photo; it is drawn from least .. 1.
-        rng: the random generator that draws the side and the position of the square; None for the largest square in the
-            centre.
+        least: the smallest side of the crop relative to the shorter side of the photo. The relative side is drawn
+            uniformly from least .. 1 if `rng` is given.
+        rng: the random generator that draws the side and the position of the crop. None for the largest square in the
+            centre of the photo.
 
     Returns:
-        The square, (side, side, 3) uint8.
+        The resized square, (side, side, 3) uint8.
     """
     from PIL import Image
 
@@ -116,12 +141,12 @@ def square(pixels: np.ndarray, side: int, least: float = 1.0, rng: np.random.Gen
 
 
 def jitter(pixels: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Changes brightness, contrast and saturation, in this order.
+    """Randomly changes brightness, contrast and saturation, in this order.
 
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
-        strength: the largest relative change; the three factors are drawn from 1 - strength .. 1 + strength. 0.2 is
-            usual.
+        strength: the largest relative change in 0..1; 0.2 is a common value. The factors of brightness, contrast and
+            saturation are each drawn uniformly from 1 - strength .. 1 + strength.
         rng: the random generator that draws the factors.
 
     Returns:

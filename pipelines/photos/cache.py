@@ -1,8 +1,9 @@
-"""The photo cache: decoded and resized photos as raw bytes, since training reads each photo many times.
+"""The photo cache: a folder of decoded and resized photos as raw bytes, because training reads each photo many times.
 
-A photo takes 3 bytes per pixel: about 0.3 MB at 362 pixels (27 GB for the 91,642 of retrieval-SfM-120k), 2.4 MB at
-1024. The folder contains photos-*.bin (the RGB rows of one photo after another), names.txt, index.npy (shard, offset,
-height and width of each photo), left_out.json (name -> reason) and manifest.json with the checksum of every file.
+A photo takes 3 bytes per pixel: about 0.3 MB if its longest side is 362 pixels (27 GB for the 91,642 photos of
+retrieval-SfM-120k), and about 2.4 MB at 1024 pixels. The folder contains the shards photos-*.bin (the RGB pixels of one
+photo after another, row by row), names.txt, index.npy (shard number, byte offset, height and width of each photo),
+left_out.json (maps each photo that could not be read to the reason) and manifest.json with the checksum of every file.
 """
 
 import logging
@@ -30,35 +31,48 @@ from .reading import Reading, Shape
 log = logging.getLogger("keras_retrieval")
 
 KIND, VERSION = "photo cache", 1
-SHARD_BYTES = 2**26  # largest size of a shard; a killed run loses one shard, and READ_AHEAD of them are in memory
-READ_AHEAD = 2  # shards in memory: one being written, one being read
+SHARD_BYTES = 2**26  # largest size of a shard; a killed run loses at most one unfinished shard
+READ_AHEAD = 2  # number of shards in memory, of which one is written and the others are read
 
 
 class PhotoSource(Protocol):
-    """A source of photos by name: a `PhotoCache`, or a `Reading`, which decodes the files each time."""
+    """Interface for reading photos by name.
+
+    Implemented by :class:`PhotoCache` and by :class:`~keras_retrieval.pipelines.photos.reading.Reading`, which decodes
+    the photo's file at each call.
+    """
 
     def shape(self, name: str) -> Shape:
-        """The (height, width) of the result of `read`; raises PhotoError if the photo cannot be read."""
+        """Returns the (height, width) in pixels of the array that `read` returns.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
 
     def read(self, name: str) -> np.ndarray:
-        """Reads a photo, (height, width, 3) uint8; raises PhotoError if it cannot be read."""
+        """Reads a photo as RGB pixels, (height, width, 3) uint8.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
 
 
 class PhotoCache:
-    """Reads photos from a folder that `build_cache` wrote; only the index is in memory.
+    """Reads photos from a folder that :func:`build_cache` wrote; keeps only names and positions of photos in memory.
 
     Args:
         folder: the folder of the cache.
-        verify: whether to compare the checksum of every file, which reads all of them; otherwise only their sizes are
-            compared.
+        verify: whether to read every file and compare its checksum with the manifest. Otherwise only the sizes of the
+            shards are checked.
 
     Attributes:
+        folder: the folder of the cache.
         names: the names of all photos in the cache.
-        left_out: maps the photos that could not be read when the cache was built to the reasons.
-        manifest: the manifest of the folder.
+        left_out: maps the name of each photo that could not be read when the cache was built to the reason.
+        manifest: the content of the folder's manifest.json.
 
     Raises:
-        FolderError: the folder is not a cache, has a newer layout, or a file is missing or has changed.
+        FolderError: the folder is not a photo cache, has a newer layout, or a file is missing or has changed.
     """
 
     def __init__(self, folder: Path, verify: bool = False) -> None:
@@ -71,20 +85,27 @@ class PhotoCache:
         self._entries = dict(zip(self.names, map(tuple, index.tolist()), strict=True))
 
     def shape(self, name: str) -> Shape:
-        """The (height, width) of a photo.
+        """Returns the (height, width) of a photo in pixels.
+
+        Args:
+            name: the name of the photo, relative to the folder of photos from which the cache was built.
 
         Raises:
             PhotoError: the photo could not be read when the cache was built.
-            FolderError: the cache was built without this photo.
+            FolderError: the photo was not among the photos from which the cache was built.
         """
         return self._entry(name)[2:]
 
     def read(self, name: str) -> np.ndarray:
-        """Reads a photo, (height, width, 3) uint8.
+        """Reads a photo as RGB pixels, (height, width, 3) uint8.
+
+        Args:
+            name: the name of the photo, relative to the folder of photos from which the cache was built.
 
         Raises:
             PhotoError: the photo could not be read when the cache was built.
-            FolderError: the cache was built without this photo, or its shard is too short.
+            FolderError: the photo was not among the photos from which the cache was built, or the shard that contains
+                the photo has become shorter.
             OSError: the shard that contains the photo cannot be read.
         """
         shard, offset, height, width = self._entry(name)
@@ -103,23 +124,24 @@ class PhotoCache:
 
 
 def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace: bool = False) -> PhotoCache:
-    """Writes a cache of photos, or opens an existing one of the same photos and options.
+    """Writes a photo cache, or opens an existing cache of the same photos and options.
 
-    A killed run is continued after its last finished shard. Photos that cannot be read are left out.
+    A killed run is continued after its last finished shard. Photos that cannot be read are left out and listed in
+    left_out.json.
 
     Args:
-        folder: the folder to write; it appears when it is complete.
-        names: the names of the photos, without duplicates.
-        reading: the reader of the photos; its size must not be None.
-        replace: whether a cache of other photos or options is replaced; otherwise it is an error.
+        folder: the folder to write, which appears under this name only when it is complete.
+        names: the names of the photos relative to `reading.folder`, without duplicates.
+        reading: the folder of the photos and the options for reading them; `reading.size` must not be None.
+        replace: whether an existing cache of other photos or options is replaced. Otherwise such a cache is an error.
 
     Returns:
         The opened cache.
 
     Raises:
-        ArgumentError: the reading has no size.
+        ArgumentError: `reading.size` is None.
         PhotoFolderError: no photo can be read.
-        FolderError: `folder` exists and may not be replaced.
+        FolderError: `folder` exists, is not a cache of the same photos and options, and may not be replaced.
         OSError: the folder cannot be written.
     """
     if reading.size is None:
@@ -141,7 +163,7 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
 
 
 def _write_shards(sharded: ShardedFolder, names: Sequence[str], reading: Reading, photo_bytes: int) -> None:
-    """Writes the shards that are not finished; threads read one while another is written."""
+    """Writes the unfinished shards; threads read the photos of the next shard while one shard is written."""
     count = max(1, SHARD_BYTES // photo_bytes)
     todo = sharded.unfinished([names[start : start + count] for start in range(0, len(names), count)])
     pending: deque[tuple[int, dict[str, Future[np.ndarray]]]] = deque()
@@ -176,7 +198,7 @@ def _shard(folder: Path, number: int) -> Path:
 
 
 def _join(sharded: ShardedFolder) -> dict[str, Any]:
-    """Writes names.txt, left_out.json and index.npy; returns the counts."""
+    """Writes names.txt, left_out.json and index.npy; returns the manifest's counts of photos and bytes."""
     names, left_out, notes = sharded.join({})
     if not names:
         sharded.discard()

@@ -1,7 +1,7 @@
-"""Edge maps as files: `keras-retrieval edge-maps PHOTOS MAPS --edges sobel`, or `--edges sketch` for line drawings.
+"""The command `keras-retrieval edge-maps PHOTOS MAPS`, which writes edge maps of photos or sketches as image files.
 
-A served or exported network of edge maps takes them in place of photos, at their size. `--edges folder:MAPS` reads them
-in other steps.
+The files serve as input to a network for edge maps once the network is exported or served, because an exported network
+does not compute edge maps. Other commands read the files with the option `--edges folder:MAPS`.
 """
 
 import os
@@ -29,7 +29,7 @@ VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeMapOptions(IntakeOptions):
-    """The options of the step `edge-maps`."""
+    """Options of the command `keras-retrieval edge-maps`."""
 
     photos: Annotated[Path, Argument("Folder of photos or sketches; its sub-folders are read, too.")] = field(
         kw_only=False
@@ -45,10 +45,10 @@ class EdgeMapOptions(IntakeOptions):
     replace: Annotated[bool, Option("Replace OUTPUT if it contains edge maps.")] = False
 
     def check(self) -> None:
-        """Checks ranges, and that edge maps of some kind are asked for.
+        """Checks the values of the options.
 
         Raises:
-            ArgumentError: an option is out of range.
+            ArgumentError: an option is out of range, or `edges` is empty.
         """
         super().check()
         if not self.edges:
@@ -57,16 +57,19 @@ class EdgeMapOptions(IntakeOptions):
 
 @takes(EdgeMapOptions)
 def edge_maps(options: EdgeMapOptions) -> Path:
-    """Writes the edge map of every photo of a folder as NAME.png: grey, black where there is no edge.
+    """Writes the edge map of every photo in a folder as a grey PNG file, in which black means no edge.
 
-    Photos that cannot be read are left out and listed with the reasons.
+    The edge map of a/b.jpg is a/b.png in the output folder. Photos that cannot be read, and photos that differ from an
+    earlier one only in the extension, are left out and listed with the reasons.
 
     Returns:
-        `output`.
+        The output folder.
 
     Raises:
         ArgumentError: an option is out of range.
-        PhotoFolderError: no photo has an edge map.
+        PhotoFolderError: the folder does not exist or has no photos, or no photo has an edge map.
+        FolderError: the output folder exists and may not be replaced, or is inside the folder of photos.
+        MissingExtraError: the kind of edge maps needs OpenCV, which is not installed.
     """
     photos, output = options.photos, options.output
     edges = resolve_edges(options.edges)
@@ -109,7 +112,7 @@ def _map_name(name: str) -> PurePosixPath:
 
 
 def _doubles(names: Sequence[str]) -> dict[str, str]:
-    """Maps the photos whose edge map would have the same name as that of an earlier photo to the reason."""
+    """Finds the photos whose edge map would have the same name as an earlier photo's; maps them to the reason."""
     first: dict[PurePosixPath, str] = {}
     return {
         name: f"its map would have the same name as that of {earlier}: rename one"
@@ -119,7 +122,7 @@ def _doubles(names: Sequence[str]) -> dict[str, str]:
 
 
 def _write(reading: Reading, name: str, folder: Path) -> str:
-    """Writes one edge map; returns "", or the reason why there is none."""
+    """Writes the edge map of one photo; returns "", or the reason why the photo has no edge map."""
     from PIL import Image
 
     try:

@@ -1,7 +1,7 @@
 """Edge maps of photos, the input of networks that compare shapes (Radenovic et al. ECCV 2018).
 
-An edge map is a grey photo, (H, W, 3) uint8: 0 for no edge, 255 for the strongest. It has an empty margin, so that a
-shape that fills its photo is surrounded by blank space as it is in a sketch.
+An edge map is a grey image, (H, W, 3) uint8, with the value 0 for no edge and 255 for the strongest edge. A margin of 0
+is added on each side, so that a shape that fills its photo is surrounded by blank space, as in a sketch.
 """
 
 from functools import cache
@@ -30,18 +30,19 @@ HELP = (
 
 
 def resolve_edges(kind: str) -> str:
-    """Checks a kind of edge maps before photos are read.
+    """Checks the value of the option `--edges` before photos are read.
 
     Args:
-        kind: the value of `--edges`; "" for photos.
+        kind: the kind of edge maps: "sobel", "canny", "structured:FILE", "folder:PATH", "sketch", or "" for photos
+            instead of edge maps.
 
     Returns:
-        The kind, with an absolute path if it has a path.
+        The kind; a path in it is made absolute.
 
     Raises:
-        ArgumentError: the kind is unknown, or its file does not exist or cannot be read.
-        PhotoFolderError: its folder does not exist or has no images.
-        MissingExtraError: OpenCV is not installed and the kind needs it.
+        ArgumentError: the kind is unknown, or the model file of "structured:FILE" does not exist or cannot be read.
+        PhotoFolderError: the folder of "folder:PATH" does not exist or contains no images.
+        MissingExtraError: the kind needs OpenCV, which is not installed.
     """
     name, _, place = kind.partition(":")
     if kind in ("", SKETCH, "sobel"):
@@ -59,28 +60,39 @@ def resolve_edges(kind: str) -> str:
 
 
 def edges_state(kind: str) -> list[Any]:
-    """The kind and the state of its files, JSON-able, for the fingerprint of a run."""
+    """Returns the kind of edge maps and the state of its files, for the fingerprint of a run.
+
+    Args:
+        kind: a kind of edge maps that `resolve_edges` returned.
+
+    Returns:
+        A list, serialisable as JSON: the kind, then [name, size in bytes, modification time in ns] of the model file or
+        of each of the user's edge maps.
+    """
     name, _, place = kind.partition(":")
     maps = _maps(Path(place)).values() if name == "folder" else ([""] if name == "structured" else [])
     return [kind, *([map_, *photo_state(Path(place, map_))] for map_ in maps)]
 
 
 def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop | None = None) -> np.ndarray:
-    """Computes the edge map of a photo, or reads the user's own, and adds the margin.
+    """Computes the edge map of a photo, or reads an edge map that the user supplied, and adds a margin.
 
     Args:
-        kind: "sobel", "canny", "structured:FILE", "folder:PATH", or "sketch" for a line drawing.
-        pixels: the pixels of the photo, or of a crop, at the final size, (H, W, 3) uint8.
+        kind: "sobel", "canny", "structured:FILE" with the path of OpenCV's model, "folder:PATH" with the folder of the
+            user's edge maps, or "sketch" for a line drawing.
+        pixels: the pixels of the photo or of its crop, already resized to the final size, (H, W, 3) uint8.
         folder: the folder of the photos.
-        name: the name of the photo, relative to the folder. A map of the user's own has the same path without the
-            extension, or the same file name.
-        crop: the part of the photo that `pixels` shows, in pixels of the whole photo.
+        name: the name of the photo, relative to `folder`. With "folder:PATH", the photo's edge map must have the same
+            relative path or the same file name, with any image extension.
+        crop: the part of the photo that `pixels` contains, (left, top, right, bottom) in pixels of the photo before
+            resizing; None for the whole photo.
 
     Returns:
-        The edge map, (H + 2 MARGIN, W + 2 MARGIN, 3) uint8.
+        The edge map, (H + 2 MARGIN, W + 2 MARGIN, 3) uint8, where MARGIN is 30 pixels.
 
     Raises:
-        PhotoError: the photo has no map, or a drawing is blank.
+        PhotoError: the user's folder has no edge map of this photo, the edge map cannot be read, or a line drawing is
+            blank.
     """
     method, _, place = kind.partition(":")
     if method == SKETCH:
@@ -99,13 +111,14 @@ def edge_map(kind: str, pixels: np.ndarray, folder: Path, name: str, crop: Crop 
 
 
 def sobel(pixels: np.ndarray) -> np.ndarray:
-    """Computes the magnitude of Sobel's gradient of slightly smoothed grey levels; 1 for a step from black to white.
+    """Computes the magnitude of the Sobel gradient of the grey levels after slight smoothing.
 
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
 
     Returns:
-        The magnitude, (H, W) float32, at least 0; it may exceed 1 at corners.
+        The magnitude, (H, W) float32, at least 0, scaled so that 1 is an unsmoothed step from black to white. The
+        magnitude may exceed 1 at corners.
     """
     grey = _filtered(grey_levels(pixels), np.array([1, 4, 6, 4, 1]) / 16, np.array([1, 4, 6, 4, 1]) / 16)
     smooth, slope = np.array([1, 2, 1]) / 4, np.array([1, 0, -1])
@@ -113,13 +126,16 @@ def sobel(pixels: np.ndarray) -> np.ndarray:
 
 
 def canny(pixels: np.ndarray) -> np.ndarray:
-    """Computes Canny's edges of a smoothed photo, with hysteresis thresholds of 100 and 200 grey levels.
+    """Detects edges with OpenCV's Canny detector after Gaussian smoothing, with hysteresis thresholds of 100 and 200.
 
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
 
     Returns:
-        The edges, (H, W) float32, 0 or 1.
+        The edges, (H, W) float32: 1 on an edge, otherwise 0.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
     """
     opencv = _opencv()
     smooth = opencv.GaussianBlur(np.rint(grey_levels(pixels)).astype(np.uint8), (5, 5), 1.0)
@@ -127,20 +143,24 @@ def canny(pixels: np.ndarray) -> np.ndarray:
 
 
 def structured(pixels: np.ndarray, model: str) -> np.ndarray:
-    """Computes structured edges (Dollar and Zitnick ICCV 2013) by OpenCV, which publishes the model file separately.
+    """Detects edges with OpenCV's structured edge detector (Dollar and Zitnick ICCV 2013).
 
     Args:
         pixels: the pixels of the photo, (H, W, 3) uint8.
-        model: path of the .yml or .yml.gz file.
+        model: the path of the detector's model, a .yml or .yml.gz file that OpenCV publishes separately.
 
     Returns:
-        The strength of the edges, (H, W) float32, 0..1.
+        The strength of the edges, (H, W) float32 in 0..1.
+
+    Raises:
+        ArgumentError: the model does not exist or cannot be read.
+        MissingExtraError: OpenCV is not installed.
     """
     return _structured_edges(model).detectEdges(np.ascontiguousarray(pixels, np.float32) / 255)
 
 
 def _filtered(grey: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Applies a separable filter; border pixels are repeated."""
+    """Applies a separable filter to (H, W) grey levels; border pixels are repeated."""
     for axis, kernel in ((0, down), (1, right)):
         reach = len(kernel) // 2
         wide = np.pad(grey, [(reach, reach) if axis == other else (0, 0) for other in (0, 1)], mode="edge")
@@ -167,13 +187,13 @@ def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Cr
 
 @cache
 def _maps(folder: Path) -> dict[str, str]:
-    """Maps the path of each image without its extension to its name."""
+    """Maps the relative path of each image in the folder, without its extension, to its relative path."""
     return {str(PurePosixPath(name).with_suffix("")): name for name in list_photos(folder)}
 
 
 @cache
 def _margin(folder: Path) -> int:
-    """The margin that the maps of a folder have already: MARGIN if `edge-maps` wrote them, else 0."""
+    """Returns the margin of the edge maps in a folder: MARGIN if the command `edge-maps` wrote them, else 0."""
     return MARGIN if kind_of(folder) == KIND else 0
 
 

@@ -1,4 +1,4 @@
-"""Photo files: finding and opening them, without decoding. Every failure is reported as a reason in plain words."""
+"""Finds and opens photo files without decoding them. Every failure is a PhotoError with a reason in plain words."""
 
 import os
 import stat
@@ -25,7 +25,7 @@ from keras_retrieval.errors import RetrievalError
 from .signatures import HEAD, content_of, is_raw_tiff
 
 MAX_PIXELS = 89_478_485
-"""The default limit on the pixels of a photo: a quarter of a gigabyte at three bytes a pixel, as in Pillow."""
+"""The default limit on the pixels of a photo, the same as Pillow's: 0.25 GiB at three bytes per pixel."""
 
 HEIC_MISSING = 'a HEIC photo, which needs pillow-heif: pip install "keras-retrieval[heif]"'
 """The reason why a HEIC photo is left out where pillow-heif is not installed."""
@@ -37,7 +37,7 @@ RAW_TIFF = "a RAW photo (DNG, NEF, ARW or similar): export it as JPEG or TIFF"
 """The reason why a RAW photo is left out that begins like a TIFF."""
 
 Source = str | os.PathLike[str] | bytes
-"""A photo's path, or the bytes of its file."""
+"""The path of a photo, or the content of its file as bytes."""
 
 _READERS: dict[str, Callable[[IO[bytes], str], ImageFile]] = {
     "JPEG": JpegImageFile,
@@ -55,7 +55,7 @@ class PhotoError(RetrievalError, ValueError):
     """A photo cannot be read.
 
     Attributes:
-        path: the photo's path as it was given, or "<bytes>".
+        path: the path or name of the photo as the caller passed it, or "<bytes>" if the caller passed its content.
         reason: why the photo cannot be read, in plain words.
     """
 
@@ -78,25 +78,29 @@ class PhotoFolderError(RetrievalError, ValueError):
 
 
 class PhotoRefusalError(RetrievalError):
-    """Raised while a photo is open; `open_photo` turns it into a PhotoError whose reason is its text."""
+    """Internal: a reason not to read a photo, raised while the photo is open.
+
+    `open_photo` replaces this exception by a PhotoError with the exception's text as the reason.
+    """
 
 
 @contextmanager
 def open_photo(source: Source, max_pixels: int) -> Iterator[ImageFile]:
-    """Opens a photo, reading its header only, and turns every exception into a PhotoError until it is closed.
+    """Context manager that opens a photo, reads its header, and replaces exceptions in its block by PhotoError.
 
-    Pillow's plugins are called directly, since `Image.open` prints warnings of large photos, may trust the extension,
-    and tries formats that are not supported here.
+    Pillow's format plugins are called directly, because `Image.open` prints warnings about large photos, may rely on
+    the extension, and tries formats that this package does not support.
 
     Args:
-        source: a path, or the bytes of a photo.
-        max_pixels: as for `read_photo`.
+        source: the path of the photo, or the content of its file as bytes.
+        max_pixels: the largest number of pixels that the header may declare. For GIF, TIFF and WebP the limit is at
+            most `MAX_PIXELS`.
 
     Yields:
-        The picture, not decoded.
+        The Pillow image, whose pixels are not decoded yet.
 
     Raises:
-        PhotoError: replaces any Exception, including one that the caller raises while the photo is open.
+        PhotoError: the photo cannot be opened, or the block raised any Exception.
     """
     path = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
     try:
@@ -107,7 +111,11 @@ def open_photo(source: Source, max_pixels: int) -> Iterator[ImageFile]:
 
 
 def photo_state(path: Path) -> tuple[int, int]:
-    """A photo's size in bytes and modification time in ns, to detect a change; (0, 0) if it does not exist."""
+    """Returns the state of a photo's file, by which a change of the file is detected.
+
+    Returns:
+        The size in bytes and the modification time in ns; (0, 0) if the file does not exist.
+    """
     try:
         status = path.stat()
     except OSError:
@@ -116,7 +124,10 @@ def photo_state(path: Path) -> tuple[int, int]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is valid Unicode; a file name that is not UTF-8, or a lone surrogate in JSON, is not."""
+    """Returns whether a name can be encoded as UTF-8.
+
+    The result is False for a string with a lone surrogate, by which Python represents file names that are not UTF-8.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -200,7 +211,7 @@ def _open_image(file: IO[bytes], max_pixels: int) -> ImageFile:
 
 
 def _gif_size(file: IO[bytes]) -> tuple[int, int]:
-    """The size that Pillow gives a GIF: its screen, extended to contain the first frame."""
+    """Reads the (width, height) that Pillow gives a GIF: the logical screen, extended to contain the first frame."""
     width, height, flags = struct.unpack("<6xHHB2x", file.read(13))
     file.seek(3 << (flags & 7) + 1 if flags & 128 else 0, os.SEEK_CUR)
     while (block := file.read(1)) not in (b",", b";", b""):

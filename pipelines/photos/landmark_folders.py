@@ -1,4 +1,8 @@
-"""Photos in one folder per landmark: all photos of a folder, or those that `keras-retrieval clean` kept."""
+"""Lists photos of landmarks, which are in one sub-folder per landmark.
+
+The photos are either all photos of a folder, or the photos that `keras-retrieval clean` kept after removing those that
+do not show their landmark.
+"""
 
 import json
 import logging
@@ -17,16 +21,17 @@ CLEANING_VERSION = 1
 
 
 def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
-    """Reads the list of the photos that `clean` kept.
+    """Reads the list of the photos that the command `keras-retrieval clean` kept.
 
     Args:
-        folder: the output of `clean`, or another folder.
+        folder: the output folder of `clean`, or any other folder.
 
     Returns:
-        The folder of the photos and the names of those that were kept; None if `clean` did not write `folder`.
+        The folder of the photos, and the names of the kept photos relative to the folder of the photos. None if
+        `folder` was not written by `clean`.
 
     Raises:
-        FolderError: the folder is damaged, or has a newer layout.
+        FolderError: `folder` was written by `clean` and is damaged, or has a newer layout.
     """
     path = folder / CLEANING
     if not path.is_file():
@@ -55,15 +60,16 @@ def landmark_photos(folder: Path, take: Callable[[Path], Intake] = take_photos) 
     """Lists the photos of landmarks.
 
     Args:
-        folder: a folder with one sub-folder per landmark, or the output of `clean`.
+        folder: a folder of photos with one sub-folder per landmark, or the output folder of `keras-retrieval clean`.
         take: takes the photos of a folder, such as `IntakeOptions.take`.
 
     Returns:
-        The folder of the photos, and the names of all photos in it or of those that `clean` kept.
+        The folder of the photos, and the names of the photos relative to the folder of the photos: all photos, or those
+        that `clean` kept.
 
     Raises:
-        PhotoFolderError: the folder does not exist or contains no photo.
-        FolderError: it is the output of `clean` and damaged.
+        PhotoFolderError: `folder` does not exist or contains no photo.
+        FolderError: `folder` was written by `clean` and is damaged, or has a newer layout.
     """
     cleaned = cleaned_photos(folder)
     if cleaned is not None:
@@ -74,17 +80,18 @@ def landmark_photos(folder: Path, take: Callable[[Path], Intake] = take_photos) 
 
 
 def by_landmark(names: Sequence[str], folder: Path) -> dict[str, list[str]]:
-    """Groups photos by landmark, the path of their folder.
+    """Groups photos by landmark, which is the relative path of the sub-folder that contains the photo.
 
     Args:
-        names: the names of the photos, with / as the separator.
-        folder: the folder of the photos, for the message.
+        names: the names of the photos, relative to `folder`, with / as the separator.
+        folder: the folder of the photos, which is used in the error message only.
 
     Returns:
-        A dict that maps each landmark to its photos, sorted by landmark.
+        A dict, sorted by landmark, that maps each landmark to the names of its photos. Photos outside any sub-folder
+        belong to the landmark ".".
 
     Raises:
-        PhotoFolderError: no photo is in a sub-folder.
+        PhotoFolderError: there are photos, but none of them is in a sub-folder.
     """
     found: dict[str, list[str]] = defaultdict(list)
     for name in names:

@@ -1,9 +1,12 @@
-"""Bounding boxes of objects in photos: boxes.json, which cleaning writes and region proposals are trained on.
+"""Reads and writes bounding boxes of objects in photos as boxes.json.
+
+The command `keras-retrieval clean` writes boxes.json, and `keras-retrieval train-proposals` trains region proposals on
+the boxes. The format is:
 
     {"version": 1, "photos": {"church/01.jpg": [[left, top, right, bottom], ..], ..}}
 
-A box is in pixels of the photo at full size, turned by its EXIF orientation; x points right and y down, and integers
-are the edges of pixels, not their centres.
+Coordinates are in pixels of the photo at full size after its EXIF orientation is applied. x points right and y down.
+The coordinate (0, 0) is the top left corner of the first pixel, not its centre.
 """
 
 import json
@@ -23,21 +26,23 @@ SCENE = "scene.json"  # written by `sample-photos`, with exact boxes
 
 
 class BoxesError(RetrievalError, ValueError):
-    """Boxes cannot be read or written. The message names the file and the photo."""
+    """Bounding boxes cannot be read or are not valid. The message names the file and the photo."""
 
 
 def read_boxes(source: Path) -> dict[str, np.ndarray]:
-    """Reads the boxes of photos.
+    """Reads the bounding boxes of photos.
 
     Args:
-        source: boxes.json, or a folder that `sample-photos` wrote, or its scene.json.
+        source: the path of boxes.json, or a folder that `keras-retrieval sample-photos` wrote, or scene.json in such a
+            folder.
 
     Returns:
-        A dict that maps the name of each photo to its boxes, (n, 4) float64: left, top, right, bottom in pixels. n may
-        be 0.
+        A dict that maps the name of each photo to its n boxes, (n, 4) float64: left, top, right, bottom in pixels. n
+        may be 0.
 
     Raises:
-        BoxesError: the file does not exist or does not contain boxes, or a box is empty or not finite.
+        BoxesError: the file does not exist, cannot be read, has a newer layout or does not contain boxes; or a box has
+            no area or a coordinate that is not finite.
     """
     path = source / SCENE if source.is_dir() else source
     if not path.is_file():
@@ -56,17 +61,18 @@ def read_boxes(source: Path) -> dict[str, np.ndarray]:
 
 
 def write_boxes(path: Path, boxes: Mapping[str, Any]) -> Path:
-    """Writes boxes.json.
+    """Writes bounding boxes as boxes.json, with coordinates rounded to 0.01 pixels.
 
     Args:
-        path: the file; it is written atomically.
-        boxes: maps the name of each photo to its boxes, (n, 4): left, top, right, bottom in pixels.
+        path: the path of the file, which is written atomically.
+        boxes: maps the name of each photo to its n boxes, (n, 4): left, top, right, bottom in pixels.
 
     Returns:
-        `path`.
+        The argument `path`.
 
     Raises:
-        BoxesError: a box is empty or not finite.
+        BoxesError: a box has no area or a coordinate that is not finite.
+        OSError: the file cannot be written.
     """
     photos = {name: _array(rows, name, path).round(2).tolist() for name, rows in boxes.items()}
     write_file(path, json.dumps({"version": VERSION, "photos": photos}, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""The option `--box`: the part of a query photo to search with."""
+"""Parses the option `--box`, which restricts a search to a part of the query photo."""
 
 from keras_retrieval.errors import ArgumentError
 
@@ -7,10 +7,16 @@ BOX_HELP = "Search with this part of the query photo only: left,top,right,bottom
 
 
 def parse_box(text: str | None) -> Box | None:
-    """Reads "left,top,right,bottom"; None stays None.
+    """Parses the value of the option `--box`.
+
+    Args:
+        text: "left,top,right,bottom" in pixels of the query photo, or None if the option was not given.
+
+    Returns:
+        The box (left, top, right, bottom), or None if `text` is None.
 
     Raises:
-        ArgumentError: the text is not four numbers.
+        ArgumentError: the text does not consist of four numbers that are separated by commas.
     """
     if text is None:
         return None

@@ -1,7 +1,7 @@
-"""Decodes photos to RGB pixels; extraction, training and evaluation all read photos with this module.
+"""Decodes photos to RGB pixels. Extraction, training and evaluation all read photos with this module.
 
-`read_photo` decodes a file, and `photo_size` gives the size of the result from the header alone. A photo that cannot be
-read raises `PhotoError` with a reason in plain words.
+`read_photo` decodes a photo, and `photo_size` computes the size of the decoded photo from the file's header alone. A
+photo that cannot be read raises `PhotoError` with a reason in plain words.
 """
 
 import math
@@ -49,10 +49,21 @@ def photo_size(
     exif: bool = True,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[int, int]:
-    """The (height, width) of the result of `read_photo` with the same arguments, from the header alone.
+    """Computes the size of the array that :func:`read_photo` returns for the same arguments, from the header alone.
+
+    Args:
+        source: the path of the photo, or the content of its file as bytes.
+        size: as for :func:`read_photo`.
+        crop: as for :func:`read_photo`.
+        exif: as for :func:`read_photo`.
+        max_pixels: as for :func:`read_photo`.
+
+    Returns:
+        The (height, width) in pixels.
 
     Raises:
-        PhotoError: the header cannot be read, or has more than `max_pixels`.
+        PhotoError: the header cannot be read or declares more than `max_pixels` pixels, or `crop` does not fit the
+            photo.
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
@@ -72,32 +83,32 @@ def read_photo(
 ) -> np.ndarray:
     """Reads a JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, HEIC or AVIF photo as RGB pixels.
 
-    Grey, palette, CMYK and 16-bit photos become 8-bit RGB, and transparency is drawn on white. Signed, 32-bit and
-    float pixels are refused, since such files do not define which value is white; so is CIELAB. A photo may be as small
-    as 1 x 1; the caller checks the smallest size of its network.
+    Grey, palette, CMYK and 16-bit photos are converted to 8-bit RGB, and transparent pixels are blended with white.
+    Signed, 32-bit and float pixels are refused, because such files do not define which value is white. CIELAB is also
+    refused. A photo may be as small as 1 x 1 pixels; the caller checks the smallest size that its network accepts.
 
-    A JPEG that shrinks to less than half is decoded at 1/2, 1/4 or 1/8, but at least at twice the final size on each
-    side, and resized from there. EXIF data that is damaged, or comes after the pixels of a PNG, is ignored.
+    A JPEG that is to be shrunk to less than half is decoded at 1/2, 1/4 or 1/8 of its size, but to at least twice the
+    final size on each side, and then resized. EXIF data is ignored if it is damaged or comes after the pixels of a PNG.
 
     Args:
-        source: a path, or the bytes of a photo.
+        source: the path of the photo, or the content of its file as bytes.
         size: the longest side of the whole photo after resizing (Lanczos, antialiased), in pixels; photos are never
-            enlarged. None keeps the size.
-        crop: the part to read, (left, top, right, bottom) in pixels of the whole photo after it was turned by EXIF,
-            rounded to whole pixels and cut before resizing. The crop is shrunk by the same factor as the whole photo
-            would be, so that its scale is that of database photos read with the same `size`. It may exceed the photo by
-            a pixel.
+            enlarged. None for no resizing.
+        crop: the part of the photo to read, (left, top, right, bottom) in pixels of the whole photo after the EXIF
+            orientation is applied and before resizing; None for the whole photo. Coordinates are rounded to whole
+            pixels and may exceed the photo by one pixel. The crop is shrunk by the same factor as the whole photo would
+            be, so that its scale equals that of database photos read with the same `size`.
         exif: whether the EXIF orientation is applied to the photo.
-        max_pixels: a photo whose header declares more is refused before decoding, which bounds memory to about twelve
-            bytes per declared pixel. Values above `MAX_PIXELS` have effect for JPEG, PNG and BMP only, since Pillow
-            has limits of its own for the other formats.
+        max_pixels: the largest number of pixels that the photo's header may declare. A larger photo is refused before
+            it is decoded, which bounds memory to about twelve bytes per declared pixel. Values above `MAX_PIXELS` have
+            an effect only for JPEG, PNG and BMP; for the other formats the limit is then `MAX_PIXELS`.
         accept_truncated: whether a JPEG that lacks its last bytes is read, with grey in place of what is missing.
 
     Returns:
         The pixels, (height, width, 3) uint8.
 
     Raises:
-        PhotoError: the photo cannot be read, or `crop` does not fit it.
+        PhotoError: the photo cannot be read or has too many pixels, or `crop` is empty or does not fit the photo.
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
@@ -131,7 +142,7 @@ def _pixels(source: Source, size: int | None, crop: Crop | None, exif: bool, max
 
 @dataclass(frozen=True)
 class _View:
-    """The part of a photo to return, `box`, and its final (width, height), `target`, in pixels of the turned photo."""
+    """How to read a photo: transpose by `turn`, crop to `box`, then resize to `target`, which is (width, height)."""
 
     turn: Transpose | None
     box: tuple[int, int, int, int] | None
@@ -155,7 +166,10 @@ def _view(image: ImageFile, size: int | None, crop: Crop | None, exif: bool) -> 
 
 
 def _turn(image: ImageFile, exif: bool) -> Transpose | None:
-    """The transposition that turns a picture upright; Pillow turns TIFF itself, which is undone without `exif`."""
+    """Returns the transposition that applies the EXIF orientation, or None.
+
+    Pillow itself applies the orientation of TIFF files; without `exif`, the result is the inverse of it.
+    """
     try:
         # PngImageFile.getexif would decode the pixels to find EXIF data behind them.
         exif_data = Image.Image.getexif(image)
@@ -194,7 +208,10 @@ def _box(crop: Crop, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def _shrunk(width: int, height: int, longest: int) -> tuple[int, int]:
-    """The size with that longest side whose aspect ratio is nearest, as in Pillow's `thumbnail`; never enlarged."""
+    """Computes the size whose longest side is `longest` and whose aspect ratio is nearest, as Pillow's `thumbnail`.
+
+    A photo that is not larger than `longest` keeps its size.
+    """
     if max(width, height) <= longest:
         return width, height
     exact = longest * min(width, height) / max(width, height)
@@ -219,7 +236,7 @@ def _turned(picture: Image.Image, turn: Transpose | None) -> Image.Image:
 
 
 def _rgb(image: ImageFile) -> Image.Image:
-    """Decodes a picture of any mode to RGB, with transparency on white."""
+    """Decodes an image of any Pillow mode to RGB; transparent pixels are blended with white."""
     image.load()
     if image.mode in ("I", "F", "LAB"):
         raise PhotoRefusalError(f"its pixels are {_UNREAD[image.mode]}: save it as 8-bit or 16-bit PNG")
@@ -232,7 +249,7 @@ def _rgb(image: ImageFile) -> Image.Image:
 
 
 def _grey16(image: ImageFile) -> Image.Image:
-    """Scales 16-bit grey, or 12-bit grey of TIFF, to 8 bits; Pillow would clip it at 255."""
+    """Scales 16-bit grey, or 12-bit grey of TIFF, to 8 bits; Pillow's own conversion would clip values at 255."""
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     white = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1
     grey = (np.array(image).astype(np.uint32) * 255 + white // 2) // white

@@ -1,4 +1,4 @@
-"""The photos of a folder, read as a network needs them: resized, padded to a smallest side, or as edge maps."""
+"""Reads photos as a network needs them: resized, padded to the network's smallest input, or converted to edge maps."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +17,17 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Reading:
-    """Reads the photos of a folder for a network.
+    """Reads the photos of a folder as a network needs them.
 
     Attributes:
         folder: the folder of the photos.
-        size: the longest side after resizing, in pixels; None for no resizing.
+        size: the longest side of a photo after resizing, in pixels; None for no resizing.
         exif: whether the EXIF orientation is applied to photos.
-        max_pixels: a photo whose header declares more pixels is refused.
-        smallest: the smallest height and width; smaller photos are padded by repeating their last row and column.
-        edges: the kind of edge maps to read instead of photos, see `edges.edge_map`; "" for photos.
+        max_pixels: the largest number of pixels that a photo's header may declare; a larger photo raises PhotoError.
+        smallest: the smallest height and width, in pixels, of the arrays that `read` returns. Smaller photos are padded
+            at the bottom and on the right by repeating their last row and column.
+        edges: the kind of edge maps to compute instead of photos, such as "sobel"; "" for photos. See
+            `edge_map` in the module `edges`.
         accept_truncated: whether a JPEG that lacks its last bytes is read, with grey in place of what is missing.
         truncated: the names of the photos that were accepted although they lack their last bytes.
     """
@@ -40,24 +42,35 @@ class Reading:
     truncated: set[str] = field(default_factory=set, compare=False)
 
     def shape(self, name: str, crop: Crop | None = None) -> Shape:
-        """The (height, width) of the result of `read` with the same arguments, from the photo's header.
+        """Computes the size of the array that `read` returns for the same arguments, from the photo's header.
+
+        Args:
+            name: the name of the photo, relative to `folder`.
+            crop: the part of the photo, as for `read`.
+
+        Returns:
+            The (height, width) in pixels.
 
         Raises:
-            PhotoError: the photo cannot be read.
+            PhotoError: the header cannot be read or declares too many pixels, or `crop` does not fit the photo.
         """
         margins = 2 * MARGIN if self.edges else 0
         height, width = (side + margins for side in photo_size(self.folder / name, crop=crop, **self._options()))
         return max(height, self.smallest), max(width, self.smallest)
 
     def read(self, name: str, crop: Crop | None = None) -> np.ndarray:
-        """Reads a photo or its edge map, (height, width, 3) uint8.
+        """Reads a photo, or its edge map if `edges` is not empty.
 
         Args:
-            name: the name of the photo, relative to the folder.
-            crop: the part to read, as for `reader.read_photo`.
+            name: the name of the photo, relative to `folder`.
+            crop: the part of the photo to read, (left, top, right, bottom) in pixels of the photo before resizing; None
+                for the whole photo.
+
+        Returns:
+            The pixels, (height, width, 3) uint8.
 
         Raises:
-            PhotoError: the photo cannot be read, or has no edge map.
+            PhotoError: the photo cannot be read or has no edge map, or `crop` does not fit the photo.
         """
         pixels = self._pixels(name, crop)
         if self.edges:
@@ -76,7 +89,7 @@ class Reading:
         return pixels
 
     def longest(self) -> int:
-        """The largest height or width of a result of `read`, in pixels.
+        """Returns the largest height or width that an array from `read` can have, in pixels.
 
         Raises:
             ArgumentError: `size` is None.

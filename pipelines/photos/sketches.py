@@ -1,4 +1,7 @@
-"""Sketches converted to edge maps like those of photos, independent of pen and paper (Radenovic et al. ECCV 2018)."""
+"""Converts sketches to edge maps that resemble those of photos (Radenovic et al. ECCV 2018).
+
+The result does not depend on the width of the pen or on the brightness of the paper.
+"""
 
 import numpy as np
 
@@ -13,20 +16,20 @@ class BlankSketchError(RetrievalError, ValueError):
 
 
 def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
-    """Binarises a line drawing, adds a margin, and redraws its lines with a width of five pixels.
+    """Converts a line drawing to an edge map with lines of a width of five pixels, and adds a margin.
 
-    Lines are thinned, dilated, thinned again and dilated to their final width, as published; strokes that nearly touch
-    are merged.
+    The drawing is binarised. Its lines are then thinned, dilated, thinned again and dilated to their final width, as in
+    the paper, which merges strokes that nearly touch.
 
     Args:
-        pixels: the drawing, (H, W, 3) uint8: dark lines on light paper, or light lines on dark paper.
-        margin: width of the margin on each side, in pixels.
+        pixels: the drawing, (H, W, 3) uint8, with dark lines on light paper or light lines on dark paper.
+        margin: the width of the margin on each side, in pixels.
 
     Returns:
-        The edge map, (H + 2 margin, W + 2 margin, 3) uint8: lines of 255 on 0.
+        The edge map, (H + 2 margin, W + 2 margin, 3) uint8: 255 on lines, otherwise 0.
 
     Raises:
-        BlankSketchError: the drawing is blank.
+        BlankSketchError: all pixels have the same grey level.
     """
     ink = np.pad(_ink(pixels), margin)
     ink = dilated(thinned(dilated(thinned(ink), 1)), 2)
@@ -34,10 +37,13 @@ def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
 
 
 def is_sketch(pixels: np.ndarray) -> bool:
-    """Whether a picture is a line drawing: thin lines on white or black, few grey levels between, no colours.
+    """Returns whether an image is probably a line drawing.
+
+    A line drawing has thin lines on nearly white or black paper, few pixels of intermediate grey levels, and nearly no
+    coloured pixels.
 
     Args:
-        pixels: the pixels of the photo, (H, W, 3) uint8.
+        pixels: the pixels of the image, (H, W, 3) uint8.
     """
     grey = grey_levels(pixels)
     paper = np.median(grey)
@@ -55,7 +61,7 @@ def thinned(ink: np.ndarray) -> np.ndarray:
     """Thins lines to a width of one pixel (Zhang and Suen, CACM 1984).
 
     Args:
-        ink: a mask (H, W) bool, true for ink; pixels beyond the border count as paper.
+        ink: a mask, (H, W) bool, which is true on lines. Pixels beyond the border count as false.
 
     Returns:
         The thinned lines, (H, W) bool.
@@ -76,7 +82,15 @@ def thinned(ink: np.ndarray) -> np.ndarray:
 
 
 def dilated(ink: np.ndarray, radius: int) -> np.ndarray:
-    """Dilates ink (H, W) bool by a disk of `radius` pixels."""
+    """Dilates a mask by a disk.
+
+    Args:
+        ink: the mask, (H, W) bool, which is true on lines. Pixels beyond the border count as false.
+        radius: the radius of the disk in pixels.
+
+    Returns:
+        The dilated mask, (H, W) bool.
+    """
     height, width = ink.shape
     wide = np.pad(ink, radius)
     steps = range(-radius, radius + 1)
@@ -85,7 +99,14 @@ def dilated(ink: np.ndarray, radius: int) -> np.ndarray:
 
 
 def grey_levels(pixels: np.ndarray) -> np.ndarray:
-    """Computes the luma of pixels (H, W, 3) uint8: (H, W) float32, 0..255."""
+    """Computes grey levels as the luma of ITU-R BT.601.
+
+    Args:
+        pixels: RGB pixels, (H, W, 3) uint8.
+
+    Returns:
+        The grey levels, (H, W) float32 in 0..255.
+    """
     return pixels.astype(np.float32) @ _LUMA
 
 
@@ -94,7 +115,10 @@ def _ink(pixels: np.ndarray) -> np.ndarray:
 
 
 def _darkness(pixels: np.ndarray) -> np.ndarray:
-    """(H, W), 0 for the brightest and 1 for the darkest pixel; inverted for a picture that is mostly dark."""
+    """Computes the darkness of pixels, (H, W): 0 for the brightest and 1 for the darkest pixel.
+
+    The values are inverted for an image that is mostly dark.
+    """
     grey = grey_levels(pixels)
     low, high = grey.min(), grey.max()
     if high - low < 1:
@@ -104,7 +128,7 @@ def _darkness(pixels: np.ndarray) -> np.ndarray:
 
 
 def _around(ink: np.ndarray) -> list[np.ndarray]:
-    """The eight neighbours of each pixel that is not on the border, clockwise from the one above."""
+    """Returns the eight neighbours of all pixels except those on the border, clockwise, the upper neighbour first."""
     height, width = (side - 2 for side in ink.shape)
     starts = ((0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0))
     return [ink[top : top + height, left : left + width] for top, left in starts]

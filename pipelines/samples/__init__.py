@@ -1,1 +1,1 @@
-"""Synthetic photos: invented buildings as textured solids, cameras and a renderer; the step sample-photos."""
+"""Renders synthetic photos of invented buildings with ground truth: the command `sample-photos`."""

@@ -1,6 +1,8 @@
-"""The designs of invented buildings. Sizes, colours, openings and ornaments are drawn from a random generator.
+"""Generates the 3D models of invented buildings.
 
-A design adds the faces of a building to a model, around the origin, with the front towards -y.
+A design is a function that adds the faces of one kind of building, such as a cathedral, to a model. The building stands
+at the origin and its front faces -y. Sizes, colours, windows and ornaments are drawn from the model's random generator,
+so that two buildings of one design differ.
 """
 
 from collections.abc import Callable
@@ -25,14 +27,28 @@ DESIGNS: dict[str, Design] = {
 
 
 def building_names(count: int) -> list[str]:
-    """The names of `count` buildings: the designs in turn, with a number from the second round on."""
+    """Returns the names of the buildings of a collection.
+
+    The designs are used in turn, so that building 8 has the same design as building 0 and is named "town-hall-2".
+
+    Args:
+        count: the number of buildings.
+    """
     names = list(DESIGNS)
     rounds = [(i // len(names) + 1, names[i % len(names)]) for i in range(count)]
     return [name if turn == 1 else f"{name}-{turn}" for turn, name in rounds]
 
 
 def make_building(number: int, seed: int) -> Model:
-    """Makes building `number` (from 0) of the collection with a random seed."""
+    """Generates one building of a collection.
+
+    Args:
+        number: the number of the building, from 0, which determines its design.
+        seed: the random seed of the collection.
+
+    Returns:
+        The 3D model of the building.
+    """
     model = Model(np.random.default_rng([seed, number]))
     design = list(DESIGNS.values())[number % len(DESIGNS)]
     design(model)

@@ -1,4 +1,4 @@
-"""Cameras of synthetic photos: viewpoint and lens, development of the picture to JPEG, and bounding boxes."""
+"""Places cameras for synthetic photos, encodes rendered pictures as JPEG, and computes bounding boxes."""
 
 from io import BytesIO
 
@@ -11,16 +11,17 @@ ASPECTS = (4 / 3, 4 / 3, 3 / 2, 5 / 4, 16 / 10, 1.0)
 
 
 def place_camera(rng: np.random.Generator, points: np.ndarray, degrees: float, size: int) -> Camera:
-    """Chooses a camera for a building.
+    """Places a camera at random so that it sees most of a building.
 
     Args:
-        rng: the random generator that draws height, lens, aspect, distance, aim, roll and crop.
-        points: the corners of the building, (n, 3).
-        degrees: the direction of the viewpoint, 0 for the front, positive to the right.
+        rng: the random generator that draws the camera's height, focal length, aspect ratio, distance, viewing
+            direction, roll and principal point.
+        points: the corners of the building in metres, (n, 3).
+        degrees: the direction of the viewpoint around the building, 0 in front of it and positive to its right.
         size: the longer side of the photo in pixels.
 
     Returns:
-        A camera that sees most of the building.
+        The camera.
     """
     low, high = points.min(0), points.max(0)
     aspect = ASPECTS[rng.integers(len(ASPECTS))]
@@ -47,7 +48,7 @@ def place_camera(rng: np.random.Generator, points: np.ndarray, degrees: float, s
 
 
 def _rotation(forward: np.ndarray, roll: float) -> np.ndarray:
-    """The rotation (3, 3) of a camera with a viewing direction (3,) and a roll in radians."""
+    """Computes the world-to-camera rotation (3, 3) for a viewing direction (3,) and a roll in radians."""
     z = forward / np.linalg.norm(forward)
     x = np.cross(z, [0, 0, 1])
     x /= np.linalg.norm(x)
@@ -57,12 +58,17 @@ def _rotation(forward: np.ndarray, roll: float) -> np.ndarray:
 
 
 def develop(rng: np.random.Generator, picture: np.ndarray, camera: Camera) -> bytes:
-    """Develops a linear picture to a JPEG: exposure, white balance, contrast, gamma, vignetting and noise.
+    """Converts a rendered picture in linear RGB to a JPEG with random imperfections of a camera.
+
+    Exposure, white balance, vignetting, gamma, contrast and noise are varied.
 
     Args:
-        rng: the random generator that draws the parameters.
+        rng: the random generator that draws the strength of each effect.
         picture: the picture in linear RGB, (height, width, 3).
-        camera: the camera of the photo; its focal length is written as EXIF.
+        camera: the camera of the photo, whose focal length is written to the EXIF data.
+
+    Returns:
+        The content of the JPEG file.
     """
     exposure = 0.4 / float(picture.mean()) * 2 ** rng.uniform(-0.45, 0.4)
     balance = 1 + rng.normal(0, 0.035, 3)
@@ -81,14 +87,14 @@ def develop(rng: np.random.Generator, picture: np.ndarray, camera: Camera) -> by
 
 
 def box_of(camera: Camera, points: np.ndarray) -> list[float]:
-    """The bounding box of points in a photo, clipped to the photo.
+    """Computes the bounding box of 3D points in a photo, clipped to the photo.
 
     Args:
         camera: the camera of the photo.
-        points: the points, (n, 3), all in front of the camera.
+        points: the points in world coordinates in metres, (n, 3), all in front of the camera.
 
     Returns:
-        The left, top, right and bottom in pixels.
+        The left, top, right and bottom of the box in pixels.
     """
     flat = camera.project(points)[:, :2]
     limits = np.array([camera.width, camera.height])

@@ -1,4 +1,7 @@
-"""Draws a collection of photos building by building, in several processes, so that a stopped run can be continued."""
+"""Renders a collection of synthetic photos building by building, in several processes.
+
+An interrupted run can be continued with the buildings that are not finished.
+"""
 
 import json
 import logging
@@ -29,18 +32,20 @@ HIDDEN = 0.3  # the largest fraction of a building that objects in front may hid
 
 
 def draw_collection(out: Path, buildings: int, views: int, size: int, seed: int, workers: int) -> None:
-    """Draws a collection, or continues a stopped run; a complete collection of the same options is left as it is.
+    """Renders a collection of photos, or continues an interrupted run with the same options.
+
+    A complete collection with the same options is not changed.
 
     Args:
-        out: the folder to write, see the step `sample_photos`.
+        out: the folder to write; the module `sample_photos` describes its files.
         buildings: the number of buildings.
         views: the number of photos per building.
         size: the longer side of a photo in pixels.
-        seed: the random seed.
-        workers: the number of processes; 0 for one per core.
+        seed: the random seed of the collection.
+        workers: the number of processes; 0 for one per CPU core.
 
     Raises:
-        FolderError: `out` contains something else, or cannot be written.
+        FolderError: `out` contains something else or a collection with other options, or cannot be created.
     """
     options = {"buildings": buildings, "views": views, "size": size, "seed": seed}
     if _is_complete(out, options):
@@ -64,7 +69,7 @@ def _is_complete(out: Path, options: dict[str, int]) -> bool:
 
 
 def _start(out: Path, options: dict[str, int]) -> Path:
-    """The partial folder of a stopped run with the same options, or a new one."""
+    """Returns the unfinished folder of an interrupted run with the same options, or creates a new folder."""
     partial = partial_of(out)
     note = partial / "options.json"
     try:
@@ -81,7 +86,7 @@ def _start(out: Path, options: dict[str, int]) -> Path:
 
 
 def _draw_missing(partial: Path, options: dict[str, int], workers: int) -> None:
-    """Draws every building without a truth file."""
+    """Renders the photos of every building that has no ground truth file yet."""
     missing = [i for i in range(options["buildings"]) if not _truth_file(partial, i).is_file()]
     views, size, seed = options["views"], options["size"], options["seed"]
     with progress("sample-photos", len(missing) * views) as advance:
@@ -113,7 +118,7 @@ def _finish(partial: Path, out: Path, options: dict[str, int]) -> None:
 
 
 def _positions(buildings: list[dict[str, Any]]) -> str:
-    """The CSV table of camera positions, with the columns photo, east, north."""
+    """Returns the CSV table of camera positions, with the columns photo, east, north."""
     rows = ["photo,east,north"]
     for number, building in enumerate(buildings):
         for photo in building["photos"]:
@@ -127,7 +132,7 @@ def _truth_file(partial: Path, number: int) -> Path:
 
 
 def _draw_building(partial: Path, number: int, views: int, size: int, seed: int) -> None:
-    """Draws the photos of one building, and then writes its truth file, which marks the building as finished."""
+    """Renders the photos of one building, then writes its ground truth file, which marks the building as finished."""
     name = building_names(number + 1)[-1]
     model = make_building(number, seed)
     mesh = make_mesh(model.faces, model.sheets)
@@ -157,7 +162,7 @@ def _camera_facts(camera: Camera) -> dict[str, Any]:
 def _render(
     rng: np.random.Generator, building: Mesh, points: np.ndarray, ground: np.ndarray, camera: Camera
 ) -> tuple[np.ndarray, float]:
-    """The picture in linear RGB, (height, width, 3), and the hidden fraction of the building."""
+    """Renders one photo; returns it in linear RGB, (height, width, 3), and the hidden fraction of the building."""
     light = scenery.make_light(rng)
     model, count = scenery.lay_ground(rng, ground), len(building.corners)
     _scatter(rng, model, points, camera.centre)
@@ -191,17 +196,17 @@ def _scatter(rng: np.random.Generator, model: Model, points: np.ndarray, eye: np
 
 
 def _add_objects(view: View, count: int, limit: float) -> tuple[np.ndarray, float]:
-    """Draws the objects, whose faces follow the `count` faces of the building and the ground.
-
-    An object is left out if it would hide too much of the building.
+    """Draws the objects in front of and behind a building, except objects that would hide too much of the building.
 
     Args:
-        view: the view, in which the building and the ground are drawn.
-        count: number of faces of the building.
-        limit: the largest fraction of the building's samples to hide.
+        view: the z-buffer, in which the building and the ground are already drawn. The faces of the objects follow the
+            faces of the building and the single face of the ground.
+        count: the number of faces of the building.
+        limit: the largest fraction of the building's samples that objects may hide.
 
     Returns:
-        The faces of the building and of the objects that were drawn, which cast shadows, and the hidden fraction.
+        The numbers of the faces that cast shadows, which are those of the building and of the drawn objects; and the
+        fraction of the building's samples that objects hide.
     """
     seen = max(int((view.ids < count).sum() - (view.ids < 0).sum()), 1)
     hidden, standing = 0, list(range(count))

@@ -1,4 +1,7 @@
-"""Designs of secular buildings: canal houses, timbered inn, palazzo, cinema."""
+"""Designs of secular buildings: canal houses, a timbered inn, a palazzo and a cinema.
+
+Each public function adds one random building to a model, at the origin, with its front towards -y.
+"""
 
 import numpy as np
 
@@ -10,7 +13,7 @@ WORDS = ("HOTEL", "BAKERY", "MUSIC", "BOOKS", "TEA ROOM", "FLORIST", "CINEMA", "
 
 
 def canal_houses(model: Model) -> None:
-    """Narrow brick houses in a row, with stepped, pointed or curved gables."""
+    """Adds a row of narrow brick houses with stepped, pointed or curved gables to a model."""
     rng, left = model.rng, -9.6
     hues: list[Colour] = [(150, 66, 48), (196, 120, 70), (92, 58, 60), (170, 92, 88), (206, 176, 132)]
     order = rng.permutation(len(hues))
@@ -67,7 +70,7 @@ def _stepped_gable(
 
 
 def timbered_inn(model: Model) -> None:
-    """A half-timbered inn, each floor overhanging the one below, with a steep roof and dormers."""
+    """Adds a half-timbered inn to a model, with overhanging upper floors, a steep roof and dormers."""
     rng, half = model.rng, model.rng.uniform(7, 8)
     fill = pick(rng, (240, 228, 196), (232, 206, 150), (226, 190, 170))
     stone = vary(rng, Material("rubble", ((150, 138, 122), (170, 156, 138), (128, 118, 108)), (108, 100, 90)))
@@ -140,7 +143,7 @@ def _inn_roof(model: Model, half: float, reach: float, finish: Finish, beam: Mat
 
 
 def palazzo(model: Model) -> None:
-    """A plastered villa with a loggia, balconies and a lookout tower on one side."""
+    """Adds a plastered villa with a loggia, balconies and a lookout tower on one side to a model."""
     rng, half = model.rng, model.rng.uniform(7.5, 8.5)
     colour = pick(rng, (226, 150, 106), (236, 196, 110), (204, 112, 96), (234, 178, 160))
     finish = Finish(
@@ -198,7 +201,7 @@ def _lookout(model: Model, x: float, finish: Finish, stone: Material) -> None:
 
 
 def cinema(model: Model) -> None:
-    """A stepped art deco block of glazed tiles with fins, a lit sign and a marquee."""
+    """Adds an art deco cinema of glazed tiles to a model, stepped, with vertical fins, a sign and a marquee."""
     rng = model.rng
     colour = pick(rng, (240, 226, 200), (150, 200, 190), (236, 190, 170), (170, 190, 220))
     accent = pick(rng, (30, 96, 110), (150, 40, 60), (40, 50, 90), (190, 120, 40))

@@ -1,4 +1,7 @@
-"""Faces and texture sheets as arrays for the renderer."""
+"""Converts the faces and texture sheets of a model to arrays for the renderer.
+
+A texture sheet is an RGBA image, (height, width, 4) uint8, from which the texels of one or several faces are read.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -11,29 +14,47 @@ LEVELS = 6  # mip levels of each sheet, each half the size of the previous one
 
 @dataclass(frozen=True)
 class Atlas:
-    """All sheets at all mip levels, one after another, as RGBA words."""
+    """All texture sheets at all mip levels in one array.
+
+    Attributes:
+        words: the texels of all sheets and levels one after another, row by row, each RGBA in one uint32, (n,).
+        base: the index in `words` of the first texel of each sheet at each mip level, (sheets, LEVELS).
+        width: the width of each sheet at each mip level in texels, (sheets, LEVELS).
+        height: the height of each sheet at each mip level in texels, (sheets, LEVELS).
+    """
 
     words: np.ndarray
-    base: np.ndarray  # (sheets, LEVELS)
+    base: np.ndarray
     width: np.ndarray
     height: np.ndarray
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """F faces as arrays. K is the largest number of corners; faces with fewer repeat their last corner."""
+    """F faces as arrays, where K is the largest number of corners of a face.
 
-    corners: np.ndarray  # (F, K, 3)
-    frames: np.ndarray  # (F, 3, 3)
-    edges: np.ndarray  # (F, K, 3): a u + b v + c >= 0 inside
-    normals: np.ndarray  # (F, 3)
+    Attributes:
+        corners: the corners in metres, (F, K, 3). A face with fewer than K corners repeats its last corner.
+        frames: the matrix of each face that maps texels to world coordinates, (F, 3, 3), see `Face.frame`.
+        edges: the coefficients (a, b, c) of each edge, (F, K, 3): a u + b v + c >= 0 for texels (u, v) inside the face.
+        normals: the unit normal of each face, (F, 3).
+        sheets: the number of each face's texture sheet, (F,).
+        cut: whether transparent texels of each face are holes, (F,) bool.
+        upright: whether each face is lit alike from all sides, (F,) bool, see `Face.upright`.
+        atlas: the texture sheets.
+    """
+
+    corners: np.ndarray
+    frames: np.ndarray
+    edges: np.ndarray
+    normals: np.ndarray
     sheets: np.ndarray
     cut: np.ndarray
     upright: np.ndarray
     atlas: Atlas
 
     def __add__(self, other: "Mesh") -> "Mesh":
-        """Joins two meshes; the faces of this one come first."""
+        """Returns a mesh with the faces of this mesh followed by the faces of `other`."""
         sides = max(self.corners.shape[1], other.corners.shape[1])
         first, second = self._with(sides), other._with(sides)
         names = ("corners", "frames", "edges", "normals", "cut", "upright")
@@ -56,7 +77,14 @@ def _join(first: Atlas, second: Atlas) -> Atlas:
 
 
 def make_atlas(sheets: list[np.ndarray]) -> Atlas:
-    """Joins sheets, (height, width, 4) uint8 each, at `LEVELS` sizes in one array."""
+    """Computes the mip levels of texture sheets and joins them in one array.
+
+    Args:
+        sheets: the RGBA sheets, each (height, width, 4) uint8.
+
+    Returns:
+        The sheets at `LEVELS` sizes, each half the size of the previous one.
+    """
     words: list[np.ndarray] = []
     shapes: list[tuple[int, int]] = []
     for sheet in sheets:
@@ -77,7 +105,12 @@ def _halve(sheet: np.ndarray) -> np.ndarray:
 
 
 def make_mesh(faces: list[Face], sheets: list[np.ndarray]) -> Mesh:
-    """Converts faces and their sheets to arrays."""
+    """Converts faces and their texture sheets to arrays.
+
+    Args:
+        faces: the faces; `Face.sheet` is an index into `sheets`.
+        sheets: the RGBA texture sheets, each (height, width, 4) uint8.
+    """
     sides = max(len(face.corners) for face in faces)
     corners = np.stack([np.pad(f.corners, ((0, sides - len(f.corners)), (0, 0)), "edge") for f in faces])
     frames = np.stack([face.frame for face in faces])

@@ -1,4 +1,7 @@
-"""Designs of monuments: town hall, cathedral, temple, castle."""
+"""Designs of monuments: a town hall, a cathedral, a temple and a castle.
+
+Each public function adds one random building to a model, at the origin, with its front towards -y.
+"""
 
 import numpy as np
 
@@ -8,7 +11,7 @@ from .textures import Material, any_colour, shades
 
 
 def town_hall(model: Model) -> None:
-    """An arcaded hall of cut stone with a clock tower in the middle."""
+    """Adds a town hall of cut stone to a model, with an arcade and a clock tower in the middle."""
     rng = model.rng
     half, high = rng.uniform(9, 10.5), rng.uniform(9, 10)
     colour = pick(rng, (216, 192, 150), (204, 184, 160), (222, 204, 170))
@@ -66,7 +69,7 @@ def _clock_tower(model: Model, finish: Finish, high: float, plain: Material) -> 
 
 
 def cathedral(model: Model) -> None:
-    """Two unequal spires, a gable with a rose window and three pointed portals."""
+    """Adds a cathedral to a model, with two unequal spires, a rose window and pointed portals."""
     rng = model.rng
     colour = pick(rng, (176, 172, 166), (190, 178, 156), (168, 160, 158))
     stone = vary(rng, Material("rubble", (colour, (158, 152, 146), (192, 186, 176)), (128, 122, 114)))
@@ -94,7 +97,7 @@ def cathedral(model: Model) -> None:
 
 
 def _portal(model: Model, place: tuple[float, float], half: float, high: float, stone: Material) -> None:
-    """A gabled frame in front of a door: two posts and two sloping beams."""
+    """Adds a gabled frame in front of a door, which consists of two posts and two sloping beams."""
     (x, y), back = place, np.array([0, 0.5, 0.5])
     for side in (-1, 1):
         model.box((x + side * half - 0.25, x + side * half + 0.25), (y, y + 0.5), (0, high - 1.6), stone)
@@ -123,7 +126,7 @@ def _spire(model: Model, x: float, top: float, finish: Finish, trim: Material) -
 
 
 def temple(model: Model) -> None:
-    """A domed round hall behind a portico with columns and a pediment."""
+    """Adds a temple to a model: a round hall with a dome behind a portico with columns and a pediment."""
     rng, count = model.rng, 6
     marble = vary(rng, Material("ashlar", ((232, 226, 212), (220, 212, 196), (238, 234, 224)), (190, 182, 166)), 6)
     stucco = vary(
@@ -195,7 +198,7 @@ def _drum(
 
 
 def castle(model: Model) -> None:
-    """A gatehouse of rubble between round towers, with battlements, banners and ivy."""
+    """Adds a castle to a model: a gatehouse of rubble between round towers, with battlements, flags and ivy."""
     rng = model.rng
     colour = pick(rng, (156, 148, 134), (180, 148, 112), (140, 140, 146))
     stone = Material("rubble", shades(colour, 1.0, 0.86, 1.12), (110, 104, 94))

@@ -1,6 +1,6 @@
-"""Pictures on the walls of invented buildings: windows, doors, signs, posters, ivy, clocks, murals.
+"""Paints windows, doors, signs, posters, ivy, clocks and murals on the walls of invented buildings.
 
-Each function takes a random generator, so that no two pictures are alike.
+Each painting function draws colours and shapes from a random generator, so that no two results are alike.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from .textures import Colour, any_colour, shades, tint
 
 
 def outline(box: tuple[float, float, float, float], arch: str, grow: float = 0) -> list[tuple[float, float]]:
-    """The outline of an opening.
+    """Computes the outline of a window, door or passage as a polygon.
 
     Args:
-        box: the left, top, right and bottom of the opening.
-        arch: the shape of the top: "flat", "round" (half a circle) or "pointed" (two arcs).
-        grow: the widening on every side except the bottom.
+        box: the left, top, right and bottom of the opening, with y pointing down.
+        arch: the shape of the top: "flat", "round" (a semicircle) or "pointed" (two arcs).
+        grow: the distance by which the outline is widened on every side except the bottom, in the unit of `box`.
 
     Returns:
-        The points of the outline, clockwise from the bottom left, with y pointing down.
+        The points (x, y) of the outline, clockwise from the bottom left.
     """
     left, top, right, bottom = box[0] - grow, box[1] - grow, box[2] + grow, box[3]
     middle, half = (left + right) / 2, (right - left) / 2
@@ -41,7 +41,14 @@ def outline(box: tuple[float, float, float, float], arch: str, grow: float = 0) 
 def paint_pane(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], frame: Colour
 ) -> None:
-    """Paints a window with random light, curtains and objects on the sill into `box`."""
+    """Paints a window with random light, curtains and objects on the window sill.
+
+    Args:
+        rng: the random generator.
+        draw: the Pillow drawing object of the texture to paint on.
+        box: the left, top, right and bottom of the window in texels.
+        frame: the RGB colour of the window frame, 0..255.
+    """
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     lit = rng.random() < 0.15
@@ -88,7 +95,14 @@ def _paint_inside(rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tupl
 def paint_door(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], frame: Colour
 ) -> None:
-    """Paints a double door with panels and nails into `box`."""
+    """Paints a double door with boards, bars and nails.
+
+    Args:
+        rng: the random generator.
+        draw: the Pillow drawing object of the texture to paint on.
+        box: the left, top, right and bottom of the door in texels.
+        frame: the RGB colour of the door, 0..255.
+    """
     left, top, right, bottom = box
     draw.rectangle(box, fill=tint(rng, frame, 8))
     boards = np.linspace(left, right, 9)

@@ -1,4 +1,8 @@
-"""Parts that several designs share: roofs, rows of windows, cornices, columns, battlements, dormers."""
+"""Parts of buildings that several designs share: roofs, rows of windows, cornices, columns, battlements, dormers.
+
+Lengths are in metres. A body is a part of a building over a rectangle. Its bounds on the axes x (to the right), y (away
+from the viewer) and z (up) are given as pairs (smallest, largest).
+"""
 
 import numpy as np
 
@@ -11,21 +15,37 @@ CLAY = Material("tiles", ((178, 92, 62), (194, 108, 74), (158, 78, 56), (186, 12
 
 
 def vary(rng: np.random.Generator, material: Material, spread: float = 9) -> Material:
-    """Returns the material with a random shift of its colours."""
+    """Returns a copy of a material whose colours are shifted at random.
+
+    Args:
+        rng: the random generator that draws the shift.
+        material: the material.
+        spread: the standard deviation of the shift of each channel, in grey levels 0..255. All colours of the material
+            are shifted alike.
+    """
     change = rng.normal(0, spread, 3)
     moved = [np.clip(np.asarray(colour) + change, 12, 250).tolist() for colour in material.colours]
     return material._replace(colours=tuple((red, green, blue) for red, green, blue in moved))
 
 
 def pick(rng: np.random.Generator, *colours: Colour) -> Colour:
-    """Picks one of several colours at random."""
+    """Returns one of several colours, chosen at random."""
     return colours[rng.integers(len(colours))]
 
 
 def windows(
     rng: np.random.Generator, width: float, low: float, size: tuple[float, float], count: int, arch: str = "flat"
 ) -> list[Opening]:
-    """A row of windows along a wall, with small random shifts."""
+    """Returns the openings of a row of windows along a wall, each shifted slightly at random.
+
+    Args:
+        rng: the random generator that draws the shifts.
+        width: the length of the wall in metres.
+        low: the height of the lower edge of the windows above the bottom of the wall in metres.
+        size: the (width, height) of each window in metres.
+        count: the number of windows.
+        arch: the shape of the top of the windows: "flat", "round" or "pointed".
+    """
     return [
         Opening(left + rng.normal(0, 0.03), low + rng.normal(0, 0.03), size[0], size[1], arch)
         for left in row(count, 0.3, width - 0.3, size[0])
@@ -33,7 +53,15 @@ def windows(
 
 
 def sides(model: Model, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], finish: Finish) -> None:
-    """The left, right and back walls of a body, with windows left and right."""
+    """Adds the left, right and back walls of a body, with windows on the left and right.
+
+    Args:
+        model: the model to add the walls to.
+        x: the bounds of the body along x in metres.
+        y: the bounds along y.
+        z: the bounds along z.
+        finish: the material and colours of the walls.
+    """
     rng, deep = model.rng, y[1] - y[0]
     floors = max(int((z[1] - z[0]) / 3.4), 1)
     holes = []
@@ -46,7 +74,15 @@ def sides(model: Model, x: tuple[float, float], y: tuple[float, float], z: tuple
 
 
 def cornice(model: Model, x: tuple[float, float], y: tuple[float, float], low: float, stone: Material) -> None:
-    """Two stepped mouldings and a row of brackets around the front of a body."""
+    """Adds a cornice around a body, which consists of two stepped mouldings, and a row of brackets along its front.
+
+    Args:
+        model: the model to add the cornice to.
+        x: the bounds of the body along x in metres.
+        y: the bounds along y.
+        low: the height of the bottom of the cornice.
+        stone: the material of the cornice.
+    """
     for step, (reach, height) in enumerate(((0.18, 0.22), (0.42, 0.26))):
         bottom = low + 0.22 * step
         model.box((x[0] - reach, x[1] + reach), (y[0] - reach, y[1] + reach), (bottom, bottom + height), stone)
@@ -55,7 +91,16 @@ def cornice(model: Model, x: tuple[float, float], y: tuple[float, float], low: f
 
 
 def column(model: Model, centre: tuple[float, float], low: float, high: float, radius: float, stone: Material) -> None:
-    """A column on a square base, tapering, under a square slab."""
+    """Adds a tapering column on a square base and under a square slab.
+
+    Args:
+        model: the model to add the column to.
+        centre: the (x, y) position of the column's axis in metres.
+        low: the height of the bottom of the base.
+        high: the height of the top of the slab.
+        radius: the radius of the column near its base.
+        stone: the material of the column.
+    """
     base, top = square(centre, radius * 1.5), square(centre, radius * 1.45)
     model.prism(base, low, low + 0.28, stone)
     shaft = [(radius * 1.2, low + 0.28), (radius, low + 0.5), (radius * 0.86, high - 0.5), (radius * 1.2, high - 0.28)]
@@ -64,12 +109,25 @@ def column(model: Model, centre: tuple[float, float], low: float, high: float, r
 
 
 def square(centre: tuple[float, float], half: float) -> np.ndarray:
-    """A square footprint, (4, 2)."""
+    """Returns the corners of a square footprint, (4, 2).
+
+    Args:
+        centre: the (x, y) position of the centre in metres.
+        half: half the length of a side.
+    """
     return rectangle((centre[0] - half, centre[0] + half), (centre[1] - half, centre[1] + half))
 
 
 def railing(model: Model, x: tuple[float, float], y: tuple[float, float], low: float, material: Material) -> None:
-    """A balcony: slab, posts and rail."""
+    """Adds a balcony with a floor slab, posts and a rail along its front.
+
+    Args:
+        model: the model to add the balcony to.
+        x: the bounds of the balcony along x in metres.
+        y: the bounds along y.
+        low: the height of the balcony's floor.
+        material: the material of the balcony.
+    """
     model.box(x, y, (low - 0.2, low), material)
     model.box(x, (y[0], y[0] + 0.1), (low + 0.85, low + 0.97), material)
     for left in np.arange(x[0], x[1], 0.34):
@@ -77,7 +135,14 @@ def railing(model: Model, x: tuple[float, float], y: tuple[float, float], low: f
 
 
 def battlements(model: Model, footprint: np.ndarray, low: float, stone: Material) -> None:
-    """Merlons along a footprint."""
+    """Adds a row of merlons, the raised parts of battlements, along the edges of a footprint.
+
+    Args:
+        model: the model to add the merlons to.
+        footprint: the corners of a polygon in metres, (n, 2).
+        low: the height of the bottom of the merlons.
+        stone: the material of the merlons.
+    """
     for a, b in zip(footprint, np.roll(footprint, -1, 0), strict=True):
         length = float(np.linalg.norm(b - a))
         count = max(int(length / 1.5), 1)
@@ -89,7 +154,16 @@ def battlements(model: Model, footprint: np.ndarray, low: float, stone: Material
 def dormer(
     model: Model, x: tuple[float, float], y: tuple[float, float], low: float, finish: Finish, roof: Material
 ) -> None:
-    """A dormer window: a gabled front, two cheeks and a small roof."""
+    """Adds a dormer window with a gabled front, two side walls and a small roof.
+
+    Args:
+        model: the model to add the dormer to.
+        x: the bounds of the dormer along x in metres.
+        y: the bounds along y.
+        low: the height of the bottom of the dormer.
+        finish: the material and colours of the walls.
+        roof: the material of the roof.
+    """
     wide = x[1] - x[0]
     window = [Opening(wide / 2 - 0.4, 0.25, 0.8, 1.0, "flat", sill=False)]
     model.wall((x[0], y[0]), (x[1], y[0]), low, low + 1.4, finish, window, peak=0.7, depth=0.12)
@@ -100,5 +174,5 @@ def dormer(
 
 
 def some_roof(rng: np.random.Generator) -> Material:
-    """A random roof material: slate, copper or clay."""
+    """Returns a roof material chosen at random: slate, copper or clay tiles."""
     return (SLATE, COPPER, CLAY)[rng.integers(3)]

@@ -1,7 +1,8 @@
-"""A z-buffer renderer of flat textured faces: pinhole camera, sun with shadows, haze, 2 x 2 samples per pixel.
+"""Renders flat textured faces with a z-buffer: pinhole camera, sun with shadows, haze, 2 x 2 samples per pixel.
 
-The texels of a face and the screen are related by a homography H (Heckbert 1989): (u, v, 1) / z = H^-1 (x, y, 1). The
-edges of the face and 1/z are then linear on the screen, so that no face needs clipping (Olano & Greer 1997).
+The texels (u, v) of a face and the positions (x, y) on the screen are related by a homography H (Heckbert 1989):
+(u, v, 1) / z = H^-1 (x, y, 1). The edges of the face and 1/z are therefore linear functions on the screen, so that no
+face needs clipping (Olano & Greer 1997).
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: x ~ K (R X + t), with pixel centres at .5 as in COLMAP, y down, z forward.
+    """A pinhole camera that projects a world point X to the pixel coordinates x ~ K (R X + t).
+
+    The camera's axes are x to the right, y down and z forward. The centre of the first pixel is at (0.5, 0.5), as in
+    COLMAP.
 
     Attributes:
         K: the intrinsic matrix, (3, 3).
@@ -35,25 +39,32 @@ class Camera:
 
     @property
     def centre(self) -> np.ndarray:
-        """The position of the camera in the world, (3,)."""
+        """The position of the camera in world coordinates in metres, (3,)."""
         return -self.R.T @ self.t
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """Projects points (n, 3) to (n, 3): x and y in pixels, and depth in metres."""
+        """Projects world points to the photo.
+
+        Args:
+            points: the points in metres, (n, 3).
+
+        Returns:
+            An array (n, 3) of x and y in pixels and the depth in metres, which is negative behind the camera.
+        """
         seen = (points @ self.R.T + self.t) @ self.K.T
         return np.column_stack([seen[:, :2] / seen[:, 2:], seen[:, 2]])
 
 
 @dataclass(frozen=True)
 class Light:
-    """The light of a photo.
+    """The lighting of a photo.
 
     Attributes:
-        sun: the direction to the sun, (3,).
-        sun_colour: the colour of the sun, linear RGB.
-        sky_colour: the colour of the sky, linear RGB.
-        haze_colour: the colour of the haze, linear RGB.
-        haze: the distance in metres at which haze replaces 63 % of the light.
+        sun: the unit vector towards the sun, (3,).
+        sun_colour: the colour and intensity of direct sunlight in linear RGB, (3,).
+        sky_colour: the colour and intensity of the light from the sky in linear RGB, (3,).
+        haze_colour: the colour of the haze in linear RGB, (3,).
+        haze: the distance in metres at which 63 % of an object's light is replaced by haze.
     """
 
     sun: np.ndarray
@@ -64,13 +75,19 @@ class Light:
 
 
 class View:
-    """The z-buffer of a mesh, for a camera or for the sun: the nearest face at each sample.
+    """A z-buffer, which stores the nearest face of a mesh at each sample, as seen by a camera or by the sun.
 
     Args:
-        mesh: the mesh of faces.
+        mesh: the faces.
         P: the matrix (3, 4) that projects homogeneous world points to samples.
-        nearness: a linear function of world points, (4,), that is larger for nearer ones; None for 1/z of P.
-        size: the numbers of rows and columns of samples.
+        nearness: the coefficients (4,) of a linear function of homogeneous world points, whose values are larger for
+            nearer points, for a parallel projection. None for a perspective projection, where 1/z is used.
+        size: the number of rows and the number of columns of samples.
+
+    Attributes:
+        ids: the number of the nearest drawn face at each sample, (rows, columns) int32; -1 where no face is drawn.
+        near: the nearness of this face, (rows, columns) float32.
+        boxes: the bounding box of each face in samples, (F, 4) int: first column, end column, first row, end row.
     """
 
     def __init__(self, mesh: Mesh, P: np.ndarray, nearness: np.ndarray | None, size: tuple[int, int]) -> None:
@@ -95,7 +112,7 @@ class View:
         self.boxes[~usable] = 0
 
     def _boxes(self, P: np.ndarray) -> np.ndarray:
-        """(F, 4): the first and last column and row of samples that each face may cover."""
+        """Computes the range of columns and rows of samples that each face may cover, (F, 4)."""
         seen = self.mesh.corners @ P[:, :3].T + P[:, 3]
         rows, columns = self.ids.shape
         behind = (seen[..., 2] < 0.05).any(1)
@@ -107,7 +124,11 @@ class View:
         return np.clip(np.stack([low, high], -1), 0, limits[:, None]).reshape(-1, 4).astype(int)
 
     def draw(self, face: int) -> None:
-        """Draws one face into `ids` and `near`, except where a nearer face is drawn."""
+        """Draws a face into `ids` and `near`, except at samples where a nearer face is drawn already.
+
+        Args:
+            face: the number of the face in the mesh.
+        """
         x0, x1, y0, y1 = self.boxes[face]
         if x1 <= x0 or y1 <= y0:
             return
@@ -126,7 +147,7 @@ class View:
         np.copyto(self.ids[y0:y1, x0:x1], face, where=seen)
 
     def draw_all(self, first: int = 0) -> None:
-        """Draws every face from `first` on."""
+        """Draws all faces whose number is at least `first`."""
         for face in range(first, len(self.boxes)):
             self.draw(face)
 
@@ -140,20 +161,25 @@ class View:
 
 
 def view_from(camera: Camera, mesh: Mesh) -> View:
-    """An empty z-buffer for a camera, with `SAMPLES` x `SAMPLES` samples per pixel."""
+    """Creates an empty z-buffer for a camera, with `SAMPLES` x `SAMPLES` samples per pixel.
+
+    Args:
+        camera: the camera.
+        mesh: the faces that will be drawn.
+    """
     scale = np.diag([SAMPLES, SAMPLES, 1.0])
     P = scale @ camera.K @ np.column_stack([camera.R, camera.t])
     return View(mesh, P, None, (camera.height * SAMPLES, camera.width * SAMPLES))
 
 
 class Shadows:
-    """A shadow map: which points the sun reaches.
+    """A shadow map, which determines the points that direct sunlight reaches.
 
     Args:
-        mesh: the mesh of faces.
-        casting: numbers of the faces that cast shadows.
-        sun: the direction to the sun, (3,).
-        reach: points that the map must cover, (n, 3).
+        mesh: the faces.
+        casting: the numbers of the faces that cast shadows, (n,).
+        sun: the unit vector towards the sun, (3,).
+        reach: world points that the map must cover, (n, 3). Points outside the map are sunlit.
     """
 
     def __init__(self, mesh: Mesh, casting: np.ndarray, sun: np.ndarray, reach: np.ndarray) -> None:
@@ -173,17 +199,18 @@ class Shadows:
         self.near = view.near
 
     def lit(self, x: np.ndarray, y: np.ndarray, depth: np.ndarray, rays: np.ndarray, eye: np.ndarray) -> np.ndarray:
-        """Whether the sun reaches the points at samples of a camera.
+        """Returns which points, seen at n samples of a camera, are in direct sunlight.
 
         Args:
-            x: the columns of the samples.
-            y: the rows of the samples.
-            depth: the depth of the points, in metres.
-            rays: the matrix (3, 3) that maps a sample (x, y, 1) to its direction in the world at depth 1.
+            x: the columns of the samples, (n,) float32.
+            y: the rows of the samples, (n,) float32.
+            depth: the depths of the points in metres, (n,).
+            rays: the matrix (3, 3) that maps a sample (x, y, 1) to the world vector from the camera to the point at
+                depth 1.
             eye: the position of the camera, (3,).
 
         Returns:
-            An array of the shape of x, 1 for sun and 0 for shadow.
+            An array (n,) bool, true for sunlight and false for shadow.
         """
         M = np.concatenate([self.P[:2, :3], self.sun[None]]) @ rays
         start = np.concatenate([self.P[:2] @ [*eye, 1], [self.sun @ eye]])
@@ -200,17 +227,17 @@ class Shadows:
 
 
 def shade(view: View, camera: Camera, light: Light, shadows: Shadows) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the colours of a drawn view.
+    """Computes the colours of the faces that are drawn in a z-buffer.
 
     Args:
-        view: the z-buffer, with all faces drawn.
-        camera: the camera of the view.
+        view: the z-buffer, from `view_from` for the same camera, in which all faces are drawn.
+        camera: the camera.
         light: the lighting of the photo.
         shadows: the shadow map.
 
     Returns:
-        Linear colours (height, width, 3) float32, multiplied by the cover, and the cover (height, width): the fraction
-        of each pixel that faces cover.
+        The colours in linear RGB, (height, width, 3) float32, multiplied by the coverage; and the coverage, (height,
+        width) float32, which is the fraction of each pixel that faces cover.
     """
     rows, columns = view.ids.shape
     total = np.zeros((rows * columns, 3), np.float32)
@@ -230,7 +257,7 @@ def shade(view: View, camera: Camera, light: Light, shadows: Shadows) -> tuple[n
 
 
 def _albedo(view: View, face: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Linear colours (n, 3) of the texels under samples, from the mip level that fits the distance."""
+    """Looks up the linear colours (n, 3) of the texels at samples, in the mip level that fits the distance."""
     atlas, inverse = view.mesh.atlas, view.inverse.astype(np.float32)
     u, v = ((inverse[face, i, 0] * x + inverse[face, i, 1] * y + inverse[face, i, 2]) * depth for i in (0, 1))
     texels = 0.5 * np.log2(np.abs(np.linalg.det(view.inverse)) + 1e-20).astype(np.float32)
@@ -244,7 +271,7 @@ def _albedo(view: View, face: np.ndarray, x: np.ndarray, y: np.ndarray, depth: n
 
 
 def _lighting(mesh: Mesh, camera: Camera, light: Light, face: np.ndarray, sunny: np.ndarray) -> np.ndarray:
-    """Light (n, 3) at samples: of the sky, by the inclination of the face, and of the sun where it is not in shadow."""
+    """Computes the light (n, 3) at samples, the sum of light from the sky and, outside shadows, of the sun."""
     to_eye = ((camera.centre - mesh.corners[:, 0]) * mesh.normals).sum(1)
     normals = mesh.normals * np.where(to_eye < 0, -1, 1)[:, None]
     facing = np.where(mesh.upright, 0.62, np.maximum(normals @ light.sun, 0))

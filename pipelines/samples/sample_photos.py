@@ -1,14 +1,15 @@
-"""A collection of drawn photos with ground truth: `keras-retrieval sample-photos OUT`.
+"""The command `keras-retrieval sample-photos OUT`, which renders synthetic photos of invented buildings.
 
-OUT/NAME/NN.jpg are the photos, one folder per building, with different viewpoints, lenses, crops, light and objects in
-front. OUT/positions.csv, which `tuples` reads, has the position of each camera in metres, with the buildings along a
-street, 200 m apart. OUT/scene.json has the ground truth in metres and pixels, x to the right, y down, with the centre
-of a pixel at .5:
+The photos are OUT/NAME/NN.jpg, in one folder per building. They differ in viewpoint, lens, crop, light and in the
+objects in front of the building. OUT/positions.csv, which the command `tuples` reads, contains the position of each
+camera in metres, where the buildings stand along a street, 200 m apart. OUT/scene.json contains the ground truth.
+World coordinates are in metres, separately for each building. Image coordinates are in pixels, x to the right and y
+down, and the centre of the first pixel is (0.5, 0.5):
 
-- `buildings`: for each building its `name`, its `points` (x, y, z of all corners) and its `photos`;
-- a photo: `name` (NAME/NN.jpg), `width`, `height`, `K`, `R`, `t` (a point X is projected to K (R X + t)), `box` (left,
-  top, right, bottom of the building's projection, clipped to the photo, without regard to objects in front of it) and
-  `covered` (the fraction of the building's pixels that objects in front hide).
+- "buildings" lists for each building its "name", its "points" (x, y, z of all corners) and its "photos".
+- Each photo has "name" (NAME/NN.jpg), "width", "height", the camera "K", "R", "t" (a point X is projected to
+  K (R X + t)), "box" (left, top, right, bottom of the building, clipped to the photo; objects in front of the building
+  do not change it) and "covered" (the fraction of the building's pixels that objects in front of it hide).
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from .collection import draw_collection
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions(Options):
-    """The options of the step `sample-photos`."""
+    """Options of the command `keras-retrieval sample-photos`."""
 
     out: Annotated[Path, Argument("The folder to write.")] = field(kw_only=False)
     buildings: Annotated[int, Option("Number of buildings.", at_least=1)] = 8
@@ -33,16 +34,17 @@ class SampleOptions(Options):
 
 @takes(SampleOptions)
 def sample_photos(options: SampleOptions) -> Path:
-    """Draws a collection of photos of invented buildings.
+    """Renders a collection of synthetic photos of invented buildings, with ground truth.
 
-    The same options give the same bytes with any number of workers. A stopped run is continued with the buildings that
-    it had not finished.
+    The same options produce the same bytes with any number of workers. An interrupted run is continued with the
+    buildings that are not finished.
 
     Returns:
-        `out`.
+        The folder `out`.
 
     Raises:
         ArgumentError: an option is out of range.
+        FolderError: `out` contains something else or a collection with other options, or cannot be created.
     """
     out, buildings, views = options.out, options.buildings, options.views
     draw_collection(out, buildings, views, options.size, options.seed, options.workers)

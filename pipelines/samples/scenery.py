@@ -1,4 +1,8 @@
-"""The surroundings of a building, drawn for each photo: light, sky, ground, trees, people, lamps, cars."""
+"""Generates the surroundings of a building at random for each photo: light, sky, ground, trees, people, lamps, cars.
+
+Trees, people, lamps and cars are sprites, flat RGBA pictures that are placed upright in the scene. A function that
+generates a sprite returns a `Picture`, which is the image and its width in metres.
+"""
 
 from collections.abc import Callable
 
@@ -16,7 +20,7 @@ Picture = tuple[Image.Image, float]  # RGBA image, width in metres
 
 
 def make_light(rng: np.random.Generator) -> Light:
-    """Draws time of day and weather: the sun in front of the building and to one side, clear or overcast."""
+    """Returns a random lighting, with the sun in front of the building or to one side, and a clear or overcast sky."""
     azimuth, height = rng.uniform(-1.15, 1.15), rng.uniform(0.4, 1.1)
     sun = np.array([np.sin(azimuth) * np.cos(height), -np.cos(azimuth) * np.cos(height), np.sin(height)])
     clear, warm = (rng.uniform(0.75, 1.15) if rng.random() < 0.75 else rng.uniform(0.12, 0.35)), rng.uniform(0, 1)
@@ -27,7 +31,16 @@ def make_light(rng: np.random.Generator) -> Light:
 
 
 def paint_sky(rng: np.random.Generator, camera: Camera, light: Light) -> np.ndarray:
-    """Paints sky, clouds and distant hills for a camera, (height, width, 3) linear RGB."""
+    """Paints a random sky with clouds and distant hills as the background of a photo.
+
+    Args:
+        rng: the random generator.
+        camera: the camera of the photo.
+        light: the lighting of the photo.
+
+    Returns:
+        The background in linear RGB, (height, width, 3) float32.
+    """
     columns, rows = np.meshgrid(*(np.arange(n, dtype=np.float32) + 0.5 for n in (camera.width, camera.height)))
     rays = np.stack([columns, rows, np.ones_like(rows)], -1) @ (camera.R.T @ np.linalg.inv(camera.K)).T.astype(
         np.float32
@@ -65,7 +78,11 @@ def _hills(
 
 
 def make_ground(rng: np.random.Generator) -> np.ndarray:
-    """Paints the ground in front of a building, (900, 900, 3): paving that fades into grass."""
+    """Paints the ground around a building as a random pattern of paving and grass.
+
+    Returns:
+        The texture in RGB, (900, 900, 3), 0..255, with 18 texels per metre (GROUND).
+    """
     size = 900
     grey = rng.uniform(0.75, 1.1) * np.array([156, 148, 136]) + rng.normal(0, 9, 3)
     stone = shades((grey[0], grey[1], grey[2]), 1.0, 0.9, 1.1)
@@ -79,7 +96,15 @@ def make_ground(rng: np.random.Generator) -> np.ndarray:
 
 
 def lay_ground(rng: np.random.Generator, ground: np.ndarray) -> Model:
-    """The ground of one photo: with a shift of its colours, and leaves or damp patches."""
+    """Creates a model of the ground for one photo, with random damp patches, fallen leaves and a shift of its colours.
+
+    Args:
+        rng: the random generator.
+        ground: the texture of the ground from `make_ground`, (900, 900, 3).
+
+    Returns:
+        A model with a single face, to which sprites can be added.
+    """
     model, size = Model(rng), len(ground)
     patches = np.clip(textures.noise(rng, size, size, 90, 3) - 0.6, 0, 1)[..., None]
     colours = ground * rng.uniform(0.86, 1.1, 3) * (1 - rng.uniform(0, 0.35) * patches)
@@ -95,13 +120,13 @@ def lay_ground(rng: np.random.Generator, ground: np.ndarray) -> Model:
 
 
 def stand_up(model: Model, picture: Picture, place: np.ndarray, eye: np.ndarray) -> None:
-    """Adds a picture as an upright rectangle that faces a camera.
+    """Adds a sprite to a model as an upright rectangle that faces a camera.
 
     Args:
-        model: the 3D model that the rectangle is added to.
-        picture: an RGBA image and its width in metres.
-        place: the position of the centre of the rectangle's lower edge, on the ground, (2,).
-        eye: the position of the camera, (3,).
+        model: the model to add the rectangle to.
+        picture: the RGBA image of the sprite and its width in metres.
+        place: the position on the ground, in metres, of the centre of the rectangle's lower edge, (2,).
+        eye: the position of the camera in metres, (3,).
     """
     image, wide = picture
     away = place - eye[:2]
@@ -115,7 +140,11 @@ def stand_up(model: Model, picture: Picture, place: np.ndarray, eye: np.ndarray)
 
 
 def _canvas(wide: float, high: float, colour: tuple[int, int, int]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """A transparent picture; `colour` is the RGB of its transparent texels, which blends in at lower mip levels."""
+    """Creates a transparent image of a size in metres.
+
+    `colour` is the RGB of the transparent texels, which becomes visible at the borders of the sprite at lower mip
+    levels.
+    """
     image = Image.new("RGBA", (int(wide * SPRITE), int(high * SPRITE)), (*colour, 0))
     return image, ImageDraw.Draw(image)
 
@@ -123,7 +152,7 @@ def _canvas(wide: float, high: float, colour: tuple[int, int, int]) -> tuple[Ima
 def _leaves(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, green: np.ndarray
 ) -> None:
-    """A round mass of leaves, from dark ones to lighter ones on the side of the light."""
+    """Paints a round mass of leaves, dark leaves first and lighter leaves over them on the side of the light."""
     count = int(50 + radius)
     light, turn, out = np.linspace(0, 1, count), rng.uniform(0, 6.3, count), radius * 0.9 * rng.random(count) ** 0.5
     x = centre[0] + out * np.cos(turn) * (1 - 0.2 * light) - 0.16 * radius * light
@@ -136,7 +165,7 @@ def _leaves(
 
 
 def tree(rng: np.random.Generator) -> Picture:
-    """A deciduous tree, green, yellow or red, of one or several masses of leaves."""
+    """Paints the sprite of a deciduous tree with green, yellow or red leaves."""
     wide, high = rng.uniform(2.6, 4.6), rng.uniform(4, 7.5)
     season = ((74, 112, 52), (92, 124, 50), (168, 132, 46), (160, 84, 40))[rng.choice(4, p=[0.4, 0.3, 0.18, 0.12])]
     image, draw = _canvas(wide, high, season)
@@ -153,7 +182,7 @@ def tree(rng: np.random.Generator) -> Picture:
 
 
 def conifer(rng: np.random.Generator) -> Picture:
-    """A narrow fir or cypress."""
+    """Paints the sprite of a narrow fir or cypress."""
     wide, high = rng.uniform(1.5, 2.6), rng.uniform(4.5, 8)
     green = np.array([46, 84, 56]) * rng.uniform(0.8, 1.25)
     image, draw = _canvas(wide, high, (46, 80, 52))
@@ -169,7 +198,7 @@ def conifer(rng: np.random.Generator) -> Picture:
 
 
 def bush(rng: np.random.Generator) -> Picture:
-    """A low bush, perhaps in bloom."""
+    """Paints the sprite of a low bush, with or without flowers."""
     wide, high = rng.uniform(1.4, 3), rng.uniform(0.8, 1.4)
     green = np.array([70, 112, 58]) * rng.uniform(0.8, 1.2)
     image, draw = _canvas(wide, high, (64, 104, 54))
@@ -182,7 +211,7 @@ def bush(rng: np.random.Generator) -> Picture:
 
 
 def person(rng: np.random.Generator) -> Picture:
-    """A person, standing or walking."""
+    """Paints the sprite of a standing or walking person."""
     high = rng.uniform(1.5, 1.9)
     image, draw = _canvas(0.9, high, (90, 80, 80))
     unit, middle, foot = high * SPRITE / 8, image.width / 2, image.height
@@ -214,7 +243,7 @@ def person(rng: np.random.Generator) -> Picture:
 
 
 def lamp(rng: np.random.Generator) -> Picture:
-    """A street lamp with one or two lanterns."""
+    """Paints the sprite of a street lamp with one or two lanterns."""
     high, iron = rng.uniform(3.6, 5), tint(rng, (46, 54, 52), 10)
     image, draw = _canvas(1.6, high, iron)
     middle, foot = image.width / 2, image.height
@@ -232,7 +261,7 @@ def lamp(rng: np.random.Generator) -> Picture:
 
 
 def car(rng: np.random.Generator) -> Picture:
-    """A parked car or van, from the side."""
+    """Paints the sprite of a parked car or van as seen from the side."""
     wide, high = rng.uniform(3.7, 4.5), rng.uniform(1.4, 2.0)
     paint = tint(
         rng,

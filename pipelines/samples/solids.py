@@ -1,7 +1,8 @@
-"""Solids of invented buildings: walls with openings, prisms, turned shapes, roofs.
+"""Builds the 3D models of invented buildings from walls with openings, prisms, solids of revolution and roofs.
 
-Lengths are in metres; x points right, y away from the viewer, z up, and the front of a building faces -y. Footprints
-are counter-clockwise seen from above. All parts become convex faces, each with a texture sheet.
+Lengths are in metres. x points to the right, y away from the viewer and z up; the front of a building faces -y. A
+footprint is the ground plan of a solid, a polygon (n, 2) whose corners are counter-clockwise as seen from above. All
+solids consist of convex faces with a texture from a texture sheet, an RGBA image (height, width, 4) uint8.
 """
 
 from itertools import pairwise
@@ -21,11 +22,12 @@ class Face(NamedTuple):
     """A convex polygon with its texture.
 
     Attributes:
-        corners: the corners in metres, (k, 3).
-        frame: a matrix (3, 3), whose columns U, V, O give the point U u + V v + O of texel (u, v).
-        sheet: number of the texture sheet.
-        cut: whether transparent texels are holes.
-        upright: whether it is a flat picture of a solid object (a tree, a person), lit alike from all sides.
+        corners: the k corners in metres, (k, 3).
+        frame: the matrix (3, 3) with the columns U, V, O that maps texel (u, v) to the world point U u + V v + O.
+        sheet: the number of the texture sheet in the model.
+        cut: whether transparent texels are holes in the polygon.
+        upright: whether the polygon is an upright flat picture of a solid object, such as a tree or a person, which is
+            lit alike from all sides.
     """
 
     corners: np.ndarray
@@ -36,16 +38,16 @@ class Face(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """An opening in a wall, in metres from the left end and the bottom of the wall.
+    """A window, door or passage in a wall. Lengths are in metres.
 
     Attributes:
-        left: the left edge of the opening.
-        low: the bottom edge.
+        left: the distance of the left edge of the opening from the left end of the wall.
+        low: the height of the bottom of the opening above the bottom of the wall.
         width: the width of the opening.
         height: the height of the opening.
-        arch: the shape of its top: "flat", "round" or "pointed".
-        filled: the filling: "pane", "door", or "" for an open passage.
-        sill: whether it has a sill in relief.
+        arch: the shape of the top: "flat", "round" or "pointed".
+        filled: "pane" for a window, "door" for a door, "" for an open passage.
+        sill: whether a window has a protruding window sill.
     """
 
     left: float
@@ -58,7 +60,16 @@ class Opening(NamedTuple):
 
 
 class Ornament(NamedTuple):
-    """A picture on a wall: a key of `ORNAMENTS`, and its box as in `Opening`."""
+    """A painted ornament on a wall. Lengths are in metres.
+
+    Attributes:
+        kind: the kind of ornament, a key of `ornaments.ORNAMENTS` such as "clock".
+        left: the distance of the left edge of the ornament from the left end of the wall.
+        low: the height of the bottom of the ornament above the bottom of the wall.
+        width: the width of the ornament.
+        height: the height of the ornament.
+        text: the text of a sign or poster; other kinds ignore it.
+    """
 
     kind: str
     left: float
@@ -69,7 +80,14 @@ class Ornament(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """The finish of a wall: its material, and the colours of the trim around openings, of frames and of doors."""
+    """The material and colours of a wall. Colours are RGB, 0..255.
+
+    Attributes:
+        material: the material of the surface.
+        trim: the colour of the trim around openings.
+        frame: the colour of window frames.
+        door: the colour of doors.
+    """
 
     material: Material
     trim: Colour = (214, 206, 188)
@@ -78,10 +96,15 @@ class Finish(NamedTuple):
 
 
 class Model:
-    """A building as faces and their texture sheets.
+    """A 3D model, such as a building, as a list of textured faces.
 
     Args:
-        rng: the random generator that draws the surfaces.
+        rng: the random generator for textures and, in the designs, for the building's sizes and colours.
+
+    Attributes:
+        rng: the random generator.
+        faces: the faces that have been added.
+        sheets: the RGBA texture sheets, each (height, width, 4) uint8.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -91,12 +114,23 @@ class Model:
         self._materials: dict[Material, int] = {}
 
     def sheet(self, texels: np.ndarray) -> int:
-        """Adds a texture sheet, (height, width, 4) uint8, and returns its number."""
+        """Adds a texture sheet to the model.
+
+        Args:
+            texels: the RGBA texels, (height, width, 4) uint8.
+
+        Returns:
+            The number of the sheet, its index in `sheets`.
+        """
         self.sheets.append(texels)
         return len(self.sheets) - 1
 
     def material(self, material: Material) -> int:
-        """The number of the sheet of a material, which can be tiled."""
+        """Returns the number of the texture sheet of a material.
+
+        The sheet has 480 x 480 texels and is repeated over large faces. It is painted and added to the model when the
+        material is first used.
+        """
         if material not in self._materials:
             rgb = textures.surface(self.rng, 480, 480, material)
             self._materials[material] = self.sheet(textures.to_sheet(rgb))
@@ -106,9 +140,10 @@ class Model:
         """Adds a convex polygon with a random section of a material's texture.
 
         Args:
-            corners: the corners, (k, 3), in one plane; the rows of the texture are parallel to the first edge.
+            corners: the k corners in metres, (k, 3), in one plane.
             material: the material of the surface.
-            turned: whether the rows are perpendicular to the first edge instead.
+            turned: whether the rows of the texture are perpendicular to the edge from the first to the second corner.
+                Otherwise the rows are parallel to this edge.
         """
         corners = np.asarray(corners, float)
         along = corners[1] - corners[0]
@@ -123,7 +158,14 @@ class Model:
         self.faces.append(Face(corners, frame, self.material(material)))
 
     def prism(self, footprint: np.ndarray, low: float, high: float, material: Material) -> None:
-        """Adds an upright prism with top and bottom over an (n, 2) convex footprint."""
+        """Adds a vertical prism, including its top and bottom faces.
+
+        Args:
+            footprint: the corners of a convex polygon in metres, (n, 2).
+            low: the height of the bottom.
+            high: the height of the top.
+            material: the material of the surface.
+        """
         footprint = np.asarray(footprint, float)
         for a, b in zip(footprint, np.roll(footprint, -1, 0), strict=True):
             self.polygon(np.array([[*a, low], [*b, low], [*b, high], [*a, high]]), material)
@@ -131,19 +173,26 @@ class Model:
             self.polygon(np.column_stack([footprint, np.full(len(footprint), level)]), material)
 
     def box(self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], material: Material) -> None:
-        """Adds a box between two bounds on each axis."""
+        """Adds a box whose edges are parallel to the axes.
+
+        Args:
+            x: the smallest and the largest x in metres.
+            y: the smallest and the largest y.
+            z: the smallest and the largest z.
+            material: the material of the surface.
+        """
         self.prism(rectangle(x, y), *z, material)
 
     def turned(
         self, centre: tuple[float, float], profile: list[tuple[float, float]], material: Material, facets: int = 10
     ) -> None:
-        """Adds a turned shape: a column, a dome, a spire, a turret.
+        """Adds a solid of revolution around a vertical axis, such as a column, a dome or a spire.
 
         Args:
-            centre: the centre of the axis.
-            profile: the (radius, height) of each ring from bottom to top; a radius of 0 makes a point.
+            centre: the (x, y) position of the axis in metres.
+            profile: the (radius, height) of each ring, from bottom to top; a radius of 0 makes a tip.
             material: the material of the surface.
-            facets: number of flat sides around the axis.
+            facets: the number of flat sides around the axis.
         """
         for (r0, z0), (r1, z1) in pairwise(profile):
             low, high = ring(centre, r0, facets), ring(centre, r1, facets)
@@ -165,7 +214,16 @@ class Model:
         roof: Material,
         eaves: float = 0.4,
     ) -> None:
-        """Adds a roof with its ridge along y over x by y; `eaves` is the overhang on all sides."""
+        """Adds a gable roof whose ridge is parallel to y.
+
+        Args:
+            x: the smallest and the largest x of the walls under the roof, in metres.
+            y: the smallest and the largest y of the walls.
+            low: the height of the top of the walls.
+            high: the height of the ridge.
+            roof: the material of the roof.
+            eaves: the overhang on all sides.
+        """
         middle, fall = (x[0] + x[1]) / 2, eaves * (high - low) / ((x[1] - x[0]) / 2)
         y0, y1 = y[0] - eaves, y[1] + eaves
         for side, sign in ((x[0], -1), (x[1], 1)):
@@ -184,7 +242,17 @@ class Model:
     def ridge(
         self, x: tuple[float, float], y: tuple[float, float], low: float, high: float, roof: Material, hip: float = 0.0
     ) -> None:
-        """Adds a roof with its ridge along x; its ends slope inwards by `hip` metres (0: upright gables, left open)."""
+        """Adds a roof whose ridge is parallel to x.
+
+        Args:
+            x: the smallest and the largest x of the roof, in metres.
+            y: the smallest and the largest y of the roof.
+            low: the height of the lower edges.
+            high: the height of the ridge.
+            roof: the material of the roof.
+            hip: the horizontal distance in metres by which the ends of the roof slope inwards, as in a hip roof; 0 for
+                vertical ends.
+        """
         middle = (y[0] + y[1]) / 2
         left, right = x[0] + hip, x[1] - hip
         for side in y:
@@ -206,18 +274,18 @@ class Model:
         peak: float = 0.0,
         depth: float = 0.3,
     ) -> None:
-        """Adds an upright wall with openings.
+        """Adds a vertical wall with openings. Lengths are in metres.
 
         Args:
-            start: the left end of the wall, seen from outside.
-            end: the right end of the wall.
-            low: the height of its bottom.
-            high: the height of its top.
+            start: the (x, y) position of the left end of the wall, as seen from outside.
+            end: the (x, y) position of the right end of the wall.
+            low: the height of the bottom of the wall.
+            high: the height of the top of the wall.
             finish: the material and the colours.
-            openings: the windows, doors and passages.
-            ornaments: the pictures on the wall.
-            peak: the height of a gable above `high`.
-            depth: the depth of panes and doors behind the front of the wall.
+            openings: the windows, doors and passages; None for none.
+            ornaments: the painted ornaments on the wall; None for none.
+            peak: the height above `high` of a triangular gable on the wall; 0 for no gable.
+            depth: the distance of windows and doors behind the front of the wall.
         """
         ends = np.array([[*start, high + peak], [*end, high + peak]], float)
         length = np.linalg.norm(ends[1] - ends[0])
@@ -241,7 +309,7 @@ class Model:
     def _paint_wall(
         self, size: tuple[int, int], finish: Finish, openings: list[Opening], ornaments: list[Ornament]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The texture of the wall with holes, and that of the panes and doors behind the holes."""
+        """Paints the texture of a wall with holes, and the texture of the windows and doors behind the holes."""
         rgb = np.clip(textures.surface(self.rng, *size, finish.material), 0, 255)
         front, solid = Image.fromarray(rgb.astype(np.uint8)), Image.new("L", size[::-1], 255)
         back, filled = Image.new("RGB", size[::-1], (40, 36, 34)), Image.new("L", size[::-1], 0)
@@ -267,7 +335,7 @@ class Model:
     def _line_opening(
         self, foot: np.ndarray, along: np.ndarray, inward: np.ndarray, opening: Opening, finish: Finish, depth: float
     ) -> None:
-        """Adds the reveals of an opening and its sill."""
+        """Adds the sill of an opening and its reveals, the surfaces from the front of the wall to the pane or door."""
         box = (0.0, -opening.height, opening.width, 0.0)
         edge = np.array([foot + along * x - UP * y for x, y in outline(box, opening.arch)])
         stone = Material("plaster", (finish.trim,))
@@ -287,17 +355,40 @@ def _texels(part: Opening | Ornament, height: int) -> tuple[float, float, float,
 
 
 def rectangle(x: tuple[float, float], y: tuple[float, float]) -> np.ndarray:
-    """A rectangular footprint, (4, 2), from two bounds on each axis."""
+    """Returns the corners of a rectangular footprint, (4, 2).
+
+    Args:
+        x: the smallest and the largest x in metres.
+        y: the smallest and the largest y in metres.
+    """
     return np.array([[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]])
 
 
 def ring(centre: tuple[float, float], radius: float, count: int) -> np.ndarray:
-    """A regular polygon as footprint, (count, 2), with one side facing the viewer."""
+    """Returns the corners of a regular polygon as a footprint, (count, 2).
+
+    One side of the polygon faces the front, -y.
+
+    Args:
+        centre: the (x, y) position of the centre in metres.
+        radius: the distance of the corners from the centre.
+        count: the number of corners.
+    """
     angles = 2 * np.pi * (np.arange(count) + 0.5) / count - np.pi / 2
     return np.column_stack([centre[0] + radius * np.cos(angles), centre[1] + radius * np.sin(angles)])
 
 
 def row(count: int, start: float, end: float, width: float) -> list[float]:
-    """The left ends of `count` openings of one width, evenly spaced from start to end."""
+    """Spaces openings evenly along a wall.
+
+    Args:
+        count: the number of openings.
+        start: the position on the wall where the row begins, in metres from the left end.
+        end: the position where the row ends.
+        width: the width of each opening.
+
+    Returns:
+        The position of the left edge of each opening.
+    """
     gap = (end - start - count * width) / count
     return [start + gap / 2 + i * (width + gap) for i in range(count)]

@@ -1,6 +1,6 @@
-"""Textures of invented buildings: weathered masonry, plaster, tiles and slates.
+"""Paints the textures of invented buildings: weathered masonry, plaster, tiles and slates.
 
-Blocks of varying tone, stains and pits give SIFT its keypoints and make every wall distinguishable.
+Blocks of varying brightness, stains and pits provide keypoints for SIFT and make each wall distinguishable from others.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,13 @@ Colour = tuple[float, float, float]
 
 
 class Material(NamedTuple):
-    """A surface: the kind of blocks and their colours (RGB, 0..255)."""
+    """The material of a surface. Colours are RGB, 0..255.
+
+    Attributes:
+        kind: the kind of blocks, a key of `COURSES` such as "brick"; any other value is plaster.
+        colours: the colours of the blocks, of which each block gets one at random. Plaster has the first colour.
+        joint: the colour of the joints between blocks.
+    """
 
     kind: str
     colours: tuple[Colour, ...]
@@ -36,14 +42,15 @@ COURSES: dict[str, tuple[float, float, float, str]] = {
 
 
 def noise(rng: np.random.Generator, height: int, width: int, cell: float, octaves: int = 1) -> np.ndarray:
-    """Smooth noise with a standard deviation of about 1.
+    """Generates smooth noise with a standard deviation of about 1.
 
     Args:
         rng: the random generator that draws the noise.
         height: the number of rows.
         width: the number of columns.
-        cell: texels between two independent values in the first octave; each further octave halves it.
-        octaves: the number of octaves, each with 0.6 of the amplitude of the previous one.
+        cell: the distance in texels between two independent values in the first octave. Each further octave halves the
+            distance.
+        octaves: the number of octaves, each with 0.6 times the amplitude of the previous one.
 
     Returns:
         The noise, (height, width) float32.
@@ -64,10 +71,10 @@ def surface(rng: np.random.Generator, height: int, width: int, material: Materia
         rng: the random generator that draws the variations.
         height: the height in texels.
         width: the width in texels.
-        material: the kind and the colours; a `kind` that is not in `COURSES` is plaster.
+        material: the material of the surface.
 
     Returns:
-        The colours, (height, width, 3) float32, 0..255.
+        The RGB colours, (height, width, 3) float32. Weathering may move values slightly outside 0..255.
     """
     if material.kind in COURSES:
         rgb = _courses(rng, height, width, material)
@@ -117,7 +124,15 @@ def _weather(rng: np.random.Generator, rgb: np.ndarray, amount: float) -> np.nda
 
 
 def to_sheet(rgb: np.ndarray, alpha: np.ndarray | None = None) -> np.ndarray:
-    """Makes a texture sheet, (height, width, 4) uint8, from colours (height, width, 3) and a mask of solid texels."""
+    """Converts colours and a mask to an RGBA texture sheet.
+
+    Args:
+        rgb: the RGB colours, (height, width, 3), which are clipped to 0..255.
+        alpha: a mask (height, width) bool, true for opaque texels; None if all texels are opaque.
+
+    Returns:
+        The sheet, (height, width, 4) uint8.
+    """
     sheet = np.full((*rgb.shape[:2], 4), 255, np.uint8)
     sheet[..., :3] = np.clip(rgb, 0, 255)
     if alpha is not None:
@@ -130,17 +145,31 @@ def _scaled(colour: Colour, factor: float) -> Colour:
 
 
 def shades(colour: Colour, *factors: float) -> tuple[Colour, ...]:
-    """A colour multiplied by each factor, clipped at 255."""
+    """Returns a colour multiplied by each of several factors, clipped at 255.
+
+    Args:
+        colour: the RGB colour, 0..255.
+        *factors: the factors.
+
+    Returns:
+        One colour for each factor.
+    """
     return tuple(_scaled(colour, factor) for factor in factors)
 
 
 def any_colour(rng: np.random.Generator, low: float, high: float) -> Colour:
-    """A random colour with each channel between two bounds."""
+    """Returns a random RGB colour, each channel of which is drawn uniformly from `low` .. `high`."""
     red, green, blue = rng.uniform(low, high, 3).tolist()
     return red, green, blue
 
 
 def tint(rng: np.random.Generator, colour: Colour, spread: float = 18) -> tuple[int, int, int]:
-    """A random colour near another one, as a tuple of integers for Pillow."""
+    """Returns a random colour near a given colour, as a tuple of integers for Pillow.
+
+    Args:
+        rng: the random generator.
+        colour: the RGB colour, 0..255.
+        spread: the standard deviation of each channel around the given colour.
+    """
     red, green, blue = np.clip(np.asarray(colour) + rng.normal(0, spread, 3), 0, 255).astype(int)
     return int(red), int(green), int(blue)

@@ -1,1 +1,1 @@
-"""Structure from motion: from unordered photos to COLMAP models; the steps reconstruct and pairs."""
+"""Structure from motion from unordered photos with COLMAP: the commands `reconstruct` and `pairs`."""

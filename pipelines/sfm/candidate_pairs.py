@@ -1,4 +1,9 @@
-"""Candidate pairs for matching: nearest descriptors, verified neighbours of neighbours, common visual words."""
+"""Chooses candidate pairs of photos to match: by nearest descriptors, common verified neighbours, or visual words.
+
+A verified pair is a pair of photos of which COLMAP found enough inliers, which are matches of local features that are
+consistent with one geometry. A rejected pair was matched and has too few inliers. Two photos of a verified pair are
+called verified neighbours.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -13,27 +18,35 @@ from .colmap import Pair, load_colmap, ordered, photo_name
 from .visual_words import make_vocabulary
 
 AGREED = 0.4  # minimum share of the votes that must support a pair
-CAPPED = 100  # maximum number of matches of a pair that count in a vote
+CAPPED = 100  # maximum number of inliers of a pair that count in a vote
 _QUERY_ROWS = 1000  # features of a photo, largest first, that are looked up in the vocabulary
 
 
 def all_pairs(names: Sequence[str]) -> list[Pair]:
-    """Returns all n (n - 1) / 2 pairs of n photos, sorted."""
+    """Returns all n (n - 1) / 2 pairs of n photos.
+
+    Args:
+        names: the names of the photos.
+
+    Returns:
+        The pairs of names, sorted.
+    """
     return list(combinations(sorted(names), 2))
 
 
 def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int) -> list[Pair]:
-    """Pairs each photo with k of its 2 k nearest photos, mutual neighbours first.
+    """Pairs each photo with k of its 2 k nearest photos, preferring mutual neighbours.
 
     Two photos are mutual neighbours if each is among the 2 k nearest photos of the other.
 
     Args:
-        names: names of the photos.
-        rows: (len(names), D) descriptors of unit length; NaN for a photo that must not be paired.
-        k: number of photos that each photo chooses.
+        names: the names of the n photos.
+        rows: the L2-normalised descriptors of the photos, (n, D); a row of NaN excludes its photo.
+        k: the number of photos with which each photo is paired. A photo may be in more than k pairs, because other
+            photos may choose it.
 
     Returns:
-        The pairs, sorted.
+        The pairs of names, sorted.
     """
     usable = np.flatnonzero(~np.isnan(rows).any(axis=1))
     if len(usable) < 2:
@@ -48,7 +61,7 @@ def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int) -> list[Pair]:
 
 
 def _mutual_first(near: np.ndarray) -> np.ndarray:
-    """Neighbours (N, m) of each row, stably sorted so that mutual ones, which have the row among theirs, come first."""
+    """Sorts the neighbours (N, m) of each row stably, so that mutual neighbours come first."""
     count, width = near.shape
     codes = np.arange(count)[:, None] * count + near
     mutual = np.isin(near * count + np.arange(count)[:, None], codes)
@@ -57,21 +70,23 @@ def _mutual_first(near: np.ndarray) -> np.ndarray:
 
 
 def bridged_pairs(inliers: Mapping[Pair, int], k: int, least: int, among: Collection[str]) -> list[Pair]:
-    """Pairs each photo with up to k untried photos that have verified neighbours in common with it.
+    """Pairs each photo with up to k photos that have verified neighbours in common with it.
 
-    Each common neighbour votes for the pair; its votes are the number of matches of the weaker of its two verified
-    pairs, at most `CAPPED`. A neighbour of one photo whose pair with the other photo was rejected votes against the
-    pair; its votes are the number of matches of its verified pair. At least a share `AGREED` of the votes must support
-    the pair.
+    A matched pair is verified if it has at least `least` inliers, and rejected otherwise. Two photos of a verified pair
+    are verified neighbours. A common verified neighbour of two photos votes for their pair, with the smaller of the
+    numbers of inliers of its two verified pairs. A photo that has a verified pair with one of the two photos and a
+    rejected pair with the other votes against their pair, with the number of inliers of its verified pair. Numbers of
+    inliers count up to 100 (`CAPPED`). At least 40 % (`AGREED`) of all votes must be for the pair.
 
     Args:
-        inliers: the number of inlier matches of each tried pair; 0 if it was rejected.
-        k: number of photos that each photo chooses, most votes first.
-        least: minimum number of matches of a verified pair.
-        among: names of photos; each new pair must contain at least one of them.
+        inliers: maps each pair that has been matched to its number of inliers, which are matches consistent with one
+            geometry; 0 for a pair that COLMAP rejected. These pairs are not returned again.
+        k: the largest number of photos with which each photo is paired; those with the most votes are chosen.
+        least: the smallest number of inliers of a verified pair.
+        among: the names of photos of which each returned pair must contain at least one.
 
     Returns:
-        The pairs, sorted.
+        The pairs of names, sorted.
     """
     verified: dict[str, dict[str, int]] = defaultdict(dict)
     rejected: dict[str, set[str]] = defaultdict(set)
@@ -99,7 +114,7 @@ def bridged_pairs(inliers: Mapping[Pair, int], k: int, least: int, among: Collec
 
 
 def _support(photo: str, verified: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """The votes for each other photo, by common neighbours."""
+    """Counts the votes for pairing a photo with each other photo, by their common verified neighbours."""
     support: dict[str, int] = defaultdict(int)
     for neighbour, matches in verified[photo].items():
         for other, more in verified[neighbour].items():
@@ -111,7 +126,7 @@ def _support(photo: str, verified: Mapping[str, Mapping[str, int]]) -> dict[str,
 def _against(
     one: str, other: str, verified: Mapping[str, Mapping[str, int]], rejected: Mapping[str, Collection[str]]
 ) -> int:
-    """The votes against a pair: neighbours of one photo whose pair with the other was rejected."""
+    """Counts the votes against a pair, by the verified neighbours of one photo that were rejected by the other."""
     return sum(
         matches
         for here, there in ((one, other), (other, one))
@@ -123,18 +138,19 @@ def _against(
 def vocabulary_pairs(database: Path, names: Sequence[str], k: int, vocabulary: Path | None) -> list[Pair]:
     """Pairs each photo with the k photos that rank highest for it in COLMAP's index of visual words.
 
-    Local features find pairs that a global descriptor misses, such as a part of one object in a photo of another.
+    Local features find pairs that a global descriptor misses, such as two photos that share only a small part of the
+    scene.
 
     Args:
-        database: the COLMAP database with the features of all photos.
-        names: names of the photos to find partners for.
-        k: number of photos paired with each of them.
-        vocabulary: a COLMAP vocabulary tree file. None learns a vocabulary from the photos' own features and stores it
-            beside the database; it is learned again when the number of photos has doubled. If there are too few
-            features to learn from, all pairs are returned.
+        database: the path of the COLMAP database with the local features of all photos.
+        names: the names of the photos that are paired with others.
+        k: the number of photos with which each of them is paired.
+        vocabulary: the path of a COLMAP vocabulary tree. If None, a vocabulary is learned from the features in the
+            database and stored beside the database; a new one is learned when the number of photos has doubled. If
+            there are too few features to learn a vocabulary, all pairs of photos in the database are returned.
 
     Returns:
-        The pairs, sorted.
+        The pairs of names, sorted.
     """
     colmap = load_colmap()
     with colmap.Database.open(database) as features:

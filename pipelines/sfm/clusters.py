@@ -1,4 +1,4 @@
-"""Clusters of models that show one object, and which clusters may show the same object."""
+"""Groups COLMAP models into clusters that show one object each, and finds clusters that may show the same object."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ LEAST_INLIERS = 15  # COLMAP's default minimum for a verified pair
 
 
 def merge_models(models: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Groups models into clusters: models that share a photo belong to the same cluster.
+    """Groups models into clusters, so that models that share a registered photo are in the same cluster.
 
     Args:
-        models: the names of each model's registered photos.
+        models: for each model, the names of its registered photos.
 
     Returns:
-        For each cluster the sorted indexes of its models; clusters are ordered by their lowest index.
+        For each cluster, the sorted indices into `models` of its models. Clusters are sorted by their lowest index.
     """
     seen_in: dict[str, int] = {}
     shared = [(seen_in.setdefault(photo, number), number) for number, photos in enumerate(models) for photo in photos]
@@ -25,18 +25,19 @@ def merge_models(models: Sequence[Sequence[str]]) -> list[list[int]]:
 
 
 def same_objects(clusters: Sequence[Sequence[str]], inliers: Mapping[Pair, int]) -> list[tuple[int, int]]:
-    """Finds clusters that may show the same object and must not be negatives of each other.
+    """Finds clusters that may show the same object, so that their photos must not be negatives of each other.
 
-    These are clusters connected by verified pairs, directly or through photos that no model registers. Every pair with
-    at least `LEAST_INLIERS` matches counts, even if the user maps only stronger pairs: a false negative harms training
-    more than a missing one.
+    Two clusters may show the same object if a chain of verified pairs connects them, directly or through photos that
+    are in no model. Every pair with at least 15 inliers (`LEAST_INLIERS`) counts as verified here, even if the user
+    required more inliers for reconstruction, because a false negative harms training more than a missing negative.
 
     Args:
-        clusters: the names of each cluster's photos.
-        inliers: the number of inlier matches of each tried pair.
+        clusters: for each cluster, the names of its photos.
+        inliers: maps each pair of photos that has been matched to its number of inliers, which are matches consistent
+            with one geometry.
 
     Returns:
-        Pairs of indexes into `clusters`, the lower index first.
+        Pairs of indices into `clusters`, sorted, the lower index first.
     """
     verified = [pair for pair, count in inliers.items() if count >= LEAST_INLIERS]
     group_of = {

@@ -1,4 +1,4 @@
-"""COLMAP: access to its database by photo name, and feature extraction and matching in interruptible batches."""
+"""Runs COLMAP's feature extraction and matching in interruptible batches, and reads its database by photo name."""
 
 import re
 import sqlite3
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 FEATURES_AT_ONCE = 16  # photos per call of COLMAP; an interrupt takes effect after the call
 PAIRS_AT_ONCE = 100
-LOCKED_SECONDS = 3.0  # how long a database that another process has locked is tried again
+LOCKED_SECONDS = 3.0  # how long a database that another process has locked is opened again and again
 _SQLITE = b"SQLite format 3\0"
 _RESERVED = re.compile(r"[\s%#]")
 _NO_FEATURES = "COLMAP finds no features in it"
@@ -29,6 +29,9 @@ _NO_FEATURES = "COLMAP finds no features in it"
 
 def load_colmap() -> Any:
     """Imports pycolmap and limits its log to fatal errors.
+
+    Returns:
+        The module pycolmap.
 
     Raises:
         MissingExtraError: pycolmap is not installed.
@@ -45,40 +48,44 @@ def load_colmap() -> Any:
 
 
 def colmap_name(name: str) -> str:
-    """Encodes a photo's name for COLMAP's lists of pairs: spaces, # and % are percent-encoded, as in %20 and %23."""
+    """Encodes the name of a photo for COLMAP, whose lists of pairs cannot contain spaces or #.
+
+    White space, # and % are percent-encoded, so that a space becomes %20. `photo_name` decodes the result.
+    """
     return _RESERVED.sub(lambda found: quote(found[0], safe=""), name)
 
 
 def photo_name(name: str) -> str:
-    """The inverse of `colmap_name`."""
+    """Decodes a name that `colmap_name` encoded."""
     return unquote(name)
 
 
 def ordered(one: str, other: str) -> Pair:
-    """Returns two names as an undirected pair, sorted."""
+    """Returns two names as a sorted pair, so that equal pairs compare equal in either order."""
     return (one, other) if one < other else (other, one)
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Splits a sequence into batches of `size` items; the last one may be shorter."""
+    """Splits a sequence into consecutive batches of `size` items; the last batch may be shorter."""
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
 class Database:
-    """A COLMAP database, addressed by the names of photos.
+    """A COLMAP database, in which photos are identified by their names.
 
     Args:
-        path: the file database.db; `extract_features` creates it if it does not exist.
+        path: the path of the file database.db. If the file does not exist, `extract_features` creates it.
 
     Raises:
-        ReconstructionError: the file is damaged.
+        ReconstructionError: the file exists and is damaged, or is not a COLMAP database.
+        MissingExtraError: pycolmap is not installed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._colmap = load_colmap()
         if path.exists():
-            # A run killed while it created the file may leave it without tables; COLMAP adds missing tables.
+            # A run that is killed while it creates the file may leave it without tables. COLMAP adds missing tables.
             try:
                 self._open()
             except RuntimeError as error:
@@ -87,7 +94,12 @@ class Database:
                 ) from error
 
     def _open(self) -> None:
-        """Opens the database once; waits for another process that reads it while a killed run's changes are undone."""
+        """Opens the database once, and waits while another process recovers it.
+
+        The first process that opens a database in WAL mode rebuilds the index of the log, and locks out other processes
+        meanwhile (SQLITE_BUSY_RECOVERY). After a kill, the rebuilding can last long enough for another process that
+        watches the database to cause this lock. COLMAP sets no busy timeout, so that it would fail at once.
+        """
         with self.path.open("rb") as file:
             is_sqlite = file.read(len(_SQLITE)) == _SQLITE
         end = time.monotonic() + (LOCKED_SECONDS if is_sqlite else 0)
@@ -102,14 +114,22 @@ class Database:
                 return
 
     def features(self) -> dict[str, int]:
-        """Returns the number of SIFT features of each processed photo, 0 if none were found."""
+        """Returns the number of SIFT features of each photo whose features have been extracted.
+
+        Returns:
+            A dict from the name of each processed photo to its number of features, which may be 0.
+        """
         query = "SELECT name, descriptors.rows FROM images JOIN descriptors USING (image_id)"
         return {photo_name(name): rows for name, rows in self._read(query)}
 
     def inliers(self) -> dict[Pair, int]:
-        """Returns the number of inlier matches, those consistent with one geometry, of each tried pair.
+        """Returns the number of inliers of each pair of photos that has been matched.
 
-        The number is 0 for a rejected pair. Pairs that share only a watermark are rejected.
+        Inliers are the matches that are consistent with one geometry of the two views.
+
+        Returns:
+            A dict from each matched pair to its number of inliers. The number is 0 for a pair that COLMAP rejected, and
+            for a pair that only shares a watermark.
         """
         names = {number: photo_name(name) for number, name in self._read("SELECT image_id, name FROM images")}
         watermark = int(self._colmap.TwoViewGeometryConfiguration.WATERMARK)
@@ -120,7 +140,15 @@ class Database:
         return found
 
     def matched_points(self, pairs: Sequence[Pair]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields each pair's verified matches: two (n, 2) arrays of pixel positions, in the first and second photo."""
+        """Reads the inlier matches of pairs of photos.
+
+        Args:
+            pairs: pairs of names of photos that `match` has matched.
+
+        Yields:
+            For each pair, in order, the positions of its n inliers in the first and in the second photo: two arrays
+            (n, 2) float64, x and y in pixels of the images that COLMAP read.
+        """
         with self._colmap.Database.open(self.path) as opened:
             number = {photo_name(image.name): image.image_id for image in opened.read_all_images()}
             for pair in pairs:
@@ -131,23 +159,28 @@ class Database:
                 )
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
-        """Runs a query on the file itself: pycolmap does not distinguish rejected pairs from pairs never tried."""
+        """Runs an SQL query on the database file and returns its rows.
+
+        pycolmap is not used because it does not distinguish rejected pairs from pairs that were never tried.
+        """
         if not self.path.exists():
             return []
         with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             return database.execute(query).fetchall()
 
     def extract_features(self, images: Path, names: Sequence[str], options: dict[str, Any]) -> dict[str, str]:
-        """Extracts SIFT features of the photos that were not processed yet; each photo gets a camera of its own.
+        """Extracts SIFT features of the photos that have not been processed yet.
+
+        Each photo gets its own camera, because the photos may be from different cameras.
 
         Args:
-            images: the folder of images that `photos.prepare` made.
-            names: names of the photos.
-            options: a dict with `size`, the longest side in pixels at which features are detected, and `features`, the
-                maximum number of features per photo.
+            images: the folder of images that `prepare` in the module `sfm.photos` wrote.
+            names: the names of the photos.
+            options: a dict with the entries "size", the longest side in pixels at which features are detected, and
+                "features", the maximum number of features per photo.
 
         Returns:
-            A dict from the name of each photo without features to the reason.
+            A dict from the name of each photo in which COLMAP finds no features to the reason.
         """
         colmap = self._colmap
         extraction = colmap.FeatureExtractionOptions(max_image_size=options["size"])
@@ -169,14 +202,14 @@ class Database:
         return {name: _NO_FEATURES for name in names if not done.get(name)}
 
     def match(self, pairs: Sequence[Pair], seed: int) -> int:
-        """Matches and verifies the pairs that have not been tried yet.
+        """Matches the features of pairs of photos and verifies the matches by RANSAC, for pairs not tried yet.
 
         Args:
-            pairs: pairs of names of photos that have features.
-            seed: random seed of RANSAC.
+            pairs: pairs of names of photos that have features; each pair must be sorted, see `ordered`.
+            seed: the random seed of RANSAC.
 
         Returns:
-            The number of pairs that this call tried.
+            The number of pairs that this call matched.
         """
         colmap = self._colmap
         verification = colmap.TwoViewGeometryOptions()

@@ -1,4 +1,4 @@
-"""Descriptors from which candidate pairs are chosen; they are stored, so that each photo is described only once."""
+"""Computes the descriptors from which candidate pairs are chosen, and stores them for later runs."""
 
 import json
 from collections.abc import Sequence
@@ -20,18 +20,19 @@ PHOTOS_AT_ONCE = 256
 
 
 def compute_descriptors(photos: Path, names: Sequence[str], work: Path, model: str, size: int) -> np.ndarray:
-    """Computes the descriptors of photos, or reads those that an earlier run stored.
+    """Computes the descriptors of photos, except those that an earlier run stored.
 
     Args:
-        photos: folder of the photos.
-        names: names of the photos to describe.
-        work: folder of the reconstruction; descriptors are stored in its sub-folders descriptors-*, one per network and
-            size.
-        model: path of a .keras or .onnx file, or the name of a network such as vgg16_gem.
-        size: longest side of the photos in pixels.
+        photos: the folder of the photos.
+        names: the names of the n photos, relative to `photos`.
+        work: the folder of the reconstruction. Descriptors are stored in its sub-folders descriptors-*, one for each
+            combination of network and size.
+        model: the path of a .keras or .onnx file, or the name of a network such as vgg16_gem.
+        size: the longest side in pixels to which photos are shrunk.
 
     Returns:
-        (len(names), D) float32 array of descriptors of unit length; NaN for a photo without a descriptor.
+        The L2-normalised descriptors, (n, D) float32, in the order of `names`; a row of NaN for a photo without a
+        descriptor.
 
     Raises:
         ReconstructionError: no photo has a descriptor.
@@ -54,12 +55,24 @@ def compute_descriptors(photos: Path, names: Sequence[str], work: Path, model: s
 
 
 def descriptor_settings(model: str, size: int) -> dict[str, Any]:
-    """Returns the settings on which the descriptors depend, JSON-able: the network (not its path) and the size."""
+    """Returns the settings that determine a photo's descriptor, for the fingerprint of stored descriptors.
+
+    Args:
+        model: the path of a .keras or .onnx file, or the name of a network.
+        size: the longest side in pixels to which photos are shrunk.
+
+    Returns:
+        A dict, serialisable as JSON, of the network's identity, without its path, and the size.
+    """
     return {"model": {key: value for key, value in model_identity(model).items() if key != "path"}, "size": size}
 
 
 def read_stored(folder: Path) -> dict[str, np.ndarray]:
-    """Reads a folder descriptors-* as a dict from the name of each photo to its descriptor, (D,)."""
+    """Reads the descriptors in a folder descriptors-* that `compute_descriptors` wrote.
+
+    Returns:
+        A dict from the name of each photo to its descriptor, (D,) float32; empty if the folder does not exist.
+    """
     found: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("*.npy")):
         found.update(zip(read_names(path.with_suffix(".txt")), np.load(path, allow_pickle=False), strict=True))
@@ -78,7 +91,7 @@ def _describe_new(photos: Path, names: Sequence[str], folder: Path, model: str, 
 
 
 def _describe_batch(compiled: DescribeFn, reading: Reading, names: Sequence[str], folder: Path) -> None:
-    """Writes the names and then the rows of one batch; a batch without rows is unfinished."""
+    """Writes the names and then the descriptors of one batch; a file of names alone is an unfinished batch."""
     shapes = []
     for name in names:
         try:

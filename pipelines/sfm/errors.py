@@ -1,11 +1,11 @@
-"""The errors of structure from motion."""
+"""The exceptions of structure from motion."""
 
 from keras_retrieval.errors import RetrievalError
 
 
 class ReconstructionError(RetrievalError, ValueError):
-    """Photos cannot be reconstructed, or a file of an earlier run is damaged or no longer matches the photos."""
+    """Photos cannot be reconstructed, or a file of an earlier run is damaged or does not match the photos any more."""
 
 
 class VocabularyNotFoundError(RetrievalError, FileNotFoundError):
-    """A vocabulary tree does not exist."""
+    """The file of a COLMAP vocabulary tree does not exist."""

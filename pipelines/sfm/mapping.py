@@ -1,4 +1,4 @@
-"""Mapping: reconstructs COLMAP models (cameras and 3D points) from a group of photos with verified pairs."""
+"""Reconstructs COLMAP models, which consist of cameras and 3D points, from a group of photos with verified pairs."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,14 +15,14 @@ KIND, VERSION = "COLMAP models", 1
 
 @dataclass(frozen=True)
 class Model:
-    """A COLMAP model.
+    """A COLMAP model on the disk.
 
     Attributes:
         folder: the folder with cameras.bin, frames.bin, images.bin, points3D.bin and rigs.bin.
-        photos: names of the registered photos, sorted.
-        points: number of 3D points.
-        observations: number of observations of the 3D points in the photos.
-        error: mean reprojection error in pixels.
+        photos: the names of the registered photos, which are those with a known camera pose, sorted.
+        points: the number of 3D points.
+        observations: the number of local features in the photos that are observations of a 3D point.
+        error: the mean reprojection error in pixels.
     """
 
     folder: Path
@@ -35,19 +35,20 @@ class Model:
 def map_group(
     work: Path, group: Sequence[str], inliers: Mapping[Pair, int], options: ReconstructOptions, advance: Callable
 ) -> list[Model]:
-    """Reconstructs models of a group of photos, unless they exist already.
+    """Reconstructs models of a group of photos, unless an earlier run has already written them.
 
     Args:
-        work: folder with database.db and images. The models are written to a sub-folder of `work`/models, which is
-            named by a fingerprint of everything that they depend on.
-        group: names of the group's photos.
-        inliers: the number of inlier matches of each verified pair in the group.
-        options: the options; `mapper`, `min_photos`, `min_inliers` and `seed` are used.
-        advance: progress callback, called with the number of photos done since the last call; the numbers add up to
-            the size of the group.
+        work: the folder of the reconstruction with database.db and images. The models are written to a sub-folder of
+            `work`/models, whose name is a hash of the group, its verified pairs and the options.
+        group: the names of the photos in the group, a connected component of the graph of verified pairs.
+        inliers: maps each verified pair in the group to the number of inliers (matches consistent with one geometry).
+        options: the options of the reconstruction, of which `mapper`, `min_photos`, `min_inliers` and `seed` are used.
+        advance: a function that is called with the number of photos processed since its last call, to show progress.
+            The numbers add up to the size of the group.
 
     Returns:
-        The models, the one with the most photos first; an empty list if the mapper finds no initial pair.
+        The models with at least `min_photos` photos, the model with the most photos first. The list is empty if no such
+        model can be reconstructed.
     """
     edges = sorted([*pair, count] for pair, count in inliers.items())
     folder = work / "models" / fingerprint(list(group), edges, _settings(options), VERSION)
@@ -59,17 +60,25 @@ def map_group(
 
 
 def read_group(folder: Path) -> list[Model]:
-    """Reads the models that `map_group` wrote to a folder.
+    """Reads the list of the models that `map_group` wrote to a folder.
+
+    Args:
+        folder: the group's sub-folder of models.
 
     Raises:
-        FolderError: the folder is damaged or of a newer version.
+        FolderError: the folder is damaged, or was written by a newer version.
     """
     manifest = read_manifest(folder, kind=KIND, version=VERSION)
     return [Model(**{**model, "folder": folder / model["folder"]}) for model in manifest["models"]]
 
 
 def remove_other_models(work: Path, used: Sequence[Model]) -> None:
-    """Removes the models in `work` that are not in `used`: unfinished models, and those of groups that have changed."""
+    """Deletes models of earlier runs that are not needed any more, such as unfinished models and those of other groups.
+
+    Args:
+        work: the folder of the reconstruction, whose sub-folder "models" is cleaned.
+        used: the models to keep. All models in the sub-folders of other groups are deleted.
+    """
     wanted = {model.folder.parent for model in used}
     for folder in sorted((work / "models").glob("*")):
         if folder not in wanted and _is_ours(folder):
@@ -86,7 +95,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _settings(options: ReconstructOptions) -> dict[str, Any]:
-    """The options that the models depend on."""
+    """Returns the options on which the models depend, for the name of the group's folder."""
     return {
         "mapper": options.mapper,
         "min_photos": options.min_photos,
@@ -157,7 +166,7 @@ def _global(
 
 
 def _at_most(advance: Callable, total: int) -> Callable:
-    """Limits the sum that is passed on to `total`: a mapper may register a photo in several models of a group."""
+    """Limits the sum of the numbers passed to `advance`, because a mapper may register a photo in several models."""
     left = total
 
     def capped(count: int) -> None:

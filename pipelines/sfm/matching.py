@@ -1,8 +1,8 @@
-"""Matching in rounds: the pairs verified in one round decide which pairs the next round tries.
+"""Matches pairs of photos in rounds, where the verified pairs of one round determine the candidate pairs of the next.
 
-The first round pairs each photo with the photos of nearest descriptors. The following rounds pair photos that have
-verified neighbours in common, until no such pair is left. Then visual words propose pairs between groups of photos that
-no verified pair connects, and rounds of common neighbours follow again.
+The first round pairs each photo with the photos whose descriptors are nearest. The following rounds pair photos that
+have verified neighbours in common, until no such pair is left. Then visual words propose pairs between groups of photos
+that no chain of verified pairs connects, and further rounds of common neighbours follow.
 """
 
 import json
@@ -21,8 +21,8 @@ from .descriptors import descriptor_settings
 from .options import ReconstructOptions
 
 NOTES = "pairs.json"
-BRIDGES_PER_PHOTO = 10  # photos with common neighbours that each photo chooses in one round
-WORDS_PER_PHOTO = 5  # photos of other groups that visual words propose for each photo
+BRIDGES_PER_PHOTO = 10  # photos with common verified neighbours with which each photo is paired in one round
+WORDS_PER_PHOTO = 5  # photos of other groups with which visual words pair each photo
 MOST_ROUNDS = 20
 
 log = logging.getLogger("keras_retrieval")
@@ -31,20 +31,22 @@ log = logging.getLogger("keras_retrieval")
 def match_in_rounds(
     database: Database, names: Sequence[str], options: ReconstructOptions, rows: Callable[[], np.ndarray]
 ) -> list[dict[str, Any]]:
-    """Matches pairs in rounds until no round proposes any.
+    """Matches pairs of photos in rounds, until no method proposes a new pair.
 
     The proposed pairs are stored in pairs.json beside the database, so that an interrupted run continues with the same
-    pairs. Photos of an earlier, finished run are not paired with each other again.
+    pairs. If photos were added to a finished run, only pairs with at least one new photo are matched.
 
     Args:
-        database: the database with the features of all photos.
-        names: names of the photos.
-        options: the options that determine how pairs are chosen and verified.
-        rows: function that returns the (len(names), D) descriptors; called only if they are needed.
+        database: the COLMAP database with the features of all photos.
+        names: the names of the n photos.
+        options: the options of the reconstruction, which determine how pairs are chosen and verified.
+        rows: a function that returns the descriptors of the photos, (n, D). It is called only if a round chooses pairs
+            by descriptors.
 
     Returns:
-        One dict per round of this run, with `by`, the method that proposed the pairs; `pairs`, their number; and
-        `verified`, the number of verified pairs among them.
+        One dict per round, with the entries "by", the method that proposed the pairs ("descriptors", "visual words",
+        "exhaustive" or "neighbours"); "pairs", the number of proposed pairs; and "verified", the number of verified
+        pairs among them.
     """
     path = database.path.with_name(NOTES)
     notes = _begin(path, names, options)
@@ -67,13 +69,17 @@ def match_in_rounds(
 
 
 def _fingerprint(options: ReconstructOptions) -> str:
-    """A hash of the options on which the choice of pairs depends."""
+    """Computes a hash of the options on which the choice of pairs depends."""
     settings = descriptor_settings(options.model, options.descriptor_size)
     return fingerprint(options.pairs, options.neighbours, options.min_inliers, str(options.vocabulary), settings)
 
 
 def _begin(path: Path, names: Sequence[str], options: ReconstructOptions) -> dict[str, Any]:
-    """The notes of a run with the same photos, or new ones, in which photos of a finished run are settled."""
+    """Returns the content of pairs.json if it belongs to a run with the same photos and options, or a new content.
+
+    In a new content, the photos of an earlier finished run are listed as "settled", so that pairs among them are not
+    proposed again.
+    """
     how = _fingerprint(options)
     fresh = {"how": how, "names": list(names), "settled": [], "rounds": [], "done": False}
     if not path.exists():
@@ -87,7 +93,7 @@ def _begin(path: Path, names: Sequence[str], options: ReconstructOptions) -> dic
 
 
 def _next(rounds: Sequence[dict[str, Any]], by: str) -> str | None:
-    """The method that proposes the next round; None when there are no more rounds."""
+    """Returns the method that proposes the pairs of the next round, or None after the last round."""
     if not rounds:
         return {"retrieval": "descriptors", "vocabulary-tree": "visual words"}.get(by, by)
     last = rounds[-1]
@@ -107,7 +113,7 @@ def _propose(
     rows: Callable[[], np.ndarray],
     first: bool,
 ) -> list[Pair]:
-    """The pairs of a round: pairs not tried yet, each with at least one new photo."""
+    """Returns the pairs of a round, which have not been tried yet and contain at least one new photo each."""
     present, fresh = set(names), set(new)
     inliers = {pair: count for pair, count in database.inliers().items() if present.issuperset(pair)}
     if not new:
@@ -132,7 +138,7 @@ def _links(
     inliers: Mapping[Pair, int],
     options: ReconstructOptions,
 ) -> list[Pair]:
-    """Pairs of photos with common visual words that are not connected by a chain of verified pairs."""
+    """Returns pairs of photos with common visual words that no chain of verified pairs connects."""
     verified = [pair for pair, count in inliers.items() if count >= options.min_inliers]
     groups = connected(names, verified)
     if len(groups) < 2:

@@ -1,4 +1,4 @@
-"""The options of the step `reconstruct`."""
+"""The options of the command `reconstruct`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a n
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructOptions(IntakeOptions):
-    """The options of `reconstruct`."""
+    """Options of the command `keras-retrieval reconstruct`."""
 
     photos: Annotated[
         Path, Argument("Folder of photos of any objects; sub-folders are read, and their names do not matter.")
@@ -77,11 +77,11 @@ class ReconstructOptions(IntakeOptions):
     seed: Annotated[int, Option("Random seed of COLMAP's RANSAC and mapper.", at_least=0, at_most=MAX_SEED)] = 0
 
     def check(self) -> None:
-        """Checks every option, and that the vocabulary tree exists.
+        """Checks the range of every option, and that the file `vocabulary` exists if it is given.
 
         Raises:
             ArgumentError: an option is out of range.
-            VocabularyNotFoundError: the vocabulary tree does not exist.
+            VocabularyNotFoundError: the file `vocabulary` does not exist.
         """
         super().check()
         if self.vocabulary and not self.vocabulary.is_file():

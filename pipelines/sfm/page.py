@@ -1,4 +1,4 @@
-"""The HTML page of a reconstruction: each cluster's counts, photos and models, which can be rotated in 3D."""
+"""Makes the HTML page of a reconstruction, which shows the counts, the photos and the 3D models of each cluster."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -24,14 +24,16 @@ MOST_POINTS_IN_ALL = 300_000  # 3D points per page; a point takes 20 bytes
 
 
 def page(report: Mapping[str, Any], work: Path) -> str:
-    """Returns the HTML page of a reconstruction.
+    """Renders the HTML page of a reconstruction.
 
     Args:
-        report: the report from `make_report`, to which `photos`, `rounds` and `seconds` were added.
+        report: the report from `make_report`, with the additional entries "photos" (the folder of the photos), "rounds"
+            (from `match_in_rounds`) and "seconds" (the duration of each stage).
         work: the folder of the reconstruction, with the models and the images.
 
     Returns:
-        A self-contained HTML document. Without WebGL it shows a plan view of each model.
+        A self-contained HTML document. In browsers without WebGL, it shows a plan view of each model instead of the 3D
+        viewer.
     """
     clusters = report["clusters"]
     viewer = viewer_script()
@@ -51,7 +53,7 @@ def page(report: Mapping[str, Any], work: Path) -> str:
 
 
 def _most_points(counts: Sequence[int]) -> int:
-    """The number of points to which models are thinned, so that a page of models with `counts` points stays small."""
+    """Computes the largest number of points per model for which a page has at most `MOST_POINTS_IN_ALL` points."""
     most, left = MOST_POINTS, MOST_POINTS_IN_ALL
     for place, count in enumerate(sorted(counts)):
         share = left // (len(counts) - place)
@@ -78,7 +80,7 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
 def _cluster(
     number: int, report: Mapping[str, Any], work: Path, most: int, scenes: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """A cluster for the template; the 3D models are added to `scenes`."""
+    """Returns the template's values for a cluster, and appends the cluster's 3D models to `scenes`."""
     cluster = report["clusters"][number]
     points, error = points_and_error(cluster)
     photos, shown = cluster["photos"], number < MOST_CLUSTERS
@@ -117,7 +119,7 @@ def _model(
 
 
 def _thumbnail(name: str, work: Path) -> str:
-    """A data URL; "" where the photo cannot be read."""
+    """Returns a thumbnail as a data URL, or "" if the photo cannot be read."""
     try:
         return data_url(Image.fromarray(read_photo(work / "images" / colmap_name(name), size=THUMBNAIL)))
     except PhotoError:
@@ -125,13 +127,13 @@ def _thumbnail(name: str, work: Path) -> str:
 
 
 def _nowhere(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The photos that are not near a cluster."""
+    """Returns the photos that are left out and not listed with a cluster, grouped by reason."""
     shown = {name for cluster in report["clusters"] for name in cluster["left_out"]}
     return _left_out({name: reason for name, reason in report["left_out"].items() if name not in shown})
 
 
 def _left_out(reasons: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The names by reason."""
+    """Groups the names of photos that are left out by reason."""
     by_reason = sorted(reasons.items(), key=lambda item: (item[1], item[0]))
     groups = [(reason, [name for name, _ in group]) for reason, group in groupby(by_reason, key=lambda item: item[1])]
     return [

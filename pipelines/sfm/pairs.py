@@ -1,8 +1,8 @@
-"""The step `pairs`: retrieval for visual localisation, `keras-retrieval pairs model.keras PHOTOS pairs.txt`.
+"""The command `keras-retrieval pairs MODEL PHOTOS OUTPUT`, which pairs photos for matching and visual localisation.
 
-pairs.txt contains two names per line, the format of COLMAP's matches_importer and of hloc (Sarlin et al. CVPR 2019).
-The photos' descriptors are written to an HDF5 file beside it in hloc's layout, NAME/global_descriptor, from which
-hloc's pairs_from_retrieval can choose other pairs.
+The output file contains two names per line, the format of COLMAP's matches_importer and of hloc (Sarlin et al. CVPR
+2019). The photos' descriptors are written to an HDF5 file in hloc's layout, as datasets NAME/global_descriptor, from
+which hloc's pairs_from_retrieval can choose other pairs.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from .errors import ReconstructionError
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions(IntakeOptions):
-    """The options of the step `pairs`."""
+    """Options of the command `keras-retrieval pairs`."""
 
     model: Annotated[str, Argument("A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")] = field(
         kw_only=False
@@ -44,15 +44,17 @@ class PairOptions(IntakeOptions):
 def pairs(options: PairOptions) -> Path:
     """Pairs each photo with its nearest photos, for COLMAP and hloc, and writes all descriptors to an HDF5 file.
 
-    The descriptors are also stored beside OUTPUT in a folder STEM-descriptors, in the format of `extract`, so that a
-    second run with other --neighbours does not compute them again.
+    The descriptors are also stored in a folder beside OUTPUT, in the format of `extract`, so that a second run with
+    other --neighbours does not compute them again. If OUTPUT is pairs.txt, the folder is named pairs-descriptors.
 
     Returns:
-        `output`.
+        The path `output` of the list of pairs.
 
     Raises:
-        ArgumentError: an option is out of range.
-        ReconstructionError: a photo's name contains a space.
+        ArgumentError: an option is out of range, or OUTPUT and --h5 are the same file.
+        PhotoFolderError: the folder does not exist or contains no photo that can be read.
+        FolderError: the folder of descriptors contains other descriptors, and `replace` is not set.
+        ReconstructionError: a photo's name contains white space or begins with #.
         MissingExtraError: h5py is not installed.
     """
     photos, output = options.photos, options.output

@@ -1,9 +1,10 @@
-"""Preparation of photos for COLMAP, so that it reads only valid photos and the same pixels as all other steps.
+"""Prepares photos for COLMAP, so that COLMAP reads only valid photos and the same pixels as all other commands.
 
-COLMAP ignores EXIF orientation, cannot read GIF and WebP, and decodes truncated JPEGs without an error. Each photo is
-therefore decoded completely once by `photos.reader.read_photo`. A JPEG or PNG from which COLMAP reads the same pixels
-is linked into the folder of images; any other photo is copied there as an upright JPEG with the EXIF fields of the
-focal length. The models' cameras are thus valid for the photos as EXIF orients them, at full resolution.
+COLMAP ignores the EXIF orientation, cannot read GIF and WebP, and decodes truncated JPEGs without an error. Each photo
+is therefore decoded once by `photos.reader.read_photo`, which checks it. A JPEG or PNG from which COLMAP reads the same
+pixels is linked into a folder of images. Any other photo is copied there as an upright JPEG with the EXIF fields of the
+focal length. The cameras of the models are therefore valid for the photos at full resolution, after the EXIF
+orientation is applied.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from .errors import ReconstructionError
 NOTES = "photos.json"
 PHOTOS_AT_ONCE = 64
 QUALITY = 95  # JPEG quality of a copy
-_CHECKED = 256  # pixels: size of the result when a photo is decoded only to check that it can be
+_CHECKED = 256  # size in pixels to which a photo is decoded to check that it can be read
 _TAGS = (ExifTags.Base.Make, ExifTags.Base.Model)
 _EXIF_TAGS = (ExifTags.Base.FocalLength, ExifTags.Base.FocalLengthIn35mmFilm)
 
@@ -34,16 +35,18 @@ Note = dict[str, Any]
 
 
 def prepare(photos: Path, names: Sequence[str], work: Path, accept_truncated: bool = False) -> dict[str, str]:
-    """Links or copies new photos to `work`/images, and records them in photos.json.
+    """Links or copies photos to `work`/images, and records them in `work`/photos.json.
+
+    Photos that are recorded already are skipped.
 
     Args:
-        photos: folder of the photos.
-        names: names of the photos in it.
-        work: folder of the reconstruction.
+        photos: the folder of the photos.
+        names: the names of the photos, relative to `photos`.
+        work: the folder of the reconstruction.
         accept_truncated: whether a JPEG that lacks its last bytes is used, with grey in place of what is missing.
 
     Returns:
-        A dict from the name of each unreadable photo to the reason.
+        A dict from the name of each photo that cannot be read to the reason.
 
     Raises:
         ReconstructionError: a photo has changed since it was prepared.
@@ -65,7 +68,7 @@ def prepare(photos: Path, names: Sequence[str], work: Path, accept_truncated: bo
 
 
 def _is_prepared(photos: Path, name: str, note: Note | None, work: Path) -> bool:
-    """Whether a photo is prepared already; it is not if its link is broken because the photos were moved."""
+    """Returns whether a photo has been prepared and its image exists; a link breaks if the photos are moved."""
     if note is None:
         return False
     photo = photos / name
@@ -133,7 +136,7 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _focal_length(photo: Path) -> bytes:
-    """EXIF with only the fields from which COLMAP derives a focal length."""
+    """Returns EXIF data with only the fields from which COLMAP derives the focal length; b"" if there are none."""
     kept = Image.Exif()
     try:
         with open_photo(photo, MAX_PIXELS) as picture:

@@ -1,4 +1,4 @@
-"""Plan view of a 3D model: points in their colours, cameras as wedges that point in the viewing directions."""
+"""Draws the plan view of a 3D model: points in their colours, cameras as wedges that open in the viewing direction."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,12 +14,15 @@ _WEDGE = 0.035  # a camera's length as a share of the picture's longer side
 
 
 def plan_view(scene: Scene, width: int = 440, height: int = 330) -> Image.Image:
-    """Draws a model from above, where up is the mean upward direction of its photos.
+    """Draws a 3D model as seen from above, where the mean upward direction of its photos is up.
 
     Args:
-        scene: a scene with at least one camera.
-        width: width of the picture in pixels.
-        height: height of the picture in pixels.
+        scene: the points and cameras of the model, with at least one camera.
+        width: the width of the picture in pixels.
+        height: the height of the picture in pixels.
+
+    Returns:
+        The picture in RGB.
     """
     axes = _ground(scene)
     points, centres, ahead = scene.points @ axes.T, scene.centres @ axes.T, scene.ahead @ axes.T
@@ -35,7 +38,7 @@ def plan_view(scene: Scene, width: int = 440, height: int = 330) -> Image.Image:
 
 
 def _ground(scene: Scene) -> np.ndarray:
-    """Two axes (2, 3) of the ground, the first along the model's longer side."""
+    """Computes two orthogonal axes (2, 3) of the ground plane, the first along the model's longer side."""
     up = mean_up(scene)
     places = np.concatenate([scene.points, scene.centres])
     flat = places - np.median(places, axis=0)
@@ -49,7 +52,7 @@ def _ground(scene: Scene) -> np.ndarray:
 
 
 def _fit(points: np.ndarray, centres: np.ndarray, width: int, height: int) -> tuple[float, np.ndarray]:
-    """Pixels per unit, and the place in the middle of the picture."""
+    """Computes the scale in pixels per unit, and the position at the centre of the picture."""
     kept = np.percentile(points, _KEPT, axis=0) if len(points) else centres[:1]
     corners = np.concatenate([kept, centres])
     low, high = corners.min(0), corners.max(0)

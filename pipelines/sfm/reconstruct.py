@@ -1,8 +1,9 @@
-"""3D models of the objects in unordered photos: `keras-retrieval reconstruct photos models --model model.keras`.
+"""The command `keras-retrieval reconstruct PHOTOS WORK`, which reconstructs 3D models from unordered photos.
 
-Photos need neither labels nor an order. Retrieval proposes candidate pairs, COLMAP matches and verifies them and maps
-groups of verified pairs, and models that share photos form clusters. The method is that of Radenovic et al. (ECCV 2016)
-and Schonberger et al. (CVPR 2015), with a network's descriptors in place of a bag of words.
+The photos need neither labels nor an order. Retrieval proposes candidate pairs of photos. COLMAP matches and verifies
+the pairs, and reconstructs models from each group of photos that verified pairs connect. Models that share photos form
+a cluster. The method follows Radenovic et al. (ECCV 2016) and Schonberger et al. (CVPR 2015), with the descriptors of a
+network instead of a bag of visual words.
 """
 
 import json
@@ -36,18 +37,19 @@ DATABASE, REPORT, PAGE = "database.db", "report.json", "index.html"
 def reconstruct(options: ReconstructOptions) -> Path:
     """Reconstructs the objects in unordered photos as 3D models, by structure from motion with COLMAP.
 
-    The step writes to WORK database.db, images (links to the photos, or upright copies where COLMAP needs them),
-    models/*/N (COLMAP models of these images), report.json and index.html. A finished run is not repeated, and an
-    interrupted run is continued. If photos were added, only their pairs are matched and only the groups that they join
-    are mapped again.
+    WORK then contains database.db (COLMAP's features and matches), images (links to the photos, or upright copies where
+    COLMAP needs them), models/*/N (COLMAP models of these images), report.json and index.html. An interrupted run is
+    continued. The stages of a finished run are not repeated. If photos were added since then, only pairs with a new
+    photo are matched, and only the groups of photos that changed are reconstructed again.
 
     Returns:
-        WORK.
+        The folder `work`.
 
     Raises:
         ArgumentError: an option is out of range.
-        FolderError: WORK was started with other options, or contains something else.
-        ReconstructionError: a photo has changed, or no photo can be read.
+        PhotoFolderError: the folder of photos does not exist or contains no photo.
+        FolderError: WORK was started with other options, contains something else, or is inside the folder of photos.
+        ReconstructionError: a photo has changed since an earlier run, no photo can be used, or the database is damaged.
         VocabularyNotFoundError: the vocabulary tree does not exist.
         MissingExtraError: COLMAP is not installed.
     """
@@ -82,7 +84,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
 
 
 def _others(names: Sequence[str], left_out: Mapping[str, str]) -> list[str]:
-    """The photos that are not left out, at least one."""
+    """Returns the names that are not left out; raises ReconstructionError if there are none."""
     others = [name for name in names if name not in left_out]
     if not others:
         name, reason = next(iter(left_out.items()))
@@ -118,7 +120,7 @@ def _write(work: Path, report: Report) -> None:
 
 
 def _seconds_so_far(report: Path) -> dict[str, float]:
-    """Stage -> seconds that it took in earlier runs that wrote a report."""
+    """Reads the duration of each stage in seconds, summed over earlier runs, from report.json if it exists."""
     return read_json(report)["seconds"] if report.exists() else {}
 
 

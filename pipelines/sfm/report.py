@@ -1,4 +1,4 @@
-"""The report of a reconstruction, report.json: clusters, their models, and the reasons why photos are left out."""
+"""Makes and reads the report of a reconstruction, report.json: clusters, models, and why photos are left out."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,21 +24,24 @@ def make_report(
     models: Sequence[Model],
     options: ReconstructOptions,
 ) -> Report:
-    """Assembles the report from the results of the stages.
+    """Makes the report of a reconstruction from the results of its stages.
 
     Args:
-        work: folder of the reconstruction.
-        names: names of all photos.
-        left_out: dict from the name of each photo that could not be matched to the reason.
-        inliers: number of inlier matches of each tried pair, including pairs with photos that have been removed.
-        models: the models of all groups.
+        work: the folder of the reconstruction.
+        names: the names of all photos.
+        left_out: maps each photo that cannot be read or has no features to the reason.
+        inliers: maps each pair that has been matched to its number of inliers, which are matches consistent with one
+            geometry. Pairs with a photo that is not in `names` are ignored.
+        models: the models of all groups of photos.
         options: the options of the run.
 
     Returns:
-        A JSON-able dict with the keys version; options; pairs, the counts `all`, `tried` and `verified`; photo_count;
-        clusters, the largest first, each with photos, models (folder, photos, points, observations, error) and
-        left_out (photo -> reason); same_object, pairs of clusters that must not be negatives of each other; and
-        left_out (photo -> reason) for all photos that are in no cluster.
+        A dict, serialisable as JSON, with these entries: "version"; "options"; "pairs", the numbers of "all" possible,
+        "tried" (matched) and "verified" pairs; "photo_count"; "clusters", the largest first, each with its "photos",
+        its "models" (with "folder", "photos", "points", "observations" and "error") and "left_out", the photos outside
+        every cluster whose verified pair with the most inliers is with this cluster; "same_object", pairs of numbers of
+        clusters that may show the same object; and "left_out" for all photos outside every cluster. Both "left_out" map
+        the name of a photo to the reason.
     """
     present = set(names)
     tried = {pair: count for pair, count in inliers.items() if present.issuperset(pair)}
@@ -72,14 +75,14 @@ def make_report(
 
 
 def read_report(content: Any, path: Path) -> Report:
-    """Checks that the content of a JSON file is a report.
+    """Checks that the content of a JSON file is the report of a reconstruction.
 
     Args:
         content: the parsed JSON.
-        path: path of the file, for messages.
+        path: the path of the file, which is used in error messages only.
 
     Returns:
-        `content`.
+        The argument `content`.
 
     Raises:
         FolderError: the content is not a report, or was written by a newer version.
@@ -95,7 +98,7 @@ def read_report(content: Any, path: Path) -> Report:
 
 
 def summary(report: Report) -> str:
-    """Summarizes the report in a few lines of text."""
+    """Returns a summary of a report as text: the numbers of pairs and photos, and one line per cluster."""
     pairs, clusters = report["pairs"], report["clusters"]
     placed = sum(len(cluster["photos"]) for cluster in clusters)
     share = pairs["tried"] / max(1, pairs["all"])
@@ -115,7 +118,14 @@ def summary(report: Report) -> str:
 
 
 def points_and_error(cluster: Mapping[str, Any]) -> tuple[int, float]:
-    """Returns a cluster's number of 3D points and its mean reprojection error in pixels over all observations."""
+    """Returns the number of 3D points of a cluster, and its mean reprojection error over all observations.
+
+    Args:
+        cluster: an entry of "clusters" in a report.
+
+    Returns:
+        The number of points in all models of the cluster, and the error in pixels.
+    """
     models = cluster["models"]
     observations = sum(model["observations"] for model in models)
     error = sum(model["error"] * model["observations"] for model in models) / max(1, observations)
@@ -143,7 +153,7 @@ def _reasons(
     clusters: Sequence[Sequence[str]],
     options: ReconstructOptions,
 ) -> dict[str, str]:
-    """The reasons why photos that were matched are not in a cluster: photo -> reason."""
+    """Maps each photo that was matched and is in no cluster to the reason."""
     placed = {photo for photos in clusters for photo in photos}
     verified = [pair for pair, count in tried.items() if count >= options.min_inliers]
     size = {name: len(group) for group in connected(names, verified) for name in group}
@@ -167,7 +177,7 @@ def _reasons(
 def _nearest_cluster(
     reasons: Mapping[str, str], tried: Mapping[Pair, int], clusters: Sequence[Sequence[str]], least: int
 ) -> dict[str, int]:
-    """The cluster with which a photo that is left out has the verified pair of most matches: photo -> cluster."""
+    """Maps each photo in no cluster to the cluster with which it has the verified pair with the most inliers."""
     cluster_of = {photo: number for number, photos in enumerate(clusters) for photo in photos}
     strongest: dict[str, tuple[int, int]] = {}
     for (one, other), count in tried.items():

@@ -1,4 +1,4 @@
-"""The points and cameras of a COLMAP model as arrays, and their encoding for the page's 3D viewer."""
+"""Reads the points and cameras of a COLMAP model as arrays, and encodes them for the 3D viewer of the page."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ _EYE = 2.1  # distance of the first view from the middle of the model
 
 @dataclass(frozen=True)
 class Scene:
-    """Points and cameras of a model.
+    """The n points and m cameras of a COLMAP model, in the coordinates and the arbitrary unit of the model.
 
     Attributes:
-        points: (n, 3) positions of the points, in the model's own unit.
-        colours: (n, 3) uint8 RGB colours of the points.
-        centres: (m, 3) positions of the cameras' centres.
-        ahead: (m, 3) unit vectors in the cameras' viewing directions.
-        upward: (m, 3) unit vectors towards the top of the photos.
-        spans: (m, 2) half the width and half the height of each photo at distance 1 from its camera.
-        names: (m,) names of the photos.
+        points: the positions of the points, (n, 3).
+        colours: the RGB colours of the points, (n, 3) uint8.
+        centres: the positions of the cameras, (m, 3).
+        ahead: unit vectors in the viewing directions of the cameras, (m, 3).
+        upward: unit vectors towards the top of the photos, (m, 3).
+        spans: half the width and half the height of each camera's image plane at distance 1, (m, 2).
+        names: the names of the cameras' photos.
     """
 
     points: np.ndarray
@@ -38,7 +38,17 @@ class Scene:
 
 
 def read_scene(folder: Path) -> Scene:
-    """Reads the points and cameras of the COLMAP model in a folder."""
+    """Reads the points and cameras of a COLMAP model.
+
+    Args:
+        folder: the folder with cameras.bin, images.bin and points3D.bin.
+
+    Returns:
+        The points, and the cameras of the registered photos.
+
+    Raises:
+        MissingExtraError: pycolmap is not installed.
+    """
     model = load_colmap().Reconstruction(folder)
     found = list(model.points3D.values())
     images = [model.images[number] for number in sorted(model.reg_image_ids())]
@@ -58,27 +68,28 @@ def read_scene(folder: Path) -> Scene:
 
 
 def mean_up(scene: Scene) -> np.ndarray:
-    """Returns the mean upward direction of the photos, a unit vector of shape (3,)."""
+    """Computes the mean upward direction of the photos, a unit vector (3,); -y if the directions cancel out."""
     up = scene.upward.mean(0)
     length = np.linalg.norm(up)
     return up / length if length > 1e-9 else np.array([0.0, -1.0, 0.0])
 
 
 def for_viewer(scene: Scene, most: int, photos: Mapping[str, int]) -> dict[str, Any]:
-    """Encodes a model for the page's 3D viewer.
+    """Encodes a model for the 3D viewer of the page.
 
     The model is rotated so that the mean upward direction of the photos is +y, moved so that the median of its points
-    is the origin, and scaled so that nearly all cameras and 90 % of the points lie within distance 1 of it.
+    is the origin, and scaled so that 98 % of the cameras and 90 % of the points are within distance 1 of the origin.
 
     Args:
-        scene: a scene with at least one camera.
-        most: maximum number of points; a larger model is subsampled at random.
-        photos: dict from the name of each photo that the page shows to its number.
+        scene: the points and cameras of the model, with at least one camera.
+        most: the largest number of points to encode; a larger model is subsampled at random.
+        photos: maps the name of each photo that the page shows to its number on the page.
 
     Returns:
-        JSON-able dict with `points` (float32, xyz) and `colours` (uint8, RGB) in base64; `cameras`, each with its name,
-        its photo's number or None, and its frustum (the centre and 4 corners, clockwise from the upper left); `eye`,
-        the position of the initial view.
+        A dict, serialisable as JSON, with the entries "points" (float32 x, y, z) and "colours" (uint8 RGB), both in
+        base64; "cameras", a list of dicts with "name", "photo" (the number on the page, or None) and "frustum" (the
+        positions of the camera and of the 4 corners of its image plane, clockwise from the upper left); and "eye", the
+        viewer's initial position.
     """
     kept = np.arange(len(scene.points))
     if len(kept) > most:
@@ -103,7 +114,7 @@ def for_viewer(scene: Scene, most: int, photos: Mapping[str, int]) -> dict[str, 
 
 
 def _upright(up: np.ndarray) -> np.ndarray:
-    """A rotation (3, 3) that takes `up` to +y."""
+    """Computes a rotation (3, 3) that maps the unit vector `up` to +y."""
     aside = np.eye(3)[np.argmin(np.abs(up))]
     right = np.cross(aside, up)
     right /= np.linalg.norm(right)
@@ -111,12 +122,12 @@ def _upright(up: np.ndarray) -> np.ndarray:
 
 
 def _radius(places: np.ndarray, share: float) -> float:
-    """The distance from the origin within which `share` % of the places lie."""
+    """Computes the distance from the origin within which `share` percent of the positions (n, 3) are."""
     return float(np.percentile(np.linalg.norm(places, axis=1), share)) if len(places) else 0.0
 
 
 def _length(centres: np.ndarray) -> float:
-    """The length of cameras: about half the distance between neighbours, so that they do not hide each other."""
+    """Computes the drawn length of cameras, about half the distance of neighbours, so that they do not overlap."""
     if len(centres) < 2:
         return _FRUSTUM[1]
     some = centres[:1000]
@@ -126,7 +137,7 @@ def _length(centres: np.ndarray) -> float:
 
 
 def _corners(scene: Scene, length: float) -> np.ndarray:
-    """The corners (m, 4, 3) of the photos before the cameras, relative to these."""
+    """Computes the corners (m, 4, 3) of the cameras' image planes at distance `length`, relative to the cameras."""
     right = np.cross(scene.ahead, scene.upward)
     wide, high = (scene.spans[:, side, None] * vectors for side, vectors in enumerate((right, scene.upward)))
     signs = [(-1, 1), (1, 1), (1, -1), (-1, -1)]
@@ -134,7 +145,7 @@ def _corners(scene: Scene, length: float) -> np.ndarray:
 
 
 def _first_view(centres: np.ndarray) -> np.ndarray:
-    """The viewpoint of the viewer: on the side of the cameras, a little above the middle."""
+    """Computes the initial position of the viewer, on the side of the cameras and a little above the centre."""
     side = centres.mean(0) * (1, 0, 1)
     length = np.linalg.norm(side)
     side = side / length if length > 0.1 else np.array([0.0, 0.0, 1.0])

@@ -1,7 +1,8 @@
-"""Visual words with COLMAP: a vocabulary of clustered SIFT features, an inverted index, rankings by common words.
+"""Ranks images by common visual words with COLMAP: learns a vocabulary, builds an inverted index, and queries it.
 
-The index is that of Schonberger et al. (CVPR 2015): words are weighted by tf-idf, features of the same word are
-compared by binary signatures of 64 bits (Hamming embedding, Jegou et al. ECCV 2008), and bursts are down-weighted.
+A visual word is a cluster of SIFT descriptors. The index is that of Schonberger et al. (CVPR 2015): words are weighted
+by tf-idf, features of the same word are compared by binary signatures of 64 bits (Hamming embedding, Jegou et al. ECCV
+2008), and words that occur repeatedly in an image are down-weighted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,19 +19,19 @@ from .errors import ReconstructionError
 _VOCABULARY_ROWS = 200_000  # SIFT descriptors that a vocabulary is learned from
 _ROWS_PER_WORD = 40
 _EMBEDDED = 64  # bits of the binary signatures
-_SHAPE = ("x", "y", "a11", "a12", "a21", "a22")  # of a keypoint: its position and its affine frame
+_SHAPE = ("x", "y", "a11", "a12", "a21", "a22")  # fields of a keypoint: its position and its affine frame
 
 
 def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
-    """Clusters a sample of the features into visual words.
+    """Learns a vocabulary by clustering a random sample of SIFT features into visual words, and writes it to a file.
 
     Args:
-        features: an open COLMAP database.
-        images: ids of the images whose features are clustered.
-        path: file to write the vocabulary to.
+        features: an open COLMAP database, a `pycolmap.Database`.
+        images: the ids in the database of the images whose features are clustered.
+        path: the file to write the vocabulary to.
 
     Returns:
-        Whether the vocabulary was written; False if there are too few features for a single word.
+        Whether the vocabulary was written; False if there are fewer than 40 features, too few for a single word.
     """
     colmap = load_colmap()
     each = max(_ROWS_PER_WORD, _VOCABULARY_ROWS // max(1, len(images)))
@@ -49,16 +50,16 @@ def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
 
 
 def build_index(features: Any, images: Sequence[int], vocabulary: Path, path: Path) -> Path:
-    """Writes an inverted index of images.
+    """Writes an inverted index from visual words to images.
 
     Args:
-        features: an open COLMAP database.
-        images: ids of the images to index.
+        features: an open COLMAP database, a `pycolmap.Database`.
+        images: the ids in the database of the images to index.
         vocabulary: a file that `make_vocabulary` wrote, or a COLMAP vocabulary tree.
-        path: file to write the index to.
+        path: the file to write the index to.
 
     Returns:
-        `path`.
+        The argument `path`.
     """
     colmap = load_colmap()
     index, options = colmap.VisualIndex.read(vocabulary), colmap.VisualIndex.IndexOptions()
@@ -73,17 +74,18 @@ def build_index(features: Any, images: Sequence[int], vocabulary: Path, path: Pa
 
 
 def rank_by_words(features: Any, index: Path, queries: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
-    """Ranks images for each query by common visual words; queries need not be in the index.
+    """Ranks the images of a database for each query image by common visual words.
 
     Args:
-        features: the open COLMAP database with the indexed images and the queries.
+        features: the open COLMAP database, a `pycolmap.Database`, with the indexed images and the queries.
         index: a file that `build_index` wrote.
-        queries: ids of the query images.
-        count: maximum length of a ranking.
+        queries: the ids in the database of the query images, which need not be in the index.
+        count: the maximum length of a ranking.
 
     Yields:
-        The id of a query and the ids of the images that share words with it, best first. Queries come in any order, and
-        one without features is skipped. A ranking may contain any image of the database, even if it is not in `index`.
+        The id of a query, and the ids of the images that share words with the query, best first. Queries are yielded in
+        any order, and a query without features is skipped. A ranking may contain any image of the database, even an
+        image that is not in `index`.
 
     Raises:
         ReconstructionError: the index is damaged.
@@ -94,7 +96,7 @@ def rank_by_words(features: Any, index: Path, queries: Sequence[int], count: int
     # the database that are not in it.
     try:
         search = colmap.VocabTreePairGenerator(options, features, list(queries))
-    except (ValueError, RuntimeError, MemoryError) as error:  # MemoryError: a size in the file is wrong
+    except (ValueError, RuntimeError, MemoryError) as error:  # a wrong size in the file causes MemoryError
         raise ReconstructionError(f"{index} is damaged ({error}): remove it, and it will be created again") from error
     while not search.has_finished():
         if found := search.next():

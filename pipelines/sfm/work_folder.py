@@ -1,4 +1,4 @@
-"""The work folder of `reconstruct` and `clean`: a new one, or one started with the same photos and options."""
+"""Opens the work folder of the commands `reconstruct` and `clean`, which is new or was started by an earlier run."""
 
 import json
 from collections.abc import Mapping
@@ -11,15 +11,16 @@ OPTIONS = "options.json"
 
 
 def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
-    """Creates the work folder, or checks that its features were extracted with the same options.
+    """Creates a work folder, or checks that an existing work folder was started with the same options.
 
     Args:
-        work: path of the work folder.
-        photos: folder of the photos.
-        extraction: dict of the options of feature extraction; stored in options.json.
+        work: the path of the work folder.
+        photos: the folder of the photos.
+        extraction: the options of feature extraction, serialisable as JSON. A new work folder stores them in
+            options.json.
 
     Raises:
-        FolderError: `work` was started with other options, contains something else, or is inside the photos' folder.
+        FolderError: `work` was started with other options, contains something else, or is inside `photos`.
     """
     check_outside(work, photos)
     path = work / OPTIONS

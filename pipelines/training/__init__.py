@@ -1,1 +1,1 @@
-"""Training: streams of tuples, mining, runs that can be resumed; the steps train, classify, train-proposals."""
+"""Training of networks: mining, streams of tuples, runs that can be resumed; steps train, classify, train-proposals."""

@@ -1,4 +1,4 @@
-"""Approximate nearest-neighbour search among many descriptors with ScaNN."""
+"""Approximate nearest-neighbour search with ScaNN, in memory, for mining in a large pool."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError, missing_extra
 
-REORDER = 10  # candidates that are scored exactly, as a multiple of k
+REORDER = 10  # number of candidates that are scored exactly, as a multiple of k
 LEAF_SHARE = 0.1  # share of the tree's leaves that is searched for each query
 LEAST_LEAVES = (
     20  # minimum number of leaves to search: ScaNN's trees differ between builds, and with few leaves so does recall
@@ -15,20 +15,22 @@ TRAINING_ROWS = 250_000  # maximum number of rows on which the tree is trained
 
 
 def approximate_neighbours(queries: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
-    """Finds approximate nearest neighbours of each query in memory, with a tree, asymmetric hashing and reordering.
+    """Finds the approximate nearest neighbours of each query with ScaNN.
+
+    The index has a tree, asymmetric hashing and exact rescoring. It is built anew in each call.
 
     Args:
         queries: (Q, D) descriptors of the queries.
-        rows: (N, D) descriptors of the database, finite.
+        rows: (N, D) descriptors of the database; all values must be finite.
         k: number of neighbours of each query.
 
     Returns:
-        (Q, min(k, N)) int64 array of the row numbers with the largest inner products, best first, padded with -1 where
-        the search found fewer.
+        (Q, min(k, N)) int64 indexes into `rows` of the largest inner products, best first. Where the search found fewer
+        neighbours, the indexes are padded with -1.
 
     Raises:
         MissingExtraError: ScaNN is not installed.
-        ArgumentError: a descriptor is not finite, which would crash ScaNN.
+        ArgumentError: a value in `rows` is not finite, which would crash ScaNN.
     """
     try:
         from scann import scann_ops_pybind

@@ -1,6 +1,6 @@
 """Keras callbacks for training with `fit`: metrics, validation, scores, checkpoints, TensorBoard.
 
-A callback adds its metrics to the logs of the epoch, where the callbacks after it in the list can read them:
+A callback adds its metrics to the logs of the epoch, where the callbacks after it in the list can read them::
 
     model.fit(stream.dataset(), callbacks=[
         mining_callback(stream.draw, describe), figures(model), validation(model, held_out, describe),
@@ -27,24 +27,25 @@ from .stream import TupleStream
 
 Logs = dict[str, Any]
 SCORE = "score: "
-"""Prefix of the names of a collection's scores in the logs of an epoch."""
+"""Prefix of the names of metrics on a collection in the logs of an epoch."""
 
 
 class StepSource(Protocol):
-    """The source of training steps: an `EpochDraw` or `classification.LandmarkBatches`."""
+    """The interface of a source of training batches: of `EpochDraw` and of `classification.LandmarkBatches`."""
 
     @property
     def steps(self) -> int:
         """Number of steps in an epoch."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns the arrays from which the source can continue within an epoch."""
+        """Returns the arrays that a checkpoint must contain, so that a resumed run can continue within an epoch."""
 
 
 def figures(model: Any) -> Any:
     """Returns a callback that adds "p", "learning_rate" and "seconds" to the logs of each epoch.
 
-    "p" is GeM's exponent, averaged over channels and layers.
+    "p" is the exponent of GeM pooling, averaged over channels and layers; networks without GeM do not have it.
+    "learning_rate" is the rate at the beginning of the epoch, and "seconds" the duration of the epoch.
 
     Args:
         model: a compiled TupleModel or any other compiled keras.Model.
@@ -71,12 +72,13 @@ def figures(model: Any) -> Any:
 def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
     """Returns a callback that adds "val_loss" and "val_negative_distance" to the logs of each epoch.
 
-    The negatives of the validation tuples are mined anew after each epoch.
+    The negatives of the validation tuples are mined again after each epoch. "val_negative_distance" is the mean
+    Euclidean distance between the descriptors of the queries and of these negatives.
 
     Args:
         model: the model that is trained.
         stream: the stream of validation tuples.
-        describe: the function that `describer` returns for the network.
+        describe: function from photos to descriptors, which `describer` makes from the network in training.
     """
     import keras
 
@@ -92,12 +94,12 @@ def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
 def evaluation(network: Any, scorer: CollectionScorer, every: int = 1) -> Any:
     """Returns a callback that scores the network on a collection and adds "score: NAME" to the logs of an epoch.
 
-    NAME is the first metric of the collection's medium or only setting.
+    NAME is the metric that `evaluation.headline` selects, such as "mAP medium".
 
     Args:
-        network: a network from `keras_retrieval.build`.
+        network: the network in training, from `keras_retrieval.build`.
         scorer: the scorer of the collection.
-        every: number of epochs from one scoring to the next.
+        every: the network is scored after every `every` epochs.
 
     Raises:
         TrainingError: raised during `fit` if the network no longer yields usable descriptors.
@@ -120,21 +122,23 @@ def evaluation(network: Any, scorer: CollectionScorer, every: int = 1) -> Any:
 def checkpointing(
     run: Path, checkpoint: Checkpoint, model: Any, source: StepSource, best: str = "val_loss", steps: int = 0
 ) -> Any:
-    """Returns a callback that writes RUN/checkpoint.npz, for `open_run` and `restore`, and RUN/history.csv.
+    """Returns a callback that writes checkpoint.npz and history.csv to the folder of a run.
 
-    Place it after all callbacks that add metrics to the logs. To resume a run within an epoch, pass
-    `stream.dataset(checkpoint.step)` to `fit`.
+    The callback must be placed after all callbacks that add metrics to the logs. `open_run` and `restore` resume a run
+    from checkpoint.npz; within an epoch, `fit` must then get `stream.dataset(checkpoint.step)`.
 
     Args:
         run: folder of the run.
-        checkpoint: the state of the run, updated in place.
+        checkpoint: the state of the run, which the callback updates in place.
         model: a compiled TupleModel or any other compiled keras.Model.
-        source: the source of the training steps.
-        best: criterion for the best epoch: "val_loss" (the lowest), "score" (the highest) or "last".
+        source: the source of the training steps, whose state is saved.
+        best: criterion for the best epoch: "val_loss" (the lowest), "score" (the highest) or "last". The weights of the
+            best epoch are stored, too.
         steps: number of steps between two checkpoints within an epoch; 0 writes a checkpoint only after each epoch.
 
     Raises:
-        TrainingError: raised during `fit` if the loss or a weight is no longer finite; the checkpoint is unchanged.
+        TrainingError: raised during `fit` if the loss or a weight is not finite at the end of an epoch;
+            checkpoint.npz is not written then.
     """
     import keras
 
@@ -168,11 +172,12 @@ def checkpointing(
 def best_epoch(history: Sequence[Logs], best: str) -> int:
     """Returns the number of the best epoch, from 1.
 
-    Of equally good epochs the first is the best. If no epoch has the metric, the last one is.
+    If several epochs are equally good, the first of them is returned. If no epoch has the metric, the number of the
+    last epoch is returned.
 
     Args:
-        history: the metrics of each epoch.
-        best: criterion for the best epoch, see `checkpointing`.
+        history: for each epoch a dict from metric to value.
+        best: criterion for the best epoch: "val_loss" (the lowest), "score" (the highest) or "last".
     """
     ranks = [_rank(epoch, best) for epoch in history]
     known = [row for row, rank in enumerate(ranks) if rank > -math.inf]
@@ -183,8 +188,8 @@ def tensorboard(folder: Path, pictures: Callable[[], Sequence[np.ndarray]] | Non
     """Returns a callback that writes all metrics of each epoch, and images of tuples, for TensorBoard.
 
     Args:
-        folder: the folder for the event files; a resumed run adds files.
-        pictures: function that returns images of tuples, each (h, w, 3) uint8; None for no images.
+        folder: the folder for the event files; a resumed run adds event files.
+        pictures: function that returns images of tuples, each (h, w, 3) uint8, after each epoch; None for no images.
     """
     import keras
     import tensorflow as tf
@@ -203,7 +208,14 @@ def tensorboard(folder: Path, pictures: Callable[[], Sequence[np.ndarray]] | Non
 
 
 def write_history(run: Path, checkpoint: Checkpoint) -> Path:
-    """Writes RUN/history.csv, with one row per epoch and one column per metric, and returns its path."""
+    """Writes history.csv, with one row per epoch and one column per metric, to the folder of a run.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     columns = list(dict.fromkeys(name for row in checkpoint.history for name in row))
     file = io.StringIO()
     writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -222,7 +234,7 @@ def _update(checkpoint: Checkpoint, model: Any, source: StepSource, step: int) -
 
 
 def _network(model: Any) -> Any:
-    """The network within a TupleModel, or the model itself."""
+    """Returns the network within a TupleModel, or the model itself if it is not a TupleModel."""
     return getattr(model, "network", model)
 
 
@@ -242,7 +254,7 @@ def _rank(epoch: Logs, best: str) -> float:
 
 
 def _number(value: Any) -> float | int | None:
-    """A figure in a form that JSON supports: None if it is not finite."""
+    """Converts a metric to a number that JSON supports, or to None if it is not finite."""
     number = value if isinstance(value, int) else float(value)
     return number if math.isfinite(number) else None
 

@@ -1,4 +1,7 @@
-"""The file checkpoint.npz, from which a training run is resumed; it is replaced atomically and contains no pickles."""
+"""Reads and writes checkpoint.npz, the file from which a training run is resumed.
+
+The file is replaced atomically and contains no pickles.
+"""
 
 import json
 from collections.abc import Sequence
@@ -26,16 +29,18 @@ class Checkpoint:
     """The state of a run after its last finished epoch, or between two steps of the next epoch.
 
     Attributes:
-        options: the fingerprint of the run, JSON-able: the options and files on which the weights depend.
-        history: the metrics of each finished epoch.
-        step: number of finished steps of the next epoch.
-        samples: the sample tuples mined before the first epoch, for the page, JSON-able.
+        options: JSON-able dict of the options and files on which the weights depend, from a method such as
+            `TrainOptions.fingerprint`.
+        history: for each finished epoch a dict from metric to value.
+        step: number of finished steps of the epoch that follows the finished epochs.
+        samples: the sample tuples that were mined before the first epoch, JSON-able; the page shows them.
         best_epoch: the number of the best epoch, from 1; 0 before the first epoch is finished.
-        weights: the weights of the network, in the network's order.
-        optimizer: the variables of the optimizer.
-        metrics: the variables of the model's metrics, which are means over the epoch so far.
-        best: the weights of the best epoch.
-        stream: the state of the source of training steps.
+        weights: the weights of the network, in the order of `network.weights`.
+        optimizer: the values of the optimizer's variables.
+        metrics: the values of the variables of the model's metrics, which are means over the finished steps.
+        best: the weights of the network after the best epoch.
+        stream: the arrays that the method `state` of the source of training batches returned, such as
+            `EpochDraw.state`.
     """
 
     options: dict[str, Any]
@@ -56,12 +61,19 @@ class Checkpoint:
 
     @property
     def started(self) -> bool:
-        """Whether there is a step to resume from."""
+        """Whether at least one step has been finished, from which the run can be resumed."""
         return bool(self.history or self.step)
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
-    """Writes RUN/checkpoint.npz and returns its path; the previous file is replaced when the new one is complete."""
+    """Writes checkpoint.npz to the folder of a run; the previous file is replaced when the new one is complete.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     about = {
         one.name: getattr(checkpoint, one.name) for one in fields(checkpoint) if one.name not in (*_LISTS, "stream")
     }
@@ -73,7 +85,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
 
 
 def read_checkpoint(run: Path) -> Checkpoint | None:
-    """Reads RUN/checkpoint.npz; None if it does not exist.
+    """Reads checkpoint.npz in the folder of a run; returns None if the file does not exist.
 
     Raises:
         CheckpointError: the file is damaged, or was written by a newer version.
@@ -106,12 +118,16 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
 
     Args:
         run: folder of the run.
-        options: the fingerprint of the run, which must equal that of the checkpoint of a resumed run.
+        options: JSON-able dict of the options and files on which the weights depend. In a resumed run it must equal
+            the dict in the checkpoint.
         resume: whether an existing run may be resumed.
 
+    Returns:
+        The checkpoint; its attribute `started` is False in a new run.
+
     Raises:
-        CheckpointError: the folder contains the checkpoint of a run, and `resume` is False or the run was started
-            with other options.
+        CheckpointError: the folder contains a checkpoint, and `resume` is False, the run was started with other
+            options, or the checkpoint is damaged or was written by a newer version.
         OSError: the folder cannot be written to.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -131,12 +147,12 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
 
 
 def restore(checkpoint: Checkpoint, variables: Sequence[Any], optimizer: Sequence[Any]) -> None:
-    """Assigns the weights and optimizer variables of a checkpoint.
+    """Assigns the weights and optimizer variables in a checkpoint to a network and its optimizer.
 
     Args:
         checkpoint: the checkpoint.
-        variables: the weights of the network, assigned in place.
-        optimizer: the variables of the optimizer, assigned in place.
+        variables: the weights of the network, which are changed in place.
+        optimizer: the variables of the optimizer, which are changed in place.
 
     Raises:
         CheckpointError: the number or the shapes of the variables differ from those in the checkpoint.

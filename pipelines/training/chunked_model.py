@@ -1,4 +1,4 @@
-"""Training steps for photos at their exact sizes, and with bounded memory for any number of tuples; TensorFlow only."""
+"""A TupleModel that trains on photos at their exact sizes, and on many tuples with bounded memory (TensorFlow only)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,39 +9,44 @@ import numpy as np
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.networks.tuple_model import TupleModel
 
-ALL = 2**30  # photos, more than a step can have
+ALL = 2**30  # a chunk that is larger than the number of photos in any step
 Step = tuple[Any, Any, list[Any]]  # loss, (B, M, D) descriptors, gradients
 
 
 class ChunkedTupleModel(TupleModel):
     """A TupleModel that also accepts photos at their exact sizes, and can pass them through the network in chunks.
 
-    Without `chunk`, all photos of a step pass through the network at once, in one batch per exact size, and the
-    activations of all photos are stored. With `chunk`, the descriptors of all photos are first computed without storing
-    activations, the loss yields the gradient with respect to each descriptor, and the photos pass through the network
-    again, chunk by chunk, to propagate these gradients to the weights. The gradients are the same for every loss; the
-    cost is a second forward pass, unless the photos of a step fit in one chunk. XLA does not compile this model.
+    Without `chunk`, all photos of a step pass through the network at once (photos at exact sizes in one batch per
+    size), and their activations are stored for the backward pass.
+
+    With `chunk`, a step takes a bounded amount of memory. First, the descriptors of all photos are computed without
+    storing activations. Then the gradient of the loss with respect to each descriptor is computed. Finally, the photos
+    pass through the network again, chunk by chunk, to propagate these gradients to the weights. The resulting gradients
+    equal those without `chunk`, for every loss. The cost is a second forward pass, which is not needed if all photos of
+    a step fit in one chunk.
+
+    XLA does not compile this model.
 
     Args:
         network: a network from `keras_retrieval.build`.
-        l2: weight decay, see TupleModel.
+        l2: factor of the L2 penalty on the weights, see TupleModel.
         chunk: maximum number of photos that pass through the network at once; None for all photos of a step.
-        keep_descriptors: whether to keep the row numbers and descriptors of the photos of the last training step, see
-            `last_step`.
+        keep_descriptors: whether to keep the row numbers and descriptors of the photos of the last training step, which
+            `last_step` returns. The inputs must then contain "rows".
 
     Input shape:
-        A dict of padded photos as for TupleModel, or of photos at exact sizes: "pixels" (T, 3) uint8, the pixels of all
-        photos in row-major order, with photos of the same shape next to each other; "groups" (G, 3), the number of
-        photos, the height and the width of each group of equal shapes; "places" (B, M), the position of each photo of
-        the tuples in that order, or (B * M,) together with "rows" (B, M), the photos' row numbers, which are kept with
-        the descriptors.
+        Padded photos: a dict as for TupleModel. Photos at exact sizes: the dict that `tuple_batches.exact` returns,
+        with "pixels" (T, 3) uint8, "groups" (G, 3) and "places" (B * M,). Either dict may also contain "rows" (B, M),
+        the row numbers of the photos. Without "rows", the shape of "places" must be (B, M). B is the number of tuples
+        in a step, M the number of photos in a tuple, T the number of pixels of all photos, and G the number of groups
+        of photos of the same shape.
 
     Output shape:
         (B, M, D) descriptors.
 
     Raises:
-        ArgumentError: `chunk` is below 1, the inputs do not determine which photos form a tuple, or exact sizes or
-            `keep_descriptors` are used under a strategy with several devices.
+        ArgumentError: `chunk` is below 1; or the inputs have neither "rows" nor "places" of shape (B, M); or exact
+            sizes or `keep_descriptors` are used under a distribution strategy with several devices.
     """
 
     def __init__(
@@ -64,7 +69,7 @@ class ChunkedTupleModel(TupleModel):
     def last_step(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the row numbers (B, M) and descriptors (B, M, D) of the photos of the last training step.
 
-        The descriptors are those before the step's update of the weights.
+        The descriptors were computed with the weights before the update of that step.
 
         Raises:
             ArgumentError: the model was created without `keep_descriptors`.
@@ -102,7 +107,7 @@ class ChunkedTupleModel(TupleModel):
         return self._logs(loss, inputs, objects, descriptors, sample_weight)
 
     def _step(self, *batch: Any) -> Step:
-        """Loss, descriptors and gradients, at once if the photos fit in a chunk, else in chunks."""
+        """Computes loss, descriptors and gradients, in chunks unless all photos of the step fit in one chunk."""
         import tensorflow as tf
 
         objects = batch[1]
@@ -137,7 +142,7 @@ class ChunkedTupleModel(TupleModel):
         return loss, descriptors, _pull_back(runs, tf.convert_to_tensor(upstream), weights, penalty)
 
     def _values(self) -> list[Any]:
-        """The trainable weights as TensorFlow's variables."""
+        """Returns the trainable weights as TensorFlow variables."""
         return [weight.value for weight in self.trainable_weights]
 
     def _runs(self, inputs: dict[str, Any]) -> "_Runs":
@@ -145,7 +150,7 @@ class ChunkedTupleModel(TupleModel):
         return cut(network, inputs, self.chunk or ALL)
 
     def _describe(self, runs: "_Runs") -> Any:
-        """The descriptors of all photos, in the order of the runs."""
+        """Computes the descriptors of all photos, in the order of the runs."""
         import tensorflow as tf
 
         count = tf.size(runs.ends)
@@ -167,12 +172,12 @@ class ChunkedTupleModel(TupleModel):
 
 @dataclass(frozen=True)
 class _Runs:
-    """The photos of a step, cut into runs that pass the network one after the other.
+    """The photos of a step, divided into R runs (chunks) that pass through the network one after the other.
 
     Attributes:
-        describe: computes the descriptors (n, D) of the run of a number.
-        ends: (R,), the number of photos up to the end of each run.
-        places: (B, M), the position of each photo of the tuples among the photos of all runs.
+        describe: function from the number of a run to the descriptors (n, D) of its photos.
+        ends: (R,) number of photos up to the end of each run.
+        places: (B, M) position of each photo of the tuples among the photos of all runs.
     """
 
     describe: Callable[[Any], Any]
@@ -220,7 +225,7 @@ def _exact_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
 
 
 def _pull_back(runs: _Runs, upstream: Any, weights: list[Any], sums: list[Any]) -> list[Any]:
-    """Propagates the gradients of all descriptors to the weights, run by run, and adds them to `sums`."""
+    """Propagates the gradients `upstream` of all descriptors to the weights, run by run, and adds them to `sums`."""
     import tensorflow as tf
 
     def body(run: Any, start: Any, sums: list[Any]) -> tuple[Any, Any, list[Any]]:
@@ -243,7 +248,7 @@ def _require_one_device(feature: str) -> None:
 
 
 def _kept(dimensions: int) -> tuple[Any, Any]:
-    """Variables of variable shape for the rows and descriptors of a step's photos."""
+    """Returns TensorFlow variables without a fixed shape for the row numbers and descriptors of a step's photos."""
     import tensorflow as tf
 
     return (

@@ -12,20 +12,22 @@ from ..photos.augmentation import jitter, square
 from ..photos.cache import PhotoSource
 from .network import layers_of_trunk, too_many_frozen
 
-READ_AHEAD = 2  # batches that are read during a training step
+READ_AHEAD = 2  # number of batches that are read during a training step
 
 
 @dataclass(frozen=True)
 class LandmarkBatches:
-    """Batches of square crops of photos, with the numbers of their landmarks.
+    """Batches of square crops of photos, each photo labelled with the number of its landmark.
 
     Attributes:
-        photos: reader of the photos' pixels.
+        photos: reader of the photos' pixels, such as a `PhotoCache`.
         names: (n,) names of the photos.
         labels: (n,) int32 numbers of the photos' landmarks.
         side: the side of the crops in pixels.
-        batch: number of photos in a batch; training uses a whole number of batches.
-        least: minimum side of a random crop, as a share of the photo's shorter side; None for central crops.
+        batch: number of photos in a batch. With random crops, the last photos of an epoch are left out if they do not
+            fill a batch.
+        least: minimum side of a random crop before it is resized, as a share of the photo's shorter side. None is for
+            validation: central crops in a fixed order, without random changes.
         flip: whether half of the crops, chosen at random, are mirrored.
         jitter: strength of random changes of brightness, contrast and saturation; 0 for no changes.
         seed: random seed.
@@ -48,15 +50,18 @@ class LandmarkBatches:
         return max(1, whole) if self.least is not None else -(-len(self.names) // self.batch)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns an empty state, since the crops of an epoch depend only on the seed and the epoch's number."""
+        """Returns an empty dict, because the crops of an epoch depend only on the seed and the number of the epoch.
+
+        A checkpoint therefore needs no further state to resume within an epoch.
+        """
         return {}
 
     def dataset(self, epoch: int, start: int = 0) -> Any:
-        """Returns the batches of an epoch.
+        """Returns the batches of an epoch as a dataset for `fit`.
 
         Args:
             epoch: the number of the epoch, from 0.
-            start: the first step, for a run that is resumed within an epoch.
+            start: number of the first batch to return, above 0 for a run that is resumed within an epoch.
 
         Returns:
             A tf.data.Dataset of crops (B, side, side, 3) uint8 and labels (B,) int32.
@@ -93,13 +98,13 @@ class LandmarkBatches:
 
 
 def numbered(landmarks: Mapping[str, Sequence[str]]) -> tuple[list[str], np.ndarray]:
-    """Numbers the landmarks in the order of the dict.
+    """Numbers landmarks from 0, in the order of the dict, and lists their photos with these numbers.
 
     Args:
         landmarks: dict from the name of each landmark to the names of its photos.
 
     Returns:
-        The list of the names of all n photos, and the (n,) int32 numbers of their landmarks.
+        The names of all n photos, and an (n,) int32 array with the number of each photo's landmark.
     """
     names = [name for photos in landmarks.values() for name in photos]
     return names, np.repeat(np.arange(len(landmarks), dtype=np.int32), [len(photos) for photos in landmarks.values()])
@@ -110,10 +115,10 @@ def set_aside(batches: LandmarkBatches, share: float) -> tuple[LandmarkBatches, 
 
     Args:
         batches: batches of all photos.
-        share: share of each landmark's photos to set aside.
+        share: share of each landmark's photos to set aside, from 0 to 1; the number of photos is rounded.
 
     Returns:
-        The training batches, and the validation batches with central crops, or None if no photo is set aside.
+        The training batches; and the validation batches, which have central crops, or None if no photo is set aside.
     """
     rng = np.random.default_rng([batches.seed, 2])
     aside = np.zeros(len(batches.names), bool)
@@ -131,14 +136,14 @@ def set_aside(batches: LandmarkBatches, share: float) -> tuple[LandmarkBatches, 
 
 
 def freeze_layers(network: Any, count: int) -> None:
-    """Freezes the first layers of a network's trunk, and all BatchNormalization layers.
+    """Freezes the first layers of a network's trunk, and all its BatchNormalization layers.
 
     Args:
-        network: a network from `keras_retrieval.build`.
-        count: number of layers to freeze, from the first; only layers with weights count.
+        network: a network from `keras_retrieval.build`; its layers are changed in place.
+        count: number of layers to freeze, from the first; layers without weights are not counted.
 
     Raises:
-        ArgumentError: the trunk has fewer layers with weights.
+        ArgumentError: the trunk has fewer than `count` layers with weights.
     """
     import keras
 
@@ -151,10 +156,10 @@ def freeze_layers(network: Any, count: int) -> None:
 
 
 def classifier_on(network: Any, classes: int) -> Any:
-    """Builds a classifier on the trunk of a retrieval network; the two share the trunk's weights.
+    """Builds a classifier on the trunk of a retrieval network, so that training the classifier trains this trunk.
 
-    The trunk's feature map is averaged over its cells, and a dense layer computes a logit for each landmark, so that
-    photos of any size can be classified.
+    The trunk's feature map is averaged over its cells, and a dense layer computes a logit for each landmark. Photos may
+    have any size.
 
     Args:
         network: a network from `keras_retrieval.build`.
@@ -164,7 +169,7 @@ def classifier_on(network: Any, classes: int) -> Any:
         A keras.Model from photos (B, H, W, 3), RGB in 0..255, to logits (B, classes).
 
     Raises:
-        ArgumentError: the network has no trunk of its own.
+        ArgumentError: no layer of the network is a keras.Model, the trunk.
     """
     import keras
 

@@ -1,9 +1,10 @@
 """The step `classify`: `keras-retrieval classify PHOTOS --model vgg16_rmac --output RUN`.
 
-The first stage of Gordo et al. (ECCV 2016): before a network learns to rank, its trunk learns to classify landmarks,
-from one folder of photos per landmark. RUN gets model.keras (the retrieval network of the same name with the trained
-trunk), classifier.keras with landmarks.txt (the names of its outputs), history.csv, results.json and page.html,
-as well as photos (the cache of resized photos) and checkpoint.npz, from which --resume continues.
+This is the first training stage of Gordo et al. (ECCV 2016): the trunk of a network learns to classify landmarks, from
+one folder of photos per landmark, before the network is trained for retrieval. The step writes to the folder RUN
+model.keras (the retrieval network with the trained trunk), classifier.keras (the classifier) with landmarks.txt (the
+landmark of each of the classifier's outputs), history.csv, results.json and page.html, as well as photos (the cache of
+resized photos) and checkpoint.npz, from which --resume continues.
 """
 
 import json
@@ -32,17 +33,20 @@ from .page import classification_page
 
 @takes(ClassifyOptions)
 def classify(options: ClassifyOptions) -> dict[str, Any]:
-    """Trains the trunk of a network to classify landmarks by cross-entropy, on random square crops of their photos.
+    """Trains the trunk of a network to classify landmarks, with the cross-entropy loss on random square photo crops.
 
     The weights of the epoch with the lowest validation loss are kept, or those of the last epoch if no photos are set
     aside for validation.
 
     Returns:
-        The content of results.json.
+        The content of results.json: options, counts, photos that could not be read, and the metrics of each epoch.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the network, or fewer than two landmarks are left.
-        CheckpointError: RUN contains a run that cannot be resumed with these options.
+        ArgumentError: an option is out of range or does not fit the network, or fewer than two landmarks have enough
+            readable photos.
+        PhotoFolderError: `photos` does not exist or contains no photo.
+        NetworkError: the network's file does not exist, or the network takes edge maps.
+        CheckpointError: `output` contains a run that cannot be resumed with these options.
         TrainingError: the loss is no longer finite.
         OSError: a file cannot be read or written.
     """
@@ -72,10 +76,10 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
 
 
 def _large_enough(landmarks: Mapping[str, list[str]], min_photos: int) -> dict[str, list[str]]:
-    """The landmarks with enough photos.
+    """Returns the landmarks with at least `min_photos` photos.
 
     Raises:
-        ArgumentError: fewer than two are left.
+        ArgumentError: fewer than two landmarks have so many photos.
     """
     kept = {name: photos for name, photos in landmarks.items() if len(photos) >= min_photos}
     if len(kept) < 2:
@@ -91,7 +95,7 @@ def _large_enough(landmarks: Mapping[str, list[str]], min_photos: int) -> dict[s
 def _readable(
     landmarks: Mapping[str, list[str]], folder: Path, network: Any, options: ClassifyOptions
 ) -> tuple[dict[str, list[str]], PhotoCache]:
-    """The landmarks with their readable photos, and the cache of these."""
+    """Returns the landmarks with their readable photos, and the cache of these photos."""
     reading = Reading(
         folder,
         max(options.size, options.side),
@@ -120,7 +124,7 @@ def _network(options: ClassifyOptions) -> Any:
 def _compiled(
     network: Any, classes: int, options: ClassifyOptions, training: LandmarkBatches, checkpoint: Checkpoint
 ) -> Any:
-    """The compiled classifier, with the weights of the checkpoint if the run is resumed."""
+    """Returns the compiled classifier, with the weights of the checkpoint if the run is resumed."""
     import keras
 
     from keras_retrieval.networks.optimizer import decayed_rate
@@ -146,7 +150,7 @@ def _fit(
     checkpoint: Checkpoint,
     options: ClassifyOptions,
 ) -> None:
-    """Trains the remaining epochs, each on other squares, from the checkpoint's step on."""
+    """Trains the remaining epochs, from the step of the checkpoint on; each epoch has other random crops."""
     best = "val_loss" if validation is not None else "last"
     try:
         for epoch in range(checkpoint.epochs, options.epochs):

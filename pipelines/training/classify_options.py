@@ -14,7 +14,7 @@ from ..photos.intake_options import IntakeOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions(IntakeOptions):
-    """The options of `classify`."""
+    """The options of the step `classify`, which trains the trunk of a network to classify landmarks."""
 
     photos: Annotated[Path, Argument("Folder with one sub-folder per landmark, or a folder that `clean` made.")] = (
         field(kw_only=False)
@@ -89,9 +89,9 @@ class ClassifyOptions(IntakeOptions):
     ] = False
 
     def fingerprint(self, landmarks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """Returns the options, network and photos on which the weights depend, JSON-able.
+        """Returns the options, network and photos on which the trained weights depend, as a JSON-able dict.
 
-        A run can only be resumed with the same fingerprint.
+        A run can be resumed only if this dict equals the one in the checkpoint of the run.
 
         Args:
             landmarks: dict from the name of each landmark to the names of its photos.

@@ -1,4 +1,4 @@
-"""The networks that a run writes, and their scores compared with those of the initial network."""
+"""Writes the trained networks of a run, and scores them and the network before training."""
 
 import json
 from typing import Any
@@ -17,12 +17,15 @@ LABELS = {"lw": "Lw", "pca": "PCA"}
 
 
 def score_pretrained(run: Run) -> dict[str, Mean]:
-    """Scores the initial network of a run without whitening, with PCA whitening and with Lw.
+    """Scores the network before training, on the collection of a run, for comparison with the trained network.
 
-    The scores are stored in RUN/pretrained.json, from which a resumed run reads them.
+    The network is scored without whitening and, unless `options.whiten` is "none", with PCA whitening and with Lw, the
+    whitening that is learned from matching pairs. Lw is left out if its matrices would not fit in memory. The
+    scores are stored in pretrained.json in the folder of the run, from which a resumed run reads them.
 
     Returns:
-        A dict from the name of each network to its scores; empty if the run has no collection.
+        A dict from a label ("pretrained", "pretrained + PCA", "pretrained + Lw") to the mean scores; empty if the run
+        has no collection.
     """
     options, scorer = run.options, run.scorer
     if scorer is None:
@@ -48,11 +51,20 @@ def score_pretrained(run: Run) -> dict[str, Mean]:
 
 
 def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
-    """Writes trained.keras, and model.keras with the whitening inside, and scores both.
+    """Saves the trained network, learns a whitening, and scores the network without and with this whitening.
+
+    The files trained.keras (without the whitening) and model.keras (with the whitening inside) are written to the
+    folder of the run.
 
     Returns:
-        A dict from the name of each network to its scores, empty if the run has no collection; and a JSON-able dict
-        of metadata of the whitening.
+        A dict from a label ("trained", "trained + Lw" or "trained + PCA") to the mean scores, empty if the run has no
+        collection; and JSON-able metadata of the whitening: "method", "dim" and, for Lw, "shrinkage". With the method
+        "none" there is no whitening.
+
+    Raises:
+        OSError: a file cannot be written.
+        WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions for the whitening.
+        ValueError: too few photos or pairs can be read to learn the whitening.
     """
     trained, model = run.output / "trained.keras", run.output / "model.keras"
     save_trained(run.network, trained)

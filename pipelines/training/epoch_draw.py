@@ -1,15 +1,15 @@
-"""Draws an epoch: random pairs, a random pool of photos, their descriptors, and the hard negatives mined among them.
+"""Draws the training tuples of an epoch: random pairs, and hard negatives mined in a random pool of photos.
 
 A tuple (query, positive, negatives) passes through these stages, each in one module:
 
-1. `EpochDraw.drawn` draws the pairs and the pool, from the seed and the epoch alone.
-2. `PhotoDescriptors.describe_missing` computes the descriptors that are needed, by the network in its current state.
+1. `EpochDraw.drawn` draws the pairs and the pool; the draw depends only on the seed and the number of the epoch.
+2. `PhotoDescriptors.describe_missing` computes descriptors that are missing, with the network in its current state.
 3. `HardPositives.choose` chooses the positive.
-4. `HardNegatives.choose` chooses the negatives by `mine_negatives`; the tuple is now a row of `EpochDraw.tuples`.
-5. `TupleReader.elements` reads the pixels of the photos, some steps ahead.
+4. `HardNegatives.choose` chooses the negatives by `mine_negatives`. The tuple is now a row of `EpochDraw.tuples`.
+5. `TupleReader.elements` reads the pixels of the photos, some steps ahead of training.
 6. `TupleStream.dataset` passes the tuple to `fit`, where `TupleModel` performs a training step.
 
-With `refresh`, tuples that have not been read yet return to stage 2 between steps.
+With the option `refresh`, negatives are chosen again between steps, for tuples whose photos have not been read yet.
 """
 
 import time
@@ -36,9 +36,10 @@ class Mined:
 
     Attributes:
         epoch: the number of the epoch, from 0.
-        described: number of photos that the network described.
+        described: number of photos whose descriptors the network computed.
         seconds: duration of mining in seconds.
-        distance: mean distance from the queries to their negatives; it should increase while the network learns.
+        distance: mean Euclidean distance between the descriptors of queries and of their negatives; it should increase
+            while the network learns.
         replaced: number of drawn pairs that were replaced because one of their photos cannot be read.
         left_out: dict from the name of each photo that cannot be read to the reason.
     """
@@ -52,15 +53,17 @@ class Mined:
 
 
 class EpochDraw:
-    """Draws the tuples (q, p, n1 .. nN) of each epoch and mines their negatives.
+    """Draws the tuples (query, positive, N negatives) of each epoch and mines their negatives.
 
-    An epoch consists of `options.queries` random pairs and a pool of `options.pool` random photos. The draw depends
-    only on the seed and the epoch, so that a resumed run draws the same pairs and pool. The photos' descriptors are
-    stored by PhotoDescriptors. For validation, all pairs are used in order, with the same pool in every epoch.
+    For each epoch, `options.queries` random pairs (query, positive) are drawn, and a pool of `options.pool` random
+    photos, from which the negatives are chosen. The draw depends only on the seed and the number of the epoch, so that
+    a resumed run draws the same pairs and pool. For validation, all pairs are used in order, with the same pool in
+    every epoch. The photos' descriptors are stored in memory or, if they are large, in a temporary file, see
+    `PhotoDescriptors`.
 
     Args:
         tuples: the tuples from `read_tuples`.
-        photos: reader of the tuples' photos: a PhotoCache, or a Reading without a cache.
+        photos: reader of the photos' pixels: a `PhotoCache`, or a `Reading`, which decodes the photos each time.
         options: the options of mining.
         validation: whether to use the validation pairs in place of the training pairs.
 
@@ -68,15 +71,19 @@ class EpochDraw:
         count: number of tuples in an epoch.
         batch: number of tuples in a step.
         steps: number of steps in an epoch.
-        pairs: (P, 2) row numbers of the photos in the pairs from which epochs are drawn.
-        tuples: (count, 2 + N) int32 row numbers of the photos in the tuples of the epoch; None before `mine`.
-        distances: (count, N) distances from the queries to their negatives when these were chosen.
-        epoch: the epoch that was mined last; None before `mine`.
+        pairs: (P, 2) row numbers of the query and the positive of each pair from which epochs are drawn. A row number
+            is an index into `tuples.images`.
+        tuples: (count, 2 + N) int32 row numbers of the photos in the tuples of the epoch that was mined last; None
+            before the first call of `mine`.
+        distances: (count, N) float32 Euclidean distances between the descriptors of the queries and of their negatives
+            at the time when the negatives were chosen.
+        epoch: number, from 0, of the epoch that was mined last; None before the first call of `mine`.
         trained: whether the epoch that was mined last has been trained on.
 
     Raises:
         TuplesError: there is no pair.
-        MiningError: a query has too few clusters for N negatives.
+        MiningError: a query cannot have N negatives, because there are too few other clusters, or because too few
+            negatives are listed for every query.
     """
 
     def __init__(
@@ -104,14 +111,14 @@ class EpochDraw:
         self.trained = False
 
     def drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws the pairs and the pool of an epoch, from the seed and the epoch alone.
+        """Draws the pairs and the pool of an epoch, which depend only on the seed and the number of the epoch.
 
         Args:
             epoch: the number of the epoch, from 0.
 
         Returns:
-            All pairs (P, 2) in random order, of which the first are used, and the pool (n,), which is empty if
-            tuples.npz lists negatives; both contain row numbers of photos.
+            (P, 2) row numbers of all pairs in random order, of which the first `count` with readable photos are used;
+            and (n,) row numbers of the photos in the pool, which is empty if tuples.npz lists negatives.
         """
         rng = np.random.default_rng([self.options.seed, 0 if self.validation else epoch])
         pairs = self.pairs if self.validation else rng.permutation(self.pairs)
@@ -128,13 +135,17 @@ class EpochDraw:
         return pairs, rows[:size]
 
     def mine(self, describe: DescribeFn, epoch: int) -> Mined:
-        """Draws an epoch, describes its queries and its pool, each photo once, and chooses the negatives.
+        """Draws the pairs and the pool of an epoch, computes the descriptors of the photos, and chooses negatives.
 
-        With `options.refresh`, only photos without a descriptor from the previous epoch are described.
+        The tuples are then in the attribute `tuples`. Each photo is described once. With `options.refresh`, photos
+        keep their descriptors from the previous epoch, and only photos without a descriptor are described.
 
         Args:
-            describe: the function that `describer` returns for the network in training.
+            describe: function from photos to descriptors, which `describer` makes from the network in training.
             epoch: the number of the epoch, from 0.
+
+        Returns:
+            The result of mining: number of described photos, duration, mean distance and unreadable photos.
 
         Raises:
             TuplesError: no pair has two readable photos.
@@ -166,18 +177,19 @@ class EpochDraw:
         )
 
     def refresh(self, describe: DescribeFn, step: int) -> bool:
-        """Chooses negatives again within an epoch, every `options.refresh` steps, for tuples that are not read yet.
+        """Chooses negatives again within an epoch if `options.refresh` steps have passed since they were last chosen.
 
-        The photos with the oldest descriptors are described again, so many that each photo is described once per epoch.
-        Positives (unless drawn) and negatives are chosen again for the tuples that are read before the next refresh.
-        The next STEPS_ALREADY_READ steps are already read and keep their old negatives.
+        First, the descriptors of the photos with the oldest descriptors are computed again, for so many photos that
+        each photo is described once per epoch. Then negatives, and positives unless they are drawn at random, are
+        chosen again for the tuples that will be read before the next refresh. The photos of the next three steps have
+        already been read, so that these steps keep their old negatives.
 
         Args:
-            describe: the function that `describer` returns for the network in training.
-            step: the step of the epoch, from 0, that was trained last.
+            describe: function from photos to descriptors, which `describer` makes from the network in training.
+            step: number of the step, from 0, of the epoch that was trained last.
 
         Returns:
-            Whether a refresh was due.
+            Whether negatives were to be chosen again after this step.
 
         Raises:
             TrainingError: no photo has a usable descriptor, which means that the network has diverged.
@@ -200,12 +212,15 @@ class EpochDraw:
         return True
 
     def update(self, rows: np.ndarray, descriptors: np.ndarray) -> None:
-        """Replaces descriptors by those that a training step has computed anyway.
+        """Replaces stored descriptors by newer ones that a training step has computed.
+
+        Descriptors of padded or augmented photos differ slightly from those of the original photos. They are used until
+        the photos are described again.
 
         Args:
-            rows: (B, M) row numbers of the photos, the "rows" of the step's inputs.
-            descriptors: (B, M, D) descriptors of these photos. Those of padded or augmented photos differ slightly from
-                those of the original photos, and are used until the photos are described again.
+            rows: (B, M) row numbers of the photos of the step, which are "rows" in its inputs. Photos without a stored
+                descriptor are ignored.
+            descriptors: (B, M, D) descriptors of these photos.
 
         Raises:
             TrainingError: a descriptor is not finite, which means that the network has diverged.
@@ -219,11 +234,11 @@ class EpochDraw:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Dict from the name of each photo that could not be read during the last mining to the reason."""
+        """Dict from the name of each photo that could not be read or described during the last mining to the reason."""
         return self.descriptors.left_out
 
     def mined(self) -> np.ndarray:
-        """Returns the `tuples` of the epoch that was mined last.
+        """Returns the (count, 2 + N) row numbers of the photos in the tuples of the epoch that was mined last.
 
         Raises:
             TrainingError: no epoch has been mined.
@@ -236,7 +251,10 @@ class EpochDraw:
         return self.tuples
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns the arrays from which `restore` continues within the epoch; with `refresh` also the descriptors.
+        """Returns the arrays that a checkpoint must contain, so that `restore` can continue within the epoch.
+
+        These are the tuples and distances and the state of `HardNegatives`; with `options.refresh` also the
+        descriptors.
 
         Raises:
             TrainingError: no epoch has been mined.
@@ -246,7 +264,7 @@ class EpochDraw:
         return state | self.hard_negatives.state() | {f"descriptors_{name}": array for name, array in described.items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Restores a `state`: the tuples, and with `refresh` also the descriptors."""
+        """Restores the arrays that `state` returned: the tuples, and with `options.refresh` also the descriptors."""
         self.epoch, self.tuples, self.distances = int(state["epoch"]), state["tuples"], state["distances"]
         self.hard_negatives.restore(state)
         self.trained = False
@@ -256,23 +274,23 @@ class EpochDraw:
             self.descriptors.restore(described)
 
     def _rng(self, epoch: int, step: int) -> np.random.Generator:
-        """The generator for the samples of the pool at the beginning of an epoch, step 0, or after so many steps."""
+        """Returns the random generator for samples of the pool after `step` finished steps of an epoch."""
         return np.random.default_rng([self.options.seed, 0 if self.validation else epoch, step])
 
     def _needed(self, pairs: np.ndarray) -> np.ndarray:
-        """The photos outside the pool whose descriptors the tuples of these pairs (n, 2) need."""
+        """Returns the photos, besides the pool, whose descriptors are needed for tuples of these pairs (n, 2)."""
         queries = pairs[:, 0]
         positives, negatives = self.hard_positives.needed(queries), self.hard_negatives.needed(queries)
         return np.union1d(np.union1d(queries, negatives), positives)
 
     def _usable(self, describe: DescribeFn, pairs: np.ndarray) -> tuple[np.ndarray, int]:
-        """The first pairs whose photos have been described, with their chosen positives.
+        """Returns the first `count` pairs whose photos can be read and described, with their chosen positives.
 
-        Pairs with photos that cannot be read are replaced by the next ones, which are described first; if all pairs
-        are too few they are repeated.
+        A pair with a photo that cannot be read is replaced by the next pair, whose photos are described first. If there
+        are fewer than `count` such pairs, pairs are repeated.
 
         Returns:
-            (count, 2), and how many pairs were replaced.
+            (count, 2) pairs, and the number of pairs that were replaced.
         """
         chosen, seen = self._with_positives(pairs[: self.count]), self.count
         while len(chosen) < self.count and seen < len(pairs):
@@ -286,7 +304,7 @@ class EpochDraw:
         return chosen[np.arange(self.count) % len(chosen)], seen - len(chosen)
 
     def _with_positives(self, pairs: np.ndarray) -> np.ndarray:
-        """The pairs (n, 2) that have a described query, enough negatives and a readable positive, which is chosen."""
+        """Chooses positives and returns the pairs with a described query, enough negatives and a readable positive."""
         usable = self.descriptors.has(pairs[:, 0])
         if self.hard_negatives.listed:
             usable &= self.hard_negatives.enough_listed(pairs[:, 0], described=True)
@@ -302,7 +320,7 @@ def _diverged(photos: int) -> TrainingError:
 
 
 def _whole_steps(pairs: int, queries: int, batch: int, validation: bool) -> tuple[int, int]:
-    """The number of tuples in an epoch and in a step."""
+    """Returns the number of tuples in an epoch and in a step."""
     if validation:
         return pairs, min(batch, pairs)
     count = min(queries, pairs)

@@ -1,7 +1,10 @@
-"""The error of a training run that cannot continue."""
+"""The error that is raised when a training run cannot continue."""
 
 from keras_retrieval.errors import RetrievalError
 
 
 class TrainingError(RetrievalError, ValueError):
-    """Training cannot continue; the message states the reason and the remedy."""
+    """Training cannot continue, for example because the network has diverged.
+
+    The message states the reason and the remedy.
+    """

@@ -1,4 +1,4 @@
-"""Scores of a network during training, on a collection that is not used for training."""
+"""Scores a network during training, on a collection (database, queries, ground truth) that is not trained on."""
 
 import logging
 import shutil
@@ -23,7 +23,10 @@ from ..networks.files import save_model
 log = logging.getLogger("keras_retrieval")
 
 Mean = dict[str, dict[str, float | None]]
-"""Mean scores: setting -> metric -> mean over the queries."""
+"""Mean scores: dict from a setting, such as "medium", to a dict from a metric, such as "mAP", to its mean.
+
+The means are over the queries; an undefined mean is None.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class CollectionScorer:
     """Scores networks on a collection, at the size and scales at which the trained network will be used.
 
     Attributes:
-        truth: the ground truth.
-        photos: folder of the photos.
-        output: folder to which descriptors are written.
+        truth: the ground truth of the collection.
+        photos: folder of the collection's photos.
+        output: folder to which descriptors are written, in a sub-folder for each network.
         size: longest side of the photos, in pixels.
-        scales: the scales, in the form of the option --scales of `evaluate`.
-        precision: the precision of the trunk, "float32" or "bfloat16".
+        scales: factors on the photo's size, separated by commas, such as "1,0.7071,0.5".
+        precision: the precision in which the trunk computes, "float32" or "bfloat16".
         mirror: whether a photo's descriptor also includes its mirror image.
-        edges: kind of edge maps to describe, see `photos.edges`; "" describes photos.
+        edges: kind of edge maps that are read in place of photos, such as "sobel"; "" for photos.
     """
 
     truth: GroundTruth
@@ -51,13 +54,20 @@ class CollectionScorer:
     edges: str
 
     def describe(self, model: str, name: str) -> Collection:
-        """Describes the collection with a network and writes the descriptors to OUTPUT/NAME, which is replaced.
+        """Computes the collection's descriptors with a network and writes them to the sub-folder `name` of `output`.
+
+        Descriptors that are already in the sub-folder are replaced.
 
         Args:
-            model: path or name of the network, in the form that `evaluate` accepts.
-            name: name of the folder of descriptors.
+            model: path of a .keras or .onnx file, or the name of a network.
+            name: name of the sub-folder.
+
+        Returns:
+            The collection with its descriptors.
 
         Raises:
+            NoDescriptorsError: all descriptors are zero or not finite.
+            CollectionError: a query or all photos of the database cannot be read.
             OSError: the descriptors cannot be written.
         """
         folder = self.output / name
@@ -71,21 +81,34 @@ class CollectionScorer:
         return describe_collection(self.truth, options)
 
     def describe_now(self, network: Any, name: str) -> Collection:
-        """Describes the collection with a network in memory; otherwise like `describe`."""
+        """Computes the collection's descriptors with a network in memory.
+
+        Args:
+            network: a keras.Model, which is first saved as network.keras in the sub-folder.
+            name: name of the sub-folder, as for `describe`.
+
+        Returns:
+            The collection with its descriptors.
+
+        Raises:
+            NoDescriptorsError: all descriptors are zero or not finite.
+            CollectionError: a query or all photos of the database cannot be read.
+            OSError: the network or the descriptors cannot be written.
+        """
         path = self.output / name / "network.keras"
         save_model(network, path)
         return self.describe(str(path), name)
 
     def score(self, collection: Collection, whitening: Projection | None = None, dim: int | None = None) -> Mean:
-        """Computes the scores of a described collection.
+        """Computes the mean scores of exact search among the descriptors of a collection.
 
         Args:
-            collection: the collection from `describe`.
-            whitening: a whitening to apply to all descriptors first, as a network with the whitening inside does.
+            collection: the collection with its descriptors, from `describe` or `describe_now`.
+            whitening: a whitening that is first applied to all descriptors; None for no whitening.
             dim: number of dimensions that the whitening keeps; None for all.
 
         Returns:
-            A dict setting -> metric -> mean over the queries.
+            A dict from each setting to a dict from each metric to its mean over the queries.
         """
         rows, queries = collection.rows, collection.queries
         if whitening is not None:
@@ -95,7 +118,7 @@ class CollectionScorer:
         return score(self.truth, collection.ranks(np.array(indexes)))["mean"]
 
     def remove_descriptors(self, name: str) -> None:
-        """Removes the files that `describe` wrote."""
+        """Removes the sub-folder `name` that `describe` wrote; files that cannot be removed are ignored."""
         shutil.rmtree(self.output / name, ignore_errors=True)
 
 
@@ -111,10 +134,22 @@ def collection_scorer(
     mirror: bool = False,
     edges: str = "",
 ) -> CollectionScorer:
-    """Reads the ground truth of a collection and returns its scorer.
+    """Reads the ground truth of a collection and makes a scorer for the collection.
 
-    The arguments are those of `datasets.load_ground_truth`, which also lists the errors, and the attributes of
-    CollectionScorer.
+    Args:
+        dataset: name of a published dataset, or path of a JSON file, as for `load_ground_truth`.
+        photos: folder of the collection's photos.
+        gnd: file or folder of the ground truth; None looks for the published file name in and beside `photos`.
+        output: folder to which descriptors are written.
+        size: longest side of the photos, in pixels.
+        scales: factors on the photo's size, separated by commas.
+        precision: the precision of the trunk, "float32" or "bfloat16".
+        mirror: whether a photo's descriptor also includes its mirror image.
+        edges: kind of edge maps that are read in place of photos; "" for photos.
+
+    Raises:
+        GroundTruthError: the dataset is unknown, a file is missing or damaged, or the photos do not fit the dataset.
+        PhotoFolderError: `photos` does not exist or contains no photos.
     """
     truth = load_ground_truth(dataset, photos, gnd)
     if truth.partial:
@@ -123,14 +158,30 @@ def collection_scorer(
 
 
 def headline(mean: Mean) -> tuple[str, float]:
-    """Returns name and value of the metric that compares epochs: the first one of the medium or only setting."""
+    """Returns the metric by which epochs are compared: the first metric of the setting "medium" or of the only setting.
+
+    Args:
+        mean: the mean scores of a network, from `CollectionScorer.score`.
+
+    Returns:
+        The name of the metric, followed by the setting if there are several ("mAP medium"), and its value, which is NaN
+        if the metric is undefined.
+    """
     setting = "medium" if "medium" in mean else next(iter(mean))
     name, value = next(iter(mean[setting].items()))
     return (name if setting == "all" else f"{name} {setting}"), float("nan") if value is None else value
 
 
 def rows_of(scores: dict[str, Mean]) -> dict[str, dict[str, float | None]]:
-    """Returns a table, one row per network: the first metric of each setting, or all metrics of the only setting."""
+    """Makes a table of the scores of several networks, with one row per network.
+
+    Args:
+        scores: dict from the name of each network to its mean scores.
+
+    Returns:
+        A dict from the name of each network to its row, a dict from column to value. The columns are the first metric
+        of each setting, or all metrics if there is only one setting.
+    """
     table = {}
     for network, mean in scores.items():
         if len(mean) == 1:

@@ -1,4 +1,4 @@
-"""Choice of hard negatives for the queries of an epoch, from a pool, a sample of the pool, or each photo's own list."""
+"""Chooses hard negatives for queries: from the pool, from a random sample of it, or from lists in tuples.npz."""
 
 import numpy as np
 
@@ -14,20 +14,22 @@ from .approximate_search import approximate_neighbours
 from .mining_options import MiningOptions
 from .photo_descriptors import PhotoDescriptors
 
-NEIGHBOURS = 256  # neighbours of each query in an approximate search; many may be of its own cluster
+NEIGHBOURS = 256  # number of neighbours of each query in an approximate search; many may be of the query's own cluster
 
 
 class HardNegatives:
     """Chooses for each query the photos of other clusters with the nearest descriptors, one per cluster.
 
-    Drawing a sample of the pool for each query avoids the very hardest photos, which often show the query's object
-    after all. The previous negatives of the query remain candidates, so that the sample need not find them again
-    (Arandjelovic et al. CVPR 2016). If tuples.npz lists negatives for each photo, only these are candidates.
+    A cluster is a group of photos that show the same object. The candidates are the photos of the epoch's pool, which
+    are drawn at random. With `options.sample`, the candidates of each query are a random sample of the pool. This
+    avoids the very hardest photos, which often show the query's object after all. With `options.remember`, the previous
+    negatives of a query remain candidates even if they are not in the sample (Arandjelovic et al. CVPR 2016). If
+    tuples.npz, the file of the training tuples, lists negatives for each photo, only these are candidates.
 
     Args:
         tuples: all tuples.
-        rows: row numbers of the photos that may be negatives.
-        descriptors: the descriptors of the photos.
+        rows: row numbers of the photos that may be negatives; a row number is an index into `tuples.images`.
+        descriptors: the storage of the photos' descriptors.
         options: the options of mining.
 
     Attributes:
@@ -45,14 +47,14 @@ class HardNegatives:
         self._lists = np.where(np.isin(lists, rows), lists, -1)
 
     def possible(self, queries: np.ndarray) -> np.ndarray:
-        """Returns an (n,) bool mask of the queries for which enough negatives exist.
+        """Returns an (n,) bool mask of the queries for which `options.negatives` negatives exist.
 
         Args:
             queries: (n,) row numbers of the query photos.
 
         Raises:
-            MiningError: no query has enough listed negatives, or, without lists, there are too few other clusters for a
-                query.
+            MiningError: tuples.npz lists negatives, and no query has enough of them; or it lists no negatives, and
+                there are too few other clusters for a query.
         """
         if not self.listed:
             require_clusters(self.cluster[queries], self.cluster[self._rows], self.same_object, self._options.negatives)
@@ -65,11 +67,11 @@ class HardNegatives:
         return possible
 
     def enough_listed(self, queries: np.ndarray, described: bool = False) -> np.ndarray:
-        """Returns an (n,) bool mask of the queries with enough negatives in their lists.
+        """Returns an (n,) bool mask of the queries whose list in tuples.npz has enough negatives of different clusters.
 
         Args:
             queries: (n,) row numbers of the query photos.
-            described: whether to count only negatives that have a descriptor.
+            described: whether only negatives that have a descriptor count.
         """
         rows, candidates = self._listed(queries, described)
         clusters = self.cluster[queries], self.cluster[rows]
@@ -77,13 +79,15 @@ class HardNegatives:
         return chosen[:, -1] >= 0
 
     def needed(self, queries: np.ndarray) -> np.ndarray:
-        """Returns the photos outside the pool whose descriptors are needed to choose negatives for the queries.
+        """Returns the photos, besides those of the pool, whose descriptors are needed to choose negatives for queries.
+
+        These are the queries' previous negatives with `options.remember`, and their listed negatives.
 
         Args:
             queries: (n,) row numbers of the query photos.
 
         Returns:
-            The row numbers of the photos in ascending order.
+            (m,) row numbers of the photos in ascending order.
         """
         found = self._last[queries] if self._last is not None else np.zeros(0, np.int64)
         found = np.union1d(found, self._lists[queries] if self.listed else found)
@@ -92,17 +96,22 @@ class HardNegatives:
     def choose(
         self, queries: np.ndarray, rng: np.random.Generator, pool: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Chooses the negatives of queries.
+        """Chooses N = `options.negatives` negatives for each query.
 
         Args:
             queries: (n,) row numbers of the query photos.
-            rng: random generator that draws the sample.
-            pool: (m,) row numbers of the photos in a new pool, for all queries of an epoch; None chooses again for some
-                of the queries from the same pool. Only a new pool may be searched by ScaNN, because building its index
-                takes time.
+            rng: random generator that draws the samples of the pool.
+            pool: (m,) row numbers of the photos in a new pool, at the beginning of an epoch. None keeps the current
+                pool, to choose again for some queries within an epoch. If a new pool has more than
+                `options.approximate_above` photos, ScaNN searches it; the current pool is searched exactly, because
+                building an index takes time.
 
         Returns:
-            (n, N) row numbers of the negatives, and (n, N) float32 distances from the query to them.
+            (n, N) row numbers of the negatives, and (n, N) float32 Euclidean distances between the descriptors of the
+            query and of its negatives.
+
+        Raises:
+            MiningError: the photos with descriptors are of too few clusters for a query.
         """
         if pool is not None:
             self._set_pool(pool, queries)
@@ -122,23 +131,26 @@ class HardNegatives:
         return rows[indexes], distances
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns the arrays from which `restore` continues; they are not copied, and change with the next choice."""
+        """Returns the pool and the previous negatives of all queries as arrays, for a checkpoint and for `restore`.
+
+        The arrays are not copied: the next call of `choose` changes them.
+        """
         return {"pool": self.pool} | ({} if self._last is None else {"last": self._last})
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Restores a `state`."""
+        """Restores the pool and the previous negatives from the arrays that `state` returned."""
         self.pool = state["pool"]
         if self._last is not None:
             self._last = state["last"].copy()
 
     def _set_pool(self, pool: np.ndarray, queries: np.ndarray) -> None:
-        """Sets the pool: of the given photos and the earlier negatives of the queries those that are described."""
+        """Sets the pool to those given photos, and those previous negatives of the queries, that have descriptors."""
         pool = pool if self.listed else np.union1d(pool, self.needed(queries))
         pool = pool[self._descriptors.has(pool)]
         self.pool = pool[np.argsort(self.cluster[pool], kind="stable")]  # mining is fastest on a sorted pool
 
     def _candidates(self, queries: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
-        """The photos to choose from, and the positions (n, k) in them of each query's candidates; None for all."""
+        """Returns the photos to choose from, and each query's candidates: positions (n, k) in them, or None for all."""
         if self.listed:
             return self._listed(queries, described=True)
         if not 0 < self._options.sample < len(self.pool):
@@ -156,7 +168,7 @@ class HardNegatives:
 
 
 def _positions(pool: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The positions in the pool of rows of photos, of any shape; -1 for rows that are not in it."""
-    position = np.full(max(pool.max(initial=-1), rows.max(initial=-1)) + 2, -1)  # the last one is that of row -1
+    """Returns the position in the pool of each row number, -1 if it is not there; `rows` may have any shape."""
+    position = np.full(max(pool.max(initial=-1), rows.max(initial=-1)) + 2, -1)  # the last one: row number -1
     position[pool] = np.arange(len(pool))
     return position[rows]

@@ -1,4 +1,4 @@
-"""Choice of the positive of each query of an epoch: drawn at random, or chosen by descriptor."""
+"""Chooses the positive of each query of an epoch, at random or by descriptor."""
 
 import numpy as np
 
@@ -6,12 +6,15 @@ from .photo_descriptors import PhotoDescriptors
 
 
 class HardPositives:
-    """Chooses for each query the drawn positive, the nearest (Arandjelovic et al. CVPR 2016) or the farthest of all.
+    """Chooses the positive of each query: the drawn one, or by descriptor the nearest or the farthest of its positives.
+
+    The nearest positive is the choice of Arandjelovic et al. (CVPR 2016).
 
     Args:
         pairs: (n, 2) row numbers of the query and the positive of each pair; a query may be in several pairs.
-        positive: the rule, one of `mining_options.POSITIVES`.
-        descriptors: the descriptors of the photos.
+        positive: the rule: "drawn" keeps the positive of the pair that was drawn at random, "nearest" and "farthest"
+            choose by descriptor.
+        descriptors: the storage of the photos' descriptors.
 
     Attributes:
         pairs: the pairs from which epochs are drawn: all pairs, or one per query if positives are chosen by descriptor.
@@ -26,13 +29,25 @@ class HardPositives:
             self.pairs = pairs[np.sort(np.unique(pairs[:, 0], return_index=True)[1])]
 
     def needed(self, queries: np.ndarray) -> np.ndarray:
-        """Returns the row numbers of the photos besides the queries whose descriptors the choice of positives needs."""
+        """Returns the row numbers of the positives whose descriptors `choose` needs, for given row numbers of queries.
+
+        With the rule "drawn" there are none.
+        """
         if self._by_query is None:
             return queries[:0]
         return self._by_query[np.isin(self._by_query[:, 0], queries), 1]
 
     def choose(self, pairs: np.ndarray) -> np.ndarray:
-        """Returns the pairs (n, 2) with the chosen positives, without queries whose positives all lack a descriptor."""
+        """Chooses the positives of the queries in drawn pairs.
+
+        Args:
+            pairs: (n, 2) row numbers of the queries and of their drawn positives. With "nearest" and "farthest", the
+                queries must have descriptors.
+
+        Returns:
+            (m, 2) row numbers of the queries and of the chosen positives. A query is left out if it has no positive
+            with a descriptor. With "drawn", the pairs are returned unchanged.
+        """
         if self._by_query is None:
             return pairs
         found = []

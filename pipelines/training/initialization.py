@@ -1,4 +1,4 @@
-"""Initialization of layers, such as the clusters of NetVLAD, from local descriptors of the training photos."""
+"""Initializes layers, such as the clusters of NetVLAD, from local descriptors of the training photos."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,29 +12,30 @@ from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
 
 VERSIONS = ("v1", "v2")
-PHOTOS, CELLS = 500, 100  # 50,000 local descriptors, as published (Arandjelovic et al. CVPR 2016)
+PHOTOS, CELLS = 500, 100  # together 50,000 local descriptors, as published (Arandjelovic et al. CVPR 2016)
 
 
 def layers_to_initialize(network: Any) -> list[Any]:
-    """Returns the layers of a network that have a method `initialize(local_descriptors, version, seed)`."""
+    """Returns the layers, such as NetVLAD, that have a method `initialize(local_descriptors, version, seed)`."""
     return [layer for layer in network.layers if hasattr(layer, "initialize")]
 
 
 def initialize(network: Any, photos: PhotoSource, names: Sequence[str], version: str, seed: int) -> None:
-    """Initializes the layers of `layers_to_initialize` from a sample of their inputs.
+    """Initializes layers of a network, such as NetVLAD, from a random sample of the local descriptors that they pool.
 
-    The sample consists of CELLS cells of the feature map of each of PHOTOS photos.
+    The layers are those that `layers_to_initialize` returns. The sample has at most 100 cells of the feature map of
+    each of at most 500 photos.
 
     Args:
         network: the network, whose weights are changed in place.
         photos: reader of the photos' pixels.
         names: names of the photos to sample; unreadable photos are skipped.
-        version: version of the initialization, "v1" or "v2", see `NetVLAD.initialize`.
+        version: which of the two published initializations to use, "v1" or "v2", see `NetVLAD.initialize`.
         seed: random seed.
 
     Raises:
-        ArgumentError: the network has no layer to initialize, no photo can be read, or the photos have too few distinct
-            cells.
+        ArgumentError: the network has no layer to initialize, no photo can be read, or there are fewer distinct local
+            descriptors than clusters.
     """
     layers = layers_to_initialize(network)
     if not layers:
@@ -46,7 +47,7 @@ def initialize(network: Any, photos: PhotoSource, names: Sequence[str], version:
 
 
 def _cells(network: Any, layer: Any, photos: PhotoSource, names: Sequence[str], seed: int) -> np.ndarray:
-    """Inputs of the layer (n, D) float32, at most CELLS of each photo."""
+    """Computes a random sample of the layer's inputs, (n, D) float32, at most CELLS of each photo."""
     import keras
 
     inputs = keras.Model(network.input, layer.input)

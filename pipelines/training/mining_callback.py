@@ -1,4 +1,4 @@
-"""Mining during `fit`: negatives are chosen when an epoch begins, and refreshed between its steps."""
+"""A Keras callback that mines hard negatives during `fit`, at the beginning of each epoch and between its steps."""
 
 import time
 from collections.abc import Callable
@@ -10,23 +10,28 @@ from ..descriptors.describer import DescribeFn
 from .epoch_draw import EpochDraw
 
 LastStep = Callable[[], tuple[np.ndarray, np.ndarray]]
-"""Function that returns the photos' row numbers (B, M) and descriptors (B, M, D) of the last training step."""
+"""A function that returns the row numbers (B, M) and descriptors (B, M, D) of the photos of the last training step."""
 
 
 def mining_callback(draw: EpochDraw, describe: DescribeFn, last_step: LastStep | None = None, start: int = 0) -> Any:
-    """Returns a callback for `fit` that mines at the beginning of every epoch.
+    """Returns a callback for `fit` that mines hard negatives at the beginning of every epoch.
 
-    An epoch that was mined but not trained on is not mined again: under a distribution strategy, `fit` takes an element
-    of the dataset before the first epoch begins. Two metrics are added to an epoch's logs: "negative_distance", the
-    mean distance from the queries to their negatives, and "mining_share", the share of the epoch's time, including
-    other callbacks, that mining took.
+    If `draw.options.refresh` is above 0, the callback also chooses negatives again between the steps of an epoch. An
+    epoch that has been mined but not yet trained on is not mined again. This is the case in a resumed run, and under a
+    distribution strategy, where `draw.mine` must be called before `fit`, because `fit` takes an element of the dataset
+    before the first epoch begins.
+
+    The callback adds two metrics to the logs of an epoch: "negative_distance", the mean Euclidean distance between the
+    descriptors of queries and of their negatives, and "mining_share", the share (0..1) of the epoch's duration that was
+    spent mining.
 
     Args:
-        draw: the draw of the training tuples.
-        describe: the function that `describer` returns for the network in training.
-        last_step: function that returns the row numbers and descriptors of the last step, used if negatives are
-            refreshed: `ChunkedTupleModel(..., keep_descriptors=True).last_step`.
-        start: the first step of the first epoch, as passed to `TupleStream.dataset`.
+        draw: the `EpochDraw` that draws and mines the training tuples.
+        describe: function from photos to descriptors, which `describer` makes from the network in training.
+        last_step: the method `last_step` of a `ChunkedTupleModel` with `keep_descriptors=True`. If negatives are
+            refreshed, its descriptors replace older ones after each step. None keeps the older ones.
+        start: number of the step, from 0, with which the first epoch begins; `TupleStream.dataset` must get the same
+            number.
 
     Returns:
         A keras.callbacks.Callback.
@@ -43,7 +48,7 @@ def mining_callback(draw: EpochDraw, describe: DescribeFn, last_step: LastStep |
 
 
 class _Mining:
-    """The methods of the callback, with the times that they share."""
+    """The methods of the callback, which also measure the time spent mining."""
 
     def __init__(self, draw: EpochDraw, describe: DescribeFn, last_step: LastStep | None, start: int) -> None:
         self.draw, self.describe, self.last_step, self.start = draw, describe, last_step, start

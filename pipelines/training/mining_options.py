@@ -11,28 +11,31 @@ from keras_retrieval.mining.hard_negatives import mine_negatives
 POSITIVES = ("drawn", "nearest", "farthest")
 
 ChooseNegatives = Callable[..., tuple[np.ndarray, np.ndarray]]
-"""`keras_retrieval.mining.mine_negatives`, or a function with the same arguments and results."""
+"""The function `keras_retrieval.mining.mine_negatives`, or another one with the same arguments and results."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MiningOptions:
-    """The options of an EpochDraw.
+    """The options by which an `EpochDraw` draws the tuples of an epoch and mines their hard negatives.
 
     Attributes:
-        queries: number of pairs in an epoch; for training, rounded to a whole number of steps.
-        pool: number of photos from which negatives are chosen; enlarged if they are of too few clusters. Not used if
-            tuples.npz lists the negatives of each photo.
+        queries: number of pairs (query, positive) that are drawn for a training epoch, rounded down to a whole number
+            of steps. Validation uses all pairs.
+        pool: number of photos that are drawn for an epoch and from which negatives are chosen. The number is doubled
+            until the photos belong to enough clusters. The pool is not used if tuples.npz lists the negatives of each
+            photo.
         negatives: number of negatives of each query.
-        positive: choice of the positive: "drawn" at random, or, of all positives of the query, the "nearest" by
-            descriptor (NetVLAD, Arandjelovic et al. CVPR 2016) or the "farthest" (the hardest triplets of Gordo et al.
-            ECCV 2016). With the last two an epoch draws queries instead of pairs.
+        positive: how the positive of a query is chosen: "drawn" at random, or by descriptor the "nearest" of all
+            positives of the query (NetVLAD, Arandjelovic et al. CVPR 2016) or the "farthest" (the hardest triplets of
+            Gordo et al. ECCV 2016). With "nearest" and "farthest", a query occurs at most once in an epoch.
         sample: number of photos drawn from the pool as the candidates of each query; 0 for the whole pool.
         remember: whether the previous negatives of a query are candidates as well.
-        refresh: number of steps after which negatives are chosen again within an epoch; 0 for never.
+        refresh: number of steps after which negatives are chosen again within an epoch; 0 chooses them only at the
+            beginning of an epoch.
         batch: number of tuples in a step.
         seed: random seed.
-        approximate_above: size of the pool above which ScaNN searches it (the extra "index").
-        choose_negatives: the function that chooses negatives.
+        approximate_above: number of photos in the pool above which ScaNN (extra `index`) searches it approximately.
+        choose_negatives: the function that chooses the negatives among the candidates.
 
     Raises:
         ArgumentError: an option is out of range.

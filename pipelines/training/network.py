@@ -1,4 +1,4 @@
-"""Functions that load, set up, compile and save the network of a training run."""
+"""Loads, prepares, compiles and saves the network of a training run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,17 @@ from .train_options import TrainOptions
 
 
 def load_trainable(model: str) -> Any:
-    """Loads or builds a network that can be trained.
+    """Loads a network from a .keras file, or builds it by name with ImageNet weights.
 
     Args:
         model: path of a .keras file, or the name of a network such as "vgg16_gem".
 
+    Returns:
+        A keras.Model.
+
     Raises:
-        ArgumentError: `model` is an .onnx file or an unknown name.
+        ArgumentError: `model` is an .onnx file, which cannot be trained, or an unknown name.
+        NetworkError: the file does not exist.
         NetworkFileError: the file cannot be loaded.
     """
     if Path(model).suffix == ".onnx":
@@ -27,13 +31,20 @@ def load_trainable(model: str) -> Any:
 
 
 def network_to_train(options: TrainOptions) -> Any:
-    """Loads or builds the network and sets the relative learning rate of GeM's p, the frozen layers and the precision.
+    """Loads or builds the network of a run and prepares it for training.
+
+    The relative learning rate of GeM's exponent p is set, layers are frozen, and the trunk gets its precision.
 
     Args:
         options: the options of the run.
 
+    Returns:
+        A keras.Model.
+
     Raises:
-        ArgumentError: the network does not fit the options `whiten`, `dim`, `freeze` or `edges`.
+        ArgumentError: the network does not fit the options `whiten`, `dim` or `freeze`, or cannot be trained.
+        NetworkError: the network takes edge maps and `options.edges` is "", or its file does not exist.
+        WhiteningError: the descriptors have too many dimensions for `options.whiten`.
     """
     from keras_retrieval.layers.gem import gem_layers
     from keras_retrieval.networks.precision import set_trunk_precision
@@ -62,7 +73,13 @@ def network_to_train(options: TrainOptions) -> Any:
 
 
 def save_trained(network: Any, path: Path) -> None:
-    """Saves a network without its training settings: relative learning rate of GeM's p, frozen layers, precision.
+    """Saves a trained network after it has undone the changes that `network_to_train` made for training.
+
+    The relative learning rate of GeM's exponent p becomes 1, no layer is frozen, and the precision is float32.
+
+    Args:
+        network: the network, which is changed in place.
+        path: the .keras file; an existing one is replaced.
 
     Raises:
         OSError: the file cannot be written.
@@ -79,14 +96,20 @@ def save_trained(network: Any, path: Path) -> None:
 
 
 def too_many_frozen(count: int, network: Any, layers: Sequence[Any]) -> ArgumentError:
-    """Returns the error for a value of --freeze above the number of layers with weights."""
+    """Returns the error to raise if more layers are to be frozen than the trunk has.
+
+    Args:
+        count: number of layers to freeze.
+        network: the network.
+        layers: the layers with weights in the trunk of the network.
+    """
     return ArgumentError(
         f"--freeze must be at most {len(layers)}, the layers with weights in the trunk of {network.name}, got {count}"
     )
 
 
 def layers_of_trunk(network: Any) -> list[Any]:
-    """Returns the layers with weights in the network's trunk, from the first to the last."""
+    """Returns the layers with weights in a network's trunk, from the first to the last; empty if it has no trunk."""
     import keras
 
     trunk = next((layer for layer in network.layers if isinstance(layer, keras.Model)), None)
@@ -94,7 +117,7 @@ def layers_of_trunk(network: Any) -> list[Any]:
 
 
 def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
-    """Wraps the network in a model of tuples and compiles it with the loss and the published optimizer.
+    """Wraps a network in a model that trains on tuples, compiled with the loss and the published optimizer.
 
     Args:
         network: a network from `network_to_train`.
@@ -102,7 +125,8 @@ def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
         steps: number of steps in an epoch.
 
     Returns:
-        A TupleModel, or a ChunkedTupleModel for exact sizes, chunks and refreshed negatives.
+        A compiled TupleModel. It is a ChunkedTupleModel if photos keep their exact sizes, if they pass through the
+        network in chunks, or if negatives are refreshed within an epoch.
     """
     from keras_retrieval.networks.optimizer import published_adam
     from keras_retrieval.networks.tuple_model import TupleModel
@@ -121,11 +145,14 @@ def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
 
 
 def loss_of(options: TrainOptions, network: str) -> Any:
-    """Returns the loss that the options select, with its margin.
+    """Makes the loss that the options select, with its margin.
 
     Args:
         options: the options of the run.
-        network: name of the network, which determines the published margin.
+        network: name of the network, which determines the published margin of the contrastive loss.
+
+    Returns:
+        A keras.losses.Loss on the descriptors of tuples.
     """
     from keras_retrieval import losses
 

@@ -1,4 +1,4 @@
-"""The HTML pages of training runs: curves, a comparison with the network before training, and sample tuples."""
+"""The HTML pages of training runs: curves, scores before and after training, and sample tuples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,9 +38,10 @@ def training_page(
     Args:
         title: the title of the page.
         facts: short lines of text to show under the title.
-        history: the metrics of each epoch.
-        scores: scores on the collection, network -> metric -> value; may be empty.
-        samples: dict from a time, such as "before training", to the tuples of the same queries at that time.
+        history: for each epoch a dict from metric to value.
+        scores: dict from the name of each network to a dict from metric to value on the collection; may be empty.
+        samples: dict from a label, such as "before training", to sample tuples. All lists have the same queries in the
+            same order; the negatives are those that were mined at the time that the label states.
         photos: folder of the photos.
 
     Returns:
@@ -63,12 +64,15 @@ def training_page(
 
 
 def classification_page(title: str, facts: Sequence[str], history: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the HTML page of a training run on landmarks.
+    """Returns the HTML page of a run of `classify`.
 
     Args:
         title: the title of the page.
         facts: short lines of text to show under the title.
-        history: the metrics of each epoch.
+        history: for each epoch a dict from metric to value.
+
+    Returns:
+        A self-contained HTML document without scripts.
     """
     return page("classification", title, facts, charts=_charts(history, _CLASSIFICATION_CHARTS))
 
@@ -79,19 +83,23 @@ def proposals_page(
     history: Sequence[Mapping[str, Any]],
     recall: Mapping[str, Mapping[str, float | None]],
 ) -> str:
-    """Returns the HTML page of a training run of region proposals.
+    """Returns the HTML page of a run of `train-proposals`.
 
     Args:
         title: the title of the page.
         facts: short lines of text to show under the title.
-        history: the metrics of each epoch.
-        recall: recall of boxes, kind of regions -> overlap -> share of the boxes found; may be empty.
+        history: for each epoch a dict from metric to value.
+        recall: dict from a kind of regions to a dict from an overlap threshold to the share of the objects' boxes that
+            regions of this kind find at this threshold; may be empty.
+
+    Returns:
+        A self-contained HTML document without scripts.
     """
     return page("region proposals", title, facts, table=recall, charts=_charts(history, {"Loss": {"training": "loss"}}))
 
 
 def _scored(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """The charts of the scores on a collection, one for each figure."""
+    """Returns the charts of the scores on a collection, one chart for each metric."""
     return {name.removeprefix(SCORE): {"score": name} for epoch in history for name in epoch if name.startswith(SCORE)}
 
 

@@ -1,4 +1,4 @@
-"""Storage of the photos' descriptors by the network in training, from one mining to the next."""
+"""Stores the descriptors that the network in training computes of photos, from one mining to the next."""
 
 import os
 import tempfile
@@ -17,17 +17,18 @@ from ..photos.reader import PhotoError
 from ..photos.reading import Shape
 
 WIDE = 4096
-"""Descriptors with more dimensions are stored as float16 in a temporary file that is mapped into memory."""
+"""Number of dimensions above which descriptors are stored as float16 in a temporary file, mapped into memory."""
 
-_PIECE = 1024  # rows that are copied at a time
+_PIECE = 1024  # number of rows that are copied at a time
 
 
 class PhotoDescriptors:
-    """Stores the descriptors (n, D) float32 of some of the photos, addressed by row number.
+    """Computes and stores the D-dimensional descriptors of some of the photos of the training tuples.
 
-    22,000 descriptors with 2,048 dimensions take 180 MB of memory. Descriptors with more than WIDE dimensions are
-    stored as float16 in an unnamed file in the folder of temporary files (the environment variable TMPDIR), where
-    22,000 descriptors with 32,768 dimensions take 1.4 GB.
+    A photo is identified by its row number, its index in the list of all photos. Descriptors are stored in memory as
+    float32: 22,000 descriptors with 2,048 dimensions take 180 MB. Descriptors with more than 4,096 dimensions are
+    stored as float16 in an unnamed file in the folder of temporary files (environment variable TMPDIR), where 22,000
+    descriptors with 32,768 dimensions take 1.4 GB.
 
     Args:
         photos: reader of the photos' pixels.
@@ -46,9 +47,9 @@ class PhotoDescriptors:
         self.described = 0
         self._slot = np.full(len(names), -1)
         self._rows = np.zeros(0, np.int64)  # row number in each slot; -1 for a free slot
-        self._ages = np.zeros(0, np.int64)  # age of each slot's descriptor, greater for newer ones
+        self._ages = np.zeros(0, np.int64)  # time stamp of each descriptor, greater for newer ones
         self._values: np.ndarray = np.zeros((0, 0), np.float32)
-        self._file: Any = None  # of wide values
+        self._file: Any = None  # the temporary file, if descriptors are wide
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._rows >= 0))
@@ -59,37 +60,43 @@ class PhotoDescriptors:
         return list(self.left_out.values()).count(NO_DESCRIPTOR)
 
     def has(self, rows: np.ndarray) -> np.ndarray:
-        """Returns an (n,) bool mask over `rows`: whether the photo with that row number has a descriptor."""
+        """Returns an (n,) bool mask: whether each photo, given by its row number, has a stored descriptor."""
         return self._slot[rows] >= 0
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the (n, D) float32 descriptors of the given row numbers, which must have one."""
+        """Returns the (n, D) float32 descriptors of photos, given by row number; all photos must have one."""
         return np.asarray(self._values[self._slot[rows]], np.float32)
 
     def picked(self, rows: np.ndarray) -> np.ndarray | PickedRows:
-        """Like `of`, but descriptors stored in the file are only read, piece by piece, when they are used."""
+        """Returns the same descriptors as `of`; those in the temporary file are read only when they are used.
+
+        For descriptors in the temporary file the result is a `PickedRows`, which reads them piece by piece.
+        """
         return self.of(rows) if self._file is None else PickedRows(self._values, self._slot[rows])
 
     def oldest(self, count: int) -> np.ndarray:
-        """Returns the `count` row numbers with the oldest descriptors."""
+        """Returns the row numbers of the `count` photos with the oldest descriptors; fewer if fewer photos have one."""
         used = np.flatnonzero(self._rows >= 0)
         rows = self._rows[used]
         return rows[np.lexsort((rows, self._ages[used]))[:count]]
 
     def keep(self, rows: np.ndarray) -> None:
-        """Removes all descriptors except those of the given row numbers, and clears `left_out` and `described`."""
+        """Removes all descriptors except those of the given row numbers.
+
+        `left_out` becomes empty, and `described` becomes 0.
+        """
         removed = (self._rows >= 0) & ~np.isin(self._rows, rows)
         self._slot[self._rows[removed]] = -1
         self._rows[removed] = -1
         self.left_out, self.described = {}, 0
 
     def put(self, rows: np.ndarray, values: np.ndarray, age: int | None = None) -> None:
-        """Sets the descriptors of photos; if a row number is given twice, the last descriptor is stored.
+        """Stores descriptors of photos, in place of those that the photos already have.
 
         Args:
-            rows: (n,) row numbers of the photos.
+            rows: (n,) row numbers of the photos. If a row number occurs twice, its last descriptor is stored.
             values: (n, D) descriptors.
-            age: the age of the descriptors, greater for newer ones; None makes them the newest.
+            age: time stamp of the descriptors, greater for newer ones; None makes them the newest of all.
         """
         rows, last = np.unique(rows[::-1], return_index=True)
         values = values[::-1][last]
@@ -101,21 +108,23 @@ class PhotoDescriptors:
         self._ages[slots] = self._now() if age is None else age
 
     def describe(self, describe: DescribeFn, rows: np.ndarray) -> int:
-        """Describes photos in batches of the same shape; photos that cannot be described are added to `left_out`.
+        """Computes and stores descriptors of photos, in batches of photos of the same shape.
+
+        Photos that cannot be read, or whose descriptors are zero or not finite, are added to `left_out`.
 
         Args:
-            describe: the function that `describer` returns, from (B, H, W, 3) uint8 to (B, D).
-            rows: the row numbers of the photos, without duplicates.
+            describe: function from photos (B, H, W, 3) uint8 to descriptors (B, D), which `describer` makes.
+            rows: (n,) row numbers of the photos, without duplicates.
 
         Returns:
-            The number of photos that were described.
+            The number of photos whose descriptors were stored.
         """
         shapes, now, described = self._shapes(rows), self._now(), 0
         with progress("mining", len(shapes)) as advance:
             for batch in describe_photos(describe, sorted(shapes), lambda row: self.photos.read(self.names[row])):
                 self.left_out |= {self.names[row]: reason for row, reason in batch.left_out.items()}
                 if batch.keys:
-                    if not described:  # room for all, as soon as the dimensions are known
+                    if not described:  # reserves memory for all photos as soon as D is known
                         self._room(len(rows), batch.rows.shape[1])
                     self.put(np.array(batch.keys), batch.rows, now)
                     described += len(batch.keys)
@@ -124,20 +133,23 @@ class PhotoDescriptors:
         return described
 
     def describe_missing(self, describe: DescribeFn, rows: np.ndarray) -> None:
-        """Describes those of the given photos that have no descriptor and are not in `left_out`."""
+        """Computes the descriptors of those given photos that have no descriptor and are not in `left_out`."""
         rows = np.unique(rows[~self.has(rows)])
         self.describe(describe, rows[[self.names[row] not in self.left_out for row in rows.tolist()]])
 
     def readable(self, rows: np.ndarray) -> np.ndarray:
-        """Returns an (n,) bool mask of the photos with a readable header; the others are added to `left_out`."""
+        """Returns an (n,) bool mask of the photos whose headers can be read; the others are added to `left_out`."""
         return np.isin(rows, [row for _, row in self._shapes(np.unique(rows))])
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns the arrays for `restore`; they are not copied, and change when photos are described."""
+        """Returns all descriptors with their row numbers and ages as arrays, for a checkpoint and for `restore`.
+
+        The arrays are not copied: they change when photos are described.
+        """
         return {"rows": self._rows, "ages": self._ages, "values": self._values}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Restores a `state`: the descriptors and their ages."""
+        """Restores the descriptors and their ages from the arrays that `state` returned."""
         self.keep(np.zeros(0, np.int64))
         used = np.flatnonzero(state["rows"] >= 0)
         self._room(len(used), state["values"].shape[1])
@@ -151,13 +163,13 @@ class PhotoDescriptors:
         return int(self._ages[self._rows >= 0].max(initial=0)) + 1
 
     def _room(self, count: int, dimensions: int) -> np.ndarray:
-        """Free slots for `count` rows; slots are added if there are too few."""
+        """Returns free slots for `count` descriptors; slots are added if there are too few."""
         missing = count - int(np.count_nonzero(self._rows < 0))
         if missing > 0:
             size = len(self._rows) + missing
             if dimensions > WIDE:
                 self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115
-                # Without its blocks, a write through the map would kill the process on a full disk.
+                # Allocates the blocks of the file now: on a full disk, a write through the map would kill the process.
                 os.posix_fallocate(self._file.fileno(), 0, 2 * size * dimensions)
                 self._values = np.memmap(self._file, "f2", "r+", shape=(size, dimensions))
             else:
@@ -168,7 +180,7 @@ class PhotoDescriptors:
         return np.flatnonzero(self._rows < 0)[:count]
 
     def _shapes(self, rows: np.ndarray) -> list[tuple[Shape, int]]:
-        """(shape, row) of the photos with a readable header; the others are added to `left_out`."""
+        """Returns (shape, row number) of photos whose headers can be read; the others are added to `left_out`."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             shapes = pool.map(self._shape, rows.tolist())
             return [(shape, row) for row, shape in zip(rows.tolist(), shapes, strict=True) if shape is not None]

@@ -1,4 +1,4 @@
-"""Photos with the boxes of their objects, on which region proposals are trained."""
+"""Batches of photos with the boxes of their objects, on which region proposals are trained."""
 
 import math
 import os
@@ -19,17 +19,20 @@ from ..photos.object_boxes import BoxesError
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
 
-READ_AHEAD = 3  # batches that are being read
+READ_AHEAD = 3  # number of batches that are being read
 
 Example = tuple[np.ndarray, np.ndarray]
 
 
 def hold_out(names: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Splits photos by sub-folder of the first level, or photo by photo where there are fewer than two sub-folders.
+    """Splits photos at random into training photos and held-out photos.
+
+    The photos of a sub-folder (of the first level) stay together. If there are fewer than two sub-folders, the photos
+    are split one by one.
 
     Args:
-        names: names of the photos, with / between their parts.
-        share: share of the sub-folders, or of the photos, to hold out.
+        names: names of the photos, with / between folders.
+        share: share of the sub-folders, or of the photos, to hold out, from 0 to 1; the number is rounded up.
         seed: random seed.
 
     Returns:
@@ -49,18 +52,18 @@ def hold_out(names: Sequence[str], share: float, seed: int) -> tuple[list[str], 
 
 
 def boxes_as_shares(boxes: Mapping[str, np.ndarray], reading: Reading) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Divides boxes by the sides of their photos.
+    """Converts boxes in pixels to shares of the sides of their photos, so that they hold at any size of the photos.
 
     Args:
         boxes: dict from the name of each photo to its (R, 4) boxes: left, top, right, bottom in pixels.
-        reading: the reader of the photos at full size.
+        reading: the reader of the photos at full size, because the boxes are in pixels of the full size.
 
     Returns:
-        A dict from the name of each photo to its (R, 4) boxes in 0..1, and a dict from the name of each photo that
-        cannot be read to the reason.
+        A dict from the name of each photo that can be read to its (R, 4) boxes in 0..1, and a dict from the name of
+        each other photo to the reason.
 
     Raises:
-        BoxesError: a box extends beyond its photo.
+        BoxesError: a box extends beyond its photo by more than one pixel.
         ArgumentError: no photo with a box can be read.
     """
     shares, left_out = {}, {}
@@ -84,20 +87,22 @@ def boxes_as_shares(boxes: Mapping[str, np.ndarray], reading: Reading) -> tuple[
 
 @dataclass
 class ProposalPhotos:
-    """Batches of photos padded to squares, with the training targets of their anchors.
+    """Batches of photos padded to squares, with the training targets of the anchor boxes of their feature maps.
 
     Attributes:
         names: names of the training photos.
-        shares: dict from the name of each photo to its (R, 4) boxes, as shares of the photo's sides.
+        shares: dict from the name of each photo to the (R, 4) boxes of its objects: left, top, right, bottom as shares
+            (0..1) of the photo's sides.
         photos: reader of the photos' pixels.
         side: the side of the squares, in pixels.
-        anchors: (M, 4) anchors of the feature map of a square, in cells.
-        cells: (side + 1,) number of cells of the feature map for each number of pixels.
+        anchors: (M, 4) anchor boxes of the feature map of a square: left, top, right, bottom in cells of the map.
+        cells: (side + 1,) array; element n is the number of cells in the feature map along a side of n pixels.
         batch: number of photos in a step.
         flip: whether half of the photos, chosen at random, are mirrored.
         seed: random seed.
         left_out: dict from the name of each photo that could not be read to the reason.
-        epoch: number of the epoch of the next iteration; it determines the order, together with the seed.
+        epoch: number of the epoch, from 0, that the next iteration over `dataset` yields. The order of the photos
+            depends on it and on the seed.
     """
 
     names: Sequence[str]
@@ -118,11 +123,14 @@ class ProposalPhotos:
         return -(-len(self.names) // self.batch)
 
     def dataset(self) -> Any:
-        """Returns the photos of `epoch` in random order.
+        """Returns the photos of `epoch` in random order, as a dataset for `fit` with one element per step.
+
+        A photo that cannot be read is replaced by the next one in the order that can be read.
 
         Returns:
-            A tf.data.Dataset of (inputs, targets) for `ProposalModel` and `ProposalLoss`. A photo that cannot be read
-            is replaced by the next one that can.
+            A tf.data.Dataset of (inputs, targets) for `ProposalModel` and `ProposalLoss`. `inputs` is a dict of
+            "photos" (B, side, side, 3) uint8 and "sizes" (B, 2) int32, the height and width of each photo before
+            padding; `targets` is (B, M, 5) float32, see `anchor_targets`.
         """
         import tensorflow as tf
 

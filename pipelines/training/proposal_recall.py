@@ -1,4 +1,4 @@
-"""Recall of a network's regions: the share of the objects' boxes that proposals and the rigid grid find."""
+"""Recall of regions: the share of objects' boxes that region proposals and the rigid grids of R-MAC find."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from ..photos.reader import PhotoError
 from ..photos.reading import Reading
 
 OVERLAPS = (0.5, 0.7)
-LEVELS = (3, 8)  # levels of the grid: as published, and with about as many regions as there are proposals
+LEVELS = (3, 8)  # levels of the compared grids: 3 as published; 8 has about as many regions as there are proposals
 
 
 @dataclass(frozen=True)
 class Recall:
-    """The recall of one kind of regions.
+    """The recall of objects' boxes by one kind of regions.
 
     Attributes:
-        regions: name of the kind of regions.
+        regions: name of the kind of regions, such as "grid, 3 levels" or "proposals, all".
         count: mean number of regions per photo.
-        found: for each threshold in OVERLAPS, the share of boxes whose intersection over union with some region
-            reaches the threshold.
+        found: for each of the thresholds 0.5 and 0.7, the share of the boxes that some region overlaps with an
+            intersection over union of at least the threshold.
     """
 
     regions: str
@@ -32,17 +32,20 @@ class Recall:
 def recall_of_boxes(
     network: Any, names: Sequence[str], shares: Mapping[str, np.ndarray], reading: Reading
 ) -> list[Recall]:
-    """Compares the recall of grids, of as many proposals as a grid has regions, and of all proposals.
+    """Measures the recall of objects' boxes by a network's region proposals and by the rigid grids of R-MAC.
+
+    Each grid is compared with the best proposals, as many as the grid has regions.
 
     Args:
         network: a network with region proposals.
         names: names of the photos.
-        shares: dict from the name of each photo to its (R, 4) boxes, as shares of the photo's sides.
-        reading: the reader of the photos; unreadable photos are skipped.
+        shares: dict from the name of each photo to the (R, 4) boxes of its objects: left, top, right, bottom as shares
+            (0..1) of the photo's sides.
+        reading: the reader of the photos; photos that it cannot read are skipped.
 
     Returns:
-        The recall of each grid in LEVELS, each followed by that of as many proposals, and the recall of all proposals;
-        empty if no photo with a box can be read.
+        For a grid of 3 levels and one of 8 levels the recall of the grid and the recall of as many proposals, then the
+        recall of all proposals. The list is empty if no photo with a box can be read.
     """
     from keras_retrieval.networks.regional import regional_layer
 
@@ -67,7 +70,16 @@ def recall_of_boxes(
 
 
 def grid_boxes(height: int, width: int, levels: int) -> np.ndarray:
-    """Returns the (R, 4) regions of R-MAC's grid on a feature map of height x width cells, as shares of its sides."""
+    """Returns the regions of R-MAC's rigid grid as shares of the sides of the feature map.
+
+    Args:
+        height: height of the feature map, in cells.
+        width: width of the feature map, in cells.
+        levels: number of levels (region sizes) of the grid.
+
+    Returns:
+        (R, 4) regions: left, top, right, bottom in 0..1.
+    """
     from keras import ops
 
     from keras_retrieval.layers.cells import GridCells
@@ -79,7 +91,7 @@ def grid_boxes(height: int, width: int, levels: int) -> np.ndarray:
 
 
 def table(rows: Sequence[Recall]) -> str:
-    """Formats the recalls as a table of text with one row per line."""
+    """Formats recalls as a text table with one line per kind of regions."""
     lines = [(f"{'recall of boxes at IoU':36}", f"{'regions':>9}", *(f"{overlap:8}" for overlap in OVERLAPS))]
     lines += [
         (f"{row.regions:36}", f"{row.count:9.1f}", *(f"{100 * share:7.1f}%" for share in row.found)) for row in rows
@@ -88,7 +100,7 @@ def table(rows: Sequence[Recall]) -> str:
 
 
 def _proposer(network: Any, pooling: Any) -> Callable[[np.ndarray], tuple[np.ndarray, tuple[int, int]]]:
-    """A function that computes the proposals of a photo (1, H, W, 3), as shares, best first, and its map's size."""
+    """Returns a function from a photo (1, H, W, 3) to its proposals, best first, as shares, and its map's size."""
     import keras
     import tensorflow as tf
 
@@ -108,7 +120,7 @@ def _proposer(network: Any, pooling: Any) -> Callable[[np.ndarray], tuple[np.nda
 
 
 def _compared(proposed: np.ndarray, size: tuple[int, int], whole_map: bool) -> list[tuple[str, np.ndarray]]:
-    """Kinds of regions and their boxes as shares; grids contain the whole photo if the network pools it."""
+    """Returns (name, boxes as shares) of each kind of regions; grids include the whole photo if it is pooled."""
     rows = []
     for levels in LEVELS:
         grid = np.concatenate([np.array([[0.0, 0, 1, 1]] * whole_map).reshape(-1, 4), grid_boxes(*size, levels)])
@@ -117,7 +129,7 @@ def _compared(proposed: np.ndarray, size: tuple[int, int], whole_map: bool) -> l
 
 
 def _best_overlaps(objects: np.ndarray, boxes: np.ndarray) -> list[float]:
-    """The largest intersection over union of each object (R, 4) with any box (S, 4)."""
+    """Returns the largest intersection over union of each object (R, 4) with any of the boxes (S, 4)."""
     from keras import ops
 
     from keras_retrieval.layers.anchors import box_iou

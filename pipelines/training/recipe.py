@@ -1,4 +1,4 @@
-"""The published training recipes: the default values of options of `train`."""
+"""The published training recipes, from which options of `train` take their default values."""
 
 import json
 import zipfile
@@ -14,61 +14,78 @@ RECIPE: dict[str, Any] = {
     "sample": MiningOptions.sample, "remember": MiningOptions.remember, "batch": MiningOptions.batch,
     "refresh": MiningOptions.refresh, "lr": 1e-6, "whiten": "lw",
 }  # fmt: skip
-"""Option -> value, for all networks without a recipe of their own (Radenovic et al. TPAMI 2018)."""
+"""Dict from option to default value, for all networks whose pooling is not in RECIPES (Radenovic et al. TPAMI 2018)."""
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # Arandjelovic et al. CVPR 2016: a refresh every 1,000 queries. The rate is for Adam, in place of their SGD.
+    # Arandjelovic et al. CVPR 2016: negatives are chosen again every 1,000 queries. The learning rate is for Adam; the
+    # authors use SGD.
     "netvlad": {
         "loss": "ranking", "negatives": 10, "positive": "nearest", "sample": 1000, "remember": True, "batch": 4,
         "refresh": 250, "lr": 1e-5, "whiten": "pca",
     },
 }  # fmt: skip
-"""Pooling -> option -> value, where it differs from RECIPE."""
+"""Dict from pooling to the options whose default values differ from RECIPE."""
 
 MARGINS = {"vgg": 0.75, "resnet": 0.85, "torchresnet": 0.85, "alexnet": 0.7}
-"""Backbone -> margin of the contrastive loss (Radenovic et al. TPAMI 2018)."""
+"""Dict from the beginning of a backbone's name to the margin of the contrastive loss (Radenovic et al. TPAMI 2018)."""
 
-MARGIN = 0.75  # for other backbones
+MARGIN = 0.75  # margin of the contrastive loss for other backbones
 
 PHOTOS_PER_DIMENSION = 4
-"""From this many photos per dimension on, Lw is learned without shrinkage, as published."""
+"""Lw is learned without shrinkage, as published, if there are at least this many photos per descriptor dimension."""
 
 GIVEN_BY_RECIPE: Any = None
-"""The default of an option whose value is filled in when the options object is made."""
+"""Default of an option whose value is taken from the network's recipe when the options object is made."""
 
 
 @dataclass(frozen=True)
 class RecipeOption(Option):
-    """An option whose default comes from the recipe; its help text ends with the default values."""
+    """An option with the default value of the network's recipe; its help text ends with the value of each recipe."""
 
     def parameter(self, name: str) -> Any:
-        """Returns the option as a Typer parameter."""
+        """Returns the option as a Typer parameter.
+
+        Args:
+            name: the name of the option's field, which must have a value in RECIPE.
+        """
         others = [f"{recipe[name]} for {pooling}" for pooling, recipe in RECIPES.items() if name in recipe]
         values = ", ".join([str(RECIPE[name]), *others])
         return super(RecipeOption, replace(self, help=f"{self.help} If not given: {values}.")).parameter(name)
 
 
 def recipe_of(model: str) -> dict[str, Any]:
-    """Returns the published values of the options for a network's pooling.
+    """Returns the published recipe for a network's pooling, a dict from option to default value.
 
     Args:
-        model: the name of a network, such as "vgg16_netvlad", or the path of a .keras file.
+        model: the name of a network, such as "vgg16_netvlad", or the path of a .keras file, which contains the name.
     """
     return RECIPE | RECIPES.get(_network_name(model).rpartition("_")[2], {})
 
 
 def published_margin(network: str) -> float:
-    """Returns the margin of the contrastive loss for the backbone in a network's name."""
+    """Returns the published margin of the contrastive loss for the backbone of a network.
+
+    Args:
+        network: name of the network, such as "vgg16_gem", which begins with the name of the backbone.
+    """
     return next((margin for backbone, margin in MARGINS.items() if network.startswith(backbone)), MARGIN)
 
 
 def published_shrinkage(photos: int, dimensions: int) -> float:
-    """Returns the published shrinkage of Lw: 1 if there are few photos for the number of dimensions, else 0."""
+    """Returns the published shrinkage of the covariance for Lw, the whitening that is learned from matching pairs.
+
+    Args:
+        photos: number of photos in the pairs.
+        dimensions: number of dimensions of the descriptors.
+
+    Returns:
+        1.0 if there are fewer than 4 photos per dimension, else 0.0.
+    """
     return 1.0 if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
 
 
 def _network_name(model: str) -> str:
-    """The name that a network was built with; "" if the file does not contain one."""
+    """Returns the name with which a network was built, "" if a .keras file does not contain it."""
     if Path(model).suffix != ".keras":
         return model
     try:

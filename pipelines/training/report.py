@@ -1,4 +1,4 @@
-"""The report of a training run: results.json, page.html, and tables for the terminal."""
+"""Writes the report of a training run: results.json, page.html, and tables for the terminal."""
 
 import json
 import time
@@ -19,12 +19,12 @@ _IN_TABLE = ("loss", "val_loss", "negative_distance", "p")
 
 
 def results_of(run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the results of a finished run in the form of results.json.
+    """Collects the results of a finished run of `train` in a JSON-able dict, the content of results.json.
 
     Args:
-        run: a finished run.
-        scores: dict from the name of each network to its scores on the collection; may be empty.
-        whitening: metadata of the learned whitening.
+        run: the finished run.
+        scores: dict from the name of each network to its mean scores on the collection; empty without a collection.
+        whitening: metadata of the learned whitening, as `comparison.finish` returns it.
     """
     results = {
         "network": run.network.name,
@@ -49,12 +49,13 @@ def results_of(run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any
 
 
 def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]) -> None:
-    """Writes results.json and page.html.
+    """Writes results.json and page.html to the folder of a run.
 
     Args:
-        run: a finished run.
+        run: the finished run.
         results: the results from `results_of`.
-        samples: the sample tuples with the hard negatives of the trained network.
+        samples: the sample tuples with the hard negatives that the trained network mined. The page shows them beside
+            those mined before training.
     """
     before = [Sample(*sample) for sample in run.checkpoint.samples]
     page = training_page(
@@ -66,7 +67,7 @@ def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]
 
 
 def facts_of(results: Mapping[str, Any]) -> list[str]:
-    """Returns the most important results as short lines of text."""
+    """Returns short lines of text with the most important of the results that `results_of` collected."""
     options, counts = results["options"], results["tuples"]["training"]
     margin = "" if results["margin"] is None else f", margin {results['margin']:g}"
     facts = [
@@ -93,7 +94,7 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
 
 
 def history_table(results: Mapping[str, Any]) -> Any:
-    """Returns the metrics of the first, the best and the last epoch as a rich.table.Table."""
+    """Returns a rich.table.Table of the metrics of the first, the best and the last epoch in the results."""
     from rich.table import Table
 
     history, best = results["history"], results["best_epoch"]
@@ -106,7 +107,7 @@ def history_table(results: Mapping[str, Any]) -> Any:
 
 
 def score_table(results: Mapping[str, Any]) -> Any:
-    """Returns the scores of all networks on the collection as a rich.table.Table; None without scores."""
+    """Returns a rich.table.Table of the scores in the results, one row per network; None if there are no scores."""
     from rich.table import Table
 
     rows = rows_of(results["scores"])

@@ -1,4 +1,4 @@
-"""A training run: its components, its preparation and its training."""
+"""Prepares a run of `train` and trains its network."""
 
 import logging
 import sys
@@ -36,22 +36,22 @@ log = logging.getLogger("keras_retrieval")
 
 @dataclass
 class Run:
-    """The components of a training run.
+    """The components of a run of `train`.
 
     Attributes:
         options: the options of `train`.
         tuples: all tuples.
-        checkpoint: the state of the run when it was last saved.
+        checkpoint: the state of the run when its checkpoint was last written.
         network: the network that is trained.
-        model: the network wrapped in a compiled model of tuples.
-        describe: function that computes descriptors with the network in its current state.
+        model: the compiled TupleModel that wraps the network and whose `fit` trains it.
+        describe: function from photos to descriptors, by the network in its current state.
         photos: the cache of resized photos.
         stream: the stream of training tuples.
         validation: the stream of validation tuples; None if no pairs are set aside.
-        samples: the draw of a few sample tuples for the page.
-        scorer: the scorer on a collection; None without a collection.
-        best: the criterion for the best epoch.
-        began: start of the run in this process, in seconds of the monotonic clock.
+        samples: draws and mines a few sample tuples for the page.
+        scorer: scores the network on a collection; None if no collection is given.
+        best: the criterion for the best epoch: "val_loss", "score" or "last".
+        began: time at which the run began or was resumed, in seconds of `time.monotonic`.
     """
 
     options: TrainOptions
@@ -75,17 +75,24 @@ class Run:
 
     @property
     def pretrained(self) -> str:
-        """Path or name of the initial network, in the form that `extract` accepts."""
+        """Path of the .keras file, or name, of the network before training."""
         path = self.output / INITIAL
         return str(path) if path.is_file() else self.options.model
 
 
 def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Run:
-    """Checks that options, network, tuples and collection fit together, reads the photos and restores the checkpoint.
+    """Prepares a run: loads the network, builds the photo cache, and restores the checkpoint of a resumed run.
+
+    Options, network, tuples and collection are checked before any photo is read.
+
+    Args:
+        options: the options of `train`.
+        tuples: all tuples.
+        checkpoint: the checkpoint from `open_run`.
 
     Raises:
-        MiningError: a query has too few clusters to take negatives from.
-        TuplesError: --best is loss, and there are no pairs for validation.
+        MiningError: there are too few other clusters from which the negatives of a query can be taken.
+        TuplesError: `options.best` is "loss", and no pairs are set aside for validation.
         ArgumentError: options, network, photos or collection do not fit together; the message names them.
     """
     import keras
@@ -123,11 +130,11 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
 
 
 def fit(run: Run) -> None:
-    """Trains the remaining epochs; an interrupted epoch is continued from the step of the checkpoint.
+    """Trains the remaining epochs of a run; an interrupted epoch is continued from the step of the checkpoint.
 
     Raises:
-        TrainingError: the loss is no longer finite.
-        KeyboardInterrupt: training was interrupted; the command that resumes it has been logged.
+        TrainingError: the loss or a weight is no longer finite, or the network's descriptors are zero or not finite.
+        KeyboardInterrupt: the user interrupted the training. A warning that states how to resume is logged first.
     """
     try:
         if run.checkpoint.step:
@@ -142,7 +149,7 @@ def fit(run: Run) -> None:
 
 
 def take_best(run: Run) -> None:
-    """Sets the network's weights to those of the best epoch."""
+    """Sets the weights of the run's network to those of the best epoch."""
     for variable, value in zip(run.network.weights, run.checkpoint.best, strict=True):
         variable.assign(value)
 
@@ -161,7 +168,7 @@ def _fit(run: Run, until: int) -> None:
 
 
 def _callbacks(run: Run) -> list[Any]:
-    """The callbacks, in the order in which they add figures to an epoch and at last save them."""
+    """Returns the callbacks: first those that add metrics to the logs of an epoch, last the one that saves them."""
     options, draw = run.options, run.stream.draw
     last_step = run.model.last_step if options.refresh else None
     callbacks = [mining_callback(draw, run.describe, last_step, run.checkpoint.step), figures(run.model)]
@@ -176,12 +183,12 @@ def _callbacks(run: Run) -> list[Any]:
 
 
 def _pictures(run: Run) -> Sequence[Any]:
-    """Pictures of the first tuples of the epoch."""
+    """Returns images of the first tuples of the epoch, for TensorBoard."""
     return strips(named_tuples(run.stream.draw, COUNT), run.photos)
 
 
 def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: PhotoSource) -> None:
-    """Initializes layers from the photos, and writes the initial network for the comparison of scores."""
+    """Initializes layers from the photos; writes the initialized network, whose scores are compared later."""
     version = options.initialize
     if version == "auto":
         built = Path(options.model).suffix not in FILES
@@ -197,7 +204,7 @@ def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: Pho
 
 
 def _validation_mining(tuples: Tuples, photos: PhotoSource, training: MiningOptions) -> MiningOptions | None:
-    """The options of mining for validation, with as many negatives as its clusters allow; None for no validation."""
+    """Returns the options of mining for validation, with as many negatives as possible; None for no validation."""
     if tuples.validation is None or not tuples.validation[tuples.qidxs].any():
         return None
     for negatives in range(training.negatives, 0, -1):

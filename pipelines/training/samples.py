@@ -1,4 +1,4 @@
-"""Sample tuples for the page: a few queries with their hard negatives before and after training."""
+"""Sample tuples for the page of a run: a few queries with their hard negatives before and after training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,13 +13,13 @@ from ..training_tuples.data import Tuples
 from .epoch_draw import EpochDraw
 from .mining_options import MiningOptions
 
-COUNT = 8  # queries, each of a different cluster if possible
-POOL = 2000  # photos, at most, among which their negatives are chosen
-HEIGHT = 120  # of a picture for TensorBoard, in pixels
+COUNT = 8  # maximum number of sample tuples; their queries are of different clusters if possible
+POOL = 2000  # maximum number of photos among which the negatives of sample tuples are chosen
+HEIGHT = 120  # height of an image for TensorBoard, in pixels
 
 
 class Sample(NamedTuple):
-    """A tuple, given by the names of its photos."""
+    """A training tuple with the names of its photos: the query, the positive, and the negatives, nearest first."""
 
     query: str
     positive: str
@@ -27,13 +27,17 @@ class Sample(NamedTuple):
 
 
 def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options: MiningOptions) -> EpochDraw:
-    """Returns an EpochDraw over a fixed choice of at most COUNT training pairs, to compare the samples of epochs.
+    """Chooses at most 8 training pairs whose hard negatives are mined before and after training, to compare them.
 
     Args:
         tuples: all tuples.
-        pairs: (P, 2) row numbers of the photos in the training pairs.
+        pairs: (P, 2) row numbers of the query and the positive of each training pair.
         photos: reader of the photos' pixels.
-        options: the options of mining for training, of which seed, negatives and pool (at most POOL) are used.
+        options: the options of mining for training. Only the seed, the number of negatives and the size of the pool are
+            used; the pool has at most 2,000 photos.
+
+    Returns:
+        An `EpochDraw` whose only pairs are the chosen ones.
     """
     pairs = np.random.default_rng(options.seed).permutation(pairs)
     _, first = np.unique(tuples.cluster[pairs[:, 0]], return_index=True)
@@ -45,19 +49,39 @@ def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options:
 
 
 def mine_samples(draw: EpochDraw, describe: DescribeFn) -> list[Sample]:
-    """Mines the sample tuples with the network in its current state; returns them ordered by query."""
+    """Mines the hard negatives of the sample tuples with the network in its current state.
+
+    Args:
+        draw: the draw from `sample_draw`.
+        describe: function from photos to descriptors, which `describer` makes from the network in training.
+
+    Returns:
+        The tuples, sorted by the name of the query.
+    """
     draw.mine(describe, 0)
     return sorted(named_tuples(draw, draw.count))
 
 
 def named_tuples(draw: EpochDraw, count: int) -> list[Sample]:
-    """Returns the first `count` tuples of the epoch that was mined last, as names of photos."""
+    """Returns the first `count` tuples of the epoch that `draw` mined last, with the names of their photos.
+
+    Raises:
+        TrainingError: no epoch has been mined.
+    """
     named = [[draw.names[row] for row in rows] for rows in draw.mined()[:count].tolist()]
     return [Sample(query, positive, negatives) for query, positive, *negatives in named]
 
 
 def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
-    """Returns an image (HEIGHT, w, 3) uint8 of a tuple's photos side by side, without unreadable photos."""
+    """Makes an image of the photos of a tuple side by side, for TensorBoard.
+
+    Args:
+        sample: the tuple.
+        photos: reader of the photos' pixels; photos that it cannot read are left out.
+
+    Returns:
+        A (120, w, 3) uint8 image. Its width w is that of all readable photos together, or 1 if there is none.
+    """
     from PIL import Image
 
     parts: list[np.ndarray] = []
@@ -72,5 +96,5 @@ def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
 
 
 def strips(samples: Sequence[Sample], photos: PhotoSource) -> list[np.ndarray]:
-    """Returns the image of each sample, see `strip`."""
+    """Returns the image that `strip` makes of each sample."""
     return [strip(sample, photos) for sample in samples]

@@ -1,8 +1,10 @@
-"""The tuples of an epoch as a tf.data.Dataset for `fit`:
+"""Streams the mined tuples of an epoch, with the pixels of their photos, as a tf.data.Dataset for `fit`.
 
-draw = EpochDraw(read_tuples(path), photos, MiningOptions())
-stream = TupleStream(draw, PhotoOptions(side=362))
-model.fit(stream.dataset(), epochs=30, callbacks=[mining_callback(draw, describer(network))])
+Example::
+
+    draw = EpochDraw(read_tuples(path), photos, MiningOptions())
+    stream = TupleStream(draw, PhotoOptions(side=362))
+    model.fit(stream.dataset(), epochs=30, callbacks=[mining_callback(draw, describer(network))])
 """
 
 from collections.abc import Iterator
@@ -13,13 +15,13 @@ from .tuple_reader import PREFETCH, Element, PhotoOptions, TupleReader
 
 
 class TupleStream:
-    """Streams the tuples of an EpochDraw with the pixels of their photos.
+    """Streams the tuples that an `EpochDraw` has mined, with the pixels of their photos.
 
-    Photos are read by threads, three steps ahead, so that only a few steps' photos are in memory.
+    Threads read the photos three steps ahead of training, so that only the photos of a few steps are in memory.
 
     Args:
-        draw: the draw of the tuples.
-        options: the options for the preparation of photos.
+        draw: the `EpochDraw` that draws and mines the tuples of each epoch.
+        options: how the photos are padded and augmented.
     """
 
     def __init__(self, draw: EpochDraw, options: PhotoOptions) -> None:
@@ -32,19 +34,21 @@ class TupleStream:
         return self.draw.steps
 
     def dataset(self, start: int = 0) -> Any:
-        """Returns a dataset of the tuples; each iteration takes those of the epoch that was mined last.
+        """Returns a dataset of the tuples, one element per step.
 
-        In the shapes, B is the number of tuples in a step (the last step of validation may have fewer), and M = 2 + N
-        is the number of photos in a tuple.
+        Each iteration over the dataset yields the tuples of the epoch that `draw` mined last. A tuple with a photo that
+        cannot be read is replaced by another tuple of the epoch. Iteration raises a TensorFlow error if no epoch has
+        been mined.
 
         Args:
-            start: the first step, for a run that is resumed within an epoch.
+            start: number of the first step to yield, above 0 for a run that is resumed within an epoch.
 
         Returns:
-            A tf.data.Dataset of (inputs, objects). objects is (B, M) int32, equal for photos that may show the same
-            object; inputs is a dict of "rows" (B, M) int32, the photos' row numbers, and the arrays of
-            `tuple_batches.padded` or `tuple_batches.exact`. A tuple with an unreadable photo is replaced by another
-            tuple of the epoch. Iteration raises a TensorFlow error if no epoch has been mined.
+            A tf.data.Dataset of (inputs, objects). `inputs` is a dict of "rows" (B, M) int32, the row numbers of the
+            photos, and of the arrays that `tuple_batches.padded` or `tuple_batches.exact` returns. `objects` is
+            (B, M) int32; photos that may show the same object have the same number. B is the number of tuples in a step
+            (the last step of validation may have fewer), and M = 2 + N is the number of photos in a tuple with N
+            negatives.
         """
         import tensorflow as tf
 
@@ -56,7 +60,7 @@ class TupleStream:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Dict from each photo that could not be read, in the last mining or in any step so far, to the reason."""
+        """Dict from the name of each photo that could not be read, in the last mining or in any step, to the reason."""
         return self.draw.left_out | self._reader.left_out
 
     def _elements(self, start: int) -> Iterator[Element]:
@@ -65,7 +69,7 @@ class TupleStream:
         return self._reader.elements(self.draw.mined, self.draw.batch, steps, self.draw.epoch or 0)
 
     def _signature(self, tuples: int | None, photos: int) -> Any:
-        """The shapes of an element: B tuples, None if steps differ, of M photos."""
+        """Returns the shapes of an element, for a number of tuples (None if it differs between steps) and of photos."""
         import tensorflow as tf
 
         shape, side = (tuples, photos), self._reader.options.side

@@ -1,8 +1,9 @@
 """The step `train`: `keras-retrieval train tuples.npz --photos PHOTOS --model vgg16_gem --output RUN`.
 
-The step writes to RUN model.keras (the network of the best epoch with the whitening inside), trained.keras (without the
-whitening), history.csv, results.json and page.html, as well as photos (the cache of resized photos), checkpoint.npz
-(from which --resume continues) and the descriptors for the whitening and for the scores.
+The step writes to the folder RUN model.keras (the network of the best epoch with the whitening inside), trained.keras
+(the same network without the whitening), history.csv, results.json and page.html, as well as photos (the cache of
+resized photos), checkpoint.npz (from which --resume continues) and the descriptors for the whitening and for the
+scores.
 """
 
 from dataclasses import replace
@@ -26,17 +27,18 @@ from .train_options import TrainOptions
 def train(options: TrainOptions) -> dict[str, Any]:
     """Trains a retrieval network on tuples with hard negatives mined by the network itself, then learns a whitening.
 
-    The defaults are the published recipe (Radenovic et al. TPAMI 2018; for NetVLAD Arandjelovic et al. CVPR 2016).
-    Pairs that tuples.npz sets aside are used for validation.
+    The default values of options are those of the published recipe (Radenovic et al. TPAMI 2018; for NetVLAD
+    Arandjelovic et al. CVPR 2016). Pairs that are marked in tuples.npz as set aside are used for validation.
 
     Returns:
-        The content of results.json.
+        The content of results.json: the options, counts, the metrics of each epoch, the scores, and metadata of the
+        whitening.
 
     Raises:
         ArgumentError: an option is out of range or does not fit the others, the network or the photos.
         TuplesError: the tuples are invalid, or name photos that do not exist.
         MiningError: there are too few other clusters for the negatives of a query.
-        CheckpointError: RUN contains a run that cannot be resumed with these options.
+        CheckpointError: `output` contains a run that cannot be resumed with these options.
         TrainingError: the loss is no longer finite.
         OSError: a file cannot be read or written.
     """
@@ -58,7 +60,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
 
 
 def _tuples_file(options: TrainOptions) -> Path:
-    """The given .npz file, or RUN/tuples.npz, which is made from another source when a run begins."""
+    """Returns the given .npz file, or else RUN/tuples.npz, which is made from the given source when a run begins."""
     if options.tuples.suffix == ".npz":
         return options.tuples
     path = options.output / "tuples.npz"

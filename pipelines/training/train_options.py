@@ -30,7 +30,11 @@ _FROM_TUPLES: Any = None
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
-    """The options of `train`; defaults come from the network's published recipe."""
+    """The options of the step `train`, which trains a network on tuples.
+
+    Options with the default None that a published training recipe contains get their values from the recipe for the
+    network's pooling, see the module `recipe`.
+    """
 
     tuples: Annotated[
         Path, Argument("tuples.npz, or a source that `keras-retrieval tuples` takes: a folder, a .csv or a .pkl file.")
@@ -232,7 +236,11 @@ class TrainOptions(Options):
     ] = False
 
     def complete(self) -> None:
-        """Sets the options that were not given: those of the network's recipe, and the folder of the photos."""
+        """Sets options that were not given to the values of the recipe for the network's pooling.
+
+        If the folder of the photos was not given, it is the folder that the source of tuples names, or else the folder
+        that contains the source.
+        """
         for name, value in recipe_of(self.model).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -240,7 +248,7 @@ class TrainOptions(Options):
             object.__setattr__(self, "photos", photos_of(self.tuples) or self.tuples.parent)
 
     def check(self) -> None:
-        """Checks each option, and options against each other.
+        """Checks each option, and that the options fit each other.
 
         Raises:
             ArgumentError: an option is out of range or does not fit another one; the message names both.
@@ -266,14 +274,17 @@ class TrainOptions(Options):
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Returns the options and files on which the weights depend, JSON-able; a resumed run must have the same."""
+        """Returns the options and files on which the trained weights depend, as a JSON-able dict.
+
+        A run can be resumed only if this dict equals the one in the checkpoint of the run.
+        """
         return self.resumed() | {
             "tuples": hashlib.sha256(self.tuples.read_bytes()).hexdigest()[:16],
             "model": model_identity(self.model).get("sha256", self.model),
         }
 
     def mining(self) -> MiningOptions:
-        """Returns the options of mining for training."""
+        """Returns those of the options that determine how training tuples are drawn and mined."""
         return MiningOptions(
             queries=self.queries, pool=self.pool, negatives=self.negatives, positive=self.positive, sample=self.sample,
             remember=self.remember, refresh=self.refresh, batch=self.batch, seed=self.seed,
@@ -285,11 +296,24 @@ class TrainOptions(Options):
         return None if augmentation == Augmentation() else augmentation
 
     def margin_for(self, network: str) -> float | None:
-        """Returns the margin of the loss for a network of this name; None for the loss's default or no margin."""
+        """Returns the margin of the loss.
+
+        Args:
+            network: name of the network, such as "vgg16_gem", which determines the published margin of the contrastive
+                loss.
+
+        Returns:
+            The margin; None if the loss uses its own default or has no margin.
+        """
         if self.margin is not None or self.loss != "contrastive":
             return self.margin
         return published_margin(network)
 
     def shrinkage_for(self, photos: int, dimensions: int) -> float:
-        """Returns the shrinkage of Lw for a number of photos in pairs and a number of dimensions."""
+        """Returns the shrinkage of the covariance for Lw, the whitening that is learned from matching pairs.
+
+        Args:
+            photos: number of photos in the pairs.
+            dimensions: number of dimensions of the descriptors.
+        """
         return published_shrinkage(photos, dimensions) if self.shrinkage is None else self.shrinkage

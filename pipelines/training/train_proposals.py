@@ -1,8 +1,9 @@
 """The step `train-proposals`: `keras-retrieval train-proposals BOXES --photos PHOTOS --model X.keras --output RUN`.
 
-The step writes to RUN model.keras (the network with region proposals in place of R-MAC's grid), results.json (the
-recall: the share of the objects' boxes in held-out photos that the proposals and the grid find), page.html (the recall
-and the loss) and history.csv, as well as photos (the cache of resized photos) and checkpoint.npz, from which --resume
+Region proposals are image regions that the network itself predicts to contain objects. The step writes to the folder
+RUN model.keras (the network with region proposals in place of R-MAC's grid), results.json (the recall, which is the
+share of the objects' boxes in held-out photos that the proposals and the grid find), page.html (the recall and the
+loss) and history.csv, as well as photos (the cache of resized photos) and checkpoint.npz, from which --resume
 continues.
 """
 
@@ -30,17 +31,19 @@ from .train_proposals_options import TrainProposalsOptions
 
 @takes(TrainProposalsOptions)
 def train_proposals(options: TrainProposalsOptions) -> dict[str, Any]:
-    """Trains region proposals, so that the network pools regions likely to contain objects, in place of a rigid grid.
+    """Trains region proposals, so that the network pools regions that are likely to contain objects.
 
-    The method is that of Gordo et al. (ECCV 2016). Without --trunk only the proposals are trained.
+    The proposals replace the rigid grid of R-MAC. The method is that of Gordo et al. (ECCV 2016). Without --trunk only
+    the proposals are trained.
 
     Returns:
-        The content of results.json.
+        The content of results.json: numbers of photos, the recall of proposals and grids, and the options.
 
     Raises:
-        ArgumentError: an option is out of range, the network does not pool regions, or boxes and photos do not fit.
-        BoxesError: the boxes cannot be read, or a box lies outside its photo.
-        CheckpointError: RUN contains a run that cannot be resumed with these options.
+        ArgumentError: an option is out of range, the network does not pool regions, or no photo with boxes is left to
+            train on or can be read.
+        BoxesError: the boxes cannot be read, or a box extends beyond its photo.
+        CheckpointError: `output` contains a run that cannot be resumed with these options.
         TrainingError: the loss is no longer finite.
         OSError: a file cannot be read or written.
     """
@@ -90,7 +93,7 @@ def _recall_by_overlap(row: Recall) -> dict[str, float | None]:
 
 
 def _learner(network: Any, options: TrainProposalsOptions) -> Any:
-    """The network as a model of proposals, with new ones unless it has proposals of the same form already."""
+    """Returns a ProposalModel of the network, with new proposals unless it already has some with the same settings."""
     import keras
 
     from keras_retrieval.layers import RegionProposals
@@ -107,7 +110,7 @@ def _learner(network: Any, options: TrainProposalsOptions) -> Any:
 
 
 def _fit(learner: Any, data: ProposalPhotos, checkpoint: Checkpoint, options: TrainProposalsOptions) -> None:
-    """Trains the remaining epochs, and writes a checkpoint after each."""
+    """Trains the remaining epochs, and writes a checkpoint after each of them."""
     import keras
 
     from keras_retrieval.losses import ProposalLoss

@@ -15,12 +15,12 @@ from ..files.durable import fingerprint
 from ..networks.files import model_identity
 
 MOST_PROPOSALS = 10_000
-"""More would need over 400 MB for the overlaps of all proposals with each other."""
+"""Maximum of --proposals: more would need over 400 MB for the overlaps of all proposals with each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainProposalsOptions(Options):
-    """The options of `train-proposals`."""
+    """The options of the step `train-proposals`, which trains a network to propose the regions that it pools."""
 
     boxes: Annotated[Path, Argument("boxes.json that `clean` made, or a folder that `sample-photos` made.")] = field(
         kw_only=False
@@ -71,7 +71,7 @@ class TrainProposalsOptions(Options):
     resume: Annotated[bool, Option("Resume the run in RUN with the same options.")] = False
 
     def check(self) -> None:
-        """Checks each option.
+        """Checks each option, including the sides of the anchors.
 
         Raises:
             ArgumentError: an option is out of range.
@@ -80,7 +80,7 @@ class TrainProposalsOptions(Options):
         self.sides()
 
     def sides(self) -> list[float]:
-        """Returns the sides of the anchors, in cells.
+        """Returns the sides of the anchor boxes, in cells of the feature map, from the text of the option `anchors`.
 
         Raises:
             ArgumentError: a side is not a number above 0.
@@ -96,12 +96,12 @@ class TrainProposalsOptions(Options):
         return sides
 
     def fingerprint(self, boxes: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Returns the options, network and boxes on which the weights depend, JSON-able.
+        """Returns the options, network and boxes on which the trained weights depend, as a JSON-able dict.
 
-        A run can only be resumed with the same fingerprint.
+        A run can be resumed only if this dict equals the one in the checkpoint of the run.
 
         Args:
-            boxes: dict from the name of each photo to its (R, 4) boxes.
+            boxes: dict from the name of each photo to the (R, 4) boxes of its objects in pixels.
         """
         return self.resumed() | {
             "model": model_identity(self.model).get("sha256", self.model),

@@ -1,4 +1,4 @@
-"""The photos of a step as arrays for the network: padded to squares, or at their exact sizes.
+"""Arranges the photos of a training step as arrays for the network: padded to squares, or at their exact sizes.
 
 In the shapes, B is the number of tuples, M the number of photos in a tuple, S the side of the squares, T the number of
 pixels of all photos, and G the number of groups of photos of the same shape.
@@ -23,10 +23,11 @@ def padded(photos: Sequence[np.ndarray], tuples: int, side: int) -> Arrays:
         side: the side of the squares in pixels, S.
 
     Returns:
-        A dict of "photos" (B, M, S, S, 3) uint8 and "sizes" (B, M, 2) int32, the height and width of each photo.
+        A dict of "photos" (B, M, S, S, 3) uint8 and "sizes" (B, M, 2) int32, the height and width of each photo before
+        padding.
 
     Raises:
-        ArgumentError: a photo is larger than the square.
+        ArgumentError: a photo is higher or wider than `side`.
     """
     sizes = np.array([photo.shape[:2] for photo in photos], np.int32)
     if sizes.max() > side:
@@ -45,8 +46,9 @@ def exact(photos: Sequence[np.ndarray]) -> Arrays:
         photos: B * M photos (h, w, 3) uint8, ordered by tuple.
 
     Returns:
-        A dict of "pixels" (T, 3) uint8; "groups" (G, 3) int32, the number of photos, height and width of each group of
-        equal shapes, in order; and "places" (B * M,) int32, the position of each photo in that order.
+        A dict of "pixels" (T, 3) uint8, the pixels of all photos, each photo in row-major order; "groups" (G, 3) int32,
+        the number of photos, the height and the width of each group of photos of the same shape; and "places" (B * M,)
+        int32, the position of each given photo among the photos in "pixels".
     """
     shapes = [photo.shape[:2] for photo in photos]
     order = sorted(range(len(photos)), key=lambda place: shapes[place])

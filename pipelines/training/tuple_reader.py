@@ -1,4 +1,4 @@
-"""Reads the photos of tuples step by step, some steps ahead of the training."""
+"""Reads the photos of tuples step by step, some steps ahead of training."""
 
 import os
 from collections import deque
@@ -17,19 +17,19 @@ from ..photos.reader import PhotoError
 from ..training_tuples.data import TuplesError
 from .tuple_batches import Arrays, exact, padded
 
-READ_AHEAD = 2  # steps whose photos are being read
-PREFETCH = 1  # steps that wait as tensors
+READ_AHEAD = 2  # number of steps whose photos are being read
+PREFETCH = 1  # number of steps whose photos wait as tensors
 STEPS_ALREADY_READ = READ_AHEAD + PREFETCH
-"""Number of steps after the current one whose photos are already read; a refresh does not change their tuples."""
+"""Number of steps after the current one whose photos have been read, so that their negatives no longer change."""
 
 Element = tuple[Arrays, np.ndarray]
 TuplePhotos = tuple[np.ndarray, list[np.ndarray]]
-"""A tuple: the row numbers (M,) of its photos, and their pixels."""
+"""A training tuple: the row numbers (M,) of its photos, and the pixels of each photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoOptions:
-    """The options for the preparation of tuples' photos.
+    """The options by which the photos of tuples are padded and augmented.
 
     Attributes:
         side: the side of the padded squares in pixels, at least the longest side of any photo.
@@ -56,9 +56,10 @@ class TupleReader:
     Attributes:
         photos: reader of the photos' pixels.
         names: names of all photos; a row number is an index into `names`.
-        objects: (len(names),) int32 object numbers of the photos.
-        options: the options for the preparation of photos.
-        seed: random seed of augmentation and of replacements.
+        objects: (len(names),) int32 object numbers of the photos; photos that may show the same object have the same
+            number.
+        options: how the photos are padded and augmented.
+        seed: random seed of the augmentation and of the choice of tuples that replace unreadable ones.
         left_out: dict from the name of each photo that could not be read to the reason.
     """
 
@@ -72,17 +73,20 @@ class TupleReader:
     def elements(
         self, tuples: Callable[[], np.ndarray], batch: int, steps: Iterable[int], epoch: int
     ) -> Iterator[Element]:
-        """Reads the photos of steps in order, READ_AHEAD steps at a time.
+        """Reads the photos of steps in order; threads read two steps at a time.
+
+        A tuple with a photo that cannot be read is replaced by a random other tuple.
 
         Args:
-            tuples: function that returns all tuples as (n, M) row numbers of photos; called before each
-                step is read.
+            tuples: function that returns all tuples of the epoch as (n, M) row numbers of photos. It is called before
+                each step is read, because the negatives may change during the epoch.
             batch: number of tuples in a step.
             steps: numbers of the steps to read.
-            epoch: number of the epoch, part of the seed of augmentation.
+            epoch: number of the epoch, which is part of the seed of the augmentation.
 
         Yields:
-            For each step the inputs, a dict of "rows" and the arrays of `padded` or `exact`, and the objects (B, M).
+            For each step the inputs and the objects. The inputs are a dict of "rows" (B, M), the row numbers of the
+            photos, and of the arrays that `padded` or `exact` returns; the objects are (B, M) object numbers.
 
         Raises:
             TuplesError: every tuple has a photo that cannot be read.
@@ -107,7 +111,7 @@ class TupleReader:
         return arrays | {"rows": rows}, self.objects[rows]
 
     def _read(self, tuples: np.ndarray, place: int, epoch: int) -> TuplePhotos:
-        """The rows and photos of a tuple, or of another one if it has a photo that cannot be read."""
+        """Reads the tuple at a place, or another tuple if one of its photos cannot be read."""
         seed = [self.seed, epoch, place]
         photos = self._photos(tuples[place], seed)
         if photos:
@@ -120,7 +124,7 @@ class TupleReader:
         raise TuplesError(f"every tuple has a photo that cannot be read; one is {name}: {reason}")
 
     def _photos(self, rows: np.ndarray, seed: list[int]) -> list[np.ndarray]:
-        """The photos of a tuple; an empty list if one of them cannot be read."""
+        """Reads and augments the photos of a tuple; returns an empty list if one of them cannot be read."""
         photos = []
         for row in rows.tolist():
             try:

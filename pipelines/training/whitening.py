@@ -1,4 +1,4 @@
-"""The whitening that a training run learns from the pairs of all tuples, at the network's size and scales of use."""
+"""Learns the whitening of a training run from matching pairs, at the size and scales of the network's later use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,44 +18,54 @@ from .train_options import TrainOptions
 
 @dataclass(frozen=True)
 class WhiteningPhotos:
-    """The described photos of the tuples, from which a whitening is learned.
+    """The descriptors and pairs of the photos from which a whitening is learned.
 
     Attributes:
-        folder: the folder of the descriptors.
-        pairs: the pairs of all tuples, including those for validation.
+        folder: the folder of the photos' descriptors, as `extract` writes it.
+        pairs: the matching pairs (query, positive) of all tuples, including those set aside for validation.
     """
 
     folder: Path
     pairs: MatchingPairs
 
     def learn(self, method: str, options: TrainOptions) -> Projection:
-        """Learns a whitening and logs the number of photos and pairs.
+        """Learns a whitening and logs the numbers of photos and pairs.
 
         Args:
-            method: the method, "lw" or "pca".
-            options: the options of the run.
+            method: "lw", which learns from the matching pairs, or "pca", which learns from all photos.
+            options: the options of the run, of which `shrinkage` and `dim` are used.
+
+        Returns:
+            The whitening: a shift and a projection.
 
         Raises:
-            ArgumentError: too few photos can be read.
+            WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions.
+            ValueError: too few photos or pairs are left.
         """
         shrinkage = self.shrinkage(options) if method == "lw" else 0.0
         return learn_whitening(self.folder, self.pairs, method, shrinkage, options.dim)
 
     def shrinkage(self, options: TrainOptions) -> float:
-        """Returns the shrinkage of Lw for the number of photos in the pairs and the dimensions of their descriptors."""
+        """Returns the shrinkage of the covariance for Lw: that of the options or, by default, the published one."""
         shards, _, _ = read_descriptors(self.folder)
         photos = len(np.union1d(self.pairs.qidxs, self.pairs.pidxs))
         return options.shrinkage_for(photos, shards[0].shape[1])
 
 
 def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, folder: Path) -> WhiteningPhotos:
-    """Describes the photos at the size and scales of use, and replaces the content of the folder.
+    """Computes the descriptors of all photos in the folder of the tuples' photos, from which a whitening is learned.
+
+    The size and the scales of the photos are `options.test_size` and `options.scales`, at which the network will be
+    used.
 
     Args:
-        model: path or name of a network without whitening, in the form that `extract` accepts.
+        model: path of the .keras file, or name, of a network without whitening.
         tuples: all tuples.
         options: the options of the run.
-        folder: the folder to which the descriptors are written.
+        folder: the folder to which the descriptors are written; its content is replaced.
+
+    Returns:
+        The folder of descriptors together with the pairs of the tuples.
     """
     described = extract_descriptors(
         ExtractOptions(

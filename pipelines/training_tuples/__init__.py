@@ -1,1 +1,1 @@
-"""Training tuples: queries, their positives, and clusters of photos, from any source; the step tuples."""
+"""Training tuples: the step `tuples`, which makes queries, their positives and clusters of photos from many sources."""

@@ -1,4 +1,4 @@
-"""Consistency checks of training tuples: lengths, indexes, names, pairs and negatives."""
+"""Consistency checks of training tuples: array lengths, indexes, photo names, pairs and lists of negatives."""
 
 from pathlib import Path, PurePosixPath
 
@@ -8,15 +8,16 @@ from .data import Tuples, TuplesError
 
 
 def check(tuples: Tuples, photos: Path | None) -> None:
-    """Checks that tuples are consistent, as training assumes.
+    """Checks the consistency that training assumes of training tuples.
 
     Args:
-        tuples: the tuples from any source.
-        photos: folder in which every photo must exist; None skips this check.
+        tuples: the tuples to check, from any source.
+        photos: folder in which every photo of the tuples must exist; None skips this check.
 
     Raises:
-        TuplesError: arrays differ in length, an index is out of range, a photo is listed twice or does not exist, a
-            pair joins unlinked clusters, or a photo is listed among its own negatives.
+        TuplesError: there are no photos or pairs, arrays differ in length, an index is out of range, a photo is listed
+            twice, its name is not a path inside the folder of the photos, it does not exist in `photos`, it is its own
+            positive or negative, or the query and the positive of a pair are in different clusters that are not linked.
     """
     count = len(tuples.images)
     if not count or not len(tuples.qidxs):

@@ -1,4 +1,4 @@
-"""Training tuples in memory: photos in clusters, and pairs of a query and a positive."""
+"""Training tuples in memory: photos that are divided into clusters, and pairs of a query and a positive."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,25 +12,29 @@ from ..files.components import connected
 
 
 class TuplesError(RetrievalError, ValueError):
-    """Tuples cannot be made or read; the message names the row, the photo or the option at fault."""
+    """Training tuples cannot be made or read. The message names the row, the photo or the option that is wrong."""
 
 
 @dataclass(frozen=True)
 class Tuples:
-    """Photos, their clusters and pairs of matching photos. The module `file` describes how they are stored.
+    """Training tuples without their negatives: N photos in clusters, and Q pairs of a query and a positive.
+
+    A cluster is a set of photos of the same object. Training chooses negatives from other clusters. The module
+    `training_tuples.file` describes the file format.
 
     Attributes:
-        images: names of the N photos.
-        cluster: (N,) cluster number of each photo.
-        qidxs: (Q,) the query of each pair, an index into `images`.
-        pidxs: (Q,) the positive of each pair, an index into `images`.
-        same_object: (M, 2) pairs of clusters that may show the same object and are not negatives of each other.
-        validation: (N,) bool mask of the photos set aside for validation; None if there is no split yet.
-        negatives: (N, n) indexes of the only photos that may be negatives of each photo, padded with -1; None if all
-            photos of other, unlinked clusters may be negatives.
-        details: dict of further arrays of the file, such as `shared`.
-        where: for each photo its origin, such as the file and line that list it, for messages; if empty, messages say
-            "photo N".
+        images: names of the photos, as paths relative to the folder of the photos.
+        cluster: (N,) integers, the cluster number of each photo.
+        qidxs: (Q,) integers, the query of each pair as an index into `images`.
+        pidxs: (Q,) integers, the positive of each pair as an index into `images`.
+        same_object: (M, 2) integers, links: pairs of clusters that may show the same object, so that their photos are
+            not used as negatives of each other.
+        validation: (N,) bool, true for the photos that are set aside for validation; None before the photos are split.
+        negatives: (N, n) integers, for each photo the indexes of the only photos that may be its negatives, padded with
+            -1; None if all photos of other clusters that are not linked may be negatives.
+        details: further arrays for the file by name, such as `shared` of tuples from 3D models.
+        where: the origin of each photo for error messages, such as "pairs.csv, line 3"; if empty, messages use the
+            index of the photo.
     """
 
     images: list[str]
@@ -45,15 +49,15 @@ class Tuples:
 
 
 def cluster_by_pairs(count: int, qidxs: np.ndarray, pidxs: np.ndarray) -> np.ndarray:
-    """Numbers the groups of photos that are connected by pairs.
+    """Divides photos into clusters: the connected components of the graph whose edges are pairs of photos.
 
     Args:
         count: number of photos.
-        qidxs: (Q,) index of one photo of each pair.
-        pidxs: (Q,) index of the other photo of each pair.
+        qidxs: (Q,) integers in 0..count-1, one photo of each pair.
+        pidxs: (Q,) integers in 0..count-1, the other photo of each pair.
 
     Returns:
-        (count,) int64 array with the group number of each photo; group 0 is the largest.
+        The cluster number of each photo, (count,) int64. Clusters are numbered by decreasing size from 0.
     """
     cluster = np.zeros(count, np.int64)
     for number, group in enumerate(connected(range(count), zip(qidxs.tolist(), pidxs.tolist(), strict=True))):
@@ -62,10 +66,13 @@ def cluster_by_pairs(count: int, qidxs: np.ndarray, pidxs: np.ndarray) -> np.nda
 
 
 def objects(tuples: Tuples) -> np.ndarray:
-    """Numbers the objects: clusters that are linked, directly or through other clusters, are one object.
+    """Numbers the objects of training tuples, where clusters linked directly or through other clusters are one object.
+
+    Args:
+        tuples: the tuples, with N photos and the links `same_object`.
 
     Returns:
-        (N,) int32 array with the object number of each photo.
+        The object number of each photo, (N,) int32. Objects are numbered by decreasing number of clusters from 0.
     """
     numbers, place = np.unique(tuples.cluster, return_inverse=True)
     links = tuples.same_object[np.isin(tuples.same_object, numbers).all(axis=1)]
@@ -76,15 +83,26 @@ def objects(tuples: Tuples) -> np.ndarray:
 
 
 def validation_mask(tuples: Tuples) -> np.ndarray:
-    """Returns the (N,) bool mask of the photos for validation, all False if there is no split yet."""
+    """Returns a mask of the photos that are set aside for validation.
+
+    Args:
+        tuples: the tuples, with N photos.
+
+    Returns:
+        A mask, (N,) bool; all False if the photos are not split yet.
+    """
     return np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
 
 
 def statistics(tuples: Tuples) -> dict[str, Any]:
-    """Counts the photos, clusters, queries and pairs for training and for validation.
+    """Counts the photos, clusters, queries and pairs of training tuples, for training and for validation.
+
+    Args:
+        tuples: the tuples; photos that are not split count as training photos.
 
     Returns:
-        A JSON-able dict with the keys "training" and "validation", each a dict of counts and of `pairs_per_query`.
+        A dict, serialisable as JSON, that maps "training" and "validation" to dicts with the counts "photos",
+        "clusters", "queries" and "pairs", and with the mean "pairs_per_query".
     """
     validation = validation_mask(tuples)
     counts: dict[str, Any] = {}

@@ -1,25 +1,30 @@
 """The file format of training tuples, tuples.npz.
 
-The file is read by `numpy.load("tuples.npz", allow_pickle=False)`. For N photos, Q pairs and M links it contains
+`numpy.load("tuples.npz", allow_pickle=False)` reads the file. For N photos, Q pairs of a query and a positive, and M
+links between clusters, the file contains these arrays:
 
-- version: int64, the version of this layout: 1
-- images: (N,) text, names of the photos: paths below the folder of the photos, with / between their parts
-- cluster: (N,) int64, the cluster of each photo; photos of other clusters are its negatives
+- version: int64, the version of the layout, which is 1
+- images: (N,) text, names of the photos: paths relative to the folder of the photos, with / as the separator
+- cluster: (N,) int64, the cluster number of each photo; photos of other clusters may be used as its negatives
 - qidxs: (Q,) int64, the query of each pair, an index into images
-- pidxs: (Q,) int64, the positive of each pair, of the query's cluster or of one linked to it
-- same_object: (M, 2) int64, links: clusters that may show the same object and are not negatives of each other
-- validation: (N,) bool, photos set aside for validation, as whole objects; a pair is on the same side as its query
-- about: text, JSON with the source, the options and the counts
+- pidxs: (Q,) int64, the positive of each pair, an index into images; the positive is in the cluster of the query or in
+  a linked one
+- same_object: (M, 2) int64, links: pairs of clusters that may show the same object, so that their photos are not used
+  as negatives of each other
+- validation: (N,) bool, true for photos that are set aside for validation; linked clusters are on the same side of the
+  split, and a pair is used on the side of its query
+- about: text, JSON with the source, the options and the counts of photos, clusters and pairs
 
-A file may list the negatives of each photo; training then uses no others:
+The file may list the photos that training may use as negatives of each photo. Training then uses only these:
 
-- negatives: (N, n) int32, the photos that may be negatives of each photo, padded with -1
+- negatives: (N, n) int32, indexes into images, padded with -1
 
-Tuples from 3D models also have:
+Tuples from 3D models also have
 
-- shared: (Q,) float32, the share of the query's 3D points that the positive sees
-- scale_change: (Q,) float32, the median ratio, at least 1, of the scales of their common points in the two photos
-- camera_neighbours: (N, k) int32, photos of the same model by the distance of their cameras, padded with -1
+- shared: (Q,) float32, the fraction of the query's 3D points that are also visible in the positive
+- scale_change: (Q,) float32, the median ratio, at least 1, of the scales of the common 3D points in the two photos
+- camera_neighbours: (N, k) int32, for each photo the photos with the nearest cameras in the same model, nearest first,
+  padded with -1
 """
 
 import json
@@ -38,7 +43,7 @@ from .data import Tuples, TuplesError, validation_mask
 
 VERSION = 1
 _FIELDS: dict[str, tuple[str, tuple[int | None, ...], str]] = {
-    # name -> kinds of numpy's dtype, axes after the first (None: of any length), in words
+    # name -> allowed kinds of numpy's dtype, axes after the first (None for any length), description for messages
     "images": ("U", (), "text (N,)"),
     "cluster": ("iu", (), "integers (N,)"),
     "qidxs": ("iu", (), "integers (Q,)"),
@@ -50,12 +55,15 @@ _OPTIONAL = {"negatives": ("iu", (None,), "integers (N, n)")}
 
 
 def write_tuples(path: Path, tuples: Tuples, about: Mapping[str, Any]) -> None:
-    """Writes tuples.npz.
+    """Writes training tuples to a file in the format of this module.
 
     Args:
-        path: the file to write; its folder is created if needed.
-        tuples: the tuples, which `checks.check` has accepted.
-        about: JSON-able metadata to store in the file.
+        path: the file to write, such as tuples.npz. Its folder is created if needed, and an existing file is replaced.
+        tuples: the tuples, which must have passed `checks.check`.
+        about: metadata to store in the file, serialisable as JSON.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     file = BytesIO()
     np.savez_compressed(
@@ -77,18 +85,18 @@ def write_tuples(path: Path, tuples: Tuples, about: Mapping[str, Any]) -> None:
 
 
 def read_tuples(path: Path) -> Tuples:
-    """Reads and checks tuples.npz.
+    """Reads training tuples from a file and checks their consistency; the photos need not exist.
 
     Args:
-        path: a file from `write_tuples`, or one made with numpy in the same layout.
+        path: a file written by `write_tuples`, or by numpy in the format of this module.
 
     Returns:
-        The tuples; `details` contains the fields of the file that are not attributes of `Tuples`. The photos need not
-        exist.
+        The tuples. Their attribute `details` contains the arrays of the file that are not attributes of `Tuples`,
+        except `version` and `about`.
 
     Raises:
-        TuplesError: the file does not exist, does not contain tuples, or contains inconsistent tuples; the message
-            names the file and, where possible, the field and the row.
+        TuplesError: the file does not exist, is damaged, does not contain tuples, has a newer layout, or contains
+            inconsistent tuples. The message names the file and, where possible, the array and the row.
     """
     fields = _read_arrays(path)
     _check_fields(path, fields)
@@ -114,7 +122,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_fields(path: Path, fields: Mapping[str, np.ndarray]) -> None:
-    """Refuses a newer version, a missing field, and arrays of the wrong type or shape."""
+    """Raises TuplesError for a missing array, a newer version of the layout, and arrays of a wrong type or shape."""
     missing = [name for name in ("version", *_FIELDS) if name not in fields]
     if missing:
         raise TuplesError(f"{path} has no field {missing[0]}, which every file of tuples has")

@@ -1,6 +1,6 @@
-"""Tuples from descriptors alone, chosen by neighbourhoods on the manifold of descriptors, without models or labels.
+"""Training tuples from descriptors alone, without 3D models or labels, by mining on manifolds (Iscen et al. CVPR 2018).
 
-The method is that of Iscen et al. (CVPR 2018), implemented in `keras_retrieval.mining.manifolds`.
+`keras_retrieval.mining.manifolds` implements the method.
 """
 
 import numpy as np
@@ -15,16 +15,25 @@ from .options import TuplesOptions
 
 
 def from_descriptors(options: TuplesOptions) -> Tuples:
-    """Mines queries, positives and lists of negatives from the descriptors in `options.source`.
+    """Mines queries, positives and lists of negatives from a folder of descriptors.
 
-    Each photo is a cluster of its own, linked to its positives. Photos that are in no tuple are left out. With
-    `options.loose`, negatives come from a second graph with more neighbours: positives are reliable if a graph with few
-    neighbours connects them to the query, negatives if a graph with many neighbours does not.
+    The queries are the anchors of the method (Iscen et al. CVPR 2018) that have a positive and enough negatives. Each
+    photo forms its own cluster, and the clusters of a query and its positives are linked. Photos that are in no tuple
+    are left out. With `options.loose`, negatives are mined with a second neighbour graph, with more neighbours per
+    photo than the first. Positives are reliable if a graph with few neighbours connects them to the query, whereas
+    negatives are reliable if not even a graph with many neighbours connects them to the query.
+
+    Args:
+        options: the options of `tuples`. The descriptors are read from `source`; `neighbours`, `loose`, `alike`,
+            `unlike`, `anchors`, `positives` and `negatives` are used.
+
+    Returns:
+        The tuples, with the attribute `negatives`. The queries have at most `options.positives` positives each.
 
     Raises:
         FolderError: the source does not contain descriptors.
         TuplesError: no anchor has a positive and enough negatives.
-        ValueError: a descriptor is not finite.
+        DescriptorError: a descriptor contains NaN or an infinite number.
     """
     shards, names, _ = read_descriptors(options.source)
     rows = without_mean(shards)
@@ -55,11 +64,18 @@ def _mine(rows: np.ndarray, graph: Graph, anchors: np.ndarray, options: TuplesOp
 
 
 def _tuples(names: list[str], anchors: np.ndarray, alike: np.ndarray, unlike: np.ndarray) -> Tuples:
-    """Makes tuples of the photos that anchors (A,), positives (A, n) and negatives (A, m) refer to; -1 is padding."""
+    """Makes tuples from mined rows and keeps only the photos that occur in them.
+
+    Args:
+        names: names of all photos.
+        anchors: row numbers of the queries, (A,).
+        alike: row numbers of the positives of each query, (A, n), padded with -1.
+        unlike: row numbers of the negatives of each query, (A, m), padded with -1.
+    """
     row, rank = np.nonzero(alike >= 0)
     pairs = np.column_stack([anchors[row], alike[row, rank]])
     used = np.unique(np.concatenate([pairs.ravel(), unlike[unlike >= 0]]))
-    number = np.full(len(names) + 1, -1)  # the last entry is the one that index -1 reads
+    number = np.full(len(names) + 1, -1)  # the last entry, at index -1, maps padding to padding
     number[used] = np.arange(len(used))
     lists = np.full((len(used), unlike.shape[1]), -1)
     lists[number[anchors]] = number[unlike]

@@ -1,4 +1,4 @@
-"""Tuples from COLMAP models, made by `reconstruct` or by other programs."""
+"""Training tuples from COLMAP 3D models, which `reconstruct` or other programs have made."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,18 @@ from .positives import Positive, Views, camera_neighbours, choose_positives, rea
 
 
 def from_reconstruction(work: Path, options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -> Tuples:
-    """Makes tuples from the report of `reconstruct`: its clusters, models and links; see `from_models`."""
+    """Makes training tuples from the output folder of `reconstruct`; see `from_models` for the method.
+
+    Args:
+        work: folder of the reconstruction, which contains report.json. The report lists the clusters, the folders of
+            their models, and the links between clusters that may show the same object.
+        options: the options of `tuples`; those of `from_models` are used.
+        descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; empty for
+            other rules.
+
+    Raises:
+        TuplesError: the report or a model cannot be read, or rule m1 lacks the descriptor of a photo.
+    """
     report = _report(work)
     folders = [[work / model["folder"] for model in cluster["models"]] for cluster in report["clusters"]]
     tuples = from_models(folders, options, descriptors, photo_name)
@@ -27,7 +38,14 @@ def from_reconstruction(work: Path, options: TuplesOptions, descriptors: Mapping
 
 
 def reconstructed_photos(work: Path) -> Path:
-    """Returns the folder of the photos that `reconstruct` processed in `work`."""
+    """Returns the folder of the photos that a reconstruction was made from.
+
+    Args:
+        work: folder of the reconstruction, which contains report.json.
+
+    Raises:
+        TuplesError: the report cannot be read.
+    """
     return Path(_report(work)["photos"])
 
 
@@ -40,22 +58,30 @@ def _report(work: Path) -> Report:
 
 
 def model_folders(folder: Path) -> list[Path]:
-    """Finds COLMAP models, binary or text, in `folder` and all folders below it; returns their folders, sorted."""
+    """Finds the COLMAP models in a folder and its sub-folders of any depth.
+
+    Args:
+        folder: the folder to search.
+
+    Returns:
+        The folders that contain points3D.bin or points3D.txt, sorted.
+    """
     return sorted({path.parent for ending in ("bin", "txt") for path in folder.rglob(f"points3D.{ending}")})
 
 
 def descriptors_for_m1(source: Path, folder: Path | None) -> dict[str, np.ndarray]:
-    """Reads the descriptors that rule m1 compares.
+    """Reads the descriptors by which rule m1 chooses positives, the photos with the nearest descriptors.
 
     Args:
-        source: folder of a reconstruction, from which the newest descriptors are read if `folder` is None.
-        folder: folder of descriptors that `extract` wrote, or None.
+        source: folder of a reconstruction. If `folder` is None, the descriptors that `reconstruct` computed last are
+            read from this folder.
+        folder: folder of descriptors that `extract` wrote; None to use those of the reconstruction.
 
     Returns:
         A dict from the name of each photo to its descriptor, (D,) of unit length.
 
     Raises:
-        TuplesError: no descriptors exist.
+        TuplesError: `folder` is None, and the reconstruction has no descriptors.
         FolderError: `folder` does not contain descriptors, or is damaged.
     """
     if folder is not None:
@@ -74,16 +100,26 @@ def from_models(
     descriptors: Mapping[str, np.ndarray],
     photo_name: Callable[[str], str] = str,
 ) -> Tuples:
-    """Makes tuples from COLMAP models.
+    """Makes training tuples from COLMAP models (Radenovic et al. ECCV 2016).
+
+    Each photo of a model is a query, whose positives `choose_positives` chooses among the photos of the same model. For
+    a photo that is in several models of a cluster, the model with most photos is used. Photos without positives remain
+    in the tuples, because they may be negatives.
 
     Args:
         clusters: for each cluster the folders of its models; clusters that share a photo are merged.
-        options: the options; those of `choose_positives` and `seed` are used.
-        descriptors: dict from the name of each photo to its descriptor, for rule m1.
-        photo_name: function from the name of an image in a model to the name of the photo.
+        options: the options of `tuples`; `rule`, `cameras`, `positives`, `shared`, `scale_change` and `seed` are used.
+        descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; empty for
+            other rules.
+        photo_name: function that maps the name of an image in a model to the name of the photo; by default both names
+            are equal.
 
     Returns:
-        The tuples; `details` contains `shared` and `scale_change` of each pair and `camera_neighbours` of each photo.
+        The tuples. Their attribute `details` contains `shared` and `scale_change` of each pair and `camera_neighbours`
+        of each photo, which the module `training_tuples.file` describes.
+
+    Raises:
+        TuplesError: a model cannot be read, or rule m1 lacks the descriptor of a photo.
     """
     views = [[read_views(folder, photo_name) for folder in folders] for folders in clusters]
     merged = merge_models([[name for view in some for name in view.names] for some in views])
@@ -121,7 +157,16 @@ def _add_view(
     pairs: dict[tuple[int, int], Positive],
     near: dict[int, list[int]],
 ) -> None:
-    """Adds a model's pairs and camera neighbours, except for photos that a larger model has already given theirs."""
+    """Adds the pairs and camera neighbours of a model's photos, except those of photos that `near` already contains.
+
+    Args:
+        view: the model.
+        chosen: its pairs of a query and a positive.
+        cameras: number of camera neighbours of a photo.
+        index: dict from the name of a photo to its index in the tuples.
+        pairs: dict from the indexes of query and positive to the pair, extended in place.
+        near: dict from the index of a photo to those of its camera neighbours, extended in place.
+    """
     rows = [index[name] for name in view.names]
     new = {number for number, row in enumerate(rows) if row not in near}
     neighbours = camera_neighbours(view.centres, cameras)

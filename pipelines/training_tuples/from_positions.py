@@ -1,4 +1,7 @@
-"""Tuples from the positions of photos: nearby photos may match, distant ones do not (Arandjelovic et al. CVPR 2016)."""
+"""Training tuples from the positions of photos (Arandjelovic et al. CVPR 2016).
+
+Photos taken near each other may show the same place and are potential positives; photos taken far apart are negatives.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -9,29 +12,38 @@ from ..photos.positions import position_in_name, within
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
 
-EARTH = 6_371_008.8  # metres: the mean radius
+EARTH = 6_371_008.8  # mean radius of the earth in metres
 
 
 def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
-    """Makes tuples of photos whose names contain UTM positions, @east@north@...@.jpg."""
+    """Makes training tuples of photos whose names contain UTM positions, such as @east@north@...@.jpg.
+
+    Args:
+        folder: folder of the photos, for error messages.
+        images: names of the photos below `folder`.
+        options: the options of `tuples`; those of `from_positions` are used.
+
+    Raises:
+        PositionError: the name of a photo contains no position.
+    """
     positions = [position_in_name(name, folder)[:2] for name in images]
     return from_positions(images, np.array(positions), [str(folder / name) for name in images], options)
 
 
 def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str], options: TuplesOptions) -> Tuples:
-    """Makes tuples of photos whose positions are known.
+    """Makes training tuples of photos whose positions are known.
 
-    Each distinct position is a cluster; clusters within `options.apart` of each other are linked, so that only photos
-    beyond that distance are negatives. If the photos are in folders `database` and `queries*`, as in datasets of place
-    recognition, queries come from `queries*` only and positives from `database` only; otherwise every photo may be
-    both.
+    Photos at exactly the same position form a cluster. Clusters at a distance of at most `options.apart` are linked, so
+    that only photos beyond this distance are negatives. If some photos are in a top-level folder `database` and others
+    in top-level folders whose names begin with `queries`, as in datasets of place recognition, queries are chosen from
+    `queries*` only and positives from `database` only. Otherwise every photo may be a query and a positive.
 
     Args:
         images: names of the N photos.
-        positions: (N, 2) or (N, 3) coordinates of the photos in metres.
-        where: for each photo its origin, such as the file and line that list it, for messages.
-        options: the options; the positives of a query are all photos within `radius`, or the nearest `positives` of
-            them.
+        positions: coordinates of the photos in metres, (N, 2) or (N, 3).
+        where: the origin of each photo for error messages, such as the file and line in which it is listed.
+        options: the options of `tuples`; `apart`, `radius` and `positives` are used. The positives of a query are all
+            photos within `radius` metres, or the nearest `positives` of them.
     """
     cluster = np.unique(positions, axis=0, return_inverse=True)[1].reshape(-1)
     near = within(positions, positions, options.apart)
@@ -50,14 +62,17 @@ def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str
 
 
 def metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
-    """Converts latitude and longitude to 3D coordinates, so that distances are right everywhere, also across 180°.
+    """Converts latitude and longitude to 3D coordinates on a spherical earth.
+
+    Straight-line distances between these coordinates are valid everywhere, including at the poles and across the
+    longitude of 180 degrees.
 
     Args:
-        degrees: (N, 2) latitude and longitude in degrees.
-        where: for each row its origin, such as the file and line that list it, for messages.
+        degrees: latitude and longitude of each position in degrees, (N, 2).
+        where: the origin of each position for error messages, such as the file and line in which it is listed.
 
     Returns:
-        (N, 3) coordinates in metres from the centre of the earth.
+        Coordinates in metres, with the centre of the earth as the origin, (N, 3).
 
     Raises:
         TuplesError: a latitude or longitude is out of range.
@@ -70,7 +85,7 @@ def metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
 
 
 def _roles(images: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each photo may be a query, and whether it may be a positive, both (N,) bool."""
+    """Returns two masks (N,) bool: the photos that may be queries, and the photos that may be positives."""
     tops = [PurePosixPath(name).parts[0] for name in images]
     queries = np.array([top.startswith("queries") for top in tops], bool)
     database = np.array([top == "database" for top in tops], bool)

@@ -1,4 +1,4 @@
-"""Tuples from CSV tables: positions of photos, or pairs of matching photos."""
+"""Training tuples from CSV tables, which contain the positions of photos, or pairs of matching photos."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,10 +13,19 @@ from .options import TuplesOptions
 
 
 def from_csv(path: Path, options: TuplesOptions) -> Tuples:
-    """Reads a table of positions (photo, east, north or photo, latitude, longitude) or of pairs (query, positive).
+    """Makes training tuples from a CSV table.
+
+    The columns define the content of the table; further columns are ignored. `photo`, `east`, `north` are positions in
+    metres, and `photo`, `latitude`, `longitude` positions in degrees; see `from_positions`. `query`, `positive` are the
+    names of matching photos. Then the photos that are connected by pairs, directly or through other photos, form a
+    cluster.
+
+    Args:
+        path: the .csv file, with a header line.
+        options: the options of `tuples`; for positions, those of `from_positions` are used.
 
     Raises:
-        TuplesError: the table has other columns, or a row is invalid.
+        TuplesError: the table does not have these columns, or a row is invalid; the message names the line.
     """
     columns, rows = read_csv(path)
     readers: tuple[tuple[tuple[str, ...], Callable], ...] = (
@@ -44,7 +53,7 @@ def _cells(
 
 
 def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], options: TuplesOptions) -> Tuples:
-    """Takes the groups of photos that pairs connect for clusters."""
+    """Makes tuples from rows of query and positive; photos that are connected by pairs form a cluster."""
     first_line: dict[str, int] = {}
     for line, names in rows:
         for name in names:

@@ -1,4 +1,4 @@
-"""The options of the step `tuples`."""
+"""The options of the step `tuples`, which makes training tuples."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,12 @@ from ..photos.intake_options import IntakeOptions
 
 RULES = ("m1", "m2", "m3")
 ANCHORS = ("maxima", "all")
-POSITIVES = 3  # default number per query for sources that offer more positives than are useful
+POSITIVES = 3  # default number of positives per query for 3D models and folders, which offer more than are useful
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuplesOptions(IntakeOptions):
-    """The options of `tuples`."""
+    """The options of the step `tuples`; each field is an option of the command `keras-retrieval tuples`."""
 
     source: Annotated[
         Path,
@@ -122,10 +122,11 @@ class TuplesOptions(IntakeOptions):
     seed: Annotated[int, Option("Random seed of the choice of positives and of the split.", at_least=0)] = 0
 
     def check(self) -> None:
-        """Checks each option, and options against each other.
+        """Checks the range of each option, and that options are consistent with each other.
 
         Raises:
-            ArgumentError: an option is out of range or does not fit another one.
+            ArgumentError: an option is out of range, `radius` is larger than `apart`, or the name of `output` does not
+                end in .npz.
         """
         super().check()
         if self.radius > self.apart:
@@ -135,5 +136,5 @@ class TuplesOptions(IntakeOptions):
 
     @property
     def positives_per_query(self) -> int:
-        """Number of positives per query: `positives`, or the default for 3D models and folders."""
+        """Maximum number of positives per query for 3D models and folders: `positives`, or 3 if it is None."""
         return self.positives or POSITIVES

@@ -1,9 +1,10 @@
-"""The rules m1, m2 and m3 for positives within a 3D model (Radenovic et al. ECCV 2016).
+"""The rules m1, m2 and m3, which choose the positives of a query within a 3D model (Radenovic et al. ECCV 2016).
 
-The candidates for a query are the photos of its model with the nearest cameras. m1 takes the candidates with the
-nearest descriptors, and m2 those that see most of the query's 3D points. m3 draws at random from the candidates that
-see enough of its points at a similar scale: these are less similar to the query than the positives of m1, their
-viewpoints are farther from it than those of m2, and they improve training most.
+The candidates for positives are the photos of the query's model with the nearest cameras. m1 chooses the candidates
+with the nearest descriptors. m2 chooses the candidates in which most of the query's 3D points are visible. m3 chooses
+at random among the candidates in which enough of the query's 3D points are visible at a similar scale. The positives of
+m3 are less similar to the query than those of m1, and their viewpoints are farther from the query's viewpoint than
+those of m2; training with them gives the best results in the paper.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +20,14 @@ from .options import TuplesOptions
 
 @dataclass(frozen=True)
 class Views:
-    """The 3D points visible in each photo of a model, and their scales.
+    """The cameras of a 3D model and, for each photo, the visible 3D points and their scales.
 
     Attributes:
         names: the names of the m registered photos, sorted.
-        centres: (m, 3) positions of the cameras' centres.
-        points: for each photo, the sorted numbers of the 3D points that it sees.
-        scales: for each photo, the scale at which each of its points appears: focal length / depth, with the focal
-            length as a share of the photo's longer side.
+        centres: (m, 3) the camera centre of each photo, in the coordinates of the model.
+        points: for each photo, the sorted indexes of the 3D points that are visible in it, in 0..point_count-1.
+        scales: for each photo, the scale at which each of these points appears: the focal length, as a fraction of the
+            longer side of the photo, divided by the depth of the point in units of the model.
         point_count: number of 3D points of the model.
     """
 
@@ -39,13 +40,14 @@ class Views:
 
 @dataclass(frozen=True)
 class Positive:
-    """A pair of a query and a positive.
+    """A pair of a query and a positive from the same 3D model.
 
     Attributes:
         query: index of the query in `Views.names`.
         positive: index of the positive in `Views.names`.
-        shared: share of the query's points that the positive sees.
-        scale_change: median ratio, at least 1, of the scales of the common points in the two photos.
+        shared: fraction of the 3D points visible in the query that are also visible in the positive, 0..1.
+        scale_change: median ratio of the scales at which the common 3D points appear in the two photos, inverted if it
+            is below 1; infinite without common points.
     """
 
     query: int
@@ -55,11 +57,15 @@ class Positive:
 
 
 def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
-    """Reads a COLMAP model, binary or text.
+    """Reads the cameras and the visible 3D points of the photos of a COLMAP model.
 
     Args:
-        folder: folder of the model.
-        photo_name: function from the name of an image in the model to the name of the photo.
+        folder: folder of the model, in COLMAP's binary or text format.
+        photo_name: function that maps the name of an image in the model to the name of the photo; by default both names
+            are equal.
+
+    Returns:
+        The registered photos with their cameras and visible points. Points behind a camera are ignored.
 
     Raises:
         TuplesError: the model cannot be read.
@@ -87,14 +93,14 @@ def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
 
 
 def camera_neighbours(centres: np.ndarray, k: int) -> np.ndarray:
-    """Finds the nearest other cameras of each camera.
+    """Finds the k nearest other cameras of each camera of a 3D model, by the distance of the camera centres.
 
     Args:
-        centres: (m, 3) positions of the cameras' centres.
+        centres: the centre of each camera, (m, 3).
         k: number of neighbours.
 
     Returns:
-        (m, min(k, m - 1)) int64 array of indexes of cameras, nearest first.
+        The indexes of the nearest cameras, (m, min(k, m - 1)) int64, nearest first.
     """
     found = []
     for row, centre in enumerate(centres):
@@ -105,16 +111,17 @@ def camera_neighbours(centres: np.ndarray, k: int) -> np.ndarray:
 
 
 def overlaps(views: Views, query: int, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Compares the 3D points that a query and other photos of its model see.
+    """Compares the 3D points that are visible in a query with those visible in other photos of its model.
 
     Args:
-        views: the views of the model.
-        query: index of the query.
-        candidates: (n,) indexes of other photos.
+        views: the photos of the model and their 3D points.
+        query: index of the query in `views.names`.
+        candidates: indexes of the other photos in `views.names`, (n,) integers.
 
     Returns:
-        Two (n,) arrays, the share of the query's points that each candidate sees, and the median ratio of the scales of
-        these points in the two photos, inverted where it is below 1 and infinite where no point is shared.
+        Two arrays (n,) float64. The first contains the fraction of the query's points that are also visible in each
+        candidate. The second contains the median ratio of the scales at which these common points appear in the two
+        photos, inverted if it is below 1, and infinity for a candidate without common points.
     """
     scale = np.full(views.point_count, np.nan)
     scale[views.points[query]] = views.scales[query]
@@ -131,16 +138,18 @@ def overlaps(views: Views, query: int, candidates: np.ndarray) -> tuple[np.ndarr
 def choose_positives(
     views: Views, options: TuplesOptions, rng: np.random.Generator, descriptors: Mapping[str, np.ndarray] | None = None
 ) -> list[Positive]:
-    """Chooses the positives of every photo of a model.
+    """Chooses the positives of every photo of a 3D model, by one of the rules m1, m2 and m3 (see this module).
 
     Args:
-        views: the views of the model.
-        options: the options; `rule`, `cameras`, `positives`, and for m3 `shared` and `scale_change` are used.
-        rng: random generator for m3.
-        descriptors: for m1, dict from the name of each photo to its descriptor, (D,) of unit length.
+        views: the photos of the model and their 3D points.
+        options: the options of `tuples`; `rule`, `cameras`, `positives`, and for rule m3 `shared` and `scale_change`,
+            are used.
+        rng: random generator for rule m3.
+        descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; may be None
+            for other rules.
 
     Returns:
-        The pairs, ordered by query. A photo without positives is not a query.
+        The pairs of a query and a positive, ordered by query. A photo without positives is in no pair as the query.
 
     Raises:
         TuplesError: the rule is m1, and a photo has no descriptor.

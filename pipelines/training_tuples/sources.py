@@ -1,4 +1,4 @@
-"""Detection of the kind of a source of tuples, and readers of published pickles and of folders of objects."""
+"""Detects the kind of a source of training tuples, and reads published pickle files and folders of objects."""
 
 import logging
 import re
@@ -23,14 +23,18 @@ _POSITION = re.compile(r"(^|/)@[^@/]*@[^@/]*@[^/]*$")
 
 
 def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -> Tuples:
-    """Makes tuples from `options.source`, which may be of any kind that `tuples` lists except descriptors.
+    """Makes training tuples from `options.source`, of any kind that the step `tuples` accepts except descriptors.
 
     Args:
-        options: the options, with the source and the choice of positives.
-        descriptors: dict from the name of each photo to its descriptor, for rule m1.
+        options: the options of `tuples`, which name the source and define how positives are chosen.
+        descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; empty for
+            other rules.
+
+    Returns:
+        The tuples. They are not checked, and not split unless the source defines a split.
 
     Raises:
-        TuplesError: the source is of an unknown kind, or one of its rows is invalid.
+        TuplesError: the source does not exist, is of an unknown kind, or contains an invalid entry.
         OSError: the source cannot be read.
     """
     source = options.source
@@ -61,7 +65,15 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
 
 
 def photos_of(source: Path) -> Path | None:
-    """Returns the folder of a source's photos if it is known: for folders of photos, `reconstruct` and `clean`."""
+    """Returns the folder of the photos that a source of training tuples refers to.
+
+    Args:
+        source: a source of tuples, as for the step `tuples`.
+
+    Returns:
+        The source itself if it is a folder of photos, or the folder of the photos from which `reconstruct` or `clean`
+        made the source; None if the folder is unknown, as for tables and other 3D models, or no longer exists.
+    """
     if source.is_dir() and (cleaned := cleaned_photos(source)) is not None:
         return cleaned[0] if cleaned[0].is_dir() else None
     if not source.is_dir() or (not (source / "report.json").is_file() and model_folders(source)):
@@ -71,10 +83,17 @@ def photos_of(source: Path) -> Path | None:
 
 
 def from_pickle(path: Path) -> Tuples:
-    """Reads the published retrieval-SfM-30k or -120k, or their -whiten files (Radenovic et al. TPAMI 2018).
+    """Reads the published training tuples retrieval-SfM-30k or -120k, or a -whiten file (Radenovic et al. TPAMI 2018).
 
-    Photos are named by their published paths, ims/{c}/{b}/{a}/{cid} for a cid that ends in the pairs of letters a, b
-    and c. In files without clusters, each group of photos connected by pairs is a cluster.
+    Photos are named by their published paths, ims/{c}/{b}/{a}/{cid}, where the photo's identifier cid ends in the three
+    pairs of characters a, b and c. If the file has no clusters, photos that are connected by pairs, directly or through
+    other photos, form a cluster.
+
+    Args:
+        path: the .pkl file. It is read without executing code from it.
+
+    Returns:
+        The tuples. If the file has training and validation photos, the tuples are split accordingly.
 
     Raises:
         TuplesError: the file is not a published set of tuples, or an index in it is out of range.
@@ -127,15 +146,17 @@ def _published_path(cid: str) -> str:
 
 
 def from_folders(photos: Path, images: list[str], options: TuplesOptions) -> Tuples:
-    """Makes tuples from one folder per object; the positives of a photo are drawn from the same folder.
+    """Makes training tuples from photos with one sub-folder per object.
+
+    Each sub-folder is a cluster. Every photo is a query; its positives are chosen at random from the same sub-folder.
 
     Args:
-        photos: folder of the photos, for messages.
+        photos: folder of the photos, for error messages.
         images: names of the photos below `photos`.
-        options: the options; `positives` and `seed` are used.
+        options: the options of `tuples`; `positives` (3 if it is None) and `seed` are used.
 
     Raises:
-        TuplesError: the photos are not in sub-folders.
+        TuplesError: no photo is in a sub-folder.
     """
     try:
         folders = by_landmark(images, photos)

@@ -1,4 +1,4 @@
-"""The split into training and validation photos, by whole objects."""
+"""Splits photos into training and validation photos, by whole objects."""
 
 from dataclasses import replace
 
@@ -9,20 +9,24 @@ from .data import Tuples, TuplesError, validation_mask
 
 
 def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
-    """Sets whole objects aside for validation, so that clusters that may show the same object stay together.
+    """Sets randomly chosen objects aside for validation, with all their photos.
+
+    An object is a cluster, or several clusters that are linked because they may show the same object.
 
     Args:
-        tuples: tuples that `checks.check` has accepted; an existing split is kept.
-        share: share of the photos for validation, reached as closely as whole objects allow. Above 0, at least one
-            object is set aside, unless no object would be left for training.
-        negatives: number of negatives per query, each of a different cluster, that must be available for training.
+        tuples: tuples that `checks.check` has accepted. If they are already split, the split is kept.
+        share: fraction of the photos to set aside, in 0..1; whole objects are chosen until it is reached as closely as
+            possible. If `share` is above 0, at least one object is set aside, unless too few clusters would be left for
+            training.
+        negatives: number of negatives per query, each from a different cluster, that the clusters left for training
+            must provide for every query.
         seed: random seed of the choice of objects.
 
     Returns:
-        The tuples with the attribute `validation` set.
+        The tuples with the attribute `validation`.
 
     Raises:
-        TuplesError: there are too few clusters for so many negatives.
+        TuplesError: no photo is left for training, or the training clusters are too few for so many negatives.
     """
     if tuples.validation is None:
         chosen = _choose_validation(tuples, share, negatives, seed)
@@ -40,7 +44,7 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
 
 
 def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) -> list[int]:
-    """Draws objects until the share is reached; returns their clusters."""
+    """Chooses objects at random until the share of photos is reached, and returns their clusters."""
     numbers, sizes = np.unique(tuples.cluster, return_counts=True)
     size = dict(zip(numbers.tolist(), sizes.tolist(), strict=True))
     objects = connected(size, [(one, other) for one, other in tuples.same_object.tolist()])
@@ -53,7 +57,7 @@ def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) 
     for number in np.random.default_rng(seed).permutation(len(objects)):
         members = objects[number]
         photos = sum(size[cluster] for cluster in members)
-        # A lower bound on the negatives left, which nearly always suffices, spares the exact count.
+        # A lower bound on the number of available negatives, which nearly always makes the exact count unnecessary.
         plenty = len(numbers) - len(chosen) - len(members) - 1 - most_links >= negatives
         if photos <= room and (
             plenty or _fewest_negatives(tuples, np.setdiff1d(numbers, [*chosen, *members])) >= negatives
@@ -66,7 +70,7 @@ def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) 
 
 
 def _fewest_negatives(tuples: Tuples, clusters: np.ndarray) -> int:
-    """The least number, over the clusters, of other clusters that are not linked to it; -1 without clusters."""
+    """Counts, for each cluster, the other clusters not linked to it, and returns the minimum; -1 without clusters."""
     if not len(clusters):
         return -1
     linked = tuples.same_object[np.isin(tuples.same_object, clusters).all(axis=1)]

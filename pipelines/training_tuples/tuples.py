@@ -16,13 +16,13 @@ from .split import split
 
 @takes(TuplesOptions)
 def tuples(options: TuplesOptions) -> Path:
-    """Makes training tuples: photos in clusters, queries with their positives, and a split by object.
+    """Makes training tuples: photos in clusters, queries with their positives, and a validation split by object.
 
     SOURCE is one of
 
     - a folder that `reconstruct` made, with report.json
-    - a folder with COLMAP models (points3D.bin or .txt) by other programs, each a cluster
-    - a folder that `clean` made; the photos that it kept are used
+    - a folder with COLMAP models (points3D.bin or .txt) by other programs; each model is a cluster
+    - a folder that `clean` made; only the photos that `clean` kept are used
     - a folder with one sub-folder of photos for each object
     - a folder of photos with UTM positions in their names, @east@north@...@.jpg
     - with --manifold, a folder of descriptors that `extract` made
@@ -33,10 +33,11 @@ def tuples(options: TuplesOptions) -> Path:
     OUTPUT is an .npz file without pickles, whose fields the module `training_tuples.file` describes.
 
     Returns:
-        `output`.
+        The path of the file, `options.output`.
 
     Raises:
-        TuplesError: the source is of an unknown kind, contains an invalid entry, or has too few clusters.
+        TuplesError: the source is of an unknown kind, contains an invalid entry, or has too few clusters for the number
+            of negatives.
         ArgumentError: an option is out of range.
         OSError: a file cannot be read.
     """

@@ -1,10 +1,13 @@
-"""The 3D viewer of reconstruction pages: viewer.js and three.js, bundled by build.sh into viewer.min.js."""
+"""The 3D viewer of the pages that `keras-retrieval reconstruct` writes.
+
+The script build.sh bundles viewer.js and the library three.js into viewer.min.js.
+"""
 
 from importlib import resources
 
 
 def viewer_script() -> str:
-    """The viewer's JavaScript, to be put into a page; "" where the file is not installed."""
+    """Returns the JavaScript of the viewer for a page, marked as safe HTML; "" if viewer.min.js is not installed."""
     from markupsafe import Markup
 
     script = resources.files(__package__) / "viewer.min.js"

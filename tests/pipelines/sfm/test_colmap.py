@@ -1,10 +1,27 @@
 """COLMAP's names of photos, and its database."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 
 from pipelines.sfm.colmap import Database, colmap_name, photo_name
+from pipelines.sfm.errors import ReconstructionError
+from tests.helpers.deadlines import first_line
 
-pytest.importorskip("pycolmap")
+pycolmap = pytest.importorskip("pycolmap")
+
+# The file and the locks of a connection that rebuilds the index of a write-ahead log, as SQLite's os_unix.c has them.
+RECOVERS = """
+import fcntl, sys, time
+with open(sys.argv[1], "w+b") as index:
+    index.truncate(32768)
+    fcntl.lockf(index, fcntl.LOCK_EX, 8, 120)
+    fcntl.lockf(index, fcntl.LOCK_SH, 1, 128)
+    print("locked", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
 
 
 def test_names_with_spaces_survive_a_list_of_pairs():
@@ -19,3 +36,33 @@ def test_a_database_left_without_tables_is_gone_on_with(tmp_path):
     database = Database(tmp_path / "database.db")
     assert database.features() == {}
     assert database.inliers() == {}
+
+
+@pytest.fixture
+def recovered(tmp_path):
+    """Makes a database that another process recovers for some seconds."""
+    path = tmp_path / "database.db"
+    pycolmap.Database.open(path).close()
+    started = []
+
+    def recover(seconds):
+        command = [sys.executable, "-c", RECOVERS, f"{path}-shm", str(seconds)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert first_line(started[-1]) == "locked\n"
+        return path
+
+    yield recover
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_database_that_another_process_recovers_is_waited_for(recovered):
+    assert Database(recovered(0.3)).features() == {}
+
+
+def test_waiting_for_a_database_ends(recovered, monkeypatch):
+    monkeypatch.setattr("pipelines.sfm.colmap.LOCKED_SECONDS", 0.1)
+    path = recovered(60)
+    with pytest.raises(ReconstructionError, match=re.escape(f"{path} is not a COLMAP database or is damaged")):
+        Database(path)
