@@ -26,7 +26,7 @@ def l2_normalize(x: Any, axis: int = -1) -> Any:
 
 @keras.saving.register_keras_serializable("keras_retrieval")
 class L2Normalization(keras.layers.Layer):
-    """Scales vectors to unit length: x / (||x|| + 1e-6), as in the networks of Radenovic et al. (TPAMI 2018).
+    """L2-normalises vectors: x / (||x|| + 1e-6), as in the networks of Radenovic et al. (TPAMI 2018).
 
     The constant 1e-6 is added to the norm. Other libraries bound the squared norm from below instead, which gives
     slightly different values.

@@ -27,7 +27,7 @@ class Whitening(keras.layers.Layer):
         (..., d).
 
     Raises:
-        ArgumentError: `dim` is below 1 or above D.
+        ArgumentError: `dim` is below 1 or above D, or D is unknown when the layer is built.
 
     Example:
         >>> Whitening(dim=128)(np.random.rand(2, 512)).shape

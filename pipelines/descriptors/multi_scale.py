@@ -2,12 +2,12 @@
 
 from keras_retrieval.errors import ArgumentError
 
-SCALES_HELP = "Factors on the photo's size, such as 1,0.7071,0.5; the descriptors at all scales are joined."
+SCALES_HELP = "Factors on the photo's size, such as 1,0.7071,0.5; the descriptors at all scales are combined."
 ANTIALIAS_HELP = (
     "Antialias photos that are resized to scales below 1. The published PyTorch networks were measured with "
     "--no-antialias."
 )
-MIRROR_HELP = "Join the descriptors of mirrored photos, too, at every scale."
+MIRROR_HELP = "Combine the descriptors of each photo and of its mirror image, at every scale."
 
 
 def parse_scales(scales: str) -> tuple[float, ...]:

@@ -123,7 +123,8 @@ class WhitenOptions(DescriptionOptions, IntakeOptions):
     dim: Annotated[
         int | None,
         Option(
-            f"Dimensions to keep; all if not given, or {DIM:,} of a descriptor with more than {WIDE:,}.", at_least=1
+            f"Dimensions to keep. If not given, all are kept, or {DIM:,} if a descriptor has more than {WIDE:,}.",
+            at_least=1,
         ),
     ] = None
     edges: Annotated[str, Option(EDGES_HELP)] = ""

@@ -39,8 +39,8 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
     distractors: Annotated[
         Path | None,
         Option(
-            "Folder of distractors, photos that are added to the database and are not relevant to any query, or of "
-            "their descriptors, made by `extract`."
+            "Folder of photos, or of their descriptors made by `extract`, to add to the database as distractors, which "
+            "are not relevant to any query."
         ),
     ] = None
     edges: Annotated[str, Option(EDGES_HELP)] = ""

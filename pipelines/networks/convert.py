@@ -24,10 +24,10 @@ class ConvertOptions(Options):
     whitening: Annotated[Path | None, Option("A .pth file with a learned whitening to add to the network.")] = None
     lw: Annotated[
         str | None,
-        Option("Add the whitening in the network's file that was learned on this dataset, such as retrieval-SfM-120k."),
+        Option("Add the whitening that the network's file contains for this dataset, such as retrieval-SfM-120k."),
     ] = None
     lw_scales: Annotated[
-        str, Option("Which learned whitening: ss, of a single scale, or ms, multi-scale.", choices=("ss", "ms"))
+        str, Option("Which whitening to add: that of a single scale (ss) or of several (ms).", choices=("ss", "ms"))
     ] = "ss"
     dim: Annotated[int | None, Option("Dimensions that the whitening keeps; all if not given.", at_least=1)] = None
 

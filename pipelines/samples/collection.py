@@ -177,7 +177,7 @@ def _render(
 
 
 def _scatter(rng: np.random.Generator, model: Model, points: np.ndarray, eye: np.ndarray) -> None:
-    """Adds trees beside and behind the building, and people, lamps, cars and plants between it and the camera."""
+    """Adds trees beside and behind a building, and people, lamps, cars and plants between camera and building."""
     low, high = points.min(0), points.max(0)
     for _ in range(int(rng.integers(3, 10))):
         side = rng.choice([-1, 1])

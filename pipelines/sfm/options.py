@@ -46,8 +46,7 @@ class ReconstructOptions(IntakeOptions):
     neighbours: Annotated[
         int,
         Option(
-            "Photos with which each photo is paired in the first round; those that also have it among their nearest "
-            "come first.",
+            "Photos with which each photo is paired in the first round; mutual nearest neighbours are preferred.",
             at_least=1,
         ),
     ] = 8

@@ -34,7 +34,7 @@ class ClassifyOptions(IntakeOptions):
     ] = 0.1
     weight_decay: Annotated[
         float,
-        Option("Weight decay: a step multiplies the weights by 1 - this * learning rate.", at_least=0, resumed=True),
+        Option("Weight decay d: a step multiplies the weights by 1 - d * learning rate.", at_least=0, resumed=True),
     ] = 5e-5
     freeze: Annotated[
         int,
@@ -68,7 +68,7 @@ class ClassifyOptions(IntakeOptions):
     validation: Annotated[
         float,
         Option(
-            "Share of each landmark's photos that is set aside for validation; at least one photo is not.",
+            "Share of each landmark's photos that is set aside for validation; at least one photo is trained on.",
             at_least=0,
             below=1,
             resumed=True,

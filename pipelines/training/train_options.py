@@ -41,7 +41,10 @@ class TrainOptions(Options):
     ] = field(kw_only=False)
     photos: Annotated[
         Path,
-        Option("Folder of the photos. If not given: the folder that TUPLES names or is, else the folder of TUPLES."),
+        Option(
+            "Folder of the photos. If not given: TUPLES if it is a folder of photos, else the folder from which it was "
+            "made if that is known, else the folder that contains TUPLES."
+        ),
     ] = _FROM_TUPLES
     output: Annotated[Path, Option("Folder of the run, called RUN below.")] = Path("run")
     model: Annotated[
@@ -66,7 +69,7 @@ class TrainOptions(Options):
     positive: Annotated[
         str,
         RecipeOption(
-            "Positive of each query: drawn at random, or the nearest or farthest by descriptor of all that it has.",
+            "Positive of each query: drawn at random, or the one whose descriptor is nearest or farthest.",
             choices=POSITIVES,
             resumed=True,
         ),
@@ -82,7 +85,7 @@ class TrainOptions(Options):
     remember: Annotated[
         bool,
         RecipeOption(
-            "Choose also among the negatives that the query had before (Arandjelovic et al. CVPR 2016).",
+            "Keep the previous negatives of each query as candidates (Arandjelovic et al. CVPR 2016).",
             resumed=True,
         ),
     ] = GIVEN_BY_RECIPE
@@ -125,7 +128,7 @@ class TrainOptions(Options):
     ] = 0.01
     weight_decay: Annotated[
         float,
-        Option("Factor of the L2 penalty in the loss, which GeM's exponent p does not have.", at_least=0, resumed=True),
+        Option("Factor of the L2 penalty on trainable weights, without GeM's exponent p.", at_least=0, resumed=True),
     ] = 1e-6
     p_speed: Annotated[
         float | None,
@@ -154,7 +157,7 @@ class TrainOptions(Options):
     zoom: Annotated[
         float,
         Option(
-            "Photos are cropped or shrunk to a random share of their sides, from this one to 1; 1 for never.",
+            "Smallest share of their sides to which photos are cropped or shrunk at random; 1 for no change.",
             at_least=0.1,
             at_most=1,
             resumed=True,
@@ -164,7 +167,7 @@ class TrainOptions(Options):
     binarize: Annotated[
         float,
         Option(
-            "Edge maps only: half of the queries are binarised, at a threshold drawn from 0 to this; 0 for never.",
+            "Edge maps only: half of the queries are binarised, at random thresholds up to this one; 0 for never.",
             at_least=0,
             at_most=1,
             resumed=True,
@@ -174,8 +177,8 @@ class TrainOptions(Options):
     chunk: Annotated[
         int | None,
         Option(
-            "Photos in the network at once: trains steps of any size in fixed memory, at the cost of a second forward "
-            "pass. If not given: all photos of a step.",
+            "Maximum number of photos in the network at once, which bounds the memory of a step at the cost of another "
+            "forward pass. If not given: all photos of a step.",
             at_least=1,
             resumed=True,
         ),

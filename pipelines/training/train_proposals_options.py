@@ -25,7 +25,7 @@ class TrainProposalsOptions(Options):
     boxes: Annotated[Path, Argument("boxes.json that `clean` made, or a folder that `sample-photos` made.")] = field(
         kw_only=False
     )
-    photos: Annotated[Path, Option("Folder of the photos that the boxes name.")]
+    photos: Annotated[Path, Option("Folder of the photos to which the boxes belong.")]
     output: Annotated[Path, Option("Folder of the run, called RUN below.")]
     model: Annotated[
         str,
@@ -56,8 +56,7 @@ class TrainProposalsOptions(Options):
     held_out: Annotated[
         float,
         Option(
-            "Share of the sub-folders of photos that is held out to measure the recall; of the photos where there are "
-            "no sub-folders.",
+            "Share of sub-folders that is held out to measure the recall; without sub-folders, share of the photos.",
             at_least=0,
             below=1,
             resumed=True,
