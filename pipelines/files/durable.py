@@ -40,13 +40,14 @@ def write_file(path: Path, content: bytes | str) -> None:
 
     Args:
         path: the file to write; an existing file is replaced.
-        content: the bytes of the file, or text, which is encoded as UTF-8.
+        content: the bytes of the file, or text, which is encoded as UTF-8. Lone surrogates, by which Python represents
+            file names that are not UTF-8, are written as escapes that JSON accepts.
 
     Raises:
         OSError: the file cannot be written.
     """
     with _atomic_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -77,8 +78,7 @@ def write_names(path: Path, names: Sequence[str]) -> None:
     Each line is a JSON string, so that a name may contain any character, even a line break.
     """
     text = "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
-    # Python represents a file name that is not UTF-8 with lone surrogates, which become JSON escapes.
-    write_file(path, text.encode(errors="backslashreplace"))
+    write_file(path, text)
 
 
 def read_names(path: Path) -> list[str]:

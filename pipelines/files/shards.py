@@ -204,8 +204,7 @@ class ShardedFolder:
 def write_left_out(path: Path, reasons: Mapping[str, str]) -> None:
     """Writes a dict from the name of each file that was left out or ignored to the reason, as JSON."""
     text = json.dumps(dict(sorted(reasons.items())), indent=1, ensure_ascii=False) + "\n"
-    # Python represents a file name that is not UTF-8 with lone surrogates, which become JSON escapes.
-    write_file(path, text.encode(errors="backslashreplace"))
+    write_file(path, text)
 
 
 def read_left_out(folder: Path) -> dict[str, str]:

@@ -127,24 +127,26 @@ class Intake:
 
     @property
     def account(self) -> str:
-        """One line with the number of files in each group, and per reason the number of files."""
-        parts = [_numbered(len(self.photos), "photo")]
+        """The number of files in each group, and below that a line for each reason with its number of files."""
+        lines = [_numbered(len(self.photos), "photo")]
+        details = []
         for group, files in (("left out", self.left_out), ("ignored", self.ignored)):
             if files:
-                parts.append(f"{_numbered(len(files), 'file')} {group} ({counted(files.values())})")
-        return f"{self.folder}: {', '.join(parts)}"
+                lines.append(f"{_numbered(len(files), 'file')} {group}")
+                details += [f"  {group}: {line}" for line in counted(files.values())]
+        return "\n".join([f"{self.folder}: {', '.join(lines)}", *details])
 
 
 def _numbered(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def counted(reasons: Iterable[str], most: int = 6) -> str:
-    """The number of files per reason, most frequent first: "12 x a video (QuickTime); 3 x a text file"."""
+def counted(reasons: Iterable[str], most: int = 8) -> list[str]:
+    """The number of files for each reason, the most frequent first, such as "12 x a video (QuickTime)"."""
     groups = Counter(reasons).most_common()
     shown = [f"{count:,} x {reason}" for reason, count in groups[:most]]
     rest = sum(count for _, count in groups[most:])
-    return "; ".join([*shown, f"{rest:,} x other reasons"] if rest else shown)
+    return [*shown, f"{rest:,} x other reasons"] if rest else shown
 
 
 def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: bool = True) -> Intake:
@@ -201,8 +203,9 @@ def nothing_to_take(intake: Intake) -> PhotoFolderError:
     said = "" if intake.left_out or intake.ignored else ": it is empty"
     if intake.left_out:
         name, reason = next(iter(intake.left_out.items()))
-        said = f"; left out: {counted(intake.left_out.values())}; the first: {printable(name)}: {reason}"
-    said += f"; ignored: {counted(intake.ignored.values())}" if intake.ignored else ""
+        counts = "; ".join(counted(intake.left_out.values(), 3))
+        said = f"; left out: {counts}; the first: {printable(name)}: {reason}"
+    said += f"; ignored: {'; '.join(counted(intake.ignored.values(), 3))}" if intake.ignored else ""
     return PhotoFolderError(f"{intake.folder} contains no photo{said}")
 
 
@@ -216,7 +219,7 @@ def _warn_of_twins(photos: Sequence[str]) -> None:
     if twins:
         first, second = twins[0][:2]
         log.warning(
-            f"{len(twins):,} names exist twice, in different Unicode forms of one text (NFC and NFD), and each is a "
+            f"{_numbered(len(twins), 'name')} stored in two Unicode forms of one text (NFC and NFD); each form is a "
             f"photo of its own; the first: {printable(first)} ({first!a} and {second!a})"
         )
 

@@ -343,6 +343,34 @@ def test_a_run_that_ends_before_its_last_step_loses_no_shard(small, photos, tmp_
     assert not list(folder.glob(".*"))
 
 
+def test_a_slow_shard_keeps_what_it_has_described(small, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.descriptors.extraction.STORED_EVERY", 0.0)
+    whole = extract(small, photos, tmp_path / "whole")
+    described, plain = [], Reading.read
+
+    def read(self, name, crop=None):
+        if len(described) == 7:
+            raise KeyboardInterrupt
+        described.append(name)
+        return plain(self, name, crop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reading, "read", read)
+        patch.setattr("pipelines.descriptors.describer.BATCH_PIXELS", 1, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            extract(small, photos, tmp_path / "out")
+    stored = list(partial_of(tmp_path / "out").glob(".part-00000-*.npz"))
+    kept = sum(len(np.load(path)["rows"]) for path in stored)
+    assert kept
+    again: list[str] = []
+    monkeypatch.setattr(Reading, "read", lambda self, name, crop=None: again.append(name) or plain(self, name, crop))
+    folder = extract(small, photos, tmp_path / "out")
+    assert len(again) == 10 - kept
+    assert read_descriptors(folder)[1] == read_descriptors(whole)[1]
+    np.testing.assert_allclose(shards(folder), shards(whole), atol=1e-6)
+    assert not list(folder.glob(".part-*"))
+
+
 def test_a_killed_run_with_other_options_is_begun_anew(small, photos, tmp_path, caplog):
     caplog.set_level("INFO")
     partial = partial_of(tmp_path / "out")

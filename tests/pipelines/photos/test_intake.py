@@ -61,8 +61,11 @@ def test_the_account_adds_up_to_what_the_file_system_lists(odd):
     assert sum(map(len, groups)) == len(set.union(*groups)) == len(entries)
     assert set.union(*groups) == set(entries) == entries_on_disk(folder)
     assert taken.photos == sorted(taken.photos)
-    assert f"{len(taken.photos)} photos, {len(taken.left_out)} files left out (" in taken.account
-    assert f"{len(taken.ignored)} files ignored (" in taken.account
+    counts = f"{len(taken.photos)} photos, {len(taken.left_out)} files left out, {len(taken.ignored)} files ignored\n"
+    assert counts in taken.account
+    for group, files in (("left out", taken.left_out), ("ignored", taken.ignored)):
+        lines = [line.split() for line in taken.account.splitlines() if line.startswith(f"  {group}: ")]
+        assert sum(int(line[2 if group == "left out" else 1]) for line in lines) == len(files)
 
 
 def test_rules_are_switched_off(odd):
@@ -152,7 +155,7 @@ def test_names_in_two_unicode_forms_are_two_photos_and_told(tmp_path, caplog):
     names = [unicodedata.normalize(form, "Bär/Köln.jpg") for form in ("NFC", "NFD")]
     write(tmp_path, *names, "plain.jpg")
     assert set(take_photos(tmp_path).photos) == {*names, "plain.jpg"}
-    assert "1 names exist twice, in different Unicode forms" in caplog.text
+    assert "1 name stored in two Unicode forms of one text (NFC and NFD)" in caplog.text
 
 
 def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
@@ -162,8 +165,8 @@ def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "_heif_reader", lambda: None)
     taken = take_photos(tmp_path)
     assert taken.left_out == {"b.heic": HEIC_MISSING}
-    assert '1 file left out (1 x a HEIC photo, which needs pillow-heif: pip install "keras-retrieval[heif]")' in (
-        taken.account
+    assert (
+        '\n  left out: 1 x a HEIC photo, which needs pillow-heif: pip install "keras-retrieval[heif]"' in taken.account
     )
     with pytest.raises(PhotoError, match=r"pip install \"keras-retrieval\[heif\]\""):
         read_photo(tmp_path / "b.heic")
@@ -254,7 +257,7 @@ def test_listing_logs_what_is_left_out(tmp_path, caplog):
     assert not caplog.text
     write(tmp_path, "a.txt", data=b"text")
     list_photos(tmp_path)
-    assert "1 photo, 1 file left out (1 x a text file)" in caplog.text
+    assert "1 photo, 1 file left out\n  left out: 1 x a text file" in caplog.text
 
 
 def test_a_name_is_printable_in_a_message():
