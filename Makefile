@@ -91,12 +91,15 @@ test: $(VENV)/.dev lint
 # Tests compile many small programs once each: less optimization makes them a fifth faster.
 XLA_FAST_COMPILE = --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 
+# The test files with a marker: collecting the others imports what these do not need.
+marked = $$(grep -rlF mark.$(1) tests --include="test_*.py")
+
 test-jax: $(VENV)/.dev
-	KERAS_BACKEND=jax XLA_FLAGS="$(XLA_FAST_COMPILE)" $(BIN)/python -m pytest $(PARALLEL) -m backend
+	KERAS_BACKEND=jax XLA_FLAGS="$(XLA_FAST_COMPILE)" $(BIN)/python -m pytest $(PARALLEL) -m backend $(call marked,backend)
 
 # The kernels that TensorFlow takes on processors without AVX-512.
 test-kernels: $(VENV)/.dev
-	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest $(PARALLEL) -m kernels
+	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest $(PARALLEL) -m kernels $(call marked,kernels)
 
 # tensorflow-addons needs Keras 2 and has an environment of its own (CONTRIBUTING.md): files go from ours to it.
 $(ADDONS)/.ready: tests/addons/requirements.txt | $(BIN)/uv
