@@ -29,7 +29,7 @@ $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 	$(INSTALL) $(BIN)/python -e ".[all,dev]"
 	touch $@ $(VENV)/.demo
 
-# Photos (drawn unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
+# Photos (synthetic unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
 # the tuples, an index, a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is
 # printed before and after; nothing else looks at their names. A random network finds no pairs to match, so that visual
 # words stand in for it, and learns at a higher rate from more tuples: it is smaller, too, and trains fastest in float32. At the end a server answers from
