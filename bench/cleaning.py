@@ -31,13 +31,18 @@ WRONG = "wrong-"  # prefix of the names of wrong photos
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-cleaning")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "keras-retrieval-cleaning",
+        help="folder for the links to right and wrong photos, and for the cleaned folders",
+    )
     parser.add_argument(
         "--photos", type=Path, default=DATA / "photos", help="folder with one sub-folder of photos per landmark"
     )
     parser.add_argument("--wrong", type=float, default=0.4, help="number of wrong photos per right one")
-    parser.add_argument("--features", type=int, default=4096)
-    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--features", type=int, default=4096, help="maximum number of SIFT features per photo")
+    parser.add_argument("--size", type=int, default=1024, help="longest side of the photos in pixels")
     parser.add_argument(
         "--synthetic", type=Path, help="folder of synthetic photos from sample-photos; made if not given"
     )
