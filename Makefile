@@ -29,7 +29,7 @@ $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 	$(INSTALL) $(BIN)/python -e ".[all,dev]"
 	touch $@ $(VENV)/.demo
 
-# Photos (drawn unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
+# Photos (synthetic unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
 # the tuples, an index, a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is
 # printed before and after; nothing else looks at their names. A random network finds no pairs to match, so that visual
 # words stand in for it, and learns at a higher rate from more tuples: it is smaller, too, and trains fastest in float32. At the end a server answers from
@@ -91,12 +91,15 @@ test: $(VENV)/.dev lint
 # Tests compile many small programs once each: less optimization makes them a fifth faster.
 XLA_FAST_COMPILE = --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true
 
+# The test files with a marker: collecting the others imports what these do not need.
+marked = $$(grep -rlF mark.$(1) tests --include="test_*.py")
+
 test-jax: $(VENV)/.dev
-	KERAS_BACKEND=jax XLA_FLAGS="$(XLA_FAST_COMPILE)" $(BIN)/python -m pytest $(PARALLEL) -m backend
+	KERAS_BACKEND=jax XLA_FLAGS="$(XLA_FAST_COMPILE)" $(BIN)/python -m pytest $(PARALLEL) -m backend $(call marked,backend)
 
 # The kernels that TensorFlow takes on processors without AVX-512.
 test-kernels: $(VENV)/.dev
-	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest $(PARALLEL) -m kernels
+	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m pytest $(PARALLEL) -m kernels $(call marked,kernels)
 
 # tensorflow-addons needs Keras 2 and has an environment of its own (CONTRIBUTING.md): files go from ours to it.
 $(ADDONS)/.ready: tests/addons/requirements.txt | $(BIN)/uv

@@ -31,18 +31,25 @@ WRONG = "wrong-"  # prefix of the names of wrong photos
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-cleaning")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "keras-retrieval-cleaning",
+        help="folder for the links to right and wrong photos, and for the cleaned folders",
+    )
     parser.add_argument(
         "--photos", type=Path, default=DATA / "photos", help="folder with one sub-folder of photos per landmark"
     )
     parser.add_argument("--wrong", type=float, default=0.4, help="number of wrong photos per right one")
-    parser.add_argument("--features", type=int, default=4096)
-    parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--drawn", type=Path, help="folder that sample-photos drew; without it one is drawn")
+    parser.add_argument("--features", type=int, default=4096, help="maximum number of SIFT features per photo")
+    parser.add_argument("--size", type=int, default=1024, help="longest side of the photos in pixels")
+    parser.add_argument(
+        "--synthetic", type=Path, help="folder of synthetic photos from sample-photos; made if not given"
+    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     options = {"features": arguments.features, "size": arguments.size}
-    drawn = arguments.drawn or sample_photos(arguments.work / "drawn")
+    drawn = arguments.synthetic or sample_photos(arguments.work / "drawn")
     measure_boxes(drawn, clean(drawn, arguments.work / "drawn-cleaned", **options))
     if arguments.photos.is_dir():
         mixed = mix(arguments.photos, arguments.work / "mixed", arguments.wrong)
@@ -106,7 +113,7 @@ def measure_boxes(drawn: Path, cleaned: Path) -> None:
     with recorded("cleaning-boxes") as add:
         add(
             {
-                "drawn photos kept": f"{len(found)} of {len(truth)}",
+                "synthetic photos kept": f"{len(found)} of {len(truth)}",
                 "mean IoU of boxes": f"{np.mean(overlaps):.3f}",
                 "IoU above 0.5": f"{100 * np.mean(np.array(overlaps) > 0.5):.1f} %",
                 "least IoU": f"{min(overlaps):.2f}",

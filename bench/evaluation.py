@@ -56,7 +56,12 @@ REPEATS = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-bench")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "keras-retrieval-bench",
+        help="folder in which the descriptors of photos and the networks are stored for the next run",
+    )
     parser.add_argument("--model", type=Path, help="a .keras file in place of VGG16-GeM")
     parser.add_argument("--size", type=int, default=512, help="longest side of the photos in pixels")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the database on disk; 0 skips it")

@@ -37,7 +37,7 @@ Way = Callable[[list[str]], np.ndarray]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=96, help="photos per row of the table")
+    parser.add_argument("--photos", type=int, default=96, help="number of photos per network and size")
     arguments = parser.parse_args()
     with recorded("extraction") as add:
         for name, size, folder in ROWS:

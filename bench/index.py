@@ -45,16 +45,16 @@ SINGLES = 100  # minimum number of queries whose latency is measured
 RECALL = 0.95
 COLUMNS = [
     "rows",
-    "way",
+    "method",
     "settings",
     "recall@10",
     "queries/s",
-    "of numpy's",
-    "build s",
-    "build GB",
-    "search GB",
-    "p50 ms",
-    "p99 ms",
+    "rate relative to numpy",
+    "build, s",
+    "build, GB",
+    "search, GB",
+    "p50, ms",
+    "p99, ms",
 ]
 
 Row = dict[str, Any]
@@ -62,11 +62,16 @@ Row = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="20000", help="rows of each collection, separated by commas")
-    parser.add_argument("--ways", default=",".join(METHODS), help="methods to compare, separated by commas")
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-index-bench")
+    parser.add_argument("--sizes", default="20000", help="number of descriptors in each database, separated by commas")
+    parser.add_argument("--methods", default=",".join(METHODS), help="methods to compare, separated by commas")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "keras-retrieval-index-bench",
+        help="folder in which descriptors, indexes and measurements are stored for the next run",
+    )
     parser.add_argument("--plot", type=Path, help="PNG file to write the curves of the two largest sizes to")
-    parser.add_argument("--again", action="store_true", help="measure again")
+    parser.add_argument("--again", action="store_true", help="repeat measurements that are stored in --work")
     arguments = parser.parse_args()
     sizes = sorted({int(size) for size in arguments.sizes.split(",")})
     print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}\n")
@@ -76,10 +81,10 @@ def main() -> None:
         for count in sizes:
             prepare(arguments.work, count)
             measured[count] = {}
-            for way in arguments.ways.split(","):
-                if count <= METHODS[way].most:
-                    measured[count][way] = measure(arguments.work, count, way, arguments.again)
-                    for row in rows_of(count, way, measured[count]):
+            for method in arguments.methods.split(","):
+                if count <= METHODS[method].most:
+                    measured[count][method] = measure(arguments.work, count, method, arguments.again)
+                    for row in rows_of(count, method, measured[count]):
                         add(row)
     if arguments.plot:
         plot({count: measured[count] for count in sizes[-2:]}, arguments.plot, RECALL)
@@ -102,20 +107,20 @@ def prepare(work: Path, count: int) -> None:
         write_array(_truth(work, count), nearest(queries, read_descriptors(folder)[0], K)[0])
 
 
-def measure(work: Path, count: int, way: str, again: bool) -> Row:
+def measure(work: Path, count: int, method: str, again: bool) -> Row:
     """Measures a method on `count` descriptors.
 
     Args:
         work: folder in which indexes and measurements are stored.
         count: number of descriptors in the database.
-        way: name of the method in METHODS.
+        method: name of the method in METHODS.
         again: whether to repeat measurements that are stored already; otherwise these are returned.
 
     Returns:
         The measurements by name: "points" (recall and queries/s of each setting), "best" (the chosen point), "p50" and
         "p99" in milliseconds, "memory", and "built" (seconds and memory of building the index).
     """
-    slug = f"{count}-{way}".translate({ord(" "): "-", ord("("): None, ord(")"): None})
+    slug = f"{count}-{method}".translate({ord(" "): "-", ord("("): None, ord(")"): None})
     built, found = work / "built" / f"{slug}.json", work / "measured" / f"{slug}.json"
     place = built.with_suffix(".index")
     for file in (built, found):
@@ -123,12 +128,12 @@ def measure(work: Path, count: int, way: str, again: bool) -> Row:
     if not built.exists():
         for left in (place, place.with_name(f"{place.name}.partial")):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-        write_file(built, json.dumps(alone(build, work, count, way, place)))
+        write_file(built, json.dumps(alone(build, work, count, method, place)))
     if again or not found.exists():
-        curve = alone(search, work, count, way, place)
+        curve = alone(search, work, count, method, place)
         best = fastest(curve["points"])
         with one_core():
-            latency = alone(singles, work, count, way, place, best["settings"])
+            latency = alone(singles, work, count, method, place, best["settings"])
         write_file(found, json.dumps(latency | curve | {"best": best}))
     row = json.loads(found.read_text())
     return row | {"built": json.loads(built.read_text())}
@@ -168,19 +173,19 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def build(work: Path, count: int, way: str, place: Path) -> Row:
+def build(work: Path, count: int, method: str, place: Path) -> Row:
     folder, _ = made_descriptors(work, count)
     started = time.perf_counter()
-    METHODS[way].build(folder, place)
+    METHODS[method].build(folder, place)
     return {"build": time.perf_counter() - started}
 
 
-def search(work: Path, count: int, way: str, place: Path) -> Row:
+def search(work: Path, count: int, method: str, place: Path) -> Row:
     """Measures recall@10 and queries/s of a method at each of its settings."""
     folder, queries = made_descriptors(work, count)
     truth = np.load(_truth(work, count))
     points = []
-    for settings, find in METHODS[way].searches(folder, place):
+    for settings, find in METHODS[method].searches(folder, place):
         find(queries[:BATCH])
         seconds: list[float] = []
         started, rows = time.perf_counter(), np.empty((0, K), int)
@@ -203,10 +208,10 @@ def _once(find: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -> tupl
     return np.concatenate(found), seconds
 
 
-def singles(work: Path, count: int, way: str, place: Path, chosen: str) -> Row:
+def singles(work: Path, count: int, method: str, place: Path, chosen: str) -> Row:
     """Measures the latency of single queries at the settings `chosen`: the median and 99th percentile in ms."""
     folder, queries = made_descriptors(work, count)
-    find = next(find for settings, find in METHODS[way].searches(folder, place) if settings == chosen)
+    find = next(find for settings, find in METHODS[method].searches(folder, place) if settings == chosen)
     find(queries[:1])
     seconds: list[float] = []
     for query in queries[:, None]:
@@ -224,21 +229,21 @@ def fastest(points: list[Row]) -> Row:
     return max(enough, key=lambda point: point["rate"]) if enough else max(points, key=lambda point: point["recall"])
 
 
-def rows_of(count: int, way: str, rows: dict[str, Row]) -> Iterator[Row]:
+def rows_of(count: int, method: str, rows: dict[str, Row]) -> Iterator[Row]:
     """Yields the table rows of a method: its best setting, and the tuned setting if that is a different one.
 
     Args:
         count: number of descriptors in the database.
-        way: name of the method in METHODS.
+        method: name of the method in METHODS.
         rows: the measurements of all methods by name, as `measure` returns them.
     """
-    row = rows[way]
+    row = rows[method]
     tuned = [point for point in row["points"] if point["settings"] == TUNED and point != row["best"]]
     for point in [row["best"], *tuned]:
         best = point is row["best"]
         times = f"{point['rate'] / rows['numpy']['best']['rate']:.1f}" if "numpy" in rows else ""
-        cells = [f"{count:,}", way, point["settings"], f"{point['recall']:.3f}", f"{point['rate']:,.0f}", times]
-        built = best and not METHODS[way].exact
+        cells = [f"{count:,}", method, point["settings"], f"{point['recall']:.3f}", f"{point['rate']:,.0f}", times]
+        built = best and not METHODS[method].exact
         cells += [f"{row['built']['build']:.0f}" if built else "", _sizes(row["built"]) if built else ""]
         cells += [_sizes(row), f"{row['p50']:.2f}", f"{row['p99']:.2f}"] if best else [""] * 3
         yield dict(zip(COLUMNS, cells, strict=True))

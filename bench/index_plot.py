@@ -35,8 +35,8 @@ def plot(measured: dict[int, dict[str, dict[str, Any]]], path: Path, wanted: flo
         panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
         panel.yaxis.set_minor_formatter(ticker.NullFormatter())
-        for way, row in rows.items():
-            _draw(panel, way, row["points"])
+        for method, row in rows.items():
+            _draw(panel, method, row["points"])
     axes[0][0].set_ylabel("queries/s, batches of 100")
     # The legend is below the panels, because inside a panel it would cover a curve.
     labels = {line.get_label(): line for panel in axes[0] for line in panel.get_lines() if line.get_label()[0] != "_"}
@@ -49,14 +49,16 @@ def plot(measured: dict[int, dict[str, dict[str, Any]]], path: Path, wanted: flo
     pyplot.close(figure)
 
 
-def _draw(panel: Any, way: str, points: list[dict[str, Any]]) -> None:
-    if METHODS[way].exact:
-        panel.plot(1, points[0]["rate"], "D", color=GREY[way], label=f"{way}, exact", markersize=7, zorder=2)
+def _draw(panel: Any, method: str, points: list[dict[str, Any]]) -> None:
+    if METHODS[method].exact:
+        panel.plot(1, points[0]["rate"], "D", color=GREY[method], label=f"{method}, exact", markersize=7, zorder=2)
         return
     best = [point for point in frontier(points) if point["recall"] >= SHOWN_FROM]
     recall, rate = ([point[key] for point in best] for key in ("recall", "rate"))
-    ours = way == next(iter(COLOURS))
-    panel.plot(recall, rate, "o-", color=COLOURS[way], label=way, markersize=4, linewidth=2, zorder=4 if ours else 3)
+    ours = method == next(iter(COLOURS))
+    panel.plot(
+        recall, rate, "o-", color=COLOURS[method], label=method, markersize=4, linewidth=2, zorder=4 if ours else 3
+    )
 
 
 def frontier(points: list[dict[str, Any]]) -> list[dict[str, Any]]:

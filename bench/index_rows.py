@@ -40,9 +40,14 @@ def main() -> None:
     parser.add_argument(
         "descriptors", type=Path, nargs="*", help="folders of descriptors, for which bytes and recall are measured"
     )
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-bench")
-    parser.add_argument("--size", type=int, default=320)
-    parser.add_argument("--network", default="vgg16_gem")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "keras-retrieval-bench",
+        help="folder in which the descriptors of Oxford are stored for the next run",
+    )
+    parser.add_argument("--size", type=int, default=320, help="longest side of the photos in pixels")
+    parser.add_argument("--network", default="vgg16_gem", help="network as BACKBONE_POOLING, such as vgg16_gem")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     collection, described = _oxford(arguments.work, arguments.size, arguments.network)

@@ -28,9 +28,9 @@ SHARD = 20_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--cluster", type=int, default=200)
+    parser.add_argument("--rows", type=int, default=100_000, help="number of descriptors")
+    parser.add_argument("--dim", type=int, default=512, help="dimensions of the descriptors")
+    parser.add_argument("--cluster", type=int, default=200, help="photos per object")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

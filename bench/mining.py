@@ -67,7 +67,9 @@ COLUMNS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="times that each method is measured, of which the fastest counts"
+    )
     parser.add_argument("--pool", type=int, default=200_000, help="photos in the larger pool; 0 skips it")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, numpy {np.__version__}; {QUERIES:,} queries\n")

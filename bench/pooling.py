@@ -20,7 +20,9 @@ from keras_retrieval.networks.build import POOLINGS
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="times that each pooling is measured, of which the fastest counts"
+    )
     rounds = parser.parse_args().rounds
     photo = np.random.default_rng(0).uniform(-2, 2, (1, 768, 1024, 3)).astype("float32")
     trunk = keras_retrieval.build("vgg16_gem", weights=None).get_layer("vgg16")

@@ -17,7 +17,7 @@ from pipelines.training_tuples.file import read_tuples
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tuples", type=Path)
+    parser.add_argument("tuples", type=Path, help="the tuples.npz to score")
     parser.add_argument("--same", default="", help="folders that show one object, separated by commas")
     arguments = parser.parse_args()
     tuples, same = read_tuples(arguments.tuples), arguments.same.split(",")

@@ -35,10 +35,14 @@ TO_A_CLUSTER = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="alexnet_gem")
-    parser.add_argument("--photos", type=int, default=400)
-    parser.add_argument("--size", type=int, default=362)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--network", default="alexnet_gem", help="network as BACKBONE_POOLING, such as vgg16_gem")
+    parser.add_argument(
+        "--photos", type=int, default=400, help="number of photos in the pool of negatives; every second one is a query"
+    )
+    parser.add_argument("--size", type=int, default=362, help="longest side of the photos in pixels")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="times that each scheme is measured, of which the fastest counts"
+    )
     arguments = parser.parse_args()
     root, where = photos("eval/oxford_mini/jpg", arguments.photos)
     names = chosen(root, arguments.photos)

@@ -39,7 +39,7 @@ ONNX: dict[str, dict[str, Any]] = {"float32": {}, "int8": {"int8": True}}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="vgg16_gem")
+    parser.add_argument("--network", default="vgg16_gem", help="network as BACKBONE_POOLING, such as vgg16_gem")
     parser.add_argument("--model", type=Path, help="a .keras file in place of --network")
     parser.add_argument("--photos", type=Path, help="folder of photos")
     parser.add_argument(
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--calibrate", type=Path, help="folder of photos to calibrate int8 on, other than those that are compared"
     )
-    parser.add_argument("--size", type=int, default=362, help="longest side of the photos")
+    parser.add_argument("--size", type=int, default=362, help="longest side of the photos in pixels")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         work = Path(folder)
@@ -126,7 +126,7 @@ def report(ways: list[tuple[str, Path, np.ndarray]]) -> None:
             size = megabytes(path)
             sizes = {"MB": f"{size:.1f}", "size relative to Keras": f"{size / megabytes(keras):.2f}"}
             close = {"least cosine to Keras": f"{cosines.min():.7f}", "mean cosine": f"{cosines.mean():.7f}"}
-            add({"way": name, **sizes, "photos": len(rows), **close})
+            add({"method": name, **sizes, "photos": len(rows), **close})
 
 
 if __name__ == "__main__":

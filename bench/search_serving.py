@@ -37,10 +37,10 @@ NAME = "bench"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="vgg16_gem")
+    parser.add_argument("--network", default="vgg16_gem", help="network as BACKBONE_POOLING, such as vgg16_gem")
     parser.add_argument("--model", type=Path, help="a .keras file in place of --network")
     parser.add_argument("--photos", type=Path, help="folder of photos")
-    parser.add_argument("--size", type=int, default=512, help="longest side of the photos")
+    parser.add_argument("--size", type=int, default=512, help="longest side of the photos in pixels")
     parser.add_argument("--rows", type=int, default=1_000_000, help="photos in the index")
     parser.add_argument("--calls", type=int, default=60, help="number of requests of each kind")
     parser.add_argument("--work", type=Path, help="folder for the index, which is kept for the next run")

@@ -96,11 +96,11 @@ class Turn(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="alexnet_gem")
+    parser.add_argument("--network", default="alexnet_gem", help="network as BACKBONE_POOLING, such as vgg16_gem")
     parser.add_argument("--model", type=Path, help="a .keras file in place of --network")
     parser.add_argument("--photos", type=Path, help="folder of photos")
     parser.add_argument("--size", type=int, default=512, help="longest side of the photos in pixels")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="times that each method takes its turn")
     parser.add_argument("--each", type=int, default=4, help="photos that each client sends in a turn")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
@@ -155,7 +155,7 @@ def compare_servers(version: Path, files: list[bytes], rounds: int, each: int) -
             median = latency(taken, 50)
             add(
                 {
-                    "way": name,
+                    "method": name,
                     "clients": clients,
                     "photos/s": f"{rate(taken):.1f}",
                     "photos/s relative to the best bare call": f"{rate(taken) / limit:.2f}",

@@ -25,14 +25,19 @@ from pipelines.training.train import train
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "keras-retrieval-streets")
-    parser.add_argument("--buildings", type=int, default=64)
-    parser.add_argument("--views", type=int, default=6)
-    parser.add_argument("--clusters", type=int, default=16)
-    parser.add_argument("--size", type=int, default=192)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--negatives", type=int, default=5)
-    parser.add_argument("--lr", type=float, default=2e-5)
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "keras-retrieval-streets",
+        help="folder for the synthetic photos and the training run",
+    )
+    parser.add_argument("--buildings", type=int, default=64, help="buildings per street")
+    parser.add_argument("--views", type=int, default=6, help="photos per building")
+    parser.add_argument("--clusters", type=int, default=16, help="clusters of NetVLAD")
+    parser.add_argument("--size", type=int, default=192, help="longest side of the photos in pixels")
+    parser.add_argument("--epochs", type=int, default=5, help="training epochs")
+    parser.add_argument("--negatives", type=int, default=5, help="negatives per training tuple")
+    parser.add_argument("--lr", type=float, default=2e-5, help="initial learning rate")
     arguments = parser.parse_args()
     work, counts = arguments.work, {"buildings": arguments.buildings, "views": arguments.views}
     for seed, name in enumerate(("streets", "others")):

@@ -64,8 +64,13 @@ class System:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(gettempdir()) / "keras-retrieval-systems")
-    parser.add_argument("--backbone", default="alexnet")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path(gettempdir()) / "keras-retrieval-systems",
+        help="folder in which networks, indexes and results are stored for the next run",
+    )
+    parser.add_argument("--backbone", default="alexnet", help="trunk of all networks, such as alexnet or vgg16")
     parser.add_argument("--size", type=int, default=512, help="longest side of Oxford's photos in pixels")
     parser.add_argument("--sketch-size", type=int, default=227, help="longest side of Flickr15k's photos in pixels")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of the training of proposals")

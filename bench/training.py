@@ -70,12 +70,14 @@ def ways(form: str = "") -> dict[str, Way]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="vgg16_gem")
-    parser.add_argument("--size", type=int, default=362)
+    parser.add_argument("--network", default="vgg16_gem", help="network as BACKBONE_POOLING, such as vgg16_gem")
+    parser.add_argument("--size", type=int, default=362, help="longest side of the photos in pixels")
     parser.add_argument(
         "--form", choices=["exact", "padded"], default="", help="form of the photos, padded or exact; both if not given"
     )
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="times that each method is measured, of which the fastest counts"
+    )
     parser.add_argument("--memory-of", choices=list(ways()), help="print only the megabytes of one method's first step")
     arguments = parser.parse_args()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # several processes share a GPU
@@ -95,7 +97,7 @@ def main() -> None:
             differs = np.linalg.norm(one.gradient - plain.gradient) / np.linalg.norm(plain.gradient)
             add(
                 {
-                    "way": name,
+                    "method": name,
                     "seconds": f"{one.seconds:.2f}",
                     "speed in wall time": f"{plain.seconds / one.seconds:.2f}",
                     "core seconds": f"{one.of_cores:.2f}",

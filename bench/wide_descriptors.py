@@ -30,9 +30,9 @@ BATCH, VIEWS = 32, 10
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=20_000)
-    parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--dim", type=int, default=32_768)
+    parser.add_argument("--photos", type=int, default=20_000, help="number of photos in the database")
+    parser.add_argument("--queries", type=int, default=1000, help="number of queries, which are the first photos")
+    parser.add_argument("--dim", type=int, default=32_768, help="dimensions of the descriptors")
     arguments = parser.parse_args()
     names = [f"{number}.jpg" for number in range(arguments.photos)]
     cluster = np.arange(arguments.photos) // VIEWS

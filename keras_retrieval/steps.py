@@ -24,7 +24,7 @@ class Step(NamedTuple):
 
 
 STEPS: dict[str, Step] = {
-    "sample-photos": Step("pipelines.samples", "Photos", "draw photos of invented buildings, to try the other steps"),
+    "sample-photos": Step("pipelines.samples", "Photos", "synthetic photos of buildings, to try the other steps"),
     "edge-maps": Step("pipelines.photos", "Photos", "photos or sketches -> edge maps"),
     "build": Step(
         "pipelines.networks", "Networks", "name of a network -> model.keras, with pretrained or given weights"

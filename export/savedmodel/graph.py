@@ -1,6 +1,7 @@
 """Writes the SavedModel of a version, with the signatures of export/contract/signatures.py."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ def _region_signatures(model: Any, options: GraphOptions) -> dict[str, Any]:
     return {EMBED_REGIONS: _signature(of_bytes, tf.TensorSpec((None,), tf.string, IMAGE_BYTES))}
 
 
+@lru_cache(maxsize=4)
+def _photo_reader(size: int, max_pixels: int, webp: bool) -> Any:
+    """Makes `photo_pixels` a function of the graph; tracing it once serves all signatures, and takes seconds."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+    def read(data: Any) -> Any:
+        return photo_pixels(data, size, max_pixels, webp)
+
+    return read
+
+
 def _each_photo(
     image_bytes: Any, options: GraphOptions, shapes: Sequence[tuple[int, ...]], describe: Callable[[Any], list[Any]]
 ) -> tuple[Any, ...]:
@@ -136,8 +149,10 @@ def _each_photo(
     """
     import tensorflow as tf
 
+    read = _photo_reader(options.size, options.max_pixels, options.webp)
+
     def one(data: Any) -> tuple[Any, ...]:
-        pixels, status = photo_pixels(data, options.size, options.max_pixels, options.webp)
+        pixels, status = read(data)
         found = tf.cond(
             tf.equal(status, OK),
             lambda: [tensor[0] for tensor in describe(tf.cast(pixels, tf.float32)[None])],

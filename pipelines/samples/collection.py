@@ -64,7 +64,7 @@ def _is_complete(out: Path, options: dict[str, int]) -> bool:
     made = read_manifest(out, kind=KIND, version=VERSION)["options"]
     if made != options:
         others = ", ".join(f"{name} {value}" for name, value in made.items())
-        raise FolderError(f"{out} was drawn with other options ({others}): name another folder, or remove it")
+        raise FolderError(f"{out} was made with other options ({others}): name another folder, or remove it")
     return True
 
 

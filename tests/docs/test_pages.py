@@ -1,5 +1,6 @@
 """Pages of the documentation: generated ones are complete, links have targets, measurements are shown."""
 
+import ast
 import inspect
 import re
 
@@ -102,16 +103,16 @@ def test_a_measurement_has_its_command_machine_and_date(path):
 
 def test_a_recorded_table_is_read_and_keeps_its_notes(tmp_path, capsys):
     with recorded("speed", "python -m bench.speed", tmp_path) as add:
-        add({"way": "ours", "ms": 1.5, "cores": None})
-        add({"way": "a|b", "ms": 12345, "cores": 2})
+        add({"method": "ours", "ms": 1.5, "cores": None})
+        add({"method": "a|b", "ms": 12345, "cores": 2})
     path = tmp_path / "speed.json"
     facts = measured.read(path)
     assert measured.table(facts).split("\n")[:4] == [
-        "| way | ms | cores |", "|---|---:|---:|", "| ours | 1.5 |  |", "| a\\|b | 12,345 | 2 |",
+        "| method | ms | cores |", "|---|---:|---:|", "| ours | 1.5 |  |", "| a\\|b | 12,345 | 2 |",
     ]  # fmt: skip
     assert "| ours | 1.5 |  |" in capsys.readouterr().out
     path.write_text(path.read_text(encoding="utf-8").replace('"rows"', '"notes": "On a Monday.",\n "rows"'), "utf-8")
-    record("speed", [{"way": "ours", "ms": 1}], folder=tmp_path)
+    record("speed", [{"method": "ours", "ms": 1}], folder=tmp_path)
     assert measured.read(path)["notes"] == "On a Monday."
 
 
@@ -156,3 +157,10 @@ def test_files_in_the_text_exist(page):
     text = page.read_text(encoding="utf-8")
     named = re.findall(r"(?<![\w/.])(?:keras_retrieval|pipelines|export|tests|bench|docs|examples)/[\w/.-]+\.\w+", text)
     assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("*.py")), ids=lambda path: path.stem)
+def test_every_option_of_a_benchmark_has_a_help(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+            assert "help" in {keyword.arg for keyword in node.keywords}, f"line {node.lineno}"

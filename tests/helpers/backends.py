@@ -1,8 +1,31 @@
-"""Gradients on whichever Keras backend the tests run."""
+"""Functions of arrays on whichever Keras backend the tests run: computed, or differentiated.
+
+JAX compiles each operation outside of `jax.jit` by itself, for every shape, which takes far longer than the operations;
+here a function is one program. A layer must be built before, as weights are not made while a program is traced.
+"""
 
 import keras
 import numpy as np
 from keras import ops
+
+
+def run(function, *arrays):
+    """The function of numpy arrays, or of lists or None, in one program on JAX."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        # jax.jit keeps the program of a function, and with it the weights that a layer had.
+        return jax.jit(lambda *arrays: function(*arrays))(*arrays)
+    return function(*arrays)
+
+
+def call(layer, x, mask=None):
+    """A layer of an array, or of a list of arrays, built before."""
+    if not layer.built:
+        layer.build([part.shape for part in x] if isinstance(x, list) else x.shape)
+    if mask is None:
+        return run(layer, x)
+    return run(lambda x, mask: layer(x, mask=mask), x, mask)
 
 
 def gradient(function, x, variable=None):
@@ -11,13 +34,13 @@ def gradient(function, x, variable=None):
         import jax
 
         if variable is None:
-            return np.asarray(jax.grad(lambda x: function(x))(ops.convert_to_tensor(x)))
+            return np.asarray(jax.jit(jax.grad(lambda x: function(x)))(ops.convert_to_tensor(x)))
 
         def of_value(value):
             with keras.StatelessScope([(variable, value)]):
                 return function(ops.convert_to_tensor(x))
 
-        return np.asarray(jax.grad(of_value)(variable.value))
+        return np.asarray(jax.jit(jax.grad(of_value))(variable.value))
     import tensorflow as tf
 
     x = tf.convert_to_tensor(x)

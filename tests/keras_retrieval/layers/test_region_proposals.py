@@ -1,5 +1,7 @@
 """Boxes, anchors, suppression and proposals against naive numpy; pooling of boxes against slices and the grid."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from keras_retrieval.layers import box_cells as box_cells
 from keras_retrieval.layers.anchors import box_iou, clip_boxes, decode, encode, make_anchors
 from keras_retrieval.layers.box_cells import BoxCells
 from keras_retrieval.layers.non_max_suppression import LOWEST, suppress, top_boxes
-from tests.helpers.backends import gradient
+from tests.helpers.backends import call, gradient, run
 
 pytestmark = pytest.mark.backend
 numpy = ops.convert_to_numpy
@@ -87,7 +89,7 @@ def test_boxes_are_cut_at_the_borders_and_keep_a_cell():
 def test_suppression_is_the_greedy_one(overlap):
     rng = np.random.default_rng(2)
     boxes = np.stack([random_boxes(rng, 120) for _ in range(3)])
-    stay = numpy(suppress(boxes, np.zeros((3, 120), "f4"), overlap))
+    stay = numpy(run(partial(suppress, overlap=overlap), boxes, np.zeros((3, 120), "f4")))
     for photo in range(3):
         assert np.flatnonzero(stay[photo]).tolist() == naive_suppression(boxes[photo].astype("f8"), overlap)
 
@@ -126,7 +128,7 @@ def proposals(count=8, seed=0, **options):
 
 
 def naive_proposals(layer, x):
-    logits, deltas = (numpy(part)[0].astype("f8") for part in layer.score(x))
+    logits, deltas = (numpy(part)[0].astype("f8") for part in run(layer.score, x))
     anchors = numpy(layer.anchors(*x.shape[1:3])).astype("f8")
     boxes = numpy(clip_boxes(decode(deltas.astype("f4"), anchors.astype("f4")), *x.shape[1:3]))
     best = np.argsort(-logits, kind="stable")[: layer.candidates]
@@ -138,7 +140,7 @@ def naive_proposals(layer, x):
 def test_proposals_equal_a_loop(size):
     layer = proposals()
     x = np.random.default_rng(3).normal(size=(2, *size, 3)).astype("f4")
-    boxes, exist = (numpy(part) for part in layer(x))
+    boxes, exist = (numpy(part) for part in call(layer, x))
     assert boxes.shape == (2, 8, 4)
     for photo in range(2):
         expected = naive_proposals(layer, x[photo : photo + 1])
@@ -155,8 +157,8 @@ def test_proposals_of_a_padded_map_are_those_of_the_unpadded():
     padded[:, :6, :7] = x
     mask = np.zeros((2, 9, 13), bool)
     mask[:, :6, :7] = True
-    boxes, exist = layer(padded, mask=mask)
-    alone, alone_exist = layer(x)
+    boxes, exist = call(layer, padded, mask)
+    alone, alone_exist = call(layer, x)
     for photo in range(2):
         np.testing.assert_array_equal(numpy(exist)[photo], numpy(alone_exist)[0])
         np.testing.assert_allclose(numpy(boxes)[photo], numpy(alone)[0], atol=1e-4)
@@ -204,8 +206,12 @@ def test_boxes_are_pooled_as_slices_are(size):
     rng = np.random.default_rng(5)
     x = rng.normal(size=(2, *size, 3)).astype("f4")
     boxes = np.stack([whole_boxes(rng, 12, *size) for _ in range(2)])
-    cells = BoxCells(ops.convert_to_tensor(boxes), ops.ones((2, 12), "bool"), size)
-    highest, mean = numpy(cells.max(x)), numpy(cells.mean(x))
+
+    def pooled(boxes, x):
+        cells = BoxCells(boxes, ops.ones((2, 12), "bool"), size)
+        return cells.max(x), cells.mean(x)
+
+    highest, mean = map(numpy, run(pooled, ops.convert_to_tensor(boxes), x))
     for photo in range(2):
         for number, (left, top, right, bottom) in enumerate(boxes[photo].astype(int)):
             part = x[photo, top:bottom, left:right]
@@ -215,10 +221,11 @@ def test_boxes_are_pooled_as_slices_are(size):
 
 def test_a_map_of_unknown_height_is_pooled_as_one_of_known(monkeypatch):
     rng = np.random.default_rng(6)
-    x, boxes = rng.normal(size=(1, 9, 4, 2)).astype("f4"), whole_boxes(rng, 20, 9, 4)[None]
+    x, tensor = rng.normal(size=(1, 9, 4, 2)).astype("f4"), ops.convert_to_tensor(whole_boxes(rng, 20, 9, 4)[None])
 
     def pooled(height):
-        return numpy(BoxCells(ops.convert_to_tensor(boxes), ops.ones((1, 20), "bool"), (height, 4)).max(x))
+        cells = (height, 4)
+        return numpy(run(lambda boxes, x: BoxCells(boxes, ops.ones((1, 20), "bool"), cells).max(x), tensor, x))
 
     expected = pooled(9)
     monkeypatch.setattr(box_cells, "_doublings", lambda height: box_cells._DOUBLINGS)
@@ -253,14 +260,14 @@ def test_proposals_that_are_the_grid_give_the_grid(pooling, masked):
     mask = mask if masked else None
     grid = layers.RegionalPooling(pooling(), whole_map=False)
     grid.build(x.shape)
-    vectors, boxes, exist = (numpy(part) for part in grid.regions(x, mask))
+    vectors, boxes, exist = (numpy(part) for part in run(grid.regions, x, mask))
     sides = np.array([[[6, 9, 6, 9]], [[13, 5, 13, 5]]] if masked else [[[13, 9, 13, 9]]] * 2, "f4")
     proposed = layers.RegionalPooling(pooling(), whole_map=False, proposals=Given(boxes * sides, exist))
     proposed.build(x.shape)
-    found = proposed.regions(x, mask)
+    found = run(proposed.regions, x, mask)
     np.testing.assert_allclose(numpy(found.vectors), vectors, atol=1e-5)
     np.testing.assert_allclose(numpy(found.boxes), boxes, atol=1e-6)
-    np.testing.assert_allclose(numpy(proposed(x, mask=mask)), numpy(grid(x, mask=mask)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(numpy(call(proposed, x, mask)), numpy(call(grid, x, mask)), rtol=1e-5, atol=1e-5)
     assert boxes.max() <= 1
 
 
@@ -274,7 +281,7 @@ def test_gradients_flow_to_the_highest_cells_and_the_whitening():
         return ops.sum(layer(x) * np.array([1.0, 2.0], "f4"))
 
     found = gradient(loss, x)
-    boxes, exist = (numpy(part)[0] for part in layer.proposals(x))
+    boxes, exist = (numpy(part)[0] for part in call(layer.proposals, x))
     ends = np.concatenate([np.ceil(boxes[exist, :2] - 0.75), np.floor(boxes[exist, 2:] + 0.75)], axis=1).astype(int)
     highest = {
         (*np.argwhere(x[0, :, :, channel] == x[0, top:bottom, left:right, channel].max())[0], channel)
@@ -285,5 +292,7 @@ def test_gradients_flow_to_the_highest_cells_and_the_whitening():
     moved = x.copy()
     place = (0, *next(iter(highest)))
     moved[place] += 1e-2
-    np.testing.assert_allclose((numpy(loss(moved)) - numpy(loss(x))) / 1e-2, found[place], rtol=0.05, atol=1e-3)
+    np.testing.assert_allclose(
+        (numpy(run(loss, moved)) - numpy(run(loss, x))) / 1e-2, found[place], rtol=0.05, atol=1e-3
+    )
     assert np.abs(gradient(loss, x, layer.whitening.kernel)).max() > 0

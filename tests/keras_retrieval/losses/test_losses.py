@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from keras_retrieval import losses
-from tests.helpers.backends import gradient
+from tests.helpers.backends import gradient, run
 
 pytestmark = pytest.mark.backend
 
@@ -148,7 +148,7 @@ def differences(function, x, step=1e-6):
 @pytest.mark.parametrize(("seed", "shape"), [(0, (3, 5, 8)), (1, (3, 5, 8)), (2, (1, 7, 16))])
 def test_equals_a_naive_loop(name, seed, shape):
     x, labels = batch(seed, shape)
-    np.testing.assert_allclose(float(loss_of(name)(labels, x)), naive_of(name, x, labels), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(float(run(loss_of(name), labels, x)), naive_of(name, x, labels), rtol=1e-5, atol=1e-6)
 
 
 @rows
@@ -168,7 +168,7 @@ def test_values_and_gradients_equal_the_published_code(shared, name, k):
     contrastive = name == "contrastive"
     loss = losses.ContrastiveLoss(float(golden[f"loss{k}_margin"])) if contrastive else losses.TripletLoss(0.1)
     value = golden[f"loss{k}_contrastive_sum" if contrastive else f"loss{k}_triplet_m0.1_sum"]
-    np.testing.assert_allclose(float(loss(np.zeros(len(x)), x)), value, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(float(run(loss, np.zeros(len(x)), x)), value, rtol=1e-5, atol=1e-5)
     dx = gradient(lambda x: loss(np.zeros(len(x)), x), x)
     np.testing.assert_allclose(dx, golden[f"loss{k}_{name}_grad"], rtol=0, atol=1e-5)
 
@@ -202,25 +202,25 @@ def far_apart():
 @pytest.mark.parametrize("case", [coinciding, nearly_coinciding, of_one_label, of_labels_of_their_own, far_apart])
 def test_values_and_gradients_are_finite(name, case):
     x, labels = case()
-    assert np.isfinite(float(loss_of(name)(labels, x)))
+    assert np.isfinite(float(run(loss_of(name), labels, x)))
     assert np.isfinite(gradient(lambda x: loss_of(name)(labels, x), x)).all()
 
 
 def test_without_a_pair_semi_hard_costs_nothing():
     x, labels = of_labels_of_their_own()
-    assert float(losses.SemiHardTripletLoss()(labels, x)) == 0
+    assert float(run(losses.SemiHardTripletLoss(), labels, x)) == 0
 
 
 def test_without_another_label_the_farthest_photo_stands_for_the_negative():
     x, labels = of_one_label()
-    assert float(losses.BatchHardTripletLoss(margin=0.3)(labels, x)) == pytest.approx(0.3)
+    assert float(run(losses.BatchHardTripletLoss(margin=0.3), labels, x)) == pytest.approx(0.3)
 
 
 @rows_on_labels
 def test_tuples_are_compared_as_the_photos_that_they_hold(name):
     x, labels = batch()
-    flat = float(loss_of(name)(labels.ravel(), x.reshape(-1, x.shape[-1])))
-    assert float(loss_of(name)(labels, x)) == flat
+    flat = float(run(loss_of(name), labels.ravel(), x.reshape(-1, x.shape[-1])))
+    assert float(run(loss_of(name), labels, x)) == flat
 
 
 @rows_on_labels
@@ -233,10 +233,10 @@ def test_labels_that_are_too_few_are_told(name):
 def test_the_ranking_takes_the_nearest_of_its_positives():
     x, labels = batch()
     repeated = np.concatenate([x[:, :2], x[:, 1:2], x[:, 2:]], axis=1)
-    one = float(losses.TripletLoss(0.1)(labels, x))
-    assert float(losses.WeaklySupervisedRankingLoss(2)(labels, repeated)) == pytest.approx(one)
+    one = float(run(losses.TripletLoss(0.1), labels, x))
+    assert float(run(losses.WeaklySupervisedRankingLoss(2), labels, repeated)) == pytest.approx(one)
     repeated[:, 2] = repeated[:, 0]
-    assert float(losses.WeaklySupervisedRankingLoss(2)(labels, repeated)) < one
+    assert float(run(losses.WeaklySupervisedRankingLoss(2), labels, repeated)) < one
 
 
 def test_average_precision_of_similarities_amid_their_bins_is_exact():
@@ -249,12 +249,14 @@ def test_average_precision_of_similarities_amid_their_bins_is_exact():
             seen = similarity[q] >= level
             score += matches[seen].mean() * matches[similarity[q] == level].sum()
         scores.append(score / matches.sum())
-    assert float(losses.AveragePrecisionLoss(bins=21)(labels, photos)) == pytest.approx(1 - np.mean(scores), abs=1e-5)
+    assert float(run(losses.AveragePrecisionLoss(bins=21), labels, photos)) == pytest.approx(
+        1 - np.mean(scores), abs=1e-5
+    )
 
 
 def test_average_precision_of_objects_apart_is_perfect():
     labels = np.repeat(np.arange(4), 3)
-    assert float(losses.AveragePrecisionLoss()(labels, np.eye(4, dtype="float32")[labels])) == pytest.approx(
+    assert float(run(losses.AveragePrecisionLoss(), labels, np.eye(4, dtype="float32")[labels])) == pytest.approx(
         0, abs=1e-6
     )
 
@@ -272,7 +274,7 @@ def test_bfloat16_descriptors_are_compared_in_float32(name):
     x, labels = batch()
     x = ops.cast(x, "bfloat16")
     exact = naive_of(name, ops.convert_to_numpy(ops.cast(x, "float32")), labels)
-    assert float(loss_of(name)(labels, x)) == pytest.approx(exact, rel=1e-5)
+    assert float(run(loss_of(name), labels, x)) == pytest.approx(exact, rel=1e-5)
 
 
 @rows_on_labels
@@ -280,7 +282,7 @@ def test_large_labels_do_not_merge_in_half_precision(name):
     x, labels = batch()
     keras.config.set_floatx("bfloat16")
     try:
-        value = float(loss_of(name)(labels + 1_000_000, x))
+        value = float(run(loss_of(name), labels + 1_000_000, x))
     finally:
         keras.config.set_floatx("float32")
     assert value == pytest.approx(naive_of(name, x, labels), rel=1e-5)
