@@ -1,4 +1,8 @@
-"""The methods Classify, Regress and MultiInference, which compute classes and values of tf.Examples."""
+"""Answers TensorFlow Serving's requests Classify, Regress and MultiInference.
+
+Such a request contains tf.Examples, from which a signature of the model computes class labels with scores (Classify) or
+one value (Regress). MultiInference does both in one request.
+"""
 
 from typing import Any
 

@@ -1,4 +1,8 @@
-"""Builds retrieval networks by name: `build("vgg16_gem")` makes a keras.Model of VGG16, GeM and L2 normalisation."""
+"""Builds a retrieval network, a keras.Model that computes one descriptor per photo, from its name.
+
+A name is `<backbone>_<pooling>`. For example, `build("vgg16_gem")` makes a model of the convolutional layers of VGG16,
+followed by GeM pooling and L2 normalisation.
+"""
 
 import difflib
 import inspect

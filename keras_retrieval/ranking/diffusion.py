@@ -59,11 +59,11 @@ class Graph:
         return Graph(len(nodes), rows[inside], columns[inside], self.weights[entries][inside])
 
     def around(self, nodes: np.ndarray, hops: int) -> np.ndarray:
-        """Finds all nodes that are at most a number of edges away from one of the given nodes.
+        """Finds all nodes that can be reached from one of the given nodes over at most `hops` edges.
 
         Args:
             nodes: the numbers of the given nodes, (n,) integers.
-            hops: the largest number of edges; with 0 only the given nodes are returned.
+            hops: the largest number of edges of a path, at least 0; with 0 only the given nodes are returned.
 
         Returns:
             The numbers of the nodes, including the given nodes, int64 in ascending order.

@@ -1,8 +1,8 @@
 """The command `keras-retrieval whiten MODEL TUPLES OUTPUT`, which learns a whitening and adds it to a network.
 
 The descriptors of the photos are computed once and kept in a folder, so that a whitening with another method or another
-number of dimensions is learned from the same folder in seconds. At most one shard and two D x D matrices are in memory,
-where D is the number of dimensions.
+number of dimensions is learned from the same folder in seconds. The folder stores the descriptors in several .npy
+files, called shards. At most one shard and two D x D matrices are in memory, where D is the number of dimensions.
 """
 
 from dataclasses import replace

@@ -1,4 +1,8 @@
-"""Computes the descriptors of a collection: of its queries, cropped to their boxes, its database and distractors."""
+"""Computes the descriptors of a collection, on which a network is evaluated.
+
+A collection consists of queries, of which only the part inside a bounding box may be described; of the database, in
+which they are searched for; and optionally of distractors, photos that are not relevant to any query.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

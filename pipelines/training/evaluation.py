@@ -23,9 +23,10 @@ from ..networks.files import save_model
 log = logging.getLogger("keras_retrieval")
 
 Mean = dict[str, dict[str, float | None]]
-"""Mean scores: dict from a setting, such as "medium", to a dict from a metric, such as "mAP", to its mean.
+"""Mean scores: dict from a setting to a dict from a metric, such as "mAP", to its mean over the queries.
 
-The means are over the queries; an undefined mean is None.
+A setting defines which photos count as relevant: "easy", "medium" and "hard" for ROxford and RParis, "all" for other
+collections. An undefined mean is None.
 """
 
 
@@ -108,7 +109,9 @@ class CollectionScorer:
             dim: number of dimensions that the whitening keeps; None for all.
 
         Returns:
-            A dict from each setting to a dict from each metric to its mean over the queries.
+            A dict from each setting to a dict from each metric to its mean over the queries, so that
+            `result["medium"]["mAP"]` is the mAP in the setting "medium". The settings are "easy", "medium" and "hard"
+            for ROxford and RParis (the protocol "revisited" of the ground truth), and "all" for other collections.
         """
         rows, queries = collection.rows, collection.queries
         if whitening is not None:
