@@ -34,7 +34,8 @@ def whiten(options: WhitenOptions) -> Path:
         The path `output` of the whitened network.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the network.
+        ArgumentError: an option is out of range, two options cannot be combined (see `WhitenOptions.check`), or `dim`
+            exceeds the number of dimensions of the network.
         PairsError: the training tuples or matching pairs cannot be read.
         FolderError: the folder of descriptors contains other descriptors and may not be replaced.
         WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions for the method.

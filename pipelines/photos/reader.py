@@ -59,8 +59,8 @@ def photo_size(
         The (height, width) in pixels.
 
     Raises:
-        PhotoError: the header cannot be read or declares more than `max_pixels` pixels, or `crop` does not fit the
-            photo.
+        PhotoError: the header cannot be read or declares more than `max_pixels` pixels, or `crop` is empty or extends
+            beyond the photo.
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
@@ -103,7 +103,8 @@ def read_photo(
         The pixels, (height, width, 3) uint8.
 
     Raises:
-        PhotoError: the photo cannot be read or has too many pixels, or `crop` is empty or does not fit the photo.
+        PhotoError: the photo cannot be read or has too many pixels, or `crop` is empty or extends beyond the
+            photo.
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)

@@ -151,7 +151,9 @@ def collection_scorer(
         edges: kind of edge maps that are read in place of photos; "" for photos.
 
     Raises:
-        GroundTruthError: the dataset is unknown, a file is missing or damaged, or the photos do not fit the dataset.
+        GroundTruthError: the dataset is unknown, its ground truth is missing or damaged, or `photos` contains no photo
+        or
+            no query of the dataset.
         PhotoFolderError: `photos` does not exist or contains no photos.
     """
     truth = load_ground_truth(dataset, photos, gnd)

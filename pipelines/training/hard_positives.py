@@ -32,9 +32,13 @@ class HardPositives:
             self.pairs = pairs[np.sort(np.unique(pairs[:, 0], return_index=True)[1])]
 
     def needed(self, queries: np.ndarray) -> np.ndarray:
-        """Returns the row numbers of the positives whose descriptors `choose` needs, for given row numbers of queries.
+        """Returns the positives whose descriptors must be stored before `choose` is called for some queries.
 
-        With the rule "drawn" there are none.
+        Args:
+            queries: (n,) row numbers of the queries.
+
+        Returns:
+            (m,) row numbers of all positives of these queries; empty with the rule "drawn", which needs no descriptors.
         """
         if self._by_query is None:
             return queries[:0]
