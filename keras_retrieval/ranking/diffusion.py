@@ -105,7 +105,7 @@ def mutual_graph(
     product, is above 0. The weight of the edge is s^gamma.
 
     Args:
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         k: number of nearest neighbours of each row, at least 1; a row is not its own neighbour.
         gamma: exponent of the similarities, above 0. The larger gamma is, the smaller are the weights of dissimilar
             pairs.
@@ -163,7 +163,7 @@ def diffusion(
 
     Args:
         queries: descriptors of the queries, (Q, D), L2-normalised.
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         k: number of rows in each ranking, at least 1; all N if there are fewer.
         graph: the neighbour graph of the database, from `mutual_graph`, so that it is built once for several calls;
             None builds it in this call.

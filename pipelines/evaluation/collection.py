@@ -41,7 +41,7 @@ class Collection:
             None for the whole photo.
         rows: (n, D) float32 descriptors of the database photos that could be read.
         numbers: (n,) indexes of these n photos in `truth.database`.
-        distractors: the descriptors of the distractors, a list of arrays (m, D), one for each shard of their folder.
+        distractors: the descriptors of the distractors, a list of arrays (m, D), one for each file of their folder.
         names: names of the distractors.
         folder: folder of the distractors' photos.
         left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no

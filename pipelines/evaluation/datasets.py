@@ -51,8 +51,7 @@ def load_ground_truth(dataset: str, photos: Path, gnd: Path | None = None) -> Gr
 
     Raises:
         GroundTruthError: the dataset is unknown, its ground truth is missing or damaged, or `photos` contains no photo
-        or
-            no query of the dataset.
+            or no query of the dataset.
         PhotoFolderError: `photos` does not exist or contains no photos.
     """
     if dataset.lower().endswith(".json"):

@@ -42,7 +42,7 @@ class CollectionScorer:
         scales: factors on the photo's size, separated by commas, such as "1,0.7071,0.5".
         precision: the precision in which the trunk computes, "float32" or "bfloat16".
         mirror: whether a photo's descriptor also includes its mirror image.
-        edges: kind of edge maps that are read in place of photos, such as "sobel"; "" for photos.
+        edges: kind of edge maps that are read instead of photos, such as "sobel"; "" for photos.
     """
 
     truth: GroundTruth
@@ -148,12 +148,11 @@ def collection_scorer(
         scales: factors on the photo's size, separated by commas.
         precision: the precision of the trunk, "float32" or "bfloat16".
         mirror: whether a photo's descriptor also includes its mirror image.
-        edges: kind of edge maps that are read in place of photos; "" for photos.
+        edges: kind of edge maps that are read instead of photos; "" for photos.
 
     Raises:
         GroundTruthError: the dataset is unknown, its ground truth is missing or damaged, or `photos` contains no photo
-        or
-            no query of the dataset.
+            or no query of the dataset.
         PhotoFolderError: `photos` does not exist or contains no photos.
     """
     truth = load_ground_truth(dataset, photos, gnd)

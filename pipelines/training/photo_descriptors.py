@@ -91,7 +91,7 @@ class PhotoDescriptors:
         self.left_out, self.described = {}, 0
 
     def put(self, rows: np.ndarray, values: np.ndarray, age: int | None = None) -> None:
-        """Stores descriptors of photos, in place of those that the photos already have.
+        """Stores descriptors of photos; descriptors that the photos already have are replaced.
 
         Args:
             rows: (n,) row numbers of the photos. If a row number occurs twice, its last descriptor is stored.
