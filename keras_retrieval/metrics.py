@@ -72,7 +72,7 @@ def precision_at(positions: np.ndarray, positives: int, k: int) -> float:
     """Computes the precision at k of one query, as in the revisited protocols (Radenovic et al. CVPR 2018).
 
     This is the fraction of positives among the first k images of the ranking without junk. If all positives were found
-    and the last one has a rank below k, then this rank is used in place of k.
+    and the last one has a rank below k, then this rank is used instead of k.
 
     Args:
         positions: zero-based positions of the positives that were found, in the ranking without junk, (found,)

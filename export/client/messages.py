@@ -99,6 +99,9 @@ def split_hits(names: Sequence[str], scores: np.ndarray) -> list[Hits]:
     Args:
         names: names of the neighbours of all photos, row by row, (B * K,).
         scores: scores of the neighbours, (B, K) float32, -infinity for padding.
+
+    Returns:
+        One `Hits` for each of the B photos, in order, with the neighbours whose score is not -infinity.
     """
     lengths, width = np.isfinite(scores).sum(axis=1).tolist(), scores.shape[1]  # the score of padding is -infinity
     return [

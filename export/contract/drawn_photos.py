@@ -43,8 +43,9 @@ def check_photos(size: int) -> Mapping[str, bytes]:
         size: longest side in pixels to which the reader shrinks photos.
 
     Returns:
-        A dict from file names to the bytes of the files: two JPEG files that are longer than `size` (1.25 and 2.5
-        times), a JPEG whose EXIF orientation rotates it, and a PNG whose longest side is `size`.
+        A dict from file names to the bytes of the files: two JPEG photos whose longest sides are 1.25 and 2.5 times
+        `size`, so that they are shrunk; a JPEG photo whose EXIF orientation rotates it; and a PNG photo whose longest
+        side is `size`.
     """
     turn = Image.Exif()
     turn[_ORIENTATION] = 6
@@ -63,7 +64,8 @@ def warm_up_photos(size: int) -> list[bytes]:
         size: longest side in pixels to which the network's reader shrinks photos.
 
     Returns:
-        The bytes of a JPEG file that is longer than `size`, and of a PNG, GIF, WebP and BMP file of 64 x 64 pixels.
+        The bytes of the files: a JPEG photo whose longest side is 1.25 times `size`, so that the reader shrinks it; and
+        a PNG, a GIF, a WebP and a BMP photo of 64 x 64 pixels.
     """
     formats = ("PNG", "GIF", "WEBP", "BMP")
     return [drawn_photo(size, size * 5 // 4), *(drawn_photo(_SMALL, _SMALL, name) for name in formats)]

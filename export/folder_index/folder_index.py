@@ -103,7 +103,8 @@ class FolderIndex:
         Raises:
             ArgumentError: as for `NeighbourIndex.add`.
             IndexBusyError: another process is writing to the index or rebuilding it.
-            IndexReplacedError: the index was replaced by an index with descriptors of another dimension.
+            IndexReplacedError: another process has replaced the folder by an index with descriptors of another
+                dimension, which is not changed.
             OSError: the disk failed.
         """
         names, columns = list(names), dict(columns or {})

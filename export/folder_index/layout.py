@@ -8,7 +8,6 @@ The manifest is replaced atomically, so that a reader finds the old segment or t
 killed. The next writer removes the files that a killed writer left.
 """
 
-import fcntl
 import json
 import shutil
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError, read_manifest, write_manifest
+from keras_retrieval.pipelines.files.locks import lock
 
 from ..index_contract.errors import IndexBusyError
 from .write_ahead_log import HEAD, LOG, FileStamp, file_stamp
@@ -76,7 +76,7 @@ def locked(folder: Path, action: str, wait: float = 10.0) -> Iterator[None]:
         deadline = time.monotonic() + wait
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file.fileno(), wait=False)
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:

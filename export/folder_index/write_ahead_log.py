@@ -13,14 +13,13 @@ is acknowledged to the caller only after that. A reader finds one of these state
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from keras_retrieval.pipelines.files.durable import FolderError, fingerprint, write_file
+from keras_retrieval.pipelines.files.durable import FolderError, fingerprint, sync, write_file
 
 FileStamp: TypeAlias = tuple[int, int, int]
 """Inode, modification time in nanoseconds and size in bytes of a file; they differ if the file has changed."""
@@ -106,7 +105,7 @@ class WriteAheadLog:
                 file.seek(after.bytes)
                 file.write(record)
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
                 self._write_head(position)
             except OSError:
                 file.truncate(after.bytes)

@@ -48,8 +48,8 @@ class Filter:
 
     Attributes:
         names: names of the photos that may be found; None for all photos.
-        columns: for each column name, the values of which a photo must have one. Values are strings; a photo without a
-            value in a column has the empty string there.
+        columns: dict from column name to accepted values, which are strings. A photo satisfies the condition if its
+            value in the column is one of them; a photo without a value has the empty string.
 
     Raises:
         ArgumentError: `names` or the values of a column are a single string instead of a collection of strings.

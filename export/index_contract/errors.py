@@ -24,7 +24,11 @@ class IndexBusyError(RetrievalError, TimeoutError):
 
 
 class IndexReplacedError(RetrievalError, OSError):
-    """Another process replaced the index, during a change, by an index with descriptors of another dimension."""
+    """Photos were not added, because another process has replaced the index folder since this process opened it.
+
+    The new index contains descriptors of another dimension than those to be added. It is not changed. The caller must
+    open the index again.
+    """
 
 
 class MilvusError(RetrievalError, OSError):

@@ -29,8 +29,8 @@ def index(options: IndexOptions) -> str | Path:
         OUTPUT: the path of the index folder, or the address of the Milvus collection.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the descriptors, a name is repeated, or a descriptor is
-            not finite.
+        ArgumentError: an option is out of range, also for the number of photos (--leaves) or the dimensions of the
+            descriptors (--dim, --block); a name is repeated; or a descriptor is not finite.
         FolderError: DESCRIPTORS does not contain descriptors, or OUTPUT exists and may not be replaced.
         CollectionError: the Milvus collection exists and may not be replaced.
         IndexFileNotFoundError: the table of columns does not exist.

@@ -31,7 +31,9 @@ def search(options: SearchOptions) -> list[SearchResult]:
         The neighbours of each query that could be read.
 
     Raises:
-        ArgumentError: an option is out of range, excludes another or does not fit the index, or no query can be read.
+        ArgumentError: an option is out of range; two options are given that cannot be combined; an option cannot be
+            applied to the index, such as --sketch to an index of photos, or --model with another network than that of
+            the index; or no query can be read.
         FolderError, CollectionError: the index cannot be opened; see `open_index`.
         IndexFileNotFoundError: a query photo does not exist.
     """

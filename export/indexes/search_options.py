@@ -62,12 +62,12 @@ class SearchOptions(Options):
     ] = False
 
     def check(self) -> None:
-        """Checks ranges and combinations of options.
+        """Checks the range of each option, and that --rerank is not combined with --where or --exact.
 
         Raises:
             ArgumentError: an option is out of range, a condition of --where has no "=", or --rerank is combined with
                 --where or --exact.
-            MethodError: --rerank names an unknown query-time method, or an invalid value of a method.
+            MethodError: --rerank contains an unknown query-time method, or an invalid value of a method.
         """
         super().check()
         if self.filter() is not None and self.methods():

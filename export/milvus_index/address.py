@@ -70,7 +70,7 @@ class Address:
 
 
 def is_milvus(place: str | Path) -> bool:
-    """Returns whether a place of an index is the address of a Milvus collection, rather than the path of a folder."""
+    """Returns whether `place`, where an index is stored, is the address of a Milvus collection, not of a folder."""
     return str(place).startswith((MILVUS, TLS))
 
 

@@ -82,9 +82,9 @@ def mean_average_precision(rows: np.ndarray, positives: Sequence[np.ndarray]) ->
 def drawn_batches(smallest: int, size: int) -> list[np.ndarray]:
     """Generates batches of synthetic photos of several sizes, on which two networks are compared.
 
-    There is a batch of one photo and a batch of two photos of each of these sizes: the smallest square, a larger
-    square, tall, wide, and sides that are not multiples of usual strides. The last batch is one photo with the longest
-    side `size`.
+    The photos have five sizes: the smallest square, a larger square of at most 160 pixels, a tall rectangle, a wide
+    rectangle, and a rectangle whose sides are not multiples of the usual strides of networks. For each size there is a
+    batch of one photo and a batch of two photos. An eleventh batch is one photo with the longest side `size`.
 
     Args:
         smallest: shortest side in pixels that the network can describe.

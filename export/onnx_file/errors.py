@@ -4,4 +4,8 @@ from keras_retrieval.errors import RetrievalError
 
 
 class OnnxExportError(RetrievalError, ValueError):
-    """A network cannot be converted, its ONNX file differs from Keras, or there are too few photos for measurements."""
+    """A network cannot be exported as ONNX.
+
+    The network cannot be converted, the descriptors of its ONNX file differ too much from those of Keras, or there are
+    too few photos for the measurements.
+    """

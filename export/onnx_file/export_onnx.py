@@ -33,7 +33,8 @@ def export_onnx(options: ExportOnnxOptions) -> Path:
         The path of the ONNX file, `output`.
 
     Raises:
-        OnnxExportError: the network cannot be converted, its file differs from Keras, or there are too few photos.
+        OnnxExportError: the network cannot be converted; the descriptors of its file differ too much from those of
+            Keras; or --calibrate contains too few photos, or, with --score, too few folders.
         MissingExtraError: tf2onnx, onnx or onnxruntime is not installed.
     """
     require_extra()

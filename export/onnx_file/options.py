@@ -42,11 +42,12 @@ class ExportOnnxOptions(DescriptionOptions):
     training_set: Annotated[str, Option("What the network was trained on, for the file's metadata.")] = ""
 
     def check(self) -> None:
-        """Checks ranges and combinations of options.
+        """Checks the range of each option, the names of MODEL and OUTPUT, and the combination of options.
 
         Raises:
-            ArgumentError: an option is out of range, MODEL is an .onnx file, OUTPUT is not, or options exclude or
-                require each other.
+            ArgumentError: an option is out of range; MODEL is an .onnx file; the name of OUTPUT does not end in .onnx;
+                --int8 and --fp16 are both given; --int8 is given without --calibrate; or --score is given without
+                --calibrate, or with neither --fp16 nor --int8.
         """
         super().check()
         if Path(self.model).suffix == ".onnx":

@@ -65,7 +65,7 @@ class MeasuredPhoto(NamedTuple):
 
 
 def load_source(options: ExportOnnxOptions) -> ExportSource:
-    """Loads the network that the options name, and makes the metadata of its file.
+    """Loads the network `options.model`, and makes the metadata that its ONNX file will contain.
 
     Raises:
         RetrievalError: the network cannot be loaded, or does not accept photos of any size.

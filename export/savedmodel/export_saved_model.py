@@ -25,7 +25,8 @@ def export_saved_model(options: ExportSavedModelOptions) -> Path:
 
     Raises:
         FolderError: the version exists already, or OUTPUT is a file.
-        SavedModelError: a descriptor of the version differs from Keras, or the index was made with another network.
+        SavedModelError: a descriptor of the version differs too much from that of Keras, no photo can be compared, or
+            the index was made with another network.
         MissingExtraError: TensorFlow Serving's message types, or ScaNN for --index, are not installed.
     """
     version = export_version(options)

@@ -52,7 +52,8 @@ def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
     Raises:
         MissingExtraError: TensorFlow Serving's message types, or ScaNN for an index, are not installed.
         FolderError: the version exists already, or OUTPUT is a file.
-        SavedModelError: a descriptor of the version differs from Keras, or the index was made with another network.
+        SavedModelError: a descriptor of the version differs too much from that of Keras, no photo can be compared, or
+            the index was made with another network.
         RetrievalError: the network cannot be loaded, or the photos or the index cannot be read.
     """
     require_extra()

@@ -1,12 +1,12 @@
 """The folder of a model's versions: finds the next version number, and locks the folder against concurrent exports."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.locks import lock
 
 
 def version_folder(output: Path, version: int | None) -> Path:
@@ -42,7 +42,7 @@ def locked(output: Path) -> Iterator[None]:
     """
     descriptor = os.open(output, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)

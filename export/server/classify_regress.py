@@ -1,4 +1,8 @@
-"""The methods Classify, Regress and MultiInference, which compute classes and values of tf.Examples."""
+"""Answers TensorFlow Serving's requests Classify, Regress and MultiInference.
+
+Such a request contains tf.Examples, from which a signature of the model computes class labels with scores (Classify) or
+one value (Regress). MultiInference does both in one request.
+"""
 
 from typing import Any
 
@@ -109,7 +113,7 @@ def serialized_examples(given: Any) -> np.ndarray:
         The serialized examples, (B,) bytes objects.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, there are no examples.
+        ServingError: INVALID_ARGUMENT if there are no examples.
     """
     context, listed = b"", given.example_list.examples
     if given.WhichOneof("kind") == "example_list_with_context":
@@ -178,7 +182,7 @@ def fill_classes(result: Any, signature: Any, found: dict[str, np.ndarray], coun
         count: B, the number of examples.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, a tensor has the wrong shape or type.
+        ServingError: INVALID_ARGUMENT if a tensor has the wrong shape or type.
     """
     labels = _class_tensor(signature, found, CLASSES, object, "DT_STRING", count)
     scores = _class_tensor(signature, found, SCORES, np.float32, "DT_FLOAT", count)
@@ -205,7 +209,7 @@ def fill_values(result: Any, signature: Any, found: dict[str, np.ndarray], count
         count: B, the number of examples.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the tensor has the wrong shape or type.
+        ServingError: INVALID_ARGUMENT if the tensor has the wrong shape or type.
     """
     values = found[signature.outputs[VALUES].name]
     if values.ndim != 1 and not (values.ndim == 2 and values.shape[1] == 1):

@@ -19,7 +19,7 @@ def signature_name(document: dict[str, Any]) -> str:
         The name; "" if the request does not name a signature.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the name is not a string.
+        ServingError: INVALID_ARGUMENT if the name is not a string.
     """
     name = document.get(SIGNATURE, "")
     if not isinstance(name, str):
@@ -43,7 +43,7 @@ def predict_inputs(
         One array for each input in the request, by input name.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the request has the wrong form, or a value has the wrong type or shape.
+        ServingError: INVALID_ARGUMENT if the request has the wrong form, or a value has the wrong type or shape.
     """
     if INSTANCES in document and INPUTS in document:
         problem = f"Not formatted correctly expecting only one of '{INPUTS}' or '{INSTANCES}' keys to exist"
@@ -150,7 +150,7 @@ def predict_text(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
             otherwise {"outputs": tensors}. Output names are omitted if there is only one output.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, there is no output, or the outputs have no common number of rows.
+        ServingError: INVALID_ARGUMENT if there is no output, or the outputs have no common number of rows.
     """
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")
@@ -191,7 +191,7 @@ def fill_input(document: dict[str, Any], target: Any) -> None:
         target: Input message to fill.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the request has the wrong form, or a feature has an unsupported type.
+        ServingError: INVALID_ARGUMENT if the request has the wrong form, or a feature has an unsupported type.
     """
     examples = document.get(EXAMPLES)
     if EXAMPLES not in document:

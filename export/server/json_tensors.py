@@ -36,7 +36,7 @@ def parse(body: bytes) -> dict[str, Any]:
     """Parses the body of a request, which must be a JSON object. NaN and Infinity are allowed as numbers.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the body is not a JSON object.
+        ServingError: INVALID_ARGUMENT if the body is not a JSON object.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
@@ -65,7 +65,7 @@ def decode(value: dict[str, str]) -> bytes:
     """Decodes the byte string of {"b64": "..."}, base64 with or without padding.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the text is not base64.
+        ServingError: INVALID_ARGUMENT if the text is not base64.
     """
     text = value[BYTES_KEY]
     try:
@@ -171,7 +171,7 @@ def row_texts(array: np.ndarray, alias: str) -> list[str]:
         B texts.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the data type is not supported.
+        ServingError: INVALID_ARGUMENT if the data type is not supported.
     """
     return _nested(_tokens(array, alias), array.shape, 1)
 
@@ -184,7 +184,7 @@ def tensor_text(array: np.ndarray, alias: str) -> str:
         alias: name of the output; if it ends in "_bytes", strings are written as {"b64": ...}.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the data type is not supported.
+        ServingError: INVALID_ARGUMENT if the data type is not supported.
     """
     return _nested(_tokens(array, alias), array.shape, 0)[0]
 

@@ -104,7 +104,7 @@ class RequestLimit:
         """Counts a request as running until the context exits.
 
         Raises:
-            ServingError: RESOURCE_EXHAUSTED, immediately, if the limit is reached.
+            ServingError: RESOURCE_EXHAUSTED if the limit is reached; the request does not wait.
         """
         with self._changed:
             if self.count >= self.limit:

@@ -39,7 +39,12 @@ class Metrics:
         self._lock = threading.Lock()
 
     def count(self, name: str, **labels: str) -> None:
-        """Increments the counter `name` for one combination of label values."""
+        """Increments a counter for one combination of label values.
+
+        Args:
+            name: name of the counter, REQUEST_COUNT.
+            **labels: value of each label, by label name.
+        """
         with self._lock:
             cells, key = self._counters[name], tuple(labels.items())
             cells[key] = cells.get(key, 0) + 1

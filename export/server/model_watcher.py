@@ -120,7 +120,7 @@ class ModelWatcher:
             The version, with a reference that the caller must release (`Servable.release`).
 
         Raises:
-            ServingError: NOT_FOUND, the version does not exist or is not available.
+            ServingError: NOT_FOUND if the version does not exist or is not available.
         """
         with self._lock:
             wanted = self._available()[:1] if number is None else [n for n in self._available() if n == number]

@@ -68,7 +68,8 @@ class PhotoSearch:
             The name of the model.
 
         Raises:
-            ServingError: FAILED_PRECONDITION, there is no such model; the message states how each model differs.
+            ServingError: FAILED_PRECONDITION if there is no such model; the message states how each model differs
+                from the network of the index.
         """
         from tensorflow_serving.apis import model_pb2
 

@@ -126,7 +126,7 @@ def check_metadata_fields(fields: Sequence[str]) -> None:
     """Checks the fields of a GetModelMetadata request, for which only signature_def is supported.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, there is no field, or a field is not supported.
+        ServingError: INVALID_ARGUMENT if there is no field, or a field is not supported.
     """
     if not fields:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")

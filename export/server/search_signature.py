@@ -60,7 +60,7 @@ def read_inputs(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarra
         float32, zeros for a whole photo.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, an input has the wrong type or shape, or a value of `k` is not in 1..10,000.
+        ServingError: INVALID_ARGUMENT if an input has the wrong type or shape, or a value of `k` is not in 1..10,000.
     """
     for position, (alias, dtype) in enumerate(sorted(_INPUTS.items())):
         given = _type_name(inputs[alias].dtype)

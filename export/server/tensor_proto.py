@@ -48,7 +48,7 @@ def from_proto(proto: Any, alias: str) -> np.ndarray:
         The array, in the shape of the TensorProto; an object array of bytes for strings.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the message is damaged, declares an implausible size or has an unsupported
+        ServingError: INVALID_ARGUMENT if the message is damaged, declares an implausible size or has an unsupported
             dtype.
     """
     import tensorflow as tf
@@ -78,7 +78,7 @@ def to_proto(array: np.ndarray) -> Any:
     """Writes an array as a TensorProto, with the values in the typed field (float_val, ...) instead of tensor_content.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, the dtype is not supported.
+        ServingError: INVALID_ARGUMENT if the dtype is not supported.
     """
     import tensorflow as tf
     from tensorflow.core.framework import tensor_pb2

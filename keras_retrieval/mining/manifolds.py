@@ -25,13 +25,13 @@ def without_mean(database: Database) -> np.ndarray:
     This removes the component that all photos have in common.
 
     Args:
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
 
     Returns:
         The centred and normalised descriptors, (N, D) float32.
 
     Raises:
-        ArgumentError: the database has no rows, or the shapes of the shards do not match.
+        ArgumentError: the database has no rows, or the shapes of the arrays do not match.
         DescriptorError: a descriptor contains NaN or an infinite number.
     """
     count = count_rows(database)

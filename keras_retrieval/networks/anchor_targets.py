@@ -20,9 +20,10 @@ def anchor_targets(
 
     An anchor is labelled object if its intersection over union (IoU) with the box of some object is at least 0.7, or if
     of all anchors it has the largest IoU, above 0, with some box. Otherwise it is labelled background if its IoU is
-    below 0.3 with every box, and it is ignored in the loss if neither applies. Anchors are clipped to the map before
-    the IoU is computed, because `RegionProposals` clips its proposals in the same way and landmarks often fill most of
-    a photo. Of the object and background anchors a random sample is kept, and the rest are ignored, too.
+    below 0.3 with every box, and it is ignored in the loss if neither applies. Before the IoU is computed, anchors are
+    clipped to the part of the feature map that belongs to the photo (`size`), because `RegionProposals` clips its
+    proposals in the same way and landmarks often fill most of a photo. Of the object and background anchors a random
+    sample is kept, and the rest are ignored, too.
 
     Args:
         anchors: the anchors of the padded feature map, (M, 4), as left, top, right, bottom in cells.

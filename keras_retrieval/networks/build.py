@@ -1,4 +1,8 @@
-"""Builds retrieval networks by name: `build("vgg16_gem")` makes a keras.Model of VGG16, GeM and L2 normalisation."""
+"""Builds a retrieval network, a keras.Model that computes one descriptor per photo, from its name.
+
+A name is `<backbone>_<pooling>`. For example, `build("vgg16_gem")` makes a model of the convolutional layers of VGG16,
+followed by GeM pooling and L2 normalisation.
+"""
 
 import difflib
 import inspect
@@ -102,7 +106,7 @@ def build(
     Returns:
         A keras.Model from RGB photos (B, H, W, 3) in 0..255, with any H and W, to L2-normalised float32 descriptors
         (B, D). Its layers are named "normalization", the name of the backbone, "pooling", "l2", and optionally
-        "whitening" and "l2_whitened". The input of a network with the pooling "edgemac" is edge maps in place of
+        "whitening" and "l2_whitened". The input of a network with the pooling "edgemac" is edge maps instead of
         photos, stored as RGB with three equal channels, 0 for no edge and 255 for the strongest. Such a network has an
         additional layer "edge_filter" before the backbone.
 

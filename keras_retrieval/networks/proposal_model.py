@@ -39,7 +39,7 @@ class ProposalModel(keras.Model):
         >>> photos, sizes = np.zeros((1, 64, 64, 3)), np.array([[64, 48]])
         >>> anchors, cells = model.anchors(64)
         >>> boxes = np.array([[0.0, 0.0, 2.0, 2.0]])
-        >>> targets = anchor_targets(anchors, boxes, (4, 3), np.random.default_rng(0))
+        >>> targets = anchor_targets(anchors, boxes, tuple(cells[sizes[0]]), np.random.default_rng(0))
         >>> history = model.fit({"photos": photos, "sizes": sizes}, targets[None], verbose=0)
     """
 

@@ -131,7 +131,7 @@ def with_regional_whitening(
 
 
 def with_proposals(network: keras.Model, proposals: layers.RegionProposals) -> keras.Model:
-    """Makes a network that pools region proposals, in place of the regions of R-MAC's grid or of other proposals.
+    """Makes a network that pools the proposals of a given layer instead of R-MAC's grid or other proposals.
 
     Args:
         network: a network from `keras_retrieval.build` with a `layers.RegionalPooling`, such as R-MAC.

@@ -59,11 +59,11 @@ class Graph:
         return Graph(len(nodes), rows[inside], columns[inside], self.weights[entries][inside])
 
     def around(self, nodes: np.ndarray, hops: int) -> np.ndarray:
-        """Finds all nodes that are at most a number of edges away from one of the given nodes.
+        """Finds all nodes that can be reached from one of the given nodes over at most `hops` edges.
 
         Args:
             nodes: the numbers of the given nodes, (n,) integers.
-            hops: the largest number of edges; with 0 only the given nodes are returned.
+            hops: the largest number of edges of a path, at least 0; with 0 only the given nodes are returned.
 
         Returns:
             The numbers of the nodes, including the given nodes, int64 in ascending order.
@@ -105,7 +105,7 @@ def mutual_graph(
     product, is above 0. The weight of the edge is s^gamma.
 
     Args:
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         k: number of nearest neighbours of each row, at least 1; a row is not its own neighbour.
         gamma: exponent of the similarities, above 0. The larger gamma is, the smaller are the weights of dissimilar
             pairs.
@@ -163,7 +163,7 @@ def diffusion(
 
     Args:
         queries: descriptors of the queries, (Q, D), L2-normalised.
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         k: number of rows in each ranking, at least 1; all N if there are fewer.
         graph: the neighbour graph of the database, from `mutual_graph`, so that it is built once for several calls;
             None builds it in this call.

@@ -53,7 +53,7 @@ _DEEP = 8  # for k above 1/8 of the database, sorting all similarities once is f
 
 
 class MethodError(RetrievalError, ValueError):
-    """A list of query-time methods has an unknown name, a wrong parameter, or an order in which one has no effect."""
+    """A list of query-time methods has an unknown name, a wrong parameter, or a method without effect in this order."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Ranker:
     that several calls of `rank` share them.
 
     Args:
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D). The
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D). The
             methods `dba` and `rankdba` make an augmented copy in memory.
         steps: the methods, in the order of application, from `parse`; empty for a search without such methods.
         progress: function that shows the progress of long operations; shows nothing by default.
@@ -237,7 +237,7 @@ def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int)
 
     Args:
         queries: descriptors of the queries, (Q, D), L2-normalised.
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         steps: the methods, in the order of application, from `parse`; empty for a search without such methods.
         k: number of rows in each ranking, at least 1; all N if there are fewer.
 

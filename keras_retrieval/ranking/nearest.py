@@ -27,11 +27,11 @@ def nearest(
 
     Similarity is the inner product, which is the cosine similarity of L2-normalised descriptors. The function makes one
     pass over the database. In addition to the result, the memory contains `chunk` rows and their similarities to 1024
-    queries. For example, the search of 1,000,000 rows of 2048 dimensions in memory-mapped shards needs less than 1 GB.
+    queries. For example, the search of 1,000,000 rows of 2048 dimensions in memory-mapped arrays needs less than 1 GB.
 
     Args:
         queries: descriptors of the queries, (Q, D).
-        database: descriptors of the database, as an array (N, D) or as an iterable of shards (n, D).
+        database: descriptors of the database, as an array (N, D) or as an iterable of arrays (n, D).
         k: number of rows per query, at least 1; all N if there are fewer.
         chunk: number of rows that are searched at a time, which limits the memory.
         advance: function that is called with the number of rows searched since its last call, to show progress; None
@@ -39,7 +39,7 @@ def nearest(
 
     Returns:
         Row numbers, (Q, min(k, N)) int64, and similarities, (Q, min(k, N)) float32, most similar first, ties by lower
-        row number. Rows are numbered over all shards.
+        row number. Rows are numbered over all arrays.
 
     Raises:
         ArgumentError: `k` is below 1, the database has no rows, or the shapes do not match.
@@ -74,7 +74,7 @@ def nearest_others(
     Similarity is the inner product, which is the cosine similarity of L2-normalised descriptors.
 
     Args:
-        database: descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         k: number of neighbours per row, at least 0; N - 1 if there are fewer.
         chunk: number of rows that are searched at a time, which limits the memory.
         advance: function that is called with the number of rows whose neighbours were found since its last call, to
@@ -85,7 +85,7 @@ def nearest_others(
         most similar first, ties by lower row number.
 
     Raises:
-        ArgumentError: `k` is below 0, the database has no rows, or the shapes of the shards do not match.
+        ArgumentError: `k` is below 0, the database has no rows, or the shapes of the arrays do not match.
         DescriptorError: a descriptor contains NaN or an infinite number; the message names its row.
     """
     found = []

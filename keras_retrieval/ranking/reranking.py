@@ -1,7 +1,7 @@
 """Query-time methods that need no training: query expansion, database augmentation, re-ranking and diffusion.
 
 All functions take L2-normalised descriptors: those of the queries, (Q, D), and those of the database, as an array
-(N, D) or as a sequence of shards. They return descriptors, or a ranking as a pair of row numbers and scores, so that
+(N, D) or as a sequence of arrays. They return descriptors, or a ranking as a pair of row numbers and scores, so that
 they can be combined. For example: augment the database, search, re-rank the first 400 rows, expand the queries with
 the re-ranked rows, and search again.
 """
@@ -37,7 +37,7 @@ def expand_queries(
 
     Args:
         queries: descriptors of the queries, (Q, D), L2-normalised.
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         n: number of most similar rows to add, at least 0; all N if there are fewer. With 0 the queries are returned
             unchanged.
         alpha: exponent of the similarities, at least 0. The larger alpha is, the smaller are the weights of dissimilar
@@ -78,7 +78,7 @@ def augment_database(
     L2-normalised.
 
     Args:
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         n: number of most similar rows to add, at least 0; N - 1 if there are fewer. With 0 the rows are returned
             unchanged.
         alpha: exponent of the similarities, at least 0; with 0 the weights are equal. With None, the weights depend on
@@ -120,7 +120,7 @@ def rerank(
 
     Args:
         queries: descriptors of the queries, (Q, D), L2-normalised.
-        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         indexes: row numbers of the first M rows of each query's ranking, (Q, M) integers, best first; M = 400 in the
             paper.
         neighbours: number of rows that refine a row, at least 0; M - 1 if there are fewer.

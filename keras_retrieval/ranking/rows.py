@@ -1,6 +1,7 @@
-"""Access to the rows of a database: N descriptors of D dimensions in one array or several shards.
+"""Access to the rows of a database: N descriptors of D dimensions, in one array (N, D) or in several arrays (n, D).
 
-The arrays may be in memory or memory-mapped.
+The arrays of a database in several arrays are called its shards. Rows are numbered over all shards, in order. Arrays
+may be in memory or memory-mapped.
 """
 
 import mmap
@@ -95,7 +96,7 @@ def count_rows(database: np.ndarray | Iterable[np.ndarray]) -> int:
     """Returns the number N of rows of a database.
 
     Args:
-        database: an array (N, D), or an iterable of shards (n, D); an iterator is consumed.
+        database: an array (N, D), or an iterable of arrays (n, D); an iterator is consumed.
     """
     return sum(len(shard) for shard in _shards(database))
 
@@ -105,20 +106,20 @@ def blocks(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Iterates over the rows of a database in chunks.
 
-    After each chunk of a memory-mapped shard, the memory pages of the shard are released, so that the resident memory
-    of the process stays small. A chunk never contains rows of two shards.
+    After each chunk of a memory-mapped array, the memory pages of the array are released, so that the resident memory
+    of the process stays small. A chunk never contains rows of two arrays.
 
     Args:
-        database: descriptors of the database, as an array (N, D) or as an iterable of shards (n, D), which may open
-            shards only when they are needed.
+        database: descriptors of the database, as an array (N, D) or as an iterable of arrays (n, D), which may open
+            arrays only when they are needed.
         size: largest number of rows of a chunk, at least 1.
         dtype: dtype of the chunks.
 
     Yields:
-        The number of the first row of the chunk, counted over all shards, and the chunk, (size or fewer, D).
+        The number of the first row of the chunk, counted over all arrays, and the chunk, (size or fewer, D).
 
     Raises:
-        ArgumentError: `size` is below 1, or a shard does not have two axes or differs from the first shard in D.
+        ArgumentError: `size` is below 1, or an array does not have two axes or differs from the first array in D.
     """
     if size < 1:
         raise ArgumentError(f"size of the chunks must be at least 1, got {size}")
@@ -136,10 +137,10 @@ def blocks(
 
 
 def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
-    """Selects rows of a database by their numbers, across shards.
+    """Selects rows of a database, which may consist of several arrays, by their numbers.
 
     Args:
-        database: descriptors of the database, as an array (N, D) or as a sequence of shards (n, D).
+        database: descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
         indexes: row numbers, integers in 0..N-1, in an array of any shape.
         dtype: dtype of the result.
 

@@ -22,7 +22,7 @@ def sort_all(
 
     Args:
         queries: descriptors of the queries, (Q, D).
-        database: descriptors of the database, as an array (N, D) or as an iterable of shards (n, D) that can be
+        database: descriptors of the database, as an array (N, D) or as an iterable of arrays (n, D) that can be
             iterated repeatedly.
         k: number of rows per query; all N if there are fewer.
         advance: function that is called with the number of rows read since its last call, to show progress; None for no

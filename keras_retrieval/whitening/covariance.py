@@ -258,7 +258,7 @@ def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: 
     The function makes one pass over the descriptors and one pass over the pairs.
 
     Args:
-        database: all descriptors, as an array (N, D) or as a sequence of shards (n, D).
+        database: all descriptors, as an array (N, D) or as a sequence of arrays (n, D).
         qidxs: row number of the query of each pair, (pairs,); a query in several pairs counts several times.
         pidxs: row number of the positive of each pair, (pairs,).
         shrinkage: weight of the shrinkage, at least 0. 0 gives the published formula; about 1 is suitable if the pairs
@@ -287,7 +287,7 @@ def learn_pca(database: Database) -> Projection:
     """Learns a PCA whitening from descriptors in one pass; see `fit_pca` for the formulas.
 
     Args:
-        database: the descriptors, as an array (N, D) or as a sequence of shards (n, D).
+        database: the descriptors, as an array (N, D) or as a sequence of arrays (n, D).
 
     Returns:
         The whitening, with the shift m and the projection P that `fit_pca` computes.

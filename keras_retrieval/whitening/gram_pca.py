@@ -32,7 +32,7 @@ def learn_pca_from_gram(database: Database, rows: np.ndarray, dim: int = DIM) ->
     4096 and D = 32,768.
 
     Args:
-        database: descriptors, as an array (N, D) or as a sequence of shards (n, D), in memory or memory-mapped.
+        database: descriptors, as an array (N, D) or as a sequence of arrays (n, D), in memory or memory-mapped.
         rows: row numbers of the descriptors to learn from, (n,) integers. If there are more than 8192 (MAX_ROWS), 8192
             of them at equal intervals are used.
         dim: largest number of dimensions to keep. Directions without variance are not kept.

@@ -31,14 +31,14 @@ class CleaningError(RetrievalError, ValueError):
 
 @dataclass(frozen=True)
 class Landmark:
-    """The result of cleaning a landmark, JSON-able.
+    """The result of cleaning a landmark. The values of its attributes can be serialised as JSON.
 
     Attributes:
         name: name of the landmark's folder.
         kept: names, sorted, of the photos that are kept: those of the largest group in which the landmark has a box.
         left_out: dict from the name of each other photo to the reason.
         boxes: dict from the name of each photo that is kept to the landmark's box: left, top, right, bottom in pixels.
-        pairs: number of pairs of photos that were matched.
+        pairs: number of pairs of photos whose local features were matched.
         verified: number of pairs that were verified geometrically.
         steps: number of diffusion steps until the boxes converged.
     """

@@ -47,7 +47,7 @@ class NoDescriptorsError(RetrievalError, ValueError):
 class DescribedBatch(Generic[Key]):
     """The descriptors of one batch of photos.
 
-    A key is the value by which the caller of :func:`describe_photos` identifies a photo, such as its name.
+    A key is the value by which the caller of `describe_photos` identifies a photo, such as its name.
 
     Attributes:
         keys: the keys of the n photos that have a descriptor, in the order of `rows`.
@@ -128,14 +128,14 @@ def describe_photos(
     """Computes the descriptors of photos in batches, while threads read the photos of the next batches.
 
     Args:
-        describe: a function from :func:`describer`.
+        describe: a function from `describer`.
         photos: for each photo its (height, width) in pixels and its key, any hashable value that identifies the photo,
             such as its name. Consecutive photos of equal size are batched, so sort the photos by size.
         read: a function that maps a key to the pixels of the photo, (height, width, 3) uint8, with the given size. A
             photo for which it raises PhotoError, or whose size differs, is left out.
 
     Yields:
-        The :class:`DescribedBatch` of each batch, in the order of the photos.
+        For each batch a `DescribedBatch`, in the order of the photos.
     """
     upcoming = _batches(photos)
     reading: deque[tuple[Shape, dict[Key, Future[np.ndarray]]]] = deque()

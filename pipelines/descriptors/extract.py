@@ -23,7 +23,7 @@ def extract(options: ExtractOptions) -> Path:
         The folder `output`.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the network.
+        ArgumentError: an option is out of range or cannot be applied to the network, such as --scales to an .onnx file.
         FolderError: `output` contains something else and may not be replaced.
         PhotoFolderError: no photo can be read.
         NoDescriptorsError: the network's descriptors of all photos are zero or not finite.

@@ -70,7 +70,8 @@ def extract_descriptors(options: ExtractOptions) -> Path:
         FolderError: `options.output` contains something else and may not be replaced.
         PhotoFolderError: the folder of photos does not exist or contains no photo that can be read.
         NoDescriptorsError: the network's descriptors of all photos are zero or not finite.
-        ValueError: the network cannot be loaded, or does not fit the options.
+        ValueError: the network cannot be loaded, or an option cannot be applied to it: for example `scales` to an .onnx
+            network, or photos without `edges` to a network for edge maps.
     """
     options = replace(options, edges=resolve_edges(options.edges))
     intake = options.take(options.photos)

@@ -141,10 +141,12 @@ class WhitenOptions(DescriptionOptions, IntakeOptions):
     ] = False
 
     def check(self) -> None:
-        """Checks the ranges and the combinations of options.
+        """Checks the range of each option, the names of MODEL and OUTPUT, and the combination of options.
 
         Raises:
-            ArgumentError: an option is out of range, or two options cannot be combined.
+            ArgumentError: an option is out of range; MODEL is an .onnx file; the name of OUTPUT does not end in .keras;
+                --shrinkage is given for a method other than lw; --scales or --mirror is given for the method
+                regional-pca; or --photos is not given although TUPLES is a file.
         """
         super().check()
         if self.shrinkage and self.method != "lw":

@@ -1,8 +1,8 @@
 """The command `keras-retrieval whiten MODEL TUPLES OUTPUT`, which learns a whitening and adds it to a network.
 
 The descriptors of the photos are computed once and kept in a folder, so that a whitening with another method or another
-number of dimensions is learned from the same folder in seconds. At most one shard and two D x D matrices are in memory,
-where D is the number of dimensions.
+number of dimensions is learned from the same folder in seconds. The folder stores the descriptors in several .npy
+files, called shards. At most one shard and two D x D matrices are in memory, where D is the number of dimensions.
 """
 
 from dataclasses import replace
@@ -34,7 +34,8 @@ def whiten(options: WhitenOptions) -> Path:
         The path `output` of the whitened network.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the network.
+        ArgumentError: an option is out of range, two options cannot be combined (see `WhitenOptions.check`), or `dim`
+            exceeds the number of dimensions of the network.
         PairsError: the training tuples or matching pairs cannot be read.
         FolderError: the folder of descriptors contains other descriptors and may not be replaced.
         WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions for the method.

@@ -1,4 +1,8 @@
-"""Computes the descriptors of a collection: of its queries, cropped to their boxes, its database and distractors."""
+"""Computes the descriptors of a collection, on which a network is evaluated.
+
+A collection consists of queries, of which only the part inside a bounding box may be described; of the database, in
+which they are searched for; and optionally of distractors, photos that are not relevant to any query.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +41,7 @@ class Collection:
             None for the whole photo.
         rows: (n, D) float32 descriptors of the database photos that could be read.
         numbers: (n,) indexes of these n photos in `truth.database`.
-        distractors: the descriptors of the distractors, a list of arrays (m, D), one for each shard of their folder.
+        distractors: the descriptors of the distractors, a list of arrays (m, D), one for each file of their folder.
         names: names of the distractors.
         folder: folder of the distractors' photos.
         left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no

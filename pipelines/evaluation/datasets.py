@@ -54,7 +54,8 @@ def load_ground_truth(
         The ground truth; its attribute `partial` states how many photos and queries are missing.
 
     Raises:
-        GroundTruthError: the dataset is unknown, the ground truth is missing or damaged, or the photos do not fit it.
+        GroundTruthError: the dataset is unknown, its ground truth is missing or damaged, or `photos` contains no photo
+            or no query of the dataset.
         PhotoFolderError: `photos` does not exist or contains no photos.
     """
     if dataset.lower().endswith(".json"):

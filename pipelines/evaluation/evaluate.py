@@ -31,8 +31,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         The content of results.json: the dict of `scores.score`, and metadata of the ranking.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the others.
-        GroundTruthError: the dataset is unknown, or its ground truth is missing, damaged or does not fit the photos.
+        ArgumentError: an option is out of range, or options cannot be combined, see `EvaluateOptions.check`.
+        GroundTruthError: the dataset is unknown, its ground truth is missing or damaged, the folder of photos contains
+            no photo or no query of the dataset, or the box of a query is outside its photo.
         CollectionError: a query cannot be read, or the distractors were described with other options.
         FolderError: `output` contains descriptors of other photos or options, and `replace` is False.
         OSError: a file cannot be written.

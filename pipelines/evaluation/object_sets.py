@@ -95,7 +95,7 @@ def flickr15k(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     Args:
         photos: the photos and sketches: a sub-folder `photos` with one folder per class, and a sub-folder `sketches`.
         gnd: a JSON file {"queries": {NAME: [CLASS, ...]}}, in which NAME is the name of a sketch without suffix. A
-            sketch with null in place of the list is not a query. None looks for gnd.json in the photos' folder and
+            sketch with null instead of the list is not a query. None looks for gnd.json in the photos' folder and
             beside it.
 
     Raises:

@@ -73,7 +73,8 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
         """Checks every option, and that `bow` is not combined with a network or with options of networks.
 
         Raises:
-            ArgumentError: an option is out of range or does not fit the others.
+            ArgumentError: an option is out of range; MODEL and --bow are both given, or neither is; or --bow is given
+                together with an option of networks, such as --scales.
             MethodError: `rerank` names an unknown method or has an invalid parameter.
         """
         parse(self.rerank)

@@ -39,7 +39,7 @@ class Ranking:
         left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no
             ranking.
         method: short lines of text that describe how the photos were ranked, for the page and the terminal.
-        facts: JSON-able metadata of the method and its duration, for results.json.
+        facts: metadata of the method and its duration in a dict that is serialisable as JSON, for results.json.
         exif: whether photos were turned by their EXIF orientation.
     """
 

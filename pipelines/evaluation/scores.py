@@ -22,12 +22,12 @@ def score(ground_truth: GroundTruth, ranks: np.ndarray) -> dict[str, Any]:
             If rankings are cut, photos that are not in a ranking count as not found.
 
     Returns:
-        A JSON-able dict with the keys "dataset", "protocol", "partial" (a text, or None if no photo is missing),
-        "photos" and "queries" (their numbers), "mean" (a dict from a setting to a dict from a metric to its mean over
-        the queries) and "per_query" (for each query a dict with its name as "query" and, for each setting, a dict from
-        a metric to its value). Settings are "easy", "medium" and "hard" with the protocol "revisited", else "all". AP,
-        mAP, P@k, mP@k and recall@N are between 0 and 1, N-S is between 0 and 4, and "first hit" is a rank from 1. A
-        metric that is undefined, because there is no positive or no hit, is None.
+        A dict, serialisable as JSON, with the keys "dataset", "protocol", "partial" (a text, or None if no photo is
+        missing), "photos" and "queries" (their numbers), "mean" (a dict from a setting to a dict from a metric to its
+        mean over the queries) and "per_query" (for each query a dict with its name as "query" and, for each setting, a
+        dict from a metric to its value). Settings are "easy", "medium" and "hard" with the protocol "revisited", else
+        "all". AP, mAP, P@k, mP@k and recall@N are between 0 and 1, N-S is between 0 and 4, and "first hit" is a rank
+        from 1. A metric that is undefined, because there is no positive or no hit, is None.
 
     Raises:
         ValueError: the shape or the values of `ranks` do not match the ground truth.

@@ -6,6 +6,7 @@ Files in it whose names begin with a dot record the progress of the run; they ar
 deleted when the folder is complete.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -310,7 +311,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, _naming(path), temporary.open("wb") as file:
         yield file
 
 
@@ -323,14 +324,49 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""The errors by which file systems refuse fsync: SMB shares, shared folders of virtual machines, WSL."""
+
+
+def sync(descriptor: int) -> None:
+    """Syncs an open file or folder to the disk, where the file system is able to.
+
+    Args:
+        descriptor: the number of the open file, as `fileno` returns it.
+
+    Raises:
+        OSError: the disk failed or is full. A file system that does not offer the operation is no error.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
 def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    with path.open("rb") as file, _naming(path):
+        sync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # some file systems do not open folders
+        return
+    try:
+        with _naming(folder):
+            sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Context manager that adds a path to an OSError that names none, as those of open files do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise

@@ -30,7 +30,9 @@ LEFT_OUT = "left_out.json"
 
 @dataclass(frozen=True)
 class ShardedFolder:
-    """Writes a folder in shards, in this order: `start`, `unfinished`, `finish` for each shard, `join`, `seal`.
+    """Writes a folder shard by shard; a run that was killed continues with the shards that are not finished.
+
+    Call the methods in this order: `start`, `unfinished`, `finish` for each unfinished shard, `join`, `seal`.
 
     Attributes:
         folder: the final path of the folder.
@@ -141,13 +143,16 @@ class ShardedFolder:
         return parts
 
     def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:
-        """Marks a shard as finished by writing its note. The shard's data must already be written.
+        """Marks a shard as finished. The file with the data of the shard must already be written.
+
+        The names of the shard's rows are written to a JSON file called the note of the shard, see the module.
+        `unfinished` no longer returns a shard that has a note.
 
         Args:
             number: the number of the shard.
             names: the names of the shard's rows, in the order of the rows.
-            left_out: maps each name that was planned for the shard but has no row to the reason.
-            **facts: further entries of the shard's note, which `join` returns; serialisable as JSON.
+            left_out: dict from each name that was planned for the shard but has no row to the reason.
+            **facts: further entries of the note, serialisable as JSON. `join` returns the notes of all shards.
         """
         write_file(self._note(number), json.dumps({"names": names, "left_out": left_out, **facts}))
         for path in self.partial.glob(f".part-{number:05}-*.npz"):

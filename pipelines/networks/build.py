@@ -44,9 +44,9 @@ def build(options: BuildOptions) -> Path:
         The path of the file, `output`.
 
     Raises:
-        ArgumentError: the name is unknown, or an option is out of range or does not fit the network.
+        ArgumentError: the name is unknown, or an option is out of range or cannot be applied to the network.
         WeightsNotFoundError: the file of weights does not exist.
-        WeightsError: the file of weights cannot be read, or does not fit the network.
+        WeightsError: the file of weights cannot be read, or its layers do not match those of the network.
         DownloadError: the ImageNet weights cannot be downloaded.
         OSError: the .keras file cannot be written.
     """

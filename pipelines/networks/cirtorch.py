@@ -90,7 +90,8 @@ def to_keras(checkpoint: Any) -> Any:
         pooling.
 
     Raises:
-        ConversionError: the architecture or pooling is unknown, or a tensor is missing, left over or does not fit.
+        ConversionError: the architecture or pooling is unknown, or a tensor is missing, has a wrong
+            shape, is not finite or belongs to no layer.
     """
     meta = checkpoint.get("meta") if isinstance(checkpoint, dict) else None
     if not isinstance(meta, dict) or "state_dict" not in checkpoint:
@@ -115,8 +116,8 @@ def whitening_of(saved: Any, scales: str) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         ArgumentError: `scales` is neither "ss" nor "ms".
-        ConversionError: the object contains no such whitening, the shapes of m and P do not fit each other, or a value
-            is not finite.
+        ConversionError: the object contains no such whitening, m does not have as many values as P has columns, or a
+            value is not finite.
     """
     if scales not in ("ss", "ms"):
         raise ArgumentError(f"--lw-scales must be ss (a single scale) or ms (multi-scale), got {scales}")
@@ -267,7 +268,7 @@ def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, 
         A dict from the name of each layer to its weights in Keras' order. Kernels have the shape (h, w, in, out).
 
     Raises:
-        ConversionError: a tensor is missing or does not fit.
+        ConversionError: a tensor is missing, has a wrong shape or is not finite.
     """
     places = {name: str(place) for place, name in _CONVOLUTIONS.get(architecture, {}).items()}
     found = {}

@@ -32,10 +32,11 @@ class ConvertOptions(Options):
     dim: Annotated[int | None, Option("Dimensions that the whitening keeps; all if not given.", at_least=1)] = None
 
     def check(self) -> None:
-        """Checks the range of each option, and that the options of the whitening fit each other.
+        """Checks the range of each option, and the combination of the options of the whitening.
 
         Raises:
-            ArgumentError: an option is out of range or does not fit the others.
+            ArgumentError: an option is out of range; --whitening and --lw are both given; or --dim is given without a
+                whitening that it could cut, which only --whitening, --lw or a .mat file provides.
         """
         super().check()
         if self.whitening is not None and self.lw is not None:
@@ -54,7 +55,8 @@ def convert(options: ConvertOptions) -> Path:
         The path of the .keras file, `output`.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the others.
+        ArgumentError: an option is out of range, or the options of the whitening cannot be combined, see
+            `ConvertOptions.check`.
         TorchFileError: a .pth file is damaged, or contains something other than data.
         ConversionError: a file does not contain a supported network or whitening.
         MissingExtraError: SciPy is not installed, which reads .mat files.

@@ -107,7 +107,7 @@ def require_edges(model: Any, edges: str) -> None:
 
     Args:
         model: a keras.Model or an OnnxNetwork.
-        edges: the kind of edge maps that are read in place of photos, such as "sobel"; "" for photos.
+        edges: the kind of edge maps that are read instead of photos, such as "sobel"; "" for photos.
 
     Raises:
         NetworkError: the network takes edge maps, and `edges` is "".

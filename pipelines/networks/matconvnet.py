@@ -69,8 +69,8 @@ def to_keras(net: Any, dim: int | None = None) -> Any:
         A keras.Model like `keras_retrieval.build("vgg16_netvlad")`, in which the PCA is the layer "whitening".
 
     Raises:
-        ConversionError: the layers are not those of VGG16 with NetVLAD, their weights do not fit, or `dim` is given and
-            the PCA has fewer dimensions or is missing.
+        ConversionError: the layers are not those of VGG16 with NetVLAD; their weights have wrong shapes; or `dim` is
+            given, and the file has no PCA or a PCA of fewer dimensions.
     """
     layers = [_only(layer) for layer in np.ravel(net.layers)]
     kinds = [_text(layer, "type") for layer in layers]

@@ -45,7 +45,7 @@ class EdgeMapOptions(IntakeOptions):
     replace: Annotated[bool, Option("Replace OUTPUT if it contains edge maps.")] = False
 
     def check(self) -> None:
-        """Checks the values of the options.
+        """Checks the range of each option, and that `edges` is not empty.
 
         Raises:
             ArgumentError: an option is out of range, or `edges` is empty.

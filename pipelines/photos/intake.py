@@ -315,7 +315,7 @@ class _Walk:
                 return _RESOURCE_FORK
             if known := _SYSTEM_FOLDERS.get(lower) or _SYSTEM_FILES.get(lower):
                 return known
-            if known := _LIBRARIES.get(PurePosixPath(lower).suffix):
+            if known := _LIBRARIES.get(lower[lower.rfind(".") :]):
                 return known
             if lower.startswith(".trash-"):
                 return "a bin (.Trash-*)"
@@ -406,10 +406,12 @@ class _Contents:
         """The content of a file, and its size and modification time if they are to be remembered."""
         name, entry = file
         try:
-            status = entry.stat()
-            state = status.st_size, status.st_mtime_ns
-            content = self.seen.content(name, *state)
-            return (file_content(entry.path), state) if content is None else (content, None)
+            if name in self.seen.rows:
+                status = entry.stat()
+                content = self.seen.content(name, status.st_size, status.st_mtime_ns)
+                if content is not None:
+                    return content, None
+            return file_content(entry.path)
         except OSError as error:
             return system_reason(error), None
 
@@ -432,18 +434,23 @@ def _reason(content: str) -> str:
     return content
 
 
-def file_content(path: str) -> str:
-    """Looks into a file: "" for a photo, `HEIC` for a HEIC photo, and the reason to leave it out for other contents.
+def file_content(path: str) -> tuple[str, tuple[int, int]]:
+    """Looks into a file.
+
+    Returns:
+        Its content: "" for a photo, `HEIC` for a HEIC photo, and the reason to leave it out for everything else; and
+        its size in bytes and modification time in ns.
 
     Raises:
         OSError: the file cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
+        status = os.fstat(descriptor)
         name, reason = content_of(os.read(descriptor, HEAD))
     finally:
         os.close(descriptor)
     if name == "TIFF":
         with Path(path).open("rb") as file:
-            return RAW_TIFF if is_raw_tiff(file) else ""
-    return HEIC if name == "HEIC" else reason
+            reason = RAW_TIFF if is_raw_tiff(file) else ""
+    return HEIC if name == "HEIC" else reason, (status.st_size, status.st_mtime_ns)

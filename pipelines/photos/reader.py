@@ -62,8 +62,8 @@ def photo_size(
         The (height, width) in pixels.
 
     Raises:
-        PhotoError: the header cannot be read or declares more than `max_pixels` pixels, or `crop` does not fit the
-            photo.
+        PhotoError: the header cannot be read or declares more than `max_pixels` pixels, or `crop` is empty or extends
+            beyond the photo.
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
@@ -108,7 +108,8 @@ def read_photo(
         The pixels, (height, width, 3) uint8.
 
     Raises:
-        PhotoError: the photo cannot be read or has too many pixels, or `crop` is empty or does not fit the photo.
+        PhotoError: the photo cannot be read or has too many pixels, or `crop` is empty or extends beyond the
+            photo.
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
@@ -138,6 +139,15 @@ def _pixels(source: Source, size: int | None, crop: Crop | None, exif: bool, max
         if pixels.shape != (height, width, 3):
             raise PhotoRefusalError(f"its pixels are {pixels.shape}, not the {height} x {width} of its header")
         return pixels
+
+
+def is_upright(image: ImageFile) -> bool:
+    """Returns whether the pixels of an open photo are stored upright, so that `read_photo` does not transpose them.
+
+    Args:
+        image: a photo that `formats.open_photo` opened.
+    """
+    return _turn(image, exif=True) is None
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class Reading:
             The (height, width) in pixels.
 
         Raises:
-            PhotoError: the header cannot be read or declares too many pixels, or `crop` does not fit the photo.
+            PhotoError: the header cannot be read or declares too many pixels, or `crop` is empty or extends beyond the
+                photo.
         """
         margins = 2 * MARGIN if self.edges else 0
         height, width = (side + margins for side in photo_size(self.folder / name, crop=crop, **self._options()))
@@ -70,7 +71,7 @@ class Reading:
             The pixels, (height, width, 3) uint8.
 
         Raises:
-            PhotoError: the photo cannot be read or has no edge map, or `crop` does not fit the photo.
+            PhotoError: the photo cannot be read or has no edge map, or `crop` is empty or extends beyond the photo.
         """
         pixels = self._pixels(name, crop)
         if self.edges:

@@ -49,7 +49,9 @@ class Camera:
             points: the points in metres, (n, 3).
 
         Returns:
-            An array (n, 3) of x and y in pixels and the depth in metres, which is negative behind the camera.
+            An array (n, 3) of x, y and depth. x and y are in pixels from the upper left corner of the photo, x to the
+            right and y down, so that the centre of the first pixel is at (0.5, 0.5). The depth is the distance in
+            metres along the viewing direction, negative behind the camera.
         """
         seen = (points @ self.R.T + self.t) @ self.K.T
         return np.column_stack([seen[:, :2] / seen[:, 2:], seen[:, 2]])

@@ -1,8 +1,8 @@
 """Chooses candidate pairs of photos to match: by nearest descriptors, common verified neighbours, or visual words.
 
-A verified pair is a pair of photos of which COLMAP found enough inliers, which are matches of local features that are
-consistent with one geometry. A rejected pair was matched and has too few inliers. Two photos of a verified pair are
-called verified neighbours.
+A verified pair is a pair of photos with enough inliers, which are matches of local features that are consistent with
+one geometry. A rejected pair was matched and has too few inliers. Two photos of a verified pair are called verified
+neighbours.
 """
 
 from collections import defaultdict
@@ -83,7 +83,7 @@ def bridged_pairs(inliers: Mapping[Pair, int], k: int, least: int, among: Collec
             geometry; 0 for a pair that COLMAP rejected. These pairs are not returned again.
         k: the largest number of photos with which each photo is paired; those with the most votes are chosen.
         least: the smallest number of inliers of a verified pair.
-        among: the names of photos of which each returned pair must contain at least one.
+        among: names of photos; every returned pair contains at least one of these photos.
 
     Returns:
         The pairs of names, sorted.

@@ -10,6 +10,7 @@ orientation is applied.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +20,8 @@ from PIL import ExifTags, Image
 
 from ..files.durable import atomic_path, read_json, write_file
 from ..files.progress import progress
-from ..photos.formats import TRUNCATED, open_photo, photo_state
-from ..photos.reader import MAX_PIXELS, PhotoError, read_photo
+from ..photos.formats import TRUNCATED, open_photo, photo_state, system_reason
+from ..photos.reader import MAX_PIXELS, PhotoError, is_upright, read_photo
 from .colmap import batches, colmap_name
 from .errors import ReconstructionError
 
@@ -80,17 +81,27 @@ def _is_prepared(photos: Path, name: str, note: Note | None, work: Path) -> bool
 
 
 def _prepare_one(photo: Path, image: Path, accept_truncated: bool) -> Note:
+    """Links or copies a photo and returns its entry in photos.json.
+
+    Raises:
+        OSError: the image cannot be written, for example because the disk is full.
+    """
     size, changed = photo_state(photo)
     note: Note = {"bytes": size, "changed": changed, "sha256": "", "reason": ""}
     try:
         whole = _is_whole(photo, accept_truncated)
-        note["sha256"] = _sha256(photo)
+        note["sha256"] = _sum_of(photo)
         _link_or_copy(photo, image, whole)
     except PhotoError as error:
         note["reason"] = error.reason
-    except OSError as error:
-        note["reason"] = f"the system cannot read it ({error.strerror})"
     return note
+
+
+def _sum_of(photo: Path) -> str:
+    try:
+        return _sha256(photo)
+    except OSError as error:
+        raise PhotoError(str(photo), system_reason(error)) from error
 
 
 def _is_whole(photo: Path, accept_truncated: bool) -> bool:
@@ -114,7 +125,10 @@ def _link_or_copy(photo: Path, image: Path, whole: bool) -> None:
     with atomic_path(image, sync=False) as temporary:
         temporary.unlink(missing_ok=True)
         if whole and _colmap_reads_the_same(photo):
-            temporary.symlink_to(photo.resolve())
+            try:
+                temporary.symlink_to(photo.resolve())
+            except OSError:  # exFAT and some shared folders have no links
+                shutil.copyfile(photo, temporary)
         else:
             exif = _focal_length(photo)
             Image.fromarray(read_photo(photo, accept_truncated=not whole)).save(
@@ -125,14 +139,7 @@ def _link_or_copy(photo: Path, image: Path, whole: bool) -> None:
 def _colmap_reads_the_same(photo: Path) -> bool:
     with open_photo(photo, MAX_PIXELS) as picture:
         plain = picture.format in ("JPEG", "PNG") and picture.mode in ("RGB", "L") and not picture.has_transparency_data
-        return plain and _orientation(picture) == 1
-
-
-def _orientation(picture: Image.Image) -> int:
-    try:
-        return picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        return 1
+        return plain and is_upright(picture)
 
 
 def _focal_length(photo: Path) -> bytes:

@@ -29,11 +29,12 @@ class Checkpoint:
     """The state of a run after its last finished epoch, or between two steps of the next epoch.
 
     Attributes:
-        options: JSON-able dict of the options and files on which the weights depend, from a method such as
+        options: dict of the options and files on which the weights depend, serialisable as JSON, from a method such as
             `TrainOptions.fingerprint`.
         history: for each finished epoch a dict from metric to value.
-        step: number of finished steps of the epoch that follows the finished epochs.
-        samples: the sample tuples that were mined before the first epoch, JSON-able; the page shows them.
+        step: number of finished training steps (batches) of the epoch that follows the finished epochs.
+        samples: the sample tuples that were mined before the first epoch, each a list of the fields of
+            `samples.Sample`, serialisable as JSON. The page of the run shows them.
         best_epoch: the number of the best epoch, from 1; 0 before the first epoch is finished.
         weights: the weights of the network, in the order of `network.weights`.
         optimizer: the values of the optimizer's variables.
@@ -61,7 +62,10 @@ class Checkpoint:
 
     @property
     def started(self) -> bool:
-        """Whether at least one step has been finished, from which the run can be resumed."""
+        """Whether at least one training step (one update of the weights by a batch) has been finished.
+
+        Only then does the checkpoint contain weights from which a run can be resumed.
+        """
         return bool(self.history or self.step)
 
 
@@ -118,8 +122,8 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
 
     Args:
         run: folder of the run.
-        options: JSON-able dict of the options and files on which the weights depend. In a resumed run it must equal
-            the dict in the checkpoint.
+        options: dict of the options and files on which the weights depend, serialisable as JSON. In a resumed run it
+            must equal the dict in the checkpoint.
         resume: whether an existing run may be resumed.
 
     Returns:

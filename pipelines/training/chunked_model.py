@@ -35,18 +35,21 @@ class ChunkedTupleModel(TupleModel):
             `last_step` returns. The inputs must then contain "rows".
 
     Input shape:
-        Padded photos: a dict as for TupleModel. Photos at exact sizes: the dict that `tuple_batches.exact` returns,
-        with "pixels" (T, 3) uint8, "groups" (G, 3) and "places" (B * M,). Either dict may also contain "rows" (B, M),
-        the row numbers of the photos. Without "rows", the shape of "places" must be (B, M). B is the number of tuples
-        in a step, M the number of photos in a tuple, T the number of pixels of all photos, and G the number of groups
-        of photos of the same shape.
+        One of two kinds of dict, for B tuples in a step and M photos in a tuple:
+
+        - Padded photos: "photos" and "sizes", as for TupleModel. "rows" (B, M), the row numbers of the photos, is
+          needed only with `keep_descriptors`.
+        - Photos at exact sizes: "pixels" (T, 3) uint8, "groups" (G, 3) and "places", as `tuple_batches.exact` returns
+          them, for T pixels in all photos and G groups of photos of the same shape. Either the dict also contains
+          "rows" (B, M), or the caller reshapes "places" from (B * M,) to (B, M), because the model takes B and M from
+          one of these shapes.
 
     Output shape:
         (B, M, D) descriptors.
 
     Raises:
-        ArgumentError: `chunk` is below 1; or the inputs have neither "rows" nor "places" of shape (B, M); or exact
-            sizes or `keep_descriptors` are used under a distribution strategy with several devices.
+        ArgumentError: `chunk` is below 1; photos at exact sizes are given without "rows", and "places" has only one
+            axis; or exact sizes or `keep_descriptors` are used under a distribution strategy with several devices.
     """
 
     def __init__(

@@ -42,8 +42,8 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
         The content of results.json: options, counts, photos that could not be read, and the metrics of each epoch.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the network, or fewer than two landmarks have enough
-            readable photos.
+        ArgumentError: an option is out of range; more layers are to be frozen than the network's trunk has; or fewer
+            than two landmarks have enough readable photos.
         PhotoFolderError: `photos` does not exist or contains no photo.
         NetworkError: the network's file does not exist, or the network takes edge maps.
         CheckpointError: `output` contains a run that cannot be resumed with these options.

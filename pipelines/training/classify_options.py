@@ -89,7 +89,7 @@ class ClassifyOptions(IntakeOptions):
     ] = False
 
     def fingerprint(self, landmarks: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """Returns the options, network and photos on which the trained weights depend, as a JSON-able dict.
+        """Returns a dict, serialisable as JSON, of the options, network and photos on which the trained weights depend.
 
         A run can be resumed only if this dict equals the one in the checkpoint of the run.
 

@@ -58,8 +58,8 @@ def finish(run: Run) -> tuple[dict[str, Mean], dict[str, Any]]:
 
     Returns:
         A dict from a label ("trained", "trained + Lw" or "trained + PCA") to the mean scores, empty if the run has no
-        collection; and JSON-able metadata of the whitening: "method", "dim" and, for Lw, "shrinkage". With the method
-        "none" there is no whitening.
+        collection; and a dict of the metadata of the whitening, with "method", "dim" and, for Lw, "shrinkage". If no
+        whitening is learned, the dict contains only "method", with the value "none".
 
     Raises:
         OSError: a file cannot be written.

@@ -65,7 +65,7 @@ class EpochDraw:
         tuples: the tuples from `read_tuples`.
         photos: reader of the photos' pixels: a `PhotoCache`, or a `Reading`, which decodes the photos each time.
         options: the options of mining.
-        validation: whether to use the validation pairs in place of the training pairs.
+        validation: whether to use the validation pairs instead of the training pairs.
 
     Attributes:
         count: number of tuples in an epoch.

@@ -23,9 +23,10 @@ from ..networks.files import save_model
 log = logging.getLogger("keras_retrieval")
 
 Mean = dict[str, dict[str, float | None]]
-"""Mean scores: dict from a setting, such as "medium", to a dict from a metric, such as "mAP", to its mean.
+"""Mean scores: dict from a setting to a dict from a metric, such as "mAP", to its mean over the queries.
 
-The means are over the queries; an undefined mean is None.
+A setting defines which photos count as relevant: "easy", "medium" and "hard" for ROxford and RParis, "all" for other
+collections. An undefined mean is None.
 """
 
 
@@ -41,7 +42,7 @@ class CollectionScorer:
         scales: factors on the photo's size, separated by commas, such as "1,0.7071,0.5".
         precision: the precision in which the trunk computes, "float32" or "bfloat16".
         mirror: whether a photo's descriptor also includes its mirror image.
-        edges: kind of edge maps that are read in place of photos, such as "sobel"; "" for photos.
+        edges: kind of edge maps that are read instead of photos, such as "sobel"; "" for photos.
     """
 
     truth: GroundTruth
@@ -108,7 +109,9 @@ class CollectionScorer:
             dim: number of dimensions that the whitening keeps; None for all.
 
         Returns:
-            A dict from each setting to a dict from each metric to its mean over the queries.
+            A dict from each setting to a dict from each metric to its mean over the queries, so that
+            `result["medium"]["mAP"]` is the mAP in the setting "medium". The settings are "easy", "medium" and "hard"
+            for ROxford and RParis (the protocol "revisited" of the ground truth), and "all" for other collections.
         """
         rows, queries = collection.rows, collection.queries
         if whitening is not None:
@@ -145,10 +148,11 @@ def collection_scorer(
         scales: factors on the photo's size, separated by commas.
         precision: the precision of the trunk, "float32" or "bfloat16".
         mirror: whether a photo's descriptor also includes its mirror image.
-        edges: kind of edge maps that are read in place of photos; "" for photos.
+        edges: kind of edge maps that are read instead of photos; "" for photos.
 
     Raises:
-        GroundTruthError: the dataset is unknown, a file is missing or damaged, or the photos do not fit the dataset.
+        GroundTruthError: the dataset is unknown, its ground truth is missing or damaged, or `photos` contains no photo
+            or no query of the dataset.
         PhotoFolderError: `photos` does not exist or contains no photos.
     """
     truth = load_ground_truth(dataset, photos, gnd)

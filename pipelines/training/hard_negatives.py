@@ -29,7 +29,7 @@ class HardNegatives:
     Args:
         tuples: all tuples.
         rows: row numbers of the photos that may be negatives; a row number is an index into `tuples.images`.
-        descriptors: the storage of the photos' descriptors.
+        descriptors: stores the descriptors of the photos; negatives are compared with queries by these descriptors.
         options: the options of mining.
 
     Attributes:

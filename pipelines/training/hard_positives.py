@@ -8,16 +8,19 @@ from .photo_descriptors import PhotoDescriptors
 class HardPositives:
     """Chooses the positive of each query: the drawn one, or by descriptor the nearest or the farthest of its positives.
 
-    The nearest positive is the choice of Arandjelovic et al. (CVPR 2016).
+    The nearest positive is the choice of Arandjelovic et al. (CVPR 2016). The caller draws an epoch from the attribute
+    `pairs`, computes the descriptors of the queries and of the photos that `needed` returns, and calls `choose`.
 
     Args:
-        pairs: (n, 2) row numbers of the query and the positive of each pair; a query may be in several pairs.
+        pairs: (n, 2) row numbers of the query and the positive of each pair, in any order; a query may be in several
+            pairs. A row number is the index of a photo in the list of all photos.
         positive: the rule: "drawn" keeps the positive of the pair that was drawn at random, "nearest" and "farthest"
             choose by descriptor.
-        descriptors: the storage of the photos' descriptors.
+        descriptors: stores the descriptors of the photos; the positives are compared by these descriptors.
 
     Attributes:
-        pairs: the pairs from which epochs are drawn: all pairs, or one per query if positives are chosen by descriptor.
+        pairs: (n, 2) pairs from which the caller draws the queries of an epoch: all given pairs with the rule "drawn";
+            with the other rules the first pair of each query, in the given order.
     """
 
     def __init__(self, pairs: np.ndarray, positive: str, descriptors: PhotoDescriptors) -> None:
@@ -29,9 +32,13 @@ class HardPositives:
             self.pairs = pairs[np.sort(np.unique(pairs[:, 0], return_index=True)[1])]
 
     def needed(self, queries: np.ndarray) -> np.ndarray:
-        """Returns the row numbers of the positives whose descriptors `choose` needs, for given row numbers of queries.
+        """Returns the positives whose descriptors must be stored before `choose` is called for some queries.
 
-        With the rule "drawn" there are none.
+        Args:
+            queries: (n,) row numbers of the queries.
+
+        Returns:
+            (m,) row numbers of all positives of these queries; empty with the rule "drawn", which needs no descriptors.
         """
         if self._by_query is None:
             return queries[:0]

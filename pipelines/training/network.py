@@ -42,7 +42,9 @@ def network_to_train(options: TrainOptions) -> Any:
         A keras.Model.
 
     Raises:
-        ArgumentError: the network does not fit the options `whiten`, `dim` or `freeze`, or cannot be trained.
+        ArgumentError: `options.whiten` is not "none" although the network already ends with a whitening; `options.dim`
+            exceeds its number of dimensions; `options.freeze` exceeds the number of layers in its trunk; or
+            `options.model` is an .onnx file, which cannot be trained, or an unknown name.
         NetworkError: the network takes edge maps and `options.edges` is "", or its file does not exist.
         WhiteningError: the descriptors have too many dimensions for `options.whiten`.
     """

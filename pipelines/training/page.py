@@ -89,8 +89,9 @@ def proposals_page(
         title: the title of the page.
         facts: short lines of text to show under the title.
         history: for each epoch a dict from metric to value.
-        recall: dict from a kind of regions to a dict from an overlap threshold to the share of the objects' boxes that
-            regions of this kind find at this threshold; may be empty.
+        recall: dict from a kind of regions, such as "grid, 3 levels", to a dict from a threshold on the intersection
+            over union to the share of the objects' boxes that regions of this kind overlap by at least this threshold;
+            may be empty.
 
     Returns:
         A self-contained HTML document without scripts.

@@ -81,9 +81,9 @@ class PhotoDescriptors:
         return rows[np.lexsort((rows, self._ages[used]))[:count]]
 
     def keep(self, rows: np.ndarray) -> None:
-        """Removes all descriptors except those of the given row numbers.
+        """Removes all descriptors except those of the photos with the given row numbers, (n,).
 
-        `left_out` becomes empty, and `described` becomes 0.
+        The attribute `left_out` becomes empty, and `described` becomes 0.
         """
         removed = (self._rows >= 0) & ~np.isin(self._rows, rows)
         self._slot[self._rows[removed]] = -1
@@ -91,7 +91,7 @@ class PhotoDescriptors:
         self.left_out, self.described = {}, 0
 
     def put(self, rows: np.ndarray, values: np.ndarray, age: int | None = None) -> None:
-        """Stores descriptors of photos, in place of those that the photos already have.
+        """Stores descriptors of photos; descriptors that the photos already have are replaced.
 
         Args:
             rows: (n,) row numbers of the photos. If a row number occurs twice, its last descriptor is stored.
@@ -133,12 +133,20 @@ class PhotoDescriptors:
         return described
 
     def describe_missing(self, describe: DescribeFn, rows: np.ndarray) -> None:
-        """Computes the descriptors of those given photos that have no descriptor and are not in `left_out`."""
+        """Computes and stores the descriptors of the photos that have no descriptor and are not in `left_out`.
+
+        Args:
+            describe: function from photos to descriptors, as for the method `describe`.
+            rows: (n,) row numbers of photos; those that already have a descriptor are skipped.
+        """
         rows = np.unique(rows[~self.has(rows)])
         self.describe(describe, rows[[self.names[row] not in self.left_out for row in rows.tolist()]])
 
     def readable(self, rows: np.ndarray) -> np.ndarray:
-        """Returns an (n,) bool mask of the photos whose headers can be read; the others are added to `left_out`."""
+        """Returns an (n,) bool mask of the photos, given by row number, whose size can be read from their headers.
+
+        The other photos are added to `left_out`.
+        """
         return np.isin(rows, [row for _, row in self._shapes(np.unique(rows))])
 
     def state(self) -> dict[str, np.ndarray]:

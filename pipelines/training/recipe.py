@@ -54,10 +54,13 @@ class RecipeOption(Option):
 
 
 def recipe_of(model: str) -> dict[str, Any]:
-    """Returns the published recipe for a network's pooling, a dict from option to default value.
+    """Returns the published training recipe for a network, which its pooling determines.
 
     Args:
         model: the name of a network, such as "vgg16_netvlad", or the path of a .keras file, which contains the name.
+
+    Returns:
+        A dict from the name of each option of `train` that the recipe defines to its value.
     """
     return RECIPE | RECIPES.get(_network_name(model).rpartition("_")[2], {})
 

@@ -19,12 +19,17 @@ _IN_TABLE = ("loss", "val_loss", "negative_distance", "p")
 
 
 def results_of(run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any]) -> dict[str, Any]:
-    """Collects the results of a finished run of `train` in a JSON-able dict, the content of results.json.
+    """Collects the results of a finished run of `train` in a dict, which `write_report` writes to results.json.
 
     Args:
         run: the finished run.
         scores: dict from the name of each network to its mean scores on the collection; empty without a collection.
         whitening: metadata of the learned whitening, as `comparison.finish` returns it.
+
+    Returns:
+        A dict with, among others, the keys "options", "tuples" (counts), "left_out" (a dict from each photo that could
+        not be read to the reason), "history" (for each epoch a dict from metric to value), "best_epoch" (from 1),
+        "scores", "whitening" and "seconds" (of the run). "dataset" is present only if the run has a collection.
     """
     results = {
         "network": run.network.name,
@@ -53,7 +58,7 @@ def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]
 
     Args:
         run: the finished run.
-        results: the results from `results_of`.
+        results: the results of the run, from `results_of`.
         samples: the sample tuples with the hard negatives that the trained network mined. The page shows them beside
             those mined before training.
     """
@@ -67,7 +72,11 @@ def write_report(run: Run, results: Mapping[str, Any], samples: Sequence[Sample]
 
 
 def facts_of(results: Mapping[str, Any]) -> list[str]:
-    """Returns short lines of text with the most important of the results that `results_of` collected."""
+    """Summarises the results of a run in short lines of text: counts, options, the epoch that is kept, and whitening.
+
+    Args:
+        results: the results from `results_of`.
+    """
     options, counts = results["options"], results["tuples"]["training"]
     margin = "" if results["margin"] is None else f", margin {results['margin']:g}"
     facts = [
@@ -94,7 +103,15 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
 
 
 def history_table(results: Mapping[str, Any]) -> Any:
-    """Returns a rich.table.Table of the metrics of the first, the best and the last epoch in the results."""
+    """Makes a table, for the terminal, of the metrics of the first, the best and the last epoch of a run.
+
+    Args:
+        results: the results from `results_of`.
+
+    Returns:
+        A rich.table.Table with one row per epoch. The columns are the number of the epoch, from 1, and those of the
+        metrics "loss", "val_loss", "negative_distance" and "p" that the run has.
+    """
     from rich.table import Table
 
     history, best = results["history"], results["best_epoch"]
@@ -107,7 +124,15 @@ def history_table(results: Mapping[str, Any]) -> Any:
 
 
 def score_table(results: Mapping[str, Any]) -> Any:
-    """Returns a rich.table.Table of the scores in the results, one row per network; None if there are no scores."""
+    """Makes a table, for the terminal, of the scores of a run on its collection.
+
+    Args:
+        results: the results from `results_of`.
+
+    Returns:
+        A rich.table.Table with one row per network, such as "pretrained" and "trained + Lw", and the columns of
+        `evaluation.rows_of`. None if the run has no collection, so that there are no scores.
+    """
     from rich.table import Table
 
     rows = rows_of(results["scores"])

@@ -93,7 +93,10 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
     Raises:
         MiningError: there are too few other clusters from which the negatives of a query can be taken.
         TuplesError: `options.best` is "loss", and no pairs are set aside for validation.
-        ArgumentError: options, network, photos or collection do not fit together; the message names them.
+        ArgumentError: an option cannot be applied to the network, see `network.network_to_train`, or a layer such as
+            NetVLAD cannot be initialized from the photos, see `initialization.initialize`.
+        CheckpointError: the shapes of the weights in the checkpoint differ from those of the network.
+        GroundTruthError: the ground truth of the collection cannot be used.
     """
     import keras
 

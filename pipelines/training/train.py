@@ -35,7 +35,8 @@ def train(options: TrainOptions) -> dict[str, Any]:
         whitening.
 
     Raises:
-        ArgumentError: an option is out of range or does not fit the others, the network or the photos.
+        ArgumentError: an option is out of range; options cannot be combined, see `TrainOptions.check`; or an option
+            cannot be applied to the network, see `network.network_to_train`.
         TuplesError: the tuples are invalid, or name photos that do not exist.
         MiningError: there are too few other clusters for the negatives of a query.
         CheckpointError: `output` contains a run that cannot be resumed with these options.

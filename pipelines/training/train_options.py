@@ -251,10 +251,12 @@ class TrainOptions(Options):
             object.__setattr__(self, "photos", photos_of(self.tuples) or self.tuples.parent)
 
     def check(self) -> None:
-        """Checks each option, and that the options fit each other.
+        """Checks the range of each option, and the combination of options.
 
         Raises:
-            ArgumentError: an option is out of range or does not fit another one; the message names both.
+            ArgumentError: an option is out of range; an option is given without another that it needs, such as
+                --dataset without --dataset-photos; or two options are given that cannot be combined, such as --jit and
+                --chunk. The message names the options.
         """
         super().check()
         parse_scales(self.scales)
@@ -277,7 +279,7 @@ class TrainOptions(Options):
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Returns the options and files on which the trained weights depend, as a JSON-able dict.
+        """Returns the options and files on which the trained weights depend, as a dict that is serialisable as JSON.
 
         A run can be resumed only if this dict equals the one in the checkpoint of the run.
         """
@@ -287,7 +289,7 @@ class TrainOptions(Options):
         }
 
     def mining(self) -> MiningOptions:
-        """Returns those of the options that determine how training tuples are drawn and mined."""
+        """Returns the subset of these options that determines how training tuples are drawn and mined."""
         return MiningOptions(
             queries=self.queries, pool=self.pool, negatives=self.negatives, positive=self.positive, sample=self.sample,
             remember=self.remember, refresh=self.refresh, batch=self.batch, seed=self.seed,
@@ -299,14 +301,15 @@ class TrainOptions(Options):
         return None if augmentation == Augmentation() else augmentation
 
     def margin_for(self, network: str) -> float | None:
-        """Returns the margin of the loss.
+        """Returns the margin of the loss: the option `margin` if it is given, else the published margin of the network.
 
         Args:
-            network: name of the network, such as "vgg16_gem", which determines the published margin of the contrastive
-                loss.
+            network: name of the network, such as "vgg16_gem", whose backbone determines the published margin. Margins
+                are published only for the contrastive loss.
 
         Returns:
-            The margin; None if the loss uses its own default or has no margin.
+            The margin. None if the option is not given and the loss is not the contrastive loss, so that the default
+            of the loss is used, or the loss has no margin.
         """
         if self.margin is not None or self.loss != "contrastive":
             return self.margin

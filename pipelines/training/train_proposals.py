@@ -1,7 +1,7 @@
 """The step `train-proposals`: `keras-retrieval train-proposals BOXES --photos PHOTOS --model X.keras --output RUN`.
 
 Region proposals are image regions that the network itself predicts to contain objects. The step writes to the folder
-RUN model.keras (the network with region proposals in place of R-MAC's grid), results.json (the recall, which is the
+RUN model.keras (the network with region proposals instead of R-MAC's grid), results.json (the recall, which is the
 share of the objects' boxes in held-out photos that the proposals and the grid find), page.html (the recall and the
 loss) and history.csv, as well as photos (the cache of resized photos) and checkpoint.npz, from which --resume
 continues.

@@ -95,7 +95,7 @@ class TrainProposalsOptions(Options):
         return sides
 
     def fingerprint(self, boxes: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Returns the options, network and boxes on which the trained weights depend, as a JSON-able dict.
+        """Returns a dict, serialisable as JSON, of the options, network and boxes on which the trained weights depend.
 
         A run can be resumed only if this dict equals the one in the checkpoint of the run.
 

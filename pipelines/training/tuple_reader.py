@@ -60,7 +60,8 @@ class TupleReader:
             number.
         options: how the photos are padded and augmented.
         seed: random seed of the augmentation and of the choice of tuples that replace unreadable ones.
-        left_out: dict from the name of each photo that could not be read to the reason.
+        left_out: dict from the name of each photo that could not be read to the reason. `elements` adds the photos to
+            it, so that the caller usually leaves the default, an empty dict.
     """
 
     photos: PhotoSource

@@ -46,7 +46,7 @@ class WhiteningPhotos:
         return learn_whitening(self.folder, self.pairs, method, shrinkage, options.dim)
 
     def shrinkage(self, options: TrainOptions) -> float:
-        """Returns the shrinkage of the covariance for Lw: that of the options or, by default, the published one."""
+        """Returns the shrinkage of the covariance for Lw: `options.shrinkage`, or the published value if it is None."""
         shards, _, _ = read_descriptors(self.folder)
         photos = len(np.union1d(self.pairs.qidxs, self.pairs.pidxs))
         return options.shrinkage_for(photos, shards[0].shape[1])

@@ -122,7 +122,7 @@ class TuplesOptions(IntakeOptions):
     seed: Annotated[int, Option("Random seed of the choice of positives and of the split.", at_least=0)] = 0
 
     def check(self) -> None:
-        """Checks the range of each option, and that options are consistent with each other.
+        """Checks the range of each option, that `radius` is at most `apart`, and the name of `output`.
 
         Raises:
             ArgumentError: an option is out of range, `radius` is larger than `apart`, or the name of `output` does not

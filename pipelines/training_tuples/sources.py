@@ -148,12 +148,15 @@ def _published_path(cid: str) -> str:
 def from_folders(photos: Path, images: list[str], options: TuplesOptions) -> Tuples:
     """Makes training tuples from photos with one sub-folder per object.
 
-    Each sub-folder is a cluster. Every photo is a query; its positives are chosen at random from the same sub-folder.
+    Each sub-folder is a cluster. Photos that are directly in `photos`, beside the sub-folders, form one more cluster.
+    Every photo is a query, whose positives are chosen at random among the other photos of its cluster. A photo that is
+    alone in its sub-folder has no positive, so that it is used only as a negative of other queries.
 
     Args:
         photos: folder of the photos, for error messages.
         images: names of the photos below `photos`.
-        options: the options of `tuples`; `positives` (3 if it is None) and `seed` are used.
+        options: the options of `tuples`. `positives` is the maximum number of positives per query, 3 if it is None;
+            `seed` is the random seed of their choice. Other options are not used.
 
     Raises:
         TuplesError: no photo is in a sub-folder.

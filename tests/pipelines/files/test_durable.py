@@ -1,5 +1,7 @@
 """Folders appear complete or not at all, are checked when read, and files of others are never removed."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +247,38 @@ def test_a_short_write_names_the_file_and_leaves_none(tmp_path, monkeypatch):
     with pytest.raises(ShortWriteError, match=r"rows\.npy could not be written completely, is the disk full\? 2048"):
         write_array(tmp_path / "rows.npy", np.zeros(3))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_fsync_works(tmp_path, monkeypatch, number):
+    def refuse(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    folder = made(tmp_path / "out", count=1)
+    assert read_manifest(folder, kind="thing", version=1, verify=True)["count"] == 1
+
+
+def test_a_file_system_that_opens_no_folder_works(tmp_path, monkeypatch):
+    opened = os.open
+
+    def refuse(path, *args, **kwargs):
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr("os.open", refuse)
+    read_manifest(made(tmp_path / "out"), kind="thing", version=1, verify=True)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fails_is_an_error_with_the_path(tmp_path, monkeypatch, number):
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    write_file(tmp_path / "file", "old")
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match=rf"\[Errno {number}\] .*: '.*file"):
+        write_file(tmp_path / "file", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"

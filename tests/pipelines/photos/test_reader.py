@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import resource
@@ -10,11 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from pipelines.photos.intake import list_photos
 from pipelines.photos.reader import MAX_PIXELS, PhotoError, photo_size, read_photo
-from tests.helpers.odd_photos import HEIGHT, RED, WIDTH, exif, jpeg, mutations, noise, odd_photos, picture, saved
+from tests.helpers.odd_photos import (
+    HEIGHT,
+    RED,
+    WIDTH,
+    exif,
+    jpeg,
+    mutations,
+    noise,
+    odd_photos,
+    picture,
+    quarters,
+    saved,
+)
 
 ODD = odd_photos()
 pytestmark = [
@@ -280,3 +294,56 @@ def test_real_photos_are_read_as_pillow_reads_them(shared):
 
 def test_red_is_the_first_channel():
     assert read_photo(saved(Image.new("RGB", (2, 2), RED), "PNG"))[0, 0].tolist() == list(RED)
+
+
+def raw_profile(content: bytes) -> str:
+    """A profile as ImageMagick writes it into a text chunk of a PNG."""
+    digits = content.hex()
+    return "\n".join(["", "exif", f"{len(content):8}", *(digits[at : at + 72] for at in range(0, len(digits), 72)), ""])
+
+
+@pytest.mark.parametrize("kind", ["XML:com.adobe.xmp", "exif", "APP1", "xmp", "xmp in APP1"])
+def test_png_is_turned_by_xmp_and_raw_profiles(kind):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    xmp = '<rdf:Description xmlns:tiff="x" tiff:Orientation="6"/>'
+    info = PngInfo()
+    match kind:
+        case "XML:com.adobe.xmp":
+            info.add_itxt(kind, xmp)
+        case "exif" | "APP1":
+            info.add_text(f"Raw profile type {kind}", raw_profile(exif.tobytes()), zip=True)
+        case _:
+            info.add_text(f"Raw profile type {kind[-4:].strip()}", raw_profile(xmp.encode()), zip=True)
+    data = saved(Image.fromarray(quarters()), "PNG", pnginfo=info)
+    assert photo_size(data) == (48, 32)
+    assert read_photo(data).shape == (48, 32, 3)
+    assert read_photo(data, exif=False).shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize("text", ["", "\nexif\n   12\nno digits", "\n\n\n", "garbage"])
+def test_a_damaged_raw_profile_does_not_count(text):
+    info = PngInfo()
+    info.add_text("Raw profile type APP1", text)
+    assert photo_size(saved(Image.fromarray(quarters()), "PNG", pnginfo=info)) == (32, 48)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["AVIF", "HEIC"])
+def test_heic_and_avif_are_turned_as_jpeg_is(form, orientation):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture = Image.fromarray(quarters(height=64, width=96))
+    expected = read_photo(saved(picture, "JPEG", exif=exif, quality=95)).astype(int)
+    if form == "AVIF":
+        data = saved(picture, form, exif=exif, quality=90)
+    else:
+        file = io.BytesIO()
+        pillow_heif.from_pillow(picture).save(file, exif=exif.tobytes(), quality=90)
+        data = file.getvalue()
+    found = read_photo(data)
+    assert photo_size(data) == found.shape[:2] == expected.shape[:2]
+    assert abs(found - expected).mean() < 6
+    shrunk = read_photo(data, size=32)
+    assert max(shrunk.shape) == 32

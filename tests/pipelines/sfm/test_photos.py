@@ -1,10 +1,13 @@
 """The photos that COLMAP reads: the same pixels as everywhere, prepared once."""
 
+import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from pipelines.photos.reader import read_photo
 from pipelines.sfm.colmap import colmap_name
@@ -78,3 +81,50 @@ def test_photos_that_were_moved_are_linked_anew(odd_photos, tmp_path):
     assert not (work / "images" / "plain.jpg").exists()
     assert list(prepare(moved, ["plain.jpg", "half.jpg"], work)) == ["half.jpg"]
     assert (work / "images" / "plain.jpg").resolve() == moved / "plain.jpg"
+
+
+def test_a_disk_without_links_gets_copies(odd_photos, tmp_path, monkeypatch):
+    def refuse(self, target, target_is_directory=False):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    work = tmp_path / "work"
+    work.mkdir()
+    assert prepare(odd_photos, ["plain.jpg"], work) == {}
+    image = work / "images" / colmap_name("plain.jpg")
+    assert not image.is_symlink()
+    assert image.read_bytes() == (odd_photos / "plain.jpg").read_bytes()
+
+
+def test_a_full_disk_ends_the_run_and_leaves_out_no_photo(odd_photos, tmp_path, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(args[0]))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    work = tmp_path / "work"
+    work.mkdir()
+    with pytest.raises(OSError, match="No space left on device"):
+        prepare(odd_photos, ["turned.jpg"], work)
+    monkeypatch.undo()
+    assert prepare(odd_photos, ["turned.jpg"], work) == {}
+
+
+def test_truncated_photos_become_whole_copies_on_demand(odd_photos, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    assert "truncated" in prepare(odd_photos, ["half.jpg"], work)["half.jpg"]
+    assert prepare(odd_photos, ["half.jpg"], work, accept_truncated=True) == {}
+    image = work / "images" / colmap_name("half.jpg")
+    assert not image.is_symlink()
+    assert read_photo(image).shape == read_photo(odd_photos / "plain.jpg").shape
+
+
+def test_a_png_that_xmp_turns_is_copied_upright(tmp_path):
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "work").mkdir()
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "photos" / "a.png", pnginfo=info)
+    assert prepare(tmp_path / "photos", ["a.png"], tmp_path / "work") == {}
+    with Image.open(tmp_path / "work" / "images" / colmap_name("a.png")) as copy:
+        assert copy.size == (40, 60)
