@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from ..files.durable import write_file
 from ..pages.rankings import percent
 from .bag_of_words import rank_by_visual_words
 from .datasets import load_ground_truth
+from .ground_truth import GroundTruth
 from .options import EvaluateOptions
 from .page import evaluation_page
 from .rankings import Ranking, rank_by_descriptors
+from .result_folders import PAGE, RESULTS, keep_other_results, setting_of
 from .scores import score
 
 
@@ -24,7 +27,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
     Queries are cropped to their boxes at full resolution. The descriptors, results.json (the scores, also of each
     query) and page.html (the first photos of each query's ranking) are written to --output. A second run, for example
-    with other methods of --rerank, reads the descriptors instead of computing them again. If photos of the dataset are
+    with other methods of --rerank, reads the descriptors instead of computing them again; the results of the first are
+    moved to a folder setting-HASH below --output, so that they are not lost. If photos of the dataset are
     missing, the network is scored on the photos that exist, and all results are marked as partial.
 
     Returns:
@@ -38,21 +42,32 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         FolderError: `output` contains descriptors of other photos or options, and `replace` is False.
         OSError: a file cannot be written.
     """
-    output = options.output
-    truth = load_ground_truth(options.dataset, options.photos, options.gnd, options.take)
+    truth = _searched(load_ground_truth(options.dataset, options.photos, options.gnd, options.take), options)
     if truth.partial:
         print(f"{truth.name} is {truth.partial}")
+    output = options.output
     output.mkdir(parents=True, exist_ok=True)
     if options.bow:
         ranking = rank_by_visual_words(truth, options)
     else:
         ranking = rank_by_descriptors(truth, options.extraction(), options.distractors, parse(options.rerank))
     results = score(truth, ranking.ranks) | ranking.facts
-    results |= {"depth": len(ranking.ranks), "left_out": ranking.left_out}
-    write_file(output / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    write_file(output / "page.html", evaluation_page(truth, ranking, results, _facts(ranking, results)))
+    results |= {"depth": len(ranking.ranks), "left_out": ranking.left_out, "setting": setting_of(options)}
+    if kept := keep_other_results(output, results["setting"]):
+        print(f"the results of another setting are kept in {kept}")
+    write_file(output / RESULTS, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_file(output / PAGE, evaluation_page(truth, ranking, results, _facts(ranking, results)))
     _print(ranking, results, output)
     return results
+
+
+def _searched(truth: GroundTruth, options: EvaluateOptions) -> GroundTruth:
+    """The ground truth with the boxes of the queries as the options ask for them."""
+    if options.whole_queries:
+        return replace(truth, boxes=[])
+    if options.box_side is not None:
+        return replace(truth, box_side=options.box_side or None)
+    return truth
 
 
 def _facts(ranking: Ranking, results: Mapping[str, Any]) -> list[str]:
@@ -78,4 +93,4 @@ def _print(ranking: Ranking, results: dict[str, Any], output: Path) -> None:
         table.add_row(setting, *(percent(name, values[name]) for name in figures))
     Console().print(table)
     print("\n".join(_facts(ranking, results)))
-    print(f"figures: {output / 'results.json'}\npage: {(output / 'page.html').resolve()}")
+    print(f"figures: {output / RESULTS}\npage: {(output / PAGE).resolve()}")

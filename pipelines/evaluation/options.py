@@ -55,6 +55,18 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
     rerank: Annotated[
         str, Option(f"Methods at query time, applied in order, separated by commas. {describe_methods()}.")
     ] = ""
+    whole_queries: Annotated[
+        bool, Option("Search for the whole photo of each query instead of the part in its box, unlike the protocol.")
+    ] = False
+    box_side: Annotated[
+        int | None,
+        Option(
+            "Longer side, in pixels, of the photos to which the boxes of queries refer; 0 if they refer to the photos "
+            "as they are in --photos. Without it 1024 for Oxford and Paris, whose photos may thus be reduced, and 0 "
+            "for other datasets.",
+            at_least=0,
+        ),
+    ] = None
     bow: Annotated[bool, Option("Rank by visual words instead of a network, as a baseline (extra sfm).")] = False
     verify: Annotated[
         int,

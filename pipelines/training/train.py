@@ -45,7 +45,7 @@ def train(options: TrainOptions) -> dict[str, Any]:
     """
     options = replace(options, tuples=_tuples_file(options))
     tuples = read_tuples(options.tuples)
-    check(tuples, options.photos)
+    check(tuples, options.photos, skip_missing=options.missing == "skip")
     options = replace(options, precision=resolve_precision(options.precision))
     checkpoint = open_run(options.output, options.fingerprint(), options.resume)
     run = prepare(options, tuples, checkpoint)
@@ -67,7 +67,9 @@ def _tuples_file(options: TrainOptions) -> Path:
     path = options.output / "tuples.npz"
     if path.is_file() and (options.output / NAME).is_file():
         return path
-    return make_tuples(options.tuples, path, photos=options.photos, negatives=options.negatives)
+    return make_tuples(
+        options.tuples, path, photos=options.photos, negatives=options.negatives, missing=options.missing
+    )
 
 
 def _print(results: dict[str, Any], output: Path) -> None:

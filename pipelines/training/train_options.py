@@ -15,6 +15,7 @@ from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import resolve_edges
+from ..training_tuples.options import MISSING
 from ..training_tuples.sources import photos_of
 from .initialization import VERSIONS
 from .mining_options import POSITIVES, MiningOptions
@@ -46,6 +47,13 @@ class TrainOptions(Options):
             "made if that is known, else the folder that contains TUPLES."
         ),
     ] = _FROM_TUPLES
+    missing: Annotated[
+        str,
+        Option(
+            "Photos of the tuples that do not exist: skip lists them and leaves their tuples out; error ends the run.",
+            choices=MISSING,
+        ),
+    ] = "skip"
     output: Annotated[Path, Option("Folder of the run, called RUN below.")] = Path("run")
     model: Annotated[
         str, Option("Network to begin with: a .keras file, or a name such as vgg16_gem, with ImageNet weights.")

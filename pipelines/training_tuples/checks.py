@@ -1,18 +1,27 @@
 """Consistency checks of training tuples: array lengths, indexes, photo names, pairs and lists of negatives."""
 
+import logging
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from .data import Tuples, TuplesError
 
+log = logging.getLogger("keras_retrieval")
 
-def check(tuples: Tuples, photos: Path | None) -> None:
+_LISTED = 5  # missing photos that a message names
+
+
+def check(tuples: Tuples, photos: Path | None = None, *, skip_missing: bool = False) -> np.ndarray:
     """Checks the consistency that training assumes of training tuples.
 
     Args:
         tuples: the tuples to check, from any source.
-        photos: folder in which every photo of the tuples must exist; None skips this check.
+        photos: folder in which the photos of the tuples must exist; None skips this check.
+        skip_missing: whether photos that do not exist are logged. Otherwise they are an error, unless none exists.
+
+    Returns:
+        A mask of the photos that do not exist, (N,) bool; all False if `photos` is None.
 
     Raises:
         TuplesError: there are no photos or pairs, arrays differ in length, an index is out of range, a photo is listed
@@ -30,17 +39,57 @@ def check(tuples: Tuples, photos: Path | None) -> None:
         wrong = np.flatnonzero((indexes < 0) | (indexes >= count))
         if len(wrong):
             raise TuplesError(f"pair {wrong[0]}: its {name} {indexes[wrong[0]]} is not an index in 0..{count - 1}")
-    _check_names(tuples, photos)
+    _check_names(tuples)
     _check_pairs(tuples)
     if tuples.negatives is not None:
         _check_negatives(tuples.negatives, count)
+    if photos is None:
+        return np.zeros(count, bool)
+    missing = _missing_photos(tuples, photos)
+    if missing.any():
+        if not skip_missing:
+            raise TuplesError(f"{_missing_text(tuples, missing, photos)}; --missing skip leaves their tuples out")
+        log.warning(f"{_missing_text(tuples, missing, photos)}; their tuples are left out")
+    return missing
+
+
+def _missing_photos(tuples: Tuples, photos: Path) -> np.ndarray:
+    """Finds the photos of tuples that do not exist.
+
+    Args:
+        tuples: the tuples, with N photos.
+        photos: the folder of the photos.
+
+    Returns:
+        A mask of the photos that do not exist, (N,) bool.
+
+    Raises:
+        TuplesError: the folder does not exist, or contains none of the photos.
+    """
+    if not photos.is_dir():
+        raise TuplesError(f"--photos: {photos} {'is a file, not a folder' if photos.exists() else 'does not exist'}")
+    missing = np.array([not (photos / name).is_file() for name in tuples.images], bool)
+    if missing.all():
+        raise TuplesError(
+            f"{_where(tuples, 0)}: {photos / tuples.images[0]} does not exist, nor does any other of the "
+            f"{len(missing):,} photos: give the folder below which the names are paths with --photos"
+        )
+    return missing
+
+
+def _missing_text(tuples: Tuples, missing: np.ndarray, photos: Path) -> str:
+    """Describes photos that do not exist: their number, and the first few with their places in the source."""
+    rows = np.flatnonzero(missing)
+    first = "; ".join(f"{_where(tuples, row)}: {photos / tuples.images[row]}" for row in rows[:_LISTED])
+    more = f"; and {len(rows) - _LISTED:,} more" if len(rows) > _LISTED else ""
+    return f"{len(rows):,} of {len(missing):,} photos do not exist: {first}{more}"
 
 
 def _where(tuples: Tuples, row: int) -> str:
     return tuples.where[row] if tuples.where else f"photo {row}"
 
 
-def _check_names(tuples: Tuples, photos: Path | None) -> None:
+def _check_names(tuples: Tuples) -> None:
     first: dict[str, int] = {}
     for row, name in enumerate(tuples.images):
         if (earlier := first.setdefault(name, row)) != row:
@@ -50,8 +99,6 @@ def _check_names(tuples: Tuples, photos: Path | None) -> None:
             )
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise TuplesError(f"{_where(tuples, row)}: {name} is not a path inside the folder of the photos")
-        if photos is not None and not (photos / name).is_file():
-            raise TuplesError(f"{_where(tuples, row)}: {photos / name} does not exist")
 
 
 def _check_pairs(tuples: Tuples) -> None:

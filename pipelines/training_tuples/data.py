@@ -1,7 +1,7 @@
 """Training tuples in memory: photos that are divided into clusters, and pairs of a query and a positive."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,50 @@ def cluster_by_pairs(count: int, qidxs: np.ndarray, pidxs: np.ndarray) -> np.nda
     for number, group in enumerate(connected(range(count), zip(qidxs.tolist(), pidxs.tolist(), strict=True))):
         cluster[group] = number
     return cluster
+
+
+_OF_PAIRS, _INDEXES = ("shared", "scale_change"), ("camera_neighbours",)  # details of tuples from 3D models
+
+
+def without(tuples: Tuples, removed: np.ndarray) -> Tuples:
+    """Removes photos from training tuples, with the pairs that they are part of.
+
+    Args:
+        tuples: the tuples, with N photos.
+        removed: mask of the photos to remove, (N,) bool.
+
+    Returns:
+        The tuples of the other photos, in the same order.
+
+    Raises:
+        TuplesError: no pair is left.
+    """
+    kept = ~removed
+    number = np.where(kept, np.cumsum(kept) - 1, -1)
+    pairs = kept[tuples.qidxs] & kept[tuples.pidxs]
+    if not pairs.any():
+        raise TuplesError("no pair is left without the photos that do not exist")
+    details = {}
+    for name, array in tuples.details.items():
+        if name in _OF_PAIRS:
+            details[name] = array[pairs]
+        elif name in _INDEXES:
+            details[name] = np.where(array[kept] < 0, -1, number[array[kept]])
+        else:
+            details[name] = array[kept] if len(array) == len(kept) else array
+    return replace(
+        tuples,
+        images=[name for name, keep in zip(tuples.images, kept, strict=True) if keep],
+        cluster=tuples.cluster[kept],
+        qidxs=number[tuples.qidxs[pairs]],
+        pidxs=number[tuples.pidxs[pairs]],
+        validation=None if tuples.validation is None else tuples.validation[kept],
+        negatives=None
+        if tuples.negatives is None
+        else np.where(tuples.negatives[kept] < 0, -1, number[tuples.negatives[kept]]),
+        details=details,
+        where=[place for place, keep in zip(tuples.where, kept, strict=True) if keep] if tuples.where else (),
+    )
 
 
 def objects(tuples: Tuples) -> np.ndarray:

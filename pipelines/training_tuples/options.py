@@ -10,6 +10,7 @@ from ..command.options import Argument, Option
 from ..photos.intake_options import IntakeOptions
 
 RULES = ("m1", "m2", "m3")
+MISSING = ("error", "skip")
 ANCHORS = ("maxima", "all")
 POSITIVES = 3  # default number of positives per query for 3D models and folders, which offer more than are useful
 
@@ -30,6 +31,14 @@ class TuplesOptions(IntakeOptions):
             "names is checked, if it names one."
         ),
     ] = None
+    missing: Annotated[
+        str,
+        Option(
+            "Photos of the source that do not exist: error ends the run and lists them; skip lists them and leaves "
+            "their tuples out.",
+            choices=MISSING,
+        ),
+    ] = "error"
     rule: Annotated[
         str,
         Option(

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..command.options import takes
 from .checks import check
-from .data import statistics
+from .data import statistics, without
 from .file import write_tuples
 from .from_manifolds import from_descriptors
 from .from_models import descriptors_for_m1
@@ -48,7 +48,9 @@ def tuples(options: TuplesOptions) -> Path:
         descriptors = descriptors_for_m1(options.source, options.descriptors) if options.rule == "m1" else {}
         made = read_source(options, descriptors)
         photos = photos or photos_of(options.source)
-    check(made, photos)
+    missing = check(made, photos, skip_missing=options.missing == "skip")
+    if missing.any():
+        made = without(made, missing)
     made = split(made, options.validation, options.negatives, options.seed)
     counts = statistics(made)
     about = {"source": str(options.source.resolve()), "options": options.facts(arguments=False), "counts": counts}

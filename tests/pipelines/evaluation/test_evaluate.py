@@ -7,6 +7,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.descriptors.extract import extract
 from pipelines.evaluation.evaluate import evaluate
@@ -216,3 +217,67 @@ def test_places_by_their_names(network, tmp_path):
     assert results["mean"]["all"] == {f"recall@{n}": np.mean(np.array(hits) < n) for n in (1, 5, 10, 20)}
     assert results["mean"]["all"]["recall@20"] == pytest.approx(5 / 6)
     assert "recall@N" in (tmp_path / "out" / "page.html").read_text()
+
+
+def test_results_of_every_setting_are_kept(network, photos, tmp_path, capsys):
+    options = {"dataset": str(write_truth(tmp_path)), "photos": photos, "output": tmp_path / "out", "size": 40}
+    plain = evaluate(str(network), **options)
+    page = (tmp_path / "out" / "page.html").read_text()
+    evaluate(str(network), **options)
+    assert not list((tmp_path / "out").glob("setting-*"))
+    changed = evaluate(str(network), **options, rerank="alphaqe:4")
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == changed
+    (kept,) = (tmp_path / "out").glob("setting-*")
+    assert f"kept in {kept}" in capsys.readouterr().out
+    assert json.loads((kept / "results.json").read_text())["per_query"] == plain["per_query"]
+    assert (kept / "page.html").read_text() == page
+    evaluate(str(network), **options)
+    assert len(list((tmp_path / "out").glob("setting-*/results.json"))) == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"mean": 1}'])
+def test_results_that_name_no_setting_are_kept(network, photos, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text(content)
+    evaluate(str(network), dataset=str(write_truth(tmp_path)), photos=photos, output=tmp_path / "out", size=40)
+    (kept,) = (tmp_path / "out").glob("setting-*")
+    assert (kept / "results.json").read_text() == content
+
+
+def test_queries_are_searched_for_whole_on_demand(network, photos, tmp_path):
+    truth = json.loads(write_truth(tmp_path).read_text())
+    for query in truth["queries"]:
+        query["box"] = [1, 1, 9, 9]
+    (tmp_path / "boxed.json").write_text(json.dumps(truth))
+    for query in truth["queries"]:
+        del query["box"]
+    (tmp_path / "plain.json").write_text(json.dumps(truth))
+    options = {"photos": photos, "size": 40}
+    boxed, plain, whole = (
+        evaluate(str(network), dataset=str(tmp_path / name), output=tmp_path / "out", **options, **more)
+        for name, more in (("boxed.json", {}), ("plain.json", {}), ("boxed.json", {"whole_queries": True}))
+    )
+    assert whole["setting"]["whole_queries"]
+    assert whole["per_query"] == plain["per_query"]
+    assert whole["per_query"] != boxed["per_query"]
+
+
+def test_boxes_refer_to_photos_of_the_side_that_is_given(network, photos, tmp_path):
+    truth = json.loads(write_truth(tmp_path).read_text())
+    sides = {}
+    for query in truth["queries"]:
+        (path,) = photos.rglob(query["photo"])
+        with Image.open(path) as photo:
+            sides[query["photo"]] = max(photo.size)
+        query["box"] = [2, 2, 30, 30]
+    (tmp_path / "small.json").write_text(json.dumps(truth))
+    (side,) = set(sides.values())
+    for query in truth["queries"]:
+        query["box"] = [6, 6, 90, 90]
+    (tmp_path / "large.json").write_text(json.dumps(truth))
+    options = {"photos": photos, "size": 40}
+    small = evaluate(str(network), dataset=str(tmp_path / "small.json"), output=tmp_path / "a", **options)
+    large = evaluate(
+        str(network), dataset=str(tmp_path / "large.json"), output=tmp_path / "b", box_side=3 * side, **options
+    )
+    assert large["per_query"] == small["per_query"]

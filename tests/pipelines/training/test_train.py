@@ -361,6 +361,20 @@ def test_photos_that_cannot_be_read_are_left_out(folder, tmp_path):
     assert results["history"][0]["loss"] > 0
 
 
+def test_photos_that_are_gone_cost_their_tuples_only(folder, tmp_path, caplog):
+    photos = tmp_path / "photos"
+    names = read_tuples(folder / "tuples.npz").images
+    for name in names[1:]:
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes((folder / "photos" / name).read_bytes())
+    with pytest.raises(TuplesError, match=f"1 of {len(names)} photos do not exist: .*--missing skip"):
+        train(**short(folder, "strict", photos=photos, missing="error"))
+    results = train(**short(folder, "absent", photos=photos, queries=40))
+    assert f"1 of {len(names)} photos do not exist" in caplog.text
+    assert list(results["left_out"]) == [names[0]]
+    assert results["history"][0]["loss"] > 0
+
+
 def test_photos_that_are_gone_are_named(folder, tmp_path):
     with pytest.raises(TuplesError, match=r"photo 0: .*0/0.png does not exist"):
         train(**short(folder, "gone", photos=tmp_path))
