@@ -105,6 +105,8 @@ setup(
         "platformdirs>=4",
         "rich>=13.9",
         "typer>=0.16",
+        # Converts UTM coordinates to latitude and longitude: no dependencies, 30 KB.
+        "utm>=0.8",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["keras-retrieval = keras_retrieval.__main__:main"]},

@@ -6,7 +6,7 @@
 | oxford5k, paris6k | as above | gnd_oxford5k.pkl, gnd_paris6k.pkl, or the folder with the *_query.txt files |
 | holidays | 100000.jpg ...: a query's name ends in 00; its positives share the digits before | none |
 | ukbench | ukbench00000.jpg ...: four in a row, or one folder of four photos each, show one object | none |
-| places, tokyo247 | sub-folders database and queries*, UTM in the names: @east@north@...@.jpg | none, or a CSV file |
+| places, tokyo247 | sub-folders database and queries*, UTM in names: @east@north@zone@letter@..@.jpg | none, or a CSV |
 | flickr15k | sub-folders photos/CLASS and sketches | a JSON file: sketch -> classes |
 | a file NAME.json | paths below the photos' folder | the file itself, see `object_sets.custom_dataset` |
 

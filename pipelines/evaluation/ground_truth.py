@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from ..files.name_join import JoinError, PhotoNames
 from ..photos.intake import Intake, is_named_as_photo, nothing_to_take, take_photos
 from .errors import GroundTruthError
 
@@ -167,11 +168,7 @@ class PhotoList:
         self.paths = sorted([*intake.photos, *filter(is_named_as_photo, intake.left_out)])
         if not self.paths:
             raise nothing_to_take(intake)
-        self._paths_of: dict[str, list[str]] = {}
-        for path in self.paths:
-            pure = PurePosixPath(path)
-            for key in {path, pure.name, pure.stem}:
-                self._paths_of.setdefault(key, []).append(path)
+        self._names = PhotoNames(self.paths)
         self._all = set(self.paths)
 
     def __contains__(self, path: object) -> bool:
@@ -181,17 +178,17 @@ class PhotoList:
         """Returns the path of a photo relative to the folder; None if there is no such photo.
 
         Args:
-            name: path of the photo relative to the folder, its name, or its name without suffix.
+            name: path of the photo relative to the folder, its name, or its name without suffix; the module
+                `files.name_join` states the rules.
 
         Raises:
-            GroundTruthError: several photos have this name.
+            GroundTruthError: several photos may be meant.
         """
-        if name in self._all:
-            return name
-        paths = self._paths_of.get(name, [])
-        if len(paths) > 1:
-            raise GroundTruthError(f"{self.folder} contains '{name}' twice: {paths[0]} and {paths[1]}")
-        return paths[0] if paths else None
+        try:
+            row = self._names.find(name)
+        except JoinError as error:
+            raise GroundTruthError(f"{self.folder}: {error}") from None
+        return None if row is None else self.paths[row]
 
     def inside(self, folder: str) -> list[str]:
         """Returns the paths, relative to `folder`, of the photos in a sub-folder and the folders below it.

@@ -1,13 +1,20 @@
 """Reads datasets of place recognition, in which a query's positives are the database photos taken within 25 m of it."""
 
+import logging
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..files.tables import read_csv
-from ..photos.positions import PositionError, checked_position, position_in_name, within
+from ..files.name_join import PHOTO_SYNONYMS, JoinError, PhotoNames, join_rows
+from ..files.tables import TableError, read_csv
+from ..photos.position_table import COLUMNS, read_positions
+from ..photos.positions import Position, PositionError, common_frame, positions_in_names, within
 from .errors import GroundTruthError
 from .ground_truth import GroundTruth, PhotoList, restrict
+
+log = logging.getLogger("keras_retrieval")
+
+_Found = tuple[list[Position], list[str], tuple[int, int]]  # positions, their origins, photos and queries published
 
 
 def places(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
@@ -18,9 +25,10 @@ def places(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     Args:
         photos: the photos, in a sub-folder whose name starts with `database` and one whose name starts with `queries`.
             Without `gnd`, the names of the photos contain their UTM positions in metres, in the usual form of place
-            recognition, `@east@north@...@.jpg`.
+            recognition, `@east@north@zone@letter@...@.jpg`.
         gnd: a CSV file with the positions, which has the columns photo (a path relative to the photos' folder, or a
-            name), east and north (in metres, in one UTM zone), and optionally panorama. None reads the names.
+            name) and either east and north in metres (with the UTM zone if there are several) or latitude and longitude
+            in degrees, and optionally panorama. None reads the names.
 
     Returns:
         A ground truth with the protocol "recall".
@@ -54,25 +62,25 @@ def tokyo247(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
 def _places(name: str, photos: PhotoList, gnd: Path | None, crops: bool) -> GroundTruth:
     database = photos.inside(_only_folder(photos, "database"))
     queries = photos.inside(_only_folder(photos, "queries"))
-    if gnd is None:
-        positions = _positions_in_names(photos, [*database, *queries])
-        published = (len(database), len(queries))
-    else:
-        positions, published = _positions_in_csv(gnd, photos, database, queries)
-    utm = [np.array([positions[path][:2] for path in paths], "float64").reshape(-1, 2) for paths in (database, queries)]
-    panoramas = [positions[path][2] or f"{positions[path][0]} {positions[path][1]}" for path in database]
+    paths = [*database, *queries]
+    try:
+        positions, where, published = _in_names(photos, paths) if gnd is None else _in_csv(gnd, photos, paths)
+        spots = common_frame(positions, where)
+    except (JoinError, PositionError, TableError) as error:
+        raise GroundTruthError(str(error)) from error
+    count = len(database)
+    panoramas = [one.panorama or f"{one.east} {one.north} {one.system}" for one in positions[:count]]
     numbers = np.unique(panoramas, return_inverse=True)[1] if crops else None
-    found = within(utm[1], utm[0])
+    found = within(spots[count:], spots[:count])
     return restrict(
         GroundTruth(name, "recall", database, queries, found, panoramas=numbers, published=published), photos
     )
 
 
-def _positions_in_names(photos: PhotoList, paths: list[str]) -> dict[str, tuple[float, float, str]]:
-    try:
-        return {path: position_in_name(path, photos.folder) for path in paths}
-    except PositionError as error:
-        raise GroundTruthError(str(error)) from None
+def _in_names(photos: PhotoList, paths: list[str]) -> _Found:
+    positions = positions_in_names(paths, photos.folder)
+    queries = sum(path.startswith("queries") for path in paths)
+    return positions, [str(photos.folder / path) for path in paths], (len(paths) - queries, queries)
 
 
 def _only_folder(photos: PhotoList, start: str) -> str:
@@ -84,37 +92,28 @@ def _only_folder(photos: PhotoList, start: str) -> str:
     return folders[0]
 
 
-def _positions_in_csv(
-    gnd: Path, photos: PhotoList, database: list[str], queries: list[str]
-) -> tuple[dict[str, tuple[float, float, str]], tuple[int, int]]:
+def _in_csv(gnd: Path, photos: PhotoList, paths: list[str]) -> _Found:
+    """The positions of photos in a table, which must have a row for each of them."""
     if not gnd.is_file():
-        raise GroundTruthError(f"{gnd} does not exist: it must be a CSV file with the columns photo, east, north")
-    columns, rows = read_csv(gnd)
-    missing = {"photo", "east", "north"} - set(columns)
-    if missing:
-        raise GroundTruthError(f"{gnd} has no column {', '.join(sorted(missing))}")
-    positions, absent = {}, []
-    for line, row in rows:
-        path = photos.find(row["photo"])
-        if path in positions or not row["photo"]:
-            raise GroundTruthError(f"{gnd}, line {line}: photo {row['photo']!r} is empty or occurs twice")
-        position = _position_in_row(gnd, line, row)
-        if path:
-            positions[path] = position
-        else:
-            absent.append(row["photo"])
-    for path in (*database, *queries):
-        if path not in positions:
-            raise GroundTruthError(f"{gnd} has no row for the photo {path}")
+        raise GroundTruthError(f"{gnd} does not exist: it must be a CSV file with the columns {COLUMNS}")
+    table = read_csv(gnd)
+    column = table.column("photo", PHOTO_SYNONYMS)
+    if column is None:
+        raise table.no_columns(COLUMNS)
+    names = [row.cells[column] for row in table.rows]
+    lines = [table.where(row.line) for row in table.rows]
+    for name, line in zip(names, lines, strict=True):
+        if not name.strip():
+            raise GroundTruthError(f"{line}: {column} is empty")
+    positions = read_positions(table)
+    join = join_rows(gnd, names, PhotoNames(paths), lines.__getitem__)
+    row_of = {photo: row for row, photo in enumerate(join.photos) if photo >= 0}
+    if len(row_of) < len(paths):
+        raise GroundTruthError(f"{join.report}: add the missing rows, or move these photos away")
+    (log.info if join.complete else log.warning)(join.report)
+    absent = [name for name, photo in zip(names, join.photos, strict=True) if photo < 0 and not photos.find(name)]
     absent_queries = sum(name.startswith("queries") for name in absent)
-    return positions, (len(database) + len(absent) - absent_queries, len(queries) + absent_queries)
-
-
-def _position_in_row(gnd: Path, line: int, row: dict[str, str]) -> tuple[float, float, str]:
-    try:
-        east, north = float(row["east"]), float(row["north"])
-        return checked_position(east, north, row.get("panorama") or "", f"{gnd}, line {line}")
-    except PositionError as error:
-        raise GroundTruthError(str(error)) from None
-    except (ValueError, TypeError):
-        raise GroundTruthError(f"{gnd}, line {line}: east and north must be numbers") from None
+    queries = sum(path.startswith("queries") for path in paths)
+    published = len(paths) - queries + len(absent) - absent_queries, queries + absent_queries
+    rows = [row_of[photo] for photo in range(len(paths))]
+    return [positions[row] for row in rows], [lines[row] for row in rows], published

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..files.plain_pickle import load_pickle
+from ..files.tables import SPREADSHEETS, SUFFIXES
 from ..photos.landmark_folders import by_landmark, cleaned_photos
 from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
@@ -59,7 +60,7 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
         raise TuplesError(f"{source} does not exist")
     if source.suffix.lower() == ".pkl":
         return from_pickle(source)
-    if source.suffix.lower() == ".csv":
+    if source.suffix.lower() in (*SUFFIXES, *SPREADSHEETS):
         return from_csv(source, options)
     raise TuplesError(f"{source} is not a source of tuples: give a folder, a .pkl or a .csv file")
 

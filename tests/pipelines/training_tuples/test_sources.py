@@ -81,9 +81,9 @@ def test_a_folder_for_each_object(tmp_path):
 
 
 def test_a_file_that_is_no_source_is_named(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "notes.md").write_text("hello")
     for source, message in (
-        (tmp_path / "notes.txt", "is not a source of tuples"),
+        (tmp_path / "notes.md", "is not a source of tuples"),
         (tmp_path / "nowhere", "does not exist"),
     ):
         with pytest.raises(TuplesError, match=message):
