@@ -52,7 +52,7 @@ def read_metadata(image: ImageFile) -> Metadata:
         image: the photo, as `photos.formats.open_photo` opens it.
     """
     if isinstance(image, TiffImageFile):
-        exif = read_exif(image.fp)
+        exif = read_exif(_file(image))
         packet = _bytes(exif.entries.get("XMP"))
         entries = {name: value for name, value in exif.entries.items() if name != "XMP"}
         return Metadata(entries, _xmp_entries(packet), bool(entries or packet), exif.damaged)
@@ -67,6 +67,11 @@ def read_metadata(image: ImageFile) -> Metadata:
     exif = read_exif(BytesIO(blob[min(starts, default=0) :]))
     entries = {name: value for name, value in exif.entries.items() if name != "XMP"}
     return Metadata(entries, _xmp_entries(packet), True, exif.damaged)
+
+
+def _file(image: ImageFile) -> IO[bytes]:
+    assert image.fp is not None, "the photo is open"
+    return image.fp
 
 
 def _bytes(content: object) -> bytes:
@@ -88,7 +93,7 @@ def _png_metadata(image: PngImageFile) -> Iterator[bytes]:
                 yield bytes.fromhex("".join(str(text).split("\n")[3:]))
             except ValueError:
                 continue
-    for kind, content in _png_chunks(image.fp):
+    for kind, content in _png_chunks(_file(image)):
         if kind == b"eXIf":
             yield content
         elif content.startswith(_XMP_KEYWORD + b"\0"):

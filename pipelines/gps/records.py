@@ -238,7 +238,8 @@ def _gps_time(metadata: Metadata) -> datetime | None:
 def _moment(parts: Sequence[str | None]) -> datetime | None:
     """A time without a time zone from year, month, day, hour, minute and second; None if there is no such time."""
     try:
-        found = datetime(*(int(part or 0) for part in parts), tzinfo=UTC).replace(tzinfo=None)  # type: ignore[misc]
+        year, month, day, hour, minute, second = (int(part or 0) for part in parts)
+        found = datetime(year, month, day, hour, minute, second, tzinfo=UTC).replace(tzinfo=None)
     except ValueError:
         return None
     return found if found.year >= 1800 else None
