@@ -39,8 +39,6 @@ def read_column_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
         raise IndexFileNotFoundError(f"there is no table of columns at {path}")
     try:
         rows = _json_lines(path) if path.suffix.lower() in (".jsonl", ".json") else _csv_rows(path)
-        if not rows:
-            raise ColumnTableError(f"{path} has no rows")
         join = join_rows(path, [row[PHOTO_COLUMN] for _, row in rows], PhotoNames(names), lambda row: rows[row][0])
     except (JoinError, TableError) as error:
         raise ColumnTableError(str(error)) from error

@@ -14,7 +14,6 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 
 from keras_retrieval.errors import RetrievalError
 
@@ -51,8 +50,8 @@ class PhotoNames:
         """The photos by the last part of their names, and by the last part without suffix."""
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(self.names):
-            last = PurePosixPath(_normal(name))
-            for key in {last.name, last.stem}:
+            last = _normal(name).rpartition("/")[2]
+            for key in {last, _stem(last)}:
                 rows.setdefault(key, []).append(row)
         return rows
 
@@ -80,11 +79,9 @@ class PhotoNames:
     def _alike(self, name: str) -> list[int]:
         if not name:
             return []
-        candidates = self._last.get(PurePosixPath(name).name, [])
+        candidates = self._last.get(name.rpartition("/")[2], [])
         whole = [row for row in candidates if _ends_alike(name, _normal(self.names[row]))]
-        return whole or [
-            row for row in candidates if _ends_alike(name, str(PurePosixPath(_normal(self.names[row])).with_suffix("")))
-        ]
+        return whole or [row for row in candidates if _ends_alike(name, _stem(_normal(self.names[row])))]
 
 
 @dataclass(frozen=True)
@@ -121,8 +118,11 @@ def join_rows(
         noun: the word for a photo.
 
     Raises:
-        JoinError: a name may be that of several photos, two rows name one photo, or no row names a photo.
+        JoinError: a name may be that of several photos, two rows name one photo, no row names a photo, or there are no
+            rows.
     """
+    if not rows:
+        raise JoinError(f"{source} has no rows below its heading")
     found: list[int] = []
     first: dict[int, int] = {}
     for row, name in enumerate(rows):
@@ -143,25 +143,32 @@ def join_rows(
     if not with_row:
         raise JoinError(
             f"{source}: none of its {len(rows):,} rows names one of the {len(photos.names):,} {noun}s: a row names "
-            f"{_some(list(rows))}, a {noun} is named {_some(list(photos.names))}"
+            f"{some_of(list(rows))}, a {noun} is named {some_of(list(photos.names))}"
         )
     parts = [f"{with_row:,} of {len(photos.names):,} {noun}s have a row"]
     if without_row:
-        parts.append(f"{noun}s without a row: {len(without_row):,}, such as {_some(without_row)}")
+        parts.append(f"{noun}s without a row: {len(without_row):,}, such as {some_of(without_row)}")
     if alone:
         lines, listed = {where(row) for row in alone}, list(dict.fromkeys(rows[row] for row in alone))
-        parts.append(f"rows without a {noun}: {len(lines):,}, such as {_some(listed)}")
+        parts.append(f"rows without a {noun}: {len(lines):,}, such as {some_of(listed)}")
     return Join(found, f"{source}: {'; '.join(parts)}", not without_row and not alone)
 
 
 def _normal(name: str) -> str:
-    parts = PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).parts
-    return "/".join(part for part in parts if part != "/")
+    parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def _stem(name: str) -> str:
+    """The name without the suffix of its last part."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + (last.rpartition(".")[0] or last)
 
 
 def _ends_alike(one: str, other: str) -> bool:
     return one == other or one.endswith(f"/{other}") or other.endswith(f"/{one}")
 
 
-def _some(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
+    """The first three names, for messages."""
     return ", ".join(names[:3]) + (", .." if len(names) > 3 else "") if names else "nothing"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from keras_retrieval.errors import RetrievalError
 
+_UNMISTAKABLE = re.compile(r"[+-]?[0-9]+(?:\.(?:[0-9]{1,2}|[0-9]{4,}))?")
 _PLAIN = re.compile(r"[+-]?(?:[0-9]+([.,][0-9]*)?|[.,][0-9]+)")
 _POWER = re.compile(r"([+-]?[0-9]*(?:[.,]([0-9]*))?)[eE]([+-]?[0-9]{1,3})")
 _SPACED = re.compile(r"[+-]?[0-9]{1,3}(?:[ \u00a0\u2009\u202f'\u2019][0-9]{3})+(?:[.,][0-9]*)?")
@@ -33,7 +34,8 @@ class NumberReader:
 
     def __init__(self, texts: Iterable[str], small: bool = False, resolution: float = 1.0) -> None:
         self._small, self._resolution = small, resolution
-        self._marks = set() if small else {mark for mark in map(_decimal_mark, map(_cleaned, texts)) if mark}
+        marks = set() if small else {_decimal_mark(_cleaned(text)) for text in texts}
+        self._marks = marks - {None}
 
     def read(self, text: str) -> float:
         """Reads a number.
@@ -41,6 +43,8 @@ class NumberReader:
         Raises:
             NumberError: the text is not a number, may be either of two numbers, or is rounded too much.
         """
+        if _UNMISTAKABLE.fullmatch(text):
+            return float(text)
         cleaned = _cleaned(text)
         power = _POWER.fullmatch(cleaned)
         if power and re.search("[0-9]", power[1]):
@@ -81,6 +85,8 @@ def _cleaned(text: str) -> str:
 
 def _decimal_mark(cleaned: str) -> str | None:
     """The decimal mark, where a number can be read in one way only; None for a whole or an ambiguous number."""
+    if _UNMISTAKABLE.fullmatch(cleaned):
+        return "." if "." in cleaned else None
     marks = [character for character in cleaned if character in ".,"]
     if not marks:
         return None

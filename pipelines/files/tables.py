@@ -27,6 +27,7 @@ _MARKS = (
 )
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, and .xls
 _SEPARATOR = re.compile(r'\ufeff?"?sep=(.)"?[ \t]*(\r\n|\r|\n|$)', re.IGNORECASE)
+_FORMULA = re.compile(r'="(.*)"', re.DOTALL)  # keeps Excel from changing a text
 _BLANKS = " \t\r\n\v\f\u00a0\u200b\ufeff"
 _UNIT = re.compile(r"\(.*?\)|\[.*?\]")
 _COMPARED = 100  # records by which a delimiter is judged
@@ -201,9 +202,14 @@ def _division(text: str, delimiter: str) -> tuple[bool, int, int]:
         heading, *rows = (cells for _, cells in islice(_cells(text, delimiter), _COMPARED))
     except (ValueError, csv.Error):  # no record, or a cell as long as the file
         return False, 0, 0
-    columns = sum(bool(cell.strip(_BLANKS)) for cell in heading)
+    columns = sum(bool(cell.strip(_BLANKS)) and _is_closed(cell) for cell in heading)
     alike = sum(len(cells) == len(heading) for cells in rows)
     return columns > 1 and 2 * alike >= len(rows), columns, alike
+
+
+def _is_closed(cell: str) -> bool:
+    """Whether a cell has as many closing brackets as opening ones, unlike a part of a unit such as (WGS84, °)."""
+    return all(cell.count(one) == cell.count(other) for one, other in ("()", "[]"))
 
 
 def _cells(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -211,7 +217,7 @@ def _cells(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     for cells in reader:
         if any(cell.strip(_BLANKS) for cell in cells):
-            yield reader.line_num, cells
+            yield reader.line_num, [cell[2:-1] if _FORMULA.fullmatch(cell) else cell for cell in cells]
 
 
 def _records(path: Path, text: str, delimiter: str, lines: int) -> Iterator[tuple[int, list[str]]]:
@@ -231,6 +237,17 @@ def _records(path: Path, text: str, delimiter: str, lines: int) -> Iterator[tupl
         raise TableError(
             f"{path} cannot be read after line {line + lines} ({error}): save it as a CSV file in UTF-8"
         ) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Reads a text file with one entry per line, in the encodings of `read_csv`; empty lines are left out.
+
+    Raises:
+        TableError: the encoding is unknown.
+        OSError: the file cannot be read.
+    """
+    lines = re.split(r"\r\n|\r|\n", _decoded(path, path.read_bytes()))
+    return [line for line in lines if line.strip(_BLANKS)]
 
 
 def _key(column: str) -> str:

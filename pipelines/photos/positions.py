@@ -8,6 +8,8 @@ A position is in one of these systems:
 - "": metres east and north in an unknown plane, such as a national grid or an invented street
 """
 
+import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +21,8 @@ import numpy as np
 from keras_retrieval.errors import RetrievalError
 
 from ..files.number_text import NumberError, NumberReader
+
+log = logging.getLogger("keras_retrieval")
 
 RADIUS = 25.0
 """The distance in metres up to which two photos count as photos of the same place.
@@ -169,7 +173,7 @@ def checked_position(position: Position, where: str) -> Position:
         PositionError: a number is not finite or out of range, or the position is 0, 0 on the earth.
     """
     east, north, system = position.east, position.north, position.system
-    if not np.isfinite([east, north]).all():
+    if not (math.isfinite(east) and math.isfinite(north)):
         raise PositionError(f"{where}: the position {east}, {north} is not finite")
     if system and east == north == 0:
         raise PositionError(f"{where}: the position is 0, 0, which stands for a missing one: remove it or correct it")
@@ -296,6 +300,27 @@ def _check_swapped(table: np.ndarray, systems: np.ndarray, where: Sequence[str])
                 f"{where[wrong[0]]}: {names} seem to be swapped: this position is far from the others, and near them "
                 "with the two numbers exchanged"
             )
+        _warn_of_mirrored(table[rows] / near, [where[row] for row in rows], system)
+
+
+def _warn_of_mirrored(table: np.ndarray, where: Sequence[str], system: str) -> None:
+    """Logs a warning if some positions are where others would be with their two numbers exchanged.
+
+    Args:
+        table: (N, 2) coordinates in units of a region.
+        where: the origins of the positions.
+        system: the system of coordinates.
+    """
+    cells, first = np.unique(np.round(table).astype(np.int64), axis=0, return_index=True)
+    row_of = dict(zip(map(tuple, cells.tolist()), first.tolist(), strict=True))
+    for (east, north), row in row_of.items():
+        other = row_of.get((north, east))
+        if other is not None and abs(east - north) > 5 and row > other:
+            log.warning(
+                "%s: the position is where that of %s would be with %s exchanged: is one of them swapped?",
+                where[row], where[other], "latitude and longitude" if system == DEGREES else "east and north",
+            )  # fmt: skip
+            return
 
 
 def _check_systems(systems: np.ndarray, where: Sequence[str]) -> None:

@@ -38,6 +38,8 @@ def from_csv(path: Path, options: TuplesOptions) -> Tuples:
     """
     try:
         table = read_csv(path)
+        if table.columns and not table.rows:
+            raise TuplesError(f"{path} has no rows below its heading: nothing to learn from")
         photo, query, positive = (
             table.column("photo", PHOTO_SYNONYMS), table.column("query", _QUERY), table.column("positive", _POSITIVE)
         )  # fmt: skip

@@ -28,7 +28,7 @@ def test_tables_are_read(tmp_path, name, text):
         ("t.csv", "photo,city\na.jpg,Paris\na,Rom\n", "line 3: photo 'a.jpg' occurs twice"),
         ("t.csv", "photo,city\na.jpg,Paris,75001\n", "line 2: it has 3 cells, and the heading 2"),
         ("t.csv", "photo,city\nz.jpg,Paris\n", "none of its 1 rows names one of the 3 photos: a row names z.jpg"),
-        ("t.csv", "photo,city\n", "has no rows"),
+        ("t.csv", "photo,city\n", "t.csv has no rows below its heading"),
         ("t.csv", "photo,city\n ,Paris\n", "line 2: photo is empty"),
         ("t.csv", b"\xff\xfe\x00", "is not UTF-16-LE"),
         ("t.json", '{"photo": "a.jpg"}\n[1]\n', "line 2: no column"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.files.tables import TableError, read_csv
+from pipelines.files.tables import TableError, read_csv, read_lines
 
 
 def write(tmp_path, content):
@@ -36,3 +36,9 @@ def test_rows_come_with_their_lines_and_cells(tmp_path):
 def test_what_cannot_be_read_without_doubt_is_named(tmp_path, content, message):
     with pytest.raises(TableError, match=message):
         read_csv(write(tmp_path, content))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_has_one_name_a_line(tmp_path, encoding):
+    path = write(tmp_path, "a.jpg\r\n\r\nb, c.jpg\n\u2028.jpg".encode(encoding))
+    assert read_lines(path) == ["a.jpg", "b, c.jpg", "\u2028.jpg"]

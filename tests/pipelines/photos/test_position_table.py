@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.files.tables import read_csv
 from pipelines.photos.position_table import has_positions, read_positions
-from pipelines.photos.positions import DEGREES, common_frame
+from pipelines.photos.positions import DEGREES, Position, common_frame
 
 PARIS = [("a.jpg", 48.8534, 2.3488, DEGREES), ("b.jpg", 48.8606, 2.3376, DEGREES)]
 UTM = [("a.jpg", 5411000.25, 452000.5, "31N"), ("b.jpg", 5411900.0, 451200.0, "31N")]
@@ -56,6 +56,13 @@ READ = {
         in_rows(",photo,latitude,longitude", "0,a.jpg,48.8534,2.3488", "1,b.jpg,48.8606,2.3376"), PARIS,
     ),
     "letters for the side": (in_rows("photo,lat,lon", "a.jpg,48.8534° N,2.3488 E", "b.jpg,N 48.8606,e2.3376"), PARIS),
+    "commas within the units of headers": (
+        COMMA.replace("latitude;longitude", "Latitude (WGS84, °);Longitude (WGS84, °)"), PARIS,
+    ),
+    "quoted headers with blanks beside the quotation marks": (
+        COMMA.replace("photo;latitude;longitude", '"photo" ; "latitude" ; "longitude"'), PARIS,
+    ),
+    "texts that Excel must not change": (POINT.replace("48.8534", '="48.8534"'), PARIS),
     "south and west": (
         in_rows("photo,lat,lon", "a.jpg,33.8568S,151.2153E", "b.jpg,22.9519° s,43.2105° w"),
         [("a.jpg", -33.8568, 151.2153, DEGREES), ("b.jpg", -22.9519, -43.2105, DEGREES)],
@@ -236,3 +243,18 @@ def test_positions_that_do_not_fit_each_other_are_refused_by_row(tmp_path, name)
 def test_a_table_of_pairs_has_no_positions(tmp_path):
     (tmp_path / "table.csv").write_text("query,positive,lat\na,b,1\n")
     assert not has_positions(read_csv(tmp_path / "table.csv"))
+
+
+def test_two_groups_of_positions_that_mirror_each_other_are_warned_of(caplog):
+    """Half of the photos have latitude and longitude exchanged, which no single position shows."""
+    paris = [Position(2.35 + 0.001 * row, 48.85, DEGREES) for row in range(5)]
+    swapped = [Position(48.86, 2.34 + 0.001 * row, DEGREES) for row in range(5)]
+    where = [f"line {row}" for row in range(10)]
+    common_frame([*paris, *swapped], where)
+    assert [record.getMessage() for record in caplog.records] == [
+        "line 5: the position is where that of line 0 would be with latitude and longitude exchanged: "
+        "is one of them swapped?"
+    ]
+    caplog.clear()
+    common_frame([*paris, Position(139.7, 35.6, DEGREES)], where[:6])
+    assert not caplog.records
