@@ -67,7 +67,9 @@ def _tuples_file(options: TrainOptions) -> Path:
     path = options.output / "tuples.npz"
     if path.is_file() and (options.output / NAME).is_file():
         return path
-    return make_tuples(options.tuples, path, photos=options.photos, negatives=options.negatives)
+    return make_tuples(
+        options.tuples, path, photos=options.photos, negatives=options.negatives, objects=options.objects
+    )
 
 
 def _print(results: dict[str, Any], output: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
 from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
 from ..evaluation.datasets import DATASETS
 from ..networks.files import model_identity
@@ -15,6 +15,7 @@ from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import resolve_edges
+from ..photos.object_options import ObjectOptions
 from ..training_tuples.sources import photos_of
 from .initialization import VERSIONS
 from .mining_options import POSITIVES, MiningOptions
@@ -29,7 +30,7 @@ _FROM_TUPLES: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(Options):
+class TrainOptions(ObjectOptions):
     """The options of the step `train`, which trains a network on tuples.
 
     Options with the default None that a published training recipe contains get their values from the recipe for the
