@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.photos.object_options import ObjectOptions
 from keras_retrieval.pipelines.photos.query_box import BOX_HELP
 
@@ -15,7 +16,7 @@ from ..index_contract.contract import PHOTO_COLUMN, Filter
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions(ObjectOptions):
+class SearchOptions(CustomLayers, ObjectOptions):
     """The options of the step `search`."""
 
     index: Annotated[str, Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.")] = (

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.whitening.gram_pca import DIM, WIDE
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
+from ..networks.custom_layers import CustomLayers
 from ..networks.files import check_keras_path
 from ..networks.precision import PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
@@ -20,7 +21,7 @@ METHODS = ("lw", "pca", "regional-pca")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescriptionOptions(Options):
+class DescriptionOptions(CustomLayers):
     """Options of every command that computes descriptors: the photos' size, and the scales that are combined."""
 
     size: Annotated[

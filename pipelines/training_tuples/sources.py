@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files.plain_pickle import load_pickle
+from keras_retrieval.inert_files.plain_pickle import load_pickle
+
 from ..files.tables import SPREADSHEETS, SUFFIXES
 from ..photos.landmark_folders import cleaned_objects, cleaned_photos
 from ..photos.object_folders import AUTO, Objects, find_objects

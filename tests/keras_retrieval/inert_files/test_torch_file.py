@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 
-from pipelines.networks.torch_file import TorchFileError, read_torch
+from keras_retrieval.inert_files.torch_file import TorchFileError, read_torch
 from tests.helpers.torch_files import (
     FORMS,
     MAGIC,
