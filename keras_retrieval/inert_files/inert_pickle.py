@@ -31,10 +31,30 @@ _SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
 _OBJECTS = ("NEWOBJ", "NEWOBJ_EX")
 _IGNORED = frozenset({"PROTO", "FRAME"})
 # Modules of Python's library whose objects are plain data, and its builtin types that are.
-_DATA_MODULES = ("argparse", "collections", "copy_reg", "copyreg", "datetime", "decimal", "enum", "fractions")
+_DATA_MODULES: tuple[str, ...] = (
+    "argparse",
+    "collections",
+    "copy_reg",
+    "copyreg",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+)
 _DATA_MODULES += ("functools", "pathlib", "types", "typing", "uuid")
-_DATA_BUILTINS = ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object")
-_DATA_BUILTINS += ("range", "set", "slice", "str", "tuple", "type")
+_DATA_BUILTINS: tuple[str, ...] = (
+    "bool",
+    "bytearray",
+    "bytes",
+    "complex",
+    "dict",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "object",
+)
+_DATA_BUILTINS += ("range", "set", "slice", "str", "tuple", "type", "long", "unicode", "xrange")
 
 
 class PickleRefusedError(RetrievalError, ValueError):

@@ -141,14 +141,14 @@ def _keras_2(group: Any, root: str, datasets: Mapping[str, Any]) -> Iterator[Sto
     for layer in _list(group.attrs, "layer_names"):
         weights: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
         for name in _list(group[layer].attrs, "weight_names"):
-            parent, _, leaf = name.rpartition("/")
-            weights.setdefault(tuple(filter(None, parent.split("/"))), {})[leaf] = _array(
-                datasets, f"{root}{layer}/{name}"
-            )
+            *parents, leaf = name.split("/")
+            weights.setdefault(tuple(filter(None, parents)), {})[leaf] = _array(datasets, f"{root}{layer}/{name}")
         own = tuple(layer.split("/"))
-        for parent, arrays in weights.items():
-            # A layer's weights are named after itself, or after how often a graph contains it: the group's name counts.
-            yield StoredLayer(own if len(weights) == 1 and len(parent) <= len(own) else (*own, *parent), arrays)
+        for inner, arrays in weights.items():
+            # A layer's weights are named after itself, or after how often a graph contains it; those of a nested model
+            # after the layers in it.
+            itself = len(weights) == 1 and (not inner or inner[-1].startswith(own[-1]))
+            yield StoredLayer(own if itself and len(inner) <= len(own) else (*own, *inner), arrays)
 
 
 def _keras_3(file: Any, datasets: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[StoredLayer]:

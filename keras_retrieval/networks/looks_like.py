@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_RESNETS = {
+_RESNETS: dict[tuple[tuple[int, ...], int], str] = {
     ((2, 2, 2, 2), 2): "ResNet18",
     ((3, 4, 6, 3), 2): "ResNet34",
     ((3, 4, 6, 3), 3): "ResNet50",
@@ -13,7 +13,7 @@ _RESNETS = {
     ((3, 8, 36, 3), 3): "ResNet152",
 }
 _VGGS = {8: "VGG11", 10: "VGG13", 13: "VGG16", 16: "VGG19"}
-_DENSENETS = {
+_DENSENETS: dict[tuple[int, ...], str] = {
     (6, 12, 24, 16): "DenseNet121",
     (6, 12, 36, 24): "DenseNet161",
     (6, 12, 32, 32): "DenseNet169",

@@ -294,6 +294,17 @@ def test_keras_2_with_and_without_a_classifier_and_nested(group, alexnet, tmp_pa
     close(load(keras_2(tmp_path / "net.h5", arrays, group)), descriptor, 1e-6)
 
 
+def test_a_nested_model_of_one_layer(alexnet, tmp_path):
+    model, descriptor = alexnet
+    arrays = keras_arrays(model.get_layer("alexnet"))
+    path = keras_2(tmp_path / "net.h5", arrays)
+    with h5py.File(path, "a") as file:
+        file.move("conv3", "sequential_4")
+        names = list(file.attrs["layer_names"].astype(str))
+        file.attrs["layer_names"] = [("sequential_4" if name == "conv3" else name).encode() for name in names]
+    close(load(path), descriptor, 1e-6)
+
+
 def test_old_names_of_keras_2(alexnet, tmp_path):
     model, descriptor = alexnet
     with h5py.File(tmp_path / "net.h5", "w") as file:
