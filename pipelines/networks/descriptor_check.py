@@ -90,8 +90,7 @@ def _check_rows(network: Any, path: str | Path, shape: tuple[int | None, ...]) -
         reason = " ".join(str(error).split())[:200]
         raise NetworkError(f"{path} cannot describe a photo of {sides[1]} x {sides[0]} pixels: {reason}") from error
     lengths = np.linalg.norm(rows, axis=-1)
-    if not np.isfinite(lengths).all():
-        raise NetworkError(f"{path} gives descriptors that are not finite numbers: its weights are damaged")
+    lengths = lengths[np.isfinite(lengths) & (lengths > 0)]  # others are reported with the photos that have them
     if (np.abs(lengths - 1) > TOLERANCE).any():
         raise NetworkError(
             f"{path} gives descriptors of length {lengths.min():.3g} to {lengths.max():.3g}, not 1, and search by "

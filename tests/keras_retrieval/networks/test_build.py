@@ -251,7 +251,7 @@ def test_weights_of_another_kind_or_none_at_all(tmp_path):
         keras_retrieval.build("alexnet_gem", weights=tmp_path / "weights.pth")
     with h5py.File(tmp_path / "empty.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(ValueError, match="no layer_names"):
+    with pytest.raises(ValueError, match="neither layer_names nor groups named vars"):
         keras_retrieval.build("alexnet_gem", weights=tmp_path / "empty.h5")
     with pytest.raises(ValueError, match="no ImageNet weights of alexnet"):
         keras_retrieval.build("alexnet_gem")

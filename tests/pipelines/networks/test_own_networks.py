@@ -78,11 +78,6 @@ def classifier(path):
     return save(path, x, keras.layers.Dense(10, "softmax")(rows(x)))
 
 
-def not_finite(path):
-    x = pixels()
-    return save(path, x, keras.layers.Rescaling(float("inf"))(rows(x) + 1.0))
-
-
 def other_axis(path):
     x = pixels()
     return save(path, x, keras.layers.UnitNormalization(axis=0)(rows(x)))
@@ -102,7 +97,6 @@ WRONG = {
     rank_3: r"has an output of shape \(None, None, 6\), not descriptors",
     grey: r"takes an input of shape \(None, None, None, 1\), not photos",
     classifier: "gives descriptors of length .* not 1, .*rank by length: `keras-retrieval convert .* --normalise`",
-    not_finite: "gives descriptors that are not finite",
     other_axis: "gives descriptors of length",
     subclassed: "is a subclassed model",
 }
