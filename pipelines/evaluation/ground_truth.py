@@ -42,6 +42,7 @@ class GroundTruth:
         sketches: whether the queries are line drawings.
         published: number of photos and number of queries in the complete collection; (0, 0) stands for the lengths of
             `database` and `queries`.
+        lacks: a part of the collection, in words, whose size is unknown because its lists are missing too.
 
     Raises:
         GroundTruthError: the lists have different lengths, or an index is beyond the database.
@@ -60,6 +61,7 @@ class GroundTruth:
     panoramas: np.ndarray | None = None
     sketches: bool = False
     published: tuple[int, int] = (0, 0)
+    lacks: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.queries)
@@ -85,9 +87,10 @@ class GroundTruth:
     def partial(self) -> str | None:
         """A text such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"; None if no photo or query is missing."""
         photos, queries = self.published
-        if len(self.database) >= photos and len(self.queries) >= queries:
+        if len(self.database) >= photos and len(self.queries) >= queries and not self.lacks:
             return None
-        return f"partial: {len(self.database):,} of {photos:,} photos, {len(self.queries):,} of {queries:,} queries"
+        text = f"partial: {len(self.database):,} of {photos:,} photos, {len(self.queries):,} of {queries:,} queries"
+        return f"{text}, {self.lacks}" if self.lacks else text
 
     def box(self, query: int, size: tuple[int, int]) -> Box | None:
         """Returns the box of a query in pixels of its photo, which may be smaller than the published photo.
@@ -200,7 +203,7 @@ class PhotoList:
         return [path for path in self.paths if path.startswith(start)]
 
 
-def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
+def restrict(ground_truth: GroundTruth, photos: PhotoList, *, exact: bool = False) -> GroundTruth:
     """Restricts a published ground truth to the photos that exist.
 
     Missing photos are removed from the database and from all lists of positives and junk. A query is removed if its
@@ -210,6 +213,8 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
     Args:
         ground_truth: a ground truth with the published names of photos, with or without suffix.
         photos: the photos that exist.
+        exact: whether names are paths relative to the photos' folder, so that a missing photo is not looked for in
+            other folders, where another photo may have its name.
 
     Returns:
         The restricted ground truth, in which names are paths relative to the photos' folder. Its attribute `partial`
@@ -218,7 +223,8 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
     Raises:
         GroundTruthError: no photo or no query is left, or several photos have a name that is in the ground truth.
     """
-    paths = [photos.find(name) for name in ground_truth.database]
+    find = (lambda name: name if name in photos else None) if exact else photos.find
+    paths = [find(name) for name in ground_truth.database]
     rows = np.array([row for row, path in enumerate(paths) if path], "int64")
     if not len(rows):
         example = ground_truth.database[0] if ground_truth.database else "none is listed"
@@ -230,7 +236,7 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
     restricted = replace(
         ground_truth,
         database=[path for path in paths if path],
-        queries=[photos.find(name) or "" for name in ground_truth.queries],
+        queries=[find(name) or "" for name in ground_truth.queries],
         positives=_renumbered(ground_truth.positives, new_row),
         hard=_renumbered(ground_truth.hard, new_row),
         junk=_renumbered(ground_truth.junk, new_row),
