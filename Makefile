@@ -30,8 +30,9 @@ $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 	touch $@ $(VENV)/.demo
 
 # Photos (synthetic unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
-# the tuples, an index, a page of what it finds. Folders in the collection are taken for objects, and the mAP over them is
-# printed before and after; nothing else looks at their names. A random network finds no pairs to match, so that visual
+# the tuples, an index, a page of what it finds. Where folders in the collection are objects, the mAP over them is printed
+# before and after; where they are something else, such as years, it is said why not. Nothing else looks at the names of
+# folders. A random network finds no pairs to match, so that visual
 # words stand in for it, and learns at a higher rate from more tuples: it is smaller, too, and trains fastest in float32. At the end a server answers from
 # behind, on free ports and apart from the terminal, until `make stop` or the next demo.
 demo: $(VENV)/.demo stop
@@ -42,7 +43,10 @@ demo: $(VENV)/.demo stop
 	search() { \
 		$$run extract "$$1" "$$photos" "$$work/descriptors" --size 362 --replace; \
 		$$run index "$$work/descriptors" "$$work/index" --replace; \
-		$$run search "$$work/index" "$$photos" $$score --html "$$work/page.html"; }; \
+		if [ -n "$$score" ] && $$run search "$$work/index" "$$photos" --score --html "$$work/page.html"; then return; fi; \
+		[ -z "$$score" ] || echo "So no mAP is printed."; score=; \
+		$$run search "$$work/index" "$$photos" --html "$$work/page.html" > "$$work/neighbours.txt"; \
+		tail -n 1 "$$work/neighbours.txt"; }; \
 	[ -f "$$work/pretrained.keras" ] || $$run build vgg16_gem "$$work/pretrained.keras" || { \
 		echo "No pretrained weights: going on with a random AlexNet. With a network connection, make demo"; \
 		echo "downloads VGG16's ImageNet weights."; \

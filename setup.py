@@ -104,7 +104,11 @@ setup(
         "pillow>=11.3",
         "platformdirs>=4",
         "rich>=13.9",
+        # Reads weights; h5py, which reads Keras' own, comes with Keras.
+        "safetensors>=0.5",
         "typer>=0.16",
+        # Converts UTM coordinates to latitude and longitude: no dependencies, 30 KB.
+        "utm>=0.8",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["keras-retrieval = keras_retrieval.__main__:main"]},

@@ -20,8 +20,8 @@ from bench.record import recorded
 from pipelines.cleaning.clean import clean
 from pipelines.files.durable import read_names
 from pipelines.photos.intake import list_photos
-from pipelines.photos.landmark_folders import by_landmark
 from pipelines.photos.object_boxes import read_boxes
+from pipelines.photos.object_folders import find_objects
 from pipelines.samples.sample_photos import sample_photos
 
 SAME_PLACE = {"castle_p30", "entry_p10", "fountain_p11"}  # folders of photos of one courtyard, which may match
@@ -69,7 +69,7 @@ def mix(photos: Path, mixed: Path, share: float) -> Path:
     Returns:
         `mixed`.
     """
-    landmarks = by_landmark(list_photos(photos), photos)
+    landmarks = find_objects(list_photos(photos), photos).photos
     others = list_photos(OTHERS) if OTHERS.is_dir() else []
     rng = np.random.default_rng(0)
     for landmark, names in landmarks.items():
@@ -94,7 +94,7 @@ def link(path: Path, target: Path) -> None:
 def measure_kept(mixed: Path, cleaned: Path) -> None:
     kept = set(read_names(cleaned / "kept.txt"))
     counts: dict[str, np.ndarray] = {}
-    for landmark, names in by_landmark(list_photos(mixed), mixed).items():
+    for landmark, names in find_objects(list_photos(mixed), mixed, "folders").photos.items():
         wrong = [name for name in names if Path(name).name.startswith(WRONG)]
         right = [name for name in names if name not in set(wrong)]
         counts[landmark] = np.array([len(right), len(kept & set(right)), len(wrong), len(kept & set(wrong))])

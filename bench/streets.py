@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.photos import network
 from bench.record import recorded
+from pipelines.files.tables import read_csv
 from pipelines.networks.files import save_model
 from pipelines.samples.sample_photos import sample_photos
 from pipelines.training.train import train
@@ -63,7 +64,7 @@ def places(street: Path, folder: Path) -> None:
         street: folder of a street from `sample-photos`, with photos and positions.csv.
         folder: folder to make, with links to the photos in `database` and `queries`, and positions.csv.
     """
-    rows = list(csv.DictReader((street / "positions.csv").open()))
+    rows = [row.cells for row in read_csv(street / "positions.csv").rows]
     folder.mkdir(exist_ok=True)
     with (folder / "positions.csv").open("w") as file:
         writer = csv.writer(file)

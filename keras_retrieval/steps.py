@@ -26,6 +26,7 @@ class Step(NamedTuple):
 STEPS: dict[str, Step] = {
     "sample-photos": Step("pipelines.samples", "Photos", "synthetic photos of buildings, to try the other steps"),
     "edge-maps": Step("pipelines.photos", "Photos", "photos or sketches -> edge maps"),
+    "positions": Step("pipelines.gps", "Photos", "photos -> table of their GPS positions, headings and times"),
     "build": Step(
         "pipelines.networks", "Networks", "name of a network -> model.keras, with pretrained or given weights"
     ),

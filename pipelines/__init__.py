@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .descriptors.extract import extract as extract
     from .descriptors.whiten import whiten as whiten
     from .evaluation.evaluate import evaluate as evaluate
+    from .gps.positions import positions as positions
     from .networks.build import build as build
     from .networks.convert import convert as convert
     from .photos.edge_maps import edge_maps as edge_maps

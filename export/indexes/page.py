@@ -1,6 +1,6 @@
 """Renders the results of a search as an HTML page that shows each query photo with its neighbours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,16 @@ from .scoring import mean_as_text, shows_same_object
 
 SHOWN = 24  # maximum number of queries on a page, because browsers cannot open a page with thousands
 SIDE = 220  # length in pixels of the longer side of a thumbnail
-LEGEND = "✓ green: from the query's folder · ✗ red: from another folder"
+LEGEND = "✓ green: of the query's object · ✗ red: of another object"
 
 
 def search_page(
-    index: NeighbourIndex, results: Sequence[SearchResult], k: int, precisions: np.ndarray | None, photos: Path
+    index: NeighbourIndex,
+    results: Sequence[SearchResult],
+    k: int,
+    precisions: np.ndarray | None,
+    photos: Path,
+    objects: Mapping[str, str] | None = None,
 ) -> str:
     """Renders the results of a search as an HTML page, for up to 24 queries spread evenly over the results.
 
@@ -27,6 +32,7 @@ def search_page(
         precisions: average precision of each query, 0 to 1, (Q,), NaN for queries without positives; None if no mAP was
             computed. If given, the page marks each neighbour as a positive or not.
         photos: folder of the indexed photos.
+        objects: maps the name of each photo to its object; needed if `precisions` are given.
 
     Returns:
         The page as one self-contained HTML document without scripts.
@@ -36,7 +42,7 @@ def search_page(
     cases = []
     for number in shown:
         result = results[number]
-        right = None if precisions is None else shows_same_object(result.names, result)
+        right = None if precisions is None else shows_same_object(objects or {}, result.names, result)
         hits = [
             Hit(
                 Picture(photos / name, name=name, **options),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import write_file
+from keras_retrieval.pipelines.photos.object_folders import find_objects
 from keras_retrieval.pipelines.photos.query_box import parse_box
 
 from keras_retrieval.errors import ArgumentError
@@ -34,6 +35,7 @@ def search(options: SearchOptions) -> list[SearchResult]:
         ArgumentError: an option is out of range; two options are given that cannot be combined; an option cannot be
             applied to the index, such as --sketch to an index of photos, or --model with another network than that of
             the index; or no query can be read.
+        PhotoFolderError: with --score, the folders of the photos do not show which photos are of one object.
         FolderError, CollectionError: the index cannot be opened; see `open_index`.
         IndexFileNotFoundError: a query photo does not exist.
     """
@@ -41,6 +43,9 @@ def search(options: SearchOptions) -> list[SearchResult]:
     approximate = partial(index.search, exact=options.exact or options.score, where=options.filter())
     rank = rank_by_methods(index, methods) if methods else approximate
     folder = options.photos or Path(index.facts["photos"])
+    objects = find_objects(index.names, folder, options.objects) if options.score else None
+    if objects:
+        print(objects.account)
     box = parse_box(options.box)
     paths = list_queries(options.queries)
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch)
@@ -50,14 +55,15 @@ def search(options: SearchOptions) -> list[SearchResult]:
         raise ArgumentError("none of the query photos can be read")
     own = own_names(index, described, folder)
     results = search_queries(rank, described, own, len(index) if options.score else options.k)
-    precisions = average_precisions(index.names, results) if options.score else None
+    of_photo = objects.of_photo if objects else None
+    precisions = None if of_photo is None else average_precisions(of_photo, index.names, results)
     if precisions is None:
         _print(results)
     else:
         print(f"{mean_as_text(precisions)} in {len(index):,} photos")
     if options.html:
         options.html.parent.mkdir(parents=True, exist_ok=True)
-        write_file(options.html, search_page(index, results, options.k, precisions, folder))
+        write_file(options.html, search_page(index, results, options.k, precisions, folder, of_photo))
         print(f"page: {options.html.resolve()}")
     return results
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
+from keras_retrieval.pipelines.photos.object_options import ObjectOptions
 from keras_retrieval.pipelines.photos.query_box import BOX_HELP
 
 from keras_retrieval.errors import ArgumentError
@@ -14,7 +16,7 @@ from ..index_contract.contract import PHOTO_COLUMN, Filter
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions(Options):
+class SearchOptions(CustomLayers, ObjectOptions):
     """The options of the step `search`."""
 
     index: Annotated[str, Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.")] = (
@@ -57,7 +59,8 @@ class SearchOptions(Options):
     score: Annotated[
         bool,
         Option(
-            "Print the mAP over all queries, not their neighbours. Photos in one folder count as photos of one object."
+            "Print the mAP over all queries, not their neighbours. Folders say which photos are of one object; see "
+            "--objects."
         ),
     ] = False
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from keras_retrieval.pipelines.command.options import Argument, Option, Options, takes
 from keras_retrieval.pipelines.descriptors.folder import read_descriptors
+from keras_retrieval.pipelines.files.name_join import some_of
+from keras_retrieval.pipelines.files.tables import read_lines
 
 from keras_retrieval.errors import ArgumentError
 
@@ -62,13 +64,17 @@ def update(options: UpdateOptions) -> int:
             is set for a Milvus collection.
         IndexFileNotFoundError: a list of names or a table of columns does not exist.
         ColumnTableError: the table of columns cannot be parsed.
+        TableError: the encoding of the list of names is unknown.
         OSError: a change could not be written.
     """
     index = options.index
     opened = open_index(index)
     names = [*(options.delete or []), *(_read_lines(options.delete_list) if options.delete_list else [])]
     if names:
-        print(f"{index}: {opened.delete(names):,} of {len(names):,} photos deleted")
+        known = set(opened.names)
+        absent = list(dict.fromkeys(name for name in names if name not in known))
+        listed = f"; not in the index: {len(absent):,}, such as {some_of(absent)}" if absent else ""
+        print(f"{index}: {opened.delete(names):,} of {len(names):,} photos deleted{listed}")
     if options.add:
         print(f"{index}: {_add(opened, options.add, options.columns):,} photos added or replaced")
     if options.compact:
@@ -86,7 +92,7 @@ def update(options: UpdateOptions) -> int:
 def _read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise IndexFileNotFoundError(f"there is no list of names at {path}")
-    return path.read_text(encoding="utf-8").splitlines()
+    return read_lines(path)
 
 
 def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:

@@ -43,23 +43,24 @@ def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where((x == y).all(axis=1), 1.0, (x * y).sum(axis=1) / np.maximum(lengths, 1e-12))
 
 
-def positives_by_folder(folders: Sequence[str]) -> list[np.ndarray]:
-    """Finds the positives of each photo as a query: the other photos in its folder.
+def positives_by_object(objects: Sequence[str | None]) -> list[np.ndarray]:
+    """Finds the positives of each photo as a query: the other photos of its object.
 
     Args:
-        folders: name of the folder of each photo.
+        objects: the object of each photo; None for a photo of no object.
 
     Returns:
         For each photo, the row numbers of its positives.
 
     Raises:
-        OnnxExportError: all photos are in one folder, or no folder contains two photos.
+        OnnxExportError: all photos show one object, or no two photos show the same.
     """
-    of_photo = np.array(folders)
-    positives = [np.setdiff1d(np.flatnonzero(of_photo == folder), [row]) for row, folder in enumerate(of_photo)]
-    if len(set(folders)) < 2 or not any(map(len, positives)):
+    of_photo = np.array([f"{row}" if shown is None else f"/{shown}" for row, shown in enumerate(objects)])
+    positives = [np.setdiff1d(np.flatnonzero(of_photo == shown), [row]) for row, shown in enumerate(of_photo)]
+    if len(set(objects)) < 2 or not any(map(len, positives)):
         raise OnnxExportError(
-            "--score needs one sub-folder per object in --calibrate, at least two, and several photos in one of them"
+            "--score needs photos of at least two objects in --calibrate, and at least two of one of them among the "
+            f"{len(objects)} that are compared"
         )
     return positives
 
@@ -69,7 +70,7 @@ def mean_average_precision(rows: np.ndarray, positives: Sequence[np.ndarray]) ->
 
     Args:
         rows: descriptors of the photos, (N, D).
-        positives: row numbers of the positives of each photo, from `positives_by_folder`.
+        positives: row numbers of the positives of each photo, from `positives_by_object`.
     """
     from keras_retrieval.metrics import retrieval
 

@@ -7,7 +7,7 @@ from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import write_file
 from keras_retrieval.pipelines.networks.onnx_network import OnnxNetwork
 
-from .check import positives_by_folder
+from .check import positives_by_object
 from .conversion import require_extra
 from .options import ExportOnnxOptions
 from .precisions import write_float16, write_float32, write_int8
@@ -39,9 +39,10 @@ def export_onnx(options: ExportOnnxOptions) -> Path:
     """
     require_extra()
     source, output = load_source(options), options.output
-    photos = read_photos(options.calibrate, source) if options.calibrate else []
+    rule = options.objects if options.score else None
+    photos = read_photos(options.calibrate, source, rule) if options.calibrate else []
     compared = photos[1::2] if options.int8 else photos
-    positives = positives_by_folder([photo.folder for photo in compared]) if options.score else []
+    positives = positives_by_object([photo.shown for photo in compared]) if options.score else []
     with TemporaryDirectory() as folder:
         written = exact = write_float32(source, Path(folder))
         if options.fp16:

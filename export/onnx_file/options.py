@@ -6,12 +6,13 @@ from typing import Annotated
 
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.options import DescriptionOptions
+from keras_retrieval.pipelines.photos.object_options import ObjectOptions
 
 from keras_retrieval.errors import ArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOnnxOptions(DescriptionOptions):
+class ExportOnnxOptions(DescriptionOptions, ObjectOptions):
     """The options of the step `export-onnx`; `size` is stored in the file's metadata as the size of its photos."""
 
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
@@ -35,8 +36,8 @@ class ExportOnnxOptions(DescriptionOptions):
     score: Annotated[
         bool,
         Option(
-            "Measure the mAP of --fp16 or --int8 and that of float32 on the photos of --calibrate. Each sub-folder of "
-            "--calibrate must contain the photos of one object."
+            "Measure the mAP of --fp16 or --int8 and that of float32 on the photos of --calibrate, which must be in "
+            "sub-folders for objects; see --objects."
         ),
     ] = False
     training_set: Annotated[str, Option("What the network was trained on, for the file's metadata.")] = ""
@@ -61,4 +62,4 @@ class ExportOnnxOptions(DescriptionOptions):
         if self.score and not (self.fp16 or self.int8):
             raise ArgumentError("--score compares --fp16 or --int8 with float32: give one of them")
         if self.score and self.calibrate is None:
-            raise ArgumentError("--score needs --calibrate, a folder of photos with one sub-folder per object")
+            raise ArgumentError("--score needs --calibrate, a folder of photos with sub-folders for objects")

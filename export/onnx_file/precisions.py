@@ -80,7 +80,7 @@ def write_float16(
         source: network to export, whose trunk is changed to float16.
         exact: path of the float32 file.
         photos: photos to compare on; synthetic photos are used if there are none.
-        positives: positives from `positives_by_folder`, to compare the mAP as well; [] to omit the mAP.
+        positives: positives from `positives_by_object`, to compare the mAP as well; [] to omit the mAP.
 
     Returns:
         The path of the .onnx file, in the folder of `exact`.
@@ -130,7 +130,7 @@ def write_int8(
         exact: path of the float32 file.
         calibration: photos from which the ranges of activations are measured.
         photos: other photos, to compare on.
-        positives: positives from `positives_by_folder`, to compare the mAP as well; [] to omit the mAP.
+        positives: positives from `positives_by_object`, to compare the mAP as well; [] to omit the mAP.
 
     Returns:
         The path of the .onnx file, in the folder of `exact`.

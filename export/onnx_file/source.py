@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from keras_retrieval.pipelines.networks.onnx_network import (
     SMALLEST,
 )
 from keras_retrieval.pipelines.photos.intake import list_photos
+from keras_retrieval.pipelines.photos.object_folders import find_objects
 from keras_retrieval.pipelines.photos.reader import PhotoError
 from keras_retrieval.pipelines.photos.reading import Reading
 
@@ -57,11 +58,11 @@ class MeasuredPhoto(NamedTuple):
 
     Attributes:
         pixels: pixels of the photo, (1, H, W, 3) uint8.
-        folder: relative path of the folder that contains the photo.
+        shown: the object that the photo shows; None if it is unknown.
     """
 
     pixels: np.ndarray
-    folder: str
+    shown: str | None
 
 
 def load_source(options: ExportOnnxOptions) -> ExportSource:
@@ -90,22 +91,28 @@ def load_source(options: ExportOnnxOptions) -> ExportSource:
     return ExportSource(network, joined, describer(network, factors, **views), smallest, options.size, facts)
 
 
-def read_photos(folder: Path, source: ExportSource) -> list[MeasuredPhoto]:
+def read_photos(folder: Path, source: ExportSource, rule: str | None = None) -> list[MeasuredPhoto]:
     """Reads up to 128 photos that are spread evenly over a folder. Photos that cannot be read are logged and skipped.
 
     Args:
         folder: folder of photos; photos in sub-folders are read as well.
         source: network that determines the size of the photos.
+        rule: the rule by which folders are objects, one of `object_folders.RULES`; None if objects are not needed.
 
     Raises:
+        PhotoFolderError: the folder contains no photos, or its sub-folders do not show what is an object.
         OnnxExportError: fewer than two photos can be read.
     """
     reading = Reading(folder, source.size, smallest=source.smallest)
-    names = list_photos(folder)
+    names, objects = list_photos(folder), {}
+    if rule is not None:
+        found = find_objects(names, folder, rule)
+        log.info(found.account)
+        objects = found.of_photo
     photos = []
     for row in np.unique(np.linspace(0, len(names) - 1, 2 * PHOTOS).astype(int)):
         try:
-            photos.append(MeasuredPhoto(reading.read(names[row])[None], str(PurePosixPath(names[row]).parent)))
+            photos.append(MeasuredPhoto(reading.read(names[row])[None], objects.get(names[row])))
         except PhotoError as error:
             log.info("left out: %s", error)
     if len(photos) < 2:

@@ -18,6 +18,7 @@ from ..errors import ArgumentError
 from .backbones import BACKBONES, Backbone
 from .edge_trunk import one_channel
 from .errors import DownloadError, NetworkFileError
+from .keras_errors import unloadable
 from .regional import rmac
 from .weights import load_trunk
 
@@ -79,6 +80,7 @@ def build(
     name: str,
     *,
     weights: str | Path | None = "imagenet",
+    weights_prefix: str = "",
     normalization: str | None = None,
     whitening: bool = False,
     dim: int | None = None,
@@ -93,7 +95,10 @@ def build(
     Args:
         name: `<backbone>_<pooling>`, such as "vgg16_gem"; `list_models()` returns all names.
         weights: weights of the backbone: "imagenet" (downloaded by keras.applications), None for random weights, or the
-            path of a .h5, .npz or .keras file, see `weights.load_trunk`.
+            path of a file: of torch (.pth, .pt, .ckpt), .safetensors, of Keras (.h5, .weights.h5, .keras), or .npz, see
+            `weights.load_trunk`.
+        weights_prefix: the beginning of the names of the weights, such as "teacher.", for a file that contains the
+            backbone more than once.
         normalization: the pixel normalisation that the weights expect, "torch", "caffe" or "none", see
             `layers.PixelNormalization`. None uses the normalisation that the weights file states; if it states none,
             that of the backbone's ImageNet weights.
@@ -138,7 +143,9 @@ def build(
             f"the pooling '{pooling_name}' does not take {unknown}; it takes {', '.join(accepted) or 'no option'}"
         )
     trunk = _trunk(backbone_name, backbone, weights, before_relu=pooling_name == "netvlad")
-    stated = load_trunk(trunk, weights) if weights not in (None, "imagenet") else None
+    stated = None
+    if weights is not None and weights != "imagenet":
+        stated = load_trunk(trunk, weights, weights_prefix)
     normalization = normalization or stated or _default_normalization(backbone_name, backbone, weights)
     if "trainable_p" in accepted:
         pooling_options["trainable_p"] = trainable_p
@@ -175,7 +182,8 @@ def load(path: str | Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:  # the parts of Keras have different errors
-        raise NetworkFileError(f"{path} could not be loaded as a Keras network: {error}") from error
+        reason = unloadable(path, error)
+        raise NetworkFileError(f"{path} could not be loaded as a Keras network: {reason}") from error
 
 
 def _known(kind: str, part: str, table: dict[str, Any], name: str) -> Any:

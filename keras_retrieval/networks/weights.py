@@ -1,106 +1,364 @@
 """Loads the weights of a trunk, the backbone of a network, from a file."""
 
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from ..inert_files.errors import StoredWeightsError
+from ..inert_files.keras_file import StoredLayer
+from ..inert_files.weights_file import StoredWeights, read_weights
 from .errors import WeightsError, WeightsNotFoundError
+from .leaf_layers import Leaf, leaf_layers
+from .looks_like import looks_like
+from .torch_names import Naming, namings
 
-Weights = dict[str, list[np.ndarray]]
+# The names of weights in older files, and Keras' own.
+_ALIASES = {
+    "W": "kernel",
+    "w": "kernel",
+    "b": "bias",
+    "depthwise_kernel": "kernel",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+    "running_var": "moving_variance",
+}
+_OLD_NAME = re.compile(r".*_(W|b|gamma|beta|running_mean|running_std)(_\d+)?")
+_MANY = 3  # layers whose names differ in numbers only are one series of a network
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".h5", ".hdf5", ".keras", ".npz")
 
 
-def load_trunk(trunk: keras.Model, path: str | Path) -> str | None:
-    """Sets the weights of a trunk (backbone) from a file, whose layers are matched to those of the trunk by name.
+@dataclass(frozen=True)
+class _Fit:
+    """How the weights of a file fit a trunk, under one way to read their names.
 
-    All layers are checked before any weight is set, so that the trunk is unchanged if an error is raised. Layers of the
-    file that the trunk does not have, such as a classifier, are ignored.
+    Attributes:
+        weights: maps the trunk's layers to their weights, in order; incomplete with a problem.
+        found: the number of weights that fit.
+        problem: the first thing that does not fit; "" if everything fits.
+        prefix: what stands before the names.
+        torch: whether the names are torch's.
+    """
+
+    weights: Mapping[str, list[np.ndarray]]
+    found: int
+    problem: str
+    prefix: str
+    torch: bool
+
+
+def load_trunk(trunk: keras.Model, path: str | Path, prefix: str = "") -> str | None:
+    """Sets the weights of a trunk (backbone) from a file, whose tensors are matched to those of the trunk by name.
+
+    The format is recognised by the content, and nothing in the file is executed. All weights are checked before any is
+    set, so that the trunk is unchanged if an error is raised.
 
     Args:
-        trunk: the model to change.
-        path: a .h5 (or .hdf5) file as published by keras.applications; a .npz file with arrays named
-            `<layer>/<weight>`, in which the arrays of a layer are in the order of the layer's weights; or a .keras file
-            of a trunk or of a network from `build`.
+        trunk: the model to change, as `build` names it.
+        path: a file of torch (a state dict, alone or within a checkpoint, in the zip format or the old one),
+            .safetensors, .h5 of Keras 2, with or without a classifier, .weights.h5 or .keras of Keras 3, or .npz with
+            arrays named `layer/weight` or as in torch. float16 and bfloat16 become float32. Weights are found by their
+            names, with anything in front of them, such as "module." or "state_dict."; other weights of the file, such
+            as a classifier's, are ignored.
+        prefix: the beginning of the names, where a file contains the trunk more than once.
 
     Returns:
-        The pixel normalisation that the weights expect, "torch", "caffe" or "none", or None if the file does not state
-        it. A .h5 file states it as the attribute `normalization`, a .npz file as the array `normalization`, and a
-        .keras file by its `layers.PixelNormalization`.
+        The pixel normalisation of the weights ("torch", "caffe" or "none"), or None if the file does not state it. In
+        .h5 it is the attribute `normalization`, in .npz the array `normalization`; a file of torch means "torch".
 
     Raises:
         WeightsNotFoundError: the file does not exist.
-        WeightsError: the format is not supported, the file is damaged, or a layer is missing, has weights of other
-            shapes or has weights that are not finite; the message names the layer.
+        WeightsError: the file is damaged or contains no weights, or a weight is missing, left over or has another
+            shape; the message names the first that does not fit, and what network the file looks like.
     """
     path = Path(path)
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
+        hint = f", such as {inside[0]}" if inside else ""
+        raise WeightsError(f"{path} is a folder: give the file of weights in it{hint}")
     if not path.is_file():
         raise WeightsNotFoundError(f"no weights file at {path}")
-    readers = {".h5": _read_h5, ".hdf5": _read_h5, ".npz": _read_npz, ".keras": _read_keras}
-    if path.suffix not in readers:
-        raise WeightsError(f"{path}: weights are read from {', '.join(readers)} files, not from '{path.suffix}'")
     try:
-        found, normalization = readers[path.suffix](path)
-    except Exception as error:  # h5py, zipfile, numpy and Keras have different errors
-        raise WeightsError(f"{path} cannot be read as a {path.suffix} file of weights: {error}") from error
-    wanted = {layer.name: layer for layer in trunk.layers if layer.weights}
-    for name, layer in wanted.items():
-        _check(path, name, [tuple(weight.shape) for weight in layer.weights], found)
-    for name, layer in wanted.items():
-        layer.set_weights(found[name])
-    return normalization
+        stored = read_weights(path)
+    except StoredWeightsError as error:
+        raise WeightsError(f"{path} cannot be read as a file of weights: {error}") from error
+    if not stored.tensors:
+        raise WeightsError(f"{path} contains no weights")
+    leaves = list(leaf_layers(trunk))
+    fits = [*_keras_fits(leaves, stored, prefix), *_torch_fits(trunk, stored, prefix)]
+    fit = _best(path, trunk.name, fits, stored)
+    for leaf in leaves:
+        leaf.layer.set_weights(fit.weights[leaf.name])
+    stated = stored.normalization or _normalization_in(stored.config)
+    inside_trunk = trunk.name.startswith("convnext")
+    return stated or ("torch" if fit.torch and not inside_trunk else None)
 
 
-def _check(path: Path, name: str, shapes: list[tuple[int, ...]], found: Weights) -> None:
-    if name not in found:
-        raise WeightsError(f"{path} does not fit: it has no layer '{name}', only {', '.join(found) or 'none at all'}")
-    stored = [array.shape for array in found[name]]
-    if stored != shapes:
-        raise WeightsError(f"{path} does not fit: layer '{name}' needs weights of {shapes}, the file has {stored}")
-    if not all(np.isfinite(array).all() for array in found[name]):
-        raise WeightsError(f"{path} does not fit: layer '{name}' has weights that are not finite")
+def _best(path: Path, trunk: str, fits: list[_Fit], stored: StoredWeights) -> _Fit:
+    whole = [fit for fit in fits if not fit.problem]
+    if whole and all(_same(whole[0], other) for other in whole[1:]):
+        return whole[0]
+    if whole:
+        places = list(dict.fromkeys(fit.prefix for fit in whole))
+        raise WeightsError(
+            f"{path} contains weights of {trunk} more than once, under {', '.join(map(repr, places))}: choose one with "
+            f"weights_prefix={places[0]!r}"
+        )
+    shapes = {name: array.shape for name, array in stored.tensors.items()}
+    kind = looks_like(shapes)
+    likeness = f"; the file looks like {kind}" if kind else f"; the file has {_first(shapes)}"
+    if not fits:
+        other = f"torch{trunk}"
+        hint = (
+            f"build {other}_.., which computes as torch does" if trunk.startswith("resnet") else "give Keras' weights"
+        )
+        raise WeightsError(f"{path} does not fit {trunk}, which torch computes with other padding{likeness}: {hint}")
+    best = max(fits, key=lambda fit: fit.found)
+    raise WeightsError(f"{path} does not fit {trunk}: {best.problem}{likeness}")
 
 
-def _read_h5(path: Path) -> tuple[Weights, str | None]:
-    import h5py
-
-    with h5py.File(path) as file:
-        group = file.get("model_weights", file)
-        if "layer_names" not in group.attrs:
-            raise WeightsError("it has no layer_names; save the model as .keras instead")
-        found = {}
-        for name in map(_text, group.attrs["layer_names"]):
-            arrays = [np.asarray(group[name][_text(weight)]) for weight in group[name].attrs["weight_names"]]
-            if arrays:
-                found[name] = arrays
-        return found, _text(file.attrs["normalization"]) if "normalization" in file.attrs else None
+def _first(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    names = [repr(name[:80]) for name in list(shapes)[:3]]
+    more = f" and {len(shapes) - len(names):,} others" if len(shapes) > len(names) else ""
+    return f"{', '.join(names)}{more}"
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _same(one: _Fit, other: _Fit) -> bool:
+    pairs = ((one.weights[name], other.weights[name]) for name in one.weights)
+    return all(np.array_equal(a, b) for mine, theirs in pairs for a, b in zip(mine, theirs, strict=True))
 
 
-def _read_npz(path: Path) -> tuple[Weights, str | None]:
-    found: Weights = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        for key in arrays.files:
-            if key != "normalization":
-                found.setdefault(key.rpartition("/")[0], []).append(arrays[key])
-        return found, str(arrays["normalization"]) if "normalization" in arrays.files else None
+def _problem_of(array: np.ndarray) -> str:
+    """Why values are no weights; "" if they are."""
+    if not array.dtype.name.startswith(("float", "bfloat")):
+        return f"is of {array.dtype.name}, not of floating-point numbers: give weights that are not quantised"
+    return "" if np.isfinite(array.astype("float32")).all() else "has values that are not finite"
 
 
-def _read_keras(path: Path) -> tuple[Weights, str | None]:
-    from ..layers.pixel_normalization import CONVENTIONS, PixelNormalization
+# Names as in torch
 
-    found: Weights = {}
-    normalization = None
-    stack = list(keras.saving.load_model(path, compile=False).layers)
+
+def _torch_fits(trunk: keras.Model, stored: StoredWeights, prefix: str) -> Iterator[_Fit]:
+    if not stored.torch:
+        return
+    for naming in namings(trunk):
+        keys = [tensor.key for tensors in naming.values() for tensor in tensors]
+        for start in _starts(stored.tensors, (keys[0], keys[len(keys) // 2], keys[-1]), prefix):
+            yield _torch_fit(naming, stored.tensors, start)
+        yield _torch_fit(naming, stored.tensors, prefix)
+
+
+def _starts(tensors: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> list[str]:
+    """What stands before any of the keys in the names of tensors."""
+    found = {
+        name.removesuffix(key): None
+        for name in tensors
+        for key in keys
+        if (name == key or name.endswith(f".{key}")) and name.startswith(prefix)
+    }
+    found.pop(prefix, None)
+    return [start for start in found if start.startswith(prefix)]
+
+
+def _torch_fit(naming: Naming, tensors: Mapping[str, np.ndarray], start: str) -> _Fit:
+    weights: dict[str, list[np.ndarray]] = {}
+    problem, found = "", 0
+    used = set()
+    for layer, wanted in naming.items():
+        weights[layer] = []
+        for tensor in wanted:
+            name = start + tensor.key
+            used.add(name)
+            array = tensors.get(name)
+            if array is None:
+                wrong = f"it has no tensor {name!r}"
+            elif array.shape not in tensor.shapes:
+                wrong = f"its tensor {name!r} has shape {array.shape}, expected {tensor.shapes[0]}"
+            else:
+                reason = _problem_of(array)
+                wrong = f"its tensor {name!r} {reason}" if reason else ""
+                found += 1
+            if array is not None and not wrong:
+                weights[layer].append(tensor.to_keras(array))
+            problem = problem or wrong
+    problem = problem or _left_over(naming, tensors, start, used)
+    return _Fit(weights, found, problem, start, True)
+
+
+def _left_over(naming: Naming, tensors: Mapping[str, np.ndarray], start: str, used: set[str]) -> str:
+    """The first tensor in the modules of the trunk that the trunk does not have: the file is of a deeper network."""
+    *layers, _ = naming.values()  # the last may be in the module of the classifier
+    modules = {tensor.key.partition(".")[0] for wanted in layers for tensor in wanted}
+    for name in tensors:
+        rest = name.removeprefix(start)
+        inside = name.startswith(start) and rest.partition(".")[0] in modules
+        if inside and name not in used and not rest.endswith("num_batches_tracked"):
+            return f"its tensor {name!r} belongs to no layer"
+    return ""
+
+
+# Names as in Keras
+
+
+def _keras_fits(leaves: list[Leaf], stored: StoredWeights, prefix: str) -> Iterator[_Fit]:
+    layers = [layer for layer in stored.layers if "/".join(layer.path).startswith(prefix)]
+    if layers or not stored.torch:
+        yield _keras_fit(leaves, layers)
+
+
+def _keras_fit(leaves: list[Leaf], layers: list[StoredLayer]) -> _Fit:
+    named, slotted = _by_name(layers, False), _by_name(layers, True)
+    weights: dict[str, list[np.ndarray]] = {}
+    problem, found = "", 0
+    used: list[StoredLayer] = []
+    for leaf in leaves:
+        candidates = _candidates(leaf, named, slotted)
+        arrays, wrong = _arrays(leaf, candidates)
+        used += candidates
+        weights[leaf.name] = arrays
+        found += 0 if wrong else len(arrays)
+        problem = problem or wrong
+    problem = problem or _layer_left_over(leaves, layers, used)
+    return _Fit(weights, found, problem, "", False)
+
+
+def _plain(name: str) -> str:
+    """A name as compared: older versions of Keras have "conv1/conv" and "Conv/BatchNorm"."""
+    return name.lower().replace("batchnorm", "bn") if "/" in name or "BatchNorm" in name else name.lower()
+
+
+_Index = Mapping[str, list[tuple[int, StoredLayer]]]
+
+
+def _by_name(layers: list[StoredLayer], slotted: bool) -> _Index:
+    """Maps the end of each path, joined by "_", to (number of components before it, layer)."""
+    found: dict[str, list[tuple[int, StoredLayer]]] = defaultdict(list)
+    for layer in layers:
+        if (layer.slot is not None) == slotted:
+            for before in range(len(layer.path)):
+                name = "/" if slotted else "_"
+                found[_plain(name.join(layer.path[before:]))].append((before, layer))
+    return found
+
+
+def _candidates(leaf: Leaf, named: _Index, slotted: _Index) -> list[StoredLayer]:
+    """The stored layers that may be a layer of the trunk: those with the fewest models around them."""
+    if leaf.automatic:
+        kind = re.compile(rf"{re.escape(leaf.slots[-1].rstrip('_0123456789'))}(_\d+)?")
+        found = [entry for name, entries in named.items() if kind.fullmatch(name) for entry in entries]
+        shapes = sorted(tuple(weight.shape) for weight in leaf.layer.weights)
+        fitting = [entry for entry in found if sorted(array.shape for array in entry[1].arrays.values()) == shapes]
+        found = fitting or found
+    else:
+        found = list(named.get(leaf.name.lower(), ()))
+    found = found or list(slotted.get("/".join(leaf.slots), ()))
+    least = min((before for before, _ in found), default=0)
+    return [layer for before, layer in found if before == least]
+
+
+def _arrays(leaf: Leaf, candidates: list[StoredLayer]) -> tuple[list[np.ndarray], str]:
+    """The weights of a layer in order, and what is wrong with them."""
+    if not candidates:
+        return [], f"it has no layer {leaf.name!r}"
+    stored = candidates[0]
+    for other in candidates[1:]:
+        same = stored.arrays.keys() == other.arrays.keys() and all(
+            np.array_equal(stored.arrays[name], other.arrays[name]) for name in stored.arrays
+        )
+        if not same:
+            places = " and ".join(repr("/".join(layer.path)) for layer in (stored, other))
+            return [], f"its layer {leaf.name!r} may be {places}: choose one with weights_prefix"
+    shapes = [tuple(weight.shape) for weight in leaf.layer.weights]
+    arrays = _in_order(leaf, stored, shapes)
+    if arrays is None:
+        names = [weight.name for weight in leaf.layer.weights]
+        return [], (
+            f"the weights of its layer {leaf.name!r} are named {', '.join(stored.arrays)}, which does not say which is "
+            f"which of {', '.join(names)}"
+        )
+    if [array.shape for array in arrays] != shapes:
+        found = [array.shape for array in arrays]
+        return [], f"its layer {leaf.name!r} needs weights of {shapes}, the file has {found}"
+    reason = next(filter(None, map(_problem_of, arrays)), "")
+    return [array.astype("float32") for array in arrays], f"its layer {leaf.name!r} {reason}" if reason else ""
+
+
+def _in_order(leaf: Leaf, stored: StoredLayer, shapes: list[tuple[int, ...]]) -> list[np.ndarray] | None:
+    """The arrays in the order of the layer's weights: by name, by number, or as the format orders them.
+
+    Returns:
+        The arrays; all of them, in any order, where their number or shapes do not fit; None where their names do not
+        say which is which.
+    """
+    names = [_leaf_name(weight.name) for weight in leaf.layer.weights]
+    arrays = {_leaf_name(name): array for name, array in stored.arrays.items()}
+    if len(arrays) != len(shapes) or len(arrays) == 1:
+        return list(stored.arrays.values())
+    if set(arrays) == set(names):
+        return [arrays[name] for name in names]
+    if all(name.isdigit() for name in arrays):
+        return [arrays[name] for name in sorted(arrays, key=int)]
+    found = [array.shape for array in arrays.values()]
+    if stored.ordered or Counter(found) != Counter(shapes):
+        return list(stored.arrays.values())
+    if len(set(shapes)) == len(shapes):
+        by_shape = {array.shape: array for array in arrays.values()}
+        return [by_shape[shape] for shape in shapes]
+    return None
+
+
+def _leaf_name(name: str) -> str:
+    name = name.partition(":")[0]
+    old = _OLD_NAME.fullmatch(name)
+    name = old[1] if old else name
+    return _ALIASES.get(name, name)
+
+
+def _layer_left_over(leaves: list[Leaf], layers: list[StoredLayer], used: list[StoredLayer]) -> str:
+    """The first layer that continues a series of the trunk's layers: the file is of a deeper network."""
+    series = Counter(_series(leaf.name) for leaf in leaves if not leaf.automatic)
+    taken = {id(layer) for layer in used}
+    containers = {layer.path[:-1] for layer in used if layer.slot is not None}
+    kinds = {leaf.slots[-1].rstrip("_0123456789") for leaf in leaves}
+    for layer in layers:
+        if id(layer) in taken:
+            continue
+        ends = ["_".join(layer.path[before:]) for before in range(len(layer.path))]
+        deeper = any(series[_series(_plain(end))] >= _MANY for end in ends)
+        if layer.slot is not None:
+            deeper = layer.path[:-1] in containers and layer.slot[0].rstrip("_0123456789") in kinds
+        if deeper:
+            return f"its layer {'/'.join(layer.path)!r} belongs to no layer"
+    return ""
+
+
+def _series(name: str) -> str:
+    """A name without its numbers: block5_conv4 -> block#_conv#, block6a_expand_conv -> block#_expand_conv."""
+    return re.sub(r"\d+[a-z]?(?=_|$)|\d+", "#", name)
+
+
+def _normalization_in(config: Any) -> str | None:
+    """The pixel normalisation of a network of this package, from its configuration."""
+    from ..layers.pixel_normalization import CONVENTIONS
+
+    stack = [config]
     while stack:
-        layer = stack.pop(0)
-        if isinstance(layer, keras.Model):
-            stack.extend(layer.layers)
-        elif layer.weights:
-            found.setdefault(layer.name, [np.asarray(weight) for weight in layer.get_weights()])
-        elif isinstance(layer, PixelNormalization):
-            config = {key: getattr(layer, key) for key in ("mean", "deviation", "channels")}
-            normalization = next((name for name, numbers in CONVENTIONS.items() if numbers == config), None)
-    return found, normalization
+        part = stack.pop()
+        if isinstance(part, dict):
+            if str(part.get("class_name", "")).rpartition(">")[2] == "PixelNormalization":
+                settings = part.get("config", {})
+                numbers = {key: settings.get(key) for key in ("mean", "deviation", "channels")}
+                known = {
+                    name: {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+                    for name, given in CONVENTIONS.items()
+                }
+                return next((name for name, given in known.items() if given == numbers), None)
+            stack.extend(part.values())
+        elif isinstance(part, list):
+            stack.extend(part)
+    return None

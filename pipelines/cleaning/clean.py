@@ -9,8 +9,9 @@ from ..command.options import takes
 from ..files.durable import write_file, write_names
 from ..files.shards import LEFT_OUT, write_left_out
 from ..photos.intake import Intake
-from ..photos.landmark_folders import CLEANING, CLEANING_VERSION, KEPT, by_landmark
+from ..photos.landmark_folders import CLEANING, CLEANING_VERSION, KEPT
 from ..photos.object_boxes import write_boxes
+from ..photos.object_folders import find_objects
 from ..sfm.colmap import load_colmap
 from ..sfm.work_folder import open_work
 from .landmark import CleaningError, Landmark, clean_landmark
@@ -44,7 +45,7 @@ def clean(options: CleanOptions) -> Path:
 
     Raises:
         ArgumentError: an option is out of range.
-        PhotoFolderError: `photos` does not exist or contains no photo.
+        PhotoFolderError: `photos` does not exist or contains no photo, or its folders do not show what is a landmark.
         FolderError: `out` was started with other options or contains something else.
         ReconstructionError: a photo has changed since an earlier run.
         CleaningError: no photo would be kept.
@@ -54,13 +55,15 @@ def clean(options: CleanOptions) -> Path:
     photos, out = options.photos, options.out
     intake = options.take(photos)
     print(intake.account, flush=True)
-    landmarks = by_landmark(intake.photos, photos)
+    objects = find_objects(intake.photos, photos, options.objects, least=1)
+    print(objects.account, flush=True)
     open_work(out, photos, options.resumed())
     found = []
-    for number, (name, names) in enumerate(landmarks.items(), start=1):
+    for number, (name, names) in enumerate(objects.photos.items(), start=1):
         found.append(clean_landmark(name, photos, names, out / WORK / quote(name, safe=""), options))
-        print(f"{number} of {len(landmarks)}: {_summary(found[-1])}", flush=True)
-    _write(out, intake, found, options)
+        print(f"{number} of {len(objects.photos)}: {_summary(found[-1])}", flush=True)
+    outside = dict.fromkeys(objects.outside, "outside of the folders of landmarks")
+    _write(out, intake, found, outside, options)
     return out
 
 
@@ -71,9 +74,11 @@ def _summary(landmark: Landmark) -> str:
     )
 
 
-def _write(out: Path, intake: Intake, found: Sequence[Landmark], options: CleanOptions) -> None:
+def _write(
+    out: Path, intake: Intake, found: Sequence[Landmark], outside: dict[str, str], options: CleanOptions
+) -> None:
     photos = intake.folder
-    left_out = {name: reason for landmark in found for name, reason in landmark.left_out.items()}
+    left_out = {name: reason for landmark in found for name, reason in landmark.left_out.items()} | outside
     kept = [name for landmark in found for name in landmark.kept]
     if not kept:
         name, reason = next(iter(left_out.items()))

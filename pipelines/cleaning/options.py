@@ -6,12 +6,13 @@ from typing import Annotated
 
 from ..command.options import Argument, Option
 from ..photos.intake_options import IntakeOptions
+from ..photos.object_options import ObjectOptions
 from ..sfm.clusters import LEAST_INLIERS
 from ..sfm.options import MAX_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
-class CleanOptions(IntakeOptions):
+class CleanOptions(IntakeOptions, ObjectOptions):
     """The options of the step `clean`, which removes unrelated photos from folders of landmarks."""
 
     photos: Annotated[Path, Argument("Folder with one sub-folder of photos for each landmark.")] = field(kw_only=False)

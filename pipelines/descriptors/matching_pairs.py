@@ -1,23 +1,27 @@
 """Reads the matching pairs of photos from which a whitening is learned.
 
-The pairs are in a file tuples.npz, or in a folder of photos with one sub-folder per object.
+The pairs are in a file tuples.npz, or in a folder of photos with sub-folders for objects.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from keras_retrieval.errors import RetrievalError
 
 from ..photos.intake import Intake, take_photos
+from ..photos.object_folders import AUTO, find_objects
+
+log = logging.getLogger("keras_retrieval")
 
 _FIELDS = ("images", "cluster", "qidxs", "pidxs")
 
 
 class PairsError(RetrievalError, ValueError):
-    """Matching pairs cannot be read from a file or folder, or the folder has no pair."""
+    """Matching pairs cannot be read from a file."""
 
 
 @dataclass(frozen=True)
@@ -35,26 +39,34 @@ class MatchingPairs:
     pidxs: np.ndarray
 
 
-def read_pairs(tuples: Path, take: Callable[[Path], Intake] = take_photos) -> MatchingPairs:
-    """Reads matching pairs from tuples.npz, or pairs all photos in each sub-folder of a folder.
+def read_pairs(
+    tuples: Path, take: Callable[[Path], Intake] = take_photos, rule: str = AUTO, *, needed: bool = True
+) -> MatchingPairs:
+    """Reads matching pairs from tuples.npz, or pairs all photos of each object in a folder.
 
-    In a folder, each photo is paired, as the query, with each other photo of its sub-folder.
+    In a folder, each photo is paired, as the query, with each other photo of its object. Which folders were taken for
+    objects is logged.
 
     Args:
         tuples: a .npz file with the arrays images (n,) text, cluster (n,), and qidxs and pidxs (pairs,) integers, as
-            `keras-retrieval tuples` writes it; or a folder of photos with one sub-folder per object.
+            `keras-retrieval tuples` writes it; or a folder of photos with sub-folders for objects.
         take: takes the photos of a folder, such as `IntakeOptions.take`.
+        rule: the rule by which folders are objects, one of `object_folders.RULES`.
+        needed: whether the pairs are needed. If not, a folder's photos need no objects and are read without pairs.
 
     Returns:
         The names of the photos and the pairs.
 
     Raises:
-        PairsError: the file does not exist or cannot be read, an array is missing or has a wrong type or shape, or no
-            sub-folder has two photos.
-        PhotoFolderError: the folder contains no photo.
+        PairsError: the file does not exist or cannot be read, or an array is missing or has a wrong type or shape.
+        PhotoFolderError: the folder contains no photo, its sub-folders do not show what is an object, or no object has
+            two photos.
     """
     if tuples.is_dir():
-        return _pairs_within(take(tuples).photos, tuples)
+        names = take(tuples).photos
+        if not needed:
+            return MatchingPairs(names, np.zeros(0, "int64"), np.zeros(0, "int64"))
+        return _pairs_within(names, tuples, rule)
     if not tuples.is_file():
         raise PairsError(f"{tuples} does not exist")
     try:
@@ -73,13 +85,12 @@ def read_pairs(tuples: Path, take: Callable[[Path], Intake] = take_photos) -> Ma
     return MatchingPairs(images.tolist(), qidxs.astype("int64"), pidxs.astype("int64"))
 
 
-def _pairs_within(names: list[str], folder: Path) -> MatchingPairs:
-    objects: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        if "/" in name:
-            objects.setdefault(PurePosixPath(name).parts[0], []).append(row)
-    pairs = [(q, p) for rows in objects.values() for q in rows for p in rows if q != p]
-    if not pairs:
-        raise PairsError(f"{folder} has no sub-folder with two photos or more: there are no matching pairs")
+def _pairs_within(names: list[str], folder: Path, rule: str) -> MatchingPairs:
+    objects = find_objects(names, folder, rule)
+    log.info(objects.account)
+    images = [name for photos in objects.photos.values() for name in photos]
+    row_of = {name: row for row, name in enumerate(images)}
+    groups = [[row_of[name] for name in photos] for photos in objects.photos.values()]
+    pairs = [(q, p) for rows in groups for q in rows for p in rows if q != p]
     qidxs, pidxs = np.array(pairs, "int64").T
-    return MatchingPairs(names, qidxs, pidxs)
+    return MatchingPairs(images, qidxs, pidxs)

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.whitening.gram_pca import DIM, WIDE
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
+from ..networks.custom_layers import CustomLayers
 from ..networks.files import check_keras_path
 from ..networks.precision import PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.intake_options import IntakeOptions
+from ..photos.object_options import ObjectOptions
 from ..photos.reader import MAX_PIXELS
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
 
@@ -19,7 +21,7 @@ METHODS = ("lw", "pca", "regional-pca")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescriptionOptions(Options):
+class DescriptionOptions(CustomLayers):
     """Options of every command that computes descriptors: the photos' size, and the scales that are combined."""
 
     size: Annotated[
@@ -88,7 +90,7 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhitenOptions(DescriptionOptions, IntakeOptions):
+class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
     """Options of the command `keras-retrieval whiten`.
 
     Choose the size, scales, antialiasing and mirroring with which the whitened network will be used.
@@ -97,9 +99,10 @@ class WhitenOptions(DescriptionOptions, IntakeOptions):
     model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
         field(kw_only=False)
     )
-    tuples: Annotated[Path, Argument("tuples.npz, or a folder of photos whose sub-folders show one object each.")] = (
-        field(kw_only=False)
-    )
+    tuples: Annotated[
+        Path,
+        Argument("tuples.npz, or a folder of photos, which lw needs to be in sub-folders for objects; see --objects."),
+    ] = field(kw_only=False)
     output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
     photos: Annotated[
         Path | None, Option("Folder of the photos named in tuples.npz; not needed where TUPLES is a folder of photos.")

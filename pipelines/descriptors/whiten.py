@@ -37,12 +37,14 @@ def whiten(options: WhitenOptions) -> Path:
         ArgumentError: an option is out of range, two options cannot be combined (see `WhitenOptions.check`), or `dim`
             exceeds the number of dimensions of the network.
         PairsError: the training tuples or matching pairs cannot be read.
+        PhotoFolderError: `tuples` is a folder without photos, or lw is to be learned from folders that do not show
+            which photos are of one object.
         FolderError: the folder of descriptors contains other descriptors and may not be replaced.
         WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions for the method.
         ValueError: the network cannot be loaded, or too few photos or pairs have a descriptor.
     """
     options = replace(options, edges=resolve_edges(options.edges))
-    pairs = read_pairs(options.tuples, options.take)
+    pairs = read_pairs(options.tuples, options.take, options.objects, needed=options.method == "lw")
     options = replace(options, precision=resolve_precision(options.precision))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.method == "regional-pca":

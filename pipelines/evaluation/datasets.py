@@ -6,7 +6,12 @@
 | oxford5k, paris6k | as above | gnd_oxford5k.pkl, gnd_paris6k.pkl, or the folder with the *_query.txt files |
 | holidays | 100000.jpg ...: a query's name ends in 00; its positives share the digits before | none |
 | ukbench | ukbench00000.jpg ...: four in a row, or one folder of four photos each, show one object | none |
-| places, tokyo247 | sub-folders database and queries*, UTM in the names: @east@north@...@.jpg | none, or a CSV file |
+| places | sub-folders database and queries*, UTM in names: @east@north@zone@letter@..@.jpg | none, or a CSV |
+| tokyo247 | as above, or 03814/.. and 247query_subset_v2, as published | none, a CSV, or tokyo247.mat |
+| msls, msls:s2w | train_val/CITY/query and database, as published | none: tables beside the photos |
+| pitts30k, pitts250k | 000/000000_pitch1_yaw1.jpg and queries_real, as published | pitts30k_test.mat or .npz |
+| sfxl, sfxl:v2 | database and queries_v1, UTM in the names | none, or a CSV |
+| nordland, nordland:10 | folders of seasons, with the number of the frame in the names | none, or cleanImageNames.txt |
 | flickr15k | sub-folders photos/CLASS and sketches | a JSON file: sketch -> classes |
 | a file NAME.json | paths below the photos' folder | the file itself, see `object_sets.custom_dataset` |
 
@@ -22,9 +27,10 @@ from .errors import GroundTruthError
 from .ground_truth import GroundTruth, PhotoList
 from .object_sets import custom_dataset, flickr15k, holidays, ukbench
 from .oxford_paris import oxford5k, paris6k, roxford5k, rparis6k
-from .places import places, tokyo247
+from .place_archives import msls, nordland, pitts30k, pitts250k
+from .places import places, sfxl, tokyo247
 
-DATASETS: dict[str, Callable[[PhotoList, Path | None], GroundTruth]] = {
+DATASETS: dict[str, Callable[..., GroundTruth]] = {
     "roxford5k": roxford5k,
     "rparis6k": rparis6k,
     "oxford5k": oxford5k,
@@ -33,8 +39,16 @@ DATASETS: dict[str, Callable[[PhotoList, Path | None], GroundTruth]] = {
     "ukbench": ukbench,
     "places": places,
     "tokyo247": tokyo247,
+    "msls": msls,
+    "pitts30k": pitts30k,
+    "pitts250k": pitts250k,
+    "sfxl": sfxl,
+    "nordland": nordland,
     "flickr15k": flickr15k,
 }
+
+VARIANTS = ("msls", "nordland", "pitts30k", "pitts250k", "sfxl")
+"""The datasets of which there are variants, NAME:VARIANT, such as msls:s2w or nordland:10."""
 
 
 def load_ground_truth(
@@ -43,8 +57,8 @@ def load_ground_truth(
     """Reads the ground truth of a dataset and restricts it to the photos that exist.
 
     Args:
-        dataset: the name of a dataset, such as "roxford5k" (a key of `DATASETS`), or the path of a JSON file, see
-            `object_sets.custom_dataset`.
+        dataset: the name of a dataset, such as "roxford5k" (a key of `DATASETS`) or "msls:s2w" (of `VARIANTS`), or the
+            path of a JSON file, see `object_sets.custom_dataset`.
         photos: folder with the photos of the database and of the queries.
         gnd: file or folder of the ground truth, for datasets that have one. None looks for a file with the published
             name in the folder `photos` and beside it.
@@ -60,6 +74,13 @@ def load_ground_truth(
     """
     if dataset.lower().endswith(".json"):
         return custom_dataset(PhotoList(photos, take), Path(dataset))
+    name, colon, variant = dataset.partition(":")
+    if colon and name in DATASETS:
+        if name not in VARIANTS or not variant:
+            raise GroundTruthError(
+                f"there is no dataset '{dataset}': {', '.join(VARIANTS)} have variants, as in msls:s2w"
+            )
+        return DATASETS[name](PhotoList(photos, take), gnd, variant)
     if dataset not in DATASETS:
         near = difflib.get_close_matches(dataset, DATASETS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""

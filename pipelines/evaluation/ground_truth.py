@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from ..files.name_join import JoinError, PhotoNames
 from ..photos.intake import Intake, is_named_as_photo, nothing_to_take, take_photos
 from .errors import GroundTruthError
 
@@ -41,6 +42,7 @@ class GroundTruth:
         sketches: whether the queries are line drawings.
         published: number of photos and number of queries in the complete collection; (0, 0) stands for the lengths of
             `database` and `queries`.
+        lacks: a part of the collection, in words, whose size is unknown because its lists are missing too.
 
     Raises:
         GroundTruthError: the lists have different lengths, or an index is beyond the database.
@@ -59,6 +61,7 @@ class GroundTruth:
     panoramas: np.ndarray | None = None
     sketches: bool = False
     published: tuple[int, int] = (0, 0)
+    lacks: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.queries)
@@ -84,9 +87,10 @@ class GroundTruth:
     def partial(self) -> str | None:
         """A text such as "partial: 1,070 of 4,993 photos, 28 of 70 queries"; None if no photo or query is missing."""
         photos, queries = self.published
-        if len(self.database) >= photos and len(self.queries) >= queries:
+        if len(self.database) >= photos and len(self.queries) >= queries and not self.lacks:
             return None
-        return f"partial: {len(self.database):,} of {photos:,} photos, {len(self.queries):,} of {queries:,} queries"
+        text = f"partial: {len(self.database):,} of {photos:,} photos, {len(self.queries):,} of {queries:,} queries"
+        return f"{text}, {self.lacks}" if self.lacks else text
 
     def box(self, query: int, size: tuple[int, int]) -> Box | None:
         """Returns the box of a query in pixels of its photo, which may be smaller than the published photo.
@@ -167,11 +171,7 @@ class PhotoList:
         self.paths = sorted([*intake.photos, *filter(is_named_as_photo, intake.left_out)])
         if not self.paths:
             raise nothing_to_take(intake)
-        self._paths_of: dict[str, list[str]] = {}
-        for path in self.paths:
-            pure = PurePosixPath(path)
-            for key in {path, pure.name, pure.stem}:
-                self._paths_of.setdefault(key, []).append(path)
+        self._names = PhotoNames(self.paths)
         self._all = set(self.paths)
 
     def __contains__(self, path: object) -> bool:
@@ -181,17 +181,17 @@ class PhotoList:
         """Returns the path of a photo relative to the folder; None if there is no such photo.
 
         Args:
-            name: path of the photo relative to the folder, its name, or its name without suffix.
+            name: path of the photo relative to the folder, its name, or its name without suffix; the module
+                `files.name_join` states the rules.
 
         Raises:
-            GroundTruthError: several photos have this name.
+            GroundTruthError: several photos may be meant.
         """
-        if name in self._all:
-            return name
-        paths = self._paths_of.get(name, [])
-        if len(paths) > 1:
-            raise GroundTruthError(f"{self.folder} contains '{name}' twice: {paths[0]} and {paths[1]}")
-        return paths[0] if paths else None
+        try:
+            row = self._names.find(name)
+        except JoinError as error:
+            raise GroundTruthError(f"{self.folder}: {error}") from None
+        return None if row is None else self.paths[row]
 
     def inside(self, folder: str) -> list[str]:
         """Returns the paths, relative to `folder`, of the photos in a sub-folder and the folders below it.
@@ -203,7 +203,7 @@ class PhotoList:
         return [path for path in self.paths if path.startswith(start)]
 
 
-def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
+def restrict(ground_truth: GroundTruth, photos: PhotoList, *, exact: bool = False) -> GroundTruth:
     """Restricts a published ground truth to the photos that exist.
 
     Missing photos are removed from the database and from all lists of positives and junk. A query is removed if its
@@ -213,6 +213,8 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
     Args:
         ground_truth: a ground truth with the published names of photos, with or without suffix.
         photos: the photos that exist.
+        exact: whether names are paths relative to the photos' folder, so that a missing photo is not looked for in
+            other folders, where another photo may have its name.
 
     Returns:
         The restricted ground truth, in which names are paths relative to the photos' folder. Its attribute `partial`
@@ -221,7 +223,8 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
     Raises:
         GroundTruthError: no photo or no query is left, or several photos have a name that is in the ground truth.
     """
-    paths = [photos.find(name) for name in ground_truth.database]
+    find = (lambda name: name if name in photos else None) if exact else photos.find
+    paths = [find(name) for name in ground_truth.database]
     rows = np.array([row for row, path in enumerate(paths) if path], "int64")
     if not len(rows):
         example = ground_truth.database[0] if ground_truth.database else "none is listed"
@@ -233,7 +236,7 @@ def restrict(ground_truth: GroundTruth, photos: PhotoList) -> GroundTruth:
     restricted = replace(
         ground_truth,
         database=[path for path in paths if path],
-        queries=[photos.find(name) or "" for name in ground_truth.queries],
+        queries=[find(name) or "" for name in ground_truth.queries],
         positives=_renumbered(ground_truth.positives, new_row),
         hard=_renumbered(ground_truth.hard, new_row),
         junk=_renumbered(ground_truth.junk, new_row),

@@ -26,7 +26,13 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
             "with --bow."
         ),
     ] = field(default=None, kw_only=False)
-    dataset: Annotated[str, Option(f"Dataset: {', '.join(DATASETS)}, or a ground truth of your own, NAME.json.")]
+    dataset: Annotated[
+        str,
+        Option(
+            f"Dataset: {', '.join(DATASETS)}, a variant such as msls:s2w, nordland:10 or sfxl:v2, or a ground truth of "
+            "your own, NAME.json."
+        ),
+    ]
     photos: Annotated[Path, Option("Folder of the dataset's photos, in any sub-folders.")]
     output: Annotated[Path, Option("Folder to write descriptors, results.json and page.html to.")]
     gnd: Annotated[

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files.plain_pickle import load_pickle
+from keras_retrieval.inert_files.plain_pickle import load_pickle
+
 from .errors import GroundTruthError
 from .ground_truth import Box, GroundTruth, PhotoList, find_ground_truth, restrict
 

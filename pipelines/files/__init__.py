@@ -1,1 +1,1 @@
-"""Writes files and folders durably, reads CSV tables, reads pickles without executing them, and reports progress."""
+"""Writes files and folders durably, reads CSV tables, and reports progress."""

@@ -17,8 +17,16 @@ class BuildOptions(Options):
     )
     output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
     weights: Annotated[
-        str | None, Option("imagenet (downloaded), none (random), or the path of a .h5, .npz or .keras file.")
+        str | None,
+        Option(
+            "imagenet (downloaded), none (random), or a file: of torch (.pth, .pt, .ckpt), .safetensors, of "
+            "Keras (.h5, .weights.h5, .keras), or .npz."
+        ),
     ] = "imagenet"
+    weights_prefix: Annotated[
+        str,
+        Option("Beginning of the weights' names, such as teacher., for a file that contains the trunk more than once."),
+    ] = ""
     normalization: Annotated[
         str | None,
         Option(
@@ -60,7 +68,12 @@ def build(options: BuildOptions) -> Path:
     keras.utils.set_random_seed(options.seed)
     weights = None if options.weights == "none" else options.weights
     model = keras_retrieval.build(
-        options.name, weights=weights, normalization=options.normalization, dim=options.dim, **given
+        options.name,
+        weights=weights,
+        weights_prefix=options.weights_prefix,
+        normalization=options.normalization,
+        dim=options.dim,
+        **given,
     )
     save_model(model, options.output)
     size = options.output.stat().st_size / 1e6

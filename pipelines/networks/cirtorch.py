@@ -18,15 +18,6 @@ TRUNKS = {
     "resnet152": "torchresnet152",
 }
 POOLINGS = ("mac", "spoc", "gem", "gemmp", "rmac")
-_CONVOLUTIONS = {
-    "alexnet": {0: "conv1", 3: "conv2", 6: "conv3", 8: "conv4", 10: "conv5"},
-    "vgg16": {
-        place: f"block{block}_conv{number}"
-        for block, places in enumerate(((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)), start=1)
-        for number, place in enumerate(places, start=1)
-    },
-}
-_RESNET_STEM = {"conv1": "0", "bn1": "1"}
 
 
 class Tensors:
@@ -270,22 +261,15 @@ def trunk_weights(architecture: str, trunk: Any, tensors: Tensors) -> dict[str, 
     Raises:
         ConversionError: a tensor is missing, has a wrong shape or is not finite.
     """
-    places = {name: str(place) for place, name in _CONVOLUTIONS.get(architecture, {}).items()}
+    from keras_retrieval.networks.torch_names import numbered
+
     found = {}
     for layer in trunk.layers:
         if layer.weights:
-            place = f"features.{places.get(layer.name) or _resnet_place(layer.name)}"
+            place = f"features.{numbered(TRUNKS[architecture], layer.name)}"
             shapes = [tuple(weight.shape) for weight in layer.weights]
             found[layer.name] = _layer_weights(place, shapes, tensors)
     return found
-
-
-def _resnet_place(name: str) -> str:
-    """Converts a layer's name: layer1_0_downsample_1 -> 4.0.downsample.1, because the stages are modules 4 to 7."""
-    if name in _RESNET_STEM:
-        return _RESNET_STEM[name]
-    stage, block, *part = name.removeprefix("layer").split("_")
-    return f"{int(stage) + 3}.{block}.{'.'.join(part)}"
 
 
 def _layer_weights(place: str, shapes: list[tuple[int, ...]], tensors: Tensors) -> list[np.ndarray]:

@@ -5,21 +5,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
+from keras_retrieval.inert_files.torch_file import read_torch
 
-from ..command.options import Argument, Option, Options, takes
+from ..command.options import Argument, Option, takes
 from . import cirtorch, matconvnet
+from .custom_layers import CustomLayers
+from .descriptor_check import check_descriptors, with_unit_rows
 from .errors import ConversionError
-from .files import check_keras_path, save_model
-from .torch_file import read_torch
+from .files import check_keras_path, load_keras, save_model
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertOptions(Options):
+class ConvertOptions(CustomLayers):
     """The options of the step `convert`, which converts a published network to a .keras file."""
 
-    network: Annotated[Path, Argument("A published network: a .pth file of cirtorch, or a .mat file of NetVLAD.")] = (
-        field(kw_only=False)
-    )
+    network: Annotated[
+        Path,
+        Argument(
+            "A published network: a .pth file of cirtorch, or a .mat file of NetVLAD; or a .keras file, with "
+            "--normalise."
+        ),
+    ] = field(kw_only=False)
     output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
     whitening: Annotated[Path | None, Option("A .pth file with a learned whitening to add to the network.")] = None
     lw: Annotated[
@@ -30,6 +36,9 @@ class ConvertOptions(Options):
         str, Option("Which whitening to add: that of a single scale (ss) or of several (ms).", choices=("ss", "ms"))
     ] = "ss"
     dim: Annotated[int | None, Option("Dimensions that the whitening keeps; all if not given.", at_least=1)] = None
+    normalise: Annotated[
+        bool, Option("Append L2 normalisation to a .keras network whose descriptors do not have unit length.")
+    ] = False
 
     def check(self) -> None:
         """Checks the range of each option, and the combination of the options of the whitening.
@@ -41,6 +50,12 @@ class ConvertOptions(Options):
         super().check()
         if self.whitening is not None and self.lw is not None:
             raise ArgumentError("--whitening and --lw both give a whitening: leave out one of them")
+        if self.normalise != (self.network.suffix == ".keras"):
+            raise ArgumentError(
+                f"--normalise is for .keras files, which need no other conversion; NETWORK is {self.network}"
+            )
+        if self.normalise and (self.lw is not None or self.whitening is not None or self.dim is not None):
+            raise ArgumentError("--normalise goes without a whitening: the step whiten adds one afterwards")
         if self.dim is not None and self.whitening is None and self.lw is None and self.network.suffix != ".mat":
             raise ArgumentError("--dim needs a whitening, whose dimensions it cuts: give --whitening or --lw, too")
 
@@ -49,7 +64,8 @@ class ConvertOptions(Options):
 def convert(options: ConvertOptions) -> Path:
     """Converts a published network to a .keras file, from which all other steps load it.
 
-    Code that the published file may contain is not executed.
+    Code that the published file may contain is not executed. With --normalise, the file is a .keras file, and L2
+    normalisation is appended to its network.
 
     Returns:
         The path of the .keras file, `output`.
@@ -81,6 +97,10 @@ def convert(options: ConvertOptions) -> Path:
 
 
 def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -> Any:
+    if network.suffix == ".keras":
+        model = load_keras(network)
+        check_descriptors(model, network, unit=False)
+        return with_unit_rows(model)
     if network.suffix == ".mat":
         if lw is not None:
             raise ConversionError("--lw is for networks of cirtorch; a NetVLAD file has its whitening inside")

@@ -10,6 +10,8 @@ import numpy as np
 from keras_retrieval.errors import ArgumentError
 
 from ..files.durable import atomic_path
+from .custom_layers import register_custom_layers
+from .descriptor_check import check_descriptors
 from .errors import NetworkError
 from .onnx_network import OnnxNetwork
 
@@ -26,7 +28,8 @@ def load_model(model: str | Path) -> Any:
         A keras.Model. For an .onnx file an OnnxNetwork; Keras and TensorFlow are not imported then.
 
     Raises:
-        NetworkError: the file does not exist, or an .onnx file cannot be loaded.
+        NetworkError: the file does not exist, an .onnx file cannot be loaded, or a .keras file does not compute
+            descriptors of unit length, see `descriptor_check`.
         NetworkFileError: a .keras file cannot be loaded.
         ArgumentError: the name is unknown.
         MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
@@ -43,7 +46,24 @@ def load_model(model: str | Path) -> Any:
         return OnnxNetwork(path)
     import keras_retrieval
 
-    return keras_retrieval.build(str(model)) if named else keras_retrieval.load(path)
+    if named:
+        return keras_retrieval.build(str(model))
+    network = load_keras(path)
+    check_descriptors(network, path)
+    return network
+
+
+def load_keras(path: Path) -> Any:
+    """Loads a .keras file, with the layers of `--custom`, without a check of the descriptors.
+
+    Raises:
+        NetworkFileError: the file cannot be loaded.
+        ArgumentError: a custom layer cannot be imported.
+    """
+    import keras_retrieval
+
+    register_custom_layers()
+    return keras_retrieval.load(path)
 
 
 def check_keras_path(path: Path) -> None:

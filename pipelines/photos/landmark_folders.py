@@ -1,18 +1,19 @@
-"""Lists photos of landmarks, which are in one sub-folder per landmark.
+"""Lists photos by the landmark, or other object, that they show.
 
-The photos are either all photos of a folder, or the photos that `keras-retrieval clean` kept after removing those that
-do not show their landmark.
+The photos are either all photos of a folder, whose objects `object_folders` finds, or the photos that `keras-retrieval
+clean` kept after removing those that do not show their landmark.
 """
 
 import json
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from keras_retrieval.errors import ArgumentError
+
 from ..files.durable import FolderError, read_names
-from .formats import PhotoFolderError
 from .intake import Intake, take_photos
+from .object_folders import AUTO, Objects, find_objects
 
 log = logging.getLogger("keras_retrieval")
 
@@ -20,15 +21,15 @@ CLEANING, KEPT = "cleaning.json", "kept.txt"  # files in the output of `clean`
 CLEANING_VERSION = 1
 
 
-def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
+def cleaned_photos(folder: Path) -> tuple[Path, dict[str, list[str]]] | None:
     """Reads the list of the photos that the command `keras-retrieval clean` kept.
 
     Args:
         folder: the output folder of `clean`, or any other folder.
 
     Returns:
-        The folder of the photos, and the names of the kept photos relative to the folder of the photos. None if
-        `folder` was not written by `clean`.
+        The folder of the photos, and a dict that maps each landmark with a kept photo to the names of its kept photos
+        relative to the folder of the photos. None if `folder` was not written by `clean`.
 
     Raises:
         FolderError: `folder` was written by `clean` and is damaged, or has a newer layout.
@@ -39,63 +40,70 @@ def cleaned_photos(folder: Path) -> tuple[Path, list[str]] | None:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         version, photos = int(report["version"]), Path(report["photos"])
-        count = sum(landmark["kept"] for landmark in report.get("landmarks", ()))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        kept = [(str(landmark.get("name", "")), int(landmark["kept"])) for landmark in report.get("landmarks", ())]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FolderError(f"{path} is damaged ({error!r}): run `keras-retrieval clean` again") from error
     if version > CLEANING_VERSION:
         raise FolderError(
             f"{path} has layout {version}, and this keras-retrieval reads up to {CLEANING_VERSION}: "
             "update with pip install -U keras-retrieval"
         )
-    names = read_names(folder / KEPT)
+    names, count = read_names(folder / KEPT), sum(number for _, number in kept)
     if len(names) != count:
         raise FolderError(
             f"{folder / KEPT} has {len(names)} photos, and {path.name} counts {count}: run `keras-retrieval clean` "
             "again"
         )
-    return photos, names
+    rows = iter(names)
+    return photos, {landmark: [next(rows) for _ in range(number)] for landmark, number in kept if number}
 
 
-def landmark_photos(folder: Path, take: Callable[[Path], Intake] = take_photos) -> tuple[Path, list[str]]:
-    """Lists the photos of landmarks.
+def cleaned_objects(folder: Path, rule: str = AUTO) -> tuple[Path, Objects] | None:
+    """Reads the photos that `keras-retrieval clean` kept as objects, which are the landmarks of `clean`.
 
     Args:
-        folder: a folder of photos with one sub-folder per landmark, or the output folder of `keras-retrieval clean`.
-        take: takes the photos of a folder, such as `IntakeOptions.take`.
+        folder: the output folder of `clean`, or any other folder.
+        rule: the option --objects, which must be "auto" here, because `clean` has found the objects.
 
     Returns:
-        The folder of the photos, and the names of the photos relative to the folder of the photos: all photos, or those
-        that `clean` kept.
+        The folder of the photos, and the kept photos by landmark; None if `folder` was not written by `clean`.
 
     Raises:
-        PhotoFolderError: `folder` does not exist or contains no photo.
+        ArgumentError: `rule` is not "auto".
         FolderError: `folder` was written by `clean` and is damaged, or has a newer layout.
     """
     cleaned = cleaned_photos(folder)
-    if cleaned is not None:
-        return cleaned
-    intake = take(folder)
-    log.info(intake.account)
-    return folder, intake.photos
+    if cleaned is None:
+        return None
+    if rule != AUTO:
+        raise ArgumentError(f"{folder} was made by `clean`, which found the objects: leave --objects {rule} out")
+    photos, landmarks = cleaned
+    account = f"{folder}: {len(landmarks):,} landmarks with the photos that `clean` kept"
+    return photos, Objects(landmarks, [], "folders", account)
 
 
-def by_landmark(names: Sequence[str], folder: Path) -> dict[str, list[str]]:
-    """Groups photos by landmark, which is the relative path of the sub-folder that contains the photo.
+def landmark_photos(
+    folder: Path, take: Callable[[Path], Intake] = take_photos, rule: str = AUTO
+) -> tuple[Path, Objects]:
+    """Lists photos by the landmark that they show, and logs which folders are taken for landmarks.
 
     Args:
-        names: the names of the photos, relative to `folder`, with / as the separator.
-        folder: the folder of the photos, which is used in the error message only.
+        folder: a folder of photos with sub-folders for landmarks, or the output folder of `keras-retrieval clean`.
+        take: takes the photos of a folder, such as `IntakeOptions.take`.
+        rule: the rule by which folders are landmarks, one of `object_folders.RULES`.
 
     Returns:
-        A dict, sorted by landmark, that maps each landmark to the names of its photos. Photos outside any sub-folder
-        belong to the landmark ".".
+        The folder of the photos, and its photos by landmark: all photos, or those that `clean` kept.
 
     Raises:
-        PhotoFolderError: there are photos, but none of them is in a sub-folder.
+        ArgumentError: `folder` was written by `clean`, and `rule` is not "auto".
+        PhotoFolderError: `folder` does not exist or contains no photo, or its folders do not show what is a landmark.
+        FolderError: `folder` was written by `clean` and is damaged, or has a newer layout.
     """
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        found[str(Path(name).parent)].append(name)
-    if list(found) == ["."]:
-        raise PhotoFolderError(f"{folder} has no sub-folders with photos: put the photos of each landmark in one")
-    return dict(sorted(found.items()))
+    cleaned = cleaned_objects(folder, rule)
+    if cleaned is None:
+        intake = take(folder)
+        log.info(intake.account)
+        cleaned = folder, find_objects(intake.photos, folder, rule, pairs=False)
+    log.info(cleaned[1].account)
+    return cleaned

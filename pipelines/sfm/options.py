@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..command.options import Argument, Option
+from ..networks.custom_layers import CustomLayers
 from ..photos.intake_options import IntakeOptions
 from .clusters import LEAST_INLIERS
 from .errors import VocabularyNotFoundError
@@ -15,7 +16,7 @@ MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a n
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions(IntakeOptions):
+class ReconstructOptions(CustomLayers, IntakeOptions):
     """Options of the command `keras-retrieval reconstruct`."""
 
     photos: Annotated[

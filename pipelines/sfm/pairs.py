@@ -17,13 +17,14 @@ from ..command.options import Argument, Option, takes
 from ..descriptors.extract import extract
 from ..descriptors.folder import read_descriptors
 from ..files.durable import atomic_path, write_file
+from ..networks.custom_layers import CustomLayers
 from ..photos.intake_options import IntakeOptions
 from .candidate_pairs import nearest_pairs
 from .errors import ReconstructionError
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions(IntakeOptions):
+class PairOptions(CustomLayers, IntakeOptions):
     """Options of the command `keras-retrieval pairs`."""
 
     model: Annotated[str, Argument("A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")] = field(

@@ -21,7 +21,7 @@ from ..files.durable import write_file, write_names
 from ..networks.files import model_identity, require_edges, save_model, smallest_side
 from ..networks.precision import resolve_precision
 from ..photos.cache import PhotoCache, build_cache
-from ..photos.landmark_folders import by_landmark, landmark_photos
+from ..photos.landmark_folders import landmark_photos
 from ..photos.reading import Reading
 from .callbacks import checkpointing, figures
 from .checkpoint import Checkpoint, open_run, restore
@@ -44,14 +44,14 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
     Raises:
         ArgumentError: an option is out of range; more layers are to be frozen than the network's trunk has; or fewer
             than two landmarks have enough readable photos.
-        PhotoFolderError: `photos` does not exist or contains no photo.
+        PhotoFolderError: `photos` does not exist or contains no photo, or its folders do not show what is a landmark.
         NetworkError: the network's file does not exist, or the network takes edge maps.
         CheckpointError: `output` contains a run that cannot be resumed with these options.
         TrainingError: the loss is no longer finite.
         OSError: a file cannot be read or written.
     """
-    folder, names = landmark_photos(options.photos, options.take)
-    landmarks = _large_enough(by_landmark(names, folder), options.min_photos)
+    folder, objects = landmark_photos(options.photos, options.take, options.objects)
+    landmarks = _large_enough(objects.photos, options.min_photos)
     options = replace(options, precision=resolve_precision(options.precision))
     checkpoint = open_run(options.output, options.fingerprint(landmarks), options.resume)
 

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 from ..command.options import Argument, Option
 from ..files.durable import fingerprint
+from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.intake_options import IntakeOptions
+from ..photos.object_options import ObjectOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyOptions(IntakeOptions):
+class ClassifyOptions(CustomLayers, IntakeOptions, ObjectOptions):
     """The options of the step `classify`, which trains the trunk of a network to classify landmarks."""
 
     photos: Annotated[Path, Argument("Folder with one sub-folder per landmark, or a folder that `clean` made.")] = (

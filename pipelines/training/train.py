@@ -68,7 +68,12 @@ def _tuples_file(options: TrainOptions) -> Path:
     if path.is_file() and (options.output / NAME).is_file():
         return path
     return make_tuples(
-        options.tuples, path, photos=options.photos, negatives=options.negatives, missing=options.missing
+        options.tuples,
+        path,
+        photos=options.photos,
+        negatives=options.negatives,
+        objects=options.objects,
+        missing=options.missing,
     )
 
 

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
 from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
 from ..evaluation.datasets import DATASETS
+from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import resolve_edges
+from ..photos.object_options import ObjectOptions
 from ..training_tuples.options import MISSING
 from ..training_tuples.sources import photos_of
 from .initialization import VERSIONS
@@ -30,7 +32,7 @@ _FROM_TUPLES: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(Options):
+class TrainOptions(CustomLayers, ObjectOptions):
     """The options of the step `train`, which trains a network on tuples.
 
     Options with the default None that a published training recipe contains get their values from the recipe for the

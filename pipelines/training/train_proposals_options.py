@@ -10,8 +10,9 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
-from ..command.options import Argument, Option, Options
+from ..command.options import Argument, Option
 from ..files.durable import fingerprint
+from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
 
 MOST_PROPOSALS = 10_000
@@ -19,7 +20,7 @@ MOST_PROPOSALS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainProposalsOptions(Options):
+class TrainProposalsOptions(CustomLayers):
     """The options of the step `train-proposals`, which trains a network to propose the regions that it pools."""
 
     boxes: Annotated[Path, Argument("boxes.json that `clean` made, or a folder that `sample-photos` made.")] = field(

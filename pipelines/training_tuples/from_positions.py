@@ -8,15 +8,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..photos.positions import position_in_name, within
-from .data import Tuples, TuplesError
+from ..photos.positions import Position, common_frame, positions_in_names, within
+from .data import Tuples
 from .options import TuplesOptions
-
-EARTH = 6_371_008.8  # mean radius of the earth in metres
 
 
 def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
-    """Makes training tuples of photos whose names contain UTM positions, such as @east@north@...@.jpg.
+    """Makes training tuples of photos whose names contain UTM positions, such as @east@north@zone@letter@...@.jpg.
 
     Args:
         folder: folder of the photos, for error messages.
@@ -24,13 +22,15 @@ def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuple
         options: the options of `tuples`; those of `from_positions` are used.
 
     Raises:
-        PositionError: the name of a photo contains no position.
+        PositionError: the name of a photo contains no position, or the positions cannot be compared.
     """
-    positions = [position_in_name(name, folder)[:2] for name in images]
-    return from_positions(images, np.array(positions), [str(folder / name) for name in images], options)
+    positions = positions_in_names(images, folder)
+    return from_positions(images, positions, [str(folder / name) for name in images], options)
 
 
-def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str], options: TuplesOptions) -> Tuples:
+def from_positions(
+    images: list[str], positions: Sequence[Position], where: Sequence[str], options: TuplesOptions
+) -> Tuples:
     """Makes training tuples of photos whose positions are known.
 
     Photos at exactly the same position form a cluster. Clusters at a distance of at most `options.apart` are linked, so
@@ -40,48 +40,29 @@ def from_positions(images: list[str], positions: np.ndarray, where: Sequence[str
 
     Args:
         images: names of the N photos.
-        positions: coordinates of the photos in metres, (N, 2) or (N, 3).
+        positions: the positions of the photos.
         where: the origin of each photo for error messages, such as the file and line in which it is listed.
         options: the options of `tuples`; `apart`, `radius` and `positives` are used. The positives of a query are all
             photos within `radius` metres, or the nearest `positives` of them.
+
+    Raises:
+        PositionError: the positions cannot be compared, see `common_frame`.
     """
-    cluster = np.unique(positions, axis=0, return_inverse=True)[1].reshape(-1)
-    near = within(positions, positions, options.apart)
+    spots = common_frame(positions, where)
+    cluster = np.unique(spots, axis=0, return_inverse=True)[1].reshape(-1)
+    near = within(spots, spots, options.apart)
     one, other = np.repeat(np.arange(len(images)), [len(others) for others in near]), np.concatenate([[], *near])
     other = other.astype(np.int64)
     links = np.sort(np.column_stack([cluster[one], cluster[other]]), axis=1)
     links = np.unique(links[links[:, 0] != links[:, 1]], axis=0)
     is_query, is_positive = _roles(images)
-    distance = np.hypot.reduce(positions[one] - positions[other], axis=1, initial=0)
+    distance = np.hypot.reduce(spots[one] - spots[other], axis=1, initial=0)
     pairs = np.flatnonzero((one != other) & (distance <= options.radius) & is_query[one] & is_positive[other])
     pairs = pairs[np.lexsort((distance[pairs], one[pairs]))]
     if options.positives is not None:
         first = np.searchsorted(one[pairs], one[pairs])  # the first pair of the same query
         pairs = pairs[np.arange(len(pairs)) - first < options.positives]
     return Tuples(images, cluster, one[pairs], other[pairs], links, where=where)
-
-
-def metres(degrees: np.ndarray, where: Sequence[str]) -> np.ndarray:
-    """Converts latitude and longitude to 3D coordinates on a spherical earth.
-
-    Straight-line distances between these coordinates are valid everywhere, including at the poles and across the
-    longitude of 180 degrees.
-
-    Args:
-        degrees: latitude and longitude of each position in degrees, (N, 2).
-        where: the origin of each position for error messages, such as the file and line in which it is listed.
-
-    Returns:
-        Coordinates in metres, with the centre of the earth as the origin, (N, 3).
-
-    Raises:
-        TuplesError: a latitude or longitude is out of range.
-    """
-    wrong = np.flatnonzero((np.abs(degrees[:, 0]) > 90) | (np.abs(degrees[:, 1]) > 180))
-    if len(wrong):
-        raise TuplesError(f"{where[wrong[0]]}: latitude must be in -90..90 and longitude in -180..180")
-    north, east = np.radians(degrees).T
-    return EARTH * np.stack([np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)], axis=1)
 
 
 def _roles(images: list[str]) -> tuple[np.ndarray, np.ndarray]:

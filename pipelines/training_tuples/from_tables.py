@@ -1,88 +1,102 @@
 """Training tuples from CSV tables, which contain the positions of photos, or pairs of matching photos."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..files.tables import read_csv
+from ..files.name_join import PHOTO_SYNONYMS, JoinError, PhotoNames, join_rows
+from ..files.tables import Row, Table, TableError, read_csv
+from ..photos.position_table import COLUMNS, has_positions, read_positions
+from ..photos.positions import PositionError
 from .data import Tuples, TuplesError, cluster_by_pairs
-from .from_positions import from_positions, metres
+from .from_positions import from_positions
 from .options import TuplesOptions
+
+log = logging.getLogger("keras_retrieval")
+
+_QUERY, _POSITIVE = ("queryphoto", "queryimage", "anchor"), ("positivephoto", "positiveimage", "match")
 
 
 def from_csv(path: Path, options: TuplesOptions) -> Tuples:
     """Makes training tuples from a CSV table.
 
     The columns define the content of the table; further columns are ignored. `photo`, `east`, `north` are positions in
-    metres, and `photo`, `latitude`, `longitude` positions in degrees; see `from_positions`. `query`, `positive` are the
-    names of matching photos. Then the photos that are connected by pairs, directly or through other photos, form a
-    cluster.
+    metres, and `photo`, `latitude`, `longitude` positions in degrees; see `read_positions` and `from_positions`.
+    `query`, `positive` are the names of matching photos. Then the photos that are connected by pairs, directly or
+    through other photos, form a cluster. With `options.photos`, rows whose photo is not in that folder are left out
+    and reported to the log.
 
     Args:
-        path: the .csv file, with a header line.
+        path: the file of the table, with a header line.
         options: the options of `tuples`; for positions, those of `from_positions` are used.
 
     Raises:
-        TuplesError: the table does not have these columns, or a row is invalid; the message names the line.
+        TuplesError: the table does not have these columns, a row is invalid, or no row names a photo of the folder; the
+            message names the line.
     """
-    columns, rows = read_csv(path)
-    readers: tuple[tuple[tuple[str, ...], Callable], ...] = (
-        (("photo", "east", "north"), _from_positions),
-        (("photo", "latitude", "longitude"), partial(_from_positions, degrees=True)),
-        (("query", "positive"), _from_pairs),
-    )
-    for wanted, reader in readers:
-        if set(columns).issuperset(wanted):
-            return reader(path, list(_cells(path, rows, wanted)), options)
-    raise TuplesError(
-        f"{path} has the columns {', '.join(sorted(columns)) or 'none'}: needed are photo, east, north, "
-        "or photo, latitude, longitude, or query, positive"
-    )
-
-
-def _cells(
-    path: Path, rows: Iterable[tuple[int, Mapping[str, str]]], columns: Sequence[str]
-) -> Iterator[tuple[int, list[str]]]:
-    for line, row in rows:
-        missing = [column for column in columns if not row[column]]
-        if missing:
-            raise TuplesError(f"{path}, line {line}: {', '.join(missing)} is empty")
-        yield line, [row[column] for column in columns]
-
-
-def _from_pairs(path: Path, rows: Sequence[tuple[int, list[str]]], options: TuplesOptions) -> Tuples:
-    """Makes tuples from rows of query and positive; photos that are connected by pairs form a cluster."""
-    first_line: dict[str, int] = {}
-    for line, names in rows:
-        for name in names:
-            first_line.setdefault(name, line)
-        if names[0] == names[1]:
-            raise TuplesError(f"{path}, line {line}: {names[0]} is its own positive")
-    images = sorted(first_line)
-    index = {name: row for row, name in enumerate(images)}
-    pairs = np.array(sorted({(index[one], index[other]) for _, (one, other) in rows}), np.int64).reshape(-1, 2)
-    cluster = cluster_by_pairs(len(images), pairs[:, 0], pairs[:, 1])
-    where = [f"{path}, line {first_line[name]}" for name in images]
-    return Tuples(images, cluster, pairs[:, 0], pairs[:, 1], where=where)
-
-
-def _from_positions(
-    path: Path, rows: Sequence[tuple[int, list[str]]], options: TuplesOptions, degrees: bool = False
-) -> Tuples:
-    images = [names[0] for _, names in rows]
-    where = [f"{path}, line {line}" for line, _ in rows]
-    positions = np.array([_numbers(place, values) for place, (_, values) in zip(where, rows, strict=True)])
-    positions = positions.reshape(-1, 2)
-    return from_positions(images, metres(positions, where) if degrees else positions, where, options)
-
-
-def _numbers(where: str, values: Sequence[str]) -> list[float]:
     try:
-        numbers = [float(value) for value in values[1:]]
-    except ValueError:
-        numbers = [np.nan]
-    if not np.isfinite(numbers).all():
-        raise TuplesError(f"{where}: the position {', '.join(values[1:])} is not two numbers")
-    return numbers
+        table = read_csv(path)
+        if table.columns and not table.rows:
+            raise TuplesError(f"{path} has no rows below its heading: nothing to learn from")
+        photo, query, positive = (
+            table.column("photo", PHOTO_SYNONYMS), table.column("query", _QUERY), table.column("positive", _POSITIVE)
+        )  # fmt: skip
+        if photo and has_positions(table):
+            return _from_positions(table, photo, options)
+        if query and positive:
+            return _from_pairs(table, query, positive, options)
+        raise table.no_columns(f"{COLUMNS}, or query, positive")
+    except (TableError, JoinError, PositionError) as error:
+        raise TuplesError(str(error)) from error
+
+
+def _from_positions(table: Table, photo: str, options: TuplesOptions) -> Tuples:
+    names = [_name(table, row, photo) for row in table.rows]
+    positions = read_positions(table)
+    where = [table.where(row.line) for row in table.rows]
+    found = _joined(table, names, where, options, repeated=False)
+    positions, where = [positions[row] for row in found], [where[row] for row in found]
+    return from_positions(list(found.values()), positions, where, options)
+
+
+def _from_pairs(table: Table, query: str, positive: str, options: TuplesOptions) -> Tuples:
+    """Makes tuples from rows of query and positive; photos that are connected by pairs form a cluster."""
+    names = [_name(table, row, column) for row in table.rows for column in (query, positive)]
+    where = [table.where(row.line) for row in table.rows for _ in range(2)]
+    found = _joined(table, names, where, options, repeated=True)
+    both = [row for row in found if row ^ 1 in found]  # query and positive are at 2 n and 2 n + 1
+    names, where = [found[row] for row in both], [where[row] for row in both]
+    first: dict[str, str] = {}
+    for name, place in zip(names, where, strict=True):
+        first.setdefault(name, place)
+    for one, other, place in zip(names[::2], names[1::2], where[::2], strict=True):
+        if one == other:
+            raise TuplesError(f"{place}: {one} is its own positive")
+    images = sorted(first)
+    index = {name: row for row, name in enumerate(images)}
+    indexes = {(index[one], index[other]) for one, other in zip(names[::2], names[1::2], strict=True)}
+    pairs = np.array(sorted(indexes), np.int64).reshape(-1, 2)
+    cluster = cluster_by_pairs(len(images), pairs[:, 0], pairs[:, 1])
+    return Tuples(images, cluster, pairs[:, 0], pairs[:, 1], where=[first[name] for name in images])
+
+
+def _name(table: Table, row: Row, column: str) -> str:
+    if not row.cells[column].strip():
+        raise TuplesError(f"{table.where(row.line)}: {column} is empty")
+    return row.cells[column]
+
+
+def _joined(
+    table: Table, names: list[str], where: Sequence[str], options: TuplesOptions, repeated: bool
+) -> dict[int, str]:
+    """Maps the rows whose photo exists to its name; without a folder of photos, every row to the name that it has."""
+    if options.photos is None or not names:
+        return {row: name.strip() for row, name in enumerate(names)}
+    intake = options.take(options.photos)
+    log.info(intake.account)
+    listed = intake.photos
+    join = join_rows(table.path, names, PhotoNames(listed), where.__getitem__, repeated)
+    (log.info if join.complete else log.warning)(join.report)
+    return {row: listed[photo] for row, photo in enumerate(join.photos) if photo >= 0}

@@ -8,6 +8,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.options import Argument, Option
 from ..photos.intake_options import IntakeOptions
+from ..photos.object_options import ObjectOptions
 
 RULES = ("m1", "m2", "m3")
 MISSING = ("error", "skip")
@@ -16,7 +17,7 @@ POSITIVES = 3  # default number of positives per query for 3D models and folders
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuplesOptions(IntakeOptions):
+class TuplesOptions(IntakeOptions, ObjectOptions):
     """The options of the step `tuples`; each field is an option of the command `keras-retrieval tuples`."""
 
     source: Annotated[

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..files.plain_pickle import load_pickle
-from ..photos.landmark_folders import by_landmark, cleaned_photos
+from keras_retrieval.inert_files.plain_pickle import load_pickle
+
+from ..files.tables import SPREADSHEETS, SUFFIXES
+from ..photos.landmark_folders import cleaned_objects, cleaned_photos
+from ..photos.object_folders import AUTO, Objects, find_objects
 from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
 from .from_positions import from_names
@@ -35,14 +38,16 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
 
     Raises:
         TuplesError: the source does not exist, is of an unknown kind, or contains an invalid entry.
+        ArgumentError: --objects is given for photos that `clean` kept.
+        PhotoFolderError: the source is a folder without photos, or its folders do not show what is an object.
         OSError: the source cannot be read.
     """
     source = options.source
     if source.is_dir():
         if (source / "report.json").is_file():
             return from_reconstruction(source, options, descriptors)
-        if (cleaned := cleaned_photos(source)) is not None:
-            return from_folders(*cleaned, options)
+        if (cleaned := cleaned_objects(source, options.objects)) is not None:
+            return from_objects(cleaned[1], options)
         if next(source.glob("descriptors-*.npy"), None):
             raise TuplesError(f"{source} contains descriptors: add --manifold to make tuples from them")
         folders = model_folders(source)
@@ -51,15 +56,16 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
         intake = options.take(source)
         log.info(intake.account)
         images = intake.photos
-        # If one name contains a position, all must: otherwise a single photo without one would turn the folders
-        # `database` and `queries` into two objects.
-        from_photos = from_names if any(map(_POSITION.search, images)) else from_folders
-        return from_photos(source, images, options)
+        # If one name contains a position, all must: otherwise a single photo without one would turn the folders of
+        # the photos into objects. --objects says that positions are not wanted.
+        if options.objects == AUTO and any(map(_POSITION.search, images)):
+            return from_names(source, images, options)
+        return from_objects(find_objects(images, source, options.objects), options)
     if not source.is_file():
         raise TuplesError(f"{source} does not exist")
     if source.suffix.lower() == ".pkl":
         return from_pickle(source)
-    if source.suffix.lower() == ".csv":
+    if source.suffix.lower() in (*SUFFIXES, *SPREADSHEETS):
         return from_csv(source, options)
     raise TuplesError(f"{source} is not a source of tuples: give a folder, a .pkl or a .csv file")
 
@@ -145,32 +151,27 @@ def _published_path(cid: str) -> str:
     return f"ims/{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
 
 
-def from_folders(photos: Path, images: list[str], options: TuplesOptions) -> Tuples:
-    """Makes training tuples from photos with one sub-folder per object.
+def from_objects(objects: Objects, options: TuplesOptions) -> Tuples:
+    """Makes training tuples from photos by object, and logs which folders were taken for objects.
 
-    Each sub-folder is a cluster. Photos that are directly in `photos`, beside the sub-folders, form one more cluster.
-    Every photo is a query, whose positives are chosen at random among the other photos of its cluster. A photo that is
-    alone in its sub-folder has no positive, so that it is used only as a negative of other queries.
+    Each object is a cluster. Every photo is a query, whose positives are chosen at random among the other photos of its
+    object. A photo that is alone of its object has no positive, so that it is used only as a negative of other queries.
 
     Args:
-        photos: folder of the photos, for error messages.
-        images: names of the photos below `photos`.
+        objects: the photos by object.
         options: the options of `tuples`. `positives` is the maximum number of positives per query, 3 if it is None;
             `seed` is the random seed of their choice. Other options are not used.
-
-    Raises:
-        TuplesError: no photo is in a sub-folder.
     """
-    try:
-        folders = by_landmark(images, photos)
-    except ValueError as error:
-        raise TuplesError(str(error)) from error
-    number = {name: row for row, names in enumerate(folders.values()) for name in names}
+    log.info(objects.account)
+    images = sorted(name for names in objects.photos.values() for name in names)
+    number = {name: row for row, names in enumerate(objects.photos.values()) for name in names}
     cluster = np.array([number[name] for name in images], np.int64)
+    order = np.argsort(cluster, kind="stable")
+    first = np.searchsorted(cluster[order], np.arange(len(objects.photos) + 1))
     rng = np.random.default_rng(options.seed)
     pairs: list[tuple[int, int]] = []
     for query in range(len(images)):
-        others = np.flatnonzero(cluster == cluster[query])
+        others = order[first[cluster[query]] : first[cluster[query] + 1]]
         others = rng.permutation(others[others != query])[: options.positives_per_query]
         pairs += [(query, int(other)) for other in others]
     indexes = np.array(pairs, np.int64).reshape(-1, 2)

@@ -23,12 +23,15 @@ def tuples(options: TuplesOptions) -> Path:
     - a folder that `reconstruct` made, with report.json
     - a folder with COLMAP models (points3D.bin or .txt) by other programs; each model is a cluster
     - a folder that `clean` made; only the photos that `clean` kept are used
-    - a folder with one sub-folder of photos for each object
-    - a folder of photos with UTM positions in their names, @east@north@...@.jpg
+    - a folder with sub-folders of photos for objects; --objects says which folders are one object
+    - a folder of photos with UTM positions in their names, @east@north@zone@letter@...@.jpg
     - with --manifold, a folder of descriptors that `extract` made
     - a published retrieval-SfM-30k or -120k file, or its -whiten file, ending in .pkl
-    - a .csv file with the columns photo, east, north (metres) or photo, latitude, longitude (degrees)
+    - a .csv file with the columns photo, east, north (metres, and the UTM zone if there are several) or photo,
+      latitude, longitude (degrees)
     - a .csv file with the columns query, positive, which contain names of photos
+
+    With `photos`, rows of a .csv file whose photos do not exist are left out and reported.
 
     OUTPUT is an .npz file without pickles, whose fields the module `training_tuples.file` describes.
 
@@ -36,9 +39,11 @@ def tuples(options: TuplesOptions) -> Path:
         The path of the file, `options.output`.
 
     Raises:
+        PositionError: the name of a photo contains no position, or the positions of photos contradict each other.
         TuplesError: the source is of an unknown kind, contains an invalid entry, or has too few clusters for the number
             of negatives.
-        ArgumentError: an option is out of range.
+        ArgumentError: an option is out of range, or does not fit the source.
+        PhotoFolderError: the folders of photos do not show which photos are of one object, and --objects is not given.
         OSError: a file cannot be read.
     """
     photos = options.photos

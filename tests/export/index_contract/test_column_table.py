@@ -23,12 +23,19 @@ def test_tables_are_read(tmp_path, name, text):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.csv", "name,city\na.jpg,Paris\n", "row 2: no column 'photo'"),
-        ("t.csv", "photo,city\na.jpg,Paris\na.jpg,Rom\n", "row 3: 'a.jpg' has a row already"),
-        ("t.csv", b"\xff\xfe\x00", "is not a table of photo columns"),
-        ("t.json", '{"photo": "a.jpg"}\n[1]\n', "row 2: no column"),
-        ("t.json", '{"photo": 1}\n', "row 1: no column"),
-        ("t.json", '{"photo": \n', "is not a table of photo columns"),
+        ("t.csv", "id,city\na.jpg,Paris\n", "t.csv has the columns id, city: needed are 'photo' and others"),
+        ("t.csv", "photo,city\na.jpg,Paris\na.jpg,Rom\n", "line 3: photo 'a.jpg' occurs twice, also at .*line 2"),
+        ("t.csv", "photo,city\na.jpg,Paris\na,Rom\n", "line 3: photo 'a.jpg' occurs twice"),
+        ("t.csv", "photo,city\na.jpg,Paris,75001\n", "line 2: it has 3 cells, and the heading 2"),
+        ("t.csv", "photo,city\nz.jpg,Paris\n", "none of its 1 rows names one of the 3 photos: a row names z.jpg"),
+        ("t.csv", "photo,city\n", "t.csv has no rows below its heading"),
+        ("t.csv", "photo,city\n ,Paris\n", "line 2: photo is empty"),
+        ("t.csv", b"\xff\xfe\x00", "is not UTF-16-LE"),
+        ("t.json", '{"photo": "a.jpg"}\n[1]\n', "line 2: no column"),
+        ("t.json", '{"photo": 1}\n', "line 1: no column"),
+        ("t.json", '{"photo": \n', "line 1 is not a JSON object"),
+        ("t.json", '{"photo": "a.jpg"}\n\n{"photo": "a"}\n', "line 3: photo 'a.jpg' occurs twice"),
+        ("t.json", b"\xe9", "is not a table of photo columns"),
     ],
 )
 def test_what_is_no_table_is_told(tmp_path, name, text, message):
@@ -45,3 +52,13 @@ def test_values_that_are_no_text_are_json(tmp_path):
 def test_a_missing_table_is_reported(tmp_path):
     with pytest.raises(IndexFileNotFoundError, match=r"there is no table of columns at .*t\.csv"):
         read_column_table(tmp_path / "t.csv", NAMES)
+
+
+def test_spreadsheets_and_paths_of_other_machines_are_read_and_counted(tmp_path, caplog):
+    text = "Filename;City;Year\r\nC:\\shots\\a.jpg;Paris;1,5\r\nc;Rom;\r\nd.jpg;Bonn;\r\n;;\r\n"
+    (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))
+    with caplog.at_level("INFO", "keras_retrieval"):
+        found = read_column_table(tmp_path / "t.csv", NAMES)
+    assert found == {"City": ["Paris", "", "Rom"], "Year": ["1,5", "", ""]}
+    assert caplog.messages[0].startswith(f"{tmp_path / 't.csv'}: 2 of 3 photos have a row; photos without a row: 1")
+    assert caplog.messages[0].endswith("; rows without a photo: 1, such as d.jpg")

@@ -138,7 +138,7 @@ def test_the_score_is_the_mean_of_every_query_s_average_precision(made, capsys):
         hits = [Path(names[row]).parent == Path(name).parent for row in order]
         if any(hits):
             expected.append(average_precision(np.flatnonzero(hits), sum(hits)))
-    search(str(made / "index"), [made / "photos"], score=True)
+    search(str(made / "index"), [made / "photos"], score=True, objects="folders")
     said = capsys.readouterr().out
     assert f"mAP {100 * np.mean(expected):.1f} over 20 queries in 22 photos" in said
     assert 50 < 100 * np.mean(expected) < 100
@@ -148,7 +148,9 @@ def test_objects_of_one_name_in_two_folders_are_two(tmp_path, made, capsys):
     for number, name in enumerate(("a/x/1", "a/x/2", "b/x/1", "b/x/2")):
         draw(tmp_path / "photos" / f"{name}.png", 40, 40, seed=number // 2)
     folder = index(extract(str(made / "small.keras"), tmp_path / "photos", tmp_path / "descriptors"), tmp_path / "i")
-    search(folder, [tmp_path / "photos"], score=True, html=tmp_path / "page.html", k=3)
+    with pytest.raises(ValueError, match="2 folders are named x: a/x and b/x, one object or 2"):
+        search(folder, [tmp_path / "photos"], score=True)
+    search(folder, [tmp_path / "photos"], score=True, objects="folders", html=tmp_path / "page.html", k=3)
     assert "mAP 100.0 over 4 queries" in capsys.readouterr().out
     marks = re.findall(r'class="(right|wrong)"', (tmp_path / "page.html").read_text())
     assert marks == ["right", "wrong", "wrong"] * 4
@@ -158,10 +160,10 @@ def test_a_score_without_objects_is_refused(made, tmp_path):
     for name in ("a", "b"):
         draw(tmp_path / "photos" / f"{name}.png", 40, 40)
     folder = index(extract(str(made / "small.keras"), tmp_path / "photos", tmp_path / "descriptors"), tmp_path / "i")
-    with pytest.raises(ValueError, match="--score needs one folder for the photos of each object"):
+    with pytest.raises(ValueError, match="photos has no sub-folders with photos"):
         search(folder, [tmp_path / "photos"], score=True)
     with pytest.raises(ValueError, match="no query has any"):
-        search(str(made / "index"), [made / "photos" / 'q"uote &amp;.png'], score=True)
+        search(str(made / "index"), [made / "photos" / 'q"uote &amp;.png'], score=True, objects="folders")
 
 
 class Page(HTMLParser):

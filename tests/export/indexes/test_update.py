@@ -20,7 +20,7 @@ def test_an_index_is_changed_from_the_shell(tmp_path, capsys):
     more = descriptors(tmp_path / "more", rows[:3], ["new.jpg", "3.jpg", "other.jpg"])
     (tmp_path / "names.txt").write_text("5.jpg\nunknown\n")
     assert update(str(folder), delete=["1.jpg"], delete_list=tmp_path / "names.txt") == 38
-    assert "2 of 3 photos deleted" in capsys.readouterr().out
+    assert "2 of 3 photos deleted; not in the index: 1, such as " in capsys.readouterr().out
     assert update(str(folder), add=more, columns=table, compact=True) == 40
     index.search(rows[:1])
     index.close()  # the new segment is loaded beside searches

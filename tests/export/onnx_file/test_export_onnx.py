@@ -334,11 +334,11 @@ def test_what_cannot_be_exported_is_said(made, tmp_path, changes, message):
 
 def test_photos_of_no_object_or_of_one_cannot_score(made, tmp_path):
     options = {"size": 64, "int8": True, "score": True}
-    with pytest.raises(ValueError, match="--score needs one sub-folder per object"):
+    with pytest.raises(ValueError, match="has no sub-folders with photos"):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", calibrate=made / "photos", **options)
     for number in range(4):
         draw_photo(tmp_path / "alone" / str(number) / "photo.png", number, 0)
-    with pytest.raises(ValueError, match="--score needs one sub-folder per object"):
+    with pytest.raises(ValueError, match="each of the 4 objects has one photo only"):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", calibrate=tmp_path / "alone", **options)
 
 

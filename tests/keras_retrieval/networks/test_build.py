@@ -223,7 +223,7 @@ def spoil(arrays):
         (drop, "no layer 'conv3'"),
         (reshape, r"layer 'conv2' needs weights of .*192.*the file has .*100"),
         (lose_bias, "layer 'conv5' needs weights of"),
-        (spoil, "layer 'conv4' has weights that are not finite"),
+        (spoil, "layer 'conv4' has values that are not finite"),
     ],
 )
 def test_a_file_that_does_not_fit_names_the_layer(suffix, change, message, alexnet, tmp_path):
@@ -239,7 +239,7 @@ def test_a_file_that_does_not_fit_names_the_layer(suffix, change, message, alexn
 def test_a_damaged_file_of_weights(suffix, content, tmp_path):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"cannot be read as a .* file of weights"):
+    with pytest.raises(ValueError, match="cannot be read as a file of weights: it"):
         keras_retrieval.build("alexnet_gem", weights=path)
 
 
@@ -247,11 +247,11 @@ def test_weights_of_another_kind_or_none_at_all(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no weights file at .*gone\.h5"):
         keras_retrieval.build("alexnet_gem", weights=tmp_path / "gone.h5")
     (tmp_path / "weights.pth").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"read from \.h5"):
+    with pytest.raises(ValueError, match="its content is not that of a file of weights: read are torch's"):
         keras_retrieval.build("alexnet_gem", weights=tmp_path / "weights.pth")
     with h5py.File(tmp_path / "empty.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(ValueError, match="no layer_names"):
+    with pytest.raises(ValueError, match="neither layer_names nor groups named vars"):
         keras_retrieval.build("alexnet_gem", weights=tmp_path / "empty.h5")
     with pytest.raises(ValueError, match="no ImageNet weights of alexnet"):
         keras_retrieval.build("alexnet_gem")

@@ -83,7 +83,9 @@ def test_the_report_and_the_page_tell_of_each_landmark(landmarks, cleaned):
 
 def test_tuples_are_made_of_the_photos_that_are_kept(landmarks, cleaned, tmp_path):
     photos, truth = landmarks
-    assert landmark_photos(cleaned) == (photos.resolve(), sorted(truth))
+    folder, objects = landmark_photos(cleaned)
+    assert folder == photos.resolve()
+    assert sorted(objects.of_photo) == sorted(truth)
     tuples = read_tuples(make_tuples(cleaned, tmp_path / "tuples.npz", validation=0, negatives=1))
     assert tuples.images == sorted(truth)
     assert tuples.cluster.tolist() == [0] * 4 + [1] * 4

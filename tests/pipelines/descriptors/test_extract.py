@@ -174,7 +174,8 @@ def test_bfloat16_says_how_close_it_stays(small, photos, tmp_path, caplog):
 
 def test_bfloat16_asks_for_a_trunk(photos, tmp_path):
     images = keras.Input((None, None, 3))
-    keras.Model(images, keras.layers.GlobalMaxPooling2D()(images), name="flat").save(tmp_path / "flat.keras")
+    rows = keras.layers.UnitNormalization()(keras.layers.GlobalMaxPooling2D()(images))
+    keras.Model(images, rows, name="flat").save(tmp_path / "flat.keras")
     with pytest.raises(ValueError, match="flat has no trunk"):
         extract(str(tmp_path / "flat.keras"), photos, tmp_path / "out", precision="bfloat16")
 
@@ -253,7 +254,8 @@ def test_options_out_of_range_are_named(small, photos, tmp_path, options, messag
 def test_a_network_that_is_none_is_named(photos, tmp_path):
     (tmp_path / "garbage.keras").write_bytes(b"PK\x03\x04 no network")
     images = keras.Input((64, 64, 3))
-    keras.Model(images, keras.layers.GlobalMaxPooling2D()(images), name="fixed").save(tmp_path / "fixed.keras")
+    rows = keras.layers.UnitNormalization()(keras.layers.GlobalMaxPooling2D()(images))
+    keras.Model(images, rows, name="fixed").save(tmp_path / "fixed.keras")
     messages = {
         str(tmp_path / "missing.keras"): "no network at .*missing.keras",
         str(tmp_path / "garbage.keras"): "garbage.keras could not be loaded",

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 
 from pipelines.descriptors.matching_pairs import PairsError, read_pairs
+from pipelines.photos.object_folders import ObjectFoldersError
 from tests.helpers.small_network import draw_photo, draw_scenes, write_pairs
 
 
 def test_sub_folders_are_paired_within(tmp_path):
     scenes = draw_scenes(tmp_path / "scenes")
-    pairs = read_pairs(scenes)
+    with pytest.raises(ObjectFoldersError, match=r"1 photo outside of folders, such as alone\.png"):
+        read_pairs(scenes)
+    pairs = read_pairs(scenes, rule="folders")
+    assert "alone.png" not in pairs.images
     assert len(pairs.qidxs) == 8 * 4 * 3
     for q, p in zip(pairs.qidxs, pairs.pidxs, strict=True):
         query, positive = pairs.images[q], pairs.images[p]
@@ -45,5 +49,6 @@ def test_files_that_are_no_tuples_are_named(tmp_path):
     with pytest.raises(PairsError, match=r"not an \.npz file with images, cluster, qidxs, pidxs"):
         read_pairs(tmp_path / "array.npy")
     draw_photo(tmp_path / "flat" / "a.png", 0, 0)
-    with pytest.raises(PairsError, match="no sub-folder with two photos"):
+    with pytest.raises(ObjectFoldersError, match="has no sub-folders with photos"):
         read_pairs(tmp_path / "flat")
+    assert read_pairs(tmp_path / "flat", needed=False).images == ["a.png"]

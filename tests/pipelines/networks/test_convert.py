@@ -6,11 +6,11 @@ import pytest
 
 import keras_retrieval
 from keras_retrieval.errors import ArgumentError
+from keras_retrieval.inert_files.torch_file import TorchFileError, read_torch
 from keras_retrieval.networks.regional import with_whitening
 from pipelines.networks import cirtorch
 from pipelines.networks.convert import convert
 from pipelines.networks.errors import ConversionError
-from pipelines.networks.torch_file import TorchFileError, read_torch
 from tests.helpers import published_networks as published
 from tests.helpers.torch_files import Pickled, save
 

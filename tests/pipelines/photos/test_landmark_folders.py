@@ -5,18 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from keras_retrieval.errors import ArgumentError
 from pipelines.files.durable import FolderError
-from pipelines.photos.landmark_folders import by_landmark, cleaned_photos
+from pipelines.photos.landmark_folders import cleaned_photos, landmark_photos
 
 
-def test_photos_are_of_the_landmark_whose_folder_they_lie_in():
-    assert by_landmark(["b/2.jpg", "a/x/1.jpg", "b/1.jpg", "0.jpg"], Path("photos")) == {
-        ".": ["0.jpg"],
-        "a/x": ["a/x/1.jpg"],
-        "b": ["b/2.jpg", "b/1.jpg"],
-    }
-    with pytest.raises(ValueError, match="photos has no sub-folders with photos"):
-        by_landmark(["1.jpg"], Path("photos"))
+def test_the_landmarks_of_a_cleaning_stay_its_landmarks(tmp_path):
+    """The kept photos alone would not show that the folders of one name are one landmark, or that "2019" is one."""
+    landmarks = [{"name": "2019", "kept": 2}, {"name": "b", "kept": 0}, {"name": "c", "kept": 1}]
+    (tmp_path / "cleaning.json").write_text(json.dumps({"version": 1, "photos": "photos", "landmarks": landmarks}))
+    (tmp_path / "kept.txt").write_text('"x/2019/1.jpg"\n"y/2019/1.jpg"\n"c/1.jpg"\n')
+    folder, objects = landmark_photos(tmp_path)
+    assert folder == Path("photos")
+    assert objects.photos == {"2019": ["x/2019/1.jpg", "y/2019/1.jpg"], "c": ["c/1.jpg"]}
+    assert "2 landmarks with the photos that `clean` kept" in objects.account
+    with pytest.raises(ArgumentError, match="was made by `clean`, which found the objects: leave --objects names out"):
+        landmark_photos(tmp_path, rule="names")
 
 
 @pytest.mark.parametrize(

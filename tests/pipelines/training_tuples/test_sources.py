@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from pipelines.photos.object_folders import ObjectFoldersError
 from pipelines.training_tuples.data import TuplesError
 from pipelines.training_tuples.tuples import tuples as make_tuples
 from tests.helpers.read_back import load, make_photos, named_pairs
@@ -76,14 +77,33 @@ def test_a_folder_for_each_object(tmp_path):
     assert len(fields["qidxs"]) == 24
     assert all(query.rsplit("/", 1)[0] == positive.rsplit("/", 1)[0] for query, positive in named_pairs(fields))
     assert fields["validation"].sum() == 4
-    with pytest.raises(TuplesError, match="has no sub-folders with photos"):
+    with pytest.raises(ObjectFoldersError, match="has no sub-folders with photos"):
         make_tuples(make_photos(tmp_path / "flat", ["a.jpg", "b.jpg"]), tmp_path / "tuples.npz")
 
 
+def test_folders_that_are_no_objects_are_refused_unless_the_option_says_so(tmp_path, caplog):
+    names = [f"{folder}/{number}.jpg" for folder in ("database", "queries") for number in range(4)]
+    photos = make_photos(tmp_path / "photos", names)
+    with pytest.raises(ObjectFoldersError, match=r"the folder queries beside database .*--objects"):
+        make_tuples(photos, tmp_path / "tuples.npz", negatives=1)
+    assert not (tmp_path / "tuples.npz").exists()
+    with caplog.at_level("INFO", "keras_retrieval"):
+        fields = load(make_tuples(photos, tmp_path / "tuples.npz", negatives=1, objects="folders", validation=0))
+    assert len(np.unique(fields["cluster"])) == 2
+    assert "2 objects, each folder with photos is one; the first: database (4 photos)" in caplog.text
+
+
+def test_folders_of_two_splits_are_one_cluster(tmp_path):
+    names = [f"{part}/{one}/{n}.jpg" for part in ("train", "test") for one in "ab" for n in (1, 2)]
+    photos = make_photos(tmp_path / "photos", names)
+    fields = load(make_tuples(photos, tmp_path / "tuples.npz", negatives=1, validation=0))
+    assert [len(np.unique(fields["cluster"])), len(fields["qidxs"])] == [2, 8 * 3]
+
+
 def test_a_file_that_is_no_source_is_named(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "notes.md").write_text("hello")
     for source, message in (
-        (tmp_path / "notes.txt", "is not a source of tuples"),
+        (tmp_path / "notes.md", "is not a source of tuples"),
         (tmp_path / "nowhere", "does not exist"),
     ):
         with pytest.raises(TuplesError, match=message):

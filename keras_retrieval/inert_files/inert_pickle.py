@@ -8,12 +8,13 @@ most one call. Memory is therefore bounded by the size of the pickle.
 
 import pickletools
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
-from keras_retrieval.errors import RetrievalError
+from ..errors import RetrievalError
 
 MAX_INSTRUCTIONS = 2_000_000  # a checkpoint of ResNet152 with its optimizer state has 50,000
 MAX_MADE = 1_000_000  # largest number of containers and results of calls; each takes up to 1 kB
@@ -27,7 +28,33 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")
+_OBJECTS = ("NEWOBJ", "NEWOBJ_EX")
 _IGNORED = frozenset({"PROTO", "FRAME"})
+# Modules of Python's library whose objects are plain data, and its builtin types that are.
+_DATA_MODULES: tuple[str, ...] = (
+    "argparse",
+    "collections",
+    "copy_reg",
+    "copyreg",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+)
+_DATA_MODULES += ("functools", "pathlib", "types", "typing", "uuid")
+_DATA_BUILTINS: tuple[str, ...] = (
+    "bool",
+    "bytearray",
+    "bytes",
+    "complex",
+    "dict",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "object",
+)
+_DATA_BUILTINS += ("range", "set", "slice", "str", "tuple", "type", "long", "unicode", "xrange")
 
 
 class PickleRefusedError(RetrievalError, ValueError):
@@ -72,6 +99,37 @@ class Stateful:
         raise NotImplementedError
 
 
+class Opaque(Stateful):
+    """An object of a class that is not in the caller's table: its name and contents. The class is never imported.
+
+    Attributes:
+        name: "module.name" of the class or function.
+        state: what BUILD would have set, usually a dict of attributes.
+        items: what would have been put into it as into a dict.
+    """
+
+    __slots__ = ("items", "name", "state")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state: Any = None
+        self.items: dict[Any, Any] = {}
+
+    def set_state(self, state: Any) -> None:
+        """Keeps the state."""
+        self.state = state
+
+    def value(self) -> Any:
+        """The object itself."""
+        return self
+
+
+class _Unknown(Function):
+    """A name that is not in the caller's table."""
+
+    __slots__ = ()
+
+
 class _Arguments(tuple):
     """A tuple that contains a `Function`: allowed as the arguments of a call or as a persistent id, but not as data."""
 
@@ -82,6 +140,7 @@ def run(
     persistent: Callable[[Any], Any] | None = None,
     *,
     sets: bool = False,
+    objects: bool = False,
     max_instructions: int = MAX_INSTRUCTIONS,
 ) -> Any:
     """Reads one pickle from a stream and leaves the stream positioned after the pickle.
@@ -95,18 +154,20 @@ def run(
         persistent: computes the value of a persistent id; if None, a pickle with persistent ids is refused.
         sets: whether sets are allowed. If so, sets and the keys of dicts may contain str, int, bytes, float, None and
             tuples of these; otherwise keys may be str and int only.
+        objects: whether objects of unknown classes are read, as `Opaque`; implies `sets`. Names of Python's library
+            whose objects are not plain data, such as os.system, are refused all the same.
         max_instructions: the largest number of instructions; a longer pickle is refused.
 
     Returns:
         The object: None, bool, int, float, str, bytes, bytearray, a tuple, list or dict, with `sets` also a set or
-        frozenset, or a result of `calls` or `persistent`.
+        frozenset, with `objects` also an `Opaque`, or a result of `calls` or `persistent`.
 
     Raises:
         PickleRefusedError: the pickle is damaged, or contains an instruction or a name that is not allowed. The message
             names the instruction or name.
     """
     try:
-        return _Machine(calls, persistent, sets).run(stream, max_instructions)
+        return _Machine(calls, persistent, sets or objects, objects).run(stream, max_instructions)
     except PickleRefusedError:
         raise
     except (ValueError, TypeError, LookupError, OverflowError, AttributeError, MemoryError) as error:
@@ -117,10 +178,15 @@ class _Machine:
     """The state of the interpreter for one pickle: stack, marks and memo. Method `_do_x` executes instruction X."""
 
     def __init__(
-        self, calls: Mapping[str, Callable[..., Any] | None], persistent: Callable[[Any], Any] | None, sets: bool
+        self,
+        calls: Mapping[str, Callable[..., Any] | None],
+        persistent: Callable[[Any], Any] | None,
+        sets: bool,
+        objects: bool,
     ) -> None:
         self.calls = {**calls, **(_set_calls() if sets else {})}
         self.persistent = persistent
+        self.objects = objects
         self.is_key = _is_flat if sets else _is_name
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks below each mark
@@ -128,7 +194,8 @@ class _Machine:
         self.spent: dict[int, list[Any]] = {}  # the lists that were passed to calls, by id
         self.made = 0
         methods = {name.removeprefix("_do_").upper(): name for name in dir(self) if name.startswith("_do_")}
-        self.actions = {name: getattr(self, does) for name, does in methods.items() if sets or name not in _SETS}
+        left_out = (() if sets else _SETS) + (() if objects else _OBJECTS)
+        self.actions = {name: getattr(self, does) for name, does in methods.items() if name not in left_out}
 
     def run(self, stream: BinaryIO, max_instructions: int) -> Any:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
@@ -182,7 +249,8 @@ class _Machine:
     def _put(self, target: dict, values: list[Any]) -> dict:
         if len(values) % 2:
             raise PickleRefusedError("a dict has a key without a value")
-        keys = _checked(values[::2], self.is_key)
+        keys = [Opaque(key.name) if isinstance(key, _Unknown) else key for key in values[::2]]
+        keys = _checked(keys, self.is_key)
         target.update(zip(keys, map(_plain, values[1::2]), strict=True))
         return target
 
@@ -207,12 +275,21 @@ class _Machine:
         self._push(list(map(_plain, values)))
 
     def _do_append(self, _: None) -> None:
-        (value,) = self._pop(1)
-        self._top(list).append(_plain(value))
+        self._extend(self._pop(1))
 
     def _do_appends(self, _: None) -> None:
-        values = self._from_mark()
-        self._top(list).extend(map(_plain, values))
+        self._extend(self._from_mark())
+
+    def _extend(self, values: list[Any]) -> None:
+        plain = list(map(_plain, values))
+        if not self._on_opaque():
+            self._top(list).extend(plain)
+
+    def _on_opaque(self) -> bool:
+        return bool(self.stack) and isinstance(self.stack[-1], Opaque)
+
+    def _target(self) -> dict:
+        return self.stack[-1].items if self._on_opaque() else self._top(dict)
 
     def _do_dict(self, _: None) -> None:
         values = self._from_mark()
@@ -220,18 +297,19 @@ class _Machine:
 
     def _do_setitem(self, _: None) -> None:
         pair = self._pop(2)
-        self._put(self._top(dict), pair)
+        self._put(self._target(), pair)
 
     def _do_setitems(self, _: None) -> None:
         values = self._from_mark()
-        self._put(self._top(dict), values)
+        self._put(self._target(), values)
 
     def _do_empty_set(self, _: None) -> None:
         self._push(set())
 
     def _do_additems(self, _: None) -> None:
-        values = self._from_mark()
-        self._top(set).update(_checked(values, _is_flat))
+        values = _checked(self._from_mark(), _is_flat)
+        if not self._on_opaque():
+            self._top(set).update(values)
 
     def _do_frozenset(self, _: None) -> None:
         values = self._from_mark()
@@ -259,6 +337,9 @@ class _Machine:
         self._name(f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else "?")
 
     def _name(self, name: str) -> None:
+        if name not in self.calls and self.objects and _is_data(name):
+            self._push(_Unknown(name, partial(_opaque, name)))
+            return
         if name not in self.calls:
             raise PickleRefusedError(f"it refers to {name[:120]!r}, which is not allowed")
         self._push(Function(name, self.calls[name]))
@@ -269,6 +350,21 @@ class _Machine:
             raise PickleRefusedError("it calls something that is not a function of the table")
         self._spend(arguments)
         self._push(function.call(*arguments))
+
+    def _do_newobj(self, _: None) -> None:
+        kind, arguments = self._pop(2)
+        self._make(kind, (arguments,))
+
+    def _do_newobj_ex(self, _: None) -> None:
+        kind, *arguments = self._pop(3)
+        self._make(kind, arguments)
+
+    def _make(self, kind: Any, arguments: Any) -> None:
+        if not isinstance(kind, _Unknown):
+            raise PickleRefusedError("it makes an object of something that is not a class of data")
+        for each in arguments:
+            self._spend(each)
+        self._push(Opaque(kind.name))
 
     def _do_build(self, _: None) -> None:
         (state,) = self._pop(1)
@@ -290,7 +386,23 @@ def _settled(value: Any) -> Any:
     return value.value() if isinstance(value, Stateful) else value
 
 
+def _opaque(name: str, *_: Any) -> Opaque:
+    return Opaque(name)
+
+
+def _is_data(name: str) -> bool:
+    """Whether an unknown name may belong to data: that of a package, or of a plain type of Python's library."""
+    module = name.partition(".")[0]
+    if module in ("builtins", "__builtin__"):
+        return name.partition(".")[2] in _DATA_BUILTINS
+    return name != "?" and (module in _DATA_MODULES or module not in sys.stdlib_module_names)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, _Unknown):
+        return Opaque(value.name)
+    if isinstance(value, _Arguments) and not any(type(part) is Function for part in value):
+        return tuple(map(_plain, value))
     if isinstance(value, Function | _Arguments):
         raise PickleRefusedError("it contains a function as data")
     return _settled(value)
@@ -307,7 +419,7 @@ def _is_name(key: Any) -> bool:
 
 def _is_flat(key: Any) -> bool:
     parts = key if isinstance(key, tuple) else (key,)
-    return all(isinstance(part, str | bytes | int | float | None) for part in parts)
+    return all(isinstance(part, str | bytes | int | float | Opaque | None) for part in parts)
 
 
 def _checked(keys: list[Any], is_key: Callable[[Any], bool]) -> list[Any]:

@@ -1,15 +1,21 @@
+import argparse
+import collections
 import contextlib
+import datetime
+import functools
 import pickle
 import random
 import struct
 import tracemalloc
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines.networks.torch_file import TorchFileError, read_torch
+from keras_retrieval.inert_files.inert_pickle import Opaque
+from keras_retrieval.inert_files.torch_file import TorchFileError, read_torch
 from tests.helpers.torch_files import (
     FORMS,
     MAGIC,
@@ -204,6 +210,10 @@ LIVE = {
 }
 
 
+# Names of data that are read as inert objects where these are allowed.
+INERT = ("savetxt", "attribute of a class")
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", LIVE)
 def test_hostile_files_are_refused_and_not_executed(tmp_path, write, name, form):
@@ -212,8 +222,46 @@ def test_hostile_files_are_refused_and_not_executed(tmp_path, write, name, form)
     pickle.loads(b"\x80\x04" + Program().code(tree)[2:])
     assert marker.exists(), "plain pickle does not run this: it would show nothing"
     marker.rmdir() if marker.is_dir() else marker.unlink()
-    refuse(write(FORMS[form]({"meta": {}, "state_dict": tree})), "not allowed|the instruction")
+    path = write(FORMS[form]({"meta": {}, "state_dict": tree}))
+    refuse(path, "not allowed|the instruction")
+    if name in INERT:
+        assert isinstance(read_torch(path, objects=True)["state_dict"], Opaque)
+    else:
+        with pytest.raises(TorchFileError, match=r"not allowed|the instruction"):
+            read_torch(path, objects=True)
     assert not marker.exists()
+
+
+def objects():
+    """What training checkpoints contain beside tensors, written by Python's pickle."""
+    return {
+        "path": Path("a/b"),
+        "arguments": argparse.Namespace(lr=0.1, when=datetime.date(2024, 1, 2)),
+        "counts": collections.Counter("aab"),
+        "lists": collections.defaultdict(list, {"a": [1]}),
+        "partial": functools.partial(int, base=2),
+        "class": Path,
+        "set": {1, 2.5, None},
+        (1, "tuple"): {Path("key"): 1},
+        "numbers": [1, 2.5, complex(1, 2), slice(1, 2)],
+    }
+
+
+@pytest.mark.parametrize("protocol", range(1, 6))
+def test_objects_of_other_classes_are_inert(write, protocol):
+    whole = pickle.dumps(objects(), protocol)
+    code = whole[2:-1] if protocol > 1 else whole[:-1]
+    path = write(zip_bytes({"tensor": np.arange(3.0), "others": Raw(code)}))
+    refuse(path, "not allowed|the instruction|a key is not")
+    read = read_torch(path, objects=True)
+    np.testing.assert_array_equal(read["tensor"], np.arange(3.0))
+    found = read["others"]
+    assert found["arguments"].name == "argparse.Namespace" or protocol < 2
+    assert found["arguments"].state["lr"] == 0.1
+    assert found["counts"].name.endswith("Counter")
+    assert isinstance(found["path"], Opaque)
+    assert isinstance(found["class"], Opaque)
+    assert found["numbers"][:2] == [1, 2.5]
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -352,8 +400,9 @@ def test_changed_anywhere(write, form):
         content = bytearray(whole)
         for _ in range(chance.choice((1, 1, 4))):
             content[chance.randrange(len(content))] = chance.randrange(256)
-        with contextlib.suppress(TorchFileError):
-            read_torch(write(bytes(content)))
+        for objects_too in (False, True):
+            with contextlib.suppress(TorchFileError):
+                read_torch(write(bytes(content)), objects=objects_too)
 
 
 def test_zip_that_is_no_good(write):

@@ -16,10 +16,9 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
-from keras_retrieval.errors import RetrievalError
-
-from ..files.inert_pickle import Function, PickleRefusedError, run
-from ..files.plain_pickle import numpy_calls
+from ..errors import RetrievalError
+from .inert_pickle import Function, PickleRefusedError, run
+from .plain_pickle import numpy_calls
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
@@ -46,11 +45,13 @@ class _Storages(Protocol):
         """Returns the `count` values of the storage `key`; every call with this key returns the same array."""
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: Path, *, objects: bool = False) -> Any:
     """Reads a file that torch.save wrote, such as a state dict or a checkpoint.
 
     Args:
         path: path of the file.
+        objects: whether objects of other classes are read, as `inert_pickle.Opaque`, as training checkpoints contain
+            them beside the weights; otherwise they are refused.
 
     Returns:
         The saved object, made of None, bool, int, float, str, bytes, tuple, list, dict, and numpy arrays and scalars.
@@ -64,7 +65,8 @@ def read_torch(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file, _mapped(file) as content:
-            return _read_zip(file, len(content)) if content[:4] == b"PK\x03\x04" else _read_old(content)
+            new = content[:4] == b"PK\x03\x04"
+            return _read_zip(file, len(content), objects) if new else _read_old(content, objects)
     except PickleRefusedError as refusal:
         raise TorchFileError(f"{path} cannot be read: {refusal}") from refusal
 
@@ -76,7 +78,7 @@ def _mapped(file: BinaryIO) -> mmap.mmap:
         raise PickleRefusedError("it is empty") from error
 
 
-def _read_old(content: mmap.mmap) -> Any:
+def _read_old(content: mmap.mmap, objects: bool) -> Any:
     if content[257:262] == b"ustar":
         raise PickleRefusedError("it is a tar, the format of torch before 0.1.10: load and save it with a newer torch")
     stream = cast(BinaryIO, content)
@@ -88,7 +90,7 @@ def _read_old(content: mmap.mmap) -> Any:
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise PickleRefusedError("it was written on a big-endian machine: load and save it on a little-endian one")
     storages = _OldStorages(len(content))
-    result = run(stream, _calls(), _persistent(storages))
+    result = run(stream, _calls(), _persistent(storages), objects=objects)
     storages.fill(run(stream, {}), content)
     return result
 
@@ -129,7 +131,7 @@ class _OldStorages:
                 values[:] = _bfloat16(raw)
 
 
-def _read_zip(file: BinaryIO, size: int) -> Any:
+def _read_zip(file: BinaryIO, size: int, objects: bool) -> Any:
     try:
         with zipfile.ZipFile(file) as archive:
             members = _members(archive.infolist(), size)
@@ -142,7 +144,7 @@ def _read_zip(file: BinaryIO, size: int) -> Any:
                     "it was written on a big-endian machine: load and save it on a little-endian one"
                 )
             stream = BytesIO(storages.bytes_of("data.pkl"))
-            return run(stream, _calls(), _persistent(storages))
+            return run(stream, _calls(), _persistent(storages), objects=objects)
     except PickleRefusedError:
         raise
     except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, struct.error, OverflowError, OSError) as error:
@@ -234,6 +236,7 @@ def _calls() -> dict[str, Callable[..., Any] | None]:
             values, offset, shape, strides
         ),
         "torch._utils._rebuild_parameter": lambda tensor, *_: _tensor(tensor),
+        "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: _tensor(tensor),
     }
 
 

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_retrieval.errors import RetrievalError
-
+from ..errors import RetrievalError
 from .inert_pickle import Function, PickleRefusedError, Stateful, run
 
 # A list of 1,000,000 names takes up to 3,000,000 instructions; the worst file found takes 1.7 GB of memory.

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.files import inert_pickle
-from pipelines.files import plain_pickle as unpickle
-from pipelines.files.plain_pickle import UnpickleError, load_pickle
+from keras_retrieval.inert_files import inert_pickle
+from keras_retrieval.inert_files import plain_pickle as unpickle
+from keras_retrieval.inert_files.plain_pickle import UnpickleError, load_pickle
 
 ARRAY = np.arange(12.0).reshape(3, 4)
 PLAIN = {
