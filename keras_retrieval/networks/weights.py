@@ -29,8 +29,8 @@ def load_trunk(trunk: keras.Model, path: str | Path) -> str | None:
 
     Raises:
         WeightsNotFoundError: the file does not exist.
-        WeightsError: the format is not supported, the file is damaged, or a layer is missing, has weights of other
-            shapes or has weights that are not finite; the message names the layer.
+        WeightsError: the format is not supported; the file is damaged; or a layer of the trunk is missing in the file,
+            has weights of other shapes there, or has weights that are not finite. The message names the layer.
     """
     path = Path(path)
     if not path.is_file():

@@ -44,7 +44,8 @@ def clean(options: CleanOptions) -> Path:
     Raises:
         ArgumentError: an option is out of range.
         PhotoFolderError: `photos` does not exist or contains no photo.
-        FolderError: `out` was started with other options or contains something else.
+        FolderError: `out` was started with other options, is not empty although no run was started in it, or is inside
+            the folder of photos.
         ReconstructionError: a photo has changed since an earlier run.
         CleaningError: no photo would be kept.
         MissingExtraError: COLMAP is not installed.
