@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from keras_retrieval.errors import ArgumentError
-
 from ..command.options import Argument, Option, Options, takes
 from ..files.durable import check_free, check_outside, partial_of, seal
 from ..files.progress import progress
-from .edges import HELP, KIND, MARGIN, resolve_edges
+from .edges import KIND, KINDS, MARGIN, resolve_edges, unknown_kind
 from .formats import PhotoFolderError
 from .reader import MAX_PIXELS, PhotoError, list_photos
 from .reading import Reading
@@ -33,7 +31,7 @@ class EdgeMapOptions(Options):
         kw_only=False
     )
     output: Annotated[Path, Argument("Folder of edge maps to write.")] = field(kw_only=False)
-    edges: Annotated[str, Option(HELP)] = "sobel"
+    edges: Annotated[str, Option(f"Kind of edge maps: {KINDS}")] = "sobel"
     size: Annotated[
         int,
         Option(f"Longest side of a photo in pixels; its map has a margin of {MARGIN} pixels in addition.", at_least=1),
@@ -50,7 +48,7 @@ class EdgeMapOptions(Options):
         """
         super().check()
         if not self.edges:
-            raise ArgumentError("--edges must not be empty: give sobel or another kind")
+            raise unknown_kind(self.edges)
 
 
 @takes(EdgeMapOptions)
