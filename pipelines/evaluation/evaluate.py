@@ -78,4 +78,4 @@ def _print(ranking: Ranking, results: dict[str, Any], output: Path) -> None:
         table.add_row(setting, *(percent(name, values[name]) for name in figures))
     Console().print(table)
     print("\n".join(_facts(ranking, results)))
-    print(f"figures: {output / 'results.json'}\npage: {(output / 'page.html').resolve()}")
+    print(f"metrics: {output / 'results.json'}\npage: {(output / 'page.html').resolve()}")
