@@ -14,7 +14,7 @@ PHOTOS ?=
 
 PORT ?= 8000
 
-.PHONY: demo stop viewer docs docs-serve test test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
+.PHONY: demo stop viewer docs docs-serve test test-tensorflow test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
@@ -89,7 +89,9 @@ stop:
 		fi; \
 	fi
 
-test: $(VENV)/.dev lint
+test: lint test-tensorflow
+
+test-tensorflow: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-fail-under=99
 
 # Tests compile many small programs once each: less optimization makes them a fifth faster.

@@ -180,9 +180,9 @@ def first_hits(ranks: np.ndarray, positives: Indexes, panoramas: np.ndarray | No
         Zero-based positions, (queries,) float64; infinity for a query without a positive in its ranking.
 
     Raises:
-        ArgumentError: `ranks` is not a two-dimensional array of integers, `positives` does not have one array per
-            query, an index is negative, or `panoramas` is shorter than the indexes in `ranks` require. Without
-            `panoramas`, also if a ranking contains a positive twice.
+        ArgumentError: `ranks` is not a two-dimensional array of integers; `positives` does not have one array per
+            query; an index is negative; `panoramas` is shorter than the indexes in `ranks` require; or a ranking
+            contains a positive twice, which is allowed only with `panoramas`.
     """
     if panoramas is None:
         positions = positive_positions(ranks, positives)

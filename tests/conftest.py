@@ -1,10 +1,18 @@
-"""Fixtures that find the real photos, and skip tests that need them with a reason if they are absent."""
+"""Fixtures that find the real photos, and skip tests that need them with a reason if they are absent; coverage."""
 
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+LIBRARY_TESTS = Path(__file__).parent / "keras_retrieval"
+
+
+def pytest_collection_modifyitems(items):
+    """The library's own tests cover it; in the others, tracing every call for it would add a quarter to their time."""
+    for item in items:
+        if LIBRARY_TESTS not in item.path.parents:
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")

@@ -14,15 +14,16 @@ MIN_T = 0.01
 class EdgeFilter(keras.layers.Layer):
     """Equalises the strengths of strong edges and suppresses weak edges: y = w x^p / (1 + exp(-s (x - t))).
 
-    x is the edge strength of a pixel. p and t are trainable; w and s are constants. With the default values, an edge
-    strength of 0 gives about 2e-24.
+    x is the edge strength of a pixel. p and t are trainable; w and s are constants. In x^p, strengths below 1e-6 are
+    replaced by 1e-6, because x^p has no finite derivative at 0 for p below 1. So a strength of 0 gives not 0 but, with
+    the default values, about 2e-24.
 
     Args:
         p: initial power, above 0. The smaller p is, the more similar the strengths of strong edges become. A constraint
             keeps p at 0 or above in training.
         t: initial threshold on the edge strength, at least 0.01; weaker edges are suppressed. A constraint keeps t at
             0.01 or above in training.
-        w: scale of the output, above 0; an edge of strength 1 gives about w.
+        w: scale of the output, above 0. An edge of strength 1 gives w, unless t is near 1 or above.
         s: steepness of the sigmoid at the threshold, above 0.
         t_speed: factor on the updates of t, above 0. The stored weight is t / t_speed, so that one step of Adam changes
             t by `t_speed` times as much as p. The published value is 0.1.

@@ -43,7 +43,8 @@ class RegionProposals(keras.layers.Layer):
         the remaining entries if fewer than R boxes are proposed; their coordinates are 0.
 
     Raises:
-        ArgumentError: an argument is out of range.
+        ArgumentError: `count` is not in 1..`candidates`, `filters` is below 1, a scale or ratio is not above 0, or
+            `overlap` is not above 0 and at most 1.
 
     Example:
         >>> boxes, exist = RegionProposals(count=256)(np.random.rand(2, 24, 32, 512))

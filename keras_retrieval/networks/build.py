@@ -116,10 +116,10 @@ def build(
         additional layer "edge_filter" before the backbone.
 
     Raises:
-        ArgumentError: the name is unknown (the message suggests a similar one), the pooling has no such option, an
-            argument is out of range, keras.applications has no ImageNet weights of the backbone, or `normalization` is
-            None although the weights file does not state it and weights with two normalisations are published for the
-            backbone.
+        ArgumentError: the name is unknown (the message suggests a similar one); the pooling has no such option; an
+            argument is out of range; keras.applications has no ImageNet weights of the backbone; or `normalization` is
+            None, the weights file does not state the normalisation, and weights with two different normalisations are
+            published for the backbone.
         WeightsError: the weights file is damaged or does not match the backbone; the message names the layer.
         WeightsNotFoundError: the weights file does not exist.
         DownloadError: the ImageNet weights could not be downloaded.

@@ -31,7 +31,7 @@ class ProposalModel(keras.Model):
         the regression outputs of its box, see `layers.anchors.encode`.
 
     Raises:
-        ArgumentError: the network has no region proposals, or `PaddedNetwork` does not support it.
+        ArgumentError: the network has no region proposals, or its layers are not a chain, see `PaddedNetwork`.
 
     Example:
         >>> model = ProposalModel(keras_retrieval.build("vgg16_rmac", regions="proposals"))

@@ -35,7 +35,7 @@ class TupleModel(keras.Model):
         (B, M, D).
 
     Raises:
-        ArgumentError: `l2` is below 0, or `PaddedNetwork` does not support the network.
+        ArgumentError: `l2` is below 0, or the layers of the network are not a chain, see `PaddedNetwork`.
 
     Example:
         >>> model = TupleModel(keras_retrieval.build("vgg16_gem", p_speed=10))

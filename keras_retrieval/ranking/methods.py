@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..errors import RetrievalError
+from ..errors import ArgumentError, RetrievalError
 from .reranking import Graph, augment_database, diffusion, expand_queries, mutual_graph, nearest, rerank
 from .rows import Advance, Database, count_rows
 from .whole_ranking import count_passes, sort_all
@@ -159,9 +159,11 @@ class Ranker:
             keep the scores of the previous ranking, which are not comparable with those of the first rows.
 
         Raises:
-            ArgumentError: the database has no rows, or the shapes do not match.
+            ArgumentError: `k` is below 1, the database has no rows, or the shapes do not match.
             DescriptorError: a descriptor contains NaN or an infinite number.
         """
+        if k < 1:
+            raise ArgumentError(f"k must be at least 1, got {k}")
         depth = min(
             self.size, max([k, *(int(step.values[0]) for step in self.steps if step.method not in _AUGMENTATIONS)])
         )
@@ -245,7 +247,7 @@ def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int)
         Row numbers, (Q, min(k, N)) int64, and scores, (Q, min(k, N)) float32, best first; see `Ranker.rank`.
 
     Raises:
-        ArgumentError: the database has no rows, or the shapes do not match.
+        ArgumentError: `k` is below 1, the database has no rows, or the shapes do not match.
         DescriptorError: a descriptor contains NaN or an infinite number.
     """
     return Ranker(database, steps).rank(queries, k)

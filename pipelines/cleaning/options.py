@@ -31,8 +31,8 @@ class CleanOptions(IntakeOptions, ObjectOptions):
     min_inliers: Annotated[
         int,
         Option(
-            "Minimum number of matches that agree on one geometry for a pair to count as verified; COLMAP "
-            "discards pairs with fewer than the lower bound.",
+            "Minimum number of inliers, which are matches that agree on one geometry, for a pair of photos to count as "
+            f"verified. Values below {LEAST_INLIERS} are not allowed, because COLMAP itself discards such pairs.",
             at_least=LEAST_INLIERS,
         ),
     ] = 20

@@ -24,7 +24,8 @@ def extract(options: ExtractOptions) -> Path:
 
     Raises:
         ArgumentError: an option is out of range or cannot be applied to the network, such as --scales to an .onnx file.
-        FolderError: `output` contains something else and may not be replaced.
+        FolderError: `output` contains descriptors of other photos or options, and `replace` is False; or `output` is
+            not a folder of descriptors.
         PhotoFolderError: no photo can be read.
         NoDescriptorsError: the network's descriptors of all photos are zero or not finite.
         ValueError: the network cannot be loaded.

@@ -67,7 +67,8 @@ def extract_descriptors(options: ExtractOptions) -> Path:
         each photo without a descriptor to the reason) and manifest.json.
 
     Raises:
-        FolderError: `options.output` contains something else and may not be replaced.
+        FolderError: `options.output` contains descriptors of other photos or options, and `options.replace` is False;
+            or `options.output` is not a folder of descriptors.
         PhotoFolderError: the folder of photos does not exist or contains no photo that can be read.
         NoDescriptorsError: the network's descriptors of all photos are zero or not finite.
         ValueError: the network cannot be loaded, or an option cannot be applied to it: for example `scales` to an .onnx

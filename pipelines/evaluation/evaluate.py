@@ -93,4 +93,4 @@ def _print(ranking: Ranking, results: dict[str, Any], output: Path) -> None:
         table.add_row(setting, *(percent(name, values[name]) for name in figures))
     Console().print(table)
     print("\n".join(_facts(ranking, results)))
-    print(f"figures: {output / RESULTS}\npage: {(output / PAGE).resolve()}")
+    print(f"metrics: {output / RESULTS}\npage: {(output / PAGE).resolve()}")

@@ -16,8 +16,8 @@ PRECISION_HELP = (
     "natively, else float32."
 )
 TRAINING_PRECISION_HELP = (
-    f"{PRECISION_HELP} Weights stay float32. --resume needs the precision that the run began with, so that auto does "
-    "not resume a run of the other precision."
+    f"{PRECISION_HELP} Weights stay float32. --resume needs the precision with which the run began; auto is an error "
+    "where it would choose the other one."
 )
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 _AMPERE = (8, 0)  # the lowest compute capability of NVIDIA GPUs that compute bfloat16

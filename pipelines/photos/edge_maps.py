@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from keras_retrieval.errors import ArgumentError
-
 from ..command.options import Argument, Option, takes
 from ..files.durable import check_free, check_outside, partial_of, seal
 from ..files.progress import progress
 from ..files.shards import LEFT_OUT, write_left_out
-from .edges import HELP, KIND, MARGIN, resolve_edges
+from .edges import KIND, KINDS, MARGIN, resolve_edges, unknown_kind
 from .formats import PhotoFolderError, printable
 from .intake_options import IntakeOptions
 from .reader import MAX_PIXELS, PhotoError
@@ -35,7 +33,7 @@ class EdgeMapOptions(IntakeOptions):
         kw_only=False
     )
     output: Annotated[Path, Argument("Folder of edge maps to write.")] = field(kw_only=False)
-    edges: Annotated[str, Option(HELP)] = "sobel"
+    edges: Annotated[str, Option(f"Kind of edge maps: {KINDS}")] = "sobel"
     size: Annotated[
         int,
         Option(f"Longest side of a photo in pixels; its map has a margin of {MARGIN} pixels in addition.", at_least=1),
@@ -52,7 +50,7 @@ class EdgeMapOptions(IntakeOptions):
         """
         super().check()
         if not self.edges:
-            raise ArgumentError("--edges must not be empty: give sobel or another kind")
+            raise unknown_kind(self.edges)
 
 
 @takes(EdgeMapOptions)

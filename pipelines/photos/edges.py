@@ -22,10 +22,13 @@ from .sketches import BlankSketchError, grey_levels, sketch_map
 MARGIN = 30  # width of the margin on each side in pixels, as published
 SKETCH = "sketch"
 KIND = "edge maps"  # the kind of folders that `edge-maps` wrote
+KINDS = (
+    "sobel; canny or structured:MODEL.yml.gz (both need OpenCV); sketch, if the photos are line drawings; or "
+    "folder:MAPS to read your own maps, named as the photos, with bright edges on black."
+)
 HELP = (
-    "Read edge maps instead of photos: sobel; canny or structured:MODEL.yml.gz (both by OpenCV); folder:MAPS (your own "
-    "maps, black where there is no edge, named as the photos); or sketch, for line drawings. Networks such as "
-    "vgg16_edgemac need edge maps."
+    f"Use edge maps of the photos, which networks such as vgg16_edgemac need: {KINDS} If not given, the photos "
+    "themselves are used."
 )
 
 
@@ -51,12 +54,26 @@ def resolve_edges(kind: str) -> str:
         _opencv()
         return kind
     if name not in ("structured", "folder") or not place:
-        raise ArgumentError(f"--edges must be sobel, canny, structured:MODEL.yml.gz, folder:MAPS or sketch, got {kind}")
+        raise unknown_kind(kind)
     place = str(Path(place).resolve())
     for listed in (_maps, _margin):
         listed.cache_clear()  # the folder may have changed since it was listed
     _structured_edges(place) if name == "structured" else list_photos(Path(place))
     return f"{name}:{place}"
+
+
+def unknown_kind(kind: str) -> ArgumentError:
+    """Makes the error for a value of `--edges` that is not a kind of edge maps.
+
+    Args:
+        kind: the value.
+
+    Returns:
+        The error, for the caller to raise. Its message lists the kinds.
+    """
+    return ArgumentError(
+        f"--edges must be sobel, canny, structured:MODEL.yml.gz, folder:MAPS or sketch, got {kind or 'an empty text'}"
+    )
 
 
 def edges_state(kind: str) -> list[Any]:

@@ -45,7 +45,8 @@ def draw_collection(out: Path, buildings: int, views: int, size: int, seed: int,
         workers: the number of processes; 0 for one per CPU core.
 
     Raises:
-        FolderError: `out` contains something else or a collection with other options, or cannot be created.
+        FolderError: `out` is not empty and contains a collection with other options, or files that this command did not
+            write; or `out` cannot be created.
     """
     options = {"buildings": buildings, "views": views, "size": size, "seed": seed}
     if _is_complete(out, options):

@@ -81,7 +81,7 @@ class View:
 
     Args:
         mesh: the faces.
-        P: the matrix (3, 4) that projects homogeneous world points to samples.
+        P: the matrix (3, 4) that projects homogeneous world points to positions (x, y) in units of samples.
         nearness: the coefficients (4,) of a linear function of homogeneous world points, whose values are larger for
             nearer points, for a parallel projection. None for a perspective projection, where 1/z is used.
         size: the number of rows and the number of columns of samples.

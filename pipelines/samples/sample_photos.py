@@ -44,7 +44,8 @@ def sample_photos(options: SampleOptions) -> Path:
 
     Raises:
         ArgumentError: an option is out of range.
-        FolderError: `out` contains something else or a collection with other options, or cannot be created.
+        FolderError: `out` is not empty and contains a collection with other options, or files that this command did not
+            write; or `out` cannot be created.
     """
     out, buildings, views = options.out, options.buildings, options.views
     draw_collection(out, buildings, views, options.size, options.seed, options.workers)

@@ -48,7 +48,8 @@ def reconstruct(options: ReconstructOptions) -> Path:
     Raises:
         ArgumentError: an option is out of range.
         PhotoFolderError: the folder of photos does not exist or contains no photo.
-        FolderError: WORK was started with other options, contains something else, or is inside the folder of photos.
+        FolderError: WORK was started with other options, is not empty although no run was started in it, or is inside
+            the folder of photos.
         ReconstructionError: a photo has changed since an earlier run, no photo can be used, or the database is damaged.
         VocabularyNotFoundError: the vocabulary tree does not exist.
         MissingExtraError: COLMAP is not installed.

@@ -20,7 +20,8 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
             options.json.
 
     Raises:
-        FolderError: `work` was started with other options, contains something else, or is inside `photos`.
+        FolderError: `work` was started with other options, is not empty although no run was started in it, or is inside
+            `photos`.
     """
     check_outside(work, photos)
     path = work / OPTIONS

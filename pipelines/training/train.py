@@ -84,5 +84,5 @@ def _print(results: dict[str, Any], output: Path) -> None:
     for table in filter(None, (history_table(results), score_table(results))):
         console.print(table)
     print("\n".join(facts_of(results)))
-    print(f"network: {output / 'model.keras'}\nfigures: {output / 'results.json'}, {output / 'history.csv'}")
+    print(f"network: {output / 'model.keras'}\nmetrics: {output / 'results.json'}, {output / 'history.csv'}")
     print(f"page: {(output / 'page.html').resolve()}")

@@ -123,8 +123,9 @@ class TrainOptions(CustomLayers, ObjectOptions):
     initialize: Annotated[
         str,
         Option(
-            "Initialization of NetVLAD's clusters from local descriptors of the training photos: v1 or v2 (the two "
-            "published variants), none to keep them; auto is v1 for a network given by name, else none.",
+            "Initialization of NetVLAD's clusters before the first epoch: v1 or v2 (the two published formulas) by "
+            "k-means of local descriptors of training photos, none to keep the network's clusters. auto is v1 if "
+            "--model is a name such as vgg16_netvlad, and none if it is a file.",
             choices=INITIALIZATIONS,
             resumed=True,
         ),
@@ -138,7 +139,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
     ] = 0.01
     weight_decay: Annotated[
         float,
-        Option("Factor of the L2 penalty on trainable weights, without GeM's exponent p.", at_least=0, resumed=True),
+        Option("Factor of the L2 penalty on all trainable weights except GeM's exponent p.", at_least=0, resumed=True),
     ] = 1e-6
     p_speed: Annotated[
         float | None,
@@ -167,7 +168,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
     zoom: Annotated[
         float,
         Option(
-            "Smallest share of their sides to which photos are cropped or shrunk at random; 1 for no change.",
+            "Crop or shrink training photos at random, to at least this share of their sides; 1 for no change.",
             at_least=0.1,
             at_most=1,
             resumed=True,
@@ -177,7 +178,8 @@ class TrainOptions(CustomLayers, ObjectOptions):
     binarize: Annotated[
         float,
         Option(
-            "Edge maps only: half of the queries are binarised, at random thresholds up to this one; 0 for never.",
+            "Edge maps only: binarise half of the queries, each at a random threshold of at most this value; 0 for "
+            "never.",
             at_least=0,
             at_most=1,
             resumed=True,
@@ -208,12 +210,12 @@ class TrainOptions(CustomLayers, ObjectOptions):
     gnd: Annotated[
         Path | None, Option("The collection's ground truth. If not given: the file beside the collection's photos.")
     ] = None
-    every: Annotated[int, Option("Epochs between two scorings.", at_least=1)] = 1
+    every: Annotated[int, Option("Number of epochs between two scorings on --dataset.", at_least=1)] = 1
     best: Annotated[
         str | None,
         Option(
-            "Epoch to keep: that of the lowest validation loss, that of the highest score, or the last. If not given: "
-            "loss where pairs are set aside for validation, else last.",
+            "Epoch whose weights are kept: loss (lowest loss on the validation pairs), score (highest score on "
+            "--dataset) or last. If not given: loss if tuples.npz sets pairs aside for validation, else last.",
             choices=BESTS,
             resumed=True,
         ),
@@ -235,7 +237,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
         int, Option("Longest side of the photos for the whitening and for scores, in pixels.", at_least=1)
     ] = 1024
     scales: Annotated[str, Option("Scales of the photos for the whitening and for scores.")] = "1,0.7071,0.5"
-    mirror: Annotated[bool, Option(f"For the whitening and for scores: {MIRROR_HELP}")] = False
+    mirror: Annotated[bool, Option(f"{MIRROR_HELP} Applies to the whitening and to scores.")] = False
     checkpoint_steps: Annotated[
         int,
         Option(

@@ -38,8 +38,8 @@ class TrainProposalsOptions(CustomLayers):
     anchors: Annotated[
         str,
         Option(
-            "Sides of the anchor boxes, from which proposals are shifted and scaled, separated by commas, in cells of "
-            "the feature map (16 pixels for VGG).",
+            "Sizes of the anchor boxes, which proposals shift and scale, separated by commas: sides of squares of the "
+            "same area, in cells of the feature map (16 pixels for VGG).",
             resumed=True,
         ),
     ] = "8,16,32"
@@ -47,7 +47,11 @@ class TrainProposalsOptions(CustomLayers):
     batch: Annotated[int, Option("Photos per step (batch size).", at_least=1, resumed=True)] = 4
     lr: Annotated[
         float,
-        Option("Learning rate of Adam in the first step, which decreases to 0 as a cosine.", above=0, resumed=True),
+        Option(
+            "Learning rate of Adam at the beginning; it decreases along a cosine to 0 at the end of the last epoch.",
+            above=0,
+            resumed=True,
+        ),
     ] = 1e-3
     size: Annotated[int, Option("Longest side of the photos, in pixels.", at_least=1, resumed=True)] = 512
     trunk: Annotated[

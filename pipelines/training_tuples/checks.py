@@ -24,9 +24,10 @@ def check(tuples: Tuples, photos: Path | None = None, *, skip_missing: bool = Fa
         A mask of the photos that do not exist, (N,) bool; all False if `photos` is None.
 
     Raises:
-        TuplesError: there are no photos or pairs, arrays differ in length, an index is out of range, a photo is listed
-            twice, its name is not a path inside the folder of the photos, it does not exist in `photos`, it is its own
-            positive or negative, or the query and the positive of a pair are in different clusters that are not linked.
+        TuplesError: there are no photos or pairs; arrays differ in length; an index is out of range; a photo is listed
+            twice, does not exist in `photos`, or is its own positive or negative; the name of a photo is not a path
+            inside the folder of the photos; or the query and the positive of a pair are in different clusters that are
+            not linked.
     """
     count = len(tuples.images)
     if not count or not len(tuples.qidxs):

@@ -52,8 +52,8 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     positives: Annotated[
         int | None,
         Option(
-            f"Maximum number of positives per query. Without it {POSITIVES} for 3D models and folders, and all for "
-            "positions and manifolds.",
+            f"Maximum number of positives per query, for 3D models, folders, positions and manifolds. If not given: "
+            f"{POSITIVES} for 3D models and folders, no maximum for positions and manifolds.",
             at_least=1,
         ),
     ] = None
@@ -62,13 +62,15 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     ] = 100
     shared: Annotated[
         float,
-        Option("Rule m3: minimum share of the query's 3D points that a positive must see.", above=0, at_most=1),
+        Option(
+            "Rule m3: a positive must see at least this share of the 3D points that the query sees.", above=0, at_most=1
+        ),
     ] = 0.2
     scale_change: Annotated[
         float,
         Option(
-            "Rule m3: maximum ratio of the scales at which query and positive see their common points, as the median "
-            "over these points.",
+            "Rule m3: maximum factor by which objects may appear larger or smaller in a positive than in the query. It "
+            "is measured as the median over the 3D points that both photos see.",
             at_least=1,
         ),
     ] = 1.5
@@ -90,22 +92,24 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     loose: Annotated[
         int | None,
         Option(
-            "Manifolds: nearest neighbours in a second graph, along which a negative must not be reachable. Without "
-            "it, the first graph serves for negatives too.",
+            "Manifolds: nearest neighbours of each photo in a second graph, with which negatives are chosen; choose "
+            "more than --neighbours. If not given: negatives are chosen with the same graph as positives.",
             at_least=1,
         ),
     ] = None
     alike: Annotated[
         int,
         Option(
-            "Manifolds: nearest photos that are considered as positives; choose fewer than an object has photos.",
+            "Manifolds: number of nearest photos among which positives are chosen; should be below the number of "
+            "photos of an object.",
             at_least=1,
         ),
     ] = 50
     unlike: Annotated[
         int,
         Option(
-            "Manifolds: nearest photos that are considered as negatives; choose more than an object has photos.",
+            "Manifolds: number of nearest photos among which negatives are chosen; should be above the number of "
+            "photos of an object.",
             at_least=1,
         ),
     ] = 50

@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 
+from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import METHODS, MethodError, Ranker, Step, describe_methods, parse, rank
 from keras_retrieval.ranking.reranking import augment_database, diffusion, expand_queries, nearest, rerank
 from keras_retrieval.ranking.rows import l2_normalize
@@ -152,3 +153,10 @@ def test_sorting_all_names_what_is_wrong():
         sort_all(QUERIES[:, :5], DATABASE, 90)
     with pytest.raises(ValueError, match="no rows"):
         sort_all(QUERIES, DATABASE[:0], 90)
+
+
+@pytest.mark.parametrize("methods", ["", *METHODS, "diffusion:20:5:3", "aqe,superglobal"])
+@pytest.mark.parametrize("k", [0, -1])
+def test_a_ranking_has_at_least_one_row(methods, k):
+    with pytest.raises(ArgumentError, match=f"^k must be at least 1, got {k}$"):
+        rank(QUERIES, DATABASE, parse(methods), k)

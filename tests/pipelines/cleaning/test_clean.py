@@ -91,11 +91,12 @@ def test_tuples_are_made_of_the_photos_that_are_kept(landmarks, cleaned, tmp_pat
     assert tuples.cluster.tolist() == [0] * 4 + [1] * 4
 
 
-def test_a_damaged_note_is_made_anew_and_a_damaged_database_is_named(landmarks, cleaned):
+def test_a_damaged_note_is_made_anew_and_a_damaged_database_is_named(landmarks, cleaned, monkeypatch):
     work = cleaned / "landmarks" / "nothing"
     (work / "landmark.json").write_text("[]")
     clean(landmarks[0], cleaned)
     assert json.loads((work / "landmark.json").read_text())["name"] == "nothing"
+    monkeypatch.setattr("pipelines.sfm.colmap.LOCKED_SECONDS", 0.0)
     (work / "damaged.db").write_bytes((work / "database.db").read_bytes()[:999])
     with pytest.raises(ValueError, match=r"damaged\.db is not a COLMAP database or is damaged: remove it"):
         Database(work / "damaged.db")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_retrieval.errors import ArgumentError
 from pipelines.files.durable import read_manifest
 from pipelines.photos.edge_maps import edge_maps
 from pipelines.photos.edges import MARGIN
@@ -45,3 +46,8 @@ def test_photos_of_one_map_s_name_and_maps_among_photos_are_told(tmp_path, capsy
     edge_maps(photos, tmp_path / "maps")
     assert "house.png: its map would have the same name as that of house.bmp" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "maps").glob("*.png")] == ["house.png"]
+
+
+def test_an_empty_kind_is_an_error_that_lists_the_kinds(tmp_path):
+    with pytest.raises(ArgumentError, match=r"--edges must be sobel, canny, .* or sketch, got an empty text"):
+        edge_maps(tmp_path, tmp_path / "maps", edges="")

@@ -17,25 +17,12 @@ from tests.helpers.small_epochs import (
     CLUSTERS,
     SIDE,
     VIEWS,
-    damage,
     describing,
-    draw_scenes,
     make_draw,
     make_tuples,
     steps_of,
     stream_of,
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return draw_scenes(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture
-def odd(folder, tmp_path):
-    """The same photos, of which 3/0.png is empty and 4/1.png is cut off."""
-    return damage(folder, tmp_path)
 
 
 def test_draws_come_from_seed_and_epoch_alone(folder):

@@ -14,26 +14,13 @@ from pipelines.training.mining_options import MiningOptions
 from pipelines.training_tuples.data import Tuples, objects
 from tests.helpers.small_epochs import (
     SIDE,
-    damage,
     describing,
-    draw_scenes,
     make_draw,
     make_tuples,
     steps_of,
     stream_of,
 )
 from tests.helpers.small_network import draw_photo
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return draw_scenes(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture
-def odd(folder, tmp_path):
-    """The same photos, of which 3/0.png is empty and 4/1.png is cut off."""
-    return damage(folder, tmp_path)
 
 
 def photos_of_padded(inputs):

@@ -4,19 +4,8 @@ import numpy as np
 import pytest
 
 from pipelines.training_tuples.checks import check
-from pipelines.training_tuples.data import Tuples, TuplesError
-
-
-def tuples_of(sizes, **changes):
-    cluster = np.repeat(np.arange(len(sizes)), sizes)
-    first = np.cumsum([0, *sizes[:-1]])
-    fields = {
-        "images": [f"{row}.jpg" for row in range(len(cluster))],
-        "cluster": cluster,
-        "qidxs": first,
-        "pidxs": first + 1,
-    }
-    return Tuples(**(fields | changes))
+from pipelines.training_tuples.data import TuplesError
+from tests.helpers.tuples_of_clusters import tuples_of
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,8 @@
 
 import numpy as np
 
-from pipelines.training_tuples.data import Tuples, statistics
-
-
-def tuples_of(sizes, **changes):
-    cluster = np.repeat(np.arange(len(sizes)), sizes)
-    first = np.cumsum([0, *sizes[:-1]])
-    fields = {
-        "images": [f"{row}.jpg" for row in range(len(cluster))],
-        "cluster": cluster,
-        "qidxs": first,
-        "pidxs": first + 1,
-    }
-    return Tuples(**(fields | changes))
+from pipelines.training_tuples.data import statistics
+from tests.helpers.tuples_of_clusters import tuples_of
 
 
 def test_statistics_count():

@@ -3,20 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.training_tuples.data import Tuples, TuplesError
+from pipelines.training_tuples.data import TuplesError
 from pipelines.training_tuples.split import split
-
-
-def tuples_of(sizes, **changes):
-    cluster = np.repeat(np.arange(len(sizes)), sizes)
-    first = np.cumsum([0, *sizes[:-1]])
-    fields = {
-        "images": [f"{row}.jpg" for row in range(len(cluster))],
-        "cluster": cluster,
-        "qidxs": first,
-        "pidxs": first + 1,
-    }
-    return Tuples(**(fields | changes))
+from tests.helpers.tuples_of_clusters import tuples_of
 
 
 def test_objects_are_never_split():
