@@ -8,6 +8,7 @@ import numpy as np
 
 from ..files.name_join import PHOTO_SYNONYMS, JoinError, PhotoNames, join_rows
 from ..files.tables import Row, Table, TableError, read_csv
+from ..gps.places import read_headings
 from ..photos.position_table import COLUMNS, has_positions, read_positions
 from ..photos.positions import PositionError
 from .data import Tuples, TuplesError, cluster_by_pairs
@@ -46,6 +47,8 @@ def from_csv(path: Path, options: TuplesOptions) -> Tuples:
         if photo and has_positions(table):
             return _from_positions(table, photo, options)
         if query and positive:
+            if options.heading is not None:
+                raise TuplesError(f"--heading needs positions, and {path} contains pairs of photos")
             return _from_pairs(table, query, positive, options)
         raise table.no_columns(f"{COLUMNS}, or query, positive")
     except (TableError, JoinError, PositionError) as error:
@@ -54,11 +57,11 @@ def from_csv(path: Path, options: TuplesOptions) -> Tuples:
 
 def _from_positions(table: Table, photo: str, options: TuplesOptions) -> Tuples:
     names = [_name(table, row, photo) for row in table.rows]
-    positions = read_positions(table)
+    positions, headings = read_positions(table), read_headings(table)
     where = [table.where(row.line) for row in table.rows]
     found = _joined(table, names, where, options, repeated=False)
     positions, where = [positions[row] for row in found], [where[row] for row in found]
-    return from_positions(list(found.values()), positions, where, options)
+    return from_positions(list(found.values()), positions, where, options, headings[list(found)])
 
 
 def _from_pairs(table: Table, query: str, positive: str, options: TuplesOptions) -> Tuples:

@@ -8,6 +8,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.options import Argument, Option
 from ..photos.intake_options import IntakeOptions
+from ..photos.object_folders import AUTO
 from ..photos.object_options import ObjectOptions
 
 RULES = ("m1", "m2", "m3")
@@ -81,6 +82,22 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
             "`reconstruct` computed."
         ),
     ] = None
+    positions: Annotated[
+        str | None,
+        Option(
+            "Where the photos in a folder SOURCE were taken: exif for the GPS positions in their metadata, or a table "
+            "as written by `positions`. Photos without a position are left out."
+        ),
+    ] = None
+    heading: Annotated[
+        float | None,
+        Option(
+            "Positions: maximum angle in degrees between the headings of a query and its positive. A photo without a "
+            "heading is then neither a query nor a positive.",
+            above=0,
+            at_most=180,
+        ),
+    ] = None
     radius: Annotated[float, Option("Positions: maximum distance of a positive, in metres.", above=0)] = 10.0
     apart: Annotated[float, Option("Positions: minimum distance of a negative, in metres.", above=0)] = 25.0
     manifold: Annotated[
@@ -139,12 +156,16 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
         """Checks the range of each option, that `radius` is at most `apart`, and the name of `output`.
 
         Raises:
-            ArgumentError: an option is out of range, `radius` is larger than `apart`, or the name of `output` does not
-                end in .npz.
+            ArgumentError: an option is out of range, `radius` is larger than `apart`, the name of `output` does not
+                end in .npz, or `manifold` is given together with positions or headings.
         """
         super().check()
         if self.radius > self.apart:
             raise ArgumentError(f"--radius must be at most --apart, {self.apart:g}, got {self.radius}")
+        if self.manifold and (self.positions is not None or self.heading is not None):
+            raise ArgumentError("--manifold uses descriptors alone: leave out --positions and --heading")
+        if self.positions is not None and self.objects != AUTO:
+            raise ArgumentError(f"--positions and --objects {self.objects} are two sources of positives: give one")
         if self.output.suffix != ".npz":
             raise ArgumentError(f"{self.output}: the file of tuples must end in .npz")
 

@@ -15,7 +15,7 @@ from ..photos.landmark_folders import cleaned_objects, cleaned_photos
 from ..photos.object_folders import AUTO, Objects, find_objects
 from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
-from .from_positions import from_names
+from .from_positions import from_names, from_places
 from .from_tables import from_csv
 from .options import TuplesOptions
 
@@ -45,29 +45,50 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
     source = options.source
     if source.is_dir():
         if (source / "report.json").is_file():
+            _refuse_positions(options, "a reconstruction")
             return from_reconstruction(source, options, descriptors)
         if (cleaned := cleaned_objects(source, options.objects)) is not None:
+            _refuse_positions(options, "cleaned folders of photos")
             return from_objects(cleaned[1], options)
         if next(source.glob("descriptors-*.npy"), None):
             raise TuplesError(f"{source} contains descriptors: add --manifold to make tuples from them")
         folders = model_folders(source)
         if folders:
+            _refuse_positions(options, "3D models")
             return from_models([[folder] for folder in folders], options, descriptors)
         intake = options.take(source)
         log.info(intake.account)
         images = intake.photos
+        if options.positions is not None:
+            return from_places(source, images, options)
         # If one name contains a position, all must: otherwise a single photo without one would turn the folders of
         # the photos into objects. --objects says that positions are not wanted.
         if options.objects == AUTO and any(map(_POSITION.search, images)):
             return from_names(source, images, options)
+        _refuse_positions(options, "photos in one folder for each object")
         return from_objects(find_objects(images, source, options.objects), options)
     if not source.is_file():
         raise TuplesError(f"{source} does not exist")
     if source.suffix.lower() == ".pkl":
+        _refuse_positions(options, "published tuples")
         return from_pickle(source)
     if source.suffix.lower() in (*SUFFIXES, *SPREADSHEETS):
+        if options.positions is not None:
+            raise TuplesError(
+                f"--positions {options.positions}: {source} is a table itself: name the folder of the photos as SOURCE"
+            )
         return from_csv(source, options)
     raise TuplesError(f"{source} is not a source of tuples: give a folder, a .pkl or a .csv file")
+
+
+def _refuse_positions(options: TuplesOptions, kind: str) -> None:
+    """Raises TuplesError if an option is given that this kind of source does not use."""
+    if options.positions is not None:
+        raise TuplesError(f"--positions needs a folder of photos as SOURCE, and {options.source} contains {kind}")
+    if options.heading is not None:
+        raise TuplesError(
+            f"--heading needs positions, and {options.source} contains {kind}: add --positions exif, or give a table"
+        )
 
 
 def photos_of(source: Path) -> Path | None:

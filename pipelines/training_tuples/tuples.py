@@ -25,10 +25,11 @@ def tuples(options: TuplesOptions) -> Path:
     - a folder that `clean` made; only the photos that `clean` kept are used
     - a folder with sub-folders of photos for objects; --objects says which folders are one object
     - a folder of photos with UTM positions in their names, @east@north@zone@letter@...@.jpg
+    - with --positions exif or a table, a folder of photos with GPS positions; see the step `positions`
     - with --manifold, a folder of descriptors that `extract` made
     - a published retrieval-SfM-30k or -120k file, or its -whiten file, ending in .pkl
     - a .csv file with the columns photo, east, north (metres, and the UTM zone if there are several) or photo,
-      latitude, longitude (degrees)
+      latitude, longitude (degrees), and optionally heading, as the step `positions` writes it
     - a .csv file with the columns query, positive, which contain names of photos
 
     With `photos`, rows of a .csv file whose photos do not exist are left out and reported.
