@@ -15,10 +15,10 @@ def check(tuples: Tuples, photos: Path | None) -> None:
         photos: folder in which every photo of the tuples must exist; None skips this check.
 
     Raises:
-        TuplesError: there are no photos or pairs; arrays differ in length; an index is out of range; a photo is listed
-            twice, does not exist in `photos`, or is its own positive or negative; the name of a photo is not a path
-            inside the folder of the photos; or the query and the positive of a pair are in different clusters that are
-            not linked.
+        TuplesError: `photos` is not a folder; there are no photos or pairs; arrays differ in length; an index is out of
+            range; a photo is listed twice, does not exist in `photos`, or is its own positive or negative; the name of
+            a photo is not a path inside the folder of the photos; or the query and the positive of a pair are in
+            different clusters that are not linked.
     """
     count = len(tuples.images)
     if not count or not len(tuples.qidxs):
@@ -42,6 +42,10 @@ def _where(tuples: Tuples, row: int) -> str:
 
 
 def _check_names(tuples: Tuples, photos: Path | None) -> None:
+    if photos is not None and not photos.is_dir():
+        raise TuplesError(
+            f"{photos}, the folder of the photos, {'is not a folder' if photos.exists() else 'does not exist'}"
+        )
     first: dict[str, int] = {}
     for row, name in enumerate(tuples.images):
         if (earlier := first.setdefault(name, row)) != row:
