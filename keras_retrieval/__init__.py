@@ -54,4 +54,4 @@ if "keras" in sys.modules:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*__all__, "__version__"]

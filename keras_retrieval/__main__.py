@@ -5,6 +5,7 @@ A step is a module with one public function. Its module is imported only when th
 
 import contextlib
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -16,6 +17,14 @@ from .errors import RetrievalError
 from .steps import STEPS, function_name, module_name
 
 INTERRUPTED = 130  # exit status of a command that was stopped by Ctrl-C, by the convention of shells
+
+_REASONS = {
+    errno.EACCES: "permission denied",
+    errno.EEXIST: "it exists already",
+    errno.EISDIR: "it is a folder, where a file is needed",
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EROFS: "the disk is read-only",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -69,7 +78,9 @@ def _run(step: str, arguments: list[str]) -> None:
     except RetrievalError as error:
         # Errors that a user can fix are one line without a traceback.
         sys.exit(f"keras-retrieval {step}: {_in_shell_words(str(error), step)}")
-    except (ValueError, OSError, ImportError) as error:
+    except OSError as error:
+        sys.exit(f"keras-retrieval {step}: {_os_error(error, arguments)}")
+    except (ValueError, ImportError) as error:
         sys.exit(f"keras-retrieval {step}: {error}")
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer converts KeyboardInterrupt to SystemExit.
@@ -77,6 +88,37 @@ def _run(step: str, arguments: list[str]) -> None:
             raise
         print(f"\nkeras-retrieval {step}: stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _os_error(error: OSError, arguments: list[str]) -> str:
+    """Returns the message of an error of the operating system as "PATH: reason", without its number.
+
+    Args:
+        error: the error. A message that a library wrote is returned unchanged.
+        arguments: the arguments of the command, which are shown if the error does not contain a path.
+    """
+    if error.errno is None or not str(error).startswith("[Errno"):
+        return str(error)
+    if error.filename is None:
+        if error.strerror and error.strerror != os.strerror(error.errno):
+            return str(error.strerror)
+        return f"{_reason(error, '')} ({' '.join(arguments)})"
+    paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if isinstance(path, str | bytes)]
+    return f"{' -> '.join(paths) or error.filename}: {_reason(error, paths[0] if paths else '')}"
+
+
+def _reason(error: OSError, path: str) -> str:
+    from pathlib import Path  # not at the top: --help does not need it
+
+    place = Path(path)
+    if error.errno == errno.ENOENT and path:
+        return "it does not exist" if place.parent.is_dir() else f"the folder {place.parent} does not exist"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and path:
+        blocking = next((above for above in (place, *place.parents) if above.is_file()), None)
+        if blocking is not None:
+            return f"{'it' if blocking == place else blocking} is a file, where a folder is needed"
+    reason = _REASONS.get(error.errno or 0, error.strerror or "unknown error of the operating system")
+    return reason[:1].lower() + reason[1:]
 
 
 @contextlib.contextmanager

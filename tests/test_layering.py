@@ -276,6 +276,7 @@ def test_short_paths_give_the_functions_of_the_steps(wing):
     package = importlib.import_module(wing)
     expected = {function_name(step) for step, (room, _, _) in STEPS.items() if room.startswith(wing)}
     assert set(package.__all__) == expected
+    assert set(dir(package)) == expected, "what a shell completes"
     assert not expected & {path.parent.name for path in (ROOT / wing).glob("*/__init__.py")}, "a room hides a step"
     for name in expected:
         assert getattr(package, name).__name__ == name

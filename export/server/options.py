@@ -66,14 +66,18 @@ class ServeOptions(Options):
     ] = 30.0
 
     def check(self) -> None:
-        """Checks ranges, and that --photos is given only together with --index.
+        """Checks ranges, and that --photos is given only together with --index and is a folder.
 
         Raises:
-            ArgumentError: an option is out of range, or --photos is given without --index.
+            ArgumentError: an option is out of range, --photos is given without --index, or is not a folder.
         """
         super().check()
         if self.photos is not None and self.index is None:
             raise ArgumentError("--photos is the folder of --index's photos: give both")
+        if self.photos is not None and not self.photos.is_dir():
+            raise ArgumentError(
+                f"--photos {self.photos} {'is not a folder' if self.photos.exists() else 'does not exist'}"
+            )
 
 
 def require_serving() -> None:

@@ -76,6 +76,19 @@ def list_models() -> list[str]:
     return [f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS]
 
 
+def options_of_pooling(pooling: str) -> list[str]:
+    """Returns the names of the options that `build` accepts for a pooling, such as ["clusters"].
+
+    Args:
+        pooling: the name of the pooling, a key of POOLINGS such as "netvlad".
+
+    Raises:
+        KeyError: there is no such pooling.
+    """
+    parameters = inspect.signature(POOLINGS[pooling]).parameters
+    return [key for key in parameters if key not in ("kwargs", "options", "whitening")]
+
+
 def build(
     name: str,
     *,
@@ -134,9 +147,7 @@ def build(
     make_pooling = _known("pooling", pooling_name, POOLINGS, name)
     if not isinstance(whitening, bool):
         raise ArgumentError(f"whitening must be True or False, got {whitening!r}; set the dimensions with dim")
-    accepted = [
-        key for key in inspect.signature(make_pooling).parameters if key not in ("kwargs", "options", "whitening")
-    ]
+    accepted = options_of_pooling(pooling_name)
     if pooling_options.keys() - set(accepted):
         unknown = ", ".join(sorted(pooling_options.keys() - set(accepted)))
         raise ArgumentError(

@@ -19,6 +19,7 @@ and the reference pages are all derived from the annotations.
 """
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import math
@@ -268,16 +269,25 @@ def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[
 
     Returns:
         The decorator. The decorated function has the parameters of the constructor of `options`, also for type
-        checkers.
+        checkers. If it is called with an unknown or without a required argument, it raises a TypeError that names the
+        function.
     """
+    signature = inspect.signature(options)
 
     def decorate(function: Callable[[Any], R]) -> Callable[P, R]:
         @functools.wraps(function)
         def step(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                unknown = [name for name in kwargs if name not in signature.parameters]
+                near = difflib.get_close_matches(unknown[0], signature.parameters, 1) if unknown else []
+                hint = f". Did you mean '{near[0]}'?" if near else ""
+                raise TypeError(f"{function.__name__}(): {error}{hint}") from None
             return function(options(*args, **kwargs))
 
         del step.__wrapped__  # inspect.signature would show its signature
-        step.__signature__ = inspect.signature(options).replace(  # type: ignore[attr-defined]
+        step.__signature__ = signature.replace(  # type: ignore[attr-defined]
             return_annotation=inspect.signature(function).return_annotation
         )
         step.__annotations__ = get_type_hints(options, include_extras=True)

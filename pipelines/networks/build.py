@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from keras_retrieval.errors import ArgumentError
+
 from ..command.options import Argument, Option, Options, takes
 from .files import check_keras_path, save_model
 
@@ -43,6 +45,30 @@ class BuildOptions(Options):
     clusters: Annotated[int | None, Option("Clusters of NetVLAD; 64 if not given.", at_least=1)] = None
     seed: Annotated[int, Option("Random seed of weights that are not loaded.", at_least=0, at_most=2**32 - 1)] = 0
 
+    def check(self) -> None:
+        """Checks that the network's pooling has each option that is given, then the values of the options.
+
+        Raises:
+            ArgumentError: an option does not apply to the network, or is out of range.
+        """
+        from keras_retrieval.networks.build import POOLINGS, options_of_pooling
+
+        pooling = self.name.rpartition("_")[2]
+        accepted = (
+            options_of_pooling(pooling) if pooling in POOLINGS else self.pooling()
+        )  # `build` names unknown poolings
+        wrong = [key for key in self.pooling() if key not in accepted]
+        if wrong:
+            others = " and ".join(f"--{key}" for key in ("p", "levels", "clusters") if key in accepted)
+            reason = f"its pooling '{pooling}' takes {others or 'no such option'}"
+            raise ArgumentError(f"--{wrong[0]} does not apply to {self.name}: {reason}")
+        super().check()
+
+    def pooling(self) -> dict[str, Any]:
+        """Returns the options of the pooling that are given."""
+        options = {"p": self.p, "levels": self.levels, "clusters": self.clusters}
+        return {key: value for key, value in options.items() if value is not None}
+
 
 @takes(BuildOptions)
 def build(options: BuildOptions) -> Path:
@@ -63,8 +89,6 @@ def build(options: BuildOptions) -> Path:
 
     import keras_retrieval
 
-    pooling: dict[str, Any] = {"p": options.p, "levels": options.levels, "clusters": options.clusters}
-    given = {key: value for key, value in pooling.items() if value is not None}
     keras.utils.set_random_seed(options.seed)
     weights = None if options.weights == "none" else options.weights
     model = keras_retrieval.build(
@@ -73,7 +97,7 @@ def build(options: BuildOptions) -> Path:
         weights_prefix=options.weights_prefix,
         normalization=options.normalization,
         dim=options.dim,
-        **given,
+        **options.pooling(),
     )
     save_model(model, options.output)
     size = options.output.stat().st_size / 1e6

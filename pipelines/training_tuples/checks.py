@@ -68,7 +68,9 @@ def _missing_photos(tuples: Tuples, photos: Path) -> np.ndarray:
         TuplesError: the folder does not exist, or contains none of the photos.
     """
     if not photos.is_dir():
-        raise TuplesError(f"--photos: {photos} {'is a file, not a folder' if photos.exists() else 'does not exist'}")
+        raise TuplesError(
+            f"{photos}, the folder of the photos, {'is not a folder' if photos.exists() else 'does not exist'}"
+        )
     missing = np.array([not (photos / name).is_file() for name in tuples.images], bool)
     if missing.all():
         raise TuplesError(

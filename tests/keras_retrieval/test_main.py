@@ -1,5 +1,6 @@
 """The command: it answers at once, lists its steps, and reports errors in one line."""
 
+import errno
 import importlib
 import logging
 import os
@@ -15,6 +16,7 @@ import keras_retrieval
 from keras_retrieval.__main__ import INTERRUPTED, main
 from keras_retrieval.errors import ArgumentError, RetrievalError
 from keras_retrieval.steps import STEPS, function_name, module_name
+from tests.helpers.small_network import draw_photo
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "scann", "pycolmap", "h5py", "rich", "typer")
 
@@ -122,6 +124,10 @@ def test_every_step_has_a_docstring_with_its_command(step):
             "keras-retrieval build: Keras has no ImageNet weights of alexnet: build it with --weights none (random)",
         ),
         (
+            ("build", "alexnet_gem", "model.keras", "--weights", "none", "--levels", "0"),
+            "keras-retrieval build: --levels does not apply to alexnet_gem: its pooling 'gem' takes --p",
+        ),
+        (
             ("build", "alexnet_gem", "model.keras", "--weights", "none", "--dim", "0"),
             "keras-retrieval build: --dim of the whitening must be at least 1, got 0",
         ),
@@ -188,6 +194,51 @@ def test_users_errors_are_sentences(monkeypatch, failure):
     with pytest.raises(SystemExit) as ended:
         main(["build"])
     assert ended.value.code == "keras-retrieval build: no good"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("convert", "missing.pth", "out.keras"), "missing.pth: it does not exist"),
+        (("convert", "missing.mat", "out.keras"), "missing.mat: it does not exist"),
+        (("convert", "gone/missing.pth", "out.keras"), "gone/missing.pth: the folder gone does not exist"),
+        (("convert", "folder", "out.keras"), "folder: it is a folder, where a file is needed"),
+        (("describe", "file", "--ca", "gone.pem"), "gone.pem: it does not exist"),
+        (("clean", "folder", "file/out"), "file/out: file is a file, where a folder is needed"),
+        (("tuples", "folder", "file/t.npz", "--negatives", "0"), "file: it is a file, where a folder is needed"),
+        (("edge-maps", "folder", "file/maps"), "file/maps.partial/b: file is a file, where a folder is needed"),
+    ],
+)
+def test_an_error_of_the_operating_system_names_the_path_and_the_reason(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"x")
+    for name in ("a/0", "a/1", "b/0", "b/1"):
+        draw_photo(tmp_path / f"folder/{name}.png", 0, 0, 40, 35)
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    found = str(ended.value.code).replace("maps.partial/a", "maps.partial/b")  # photos are written side by side
+    assert found == f"keras-retrieval {arguments[0]}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "no space is left on the disk (name out.keras)"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "a"), "a: the disk is read-only"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), b"a"), "a: permission denied"),
+        (OSError(errno.EXDEV, os.strerror(errno.EXDEV), "a", None, "b"), "a -> b: invalid cross-device link"),
+        (OSError(errno.ENOENT, "unable to open file 'x.h5'"), "unable to open file 'x.h5'"),
+        (OSError("a library's own words"), "a library's own words"),
+    ],
+)
+def test_no_error_of_the_operating_system_shows_its_number(monkeypatch, failure, message):
+    def step(name: str, output: str) -> None:
+        raise failure
+
+    monkeypatch.setattr(importlib.import_module("keras_retrieval.pipelines.networks.build"), "build", step)
+    with pytest.raises(SystemExit) as ended:
+        main(["build", "name", "out.keras"])
+    assert ended.value.code == f"keras-retrieval build: {message}"
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError(), KeyError("x"), RuntimeError("x")])

@@ -108,6 +108,9 @@ BAD_OPTIONS = [
     ({"rest_timeout_seconds": 0.0}, "--rest-timeout-seconds must be at least 0.001, got 0.0"),
     ({"file_system_poll_wait_seconds": -1.0}, "--file-system-poll-wait-seconds must be at least 0, got -1.0"),
     ({"max_in_flight": 0}, "--max-in-flight must be at least 1, got 0"),
+    ({"photos": "photos"}, "--photos is the folder of --index's photos: give both"),
+    ({"index": "index", "photos": "gone"}, "--photos gone does not exist"),
+    ({"index": "index", "photos": __file__}, f"--photos {__file__} is not a folder"),
     ({"max_message_bytes": 0}, "--max-message-bytes must be at least 1, got 0"),
     ({"serving": "broken"}, "Some models did not become available: {toy: version 1: "),
 ]

@@ -79,6 +79,22 @@ def test_numbers_of_numpy_become_pythons():
     assert (options.epochs, options.rate, options.share) == (3, 0.5, 1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (["x"], {"epoch": 3}, "step(): got an unexpected keyword argument 'epoch'. Did you mean 'epochs'?"),
+        (["x"], {"zzz": 3}, "step(): got an unexpected keyword argument 'zzz'"),
+        ([], {}, "step(): missing a required argument: 'source'"),
+        (["x", "y"], {}, "step(): too many positional arguments"),
+        (["x"], {"source": "y"}, "step(): multiple values for argument 'source'"),
+    ],
+)
+def test_a_wrong_call_names_the_step(arguments, options, message):
+    with pytest.raises(TypeError) as caught:
+        step(*arguments, **options)
+    assert str(caught.value) == message
+
+
 def test_python_calls_take_the_fields():
     assert step(Path("x")) == Made(Path("x"))
     assert step(Path("x"), epochs=2, kind="b") == Made(Path("x"), epochs=2, kind="b")

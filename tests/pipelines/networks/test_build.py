@@ -52,8 +52,11 @@ def test_real_weights_come_from_a_file(tmp_path, shared):
     [
         ("alexnet_gm", {}, "unknown pooling 'gm' in 'alexnet_gm'. The nearest is 'gem'"),
         ("alexnt_gem", {}, "unknown backbone 'alexnt'.* The nearest is 'alexnet'"),
-        ("alexnet_gem", {"levels": 2}, "levels"),
-        ("alexnet_rmac", {"p": 2.0}, "'rmac' does not take p; it takes levels, whole_map"),
+        ("alexnet_gem", {"levels": 2}, "^--levels does not apply to alexnet_gem: its pooling 'gem' takes --p$"),
+        ("alexnet_gem", {"levels": 0}, "^--levels does not apply to alexnet_gem"),
+        ("alexnet_mac", {"p": 2.0}, "^--p does not apply to alexnet_mac: its pooling 'mac' takes no such option$"),
+        ("alexnet_rmac", {"levels": 0}, "^--levels must be at least 1, got 0"),
+        ("alexnet_rmac", {"p": 2.0}, "^--p does not apply to alexnet_rmac: its pooling 'rmac' takes --levels$"),
         ("alexnet_gem", {"p": 0.0}, "^--p must be above 0, got 0.0"),
         ("alexnet_gem", {"p": math.inf}, "^--p must be a finite number, got inf"),
         ("alexnet_gem", {"seed": -1}, "^--seed must be at least 0, got -1"),

@@ -26,5 +26,12 @@ def test_what_does_not_fit_is_named(changes, message):
         check(tuples_of([2, 2, 2], **changes), None)
 
 
+def test_a_folder_that_does_not_exist_is_named_and_not_its_first_photo(tmp_path):
+    (tmp_path / "file").touch()
+    for name, reason in {"gone": "does not exist", "file": "is not a folder"}.items():
+        with pytest.raises(TuplesError, match=f"{name}, the folder of the photos, {reason}$"):
+            check(tuples_of([2, 2, 2]), tmp_path / name)
+
+
 def test_a_pair_between_linked_clusters_is_right():
     check(tuples_of([2, 2, 2], pidxs=np.array([1, 5, 5]), same_object=np.array([[1, 2]])), None)

@@ -52,9 +52,9 @@ def test_a_folder_without_any_of_the_photos_is_an_error(photos, tmp_path):
     for skip in (False, True):
         with pytest.raises(TuplesError, match=r"line 2: .*0\.jpg does not exist, nor does any other of the 12 photos"):
             check(made(), tmp_path / "empty", skip_missing=skip)
-        with pytest.raises(TuplesError, match=r"--photos: .*nowhere does not exist"):
+        with pytest.raises(TuplesError, match="nowhere, the folder of the photos, does not exist"):
             check(made(), tmp_path / "nowhere", skip_missing=skip)
-        with pytest.raises(TuplesError, match=r"--photos: .*0\.jpg is a file, not a folder"):
+        with pytest.raises(TuplesError, match=r"0\.jpg, the folder of the photos, is not a folder"):
             check(made(), photos / "0.jpg", skip_missing=skip)
 
 
