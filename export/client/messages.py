@@ -1,6 +1,7 @@
 """Conversion between photos or numpy arrays and the messages of TensorFlow Serving.
 
-The message types are imported only when a function is called, because they import message types of TensorFlow itself.
+The message types come from the package tensorflow-serving-api, whose import loads TensorFlow. They are therefore
+imported only when a function is called, so that importing this module is fast and does not need the package.
 """
 
 from collections.abc import Sequence

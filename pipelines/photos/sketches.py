@@ -19,7 +19,7 @@ def sketch_map(pixels: np.ndarray, margin: int) -> np.ndarray:
     """Converts a line drawing to an edge map with lines of a width of five pixels, and adds a margin.
 
     The drawing is binarised. Its lines are then thinned, dilated, thinned again and dilated to their final width, as in
-    the paper, which merges strokes that nearly touch.
+    Radenovic et al. (ECCV 2018). The first dilation merges strokes that nearly touch.
 
     Args:
         pixels: the drawing, (H, W, 3) uint8, with dark lines on light paper or light lines on dark paper.

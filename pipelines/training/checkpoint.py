@@ -124,14 +124,15 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
         run: folder of the run.
         options: dict of the options and files on which the weights depend, serialisable as JSON. In a resumed run it
             must equal the dict in the checkpoint.
-        resume: whether an existing run may be resumed.
+        resume: whether a run whose checkpoint is in the folder may be resumed. A new run is started in either case if
+            the folder contains no checkpoint.
 
     Returns:
         The checkpoint; its attribute `started` is False in a new run.
 
     Raises:
-        CheckpointError: the folder contains a checkpoint, and `resume` is False, the run was started with other
-            options, or the checkpoint is damaged or was written by a newer version.
+        CheckpointError: the folder contains a checkpoint that cannot be resumed: `resume` is False, the checkpoint is
+            of a run with other options, it is damaged, or it was written by a newer version.
         OSError: the folder cannot be written to.
     """
     run.mkdir(parents=True, exist_ok=True)
