@@ -150,8 +150,8 @@ def predict_text(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
             otherwise {"outputs": tensors}. Output names are omitted if there is only one output.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if there is no output, or if `by_row` is true and the outputs differ in their number of
-            rows.
+        ServingError: INVALID_ARGUMENT if there is no output, or if `by_row` is true and the outputs differ in their
+            number of rows.
     """
     if not outputs:
         raise invalid("Cannot convert empty tensor map to JSON")

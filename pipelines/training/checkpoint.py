@@ -131,8 +131,8 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
         The checkpoint; its attribute `started` is False in a new run.
 
     Raises:
-        CheckpointError: the folder contains a checkpoint that cannot be resumed: `resume` is False, the checkpoint is of
-            a run with other options, it is damaged, or it was written by a newer version.
+        CheckpointError: the folder contains a checkpoint that cannot be resumed: `resume` is False, the checkpoint is
+            of a run with other options, it is damaged, or it was written by a newer version.
         OSError: the folder cannot be written to.
     """
     run.mkdir(parents=True, exist_ok=True)
