@@ -25,8 +25,8 @@ import time
 from pathlib import Path
 
 from bench.record import recorded
+from pipelines.photos.content_cache import CACHE_VARIABLE
 from pipelines.photos.intake import take_photos
-from pipelines.photos.seen_files import CACHE_VARIABLE
 from pipelines.photos.signatures import HEAD
 
 HEADER = b"\xff\xd8\xff\xe0\0\x10JFIF" + b"\0" * 90

@@ -26,7 +26,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Keeps what tests remember of folders of photos out of the user's cache folder."""
-    from pipelines.photos.seen_files import CACHE_VARIABLE
+    from pipelines.photos.content_cache import CACHE_VARIABLE
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))

@@ -10,15 +10,16 @@ import os
 import time
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from ..files.progress import progress
+from .content_cache import ContentCache
 from .formats import HEIC_MISSING, RAW_TIFF, PhotoFolderError, heif_is_installed, is_text, printable, system_reason
-from .seen_files import SeenFiles
+from .ignore_rules import DEFAULT_RULES, IgnoreRules, IntakeRules
 from .signatures import HEAD, content_of, is_raw_tiff
 
 log = logging.getLogger("keras_retrieval")
@@ -26,51 +27,6 @@ log = logging.getLogger("keras_retrieval")
 IGNORED = "ignored: "
 """The beginning of the reason of an ignored file, in `Intake.reasons`."""
 
-_SYSTEM_FOLDERS = {
-    "@eadir": "Synology's thumbnails (@eaDir)",
-    "@tmp": "Synology's temporary files (@tmp)",
-    "#recycle": "Synology's recycle bin (#recycle)",
-    "#snapshot": "snapshots of a storage server (#snapshot)",
-    ".snapshot": "snapshots of a storage server (.snapshot)",
-    ".snapshots": "snapshots of a file system (.snapshots)",
-    "@recycle": "QNAP's recycle bin (@Recycle)",
-    "@recently-snapshot": "QNAP's snapshots (@Recently-Snapshot)",
-    ".@__thumb": "QNAP's thumbnails (.@__thumb)",
-    "$recycle.bin": "Windows' recycle bin ($RECYCLE.BIN)",
-    "recycler": "Windows' recycle bin (RECYCLER)",
-    "system volume information": "Windows' system files (System Volume Information)",
-    "__macosx": "macOS' resource forks in an archive (__MACOSX)",
-    ".spotlight-v100": "macOS' search index (.Spotlight-V100)",
-    ".fseventsd": "macOS' log of changes (.fseventsd)",
-    ".temporaryitems": "macOS' temporary files (.TemporaryItems)",
-    ".trashes": "macOS' bin (.Trashes)",
-    ".trash": "a bin (.Trash)",
-    ".dtrash": "digiKam's bin (.dtrash)",
-    ".thumbnails": "thumbnails (.thumbnails)",
-    ".thumbs": "thumbnails (.thumbs)",
-    ".picasaoriginals": "Picasa's copies of edited photos (.picasaoriginals)",
-    ".git": "a repository's history (.git)",
-}
-_LIBRARIES = {
-    ".photoslibrary": "an Apple Photos library: export its photos, or name the folder originals inside",
-    ".aplibrary": "an Aperture library: export its photos, or name the folder Masters inside",
-    ".migratedphotolibrary": "an iPhoto library: export its photos, or name the folder Masters inside",
-    ".photolibrary": "an iPhoto library: export its photos, or name the folder Masters inside",
-    ".lrdata": "Lightroom's previews (.lrdata)",
-}
-_SYSTEM_FILES = {
-    "thumbs.db": "Windows' thumbnails (Thumbs.db)",
-    "ehthumbs.db": "Windows' thumbnails (ehthumbs.db)",
-    "desktop.ini": "Windows' folder settings (desktop.ini)",
-    ".ds_store": "macOS' folder settings (.DS_Store)",
-    "icon\r": "a macOS folder icon",
-    "picasa.ini": "Picasa's settings (picasa.ini)",
-    ".picasa.ini": "Picasa's settings (.picasa.ini)",
-}
-_RESOURCE_FORK = "macOS' resource forks (._*)"
-_HIDDEN = "hidden (the name begins with a dot)"
-_EXCLUDED = "it matches --exclude"
-_NOT_INCLUDED = "it matches no --include"
 HEIC = "HEIC"
 """What `file_content` says of a HEIC photo, since it depends on the installation whether that can be read."""
 
@@ -79,27 +35,6 @@ _NOT_A_FILE = "not a regular file"
 _SLOW_OPEN = 0.0005  # seconds per file; files that open more slowly are on a network and are opened side by side
 _SIDE_BY_SIDE = 16
 _BATCH = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class IntakeRules:
-    """Which files of a folder are ignored.
-
-    Attributes:
-        include: patterns as in .gitignore; if any is given, files that match none are ignored.
-        exclude: patterns as in .gitignore; files and folders that match one are ignored.
-        hidden: whether files and folders whose names begin with a dot are taken.
-        system_files: whether files are taken that operating systems, storage servers and photo libraries keep beside
-            photos, such as @eaDir and Thumbs.db.
-    """
-
-    include: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    hidden: bool = False
-    system_files: bool = False
-
-
-DEFAULT_RULES = IntakeRules()
 
 
 @dataclass(frozen=True)
@@ -169,7 +104,7 @@ def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: b
     folder = Path(folder)
     if not folder.is_dir():
         raise PhotoFolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
-    walk, contents = _Walk(folder, rules), _Contents(SeenFiles.load(folder))
+    walk, contents = _Walk(folder, rules), _Contents(ContentCache.load(folder))
     contents.add(walk.files())
     photos = sorted(contents.photos)
     contents.seen.save()
@@ -246,10 +181,9 @@ class _Walk:
         self.left_out: dict[str, str] = {}
         self.ignored: dict[str, str] = {}
         self._folder = folder
-        self._rules = rules
+        self._rules = IgnoreRules(rules)
         self._root = os.path.realpath(folder)
         self._visited: set[tuple[int, int]] = set()
-        self._included, self._excluded = _matcher(rules.include), _matcher(rules.exclude)
 
     def files(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
         """Yields the name and entry of each regular file that no rule ignores.
@@ -282,21 +216,16 @@ class _Walk:
         self, entry: os.DirEntry[str], name: str, rule: str, outside: bool
     ) -> tuple[bool, tuple[str, str, str, bool] | None]:
         """Whether an entry is a file to look at, and the folder to list if it is one."""
-        rule = rule or self._rule(entry.name)
-        if not rule and self._excluded and self._excluded(name):
-            rule = _EXCLUDED
         linked = entry.is_symlink()
         if self._is_folder(entry):
-            if not rule and self._excluded and self._excluded(f"{name}/"):
-                rule = _EXCLUDED
+            rule = rule or self._rules.of_folder(entry.name, name)
             if linked or outside:
                 known = self._known(entry)
                 if known:
                     self.ignored[f"{name}/"] = known
                     return False, None
             return False, (entry.path, f"{name}/", rule, outside or linked)
-        if not rule and self._included and not self._included(name):
-            rule = _NOT_INCLUDED
+        rule = rule or self._rules.of_file(entry.name, name)
         if rule:
             self.ignored[name] = rule
         elif not is_text(name):
@@ -306,22 +235,6 @@ class _Walk:
         else:
             return True, None
         return False, None
-
-    def _rule(self, name: str) -> str:
-        """The rule by which a file or folder of this name is ignored, or ""."""
-        lower = name.lower()
-        if not self._rules.system_files:
-            if name.startswith("._"):
-                return _RESOURCE_FORK
-            if known := _SYSTEM_FOLDERS.get(lower) or _SYSTEM_FILES.get(lower):
-                return known
-            if known := _LIBRARIES.get(lower[lower.rfind(".") :]):
-                return known
-            if lower.startswith(".trash-"):
-                return "a bin (.Trash-*)"
-        if not self._rules.hidden and name.startswith(".") and not name.startswith(".."):
-            return _HIDDEN
-        return ""
 
     @staticmethod
     def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -361,15 +274,6 @@ def _not_a_file(entry: os.DirEntry[str]) -> str:
     return _NOT_A_FILE
 
 
-def _matcher(patterns: Sequence[str]) -> Callable[[str], bool] | None:
-    """A function that tells whether a name matches one of the patterns; None if there are none."""
-    if not patterns:
-        return None
-    from pathspec import GitIgnoreSpec
-
-    return GitIgnoreSpec.from_lines(patterns).match_file
-
-
 @dataclass
 class _Contents:
     """Sorts files by their content, side by side once opening a file has turned out to be slow.
@@ -380,7 +284,7 @@ class _Contents:
         left_out: maps the names of the other files to the reasons.
     """
 
-    seen: SeenFiles
+    seen: ContentCache
     photos: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     _slow: bool = False

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ..command.options import Option, Options
-from .intake import Intake, IntakeRules, take_photos
+from .ignore_rules import IntakeRules
+from .intake import Intake, take_photos
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from pipelines.photos import formats, intake
 from pipelines.photos.formats import HEIC_MISSING, PhotoError, PhotoFolderError, printable
-from pipelines.photos.intake import IGNORED, IntakeRules, list_photos, take_photos
+from pipelines.photos.ignore_rules import IntakeRules
+from pipelines.photos.intake import IGNORED, list_photos, take_photos
 from pipelines.photos.reader import read_photo
 from tests.helpers.odd_collection import entries_on_disk, heic, make_odd_collection, odd_entries, photo
 

@@ -84,14 +84,13 @@ def test_tuples_without_some_photos_say_the_same_of_the_others():
         without(whole, np.arange(12) % 3 > 0)
 
 
-def test_the_step_leaves_their_tuples_out(photos, tmp_path, caplog):
-    table = "query,positive\n" + "".join(f"{n}.jpg,{n // 3 * 3 + (n + 1) % 3}.jpg\n" for n in range(12))
-    (tmp_path / "pairs.csv").write_text(table)
+def test_the_step_leaves_their_tuples_out(photos, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("pipelines.training_tuples.tuples.read_source", lambda *_: made())
     (photos / "4.jpg").unlink()
     with pytest.raises(TuplesError, match="--missing skip"):
-        tuples(tmp_path / "pairs.csv", tmp_path / "t.npz", photos=photos, negatives=1)
+        tuples(tmp_path / "models", tmp_path / "t.npz", photos=photos, negatives=1)
     assert not (tmp_path / "t.npz").exists()
-    tuples(tmp_path / "pairs.csv", tmp_path / "t.npz", photos=photos, negatives=1, missing="skip")
+    tuples(tmp_path / "models", tmp_path / "t.npz", photos=photos, negatives=1, missing="skip")
     assert "1 of 12 photos do not exist" in caplog.text
     found = read_tuples(tmp_path / "t.npz")
     assert set(found.images) == {f"{n}.jpg" for n in range(12) if n != 4}

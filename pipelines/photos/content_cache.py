@@ -38,7 +38,7 @@ def cache_folder() -> Path | None:
 
 
 @dataclass
-class SeenFiles:
+class ContentCache:
     """The files of one folder that have been looked at.
 
     Attributes:
@@ -64,7 +64,7 @@ class SeenFiles:
         self._now = time.time_ns()
 
     @classmethod
-    def load(cls, folder: Path) -> "SeenFiles":
+    def load(cls, folder: Path) -> "ContentCache":
         """Reads what is remembered of a folder; nothing if the cache has no file of it or a damaged one."""
         cache = cache_folder()
         if cache is None:
