@@ -19,12 +19,11 @@ import numpy as np
 from keras_retrieval.errors import missing_extra
 
 from ..files.tables import TableError
-from ..photos.positions import PositionError, within
+from ..photos.positions import PositionError, heading_difference, within
 from ..photos.street_archives import (
     HEADING,
     MSLS_SUBSETS,
     MSLS_VALIDATION,
-    heading_difference,
     msls_cities,
     read_msls,
 )
@@ -324,7 +323,9 @@ def nordland(photos: PhotoList, gnd: Path | None = None, variant: str = "") -> G
 
 
 def _nordland_variant(variant: str) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
-    frames, queries, database = 1, ("queries", "query", "winter"), (*_DATABASES, "summer")
+    frames = 1
+    queries: tuple[str, ...] = ("queries", "query", "winter")
+    database: tuple[str, ...] = (*_DATABASES, "summer")
     for word in filter(None, (word.strip() for word in variant.split(","))):
         one, dash, other = word.partition("-")
         if word.isdigit():

@@ -145,9 +145,3 @@ def _warn_of_references(source: Path, references: set[str]) -> None:
             f"{source}: some headings refer to true north and others to magnetic north; they are compared as if they "
             "were the same, which is wrong by the declination, up to about 20 degrees in inhabited regions"
         )
-
-
-def heading_difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The angles between headings, in 0..180 degrees; NaN where a heading is NaN."""
-    difference = np.abs(one - other) % 360
-    return np.minimum(difference, 360 - difference)

@@ -105,6 +105,22 @@ def find_objects(
     return Objects(photos, tree.outside, rule, f"{place}: {_account(photos, tree, rule)}")
 
 
+def splits(names: Iterable[str]) -> dict[str, str]:
+    """Returns the split that each photo belongs to, if all folders at one level have names of splits.
+
+    Args:
+        names: the names of the photos, with / as the separator.
+
+    Returns:
+        A dict from the name of each photo to the name of its split, such as "train"; empty if there is no such level.
+    """
+    tree = _Tree(names)
+    if not tree.split_levels or tree.outside:
+        return {}
+    level = tree.split_levels[0]
+    return {name: folder[level] for folder, photos in tree.folders.items() for name in photos}
+
+
 def _account(photos: Mapping[str, Sequence[str]], tree: "_Tree", rule: str) -> str:
     first, its_photos = next(iter(photos.items()))
     counted = _numbered(len(its_photos), "photo")

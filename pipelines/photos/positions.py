@@ -87,6 +87,12 @@ def within(queries: np.ndarray, database: np.ndarray, radius: float = RADIUS) ->
     return near
 
 
+def heading_difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The angles between headings, in 0..180 degrees; NaN where a heading is NaN."""
+    difference = np.abs(one - other) % 360
+    return np.minimum(difference, 360 - difference)
+
+
 def common_frame(positions: Sequence[Position], where: Sequence[str]) -> np.ndarray:
     """Converts positions to coordinates whose differences are distances in metres.
 

@@ -50,16 +50,6 @@ class StreetPhotos:
     where: list[str]
 
 
-def heading_difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns the angle between directions in degrees, 0 to 180; NaN where one is NaN.
-
-    Args:
-        one: directions in degrees, of any shape.
-        other: directions in degrees, of a shape that can be combined with it.
-    """
-    return np.abs((np.asarray(one, float) - other + 180) % 360 - 180)
-
-
 def msls_cities(folder: Path) -> dict[str, Path]:
     """Finds the cities of Mapillary SLS.
 

@@ -11,8 +11,16 @@ import numpy as np
 
 from ..files.name_join import JoinError
 from ..files.tables import TableError
-from ..gps.places import heading_difference, read_places
-from ..photos.positions import Position, PositionError, common_frame, positions_in_names, within
+from ..gps.places import read_places
+from ..photos.object_folders import splits
+from ..photos.positions import (
+    Position,
+    PositionError,
+    common_frame,
+    heading_difference,
+    positions_in_names,
+    within,
+)
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
 
@@ -22,6 +30,9 @@ log = logging.getLogger("keras_retrieval")
 def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
     """Makes training tuples of photos whose names contain UTM positions, such as @east@north@zone@letter@...@.jpg.
 
+    If a whole level of folders is named train, val, test or alike, photos of val are set aside for validation, and
+    those of test are left out.
+
     Args:
         folder: folder of the photos, for error messages.
         images: names of the photos below `folder`.
@@ -30,8 +41,41 @@ def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuple
     Raises:
         PositionError: the name of a photo contains no position, or the positions cannot be compared.
     """
+    images, validation = _by_split(images, folder)
     positions = positions_in_names(images, folder)
-    return from_positions(images, positions, [str(folder / name) for name in images], options)
+    where = [str(folder / name) for name in images]
+    headings = np.array([_heading(name) for name in images], float)
+    groups = np.zeros(len(images), bool) if validation is None else validation
+    is_query, is_positive = np.zeros((2, len(images)), bool)
+    for group in (groups, ~groups):  # a split may have queries and a database while another has not
+        rows = np.flatnonzero(group)
+        is_query[rows], is_positive[rows] = _roles([images[row] for row in rows])
+    spots = common_frame(positions, where)
+    return from_spots(images, spots, where, options, (is_query, is_positive), headings, validation)
+
+
+def _by_split(images: list[str], folder: Path) -> tuple[list[str], np.ndarray | None]:
+    """Returns the photos without those of a test, and a mask of those set aside, if folders are named train, val .."""
+    split = splits(images)
+    training = {name for name, one in split.items() if one.lower().startswith("train")}
+    if not training or len(training) == len(images):
+        return images, None
+    aside = {name for name, one in split.items() if one.lower().startswith(("val", "dev"))}
+    kept = [name for name in images if name in training or name in aside]
+    log.info(
+        f"{folder}: of the folders of splits, {len(training):,} photos to train on, {len(aside):,} set aside for "
+        f"validation, and {len(images) - len(kept):,} of a test left out"
+    )
+    return kept, np.array([name in aside for name in kept], bool) if aside else None
+
+
+def _heading(name: str) -> float:
+    """The heading in a name @east@north@zone@letter@latitude@longitude@panorama@tile@heading@.., or NaN."""
+    fields = PurePosixPath(name).name.split("@")
+    try:
+        return float(fields[9])
+    except (ValueError, IndexError):
+        return float("nan")
 
 
 def from_places(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
@@ -68,9 +112,9 @@ def from_positions(
     """Makes training tuples of photos whose positions are known.
 
     Photos at exactly the same position form a cluster. Clusters at a distance of at most `options.apart` are linked, so
-    that only photos beyond this distance are negatives. If some photos are in a top-level folder `database` and others
-    in top-level folders whose names begin with `queries`, as in datasets of place recognition, queries are chosen from
-    `queries*` only and positives from `database` only. Otherwise every photo may be a query and a positive.
+    that only photos beyond this distance are negatives. If some photos are in a folder `database` and others in
+    folders whose names begin with `queries`, as in datasets of place recognition, queries are chosen from `queries*`
+    only and positives from `database` only. Otherwise every photo may be a query and a positive.
 
     Args:
         images: names of the N photos.
@@ -86,24 +130,53 @@ def from_positions(
         PositionError: the positions cannot be compared, see `common_frame`.
         TuplesError: `options.heading` is given, and no photo has a heading.
     """
-    spots = common_frame(positions, where)
-    cluster = np.unique(spots, axis=0, return_inverse=True)[1].reshape(-1)
+    return from_spots(images, common_frame(positions, where), where, options, _roles(images), headings)
+
+
+def from_spots(
+    images: list[str],
+    spots: np.ndarray,
+    where: Sequence[str],
+    options: TuplesOptions,
+    roles: tuple[np.ndarray, np.ndarray],
+    headings: np.ndarray | None = None,
+    validation: np.ndarray | None = None,
+) -> Tuples:
+    """Makes training tuples of photos whose coordinates are known; see `from_positions`.
+
+    Args:
+        images: names of the N photos.
+        spots: coordinates in metres, (N, 2) or (N, 3).
+        where: the origin of each photo for error messages.
+        options: the options of `tuples`, as for `from_positions`.
+        roles: two masks (N,) bool: the photos that may be queries, and those that may be positives.
+        headings: headings in degrees, (N,), NaN if unknown; None if all are unknown.
+        validation: mask (N,) bool of the photos that are set aside for validation, which are in no pair with others;
+            None if photos are not split yet.
+
+    Raises:
+        TuplesError: `options.heading` is given, and no heading is known.
+    """
+    apart = spots if validation is None else np.column_stack([spots, validation])
+    cluster = np.unique(apart, axis=0, return_inverse=True)[1].reshape(-1)
     near = within(spots, spots, options.apart)
     one, other = np.repeat(np.arange(len(images)), [len(others) for others in near]), np.concatenate([[], *near])
     other = other.astype(np.int64)
     links = np.sort(np.column_stack([cluster[one], cluster[other]]), axis=1)
     links = np.unique(links[links[:, 0] != links[:, 1]], axis=0)
-    is_query, is_positive = _roles(images)
+    is_query, is_positive = roles
     distance = np.hypot.reduce(spots[one] - spots[other], axis=1, initial=0)
     pairs = np.flatnonzero((one != other) & (distance <= options.radius) & is_query[one] & is_positive[other])
     if options.heading is not None:
         facing = _known_headings(headings, len(images), options.heading)
         pairs = pairs[heading_difference(facing[one[pairs]], facing[other[pairs]]) <= options.heading]
+    if validation is not None:
+        pairs = pairs[validation[one[pairs]] == validation[other[pairs]]]
     pairs = pairs[np.lexsort((distance[pairs], one[pairs]))]
     if options.positives is not None:
         first = np.searchsorted(one[pairs], one[pairs])  # the first pair of the same query
         pairs = pairs[np.arange(len(pairs)) - first < options.positives]
-    return Tuples(images, cluster, one[pairs], other[pairs], links, where=where)
+    return Tuples(images, cluster, one[pairs], other[pairs], links, validation, where=where)
 
 
 def _known_headings(headings: np.ndarray | None, count: int, limit: float) -> np.ndarray:
@@ -128,8 +201,8 @@ def _known_headings(headings: np.ndarray | None, count: int, limit: float) -> np
 
 def _roles(images: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns two masks (N,) bool: the photos that may be queries, and the photos that may be positives."""
-    tops = [PurePosixPath(name).parts[0] for name in images]
-    queries = np.array([top.startswith("queries") for top in tops], bool)
-    database = np.array([top == "database" for top in tops], bool)
+    folders = [PurePosixPath(name).parts[:-1] for name in images]
+    queries = np.array([any(part.startswith("queries") for part in parts) for parts in folders], bool)
+    database = np.array(["database" in parts for parts in folders], bool)
     everyone = np.ones(len(images), bool)
     return (queries, database) if queries.any() and database.any() else (everyone, everyone)

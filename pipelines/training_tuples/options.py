@@ -93,7 +93,7 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
         float | None,
         Option(
             "Positions: maximum angle in degrees between the headings of a query and its positive. A photo without a "
-            "heading is then neither a query nor a positive.",
+            "heading is then neither a query nor a positive. Names may have one: @..@panorama@tile@heading@..@.jpg.",
             above=0,
             at_most=180,
         ),

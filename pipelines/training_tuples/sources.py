@@ -12,10 +12,13 @@ from keras_retrieval.inert_files.plain_pickle import load_pickle
 
 from ..files.tables import SPREADSHEETS, SUFFIXES
 from ..photos.landmark_folders import cleaned_objects, cleaned_photos
-from ..photos.object_folders import AUTO, Objects, find_objects
+from ..photos.object_folders import AUTO, find_objects
+from ..photos.street_archives import is_gsv_cities, msls_cities
 from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
+from .from_objects import from_objects
 from .from_positions import from_names, from_places
+from .from_streets import from_gsv_cities, from_msls
 from .from_tables import from_csv
 from .options import TuplesOptions
 
@@ -61,6 +64,10 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
         images = intake.photos
         if options.positions is not None:
             return from_places(source, images, options)
+        if options.objects == AUTO and is_gsv_cities(source):
+            return from_gsv_cities(source, intake, options)
+        if options.objects == AUTO and msls_cities(source):
+            return from_msls(source, intake, options)
         # If one name contains a position, all must: otherwise a single photo without one would turn the folders of
         # the photos into objects. --objects says that positions are not wanted.
         if options.objects == AUTO and any(map(_POSITION.search, images)):
@@ -170,30 +177,3 @@ def _from_part(part: Any, label: str) -> Tuples:
 
 def _published_path(cid: str) -> str:
     return f"ims/{cid[-2:]}/{cid[-4:-2]}/{cid[-6:-4]}/{cid}"
-
-
-def from_objects(objects: Objects, options: TuplesOptions) -> Tuples:
-    """Makes training tuples from photos by object, and logs which folders were taken for objects.
-
-    Each object is a cluster. Every photo is a query, whose positives are chosen at random among the other photos of its
-    object. A photo that is alone of its object has no positive, so that it is used only as a negative of other queries.
-
-    Args:
-        objects: the photos by object.
-        options: the options of `tuples`. `positives` is the maximum number of positives per query, 3 if it is None;
-            `seed` is the random seed of their choice. Other options are not used.
-    """
-    log.info(objects.account)
-    images = sorted(name for names in objects.photos.values() for name in names)
-    number = {name: row for row, names in enumerate(objects.photos.values()) for name in names}
-    cluster = np.array([number[name] for name in images], np.int64)
-    order = np.argsort(cluster, kind="stable")
-    first = np.searchsorted(cluster[order], np.arange(len(objects.photos) + 1))
-    rng = np.random.default_rng(options.seed)
-    pairs: list[tuple[int, int]] = []
-    for query in range(len(images)):
-        others = order[first[cluster[query]] : first[cluster[query] + 1]]
-        others = rng.permutation(others[others != query])[: options.positives_per_query]
-        pairs += [(query, int(other)) for other in others]
-    indexes = np.array(pairs, np.int64).reshape(-1, 2)
-    return Tuples(images, cluster, indexes[:, 0], indexes[:, 1])

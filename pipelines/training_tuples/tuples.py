@@ -26,6 +26,8 @@ def tuples(options: TuplesOptions) -> Path:
     - a folder with sub-folders of photos for objects; --objects says which folders are one object
     - a folder of photos with UTM positions in their names, @east@north@zone@letter@...@.jpg
     - with --positions exif or a table, a folder of photos with GPS positions; see the step `positions`
+    - the folder of Mapillary SLS (train_val/CITY/query and database with their tables) or of GSV-Cities (Images and
+      Dataframes), as their archives unpack
     - with --manifold, a folder of descriptors that `extract` made
     - a published retrieval-SfM-30k or -120k file, or its -whiten file, ending in .pkl
     - a .csv file with the columns photo, east, north (metres, and the UTM zone if there are several) or photo,

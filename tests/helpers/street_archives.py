@@ -2,7 +2,7 @@
 
 import csv
 
-from tests.helpers.ground_truths import make
+from tests.helpers.read_back import make_photos
 
 
 def write_table(path, columns, rows):
@@ -26,7 +26,7 @@ def make_msls(folder, city, queries, database, photos=True, subsets=True):
             marks = [(n, one[0], "all" in one[5], "s2w" in one[5]) for n, one in enumerate(listed)]
             write_table(place / "subtask_index.csv", ("", "key", "all", "s2w"), marks)
         if photos:
-            make(place / "images", *(f"{one[0]}.jpg" for one in listed))
+            make_photos(place / "images", [f"{one[0]}.jpg" for one in listed])
 
 
 def make_gsv_cities(folder, city, rows, offset=0):
@@ -40,5 +40,5 @@ def make_gsv_cities(folder, city, rows, offset=0):
         f"{city}_{place:07}_{year}_{month:02}_{angle:03}_{lat}_{lon}_{pano}.JPG"
         for place, year, month, angle, lat, lon, pano in rows
     ]
-    make(folder / "Images" / city, *names)
+    make_photos(folder / "Images" / city, names)
     return [f"Images/{city}/{name}" for name in names]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_retrieval.errors import ArgumentError
-from pipelines.gps.places import heading_difference
 from pipelines.gps.positions import positions as write_positions
+from pipelines.photos.positions import heading_difference
 from pipelines.training_tuples.data import TuplesError
 from pipelines.training_tuples.file import read_tuples
 from pipelines.training_tuples.tuples import tuples as make_tuples
