@@ -148,6 +148,7 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
         raise ArgumentError("a photo cache needs a reading with a size, the longest side of its photos in pixels")
     options: dict[str, Any] = {"size": reading.size, "exif": reading.exif, "max_pixels": reading.max_pixels}
     options |= {"smallest": reading.smallest, "edges": edges_state(reading.edges)}
+    options |= {"accept_truncated": True} if reading.accept_truncated else {}
     states = [[name, *photo_state(reading.folder / name)] for name in names]
     sharded = ShardedFolder(folder, KIND, VERSION, fingerprint(options, states))
     if sharded.exists(replace=replace, fix="name another folder, or remove it"):

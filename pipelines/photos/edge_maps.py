@@ -13,16 +13,17 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from ..command.options import Argument, Option, takes
-from ..files.durable import check_free, check_outside, partial_of, seal
+from ..files.durable import atomic_path, check_free, check_outside, fingerprint, partial_of, seal, write_file
 from ..files.progress import progress
 from ..files.shards import LEFT_OUT, write_left_out
-from .edges import KIND, KINDS, MARGIN, resolve_edges, unknown_kind
-from .formats import PhotoFolderError, printable
+from .edges import KIND, KINDS, MARGIN, edges_state, resolve_edges, unknown_kind
+from .formats import PhotoFolderError, photo_state, printable
 from .intake_options import IntakeOptions
 from .reader import MAX_PIXELS, PhotoError
 from .reading import Reading
 
 VERSION = 1
+_MADE = ".made_with"  # the fingerprint of an unfinished folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ def edge_maps(options: EdgeMapOptions) -> Path:
     """Writes the edge map of every photo in a folder as a grey PNG file, in which black means no edge.
 
     The edge map of a/b.jpg is a/b.png in the output folder. Photos that cannot be read, and photos that differ from an
-    earlier one only in the extension, are left out and listed with the reasons.
+    earlier one only in the extension, are left out and listed with the reasons. A killed run goes on with the maps that
+    it wrote.
 
     Returns:
         The output folder.
@@ -76,8 +78,7 @@ def edge_maps(options: EdgeMapOptions) -> Path:
     print(intake.account)
     check_outside(output, photos)
     check_free(output, kind=KIND, replace=options.replace)
-    partial = partial_of(output)
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = _begin(partial_of(output), options, names, edges)
     reading = Reading(
         photos,
         options.size,
@@ -105,6 +106,20 @@ def edge_maps(options: EdgeMapOptions) -> Path:
     return output
 
 
+def _begin(partial: Path, options: EdgeMapOptions, names: Sequence[str], edges: str) -> Path:
+    """Prepares the unfinished folder; the maps of a killed run with the same photos and options are kept in it."""
+    made = [edges_state(edges), options.size, options.exif, options.max_pixels, options.accept_truncated]
+    state = fingerprint(made, [[name, *photo_state(options.photos / name)] for name in names])
+    note = partial / _MADE
+    if note.is_file() and note.read_text(encoding="utf-8") == state:
+        print(f"going on with the maps in {partial}")
+        return partial
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_file(note, state)
+    return partial
+
+
 def _map_name(name: str) -> PurePosixPath:
     return PurePosixPath(name).with_suffix(".png")
 
@@ -123,11 +138,14 @@ def _write(reading: Reading, name: str, folder: Path) -> str:
     """Writes the edge map of one photo; returns "", or the reason why the photo has no edge map."""
     from PIL import Image
 
+    path = folder / _map_name(name)
+    if path.exists():  # written by a run that was killed
+        return ""
     try:
         pixels = reading.read(name)
     except PhotoError as error:
         return error.reason
-    path = folder / _map_name(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels[..., 0]).save(path)
+    with atomic_path(path, sync=False) as temporary:
+        Image.fromarray(pixels[..., 0]).save(temporary)
     return ""

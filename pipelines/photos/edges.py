@@ -15,7 +15,7 @@ from keras_retrieval.errors import ArgumentError, missing_extra
 
 from ..files.durable import kind_of
 from .formats import photo_state
-from .intake import list_photos
+from .intake import take_photos
 from .reader import Crop, PhotoError, photo_size, read_photo
 from .sketches import BlankSketchError, grey_levels, sketch_map
 
@@ -58,7 +58,7 @@ def resolve_edges(kind: str) -> str:
     place = str(Path(place).resolve())
     for listed in (_maps, _margin):
         listed.cache_clear()  # the folder may have changed since it was listed
-    _structured_edges(place) if name == "structured" else list_photos(Path(place))
+    _structured_edges(place) if name == "structured" else take_photos(Path(place)).photos
     return f"{name}:{place}"
 
 
@@ -205,7 +205,7 @@ def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Cr
 @cache
 def _maps(folder: Path) -> dict[str, str]:
     """Maps the relative path of each image in the folder, without its extension, to its relative path."""
-    return {str(PurePosixPath(name).with_suffix("")): name for name in list_photos(folder)}
+    return {str(PurePosixPath(name).with_suffix("")): name for name in take_photos(folder).photos}
 
 
 @cache

@@ -8,6 +8,11 @@ from ..command.options import Option, Options
 from .ignore_rules import IntakeRules
 from .intake import Intake, take_photos
 
+ACCEPT_TRUNCATED_HELP = (
+    "Accept JPEG photos that lack their last bytes, with grey in place of what is missing; they are counted apart. "
+    "Without this option they are left out."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class IntakeOptions(Options):
@@ -35,11 +40,7 @@ class IntakeOptions(Options):
 
     accept_truncated: Annotated[
         bool,
-        Option(
-            "Accept JPEG photos that lack their last bytes, with grey in place of what is missing; they are counted "
-            "apart. Without this option they are left out.",
-            resumed=True,
-        ),
+        Option(ACCEPT_TRUNCATED_HELP, resumed=True),
     ] = False
 
     @property

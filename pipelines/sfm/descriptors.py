@@ -16,10 +16,12 @@ from ..photos.reading import Reading
 from .colmap import batches
 from .errors import ReconstructionError
 
-PHOTOS_AT_ONCE = 256
+PHOTOS_AT_ONCE = 64  # a killed run computes at most so many descriptors again
 
 
-def compute_descriptors(photos: Path, names: Sequence[str], work: Path, model: str, size: int) -> np.ndarray:
+def compute_descriptors(
+    photos: Path, names: Sequence[str], work: Path, model: str, size: int, *, accept_truncated: bool = False
+) -> np.ndarray:
     """Computes the descriptors of photos, except those that an earlier run stored.
 
     Args:
@@ -29,6 +31,7 @@ def compute_descriptors(photos: Path, names: Sequence[str], work: Path, model: s
             combination of network and size.
         model: the path of a .keras or .onnx file, or the name of a network such as vgg16_gem.
         size: the longest side in pixels to which photos are shrunk.
+        accept_truncated: whether a JPEG that lacks its last bytes is described.
 
     Returns:
         The L2-normalised descriptors, (n, D) float32, in the order of `names`; a row of NaN for a photo without a
@@ -45,7 +48,10 @@ def compute_descriptors(photos: Path, names: Sequence[str], work: Path, model: s
     if todo:
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / "made_with.json", json.dumps(settings))
-        _describe_new(photos, todo, folder, model, size)
+        network = load_model(model)
+        require_edges(network, "")
+        reading = Reading(photos, size, smallest=smallest_side(network), accept_truncated=accept_truncated)
+        _describe_new(network, reading, todo, folder)
         found = read_stored(folder)
     rows = [found[name] for name in names if name in found]
     if not rows:
@@ -79,10 +85,7 @@ def read_stored(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _describe_new(photos: Path, names: Sequence[str], folder: Path, model: str, size: int) -> None:
-    network = load_model(model)
-    require_edges(network, "")
-    reading = Reading(photos, size, smallest=smallest_side(network))
+def _describe_new(network: Any, reading: Reading, names: Sequence[str], folder: Path) -> None:
     compiled = describer(network)
     with progress("descriptors", len(names)) as advance:
         for batch in batches(names, PHOTOS_AT_ONCE):

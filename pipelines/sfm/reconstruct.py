@@ -62,7 +62,14 @@ def reconstruct(options: ReconstructOptions) -> Path:
     open_work(work, photos, extraction)
 
     def describe(some: Sequence[str]) -> np.ndarray:
-        return compute_descriptors(photos, some, work, options.model, options.descriptor_size)
+        return compute_descriptors(
+            photos,
+            some,
+            work,
+            options.model,
+            options.descriptor_size,
+            accept_truncated=options.accept_truncated,
+        )
 
     database, seconds = Database(work / DATABASE), _seconds_so_far(work / REPORT)
     with _timed(seconds, "photos"):

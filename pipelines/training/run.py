@@ -102,7 +102,13 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
 
     keras.utils.set_random_seed(options.seed)
     network = network_to_train(options)
-    reading = Reading(options.photos, options.size, smallest=smallest_side(network), edges=options.edges)
+    reading = Reading(
+        options.photos,
+        options.size,
+        smallest=smallest_side(network),
+        edges=options.edges,
+        accept_truncated=options.accept_truncated,
+    )
     photo_options = PhotoOptions(side=reading.longest(), padded=options.padded, augment=options.augmentation())
     mining = options.mining()
     EpochDraw(tuples, reading, mining)  # raises an error for too few clusters before any photo is read

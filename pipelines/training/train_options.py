@@ -16,6 +16,7 @@ from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import resolve_edges
+from ..photos.intake_options import ACCEPT_TRUNCATED_HELP
 from ..photos.object_options import ObjectOptions
 from ..training_tuples.options import MISSING
 from ..training_tuples.sources import photos_of
@@ -56,6 +57,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
             choices=MISSING,
         ),
     ] = "skip"
+    accept_truncated: Annotated[bool, Option(ACCEPT_TRUNCATED_HELP, resumed=True)] = False
     output: Annotated[Path, Option("Folder of the run, called RUN below.")] = Path("run")
     model: Annotated[
         str, Option("Network to begin with: a .keras file, or a name such as vgg16_gem, with ImageNet weights.")

@@ -89,7 +89,7 @@ def test_clean(odd, tmp_path, capsys):
     make_odd_collection(twins)
     for number in range(3):
         (twins / "camera" / f"twin-{number}.jpg").write_bytes((twins / "camera" / "a.JPG").read_bytes())
-    out = clean(twins, tmp_path / "out", size=200, features=500, min_inliers=15)
+    out = clean(twins, tmp_path / "out", objects="folders", size=200, features=500, min_inliers=15)
     check(twins, read_names(out / "kept.txt"), read_left_out(out))
     assert take_photos(twins).account in capsys.readouterr().out
 
@@ -97,12 +97,12 @@ def test_clean(odd, tmp_path, capsys):
 def test_tuples_classify_and_whiten_print_the_account(odd, small, tmp_path, caplog):
     caplog.set_level("INFO")
     account = take_photos(odd).account
-    tuples(odd, tmp_path / "tuples.npz", negatives=1)
+    tuples(odd, tmp_path / "tuples.npz", negatives=1, objects="folders")
     assert account in caplog.text
     caplog.clear()
     with pytest.raises(ValueError):
-        classify(odd, output=tmp_path / "run", model=small, min_photos=1000)
+        classify(odd, output=tmp_path / "run", model=small, min_photos=1000, objects="folders")
     assert account in caplog.text
     caplog.clear()
-    whiten(small, odd, tmp_path / "white.keras", size=64, method="pca", dim=4)
+    whiten(small, odd, tmp_path / "white.keras", size=64, method="pca", dim=4, objects="folders")
     assert account in caplog.text

@@ -51,3 +51,43 @@ def test_photos_of_one_map_s_name_and_maps_among_photos_are_told(tmp_path, capsy
 def test_an_empty_kind_is_an_error_that_lists_the_kinds(tmp_path):
     with pytest.raises(ArgumentError, match=r"--edges must be sobel, canny, .* or sketch, got an empty text"):
         edge_maps(tmp_path, tmp_path / "maps", edges="")
+
+
+def test_a_killed_run_goes_on(tmp_path, monkeypatch, capsys):
+    for number in range(6):
+        path = tmp_path / "photos" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(drawn()).save(path)
+    read, calls = Reading.read, []
+
+    def stop(self, name, crop=None):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(name)
+        return read(self, name, crop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reading, "read", stop)
+        with pytest.raises(KeyboardInterrupt):
+            edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)
+    written = len(list(tmp_path.glob("maps.partial/*.png")))
+    assert written
+    assert not (tmp_path / "maps").exists()
+    calls.clear()
+    monkeypatch.setattr(Reading, "read", lambda self, name, crop=None: calls.append(name) or read(self, name, crop))
+    edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)
+    assert len(calls) == 6 - written
+    assert "going on with the maps in" in capsys.readouterr().out
+    assert len(list((tmp_path / "maps").glob("*.png"))) == 6
+    assert not list((tmp_path / "maps").glob(".*"))
+
+
+def test_a_killed_run_with_other_options_begins_anew(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "maps.partial").mkdir()
+    (tmp_path / "maps.partial" / ".made_with").write_text("something else")
+    (tmp_path / "maps.partial" / "old.png").write_bytes(b"")
+    Image.fromarray(drawn()).save(tmp_path / "photos" / "a.png")
+    edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)
+    assert "going on" not in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "maps").glob("*.png")] == ["a.png"]
