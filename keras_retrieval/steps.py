@@ -25,6 +25,7 @@ class Step(NamedTuple):
 
 STEPS: dict[str, Step] = {
     "sample-photos": Step("pipelines.samples", "Photos", "synthetic photos of buildings, to try the other steps"),
+    "duplicates": Step("pipelines.copies", "Photos", "photos -> groups of copies, and a page"),
     "edge-maps": Step("pipelines.photos", "Photos", "photos or sketches -> edge maps"),
     "positions": Step("pipelines.gps", "Photos", "photos -> table of their GPS positions, headings and times"),
     "build": Step(

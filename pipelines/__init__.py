@@ -11,6 +11,7 @@ from keras_retrieval.steps import steps_of
 
 if TYPE_CHECKING:
     from .cleaning.clean import clean as clean
+    from .copies.duplicates import duplicates as duplicates
     from .descriptors.extract import extract as extract
     from .descriptors.whiten import whiten as whiten
     from .evaluation.evaluate import evaluate as evaluate

@@ -306,7 +306,7 @@ def _check_swapped(table: np.ndarray, systems: np.ndarray, where: Sequence[str])
                 f"{where[wrong[0]]}: {names} seem to be swapped: this position is far from the others, and near them "
                 "with the two numbers exchanged"
             )
-        _warn_of_mirrored(table[rows] / near, [where[row] for row in rows], system)
+        _warn_of_mirrored(table[rows] / near, [where[row] for row in rows.tolist()], system)
 
 
 def _warn_of_mirrored(table: np.ndarray, where: Sequence[str], system: str) -> None:

@@ -41,15 +41,14 @@ def from_csv(path: Path, options: TuplesOptions) -> Tuples:
         table = read_csv(path)
         if table.columns and not table.rows:
             raise TuplesError(f"{path} has no rows below its heading: nothing to learn from")
-        photo, query, positive = (
-            table.column("photo", PHOTO_SYNONYMS), table.column("query", _QUERY), table.column("positive", _POSITIVE)
-        )  # fmt: skip
-        if photo and has_positions(table):
-            return _from_positions(table, photo, options)
+        query, positive = table.column("query", _QUERY), table.column("positive", _POSITIVE)
         if query and positive:
             if options.heading is not None:
                 raise TuplesError(f"--heading needs positions, and {path} contains pairs of photos")
             return _from_pairs(table, query, positive, options)
+        photo = table.column("photo", PHOTO_SYNONYMS)
+        if photo and has_positions(table):
+            return _from_positions(table, photo, options)
         raise table.no_columns(f"{COLUMNS}, or query, positive")
     except (TableError, JoinError, PositionError) as error:
         raise TuplesError(str(error)) from error

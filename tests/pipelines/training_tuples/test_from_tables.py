@@ -228,6 +228,11 @@ def test_tables_have_several_suffixes(tmp_path, suffix):
     assert sorted(named_pairs(load(make_tuples(table, tmp_path / "t.npz", negatives=0, validation=0)))) == [("a", "b")]
 
 
+def test_pairs_may_have_other_columns_that_name_photos(tmp_path):
+    table = write_table(tmp_path / "t.csv", ("file", "Positive", "path", "QUERY"), [("x", "b", "y", "a")])
+    assert sorted(named_pairs(load(make_tuples(table, tmp_path / "t.npz", negatives=0, validation=0)))) == [("a", "b")]
+
+
 def test_a_workbook_is_refused_with_its_way_out(tmp_path):
     (tmp_path / "table.xlsx").write_bytes(b"PK\x03\x04")
     with pytest.raises(TuplesError, match=r"table\.xlsx is a spreadsheet: save it as CSV UTF-8"):

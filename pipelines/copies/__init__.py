@@ -1,0 +1,1 @@
+"""Copies of photos: files with the same bytes, and photos that were re-compressed, resized, cropped or turned."""

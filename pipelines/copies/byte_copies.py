@@ -1,0 +1,51 @@
+"""Finds files with the same bytes."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ..files.progress import progress
+
+
+def byte_copies(folder: Path, names: Sequence[str]) -> list[list[str]]:
+    """Finds the files of a folder that have the same bytes. Only files of equal size are read.
+
+    Args:
+        folder: the folder.
+        names: names of the files, relative to `folder`. Files that cannot be read are in no group.
+
+    Returns:
+        The groups of two or more names, each sorted.
+    """
+    by_size: dict[int, list[str]] = defaultdict(list)
+    for name in names:
+        size = _size(folder / name)
+        if size:
+            by_size[size].append(name)
+    alike = [name for some in by_size.values() if len(some) > 1 for name in some]
+    by_bytes: dict[str, list[str]] = defaultdict(list)
+    if alike:
+        with progress("bytes", len(alike), "files") as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+            for name, found in zip(alike, pool.map(lambda name: _hash(folder / name), alike), strict=True):
+                if found:
+                    by_bytes[found].append(name)
+                advance(1)
+    return [sorted(some) for some in by_bytes.values() if len(some) > 1]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
