@@ -21,9 +21,9 @@ from PIL import Image
 
 from ..files.durable import FolderError, atomic_path
 from ..files.progress import progress
+from ..photos.content_cache import cache_folder
 from ..photos.formats import photo_state
 from ..photos.reader import MAX_PIXELS, PhotoError, photo_size, read_photo
-from ..photos.seen_files import cache_folder
 
 log = logging.getLogger("keras_retrieval")
 
