@@ -212,7 +212,7 @@ def read_struct(path: Path) -> _Listed:
             ".npz file"
         ) from error
     columns = [table.reshape(2, -1).T for table in spots]
-    return _checked(path, names[0], names[1], *columns)
+    return _checked(path, names[0], names[1], columns[0], columns[1])
 
 
 def _read_npz(path: Path, name: str) -> _Listed:
@@ -230,7 +230,7 @@ def _read_npz(path: Path, name: str) -> _Listed:
     except Exception as error:  # numpy and zipfile raise many kinds of errors for damaged files
         raise GroundTruthError(f"{path} is not an .npz file with utmDb and utmQ: {error}") from error
     short = [["/".join(PurePosixPath(one).parts[-2:]) for one in names] for names in lists]
-    return _checked(path, *short, *spots)
+    return _checked(path, short[0], short[1], spots[0], spots[1])
 
 
 def _checked(

@@ -38,6 +38,7 @@ RULES = (AUTO, "folders", "splits", "names", "top")
 Folder = tuple[str, ...]
 """The path of a folder of photos, as its parts."""
 
+_SHORT = 3  # the most characters of a part of a hash value as a folder's name
 _MANY = 0.5  # the share of the folders of a level above which a name that may be an object's is not taken for one
 
 
@@ -167,7 +168,7 @@ class _Tree:
     def __init__(self, names: Iterable[str]) -> None:
         found: dict[Folder, list[str]] = defaultdict(list)
         for name in names:
-            found[PurePosixPath(name).parts[:-1]].append(name)
+            found[tuple(name.split("/")[:-1])].append(name)
         self.outside = found.pop((), [])
         self.folders = dict(sorted(found.items()))
         shortest = min(map(len, self.folders), default=1)
@@ -286,9 +287,10 @@ class _Tree:
         """An example of a folder whose parts are the first or last characters of file names, if nearly all are."""
         agree, example = 0, ""
         for folder, names in self.folders.items():
-            for name in names:
+            parts = [folder[start:] for start in range(len(folder)) if max(map(len, folder[start:])) <= _SHORT]
+            for name in names if parts else ():
                 stem = PurePosixPath(name).stem.lower()
-                if any(_is_part_of(stem, folder[start:]) for start in range(len(folder))):
+                if any(_is_part_of(stem, part) for part in parts):
                     agree, example = agree + 1, example or "/".join(folder)
         total = sum(map(len, self.folders.values()))
         return printable(example) if agree >= 0.9 * total else None
@@ -365,7 +367,7 @@ _VIEW = re.compile(
     r"day|night|dawn|dusk|morning|noon|afternoon|evening|sun(ny)?|rain(y)?|snow(y)?|fog(gy)?|overcast|cloudy"
     r"|spring|summer|autumn|fall|winter|left|right|front|back|rear|top|bottom|side|inside|outside|interior|exterior"
     r"|indoors?|outdoors?|portrait|landscape|cam(era)?[-_ ]?\d+|rgb|depth|raw|jpe?g|png|heic|small|large|originals?"
-    r"|resized|full|cropped|crops|images|photos|videos?|frames",
+    r"|resized|full|cropped|crops|images|photos|videos?|frames|sketch(es)?|drawings|paintings",
     re.IGNORECASE,
 )
 _PART = re.compile(
@@ -414,8 +416,6 @@ def _hexadecimal_tail(folder: Folder) -> Folder:
 
 def _is_part_of(stem: str, parts: Folder) -> bool:
     """Whether short folder names are, in order, the first characters of a file's stem, or backwards its last."""
-    if max(map(len, parts)) > 3:
-        return False
     joined, reverse = "".join(parts).lower(), "".join(reversed(parts)).lower()
     if len(parts) == 1 and len(joined) == 1 and joined.isalpha():
         return len(stem) > 2 and stem[0] == joined and stem[1:3].isalpha()  # sorted by the first letter

@@ -87,7 +87,10 @@ def read_msls(root: Path, part: Path, subset: str | None) -> StreetPhotos:
                 "positions of all cities but those of the test"
             )
         tables[name] = read_csv(part / name)
-    wanted = {"raw.csv": ("key", "ca", "pano"), "postprocessed.csv": ("key", "easting", "northing")}
+    wanted: dict[str, tuple[str, ...]] = {
+        "raw.csv": ("key", "ca", "pano"),
+        "postprocessed.csv": ("key", "easting", "northing"),
+    }
     if subset:
         wanted["subtask_index.csv"] = ("key", subset)
     by_key = {name: _by_key(table, wanted[name]) for name, table in tables.items()}

@@ -342,6 +342,18 @@ def test_photos_of_no_object_or_of_one_cannot_score(made, tmp_path):
         export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", calibrate=tmp_path / "alone", **options)
 
 
+def test_a_photo_of_no_object_has_no_positives():
+    assert [rows.tolist() for rows in onnx_check.positives_by_object(["a", None, "a", "b", None])] == [
+        [2],
+        [],
+        [0],
+        [],
+        [],
+    ]
+    with pytest.raises(ValueError, match="needs photos of at least two objects in --calibrate"):
+        onnx_check.positives_by_object(["a", "a"])
+
+
 def test_one_photo_is_too_few_to_calibrate_and_compare(made, tmp_path):
     draw_folder(tmp_path / "photos", 1)
     with pytest.raises(ValueError, match=r"must contain at least two readable photos, .* got 1"):

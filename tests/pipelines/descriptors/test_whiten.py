@@ -12,7 +12,7 @@ from pipelines.descriptors.learn_whitening import learn_whitening
 from pipelines.descriptors.matching_pairs import MatchingPairs, read_pairs
 from pipelines.descriptors.whiten import whiten
 from pipelines.photos.reader import read_photo
-from tests.helpers.small_network import draw_scenes, save_network, write_pairs
+from tests.helpers.small_network import draw_photo, draw_scenes, save_network, write_pairs
 
 SCALES = (1.0, 0.5)
 
@@ -80,6 +80,17 @@ def test_regions_are_whitened_before_they_are_summed(scenes, tmp_path, dim):
         np.testing.assert_allclose(found, expected, atol=2e-3)
     with pytest.raises(ValueError, match="does not take --scales or --mirror"):
         whiten(str(output), scenes, tmp_path / "w.keras", method="regional-pca", scales="1,0.5")
+
+
+def test_the_methods_without_pairs_need_no_objects(network, tmp_path):
+    for year in ("2018", "2019"):
+        for view in range(4):
+            draw_photo(tmp_path / "photos" / year / f"{view}.png", view, int(year))
+    output = whiten(str(network), tmp_path / "photos", tmp_path / "w.keras", size=56, method="pca", dim=2)
+    assert keras.saving.load_model(output).output_shape == (None, 2)
+    with pytest.raises(ValueError, match="the folders 2018 and 2019 are named after years"):
+        whiten(str(network), tmp_path / "photos", tmp_path / "lw.keras", size=56)
+    whiten(str(network), tmp_path / "photos", tmp_path / "lw.keras", size=56, shrinkage=1, objects="folders")
 
 
 def test_a_network_without_regions_has_none_to_whiten(scenes, network, tmp_path):

@@ -70,6 +70,7 @@ REFUSED = {
     "good photos": (tree("a/good", "a/ok", "b/good"), "the folders good and ok are judgements"),
     "distractors": (tree("a", "b", "distractors"), "the folder distractors is of photos of no object"),
     "views": (tree("left", "right"), "views, conditions or versions"),
+    "sketches": (tree("photos/a", "photos/b", "sketches"), "photos and sketches are views"),
     "seasons": (tree("summer", "winter"), "views, conditions or versions"),
     "parts": (tree("part1", "part2"), "numbered parts"),
     "sequences of scenes": (tree("chess/seq-01", "chess/seq-02", "fire/seq-01"), "numbered parts"),
