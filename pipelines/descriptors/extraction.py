@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.durable import check_free, fingerprint, write_array
+from ..files.durable import check_free, fingerprint, require_space, write_array
 from ..files.progress import progress
 from ..files.shards import LEFT_OUT, ShardedFolder
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
@@ -115,7 +115,7 @@ def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -
     if options.precision == "bfloat16":
         halved = _compiled(load_model(options.model), options, bfloat16=True)
         facts, describe = _agreement(describe, halved, plan, reading), halved
-    facts |= _write_shards(sharded, plan, describe, reading, options.shard)
+    facts |= _write_shards(sharded, plan, describe, reading, options.shard, network.output_shape[-1])
     described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
     if not described:
         sharded.discard()
@@ -207,13 +207,19 @@ def _rows_by_name(describe: DescribeFn, photos: list[tuple[Shape, str]], reading
 
 
 def _write_shards(
-    sharded: ShardedFolder, plan: Plan, describe: DescribeFn, reading: Reading, shard: int
+    sharded: ShardedFolder,
+    plan: Plan,
+    describe: DescribeFn,
+    reading: Reading,
+    shard: int,
+    dimensions: int | None,
 ) -> dict[str, Any]:
     """Writes the unfinished shards; returns photos per second and the network's share of the time for the manifest."""
     todo = sharded.unfinished([plan.photos[start : start + shard] for start in range(0, len(plan.photos), shard)])
     if not todo:
         return {}
     count = sum(map(len, todo.values()))
+    require_space(sharded.folder, count * (dimensions or 0) * np.dtype(np.float32).itemsize)
     network, started = 0.0, time.monotonic()
     with progress("extract", count) as advance:
         for number, photos in todo.items():

@@ -31,6 +31,35 @@ class ShortWriteError(RetrievalError, OSError):
     """A file could not be written completely, usually because the disk is full."""
 
 
+class DiskSpaceError(RetrievalError, OSError):
+    """There is too little free space on the disk for what is to be written."""
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Checks before long work that its result fits on the disk.
+
+    Args:
+        folder: the folder to be written, which may not exist.
+        size: the number of bytes that will be written.
+
+    Raises:
+        DiskSpaceError: less space is free than `size`.
+    """
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < size:
+        raise DiskSpaceError(
+            f"{folder} needs {_megabytes(size)}, and {_megabytes(free)} are free on its disk: free some space, or name "
+            "a folder on another disk"
+        )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
 def partial_of(folder: Path) -> Path:
     """Returns the path `NAME.partial` beside `folder`, where `folder` is written until it is complete."""
     return folder.with_name(f"{folder.name}.partial")

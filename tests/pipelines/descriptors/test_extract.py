@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,6 +344,16 @@ def test_a_run_that_ends_before_its_last_step_loses_no_shard(small, photos, tmp_
     assert len(before) == 4
     assert times(folder) == before
     assert not list(folder.glob(".*"))
+
+
+def test_too_little_space_is_told_before_anything_is_described(small, photos, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=10 * 16 * 4 - 1))
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="out needs 0.0 MB, and 0.0 MB are free"):
+        patch.setattr("pipelines.descriptors.extraction.describe_photos", None)
+        extract(small, photos, tmp_path / "out")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=10 * 16 * 4))
+    assert len(shards(extract(small, photos, tmp_path / "out"))) == 10
 
 
 def test_a_slow_shard_keeps_what_it_has_described(small, photos, tmp_path, monkeypatch):

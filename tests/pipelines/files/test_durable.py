@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from pipelines.files import durable as folders
 from pipelines.files.durable import (
     MANIFEST,
+    DiskSpaceError,
     FolderError,
     ShortWriteError,
     atomic_path,
@@ -19,6 +21,7 @@ from pipelines.files.durable import (
     partial_of,
     read_manifest,
     read_names,
+    require_space,
     seal,
     write_array,
     write_file,
@@ -247,6 +250,16 @@ def test_a_short_write_names_the_file_and_leaves_none(tmp_path, monkeypatch):
     with pytest.raises(ShortWriteError, match=r"rows\.npy could not be written completely, is the disk full\? 2048"):
         write_array(tmp_path / "rows.npy", np.zeros(3))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_space_is_told_before(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1_500_000))
+    require_space(tmp_path / "new" / "folder", 1_400_000)
+    with pytest.raises(
+        DiskSpaceError, match=r"folder needs 3\.2 GB, and 1\.5 MB are free on its disk: free some space"
+    ):
+        require_space(tmp_path / "new" / "folder", 3_200_000_000)
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
