@@ -30,6 +30,7 @@ from ..photos.street_archives import (
 from .errors import GroundTruthError
 from .ground_truth import GroundTruth, PhotoList, restrict
 
+_APART = 1e8  # more than any number of frames
 _DATABASES = ("database", "ref", "reference", "gallery")
 
 
@@ -280,7 +281,8 @@ def nordland(photos: PhotoList, gnd: Path | None = None, variant: str = "") -> G
 
     The frame of a photo is the last number in its name. With the list cleanImageNames.txt of Hausler et al. (CVPR
     2021), only the listed frames are used, and they are numbered in its order. Positives are the database's frames at
-    a distance of at most 1 frame, or of the number in `variant`.
+    a distance of at most 1 frame, or of the number in `variant`. Frames in different folders below those of the
+    seasons, such as section1 and section2, are of different places.
 
     Args:
         photos: the photos, in folders named after seasons, such as summer and winter, or database and queries.
@@ -300,20 +302,24 @@ def nordland(photos: PhotoList, gnd: Path | None = None, variant: str = "") -> G
     if path is not None:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         order = {PurePosixPath(line).stem: row for row, line in enumerate(filter(None, lines))}
-    found = []
+    found: list[list[tuple[int, str, str]]] = []  # frame, folder below that of the season, path
     for folder in (database, queries):
         numbered = [(_frame(photos, one, order), one) for one in photos.inside(folder)]
-        found.append(sorted((frame, one) for frame, one in numbered if frame is not None))
+        below = len(folder) + 1
+        found.append(
+            sorted((frame, one[below:].rpartition("/")[0], one) for frame, one in numbered if frame is not None)
+        )
         if not found[-1]:
             raise GroundTruthError(f"{photos.folder / folder} has none of the {len(order):,} frames that {path} lists")
-    spots = [np.array([[frame, 0.0] for frame, _ in part], float) for part in found]
+    sections = {section: row for row, section in enumerate(sorted({one for part in found for _, one, _ in part}))}
+    spots = [np.array([[frame, _APART * sections[section]] for frame, section, _ in part], float) for part in found]
     published = (len(order), len(order)) if order else (0, 0)
     return restrict(
         GroundTruth(
             f"nordland:{variant}" if variant else "nordland",
             "recall",
-            [one for _, one in found[0]],
-            [one for _, one in found[1]],
+            [one for *_, one in found[0]],
+            [one for *_, one in found[1]],
             within(spots[1], spots[0], frames),
             published=published,
         ),
@@ -357,7 +363,7 @@ def _frame(photos: PhotoList, path: str, order: dict[str, int]) -> int | None:
     if order:
         return order.get(stem)
     fields = stem.split("@")
-    number = re.search(r"(\d+)\D*$", fields[8] if len(fields) > 8 else stem)
+    number = re.search(r"(\d+)\D*$", fields[7] if len(fields) > 7 else stem)
     if number is None:
         raise GroundTruthError(f"{photos.folder / path}: there is no number of a frame in the name")
     return int(number[1])

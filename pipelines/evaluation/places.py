@@ -71,6 +71,12 @@ def tokyo247(photos: PhotoList, gnd: Path | None = None) -> GroundTruth:
     path = find_struct(photos, gnd, ("tokyo247.mat",)) if gnd is None or gnd.suffix.lower() == ".mat" else None
     if path is not None:
         return tokyo247_struct(photos, path)
+    folders = {PurePosixPath(one).parts[0] for one in photos.paths if "/" in one}
+    if gnd is None and any(one.startswith("247query") for one in folders) and "database" not in folders:
+        raise GroundTruthError(
+            f"there is no tokyo247.mat in or beside {photos.folder}, which has the positions of the database: it is "
+            "published with NetVLAD; give its path as --gnd"
+        )
     return _places("tokyo247", photos, gnd, crops=True)
 
 

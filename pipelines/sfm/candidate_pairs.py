@@ -15,6 +15,7 @@ import numpy as np
 from keras_retrieval.ranking.nearest import nearest_others
 
 from .colmap import Pair, load_colmap, ordered, photo_name
+from .near_photos import Nearness, nearest_of_near
 from .visual_words import make_vocabulary
 
 AGREED = 0.4  # minimum share of the votes that must support a pair
@@ -34,7 +35,7 @@ def all_pairs(names: Sequence[str]) -> list[Pair]:
     return list(combinations(sorted(names), 2))
 
 
-def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int) -> list[Pair]:
+def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int, nearness: Nearness | None = None) -> list[Pair]:
     """Pairs each photo with k of its 2 k nearest photos, preferring mutual neighbours.
 
     Two photos are mutual neighbours if each is among the 2 k nearest photos of the other.
@@ -44,6 +45,8 @@ def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int) -> list[Pair]:
         rows: the L2-normalised descriptors of the photos, (n, D); a row of NaN excludes its photo.
         k: the number of photos with which each photo is paired. A photo may be in more than k pairs, because other
             photos may choose it.
+        nearness: the positions of the same photos and the distance within which they may be paired; a photo without a
+            position may be paired with any photo. None for no restriction.
 
     Returns:
         The pairs of names, sorted.
@@ -51,20 +54,24 @@ def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int) -> list[Pair]:
     usable = np.flatnonzero(~np.isnan(rows).any(axis=1))
     if len(usable) < 2:
         return []
-    near, _ = nearest_others(rows[usable], 2 * k)
+    if nearness is None:
+        near, _ = nearest_others(rows[usable], 2 * k)
+    else:
+        near = nearest_of_near(rows[usable], 2 * k, nearness.of([names[row] for row in usable.tolist()]))
     chosen = {
         ordered(names[usable[row]], names[usable[other]])
         for row, others in enumerate(_mutual_first(near))
         for other in others[:k]
+        if other >= 0
     }
     return sorted(chosen)
 
 
 def _mutual_first(near: np.ndarray) -> np.ndarray:
-    """Sorts the neighbours (N, m) of each row stably, so that mutual neighbours come first."""
+    """Sorts the neighbours (N, m) of each row stably, so that mutual neighbours come first; -1 stands for none."""
     count, width = near.shape
     codes = np.arange(count)[:, None] * count + near
-    mutual = np.isin(near * count + np.arange(count)[:, None], codes)
+    mutual = (near >= 0) & np.isin(near * count + np.arange(count)[:, None], codes[near >= 0])
     order = np.argsort(~mutual, axis=1, kind="stable")
     return np.take_along_axis(near, order, axis=1).reshape(count, width)
 

@@ -18,6 +18,7 @@ from ..files.durable import fingerprint, read_json, write_file
 from .candidate_pairs import all_pairs, bridged_pairs, nearest_pairs, vocabulary_pairs
 from .colmap import Database, Pair
 from .descriptors import descriptor_settings
+from .near_photos import Nearness
 from .options import ReconstructOptions
 
 NOTES = "pairs.json"
@@ -29,7 +30,11 @@ log = logging.getLogger("keras_retrieval")
 
 
 def match_in_rounds(
-    database: Database, names: Sequence[str], options: ReconstructOptions, rows: Callable[[], np.ndarray]
+    database: Database,
+    names: Sequence[str],
+    options: ReconstructOptions,
+    rows: Callable[[], np.ndarray],
+    nearness: Nearness | None = None,
 ) -> list[dict[str, Any]]:
     """Matches pairs of photos in rounds, until no method proposes a new pair.
 
@@ -42,6 +47,7 @@ def match_in_rounds(
         options: the options of the reconstruction, which determine how pairs are chosen and verified.
         rows: a function that returns the descriptors of the photos, (n, D). It is called only if a round chooses pairs
             by descriptors.
+        nearness: the positions of the photos and the distance within which photos are paired; None for no restriction.
 
     Returns:
         One dict per round, with the entries "by", the method that proposed the pairs ("descriptors", "visual words",
@@ -59,7 +65,7 @@ def match_in_rounds(
         by = None if notes["done"] else _next(rounds, options.pairs)
         if by is None:
             break
-        pairs = _propose(by, database, names, new, options, rows, first=not rounds)
+        pairs = _propose(by, database, names, new, options, rows, first=not rounds, nearness=nearness)
         log.info("round %d: %s pairs by %s", len(rounds) + 1, f"{len(pairs):,}", by)
         rounds.append({"by": by, "pairs": pairs})
         write_file(path, json.dumps(notes, ensure_ascii=False))
@@ -71,7 +77,8 @@ def match_in_rounds(
 def _fingerprint(options: ReconstructOptions) -> str:
     """Computes a hash of the options on which the choice of pairs depends."""
     settings = descriptor_settings(options.model, options.descriptor_size)
-    return fingerprint(options.pairs, options.neighbours, options.min_inliers, str(options.vocabulary), settings)
+    facts = [options.pairs, options.neighbours, options.min_inliers, str(options.vocabulary), settings]
+    return fingerprint(*facts, *([options.near, options.positions] if options.near else []))
 
 
 def _begin(path: Path, names: Sequence[str], options: ReconstructOptions) -> dict[str, Any]:
@@ -112,6 +119,7 @@ def _propose(
     options: ReconstructOptions,
     rows: Callable[[], np.ndarray],
     first: bool,
+    nearness: Nearness | None,
 ) -> list[Pair]:
     """Returns the pairs of a round, which have not been tried yet and contain at least one new photo each."""
     present, fresh = set(names), set(new)
@@ -119,16 +127,18 @@ def _propose(
     if not new:
         return []
     if by == "neighbours":
-        return bridged_pairs(inliers, BRIDGES_PER_PHOTO, options.min_inliers, fresh)
+        bridged = bridged_pairs(inliers, BRIDGES_PER_PHOTO, options.min_inliers, fresh)
+        return bridged if nearness is None else nearness.keep(bridged)
     if by == "exhaustive":
         pairs = all_pairs(names)
     elif by == "descriptors":
-        pairs = nearest_pairs(names, rows(), options.neighbours)
+        pairs = nearest_pairs(names, rows(), options.neighbours, nearness)
     elif first:
         pairs = vocabulary_pairs(database.path, new, options.neighbours, options.vocabulary)
     else:
         pairs = _links(database.path, names, new, inliers, options)
-    return [pair for pair in pairs if pair not in inliers and not fresh.isdisjoint(pair) and present.issuperset(pair)]
+    pairs = [pair for pair in pairs if pair not in inliers and not fresh.isdisjoint(pair) and present.issuperset(pair)]
+    return pairs if nearness is None else nearness.keep(pairs)
 
 
 def _links(

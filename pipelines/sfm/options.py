@@ -9,6 +9,7 @@ from ..networks.custom_layers import CustomLayers
 from ..photos.intake_options import IntakeOptions
 from .clusters import LEAST_INLIERS
 from .errors import VocabularyNotFoundError
+from .near_photos import NearOptions
 
 PAIRS = ("retrieval", "vocabulary-tree", "exhaustive")
 MAPPERS = ("incremental", "global")
@@ -16,7 +17,7 @@ MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a n
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions(CustomLayers, IntakeOptions):
+class ReconstructOptions(CustomLayers, IntakeOptions, NearOptions):
     """Options of the command `keras-retrieval reconstruct`."""
 
     photos: Annotated[

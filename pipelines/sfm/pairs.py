@@ -21,10 +21,11 @@ from ..networks.custom_layers import CustomLayers
 from ..photos.intake_options import IntakeOptions
 from .candidate_pairs import nearest_pairs
 from .errors import ReconstructionError
+from .near_photos import NearOptions, read_nearness
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions(CustomLayers, IntakeOptions):
+class PairOptions(CustomLayers, IntakeOptions, NearOptions):
     """Options of the command `keras-retrieval pairs`."""
 
     model: Annotated[str, Argument("A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")] = field(
@@ -46,7 +47,8 @@ def pairs(options: PairOptions) -> Path:
     """Pairs each photo with its nearest photos, for COLMAP and hloc, and writes all descriptors to an HDF5 file.
 
     The descriptors are also stored in a folder beside OUTPUT, in the format of `extract`, so that a second run with
-    other --neighbours does not compute them again. If OUTPUT is pairs.txt, the folder is named pairs-descriptors.
+    other --neighbours or --near does not compute them again. If OUTPUT is pairs.txt, the folder is named
+    pairs-descriptors.
 
     Returns:
         The path `output` of the list of pairs.
@@ -56,14 +58,19 @@ def pairs(options: PairOptions) -> Path:
         PhotoFolderError: the folder does not exist or contains no photo that can be read.
         FolderError: the folder of descriptors contains other descriptors, and `replace` is not set.
         ReconstructionError: a photo's name contains white space or begins with #.
+        PositionError, TableError, JoinError: with --near, the positions cannot be read, see `read_nearness`.
         MissingExtraError: h5py is not installed.
     """
     photos, output = options.photos, options.output
     _require_h5py()
-    _check_names(options.take(photos).photos)
+    listed = options.take(photos).photos
+    _check_names(listed)
     target = output.with_suffix(".h5") if options.h5 is None else options.h5
     if target == output:
         raise ArgumentError(f"OUTPUT and --h5 must be different files, got {output} for both")
+    nearness = read_nearness(options, photos, listed)
+    if nearness is not None:
+        print(nearness.account, flush=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     folder = output.with_name(f"{output.stem}-descriptors")
     described = extract(
@@ -77,10 +84,12 @@ def pairs(options: PairOptions) -> Path:
     )
     shards, names, _ = read_descriptors(described)
     rows = np.concatenate(shards)
-    nearest = nearest_pairs(names, rows, options.neighbours)
+    nearest = nearest_pairs(names, rows, options.neighbours, nearness)
     write_file(output, "".join(f"{one} {other}\n" for one, other in nearest))
     _write_h5(target, names, rows)
     print(f"{output}: {len(nearest):,} pairs of {len(names):,} photos; {target}: their descriptors")
+    if alone := len(names) - len({name for pair in nearest for name in pair}):
+        print(f"{alone:,} photos are in no pair")
     return output
 
 

@@ -24,6 +24,7 @@ from .descriptors import compute_descriptors
 from .errors import ReconstructionError
 from .mapping import Model, map_group, remove_other_models
 from .matching import match_in_rounds
+from .near_photos import read_nearness
 from .options import ReconstructOptions
 from .page import page
 from .photos import prepare
@@ -51,6 +52,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
         FolderError: WORK was started with other options, is not empty although no run was started in it, or is inside
             the folder of photos.
         ReconstructionError: a photo has changed since an earlier run, no photo can be used, or the database is damaged.
+        PositionError, TableError, JoinError: with --near, the positions cannot be read, see `read_nearness`.
         VocabularyNotFoundError: the vocabulary tree does not exist.
         MissingExtraError: COLMAP is not installed.
     """
@@ -59,6 +61,9 @@ def reconstruct(options: ReconstructOptions) -> Path:
     intake = options.take(photos)
     names = intake.photos
     print(intake.account, flush=True)
+    nearness = read_nearness(options, photos, names)
+    if nearness is not None:
+        print(nearness.account, flush=True)
     open_work(work, photos, extraction)
 
     def describe(some: Sequence[str]) -> np.ndarray:
@@ -81,7 +86,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
         left_out |= database.extract_features(work / "images", _others(names, left_out), extraction)
     usable = _others(names, left_out)
     with _timed(seconds, "pairs"):
-        rounds = match_in_rounds(database, usable, options, lambda: describe(usable))
+        rounds = match_in_rounds(database, usable, options, lambda: describe(usable), nearness and nearness.of(usable))
     with _timed(seconds, "models"):
         models = _map(usable, database, options)
     report = make_report(work, names, intake.left_out | left_out, database.inliers(), models, options)

@@ -230,6 +230,12 @@ def test_tokyo_s_queries_have_their_positions_in_csv_files(tmp_path):
         load_ground_truth("tokyo247", folder)
 
 
+def test_tokyo_as_published_without_its_matlab_file(tmp_path):
+    folder = make(tmp_path, "03814/a.png", "247query_subset_v2/00001.jpg")
+    with pytest.raises(GroundTruthError, match=r"there is no tokyo247\.mat in or beside .*positions of the database"):
+        load_ground_truth("tokyo247", folder)
+
+
 def spot(folder, east, number):
     return f"{folder}/@{east:.2f}@4180000.00@10@S@@@pano@{number}@90@@@@@@.jpg"
 
@@ -266,6 +272,20 @@ def test_nordland_by_frames(tmp_path):
     turned = load_ground_truth("nordland:summer-winter,0", folder)
     assert named(turned, "positives")["summer/images-00015.png"] == ["winter/images-00015.png"]
     assert truth.partial is None
+
+
+def test_nordland_in_sections_and_with_positions_in_the_names(tmp_path):
+    names = [
+        f"{season}_images_test/section{part}/{n}.png"
+        for season in ("summer", "winter")
+        for part in (1, 2)
+        for n in (1, 2, 3)
+    ]
+    truth = load_ground_truth("nordland:0", make(tmp_path / "sections", *names))
+    assert named(truth, "positives")["winter_images_test/section2/3.png"] == ["summer_images_test/section2/3.png"]
+    names = [f"{part}/@0@{2.4 * n:07.1f}@@@@@{n}@@@@@@@@.jpg" for part in ("database", "queries") for n in (9, 10, 11)]
+    truth = load_ground_truth("nordland", make(tmp_path / "named", *names))
+    assert [len(one) for one in truth.positives] == [2, 3, 2]
 
 
 def test_nordland_with_the_list_of_clean_frames(tmp_path):

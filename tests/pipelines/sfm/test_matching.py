@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.sfm.candidate_pairs import all_pairs
 from pipelines.sfm.matching import match_in_rounds
+from pipelines.sfm.near_photos import Nearness
 from pipelines.sfm.options import ReconstructOptions
 
 
@@ -93,3 +94,19 @@ def test_exhaustive_pairs_are_all(ring):
     names, _, answers = ring
     match_in_rounds(answers, names, pairing(pairs="exhaustive"), lambda: pytest.fail("no descriptors are needed"))
     assert set(answers.tried) == set(combinations(names, 2))
+
+
+@pytest.mark.parametrize("by", ["retrieval", "exhaustive"])
+def test_no_round_pairs_photos_that_are_far_apart(ring, by):
+    names, rows, answers = ring
+    # Photos 0..5 are at one place, 6..10 at another 200 m away, and 11 has no position.
+    spots = np.array([[0.0, 0.0]] * 6 + [[200.0, 0.0]] * 5 + [[np.nan, np.nan]])
+    near = Nearness(names, spots, 50.0)
+    match_in_rounds(answers, names, pairing(pairs=by, near="50m"), lambda: rows, near)
+    places = [set(names[:6]), set(names[6:11])]
+    far = [
+        pair for pair in answers.tried if names[11] not in pair and not any(place.issuperset(pair) for place in places)
+    ]
+    assert far == []
+    verified = {pair for pair, count in answers.tried.items() if count}
+    assert verified == {pair for pair in answers.true if near.keep([pair])}
