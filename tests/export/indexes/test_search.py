@@ -234,7 +234,7 @@ def test_queries_that_cannot_be_read_are_told(made, tmp_path, capsys):
     photo = made / "photos" / "object 1" / "0.png"
     (found,) = search(str(made / "index"), [tmp_path / "broken.jpg", photo, photo])
     assert found.query == photo
-    assert f"left out: {tmp_path / 'broken.jpg'}: not a picture" in capsys.readouterr().out
+    assert f"left out: {tmp_path / 'broken.jpg'}: a text file" in capsys.readouterr().out
     with pytest.raises(ValueError, match="none of the query photos can be read"):
         search(str(made / "index"), [tmp_path / "broken.jpg"])
     with pytest.raises(FileNotFoundError, match=r"there is no query photo at .*missing.jpg"):
