@@ -234,6 +234,9 @@ class _Tree:
         if len(self.folders) < least:
             only = printable("/".join(next(iter(self.folders))))
             return f"all photos are in one folder, {only}, which would be the only object"
+        if self.split_levels and len(self.objects("splits")) < least:
+            only = printable(next(iter(self.objects("splits"))))
+            return f"all photos are of one object, {only}, in the folders of several splits"
         return self._names_of_no_objects() or self._hashes() or self._one_object_twice()
 
     def _levels(self) -> list[dict[Folder, str]]:
@@ -254,7 +257,7 @@ class _Tree:
                     f"the folder {_listed(queries)}{beside} is the division of a dataset for a search, and no object "
                     "(if photos have positions, they belong in their names, @east@north@...@.jpg, or in a CSV file)"
                 )
-            if level not in self.split_levels and (splits := [name for name in names if _is_split(name)]):
+            if level not in self.split_levels and (splits := _splits_among(names)):
                 return f"{_folders(splits)} a split of a dataset and no object, among other folders"
             if level in self.split_levels and all(len(folder) == 1 for folder in self.below):
                 return f"{_folders(names)} the splits of a dataset and no objects"
@@ -337,7 +340,7 @@ _DATE = re.compile(
     rf"|{_DAY}[-_. ]{_MONTH}[-_. ]{_YEAR}(?!\d).*|photos from {_YEAR}|{_YEAR}[-_ ]q[1-4]",
     re.IGNORECASE,
 )
-_BARE_DATE = re.compile(rf"{_YEAR}|{_YEAR}{_MONTH}({_DAY})?|{_YEAR}[-_. ].*")
+_BARE_DATE = re.compile(rf"{_YEAR}|{_YEAR}{_MONTH}({_DAY})?_*[a-z]?|{_YEAR}[-_. ].*")
 _MONTH_NAME = re.compile(
     r"(\d{1,2}[-_. ]*)?(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?"
     r"|nov(ember)?|dec(ember)?|januar|februar|m(ä|ae)rz|mai|juni|juli|okt(ober)?|dez(ember)?|janvier|f(é|e)vrier|mars"
@@ -372,9 +375,15 @@ _VIEW = re.compile(
 )
 _PART = re.compile(
     r"(part|batch|chunk|shard|bucket|block|images?|imgs?|photos?|pictures?|folder|dir|disk|disc|dvd|cd|roll|film|upload"
-    r"|import|export|download|page|session|seq(uence)?|user|vol(ume)?)s?[-_ .]?\d+",
+    r"|import|export|download|page|session|seq(uence)?|user|vol(ume)?|day|week|album)s?[-_ .]?\d+",
     re.IGNORECASE,
 )
+
+
+def _splits_among(names: Sequence[str]) -> list[str]:
+    """The names of splits among other names; "train" alone is a vehicle."""
+    found = [name for name in names if _is_split(name)]
+    return [] if [name.lower() for name in found] == ["train"] else found
 
 
 def _is_split(name: str) -> bool:

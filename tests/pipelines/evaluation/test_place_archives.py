@@ -177,9 +177,22 @@ def test_pittsburgh_by_arrays_and_lists_of_names(pitts, tmp_path):
         (gnd.parent / f"pitts30k_imageNames_{role}.txt").write_text("\n".join(lines) + "\n")
     truth = load_ground_truth("pitts30k", pitts)
     assert [len(one) for one in truth.positives] == [3, 0]
+    make(pitts, "copy/000/000001_pitch1_yaw1.jpg")
+    with pytest.raises(GroundTruthError, match=r"contains 000/000001_pitch1_yaw1 twice: 000/.* and copy/000/"):
+        load_ground_truth("pitts30k", pitts, gnd)
     (gnd.parent / "pitts30k_imageNames_query.txt").write_text("one.jpg\n")
     with pytest.raises(GroundTruthError, match="1 photos of the queries have 2 positions"):
         load_ground_truth("pitts30k", pitts, gnd)
+
+
+def test_a_ground_truth_that_is_missing_or_damaged_is_named(pitts, tmp_path):
+    with pytest.raises(GroundTruthError, match=r"nowhere\.mat does not exist"):
+        load_ground_truth("pitts30k", pitts, tmp_path / "nowhere.mat")
+    for role in ("index", "query"):
+        (tmp_path / f"pitts30k_imageNames_{role}.txt").write_text("000/000001_pitch1_yaw1.jpg\n")
+    np.savez(tmp_path / "other.npz", utmDb=np.zeros((1, 2)))
+    with pytest.raises(GroundTruthError, match=r"other\.npz is not an \.npz file with utmDb and utmQ"):
+        load_ground_truth("pitts30k", pitts, tmp_path / "other.npz")
 
 
 def test_the_published_positions_of_pittsburgh(shared, tmp_path):

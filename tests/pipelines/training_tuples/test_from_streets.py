@@ -84,6 +84,8 @@ def test_gsv_cities(tmp_path, caplog):
     assert fields["images"].tolist() == sorted(names[:3] + names[4:])
     found = set(map(tuple, named_pairs(fields)))
     assert found == {(names[0], names[1]), (names[1], names[0]), (names[4], names[5]), (names[5], names[4])}
+    with pytest.raises(TuplesError, match="--heading 40: the places of GSV-Cities are already views one way"):
+        make_tuples(folder, tmp_path / "tuples.npz", heading=40)
     # Places 7 and 8 of Boston are 11 m apart (0.0001 degrees of latitude), nearer than --apart.
     assert len(np.unique(fields["cluster"])) == 3
     assert fields["same_object"].tolist() == [[0, 1]]
