@@ -22,8 +22,11 @@ _XMP_NAMES = (
     "GPSImgDirection", "GPSImgDirectionRef", "GPSMapDatum", "GPSDOP", "GPSHPositioningError", "GPSTimeStamp",
     "DateTimeOriginal", "DateTimeDigitized",
 )  # fmt: skip
+# Repetitions are bounded, so that the time for a malicious packet grows with its length only.
+_VALUE = 200
 _XMP_ENTRY = re.compile(
-    rf"\bexif:({'|'.join(_XMP_NAMES)})\s*(?:=\s*(?:\"([^\"]*)\"|'([^']*)')|(?:\s[^<>]*)?>\s*([^<]*?)\s*</)"
+    rf"\bexif:({'|'.join(_XMP_NAMES)})(?:\s{{0,9}}=\s{{0,9}}(?:\"([^\"]{{0,{_VALUE}}})\"|'([^']{{0,{_VALUE}}})')"
+    rf"|(?:\s[^<>]{{0,{_VALUE}}})?>([^<]{{0,{_VALUE}}})</)"
 )
 _LONGEST = 16 << 20  # bytes of metadata in one chunk of a PNG
 

@@ -2,6 +2,7 @@
 
 import csv
 import random
+import time
 from datetime import datetime
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from keras_retrieval.errors import ArgumentError
 from pipelines.files.durable import FolderError
 from pipelines.gps import coordinates, records
+from pipelines.gps.metadata import Metadata
+from pipelines.gps.places import read_places
 from pipelines.gps.positions import positions
 from pipelines.gps.records import read_record, read_records
 from pipelines.photos.formats import PhotoFolderError, heif_is_installed
@@ -340,3 +343,64 @@ def test_real_photos_of_a_telephone(shared, tmp_path):
     assert (row["latitude"], row["longitude"], row["altitude"]) == ("37.7233306", "-119.6159667", "1225.56")
     assert (row["heading"], row["heading_reference"], row["accuracy"]) == ("327.82", "true", "16.00")
     assert (row["time"], row["time_reference"]) == ("2017-07-18T22:32:48Z", "UTC")
+
+
+def test_names_of_photos_survive_the_table(tmp_path):
+    names = [" lead.jpg", "trail.jpg ", "x\ny.jpg", 'q"x.jpg', "=1.jpg", "u\u0308.jpg", "sep=;.jpg", "a;b\tc|d.jpg"]
+    folder = write(tmp_path / "photos", {name: photo(exif(gps(((row, 1),)))) for row, name in enumerate(names, 1)})
+    places = read_places(str(positions(folder, tmp_path / "positions.csv")), folder, names)
+    assert [place.north for place in places.positions] == list(range(1, 9))
+    assert places.rows.tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(
+    "text", ["exif:GPSLatitude" + " " * 10**6, "exif:GPSLatitude " * 30000, "exif:GPSLatitude='" * 30000]
+)
+def test_a_malicious_xmp_packet_is_read_in_little_time(text, tmp_path):
+    png = png_with_late_metadata(xmp=f"<x:xmpmeta>{text}", packed=True)
+    started = time.perf_counter()
+    assert position(tmp_path, png) in (records.NO_GPS, records.INCOMPLETE)
+    assert time.perf_counter() - started < 10  # 0.3 s; hours with unbounded repetitions
+
+
+def test_random_values_give_a_position_in_range_or_a_reason():
+    rng = random.Random(0)
+    numbers = [0.0, 1.0, -1.0, 50.0, 5.17, float("nan"), float("inf"), 1e300, 2.0**32 - 1, 60.0, 90.0, 180.0]
+    texts = [
+        "N",
+        "S",
+        "E",
+        "w",
+        "2017:07:18",
+        "2017:07:18 15:00:00",
+        "22:31:30",
+        "Z",
+        "+02:00",
+        "-99:99",
+        "50,5.2N",
+        "1/0",
+    ]
+    names = [
+        "GPSLatitude", "GPSLatitudeRef", "GPSLongitude", "GPSLongitudeRef", "GPSAltitude", "GPSAltitudeRef", "GPSDOP",
+        "GPSTimeStamp", "GPSDateStamp", "GPSImgDirection", "GPSMapDatum", "DateTimeOriginal", "OffsetTimeOriginal",
+    ]  # fmt: skip
+
+    def value():
+        kind = rng.randrange(3)
+        if kind == 0:
+            return "".join(rng.choice("0123456789.,/ -+NSEWe°'\"dm²٣") for _ in range(rng.randrange(12)))
+        return rng.choice(texts) if kind == 1 else tuple(rng.choice(numbers) for _ in range(rng.randrange(5)))
+
+    located = 0
+    for _ in range(20000):
+        exif_entries, xmp_entries = ({name: value() for name in names if rng.random() < 0.8} for _ in range(2))
+        found = records.record_of(Metadata(exif_entries, xmp_entries, True), rng.choice(["", "NE"]))
+        if found.reason:
+            assert found.latitude is None
+            continue
+        located += 1
+        assert abs(found.latitude) <= 90
+        assert abs(found.longitude) <= 180
+        assert found.heading is None or 0 <= found.heading < 360
+        assert found.altitude is None or abs(found.altitude) < float("inf")
+    assert located > 10
