@@ -11,7 +11,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.options import Option, Options
 from ..gps.distance import metres
-from ..gps.places import read_places
+from ..gps.photo_positions import read_places
 from ..photos.positions import common_frame, within
 from .colmap import Pair
 

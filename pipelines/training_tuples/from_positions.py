@@ -11,7 +11,7 @@ import numpy as np
 
 from ..files.name_join import JoinError
 from ..files.tables import TableError
-from ..gps.places import read_places
+from ..gps.photo_positions import read_places
 from ..photos.object_folders import splits
 from ..photos.positions import (
     Position,

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..files.name_join import PHOTO_SYNONYMS, JoinError, PhotoNames, join_rows
 from ..files.tables import Row, Table, TableError, read_csv
-from ..gps.places import read_headings
+from ..gps.photo_positions import read_headings
 from ..photos.position_table import COLUMNS, has_positions, read_positions
 from ..photos.positions import PositionError
 from .data import Tuples, TuplesError, cluster_by_pairs

@@ -11,7 +11,7 @@ from keras_retrieval.errors import ArgumentError
 from pipelines.files.durable import FolderError
 from pipelines.gps import coordinates, records
 from pipelines.gps.metadata import Metadata
-from pipelines.gps.places import read_places
+from pipelines.gps.photo_positions import read_places
 from pipelines.gps.positions import positions
 from pipelines.gps.records import read_record, read_records
 from pipelines.photos.formats import PhotoFolderError, heif_is_installed
