@@ -8,7 +8,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -93,7 +93,7 @@ def read_msls(root: Path, part: Path, subset: str | None) -> StreetPhotos:
     }
     if subset:
         wanted["subtask_index.csv"] = ("key", subset)
-    by_key = {name: _by_key(table, wanted[name]) for name, table in tables.items()}
+    by_key = {name: _by_key(_with_keys(table, tables["raw.csv"]), wanted[name]) for name, table in tables.items()}
     number, names, spots, headings, where = NumberReader(()), [], [], [], []
     for line, row in by_key["postprocessed.csv"].values():
         place, key = f"{part / 'postprocessed.csv'}, line {line}", row["key"]
@@ -113,6 +113,21 @@ def read_msls(root: Path, part: Path, subset: str | None) -> StreetPhotos:
         headings.append(_degrees(raw["ca"]))
         where.append(place)
     return StreetPhotos(names, np.array(spots, float).reshape(-1, 2), np.array(headings, float), where)
+
+
+def _with_keys(table: Table, raw: Table) -> Table:
+    """A table without keys, whose rows stand for those of raw.csv in their order, with the keys of raw.csv."""
+    if "key" in table.columns or "key" not in raw.columns:
+        return table
+    if len(table.rows) != len(raw.rows):
+        raise PositionError(
+            f"{table.path} has no column key, and {len(table.rows):,} rows for the {len(raw.rows):,} of "
+            f"{raw.path.name}: unpack metadata.zip again"
+        )
+    rows = [
+        row._replace(cells=row.cells | {"key": one.cells["key"]}) for row, one in zip(table.rows, raw.rows, strict=True)
+    ]
+    return replace(table, columns=[*table.columns, "key"], rows=rows)
 
 
 def _by_key(table: Table, columns: Sequence[str]) -> dict[str, tuple[int, dict[str, str]]]:

@@ -65,6 +65,20 @@ def test_msls_by_heading_and_subset(msls):
     assert keys(load_ground_truth("msls:s2w,heading,cph", msls)) == {"cph q1": ["cph d1"]}
 
 
+def test_subsets_of_msls_without_keys_are_in_the_order_of_the_photos(msls):
+    expected = keys(load_ground_truth("msls:s2w", msls))
+    for path in (msls / "train_val").glob("*/*/subtask_index.csv"):
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{row[0]},{','.join(row[2:])}\n" for row in rows))
+    assert keys(load_ground_truth("msls:s2w", msls)) == expected
+    path = msls / "train_val" / "sf" / "query" / "subtask_index.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(
+        GroundTruthError, match=r"subtask_index\.csv has no column key, and 0 rows for the 1 of raw\.csv"
+    ):
+        load_ground_truth("msls:s2w", msls)
+
+
 def test_msls_that_is_partial_says_so(msls):
     images = msls / "train_val" / "cph"
     (images / "query" / "images" / "q2.jpg").unlink()
