@@ -26,7 +26,7 @@ LEAST_DETAIL = 1.0
 """The root mean square, in grey levels, of the gradients of a thumbnail that can be compared."""
 
 
-def similarities(one: np.ndarray, other: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def similarities(one: np.ndarray, other: np.ndarray, boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Aligns pairs of thumbnails and measures how similar they are.
 
     Args:
@@ -34,13 +34,15 @@ def similarities(one: np.ndarray, other: np.ndarray, boxes: np.ndarray) -> np.nd
         other: (K, N, N) grey pixels.
         boxes: (K, 4) for each pair the part of `one` that is approximately `other`, (left, top, right, bottom) as
             fractions.
+        sizes: (K, 2) the smaller width and the smaller height of the two photos in pixels, from which thumbnails were
+            made. Details that so few pixels do not show reliably are not compared.
 
     Returns:
         (K,) similarities, at most 1; 0 for pairs that are already unlike on small thumbnails. Pairs with at least
         `LEAST_SIMILARITY` show the same photo.
     """
     found = [
-        _similarities(*(array[first : first + _BATCH] for array in (one, other, boxes)))
+        _similarities(*(array[first : first + _BATCH] for array in (one, other, boxes, sizes)))
         for first in range(0, len(one), _BATCH)
     ]
     return np.concatenate([np.zeros(0), *found])
@@ -52,7 +54,7 @@ def detail(thumbnails: np.ndarray) -> np.ndarray:
     return np.sqrt((gradients**2).mean(axis=(1, 2, 3)))
 
 
-def _similarities(one: np.ndarray, other: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def _similarities(one: np.ndarray, other: np.ndarray, boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     one, other = one.astype(np.float32), other.astype(np.float32)
     left, top, right, bottom = boxes.T
     places = np.stack([left, right - left, top, bottom - top], axis=1)
@@ -66,7 +68,7 @@ def _similarities(one: np.ndarray, other: np.ndarray, boxes: np.ndarray) -> np.n
     if len(likely):
         places = _aligned(one[likely], other[likely], places[likely], _FINE_STEPS)
         drawn, inside = _drawn(one[likely], places)
-        found[likely] = _similarity(drawn, other[likely], inside)
+        found[likely] = _similarity(*_blurred(drawn, other[likely], sizes[likely]), inside)
     return found
 
 
@@ -147,6 +149,22 @@ def _correlation(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> np.n
         (left * right).sum(axis=(1, 2)) for left, right in (centred, (centred[0],) * 2, (centred[1],) * 2)
     )
     return product / np.sqrt(first * second + 1e-6)
+
+
+def _blurred(one: np.ndarray, other: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Removes details smaller than two pixels of the smaller photo, by Gaussian filters along both axes."""
+    size = one.shape[1]
+    if (sizes >= 2 * size).all():
+        return one, other
+    width, height = (_gaussian(2 * size / np.maximum(sizes[:, axis], 1), size) for axis in (0, 1))
+    return height @ one @ width.transpose(0, 2, 1), height @ other @ width.transpose(0, 2, 1)
+
+
+def _gaussian(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Matrices (K, size, size) that average along an axis over a number of pixels (K,); no change for 1 or less."""
+    sigma = 0.5 * np.sqrt(np.maximum(pixels**2 - 1, 1e-4))[:, None, None]
+    weights = np.exp(-0.5 * ((np.arange(size)[:, None] - np.arange(size)) / sigma) ** 2)
+    return (weights / weights.sum(axis=2, keepdims=True)).astype(np.float32)
 
 
 def _similarity(one: np.ndarray, other: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..photos.formats import photo_state
 from .alignment import LEAST_DETAIL, LEAST_SIMILARITY, detail, similarities
 from .byte_copies import byte_copies
 from .groups import Copies, Group, Photo
-from .low_frequencies import PROBES, TURNS, Candidates, similar_pairs
+from .low_frequencies import PROBES, SIDEWAYS, TURNS, Candidates, similar_pairs
 from .thumbnails import SIDE, Thumbnails, read_thumbnails
 
 _ROUNDS = 8
@@ -157,11 +157,20 @@ def _verified(thumbnails: Thumbnails, candidates: Candidates) -> list[Link]:
                 some = places[first : first + _PAIRS]
                 one, other = candidates.one[some], candidates.other[some]
                 found = similarities(
-                    function(thumbnails.read(one)), thumbnails.read(other), boxes[candidates.probe[some]]
+                    function(thumbnails.read(one)),
+                    thumbnails.read(other),
+                    boxes[candidates.probe[some]],
+                    _smaller(thumbnails, one, other, turn >= SIDEWAYS),
                 )
                 links += _links(one, other, found)
                 advance(len(some))
     return links
+
+
+def _smaller(thumbnails: Thumbnails, one: np.ndarray, other: np.ndarray, sideways: bool = False) -> np.ndarray:
+    """Returns the smaller width and height (K, 2) of pairs of photos, of which the first may be turned sideways."""
+    first = thumbnails.sizes[one]
+    return np.minimum(first[:, ::-1] if sideways else first, thumbnails.sizes[other])
 
 
 def _links(one: np.ndarray, other: np.ndarray, found: np.ndarray) -> list[Link]:
@@ -189,11 +198,12 @@ def _verified_further(thumbnails: Thumbnails, pairs: np.ndarray) -> list[Link]:
         for first in range(0, len(pairs), _PAIRS):
             some = pairs[first : first + _PAIRS]
             pixels = [thumbnails.read(some[:, side]) for side in (0, 1)]
-            best = np.zeros(len(some))
+            sizes, best = _smaller(thumbnails, some[:, 0], some[:, 1]), np.zeros(len(some))
             for box in _STARTS:
                 for one, other in ((0, 1), (1, 0)):
                     left = np.flatnonzero(best < LEAST_SIMILARITY)
-                    found = similarities(pixels[one][left], pixels[other][left], np.tile(box, (len(left), 1)))
+                    boxes = np.tile(box, (len(left), 1))
+                    found = similarities(pixels[one][left], pixels[other][left], boxes, sizes[left])
                     best[left] = np.maximum(best[left], found)
             links += _links(some[:, 0], some[:, 1], best)
             advance(len(some))

@@ -35,6 +35,9 @@ TURNS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 )
 """The eight ways to turn and mirror the last two axes of an array; the first one leaves it as it is."""
 
+SIDEWAYS = 4
+"""The index in `TURNS` from which width and height are exchanged."""
+
 
 @dataclass(frozen=True)
 class Probe:

@@ -32,6 +32,7 @@ SIDE = 96
 
 _LAYOUT = 1
 _SHARD = 2000  # photos
+_PORTION = 64  # photos that are read side by side
 _STORED_EVERY = 30.0  # seconds
 _KEPT = 90 * 86_400  # seconds after which an unused folder of the cache is deleted
 
@@ -91,9 +92,8 @@ def read_thumbnails(folder: Path, names: Sequence[str], *, accept_truncated: boo
 
 
 def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    size = 64
-    for start in range(0, len(names), size):
-        yield names[start : start + size]
+    for start in range(0, len(names), _PORTION):
+        yield names[start : start + _PORTION]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ..command.options import takes
 from ..files.durable import write_file
 from ..pages.rankings import percent
 from .bag_of_words import rank_by_visual_words
+from .copies import copies_in_database
 from .datasets import load_ground_truth
 from .ground_truth import GroundTruth
 from .options import EvaluateOptions
@@ -52,6 +53,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     else:
         ranking = rank_by_descriptors(truth, options.extraction(), options.distractors, parse(options.rerank))
     results = score(truth, ranking.ranks) | ranking.facts
+    if options.copies:
+        copies = copies_in_database(truth, options.photos, accept_truncated=options.accept_truncated)
+        results |= {"copies_in_database": sum(query in copies for query in truth.queries), "copies": copies}
     results |= {"depth": len(ranking.ranks), "left_out": ranking.left_out, "setting": setting_of(options)}
     if kept := keep_other_results(output, results["setting"]):
         print(f"the results of another setting are kept in {kept}")
@@ -76,6 +80,11 @@ def _facts(ranking: Ranking, results: Mapping[str, Any]) -> list[str]:
         *ranking.method,
         f"{results['milliseconds_per_query']:.1f} ms per query, {results['bytes_per_photo']:,} bytes per photo",
     ]
+    if "copies_in_database" in results:
+        facts.append(
+            f"{results['copies_in_database']:,} of {results['queries']:,} queries have a copy in the database besides "
+            "their own photo"
+        )
     if results["left_out"]:
         facts.append(f"{len(results['left_out'])} photos could not be read and are in no ranking")
     return facts

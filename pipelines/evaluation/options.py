@@ -83,6 +83,9 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
         ),
     ] = 100
     features: Annotated[int, Option("With --bow: maximum number of SIFT features per photo.", at_least=1)] = 8192
+    copies: Annotated[
+        bool, Option("Count the queries of which the database contains copies, as `duplicates` finds them.")
+    ] = True
     replace: Annotated[
         bool, Option("Replace the descriptors in --output if they were made of other photos or with other options.")
     ] = False

@@ -19,6 +19,11 @@ The file may list the photos that training may use as negatives of each photo. T
 
 - negatives: (N, n) int32, indexes into images, padded with -1
 
+Tuples some of whose photos are copies of one photo have
+
+- copies: (N,) int32, the number of each photo's group of copies, -1 for none; photos of one group are neither positives
+  nor negatives of each other
+
 Tuples from 3D models also have
 
 - shared: (Q,) float32, the fraction of the query's 3D points that are also visible in the positive

@@ -3,18 +3,22 @@
 `keras_retrieval.mining.manifolds` implements the method.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from keras_retrieval.mining.manifolds import local_maxima, mine_manifolds, without_mean
 from keras_retrieval.ranking.diffusion import Graph, mutual_graph
 
-from ..descriptors.folder import read_descriptors
+from ..descriptors.folder import KIND, VERSION, read_descriptors
+from ..files.durable import read_manifest
 from ..files.progress import progress
+from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
 
 
-def from_descriptors(options: TuplesOptions) -> Tuples:
+def from_descriptors(options: TuplesOptions, copies: CopyGroups = no_copies) -> Tuples:
     """Mines queries, positives and lists of negatives from a folder of descriptors.
 
     The queries are the anchors of the method (Iscen et al. CVPR 2018) that have a positive and enough negatives. Each
@@ -26,6 +30,7 @@ def from_descriptors(options: TuplesOptions) -> Tuples:
     Args:
         options: the options of `tuples`. The descriptors are read from `source`; `neighbours`, `loose`, `alike`,
             `unlike`, `anchors`, `positives` and `negatives` are used.
+        copies: finds copies of photos, which are neither positives nor listed as negatives of each other.
 
     Returns:
         The tuples, with the attribute `negatives`. The queries have at most `options.positives` positives each.
@@ -42,6 +47,8 @@ def from_descriptors(options: TuplesOptions) -> Tuples:
     alike, unlike = _mine(rows, graph, anchors, options)
     if options.loose is not None:
         _, unlike = _mine(rows, _graph(rows, options.loose), anchors, options)
+    group = copies(names)
+    alike, unlike = (_without_copies(rows, anchors, group) for rows in (alike, unlike))
     least = max(1, options.negatives)
     complete = (alike[:, 0] >= 0) & ((unlike >= 0).sum(axis=1) >= least)
     if not complete.any():
@@ -51,6 +58,19 @@ def from_descriptors(options: TuplesOptions) -> Tuples:
             f"--unlike {options.unlike} above it"
         )
     return _tuples(names, anchors[complete], alike[complete, : options.positives], unlike[complete])
+
+
+def described_photos(folder: Path) -> Path | None:
+    """Returns the folder of the photos that `extract` described, None if it no longer exists."""
+    photos = Path(read_manifest(folder, kind=KIND, version=VERSION).get("photos", ""))
+    return photos if photos.name and photos.is_dir() else None
+
+
+def _without_copies(rows: np.ndarray, anchors: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Removes copies of each anchor from its row (A, n) of row numbers, in order, padded with -1."""
+    own = group[anchors][:, None]
+    rows = np.where((rows >= 0) & (own >= 0) & (group[rows] == own), -1, rows)
+    return np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
 
 
 def _graph(rows: np.ndarray, neighbours: int) -> Graph:

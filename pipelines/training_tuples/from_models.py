@@ -13,12 +13,15 @@ from ..sfm.clusters import merge_models
 from ..sfm.colmap import photo_name
 from ..sfm.descriptors import read_stored
 from ..sfm.report import Report, read_report
+from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
 from .positives import Positive, Views, camera_neighbours, choose_positives, read_views
 
 
-def from_reconstruction(work: Path, options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -> Tuples:
+def from_reconstruction(
+    work: Path, options: TuplesOptions, descriptors: Mapping[str, np.ndarray], copies: CopyGroups = no_copies
+) -> Tuples:
     """Makes training tuples from the output folder of `reconstruct`; see `from_models` for the method.
 
     Args:
@@ -27,13 +30,14 @@ def from_reconstruction(work: Path, options: TuplesOptions, descriptors: Mapping
         options: the options of `tuples`; those of `from_models` are used.
         descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; empty for
             other rules.
+        copies: finds copies of photos, which are not chosen as positives of each other.
 
     Raises:
         TuplesError: the report or a model cannot be read, or rule m1 lacks the descriptor of a photo.
     """
     report = _report(work)
     folders = [[work / model["folder"] for model in cluster["models"]] for cluster in report["clusters"]]
-    tuples = from_models(folders, options, descriptors, photo_name)
+    tuples = from_models(folders, options, descriptors, photo_name, copies)
     return replace(tuples, same_object=np.array(report["same_object"], np.int64).reshape(-1, 2))
 
 
@@ -99,6 +103,7 @@ def from_models(
     options: TuplesOptions,
     descriptors: Mapping[str, np.ndarray],
     photo_name: Callable[[str], str] = str,
+    copies: CopyGroups = no_copies,
 ) -> Tuples:
     """Makes training tuples from COLMAP models (Radenovic et al. ECCV 2016).
 
@@ -113,6 +118,7 @@ def from_models(
             other rules.
         photo_name: function that maps the name of an image in a model to the name of the photo; by default both names
             are equal.
+        copies: finds copies of photos, which are not chosen as positives of each other.
 
     Returns:
         The tuples. Their attribute `details` contains `shared` and `scale_change` of each pair and `camera_neighbours`
@@ -123,6 +129,8 @@ def from_models(
     """
     views = [[read_views(folder, photo_name) for folder in folders] for folders in clusters]
     merged = merge_models([[name for view in some for name in view.names] for some in views])
+    every = sorted({name for some in views for view in some for name in view.names})
+    group = dict(zip(every, copies(every).tolist(), strict=True))
     images: list[str] = []
     cluster: list[int] = []
     pairs: dict[tuple[int, int], Positive] = {}
@@ -136,7 +144,7 @@ def from_models(
             images += names
             cluster += [number] * len(names)
             for view in sorted(some, key=lambda view: (-len(view.names), view.names)):
-                chosen = choose_positives(view, options, rng, descriptors)
+                chosen = choose_positives(view, options, rng, descriptors, [group[name] for name in view.names])
                 _add_view(view, chosen, options.cameras, index, pairs, near)
             advance(len(members))
     found = sorted(pairs)

@@ -21,13 +21,14 @@ from ..photos.positions import (
     positions_in_names,
     within,
 )
+from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
 
 log = logging.getLogger("keras_retrieval")
 
 
-def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
+def from_names(folder: Path, images: list[str], options: TuplesOptions, copies: CopyGroups = no_copies) -> Tuples:
     """Makes training tuples of photos whose names contain UTM positions, such as @east@north@zone@letter@...@.jpg.
 
     If a whole level of folders is named train, val, test or alike, photos of val are set aside for validation, and
@@ -37,6 +38,7 @@ def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuple
         folder: folder of the photos, for error messages.
         images: names of the photos below `folder`.
         options: the options of `tuples`; those of `from_positions` are used.
+        copies: finds copies of photos, which are not chosen as positives of each other where positives are chosen.
 
     Raises:
         PositionError: the name of a photo contains no position, or the positions cannot be compared.
@@ -51,7 +53,7 @@ def from_names(folder: Path, images: list[str], options: TuplesOptions) -> Tuple
         rows = np.flatnonzero(group)
         is_query[rows], is_positive[rows] = _roles([images[row] for row in rows])
     spots = common_frame(positions, where)
-    return from_spots(images, spots, where, options, (is_query, is_positive), headings, validation)
+    return from_spots(images, spots, where, options, (is_query, is_positive), headings, validation, copies)
 
 
 def _by_split(images: list[str], folder: Path) -> tuple[list[str], np.ndarray | None]:
@@ -78,7 +80,7 @@ def _heading(name: str) -> float:
         return float("nan")
 
 
-def from_places(folder: Path, images: list[str], options: TuplesOptions) -> Tuples:
+def from_places(folder: Path, images: list[str], options: TuplesOptions, copies: CopyGroups = no_copies) -> Tuples:
     """Makes training tuples of photos by the source of positions `options.positions`, "exif" or a table.
 
     Photos without a position are left out and reported to the log.
@@ -87,6 +89,7 @@ def from_places(folder: Path, images: list[str], options: TuplesOptions) -> Tupl
         folder: folder of the photos.
         images: names of the photos below `folder`.
         options: the options of `tuples`; those of `from_positions` are used.
+        copies: finds copies of photos, which are not chosen as positives of each other where positives are chosen.
 
     Raises:
         TuplesError: the table does not exist or is invalid, no photo has a position, or the positions cannot be
@@ -97,7 +100,7 @@ def from_places(folder: Path, images: list[str], options: TuplesOptions) -> Tupl
         places = read_places(options.positions, folder, images)
         (log.info if len(places.rows) == len(images) else log.warning)(places.account)
         located = [images[row] for row in places.rows]
-        return from_positions(located, places.positions, places.where, options, places.headings)
+        return from_positions(located, places.positions, places.where, options, places.headings, copies)
     except (JoinError, PositionError, TableError) as error:
         raise TuplesError(str(error)) from error
 
@@ -108,6 +111,7 @@ def from_positions(
     where: Sequence[str],
     options: TuplesOptions,
     headings: np.ndarray | None = None,
+    copies: CopyGroups = no_copies,
 ) -> Tuples:
     """Makes training tuples of photos whose positions are known.
 
@@ -125,12 +129,13 @@ def from_positions(
             whose heading differs by at most this angle from that of the query.
         headings: (N,) directions of the cameras in degrees clockwise from north, NaN where it is not known. With
             `options.heading`, a photo without one is neither a query nor a positive.
+        copies: finds copies of photos, which are not chosen as positives of each other where positives are chosen.
 
     Raises:
         PositionError: the positions cannot be compared, see `common_frame`.
         TuplesError: `options.heading` is given, and no photo has a heading.
     """
-    return from_spots(images, common_frame(positions, where), where, options, _roles(images), headings)
+    return from_spots(images, common_frame(positions, where), where, options, _roles(images), headings, copies=copies)
 
 
 def from_spots(
@@ -141,6 +146,7 @@ def from_spots(
     roles: tuple[np.ndarray, np.ndarray],
     headings: np.ndarray | None = None,
     validation: np.ndarray | None = None,
+    copies: CopyGroups = no_copies,
 ) -> Tuples:
     """Makes training tuples of photos whose coordinates are known; see `from_positions`.
 
@@ -153,6 +159,7 @@ def from_spots(
         headings: headings in degrees, (N,), NaN if unknown; None if all are unknown.
         validation: mask (N,) bool of the photos that are set aside for validation, which are in no pair with others;
             None if photos are not split yet.
+        copies: finds copies of photos, which are not chosen as positives of each other where positives are chosen.
 
     Raises:
         TuplesError: `options.heading` is given, and no heading is known.
@@ -174,6 +181,8 @@ def from_spots(
         pairs = pairs[validation[one[pairs]] == validation[other[pairs]]]
     pairs = pairs[np.lexsort((distance[pairs], one[pairs]))]
     if options.positives is not None:
+        own = copies(images)
+        pairs = pairs[(own[one[pairs]] < 0) | (own[one[pairs]] != own[other[pairs]])]
         first = np.searchsorted(one[pairs], one[pairs])  # the first pair of the same query
         pairs = pairs[np.arange(len(pairs)) - first < options.positives]
     return Tuples(images, cluster, one[pairs], other[pairs], links, validation, where=where)

@@ -9,6 +9,7 @@ from ..photos.intake import Intake
 from ..photos.object_folders import Objects
 from ..photos.positions import DEGREES, Position, checked_position, common_frame, within
 from ..photos.street_archives import MSLS_VALIDATION, StreetPhotos, msls_cities, read_gsv_cities, read_msls
+from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError
 from .from_objects import from_objects
 from .from_positions import from_spots
@@ -19,7 +20,7 @@ log = logging.getLogger("keras_retrieval")
 _APART = 1e8  # metres between two cities, whose coordinates are in different zones and not compared
 
 
-def from_msls(folder: Path, intake: Intake, options: TuplesOptions) -> Tuples:
+def from_msls(folder: Path, intake: Intake, options: TuplesOptions, copies: CopyGroups = no_copies) -> Tuples:
     """Makes training tuples of Mapillary Street-Level Sequences (Warburg et al. CVPR 2020). Panoramas are left out.
 
     Queries are photos in the folders query, and positives are photos in the folders database of the same city. The
@@ -29,6 +30,7 @@ def from_msls(folder: Path, intake: Intake, options: TuplesOptions) -> Tuples:
         folder: the folder that contains train_val, or train_val itself.
         intake: the photos in the folder; photos that the tables list and that are missing are left out and counted.
         options: the options of `tuples`; those of `from_positions` and `heading` are used.
+        copies: finds copies of photos, which are not chosen as positives of each other where positives are chosen.
 
     Raises:
         PositionError: a table or a row of a table is missing, or a cell is not a number.
@@ -63,11 +65,18 @@ def from_msls(folder: Path, intake: Intake, options: TuplesOptions) -> Tuples:
     log.info(account)
     is_query = np.concatenate(asked)
     return from_spots(
-        images, np.concatenate(spots), where, options, (is_query, ~is_query), np.concatenate(headings), validation
+        images,
+        np.concatenate(spots),
+        where,
+        options,
+        (is_query, ~is_query),
+        np.concatenate(headings),
+        validation,
+        copies,
     )
 
 
-def from_gsv_cities(folder: Path, intake: Intake, options: TuplesOptions) -> Tuples:
+def from_gsv_cities(folder: Path, intake: Intake, options: TuplesOptions, copies: CopyGroups = no_copies) -> Tuples:
     """Makes training tuples of GSV-Cities (Ali-bey et al. Neurocomputing 2022), in which each place is a cluster.
 
     Places at a distance of at most `options.apart` are linked, so that they are not negatives of each other.
@@ -76,6 +85,7 @@ def from_gsv_cities(folder: Path, intake: Intake, options: TuplesOptions) -> Tup
         folder: the folder with the folders Images and Dataframes.
         intake: the photos in the folder; photos that the tables list and that are missing are left out and counted.
         options: the options of `tuples`; `positives`, `seed` and `apart` are used.
+        copies: finds copies of photos, which are not chosen as positives of each other where positives are chosen.
 
     Raises:
         PositionError: a table lacks a column, a cell is not a number, or no listed photo exists.
@@ -94,7 +104,7 @@ def from_gsv_cities(folder: Path, intake: Intake, options: TuplesOptions) -> Tup
     for name, place, degrees in zip(listed.names, listed.places, listed.degrees, strict=True):
         photos[place].append(name)
         sums[number[place]] += [*degrees, 1]
-    tuples = from_objects(Objects(photos, [], "places", f"{listed.account}; {len(places):,} places"), options)
+    tuples = from_objects(Objects(photos, [], "places", f"{listed.account}; {len(places):,} places"), options, copies)
     middles = (sums[:, :2] / sums[:, 2:]).tolist()
     where = [f"{folder}, place {place}" for place in places]
     positions = [

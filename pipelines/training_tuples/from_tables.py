@@ -11,6 +11,7 @@ from ..files.tables import Row, Table, TableError, read_csv
 from ..gps.photo_positions import read_headings
 from ..photos.position_table import COLUMNS, has_positions, read_positions
 from ..photos.positions import PositionError
+from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_positions import from_positions
 from .options import TuplesOptions
@@ -20,7 +21,7 @@ log = logging.getLogger("keras_retrieval")
 _QUERY, _POSITIVE = ("queryphoto", "queryimage", "anchor"), ("positivephoto", "positiveimage", "match")
 
 
-def from_csv(path: Path, options: TuplesOptions) -> Tuples:
+def from_csv(path: Path, options: TuplesOptions, copies: CopyGroups = no_copies) -> Tuples:
     """Makes training tuples from a CSV table.
 
     The columns define the content of the table; further columns are ignored. `photo`, `east`, `north` are positions in
@@ -32,6 +33,7 @@ def from_csv(path: Path, options: TuplesOptions) -> Tuples:
     Args:
         path: the file of the table, with a header line.
         options: the options of `tuples`; for positions, those of `from_positions` are used.
+        copies: finds copies of photos, which are not chosen as positives of each other where positives are chosen.
 
     Raises:
         TuplesError: the table does not have these columns, a row is invalid, or no row names a photo of the folder; the
@@ -48,19 +50,19 @@ def from_csv(path: Path, options: TuplesOptions) -> Tuples:
             return _from_pairs(table, query, positive, options)
         photo = table.column("photo", PHOTO_SYNONYMS)
         if photo and has_positions(table):
-            return _from_positions(table, photo, options)
+            return _from_positions(table, photo, options, copies)
         raise table.no_columns(f"{COLUMNS}, or query, positive")
     except (TableError, JoinError, PositionError) as error:
         raise TuplesError(str(error)) from error
 
 
-def _from_positions(table: Table, photo: str, options: TuplesOptions) -> Tuples:
+def _from_positions(table: Table, photo: str, options: TuplesOptions, copies: CopyGroups = no_copies) -> Tuples:
     names = [_name(table, row, photo) for row in table.rows]
     positions, headings = read_positions(table), read_headings(table)
     where = [table.where(row.line) for row in table.rows]
     found = _joined(table, names, where, options, repeated=False)
     positions, where = [positions[row] for row in found], [where[row] for row in found]
-    return from_positions(list(found.values()), positions, where, options, headings[list(found)])
+    return from_positions(list(found.values()), positions, where, options, headings[list(found)], copies)
 
 
 def _from_pairs(table: Table, query: str, positive: str, options: TuplesOptions) -> Tuples:

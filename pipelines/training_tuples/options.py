@@ -41,6 +41,19 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
             choices=MISSING,
         ),
     ] = "error"
+    copies: Annotated[
+        bool,
+        Option(
+            "Find copies of photos, as `duplicates` does, so that they are neither positives nor negatives of each "
+            "other; the photos must be at hand."
+        ),
+    ] = True
+    duplicates: Annotated[
+        Path | None,
+        Option(
+            "The duplicates.json that `duplicates` wrote of the same photos, or its folder: copies are not searched."
+        ),
+    ] = None
     rule: Annotated[
         str,
         Option(
@@ -153,11 +166,12 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     seed: Annotated[int, Option("Random seed of the choice of positives and of the split.", at_least=0)] = 0
 
     def check(self) -> None:
-        """Checks the range of each option, that `radius` is at most `apart`, and the name of `output`.
+        """Checks the range of each option, that `radius` is at most `apart`, the options of copies, and `output`.
 
         Raises:
             ArgumentError: an option is out of range, `radius` is larger than `apart`, the name of `output` does not
-                end in .npz, or `manifold` is given together with positions or headings.
+                end in .npz, `duplicates` is given without `copies`, or `manifold` is given together with positions or
+                headings.
         """
         super().check()
         if self.radius > self.apart:
@@ -166,6 +180,8 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
             raise ArgumentError("--manifold uses descriptors alone: leave out --positions and --heading")
         if self.positions is not None and self.objects != AUTO:
             raise ArgumentError(f"--positions and --objects {self.objects} are two sources of positives: give one")
+        if self.duplicates is not None and not self.copies:
+            raise ArgumentError("--duplicates names copies: leave out --no-copies")
         if self.output.suffix != ".npz":
             raise ArgumentError(f"{self.output}: the file of tuples must end in .npz")
 

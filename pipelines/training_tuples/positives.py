@@ -136,7 +136,11 @@ def overlaps(views: Views, query: int, candidates: np.ndarray) -> tuple[np.ndarr
 
 
 def choose_positives(
-    views: Views, options: TuplesOptions, rng: np.random.Generator, descriptors: Mapping[str, np.ndarray] | None = None
+    views: Views,
+    options: TuplesOptions,
+    rng: np.random.Generator,
+    descriptors: Mapping[str, np.ndarray] | None = None,
+    copies: Sequence[int] | None = None,
 ) -> list[Positive]:
     """Chooses the positives of every photo of a 3D model, by one of the rules m1, m2 and m3 (see this module).
 
@@ -147,6 +151,8 @@ def choose_positives(
         rng: random generator for rule m3.
         descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; may be None
             for other rules.
+        copies: the number of each photo's group of copies, -1 for none; None if no photo has a copy. Photos of one
+            group are not chosen as positives of each other.
 
     Returns:
         The pairs of a query and a positive, ordered by query. A photo without positives is in no pair as the query.
@@ -156,8 +162,10 @@ def choose_positives(
     """
     neighbours = camera_neighbours(views.centres, options.cameras)
     rows = _rows(views.names, descriptors or {}) if options.rule == "m1" else None
+    group = np.full(len(views.names), -1) if copies is None else np.array(copies, np.int64)
     chosen = []
-    for query, candidates in enumerate(neighbours):
+    for query, nearest in enumerate(neighbours):
+        candidates = nearest[(group[nearest] < 0) | (group[nearest] != group[query])]
         shared, change = overlaps(views, query, candidates)
         if rows is not None:
             order = np.argsort(-(rows[candidates] @ rows[query]), kind="stable")

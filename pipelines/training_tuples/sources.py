@@ -14,6 +14,7 @@ from ..files.tables import SPREADSHEETS, SUFFIXES
 from ..photos.landmark_folders import cleaned_objects, cleaned_photos
 from ..photos.object_folders import AUTO, find_objects
 from ..photos.street_archives import is_gsv_cities, msls_cities
+from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError, cluster_by_pairs
 from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
 from .from_objects import from_objects
@@ -28,13 +29,16 @@ _PICKLE = ("cids", "qidxs", "pidxs")
 _POSITION = re.compile(r"(^|/)@[^@/]*@[^@/]*@[^/]*$")
 
 
-def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -> Tuples:
+def read_source(
+    options: TuplesOptions, descriptors: Mapping[str, np.ndarray], copies: CopyGroups = no_copies
+) -> Tuples:
     """Makes training tuples from `options.source`, of any kind that the step `tuples` accepts except descriptors.
 
     Args:
         options: the options of `tuples`, which name the source and define how positives are chosen.
         descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; empty for
             other rules.
+        copies: finds copies of photos, which are not chosen as positives of each other where positives are chosen.
 
     Returns:
         The tuples. They are not checked, and not split unless the source defines a split.
@@ -49,31 +53,31 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
     if source.is_dir():
         if (source / "report.json").is_file():
             _refuse_positions(options, "a reconstruction")
-            return from_reconstruction(source, options, descriptors)
+            return from_reconstruction(source, options, descriptors, copies)
         if (cleaned := cleaned_objects(source, options.objects)) is not None:
             _refuse_positions(options, "cleaned folders of photos")
-            return from_objects(cleaned[1], options)
+            return from_objects(cleaned[1], options, copies)
         if next(source.glob("descriptors-*.npy"), None):
             raise TuplesError(f"{source} contains descriptors: add --manifold to make tuples from them")
         folders = model_folders(source)
         if folders:
             _refuse_positions(options, "3D models")
-            return from_models([[folder] for folder in folders], options, descriptors)
+            return from_models([[folder] for folder in folders], options, descriptors, copies=copies)
         intake = options.take(source)
         log.info(intake.account)
         images = intake.photos
         if options.positions is not None:
-            return from_places(source, images, options)
+            return from_places(source, images, options, copies)
         if options.objects == AUTO and is_gsv_cities(source):
-            return from_gsv_cities(source, intake, options)
+            return from_gsv_cities(source, intake, options, copies)
         if options.objects == AUTO and msls_cities(source):
-            return from_msls(source, intake, options)
+            return from_msls(source, intake, options, copies)
         # If one name contains a position, all must: otherwise a single photo without one would turn the folders of
         # the photos into objects. --objects says that positions are not wanted.
         if options.objects == AUTO and any(map(_POSITION.search, images)):
-            return from_names(source, images, options)
+            return from_names(source, images, options, copies)
         _refuse_positions(options, "photos in one folder for each object")
-        return from_objects(find_objects(images, source, options.objects), options)
+        return from_objects(find_objects(images, source, options.objects), options, copies)
     if not source.is_file():
         raise TuplesError(f"{source} does not exist")
     if source.suffix.lower() == ".pkl":
@@ -84,7 +88,7 @@ def read_source(options: TuplesOptions, descriptors: Mapping[str, np.ndarray]) -
             raise TuplesError(
                 f"--positions {options.positions}: {source} is a table itself: name the folder of the photos as SOURCE"
             )
-        return from_csv(source, options)
+        return from_csv(source, options, copies)
     raise TuplesError(f"{source} is not a source of tuples: give a folder, a .pkl or a .csv file")
 
 

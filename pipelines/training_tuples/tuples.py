@@ -5,9 +5,10 @@ from typing import Any
 
 from ..command.options import takes
 from .checks import check
+from .copies import MOST_OBJECTS, Separated, copy_groups, separate_copies
 from .data import statistics, without
 from .file import write_tuples
-from .from_manifolds import from_descriptors
+from .from_manifolds import described_photos, from_descriptors
 from .from_models import descriptors_for_m1
 from .options import TuplesOptions
 from .sources import photos_of, read_source
@@ -51,20 +52,43 @@ def tuples(options: TuplesOptions) -> Path:
     """
     photos = options.photos
     if options.manifold:
-        made = from_descriptors(options)
+        compared = photos or described_photos(options.source)
+        copies = copy_groups(options, compared)
+        made = from_descriptors(options, copies)
     else:
+        compared = photos = photos or photos_of(options.source)
+        copies = copy_groups(options, compared)
         descriptors = descriptors_for_m1(options.source, options.descriptors) if options.rule == "m1" else {}
-        made = read_source(options, descriptors)
-        photos = photos or photos_of(options.source)
+        made = read_source(options, descriptors, copies)
     missing = check(made, photos, skip_missing=options.missing == "skip")
     if missing.any():
         made = without(made, missing)
+    made, separated = separate_copies(made, copies(made.images))
+    _print_copies(separated, options, compared is not None)
+    check(made, None)
     made = split(made, options.validation, options.negatives, options.seed)
     counts = statistics(made)
     about = {"source": str(options.source.resolve()), "options": options.facts(arguments=False), "counts": counts}
     write_tuples(options.output, made, about)
     _print(options.output, counts, checked=photos is not None)
     return options.output
+
+
+def _print_copies(separated: Separated, options: TuplesOptions, compared: bool) -> None:
+    if separated.photos:
+        print(
+            f"{separated.photos:,} photos are copies of {separated.groups:,}, and neither positives nor negatives of "
+            f"each other: {separated.links:,} links between clusters added"
+        )
+    elif options.copies and (compared or options.duplicates):
+        print("no photo has a copy")
+    elif options.copies:
+        print("not searched for copies of photos: give --photos")
+    if separated.everywhere:
+        print(
+            f"{separated.everywhere:,} photos are in no pair, because their copies are in more than {MOST_OBJECTS} "
+            "clusters, as placeholders are"
+        )
 
 
 def _print(output: Path, counts: dict[str, Any], checked: bool) -> None:

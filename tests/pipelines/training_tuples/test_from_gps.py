@@ -54,7 +54,7 @@ def expected(heading=None, step=11.1229 / 2, radius=12.0):
     return found
 
 
-CHOICE = {"radius": 12.0, "apart": 12.5, "validation": 0.0, "negatives": 0}
+CHOICE = {"radius": 12.0, "apart": 12.5, "validation": 0.0, "negatives": 0, "copies": False}
 
 
 @pytest.mark.parametrize("heading", [None, 60.0, 30.0, 180.0])

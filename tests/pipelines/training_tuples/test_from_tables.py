@@ -189,7 +189,7 @@ def test_rows_are_joined_with_photos_by_name_and_counted(tmp_path, photos, caplo
     rows = [("b", 5, 5), ("cafe\u0301.jpg", 9, 5), ("C:\\shots\\church\\a.jpg", 1, 5), ("d.jpg", 5, 5), ("e.jpg", 5, 5)]
     table = write_table(tmp_path / "table.csv", ("photo", "east", "north"), rows)
     with caplog.at_level("INFO", "keras_retrieval"):
-        fields = load(make_tuples(table, tmp_path / "t.npz", photos=photos, negatives=0, validation=0))
+        fields = load(make_tuples(table, tmp_path / "t.npz", photos=photos, negatives=0, validation=0, copies=False))
     assert fields["images"].tolist() == ["church/b.jpg", "tower/caf\u00e9.jpg", "church/a.jpg"]
     assert f"{table}: 3 of 3 photos have a row; rows without a photo: 2, such as d.jpg, e.jpg" in caplog.messages
 
@@ -197,7 +197,7 @@ def test_rows_are_joined_with_photos_by_name_and_counted(tmp_path, photos, caplo
 def test_pairs_keep_those_whose_photos_both_exist(tmp_path, photos, caplog):
     rows = [("a", "b"), ("b", "a"), ("a", "nowhere"), ("nowhere", "b")]
     table = write_table(tmp_path / "table.csv", ("query", "positive"), rows)
-    fields = load(make_tuples(table, tmp_path / "t.npz", photos=photos, negatives=0, validation=0))
+    fields = load(make_tuples(table, tmp_path / "t.npz", photos=photos, negatives=0, validation=0, copies=False))
     assert sorted(named_pairs(fields)) == [("church/a.jpg", "church/b.jpg"), ("church/b.jpg", "church/a.jpg")]
     assert (
         f"{table}: 2 of 3 photos have a row; photos without a row: 1, such as tower/caf\u00e9.jpg; "
