@@ -9,3 +9,7 @@ class ReconstructionError(RetrievalError, ValueError):
 
 class VocabularyNotFoundError(RetrievalError, FileNotFoundError):
     """The file of a COLMAP vocabulary tree does not exist."""
+
+
+class ModelError(RetrievalError, ValueError):
+    """A folder is not a COLMAP model, its files are damaged, or its images cannot be found among the photos."""

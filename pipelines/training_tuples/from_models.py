@@ -1,7 +1,8 @@
 """Training tuples from COLMAP 3D models, which `reconstruct` or other programs have made."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from ..files.progress import progress
 from ..sfm.clusters import merge_models
 from ..sfm.colmap import photo_name
 from ..sfm.descriptors import read_stored
+from ..sfm.errors import ModelError
+from ..sfm.models import ImageNames, model_folders, read_model, usable_models, warn_of_empty, warn_of_unknown
 from ..sfm.report import Report, read_report
 from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
-from .positives import Positive, Views, camera_neighbours, choose_positives, read_views
+from .positives import Positive, Views, camera_neighbours, choose_positives, read_views, views_of
+
+log = logging.getLogger("keras_retrieval")
 
 
 def from_reconstruction(
@@ -36,8 +41,11 @@ def from_reconstruction(
         TuplesError: the report or a model cannot be read, or rule m1 lacks the descriptor of a photo.
     """
     report = _report(work)
-    folders = [[work / model["folder"] for model in cluster["models"]] for cluster in report["clusters"]]
-    tuples = from_models(folders, options, descriptors, photo_name, copies)
+    views = [
+        [read_views(work / model["folder"], photo_name) for model in cluster["models"]]
+        for cluster in report["clusters"]
+    ]
+    tuples = from_models(views, options, descriptors, copies)
     return replace(tuples, same_object=np.array(report["same_object"], np.int64).reshape(-1, 2))
 
 
@@ -61,16 +69,75 @@ def _report(work: Path) -> Report:
         raise TuplesError(f"{path} cannot be read ({error}): `keras-retrieval reconstruct` writes it again") from error
 
 
-def model_folders(folder: Path) -> list[Path]:
-    """Finds the COLMAP models in a folder and its sub-folders of any depth.
+def from_other_models(
+    source: Path, options: TuplesOptions, descriptors: Mapping[str, np.ndarray], copies: CopyGroups = no_copies
+) -> Tuples:
+    """Makes training tuples from the COLMAP models in a folder, which other programs have made.
+
+    Each model is a cluster. `ImageNames` finds the photos of the images, among those in `options.photos` if that is
+    set. Models without registered images are left out with a warning, as are images that are not among the photos.
 
     Args:
-        folder: the folder to search.
+        source: the folder of the models.
+        options: the options of `tuples`; `photos`, those of the intake and those of `from_models` are used.
+        descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; empty for
+            other rules.
+        copies: finds copies of photos, which are not chosen as positives of each other.
 
-    Returns:
-        The folders that contain points3D.bin or points3D.txt, sorted.
+    Raises:
+        TuplesError: a model is damaged, an image's photo cannot be found, no model has photos, the rule needs 2D points
+            and no model has any, or rule m1 lacks the descriptor of a photo. The message names the model.
+        PhotoFolderError: `options.photos` contains no photo.
     """
-    return sorted({path.parent for ending in ("bin", "txt") for path in folder.rglob(f"points3D.{ending}")})
+    folders = model_folders(source)
+    warn_of_empty(folders, source)
+    names = ImageNames(_photos(options))
+    views: list[Views] = []
+    try:
+        for model in usable_models(map(read_model, folders)):
+            photos = names.photos_of(model)
+            if photos:
+                views.append(_with_points(views_of(model, photos), model.folder, options.rule))
+            else:
+                log.warning(f"{model.folder}: none of its {len(model.names):,} images is a photo: it is left out")
+    except ModelError as error:
+        raise TuplesError(str(error)) from error
+    warn_of_unknown(source, names.unknown)
+    if not views:
+        raise TuplesError(
+            f"{source}: no photo is in its models: the first is {folders[0]}; give models with registered images"
+            + (f", and their photos by --photos, which is now {options.photos}" if names.unknown else "")
+        )
+    if options.rule != "m1" and not any(map(_has_points, views)):
+        raise TuplesError(f"{folders[0]}{_POINTLESS.format(rule=options.rule)}")
+    return from_models([[view] for view in views], options, descriptors, copies)
+
+
+_POINTLESS = (
+    " has no 2D points of 3D points, from which --rule {rule} chooses positives: use --rule m1 with --descriptors, or "
+    "add points with COLMAP's point_triangulator"
+)
+
+
+def _photos(options: TuplesOptions) -> list[str] | None:
+    if options.photos is None:
+        return None
+    intake = options.take(options.photos)
+    log.info(intake.account)
+    return intake.photos
+
+
+def _has_points(views: Views) -> bool:
+    return any(map(len, views.points))
+
+
+def _with_points(views: Views, folder: Path, rule: str) -> Views:
+    """Returns the views, and warns if no photo sees a point, although the rule needs points."""
+    if rule != "m1" and not _has_points(views):
+        log.warning(
+            f"{folder}{_POINTLESS.format(rule=rule)}; its {len(views.names):,} photos are only negatives of others"
+        )
+    return views
 
 
 def descriptors_for_m1(source: Path, folder: Path | None) -> dict[str, np.ndarray]:
@@ -99,10 +166,9 @@ def descriptors_for_m1(source: Path, folder: Path | None) -> dict[str, np.ndarra
 
 
 def from_models(
-    clusters: Sequence[Sequence[Path]],
+    views: Sequence[Sequence[Views]],
     options: TuplesOptions,
     descriptors: Mapping[str, np.ndarray],
-    photo_name: Callable[[str], str] = str,
     copies: CopyGroups = no_copies,
 ) -> Tuples:
     """Makes training tuples from COLMAP models (Radenovic et al. ECCV 2016).
@@ -112,12 +178,10 @@ def from_models(
     in the tuples, because they may be negatives.
 
     Args:
-        clusters: for each cluster the folders of its models; clusters that share a photo are merged.
+        views: for each cluster its models; clusters that share a photo are merged.
         options: the options of `tuples`; `rule`, `cameras`, `positives`, `shared`, `scale_change` and `seed` are used.
         descriptors: dict from the name of each photo to its descriptor, (D,) of unit length, for rule m1; empty for
             other rules.
-        photo_name: function that maps the name of an image in a model to the name of the photo; by default both names
-            are equal.
         copies: finds copies of photos, which are not chosen as positives of each other.
 
     Returns:
@@ -125,9 +189,8 @@ def from_models(
         of each photo, which the module `training_tuples.file` describes.
 
     Raises:
-        TuplesError: a model cannot be read, or rule m1 lacks the descriptor of a photo.
+        TuplesError: rule m1 lacks the descriptor of a photo.
     """
-    views = [[read_views(folder, photo_name) for folder in folders] for folders in clusters]
     merged = merge_models([[name for view in some for name in view.names] for some in views])
     every = sorted({name for some in views for view in some for name in view.names})
     group = dict(zip(every, copies(every).tolist(), strict=True))

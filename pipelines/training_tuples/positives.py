@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..sfm.colmap import load_colmap
+from ..sfm.errors import ModelError
+from ..sfm.models import ColmapModel, read_model
 from .data import TuplesError
 from .options import TuplesOptions
 
@@ -71,25 +72,48 @@ def read_views(folder: Path, photo_name: Callable[[str], str] = str) -> Views:
         TuplesError: the model cannot be read.
     """
     try:
-        model = load_colmap().Reconstruction(folder)
-    except (ValueError, RuntimeError, IndexError) as error:
-        raise TuplesError(f"{folder} cannot be read as a COLMAP model: {error}") from error
-    ids = np.array(sorted(model.points3D), np.int64)
-    positions = np.array([model.points3D[number].xyz for number in ids.tolist()]).reshape(-1, 3)
-    images = sorted(
-        (model.images[number] for number in model.reg_image_ids()), key=lambda image: photo_name(image.name)
-    )
+        model = read_model(folder)
+    except ModelError as error:
+        raise TuplesError(str(error)) from error
+    return views_of(model, {number: photo_name(name) for number, name in model.names.items()})
+
+
+def views_of(model: ColmapModel, photos: Mapping[int, str]) -> Views:
+    """Returns the cameras and the visible 3D points of photos of a COLMAP model.
+
+    Args:
+        model: the model.
+        photos: maps the IDs of its images to the names of the photos; other images are left out.
+
+    Returns:
+        The photos with their cameras and visible points. Points behind a camera, and observations of points that the
+        model lacks, are ignored.
+
+    Raises:
+        TuplesError: the position of a camera is not finite.
+    """
+    colmap = model.colmap
+    ids = np.array(sorted(colmap.points3D), np.int64)
+    positions = np.array([colmap.points3D[number].xyz for number in ids.tolist()]).reshape(-1, 3)
+    numbers = sorted(photos, key=photos.__getitem__)
     points, scales = [], []
-    for image in images:
+    for image in (colmap.images[number] for number in numbers):
         seen = np.unique([point.point3D_id for point in image.get_observation_points2D()]).astype(np.int64)
+        seen = seen[np.isin(seen, ids)]
         rows = np.searchsorted(ids, seen)
         pose = image.cam_from_world()
         depth = positions[rows] @ pose.rotation.matrix()[2] + pose.translation[2]
         focal = image.camera.mean_focal_length() / max(image.camera.width, image.camera.height)
         points.append(rows[depth > 0])
         scales.append(focal / depth[depth > 0])
-    centres = np.array([image.projection_center() for image in images]).reshape(-1, 3)
-    return Views([photo_name(image.name) for image in images], centres, points, scales, len(ids))
+    centres = np.array([colmap.images[number].projection_center() for number in numbers]).reshape(-1, 3)
+    wrong = np.flatnonzero(~np.isfinite(centres).all(axis=1))
+    if len(wrong):
+        raise TuplesError(
+            f"{model.folder}: the camera of {photos[numbers[wrong[0]]]} has no finite position: remove the image "
+            "from the model"
+        )
+    return Views([photos[number] for number in numbers], centres, points, scales, len(ids))
 
 
 def camera_neighbours(centres: np.ndarray, k: int) -> np.ndarray:

@@ -14,9 +14,10 @@ from ..files.tables import SPREADSHEETS, SUFFIXES
 from ..photos.landmark_folders import cleaned_objects, cleaned_photos
 from ..photos.object_folders import AUTO, find_objects
 from ..photos.street_archives import is_gsv_cities, msls_cities
+from ..sfm.models import model_folders
 from .copies import CopyGroups, no_copies
 from .data import Tuples, TuplesError, cluster_by_pairs
-from .from_models import from_models, from_reconstruction, model_folders, reconstructed_photos
+from .from_models import from_other_models, from_reconstruction, reconstructed_photos
 from .from_objects import from_objects
 from .from_positions import from_names, from_places
 from .from_streets import from_gsv_cities, from_msls
@@ -59,10 +60,9 @@ def read_source(
             return from_objects(cleaned[1], options, copies)
         if next(source.glob("descriptors-*.npy"), None):
             raise TuplesError(f"{source} contains descriptors: add --manifold to make tuples from them")
-        folders = model_folders(source)
-        if folders:
+        if model_folders(source):
             _refuse_positions(options, "3D models")
-            return from_models([[folder] for folder in folders], options, descriptors, copies=copies)
+            return from_other_models(source, options, descriptors, copies)
         intake = options.take(source)
         log.info(intake.account)
         images = intake.photos

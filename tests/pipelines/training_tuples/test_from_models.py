@@ -65,3 +65,76 @@ def test_names_of_photos_are_those_of_a_model_made_elsewhere(tmp_path):
     assert fields["images"].tolist() == names
     views = read_views(tmp_path / "models" / "0", photo_name)
     assert views.names == [f"{number} a.jpg" for number in range(8)]
+
+
+def without_points(folder, names):
+    """A model with the poses of `write_model` and no points."""
+    model = pycolmap.Reconstruction(write_model(folder, names))
+    model.delete_all_points2D_and_points3D()
+    model.write(folder)
+    return folder
+
+
+def in_text(folder):
+    """Writes a model as text in place of binary files."""
+    model = pycolmap.Reconstruction(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    model.write_text(folder)
+
+
+def test_models_that_cannot_be_used_are_named_and_cost_only_themselves(tmp_path, caplog):
+    source = tmp_path / "models"
+    names = [f"my photo {number}.jpg" for number in range(8)]
+    in_text(write_model(source / "0", names, 1))
+    pycolmap.Reconstruction().write(write_model(source / "1", ["x.jpg"]))
+    in_text(without_points(source / "2", ["k l.jpg", "m n.jpg"]))
+    (source / "3").mkdir()
+    fields = load(make_tuples(source, tmp_path / "t.npz", negatives=1, validation=0, shared=0.01))
+    assert fields["images"].tolist() == [*names, "k l.jpg", "m n.jpg"]
+    assert fields["cluster"].tolist() == [0] * 8 + [1] * 2
+    assert max(fields["qidxs"]) < 8
+    assert "models/1 has no registered image and is left out: remove the folder" in caplog.text
+    assert "models/2 has no 2D points of 3D points, from which --rule m3 chooses" in caplog.text
+    assert "its 2 photos are only negatives of others" in caplog.text
+    assert "models/3 is an empty folder and no model" in caplog.text
+
+
+def test_models_of_which_none_can_be_used_are_an_error(tmp_path):
+    pycolmap.Reconstruction().write(write_model(tmp_path / "empty", ["x.jpg"]))
+    with pytest.raises(TuplesError, match=r"no photo is in its models: the first is .*empty; give models with"):
+        make_tuples(tmp_path / "empty", tmp_path / "t.npz", negatives=0)
+    without_points(tmp_path / "pointless", ["a.jpg", "b.jpg", "c.jpg"])
+    with pytest.raises(TuplesError, match=r"pointless has no 2D points .*: use --rule m1 .*point_triangulator"):
+        make_tuples(tmp_path / "pointless", tmp_path / "t.npz", negatives=0)
+    write_model(tmp_path / "damaged/0", ["a.jpg", "b.jpg"])
+    (tmp_path / "damaged/0/images.bin").unlink()
+    with pytest.raises(TuplesError, match=r"damaged/0 is not a whole COLMAP model, it lacks images\.bin"):
+        make_tuples(tmp_path / "damaged", tmp_path / "t.npz", negatives=0)
+
+
+def test_paths_of_windows_are_found_among_the_photos(tmp_path, caplog):
+    names = [f"my house/{number}.jpg" for number in range(6)]
+    photos = make_photos(tmp_path / "photos", names)
+    windows = [f"C:\\Users\\me\\photos\\{name}".replace("/", "\\") for name in names]
+    write_model(tmp_path / "models/0", [*windows, "C:\\gone.jpg"], 1)
+    with pytest.raises(TuplesError, match=r"models/0: the image 'C:\\Users.*' is not a path below .*: give --photos"):
+        make_tuples(tmp_path / "models", tmp_path / "t.npz", negatives=0, shared=0.01)
+    path = make_tuples(tmp_path / "models", tmp_path / "t.npz", negatives=0, shared=0.01, photos=photos)
+    assert load(path)["images"].tolist() == names
+    assert "models: 1 of its images are no photo and are left out: C:\\gone.jpg" in caplog.text
+    other = make_photos(tmp_path / "other", ["z.jpg"])
+    with pytest.raises(TuplesError, match=r"no photo is in its models.*--photos, which is now .*other"):
+        make_tuples(tmp_path / "models", tmp_path / "t.npz", negatives=0, photos=other)
+
+
+def test_observations_of_points_that_the_model_lacks_are_ignored(tmp_path):
+    in_text(write_model(tmp_path / "0", ["a.jpg", "b.jpg", "c.jpg"]))
+    for name in ("rigs", "frames"):
+        (tmp_path / "0" / f"{name}.txt").unlink()
+    lines = (tmp_path / "0/points3D.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "0/points3D.txt").write_text("".join(lines[:3] + lines[13:-10]))
+    views = read_views(tmp_path / "0")
+    full = len(lines) - 3
+    assert views.point_count == full - 20
+    assert max(map(max, views.points)) < views.point_count
