@@ -10,10 +10,10 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO
 
-from .errors import RetrievalError
+from .errors import RetrievalError, printable
 from .steps import STEPS, function_name, module_name
 
 INTERRUPTED = 130  # exit status of a command that was stopped by Ctrl-C, by the convention of shells
@@ -73,15 +73,15 @@ def _run(step: str, arguments: list[str]) -> None:
     # Without a GPU, TensorFlow's C++ code would log several lines about it before the first line of output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with _log_on_stdout():
+        with contextlib.redirect_stdout(_Escaped(sys.stdout)), _log_on_stdout():
             _call(step, arguments)
     except RetrievalError as error:
         # Errors that a user can fix are one line without a traceback.
         sys.exit(f"keras-retrieval {step}: {_in_shell_words(str(error), step)}")
     except OSError as error:
-        sys.exit(f"keras-retrieval {step}: {_os_error(error, arguments)}")
+        sys.exit(f"keras-retrieval {step}: {printable(_os_error(error, arguments))}")
     except (ValueError, ImportError) as error:
-        sys.exit(f"keras-retrieval {step}: {error}")
+        sys.exit(f"keras-retrieval {step}: {printable(str(error))}")
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer converts KeyboardInterrupt to SystemExit.
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
@@ -119,6 +119,34 @@ def _reason(error: OSError, path: str) -> str:
             return f"{'it' if blocking == place else blocking} is a file, where a folder is needed"
     reason = _REASONS.get(error.errno or 0, error.strerror or "unknown error of the operating system")
     return reason[:1].lower() + reason[1:]
+
+
+class _Escaped:
+    """A stream that escapes control characters, by which the name of a file could change what a terminal shows.
+
+    Line breaks stay, since steps print several lines at once. Bytes that are not UTF-8 are escaped, too.
+
+    Args:
+        stream: the stream to write to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(_without_controls(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _without_controls(text: str) -> str:
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 @contextlib.contextmanager

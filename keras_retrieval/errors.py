@@ -8,8 +8,21 @@ The sub-packages define further errors that derive from `RetrievalError`, such a
 """
 
 
+def printable(text: str) -> str:
+    """Returns a text for a message, with escapes in place of control characters and of bytes that are not UTF-8."""
+    return "".join(
+        mark if mark.isprintable() or mark == " " else mark.encode("unicode_escape").decode() for mark in text
+    )
+
+
 class RetrievalError(Exception):
-    """Base class of all errors that keras-retrieval defines. The message is a single line for the user."""
+    """Base class of all errors that keras-retrieval defines.
+
+    The message is a single line for the user: control characters, which names of files may contain, are escaped.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ArgumentError(RetrievalError, ValueError):

@@ -3,6 +3,8 @@
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.photos.query_box import parse_box
 
+from keras_retrieval.errors import printable
+
 from ..index_contract.contract import Hits
 from .options import QueryOptions
 
@@ -30,7 +32,7 @@ def query(options: QueryOptions) -> list[Hits]:
     with options.connect() as client:
         found = client.search(options.photos, options.k, [box] * len(options.photos) if box else ())
     for photo, hits in zip(options.photos, found, strict=True):
-        print(photo)
+        print(printable(str(photo)))
         for name, score in zip(hits.names, hits.scores, strict=True):
-            print(f"  {score:.4f}  {name}")
+            print(f"  {score:.4f}  {printable(name)}")
     return found

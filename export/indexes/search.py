@@ -9,7 +9,7 @@ from keras_retrieval.pipelines.files.durable import write_file
 from keras_retrieval.pipelines.photos.object_folders import find_objects
 from keras_retrieval.pipelines.photos.query_box import parse_box
 
-from keras_retrieval.errors import ArgumentError
+from keras_retrieval.errors import ArgumentError, printable
 
 from .open_index import open_index
 from .page import search_page
@@ -50,7 +50,7 @@ def search(options: SearchOptions) -> list[SearchResult]:
     paths = list_queries(options.queries)
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch)
     for path, reason in left_out.items():
-        print(f"left out: {path}: {reason}")
+        print(f"left out: {printable(str(path))}: {reason}")
     if not described:
         raise ArgumentError("none of the query photos can be read")
     own = own_names(index, described, folder)
@@ -70,6 +70,6 @@ def search(options: SearchOptions) -> list[SearchResult]:
 
 def _print(results: Sequence[SearchResult]) -> None:
     for result in results:
-        print(result.query)
+        print(printable(str(result.query)))
         for name, score in zip(result.names, result.scores, strict=True):
-            print(f"  {score:.4f}  {name}")
+            print(f"  {score:.4f}  {printable(name)}")

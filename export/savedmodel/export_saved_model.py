@@ -4,6 +4,8 @@ from pathlib import Path
 
 from keras_retrieval.pipelines.command.options import takes
 
+from keras_retrieval.errors import printable
+
 from .options import ExportSavedModelOptions
 from .version import export_version
 
@@ -36,5 +38,5 @@ def export_saved_model(options: ExportSavedModelOptions) -> Path:
         f"cosine at least {agreement.lowest:.6f}"
     )
     for name, reason in agreement.refused.items():
-        print(f"  refused by the version, though Keras describes it: {name}: {reason}")
+        print(f"  refused by the version, though Keras describes it: {printable(name)}: {reason}")
     return version.folder

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from keras_retrieval.errors import printable
+
 from ..command.options import takes
 from ..files.durable import write_file, write_names
 from ..files.shards import LEFT_OUT, write_left_out
@@ -69,7 +71,7 @@ def clean(options: CleanOptions) -> Path:
 
 def _summary(landmark: Landmark) -> str:
     return (
-        f"{landmark.name}: {len(landmark.kept)} photos kept, {len(landmark.left_out)} left out, "
+        f"{printable(landmark.name)}: {len(landmark.kept)} photos kept, {len(landmark.left_out)} left out, "
         f"{landmark.verified} of {landmark.pairs} pairs verified"
     )
 

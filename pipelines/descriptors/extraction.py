@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import printable
+
 from ..files.durable import check_free, fingerprint, require_space, write_array
 from ..files.progress import progress
 from ..files.shards import LEFT_OUT, ShardedFolder
@@ -23,7 +25,7 @@ from ..networks.files import load_model, model_identity, require_edges, smallest
 from ..networks.onnx_network import OnnxNetwork
 from ..networks.precision import resolve_precision
 from ..photos.edges import edges_state, resolve_edges
-from ..photos.formats import PhotoFolderError, photo_state, printable
+from ..photos.formats import PhotoFolderError, photo_state
 from ..photos.intake import IGNORED, Intake
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading, Shape

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from keras_retrieval.errors import RetrievalError
+from keras_retrieval.errors import RetrievalError, printable
 
 PHOTO_SYNONYMS = (
     "image", "img", "picture", "file", "filename", "imagename", "photoname", "filepath", "path", "name", "foto"
@@ -171,4 +171,4 @@ def _ends_alike(one: str, other: str) -> bool:
 
 def some_of(names: Sequence[str]) -> str:
     """The first three names, for messages."""
-    return ", ".join(names[:3]) + (", .." if len(names) > 3 else "") if names else "nothing"
+    return ", ".join(map(printable, names[:3])) + (", .." if len(names) > 3 else "") if names else "nothing"

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from keras_retrieval.errors import printable
+
 from ..command.options import takes
 from ..files.durable import FolderError, write_file
-from ..photos.formats import printable
 from ..photos.positions import PositionError
 from .options import PositionOptions
 from .records import DECIMALS, Record, read_records

@@ -5,25 +5,28 @@ changed since, or that was written within two seconds before it was looked at, c
 """
 
 import hashlib
+import inspect
 import logging
 import os
 import time
 from array import array
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from ..files.durable import atomic_path
+from . import signatures
 
 log = logging.getLogger("keras_retrieval")
 
 CACHE_VARIABLE = "KERAS_RETRIEVAL_CACHE"
 """The environment variable that names another cache folder; if it is empty, nothing is remembered."""
 
-_LAYOUT = 1
 _RECENT = 2_000_000_000  # ns: a file that is younger may be written once more without a change of its time
+_DIGITS = 24  # of a file's name in the cache
 _KEPT = 90 * 86_400  # seconds after which an unused file of the cache is deleted
 
 
@@ -31,10 +34,19 @@ def cache_folder() -> Path | None:
     """Returns the cache folder of the user, or None if nothing is to be remembered."""
     given = os.environ.get(CACHE_VARIABLE)
     if given is not None:
-        return Path(given) if given else None
+        return Path(os.path.expanduser(given)) if given else None  # noqa: PTH111 - Path's raises for an unknown user
     from platformdirs import user_cache_path
 
-    return user_cache_path("keras-retrieval")
+    try:
+        return user_cache_path("keras-retrieval")
+    except RuntimeError:  # a user without a home, as in a container
+        return None
+
+
+@cache
+def _layout() -> str:
+    """The state of the code that tells contents, since a later version may tell more of them."""
+    return hashlib.sha256(f"1 {inspect.getsource(signatures)}".encode()).hexdigest()
 
 
 @dataclass
@@ -69,11 +81,11 @@ class ContentCache:
         cache = cache_folder()
         if cache is None:
             return cls(None)
-        name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:24]
+        name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:_DIGITS]
         path = cache / "intake" / f"{name}.npz"
         try:
             with np.load(path, allow_pickle=False) as stored:
-                if int(stored["layout"]) != _LAYOUT:
+                if str(stored["layout"]) != _layout():
                     return cls(path)
                 names = stored["names"].tobytes().decode().split("\0")
                 sizes, times = (array("q", stored[key].tobytes()) for key in ("sizes", "times"))
@@ -126,7 +138,7 @@ class ContentCache:
             with atomic_path(self.path, sync=False) as temporary, temporary.open("wb") as file:
                 np.savez(
                     file,
-                    layout=np.array(_LAYOUT),
+                    layout=np.array(_layout()),
                     names=np.frombuffer("\0".join(names).encode(), np.uint8),
                     contents=np.frombuffer("\0".join(self.contents).encode(), np.uint8),
                     sizes=np.frombuffer(self.sizes, np.int64)[kept],
@@ -141,7 +153,7 @@ class ContentCache:
         """Deletes the files of folders that were not read for a long time."""
         assert self.path is not None
         oldest = time.time() - _KEPT
-        for file in self.path.parent.glob("*.npz"):
+        for file in self.path.parent.glob(f"{'[0-9a-f]' * _DIGITS}.npz"):
             with suppress(OSError):
                 if file.stat().st_mtime < oldest:
                     file.unlink()

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
+from keras_retrieval.errors import printable
+
 from ..command.options import Argument, Option, takes
 from ..files.durable import atomic_path, check_free, check_outside, fingerprint, partial_of, seal, write_file
 from ..files.progress import progress
 from ..files.shards import LEFT_OUT, write_left_out
 from .edges import KIND, KINDS, MARGIN, edges_state, resolve_edges, unknown_kind
-from .formats import PhotoFolderError, photo_state, printable
+from .formats import PhotoFolderError, photo_state
 from .intake_options import IntakeOptions
 from .reader import MAX_PIXELS, PhotoError
 from .reading import Reading

@@ -1,5 +1,6 @@
 """Finds and opens photo files without decoding them. Every failure is a PhotoError with a reason in plain words."""
 
+import errno
 import os
 import stat
 import struct
@@ -10,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -20,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from keras_retrieval.errors import RetrievalError
+from keras_retrieval.errors import RetrievalError, printable
 
 from .signatures import HEAD, content_of, is_raw_tiff
 
@@ -48,6 +49,7 @@ _READERS: dict[str, Callable[[IO[bytes], str], ImageFile]] = {
     "TIFF": TiffImageFile,
     "AVIF": AvifImageFile,
 }
+_MOST_THUMBNAILS = 8  # pages of a TIFF that are skipped
 _BOUNDED = ("GIF", "TIFF", "WebP", "HEIC", "AVIF")  # formats of which Pillow or its plugin limits the pixels itself
 
 
@@ -70,7 +72,7 @@ class PhotoError(RetrievalError, ValueError):
         return self.reason == TRUNCATED
 
     def __str__(self) -> str:
-        return f"{printable(self.path)}: {self.reason}"
+        return printable(f"{self.path}: {self.reason}")
 
 
 class PhotoFolderError(RetrievalError, ValueError):
@@ -133,13 +135,6 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def printable(name: str) -> str:
-    """The name for a message, with escapes in place of control characters and of bytes that are not UTF-8."""
-    return "".join(
-        mark if mark.isprintable() or mark == " " else mark.encode("unicode_escape").decode() for mark in name
-    )
 
 
 def system_reason(error: OSError) -> str:
@@ -206,8 +201,22 @@ def _open_image(file: IO[bytes], max_pixels: int) -> ImageFile:
     reader = _heif_reader() if name == "HEIC" else _READERS[name]
     assert reader is not None, name
     image = reader(file, "")
+    if isinstance(image, TiffImageFile):
+        _skip_thumbnails(image)
     _check_pixels(image.size, max_pixels)
     return image
+
+
+def _skip_thumbnails(image: TiffImageFile) -> None:
+    """Moves a TIFF to its first page that is not a reduced version of another; to the first if there is none."""
+    for page in range(_MOST_THUMBNAILS):
+        if not image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 1:
+            return
+        try:
+            image.seek(page + 1)
+        except EOFError:
+            break
+    image.seek(0)
 
 
 def _gif_size(file: IO[bytes]) -> tuple[int, int]:
@@ -241,6 +250,8 @@ def _reason(error: Exception) -> str:
             return "too little memory to decode it"
         case Image.DecompressionBombError():
             return f"too many pixels ({text})"
+        case OSError(errno=errno.EINVAL):  # seeking to an offset that no file can have
+            return TRUNCATED
         case OSError(strerror=str(reason)):
             return f"the system cannot read it ({reason})"
         case KeyError():

@@ -1,7 +1,11 @@
 """The rules by which files of a folder of photos are ignored: names of systems, hidden names, and patterns."""
 
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from keras_retrieval.errors import ArgumentError
 
 _SYSTEM_FOLDERS = {
     "@eadir": "Synology's thumbnails (@eaDir)",
@@ -47,7 +51,7 @@ _SYSTEM_FILES = {
 _RESOURCE_FORK = "macOS' resource forks (._*)"
 _BIN = "a bin (.Trash-*)"
 _HIDDEN = "hidden (the name begins with a dot)"
-_EXCLUDED = "it matches --exclude"
+EXCLUDED = "it matches --exclude"
 _NOT_INCLUDED = "it matches no --include"
 
 
@@ -77,11 +81,20 @@ class IgnoreRules:
 
     Args:
         rules: which rules apply.
+
+    Raises:
+        ArgumentError: a pattern is empty, a comment or invalid.
     """
 
     def __init__(self, rules: IntakeRules) -> None:
         self._rules = rules
-        self._included, self._excluded = _matcher(rules.include), _matcher(rules.exclude)
+        self._include = _Patterns("--include", rules.include) if rules.include else None
+        self._exclude = _Patterns("--exclude", rules.exclude) if rules.exclude else None
+
+    @property
+    def idle(self) -> list[tuple[str, str]]:
+        """The patterns that no file or folder has matched, each with its option."""
+        return [(one.option, text) for one in (self._include, self._exclude) if one for text in one.idle]
 
     def of_folder(self, name: str, path: str) -> str:
         """Returns the rule by which a folder is ignored with everything in it, or "".
@@ -90,7 +103,8 @@ class IgnoreRules:
             name: the name of the folder.
             path: its path relative to the folder of photos.
         """
-        return self._of_name(name) or (_EXCLUDED if self._excluded and self._excluded(f"{path}/") else "")
+        excluded = self._exclude is not None and (self._exclude.match(path) or self._exclude.match(f"{path}/"))
+        return self._of_name(name) or (EXCLUDED if excluded else "")
 
     def of_file(self, name: str, path: str) -> str:
         """Returns the rule by which a file is ignored, or "".
@@ -99,11 +113,9 @@ class IgnoreRules:
             name: the name of the file.
             path: its path relative to the folder of photos.
         """
-        if rule := self._of_name(name):
-            return rule
-        if self._excluded and self._excluded(path):
-            return _EXCLUDED
-        return _NOT_INCLUDED if self._included and not self._included(path) else ""
+        excluded = self._exclude is not None and self._exclude.match(path)
+        included = self._include is None or self._include.match(path)
+        return self._of_name(name) or (EXCLUDED if excluded else "" if included else _NOT_INCLUDED)
 
     def _of_name(self, name: str) -> str:
         lower = name.lower()
@@ -121,10 +133,48 @@ class IgnoreRules:
         return ""
 
 
-def _matcher(patterns: Sequence[str]) -> Callable[[str], bool] | None:
-    """A function that tells whether a name matches one of the patterns; None if there are none."""
-    if not patterns:
-        return None
+class _Patterns:
+    """The patterns of one option. Patterns and names are compared in Unicode's normal form NFC.
+
+    Attributes:
+        option: the option's name.
+        idle: the patterns that have matched nothing so far.
+
+    Raises:
+        ArgumentError: a pattern is empty, a comment or invalid.
+    """
+
+    def __init__(self, option: str, patterns: Sequence[str]) -> None:
+        from pathspec import GitIgnoreSpec
+
+        self.option = option
+        lines = [normal(pattern) for pattern in patterns]
+        self.idle = {pattern: _compiled(option, pattern, line) for pattern, line in zip(patterns, lines, strict=True)}
+        self._matches = GitIgnoreSpec.from_lines(lines).match_file
+
+    def match(self, name: str) -> bool:
+        """Whether the last of the patterns that match a name is not negated."""
+        name = normal(name)
+        if self.idle:
+            self.idle = {key: spec for key, spec in self.idle.items() if spec.match_file(name) is None}
+        return self._matches(name)
+
+
+def _compiled(option: str, pattern: str, line: str) -> Any:
+    """A single pattern as a compiled object of pathspec."""
     from pathspec import GitIgnoreSpec
 
-    return GitIgnoreSpec.from_lines(patterns).match_file
+    try:
+        (compiled,) = GitIgnoreSpec.from_lines([line]).patterns
+    except ValueError:
+        compiled = None
+    if compiled is None or compiled.include is None:
+        fix = f": write '\\{pattern}'" if pattern.startswith("#") else ""
+        said = "is a comment" if fix else "is not a pattern" if pattern.strip() else "is empty"
+        raise ArgumentError(f"{option} '{pattern}' {said} in .gitignore, so that it would match nothing{fix}")
+    return compiled
+
+
+def normal(name: str) -> str:
+    """Returns a name in Unicode's normal form NFC."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -8,7 +8,6 @@ libraries, and hidden files, are ignored by rules that can be switched off.
 import logging
 import os
 import time
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from keras_retrieval.errors import printable
+
 from ..files.progress import progress
 from .content_cache import ContentCache
-from .formats import HEIC_MISSING, RAW_TIFF, PhotoFolderError, heif_is_installed, is_text, printable, system_reason
-from .ignore_rules import DEFAULT_RULES, IgnoreRules, IntakeRules
+from .formats import HEIC_MISSING, RAW_TIFF, PhotoFolderError, heif_is_installed, is_text, system_reason
+from .ignore_rules import DEFAULT_RULES, EXCLUDED, IgnoreRules, IntakeRules, normal
 from .signatures import HEAD, content_of, is_raw_tiff
 
 log = logging.getLogger("keras_retrieval")
@@ -27,6 +28,11 @@ log = logging.getLogger("keras_retrieval")
 IGNORED = "ignored: "
 """The beginning of the reason of an ignored file, in `Intake.reasons`."""
 
+_CONTAINS_IT = "a link to a folder that contains it"
+_OWN_NAME = "a link to a folder that is read under its own name"
+_OTHER_NAME = "a link to a folder that is read under another name"
+_LINK_TO_EXCLUDED = "a link to a folder that matches --exclude"
+_LINKED = "a folder that is read under the name of a link"
 HEIC = "HEIC"
 """What `file_content` says of a HEIC photo, since it depends on the installation whether that can be read."""
 
@@ -69,7 +75,7 @@ class Intake:
             if files:
                 lines.append(f"{_numbered(len(files), 'file')} {group}")
                 details += [f"  {group}: {line}" for line in counted(files.values())]
-        return "\n".join([f"{self.folder}: {', '.join(lines)}", *details])
+        return "\n".join([f"{printable(str(self.folder))}: {', '.join(lines)}", *details])
 
 
 def _numbered(count: int, noun: str) -> str:
@@ -100,10 +106,14 @@ def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: b
 
     Raises:
         PhotoFolderError: `folder` does not exist, is a file or cannot be listed, or has no photo and one is required.
+        ArgumentError: a pattern of `rules` has no effect in a .gitignore file.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise PhotoFolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+    try:
+        if not folder.is_dir():
+            raise PhotoFolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+    except OSError as error:
+        raise PhotoFolderError(f"{folder}: {system_reason(error)}") from error
     walk, contents = _Walk(folder, rules), _Contents(ContentCache.load(folder))
     contents.add(walk.files())
     photos = sorted(contents.photos)
@@ -112,6 +122,7 @@ def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: b
     intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(walk.ignored.items())))
     if required and not photos:
         raise nothing_to_take(intake)
+    walk.warn_of_idle_patterns()
     _warn_of_twins(photos)
     return intake
 
@@ -149,7 +160,7 @@ def _warn_of_twins(photos: Sequence[str]) -> None:
     forms: dict[str, list[str]] = defaultdict(list)
     for name in photos:
         if not name.isascii():
-            forms[unicodedata.normalize("NFC", name)].append(name)
+            forms[normal(name)].append(name)
     twins = [names for names in forms.values() if len(names) > 1]
     if twins:
         first, second = twins[0][:2]
@@ -202,10 +213,16 @@ class _Walk:
                 elif folder is not None:
                     pending.append(folder)
 
+    def warn_of_idle_patterns(self) -> None:
+        """Logs the patterns that no file or folder matched, once `files` is exhausted."""
+        for option, pattern in self._rules.idle:
+            log.warning(printable(f"{option} {pattern}: no file or folder below {self._folder} matches"))
+
     def _entries(self, path: str, name: str) -> list[os.DirEntry[str]]:
+        """The entries of a folder by name, so that the same one of several links is followed on every system."""
         try:
             with os.scandir(path) as entries:
-                return list(entries)
+                return sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             if not name:
                 raise PhotoFolderError(f"{path}: the folder cannot be listed ({error.strerror})") from error
@@ -220,7 +237,7 @@ class _Walk:
         if self._is_folder(entry):
             rule = rule or self._rules.of_folder(entry.name, name)
             if linked or outside:
-                known = self._known(entry)
+                known = self._known(entry, linked, rule)
                 if known:
                     self.ignored[f"{name}/"] = known
                     return False, None
@@ -243,21 +260,31 @@ class _Walk:
         except OSError:  # a link to itself
             return False
 
-    def _known(self, entry: os.DirEntry[str]) -> str:
-        """Why a folder that a link leads to is not read under this name; "" for one that is read."""
-        real = os.path.realpath(entry.path)
+    def _known(self, entry: os.DirEntry[str], linked: bool, rule: str) -> str:
+        """Why a link to a folder, or a folder below a link, is not read under this name; "" for one that is read."""
+        real, inside = os.path.realpath(entry.path), self._root.rstrip("/") + "/"
         if self._root == real or self._root.startswith(real.rstrip("/") + "/"):
-            return "a link to a folder that contains it"
-        if real.startswith(self._root.rstrip("/") + "/"):
-            return "a link to a folder that is read under its own name"
+            return _CONTAINS_IT
+        if linked and rule:
+            return rule  # so that each folder is read under the name of a link that no rule ignores
+        if real.startswith(inside):
+            hindrance = self._rule_of_folder(real.removeprefix(inside))
+            if hindrance in ("", EXCLUDED):
+                return _LINK_TO_EXCLUDED if hindrance else _OWN_NAME
         try:
             status = entry.stat()
         except OSError:
             return ""  # listing it will say why
         if (status.st_dev, status.st_ino) in self._visited:
-            return "a link to a folder that is read under another name"
+            return _OTHER_NAME if linked else _LINKED
         self._visited.add((status.st_dev, status.st_ino))
         return ""
+
+    def _rule_of_folder(self, path: str) -> str:
+        """The rule by which a folder of the tree, or one of the folders that contain it, is ignored, or ""."""
+        parts = path.split("/")
+        rules = (self._rules.of_folder(name, "/".join(parts[: depth + 1])) for depth, name in enumerate(parts))
+        return next(filter(None, rules), "")
 
 
 def _not_a_file(entry: os.DirEntry[str]) -> str:

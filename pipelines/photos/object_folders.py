@@ -29,7 +29,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .formats import PhotoFolderError, printable
+from keras_retrieval.errors import printable
+
+from .formats import PhotoFolderError
 
 AUTO = "auto"
 RULES = (AUTO, "folders", "splits", "names", "top")
@@ -103,7 +105,7 @@ def find_objects(
         objection = f"each of the {len(photos):,} objects has one photo only, so that no two photos show the same"
     if objection is not None:
         raise ObjectFoldersError(f"{place}: {objection}{tree.choices(pairs)}")
-    return Objects(photos, tree.outside, rule, f"{place}: {_account(photos, tree, rule)}")
+    return Objects(photos, tree.outside, rule, f"{printable(str(place))}: {_account(photos, tree, rule)}")
 
 
 def splits(names: Iterable[str]) -> dict[str, str]:

@@ -38,7 +38,12 @@ _UNTURNS = {**_TURNS, 6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
 _UNREAD = {"I": "signed or 32-bit numbers", "F": "32-bit floats", "LAB": "CIELAB colours"}
 _PROFILES = ("Raw profile type APP1", "Raw profile type xmp")
 _END_OF_IMAGE = b"\xff\xd9"
-_SIDEWAYS = {Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90}
+_SIDEWAYS: set[Transpose | None] = {
+    Transpose.TRANSPOSE,
+    Transpose.ROTATE_270,
+    Transpose.TRANSVERSE,
+    Transpose.ROTATE_90,
+}
 
 
 def photo_size(
@@ -166,7 +171,7 @@ def _check_size(size: int | None) -> None:
 
 def _view(image: ImageFile, size: int | None, crop: Crop | None, exif: bool) -> _View:
     turn = _turn(image, exif)
-    width, height = image.size[::-1] if turn in _SIDEWAYS else image.size
+    width, height = _loaded_size(image)[:: -1 if turn in _SIDEWAYS else 1]
     box = None if crop is None else _box(crop, width, height)
     wide, high = (width, height) if box is None else (box[2] - box[0], box[3] - box[1])
     if size is None:
@@ -189,6 +194,18 @@ def _turn(image: ImageFile, exif: bool) -> Transpose | None:
     if isinstance(image, TiffImageFile):
         return None if exif else _UNTURNS.get(orientation)
     return _TURNS.get(orientation) if exif else None
+
+
+def _loaded_size(image: ImageFile) -> tuple[int, int]:
+    """The (width, height) of an image once its pixels are decoded.
+
+    Pillow turns a TIFF by the orientation in its XMP metadata, too, but its size only by that in the tag.
+    """
+    if not isinstance(image, TiffImageFile) or ExifTags.Base.Orientation in image.tag_v2:
+        return image.size
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    width, height = image.size
+    return (height, width) if _TURNS.get(orientation) in _SIDEWAYS else (width, height)
 
 
 def _profile_orientation(image: ImageFile) -> int:

@@ -178,7 +178,7 @@ def _text(head: bytes) -> str:
 
 _RAW_COMPRESSIONS = (32767, 34713, 65000, 65535)  # Sony ARW, Nikon NEF, Kodak, Pentax PEF
 _RAW_COLOURS = (32803, 34892)  # colour filter array, linear raw
-_SUBFILE, _COMPRESSION, _COLOURS, _DNG = 254, 259, 262, 50706
+_SUBFILE, _COMPRESSION, _COLOURS, _SUB_DIRECTORIES, _DNG = 254, 259, 262, 330, 50706
 _MOST_TAGS = 512  # of a first directory; more is damage
 
 
@@ -186,7 +186,7 @@ def is_raw_tiff(file: IO[bytes]) -> bool:
     """Whether a TIFF file is a RAW photo, whose first picture is only a preview or is not developed.
 
     The first directory of such a file (DNG, NEF, ARW, PEF and others) has the tag DNGVersion, marks its picture as a
-    reduced version, or states undeveloped colours or a camera's own compression.
+    reduced version of one in a sub-directory, or states undeveloped colours or a camera's own compression.
 
     Args:
         file: the open file, which starts with a TIFF signature; its position is restored.
@@ -197,11 +197,11 @@ def is_raw_tiff(file: IO[bytes]) -> bool:
     start = file.tell()
     try:
         tags = _first_directory(file)
-    except (struct.error, ValueError, OverflowError):  # the latter for an offset that no file can have
+    except (struct.error, ValueError, OverflowError, OSError):  # the last two for an offset that no file can have
         return False
     finally:
         file.seek(start)
-    reduced = tags.get(_SUBFILE, 0) & 1
+    reduced = tags.get(_SUBFILE, 0) & 1 and _SUB_DIRECTORIES in tags
     raw = tags.get(_COMPRESSION) in _RAW_COMPRESSIONS or tags.get(_COLOURS) in _RAW_COLOURS
     return bool(_DNG in tags or reduced or raw)
 

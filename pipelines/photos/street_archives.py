@@ -13,9 +13,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from keras_retrieval.errors import printable
+
 from ..files.number_text import NumberError, NumberReader
 from ..files.tables import Table, read_csv
-from .formats import printable
 from .positions import PositionError
 
 MSLS_SUBSETS = ("all", "s2w", "w2s", "o2n", "n2o", "d2n", "n2d")

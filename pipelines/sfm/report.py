@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_retrieval.errors import printable
+
 from ..files.components import connected
 from ..files.durable import FolderError
 from .clusters import merge_models, same_objects
@@ -111,7 +113,7 @@ def summary(report: Report) -> str:
         points, error = points_and_error(cluster)
         lines.append(
             f"{number:7}  {len(cluster['photos']):6}  {len(cluster['models']):6}  {points:6,}  {error:4.2f}px"
-            f"  {len(cluster['left_out']):8}  {cluster['photos'][0]}"
+            f"  {len(cluster['left_out']):8}  {printable(cluster['photos'][0])}"
         )
     lines += [f"clusters {one} and {other} may show the same object" for one, other in report["same_object"]]
     return "\n".join(lines)

@@ -5,6 +5,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from keras_retrieval.errors import printable
+
 from .data import Tuples, TuplesError
 
 log = logging.getLogger("keras_retrieval")
@@ -85,7 +87,7 @@ def _missing_text(tuples: Tuples, missing: np.ndarray, photos: Path) -> str:
     rows = np.flatnonzero(missing)
     first = "; ".join(f"{_where(tuples, row)}: {photos / tuples.images[row]}" for row in rows[:_LISTED])
     more = f"; and {len(rows) - _LISTED:,} more" if len(rows) > _LISTED else ""
-    return f"{len(rows):,} of {len(missing):,} photos do not exist: {first}{more}"
+    return f"{len(rows):,} of {len(missing):,} photos do not exist: {printable(first)}{more}"
 
 
 def _where(tuples: Tuples, row: int) -> str:

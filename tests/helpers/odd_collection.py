@@ -161,7 +161,7 @@ def raw_photos() -> list[OddEntry]:
     return [
         OddEntry("camera/a.CR2", b"II*\0\x10\0\0\0CR\x02\0" + b"\0" * 99, "a RAW photo (Canon CR2)"),
         OddEntry("camera/a.CR3", media(b"crx "), "a RAW photo (Canon CR3)"),
-        OddEntry("camera/a.NEF", tiff({254: 1, 259: 1}, ">"), "a RAW photo"),
+        OddEntry("camera/a.NEF", tiff({254: 1, 259: 1, 330: 1}, ">"), "a RAW photo"),
         OddEntry("camera/a.ARW", tiff({259: 32767}), "a RAW photo"),
         OddEntry("camera/a.PEF", tiff({259: 65535}, ">"), "a RAW photo"),
         OddEntry("camera/linear.dng", tiff({262: 34892}), "a RAW photo"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 HEIGHT, WIDTH = 32, 48
 RED, GREEN, BLUE, YELLOW, WHITE = (220, 30, 30), (30, 200, 40), (30, 40, 210), (230, 220, 40), (255, 255, 255)
@@ -94,6 +94,27 @@ def png_rgb16() -> bytes:
 def png_late_exif() -> bytes:
     data = saved(picture(), "PNG")
     return data[:-12] + chunk(b"eXIf", exif(6).tobytes()[6:]) + data[-12:]
+
+
+def thumbnail_first(alone: bool = False) -> bytes:
+    """A TIFF whose first page is a reduced version of the second, as scanners write it."""
+    thumbnail = TiffImagePlugin.ImageFileDirectory_v2()
+    thumbnail[254] = 1
+    file = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(file, True) as pages:
+        picture().resize((24, 16), Image.Resampling.NEAREST).save(pages, "TIFF", tiffinfo=thumbnail)
+        pages.newFrame()
+        if not alone:
+            picture().save(pages, "TIFF")
+            pages.newFrame()
+    return file.getvalue()
+
+
+def tiff_turned_by_xmp() -> bytes:
+    """A TIFF that states its orientation in its XMP metadata only."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[700] = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    return saved(picture(), "TIFF", tiffinfo=tags)
 
 
 def tiff(
@@ -297,6 +318,10 @@ def _tiff_photos() -> dict[str, Odd]:
         "tiff": Odd(saved(picture(), "TIFF")),
         "tiff of 64-bit offsets": Odd(saved(picture(), "TIFF", big_tiff=True)),
         "tiff of two pages": Odd(animated("TIFF")),
+        "tiff of a thumbnail and a photo": Odd(thumbnail_first()),
+        "tiff of a thumbnail only": Odd(thumbnail_first(alone=True), size=(16, 24)),
+        "tiff turned by its xmp": Odd(tiff_turned_by_xmp(), size=(WIDTH, HEIGHT), quarters=(BLUE, RED, YELLOW, GREEN)),
+        "tiff turned by its xmp, as stored": Odd(tiff_turned_by_xmp(), options={"exif": False}),
         "tiff cmyk": Odd(saved(picture("CMYK"), "TIFF"), within=2),
         "tiff ycbcr": Odd(saved(picture("YCbCr"), "TIFF"), within=4),
         "tiff rgba": Odd(saved(see_through(), "TIFF"), quarters=SEEN_THROUGH, within=1),

@@ -1,7 +1,10 @@
 """Each step that takes a folder of photos accounts for every file of it, to the file."""
 
+import shutil
+
 import pytest
 
+from keras_retrieval.__main__ import main
 from pipelines import classify, clean, edge_maps, evaluate, extract, reconstruct, tuples, whiten
 from pipelines.descriptors.folder import read_descriptors
 from pipelines.files.durable import read_manifest, read_names
@@ -66,6 +69,34 @@ def test_edge_maps(odd, tmp_path, capsys):
     reasons = read_left_out(folder)
     assert read_manifest(folder, kind="edge maps", version=1)["count"] + len(reasons) == len(entries_on_disk(odd))
     assert take_photos(odd).account in capsys.readouterr().out
+
+
+def test_names_are_shown_without_control_characters(odd, small, tmp_path, capsys):
+    """Whatever a step prints of photos with odd names cannot change what a terminal shows."""
+    photos = tmp_path / "bell\x07\nline" / "photos"
+    make_odd_collection(photos)
+    cut = (photos / "share" / "a.jpg").read_bytes()[:-900]
+    (photos / "a\x1b[2Jcut\nline.jpg").write_bytes(cut)
+    query = tmp_path / "query\x1b[2J\nline.jpg"
+    shutil.copy(photos / "share" / "a.jpg", query)
+    descriptors, index = str(tmp_path / "descriptors"), str(tmp_path / "index")
+    for arguments in (
+        ["edge-maps", str(photos), str(tmp_path / "maps"), "--size", "64"],
+        ["edge-maps", str(photos), str(tmp_path / "none"), "--size", "64", "--include", "a*cut*"],
+        ["extract", small, str(photos), descriptors, "--size", "64"],
+        ["index", descriptors, index],
+        ["search", index, str(query), "--k", "100"],
+        ["search", index, str(photos / "missing.jpg")],
+        ["tuples", str(photos), str(tmp_path / "tuples.npz"), "--objects", "folders", "--negatives", "1"],
+        ["tuples", str(photos), str(tmp_path / "tuples.npz"), "--objects", "auto", "--negatives", "1"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        shown = capsys.readouterr()
+        for text in (shown.out, shown.err, str(ended.value.code)):
+            lines = text.splitlines()
+            assert all(line.isprintable() for line in lines), [line for line in lines if not line.isprintable()]
+            assert not [line for line in lines if line.startswith("line")]
 
 
 def test_evaluate(odd, small, tmp_path):

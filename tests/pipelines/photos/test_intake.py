@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.photos import formats, intake
-from pipelines.photos.formats import HEIC_MISSING, PhotoError, PhotoFolderError, printable
+from keras_retrieval.errors import ArgumentError, printable
+from pipelines.photos import content_cache, formats, intake
+from pipelines.photos.formats import HEIC_MISSING, PhotoError, PhotoFolderError
 from pipelines.photos.ignore_rules import IntakeRules
 from pipelines.photos.intake import IGNORED, list_photos, take_photos
 from pipelines.photos.reader import read_photo
@@ -299,3 +300,189 @@ def test_truncated_photos_are_accepted_on_demand(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:-2000])
     with pytest.raises(PhotoError, match="truncated"):
         read_photo(tmp_path / "cut.png", accept_truncated=True)
+
+
+def link(path: Path, target: Path | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target, target_is_directory=True)
+
+
+def test_a_link_to_a_hidden_folder_is_read(tmp_path):
+    write(tmp_path, "a.jpg", ".store/b.jpg", "@eaDir/sub/c.jpg", "old/d.jpg")
+    link(tmp_path / "album", ".store")
+    link(tmp_path / "deep", "@eaDir/sub")
+    link(tmp_path / "old-link", "old")
+    taken = take_photos(tmp_path)
+    assert taken.photos == ["a.jpg", "album/b.jpg", "deep/c.jpg", "old/d.jpg"]
+    assert taken.ignored["old-link/"] == "a link to a folder that is read under its own name"
+    assert taken.ignored[".store/b.jpg"].startswith("hidden")
+    excluded = take_photos(tmp_path, IntakeRules(exclude=["/old"]))
+    assert excluded.ignored["old-link/"] == "a link to a folder that matches --exclude"
+    assert excluded.photos == ["a.jpg", "album/b.jpg", "deep/c.jpg"]
+
+
+@pytest.mark.parametrize("ignored", [".a", "@eaDir", "z"])
+def test_a_link_that_is_ignored_does_not_take_the_folder_of_another_link(tmp_path, ignored):
+    photos, outside = tmp_path / "photos", tmp_path / "outside"
+    write(outside, "a.jpg")
+    link(photos / ignored / "link", outside)
+    link(photos / "m" / "link", outside)
+    taken = take_photos(photos, IntakeRules(exclude=["z/"]))
+    assert taken.photos == ["m/link/a.jpg"]
+    assert list(taken.ignored) == [f"{ignored}/link/"]
+
+
+def test_the_first_of_several_links_is_followed_in_whatever_order_the_system_lists_them(tmp_path, monkeypatch):
+    photos, outside = tmp_path / "photos", tmp_path / "outside"
+    write(outside, "a.jpg", "sub/b.jpg")
+    for name in ("c", "b", "a"):
+        link(photos / name, outside)
+    link(photos / "0", outside / "sub")
+    link(photos / "chain", "c")
+    scandir, found = os.scandir, []
+
+    class Listed(list):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    for backwards in (False, True):
+        monkeypatch.setattr(
+            intake.os,
+            "scandir",
+            lambda path, last=backwards: Listed(sorted(scandir(path), key=lambda e: e.name, reverse=last)),
+        )
+        found.append(take_photos(photos))
+    assert found[0] == found[1]
+    assert found[0].photos == ["0/b.jpg", "a/a.jpg"]
+    another = "a link to a folder that is read under another name"
+    assert found[0].ignored == {
+        "a/sub/": "a folder that is read under the name of a link",
+        **dict.fromkeys(["b/", "c/", "chain/"], another),
+    }
+
+
+def test_patterns_match_names_in_either_unicode_form(tmp_path):
+    for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        folder = tmp_path / form
+        write(folder, unicodedata.normalize(form, "Köln/a.jpg"), "b.jpg")
+        pattern = unicodedata.normalize(other, "Köln/")
+        assert take_photos(folder, IntakeRules(exclude=[pattern])).photos == ["b.jpg"]
+        assert len(take_photos(folder, IntakeRules(include=[pattern])).photos) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ("#recycle", r"is a comment in \.gitignore.*write '\\#recycle'"),
+        ("!", "is not a pattern"),
+        ("/", "is not a pattern"),
+        ("\\", "is not a pattern"),
+        ("[", "is not a pattern"),
+    ],
+)
+def test_a_pattern_that_cannot_match_is_an_error(tmp_path, pattern, message):
+    write(tmp_path, "a.jpg")
+    for option in ("include", "exclude"):
+        with pytest.raises(ArgumentError, match=f"--{option} '.*' {message}"):
+            take_photos(tmp_path, IntakeRules(**{option: ["*.jpg", pattern]}))
+
+
+def test_a_pattern_that_matches_nothing_is_told(tmp_path, caplog):
+    write(tmp_path, "a.jpg", "b/c.jpg", ".git/d.jpg")
+    patterns = ["b/", ".git/", "*.heic", str(tmp_path / "a.jpg")]
+    take_photos(tmp_path, IntakeRules(exclude=patterns, include=["*.jpg", "!*.txt"]))
+    told = [record.getMessage().split(": no file")[0] for record in caplog.records]
+    assert told == ["--include !*.txt", "--exclude *.heic", f"--exclude {tmp_path / 'a.jpg'}"]
+
+
+def test_a_folder_whose_name_is_odd_is_shown_escaped(tmp_path):
+    for name, shown in (("bell\x07\nline", "bell\\x07\\nline"), (os.fsdecode(b"latin-\xe9"), "latin-\\udce9")):
+        write(tmp_path / name, "a.jpg")
+        write(tmp_path / name, "a.txt", data=b"text")
+        assert take_photos(tmp_path / name).account.startswith(f"{tmp_path}/{shown}: 1 photo, 1 file left out\n")
+        with pytest.raises(PhotoFolderError) as error:
+            take_photos(tmp_path / name / "missing")
+        assert str(error.value) == f"{tmp_path}/{shown}/missing does not exist"
+
+
+def test_a_path_that_is_too_long_is_an_error_of_ours(tmp_path):
+    with pytest.raises(PhotoFolderError, match=r"the system cannot read it \(File name too long\)"):
+        take_photos(tmp_path / ("x" * 300))
+    place, here = tmp_path / "deep", Path.cwd()
+    place.mkdir()
+    write(place, "a.jpg")
+    try:
+        os.chdir(place)
+        for _ in range(25):
+            Path("d" * 200).mkdir()
+            os.chdir("d" * 200)
+        Path("b.jpg").write_bytes(photo(1))
+    finally:
+        os.chdir(here)
+    taken = take_photos(place)
+    assert taken.photos == ["a.jpg"]
+    assert list(taken.left_out.values()) == ["the folder cannot be listed (File name too long)"]
+
+
+def test_a_tiff_with_an_offset_that_no_file_can_have_is_damaged(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II+\0\x08\0\0\0" + (2**62).to_bytes(8, "little"))
+    assert take_photos(tmp_path).photos == ["a.tif"]
+    with pytest.raises(PhotoError, match="truncated"):
+        read_photo(tmp_path / "a.tif")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache folder that remembers a folder of one photo, written long ago."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(folder))
+    write(tmp_path / "photos", "a.jpg")
+    os.utime(tmp_path / "photos" / "a.jpg", (1e9, 1e9))
+    take_photos(tmp_path / "photos")
+    return folder
+
+
+def test_what_other_code_told_of_a_file_is_not_trusted(tmp_path, monkeypatch, cache, opened):
+    take_photos(tmp_path / "photos")
+    assert opened == []
+    monkeypatch.setattr(content_cache, "_layout", lambda: "that of a later version")
+    for _ in range(2):
+        assert take_photos(tmp_path / "photos").photos == ["a.jpg"]
+    assert opened == ["a.jpg"]
+
+
+def test_only_files_of_the_cache_are_deleted_from_it(tmp_path, cache):
+    (own,) = cache.rglob("*.npz")
+    old, foreign = own.with_name("0" * 24 + ".npz"), own.with_name("my descriptors.npz")
+    for file in (old, foreign):
+        file.write_bytes(b"")
+        os.utime(file, (1e9, 1e9))
+    write(tmp_path / "photos", "b.jpg")
+    os.utime(tmp_path / "photos" / "b.jpg", (1e9, 1e9))
+    take_photos(tmp_path / "photos")
+    assert {*cache.rglob("*.npz")} == {own, foreign}
+
+
+def test_a_cache_folder_is_never_a_folder_named_tilde(tmp_path, monkeypatch):
+    write(tmp_path / "photos", "a.jpg")
+    os.utime(tmp_path / "photos" / "a.jpg", (1e9, 1e9))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", "~/cache")
+    take_photos(tmp_path / "photos")
+    assert len([*(tmp_path / "home" / "cache").rglob("*.npz")]) == 1
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_user_without_a_home_takes_photos(tmp_path, monkeypatch):
+    write(tmp_path, "a.jpg")
+    for variable in ("KERAS_RETRIEVAL_CACHE", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])  # as for a number that has no account
+    assert content_cache.cache_folder() is None
+    assert take_photos(tmp_path).photos == ["a.jpg"]
