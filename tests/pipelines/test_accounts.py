@@ -1,11 +1,12 @@
 """Each step that takes a folder of photos accounts for every file of it, to the file."""
 
+import json
 import shutil
 
 import pytest
 
 from keras_retrieval.__main__ import main
-from pipelines import classify, clean, edge_maps, evaluate, extract, reconstruct, tuples, whiten
+from pipelines import classify, clean, edge_maps, evaluate, extract, pairs, reconstruct, tuples, whiten
 from pipelines.descriptors.folder import read_descriptors
 from pipelines.files.durable import read_manifest, read_names
 from pipelines.files.shards import read_left_out
@@ -112,6 +113,13 @@ def test_reconstruct(odd, tmp_path, capsys):
     reasons = read_left_out(work)
     assert set(reasons) == entries_on_disk(odd)  # photos of noise join no cluster, and each says why
     assert take_photos(odd).account in capsys.readouterr().out
+
+
+def test_pairs(odd, small, tmp_path):
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    output = pairs(small, odd, tmp_path / "pairs.txt", size=64, neighbours=50)
+    used = {name for line in output.read_text().splitlines() for name in line.split()}
+    check(odd, used, json.loads((tmp_path / "pairs-left_out.json").read_text()))
 
 
 def test_clean(odd, tmp_path, capsys):
