@@ -7,6 +7,7 @@ from typing import Annotated
 from keras_retrieval.pipelines.command.options import Argument, Option, Options, takes
 from keras_retrieval.pipelines.descriptors.folder import read_descriptors
 from keras_retrieval.pipelines.files.name_join import some_of
+from keras_retrieval.pipelines.files.stored_path import normal
 from keras_retrieval.pipelines.files.tables import read_lines
 
 from keras_retrieval.errors import ArgumentError
@@ -71,8 +72,10 @@ def update(options: UpdateOptions) -> int:
     opened = open_index(index)
     names = [*(options.delete or []), *(_read_lines(options.delete_list) if options.delete_list else [])]
     if names:
-        known = set(opened.names)
-        absent = list(dict.fromkeys(name for name in names if name not in known))
+        known = opened.names
+        stored = {normal(name): name for name in known} | {name: name for name in known}
+        names = [stored.get(name, stored.get(normal(name), name)) for name in names]
+        absent = list(dict.fromkeys(name for name in names if name not in stored))
         listed = f"; not in the index: {len(absent):,}, such as {some_of(absent)}" if absent else ""
         print(f"{index}: {opened.delete(names):,} of {len(names):,} photos deleted{listed}")
     if options.add:

@@ -14,6 +14,7 @@ from PIL import Image
 from keras_retrieval.errors import ArgumentError, missing_extra
 
 from ..files.durable import kind_of
+from ..files.stored_path import normal
 from .formats import photo_state
 from .intake import take_photos
 from .reader import Crop, PhotoError, photo_size, read_photo
@@ -189,7 +190,8 @@ def _filtered(grey: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarr
 def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Crop | None) -> np.ndarray:
     names = _maps(maps)
     key = str(PurePosixPath(name).with_suffix(""))
-    found = names.get(key, names.get(PurePosixPath(key).name))
+    candidates = (key, normal(key), PurePosixPath(key).name, normal(PurePosixPath(key).name))
+    found = next((names[one] for one in candidates if one in names), None)
     if found is None:
         raise PhotoError(name, f"it has no edge map in {maps}")
     margin = _margin(maps)
@@ -204,8 +206,12 @@ def _own_map(maps: Path, photo: Path, name: str, size: tuple[int, ...], crop: Cr
 
 @cache
 def _maps(folder: Path) -> dict[str, str]:
-    """Maps the relative path of each image in the folder, without its extension, to its relative path."""
-    return {str(PurePosixPath(name).with_suffix("")): name for name in take_photos(folder).photos}
+    """Maps the relative path of each image in the folder, without its extension, to its relative path.
+
+    A path is a key as it is and in Unicode's normal form.
+    """
+    keys = {str(PurePosixPath(name).with_suffix("")): name for name in take_photos(folder).photos}
+    return {normal(key): name for key, name in keys.items()} | keys
 
 
 @cache

@@ -23,6 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from keras_retrieval.errors import RetrievalError, printable
 
+from ..files.stored_path import stored_path
 from .signatures import HEAD, content_of, is_raw_tiff
 
 MAX_PIXELS = 89_478_485
@@ -119,7 +120,7 @@ def photo_state(path: Path) -> tuple[int, int]:
         The size in bytes and the modification time in ns; (0, 0) if the file does not exist.
     """
     try:
-        status = path.stat()
+        status = stored_path(path).stat()
     except OSError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
@@ -143,6 +144,7 @@ def system_reason(error: OSError) -> str:
 
 
 def _open_file(path: Path) -> IO[bytes]:
+    path = stored_path(path)
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise PhotoRefusalError("is a folder, not a photo")

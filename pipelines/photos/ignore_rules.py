@@ -1,11 +1,12 @@
 """The rules by which files of a folder of photos are ignored: names of systems, hidden names, and patterns."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from keras_retrieval.errors import ArgumentError
+
+from ..files.stored_path import normal
 
 _SYSTEM_FOLDERS = {
     "@eadir": "Synology's thumbnails (@eaDir)",
@@ -173,8 +174,3 @@ def _compiled(option: str, pattern: str, line: str) -> Any:
         said = "is a comment" if fix else "is not a pattern" if pattern.strip() else "is empty"
         raise ArgumentError(f"{option} '{pattern}' {said} in .gitignore, so that it would match nothing{fix}")
     return compiled
-
-
-def normal(name: str) -> str:
-    """Returns a name in Unicode's normal form NFC."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)

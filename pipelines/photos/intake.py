@@ -18,9 +18,10 @@ from pathlib import Path, PurePosixPath
 from keras_retrieval.errors import printable
 
 from ..files.progress import progress
+from ..files.stored_path import normal
 from .content_cache import ContentCache
 from .formats import HEIC_MISSING, RAW_TIFF, PhotoFolderError, heif_is_installed, is_text, system_reason
-from .ignore_rules import DEFAULT_RULES, EXCLUDED, IgnoreRules, IntakeRules, normal
+from .ignore_rules import DEFAULT_RULES, EXCLUDED, IgnoreRules, IntakeRules
 from .signatures import HEAD, content_of, is_raw_tiff
 
 log = logging.getLogger("keras_retrieval")

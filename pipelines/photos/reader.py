@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from keras_retrieval.errors import ArgumentError
 
+from ..files.stored_path import stored_path
 from .formats import MAX_PIXELS as MAX_PIXELS
 from .formats import PhotoError as PhotoError
 from .formats import PhotoRefusalError, Source, open_photo
@@ -132,7 +133,7 @@ def read_photo(
 
 def _ended(source: Source) -> bytes | None:
     """The bytes of a JPEG with an end, so that libjpeg fills the missing pixels with grey; None for other formats."""
-    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    content = source if isinstance(source, bytes) else stored_path(Path(source)).read_bytes()
     return content + _END_OF_IMAGE if content_of(content[:HEAD])[0] == "JPEG" else None
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from keras_retrieval.errors import printable
+
 from ..files.name_join import JoinError, PhotoNames, some_of
-from ..photos.formats import printable
 from .colmap import load_colmap, photo_name
 from .errors import ModelError
 from .model_files import FILES, check_binary, copy_text, format_of, is_blank

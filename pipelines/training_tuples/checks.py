@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_retrieval.errors import printable
 
+from ..files.stored_path import stored_path
 from .data import Tuples, TuplesError
 
 log = logging.getLogger("keras_retrieval")
@@ -73,7 +74,7 @@ def _missing_photos(tuples: Tuples, photos: Path) -> np.ndarray:
         raise TuplesError(
             f"{photos}, the folder of the photos, {'is not a folder' if photos.exists() else 'does not exist'}"
         )
-    missing = np.array([not (photos / name).is_file() for name in tuples.images], bool)
+    missing = np.array([not stored_path(photos / name).is_file() for name in tuples.images], bool)
     if missing.all():
         raise TuplesError(
             f"{_where(tuples, 0)}: {photos / tuples.images[0]} does not exist, nor does any other of the "

@@ -10,6 +10,7 @@ import numpy as np
 from ..copies.file import read_groups
 from ..copies.find import find_copies
 from ..copies.groups import group_numbers
+from ..files.stored_path import stored_path
 from .data import Tuples, TuplesError
 from .options import TuplesOptions
 
@@ -45,7 +46,7 @@ def copy_groups(options: TuplesOptions, photos: Path | None) -> CopyGroups:
 
     def find(names: Sequence[str]) -> np.ndarray:
         if not known.keys() >= set(names):
-            there = [name for name in names if (photos / name).is_file()]
+            there = [name for name in names if stored_path(photos / name).is_file()]
             found = find_copies(photos, there, accept_truncated=options.accept_truncated).group_of(names)
             known.clear()
             known.update(zip(names, found.tolist(), strict=True))

@@ -63,3 +63,10 @@ def test_descriptors_that_were_made_otherwise_are_refused(tmp_path, monkeypatch)
     monkeypatch.setitem(FACTS, "size", 64)
     monkeypatch.setitem(FACTS, "model", {"name": "small", "path": "/moved"})
     assert update(str(folder), add=descriptors(tmp_path / "moved", random_rows(3), names_of(3, first=90))) == 43
+
+
+def test_a_name_is_deleted_in_either_unicode_form(tmp_path, capsys):
+    names = ["Ko\u0308ln.jpg", "B\u00e4r.jpg", "B\u00e4r\u0301.jpg", *(f"{number}.jpg" for number in range(40))]
+    folder = indexed(tmp_path, random_rows(len(names)), names)
+    update(folder, delete=["K\u00f6ln.jpg", "Ba\u0308r.jpg", "M\u00fcnster.jpg"])
+    assert "2 of 3 photos deleted; not in the index: 1, such as M\u00fcnster.jpg" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Edge maps in place of photos: the detectors, the user's own maps, the steps that read them, and errors."""
 
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -196,3 +197,13 @@ def test_a_cache_of_edge_maps_is_none_of_photos(tmp_path):
         np.testing.assert_array_equal(cache.read(name), reading.read(name))
     with pytest.raises(ValueError, match="was made from other photos or options"):
         build_cache(tmp_path / "cache", names, Reading(tmp_path / "photos", 40))
+
+
+def test_own_maps_are_found_by_names_in_either_unicode_form(tmp_path):
+    for stored, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        maps = tmp_path / stored
+        maps.mkdir()
+        Image.new("L", (40, 30), 7).save(maps / unicodedata.normalize(stored, "K\u00f6ln.png"))
+        name = unicodedata.normalize(other, "K\u00f6ln.jpg")
+        found = edge_map(resolve_edges(f"folder:{maps}"), np.zeros((30, 40, 3), np.uint8), tmp_path, name)
+        assert (found[MARGIN:-MARGIN, MARGIN:-MARGIN] == 7).all()
