@@ -171,6 +171,6 @@ def _compiled(option: str, pattern: str, line: str) -> Any:
         compiled = None
     if compiled is None or compiled.include is None:
         fix = f": write '\\{pattern}'" if pattern.startswith("#") else ""
-        said = "is a comment" if fix else "is not a pattern" if pattern.strip() else "is empty"
-        raise ArgumentError(f"{option} '{pattern}' {said} in .gitignore, so that it would match nothing{fix}")
+        said = "is a comment" if fix else "is not a pattern as in .gitignore" if pattern.strip() else "is empty"
+        raise ArgumentError(f"{option} '{pattern}' {said} and would match nothing{fix}")
     return compiled
