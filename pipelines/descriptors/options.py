@@ -86,7 +86,9 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
         Returns:
             A dict from the names of options to values, serialisable as JSON.
         """
-        return super().resumed() | {"scales": list(self.factors), "bfloat16": self.precision == "bfloat16"}
+        options = super().resumed() | {"scales": list(self.factors), "bfloat16": self.precision == "bfloat16"}
+        # Not stated otherwise, so that folders of earlier versions are recognised.
+        return options | {"accept_truncated": True} if self.accept_truncated else options
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ class IntakeOptions(Options):
 
     accept_truncated: Annotated[
         bool,
-        Option(ACCEPT_TRUNCATED_HELP, resumed=True),
+        Option(ACCEPT_TRUNCATED_HELP),
     ] = False
 
     @property

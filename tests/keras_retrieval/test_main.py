@@ -16,6 +16,7 @@ import keras_retrieval
 from keras_retrieval.__main__ import INTERRUPTED, main
 from keras_retrieval.errors import ArgumentError, RetrievalError
 from keras_retrieval.steps import STEPS, function_name, module_name
+from tests.helpers.odd_collection import photo
 from tests.helpers.small_network import draw_photo
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "PIL", "scann", "pycolmap", "h5py", "rich", "typer")
@@ -145,7 +146,7 @@ def test_in_the_shell_it_is_one_line_and_status_1(tmp_path):
     found = run("extract", "m.keras", tmp_path / "nowhere", tmp_path / "out")
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == f"keras-retrieval extract: {tmp_path / 'nowhere'} does not exist\n"
-    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "a.jpg").write_bytes(photo(0))
     found = run("extract", "vgg17_gem", tmp_path, tmp_path / "out")
     assert found.returncode == 1
     assert len(found.stderr.splitlines()) == 1, "TensorFlow, which was imported, has its say too"
@@ -206,7 +207,7 @@ def test_users_errors_are_sentences(monkeypatch, failure):
         (("describe", "file", "--ca", "gone.pem"), "gone.pem: it does not exist"),
         (("clean", "folder", "file/out"), "file/out: file is a file, where a folder is needed"),
         (("tuples", "folder", "file/t.npz", "--negatives", "0"), "file: it is a file, where a folder is needed"),
-        (("edge-maps", "folder", "file/maps"), "file/maps.partial/b: file is a file, where a folder is needed"),
+        (("edge-maps", "folder", "file/maps"), "file/maps.partial: file is a file, where a folder is needed"),
     ],
 )
 def test_an_error_of_the_operating_system_names_the_path_and_the_reason(arguments, message, tmp_path, monkeypatch):
