@@ -9,13 +9,12 @@ from typing import Annotated
 
 import numpy as np
 
-from keras_retrieval.errors import ArgumentError
+from keras_retrieval.errors import ArgumentError, printable
 from keras_retrieval.ranking.nearest import nearest
 
 from ..command.options import Option, Options
 from ..files.name_join import JoinError, PhotoNames, join_rows, some_of
 from ..files.tables import read_lines
-from ..photos.formats import printable
 from .candidate_pairs import nearest_pairs
 from .colmap import Pair
 from .errors import ReconstructionError

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 
-from keras_retrieval.errors import ArgumentError, missing_extra
+from keras_retrieval.errors import ArgumentError, missing_extra, printable
 
 from ..command.options import Argument, Option, takes
 from ..descriptors.extract import extract
@@ -21,7 +21,6 @@ from ..files.durable import atomic_path, write_file
 from ..files.name_join import some_of
 from ..files.shards import read_left_out, write_left_out
 from ..networks.custom_layers import CustomLayers
-from ..photos.formats import printable
 from ..photos.intake_options import IntakeOptions
 from .near_photos import NearOptions, read_nearness
 from .paired_photos import (
