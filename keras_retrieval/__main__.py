@@ -124,7 +124,8 @@ def _reason(error: OSError, path: str) -> str:
 class _Escaped:
     """A stream that escapes control characters, by which the name of a file could change what a terminal shows.
 
-    Line breaks stay, since steps print several lines at once. Bytes that are not UTF-8 are escaped, too.
+    Line breaks stay, since steps print several lines at once. Bytes that are not UTF-8 are escaped, too, and so are
+    characters that the stream's encoding does not have.
 
     Args:
         stream: the stream to write to.
@@ -134,12 +135,17 @@ class _Escaped:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(_without_controls(text))
+        encoding = self._stream.encoding or "utf-8"
+        self._stream.write(_without_controls(text).encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
+
+    def isatty(self) -> bool:
+        """Returns False, so that libraries write no control sequences of their own, which would be escaped."""
+        return False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

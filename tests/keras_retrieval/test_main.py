@@ -311,3 +311,34 @@ def test_importing_the_library_configures_no_logging():
     code += "logger = logging.getLogger('keras_retrieval'); print(logger.handlers, logger.level, logger.propagate)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[] 0 True\n"
+
+
+def test_tables_on_a_terminal_have_no_control_sequences(capsys, monkeypatch):
+    """Names in tables and lines are escaped; what a table library would write for a terminal is not written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    def step() -> None:
+        """Prints a table."""
+        table = Table("name", title="names")
+        table.add_row("bell\x07\x1b[2J")
+        Console().print(table)
+        print("red\x1b[31m\ttab\nline \udce9")
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("keras_retrieval.__main__._call", lambda name, arguments: step())
+    main(["extract"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["red\\x1b[31m\ttab", "line \\udce9"]
+    assert all(line.replace("\t", "").isprintable() for line in lines)
+    assert "\\x1b" not in lines[0] + lines[2]
+
+
+def test_a_name_that_the_terminal_cannot_show_does_not_end_a_step(tmp_path):
+    folder = tmp_path / "K\u00f6ln \u96ea"
+    folder.mkdir()
+    draw_photo(folder / "a.png", 0, 0)
+    found = run("edge-maps", folder, tmp_path / "maps", "--size", 64, PYTHONIOENCODING="ascii")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "K\\xf6ln \\u96ea: 1 photo" in found.stdout
