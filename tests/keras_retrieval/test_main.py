@@ -213,12 +213,11 @@ def test_users_errors_are_sentences(monkeypatch, failure):
 def test_an_error_of_the_operating_system_names_the_path_and_the_reason(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"x")
-    for name in ("a/0", "a/1", "b/0", "b/1"):
-        draw_photo(tmp_path / f"folder/{name}.png", 0, 0, 40, 35)
+    for scene, name in enumerate(("a/0", "a/1", "b/0", "b/1")):
+        draw_photo(tmp_path / f"folder/{name}.png", scene, 0, 40, 35)
     with pytest.raises(SystemExit) as ended:
         main(list(arguments))
-    found = str(ended.value.code).replace("maps.partial/a", "maps.partial/b")  # photos are written side by side
-    assert found == f"keras-retrieval {arguments[0]}: {message}"
+    assert str(ended.value.code) == f"keras-retrieval {arguments[0]}: {message}"
 
 
 @pytest.mark.parametrize(

@@ -285,7 +285,7 @@ def test_what_goes_wrong_is_told_kindly(browser, service):
     page = Page(browser, service)
     page.wait(lambda: page.find("#facts").text)
     page.drop(b"a text, no photo", "notes.txt")
-    page.wait(lambda: page.find("#status").text.startswith("This photo cannot be searched with: a text file"))
+    page.wait(lambda: page.find("#status").text.startswith("This photo cannot be searched with: not a picture"))
     assert not page.find("#photo").is_displayed()
     lost = service.photos / "003.png"
     content = lost.read_bytes()
