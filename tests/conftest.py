@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-LIBRARY_TESTS = Path(__file__).parent / "keras_retrieval"
+TESTS = Path(__file__).parent
+LIBRARY_TESTS = {
+    TESTS / "keras_retrieval",
+    TESTS / "pipelines" / "networks",
+}  # the latter read files of weights with it
 
 
 def pytest_collection_modifyitems(config, items):
@@ -13,7 +17,7 @@ def pytest_collection_modifyitems(config, items):
     if not config.pluginmanager.hasplugin("pytest_cov"):  # as in the environment of tensorflow-addons
         return
     for item in items:
-        if LIBRARY_TESTS not in item.path.parents:
+        if not LIBRARY_TESTS.intersection(item.path.parents):
             item.add_marker("no_cover")
 
 
