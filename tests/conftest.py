@@ -1,24 +1,10 @@
-"""Fixtures that find the real photos, and skip tests that need them with a reason if they are absent; coverage."""
+"""Fixtures that find the real photos, and skip tests that need them with a reason if they are absent."""
 
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-TESTS = Path(__file__).parent
-LIBRARY_TESTS = {
-    TESTS / "keras_retrieval",
-    TESTS / "pipelines" / "networks",
-}  # the latter read files of weights with it
-
-
-def pytest_collection_modifyitems(config, items):
-    """The library's own tests cover it; in the others, tracing every call for it would add a quarter to their time."""
-    if not config.pluginmanager.hasplugin("pytest_cov"):  # as in the environment of tensorflow-addons
-        return
-    for item in items:
-        if not LIBRARY_TESTS.intersection(item.path.parents):
-            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")

@@ -296,3 +296,9 @@ def test_gradients_flow_to_the_highest_cells_and_the_whitening():
         (numpy(run(loss, moved)) - numpy(run(loss, x))) / 1e-2, found[place], rtol=0.05, atol=1e-3
     )
     assert np.abs(gradient(loss, x, layer.whitening.kernel)).max() > 0
+
+
+def test_proposals_have_their_shapes_before_the_size_of_photos_is_known():
+    boxes, exist = proposals()(keras.Input((None, None, 3)))
+    assert (boxes.shape, exist.shape) == ((None, 8, 4), (None, 8))
+    assert (boxes.dtype, exist.dtype) == ("float32", "bool")

@@ -1,6 +1,7 @@
 """Networks of a user's own: the check of their descriptors, layers of their own, other versions of Keras."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -167,16 +168,25 @@ class inside:
 '''
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def saved_by_another_process(tmp_path_factory):
     """A folder with a module of layers, and a network that contains one of them, saved by another process."""
-    (tmp_path / "own_layers.py").write_text(LAYERS)
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own_layers.py").write_text(LAYERS)
     code = (
         "import keras, keras_retrieval.layers as l, own_layers as o; x = keras.Input((None, None, 3)); "
         "y = o.Halving()(keras.layers.Conv2D(4, 3)(x)); "
         "y = l.L2Normalization()(keras.layers.GlobalAveragePooling2D()(y)); keras.Model(x, y).save('own.keras')"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def own(saved_by_another_process, tmp_path, monkeypatch):
+    """The network in the current folder, beside the module of its layers."""
+    for name in ("own_layers.py", "own.keras"):
+        shutil.copy(saved_by_another_process / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(custom_layers, "_named", {})
     yield tmp_path / "own.keras"
