@@ -1,12 +1,12 @@
 """Finds files with the same bytes."""
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..files.durable import sha256_of
 from ..files.progress import progress
 
 
@@ -45,7 +45,6 @@ def _size(path: Path) -> int:
 
 def _hash(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return ""

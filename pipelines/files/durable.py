@@ -240,7 +240,7 @@ def write_manifest(folder: Path, files: Sequence[Path], *, kind: str, version: i
         **facts: further entries of the manifest, serialisable as JSON.
     """
     files = sorted(files)
-    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+    sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     manifest = {"kind": kind, "version": version, **facts, "sha256": sums}
     manifest["checksum"] = fingerprint(manifest)
     for path in files:
@@ -294,9 +294,19 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
         file = folder / name
         if not file.is_file():
             raise FolderError(f"{file} is missing: make the folder again")
-        if verify and _sha256(file) != expected:
+        if verify and sha256_of(file) != expected:
             raise FolderError(f"{file} has changed since it was written: make the folder again")
     return manifest
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file's content, in hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(*parts: Any) -> str:
@@ -346,11 +356,6 @@ def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 def _is_note(path: Path) -> bool:
     return path.name == MANIFEST or path.name.startswith(".")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)

@@ -10,12 +10,13 @@ A name in a table stands for the photo of the first of these rules that finds on
 Rules 3 and 4 need exactly one such photo. Capital and small letters differ, as they do on disk.
 """
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from keras_retrieval.errors import RetrievalError, printable
+
+from .stored_path import normal
 
 PHOTO_SYNONYMS = (
     "image", "img", "picture", "file", "filename", "imagename", "photoname", "filepath", "path", "name", "foto"
@@ -155,7 +156,7 @@ def join_rows(
 
 
 def _normal(name: str) -> str:
-    parts = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+    parts = normal(name).replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", "."))
 
 

@@ -1,6 +1,5 @@
 """Loads and saves network files, and finds out which input a network takes."""
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
-from ..files.durable import atomic_path
+from ..files.durable import atomic_path, sha256_of
 from .custom_layers import register_custom_layers
 from .descriptor_check import check_descriptors
 from .errors import NetworkError
@@ -107,8 +106,7 @@ def model_identity(model: str | Path) -> dict[str, str]:
     path = Path(model)
     if path.suffix not in FILES or not path.is_file():
         return {"name": str(model)}
-    with path.open("rb") as file:
-        return {"path": str(path.resolve()), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"path": str(path.resolve()), "sha256": sha256_of(path)}
 
 
 def takes_edges(model: Any) -> bool:

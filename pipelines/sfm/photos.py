@@ -7,7 +7,6 @@ focal length. The cameras of the models are therefore valid for the photos at fu
 orientation is applied.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from ..files.durable import atomic_path, read_json, write_file
+from ..files.durable import atomic_path, read_json, sha256_of, write_file
 from ..files.progress import progress
 from ..photos.formats import TRUNCATED, open_photo, photo_state, system_reason
 from ..photos.reader import MAX_PIXELS, PhotoError, is_upright, read_photo
@@ -75,7 +74,7 @@ def _is_prepared(photos: Path, name: str, note: Note | None, work: Path) -> bool
     photo = photos / name
     if photo_state(photo) == (note["bytes"], note["changed"]):
         return bool(note["reason"]) or (work / "images" / colmap_name(name)).exists()
-    if not note["reason"] and _sha256(photo) != note["sha256"]:
+    if not note["reason"] and sha256_of(photo) != note["sha256"]:
         raise ReconstructionError(f"{photo} has changed since {work} was started: restore it, or name another folder")
     return False
 
@@ -99,7 +98,7 @@ def _prepare_one(photo: Path, image: Path, accept_truncated: bool) -> Note:
 
 def _sum_of(photo: Path) -> str:
     try:
-        return _sha256(photo)
+        return sha256_of(photo)
     except OSError as error:
         raise PhotoError(str(photo), system_reason(error)) from error
 
@@ -154,8 +153,3 @@ def _focal_length(photo: Path) -> bytes:
         return kept.tobytes()
     except Exception:
         return b""
-
-
-def _sha256(photo: Path) -> str:
-    with photo.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

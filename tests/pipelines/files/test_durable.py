@@ -60,7 +60,7 @@ def test_notes_of_unfinished_work_are_gone_from_a_sealed_folder(tmp_path):
     assert list(read_manifest(folder, kind="thing", version=1)["sha256"]) == ["file"]
 
 
-@pytest.mark.parametrize("moment", ["_sync_file", "_sha256"])
+@pytest.mark.parametrize("moment", ["_sync_file", "sha256_of"])
 def test_a_kill_while_sealing_leaves_no_folder(tmp_path, monkeypatch, moment):
     def stop(path):
         raise KeyboardInterrupt
