@@ -82,6 +82,12 @@ class FolderIndex:
         snapshot = self._snapshot()
         return snapshot.segment.names if snapshot.unchanged else snapshot.names(snapshot.ids())
 
+    @property
+    def version(self) -> str:
+        """A text that differs after every change; see `NeighbourIndex.version`."""
+        snapshot = self._snapshot()
+        return f"{snapshot.segment.facts['segment']}-{'-'.join(map(str, self._published))}-{snapshot.number}"
+
     def __len__(self) -> int:
         return self._snapshot().size
 
@@ -139,14 +145,25 @@ class FolderIndex:
                 return segment.rows.take(slice(None))
             empty = np.empty((0, segment.rows.dimensions), np.float32)
             return np.concatenate([empty, *snapshot.rows(snapshot.ids())])
-        numbers = [mutable.row_of(name) for name in names]
-        if None in numbers:
-            raise ArgumentError(f"the index has no photo {names[numbers.index(None)]!r}")
-        ids = np.array(numbers, np.int64)
+        ids = _row_numbers(mutable, names)
         rows = np.empty((len(ids), segment.rows.dimensions), np.float32)
         rows[ids < count] = segment.rows.take(ids[ids < count])
         rows[ids >= count] = snapshot.added[ids[ids >= count] - count]
         return rows
+
+    def to_stored(self, rows: np.ndarray) -> np.ndarray:
+        """Converts descriptors (n, D) to stored descriptors (n, S); see `NeighbourIndex.to_stored`."""
+        return _to_stored(rows, "rows", self._mutable.segment)
+
+    def columns(self, names: Sequence[str] | None = None) -> dict[str, list[str]]:
+        """Returns the column values of some or all photos; see `NeighbourIndex.columns`."""
+        self._snapshot()
+        mutable = self._mutable
+        if names is None:
+            return mutable.snapshot.columns(mutable.snapshot.ids())
+        ids, order = np.unique(_row_numbers(mutable, names), return_inverse=True)
+        found = mutable.snapshot.columns(ids)
+        return {column: [texts[row] for row in order.tolist()] for column, texts in found.items()}
 
     def compact(self, beyond: int = 0) -> None:
         """Builds a new segment from the current photos with the original build settings, and tunes its search again.
@@ -276,6 +293,13 @@ def _to_stored(rows: np.ndarray, label: str, segment: Segment) -> np.ndarray:
     check_shape(rows, {dimensions, segment.rows.dimensions}, dimensions, label)
     check_finite([rows], label)
     return segment.to_stored(rows)
+
+
+def _row_numbers(mutable: MutableSegment, names: Sequence[str]) -> np.ndarray:
+    numbers = [mutable.row_of(name) for name in names]
+    if None in numbers:
+        raise ArgumentError(f"the index has no photo {names[numbers.index(None)]!r}")
+    return np.array(numbers, np.int64)
 
 
 def _photos_of(snapshot: Snapshot) -> PhotosToIndex:

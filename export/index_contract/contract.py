@@ -86,6 +86,14 @@ class NeighbourIndex(Protocol):
         """The names of all photos, in the order of the rows that `vectors()` returns."""
         ...
 
+    @property
+    def version(self) -> str:
+        """A text that differs whenever photos have been added, replaced or deleted, also by other processes.
+
+        A Milvus collection notices changes by other processes only if the number of photos differs.
+        """
+        ...
+
     def __len__(self) -> int: ...
 
     def search(
@@ -144,6 +152,35 @@ class NeighbourIndex(Protocol):
 
         Returns:
             The stored descriptors, (n, S) float32.
+
+        Raises:
+            ArgumentError: a name is unknown.
+        """
+        ...
+
+    def to_stored(self, rows: np.ndarray) -> np.ndarray:
+        """Converts descriptors to stored descriptors, by the projection of an index with dimension reduction.
+
+        Args:
+            rows: descriptors (n, D), or stored descriptors (n, S), which are returned unchanged.
+
+        Returns:
+            The stored descriptors, (n, S) float32.
+
+        Raises:
+            ArgumentError: `rows` has another shape or a value that is not finite.
+        """
+        ...
+
+    def columns(self, names: Sequence[str] | None = None) -> dict[str, list[str]]:
+        """Returns the values of all columns of photos.
+
+        Args:
+            names: names of the n photos, which may be repeated; None for all photos, in the order of the attribute
+                `names`.
+
+        Returns:
+            A dict from the name of each column of the index to n strings. A photo without a value has the empty string.
 
         Raises:
             ArgumentError: a name is unknown.

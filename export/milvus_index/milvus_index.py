@@ -58,6 +58,11 @@ class MilvusIndex:
         """The names of all photos, in the order of the rows that `vectors()` returns."""
         return [photo["name"] for photo in self._photos("name")]
 
+    @property
+    def version(self) -> str:
+        """A text that differs after own changes, or if the number of photos differs; see `NeighbourIndex.version`."""
+        return f"{self._collection}-{len(self)}-{self._last_change}"
+
     def __len__(self) -> int:
         return self._count("")
 
@@ -115,15 +120,19 @@ class MilvusIndex:
         if names is None:
             rows = [photo["vector"] for photo in self._photos("vector")]
             return np.array(rows, "float32").reshape(-1, self.facts["dimensions"])
-        found: dict[str, list[float]] = {}
-        for keys in _batches([key_of(name) for name in names], self._page_size):
-            photos = self._call("get", ids=keys, output_fields=["key", "vector"])
-            found |= {photo["key"]: photo["vector"] for photo in photos}
-        unknown = [name for name in names if key_of(name) not in found]
-        if unknown:
-            raise ArgumentError(f"the index has no photo {unknown[0]!r}")
-        rows = [found[key_of(name)] for name in names]
-        return np.array(rows, "float32").reshape(-1, self.facts["dimensions"])
+        return np.array(self._fields("vector", names), "float32").reshape(-1, self.facts["dimensions"])
+
+    def to_stored(self, rows: np.ndarray) -> np.ndarray:
+        """Returns checked descriptors, which Milvus stores as they are; see `NeighbourIndex.to_stored`."""
+        return self._checked(rows, "rows")
+
+    def columns(self, names: Sequence[str] | None = None) -> dict[str, list[str]]:
+        """Returns the column values of some or all photos; see `NeighbourIndex.columns`."""
+        if names is None:
+            values = [photo["columns"] for photo in self._photos("columns")]
+        else:
+            values = self._fields("columns", names)
+        return {column: [texts.get(column, "") for texts in values] for column in self.facts["columns"]}
 
     def close(self) -> None:
         """Closes the connection to the server."""
@@ -213,6 +222,17 @@ class MilvusIndex:
 
     def _count(self, condition: str) -> int:
         return self._call("query", filter=condition, output_fields=["count(*)"])[0]["count(*)"]
+
+    def _fields(self, field: str, names: Sequence[str]) -> list[Any]:
+        """Returns one field of each named photo."""
+        found: dict[str, Any] = {}
+        for keys in _batches([key_of(name) for name in names], self._page_size):
+            photos = self._call("get", ids=keys, output_fields=["key", field])
+            found |= {photo["key"]: photo[field] for photo in photos}
+        unknown = [name for name in names if key_of(name) not in found]
+        if unknown:
+            raise ArgumentError(f"the index has no photo {unknown[0]!r}")
+        return [found[key_of(name)] for name in names]
 
     def _photos(self, field: str) -> Iterator[dict[str, Any]]:
         """Yields all photos in the order of their keys, each with one field."""

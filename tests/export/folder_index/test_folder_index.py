@@ -103,6 +103,50 @@ def test_vectors_are_those_of_their_names(living):
         living.vectors(["1.jpg", "3.jpg"])
 
 
+def test_columns_are_those_of_their_names(living):
+    assert living.columns() == {
+        "parity": [str(row % 2) for row in range(2_000)],
+        "tenth": [str(row % 10) for row in range(2_000)],
+    }
+    living.add(["7.jpg", "new"], ROWS[:2], {"parity": ["even", "odd"]})
+    living.delete(["3.jpg"])
+    assert living.columns(["new", "8.jpg", "7.jpg", "new"]) == {
+        "parity": ["odd", "0", "even", "odd"],
+        "tenth": ["", "8", "", ""],
+    }
+    assert living.columns([]) == {"parity": [], "tenth": []}
+    assert living.columns(living.names) == living.columns()
+    with pytest.raises(ValueError, match=r"no photo '3.jpg'"):
+        living.columns(["1.jpg", "3.jpg"])
+    living.compact()
+    assert living.columns(["new", "7.jpg"]) == {"parity": ["odd", "even"], "tenth": ["", ""]}
+
+
+def test_the_version_differs_after_each_change_of_any_process(living):
+    other = open_index(living._folder)
+    assert living.version == other.version
+    versions = [other.version]
+    for change in (lambda: living.add(["7.jpg"], ROWS[:1]), lambda: living.delete(["3.jpg"]), living.compact):
+        change()
+        other.search(QUERIES[:1])
+        other.close()
+        assert living.version == other.version
+        versions.append(living.version)
+    assert len({*versions}) == 4
+    assert living.delete(["unknown"]) == 0
+    assert living.version == versions[-1]
+
+
+def test_rows_are_converted_as_the_index_stores_them(tmp_path):
+    reduced = open_index(indexed(tmp_path, ROWS[:200], dim=6))
+    rows = clustered_rows(5, seed=9)
+    reduced.add(["new"], rows[:1])
+    np.testing.assert_allclose(reduced.to_stored(rows[:1]), reduced.vectors(["new"]), atol=1e-6)
+    np.testing.assert_array_equal(reduced.to_stored(reduced.vectors()), reduced.vectors())
+    with pytest.raises(ValueError, match="rows have 7 dimensions"):
+        reduced.to_stored(rows[:, :7])
+
+
 def test_an_index_may_become_empty_and_fill_again(living):
     living.delete(names_of(2_000))
     for _ in range(2):

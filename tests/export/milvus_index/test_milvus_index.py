@@ -88,6 +88,14 @@ def test_photos_are_added_replaced_and_deleted_by_any_name(tmp_path, place):
     assert collection.delete(names_of(9)) == 9
     assert [hits.names for hits in collection.search(rows[:2], 5)] == [[], []]
     assert collection.vectors().shape == (0, 8)
+    assert collection.columns() == {}
+    empty = collection.version
+    collection.add(["a"], rows[:1])
+    changed = collection.version
+    collection.add(["a"], rows[1:2])
+    assert len({empty, changed, collection.version}) == 3
+    np.testing.assert_array_equal(collection.to_stored(rows), rows)
+    assert collection.delete(["a"]) == 1
     assert collection.search(np.zeros((0, 8)), 5) == []
 
 
@@ -108,7 +116,13 @@ def test_searches_are_filtered_by_names_and_columns(tmp_path, place):
     assert sorted(numbers([hits])[0]) == [0, 1, 4, 5, 8]
     for nothing in (Filter([]), Filter(["unknown"]), Filter(columns={"city": []}), Filter(columns={"city": ["Bonn"]})):
         assert [hits.names for hits in collection.search(rows[:2], 5, where=nothing)] == [[], []]
+    assert collection.columns(["3.jpg", "1.jpg", "3.jpg"]) == {"city": ["", 'Ro"me', ""], "the 'day'": ["mon"] * 3}
+    assert collection.columns() == collection.columns(collection.names)
+    assert collection.columns([]) == {"city": [], "the 'day'": []}
+    with pytest.raises(ValueError, match=r"no photo '40\.jpg'"):
+        collection.columns(["0.jpg", "40.jpg"])
     collection.add(["0.jpg"], rows[:1], {"city": ["Bonn"]})
+    assert collection.columns(["0.jpg"]) == {"city": ["Bonn"], "the 'day'": [""]}
     (hits,) = collection.search(rows[:1], 5, where=Filter(columns={"city": ["Bonn"], "the 'day'": [""]}))
     assert hits.names == ["0.jpg"]
     with pytest.raises(ValueError, match=r"no column 'town'; its columns: city, the 'day'"):
