@@ -3,6 +3,8 @@
 The package tensorflow-serving-api contains no Python code for two of the message types. This module declares them.
 """
 
+import ssl
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,35 @@ def read_ssl_config(path: Path) -> SSLConfig:
     if message.client_verify and not message.custom_ca:
         raise ServerConfigError(f"{path}: client_verify needs custom_ca, the authority of the clients' certificates")
     return SSLConfig(message.server_key, message.server_cert, message.custom_ca, message.client_verify)
+
+
+def tls_context(config: SSLConfig) -> ssl.SSLContext:
+    """Makes the TLS context of an HTTPS server, with TLS 1.2 or later.
+
+    Args:
+        config: TLS configuration.
+
+    Raises:
+        ServerConfigError: the key or a certificate cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with tempfile.TemporaryDirectory() as folder:
+        # The ssl module reads key and certificate only from files. Only the owner of the process can read the folder.
+        key, certificate = Path(folder, "key.pem"), Path(folder, "cert.pem")
+        key.write_text(config.server_key)
+        certificate.write_text(config.server_cert)
+        try:
+            context.load_cert_chain(certificate, key)
+            if config.custom_ca:
+                context.load_verify_locations(cadata=config.custom_ca)
+        except (ssl.SSLError, ValueError) as error:
+            raise ServerConfigError(
+                f"key, certificate or authority of the TLS configuration cannot be used: {error}"
+            ) from None
+    if config.client_verify:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _parse(path: Path, message: Any) -> Any:

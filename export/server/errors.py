@@ -4,8 +4,6 @@
         ServingError                           a request or the loading of a model fails; has a code and a message
         ServerConfigError(ValueError)          a configuration file, a certificate or a folder of models cannot be used
         MissingConfigError(FileNotFoundError)  a configuration file does not exist
-        ListenError(OSError)                   a port is in use, or the address is not one of this machine
-        HttpRefusalError                       an HTTP request is answered before it has been read completely
 
 Status codes are those of TensorFlow and gRPC. Messages are the same, word for word, as those of TensorFlow Serving in
 the cases in which TensorFlow Serving has a message.
@@ -92,23 +90,6 @@ class ServerConfigError(RetrievalError, ValueError):
 
 class MissingConfigError(RetrievalError, FileNotFoundError):
     """A configuration file does not exist."""
-
-
-class ListenError(RetrievalError, OSError):
-    """The server cannot listen on an address: the port is in use, or the address is not one of this machine."""
-
-
-class HttpRefusalError(RetrievalError):
-    """An HTTP request is refused before it has been read completely, such as one that is too large.
-
-    Args:
-        status: HTTP status of the response.
-        reason: message that the client receives.
-    """
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 def invalid(message: str) -> ServingError:

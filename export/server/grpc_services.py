@@ -4,10 +4,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ..http.errors import ListenError
 from .classify_regress import classify, multi_inference, regress
 from .config import SSLConfig
 from .core import ServingCore
-from .errors import Code, ListenError, ServingError, invalid
+from .errors import Code, ServingError, invalid
 from .limits import Deadline
 from .predict import check_metadata_fields, metadata, predict
 

@@ -9,6 +9,7 @@ from keras_retrieval.pipelines.command.options import Argument, Option, Options
 
 from keras_retrieval.errors import ArgumentError, missing_extra
 
+from ..http.base_path import checked_base_path
 from ..index_contract.contract import NeighbourIndex
 from .batching import BatchingParameters
 from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
@@ -37,6 +38,13 @@ class ServeOptions(Options):
         Path | None,
         Option("Folder of the index's photos, for the search page; the folder that was indexed if not given."),
     ] = None
+    base_path: Annotated[
+        str,
+        Option(
+            "Prefix of all paths of the REST port, such as /photos, for a reverse proxy that passes these paths on "
+            "unchanged."
+        ),
+    ] = ""
     host: Annotated[str, Option("Address to listen on; 0.0.0.0 accepts connections from other machines.")] = "127.0.0.1"
     port: Annotated[int, Option("gRPC port; 0 for any free one.", at_least=0, at_most=65535)] = 8500
     rest_port: Annotated[int, Option("REST port; 0 for any free one.", at_least=0, at_most=65535)] = 8501
@@ -66,12 +74,14 @@ class ServeOptions(Options):
     ] = 30.0
 
     def check(self) -> None:
-        """Checks ranges, and that --photos is given only together with --index and is a folder.
+        """Checks ranges and --base-path, and that --photos is given only together with --index and is a folder.
 
         Raises:
-            ArgumentError: an option is out of range, --photos is given without --index, or is not a folder.
+            ArgumentError: an option is out of range, --base-path is not a path, --photos is given without --index, or
+                is not a folder.
         """
         super().check()
+        checked_base_path(self.base_path)
         if self.photos is not None and self.index is None:
             raise ArgumentError("--photos is the folder of --index's photos: give both")
         if self.photos is not None and not self.photos.is_dir():
@@ -129,6 +139,7 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         max_message_bytes=options.max_message_bytes,
         index=index,
         photos=options.photos,
+        base_path=checked_base_path(options.base_path),
     )
 
 

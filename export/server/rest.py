@@ -1,14 +1,14 @@
-"""TensorFlow Serving's REST API: answers an HTTP method, path and body with a status and JSON."""
+"""TensorFlow Serving's REST API: answers an HTTP request with a status and JSON."""
 
 import json
 import re
 from typing import Any
 from urllib.parse import unquote
 
+from ..http.messages import NOT_FOUND, Request, Response, error_response
 from .classify_regress import classify, regress
 from .core import ServingCore
 from .errors import ServingError, invalid
-from .http_server import Response
 from .json_requests import classes_text, fill_input, predict_inputs, predict_text, signature_name, values_text
 from .json_tensors import parse
 from .limits import Deadline
@@ -35,22 +35,21 @@ class Rest:
     def __init__(self, core: ServingCore, seconds: float) -> None:
         self._core, self._seconds = core, seconds
 
-    def answer(self, method: str, path: str, body: bytes) -> Response:
+    def answer(self, request: Request) -> Response:
         """Answers a request; errors become responses with a status and a JSON message.
 
         Args:
-            method: HTTP method, such as "POST".
-            path: path of the URL, such as "/v1/models/NAME:predict".
-            body: body of the request.
+            request: the request, whose path is such as "/v1/models/NAME:predict".
         """
+        path = request.path
         if path == METRICS_PATH:
             return Response(200, self._core.metrics.page(), "text/plain")
         if not path.lower().startswith("/v1/"):
-            return Response(404, "<h1>Not Found</h1>", "text/html")
+            return NOT_FOUND
         try:
-            return Response(200, self._answer(method, path, body))
+            return Response(200, self._answer(request.method, path, request.body))
         except ServingError as error:
-            return Response(error.http_status, json.dumps({"error": error.message}, indent=4))
+            return error_response(error.http_status, error.message)
 
     def _answer(self, method: str, path: str, body: bytes) -> str:
         found = {"POST": RUN, "GET": READ}[method].fullmatch(path) if method in ("POST", "GET") else None

@@ -20,8 +20,8 @@ from keras_retrieval.pipelines.pages.render import render, style
 from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
 
 from ..contract.signatures import REASONS
+from ..http.messages import NOT_FOUND, Answer, Request, Response
 from .errors import ServingError
-from .http_server import Response
 from .limits import Deadline
 from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
@@ -51,7 +51,6 @@ GUARD = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
 
 
 class SearchPage:
@@ -61,25 +60,17 @@ class SearchPage:
         search: the index to search.
         models: the served models.
         photos: folder of the indexed photos.
-        rest: function that answers all other requests, from method, path and body.
+        rest: function that answers all other requests.
     """
 
-    def __init__(
-        self, search: PhotoSearch, models: ModelRegistry, photos: Path, rest: Callable[[str, str, bytes], Response]
-    ) -> None:
+    def __init__(self, search: PhotoSearch, models: ModelRegistry, photos: Path, rest: Answer) -> None:
         self._search, self._models, self._folder, self._rest = search, models, photos, rest
         self._thumbnails = Cache(LARGEST_CACHE)
 
-    def answer(self, method: str, path: str, body: bytes) -> Response:
-        """Answers a request of the search page, or passes the request on to `rest`.
-
-        Args:
-            method: HTTP method, such as "GET".
-            path: path of the URL.
-            body: body of the request.
-        """
-        found = self._find(path) if method in ("GET", "HEAD") else None
-        return self._rest(method, path, body) if found is None else found
+    def answer(self, request: Request) -> Response:
+        """Answers a request of the search page, or passes the request on to `rest`."""
+        found = self._find(request.path) if request.method in ("GET", "HEAD") else None
+        return self._rest(request) if found is None else found
 
     def _find(self, path: str) -> Response | None:
         if path in FILES:

@@ -48,7 +48,7 @@ def serve(options: ServeOptions) -> None:
         )
         if settings.index is not None:
             scheme = "http" if settings.ssl is None else "https"
-            print(f"page: {scheme}://{address(options.host, server.rest_port)}/", flush=True)
+            print(f"page: {scheme}://{address(options.host, server.rest_port)}{settings.base_path}/", flush=True)
         stopped.wait()
         print("stopping after the requests in progress", flush=True)
         server.stop(options.grace_seconds)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..http.base_path import below
+from ..http.http_server import HttpServer
 from ..index_contract.contract import NeighbourIndex
 from .batching import Batcher, BatchingParameters
-from .config import SSLConfig
+from .config import SSLConfig, tls_context
 from .core import ServingCore, run_in_slot
 from .grpc_services import GrpcServer
-from .http_server import HttpServer
 from .limits import ComputeSlots, RequestLimit
 from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
@@ -38,6 +39,7 @@ class ServerSettings:
         max_message_bytes: maximum size of a request in bytes.
         index: index for the signature `search` and for the search page at /; None for neither.
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
+        base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +53,7 @@ class ServerSettings:
     max_message_bytes: int = LARGEST_MESSAGE
     index: NeighbourIndex | None = None
     photos: Path | None = None
+    base_path: str = ""
 
 
 class Server:
@@ -132,11 +135,11 @@ def _http_server(core: ServingCore, settings: ServerSettings, search: PhotoSearc
         folder = settings.photos or Path(search.index.facts["photos"])
         answer = SearchPage(search, core.models, folder, answer).answer
     return HttpServer(
-        answer,
+        below(settings.base_path, answer),
         host=settings.host,
         port=settings.rest_port,
         threads=settings.max_in_flight,
         most_requests=settings.max_in_flight,
         max_body=settings.max_message_bytes,
-        ssl=settings.ssl,
+        ssl_context=None if settings.ssl is None else tls_context(settings.ssl),
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from export.http.messages import Request
 from export.server.limits import ComputeSlots
 from export.server.photo_search import PhotoSearch
 from export.server.rest import Rest
@@ -109,10 +110,10 @@ def test_a_name_of_the_index_outside_the_folder_is_no_way_out(service, search_se
 
     core = service.client.server.core
     page = SearchPage(PhotoSearch(Any(), ComputeSlots(1)), core.models, service.photos, Rest(core, 1.0).answer)
-    assert page.answer("GET", "/photos/000.png", b"").status == 200
+    assert page.answer(Request("GET", "/photos/000.png")).status == 200
     for path in ("..%2Fsecret.png", "%2Fetc%2Fpasswd", "street%201%2F..%2F..%2Fsecret.png", "street%201", ""):
-        assert page.answer("GET", f"/photos/{path}", b"").status == 404
-        assert page.answer("GET", f"/thumbnails/{path}", b"").status == 404
+        assert page.answer(Request("GET", f"/photos/{path}")).status == 404
+        assert page.answer(Request("GET", f"/thumbnails/{path}")).status == 404
 
 
 def test_pictures_follow_their_files(service):

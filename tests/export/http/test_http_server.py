@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
-from export.server import http_server
-from export.server.http_server import HttpServer, Response
+from export.http import http_server
+from export.http.http_server import HttpServer
+from export.http.messages import Response
 from tests.helpers.deadlines import join, wait_until
 
 
@@ -19,11 +20,15 @@ class Echo:
     def __init__(self):
         self.go, self.count = threading.Event(), 0
 
-    def __call__(self, method, path, body):
+    def __call__(self, request):
         self.count += 1
-        if path == "/wait":
+        if request.path == "/wait":
             self.go.wait(10)
-        return Response(200, json.dumps([method, path, body.decode("latin-1")]))
+        if request.path == "/fails":
+            raise OSError("disk")
+        if request.path == "/headers":
+            return Response(200, json.dumps([request.query, dict(request.headers)]))
+        return Response(200, json.dumps([request.method, request.path, request.body.decode("latin-1")]))
 
 
 @pytest.fixture
@@ -76,6 +81,18 @@ def test_a_connection_stays_for_many_requests(connection):
     assert ask(connection, "GET", "/x") == (200, ["GET", "/x", ""])
 
 
+def test_the_query_and_the_headers_are_passed_on(connection):
+    status, (query, headers) = ask(connection, "GET", "/headers?a=1&b=%20?", headers={"X-Some": "Ä", "Accept": "a"})
+    assert (status, query) == (200, "a=1&b=%20?")
+    assert (headers["x-some"], headers["accept"]) == ("Ä", "a")
+
+
+def test_an_error_of_the_answer_is_logged_and_the_connection_stays(connection, caplog):
+    assert ask(connection, "GET", "/fails") == (500, {"error": "The server failed, and its log says why: OSError"})
+    assert "GET /fails failed" in caplog.text
+    assert ask(connection, "GET", "/") == (200, ["GET", "/", ""])
+
+
 def test_chunks_and_gzip(connection):
     pieces = iter([b"ab", b"c" * 100])
     assert ask(connection, "POST", "/", pieces, encode_chunked=True, headers={"Transfer-Encoding": "chunked"}) == (
@@ -110,6 +127,7 @@ REFUSED = [
     (b"POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\na", 400),
     (b"nonsense\r\n\r\n", 400),
     (b"GET / HTTP/2\r\n\r\n", 400),
+    (b"GET /?a\nSet-Cookie:a=b HTTP/1.1\r\n\r\n", 400),
     (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 431),
     (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", 431),
 ]

@@ -8,36 +8,20 @@ import asyncio
 import contextlib
 import http
 import io
-import ssl as tls
-import tempfile
+import logging
+import re
+import ssl
 import threading
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from email.message import Message
 from http.client import parse_headers
-from pathlib import Path
 
-from .config import SSLConfig
-from .errors import HttpRefusalError, ListenError, ServerConfigError
+from .content import reduced
+from .errors import HttpRefusalError, ListenError
+from .messages import Answer, Request, Response, error_response
 
-
-@dataclass(frozen=True)
-class Response:
-    """An HTTP response.
-
-    Attributes:
-        status: HTTP status code.
-        body: content; text is encoded as UTF-8.
-        content_type: value of the header Content-Type.
-        headers: further headers, by name.
-    """
-
-    status: int
-    body: str | bytes
-    content_type: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
+log = logging.getLogger("keras_retrieval")
 
 
 LARGEST_HEAD = 2**16  # maximum size in bytes of the request line and the headers
@@ -46,47 +30,48 @@ IDLE_SECONDS = 75.0  # seconds that a connection waits for its next request
 READ_SECONDS = 30.0  # seconds to receive the request line and headers, and each READ_BYTES of a body
 READ_BYTES = 2**16
 LINGER_SECONDS = 5.0  # seconds during which the rest of a refused request is read and discarded
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class HttpServer:
     """A running HTTP or HTTPS server, which answers requests with a function.
 
     Args:
-        answer: function from method, path and body to a Response, called on `threads` threads.
+        answer: function that answers a request, called on `threads` threads. Its responses are compressed, or replaced
+            by 304, where the client allows it; see `content.reduced`. An error that it raises is logged and answered
+            with status 500.
         host: address to listen on.
         port: port to listen on; 0 selects any free port.
         threads: number of requests that are answered concurrently.
         most_requests: maximum number of requests that are being read or answered; further requests get status 429.
         max_body: maximum size of a body in bytes; larger bodies get status 413.
-        ssl: TLS configuration; None for plaintext.
+        ssl_context: TLS context; None for plaintext.
 
     Attributes:
         port: port on which the server listens.
 
     Raises:
         ListenError: the server cannot listen on the address.
-        ServerConfigError: the key or a certificate of the TLS configuration cannot be used.
     """
 
     def __init__(
         self,
-        answer: Callable[[str, str, bytes], Response],
+        answer: Answer,
         *,
         host: str,
         port: int,
         threads: int,
         most_requests: int,
         max_body: int,
-        ssl: SSLConfig | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._answer, self._most_requests, self._max_body = answer, most_requests, max_body
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._connections: dict[asyncio.Task[None], bool] = {}  # whether a request is being read or answered
         self._stopping = False
-        context = None if ssl is None else _context(ssl)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="rest", daemon=True).start()
-        listening = asyncio.start_server(self._connected, host, port, limit=LARGEST_HEAD, backlog=1024, ssl=context)
+        listening = asyncio.start_server(self._connected, host, port, limit=LARGEST_HEAD, backlog=1024, ssl=ssl_context)
         try:
             self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         except OSError as error:
@@ -121,7 +106,7 @@ class HttpServer:
         self._connections[task] = False
         try:
             if len(self._connections) > MOST_CONNECTIONS:
-                await _send(writer, _error(503, "Too many connections"), close=True)
+                await _send(writer, error_response(503, "Too many connections"), close=True)
             else:
                 await self._serve_connection(task, reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, TimeoutError):
@@ -144,38 +129,50 @@ class HttpServer:
                 keep = await self._serve_request(first, reader, writer)
             except HttpRefusalError as refusal:
                 self._connections[task] = False
-                await _send(writer, _error(refusal.status, str(refusal)), close=True)
+                await _send(writer, error_response(refusal.status, str(refusal)), close=True)
                 await _discard(reader)
                 return
 
     async def _serve_request(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        method, path, version, headers = await _head(first, reader)
+        method, (path, _, query), version, headers = await _head(first, reader)
         if sum(self._connections.values()) > self._most_requests:
             raise HttpRefusalError(429, f"{self._most_requests} requests are waiting already; try again")
         if headers.get("Expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = _unzipped(await _body(reader, headers, self._max_body), headers, self._max_body)
-        response = await self._loop.run_in_executor(self._pool, self._answer, method, path, body)
+        request = Request(method, path, query, _by_name(headers), body)
+        response = await self._loop.run_in_executor(self._pool, self._answered, request)
         wanted = headers.get("Connection", "").lower()
         close = self._stopping or wanted == "close" or (version == "HTTP/1.0" and wanted != "keep-alive")
         await _send(writer, response, close, without_body=method == "HEAD")
         return not close
 
+    def _answered(self, request: Request) -> Response:
+        try:
+            return reduced(request, self._answer(request))
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.path)
+            return error_response(500, f"The server failed, and its log says why: {type(error).__name__}")
 
-async def _head(first: bytes, reader: asyncio.StreamReader) -> tuple[str, str, str, Message]:
+
+async def _head(first: bytes, reader: asyncio.StreamReader) -> tuple[str, tuple[str, str, str], str, Message]:
     try:
         rest = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_SECONDS)
     except asyncio.LimitOverrunError:
         raise HttpRefusalError(431, "Request head too large") from None
     line, _, lines = (first + rest).lstrip(b"\r\n").partition(b"\r\n")
     words = line.decode("latin-1").split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+    if len(words) != 3 or not words[2].startswith("HTTP/1.") or _CONTROL.search(words[1]):
         raise HttpRefusalError(400, "Malformed request line")
     try:
         headers = parse_headers(io.BytesIO(lines))
     except http.client.HTTPException:
         raise HttpRefusalError(431, "Too many headers") from None
-    return words[0], words[1].partition("?")[0], words[2], headers
+    return words[0], words[1].partition("?"), words[2], headers
+
+
+def _by_name(headers: Message) -> dict[str, str]:
+    return {name.lower(): ", ".join(headers.get_all(name, [])) for name in headers}
 
 
 async def _body(reader: asyncio.StreamReader, headers: Message, most: int) -> bytes:
@@ -248,42 +245,15 @@ def _unzipped(body: bytes, headers: Message, most: int) -> bytes:
 async def _send(writer: asyncio.StreamWriter, response: Response, close: bool, without_body: bool = False) -> None:
     body = response.body.encode() if isinstance(response.body, str) else response.body
     more = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+    content = f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n"
     head = (
         f"HTTP/1.1 {response.status} {_phrase(response.status)}\r\n"
-        f"Content-Type: {response.content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n{more}"
+        f"{'' if response.status == 304 else content}{more}"
         f"Connection: {'close' if close else 'keep-alive'}\r\n\r\n"
     )
     writer.write(head.encode() + (b"" if without_body else body))
     await asyncio.wait_for(writer.drain(), READ_SECONDS)
 
 
-def _error(status: int, reason: str) -> Response:
-    import json
-
-    return Response(status, json.dumps({"error": reason}, indent=4))
-
-
 def _phrase(status: int) -> str:
     return http.HTTPStatus(status).phrase if status in {known.value for known in http.HTTPStatus} else "Error"
-
-
-def _context(ssl: SSLConfig) -> tls.SSLContext:
-    context = tls.SSLContext(tls.PROTOCOL_TLS_SERVER)
-    context.minimum_version = tls.TLSVersion.TLSv1_2
-    with tempfile.TemporaryDirectory() as folder:
-        # The ssl module reads key and certificate only from files. Only the owner of the process can read the folder.
-        key, certificate = Path(folder, "key.pem"), Path(folder, "cert.pem")
-        key.write_text(ssl.server_key)
-        certificate.write_text(ssl.server_cert)
-        try:
-            context.load_cert_chain(certificate, key)
-            if ssl.custom_ca:
-                context.load_verify_locations(cadata=ssl.custom_ca)
-        except (tls.SSLError, ValueError) as error:
-            raise ServerConfigError(
-                f"key, certificate or authority of the TLS configuration cannot be used: {error}"
-            ) from None
-    if ssl.client_verify:
-        context.verify_mode = tls.CERT_REQUIRED
-    return context
