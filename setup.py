@@ -18,7 +18,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #   edges    OpenCV: --edges canny and structured
 #   milvus   index, update, search and serve on milvus:// addresses
 #   matlab   convert of .mat files
-#   serving  export-saved-model, serve, describe, query
+#   serving  export-saved-model, serve; describe and query need no extra
 #   onnx     export-onnx; .onnx files in extract and evaluate
 #   all      the above together
 #   gpu      TensorFlow's CUDA libraries, for NVIDIA GPUs on Linux

@@ -1,8 +1,4 @@
-"""Conversion between photos or numpy arrays and the messages of TensorFlow Serving.
-
-The message types come from the package tensorflow-serving-api, whose import loads TensorFlow. They are therefore
-imported only when a function is called, so that importing this module is fast and does not need the package.
-"""
+"""Conversion between photos or numpy arrays and the messages of TensorFlow Serving."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +10,7 @@ from keras_retrieval.pipelines.photos.formats import Source
 from ..contract.signatures import IMAGE_BYTES
 from ..index_contract.contract import Hits
 from .errors import MissingPhotoError
+from .predict_messages import DT_FLOAT, DT_INT32, DT_STRING, predict_messages
 
 
 def photo_request(
@@ -32,15 +29,12 @@ def photo_request(
         MissingPhotoError: a photo does not exist.
         OSError: a photo cannot be read.
     """
-    from tensorflow.core.framework import types_pb2
-    from tensorflow_serving.apis import predict_pb2
-
-    request = predict_pb2.PredictRequest(output_filter=outputs)
+    request = predict_messages().request(output_filter=outputs)
     request.model_spec.name, request.model_spec.signature_name = model, signature
     if version is not None:
         request.model_spec.version.value = version
     tensor = request.inputs[IMAGE_BYTES]
-    tensor.dtype = types_pb2.DT_STRING
+    tensor.dtype = DT_STRING
     tensor.tensor_shape.dim.add(size=len(photos))
     tensor.string_val.extend(map(_file_bytes, photos))
     return request
@@ -63,9 +57,7 @@ def write_numbers(tensor: Any, kind: str, values: np.ndarray) -> None:
         kind: "int" for an int32 tensor, "float" for a float32 tensor.
         values: numbers to write, of any shape.
     """
-    from tensorflow.core.framework import types_pb2
-
-    tensor.dtype = {"int": types_pb2.DT_INT32, "float": types_pb2.DT_FLOAT}[kind]
+    tensor.dtype = {"int": DT_INT32, "float": DT_FLOAT}[kind]
     tensor.tensor_shape.SetInParent()
     for size in values.shape:
         tensor.tensor_shape.dim.add(size=size)

@@ -31,6 +31,7 @@ from ..contract.signatures import (
 from ..index_contract.contract import Hits
 from .errors import RequestRefusedError, ResponseError, ServerTimeoutError, ServerUnavailableError
 from .messages import photo_request, read_numbers, read_strings, split_hits, write_numbers
+from .predict_messages import METHOD, Messages, predict_messages
 
 PORT = 8500
 MODEL = "retrieval"
@@ -69,7 +70,7 @@ class RetrievalClient:
         key: PEM file of the private key of `certificate`.
 
     Raises:
-        MissingExtraError: gRPC or TensorFlow Serving's message types are not installed.
+        MissingExtraError: gRPC or protobuf, which are dependencies of TensorFlow, cannot be imported.
         ArgumentError: `batch` is below 1, or only one of `certificate` and `key` is given.
         OSError: a PEM file cannot be read.
 
@@ -97,7 +98,7 @@ class RetrievalClient:
             raise ArgumentError(f"batch must be at least 1, got {batch}")
         if (certificate is None) != (key is None):
             raise ArgumentError("certificate and key belong together: give both or neither")
-        grpc, service = _grpc()
+        grpc, messages = _grpc()
         self.address = address if re.search(r":\d+$", address) else f"{address}:{PORT}"
         self.model, self.version = model, version
         self._batch, self._timeout, self._retries = batch, timeout, retries
@@ -107,7 +108,11 @@ class RetrievalClient:
             self._channel = grpc.secure_channel(self.address, grpc.ssl_channel_credentials(*pem), options)
         else:
             self._channel = grpc.insecure_channel(self.address, options)
-        self._predict = service.PredictionServiceStub(self._channel).Predict
+        self._predict = self._channel.unary_unary(
+            METHOD,
+            request_serializer=messages.request.SerializeToString,
+            response_deserializer=messages.response.FromString,
+        )
 
     def describe(self, photos: Sequence[Source]) -> np.ndarray:
         """Computes the descriptors of photos.
@@ -270,10 +275,10 @@ def _require_read(photos: Sequence[Source], status: np.ndarray, start: int = 0) 
         raise photo_error(photos, start + number, int(status[number]))
 
 
-def _grpc() -> tuple[Any, Any]:
+def _grpc() -> tuple[Any, Messages]:
     try:
         import grpc
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        return grpc, predict_messages()
     except ImportError as error:
         raise missing_extra(error.name or "grpcio", "serving", error) from error
-    return grpc, prediction_service_pb2_grpc
