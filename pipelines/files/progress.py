@@ -1,9 +1,42 @@
-"""Shows the progress of long operations on stderr: on a terminal as a bar, otherwise as one line per minute."""
+"""Shows the progress of long operations on stderr: on a terminal as a bar, otherwise as one line per minute.
 
+If the environment variable KERAS_RETRIEVAL_PROGRESS names a file, the progress is also written there, as JSON with
+"label", "done", "total" and "unit", for the process that started this one.
+"""
+
+import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+PROGRESS_FILE = "KERAS_RETRIEVAL_PROGRESS"
+_SECONDS = 0.5  # between two writes of the file
+_written: dict[str, float] = {}  # when each operation was written last; that of the current one only
+
+
+def note_progress(label: str, done: int, total: int | None, unit: str) -> None:
+    """Writes the progress of an operation to the file that KERAS_RETRIEVAL_PROGRESS names, at most twice a second.
+
+    The beginning and the end of an operation are always written. A file that cannot be written is ignored.
+
+    Args:
+        label: the name of the operation.
+        done: the number of units that are processed.
+        total: the number of units in all; None if it is not known.
+        unit: the plural name of the units.
+    """
+    path, now = os.environ.get(PROGRESS_FILE), time.monotonic()
+    if not path or (0 < done != total and now - _written.get(label, 0.0) < _SECONDS):
+        return
+    _written.clear()
+    _written[label] = now
+    temporary = Path(f"{path}.{os.getpid()}")
+    with suppress(OSError):
+        temporary.write_text(json.dumps({"label": label, "done": done, "total": total, "unit": unit}), encoding="utf-8")
+        temporary.replace(path)
 
 
 @contextmanager
@@ -18,11 +51,17 @@ def progress(label: str, total: int | None, unit: str = "photos") -> Iterator[Ca
     Yields:
         A function to call after each part of the work with the number of units processed since its last call.
     """
-    if sys.stderr.isatty():
-        with _bar(label, total, unit) as advance:
-            yield advance
-    else:
-        yield _lines(label, total, unit)
+    noted = 0
+    note_progress(label, 0, total, unit)
+    with _bar(label, total, unit) if sys.stderr.isatty() else nullcontext(_lines(label, total, unit)) as shown:
+
+        def advance(count: int) -> None:
+            nonlocal noted
+            noted += count
+            shown(count)
+            note_progress(label, noted, total, unit)
+
+        yield advance
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Splits photos into training and validation photos, by whole objects."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,8 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
     Args:
         tuples: tuples that `checks.check` has accepted. If they are already split, the split is kept.
         share: fraction of the photos to set aside, in 0..1; whole objects are chosen until it is reached as closely as
-            possible. If `share` is above 0, at least one object is set aside, unless too few clusters would be left for
-            training.
+            possible. If `share` is above 0, at least two objects with a pair are set aside, because each is the other's
+            negatives; none is if too few clusters would be left for training.
         negatives: number of negatives per query, each from a different cluster, that the clusters left for training
             must provide for every query.
         seed: random seed of the choice of objects.
@@ -44,29 +45,64 @@ def split(tuples: Tuples, share: float, negatives: int, seed: int) -> Tuples:
 
 
 def _choose_validation(tuples: Tuples, share: float, negatives: int, seed: int) -> list[int]:
-    """Chooses objects at random until the share of photos is reached, and returns their clusters."""
+    """Chooses objects at random until the share of photos is reached, and returns their clusters.
+
+    If these could not be used for validation, the two smallest objects with pairs are chosen, or none.
+    """
+    if share <= 0:
+        return []
     numbers, sizes = np.unique(tuples.cluster, return_counts=True)
     size = dict(zip(numbers.tolist(), sizes.tolist(), strict=True))
     objects = connected(size, [(one, other) for one, other in tuples.same_object.tolist()])
-    chosen: list[int] = []
-    if share <= 0:
-        return chosen
-    smallest = min(sum(size[cluster] for cluster in members) for members in objects)
-    room = max(share * len(tuples.images), smallest)
+    photos = [sum(size[cluster] for cluster in members) for members in objects]
+    order = np.random.default_rng(seed).permutation(len(objects)).tolist()
+    room = max(share * len(tuples.images), float(sum(sorted(photos)[:2])))
+    chosen = _choose_objects(tuples, [(objects[number], photos[number]) for number in order], room, negatives)
+    if _usable(tuples, chosen):
+        return [cluster for members in chosen for cluster in members]
+    paired = set(tuples.cluster[tuples.qidxs].tolist())
+    smallest = sorted(
+        (number for number in order if paired.intersection(objects[number])),
+        key=lambda number: (len(objects[number]), photos[number]),
+    )[:2]
+    chosen = _choose_objects(tuples, [(objects[number], 0) for number in smallest], 0, negatives)
+    return [cluster for members in chosen for cluster in members] if _usable(tuples, chosen) else []
+
+
+def _choose_objects(
+    tuples: Tuples, objects: Sequence[tuple[list[int], float]], room: float, negatives: int
+) -> list[list[int]]:
+    """Chooses objects, each its clusters and its number of photos, in order, which fit into the room for photos.
+
+    An object is passed over if the clusters that are left would provide too few negatives.
+    """
+    numbers = np.unique(tuples.cluster)
+    smallest = min((photos for _, photos in objects), default=0)
     most_links = np.bincount(np.searchsorted(numbers, tuples.same_object.ravel()), minlength=1).max()
-    for number in np.random.default_rng(seed).permutation(len(objects)):
-        members = objects[number]
-        photos = sum(size[cluster] for cluster in members)
+    chosen: list[list[int]] = []
+    clusters: list[int] = []
+    for members, photos in objects:
         # A lower bound on the number of available negatives, which nearly always makes the exact count unnecessary.
-        plenty = len(numbers) - len(chosen) - len(members) - 1 - most_links >= negatives
+        plenty = len(numbers) - len(clusters) - len(members) - 1 - most_links >= negatives
         if photos <= room and (
-            plenty or _fewest_negatives(tuples, np.setdiff1d(numbers, [*chosen, *members])) >= negatives
+            plenty or _fewest_negatives(tuples, np.setdiff1d(numbers, [*clusters, *members])) >= negatives
         ):
-            chosen += members
+            chosen.append(members)
+            clusters += members
             room -= photos
         if room < smallest:
             break
     return chosen
+
+
+def _usable(tuples: Tuples, objects: Sequence[list[int]]) -> bool:
+    """Returns whether a query among the photos of these objects has a negative among them, too."""
+    aside = np.isin(tuples.cluster, [cluster for members in objects for cluster in members])
+    queries = np.unique(tuples.qidxs[aside[tuples.qidxs]])
+    if tuples.negatives is not None:
+        listed = tuples.negatives[queries]
+        return bool((aside[listed] & (listed >= 0)).any())
+    return len(objects) > 1 and len(queries) > 0
 
 
 def _fewest_negatives(tuples: Tuples, clusters: np.ndarray) -> int:

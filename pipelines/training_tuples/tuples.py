@@ -70,7 +70,7 @@ def tuples(options: TuplesOptions) -> Path:
     counts = statistics(made)
     about = {"source": str(options.source.resolve()), "options": options.facts(arguments=False), "counts": counts}
     write_tuples(options.output, made, about)
-    _print(options.output, counts, checked=photos is not None)
+    _print(options, counts, checked=photos is not None)
     return options.output
 
 
@@ -91,12 +91,13 @@ def _print_copies(separated: Separated, options: TuplesOptions, compared: bool) 
         )
 
 
-def _print(output: Path, counts: dict[str, Any], checked: bool) -> None:
+def _print(options: TuplesOptions, counts: dict[str, Any], checked: bool) -> None:
     for name, count in counts.items():
         print(
             f"{name}: {count['photos']:,} photos in {count['clusters']:,} clusters, {count['queries']:,} queries "
             f"with {count['pairs']:,} positives, {count['pairs_per_query']} per query"
         )
     if not counts["validation"]["photos"]:
-        print("no photos are set aside for validation")
-    print(f"{output}{'' if checked else ' (not checked whether the photos exist: give --photos)'}")
+        few = f", which needs two objects besides the {options.negatives + 1} clusters that --negatives needs"
+        print(f"no photos are set aside for validation{few if options.validation else ''}")
+    print(f"{options.output}{'' if checked else ' (not checked whether the photos exist: give --photos)'}")
