@@ -35,6 +35,7 @@ _FUNCTIONS = {
     "list_models": "networks.build",
     "load": "networks.build",
     "multi_scale": "networks.multi_scale",
+    "Collection": "export.collection.collection",
 }
 __all__ = [*_MODULES, *_FUNCTIONS]
 

@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 PROGRESS_FILE = "KERAS_RETRIEVAL_PROGRESS"
+_silent = ContextVar("silent", default=False)
 _SECONDS = 0.5  # between two writes of the file
 _written: dict[str, float] = {}  # when each operation was written last; that of the current one only
 
@@ -40,6 +42,16 @@ def note_progress(label: str, done: int, total: int | None, unit: str) -> None:
 
 
 @contextmanager
+def silent() -> Iterator[None]:
+    """Context manager in which operations of the same thread show no progress, because the caller shows its own."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+@contextmanager
 def progress(label: str, total: int | None, unit: str = "photos") -> Iterator[Callable[[int], None]]:
     """Context manager that shows the progress, rate and remaining time of an operation on stderr.
 
@@ -51,6 +63,9 @@ def progress(label: str, total: int | None, unit: str = "photos") -> Iterator[Ca
     Yields:
         A function to call after each part of the work with the number of units processed since its last call.
     """
+    if _silent.get():
+        yield lambda count: None
+        return
     noted = 0
     note_progress(label, 0, total, unit)
     with _bar(label, total, unit) if sys.stderr.isatty() else nullcontext(_lines(label, total, unit)) as shown:

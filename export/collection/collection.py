@@ -1,0 +1,610 @@
+"""A folder of photos that can be searched, in a few lines of Python; `keras-retrieval app` shows the same as a page.
+
+    collection = keras_retrieval.Collection("photos")
+    collection.update()
+    collection.search("query.jpg")
+
+`update` makes the index follow the folder: new and changed photos are described, those whose files are gone are
+deleted. The index and everything else is in a state folder (`state`); nothing is written into the photo folder.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_retrieval.pipelines.descriptors.describer import NO_DESCRIPTOR, NoDescriptorsError
+from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.progress import silent
+from keras_retrieval.pipelines.networks.files import model_identity
+from keras_retrieval.pipelines.networks.precision import check_precision, resolve_precision
+from keras_retrieval.pipelines.photos.formats import PhotoFolderError
+from keras_retrieval.pipelines.photos.intake import Intake
+from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
+from keras_retrieval.pipelines.photos.query_box import Box
+
+from keras_retrieval.errors import ArgumentError
+
+from ..folder_index.folder_index import FolderIndex
+from ..index_contract.contract import Filter
+from ..index_contract.errors import IndexFileNotFoundError
+from ..index_contract.index_settings import EXACT_BELOW
+from .changes import Changes, State, compare, mount_points, photo_states
+from .describing import Unit, describe_in_units, reading_of
+from .errors import StoppedError
+from .generation import Generation, record_of, same_descriptors, scann_is_installed
+from .network_choice import AUTO, GIVEN, SIZE, TRAINED, ChosenNetwork, check_model, choose, prepare
+from .search_result import Hit, SearchResult, gallery
+from .state import StateFolder, default_state
+from .work import DESCRIBING, LOADING, LOOKING, Meter, Work
+
+log = logging.getLogger("keras_retrieval")
+
+Query = str | os.PathLike[str] | bytes | np.ndarray
+"""A query: the name of a photo of the collection, the path or the content of a photo file, or pixels (H, W, 3)."""
+
+UNLIKE_WEIGHT = 0.5  # of the mean descriptor of photos that are not wanted, Rocchio's gamma with beta = 1
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """The result of `Collection.update`.
+
+    Attributes:
+        photos: the number of photos in the folder.
+        searchable: the number of photos in the index.
+        described: the number of photos that were described.
+        renamed: the number of photos that were found under another name.
+        deleted: the number of photos that were deleted from the index, because their files are gone.
+        left_out: the number of files that are no photos or have no descriptor; `Collection.left_out` has the reasons.
+        unreachable: the number of photos that stay in the index although their folder cannot be read at present.
+        seconds: the time that the update took.
+    """
+
+    photos: int
+    searchable: int
+    described: int
+    renamed: int
+    deleted: int
+    left_out: int
+    unreachable: int
+    seconds: float
+
+
+class Collection:
+    """The photos of a folder, described by a network and indexed.
+
+    Args:
+        photos: the photo folder; its sub-folders are read, too.
+        state: the state folder; None for one in the user's cache folder. One process at a time uses it.
+        model: a .keras or .onnx file, a published network, weights of a trunk, or a name such as "vgg16_gem". "auto" is
+            the best published network in the weights folder, else ImageNet weights, else a random network. None keeps
+            the network that the collection has, and is "auto" for a new one.
+        size: the longest side of a photo in pixels; None for that of the collection, or 362.
+        precision: "float32", "bfloat16" or "auto", see `extract`.
+        include: patterns of photos to take; None for all.
+        exclude: patterns of files and folders to ignore.
+        hidden: whether hidden files are taken.
+        system_files: whether files of operating systems, storage servers and photo libraries are taken.
+        accept_truncated: whether JPEG photos that lack their last bytes are taken.
+
+    Raises:
+        PhotoFolderError: the photo folder does not exist.
+        ArgumentError: an argument is out of range, or the network's name is unknown.
+        NetworkError: the network's file does not exist.
+        StateBusyError: another process uses the state folder.
+        StateError: the state folder cannot be written, or contains something else.
+        FolderError: the state folder is inside the photo folder.
+    """
+
+    def __init__(
+        self,
+        photos: str | os.PathLike[str],
+        *,
+        state: str | os.PathLike[str] | None = None,
+        model: str | os.PathLike[str] | None = None,
+        size: int | None = None,
+        precision: str = "auto",
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        hidden: bool = False,
+        system_files: bool = False,
+        accept_truncated: bool = False,
+    ) -> None:
+        self.folder = Path(photos)
+        if not self.folder.is_dir():
+            raise PhotoFolderError(
+                f"{photos} {'is a file, not a folder' if self.folder.exists() else 'does not exist'}"
+            )
+        if size is not None and size < 1:
+            raise ArgumentError(f"size must be at least 1 pixel, got {size}")
+        check_precision(precision)
+        self._model = None if model is None else os.fspath(model)
+        check_model(self._model)
+        self._size, self._precision, self._choice = size, precision, GIVEN
+        self._options = IntakeOptions(
+            include=None if include is None else list(include),
+            exclude=None if exclude is None else list(exclude),
+            hidden=hidden,
+            system_files=system_files,
+            accept_truncated=accept_truncated,
+        )
+        self._state = StateFolder(default_state(self.folder) if state is None else Path(state), self.folder)
+        self._closing, self._updating, self._changing = threading.Event(), threading.Lock(), threading.RLock()
+        self._manifest = self._state.manifest()
+        self._current: Generation | None = self._generation("current")
+        self._next: Generation | None = self._generation("next")
+        self._opened = False
+        self._intake: Intake | None = None
+        self._without: dict[str, list[Any]] = {}
+        self._messages: list[str] = []
+        self._version = 0
+
+    def __enter__(self) -> "Collection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        index = self.index()
+        return 0 if index is None else len(index)
+
+    def __repr__(self) -> str:
+        return f"Collection({str(self.folder)!r}): {len(self):,} photos can be searched"
+
+    def _repr_html_(self) -> str:
+        """Returns the first photos as small pictures."""
+        names = self.names
+        return f"<p>{len(names):,} photos can be searched</p>" + gallery(
+            [(self.folder / name, "", name) for name in names], len(names)
+        )
+
+    @property
+    def state(self) -> Path:
+        """The state folder."""
+        return self._state.path
+
+    @property
+    def names(self) -> list[str]:
+        """The sorted names of the photos that can be searched."""
+        index = self.index()
+        return [] if index is None else sorted(index.names)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Maps the name of each file that is no photo, or has no descriptor, to the reason; known after `update`."""
+        files = {} if self._intake is None else dict(self._intake.left_out)
+        with self._changing:
+            return dict(sorted((files | {name: row[0] for name, row in self._without.items()}).items()))
+
+    @property
+    def messages(self) -> list[str]:
+        """Sentences for the user, such as why a random network is used."""
+        with self._changing:
+            return list(dict.fromkeys([*self._state.recovered, *self._messages]))
+
+    @property
+    def network(self) -> ChosenNetwork | None:
+        """The network of the index that is searched; None until it has been chosen."""
+        return None if self._current is None else self._current.chosen
+
+    @property
+    def size(self) -> int | None:
+        """The longest side with which photos enter the network, in pixels; None until it has been chosen."""
+        return None if self._current is None else self._current.record["size"]
+
+    def index(self) -> FolderIndex | None:
+        """Returns the open index; None until the first photos can be searched."""
+        self._open()
+        with self._changing:
+            return None if self._current is None else self._current.index
+
+    def update(self, progress: Callable[[Work], None] | None = None) -> UpdateReport:
+        """Makes the index follow the folder.
+
+        Photos that cannot be read are left out, see `left_out`, and are tried again when they have changed. What is
+        described can be searched at once, and stays if the update is stopped or killed.
+
+        If the network or the size are others than those of the index, a new index is built beside it, which replaces it
+        at the end; until then searches use the old one.
+
+        Args:
+            progress: function that is called with the progress, a `Work`.
+
+        Raises:
+            PhotoFolderError: the folder does not exist, or has no photo although there are some in the index, as when
+                a drive is not mounted. The index stays as it is.
+            RetrievalError: the network cannot be loaded.
+            NoDescriptorsError: the network's descriptors of all photos are zero or not finite.
+            StoppedError: `close` was called.
+            OSError: the state folder cannot be written.
+        """
+        with self._updating, silent():
+            started, meter = time.monotonic(), Meter(progress or (lambda work: None))
+            self._check_open()
+            with ThreadPoolExecutor(1) as pool:
+                meter.begin(LOOKING)
+                loading = pool.submit(self._prepare)
+                self._open()
+                intake = self._take()
+                states = photo_states(intake)
+                self._set_intake(intake)
+                self._check_reachable(intake)
+                meter.begin(LOADING)
+                generation = loading.result()
+            self._without = self._state.left_out(generation.name)
+            changes = self._changes(generation, intake, states)
+            self._rename(generation, changes, states)
+            self._delete(generation, changes.gone)
+            self._describe(generation, changes.fresh, states, meter)
+            self._finish(generation, intake)
+            return UpdateReport(
+                photos=len(intake.photos),
+                searchable=len(self),
+                described=sum(name not in self._without for name in changes.fresh),
+                renamed=len(changes.renamed),
+                deleted=len(changes.gone) - len(changes.renamed),
+                left_out=len(self.left_out),
+                unreachable=changes.unreachable,
+                seconds=time.monotonic() - started,
+            )
+
+    def use(self, model: str, size: int | None = None, choice: str = TRAINED) -> None:
+        """Sets the network for the next `update`, which builds a new index with it and then switches over.
+
+        Args:
+            model: path of a .keras file, or a name.
+            size: the longest side of a photo in pixels; None for the present one.
+            choice: how the network was chosen, `network_choice.TRAINED` or `GIVEN`.
+        """
+        check_model(model)
+        with self._changing:
+            self._model, self._size, self._choice = model, size or self.size, choice
+
+    def search(
+        self,
+        query: Query | Sequence[Query] = (),
+        k: int = 10,
+        *,
+        box: Box | Sequence[Box | None] | None = None,
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
+        where: Filter | Mapping[str, str | Sequence[str]] | None = None,
+    ) -> SearchResult:
+        """Finds the photos that are most similar to one or several queries.
+
+        Several queries, and photos that are `like` it, are combined by the L2-normalised mean of their descriptors
+        (average query expansion, Chum et al. 2007). The mean descriptor of photos that are not like it is subtracted
+        with weight 0.5 (Rocchio 1971), and they are not found.
+
+        Args:
+            query: the name of a photo of the collection, the path or the content of a photo file, or pixels
+                (H, W, 3) uint8; or several of them.
+            k: number of photos to find.
+            box: the part of the query to use, (left, top, right, bottom) in pixels of the upright photo; for several
+                queries one for each, or None.
+            like: names of photos of the collection that are wanted.
+            unlike: names of photos of the collection that are not wanted.
+            where: a `Filter`, or a dict from the name of a column to accepted values.
+
+        Returns:
+            The photos, sorted by descending score.
+
+        Raises:
+            PhotoError: a query cannot be read.
+            IndexFileNotFoundError: a query is neither a photo of the collection nor a file.
+            ArgumentError: no photo can be searched yet, there is no query, or an argument is out of range.
+        """
+        index = self.index()
+        if index is None:
+            raise ArgumentError(f"no photo of {self.folder} can be searched yet: call update() first")
+        queries = _listed(query)
+        boxes = _boxes(box, len(queries))
+        names, absent = set(index.names), [*like, *unlike]
+        for name in absent:
+            if name not in names:
+                raise ArgumentError(f"{name} is not a photo that can be searched")
+        rows = [self._query_row(one, part, index, names) for one, part in zip(queries, boxes, strict=True)]
+        rows += list(index.vectors(list(like))) if like else []
+        if not rows:
+            raise ArgumentError("give a query, or photos in like=[..]")
+        row = _combined(rows, list(index.vectors(list(unlike))) if unlike else [])
+        restriction = where if isinstance(where, Filter) or where is None else Filter(columns=_columns(where))
+        (hits,) = index.search(row[None], k + len(unlike), where=restriction)
+        found = [
+            Hit(name, float(score), self.folder / name)
+            for name, score in zip(hits.names, hits.scores, strict=True)
+            if name not in set(unlike)
+        ]
+        return SearchResult(found[:k], len(index))
+
+    def describe(self, file: bytes, box: Box | None = None) -> np.ndarray:
+        """Describes a photo file with the network of the index.
+
+        Args:
+            file: the content of the file.
+            box: the part to describe, (left, top, right, bottom) in pixels of the upright photo; None for all of it.
+
+        Returns:
+            The descriptor, (D,) float32.
+
+        Raises:
+            PhotoError: the photo cannot be read, or the box is outside of it.
+            RetrievalError: the network cannot be loaded.
+        """
+        self._open()
+        with self._changing:
+            generation = self._current
+        if generation is None:
+            raise ArgumentError(f"no photo of {self.folder} can be searched yet: call update() first")
+        network = generation.load()
+        return network.query_file(file, box, accept_truncated=self._options.accept_truncated)
+
+    def close(self) -> None:
+        """Stops an update that is running, and releases the state folder."""
+        self._closing.set()
+        with self._updating, self._changing:
+            for generation in (self._current, self._next):
+                if generation is not None:
+                    generation.close()
+            self._state.close()
+
+    def announce(self, address: str) -> None:
+        """Writes the address of the page that shows the collection, for others who start one."""
+        self._state.announce(address)
+
+    # -- what `update` does
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise StoppedError("the collection was closed")
+
+    def _take(self) -> Intake:
+        return self._options.take(self.folder, required=False)
+
+    def _set_intake(self, intake: Intake) -> None:
+        with self._changing:
+            self._intake = intake
+            self._version += 1
+
+    def _check_reachable(self, intake: Intake) -> None:
+        """Protects the index of a drive that is not mounted: its folder is there and empty."""
+        count = len(self)
+        if count and not intake.photos:
+            raise PhotoFolderError(
+                f"{self.folder} contains no photo, and {count:,} photos of it are in the index: they stay there until "
+                "the folder has photos again (is its drive mounted?)"
+            )
+
+    def _open(self) -> None:
+        """Opens the indexes once; damaged ones are removed, to be made again."""
+        if self._opened:
+            return
+        with self._changing:
+            if self._opened:
+                return
+            for key in ("_current", "_next"):
+                generation: Generation | None = getattr(self, key)
+                try:
+                    if generation is not None:
+                        generation.open()
+                except FolderError as error:
+                    self._say(f"{error}. The photos are described again.")
+                    shutil.rmtree(generation.folder, ignore_errors=True)  # type: ignore[union-attr]
+            self._opened = True
+
+    def _say(self, sentence: str) -> None:
+        with self._changing:
+            self._messages.append(sentence)
+        log.warning(sentence)
+
+    def _generation(self, key: str) -> Generation | None:
+        record = self._manifest.get(key)
+        try:
+            return Generation(self._state.path / record["index"], self.folder, record)
+        except (TypeError, KeyError):
+            return None
+
+    def _prepare(self) -> Generation:
+        """Chooses and loads the network, and returns the index that is to follow the folder."""
+        with self._changing:
+            model, size, current = self._model, self._size, self._current
+        chosen = choose(model, None if current is None else current.record)
+        given = model is not None and model != "auto"
+        network = prepare(chosen, self._state.models, self._choice if given else AUTO)
+        if network.message:
+            with self._changing:
+                self._messages = [*(one for one in self._messages if one != network.message), network.message]
+        identity = model_identity(network.model)
+        record = record_of(network, identity, size or self.size or SIZE, self._bfloat16(network.model, identity))
+        generation = self._matching(record)
+        self._check_open()
+        try:
+            generation.load()
+        except ArgumentError:
+            if not record["bfloat16"] or self._precision != "auto":
+                raise
+            generation = self._matching(record | {"bfloat16": False})  # a network of the user's own without a trunk
+            generation.load()
+        return generation
+
+    def _bfloat16(self, model: str, identity: Mapping[str, str]) -> bool:
+        """Whether the trunk runs in bfloat16; "auto" keeps the precision of an index of the same network."""
+        if self._precision == "auto":
+            for generation in (self._current, self._next):
+                if generation is not None and same_descriptors(
+                    generation.record, generation.record | {"identity": dict(identity)}
+                ):
+                    return bool(generation.record["bfloat16"])
+        return resolve_precision(self._precision, model) == "bfloat16"
+
+    def _matching(self, record: dict[str, Any]) -> Generation:
+        """The index of a network and a size: the present one, the one that is being built, or a new one."""
+        self._open()
+        with self._changing:
+            current, unfinished = self._current, self._next
+            if current is not None and same_descriptors(current.record, record):
+                current.record |= {**record, "index": current.name}
+                self._next = None
+                chosen = current
+            elif unfinished is not None and same_descriptors(unfinished.record, record):
+                chosen = unfinished
+            else:
+                name = self._state.new_index()
+                chosen = Generation(self._state.path / name, self.folder, record | {"index": name})
+                if current is None or current.index is None:
+                    self._current, self._next = chosen, None
+                else:
+                    self._next = chosen
+            self._write_manifest()
+            return chosen
+
+    def _write_manifest(self, **facts: Any) -> None:
+        self._manifest |= {
+            "photos": str(self.folder.resolve()),
+            "current": None if self._current is None else self._current.record,
+            "next": None if self._next is None else self._next.record,
+            **facts,
+        }
+        self._state.write_manifest(self._manifest)
+        self._state.remove_indexes(*(one.name for one in (self._current, self._next) if one is not None))
+
+    def _changes(self, generation: Generation, intake: Intake, states: Mapping[str, State]) -> Changes:
+        truncated = self._options.accept_truncated
+        tried = {
+            name: (row[1], row[2])
+            for name, row in self._without.items()
+            if not (truncated and "truncated" in str(row[0]))
+        }
+        with self._changing:
+            self._without = {
+                name: row for name, row in self._without.items() if tried.get(name) == states.get(name, ())
+            }
+        return compare(generation.states(), tried, intake, states, self._manifest.get("mounts", ()))
+
+    def _rename(self, generation: Generation, changes: Changes, states: Mapping[str, State]) -> None:
+        if not changes.renamed or generation.index is None:
+            return
+        new, old = list(changes.renamed), list(changes.renamed.values())
+        rows, columns = np.array(generation.index.vectors(old)), generation.index.columns(old)
+        generation.add(new, rows, columns)
+        self._changed()
+
+    def _delete(self, generation: Generation, names: Sequence[str]) -> None:
+        if generation.delete(names):
+            self._changed()
+        with self._changing:
+            current = self._current
+        if current is not None and current is not generation and names:
+            current.delete([name for name in names if not (self.folder / name).exists()])
+
+    def _describe(
+        self, generation: Generation, names: Sequence[str], states: Mapping[str, State], meter: Meter
+    ) -> None:
+        network = generation.load()
+        meter.begin(DESCRIBING, len(names))
+        reading = reading_of(self.folder, generation.record["size"], network.smallest, self._options.accept_truncated)
+        with contextlib.closing(describe_in_units(network, reading, names, states)) as units:
+            for unit in units:
+                self._store(generation, unit, states)
+                meter.advance(len(unit.names) + len(unit.left_out))
+                self._check_open()
+
+    def _store(self, generation: Generation, unit: Unit, states: Mapping[str, State]) -> None:
+        if unit.names:
+            generation.add(unit.names, unit.rows, unit.columns)
+        if unit.left_out:
+            generation.delete(list(unit.left_out))  # those that have changed and cannot be read any more
+            with self._changing:
+                self._without |= {name: [reason, *states[name]] for name, reason in unit.left_out.items()}
+            self._state.write_left_out(generation.name, self._without)
+        self._changed()
+
+    def _changed(self) -> None:
+        with self._changing:
+            self._version += 1
+
+    def _finish(self, generation: Generation, intake: Intake) -> None:
+        useless = [row[0] for row in self._without.values()].count(NO_DESCRIPTOR)
+        if useless and generation.index is None:
+            raise NoDescriptorsError(useless)
+        self._state.write_left_out(generation.name, self._without)
+        known = [name for name in self._manifest.get("mounts", ()) if (self.folder / name).is_dir()]
+        mounts = sorted({*mount_points(self.folder, intake.photos), *known})
+        old = None
+        with self._changing:
+            if generation is self._next and generation.index is not None:
+                old, self._current, self._next = self._current, generation, None
+            self._write_manifest(mounts=mounts)
+            self._version += 1
+        if old is not None:
+            old.close()
+        count = len(self)
+        if count >= EXACT_BELOW and not scann_is_installed():
+            self._say(
+                f"Each search compares all {count:,} photos, because ScaNN is not installed: "
+                'pip install "keras-retrieval[index]" makes searches faster.'
+            )
+
+    # -- what `search` does
+
+    def _query_row(self, query: Query, box: Box | None, index: FolderIndex, names: set[str]) -> np.ndarray:
+        if isinstance(query, np.ndarray):
+            return self._pixels_row(query, box)
+        if isinstance(query, bytes):
+            return self.describe(query, box)
+        name = os.fspath(query)
+        if name in names:
+            if box is None:
+                return np.array(index.vectors([name])[0])
+            return self.describe((self.folder / name).read_bytes(), box)
+        path = Path(name)
+        if not path.is_file():
+            raise IndexFileNotFoundError(f"{name} is neither a photo that can be searched nor a file")
+        return self.describe(path.read_bytes(), box)
+
+    def _pixels_row(self, pixels: np.ndarray, box: Box | None) -> np.ndarray:
+        import io
+
+        from PIL import Image
+
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise ArgumentError(f"pixels must be an array (H, W, 3) of uint8, got {pixels.shape} of {pixels.dtype}")
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "BMP")
+        return self.describe(file.getvalue(), box)
+
+
+def _listed(query: Query | Sequence[Query]) -> list[Query]:
+    return [query] if isinstance(query, str | os.PathLike | bytes | np.ndarray) else list(query)
+
+
+def _boxes(box: Box | Sequence[Box | None] | None, count: int) -> list[Box | None]:
+    if box is None:
+        return [None] * count
+    entries = list(box)
+    if len(entries) == 4 and not any(isinstance(entry, tuple | list) or entry is None for entry in entries):
+        entries = [tuple(entries)] * count  # type: ignore[list-item]
+    if len(entries) != count:
+        raise ArgumentError(f"box must be one box for each of {count} queries, got {len(entries)}")
+    return entries  # type: ignore[return-value]
+
+
+def _combined(rows: Sequence[np.ndarray], unlike: Sequence[np.ndarray]) -> np.ndarray:
+    row = np.mean(rows, axis=0)
+    if unlike:
+        row = row / max(float(np.linalg.norm(row)), 1e-12) - UNLIKE_WEIGHT * np.mean(unlike, axis=0)
+    return (row / max(float(np.linalg.norm(row)), 1e-12)).astype(np.float32)
+
+
+def _columns(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
+    return {column: [values] if isinstance(values, str) else list(values) for column, values in where.items()}
