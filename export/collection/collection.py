@@ -409,10 +409,9 @@ class Collection:
 
     def _generation(self, key: str) -> Generation | None:
         record = self._manifest.get(key)
-        try:
-            return Generation(self._state.path / record["index"], self.folder, record)
-        except (TypeError, KeyError):
+        if not isinstance(record, dict) or not isinstance(record.get("index"), str):
             return None
+        return Generation(self._state.path / record["index"], self.folder, record)
 
     def _prepare(self) -> Generation:
         """Chooses and loads the network, and returns the index that is to follow the folder."""
@@ -593,10 +592,10 @@ def _boxes(box: Box | Sequence[Box | None] | None, count: int) -> list[Box | Non
         return [None] * count
     entries = list(box)
     if len(entries) == 4 and not any(isinstance(entry, tuple | list) or entry is None for entry in entries):
-        entries = [tuple(entries)] * count  # type: ignore[list-item]
+        entries = [tuple(entries)] * count
     if len(entries) != count:
         raise ArgumentError(f"box must be one box for each of {count} queries, got {len(entries)}")
-    return entries  # type: ignore[return-value]
+    return entries
 
 
 def _combined(rows: Sequence[np.ndarray], unlike: Sequence[np.ndarray]) -> np.ndarray:
