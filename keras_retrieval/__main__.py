@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
+from . import library_logs
 from .errors import RetrievalError, printable
 from .steps import STEPS, function_name, module_name
 
@@ -70,8 +71,7 @@ def _rows(group: str, width: int) -> list[str]:
 
 
 def _run(step: str, arguments: list[str]) -> None:
-    # Without a GPU, TensorFlow's C++ code would log several lines about it before the first line of output.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    library_logs.hide()
     try:
         with contextlib.redirect_stdout(_Escaped(sys.stdout)), _log_on_stdout():
             _call(step, arguments)
