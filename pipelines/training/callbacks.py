@@ -20,6 +20,7 @@ import numpy as np
 
 from ..descriptors.describer import DescribeFn, NoDescriptorsError
 from ..files.durable import write_file
+from ..files.progress import note_progress
 from .checkpoint import Checkpoint, write_checkpoint
 from .errors import TrainingError
 from .evaluation import CollectionScorer, headline
@@ -67,6 +68,31 @@ def figures(model: Any) -> Any:
         logs |= {**at_beginning, "seconds": round(time.monotonic() - at_beginning["seconds"], 1)}
 
     return keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end)
+
+
+def step_progress(steps: int, epochs: int, start: int = 0) -> Any:
+    """Returns a callback that notes the number of finished steps of all epochs for a process that watches this one.
+
+    Args:
+        steps: number of steps in an epoch.
+        epochs: number of epochs.
+        start: number of steps of the first epoch that were finished before, in a resumed run.
+    """
+    import keras
+
+    before = {"steps": start}
+
+    def begin(epoch: int, logs: Logs | None = None) -> None:
+        before["epoch"] = epoch
+
+    def step_end(batch: int, logs: Logs | None = None) -> None:
+        done = before["epoch"] * steps + before["steps"] + batch + 1
+        note_progress("training", done, epochs * steps, "steps")
+
+    def end(epoch: int, logs: Logs | None = None) -> None:
+        before["steps"] = 0
+
+    return keras.callbacks.LambdaCallback(begin, end, on_train_batch_end=step_end)
 
 
 def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:

@@ -14,22 +14,27 @@ from .evaluation import Mean, rows_of
 from .page import training_page
 from .run import Run
 from .samples import Sample
+from .validation_scores import comparison_text
 
 _IN_TABLE = ("loss", "val_loss", "negative_distance", "p")
 
 
-def results_of(run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any]) -> dict[str, Any]:
+def results_of(
+    run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any], validation: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Collects the results of a finished run of `train` in a dict, which `write_report` writes to results.json.
 
     Args:
         run: the finished run.
         scores: dict from the name of each network to its mean scores on the collection; empty without a collection.
         whitening: metadata of the learned whitening, as `comparison.finish` returns it.
+        validation: the scores on the photos that are set aside, as `validation_scores.comparison_of` returns them.
 
     Returns:
         A dict with, among others, the keys "options", "tuples" (counts), "left_out" (a dict from each photo that could
         not be read to the reason), "history" (for each epoch a dict from metric to value), "best_epoch" (from 1),
-        "scores", "whitening" and "seconds" (of the run). "dataset" is present only if the run has a collection.
+        "scores", "whitening" and "seconds" (of the run). "dataset" is present only if the run has a collection, and
+        "validation_scores" only with the option `score_validation`.
     """
     results = {
         "network": run.network.name,
@@ -48,6 +53,8 @@ def results_of(run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any
         "seconds": round(time.monotonic() - run.began, 1),
         "whitening": dict(whitening),
     }
+    if validation is not None:
+        results["validation_scores"] = dict(validation)
     if run.scorer is not None:
         results["dataset"] = run.scorer.truth.partial or run.scorer.truth.name
     return results
@@ -95,6 +102,8 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
             f"{LABELS[whitening['method']]}, {whitening['dim']} dimensions{shrinkage}, of all pairs at "
             f"{options['test_size']} px, scales {options['scales']}"
         )
+    if "validation_scores" in results:
+        facts.append(comparison_text(results["validation_scores"]))
     if "dataset" in results:
         facts.append(f"scored on {options['dataset']}: {results['dataset']}")
     if results["left_out"]:

@@ -17,7 +17,7 @@ from ..networks.files import FILES, save_model, smallest_side
 from ..photos.cache import PhotoCache, PhotoSource, build_cache
 from ..photos.reading import Reading
 from ..training_tuples.data import Tuples, TuplesError
-from .callbacks import checkpointing, evaluation, figures, tensorboard, validation
+from .callbacks import checkpointing, evaluation, figures, step_progress, tensorboard, validation
 from .checkpoint import Checkpoint, restore
 from .epoch_draw import EpochDraw
 from .evaluation import CollectionScorer, collection_scorer
@@ -181,6 +181,7 @@ def _callbacks(run: Run) -> list[Any]:
     options, draw = run.options, run.stream.draw
     last_step = run.model.last_step if options.refresh else None
     callbacks = [mining_callback(draw, run.describe, last_step, run.checkpoint.step), figures(run.model)]
+    callbacks.append(step_progress(draw.steps, options.epochs, run.checkpoint.step))
     if run.validation is not None:
         callbacks.append(validation(run.model, run.validation, run.describe))
     if run.scorer is not None:

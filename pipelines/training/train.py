@@ -21,6 +21,7 @@ from .report import facts_of, history_table, results_of, score_table, write_repo
 from .run import fit, prepare, take_best
 from .samples import mine_samples
 from .train_options import TrainOptions
+from .validation_scores import comparison_of, score_after, score_before
 
 
 @takes(TrainOptions)
@@ -49,12 +50,13 @@ def train(options: TrainOptions) -> dict[str, Any]:
     options = replace(options, precision=resolve_precision(options.precision))
     checkpoint = open_run(options.output, options.fingerprint(), options.resume)
     run = prepare(options, tuples, checkpoint)
-    scores = score_pretrained(run)
+    scores, before = score_pretrained(run), score_before(run)
     fit(run)
     take_best(run)
     samples = mine_samples(run.samples, run.describe)
     trained_scores, whitening = finish(run)
-    results = results_of(run, scores | trained_scores, whitening)
+    validation = comparison_of(before, score_after(run))
+    results = results_of(run, scores | trained_scores, whitening, validation)
     write_report(run, results, samples)
     _print(results, options.output)
     return results

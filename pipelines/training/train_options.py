@@ -213,6 +213,13 @@ class TrainOptions(CustomLayers, ObjectOptions):
         Path | None, Option("The collection's ground truth. If not given: the file beside the collection's photos.")
     ] = None
     every: Annotated[int, Option("Number of epochs between two scorings on --dataset.", at_least=1)] = 1
+    score_validation: Annotated[
+        bool,
+        Option(
+            "Compute the mAP before and after training over the photos that are set aside for validation, in a search "
+            "among all photos of the tuples. The whitening is then learned without them, for this score only."
+        ),
+    ] = False
     best: Annotated[
         str | None,
         Option(

@@ -50,7 +50,8 @@ def run(folder, ground_truth):
     """A run with everything in it."""
     results = train(
         **options(folder, output=folder / "whole", epochs=3, dataset=str(ground_truth),
-                  dataset_photos=folder / "photos", scales="1,0.7071", dim=9, tensorboard=True, every=2)
+                  dataset_photos=folder / "photos", scales="1,0.7071", dim=9, tensorboard=True, every=2,
+                  score_validation=True)
     )  # fmt: skip
     return folder / "whole", results
 
@@ -99,6 +100,30 @@ def test_the_loss_falls_and_every_epoch_has_its_figures(run):
     rates = [float(row["learning_rate"]) for row in rows]
     np.testing.assert_allclose(rates, 1e-3 * np.exp([0, -0.01, -0.02]), rtol=1e-5)
     assert [row["score: mAP"] != "" for row in rows] == [False, True, False]
+
+
+def test_photos_set_aside_are_scored_with_a_whitening_that_has_not_seen_them(run, folder):
+    output, results = run
+    tuples = read_tuples(folder / "tuples.npz")
+    train_pairs = ~tuples.validation[tuples.qidxs]
+    pairs = MatchingPairs(tuples.images, tuples.qidxs[train_pairs], tuples.pidxs[train_pairs])
+    whitening = learn_whitening(output / "descriptors", pairs, "lw", 1.0)
+    shards, names, _ = read_descriptors(output / "descriptors")
+    rows = whitening.apply(np.concatenate(shards), 9)
+    rows = rows[[names.index(name) for name in tuples.images]]
+    precisions = []
+    for query in np.flatnonzero(tuples.validation):
+        ranking = [row for row in np.argsort(-(rows @ rows[query]), kind="stable") if row != query]
+        hits = np.flatnonzero(tuples.cluster[ranking] == tuples.cluster[query])
+        found = np.arange(1, len(hits) + 1)
+        before = np.where(hits == 0, 1.0, (found - 1) / np.maximum(hits, 1))
+        precisions.append(np.mean((before + found / (hits + 1)) / 2))
+    scores = results["validation_scores"]
+    assert scores["after"] == pytest.approx(np.mean(precisions), abs=1e-6)
+    assert (scores["queries"], scores["photos"], scores["objects"]) == (12, 36, 3)
+    assert 0 < scores["before"] < 1
+    assert scores["before"] != scores["after"]
+    assert "mAP" in (output / "page.html").read_text()
 
 
 def test_model_keras_is_the_best_epoch_with_lw_behind_it(run, folder):
