@@ -90,7 +90,7 @@ setup(
         "keras_retrieval": ["py.typed"],
         "keras_retrieval.pipelines.pages": ["templates/*"],
         "keras_retrieval.pipelines.pages.viewer": ["viewer.min.js", "LICENSE.three"],
-        "keras_retrieval.export.server": ["page/*"],
+        "keras_retrieval.export.search_page": ["static/*"],
     },
     install_requires=[
         TENSORFLOW,

@@ -19,7 +19,7 @@ def reduced(request: Request, response: Response) -> Response:
             304 without a body. Text and JSON of at least 1 KiB are compressed if Accept-Encoding contains gzip.
     """
     tag = response.headers.get("ETag")
-    if tag and response.status == 200 and request.method in ("GET", "HEAD") and _names(request, tag):
+    if tag and response.status == 200 and has_current(request, tag):
         return Response(304, b"", response.content_type, response.headers)
     if "Content-Encoding" in response.headers or not _is_text(response.content_type):
         return response
@@ -45,7 +45,10 @@ def accepts_gzip(headers: Mapping[str, str]) -> bool:
     return False
 
 
-def _names(request: Request, tag: str) -> bool:
+def has_current(request: Request, tag: str) -> bool:
+    """Returns whether the client of a GET or HEAD request has the content with an entity tag, by If-None-Match."""
+    if request.method not in ("GET", "HEAD"):
+        return False
     known = [name.strip().removeprefix("W/") for name in request.headers.get("if-none-match", "").split(",")]
     return tag.removeprefix("W/") in known or "*" in known
 

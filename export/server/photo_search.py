@@ -86,13 +86,6 @@ class PhotoSearch:
         listed = "; ".join(reasons)
         raise ServingError(Code.FAILED_PRECONDITION, f"No model is the network that the index was made with. {listed}")
 
-    def holds(self, name: str) -> bool:
-        """Returns whether the index contains a photo called `name`."""
-        try:
-            return len(self.index.vectors([name])) == 1
-        except ValueError:
-            return False
-
     def nearest(self, rows: np.ndarray, k: int, deadline: Deadline) -> list[Hits]:
         """Finds the nearest neighbours of descriptors in the index.
 
@@ -150,16 +143,29 @@ class SearchingServable(Servable):
         if reason := self.mismatch:
             raise ServingError(Code.FAILED_PRECONDITION, f"Version {self.version} does not fit the index: {reason}")
         files, k, boxes = read_inputs(inputs)
-        rows, status = self._describe(files, boxes, run, deadline)
+        rows, status = self.describe(files, boxes, run, deadline)
         found = status == names.OK
         hits = iter(self._search.nearest(rows[found], int(k.max(initial=1)), deadline))
         outputs = output_tensors([next(hits) if is_found else None for is_found in found], k, status)
         return {alias: outputs[alias] for alias in aliases}
 
-    def _describe(
+    def describe(
         self, files: np.ndarray, boxes: np.ndarray, run: Run, deadline: Deadline
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Computes the descriptors (B, D) of whole photos or of their boxes, and the status (B,)."""
+        """Computes the descriptors of whole photos or of their boxes.
+
+        Args:
+            files: contents of the photos' files, (B,) bytes.
+            boxes: left, top, right and bottom in pixels, (B, 4) float32; zeros for a whole photo.
+            run: function that computes tensors.
+            deadline: deadline of the request.
+
+        Returns:
+            The descriptors, (B, D) float32, and the status codes, (B,) int32; see `contract.signatures.REASONS`.
+
+        Raises:
+            ServingError: the computation failed, or the client no longer waits.
+        """
         boxed = boxes.any(axis=1)
         whole, whole_status = self._describe_whole(files[~boxed], run, deadline)
         rows = np.zeros((len(files), whole.shape[1]), np.float32)

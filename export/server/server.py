@@ -7,7 +7,9 @@ from typing import Any
 
 from ..http.base_path import below
 from ..http.http_server import HttpServer
+from ..http.messages import Answer, Request, Response
 from ..index_contract.contract import NeighbourIndex
+from ..search_page.routes import UPLOAD_BYTES, SearchPage
 from .batching import Batcher, BatchingParameters
 from .config import SSLConfig, tls_context
 from .core import ServingCore, run_in_slot
@@ -16,8 +18,8 @@ from .limits import ComputeSlots, RequestLimit
 from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
 from .rest import Rest
-from .search_page import SearchPage
 from .servable import Servable
+from .served_photos import ServedPhotos
 
 CPUS = os.cpu_count() or 1
 LARGEST_MESSAGE = 2**31 - 1
@@ -133,7 +135,9 @@ def _http_server(core: ServingCore, settings: ServerSettings, search: PhotoSearc
     answer = Rest(core, settings.rest_seconds).answer
     if search is not None:
         folder = settings.photos or Path(search.index.facts["photos"])
-        answer = SearchPage(search, core.models, folder, answer).answer
+        photos = ServedPhotos(search, core, folder, settings.rest_seconds)
+        largest = min(UPLOAD_BYTES, settings.max_message_bytes * 3 // 4)  # base64 takes four bytes for three
+        answer = _first_of(SearchPage(photos, upload_bytes=largest), answer)
     return HttpServer(
         below(settings.base_path, answer),
         host=settings.host,
@@ -143,3 +147,13 @@ def _http_server(core: ServingCore, settings: ServerSettings, search: PhotoSearc
         max_body=settings.max_message_bytes,
         ssl_context=None if settings.ssl is None else tls_context(settings.ssl),
     )
+
+
+def _first_of(page: SearchPage, rest: Answer) -> Answer:
+    """Makes a function that answers requests of the page, and passes all others to the REST API."""
+
+    def answer(request: Request) -> Response:
+        found = page.answer(request)
+        return rest(request) if found is None else found
+
+    return answer

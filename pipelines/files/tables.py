@@ -87,7 +87,7 @@ class Table:
         """
         for names in ({name}, set(synonyms)):
             found = [column for column in self.columns if column == name] or [
-                column for column in self.columns if _key(column) in names
+                column for column in self.columns if column_key(column) in names
             ]
             if len(found) > 1:
                 raise TableError(f"{self.path}: the columns {' and '.join(found)} both mean {name}: rename one")
@@ -250,7 +250,7 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in lines if line.strip(_BLANKS)]
 
 
-def _key(column: str) -> str:
-    """A heading in a form for comparison: lower-case letters and digits."""
+def column_key(column: str) -> str:
+    """Returns a heading in a form for comparison: lower-case letters and digits."""
     plain = _UNIT.sub("", unicodedata.normalize("NFKC", column).casefold())
     return "".join(character for character in plain if character.isalnum())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..files.number_text import NumberError, NumberReader
-from ..files.tables import Row, Table
+from ..files.tables import Row, Table, column_key
 from .positions import DEGREES, Position, PositionError, checked_position, looks_like_degrees, utm_system
 
 log = logging.getLogger("keras_retrieval")
@@ -51,6 +51,25 @@ def has_positions(table: Table) -> bool:
         TableError: two columns have one meaning.
     """
     return any(_pair(table, *pair) for pair in (("east", "north"), ("latitude", "longitude"), ("x", "y")))
+
+
+def degree_columns(columns: Sequence[str]) -> tuple[str, str] | None:
+    """Finds the columns of latitude and longitude among the columns of an index, by their names or synonyms.
+
+    Args:
+        columns: names of columns.
+
+    Returns:
+        The names of the columns of latitude and longitude; None unless there is exactly one of each.
+    """
+    found = []
+    for name in ("latitude", "longitude"):
+        keys = {name, *_SYNONYMS[name]}
+        matching = [column for column in columns if column == name] or [
+            column for column in columns if column_key(column) in keys
+        ]
+        found += matching if len(matching) == 1 else [""]
+    return (found[0], found[1]) if all(found) else None
 
 
 def read_positions(table: Table) -> list[Position]:

@@ -1,0 +1,38 @@
+"""Finds the files of photos by their names, and nothing else in or outside the folder."""
+
+from pathlib import Path, PurePosixPath
+
+from .source import PhotoSource
+
+
+class PhotoFiles:
+    """The files of a collection's photos.
+
+    Args:
+        source: the collection.
+    """
+
+    def __init__(self, source: PhotoSource) -> None:
+        self._source = source
+
+    def path(self, name: str) -> Path | None:
+        """Finds the file of a photo.
+
+        Args:
+            name: name of the photo as a client sent it.
+
+        Returns:
+            The path; None if the catalogue does not contain the name, or if the file does not exist, is not a regular
+            file or is outside the photo folder. A link inside the folder may lead out of it: the intake follows links,
+            too, and the catalogue contains only what the intake accepted.
+        """
+        if name not in self._source.catalogue().row_of:
+            return None
+        parts = PurePosixPath(name)
+        if not name or "\0" in name or parts.is_absolute() or ".." in parts.parts:
+            return None
+        path = self._source.folder / name
+        try:
+            return path if path.is_file() else None
+        except (OSError, ValueError):
+            return None

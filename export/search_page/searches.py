@@ -1,0 +1,154 @@
+"""Answers searches of the page."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.photos.reader import MAX_PIXELS, PhotoError, photo_size
+
+from keras_retrieval.errors import ArgumentError
+
+from ..index_contract.contract import Filter, Hits, NeighbourIndex
+from .catalogue import Catalogue
+from .errors import BadRequestError, NotReadyError
+from .feedback import combined
+from .photo_files import PhotoFiles
+from .search_request import Query, SearchRequest
+from .source import PhotoSource
+
+EMPTY = "No photo can be searched yet. Wait until the first photos are described: the page finds them by itself."
+
+
+def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest) -> dict[str, Any]:
+    """Searches the photos of a collection.
+
+    A query that cannot be read is answered with its reason, and the others are searched with. Names in `like` and
+    `unlike` that are not searchable photos are listed in "missing". Photos to search with, unlike photos and skipped
+    photos are not among the hits.
+
+    Args:
+        source: the collection.
+        files: files of its photos.
+        request: the search.
+
+    Returns:
+        A dict for JSON: "hits" with the facts of each photo and its "score" (inner product), by descending score;
+        "seconds"; "compared", the number of photos that satisfy the filter; "queries", for each query its "width" and
+        "height" in pixels or the "reason" why it cannot be used; and "missing".
+
+    Raises:
+        BadRequestError: the filter names an unknown column.
+        NotReadyError: there is no index yet, or it cannot be read.
+    """
+    started = time.monotonic()
+    index, catalogue = source.index(), source.catalogue()
+    if index is None:
+        raise NotReadyError(EMPTY)
+    try:
+        rows, answers = _query_rows(source, files, index, request.queries)
+        liked, missing = _stored(index, request.like)
+        unliked, also_missing = _stored(index, request.unlike)
+        wanted = np.concatenate([rows, liked])
+        where, compared = _condition(catalogue, request)
+        hits = Hits([], np.zeros(0, np.float32))
+        if len(wanted) and compared:
+            own = {query.photo for query in request.queries if query.photo is not None}
+            hidden = own | {*request.unlike} | {*request.skip}
+            hits = _nearest(index, combined(wanted, unliked), request.k, where, hidden)
+    except (OSError, FolderError) as error:
+        raise NotReadyError(f"The index cannot be searched: {error}.") from error
+    found = [
+        {**catalogue.facts(row), "score": round(float(score), 6)}
+        for name, score in zip(hits.names, hits.scores, strict=True)
+        if (row := catalogue.row_of.get(name)) is not None
+    ]
+    return {
+        "hits": found,
+        "seconds": round(time.monotonic() - started, 4),
+        "compared": compared,
+        "queries": answers,
+        "missing": [*missing, *also_missing],
+    }
+
+
+def _query_rows(
+    source: PhotoSource, files: PhotoFiles, index: NeighbourIndex, queries: tuple[Query, ...]
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    rows, answers = [np.zeros((0, _stored_dimensions(index)), np.float32)], []
+    for query in queries:
+        try:
+            row, size = _described(source, files, index, query)
+        except PhotoError as error:
+            answers.append({"reason": error.reason})
+            continue
+        rows.append(row)
+        answers.append({"width": size[1], "height": size[0]} if size else {})
+    return np.concatenate(rows), answers
+
+
+def _stored_dimensions(index: NeighbourIndex) -> int:
+    return int(index.vectors([]).shape[1])
+
+
+def _described(
+    source: PhotoSource, files: PhotoFiles, index: NeighbourIndex, query: Query
+) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """The stored descriptor (1, S) of a query, and its height and width if they can be read."""
+    path: Path | None = None
+    if query.photo is not None:
+        path = files.path(query.photo)
+        stored = _stored(index, (query.photo,))[0] if query.box is None else ()
+        if len(stored):
+            return stored, _size(path, index) if path is not None else None
+        if path is None:
+            raise PhotoError(query.photo, "its file is not among the photos any more")
+    try:
+        file = query.file if path is None else path.read_bytes()
+    except OSError as error:
+        raise PhotoError(str(query.photo), f"its file cannot be read: {error.strerror}") from None
+    assert file is not None, "a query has a photo or a file"
+    row = np.asarray(source.describe(file, query.box), np.float32)[None]
+    return index.to_stored(row), _size(file, index)
+
+
+def _size(photo: Path | bytes, index: NeighbourIndex) -> tuple[int, int] | None:
+    facts = index.facts
+    try:
+        return photo_size(photo, exif=facts.get("exif", True), max_pixels=facts.get("max_pixels", MAX_PIXELS))
+    except (PhotoError, OSError):
+        return None
+
+
+def _stored(index: NeighbourIndex, names: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    """The stored descriptors of those photos that are in the index, and the names of the others."""
+    try:
+        return np.array(index.vectors(list(names))), []
+    except ArgumentError:
+        pass
+    rows, missing = [np.zeros((0, _stored_dimensions(index)), np.float32)], []
+    for name in names:
+        try:
+            rows.append(index.vectors([name]))
+        except ArgumentError:
+            missing.append(name)
+    return np.concatenate(rows), missing
+
+
+def _condition(catalogue: Catalogue, request: SearchRequest) -> tuple[Filter | None, int]:
+    """The filter for the index, and the number of searchable photos that satisfy it."""
+    if not request.photos.restricts:
+        return None, int(catalogue.searchable.sum())
+    rows = request.photos.rows(catalogue)
+    rows = rows[catalogue.searchable[rows]]
+    return Filter(names=[catalogue.names[row] for row in rows.tolist()]), len(rows)
+
+
+def _nearest(index: NeighbourIndex, query: np.ndarray, k: int, where: Filter | None, hidden: set[str]) -> Hits:
+    try:
+        (hits,) = index.search(query[None], k + len(hidden), where=where)
+    except ArgumentError as error:
+        raise BadRequestError(f"The search is not possible: {error}.") from error
+    shown = [place for place, name in enumerate(hits.names) if name not in hidden][:k]
+    return Hits([hits.names[place] for place in shown], hits.scores[shown])
