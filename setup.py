@@ -109,6 +109,8 @@ setup(
         "typer>=0.16",
         # Converts UTM coordinates to latitude and longitude: no dependencies, 30 KB.
         "utm>=0.8",
+        # Tells `app` that photos were added or deleted; without its messages the folder is looked at.
+        "watchfiles>=1.0",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["keras-retrieval = keras_retrieval.__main__:main"]},

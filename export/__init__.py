@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from keras_retrieval.steps import steps_of
 
 if TYPE_CHECKING:
+    from .application.app import app as app
     from .client.describe import describe as describe
     from .client.query import query as query
     from .indexes.index import index as index

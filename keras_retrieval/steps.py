@@ -24,6 +24,7 @@ class Step(NamedTuple):
 
 
 STEPS: dict[str, Step] = {
+    "app": Step("export.application", "All in one", "photos -> search page that follows the folder"),
     "sample-photos": Step("pipelines.samples", "Photos", "synthetic photos of buildings, to try the other steps"),
     "duplicates": Step("pipelines.copies", "Photos", "photos -> groups of copies, and a page"),
     "edge-maps": Step("pipelines.photos", "Photos", "photos or sketches -> edge maps"),

@@ -24,7 +24,7 @@ import numpy as np
 from keras_retrieval.pipelines.descriptors.describer import NO_DESCRIPTOR, NoDescriptorsError
 from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.files.progress import silent
-from keras_retrieval.pipelines.networks.files import model_identity
+from keras_retrieval.pipelines.networks.files import load_model, model_identity, save_model
 from keras_retrieval.pipelines.networks.precision import check_precision, resolve_precision
 from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 from keras_retrieval.pipelines.photos.intake import Intake
@@ -37,6 +37,7 @@ from ..folder_index.folder_index import FolderIndex
 from ..index_contract.contract import Filter
 from ..index_contract.errors import IndexFileNotFoundError
 from ..index_contract.index_settings import EXACT_BELOW
+from ..search_page.feedback import combined
 from .changes import Changes, State, compare, mount_points, photo_states
 from .describing import Unit, describe_in_units, reading_of
 from .errors import StoppedError
@@ -50,8 +51,6 @@ log = logging.getLogger("keras_retrieval")
 
 Query = str | os.PathLike[str] | bytes | np.ndarray
 """A query: the name of a photo of the collection, the path or the content of a photo file, or pixels (H, W, 3)."""
-
-UNLIKE_WEIGHT = 0.5  # of the mean descriptor of photos that are not wanted, Rocchio's gamma with beta = 1
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class Collection:
         self._intake: Intake | None = None
         self._without: dict[str, list[Any]] = {}
         self._messages: list[str] = []
-        self._version = 0
+        self._scans, self._loaded = 0, threading.Event()
 
     def __enter__(self) -> "Collection":
         return self
@@ -193,6 +192,11 @@ class Collection:
             return list(dict.fromkeys([*self._state.recovered, *self._messages]))
 
     @property
+    def count(self) -> int:
+        """The number of photos that the last look at the folder found; 0 before the first."""
+        return len(self.photos or ())
+
+    @property
     def network(self) -> ChosenNetwork | None:
         """The network of the index that is searched; None until it has been chosen."""
         return None if self._current is None else self._current.chosen
@@ -201,6 +205,23 @@ class Collection:
     def size(self) -> int | None:
         """The longest side with which photos enter the network, in pixels; None until it has been chosen."""
         return None if self._current is None else self._current.record["size"]
+
+    @property
+    def opened_index(self) -> FolderIndex | None:
+        """The open index; None while it has not been opened, or has no photo yet. Reading it takes no time."""
+        current = self._current
+        return None if current is None else current.index
+
+    @property
+    def photos(self) -> list[str] | None:
+        """The names of all photos that the last look at the folder found; None before the first."""
+        intake = self._intake
+        return None if intake is None else intake.photos
+
+    @property
+    def scans(self) -> int:
+        """How often another list of photos was found."""
+        return self._scans
 
     def index(self) -> FolderIndex | None:
         """Returns the open index; None until the first photos can be searched."""
@@ -284,7 +305,7 @@ class Collection:
 
         Several queries, and photos that are `like` it, are combined by the L2-normalised mean of their descriptors
         (average query expansion, Chum et al. 2007). The mean descriptor of photos that are not like it is subtracted
-        with weight 0.5 (Rocchio 1971), and they are not found.
+        (Rocchio 1971, see `search_page.feedback`), and they are not found.
 
         Args:
             query: the name of a photo of the collection, the path or the content of a photo file, or pixels
@@ -317,7 +338,7 @@ class Collection:
         rows += list(index.vectors(list(like))) if like else []
         if not rows:
             raise ArgumentError("give a query, or photos in like=[..]")
-        row = _combined(rows, list(index.vectors(list(unlike))) if unlike else [])
+        row = combined(index.to_stored(np.stack(rows)), index.vectors(list(unlike)))
         restriction = where if isinstance(where, Filter) or where is None else Filter(columns=_columns(where))
         (hits,) = index.search(row[None], k + len(unlike), where=restriction)
         found = [
@@ -349,6 +370,46 @@ class Collection:
         network = generation.load()
         return network.query_file(file, box, accept_truncated=self._options.accept_truncated)
 
+    def wait_for_network(self, seconds: float) -> bool:
+        """Waits for the network of the index to be loaded by an update in another thread.
+
+        Args:
+            seconds: how long to wait.
+
+        Returns:
+            Whether `describe` can be called without a wait for the network.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._closing.is_set():
+            current = self._current
+            if current is not None and (current.network is not None or self._loaded.is_set()):
+                return True
+            self._loaded.wait(0.1)
+        return False
+
+    def network_file(self) -> Path:
+        """Returns the network of the index as a .keras file, which is written if it was built by name.
+
+        Raises:
+            ArgumentError: there is no network yet, or it is an .onnx file, which cannot be trained.
+        """
+        chosen = self.network
+        if chosen is None:
+            raise ArgumentError(f"{self.folder} has no network yet: call update() first")
+        path = Path(chosen.model)
+        if path.suffix == ".onnx":
+            raise ArgumentError(f"{path} cannot be trained: give --model a .keras file or a name")
+        if path.suffix == ".keras":
+            return path
+        made = self._state.models / f"{chosen.model}.keras"
+        if not made.is_file():
+            save_model(load_model(chosen.model), made)
+        return made
+
+    def stop(self) -> None:
+        """Asks an update in another thread to end after the photos that are in the network."""
+        self._closing.set()
+
     def close(self) -> None:
         """Stops an update that is running, and releases the state folder."""
         self._closing.set()
@@ -373,8 +434,8 @@ class Collection:
 
     def _set_intake(self, intake: Intake) -> None:
         with self._changing:
+            self._scans += self._intake is None or self._intake.photos != intake.photos
             self._intake = intake
-            self._version += 1
 
     def _check_reachable(self, intake: Intake) -> None:
         """Protects the index of a drive that is not mounted: its folder is there and empty."""
@@ -434,6 +495,7 @@ class Collection:
                 raise
             generation = self._matching(record | {"bfloat16": False})  # a network of the user's own without a trunk
             generation.load()
+        self._loaded.set()
         return generation
 
     def _bfloat16(self, model: str, identity: Mapping[str, str]) -> bool:
@@ -496,11 +558,9 @@ class Collection:
         new, old = list(changes.renamed), list(changes.renamed.values())
         rows, columns = np.array(generation.index.vectors(old)), generation.index.columns(old)
         generation.add(new, rows, columns)
-        self._changed()
 
     def _delete(self, generation: Generation, names: Sequence[str]) -> None:
-        if generation.delete(names):
-            self._changed()
+        generation.delete(names)
         with self._changing:
             current = self._current
         if current is not None and current is not generation and names:
@@ -526,11 +586,6 @@ class Collection:
             with self._changing:
                 self._without |= {name: [reason, *states[name]] for name, reason in unit.left_out.items()}
             self._state.write_left_out(generation.name, self._without)
-        self._changed()
-
-    def _changed(self) -> None:
-        with self._changing:
-            self._version += 1
 
     def _finish(self, generation: Generation, intake: Intake) -> None:
         useless = [row[0] for row in self._without.values()].count(NO_DESCRIPTOR)
@@ -544,7 +599,6 @@ class Collection:
             if generation is self._next and generation.index is not None:
                 old, self._current, self._next = self._current, generation, None
             self._write_manifest(mounts=mounts)
-            self._version += 1
         if old is not None:
             old.close()
         count = len(self)
@@ -596,13 +650,6 @@ def _boxes(box: Box | Sequence[Box | None] | None, count: int) -> list[Box | Non
     if len(entries) != count:
         raise ArgumentError(f"box must be one box for each of {count} queries, got {len(entries)}")
     return entries
-
-
-def _combined(rows: Sequence[np.ndarray], unlike: Sequence[np.ndarray]) -> np.ndarray:
-    row = np.mean(rows, axis=0)
-    if unlike:
-        row = row / max(float(np.linalg.norm(row)), 1e-12) - UNLIKE_WEIGHT * np.mean(unlike, axis=0)
-    return (row / max(float(np.linalg.norm(row)), 1e-12)).astype(np.float32)
 
 
 def _columns(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """The program of a child process: runs steps one after another, and ends when its parent ends.
 
-    python -P -m keras_retrieval.export.app.child NICE '[["extract", "vgg.keras", ..], ["index", ..]]'
+    python -P -m keras_retrieval.export.application.child NICE '[["extract", "vgg.keras", ..], ["index", ..]]'
 
 Its standard input is a pipe of which the parent has the other end. The pipe is closed when the parent ends, however it
 ends, so that the whole process group of the child is killed then.

@@ -16,7 +16,7 @@ from keras_retrieval.errors import printable
 
 from .errors import StepFailedError, StepStoppedError
 
-PROGRAM = (sys.executable, "-P", "-m", "keras_retrieval.export.app.child")
+PROGRAM = (sys.executable, "-P", "-m", "keras_retrieval.export.application.child")
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 """Environment variables of a child, besides those of this process."""
 

@@ -1,0 +1,69 @@
+"""The options of the step `app`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
+from keras_retrieval.pipelines.networks.precision import PRECISION_HELP, PRECISIONS
+from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
+
+from ..http.base_path import checked_base_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppOptions(CustomLayers, IntakeOptions):
+    """The options of the step `app`."""
+
+    photos: Annotated[
+        Path, Argument("Folder of photos; its sub-folders are read, too. Nothing is written into it.")
+    ] = field(kw_only=False)
+    state: Annotated[
+        Path | None,
+        Option("Folder for the index and all else that is remembered; in the user's cache folder if not given."),
+    ] = None
+    model: Annotated[
+        str | None,
+        Option(
+            "Network: a .keras or .onnx file, a published network (.pth, .mat), weights of a trunk (.h5, .npz), or a "
+            "name such as vgg16_gem. auto is the best one in the weights folder, else ImageNet weights, else a random "
+            "network. If not given, the network that the state has, or auto."
+        ),
+    ] = None
+    size: Annotated[
+        int | None,
+        Option("Longest side of a photo in pixels; if not given, that of the state, or 362.", at_least=1),
+    ] = None
+    precision: Annotated[str, Option(PRECISION_HELP, choices=PRECISIONS)] = "auto"
+    host: Annotated[
+        str, Option("Address to listen on; 0.0.0.0 for all, so that other machines can see the photos.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int | None,
+        Option("Port of the page; if not given, 8000 or the next free one.", at_least=0, at_most=65535),
+    ] = None
+    base_path: Annotated[str, Option("Path of the page behind a reverse proxy, such as /photos.")] = "/"
+    watch: Annotated[bool, Option("Watch the folder for new, changed and deleted photos.")] = True
+    train: Annotated[
+        bool,
+        Option(
+            "Train a network on the photos behind the page (hours without a GPU), and use it if its measured result is "
+            "better. Needs the extra sfm."
+        ),
+    ] = False
+    open: Annotated[bool, Option("Open the page in the browser, where there is a graphical session.")] = True
+
+    def check(self) -> None:
+        """Checks the ranges of the options, and the base path.
+
+        Raises:
+            ArgumentError: an option is out of range.
+        """
+        super().check()
+        checked_base_path(self.base_path)
+
+    @property
+    def intake(self) -> IntakeOptions:
+        """The options of the intake alone."""
+        return IntakeOptions(**self.passed_on)

@@ -1,0 +1,429 @@
+"""A collection follows its folder: what is added, changed, renamed, deleted, unreadable, or not there for a while."""
+
+import json
+import os
+import shutil
+import threading
+
+import numpy as np
+import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.photos.formats import PhotoFolderError
+from keras_retrieval.pipelines.photos.reader import PhotoError
+
+from export.collection import collection as collections
+from export.collection.errors import StateBusyError, StateError, StoppedError
+from export.folder_index.folder_index import FolderIndex
+from keras_retrieval.errors import ArgumentError
+from tests.helpers.odd_collection import make_odd_collection
+from tests.helpers.small_collection import (
+    mean_colours,
+    network_file,
+    opened,
+    use_fake_network,
+    write_photo,
+    write_photos,
+)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The numbers of photos that the network described."""
+    log = []
+    use_fake_network(monkeypatch, log=log)
+    return log
+
+
+@pytest.fixture
+def names(tmp_path):
+    return write_photos(tmp_path / "photos")
+
+
+def test_photos_are_found_by_name_path_bytes_and_pixels(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        report = collection.update()
+        assert (report.photos, report.searchable, report.described) == (6, 6, 6)
+        path = tmp_path / "photos" / names[2]
+        from PIL import Image
+
+        for query in (names[2], path, path.read_bytes(), np.array(Image.open(path)), [path, names[2]]):
+            result = collection.search(query, k=3)
+            assert (result[0].name, result[0].path, len(result)) == (names[2], path, 3)
+            assert result.scores[0] == pytest.approx(1, abs=1e-5)
+            assert result.scores == sorted(result.scores, reverse=True)
+        assert collection.search(names[0], where={"bytes": str(path.stat().st_size)}).names
+        assert sorted(collection.names) == sorted(names)
+
+
+def test_a_box_and_photos_that_are_not_wanted(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+        whole = collection.search(names[0], k=6)
+        assert collection.search(names[0], k=6, box=(0, 0, 8, 6)).scores != whole.scores
+        assert names[1] not in collection.search(names[0], k=6, unlike=[names[1]]).names
+        assert set(collection.search(like=names[:2], k=2).names) == set(names[:2])
+        with pytest.raises(PhotoError, match="outside"):
+            collection.search(names[0], box=(0, 0, 800, 6))
+        with pytest.raises(ArgumentError, match="box"):
+            collection.search(names[:2], box=[None])
+
+
+def test_what_cannot_be_searched_says_so(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        with pytest.raises(ArgumentError, match=r"call update\(\) first"):
+            collection.search(names[0])
+        collection.update()
+        with pytest.raises(FileNotFoundError, match="neither a photo"):
+            collection.search("nowhere.jpg")
+        with pytest.raises(ArgumentError, match="not a photo that can be searched"):
+            collection.search(names[0], unlike=["nowhere.jpg"])
+        with pytest.raises(ArgumentError, match="give a query"):
+            collection.search()
+        with pytest.raises(PhotoError):
+            collection.search(b"no photo")
+
+
+def test_a_second_update_describes_only_what_is_new_or_changed(tmp_path, calls, names):
+    folder = tmp_path / "photos"
+    with opened(tmp_path) as collection:
+        collection.update()
+    calls.clear()
+    write_photo(folder / "new.png", 20)
+    write_photo(folder / names[0], 21)
+    (folder / names[1]).unlink()
+    with opened(tmp_path, model=None) as collection:
+        report = collection.update()
+        assert (report.described, report.deleted, sum(calls)) == (2, 1, 2)
+        assert sorted(collection.names) == sorted([*names, "new.png"][:1] + names[2:] + ["new.png"])
+        assert collection.search(folder / names[0], k=1)[0].name == names[0]
+        assert collection.update().described == 0
+
+
+def test_renamed_photos_and_folders_are_not_described_again(tmp_path, calls, names):
+    folder = tmp_path / "photos"
+    with opened(tmp_path) as collection:
+        collection.update()
+        calls.clear()
+        (folder / "a").rename(folder / "moved")
+        (folder / "b" / "1.png").rename(folder / "b" / "one.png")
+        report = collection.update()
+        assert (report.renamed, report.described, report.deleted, calls) == (4, 0, 0, [])
+        assert collection.search(folder / "moved" / "0.png", k=1)[0].name == "moved/0.png"
+        assert collection.search("b/one.png", k=1)[0].name == "b/one.png"
+        assert len(collection) == 6
+
+
+def test_another_photo_of_the_same_second_and_size_is_no_renamed_one(tmp_path, calls):
+    folder, second = tmp_path / "photos", 1_600_000_000_000_000_000
+    first = write_photo(folder / "first.bmp", 1, when=second)
+    write_photo(folder / "stays.bmp", 5, when=second + 1)
+    with opened(tmp_path) as collection:
+        collection.update()
+        size = first.stat().st_size
+        first.unlink()
+        assert write_photo(folder / "second.bmp", 2, when=second).stat().st_size == size
+        report = collection.update()
+        assert (report.renamed, report.described) == (0, 1)
+        assert collection.search(folder / "second.bmp", k=1).scores[0] == pytest.approx(1, abs=1e-5)
+
+
+def test_unreadable_photos_are_left_out_once_and_tried_again_when_they_change(tmp_path, calls, names):
+    folder = tmp_path / "photos"
+    (folder / "cut.png").write_bytes((folder / names[0]).read_bytes()[:-20])
+    write_photo(folder / "black.png").write_bytes(b"")
+    from PIL import Image
+
+    Image.new("RGB", (16, 12)).save(folder / "black.png")
+    with opened(tmp_path) as collection:
+        report = collection.update()
+        assert (report.searchable, report.left_out) == (6, 2)
+        assert set(collection.left_out) == {"cut.png", "black.png"}
+        assert "zero or not finite" in collection.left_out["black.png"]
+    calls.clear()
+    with opened(tmp_path) as collection:
+        collection.update()
+        assert (calls, set(collection.left_out)) == ([], {"cut.png", "black.png"})
+        write_photo(folder / "cut.png", 30)
+        assert collection.update().described == 1
+        assert set(collection.left_out) == {"black.png"}
+
+
+def test_a_photo_that_becomes_unreadable_is_not_found_any_more(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+        path = tmp_path / "photos" / names[0]
+        path.write_bytes(path.read_bytes()[:-20])
+        report = collection.update()
+        assert names[0] not in collection.names
+        assert names[0] in collection.left_out
+        assert report.searchable == 5
+
+
+def test_odd_files_are_accounted_for(tmp_path, calls):
+    entries = make_odd_collection(tmp_path / "photos")
+    with opened(tmp_path) as collection:
+        report = collection.update()
+        photos = {name for name, entry in entries.items() if not entry.outcome}
+        readable = {name for name in photos if entries[name].readable}
+        assert set(collection.names) == readable
+        assert photos - readable <= set(collection.left_out)
+        assert report.photos == len(photos)
+        assert collection.update().described == 0
+
+
+def test_a_folder_without_photos_is_no_error(tmp_path, calls):
+    (tmp_path / "photos").mkdir()
+    with opened(tmp_path) as collection:
+        assert collection.update().searchable == 0
+        assert len(collection) == 0
+        write_photos(tmp_path / "photos", 2)
+        assert collection.update().searchable == 2
+
+
+def emptied(folder):
+    for path in folder.iterdir():
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("vanish", [shutil.rmtree, emptied])
+def test_the_index_of_a_folder_that_vanishes_stays(tmp_path, calls, names, vanish):
+    with opened(tmp_path) as collection:
+        collection.update()
+        shutil.copytree(tmp_path / "photos", tmp_path / "kept")
+        vanish(tmp_path / "photos")
+        with pytest.raises(PhotoFolderError, match=r"does not exist|its drive mounted"):
+            collection.update()
+        assert collection.search(names[0], k=1).names == [names[0]]
+        calls.clear()
+        shutil.copytree(tmp_path / "kept", tmp_path / "photos", dirs_exist_ok=True)
+        assert collection.update().searchable == 6
+        assert calls == []
+
+
+def test_photos_of_a_folder_that_cannot_be_read_stay(tmp_path, calls, names, monkeypatch):
+    outside = tmp_path / "drive"
+    write_photos(outside, 4, first=50)
+    (tmp_path / "photos" / "drive").symlink_to(outside)
+    with opened(tmp_path) as collection:
+        assert collection.update().searchable == 10
+        outside.rename(tmp_path / "away")
+        report = collection.update()
+        assert (report.searchable, report.unreachable, report.deleted) == (10, 4, 0)
+        (tmp_path / "photos" / "drive").unlink()
+        assert collection.update().deleted == 4
+
+
+def test_photos_of_a_drive_that_is_not_mounted_stay(tmp_path, calls, names, monkeypatch):
+    mounted = {str(tmp_path / "photos" / "b")}
+    real = os.path.ismount
+    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in mounted or real(path))
+    with opened(tmp_path) as collection:
+        collection.update()
+        for path in (tmp_path / "photos" / "b").iterdir():
+            path.unlink()
+        mounted.clear()
+        assert collection.update().unreachable == 3
+        (tmp_path / "photos" / "b").rmdir()
+        assert collection.update().deleted == 3
+
+
+def test_one_process_at_a_time_uses_a_state_and_learns_where_the_page_is(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        with pytest.raises(StateBusyError, match="another process"):
+            opened(tmp_path)
+        collection.announce("http://127.0.0.1:8000/")
+        with pytest.raises(StateBusyError, match=r"shown already, at http://127.0.0.1:8000/"):
+            opened(tmp_path)
+    opened(tmp_path).close()
+
+
+def test_another_size_or_network_gets_an_index_beside_the_old_one(tmp_path, calls, names, monkeypatch):
+    with opened(tmp_path) as collection:
+        collection.update()
+    with opened(tmp_path, size=8) as collection:
+        seen = []
+
+        def watched(work):
+            if work.step == 3 and work.done:
+                seen.append((collection.size, len(collection), collection.search(names[0], k=1).names))
+
+        report = collection.update(watched)
+        assert seen == [(16, 6, [names[0]])]
+        assert (report.described, collection.size) == (6, 8)
+        assert [path.name for path in collection.state.glob("index-*")] == ["index-002"]
+    network_file(tmp_path, b"another network")
+    with opened(tmp_path) as collection:
+        assert collection.size == 8
+    with opened(tmp_path, size=None) as collection:
+        assert collection.update().described == 6
+        assert [path.name for path in collection.state.glob("index-*")] == ["index-003"]
+        assert FolderIndex(collection.state / "index-003").facts["size"] == 8
+
+
+def test_an_index_that_was_not_finished_goes_on(tmp_path, calls, names, monkeypatch):
+    with opened(tmp_path) as collection:
+        collection.update()
+    monkeypatch.setattr("export.collection.describing.UNIT_SECONDS", 0)
+    monkeypatch.setattr("keras_retrieval.pipelines.descriptors.describer.BATCH_PIXELS", 1)
+    with opened(tmp_path, size=8) as collection:
+        with pytest.raises(StoppedError):
+            collection.update(lambda work: collection.stop() if work.done == 2 else None)
+        assert (collection.size, len(collection)) == (16, 6)
+    calls.clear()
+    with opened(tmp_path, size=8) as collection:
+        assert collection.update().searchable == 6
+        assert sum(calls) == 4
+        assert collection.size == 8
+
+
+@pytest.mark.parametrize("damaged", ["collection.json", "left_out.json", "index-001/manifest.json", "rows", "head"])
+def test_a_damaged_state_is_made_again(tmp_path, calls, names, damaged):
+    with opened(tmp_path) as collection:
+        collection.update()
+    state = tmp_path / "state"
+    paths = {"rows": "index-001/segment-000001/rows.npy", "head": "index-001/segment-000001/head.json"}
+    path = state / paths.get(damaged, damaged)
+    path.write_bytes(path.read_bytes()[:-3] + b"\0\0\0")
+    with opened(tmp_path, model=tmp_path / "network.keras") as collection:
+        assert collection.update().searchable == 6
+        assert collection.search(names[0], k=1).names == [names[0]]
+        told = damaged != "left_out.json"
+        assert any("described again" in message for message in collection.messages) == told
+    with opened(tmp_path) as collection:
+        calls.clear()
+        collection.update()
+        assert calls == []
+
+
+def test_the_index_of_the_state_is_an_ordinary_one(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+        index = FolderIndex(collection.state / "index-001")
+        assert index.facts["photos"] == str((tmp_path / "photos").resolve())
+        assert index.facts["columns"] == ["modified", "bytes", "time", "latitude", "longitude"]
+        state = (tmp_path / "photos" / names[0]).stat()
+        facts = {column: values[0] for column, values in index.columns([names[0]]).items()}
+        assert facts["modified"] == str(state.st_mtime_ns)
+        assert facts["bytes"] == str(state.st_size)
+
+
+def test_nothing_is_written_into_the_photo_folder(tmp_path, calls, names):
+    folder = tmp_path / "photos"
+    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+    with opened(tmp_path) as collection:
+        collection.update()
+        collection.search(names[0])
+    assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
+    with pytest.raises(FolderError, match="is inside"):
+        opened(tmp_path, state=folder / "state")
+
+
+def test_a_folder_of_something_else_is_no_state(tmp_path, names):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "thesis.tex").write_text("x")
+    with pytest.raises(StateError, match=r"thesis.tex"):
+        opened(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StateError, match="is a file"):
+        opened(tmp_path, state=tmp_path / "file")
+
+
+def test_a_full_disk_is_an_error_after_which_it_goes_on(tmp_path, calls, names, monkeypatch):
+    real = FolderIndex.add
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "log")
+
+    with opened(tmp_path) as collection:
+        collection.update()
+        write_photos(tmp_path / "photos", 3, first=10)
+        monkeypatch.setattr(FolderIndex, "add", full)
+        with pytest.raises(OSError, match="No space left"):
+            collection.update()
+        assert collection.search(names[0], k=1).names == [names[0]]
+        monkeypatch.setattr(FolderIndex, "add", real)
+        assert collection.update().searchable == 9
+
+
+def test_queries_go_before_the_photos_of_the_collection(tmp_path, monkeypatch):
+    """While a unit of photos is in the network, a query waits for that unit only, and not for the rest of the batch."""
+    from export.collection.network import LoadedNetwork
+
+    order, entered, release = [], threading.Event(), threading.Event()
+
+    def describe(images):
+        if len(images) == 1:
+            order.append("query")
+        else:
+            entered.set()
+            assert release.wait(20)
+            order.append("photos")
+        return mean_colours(images)
+
+    monkeypatch.setattr("export.collection.network.PART_PIXELS", 2 * 16 * 12)
+    network = LoadedNetwork(describe, 1, 16)
+    images = np.ones((6, 12, 16, 3), "uint8")
+    batch = threading.Thread(target=network.batch, args=(images,))
+    batch.start()
+    assert entered.wait(20)
+    query = threading.Thread(target=network.query, args=(images[0],))
+    query.start()
+    while not network._turns._queries:
+        pass
+    release.set()
+    batch.join(20)
+    query.join(20)
+    assert order == ["photos", "query", "photos", "photos"]
+
+
+def test_a_closed_collection_stops_its_update(tmp_path, calls, names):
+    collection = opened(tmp_path)
+    collection.close()
+    with pytest.raises(StoppedError):
+        collection.update()
+
+
+def test_notebooks_show_pictures(tmp_path, calls, names):
+    write_photo(tmp_path / "photos" / "<b>&.png", 40)
+    with opened(tmp_path) as collection:
+        collection.update()
+        shown = collection.search(names[0], k=7)._repr_html_()
+        assert shown.count("data:image/jpeg;base64,") == 7
+        assert "&lt;b&gt;&amp;.png" in shown
+        assert "<b>&" not in shown
+        assert "7 photos can be searched" in collection._repr_html_()
+        (tmp_path / "photos" / names[0]).unlink()
+        assert "cannot be read any more" in collection.search(names[0], k=1)._repr_html_()
+
+
+def test_where_the_state_is_by_default(tmp_path, monkeypatch, names):
+    from export.collection.state import default_state
+
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
+    state = default_state(tmp_path / "photos")
+    assert state.parent == tmp_path / "cache" / "collections"
+    assert state.name.startswith("photos-")
+    assert default_state(tmp_path / "photos" / ".." / "photos") == state
+    assert default_state(tmp_path / "photos" / "a") != state
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", "")
+    with pytest.raises(ArgumentError, match="--state"):
+        default_state(tmp_path / "photos")
+
+
+def test_the_library_has_it_without_an_import_of_keras(tmp_path):
+    import subprocess
+    import sys
+
+    program = "import sys, keras_retrieval; keras_retrieval.Collection; print('keras' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
+    assert collections.Collection.__module__ == "export.collection.collection"
+
+
+def test_the_manifest_names_the_network(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+    manifest = json.loads((tmp_path / "state" / "collection.json").read_text())
+    assert manifest["photos"] == str((tmp_path / "photos").resolve())
+    assert manifest["current"]["model"] == str((tmp_path / "network.keras").resolve())
