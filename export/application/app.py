@@ -1,8 +1,10 @@
 """From a folder of photos to a page on which they can be searched: `keras-retrieval app PHOTOS`."""
 
+import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import webbrowser
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from keras_retrieval.pipelines.command.options import takes
 
 from ..collection.collection import Collection
+from ..collection.progress_line import ProgressLine
 from ..collection.work import Work
 from ..http.base_path import below, checked_base_path
 from ..http.errors import ListenError
@@ -21,7 +24,6 @@ from ..search_page.routes import UPLOAD_BYTES, SearchPage
 from .background import Background
 from .options import AppOptions
 from .source import CollectionSource
-from .terminal import ProgressLine
 
 log = logging.getLogger("keras_retrieval")
 
@@ -79,7 +81,7 @@ def app(options: AppOptions) -> None:
     with _stop_signals() as stopped:
         background.start()
         if options.open and _has_browser():
-            webbrowser.open(address)
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         stopped.wait()
         line.clear()
         print("stopping", flush=True)
@@ -87,7 +89,9 @@ def app(options: AppOptions) -> None:
         page.close()
         log.removeFilter(line.make_way)
         if background.stop(END_SECONDS):
-            collection.close()
+            closing = threading.Thread(target=collection.close, daemon=True)
+            closing.start()
+            closing.join(END_SECONDS)  # longer while an index of many photos is being compacted
         elif _is_command():
             # The import of TensorFlow and the network's kernels cannot be interrupted. Nothing is lost.
             _end()
@@ -126,16 +130,29 @@ def _answering(page: SearchPage) -> Answer:
 
 
 def _listen(options: AppOptions, answer: Answer) -> HttpServer:
-    ports = range(FIRST_PORT, FIRST_PORT + PORTS) if options.port is None else [options.port]
-    for port in ports:
-        try:
-            return HttpServer(
-                answer, host=options.host, port=port, threads=THREADS, most_requests=MOST_REQUESTS, max_body=MOST_BODY
-            )
-        except ListenError:
-            if port == ports[-1]:
-                raise
-    raise ListenError(f"no port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} is free: name one with --port")
+    port = options.port if options.port is not None else _free_port(options.host)
+    try:
+        return HttpServer(
+            answer, host=options.host, port=port, threads=THREADS, most_requests=MOST_REQUESTS, max_body=MOST_BODY
+        )
+    except ListenError as error:
+        raise ListenError(
+            f"the page cannot be served at {options.host}:{port} ({_cause(error)}): name another --port, or --host"
+        ) from None
+
+
+def _cause(error: Exception) -> str:
+    return str(error).rpartition("] ")[2] or str(error)
+
+
+def _free_port(host: str) -> int:
+    """Returns the first free port from 8000 on."""
+    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
+        with contextlib.suppress(OSError):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, port), family=family).close()
+            return port
+    return FIRST_PORT
 
 
 def _host(host: str) -> str:

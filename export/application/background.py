@@ -6,9 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
@@ -17,9 +16,10 @@ from keras_retrieval.errors import RetrievalError
 
 from ..collection.collection import Collection, UpdateReport
 from ..collection.errors import StoppedError
-from ..collection.network_choice import RANDOM
-from ..collection.work import DESCRIBING, Work
+from ..collection.network_choice import RANDOM, TRAINED
+from ..collection.work import DESCRIBING, Work, duration
 from ..search_page.source import Training
+from .children import Work as StepWork
 from .errors import StepFailedError, StepStoppedError
 from .training import PRETRAINED, ChainOptions, ChainProgress, Outcome, train_on_photos
 from .training import RANDOM as RANDOM_RECIPE
@@ -28,11 +28,11 @@ from .watching import FolderWatch
 log = logging.getLogger("keras_retrieval")
 
 NICE = 5  # of the thread that describes and of those that TensorFlow starts in it, so that pages stay quick
-FOLDER_SECONDS, DISK_SECONDS = 5.0, 30.0  # until another try without the photo folder, and after an error of the disk
+AGAIN_SECONDS = 15.0  # until another try after an error, such as a full disk
 
 
 class Background:
-    """The work on a collection in a thread of its own.
+    """The work on a collection in threads of its own.
 
     Args:
         collection: the collection.
@@ -44,7 +44,6 @@ class Background:
     Attributes:
         work: the progress; None while nothing is being done.
         problem: a sentence if something failed; "" otherwise.
-        note: a sentence about the folder, such as that it is gone; "" otherwise.
         training: the state of the training; None without one.
     """
 
@@ -58,18 +57,23 @@ class Background:
         report: Callable[[Work | None], None] = lambda work: None,
     ) -> None:
         self.work: Work | None = Work(1)
-        self.problem = self.note = ""
+        self.problem = ""
         self.training: Training | None = Training("waiting") if train else None
         self._collection, self._intake, self._report = collection, intake, report
         self._watching, self._stopped = watch, threading.Event()
         self._watch: FolderWatch | None = None
-        self._thread = threading.Thread(target=self._run, name="background", daemon=True)
+        self._threads = [threading.Thread(target=self._follow, name="describe", daemon=True)]
         self._rate: float | None = None
-        self._searchable = False  # whether an update has been completed
+        self._complete = False  # whether an update with the present network has been completed
+
+    @property
+    def note(self) -> str:
+        """A sentence about how the folder is watched; "" if there is nothing to say."""
+        return "" if self._watch is None else self._watch.reason
 
     def start(self) -> None:
         """Begins."""
-        self._thread.start()
+        self._threads[0].start()
 
     def stop(self, seconds: float) -> bool:
         """Asks for the end, and waits for it.
@@ -83,62 +87,64 @@ class Background:
         self._stopped.set()
         if self._watch is not None:
             self._watch.stop()
+            self._watch.notice()
         self._collection.stop()
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self) -> None:
+    def _follow(self) -> None:
         _lower_priority()
         if self._watching:
             self._watch = FolderWatch(self._collection.folder)
-        wait = self._update()
+        seconds = self._update()
         if self.training is not None and not self._stopped.is_set():
-            self._train()
-        while self._watch is not None and not self._stopped.is_set():
-            if self._watch.reason and not self.note:
-                self.note = self._watch.reason
-            if wait is None:
-                self._stopped.wait(DISK_SECONDS)
+            self._threads.append(threading.Thread(target=self._train, name="train", daemon=True))
+            self._threads[-1].start()
+        while not self._stopped.is_set() and (self._watch is not None or self.problem):
+            if self._watch is None:
+                self._stopped.wait(AGAIN_SECONDS)
             else:
-                self._watch.wait(wait, self._stopped)
+                self._wait(self._watch, seconds)
             if not self._stopped.is_set():
-                wait = self._update()
+                seconds = self._update()
 
-    def _update(self) -> float | None:
-        """Updates the collection; returns the seconds that a look at the folder takes, or None after an error."""
-        started, folder_problem = time.monotonic(), False
+    def _wait(self, watch: FolderWatch, seconds: float) -> None:
+        if not self.problem:
+            watch.wait(seconds, self._stopped)
+            return
+        # An error ends with a change of the folder, or with something else, such as space on the disk.
+        timer = threading.Timer(AGAIN_SECONDS, watch.notice)
+        timer.daemon = True
+        timer.start()
+        watch.wait(seconds, self._stopped)
+        timer.cancel()
+
+    def _update(self) -> float:
+        """Updates the collection, and notes a failure; returns the seconds that a look at the folder takes."""
+        started = time.monotonic()
         try:
             report = self._collection.update(self._progress)
-            self._done(report)
-            return time.monotonic() - started if not report.described else 0.0
         except StoppedError:
-            return None
+            return 0.0
         except PhotoFolderError as error:
-            folder_problem = True
             self._failed(f"{error}. The page goes on by itself when the photos are there again.")
         except OSError as error:
-            self._failed(f"{_os_reason(error)} It is tried again every {DISK_SECONDS:.0f} seconds.")
+            self._failed(f"{_reason(error)} It is tried again every {AGAIN_SECONDS:.0f} seconds.")
         except RetrievalError as error:
             self._failed(str(error))
         except Exception as error:  # the page must go on, and say what happened
             log.exception("the photos could not be described")
-            self._failed(f"An unexpected error, which the log shows: {type(error).__name__}: {str(error)[:200]}")
-        if folder_problem:
-            self._wait_for_folder()
-            return 0.0
-        return None
-
-    def _wait_for_folder(self) -> None:
-        while self._watch is not None and not self._stopped.wait(FOLDER_SECONDS):
-            with contextlib.suppress(OSError):
-                if any(self._collection.folder.iterdir()):
-                    self._watch.restart()
-                    self._watch.changed.set()
-                    return
+            self._failed(f"An unexpected error, which the terminal shows: {type(error).__name__}: {str(error)[:200]}")
+        else:
+            self._done(report)
+            return 0.0 if report.described else time.monotonic() - started
+        return 0.0
 
     def _progress(self, work: Work) -> None:
-        if self._searchable and (work.step < DESCRIBING or not work.total):
-            return  # a look at the folder, as there are many
+        if self._complete and (work.step < DESCRIBING or not work.total):
+            return  # one of the regular looks at the folder
         self.work = work
         self._rate = work.rate or self._rate
         self._report(work)
@@ -146,14 +152,14 @@ class Background:
     def _done(self, report: UpdateReport) -> None:
         if self.problem:
             log.info(f"{self._collection.folder}: it goes on")
-        self.work, self.problem, self._searchable = None, "", True
+        first, self._complete = not self._complete, True
+        self.work, self.problem = None, ""
         self._report(None)
-        counts = {
-            "described": report.described, "renamed": report.renamed, "deleted": report.deleted,
-        }  # fmt: skip
+        counts = {"described": report.described, "renamed": report.renamed, "deleted": report.deleted}
         changes = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-        if changes:
-            log.info(f"{report.searchable:,} photos can be searched ({changes}); {report.left_out:,} files left out")
+        if changes or first:
+            left_out = f"; {report.left_out:,} files left out" if report.left_out else ""
+            log.info(f"{report.searchable:,} photos can be searched{f' ({changes})' if changes else ''}{left_out}")
 
     def _failed(self, sentence: str) -> None:
         self.work = None
@@ -162,68 +168,76 @@ class Background:
             log.warning(sentence)
         self.problem = sentence
 
+    # -- training
+
     def _train(self) -> None:
-        collection, state = self._collection, self._collection.state
-        network = collection.network
-        if network is None or self.problem:
-            self.training = Training("failed", message="Nothing was trained, because the photos are not described.")
-            return
-        self.training = Training("working", measure="mAP", message="Preparing the training.")
         try:
-            options = ChainOptions(
-                photos=collection.folder,
-                work=state / "training",
-                model=collection.network_file(),
-                recipe=RANDOM_RECIPE if network.kind == RANDOM else PRETRAINED,
-                size=collection.size or 0,
-                intake=self._intake,
-                rate=self._rate,
-            )
-            outcome = train_on_photos(options, self._training_progress, self._stopped)
-            self._trained(outcome)
+            self.training = self._trained()
         except StepStoppedError:
-            self.training = replace(self.training, message="The training goes on at the next start with --train.")
+            return
         except (StepFailedError, RetrievalError, OSError) as error:
-            log.warning(f"training: {error}")
-            self.training = Training("failed", message=str(error))
+            self.training = Training("failed", message=f"Training failed: {error}")
+        except Exception as error:  # the page must go on, and say what happened
+            log.exception("training failed")
+            self.training = Training("failed", message=f"Training failed: {type(error).__name__}: {str(error)[:200]}")
+        log.info(self.training.message)
+
+    def _trained(self) -> Training:
+        collection, network = self._collection, self._collection.network
+        if network is None or self.problem:
+            return Training("failed", message="Nothing was trained, because the photos are not described.")
+        if network.choice == TRAINED:
+            known = Training("ready", **collection.note("training"))
+            return replace(known, message=f"{known.message} It was trained earlier; --model auto begins anew.".strip())
+        self.training = Training("working", measure="mAP", message="The training begins.")
+        options = ChainOptions(
+            photos=collection.folder,
+            work=collection.state / "training",
+            model=collection.network_file(),
+            recipe=RANDOM_RECIPE if network.kind == RANDOM else PRETRAINED,
+            size=collection.size or 0,
+            intake=self._intake,
+            rate=self._rate,
+        )
+        outcome = train_on_photos(options, self._training_progress, self._stopped)
+        return self._switched(outcome)
 
     def _training_progress(self, progress: ChainProgress) -> None:
         self.training = Training("working", measure="mAP", message=_training_line(progress))
-        label = f"training, step {progress.step} of {progress.steps}: {progress.label}"
-        done = progress.work
-        self._report(
-            Work(
-                progress.step, progress.steps, label,
-                0 if done is None else done.done, 0 if done is None else done.total or 0,
-                None, progress.seconds_left,
+        if self.work is None:
+            units = progress.work or StepWork("", 0, None, "")
+            label = f"training: {progress.label}"
+            self._report(
+                Work(progress.step, progress.steps, label, units.done, units.total or 0, None, progress.seconds_left)
             )
-        )  # fmt: skip
 
-    def _trained(self, outcome: Outcome) -> None:
+    def _switched(self, outcome: Outcome) -> Training:
+        """Uses the trained network if it is better."""
         measured = Training("working", outcome.before, outcome.after, "mAP", outcome.message)
-        if outcome.network is None or not outcome.better:
-            state: Any = "failed" if outcome.network is None else "ready"
-            self.training = replace(measured, state=state)
-            log.info(outcome.message)
-            return
+        if outcome.network is None:
+            return replace(measured, state="failed")
+        if not outcome.better:
+            return replace(
+                measured, state="ready", message=f"{outcome.message} The page keeps the network that it has."
+            )
         self.training = replace(measured, message=f"{outcome.message} The photos are being described with it.")
-        self._searchable = False
-        self._collection.use(str(outcome.network))
+        self._complete = False
+        self._collection.use_trained(outcome.network)
         self._update()
-        done = "The page uses the trained network." if not self.problem else self.problem
-        self.training = replace(
-            measured, state="failed" if self.problem else "ready", message=f"{outcome.message} {done}"
-        )
-        log.info(self.training.message)
+        if self._stopped.is_set():
+            return self.training
+        if self.problem:
+            return replace(measured, state="failed", message=f"{outcome.message} {self.problem}")
+        done = replace(measured, state="ready", message=f"{outcome.message} The page uses the trained network.")
+        self._collection.write_note("training", {key: value for key, value in asdict(done).items() if key != "state"})
+        return done
 
 
 def _training_line(progress: ChainProgress) -> str:
-    from ..collection.work import duration
-
     work = progress.work
     part = f", {work.done:,} of {work.total:,} {work.unit}" if work is not None and work.total else ""
     left = f", {duration(progress.seconds_left)} left" if progress.seconds_left else ""
-    return f"Step {progress.step} of {progress.steps}: {progress.label}{part}{left}"
+    return f"Training, step {progress.step} of {progress.steps}: {progress.label}{part}{left}."
 
 
 def _lower_priority() -> None:
@@ -233,8 +247,7 @@ def _lower_priority() -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
-def _os_reason(error: OSError) -> str:
-    if isinstance(error, RetrievalError):
+def _reason(error: OSError) -> str:
+    if isinstance(error, RetrievalError) or error.strerror is None:
         return f"{error}."
-    reason = (error.strerror or str(error)).lower()
-    return f"{error.filename or 'The state folder'} cannot be written: {reason}."
+    return f"{error.filename or 'The state folder'} cannot be written: {error.strerror.lower()}."

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from keras_retrieval.pipelines.descriptors.describer import NO_DESCRIPTOR, NoDescriptorsError
-from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.durable import FolderError, atomic_path, sha256_of
 from keras_retrieval.pipelines.files.progress import silent
 from keras_retrieval.pipelines.networks.files import load_model, model_identity, save_model
 from keras_retrieval.pipelines.networks.precision import check_precision, resolve_precision
@@ -42,7 +43,8 @@ from .changes import Changes, State, compare, mount_points, photo_states
 from .describing import Unit, describe_in_units, reading_of
 from .errors import StoppedError
 from .generation import Generation, record_of, same_descriptors, scann_is_installed
-from .network_choice import AUTO, GIVEN, SIZE, TRAINED, ChosenNetwork, check_model, choose, prepare
+from .network_choice import AUTO, GIVEN, RANDOM, SIZE, TRAINED, ChosenNetwork, check_model, choose, prepare
+from .progress_line import ProgressLine
 from .search_result import Hit, SearchResult, gallery
 from .state import StateFolder, default_state
 from .work import DESCRIBING, LOADING, LOOKING, Meter, Work
@@ -239,7 +241,7 @@ class Collection:
         at the end; until then searches use the old one.
 
         Args:
-            progress: function that is called with the progress, a `Work`.
+            progress: function that is called with the progress, a `Work`; None to show it on stderr.
 
         Raises:
             PhotoFolderError: the folder does not exist, or has no photo although there are some in the index, as when
@@ -250,7 +252,7 @@ class Collection:
             OSError: the state folder cannot be written.
         """
         with self._updating, silent():
-            started, meter = time.monotonic(), Meter(progress or (lambda work: None))
+            started, meter = time.monotonic(), Meter(progress or _shown(ProgressLine(sys.stderr)))
             self._check_open()
             with ThreadPoolExecutor(1) as pool:
                 meter.begin(LOOKING)
@@ -279,17 +281,35 @@ class Collection:
                 seconds=time.monotonic() - started,
             )
 
-    def use(self, model: str, size: int | None = None, choice: str = TRAINED) -> None:
+    def use_trained(self, network: Path) -> None:
         """Sets the network for the next `update`, which builds a new index with it and then switches over.
 
         Args:
-            model: path of a .keras file, or a name.
-            size: the longest side of a photo in pixels; None for the present one.
-            choice: how the network was chosen, `network_choice.TRAINED` or `GIVEN`.
+            network: a .keras file, which is copied into the state folder.
+
+        Raises:
+            OSError: the file cannot be copied.
         """
-        check_model(model)
+        copied = self._state.models / f"trained-{sha256_of(network)[:12]}.keras"
+        if not copied.is_file():
+            with atomic_path(copied) as temporary:
+                shutil.copyfile(network, temporary)
         with self._changing:
-            self._model, self._size, self._choice = model, size or self.size, choice
+            self._model, self._size, self._choice = str(copied), self.size, TRAINED
+
+    def note(self, key: str) -> dict[str, Any]:
+        """Returns what `write_note` stored in the state under a key; empty if there is nothing."""
+        found = self._manifest.get("notes", {})
+        return dict(found.get(key, {})) if isinstance(found, dict) else {}
+
+    def write_note(self, key: str, facts: Mapping[str, Any]) -> None:
+        """Stores facts in the state under a key.
+
+        Raises:
+            OSError: the state cannot be written.
+        """
+        with self._changing:
+            self._write_manifest(notes={**self._manifest.get("notes", {}), key: dict(facts)})
 
     def search(
         self,
@@ -481,9 +501,10 @@ class Collection:
         chosen = choose(model, None if current is None else current.record)
         given = model is not None and model != "auto"
         network = prepare(chosen, self._state.models, self._choice if given else AUTO)
-        if network.message:
-            with self._changing:
-                self._messages = [*(one for one in self._messages if one != network.message), network.message]
+        if network.kind == RANDOM and network.message not in self._messages:
+            self._say(network.message)
+        elif network.message and isinstance(chosen, list):
+            log.info(network.message)
         identity = model_identity(network.model)
         record = record_of(network, identity, size or self.size or SIZE, self._bfloat16(network.model, identity))
         generation = self._matching(record)
@@ -635,6 +656,18 @@ class Collection:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "BMP")
         return self.describe(file.getvalue(), box)
+
+
+def _shown(line: ProgressLine) -> Callable[[Work], None]:
+    """Shows the description of photos on a line; the other steps take seconds."""
+
+    def report(work: Work) -> None:
+        if work.step == DESCRIBING and work.total:
+            line.show(work.label, work.line)
+            if work.done == work.total:
+                line.clear()
+
+    return report
 
 
 def _listed(query: Query | Sequence[Query]) -> list[Query]:
