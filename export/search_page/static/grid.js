@@ -65,7 +65,11 @@ export class Grid {
   }
 
   firstRow() {
-    return this.step ? Math.min(Math.floor(this.top / this.step) * this.columns, Math.max(0, this.total - 1)) : 0;
+    return this.rowAt(this.top);
+  }
+
+  rowAt(top) {
+    return this.step ? Math.min(Math.floor(top / this.step) * this.columns, Math.max(0, this.total - 1)) : 0;
   }
 
   scrollTo(row) {
@@ -91,21 +95,25 @@ export class Grid {
     this.measure();
   }
 
+  // Reads the place of the scroller once, before anything is written: reading it in between would lay out the page anew
+  // for each tile.
   update(settled = false) {
     if (!this.width || this.listing.total === null) return;
     const now = performance.now();
     const { top } = this;
+    this.shift = GAP - top + top / this.ratio;
     const speed = Math.abs(top - this.last.top) / Math.max(1, now - this.last.time);
     this.last = { top, time: now };
     const first = Math.max(0, Math.floor((top - AHEAD * this.height) / this.step)) * this.columns;
     const last = Math.min(this.total, Math.ceil((top + (1 + AHEAD) * this.height) / this.step) * this.columns);
     for (const row of [...this.tiles.keys()]) if (row < first || row >= last) this.release(row);
     for (let row = first; row < last; row += 1) this.place(row);
+    for (const node of this.free) node.hidden = true;
     this.listing.want(first, last - 1);
-    if (settled || speed < FAST) this.loadPhotos();
+    if (settled || speed < FAST) this.loadPhotos(top);
     clearTimeout(this.settling);
     if (!settled) this.settling = setTimeout(() => this.update(true), IDLE);
-    this.onView(this.firstRow());
+    this.onView(this.rowAt(top));
   }
 
   place(row) {
@@ -130,7 +138,7 @@ export class Grid {
     }
     const x = GAP + (row % this.columns) * this.step;
     // Where the grid is taller than its element, tiles keep their distance from the visible part.
-    const y = GAP + Math.floor(row / this.columns) * this.step - this.top + this.scroller.scrollTop;
+    const y = Math.floor(row / this.columns) * this.step + this.shift;
     if (node.x !== x || node.y !== y) node.style.transform = `translate(${(node.x = x)}px, ${(node.y = y)}px)`;
   }
 
@@ -138,15 +146,14 @@ export class Grid {
     const node = this.tiles.get(row);
     this.tiles.delete(row);
     unload(node);
-    node.hidden = true;
     node.photo = undefined;
     this.free.push(node);
     if (row === this.active) this.list.removeAttribute("aria-activedescendant");
   }
 
   // Loads the photos on the screen before those around it.
-  loadPhotos() {
-    const [from, to] = [this.top - this.step, this.top + this.height];
+  loadPhotos(top) {
+    const [from, to] = [top - this.step, top + this.height];
     const around = [];
     for (const [row, node] of this.tiles) {
       if (!node.photo) continue;

@@ -57,13 +57,13 @@ export class Status {
       if (total) Object.assign(bar, { max: total, value: done });
       else bar.removeAttribute("value");
       const parts = [
-        total ? `${count(done)} of ${count(total)}` : "",
         rate ? `${rate < 10 ? rate.toFixed(1) : count(Math.round(rate))} a second` : "",
         Number.isFinite(left) && left !== null ? `${duration(left)} left` : "",
       ];
       const title = [steps ? `Step ${step} of ${steps}` : "", label].filter(Boolean).join(": ");
       element("progress-title").textContent = title;
-      element("progress-text").textContent = parts.filter(Boolean).join(" · ");
+      element("progress-done").textContent = total ? `${count(done)} of ${count(total)}` : "";
+      element("progress-rate").textContent = parts.filter(Boolean).map((part) => ` · ${part}`).join("");
       if (title !== this.said) element("progress-spoken").textContent = this.said = title;
     } else if (this.last?.state === "working") element("progress-spoken").textContent = "All photos can be searched.";
     const failed = element("failed");

@@ -18,7 +18,7 @@ export function tile(kind = "tile") {
     make("span", { class: "tile-check", "data-act": "select", title: "Select (Space)" }, icon("check")),
     make("span", { class: "tile-search", "data-act": "search", title: "Search with this photo (S)" }, icon("search")),
     make("span", { class: "tile-stack", "data-act": "stack" }),
-    make("span", { class: "tile-note" }),
+    make("span", { class: "tile-note", title: "Not searchable yet" }, icon("clock")),
   );
   return node;
 }
@@ -35,7 +35,6 @@ export function fill(node, photo) {
   }
   node.classList.toggle("stacked", stack?.count > 1);
   node.classList.toggle("waiting", Boolean(photo) && !searchable);
-  node.querySelector(".tile-note").textContent = photo && !searchable ? "not searchable yet" : "";
   node.setAttribute("aria-label", photo ? label(photo) : "photo that is being fetched");
   node.title = name;
 }
