@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -149,7 +150,13 @@ def _made_index(
     write_array(partial / "descriptors-00000.npy", rows)
     write_names(partial / "names.txt", names)
     write_file(partial / "left_out.json", "{}")
-    facts = {**FACTS, "photos": str(photos), "count": len(rows), "dimensions": DIMENSIONS, "max_pixels": 2**27}
+    facts: dict[str, Any] = {
+        **FACTS,
+        "photos": str(photos),
+        "count": len(rows),
+        "dimensions": DIMENSIONS,
+        "max_pixels": 2**27,
+    }
     descriptors = seal(
         partial, work / "descriptors", kind=described.KIND, version=described.VERSION, fingerprint="made", **facts
     )

@@ -2,7 +2,15 @@
 
 import numpy as np
 
-NEGATIVE_WEIGHT = 0.25
+NEGATIVE_WEIGHT = 0.3
+"""Weight of the photos that hits should be unlike.
+
+It was measured on the 1,098 photos of Oxford Buildings with VGG16-GeM at 320 px. For each query, 0, 1, 3 or 5 true
+and 1, 3, 5 or 10 false photos among the 50 nearest were judged, and the mAP of the photos that were not judged was
+computed. The mean mAP over these 16 cases, with the weights 0, 0.1, 0.3, 0.5, 0.75 and 1, is 42.8, 43.2, 43.6, 42.4,
+35.9 and 14.5 with the revisited ground truth (22 queries), and 63.3, 65.0, 68.8, 69.0, 65.2 and 44.4 with the original
+one (23 queries).
+"""
 
 
 def combined(wanted: np.ndarray, unwanted: np.ndarray, weight: float = NEGATIVE_WEIGHT) -> np.ndarray:

@@ -12,7 +12,22 @@ import numpy as np
 NEIGHBOUR = 50  # the neighbour whose distance is the scale of a photo's surroundings
 MUTUAL = 10  # photos of one object must be among this many nearest neighbours of each other
 OBJECT_RATIO = 0.45
-COPY_RATIO = 0.02
+"""Largest ratio of two photos, and of two groups, of one object.
+
+Measured with VGG16-GeM at 320 px. Of the pairs of photos in one stack, as far as the ground truth knows the object of
+one of them, 99.1 % (227 of 229) show one object in the 1,098 photos of Oxford Buildings, of which 154 are in stacks, and
+100 % (1,030 of 1,030) in 172 photos of 11 scenes, of which 161 are. With descriptors whitened by PCA in two ways it is
+98.1 % or more.
+"""
+
+COPY_RATIO = 0.04
+"""Largest ratio of two copies.
+
+Measured with the same network on 60 photos of Oxford Buildings: the ratio to a copy of JPEG quality 60, or of three
+quarters of the size, is 0.037 in the median and 0.088 at most; that of the most similar photos that are not copies, two
+shots of one second, is 0.041. Copies above the limit are in stacks of an object.
+"""
+
 SMALLEST = 8  # photos; fewer have no surroundings
 
 
@@ -45,7 +60,7 @@ class Groups:
 def group(neighbours: Neighbours, unit_rows: np.ndarray, rows_of: np.ndarray) -> Groups:
     """Groups photos.
 
-    Two photos are copies if their ratio (see the module) is at most 0.02; copies of copies are one group. Groups of
+    Two photos are copies if their ratio (see the module) is at most 0.04; copies of copies are one group. Groups of
     copies are then joined to groups of an object in the order of increasing ratio: two photos join their groups if each
     is among the 10 nearest neighbours of the other, their ratio is at most 0.45, and so is the ratio of the mean
     distance between the groups (average linkage, so that no chain of similar photos grows).

@@ -1,18 +1,21 @@
 """The order in which people expect names of files: folder by folder, with numbers compared by value."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import TypeAlias
-
-from keras_retrieval.pipelines.files.stored_path import normal
 
 _NUMBERS = re.compile(r"([0-9]+)")
 Key: TypeAlias = list[str | tuple[int, str]]
 
 
 def natural_key(text: str) -> Key:
-    """Makes a key by which texts are sorted without regard to case, and numbers within them by value."""
-    parts: Key = list(_NUMBERS.split(normal(text).casefold()))
+    """Makes a key by which texts are sorted without regard to case, and numbers within them by value.
+
+    Letters with accents follow the same letters without.
+    """
+    plain = text if text.isascii() else unicodedata.normalize("NFD", text)
+    parts: Key = list(_NUMBERS.split(plain.casefold()))
     for place in range(1, len(parts), 2):
         digits = str(parts[place]).lstrip("0")
         parts[place] = (len(digits), digits)

@@ -45,6 +45,11 @@ GUARD = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+_STATUS = (
+    "state", "step", "steps", "label", "done", "total", "rate", "seconds_left", "photos", "searchable", "left_out",
+    "message",
+)  # fmt: skip
+_TRAINING = ("state", "before", "after", "measure", "message")
 _ORDERS = ("name", "time", "time-desc")
 
 
@@ -124,7 +129,7 @@ class SearchPage:
         """The catalogue, its stacks, and the version of both."""
         catalogue = self._source.catalogue()
         stacks = self._stacks.stacks(catalogue)
-        return catalogue, stacks, f"{catalogue.version}+{stacks.version}" if stacks.version else catalogue.version
+        return catalogue, stacks, f"{catalogue.version}+{stacks.version}" if stacks else catalogue.version
 
     def _about(self, _: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         (catalogue, stacks, version), status = self._state(), self._source.status()
@@ -152,10 +157,8 @@ class SearchPage:
     def _status(self, _: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         status, training = self._source.status(), None
         if status.training is not None:
-            names = ("state", "before", "after", "measure", "message")
-            training = {name: getattr(status.training, name) for name in names}
-        names = ("state", "step", "steps", "label", "done", "total", "rate", "seconds_left")
-        shown = {name: getattr(status, name) for name in (*names, "photos", "searchable", "left_out", "message")}
+            training = {name: getattr(status.training, name) for name in _TRAINING}
+        shown = {name: getattr(status, name) for name in _STATUS}
         return {"version": self._state()[2], **shown, "training": training}
 
     def _listing(self, parameters: Mapping[str, Sequence[str]]) -> tuple[Catalogue, Stacks, str, Listing]:

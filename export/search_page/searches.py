@@ -99,9 +99,9 @@ def _described(
     path: Path | None = None
     if query.photo is not None:
         path = files.path(query.photo)
-        stored = _stored(index, (query.photo,))[0] if query.box is None else ()
+        stored, _ = _stored(index, (query.photo,) if query.box is None else ())
         if len(stored):
-            return stored, _size(path, index) if path is not None else None
+            return stored, None if path is None else _size(path, index)
         if path is None:
             raise PhotoError(query.photo, "its file is not among the photos any more")
     try:

@@ -132,7 +132,7 @@ def address(host: str, port: int) -> str:
 
 
 def _http_server(core: ServingCore, settings: ServerSettings, search: PhotoSearch | None) -> HttpServer:
-    answer = Rest(core, settings.rest_seconds).answer
+    answer: Answer = Rest(core, settings.rest_seconds).answer
     if search is not None:
         folder = settings.photos or Path(search.index.facts["photos"])
         photos = ServedPhotos(search, core, folder, settings.rest_seconds)

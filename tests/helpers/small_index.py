@@ -7,7 +7,7 @@ from keras_retrieval.pipelines.files.durable import partial_of, seal, write_arra
 from export.indexes.index import index
 
 FACTS = {"model": {"name": "small"}, "photos": "/photos", "size": 64, "scales": [1.0]}
-FACTS |= {"antialias": True, "bfloat16": False, "exif": True, "max_pixels": 1000, "fingerprint": "0"}
+FACTS |= {"antialias": True, "bfloat16": False, "exif": True, "max_pixels": 10**6, "fingerprint": "0"}
 HASHED = {"leaves": 0}
 TREE = {"leaves": 20}
 
