@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
+import numpy as np
 from keras_retrieval.pipelines.photos.reader import MAX_PIXELS, PhotoError
 
 from ..contract.signatures import REASONS
@@ -21,7 +22,7 @@ from .searches import search
 from .source import PhotoSource
 from .stack_finder import StackFinder
 from .stacks import Stacks
-from .summaries import MOST_CELLS, summary
+from .summaries import MOST_CELLS, summary, times
 from .thumbnails import SIDES, Thumbnails
 
 STATIC, THUMBNAILS, PHOTOS = "/static/", "/thumbnails/", "/photos/"
@@ -76,6 +77,7 @@ class SearchPage:
             "/about.json": self._about,
             "/status.json": self._status,
             "/photos.json": self._photos,
+            "/names.json": self._names,
             "/row.json": self._row,
             "/summary.json": self._summary,
             "/left_out.json": self._left_out,
@@ -186,6 +188,15 @@ class SearchPage:
             shown.append(catalogue.facts(row) | ({} if stack is None else {"stack": stack}))
         return {"version": version, "total": len(listing.rows), "start": start, "photos": shown}
 
+    def _names(self, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """The names of a listing's photos, all by default: what a user selects may be much more than the page shows."""
+        catalogue, _, version, listing = self._listing(parameters)
+        start = _whole(parameters, "start", 0, 0, None)
+        count = _whole(parameters, "count", len(listing.rows), 0, None)
+        rows = listing.rows[start : start + count].tolist()
+        names = [catalogue.names[row] for row in rows]
+        return {"version": version, "total": len(listing.rows), "start": start, "names": names}
+
     def _row(self, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         catalogue, stacks, version, listing = self._listing(parameters)
         name = _last(parameters, "name")
@@ -195,11 +206,12 @@ class SearchPage:
         return {"version": version, "row": listing.place_of(row, stacks)}
 
     def _summary(self, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        catalogue, _, version = self._state()
+        catalogue, _, version, listing = self._listing(parameters)
         photos = filter_from_query(parameters)
         cells = _whole(parameters, "cells", 40, 1, MOST_CELLS)
         found = summary(catalogue, photos.rows(catalogue), photos.area, cells)
-        return found | {"version": version}
+        # The time line belongs to the listing, so that its rows are those of the grid also where stacks are collapsed.
+        return found | {"version": version, "times": times(catalogue, np.sort(listing.rows))}
 
     def _left_out(self, _: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         left_out = self._source.left_out()

@@ -98,7 +98,7 @@ export class Listing {
     try {
       return (await json("row.json", { parameters })).row ?? null;
     } catch (error) {
-      if (error.status === 404) return null;
+      if ([400, 404].includes(error.status)) return null; // it is not among the photos any more
       throw error;
     }
   }

@@ -34,7 +34,7 @@ const viewer = new Viewer({
   sequence: () => (isSearching() ? foundPhotos : allPhotos),
   path: (name) => selection.path(name),
   selection: () => selection,
-  actions: { judge: (name, list) => query.judge(name, list), search: searchWith, closed: focusPhoto, lettersOn },
+  actions: { judge, search: searchWith, closed: focusPhoto, lettersOn },
 });
 const pageStatus = new Status({ onVersion: growGrid, onBack: reload, onStatus: takeStatus });
 grid.onFill = markTile;
@@ -121,9 +121,10 @@ async function openListing() {
 
 async function showTimes() {
   try {
-    const parameters = filterParameters();
+    const parameters = listingParameters();
+    parameters.delete("sort");
     const { times } = await json("summary.json", { parameters });
-    if (String(parameters) === String(filterParameters())) timeline.show(times);
+    if (parameters.get("stacks") === listingParameters().get("stacks")) timeline.show(times);
     markTime(grid.firstRow());
   } catch (error) {
     showError(error);
@@ -224,12 +225,17 @@ function searchWith(name, boxes = []) {
   change({ ...withoutSearch(), queries: [{ photo: name, boxes }], open: "" });
 }
 
+function judge(name, list) {
+  if (list === "unlike" && !isSearching()) toast("Search with a photo first. Then say which results are not like it.");
+  else query.judge(name, list);
+}
+
 const actions = {
   open: ({ name }) => change({ open: name }),
   search: ({ name }) => searchWith(name),
   stack: ({ name, stack }) => stack && change({ stackOf: name, ...withoutSearch() }),
-  like: ({ name }) => query.judge(name, "like"),
-  unlike: ({ name }) => query.judge(name, "unlike"),
+  like: ({ name }) => judge(name, "like"),
+  unlike: ({ name }) => judge(name, "unlike"),
 };
 
 async function select(list, photo, row, range) {

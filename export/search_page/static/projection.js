@@ -43,8 +43,9 @@ export class View {
 
   // Shows an area, [south, west, north, east] in degrees, with a margin.
   fit([south, west, north, east], margin = 48) {
-    const [left, top] = project(north, west);
-    const [right, bottom] = project(south, east);
+    // An area across the 180th meridian is shown as the whole world, which ends there.
+    const [left, top] = project(north, west > east ? -180 : west);
+    const [right, bottom] = project(south, west > east ? 180 : east);
     const [wide, tall] = [Math.max(right - left, 2e-6), Math.max(bottom - top, 2e-6)];
     const fits = Math.min(Math.max(this.width - 2 * margin, 40) / wide, Math.max(this.height - 2 * margin, 40) / tall);
     this.size = Math.min(Math.max(fits, FURTHEST), NEAREST / 16);

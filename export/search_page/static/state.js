@@ -27,7 +27,7 @@ const listeners = [];
 
 export const onChange = (listener) => listeners.push(listener);
 
-export const isSearching = (of = state) => of.queries.length + of.like.length + of.unlike.length > 0;
+export const isSearching = (of = state) => of.queries.length + of.like.length > 0;
 
 export const hasFilter = (of = state) =>
   Boolean(of.folder || of.after || of.before || of.area || of.text || of.stackOf || Object.keys(of.columns).length);

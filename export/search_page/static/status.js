@@ -88,9 +88,9 @@ export class Status {
       bar.style.width = `${(100 * number) / Math.max(before, after, 1e-9)}%`;
       return make("div", { class: `training-row ${name}` }, make("span", {}, name), make("span", { class: "training-bar" }, bar), make("b", {}, value(number)));
     }) : [];
-    const text = message || (both && state === "done" ? (after > before ? "The trained network is better and is in use." : "The trained network is not better; the first one stays in use.") : "");
+    const text = message || (both && state === "ready" ? (after > before ? "The trained network is better and is in use." : "The trained network is not better; the first one stays in use.") : "");
     element("training-title").textContent = both ? `Training: ${measure}` : "Training on these photos";
-    element("training-body").replaceChildren(...bars, make("p", {}, text || state));
+    element("training-body").replaceChildren(...bars, make("p", {}, text || { waiting: "It begins when all photos are described.", working: "It is running.", failed: "It has failed." }[state] || ""));
   }
 
   async showLeftOut() {
