@@ -48,17 +48,15 @@ class CollectionSource:
 
     def catalogue(self) -> Catalogue:
         """Returns the photos that were found in the folder, also those that are not described yet."""
-        key = self._state()
-        made = self._made
-        if made is not None and (key == self._key or time.monotonic() < self._next_time):
+        key, made = self._state(), self._made
+        if made is not None and not self._is_due(key):
             return made
         with self._lock:
-            if self._made is None or key != self._key:
+            if self._made is None or self._is_due(key):
                 started = time.monotonic()
                 self._made, self._key = self._catalogue(key), key
                 seconds = time.monotonic() - started
-                working = self._background.work is not None
-                self._next_time = started + max(FASTEST_SECONDS, CATALOGUE_SHARE * seconds) * working
+                self._next_time = started + max(FASTEST_SECONDS, CATALOGUE_SHARE * seconds)
             return self._made
 
     def describe(self, file: bytes, box: Box | None) -> np.ndarray:
@@ -104,6 +102,14 @@ class CollectionSource:
     def left_out(self) -> Mapping[str, str]:
         """Returns the reason why each file of the folder that is no photo or has no descriptor was left out."""
         return self._collection.left_out
+
+    def _is_due(self, key: tuple[int, str]) -> bool:
+        """Whether a new catalogue is to be made: at once for other photos, now and then while they are described."""
+        made = self._key
+        if key == made:
+            return False
+        urgent = made is None or key[0] != made[0] or self._background.work is None
+        return urgent or time.monotonic() >= self._next_time
 
     def _state(self) -> tuple[int, str]:
         index = self._collection.opened_index
