@@ -1,5 +1,6 @@
 """The command `app`, as a process: its page, its end, a second one, and errors that come at once."""
 
+import base64
 import json
 import os
 import signal
@@ -66,7 +67,8 @@ def test_the_page_follows_the_folder_until_it_is_ended(tmp_path, start):
     assert app.get("healthz") == b"ok\n"
     write_photo(tmp_path / "photos" / "new.png", 30)
     until(lambda: app.status()["searchable"] == 5 and app.status()["state"] == "ready")
-    query = {"queries": [{"photo": "new.png"}], "k": 2}
+    file = base64.b64encode((tmp_path / "photos" / "new.png").read_bytes()).decode()
+    query = {"queries": [{"file": file}], "k": 2}
     request = urllib.request.Request(f"{app.address}search.json", json.dumps(query).encode(), method="POST")
     with urllib.request.urlopen(request, timeout=20) as response:
         assert json.loads(response.read())["hits"][0]["name"] == "new.png"
