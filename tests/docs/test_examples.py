@@ -14,7 +14,14 @@ from keras_retrieval.steps import STEPS
 from tests.docs.pages import ROOT, blocks, inline_code, pages
 
 NOT_RUN = "not run: "
-OTHERS = {"--no-deps", "--host"}  # options of pip, and of servers that are not ours
+OTHERS = {
+    "--no-deps",
+    "--host",
+    "--user",
+    "--init",
+    "--read-only",
+    "--tmpfs",
+}  # options of pip, docker and servers that are not ours
 PYTHON = list(blocks("python"))
 RUN = [block for block in PYTHON if not block.note]
 MEASURED = sorted((ROOT / "docs" / "measured").glob("*.json"))

@@ -1,6 +1,5 @@
 """The configuration of a server: folders, TensorFlow Serving's files, options; and deployments of the real one."""
 
-import inspect
 import os
 import re
 import signal
@@ -11,9 +10,7 @@ import pytest
 
 from export.server.batching import BatchingParameters
 from export.server.config import read_batching_parameters, read_model_config, read_ssl_config
-from export.server.rest import METRICS_PATH
 from export.server.serve import serve
-from export.server.server import ServerSettings
 from export.server.version_folders import find_models, select_versions, version_folders
 from tests.helpers.deadlines import join, wait_until
 from tests.helpers.serving_models import Client, save_toy
@@ -144,67 +141,3 @@ def test_serve_ends_with_sigterm_and_leaves_the_signals_as_they_were(tmp_path, c
     assert asked == [{1: 30}]
     assert "stopping" in capsys.readouterr().out
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
-
-
-# Flags of tensorflow_model_server, the options of `serve` that do the same, and how the values compare.
-SAME = {
-    "port": ("port", int),
-    "rest_api_port": ("rest_port", int),
-    "model_name": ("model_name", None),
-    "file_system_poll_wait_seconds": ("file_system_poll_wait_seconds", float),
-    "rest_api_timeout_in_ms": ("rest_timeout_seconds", lambda text: int(text) / 1000),
-}
-
-
-def compose():
-    yaml = pytest.importorskip("yaml")
-    document = yaml.safe_load((ROOT / "export" / "docker-compose.yml").read_text())
-    service = document["services"]["serving"]
-    (volume,) = service["volumes"]
-    return {
-        "image": service["image"],
-        "command": service["entrypoint"],
-        "flags": [re.sub(r"\$\{MODEL_NAME[^}]*\}", "photos", flag) for flag in service["command"]],
-        "ports": {int(port.split(":")[1]) for port in service["ports"]},
-        "mount": volume.removesuffix(":ro").rpartition(":")[2],
-        "monitoring": document["configs"]["monitoring"]["content"],
-    }
-
-
-def kubernetes():
-    yaml = pytest.importorskip("yaml")
-    documents = {d["kind"]: d for d in yaml.safe_load_all((ROOT / "export" / "kubernetes.yaml").read_text())}
-    pod = documents["Deployment"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    served = {port["port"] for port in documents["Service"]["spec"]["ports"]}
-    ports = {port["containerPort"] for port in container["ports"]}
-    assert served == ports
-    for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["httpGet"]["path"] == "/v1/models/photos"
-    return {
-        "image": container["image"],
-        "command": container["command"],
-        "flags": container["args"],
-        "ports": ports,
-        "mount": next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "models"),
-        "monitoring": documents["ConfigMap"]["data"]["monitoring.pbtxt"],
-    }
-
-
-@pytest.mark.parametrize("deployment", [compose, kubernetes])
-def test_the_real_server_is_run_as_ours(deployment, tmp_path):
-    """The same ports, waits and metrics, on the same folder."""
-    given = deployment()
-    assert given["image"].startswith("tensorflow/serving:")
-    assert given["command"] == ["tensorflow_model_server"]
-    flags = dict(flag.removeprefix("--").split("=", 1) for flag in given["flags"])
-    options = {name: option.default for name, option in inspect.signature(serve).parameters.items()}
-    for flag, (option, read) in SAME.items():
-        assert option in options
-        assert read is None or read(flags[flag]) == options[option]
-    assert set(flags) - set(SAME) == {"model_base_path", "monitoring_config_file"}
-    assert given["ports"] == {ServerSettings().port, ServerSettings().rest_port}
-    assert f'enable: true path: "{METRICS_PATH}"' in given["monitoring"]
-    serving = folders(tmp_path / "serving", "photos/1")
-    base = Path(flags["model_base_path"].replace(given["mount"], str(serving), 1))
-    assert find_models(serving, flags["model_name"]) == {"photos": base}
