@@ -15,8 +15,8 @@ OBJECT_RATIO = 0.45
 """Largest ratio of two photos, and of two groups, of one object.
 
 Measured with VGG16-GeM at 320 px. Of the pairs of photos in one stack, as far as the ground truth knows the object of
-one of them, 99.1 % (227 of 229) show one object in the 1,098 photos of Oxford Buildings, of which 154 are in stacks, and
-100 % (1,030 of 1,030) in 172 photos of 11 scenes, of which 161 are. With descriptors whitened by PCA in two ways it is
+one of them, 99.1 % (227 of 229) show one object in the 1,098 photos of Oxford Buildings (154 in stacks), and
+100 % (1,030 of 1,030) in 172 photos of 11 scenes (161 in stacks). With descriptors whitened by PCA in two ways it is
 98.1 % or more.
 """
 
@@ -28,6 +28,7 @@ quarters of the size, is 0.037 in the median and 0.088 at most; that of the most
 shots of one second, is 0.041. Copies above the limit are in stacks of an object.
 """
 
+SMALLEST_SCALE = 0.01  # so that dozens of identical photos are copies, whose distances are rounding errors
 SMALLEST = 8  # photos; fewer have no surroundings
 
 
@@ -58,80 +59,57 @@ class Groups:
 
 
 def group(neighbours: Neighbours, unit_rows: np.ndarray, rows_of: np.ndarray) -> Groups:
-    """Groups photos.
+    """Groups photos, first copies and then, with these groups, objects.
 
-    Two photos are copies if their ratio (see the module) is at most 0.04; copies of copies are one group. Groups of
-    copies are then joined to groups of an object in the order of increasing ratio: two photos join their groups if each
-    is among the 10 nearest neighbours of the other, their ratio is at most 0.45, and so is the ratio of the mean
-    distance between the groups (average linkage, so that no chain of similar photos grows).
+    Groups grow in the order of increasing ratio (see the module). Two photos join their groups if the ratio of the mean
+    distance between the groups is at most 0.04 for copies and 0.45 for objects (average linkage, so that no chain grows
+    from one photo to another that is not like it). Two photos of an object must be among the 10 nearest neighbours of
+    each other.
 
     Args:
-        neighbours: nearest neighbours of all N photos, k >= `MUTUAL`; the last column is the scale.
+        neighbours: nearest neighbours of all N photos, k >= `MUTUAL`; the distance of the last one is the scale.
         unit_rows: L2-normalised descriptors of those photos that `candidates` returns, (n, S) float32.
         rows_of: the row of each photo in `unit_rows`, (N,) int64; -1 for others.
 
     Returns:
         The groups, numbered in the order of their first photos.
     """
-    count = len(neighbours.ids)
-    forest = _Forest(count)
-    scale = scales(neighbours)
-    near, copies = edges(neighbours, scale)
-    for first, second in copies.tolist():
-        forest.join(first, second)
-    copy_of = forest.roots()
-    copied = np.bincount(copy_of, minlength=count) > 1
-    # Of each group: the sum of its descriptors, and that of the square roots of its scales.
-    members: dict[int, tuple[np.ndarray, float, int]] = {}
-
-    def facts(root: int) -> tuple[np.ndarray, float, int]:
-        if root not in members:
-            photos = np.flatnonzero(copy_of == root) if copied[root] else np.array([root])
-            members[root] = (
-                unit_rows[rows_of[photos]].sum(axis=0),
-                float(np.sqrt(scale[photos]).sum()),
-                len(photos),
-            )
-        return members[root]
-
-    for first, second in near.tolist():
-        a, b = forest.root(first), forest.root(second)
-        if a == b:
-            continue
-        (row_a, root_a, size_a), (row_b, root_b, size_b) = facts(a), facts(b)
-        pairs = size_a * size_b
-        if 1 - float(row_a @ row_b) / pairs <= OBJECT_RATIO * root_a * root_b / pairs:
-            members[forest.join(a, b)] = (row_a + row_b, root_a + root_b, size_a + size_b)
-    return _numbered(forest.roots(), copy_of)
+    near, copies = edges(neighbours)
+    linkage = _Linkage(np.sqrt(scales(neighbours)), unit_rows, rows_of)
+    linkage.join(copies, COPY_RATIO)
+    copy_of = linkage.roots()
+    linkage.join(near, OBJECT_RATIO)
+    return _numbered(linkage.roots(), copy_of)
 
 
 def scales(neighbours: Neighbours) -> np.ndarray:
-    """Returns the distance of each photo to the last of its neighbours, (N,) float32."""
-    return np.maximum(neighbours.distances[:, -1], 1e-6)
+    """Returns the distance of each photo to the last of its neighbours, at least `SMALLEST_SCALE`, (N,) float32."""
+    return np.maximum(neighbours.distances[:, -1], SMALLEST_SCALE)
 
 
-def edges(neighbours: Neighbours, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the pairs of photos that may be of one object, and those that are copies.
+def edges(neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the pairs of photos that may be of one object, and those that may be copies.
 
     Returns:
-        Pairs of mutual neighbours (P, 2) by ascending ratio, and pairs of copies (C, 2), both int64.
+        Pairs of mutual neighbours (P, 2), and pairs of copies (C, 2), both int64 and by ascending ratio.
     """
-    ids, count = neighbours.ids, len(neighbours.ids)
+    ids, count, scale = neighbours.ids, len(neighbours.ids), scales(neighbours)
     own = np.broadcast_to(np.arange(count)[:, None], ids.shape)
     ratio = neighbours.distances / np.sqrt(scale[:, None] * scale[np.maximum(ids, 0)])
     copied = (ids >= 0) & (ratio <= COPY_RATIO)
-    copies = np.stack([own[copied], ids[copied]], axis=1)
     near = (ids >= 0) & (ratio <= OBJECT_RATIO)
     near[:, MUTUAL:] = False
-    first, second, ratios = own[near], ids[near], ratio[near]
-    there = np.isin(first * count + second, second * count + first) & (first < second)
-    order = np.argsort(ratios[there], kind="stable")
-    return np.stack([first[there], second[there]], axis=1)[order], copies
+    near[near] = np.isin(own[near] * count + ids[near], ids[near] * count + own[near])
+    near &= own < ids
+    near_pairs, copied_pairs = (
+        np.stack([own[kept], ids[kept]], axis=1)[np.argsort(ratio[kept], kind="stable")] for kept in (near, copied)
+    )
+    return near_pairs, copied_pairs
 
 
 def candidates(neighbours: Neighbours) -> np.ndarray:
     """Returns the row numbers of the photos that have a possible partner, ascending: only theirs are needed."""
-    return np.unique(np.concatenate([pairs.ravel() for pairs in edges(neighbours, scales(neighbours))]))
+    return np.unique(np.concatenate([pairs.ravel() for pairs in edges(neighbours)]))
 
 
 def neighbour_count(photos: int) -> int:
@@ -139,27 +117,47 @@ def neighbour_count(photos: int) -> int:
     return max(MUTUAL, min(NEIGHBOUR, photos // 4))
 
 
-class _Forest:
-    """Disjoint sets of photos."""
+class _Linkage:
+    """Disjoint groups of photos, of which two are joined if they are near each other on average.
 
-    def __init__(self, count: int) -> None:
-        self._parent = np.arange(count)
+    Args:
+        roots_of_scales: square root of the scale of each photo, (N,).
+        unit_rows: as for `group`.
+        rows_of: as for `group`.
+    """
 
-    def root(self, photo: int) -> int:
+    def __init__(self, roots_of_scales: np.ndarray, unit_rows: np.ndarray, rows_of: np.ndarray) -> None:
+        self._parent = np.arange(len(rows_of))
+        self._first = roots_of_scales, unit_rows, rows_of
+        # Of each group, by its root: the sum of its descriptors, of the square roots of its scales, and its size. The
+        # mean distance of two groups, and the mean product of the roots of their scales, follow from these sums.
+        self._sums: dict[int, tuple[np.ndarray, float, int]] = {}
+
+    def join(self, pairs: np.ndarray, limit: float) -> None:
+        """Joins the groups of each pair of photos whose ratio is at most `limit`; pairs (P, 2) by ascending ratio."""
+        for first, second in pairs.tolist():
+            a, b = sorted((self._root(first), self._root(second)))
+            if a == b:
+                continue
+            (row_a, root_a, size_a), (row_b, root_b, size_b) = self._facts(a), self._facts(b)
+            if 1 - float(row_a @ row_b) / (size_a * size_b) <= limit * root_a * root_b / (size_a * size_b) + 1e-6:
+                self._parent[b] = a
+                self._sums[a] = row_a + row_b, root_a + root_b, size_a + size_b
+
+    def roots(self) -> np.ndarray:
+        """Returns the first photo of each photo's group, (N,) int64."""
+        return np.array([self._root(photo) for photo in range(len(self._parent))], np.int64)
+
+    def _facts(self, root: int) -> tuple[np.ndarray, float, int]:
+        scale, rows, rows_of = self._first
+        return self._sums.get(root) or (rows[rows_of[root]], float(scale[root]), 1)
+
+    def _root(self, photo: int) -> int:
         parent = self._parent
         while parent[photo] != photo:
             parent[photo] = parent[parent[photo]]
             photo = int(parent[photo])
         return photo
-
-    def join(self, first: int, second: int) -> int:
-        """Joins the sets of two photos; returns the root of the new set."""
-        a, b = sorted((self.root(first), self.root(second)))
-        self._parent[b] = a
-        return a
-
-    def roots(self) -> np.ndarray:
-        return np.array([self.root(photo) for photo in range(len(self._parent))], np.int64)
 
 
 def _numbered(root: np.ndarray, copy_of: np.ndarray) -> Groups:
