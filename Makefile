@@ -1,5 +1,5 @@
 # Two commands: `make demo` runs the main job, `make test` runs the tests. Both set everything up by themselves.
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13,$(if $(shell command -v $(python)),$(python))) python3)
 VENV ?= .venv
 ADDONS ?= .venv-addons
 MILVUS ?= .venv-milvus
@@ -8,86 +8,55 @@ BIN = $(VENV)/bin
 # imports Keras would spend 12 s of CPU instead of 4.
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python
 WORK ?= demo
+TRAIN ?=
+export WORK  # recipes read it and PHOTOS from the environment, where blanks and quotes do no harm
 # A test keeps one core busy, so that files of tests run side by side; each process takes up to 3 GB.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 PHOTOS ?=
 
 PORT ?= 8000
+COMMA = ,
 
 .PHONY: demo stop viewer docs docs-serve test test-tensorflow coverage test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
 
-$(BIN)/uv:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+# Runs a command of the install quietly; if it fails, says so in one sentence.
+quietly = @$(1) > $(VENV).log 2>&1 || { \
+	echo "The install failed: $(2). What the program said is in $(VENV).log; its last line:"; tail -n 1 $(VENV).log; exit 1; }
+OFFLINE = is there a network connection to the package index
 
-# The newcomer's install: what the demo needs, and no more.
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null || { \
+		echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is $$($(PYTHON) --version 2> /dev/null || echo missing)." \
+		"Install one, and name it: make PYTHON=python3.12 .."; exit 1; }
+	$(call quietly,$(PYTHON) -m venv $(VENV),$(PYTHON) makes no virtual environment; Debian needs its package python3-venv)
+	$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check uv,$(OFFLINE))
+
+# The newcomer's install: what the demo needs, and no more. Sizes of the downloads are those of the wheels for Linux.
 $(VENV)/.demo: setup.py pyproject.toml | $(BIN)/uv
-	$(INSTALL) $(BIN)/python -e ".[index,serving,sfm]"
-	touch $@
+	@echo "Install into $(VENV), once: 750 MB to download, 2.5 GB on the disk"
+	@echo "  TensorFlow and Keras: 700 MB"
+	$(call quietly,$(INSTALL) $(BIN)/python "tensorflow~=2.20.0" "keras>=3.13$(COMMA)<4",$(OFFLINE))
+	@echo "  COLMAP: 40 MB"
+	$(call quietly,$(INSTALL) $(BIN)/python "pycolmap>=4.2$(COMMA)<5",$(OFFLINE))
+	@echo "  ScaNN: 12 MB"
+	$(call quietly,$(INSTALL) $(BIN)/python "scann==1.4.2",$(OFFLINE))
+	@echo "  keras-retrieval, Matplotlib and others: 20 MB"
+	$(call quietly,$(INSTALL) $(BIN)/python -e ".[index$(COMMA)serving$(COMMA)sfm]",$(OFFLINE))
+	@touch $@
 
 $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
-	$(INSTALL) $(BIN)/python -e ".[all,dev]"
-	touch $@ $(VENV)/.demo
+	@echo "Install into $(VENV), once: what the demo needs, and the packages for tests and documentation"
+	$(call quietly,$(INSTALL) $(BIN)/python -e ".[all$(COMMA)dev]",$(OFFLINE))
+	@touch $@ $(VENV)/.demo
 
-# Photos (synthetic unless PHOTOS=folder names some), 3D models and training tuples of them, a network that is fine-tuned on
-# the tuples, an index, a page of what it finds. Where folders in the collection are objects, the mAP over them is printed
-# before and after; where they are something else, such as years, it is said why not. Nothing else looks at the names of
-# folders. A random network finds no pairs to match, so that visual
-# words stand in for it, and learns at a higher rate from more tuples: it is smaller, too, and trains fastest in float32. At the end a server answers from
-# behind, on free ports and apart from the terminal, until `make stop` or the next demo.
-demo: $(VENV)/.demo stop
-	@set -eu; run=$(BIN)/keras-retrieval; work="$(WORK)"; photos="$(PHOTOS)"; \
-	export TF_CPP_MIN_LOG_LEVEL=3; mkdir -p "$$work"; \
-	if [ -z "$$photos" ]; then photos="$$work/photos"; $$run sample-photos "$$photos"; fi; \
-	score=$$(find "$$photos" -mindepth 1 -maxdepth 1 -type d | head -n 1 | sed 's/.*/--score/'); \
-	search() { \
-		$$run extract "$$1" "$$photos" "$$work/descriptors" --size 362 --replace; \
-		$$run index "$$work/descriptors" "$$work/index" --replace; \
-		if [ -n "$$score" ] && $$run search "$$work/index" "$$photos" --score --html "$$work/page.html"; then return; fi; \
-		[ -z "$$score" ] || echo "So no mAP is printed."; score=; \
-		$$run search "$$work/index" "$$photos" --html "$$work/page.html" > "$$work/neighbours.txt"; \
-		tail -n 1 "$$work/neighbours.txt"; }; \
-	[ -f "$$work/pretrained.keras" ] || $$run build vgg16_gem "$$work/pretrained.keras" || { \
-		echo "No pretrained weights: going on with a random AlexNet. With a network connection, make demo"; \
-		echo "downloads VGG16's ImageNet weights."; \
-		$$run build alexnet_gem "$$work/random.keras" --weights none; }; \
-	model="$$work/pretrained.keras"; pairs=retrieval; rate=1e-6; queries=25; precision=auto; \
-	[ -f "$$model" ] || { model="$$work/random.keras"; pairs=vocabulary-tree; rate=1e-4; queries=100; \
-		precision=float32; }; \
-	$$run reconstruct "$$photos" "$$work/models" --model "$$model" --pairs $$pairs --size 1024; \
-	echo "== Before training"; search "$$model"; \
-	if $$run tuples "$$work/models" "$$work/tuples.npz" --photos "$$photos"; then \
-		rm -rf "$$work/run"; \
-		$$run train "$$work/tuples.npz" --photos "$$photos" --model "$$model" --output "$$work/run" --lr $$rate \
-			--epochs 2 --queries $$queries --size 224 --test-size 362 --scales 1 --precision $$precision; \
-		echo "== After training"; search "$$work/run/model.keras"; \
-		echo "page of the training: $$work/run/page.html"; \
-		model="$$work/run/model.keras"; \
-	else echo "No tuples, so nothing to train on: the search is not changed."; fi; \
-	echo "page of the clusters: $$work/models/index.html"; \
-	echo "== Serving"; rm -rf "$$work/serving"; \
-	$$run export-saved-model "$$model" "$$work/serving/retrieval" --size 362; \
-	setsid nohup $$run serve "$$work/serving" --index "$$work/index" --photos "$$photos" --port 0 --rest-port 0 \
-		--file-system-poll-wait-seconds 0 > "$$work/server.log" 2>&1 < /dev/null & \
-	echo $$! > "$$work/server.pid"; \
-	until grep -q "^page: " "$$work/server.log"; do \
-		kill -0 $$! 2> /dev/null || { cat "$$work/server.log"; exit 1; }; sleep 0.2; done; \
-	address=$$(sed -n 's/.*gRPC at \([^,]*\),.*/\1/p' "$$work/server.log"); \
-	photo="$$photos/$$($(BIN)/python -c 'import json, sys; print(json.loads(open(sys.argv[1]).readline()))' \
-		"$$work/descriptors/names.txt")"; \
-	$$run query "$$photo" --server "$$address" -k 5 > "$$work/query.txt"; cat "$$work/query.txt"; \
-	awk 'NR == 2 { print "the served network describes that photo as its index does: cosine " $$1; exit $$1 < 0.999 }' \
-		"$$work/query.txt"; \
-	echo "$$(grep "^page: " "$$work/server.log")  (\`make stop\` ends it)"
+# Photos (synthetic unless PHOTOS=folder names some), a network, an index and a page of them; on the synthetic ones, and with
+# TRAIN=1 on your own, also 3D models and a network that is fine-tuned on them. `keras-retrieval demo --help` says more.
+demo: $(VENV)/.demo
+	@$(BIN)/python -P -m keras_retrieval demo $${PHOTOS:+"$$PHOTOS"} --work "$$WORK" $(if $(PHOTOS),$(if $(filter-out 0 no,$(TRAIN)),--train))
 
-# Ends the demo's server; a number that has become another process' is left alone.
 stop:
-	@if [ -f "$(WORK)/server.pid" ]; then \
-		pid=$$(cat "$(WORK)/server.pid"); rm -f "$(WORK)/server.pid"; \
-		if tr '\0' ' ' < /proc/$$pid/cmdline 2> /dev/null | grep -q "keras-retrieval serve"; then \
-			kill $$pid; timeout 40 tail --pid=$$pid -f /dev/null || kill -9 $$pid; echo "the demo's server has ended"; \
-		fi; \
-	fi
+	@if [ -e "$$WORK/server.pid" ] && [ -x $(BIN)/python ]; then \
+		$(BIN)/python -P -m keras_retrieval demo --stop --work "$$WORK"; fi
 
 test: lint test-tensorflow
 

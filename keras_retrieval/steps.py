@@ -25,6 +25,9 @@ class Step(NamedTuple):
 
 STEPS: dict[str, Step] = {
     "app": Step("export.application", "All in one", "photos -> search page that follows the folder"),
+    "demo": Step(
+        "export.application", "All in one", "photos or none -> search before and after training, and a search page"
+    ),
     "sample-photos": Step("pipelines.samples", "Photos", "synthetic photos of buildings, to try the other steps"),
     "duplicates": Step("pipelines.copies", "Photos", "photos -> groups of copies, and a page"),
     "edge-maps": Step("pipelines.photos", "Photos", "photos or sketches -> edge maps"),

@@ -6,12 +6,15 @@ If the environment variable KERAS_RETRIEVAL_PROGRESS names a file, the progress 
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
+
+from keras_retrieval.errors import printable
 
 PROGRESS_FILE = "KERAS_RETRIEVAL_PROGRESS"
 _silent = ContextVar("silent", default=False)
@@ -34,7 +37,8 @@ def note_progress(label: str, done: int, total: int | None, unit: str) -> None:
     if not path or (0 < done != total and now - _written.get(label, 0.0) < _SECONDS):
         return
     _written.clear()
-    _written[label] = now
+    if done:
+        _written[label] = now
     temporary = Path(f"{path}.{os.getpid()}")
     with suppress(OSError):
         temporary.write_text(json.dumps({"label": label, "done": done, "total": total, "unit": unit}), encoding="utf-8")
@@ -77,6 +81,31 @@ def progress(label: str, total: int | None, unit: str = "photos") -> Iterator[Ca
             note_progress(label, noted, total, unit)
 
         yield advance
+
+
+@contextmanager
+def status_line() -> Iterator[Callable[[str], None]]:
+    """Context manager that shows a line on stderr which the next one replaces; without a terminal, one a minute.
+
+    Yields:
+        A function to call with the line; with "" it removes the line from the terminal.
+    """
+    terminal = sys.stderr.isatty()
+    last = time.monotonic()
+
+    def show(text: str) -> None:
+        nonlocal last
+        if terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[2K{printable(text)[:width]}", end="", file=sys.stderr, flush=True)
+        elif text and time.monotonic() - last >= 60:
+            last = time.monotonic()
+            print(printable(text), file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        show("")
 
 
 @contextmanager

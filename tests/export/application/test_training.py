@@ -1,0 +1,180 @@
+"""The chain reconstruct, tuples, train; its child processes are faked, since they have tests of their own."""
+
+import json
+import zipfile
+
+import pytest
+
+from export.application.errors import StepFailedError
+from export.application.training import RANDOM, ChainOptions, intake_arguments, train_on_photos
+from pipelines.command.options import help_texts
+from pipelines.photos.intake_options import IntakeOptions
+from pipelines.sfm.reconstruct import reconstruct
+from pipelines.training.train import train
+from pipelines.training_tuples.tuples import tuples
+from tests.helpers import small
+
+STEPS = {"reconstruct": reconstruct, "tuples": tuples, "train": train}
+
+
+class Children:
+    """Stands for the child processes: writes what the steps write."""
+
+    def __init__(self, work, clusters=8, links=(), scores=(0.3, 0.9), layers=()):
+        self.work, self.clusters, self.links, self.scores = work, clusters, links, scores
+        self.calls, self.fail = [], []
+
+    def __call__(self, steps, log, **_):
+        for step in steps:
+            self.calls.append(list(step))
+            self._check(step)
+            getattr(self, step[0])(step)
+
+    def _check(self, step):
+        """Every flag is an option of the real step."""
+        known = {f"--{name.replace('_', '-')}" for name in help_texts(STEPS[step[0]])}
+        assert {flag for flag in step if flag.startswith("--")} <= known
+
+    def _may_fail(self, name, log):
+        if name in self.fail:
+            self.fail.remove(name)
+            raise StepFailedError(f"{name} failed", f"{name} failed", log)
+
+    def reconstruct(self, step):
+        folder = self.work / "models"
+        folder.mkdir(exist_ok=True)
+        (folder / "database.db").touch()
+        self._may_fail("reconstruct", self.work)
+        clusters = [{"photos": ["a.jpg"]}] * self.clusters
+        report = {"clusters": clusters, "same_object": self.links, "photo_count": 9}
+        (folder / "report.json").write_text(json.dumps(report))
+
+    def tuples(self, step):
+        (self.work / "tuples.npz").touch()
+
+    def train(self, step):
+        run = self.work / "run"
+        run.mkdir(exist_ok=True)
+        (run / "checkpoint.npz").touch()
+        self._may_fail("train", self.work)
+        before, after = self.scores
+        scores = {"before": before, "after": after, "queries": 24, "objects": 2}
+        (run / "results.json").write_text(json.dumps({"validation_scores": scores} if before is not None else {}))
+
+    def names(self):
+        return [call[0] for call in self.calls]
+
+
+@pytest.fixture
+def options(tmp_path):
+    small.draw_folder(tmp_path / "photos", 2)
+    (tmp_path / "net.keras").write_bytes(b"weights")
+    return ChainOptions(photos=tmp_path / "photos", work=tmp_path / "work", model=tmp_path / "net.keras", size=320)
+
+
+def test_the_chain_and_its_outcome(options):
+    children, seen = Children(options.work), []
+    outcome = train_on_photos(options, seen.append, run=children)
+    assert children.names() == ["reconstruct", "tuples", "train"]
+    assert outcome.network == options.work / "run" / "model.keras"
+    assert (outcome.before, outcome.after, outcome.better, outcome.queries) == (0.3, 0.9, True, 24)
+    assert outcome.message == (
+        "mAP 30.0 before training, 90.0 after, over 24 photos of 2 objects that were not trained on"
+    )
+    train_call = children.calls[2]
+    assert "--score-validation" in train_call
+    assert train_call[train_call.index("--test-size") + 1] == "320"
+    assert train_call[train_call.index("--precision") + 1] == "auto"
+    assert [progress.step for progress in seen] == [1, 2]
+    assert seen[0].seconds_left > seen[1].seconds_left > 0
+
+
+def test_a_network_that_is_not_better_is_not_taken(options):
+    assert not train_on_photos(options, run=Children(options.work, scores=(0.5, 0.5))).better
+    unmeasured = train_on_photos(
+        ChainOptions(**{**vars(options), "size": 200}), run=Children(options.work, scores=(None, None))
+    )
+    assert not unmeasured.better
+    assert "could not be compared" in unmeasured.message
+
+
+@pytest.mark.parametrize(
+    ("clusters", "links", "text"),
+    [
+        (0, [], "no object could be reconstructed from these photos"),
+        (3, [], "only 3 different objects could be reconstructed"),
+        (5, [[0, 1], [1, 2], [2, 3]], "only 2 different objects could be reconstructed"),
+        (2, [[0, 1]], "only 1 different object could be reconstructed"),
+    ],
+)
+def test_photos_of_too_few_objects_are_an_outcome_in_words(options, clusters, links, text):
+    children = Children(options.work, clusters, links)
+    outcome = train_on_photos(options, run=children)
+    assert (outcome.network, outcome.better) == (None, False)
+    assert text in outcome.message
+    assert "the search is not changed" in outcome.message
+    assert children.names() == ["reconstruct"]
+
+
+@pytest.mark.parametrize(("clusters", "negatives"), [(4, "1"), (6, "3"), (8, "5"), (50, "5")])
+def test_negatives_leave_two_objects_to_measure_on(options, clusters, negatives):
+    children = Children(options.work, clusters)
+    train_on_photos(options, run=children)
+    for call in children.calls[1:]:
+        assert call[call.index("--negatives") + 1] == negatives
+
+
+def test_an_equal_chain_is_not_run_again_and_a_changed_photo_starts_it(options):
+    children = Children(options.work)
+    first = train_on_photos(options, run=children)
+    assert train_on_photos(options, run=children) == first
+    assert len(children.calls) == 3
+    small.draw(options.photos / "new.png", 20, 30, seed=5)
+    train_on_photos(options, run=children)
+    assert children.names()[3:] == ["reconstruct", "train"], "the run continues, and its step refuses other photos"
+
+
+def test_an_interrupted_training_continues_and_a_damaged_one_begins_anew(options):
+    children = Children(options.work)
+    children.fail = ["train"]
+    with pytest.raises(StepFailedError, match="train failed"):
+        train_on_photos(options, run=children)
+    train_on_photos(options, run=children)
+    assert children.names()[3:] == ["reconstruct", "train"]
+    assert children.calls[-1][-1] == "--resume"
+    (options.work / "outcome.json").unlink()
+    children.calls, children.fail = [], ["train"]
+    train_on_photos(options, run=children)
+    assert children.names() == ["reconstruct", "train", "tuples", "train"]
+    assert "--resume" not in children.calls[-1]
+
+
+def test_a_reconstruction_that_cannot_continue_begins_anew_once(options):
+    children = Children(options.work)
+    children.fail = ["reconstruct"]
+    with pytest.raises(StepFailedError):
+        train_on_photos(options, run=children)
+    (options.work / "models" / "old").touch()
+    children.fail = ["reconstruct"]
+    train_on_photos(options, run=children)
+    assert not (options.work / "models" / "old").exists()
+    children.fail = ["reconstruct", "reconstruct"]
+    (options.work / "outcome.json").unlink()
+    with pytest.raises(StepFailedError):
+        train_on_photos(options, run=children)
+
+
+def test_options_reach_the_steps(options):
+    children = Children(options.work)
+    with zipfile.ZipFile(options.model, "w") as file:
+        file.writestr("config.json", json.dumps({"config": {"layers": [{"config": {"name": "whitening"}}]}}))
+    intake = IntakeOptions(exclude=["*.gif", "b/"], hidden=True, accept_truncated=True)
+    train_on_photos(ChainOptions(**{**vars(options), "intake": intake, "recipe": RANDOM}), run=children)
+    reconstruct_call, tuples_call, train_call = children.calls
+    for call in (reconstruct_call, tuples_call):
+        assert call[-6:] == intake_arguments(intake) == [
+            "--exclude", "*.gif", "--exclude", "b/", "--hidden", "--accept-truncated",
+        ]  # fmt: skip
+    assert reconstruct_call[reconstruct_call.index("--pairs") + 1] == "vocabulary-tree"
+    assert "--accept-truncated" in train_call
+    assert train_call[train_call.index("--whiten") + 1] == "none", "the network ends with a whitening"
