@@ -61,7 +61,8 @@ def test_every_module_is_in_the_wheel_and_nothing_else(wheel):
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = {"keras_retrieval/py.typed"}
     expected |= {
-        f"keras_retrieval/export/server/page/{path.name}" for path in (ROOT / "export" / "server" / "page").iterdir()
+        f"keras_retrieval/export/search_page/static/{path.name}"
+        for path in (ROOT / "export" / "search_page" / "static").iterdir()
     }
     expected |= {
         f"keras_retrieval/pipelines/pages/templates/{path.name}"
@@ -73,6 +74,12 @@ def test_every_module_is_in_the_wheel_and_nothing_else(wheel):
             name = path.relative_to(ROOT).as_posix()
             expected.add(name if folder == "keras_retrieval" else f"keras_retrieval/{name}")
     assert packed == expected
+
+
+def test_the_page_is_small(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        files = [file for file in archive.infolist() if "/search_page/static/" in file.filename]
+    assert sum(file.file_size for file in files) < 1_000_000
 
 
 def test_one_name_is_added_to_site_packages(site):
