@@ -20,15 +20,15 @@ COMMA = ,
 .PHONY: demo stop viewer docs docs-serve test test-tensorflow coverage test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
 
 # Runs a command of the install quietly; if it fails, says so in one sentence.
-quietly = @$(1) > $(VENV).log 2>&1 || { \
-	echo "The install failed: $(2). What the program said is in $(VENV).log; its last line:"; tail -n 1 $(VENV).log; exit 1; }
-OFFLINE = is there a network connection to the package index
+quietly = @mkdir -p $(VENV); $(1) > $(VENV)/install.log 2>&1 || { \
+	echo "The install failed: $(2) All that was said is in $(VENV)/install.log, at its end:"; tail -n 2 $(VENV)/install.log; exit 1; }
+OFFLINE = the packages could not be fetched. Is there a network connection?
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null || { \
 		echo "Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is $$($(PYTHON) --version 2> /dev/null || echo missing)." \
 		"Install one, and name it: make PYTHON=python3.12 .."; exit 1; }
-	$(call quietly,$(PYTHON) -m venv $(VENV),$(PYTHON) makes no virtual environment; Debian needs its package python3-venv)
+	$(call quietly,$(PYTHON) -m venv $(VENV),$(PYTHON) makes no virtual environment. Debian needs its package python3-venv.)
 	$(call quietly,$(BIN)/python -m pip install --disable-pip-version-check uv,$(OFFLINE))
 
 # The newcomer's install: what the demo needs, and no more. Sizes of the downloads are those of the wheels for Linux.

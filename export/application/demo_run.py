@@ -23,7 +23,7 @@ from .demo_options import MARK, DemoOptions, require_extras
 from .demo_server import Served, start_server, stop_server
 from .errors import StepFailedError
 from .search_quality import Quality, search_quality
-from .stages import Stages, duration, left_in_stage, read_seconds, write_seconds
+from .stages import Stages, duration, read_seconds, write_seconds
 from .training import OUTCOME, PRETRAINED, RANDOM, ChainOptions, ChainProgress, Outcome, Recipe, train_on_photos
 
 SIZE = 362
@@ -186,15 +186,12 @@ class Demo:
             rate=self._rate, nice=0,
         )  # fmt: skip
         self.stages.begin(MODELS)
-        begun = time.monotonic()
 
         def report(progress: ChainProgress) -> None:
-            nonlocal begun
             if progress.step == 2 and self.stages.name == MODELS:
                 self._done(_placed(work / "models"))
                 self.stages.begin(TRAINING)
-                begun = time.monotonic()
-            self._progress(progress.work, begun)
+            self._progress(progress.work)
 
         outcome = train_on_photos(options, report, run=self._run_steps)
         if self.stages.name == MODELS:
@@ -269,21 +266,16 @@ class Demo:
 
     def _child(self, label: str, steps: Sequence[Sequence[str]]) -> Path:
         log = self.work / "logs" / f"{self.stages.number}-{label}.log"
-        begun = time.monotonic()
-        self._progress(None, begun)
-        self._run_steps(steps, log, report=lambda work: self._progress(work, begun))
+        self._progress(None)
+        self._run_steps(steps, log, report=self._progress)
         return log
 
-    def _progress(self, work: Work | None, begun: float) -> None:
-        left = None
+    def _progress(self, work: Work | None) -> None:
         text = ""
         if work is not None:
-            left = left_in_stage(work.done, work.total, time.monotonic() - begun)
             total = "" if work.total is None else f" of {work.total:,}"
             text = f": {work.label} {work.done:,}{total} {work.unit}"
-        expected = self.stages.left()
-        rest = expected if left is None else max(expected, self.stages.left(of_stage=0))
-        self._show(f"{self.stages.label}{text}, about {duration(rest)} left in all")
+        self._show(f"{self.stages.label}{text}, about {duration(self.stages.left())} left in all")
 
     def _done(self, text: str, page: Path | None = None) -> None:
         seconds = self.stages.end()

@@ -51,29 +51,21 @@ class Stages:
         self._began = 0.0
         return self.taken[self.name]
 
-    def left(self, of_stage: float | None = None) -> float:
+    def left(self) -> float:
         """Estimates the time to the end of the run in seconds.
 
         The expected durations are multiplied by the factor by which the finished stages took longer.
-
-        Args:
-            of_stage: the estimated time to the end of the current stage; None to estimate it.
         """
         factor = self._factor()
-        later = sum(self.seconds[name] for name in self.names[self.number :])
-        if of_stage is None and self._began:
-            of_stage = max(0.0, factor * self.seconds[self.name] - (time.monotonic() - self._began))
-        return factor * later + (of_stage or 0.0)
+        left = factor * sum(self.seconds[name] for name in self.names[self.number :])
+        if self._began:
+            left += max(0.0, factor * self.seconds[self.name] - (time.monotonic() - self._began))
+        return left
 
     def _factor(self) -> float:
         expected = sum(self.seconds[name] for name in self.taken)
         factor = sum(self.taken.values()) / expected if expected else 1.0
         return min(max(factor, _LEAST_FACTOR), _MOST_FACTOR)
-
-
-def left_in_stage(done: int, total: int | None, seconds: float) -> float | None:
-    """Estimates the rest of an operation from the part that is done after so many seconds; None if nothing is done."""
-    return None if not total or not done else seconds * (total - done) / done
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from export.application.demo_run import Demo
 from export.application.demo_server import Served, start_server, stop_server
 from export.application.errors import StepFailedError
 from export.application.search_quality import search_quality
-from export.application.stages import Stages, duration, left_in_stage, read_seconds, write_seconds
+from export.application.stages import Stages, duration, read_seconds, write_seconds
 from keras_retrieval.errors import ArgumentError, RetrievalError
 from pipelines.command.options import help_texts
 from pipelines.descriptors.extract import extract
@@ -314,13 +314,24 @@ def test_the_estimate_follows_the_measured_times(monkeypatch, tmp_path):
     stages.begin("b")
     now[0] += 10
     assert stages.left() == 90
-    assert stages.left(of_stage=5) == 65
     assert stages.label == "2 of 3  b"
-    assert left_in_stage(25, 100, 5.0) == 15
-    assert left_in_stage(0, 100, 5.0) is None
     write_seconds(tmp_path / "timings.json", "run", stages.taken)
     assert read_seconds(tmp_path / "timings.json", "run") == {"a": 20.0}
     assert read_seconds(tmp_path / "timings.json", "another run") == {}
     (tmp_path / "timings.json").write_text(json.dumps([1]))
     assert read_seconds(tmp_path / "timings.json", "run") == {}
     assert [duration(seconds) for seconds in (0.2, 40, 100, 5000, 9000)] == ["1 s", "40 s", "2 min", "83 min", "2.5 h"]
+
+
+def test_make_installs_what_setup_py_asks_for():
+    """The parts that `make` fetches one by one, with a line for each, are those of the package."""
+    root = Path(__file__).resolve().parents[3]
+    makefile = (root / "Makefile").read_text().replace("$(COMMA)", ",")
+    parts = re.findall(r'\$\(BIN\)/python ("[^\n]*"),\$\(OFFLINE\)', makefile)
+    requirements = [one for part in parts for one in re.findall(r'"([^"]+)"', part)]
+    assert [one.split("~")[0].split(">")[0].split("=")[0] for one in requirements] == [
+        "tensorflow", "keras", "pycolmap", "scann",
+    ]  # fmt: skip
+    setup = (root / "setup.py").read_text()
+    assert all(f'"{one}"' in setup for one in requirements)
+    assert ".[index,serving,sfm]" in makefile
