@@ -16,8 +16,8 @@ OBJECT_RATIO = 0.45
 
 Measured with VGG16-GeM at 320 px. Of the pairs of photos in one stack, as far as the ground truth knows the object of
 one of them, 98.7 % (221 of 224) show one object in the 1,098 photos of Oxford Buildings (154 in stacks), and 100 %
-(1,030 of 1,030) in 172 photos of 11 scenes (161 in stacks). With descriptors whitened by PCA in two ways it is 98.1 % or
-more.
+(1,030 of 1,030) in 172 photos of 11 scenes (161 in stacks). With descriptors whitened by PCA in two ways it is at least
+98.1 %.
 """
 
 COPY_RATIO = 0.04

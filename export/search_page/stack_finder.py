@@ -14,10 +14,11 @@ from .grouping import SMALLEST, Groups, Neighbours, candidates, group, neighbour
 from .source import PhotoSource
 from .stacks import Stacks
 
-MOST_PHOTOS = 100_000  # of a collection with stacks; their neighbours take minutes, and 40 MB
+MOST_PHOTOS = 100_000  # of a collection with stacks; their neighbours take minutes, and 60 MB
 BLOCK = 128  # photos that are searched for at once
 REST = 1.0  # seconds of rest per second of work, so that searches keep a processor
-PAUSE = 10.0  # times the duration of the last grouping, until the next one; photos may be arriving meanwhile
+PAUSE = 10.0  # times the duration of the last grouping, until the next one
+BUSY_PAUSE = 50.0  # the same while photos are being described, so that this is not slowed down
 SHORTEST_PAUSE = 2.0  # seconds
 
 log = logging.getLogger("keras_retrieval")
@@ -95,7 +96,8 @@ class StackFinder:
         except (OSError, RetrievalError) as error:
             log.warning("stacks of photos were not found: %s", error)
         finally:
-            self._next = time.monotonic() + PAUSE * (time.monotonic() - started)
+            pause = BUSY_PAUSE if self._source.status().state == "working" else PAUSE
+            self._next = time.monotonic() + pause * (time.monotonic() - started)
 
     def _neighbours(self, index: NeighbourIndex, names: list[str]) -> Neighbours | None:
         """Searches for the neighbours of all photos; None if the page is closing."""
