@@ -29,10 +29,13 @@ VALIDATION = "0.2"  # share of the photos that is set aside
 RECONSTRUCTION_SECONDS = 0.8
 """Duration of the reconstruction per photo on two cores of a Xeon: 74 s of 96 photos of 640 x 480 pixels."""
 
+PAIRS = 3  # the most pairs of a query that `tuples` makes
 BACKWARD = 3.0  # duration of a training step on a photo, in those of its description
 START_SECONDS = 15.0
 
 OUTCOME = "outcome.json"
+
+_UNUSABLE = "photos are unusable"  # in the message of `reconstruct` if no photo has features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,7 @@ class Recipe:
         epochs: number of epochs.
         queries: number of tuples in an epoch.
         size: longest side of the photos during training, in pixels.
+        chunk: the most photos in the network at once, which bounds the memory; None for all of a step.
         pairs: how candidate pairs are chosen for reconstruction, as `reconstruct --pairs` takes it.
     """
 
@@ -52,9 +56,10 @@ class Recipe:
     queries: int
     size: int
     pairs: str
+    chunk: int | None = None
 
 
-PRETRAINED = Recipe(lr=3e-6, epochs=5, queries=200, size=320, pairs="retrieval")
+PRETRAINED = Recipe(lr=3e-6, epochs=5, queries=200, size=320, pairs="retrieval", chunk=NEGATIVES + 2)
 """For a network that was trained before."""
 
 RANDOM = Recipe(lr=1e-4, epochs=5, queries=200, size=224, pairs="vocabulary-tree")
@@ -212,12 +217,19 @@ class _Chain:
 
     def _train(self) -> Outcome:
         options, recipe = self.options, self.options.recipe
+        if options.model.suffix == ".onnx":
+            return Outcome(None, None, None, 0, 0, f"an .onnx network such as {options.model.name} cannot be trained")
         intake = intake_arguments(options.intake)
         reconstruct = [
             "reconstruct", str(options.photos), str(self.models), "--model", str(options.model), "--pairs",
             recipe.pairs, "--size", "1024", *intake,
         ]  # fmt: skip
-        self._step(0, [reconstruct], self.models)
+        try:
+            self._step(0, [reconstruct], self.models)
+        except StepFailedError as error:
+            if _UNUSABLE not in error.reason:
+                raise
+            return Outcome(None, None, None, 0, 0, f"{_too_few(0)} ({error.reason})")
         objects = _objects(_read(self.models / "report.json"))
         if objects < FEWEST_OBJECTS:
             return Outcome(None, None, None, 0, objects, _too_few(objects))
@@ -231,6 +243,7 @@ class _Chain:
             str(self.run), "--lr", f"{recipe.lr:g}", "--epochs", str(recipe.epochs), "--queries", str(recipe.queries),
             "--size", str(recipe.size), "--test-size", str(options.size), "--scales", options.scales, "--precision",
             options.precision, "--negatives", str(negatives), "--score-validation",
+            *(["--chunk", str(recipe.chunk)] if recipe.chunk else []),
             *(["--accept-truncated"] if options.intake.accept_truncated else []),
             *(["--whiten", "none"] if _ends_with_whitening(options.model) else []),
         ]  # fmt: skip
@@ -271,7 +284,8 @@ class _Chain:
     def _estimates(self) -> list[float]:
         """Returns the estimated duration of each step in seconds."""
         recipe, rate = self.options.recipe, self.options.rate or 5.0
-        passes = recipe.epochs * recipe.queries * (NEGATIVES + 2) * (recipe.size / self.options.size) ** 2
+        queries = min(recipe.queries, PAIRS * self._photos)
+        passes = recipe.epochs * queries * (NEGATIVES + 2) * (recipe.size / self.options.size) ** 2
         return [
             RECONSTRUCTION_SECONDS * self._photos,
             (BACKWARD * passes + (2 + recipe.epochs) * self._photos) / rate + START_SECONDS,

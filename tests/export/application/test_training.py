@@ -4,6 +4,7 @@ import json
 import zipfile
 
 import pytest
+from PIL import Image
 
 from export.application.errors import StepFailedError
 from export.application.training import RANDOM, ChainOptions, intake_arguments, train_on_photos
@@ -45,6 +46,9 @@ class Children:
         folder.mkdir(exist_ok=True)
         (folder / "database.db").touch()
         self._may_fail("reconstruct", self.work)
+        if self.clusters is None:
+            reason = "all 3 photos are unusable; the first is a.jpg: COLMAP finds no features in it"
+            raise StepFailedError(reason, reason, self.work)
         clusters = [{"photos": ["a.jpg"]}] * self.clusters
         report = {"clusters": clusters, "same_object": self.links, "photo_count": 9}
         (folder / "report.json").write_text(json.dumps(report))
@@ -85,6 +89,7 @@ def test_the_chain_and_its_outcome(options):
     assert "--score-validation" in train_call
     assert train_call[train_call.index("--test-size") + 1] == "320"
     assert train_call[train_call.index("--precision") + 1] == "auto"
+    assert train_call[train_call.index("--chunk") + 1] == "7", "one tuple at a time: large networks need much memory"
     assert [progress.step for progress in seen] == [1, 2]
     assert seen[0].seconds_left > seen[1].seconds_left > 0
 
@@ -101,6 +106,7 @@ def test_a_network_that_is_not_better_is_not_taken(options):
 @pytest.mark.parametrize(
     ("clusters", "links", "text"),
     [
+        (None, [], "COLMAP finds no features in it"),
         (0, [], "no object could be reconstructed from these photos"),
         (3, [], "only 3 different objects could be reconstructed"),
         (5, [[0, 1], [1, 2], [2, 3]], "only 2 different objects could be reconstructed"),
@@ -114,6 +120,24 @@ def test_photos_of_too_few_objects_are_an_outcome_in_words(options, clusters, li
     assert text in outcome.message
     assert "the search is not changed" in outcome.message
     assert children.names() == ["reconstruct"]
+
+
+def test_the_message_of_photos_without_features_is_that_of_reconstruct(tmp_path):
+    from pipelines.sfm.errors import ReconstructionError
+
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (60, 40), (128, 128, 128)).save(tmp_path / "photos" / "flat.png")
+    with pytest.raises(ReconstructionError, match="photos are unusable"):
+        reconstruct(tmp_path / "photos", tmp_path / "models", pairs="exhaustive")
+
+
+def test_an_onnx_network_is_not_trained(options):
+    children = Children(options.work)
+    other = options.model.rename(options.model.with_suffix(".onnx"))
+    outcome = train_on_photos(ChainOptions(**{**vars(options), "model": other}), run=children)
+    assert outcome.network is None
+    assert outcome.message == "an .onnx network such as net.onnx cannot be trained"
+    assert children.calls == []
 
 
 @pytest.mark.parametrize(("clusters", "negatives"), [(4, "1"), (6, "3"), (8, "5"), (50, "5")])
