@@ -76,7 +76,7 @@ class HttpServer:
             self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         except OSError as error:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            raise ListenError(f"REST cannot listen at {host}:{port}: {error}") from None
+            raise ListenError(f"HTTP cannot listen at {host}:{port}: {error}") from None
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def stop(self, grace: float) -> None:

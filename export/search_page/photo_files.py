@@ -2,6 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
+from keras_retrieval.pipelines.files.stored_path import stored_path
+
 from .source import PhotoSource
 
 
@@ -31,8 +33,8 @@ class PhotoFiles:
         parts = PurePosixPath(name)
         if not name or "\0" in name or parts.is_absolute() or ".." in parts.parts:
             return None
-        path = self._source.folder / name
         try:
+            path = stored_path(self._source.folder / name)
             return path if path.is_file() else None
         except (OSError, ValueError):
             return None

@@ -1,5 +1,6 @@
 """Answers the HTTP requests of the search page."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -159,8 +160,8 @@ class SearchPage:
     def _status(self, _: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         status, training = self._source.status(), None
         if status.training is not None:
-            training = {name: getattr(status.training, name) for name in _TRAINING}
-        shown = {name: getattr(status, name) for name in _STATUS}
+            training = {name: _finite(getattr(status.training, name)) for name in _TRAINING}
+        shown = {name: _finite(getattr(status, name)) for name in _STATUS}
         return {"version": self._state()[2], **shown, "training": training}
 
     def _listing(self, parameters: Mapping[str, Sequence[str]]) -> tuple[Catalogue, Stacks, str, Listing]:
@@ -255,6 +256,11 @@ class SearchPage:
 
 def _file(content: bytes, content_type: str) -> Response:
     return Response(200, content, content_type, {"ETag": etag(content), **REVALIDATE, **GUARD})
+
+
+def _finite(value: Any) -> Any:
+    """Returns a value that JSON can contain: None for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _parameters(request: Request) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import unicodedata
 from importlib import resources
 from urllib.parse import quote, urlencode
 
@@ -111,6 +112,19 @@ def test_the_status_is_that_of_the_source(page, source):
         "rate": 1.5, "seconds_left": 2.7, "photos": 9, "searchable": 5, "left_out": 1, "message": "",
         "training": {"state": "ready", "before": 0.5, "after": 0.6, "measure": "mAP", "message": ""},
     }  # fmt: skip
+
+
+def test_numbers_that_json_has_not_are_null(page, source):
+    source.progress = Status(rate=float("inf"), seconds_left=float("nan"), training=Training("working", float("nan")))
+    status = get(page, "/status.json")[2]
+    assert (status["rate"], status["seconds_left"], status["training"]["before"]) == (None, None, None)
+
+
+def test_a_name_in_another_unicode_form_finds_its_file(source):
+    name = unicodedata.normalize("NFD", "b/ä & ?#%.jpg")
+    (source.folder / "b/ä & ?#%.jpg").rename(source.folder / name)
+    page = SearchPage(source)
+    assert page.answer(Request("GET", f"/photos/{quote('b/ä & ?#%.jpg')}")).status == 200
 
 
 def test_photos_are_listed_filtered_and_sorted(page):
