@@ -164,9 +164,12 @@ class SearchPage:
         shown = {name: _finite(getattr(status, name)) for name in _STATUS}
         return {"version": self._state()[2], **shown, "training": training}
 
-    def _listing(self, parameters: Mapping[str, Sequence[str]]) -> tuple[Catalogue, Stacks, str, Listing]:
+    def _listing(
+        self, parameters: Mapping[str, Sequence[str]], order: str = ""
+    ) -> tuple[Catalogue, Stacks, str, Listing]:
+        """The listing that a request asks for, in another order than its own if one is given."""
         catalogue, stacks, version = self._state()
-        order, member = _last(parameters, "sort") or "name", None
+        order, member = order or _last(parameters, "sort") or "name", None
         if order not in _ORDERS:
             raise BadRequestError(f"sort must be one of {', '.join(_ORDERS)}, got {order!r}.")
         if stack_of := _last(parameters, "stack_of"):
@@ -207,11 +210,11 @@ class SearchPage:
         return {"version": version, "row": listing.place_of(row, stacks)}
 
     def _summary(self, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        catalogue, _, version, listing = self._listing(parameters)
+        catalogue, _, version, listing = self._listing(parameters, "time")
         photos = filter_from_query(parameters)
         cells = _whole(parameters, "cells", 40, 1, MOST_CELLS)
         found = summary(catalogue, photos.rows(catalogue), photos.area, cells)
-        # The time line belongs to the listing, so that its rows are those of the grid also where stacks are collapsed.
+        # The time line belongs to the listing by time, in which a stack is represented by its earliest photo.
         return found | {"version": version, "times": times(catalogue, np.sort(listing.rows))}
 
     def _left_out(self, _: Mapping[str, Sequence[str]]) -> dict[str, Any]:

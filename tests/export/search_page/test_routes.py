@@ -144,6 +144,10 @@ def test_photos_are_listed_filtered_and_sorted(page):
     }  # fmt: skip
     assert get(page, "/row.json", name="a/IMG_9.jpg", folder="a", sort="time")[2] == {"version": "1", "row": 1}
     assert get(page, "/row.json", name="top.jpg", folder="a")[2]["row"] is None
+    assert get(page, "/names.json", folder="a", start=1)[2] == {
+        "version": "1", "total": 3, "start": 1, "names": ["a/IMG_10.jpg", "a/b/x.jpg"],
+    }  # fmt: skip
+    assert get(page, "/names.json", count=2)[2]["names"] == [NEW, "top.jpg"]
     summary = get(page, "/summary.json", folder="a")[2]
     assert (summary["version"], summary["total"], summary["folders"][0]) == ("1", 3, {"path": "a", "count": 3})
     assert get(page, "/left_out.json")[2] == {
@@ -253,7 +257,8 @@ def test_stacks_take_one_place_in_a_listing(source):
     axes = np.concatenate([np.eye(8), -np.eye(8)]).astype(np.float32)
     source.searched.add(["top.jpg", "copy 1.jpg", "copy 2.jpg", "copy 3.jpg"], axes[[0, 0, 0, 0]])
     source.searched.add([f"x{number}.jpg" for number in range(15)], axes[1:])
-    source.photos = type(source.photos)(source.searched.names, version="2")
+    times = ["2020-01-01" if "copy" in name else "2019" for name in source.searched.names]
+    source.photos = type(source.photos)(source.searched.names, {"time": times}, version="2")
     page = SearchPage(source)
     assert get(page, "/about.json")[2]["has"]["stacks"] is False
     page._stacks.wait(20)
@@ -265,6 +270,11 @@ def test_stacks_take_one_place_in_a_listing(source):
     assert "top.jpg" not in names(page, stacks=1)
     assert "top.jpg" in names(page)
     assert names(page, stack_of="top.jpg", stacks=1) == ["copy 1.jpg", "copy 2.jpg", "copy 3.jpg", "top.jpg"]
+    summary = get(page, "/summary.json", stacks=1)[2]
+    assert summary["total"] == 19
+    # The stack is represented by its earliest photo, which is of 2019, so that no photo of 2020 is listed.
+    assert [bar["count"] for bar in summary["times"]["bins"]] == [16]
+    assert [(bar["count"], bar["row"]) for bar in get(page, "/summary.json")[2]["times"]["bins"]] == [(16, 0), (3, 16)]
     place = names(page, stacks=1).index("copy 1.jpg")
     assert get(page, "/row.json", name="top.jpg", stacks=1)[2]["row"] == place
     page.close()
