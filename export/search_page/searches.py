@@ -59,6 +59,8 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest) -> di
             hits = _nearest(index, combined(wanted, unliked), request.k, where, hidden)
     except (OSError, FolderError) as error:
         raise NotReadyError(f"The index cannot be searched: {error}.") from error
+    except ArgumentError as error:  # as while the index of another network takes over
+        raise NotReadyError(f"The photo cannot be compared with the index: {error}. Try again in a moment.") from error
     found = [
         {**catalogue.facts(row), "score": round(float(score), 6)}
         for name, score in zip(hits.names, hits.scores, strict=True)

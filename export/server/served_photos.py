@@ -25,6 +25,7 @@ from .photo_search import PhotoSearch, SearchingServable
 from .servable import Run, Servable
 
 CHECK_SECONDS = 1.0  # between two checks whether the index has changed
+PAUSE = 10.0  # times the duration of reading the photos, until the next check
 ATTEMPTS = 5  # to read the names and columns of an index that changes meanwhile
 
 
@@ -46,24 +47,25 @@ class ServedPhotos:
         self._search, self._core, self._seconds = search, core, seconds
         self._lock = threading.Lock()
         self._catalogue: Catalogue | None = None
-        self._checked = 0.0
+        self._next_check = 0.0
 
     def index(self) -> NeighbourIndex:
         """Returns the index."""
         return self._search.index
 
     def catalogue(self) -> Catalogue:
-        """Returns the photos of the index, read again within a second after the index has changed.
+        """Returns the photos of the index, read again within seconds after the index has changed.
 
         Raises:
             NotReadyError: the index cannot be read.
         """
         kept = self._catalogue
-        if kept is not None and time.monotonic() - self._checked < CHECK_SECONDS:
+        if kept is not None and time.monotonic() < self._next_check:
             return kept
         if not self._lock.acquire(blocking=kept is None):
             assert kept is not None, "a thread that does not wait has a catalogue"
             return kept
+        started = time.monotonic()
         try:
             return self._current()
         except (OSError, FolderError) as error:
@@ -71,7 +73,8 @@ class ServedPhotos:
                 return kept
             raise NotReadyError(f"The index cannot be read: {error}.") from error
         finally:
-            self._checked = time.monotonic()
+            ended = time.monotonic()
+            self._next_check = ended + max(CHECK_SECONDS, PAUSE * (ended - started))
             self._lock.release()
 
     def describe(self, file: bytes, box: Box | None) -> np.ndarray:

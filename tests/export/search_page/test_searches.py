@@ -159,6 +159,11 @@ def test_photos_of_the_index_that_left_the_catalogue_are_not_hits(page, source):
 
 
 def test_searches_that_are_not_possible_now(page, source):
+    described, source.describe = source.describe, lambda *_: np.ones(5, np.float32)
+    status, found = ask(page, {"queries": [file_of(source, "top.jpg")]})
+    assert status == 503
+    assert "rows have 5 dimensions, the index has 8" in found["error"]
+    source.describe = described
     source.ready = False
     status, found = ask(page, {"queries": [file_of(source, "top.jpg")]})
     assert (status, found) == (503, {"error": "The network is being loaded. Try again in a few seconds."})

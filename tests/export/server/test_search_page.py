@@ -130,6 +130,7 @@ def test_below_a_base_path(search_service, tmp_path):
 def photos(search_service, search_server, tmp_path, monkeypatch):
     """The source of a page whose index the test may change, and the index."""
     monkeypatch.setattr(served_photos, "CHECK_SECONDS", 0)
+    monkeypatch.setattr(served_photos, "PAUSE", 0)
     index = open_index(shutil.copytree(search_service.index, tmp_path / "index"))
     search, core = PhotoSearch(index, ComputeSlots(1)), search_server.client.server.core
     yield SimpleNamespace(source=ServedPhotos(search, core, search_server.photos, 20.0), index=index, search=search)
