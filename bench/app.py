@@ -28,7 +28,7 @@ from bench.record import recorded
 
 COMMAND = (sys.executable, "-P", "-m", "keras_retrieval")
 LOAD = "import sys; from keras_retrieval.pipelines.networks.files import load_model; load_model(sys.argv[1])"
-STARTS = 5  # second starts, and loads of the network, of which the median is taken
+STARTS = 3  # second starts, and loads of the network, of which the median is taken
 KERNELS = {"default": {}, "TF_ENABLE_ONEDNN_OPTS=0": {"TF_ENABLE_ONEDNN_OPTS": "0"}}
 POLL_SECONDS = 0.1
 LONGEST_SECONDS = 3600.0
