@@ -43,15 +43,20 @@ export const score = (value) => value.toFixed(3);
 const DAY = new Intl.DateTimeFormat("en", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" });
 const MONTH = new Intl.DateTimeFormat("en", { month: "long", year: "numeric", timeZone: "UTC" });
 
-export function date(iso, format = DAY) {
-  const time = new Date(iso.slice(0, 10));
+// The start of a time as "2017-07-18"; columns may also have EXIF's form, "2017:07:18 10:30:00".
+export const isoDay = (text) => text.slice(0, 10).replace(/^(\d{4}):(\d\d):/, "$1-$2-");
+
+export function date(text, format = DAY) {
+  const iso = isoDay(text);
+  if (iso.length < 10) return iso.length === 7 ? period(iso, "month") : iso;
+  const time = new Date(iso);
   return Number.isNaN(time.getTime()) ? iso : format.format(time);
 }
 
 const SHORT = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
-export const shortDate = (iso) => date(iso, SHORT);
+export const shortDate = (text) => date(text, SHORT);
 
-export const dateAndTime = (iso) => (iso.length > 10 ? `${date(iso)}, ${iso.slice(11, 16)}` : date(iso));
+export const dateAndTime = (text) => (text.length > 10 ? `${date(text)}, ${text.slice(11, 16)}` : date(text));
 
 // A bin of the time line: "5 July 2019", "July 2019" or "2019".
 export function period(iso, unit) {

@@ -60,9 +60,7 @@ async function reload() {
   try {
     about = await json("about.json");
     element("title").textContent = document.title = about.title || "Photos";
-    element("about").textContent = `${plural(about.photos, "photo")} · ${about.network} at ${about.size} px`;
-    element("about-problem").hidden = !about.problem;
-    element("about-problem").textContent = about.problem ?? "";
+    element("about").textContent = [plural(about.photos, "photo"), about.network, about.size ? `${about.size} px` : ""].filter(Boolean).join(" · ");
     loadSummary();
     shown.listing = null;
     results.asked = "";

@@ -1,6 +1,6 @@
 // The time line: a bar for each day, month or year that has photos. It is a slider that scrolls the grid through time.
 
-import { eachFrame, element, period, plural } from "./dom.js";
+import { eachFrame, element, isoDay, period, plural } from "./dom.js";
 
 export class Timeline {
   // `onScrub` is called with the first row of a bin in the listing that is sorted by time, oldest first.
@@ -29,7 +29,7 @@ export class Timeline {
     this.time = time;
     if (!time) this.shown = -1;
     else {
-      const after = this.bins.findIndex((bin) => bin.start > time);
+      const after = this.bins.findIndex((bin) => bin.start > isoDay(time));
       this.shown = (after < 0 ? this.bins.length : after) - 1;
       if (this.shown >= 0) this.goTo(this.shown);
     }

@@ -1,0 +1,633 @@
+"""The search page in a real browser: every function, by pointer and keyboard, on a desktop and a phone."""
+
+import base64
+import csv
+import io
+import json
+import time
+from dataclasses import replace
+from importlib import resources
+
+import pytest
+
+from tests.helpers.browser import assert_accessible, assert_readable, chromium, requests, show
+
+pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from export.search_page.source import Training
+from tests.helpers.browsed_page import COPIES, COUNT, User, served
+
+ALONE = COUNT - len(COPIES) + 1  # tiles where stacks are collapsed
+DESKTOP = 1280
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("page")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        browser.execute_cdp_cmd(
+            "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+        )
+        yield browser
+
+
+@pytest.fixture
+def user(browser, service):
+    """A user, whose page must not log anything."""
+    service.source.reset()
+    service.searches.clear()
+    show(browser, DESKTOP, "light")
+    browser.get_log("browser")
+    user = User(browser, service)
+    yield user
+    messages = [entry["message"] for entry in browser.get_log("browser")]
+    assert [one for one in messages if not getattr(user, "may_log", None) or user.may_log not in one] == []
+
+
+def name(number):
+    return f"{'abc'[number // 20]}/photo {number:02}.jpg"
+
+
+def on_clipboard(user):
+    return user.browser.execute_async_script(
+        "navigator.clipboard.readText().then(arguments[0], (error) => arguments[0](String(error)))"
+    )
+
+
+def downloaded(user, act):
+    """What a click downloads, as text."""
+    user.run("URL.createObjectURL = (blob) => { blob.text().then((text) => { window.saved = text; }); return '#'; }")
+    user.run("window.saved = undefined")
+    act()
+    return user.until(lambda: user.run("return window.saved"))
+
+
+# -- the collection
+
+
+def test_it_starts_with_the_collection(user):
+    user.open()
+    assert user.grid(ALONE)[:4] == [name(number) for number in range(4)]
+    assert user.browser.title == "Drawn photos"
+    assert user.shown("#about").text == f"{COUNT} photos · small.keras · 64 px"
+    user.until(lambda: user.run("return document.querySelectorAll('#grid .tile.loaded').length") > 10)
+    assert all(
+        address.startswith(user.service.address)
+        for address in requests(user.browser)
+        if not address.startswith("about:")
+    )
+
+
+def test_folders_columns_times_and_names_are_filters(user):
+    user.open(stacks=0)
+    user.grid(COUNT)
+    user.shown("#folders [data-folder='b']").click()
+    assert {one[0] for one in user.grid(20)} == {"b"}
+    user.click("#columns summary")
+    user.shown("#columns label").click()
+    assert user.grid(10)
+    assert user.state()["column.camera"] == ["Canon"]
+    user.run("const one = document.getElementById('after'); one.value = '2012-06-01'; one.onchange({ target: one })")
+    user.run("const one = document.getElementById('before'); one.value = '2012-12-31'; one.onchange({ target: one })")
+    found = user.grid(3)
+    assert [int(one[-6:-4]) for one in found] == [30, 32, 34]
+    user.shown("#text").send_keys("32")
+    assert user.grid(1) == [name(32)]
+    assert user.shown("#total-of").text == f"of {COUNT}"
+    user.says("#chips", "“32”")
+    user.click("#chips [aria-label='Remove the filter: “32”']")
+    user.grid(3)
+    user.browser.find_elements(By.CSS_SELECTOR, "#chips button")[-1].click()
+    user.grid(COUNT)
+
+
+def test_no_photo_matches_the_filters(user):
+    user.open(text="nothing")
+    user.says("#problem", "No photo matches these filters.")
+    user.click("#problem button")
+    user.grid(ALONE)
+    user.hidden("#problem")
+
+
+def test_stacks_are_collapsed_and_opened(user):
+    user.open()
+    user.grid(ALONE)
+    user.says("#grid .tile-stack", "3")
+    user.run("document.querySelector('.stacked').click()")
+    assert user.grid(3) == [name(number) for number in COPIES]
+    user.browser.back()
+    user.grid(ALONE)
+    user.click("#stacks")
+    user.grid(COUNT)
+
+
+def test_the_time_line_scrolls_the_grid(user):
+    user.open()
+    user.grid(ALONE)
+    line = user.shown("#timeline canvas")
+    assert line.get_attribute("aria-valuetext") == "January 2010, 1 photo"
+    line.send_keys(Keys.END)
+    assert user.state()["sort"] == ["time"]
+    user.until(lambda: name(COUNT - 1) in user.names("#grid"))
+    assert line.get_attribute("aria-valuetext").startswith("December 2014")
+    ActionChains(user.browser).move_to_element_with_offset(line, 0, 0).perform()
+    assert "photo" in user.shown("#timeline-tip").text
+    line.click()
+    user.until(lambda: "2012" in line.get_attribute("aria-valuetext"))
+
+
+def test_the_map_shows_clusters_and_filters_by_its_area(user):
+    user.open(map=1, stacks=0)
+    markers = user.until(
+        lambda: (found := user.browser.find_elements(By.CSS_SELECTOR, ".marker")) and len(found) == 3 and found
+    )
+    assert sorted(one.text for one in markers) == ["20", "20", "20"]
+    user.click("#map-only")
+    user.grid(COUNT)
+    user.run("[...document.querySelectorAll('.marker')].find((one) => one.cluster.lon > 100).click()")
+    assert {int(one[-6:-4]) % 3 for one in user.grid(20)} == {2}
+    user.click("#map-all")
+    user.grid(COUNT)
+    canvas = user.shown("#map canvas")
+    canvas.send_keys("+", "+", Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    user.until(lambda: user.run("return document.getElementById('total').textContent") != f"{COUNT} photos")
+    area = [float(value) for value in user.state()["area"][0].split(",")]
+    assert area[0] < area[2]
+    assert area[1] < area[3]
+    user.click("#map-open")
+    user.grid(COUNT)
+
+
+def test_a_grid_of_many_photos_keeps_few_tiles(user):
+    user.service.source.show([name(number) for number in range(COUNT)], "tall")
+    user.open(stacks=0)
+    user.grid(COUNT)
+    user.run(
+        "document.getElementById('size').value = 2; document.getElementById('size').oninput({ target: { value: 2 } })"
+    )
+    user.until(lambda: 0 < len(user.names("#grid")) < COUNT)
+    user.run("const one = document.getElementById('browse-scroll'); one.scrollTop = one.scrollHeight")
+    user.until(lambda: name(COUNT - 1) in user.names("#grid") and name(0) not in user.names("#grid"))
+    assert len(user.names("#grid")) < COUNT
+
+
+# -- searching
+
+
+def test_a_click_on_a_photo_shows_it_and_finds_similar_ones(user):
+    user.open(stacks=0)
+    user.grid(COUNT)
+    user.run("document.querySelectorAll('#grid [role=option]')[1].click()")
+    assert user.shown("#viewer-title").text == "photo 01.jpg"
+    user.says("#viewer-facts", "February 7, 2010, 10:00")
+    user.says("#viewer-facts", "40.6894° N, 74.0445° W")
+    user.click("#viewer-search")
+    user.hidden("#viewer")
+    found = user.results(COUNT - 1)
+    assert name(1) not in found
+    assert user.state() == {"photo": [name(1)], "stacks": ["0"]}
+    user.browser.back()
+    user.browser.back()
+    user.grid(COUNT)
+
+
+def test_the_first_results_are_the_nearest(user):
+    source = user.service.source
+    user.open(photo=name(7))
+    scores = source.rows @ source.rows[7]
+    order = [source.names[row] for row in (-scores).argsort(kind="stable").tolist() if row != 7]
+    assert user.results(COUNT - 1)[:10] == order[:10]
+    assert user.shown("#results .result-score").text == f"{sorted(scores)[-2]:.3f}"
+
+
+def upload(user, path):
+    user.browser.find_element(By.ID, "file").send_keys(str(path))
+
+
+def test_an_own_photo_is_chosen_dropped_or_pasted(user):
+    photo = user.service.source.folder / name(9)
+    user.open()
+    upload(user, photo)
+    assert user.results(COUNT)[0] == name(9)
+    assert user.state() == {"upload": ["1"]}
+    assert user.shown("#query-name").text == "photo 09.jpg"
+    user.click("#leave")
+    user.grid(ALONE)
+    for kind, field in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        user.run(
+            """
+            const bytes = Uint8Array.from(atob(arguments[0]), (one) => one.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "own.png", { type: "image/png" }));
+            const event = new Event(arguments[1], { bubbles: true, cancelable: true });
+            event[arguments[2]] = data;
+            document.body.dispatchEvent(event);
+            """,
+            base64.b64encode(photo.read_bytes()).decode(), kind, field,
+        )  # fmt: skip
+        assert user.results(COUNT)[0] == name(9)
+        user.click("#leave")
+        user.grid(ALONE)
+
+
+def test_the_whole_area_is_clickable_and_a_phone_offers_its_camera(user):
+    user.open()
+    user.run("document.getElementById('file').click = () => { window.asked = true; }")
+    user.click("#choose")
+    assert user.run("return window.asked")
+    size = user.shown("#choose").size
+    assert size["height"] > 120
+    assert size["width"] > 200
+    assert user.run("return document.getElementById('camera').getAttribute('capture')") == "environment"
+
+
+def test_a_link_to_an_uploaded_photo_says_what_is_missing(user):
+    user.open(upload=7)
+    user.says("#problem", "a link cannot contain")
+
+
+def test_a_photo_that_cannot_be_read(user, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"not a photo")
+    user.open()
+    upload(user, tmp_path / "broken.jpg")
+    text = user.says("#problem", "broken.jpg cannot be searched with:")
+    assert "Choose another photo." in text
+    assert user.shown(".unseen-text").is_displayed()
+    (tmp_path / "empty.jpg").touch()
+    upload(user, tmp_path / "empty.jpg")
+    user.says("#problem", "empty.jpg is empty.")
+
+
+def drag(user, start, end):
+    canvas = user.shown("#query-canvas")
+    middle = [side / 2 for side in (canvas.size["width"], canvas.size["height"])]
+    at = [[int(part * 2 * half - half) for part, half in zip(place, middle, strict=True)] for place in (start, end)]
+    actions = ActionChains(user.browser).move_to_element_with_offset(canvas, *at[0]).click_and_hold()
+    actions.move_to_element_with_offset(canvas, *at[1]).release().perform()
+
+
+def boxes(user):
+    return [[int(side) for side in box.split(",")] for box in user.state().get("box", [])]
+
+
+def test_boxes_are_drawn_with_the_pointer(user):
+    user.open(photo=name(1))
+    user.results(COUNT - 1)
+    user.until(lambda: user.run("return document.getElementById('query-photo').naturalWidth"))
+    drag(user, (0.1, 0.1), (0.5, 0.5))
+    user.until(lambda: len(boxes(user)) == 1)
+    drag(user, (0.6, 0.6), (0.9, 0.9))
+    user.until(lambda: len(boxes(user)) == 2)
+    left, top, right, bottom = boxes(user)[0]
+    assert abs(left - 12) <= 2
+    assert abs(top - 9) <= 2
+    assert abs(right - 60) <= 2
+    assert abs(bottom - 45) <= 2
+    user.until(lambda: len(user.service.searches[-1]["queries"]) == 2)
+    assert [query["box"] for query in user.service.searches[-1]["queries"]] == boxes(user)
+    drag(user, (0.3, 0.3), (0.4, 0.3))  # moves the first one
+    user.until(lambda: boxes(user)[0][0] > left + 5)
+    assert boxes(user)[0][2] - boxes(user)[0][0] == right - left
+    user.click("#whole")
+    user.until(lambda: not boxes(user))
+
+
+def test_boxes_are_drawn_with_the_keyboard(user):
+    user.open(photo=name(1))
+    user.results(COUNT - 1)
+    user.until(lambda: user.run("return document.getElementById('query-photo').naturalWidth"))
+    user.shown("#query-canvas").send_keys(Keys.ENTER)
+    user.until(lambda: boxes(user) == [[30, 23, 90, 68]] or boxes(user))
+    before = boxes(user)[0]
+    user.keys(Keys.ARROW_RIGHT)
+    user.until(lambda: boxes(user)[0][0] > before[0] and boxes(user)[0][2] - boxes(user)[0][0] == before[2] - before[0])
+    user.keys(Keys.ESCAPE)
+    user.until(lambda: not boxes(user))
+
+
+def test_boxes_are_drawn_in_the_viewer(user):
+    user.open(open=name(1))
+    user.until(lambda: user.run("return document.getElementById('viewer-photo').naturalWidth"))
+    user.click("#viewer-draw")
+    user.shown("#viewer-canvas").send_keys(Keys.ENTER)
+    user.says("#viewer-search", "Search with the box")
+    user.click("#viewer-search")
+    user.results(COUNT - 1)
+    assert len(boxes(user)) == 1
+
+
+def test_more_like_this_and_not_this(user):
+    user.open(photo=name(7))
+    found = user.results(COUNT - 1)
+    user.shown("#results").send_keys(Keys.ARROW_DOWN, "+")
+    user.until(lambda: user.state().get("like") == [found[0]])
+    user.shown("#query-like li")
+    user.keys(Keys.ARROW_RIGHT)
+    user.run(
+        "[...document.querySelectorAll('#results [role=option]')].find((one) => one.photo.name === arguments[0])"
+        ".querySelector('.tile-unlike').click()",
+        found[5],
+    )
+    assert found[5] not in user.results(COUNT - 2)
+    assert user.service.searches[-1]["unlike"] == [found[5]]
+    user.click("#query-unlike .remove")
+    assert found[5] in user.results(COUNT - 1)
+
+
+def test_several_photos_are_searched_with(user):
+    user.open(("photo", name(1)), ("photo", name(2)))
+    user.results(COUNT - 2)
+    assert [query["photo"] for query in user.service.searches[-1]["queries"]] == [name(1), name(2)]
+    user.click("#query-others .remove")
+    user.results(COUNT - 1)
+    assert user.state()["photo"] == [name(2)]
+
+
+def test_a_search_within_a_filter(user):
+    user.open(("photo", name(1)), ("folder", "b"))
+    assert {one[0] for one in user.results(20)} == {"b"}
+    user.says("#results-status", "of 20")
+    user.open(("photo", name(1)), ("text", "nothing"))
+    user.says("#problem", "No photo that can be searched matches the filters.")
+
+
+def test_the_cut_is_a_line_in_the_ranking(user):
+    user.open(photo=name(1))
+    user.results(COUNT - 1)
+    user.run(
+        "const one = document.getElementById('cut'); one.value = 0.1;"
+        "one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change'))"
+    )
+    cut = float(user.until(lambda: user.state().get("cut"))[0])
+    source = user.service.source
+    above = int((source.rows @ source.rows[1] >= cut).sum()) - 1
+    user.says(".cut-line", f"{above} of {COUNT - 1}")
+    assert len(user.browser.find_elements(By.CSS_SELECTOR, ".result.below")) == COUNT - 1 - above
+    user.click("#look")
+    assert user.state()["look"] == ["ranking"]
+    user.says("#results .result-text", "photo")
+    assert user.shown(".ranking-list .result-rank").text == "1"
+
+
+def test_results_are_walked_through_with_the_keyboard(user):
+    user.open(photo=name(1))
+    found = user.results(COUNT - 1)
+    user.shown("#results").send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
+    assert user.shown("#viewer-title").text == found[1].split("/")[1]
+    user.keys(Keys.ARROW_RIGHT)
+    user.says("#viewer-title", found[2].split("/")[1])
+    user.says("#viewer-place", f"3 of {COUNT - 1}")
+    user.keys(Keys.ESCAPE)
+    user.hidden("#viewer")
+    user.until(lambda: user.run("return document.activeElement.id") == "results")
+    user.keys("s")
+    user.until(lambda: user.state()["photo"] == [found[2]])
+    user.shown("#results").send_keys(Keys.ESCAPE)
+    user.grid(ALONE)
+
+
+# -- the viewer, the selection, links
+
+
+def test_the_viewer_zooms_and_goes_on(user):
+    user.open(("stacks", 0), ("open", name(3)))
+    user.says("#viewer-place", f"4 of {COUNT}")
+    user.keys(Keys.ARROW_LEFT)
+    user.says("#viewer-title", "photo 02.jpg")
+    user.keys("z")
+    user.until(lambda: "scale(3)" in user.run("return document.getElementById('viewer-stage').style.transform"))
+    user.keys(Keys.ESCAPE)
+    user.until(lambda: user.run("return document.getElementById('viewer-stage').style.transform") == "")
+    user.keys("c")
+    user.says("#toast", "Path copied.")
+    assert on_clipboard(user) == str(user.service.source.folder / name(2))
+    user.keys(Keys.END)
+    user.says("#viewer-place", f"{COUNT} of {COUNT}")
+    assert not user.shown("#viewer-after").is_enabled()
+    user.keys(Keys.ESCAPE)
+    user.hidden("#viewer")
+    user.until(lambda: name(COUNT - 1) in user.names("#grid"))
+
+
+def test_photos_are_selected_and_their_names_downloaded(user):
+    user.open(stacks=0)
+    user.grid(COUNT)
+    tiles = "document.querySelectorAll('#grid [role=option]')"
+    user.run(f"{tiles}[2].querySelector('.tile-check').click()")
+    user.run(f"{tiles}[5].dispatchEvent(new MouseEvent('click', {{ bubbles: true, shiftKey: true }}))")
+    user.says("#selection-count", "4 selected")
+    rows = list(csv.DictReader(io.StringIO(downloaded(user, lambda: user.click("#selection-csv")))))
+    assert [row["name"] for row in rows] == [name(number) for number in range(2, 6)]
+    assert rows[0]["path"] == str(user.service.source.folder / name(2))
+    user.click("#selection-all")
+    user.says("#selection-count", f"{COUNT} selected")
+    assert len(json.loads(downloaded(user, lambda: user.click("#selection-json")))) == COUNT
+    user.click("#selection-clear")
+    user.hidden("#selection")
+    user.shown("#grid").send_keys(Keys.HOME, Keys.SPACE)
+    user.says("#selection-count", "1 selected")
+    user.click("#selection-search")
+    user.results(COUNT - 1)
+
+
+def test_selected_results_have_scores(user):
+    user.open(("photo", name(1)), ("cut", 0.1))
+    user.results(COUNT - 1)
+    user.shown("#results").send_keys(Keys.HOME)
+    ActionChains(user.browser).key_down(Keys.CONTROL).send_keys("a").key_up(Keys.CONTROL).perform()
+    rows = json.loads(downloaded(user, lambda: user.click("#selection-json")))
+    assert rows
+    assert all(row["score"] >= 0.1 for row in rows)
+
+
+def test_a_link_shows_the_same_again(user):
+    user.open(("photo", name(1)), ("box", "10,10,60,60"), ("folder", "a"), ("look", "ranking"), ("like", name(8)))
+    found = user.results(19)
+    user.click("#link")
+    user.says("#toast", "Link copied.")
+    link = on_clipboard(user)
+    user.browser.get("about:blank")
+    user.browser.get(link)
+    assert user.results(19) == found
+    assert user.shown(".ranking-list")
+
+
+# -- states of the server
+
+
+def test_the_page_grows_without_jumping(user):
+    source = user.service.source
+    source.show([name(number) for number in range(20, COUNT)], "few", searchable=30)
+    source.progress = replace(
+        source.progress, state="working", step=2, steps=3, label="describing photos", done=10, total=COUNT, rate=4.0,
+        seconds_left=12.0, photos=COUNT, searchable=10,
+    )  # fmt: skip
+    user.open(stacks=0)
+    user.grid(40)
+    user.says("#progress", "Step 2 of 3: describing photos")
+    user.says("#progress", "10 of 60 · 4.0 a second · 12 s left")
+    user.shown("#grid .tile.waiting .tile-note")
+    user.run(
+        "document.getElementById('size').value = 2; document.getElementById('size').oninput({ target: { value: 2 } })"
+    )
+    user.run("document.getElementById('browse-scroll').scrollTop = 700")
+    place = """
+    const { top } = document.getElementById('browse-scroll').getBoundingClientRect();
+    const tiles = [...document.querySelectorAll('#grid [role=option]')].filter((one) => !one.hidden && one.photo);
+    const [first] = tiles.filter((one) => one.getBoundingClientRect().top >= top).sort((a, b) => a.row - b.row);
+    return [first.photo.name, Math.round(first.getBoundingClientRect().top)];
+    """
+    time.sleep(0.2)  # the scrolling has ended
+    before = user.run(place)
+    source.reset()
+    user.grid(COUNT)
+    seen = user.until(lambda: user.run(place)[0] == before[0] and user.run(place))
+    assert abs(seen[1] - before[1]) <= 1
+    user.hidden("#progress")
+
+
+def test_training_shows_before_and_after(user):
+    source = user.service.source
+    source.progress = replace(source.progress, training=Training("ready", 0.42, 0.51, "mAP"))
+    user.open()
+    text = user.says("#training", "Training: mAP")
+    assert "42.0 %" in text
+    assert "51.0 %" in text
+    assert "is in use" in text
+
+
+def test_files_that_were_left_out_have_reasons(user):
+    user.open()
+    user.click("#left-out")
+    user.says("#left-out-list", "truncated: the file ends too early")
+    user.keys(Keys.ESCAPE)
+    user.hidden("#left-out-dialog")
+
+
+def test_an_empty_collection_says_what_to_do(user):
+    user.service.source.show([], "none")
+    user.browser.get("about:blank")
+    user.browser.get(user.service.address)
+    user.says("#problem", f"Put photos into {user.service.source.folder}")
+
+
+def test_a_search_waits_for_the_first_descriptors(user):
+    source = user.service.source
+    source.searched = None
+    source.progress = replace(source.progress, state="working", searchable=0, total=COUNT)
+    user.may_log = "503"
+    user.open()
+    user.run("location.hash = 'photo=' + arguments[0]", name(1))
+    user.says("#problem", "No photo can be searched yet.")
+    source.reset()
+    user.results(COUNT - 1)
+    user.hidden("#problem")
+
+
+def test_a_server_that_is_gone_is_waited_for(user):
+    user.open()
+    user.grid(ALONE)
+    user.may_log = "ERR_"
+    user.service.stop()
+    user.run("location.hash = 'folder=a'")
+    user.says("#gone", "The server does not answer.")
+    user.service.start()
+    user.hidden("#gone")
+    assert {one[0] for one in user.grid(18)} == {"a"}
+
+
+def test_work_that_failed_is_reported(user):
+    user.service.source.progress = replace(user.service.source.progress, state="failed", message="The disk is full.")
+    user.open()
+    user.says("#failed", "The disk is full.")
+
+
+# -- for everybody
+
+
+def test_keys_are_listed_and_single_letters_can_be_switched_off(user):
+    user.open()
+    user.grid(ALONE)
+    user.keys("?")
+    user.says("#help-dialog", "more like this")
+    user.click("#letters")
+    user.keys(Keys.ESCAPE)
+    user.keys("m")
+    assert not user.run("return document.getElementById('map').checkVisibility()")
+    user.click("#help")
+    user.click("#letters")
+    user.keys(Keys.ESCAPE)
+    user.keys("m")
+    user.shown("#map")
+    user.keys("/")
+    assert user.run("return document.activeElement.id") == "text"
+
+
+def test_on_a_phone_filters_are_a_sheet(user):
+    show(user.browser, 390, "light")
+    user.open()
+    user.grid(ALONE)
+    assert not user.browser.find_element(By.ID, "text").is_displayed()
+    user.click("#filters-open")
+    user.click("#folders [data-folder='c']")
+    user.click("#filters-close")
+    assert {one[0] for one in user.grid(20)} == {"c"}
+
+
+VIEWS = {
+    "collection": {},
+    "map": {"map": 1, "sort": "time", "folder": "a"},
+    "search": {"photo": name(1), "like": name(8), "unlike": name(9), "cut": 0.1},
+    "ranking": {"photo": name(1), "box": "10,10,60,60", "look": "ranking"},
+    "viewer": {"open": name(1)},
+    "nothing": {"text": "nothing"},
+}
+DIALOGS = {"help": "help", "left out": "left-out"}
+
+
+@pytest.mark.parametrize("view", [*VIEWS, *DIALOGS, "selection", "progress"])
+def test_every_view_is_readable_and_accessible(user, view):
+    pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    axe = (resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8")
+    if view == "progress":
+        progress = replace(user.service.source.progress, state="working", label="describing photos", steps=3, total=9)
+        user.service.source.progress = replace(progress, message="One.", training=Training("ready", 0.4, 0.5, "mAP"))
+    user.open(**VIEWS.get(view, {}))
+    if view in DIALOGS:
+        user.click(f"#{DIALOGS[view]}")
+    if view == "selection":
+        user.click("#select-all")
+    if view == "viewer":
+        user.shown("#viewer-title")
+    if view in ("search", "ranking"):
+        user.until(lambda: user.run("return document.querySelectorAll('.result.loaded').length"))
+    assert_readable(user.browser)
+    assert_accessible(user.browser)
+    for width, mode in ((DESKTOP, "light"), (DESKTOP, "dark"), (390, "light"), (390, "dark")):
+        show(user.browser, width, mode)
+        user.run(axe)
+        found = user.browser.execute_async_script(
+            "const [done] = arguments; const facts = ({ impact, id, nodes }) => [impact, id, nodes.map((n) => n.html)];"
+            "axe.run().then(({ violations }) => done(violations.map(facts)))"
+        )
+        assert [one for one in found if one[0] in ("serious", "critical")] == [], (width, mode)
+
+
+def test_without_motion_nothing_moves(user):
+    user.open()
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    user.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    moving = user.run(
+        "const moves = (one) => getComputedStyle(one).transitionDuration !== '0s';"
+        "return [...document.querySelectorAll('*')].filter(moves).length"
+    )
+    assert moving == 0
