@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import losses as losses
     from . import metrics as metrics
     from . import whitening as whitening
+    from .export.collection.collection import Collection as Collection
     from .networks.build import build as build
     from .networks.build import list_models as list_models
     from .networks.build import load as load

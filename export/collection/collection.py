@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from keras_retrieval.pipelines.descriptors.describer import NO_DESCRIPTOR, NoDescriptorsError
@@ -55,6 +56,9 @@ Query = str | os.PathLike[str] | bytes | np.ndarray
 """A query: the name of a photo of the collection, the path or the content of a photo file, or pixels (H, W, 3)."""
 
 
+_OPEN: "WeakValueDictionary[Path, Collection]" = WeakValueDictionary()
+
+
 @dataclass(frozen=True)
 class UpdateReport:
     """The result of `Collection.update`.
@@ -85,7 +89,8 @@ class Collection:
 
     Args:
         photos: the photo folder; its sub-folders are read, too.
-        state: the state folder; None for one in the user's cache folder. One process at a time uses it.
+        state: the state folder; None for one in the user's cache folder. One process at a time uses it, and in this
+            process a collection that was opened on it earlier is closed.
         model: a .keras or .onnx file, a published network, weights of a trunk, or a name such as "vgg16_gem". "auto" is
             the best published network in the weights folder, else ImageNet weights, else a random network. None keeps
             the network that the collection has, and is "auto" for a new one.
@@ -138,7 +143,12 @@ class Collection:
             system_files=system_files,
             accept_truncated=accept_truncated,
         )
-        self._state = StateFolder(default_state(self.folder) if state is None else Path(state), self.folder)
+        place = default_state(self.folder) if state is None else Path(state)
+        previous = _OPEN.get(place.resolve())
+        if previous is not None:  # a cell of a notebook that is run again makes the new one before the old one is gone
+            previous.close()
+        self._state = StateFolder(place, self.folder)
+        _OPEN[place.resolve()] = self
         self._closing, self._updating, self._changing = threading.Event(), threading.Lock(), threading.RLock()
         self._manifest = self._state.manifest()
         self._current: Generation | None = self._generation("current")

@@ -318,11 +318,12 @@ def _published_network(path: Path) -> Any:
             return with_whitening(model, *cirtorch.whitening_in(checkpoint, _CONVERTED_WITH, "ss"))
         except ConversionError:
             return model  # it has no such whitening
-    except (ConversionError, ArgumentError) as error:
-        trunk = _trunk_of(path.name)
-        if trunk:
+    except RetrievalError as error:
+        if _trunk_of(path.name):
             return _trunk_network(path)
-        raise ConversionError(f"{path} cannot be converted: {error}") from error
+        if isinstance(error, ConversionError | ArgumentError):
+            raise ConversionError(f"{path} cannot be converted: {error}") from error
+        raise
 
 
 def _trunk_network(path: Path) -> Any:

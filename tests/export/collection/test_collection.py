@@ -13,6 +13,7 @@ from keras_retrieval.pipelines.photos.reader import PhotoError
 
 from export.collection import collection as collections
 from export.collection.errors import StateBusyError, StateError, StoppedError
+from export.collection.state import StateFolder
 from export.folder_index.folder_index import FolderIndex
 from keras_retrieval.errors import ArgumentError
 from tests.helpers.odd_collection import make_odd_collection
@@ -228,13 +229,26 @@ def test_photos_of_a_drive_that_is_not_mounted_stay(tmp_path, calls, names, monk
 
 
 def test_one_process_at_a_time_uses_a_state_and_learns_where_the_page_is(tmp_path, calls, names):
-    with opened(tmp_path) as collection:
-        with pytest.raises(StateBusyError, match="another process"):
-            opened(tmp_path)
-        collection.announce("http://127.0.0.1:8000/")
-        with pytest.raises(StateBusyError, match=r"shown already, at http://127.0.0.1:8000/"):
-            opened(tmp_path)
+    state = StateFolder(tmp_path / "state", tmp_path / "photos")
+    with pytest.raises(StateBusyError, match="another process"):
+        opened(tmp_path)
+    state.announce("http://127.0.0.1:8000/")
+    with pytest.raises(StateBusyError, match=r"shown already, at http://127.0.0.1:8000/"):
+        opened(tmp_path)
+    state.close()
     opened(tmp_path).close()
+
+
+def test_a_cell_of_a_notebook_can_be_run_again(tmp_path, calls, names):
+    collection = opened(tmp_path)
+    collection.update()
+    first = collection
+    collection = opened(tmp_path, model=None)
+    assert collection.update().described == 0
+    assert first.search(names[0], k=1).names == [names[0]]
+    with pytest.raises(StoppedError):
+        first.update()
+    collection.close()
 
 
 def test_another_size_or_network_gets_an_index_beside_the_old_one(tmp_path, calls, names, monkeypatch):
