@@ -99,6 +99,15 @@ def test_many_identical_photos_are_one_group():
     assert groups.copies.tolist() == [True]
 
 
+@pytest.mark.parametrize("count", range(8, 14))
+def test_a_dozen_photos_have_stacks_too(count):
+    rows = random_rows(count, 64)
+    rows[1] = around(rows[0], 1, 0.05, 1)[0]
+    with np.errstate(all="raise"):
+        groups = grouped(rows)
+    assert groups.number.tolist() == [0, 0] + [-1] * (count - 2)
+
+
 @pytest.fixture
 def source(tmp_path):
     return SmallSource(tmp_path)
