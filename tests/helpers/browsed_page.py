@@ -26,7 +26,7 @@ from export.search_page.source import Box, Status
 from tests.helpers import small
 from tests.helpers.small_index import indexed, random_rows, unit
 
-HOURGLASS = 8  # seconds that the browser waits for anything
+HOURGLASS = 20  # seconds that the browser waits for anything
 COUNT, DIMENSIONS = 60, 64
 COPIES = (3, 4, 5)  # photos with one descriptor, which are a stack
 PLACES = ((51.7548, -1.2544), (40.6892, -74.0445), (35.6586, 139.7454))

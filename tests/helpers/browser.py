@@ -30,7 +30,8 @@ const ground = (element) => {
 const found = [];
 for (const element of document.querySelectorAll("body *")) {
   const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join("");
-  if (!text || !element.checkVisibility() || element.closest("script, style, #veil, template, .tile > [data-act]")) continue;
+  if (!text || !element.checkVisibility()) continue;
+  if (element.closest("script, style, #veil, template, .tile > [data-act]")) continue;
   const style = getComputedStyle(element);
   const [one, other] = [channels(element.closest("svg") ? style.fill : style.color), ground(element)].map(luminance);
   const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
