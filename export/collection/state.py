@@ -122,7 +122,8 @@ class StateFolder:
         """Reads the manifest; without one, or with a damaged one, the result is empty."""
         path = self.path / MANIFEST
         found = _json(path)
-        if path.exists() and (found.get("kind") != KIND or found.get("version") != VERSION):
+        sound = found.get("kind") == KIND and found.get("version") == VERSION
+        if path.exists() and not (sound and all(map(_is_record, (found.get("current"), found.get("next"))))):
             self.recovered.append(f"{path} was damaged, so that the photos are described again")
             return {}
         return found
@@ -176,6 +177,14 @@ def _is_ours(name: str) -> bool:
         "thumbnails",
         "training",
         "precision.json",
+    )
+
+
+def _is_record(record: Any) -> bool:
+    """Whether an entry of the manifest is an index with its network, or None."""
+    kinds = {"index": str, "model": str, "identity": dict, "size": int, "bfloat16": bool}
+    return record is None or (
+        isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in kinds.items())
     )
 
 

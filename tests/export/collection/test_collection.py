@@ -16,7 +16,9 @@ from export.collection.errors import StateBusyError, StateError, StoppedError
 from export.collection.state import StateFolder
 from export.folder_index.folder_index import FolderIndex
 from keras_retrieval.errors import ArgumentError
-from tests.helpers.odd_collection import make_odd_collection
+from tests.helpers.gps_photos import ASCII, exif, gps
+from tests.helpers.gps_photos import photo as photo_with
+from tests.helpers.odd_collection import make_odd_collection, photo
 from tests.helpers.small_collection import (
     mean_colours,
     network_file,
@@ -307,6 +309,45 @@ def test_a_damaged_state_is_made_again(tmp_path, calls, names, damaged):
         calls.clear()
         collection.update()
         assert calls == []
+
+
+@pytest.mark.parametrize("content", [b"[]", b'{"kind": "collection", "version": 1, "current": {"index": "index-001"}}'])
+def test_a_manifest_of_other_content_is_made_again(tmp_path, calls, names, content):
+    with opened(tmp_path) as collection:
+        collection.update()
+    (tmp_path / "state" / "collection.json").write_bytes(content)
+    with opened(tmp_path, model=tmp_path / "network.keras") as collection:
+        assert collection.update().searchable == 6
+        assert "was damaged" in collection.messages[0]
+
+
+def test_truncated_photos_are_tried_again_once_they_are_accepted(tmp_path, calls):
+    path = tmp_path / "photos" / "cut.jpg"
+    path.parent.mkdir()
+    path.write_bytes(photo(3)[:-900])
+    with opened(tmp_path) as collection:
+        assert collection.update().searchable == 0
+        assert "truncated" in collection.left_out["cut.jpg"]
+    with opened(tmp_path, accept_truncated=True) as collection:
+        assert collection.update().searchable == 1
+        assert collection.left_out == {}
+
+
+def test_metadata_that_fails_costs_no_photo(tmp_path, calls, names, monkeypatch):
+    monkeypatch.setattr("export.collection.photo_facts.read_record", lambda path: 1 / 0)
+    with opened(tmp_path) as collection:
+        assert collection.update().searchable == 6
+
+
+def test_times_and_positions_of_photos_are_columns(tmp_path, calls):
+    (tmp_path / "photos").mkdir()
+    camera = {0x9003: (ASCII, "2017:07:18 12:00:00"), 0x9011: (ASCII, "+02:00")}
+    (tmp_path / "photos" / "a.jpg").write_bytes(photo_with(exif(gps(), camera)))
+    with opened(tmp_path) as collection:
+        collection.update()
+        facts = {column: values[0] for column, values in collection.index().columns(["a.jpg"]).items()}
+        assert (facts["latitude"], facts["longitude"]) == ("50.0861667", "14.4250000")
+        assert facts["time"] == "2017-07-18T10:00:00Z"
 
 
 def test_the_index_of_the_state_is_an_ordinary_one(tmp_path, calls, names):
