@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 
 from bench.record import recorded
-from pipelines.photos.content_cache import CACHE_VARIABLE
+from pipelines.files.cache_folder import CACHE_VARIABLE
 from pipelines.photos.intake import take_photos
 from pipelines.photos.signatures import HEAD
 

@@ -1,8 +1,8 @@
 """Keeps log lines of libraries off the screen of a command: those of TensorFlow, absl and gRPC.
 
-Each library reports errors as exceptions, too; what it logs besides is for its developers, such as which instructions of
-the processor it uses. Where the user sets TF_CPP_MIN_LOG_LEVEL, that level applies, so that all lines can be shown with
-`TF_CPP_MIN_LOG_LEVEL=0`.
+Each library reports errors as exceptions, too; what it logs besides is for its developers, such as which instructions
+of the processor it uses. Where the user sets TF_CPP_MIN_LOG_LEVEL, that level applies, so that all lines can be shown
+with `TF_CPP_MIN_LOG_LEVEL=0`.
 """
 
 import importlib.util

@@ -23,6 +23,14 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def precision_of_tests():
+    """`--precision auto` is float32, also in child processes, so that exact results hold on every processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_RETRIEVAL_PRECISION", "float32")
+        yield
+
+
 @pytest.fixture(scope="session")
 def search_service(tmp_path_factory):
     """A small collection with its index and served network; see tests/helpers/search_service.py."""

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.kinds import Writes
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
-from keras_retrieval.pipelines.files.durable import check_outside
+from keras_retrieval.pipelines.files.durable import FolderError, check_outside
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 
 from keras_retrieval.errors import ArgumentError, missing_extra
 
@@ -18,11 +20,15 @@ _EARLIER = ("random.keras", "pretrained.keras")  # what demos of earlier version
 class DemoOptions(Options):
     """The options of the step `demo`."""
 
-    photos: Annotated[Path | None, Argument("Folder of photos. If not given: synthetic photos of buildings.")] = field(
-        default=None, kw_only=False
-    )
+    photos: Annotated[
+        Path | None, Argument("Folder of photos. If not given: synthetic photos of buildings.", kind=PHOTO_FOLDER)
+    ] = field(default=None, kw_only=False)
     work: Annotated[
-        Path, Option("Folder for everything that the demo writes; an interrupted demo continues in it.")
+        Path,
+        Option(
+            "Folder for everything that the demo writes; an interrupted demo continues in it.",
+            kind=Writes("folder", FolderError),
+        ),
     ] = Path("demo")
     train: Annotated[
         bool | None,

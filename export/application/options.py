@@ -4,11 +4,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.kinds import Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.precision import PRECISION_HELP, PRECISIONS
-from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER, IntakeOptions
 
+from ..collection.network_choice import network_of_collection
 from ..http.base_path import checked_base_path
 
 
@@ -17,18 +20,23 @@ class AppOptions(CustomLayers, IntakeOptions):
     """The options of the step `app`."""
 
     photos: Annotated[
-        Path, Argument("Folder of photos; its sub-folders are read, too. Nothing is written into it.")
+        Path,
+        Argument("Folder of photos; its sub-folders are read, too. Nothing is written into it.", kind=PHOTO_FOLDER),
     ] = field(kw_only=False)
     state: Annotated[
         Path | None,
-        Option("Folder for the index and all else that is remembered; in the user's cache folder if not given."),
+        Option(
+            "Folder for the index and all else that is remembered; in the user's cache folder if not given.",
+            kind=Writes("folder", FolderError),
+        ),
     ] = None
     model: Annotated[
         str | None,
         Option(
             "Network: a .keras or .onnx file, a published network (.pth, .mat), weights of a trunk (.h5, .npz), or a "
             "name such as vgg16_gem. auto is the best one in the weights folder, else ImageNet weights, else a random "
-            "network. If not given, the network that the state has, or auto."
+            "network. If not given, the network that the state has, or auto.",
+            kind=network_of_collection,
         ),
     ] = None
     size: Annotated[
@@ -62,6 +70,15 @@ class AppOptions(CustomLayers, IntakeOptions):
         """
         super().check()
         checked_base_path(self.base_path)
+
+    def check_packages(self) -> None:
+        """Checks that COLMAP is installed if a network is to be trained.
+
+        Raises:
+            MissingExtraError: pycolmap is not installed.
+        """
+        if self.train:
+            require_package("pycolmap", "COLMAP", "sfm")
 
     @property
     def intake(self) -> IntakeOptions:

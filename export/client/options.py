@@ -4,12 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.kinds import Reads, Writes
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.pipelines.photos.query_box import BOX_HELP
 
 from keras_retrieval.errors import ArgumentError
 
+from .errors import MissingPhotoError
 from .retrieval_client import BATCH, MODEL, PORT, TIMEOUT, RetrievalClient
+
+PEM = Reads("file")
+PHOTO = Reads("file", MissingPhotoError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +33,16 @@ class ConnectionOptions(Options):
     ] = False
     ca: Annotated[
         Path | None,
-        Option("PEM file of certificate authorities to trust instead of the system's; turns encryption on."),
+        Option("PEM file of certificate authorities to trust instead of the system's; turns encryption on.", kind=PEM),
     ] = None
     certificate: Annotated[
         Path | None,
-        Option("PEM file of your own certificate, for servers that require one; turns encryption on, needs --key."),
+        Option(
+            "PEM file of your own certificate, for servers that require one; turns encryption on, needs --key.",
+            kind=PEM,
+        ),
     ] = None
-    key: Annotated[Path | None, Option("PEM file of the private key of --certificate.")] = None
+    key: Annotated[Path | None, Option("PEM file of the private key of --certificate.", kind=PEM)] = None
 
     def check(self) -> None:
         """Checks ranges, and that --certificate and --key are given together.
@@ -65,12 +73,15 @@ class ConnectionOptions(Options):
 class DescribeOptions(ConnectionOptions):
     """The options of the step `describe`."""
 
-    photos: Annotated[list[Path], Argument("Photos to describe: JPEG, PNG, GIF, WebP or BMP files.")] = field(
-        kw_only=False
+    photos: Annotated[list[Path], Argument("Photos to describe: JPEG, PNG, GIF, WebP or BMP files.", kind=PHOTO)] = (
+        field(kw_only=False)
     )
     output: Annotated[
         Path | None,
-        Option("File to write the descriptors to, (photos, dimensions) .npy; printed as JSON if not given."),
+        Option(
+            "File to write the descriptors to, (photos, dimensions) .npy; printed as JSON if not given.",
+            kind=Writes("file"),
+        ),
     ] = None
     skip: Annotated[
         bool,
@@ -84,8 +95,8 @@ class DescribeOptions(ConnectionOptions):
 class QueryOptions(ConnectionOptions):
     """The options of the step `query`."""
 
-    photos: Annotated[list[Path], Argument("Photos to search with: JPEG, PNG, GIF, WebP or BMP files.")] = field(
-        kw_only=False
+    photos: Annotated[list[Path], Argument("Photos to search with: JPEG, PNG, GIF, WebP or BMP files.", kind=PHOTO)] = (
+        field(kw_only=False)
     )
     k: Annotated[int, Option("Number of neighbours of each photo.", at_least=1, flags="--k -k")] = 10
     box: Annotated[str | None, Option(BOX_HELP)] = None

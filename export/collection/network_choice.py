@@ -15,9 +15,10 @@ from typing import Any
 
 from keras_retrieval.pipelines.files.durable import sha256_of
 from keras_retrieval.pipelines.networks.errors import ConversionError, NetworkError
-from keras_retrieval.pipelines.networks.files import FILES
+from keras_retrieval.pipelines.networks.kinds import FILES
 
 from keras_retrieval.errors import ArgumentError, RetrievalError
+from keras_retrieval.networks.names import split_name
 
 log = logging.getLogger("keras_retrieval")
 
@@ -152,6 +153,12 @@ def check_model(model: str | None) -> None:
             f"MODEL must be a .keras or .onnx file, a published network ({', '.join(_PUBLISHED)}), weights of a trunk "
             f"(.h5, .npz), or a name such as {DEFAULT_NETWORK}, got {model}"
         )
+    split_name(model)
+
+
+def network_of_collection(label: str, value: Any) -> None:
+    """The kind of an option that names the network of a collection; raises the errors of `check_model`."""
+    check_model(value)
 
 
 def choose(model: str | None, record: Mapping[str, Any] | None) -> list[Candidate] | ChosenNetwork:

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from keras_retrieval.pipelines.files.cache_folder import CACHE_VARIABLE, cache_folder
 from keras_retrieval.pipelines.files.durable import FolderError, check_outside, write_file
 from keras_retrieval.pipelines.files.locks import lock
-from keras_retrieval.pipelines.photos.content_cache import CACHE_VARIABLE, cache_folder
 
 from keras_retrieval.errors import ArgumentError
 

@@ -5,24 +5,30 @@ from pathlib import Path
 from typing import Annotated
 
 from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.descriptors.folder import described_folder
 
 from ..index_contract.index_settings import IndexSettings
+from .kinds import COLUMNS, index_to_write
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexOptions(IndexSettings):
     """The options of the step `index`: its input, its output and the build settings of the index."""
 
-    descriptors: Annotated[Path, Argument("Folder of descriptors, written by `keras-retrieval extract`.")] = field(
-        kw_only=False
-    )
+    descriptors: Annotated[
+        Path, Argument("Folder of descriptors, written by `keras-retrieval extract`.", kind=described_folder)
+    ] = field(kw_only=False)
     output: Annotated[
-        str, Argument("Index folder to write, or a collection milvus://HOST:19530/COLLECTION (extra milvus).")
+        str,
+        Argument(
+            "Index folder to write, or a collection milvus://HOST:19530/COLLECTION (extra milvus).", kind=index_to_write
+        ),
     ] = field(kw_only=False)
     columns: Annotated[
         Path | None,
         Option(
-            "Table of columns by which searches can be filtered: CSV or JSON lines with a column `photo` and others."
+            "Table of columns by which searches can be filtered: CSV or JSON lines with a column `photo` and others.",
+            kind=COLUMNS,
         ),
     ] = None
     dim: Annotated[

@@ -4,8 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.kinds import Reads, Writes
 from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
+from keras_retrieval.pipelines.networks.kinds import NETWORK
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 from keras_retrieval.pipelines.photos.object_options import ObjectOptions
 from keras_retrieval.pipelines.photos.query_box import BOX_HELP
 
@@ -13,16 +17,21 @@ from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import Step, describe_methods, parse
 
 from ..index_contract.contract import PHOTO_COLUMN, Filter
+from ..index_contract.errors import IndexFileNotFoundError
+from .kinds import index_to_read
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions(CustomLayers, ObjectOptions):
     """The options of the step `search`."""
 
-    index: Annotated[str, Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.")] = (
-        field(kw_only=False)
-    )
-    queries: Annotated[list[Path], Argument("Query photos, or folders of them.")] = field(kw_only=False)
+    index: Annotated[
+        str,
+        Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.", kind=index_to_read),
+    ] = field(kw_only=False)
+    queries: Annotated[
+        list[Path], Argument("Query photos, or folders of them.", kind=Reads("any", IndexFileNotFoundError))
+    ] = field(kw_only=False)
     k: Annotated[int, Option("Number of neighbours to show for each query.", at_least=1, flags="--k -k")] = 10
     box: Annotated[str | None, Option(BOX_HELP)] = None
     sketch: Annotated[
@@ -33,13 +42,19 @@ class SearchOptions(CustomLayers, ObjectOptions):
         ),
     ] = None
     html: Annotated[
-        Path | None, Option("HTML file to write, a page that shows each query photo with its neighbours.")
+        Path | None,
+        Option(
+            "HTML file to write, a page that shows each query photo with its neighbours.",
+            kind=Writes("file", FolderError),
+        ),
     ] = None
     model: Annotated[
-        str | None, Option("Network that the index was made with. By default at the path that the index states.")
+        str | None,
+        Option("Network that the index was made with. By default at the path that the index states.", kind=NETWORK),
     ] = None
     photos: Annotated[
-        Path | None, Option("Folder of the index's photos. By default the path that the index states.")
+        Path | None,
+        Option("Folder of the index's photos. By default the path that the index states.", kind=PHOTO_FOLDER),
     ] = None
     rerank: Annotated[
         str,

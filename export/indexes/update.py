@@ -1,11 +1,12 @@
-"""Changes an index, even while it is in use: `keras-retrieval update INDEX --add DESCRIPTORS`."""
+"""Changes an index, even while it is in use: `keras-retrieval update INDEX --add described_folder`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.kinds import Reads
 from keras_retrieval.pipelines.command.options import Argument, Option, Options, takes
-from keras_retrieval.pipelines.descriptors.folder import read_descriptors
+from keras_retrieval.pipelines.descriptors.folder import described_folder, read_descriptors
 from keras_retrieval.pipelines.files.name_join import some_of
 from keras_retrieval.pipelines.files.stored_path import normal
 from keras_retrieval.pipelines.files.tables import read_lines
@@ -16,6 +17,7 @@ from ..folder_index.folder_index import FolderIndex
 from ..index_contract.column_table import read_column_table
 from ..index_contract.contract import DESCRIPTOR_FACTS, NeighbourIndex
 from ..index_contract.errors import IndexFileNotFoundError
+from .kinds import COLUMNS, index_to_read
 from .open_index import open_index
 
 PHOTOS_PER_WRITE = 1_000
@@ -25,16 +27,27 @@ PHOTOS_PER_WRITE = 1_000
 class UpdateOptions(Options):
     """The options of the step `update`."""
 
-    index: Annotated[str, Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.")] = (
-        field(kw_only=False)
-    )
+    index: Annotated[
+        str,
+        Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.", kind=index_to_read),
+    ] = field(kw_only=False)
     add: Annotated[
         Path | None,
-        Option("Folder of descriptors to add; photos whose names are in the index already are replaced."),
+        Option(
+            "Folder of descriptors to add; photos whose names are in the index already are replaced.",
+            kind=described_folder,
+        ),
     ] = None
-    columns: Annotated[Path | None, Option("Table with the column values of the added photos, as for `index`.")] = None
+    columns: Annotated[
+        Path | None, Option("Table with the column values of the added photos, as for `index`.", kind=COLUMNS)
+    ] = None
     delete: Annotated[list[str] | None, Option("Name of a photo to delete; may be given several times.")] = None
-    delete_list: Annotated[Path | None, Option("Text file with the names of photos to delete, one per line.")] = None
+    delete_list: Annotated[
+        Path | None,
+        Option(
+            "Text file with the names of photos to delete, one per line.", kind=Reads("file", IndexFileNotFoundError)
+        ),
+    ] = None
     compact: Annotated[bool, Option("Rebuild the index from the photos that it contains, and tune it again.")] = False
 
     def check(self) -> None:

@@ -4,8 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.kinds import Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.options import DescriptionOptions
+from keras_retrieval.pipelines.networks.kinds import KERAS_NETWORK
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 from keras_retrieval.pipelines.photos.object_options import ObjectOptions
 
 from keras_retrieval.errors import ArgumentError
@@ -15,10 +18,11 @@ from keras_retrieval.errors import ArgumentError
 class ExportOnnxOptions(DescriptionOptions, ObjectOptions):
     """The options of the step `export-onnx`; `size` is stored in the file's metadata as the size of its photos."""
 
-    model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
-        field(kw_only=False)
-    )
-    output: Annotated[Path, Argument("The .onnx file to write.")] = field(kw_only=False)
+    model: Annotated[
+        str,
+        Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.", kind=KERAS_NETWORK),
+    ] = field(kw_only=False)
+    output: Annotated[Path, Argument("The .onnx file to write.", kind=Writes("file"))] = field(kw_only=False)
     fp16: Annotated[
         bool, Option("Store and compute the trunk in float16: half the size. Pooling and whitening stay float32.")
     ] = False
@@ -30,7 +34,8 @@ class ExportOnnxOptions(DescriptionOptions, ObjectOptions):
         Path | None,
         Option(
             "Folder of photos like those that will be described. --int8 is calibrated on one half of them and measured "
-            "on the other, --fp16 is measured on all."
+            "on the other, --fp16 is measured on all.",
+            kind=PHOTO_FOLDER,
         ),
     ] = None
     score: Annotated[
@@ -41,6 +46,15 @@ class ExportOnnxOptions(DescriptionOptions, ObjectOptions):
         ),
     ] = False
     training_set: Annotated[str, Option("What the network was trained on, for the file's metadata.")] = ""
+
+    def check_packages(self) -> None:
+        """Checks that the packages for ONNX files are installed.
+
+        Raises:
+            MissingExtraError: one of them is not installed.
+        """
+        for module in ("tf2onnx", "onnx", "onnxruntime"):
+            require_package(module, module, "onnx")
 
     def check(self) -> None:
         """Checks the range of each option, the names of MODEL and OUTPUT, and the combination of options.

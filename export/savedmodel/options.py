@@ -4,11 +4,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.pipelines.command.kinds import Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.options import DescriptionOptions
+from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.networks.kinds import KERAS_NETWORK
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
 
 from keras_retrieval.errors import ArgumentError
+
+from ..indexes.kinds import index_to_read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +34,16 @@ class GraphOptions(DescriptionOptions):
 class ExportSavedModelOptions(GraphOptions):
     """The options of the step `export-saved-model`."""
 
-    model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
-        field(kw_only=False)
-    )
+    model: Annotated[
+        str,
+        Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.", kind=KERAS_NETWORK),
+    ] = field(kw_only=False)
     output: Annotated[
-        Path, Argument("Folder of the model's versions; its name is the name that the model is served under.")
+        Path,
+        Argument(
+            "Folder of the model's versions; its name is the name that the model is served under.",
+            kind=Writes("folder", FolderError),
+        ),
     ] = field(kw_only=False)
     version: Annotated[int | None, Option("Number of the version; the newest plus one if not given.", at_least=1)] = (
         None
@@ -42,6 +53,7 @@ class ExportSavedModelOptions(GraphOptions):
         Option(
             "Folder of photos to compare the version with Keras on; a few synthetic photos if not given.",
             flags="--check",
+            kind=PHOTO_FOLDER,
         ),
     ] = None
     training_set: Annotated[str, Option("What the network was trained on, for README.txt.")] = ""
@@ -49,9 +61,20 @@ class ExportSavedModelOptions(GraphOptions):
         str | None,
         Option(
             "Index to put into the version, as the signature `search`: a folder or milvus://HOST:PORT/COLLECTION. Only "
-            "servers with ScaNN's operations load such a version."
+            "servers with ScaNN's operations load such a version.",
+            kind=index_to_read,
         ),
     ] = None
+
+    def check_packages(self) -> None:
+        """Checks that TensorFlow Serving's message types, and ScaNN for an index, are installed.
+
+        Raises:
+            MissingExtraError: one of them is not installed.
+        """
+        require_package("tensorflow_serving", "tensorflow-serving-api", "serving")
+        if self.index is not None:
+            require_package("scann", "ScaNN", "index")
 
     def check(self) -> None:
         """Checks ranges, and that MODEL can be exported.

@@ -56,9 +56,9 @@ def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
             the index was made with another network.
         RetrievalError: the network cannot be loaded, or the photos or the index cannot be read.
     """
-    require_extra()
     version_folder(options.output, options.version)  # raises an error now instead of after the network has been loaded
     photos = list_photos(options.check_photos) if options.check_photos else []
+    require_extra()
     network = load_model(options.model)
     index = None if options.index is None else _open_index(options.index, options)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -1,22 +1,27 @@
 """The options of the step serve, and functions that convert them to the configuration and settings of the server."""
 
-import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from keras_retrieval.pipelines.command.kinds import Reads, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
 
-from keras_retrieval.errors import ArgumentError, missing_extra
+from keras_retrieval.errors import ArgumentError
 
 from ..http.base_path import checked_base_path
 from ..index_contract.contract import NeighbourIndex
+from ..indexes.kinds import index_to_read
 from .batching import BatchingParameters
 from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
+from .errors import MissingConfigError, ServerConfigError
 from .server import LARGEST_MESSAGE, ServerSettings
 from .version_folders import find_models
 
 NEEDED = {"grpc_health": "grpcio-health-checking", "tensorflow_serving": "tensorflow-serving-api"}
+
+
+CONFIG = Reads("file", MissingConfigError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +30,25 @@ class ServeOptions(Options):
 
     serving: Annotated[
         Path | None,
-        Argument("Folder of models, SERVING/NAME/VERSION, or of one model, SERVING/VERSION."),
+        Argument(
+            "Folder of models, SERVING/NAME/VERSION, or of one model, SERVING/VERSION.",
+            kind=Reads("folder", ServerConfigError, "keras-retrieval export-saved-model writes SERVING/NAME/1"),
+        ),
     ] = field(default=None, kw_only=False)
     index: Annotated[
         str | None,
         Option(
             "Index to search, a folder or milvus://HOST:PORT/COLLECTION: adds the signature `search` and the search "
-            "page at /."
+            "page at /.",
+            kind=index_to_read,
         ),
     ] = None
     photos: Annotated[
         Path | None,
-        Option("Folder of the index's photos, for the search page; the folder that was indexed if not given."),
+        Option(
+            "Folder of the index's photos, for the search page; the folder that was indexed if not given.",
+            kind=Reads("folder", ArgumentError),
+        ),
     ] = None
     base_path: Annotated[
         str,
@@ -52,14 +64,15 @@ class ServeOptions(Options):
         str, Option("Serve only this model of SERVING; if SERVING is one model's folder, the name to serve it under.")
     ] = ""
     model_config_file: Annotated[
-        Path | None, Option("TensorFlow Serving's ModelServerConfig (text format), in place of SERVING.")
+        Path | None, Option("TensorFlow Serving's ModelServerConfig (text format), in place of SERVING.", kind=CONFIG)
     ] = None
     enable_batching: Annotated[bool, Option("Compute requests that arrive together as one batch.")] = False
     batching_parameters_file: Annotated[
-        Path | None, Option("TensorFlow Serving's BatchingParameters (text format); turns batching on.")
+        Path | None, Option("TensorFlow Serving's BatchingParameters (text format); turns batching on.", kind=CONFIG)
     ] = None
     ssl_config_file: Annotated[
-        Path | None, Option("TensorFlow Serving's SSLConfig (text format with PEM texts): TLS on both ports.")
+        Path | None,
+        Option("TensorFlow Serving's SSLConfig (text format with PEM texts): TLS on both ports.", kind=CONFIG),
     ] = None
     file_system_poll_wait_seconds: Annotated[
         float, Option("Seconds between two scans for new versions; 0 scans once, at the start.", at_least=0)
@@ -72,6 +85,15 @@ class ServeOptions(Options):
     grace_seconds: Annotated[
         float, Option("Seconds to finish running requests after Ctrl-C or SIGTERM.", at_least=0)
     ] = 30.0
+
+    def check_packages(self) -> None:
+        """Checks that the packages for serving are installed, without importing them.
+
+        Raises:
+            MissingExtraError: one of them is not installed.
+        """
+        for module, package in NEEDED.items():
+            require_package(module, package, "serving")
 
     def check(self) -> None:
         """Checks ranges and --base-path, and that --photos is given only together with --index and is a folder.
@@ -88,17 +110,6 @@ class ServeOptions(Options):
             raise ArgumentError(
                 f"--photos {self.photos} {'is not a folder' if self.photos.exists() else 'does not exist'}"
             )
-
-
-def require_serving() -> None:
-    """Checks that the packages for serving are installed, without importing them.
-
-    Raises:
-        MissingExtraError: grpcio-health-checking or tensorflow-serving-api is not installed.
-    """
-    for module, package in NEEDED.items():
-        if importlib.util.find_spec(module) is None:
-            raise missing_extra(package, "serving")
 
 
 def served_models(options: ServeOptions) -> Any:

@@ -11,7 +11,7 @@ from keras_retrieval.pipelines.command.options import takes
 
 from ..indexes.open_index import open_index
 from .errors import ServerConfigError, ServingError
-from .options import ServeOptions, require_serving, served_models, server_settings
+from .options import ServeOptions, served_models, server_settings
 from .server import Server, address
 
 
@@ -30,7 +30,6 @@ def serve(options: ServeOptions) -> None:
         FolderError, CollectionError: the index cannot be opened; see `open_index`.
         MissingExtraError: a package for serving is not installed.
     """
-    require_serving()
     config = served_models(options)
     index = None if options.index is None else open_index(options.index)
     settings = server_settings(options, index)

@@ -1,16 +1,12 @@
 """The table of trunks that `build` supports.
 
-A trunk is the backbone of a network, from normalised pixels to the feature map.
+A trunk is the backbone of a network, from normalised pixels to the feature map. Importing this module does not import
+Keras, which only making a trunk needs, so that names of networks are checked in no time.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-
-import keras
-
-from . import torchvision_trunks
 
 
 @dataclass(frozen=True)
@@ -27,35 +23,42 @@ class Backbone:
         ambiguous: whether there are also published weights of this trunk that expect a different pixel normalisation.
     """
 
-    make: Callable[[str | None], keras.Model]
+    make: Callable[[str | None], Any]
     normalization: str
     last: str = ""
     published: bool = True
     ambiguous: bool = False
 
 
-def _applications(name: str, **options: Any) -> Callable[[str | None], keras.Model]:
-    def make(weights: str | None) -> keras.Model:
+def _applications(name: str, **options: Any) -> Callable[[str | None], Any]:
+    def make(weights: str | None) -> Any:
+        import keras
+
         application = getattr(keras.applications, name)
         return application(include_top=False, weights=weights, input_shape=(None, None, 3), **options)
 
     return make
 
 
-def _own(make: Callable[[], keras.Model], **row: Any) -> Backbone:
-    return Backbone(lambda _: make(), "torch", published=False, **row)
+def _own(function: str, *arguments: Any, **row: Any) -> Backbone:
+    def make(weights: str | None) -> Any:
+        from . import torchvision_trunks
+
+        return getattr(torchvision_trunks, function)(*arguments)
+
+    return Backbone(make, "torch", published=False, **row)
 
 
 BACKBONES: dict[str, Backbone] = {
-    "alexnet": _own(torchvision_trunks.alexnet, last="conv5"),
+    "alexnet": _own("alexnet", last="conv5"),
     "vgg16": Backbone(_applications("VGG16"), "caffe", last="block5_conv3", ambiguous=True),
     "vgg19": Backbone(_applications("VGG19"), "caffe", last="block5_conv4", ambiguous=True),
     "resnet50": Backbone(_applications("ResNet50"), "caffe", ambiguous=True),
     "resnet101": Backbone(_applications("ResNet101"), "caffe", ambiguous=True),
     "resnet152": Backbone(_applications("ResNet152"), "caffe", ambiguous=True),
-    "torchresnet50": _own(partial(torchvision_trunks.torch_resnet, (3, 4, 6, 3), "torchresnet50")),
-    "torchresnet101": _own(partial(torchvision_trunks.torch_resnet, (3, 4, 23, 3), "torchresnet101")),
-    "torchresnet152": _own(partial(torchvision_trunks.torch_resnet, (3, 8, 36, 3), "torchresnet152")),
+    "torchresnet50": _own("torch_resnet", (3, 4, 6, 3), "torchresnet50"),
+    "torchresnet101": _own("torch_resnet", (3, 4, 23, 3), "torchresnet101"),
+    "torchresnet152": _own("torch_resnet", (3, 8, 36, 3), "torchresnet152"),
     "densenet121": Backbone(_applications("DenseNet121"), "torch"),
     "densenet169": Backbone(_applications("DenseNet169"), "torch"),
     "densenet201": Backbone(_applications("DenseNet201"), "torch"),

@@ -4,7 +4,6 @@ A name is `<backbone>_<pooling>`. For example, `build("vgg16_gem")` makes a mode
 followed by GeM pooling and L2 normalisation.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ from .backbones import BACKBONES, Backbone
 from .edge_trunk import one_channel
 from .errors import DownloadError, NetworkFileError
 from .keras_errors import unloadable
+from .names import require_published, split_name
 from .regional import rmac
 from .weights import load_trunk
 
@@ -142,9 +142,8 @@ def build(
         >>> model(np.zeros((1, 480, 640, 3))).shape
         (1, 512)
     """
-    backbone_name, _, pooling_name = name.rpartition("_")
-    backbone = _known("backbone", backbone_name, BACKBONES, name)
-    make_pooling = _known("pooling", pooling_name, POOLINGS, name)
+    backbone_name, pooling_name = split_name(name)
+    backbone, make_pooling = BACKBONES[backbone_name], POOLINGS[pooling_name]
     if not isinstance(whitening, bool):
         raise ArgumentError(f"whitening must be True or False, got {whitening!r}; set the dimensions with dim")
     accepted = options_of_pooling(pooling_name)
@@ -197,19 +196,9 @@ def load(path: str | Path) -> keras.Model:
         raise NetworkFileError(f"{path} could not be loaded as a Keras network: {reason}") from error
 
 
-def _known(kind: str, part: str, table: dict[str, Any], name: str) -> Any:
-    if part in table:
-        return table[part]
-    near = difflib.get_close_matches(part, table, 1, 0.4)
-    hint = f" The nearest is '{near[0]}'." if near else ""
-    raise ArgumentError(f"unknown {kind} '{part}' in '{name}'.{hint} Known: {', '.join(table)}.")
-
-
 def _trunk(name: str, backbone: Backbone, weights: str | Path | None, before_relu: bool) -> keras.Model:
-    if weights == "imagenet" and not backbone.published:
-        raise ArgumentError(
-            f"Keras has no ImageNet weights of {name}: build it with weights=None (random) or the path of a file"
-        )
+    if weights == "imagenet":
+        require_published(name)
     try:
         trunk = backbone.make("imagenet" if weights == "imagenet" else None)
     except Exception as error:

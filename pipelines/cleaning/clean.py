@@ -53,13 +53,13 @@ def clean(options: CleanOptions) -> Path:
         CleaningError: no photo would be kept.
         MissingExtraError: COLMAP is not installed.
     """
-    load_colmap()
     photos, out = options.photos, options.out
     intake = options.take(photos)
     print(intake.account, flush=True)
     objects = find_objects(intake.photos, photos, options.objects, least=1)
     print(objects.account, flush=True)
     open_work(out, photos, options.resumed())
+    load_colmap()
     found = []
     for number, (name, names) in enumerate(objects.photos.items(), start=1):
         found.append(clean_landmark(name, photos, names, out / WORK / quote(name, safe=""), options))

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from ..command.kinds import Writes, require_package
 from ..command.options import Argument, Option
-from ..photos.intake_options import IntakeOptions
+from ..files.durable import FolderError
+from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..photos.object_options import ObjectOptions
 from ..sfm.clusters import LEAST_INLIERS
 from ..sfm.options import MAX_SEED
@@ -15,10 +17,15 @@ from ..sfm.options import MAX_SEED
 class CleanOptions(IntakeOptions, ObjectOptions):
     """The options of the step `clean`, which removes unrelated photos from folders of landmarks."""
 
-    photos: Annotated[Path, Argument("Folder with one sub-folder of photos for each landmark.")] = field(kw_only=False)
+    photos: Annotated[Path, Argument("Folder with one sub-folder of photos for each landmark.", kind=PHOTO_FOLDER)] = (
+        field(kw_only=False)
+    )
     out: Annotated[
         Path,
-        Argument("Folder to write the lists, the boxes, the page and COLMAP's files to; an existing one is continued."),
+        Argument(
+            "Folder to write the lists, the boxes, the page and COLMAP's files to; an existing one is continued.",
+            kind=Writes("folder", FolderError),
+        ),
     ] = field(kw_only=False)
     neighbours: Annotated[
         int,
@@ -45,3 +52,11 @@ class CleanOptions(IntakeOptions, ObjectOptions):
         Option("Longest side, in pixels, to which photos are reduced to detect features.", at_least=1, resumed=True),
     ] = 1024
     seed: Annotated[int, Option("Random seed of RANSAC.", at_least=0, at_most=MAX_SEED)] = 0
+
+    def check_packages(self) -> None:
+        """Checks that COLMAP is installed.
+
+        Raises:
+            MissingExtraError: pycolmap is not installed.
+        """
+        require_package("pycolmap", "COLMAP", "sfm")

@@ -34,6 +34,8 @@ import typer
 
 from keras_retrieval.errors import ArgumentError
 
+from .kinds import Kind
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -52,6 +54,7 @@ class Option:
         flags: the names of the option in the shell, such as "--padded/--exact" or "--k -k". If empty, the name is
             derived from the name of the field, so that `min_photos` becomes --min-photos.
         resumed: whether a resumed run must have the same value as the interrupted run.
+        kind: what the value refers to, such as a folder that must exist; see `kinds`. None for a value of its own.
     """
 
     help: str
@@ -62,6 +65,7 @@ class Option:
     choices: tuple[str, ...] | None = None
     flags: str = ""
     resumed: bool = False
+    kind: Kind | None = None
 
     def text(self) -> str:
         """Returns the help text followed by the choices and the range in brackets."""
@@ -116,6 +120,20 @@ class Option:
             raise ArgumentError(f"{label} must be at most {_number(self.at_most)}, got {value}")
         if self.below is not None and not value < self.below:
             raise ArgumentError(f"{label} must be below {_number(self.below)}, got {value}")
+
+    def check_kind(self, name: str, value: Any) -> None:
+        """Checks what a value refers to, such as that a folder exists; nothing for None and for an option without kind.
+
+        Args:
+            name: the name of the field, for the error message.
+            value: the value, or a list of values.
+
+        Raises:
+            RetrievalError: the error of the kind.
+        """
+        if self.kind is not None and value is not None:
+            for one in value if isinstance(value, list) else [value]:
+                self.kind(self.label(name), one)
 
 
 @dataclass(frozen=True)
@@ -173,6 +191,24 @@ class Options:
         """
         for name, declared in declarations(type(self)).items():
             declared.check(name, getattr(self, name))
+
+    def check_packages(self) -> None:
+        """Checks that the packages of extras that the step needs are installed; a step without extras needs none.
+
+        Raises:
+            MissingExtraError: a package is not installed.
+        """
+
+    def check_kinds(self) -> None:
+        """Checks what every option refers to, such as folders that must exist.
+
+        Called with `check_packages` before a step begins, and not when an object is created.
+
+        Raises:
+            RetrievalError: the error of the first option that refers to something missing or of another kind.
+        """
+        for name, declared in declarations(type(self)).items():
+            declared.check_kind(name, getattr(self, name))
 
     def resumed(self) -> dict[str, Any]:
         """Returns the options that a resumed run must have in common with the interrupted run.
@@ -262,7 +298,8 @@ def declarations(options: type[Options]) -> dict[str, Option]:
 def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[P, R]]:
     """Returns a decorator for a function of one options object, so that callers pass the fields as arguments instead.
 
-    The decorated function creates the options object from its arguments, which checks them.
+    The decorated function creates the options object from its arguments, which checks them, and checks what they refer
+    to before it calls the function.
 
     Args:
         options: a subclass of `Options`.
@@ -284,7 +321,10 @@ def takes(options: Callable[P, Any]) -> Callable[[Callable[[Any], R]], Callable[
                 near = difflib.get_close_matches(unknown[0], signature.parameters, 1) if unknown else []
                 hint = f". Did you mean '{near[0]}'?" if near else ""
                 raise TypeError(f"{function.__name__}(): {error}{hint}") from None
-            return function(options(*args, **kwargs))
+            made = options(*args, **kwargs)
+            made.check_packages()
+            made.check_kinds()
+            return function(made)
 
         del step.__wrapped__  # inspect.signature would show its signature
         step.__signature__ = signature.replace(  # type: ignore[attr-defined]

@@ -6,18 +6,24 @@ from typing import Annotated
 
 from keras_retrieval.errors import ArgumentError
 
+from ..command.kinds import Writes
 from ..command.options import Argument, Option
-from ..photos.intake_options import IntakeOptions
+from ..files.durable import FolderError
+from ..networks.kinds import NETWORK
+from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicatesOptions(IntakeOptions):
     """The options of the step `duplicates`, which finds copies of photos."""
 
-    photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.")] = field(kw_only=False)
-    output: Annotated[Path, Option("Folder to write duplicates.json, left_out.json and index.html to.")] = Path(
-        "duplicates"
+    photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.", kind=PHOTO_FOLDER)] = field(
+        kw_only=False
     )
+    output: Annotated[
+        Path,
+        Option("Folder to write duplicates.json, left_out.json and index.html to.", kind=Writes("folder", FolderError)),
+    ] = Path("duplicates")
     near: Annotated[
         bool,
         Option(
@@ -29,7 +35,8 @@ class DuplicatesOptions(IntakeOptions):
         str | None,
         Option(
             "Also compare the pixels of photos whose descriptors by this network are similar: a .keras or .onnx file, "
-            "or a name such as vgg16_gem. It finds copies that were cropped by up to 30 %."
+            "or a name such as vgg16_gem. It finds copies that were cropped by up to 30 %.",
+            kind=NETWORK,
         ),
     ] = None
     size: Annotated[int, Option("With --model: longest side of a photo in pixels for the network.", at_least=1)] = 362

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..files.cache_folder import cache_folder
 from ..files.durable import FolderError, atomic_path
 from ..files.progress import progress
-from ..photos.content_cache import cache_folder
 from ..photos.formats import photo_state
 from ..photos.reader import MAX_PIXELS, PhotoError, photo_size, read_photo
 

@@ -23,7 +23,7 @@ from ..files.progress import progress
 from ..files.shards import LEFT_OUT, ShardedFolder
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..networks.onnx_network import OnnxNetwork
-from ..networks.precision import resolve_precision
+from ..networks.precision import PRECISIONS, resolve_precision
 from ..photos.edges import edges_state, resolve_edges
 from ..photos.formats import PhotoFolderError, photo_state
 from ..photos.intake import IGNORED, Intake
@@ -39,6 +39,9 @@ COMPARED = 16  # photos on which bfloat16 is compared with float32
 HEADERS = 4096  # photos whose headers are read at a time
 STORED_EVERY = 60.0  # seconds after which the rows of a shard that is not finished are stored
 LISTED = 10  # photos left out that are logged with their reasons
+
+
+_FIX = "--replace, or name another folder"
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,23 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     options = replace(options, edges=resolve_edges(options.edges))
     intake = options.take(options.photos)
     names = intake.photos
-    options = replace(options, precision=resolve_precision(options.precision, options.model))
     identity, output = model_identity(options.model), options.output
-    sharded = ShardedFolder(output, KIND, VERSION, _fingerprint(options, names, identity))
-    if not options.replace and sharded.exists(replace=False, fix="--replace, or name another folder"):
+    states = [[name, *photo_state(options.photos / name)] for name in names]
+
+    def folder_in(precision: str) -> ShardedFolder:
+        chosen = replace(options, precision=precision)
+        made_with = fingerprint(identity, chosen.resumed(), edges_state(options.edges), options.shard, states)
+        return ShardedFolder(output, KIND, VERSION, made_with)
+
+    begun = next((one for one in PRECISIONS if one != "auto" and folder_in(one).begun()), None)
+    sharded = folder_in(begun or "float32")
+    # Checked before TensorFlow is imported.
+    if options.precision == "auto" and not options.replace and sharded.exists(replace=False, fix=_FIX):
+        log.info(f"{output} is already complete")
+        return output
+    options = replace(options, precision=resolve_precision(options.precision, options.model, begun))
+    sharded = folder_in(options.precision)
+    if not options.replace and sharded.exists(replace=False, fix=_FIX):
         log.info(f"{output} is already complete")
         return output
     check_free(output, kind=KIND, replace=options.replace)
@@ -92,11 +108,6 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     sharded.seal(replace=options.replace, **facts)
     _report(output, facts, left_out)
     return output
-
-
-def _fingerprint(options: ExtractOptions, names: list[str], identity: dict[str, str]) -> str:
-    states = [[name, *photo_state(options.photos / name)] for name in names]
-    return fingerprint(identity, options.resumed(), edges_state(options.edges), options.shard, states)
 
 
 def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -> tuple[dict[str, Any], dict[str, str]]:

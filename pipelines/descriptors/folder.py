@@ -13,6 +13,15 @@ _DEFAULTS = {"mirror": False, "edges": ""}
 """Values of options that manifests of older versions lack."""
 
 
+def described_folder(label: str, value: Any) -> None:
+    """The kind of an option that names a folder of descriptors.
+
+    Raises:
+        FolderError: the folder does not exist, does not contain descriptors, or lacks a file.
+    """
+    read_manifest(Path(value), kind=KIND, version=VERSION)
+
+
 def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
     """Opens a folder of descriptors.
 

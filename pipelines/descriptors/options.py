@@ -7,14 +7,19 @@ from typing import Annotated, Any
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.whitening.gram_pca import DIM, WIDE
 
+from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
+from ..files.durable import FolderError
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import check_keras_path
-from ..networks.precision import PRECISION_HELP, PRECISIONS
+from ..networks.kinds import KERAS_FILE, KERAS_NETWORK, NETWORK
+from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
-from ..photos.intake_options import IntakeOptions
+from ..photos.edges import check_edges
+from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..photos.object_options import ObjectOptions
 from ..photos.reader import MAX_PIXELS
+from .matching_pairs import PairsError
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
 
 METHODS = ("lw", "pca", "regional-pca")
@@ -55,18 +60,23 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
     """
 
     model: Annotated[
-        str, Argument("A .keras or .onnx file, or a network's name such as vgg16_gem, with ImageNet weights.")
+        str,
+        Argument("A .keras or .onnx file, or a network's name such as vgg16_gem, with ImageNet weights.", kind=NETWORK),
     ] = field(kw_only=False)
-    photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.")] = field(kw_only=False)
-    output: Annotated[Path, Argument("Folder of descriptors to write.")] = field(kw_only=False)
-    edges: Annotated[str, Option(EDGES_HELP, resumed=True)] = ""
+    photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.", kind=PHOTO_FOLDER)] = field(
+        kw_only=False
+    )
+    output: Annotated[Path, Argument("Folder of descriptors to write.", kind=Writes("folder", FolderError))] = field(
+        kw_only=False
+    )
+    edges: Annotated[str, Option(EDGES_HELP, resumed=True, kind=check_edges)] = ""
     precision: Annotated[
         str,
         Option(
             f"{PRECISION_HELP} With bfloat16, the cosine similarity to float32 on a few photos is reported.",
             choices=PRECISIONS,
         ),
-    ] = "float32"
+    ] = PRECISION
     exif: Annotated[bool, Option("Turn photos by their EXIF orientation.", resumed=True)] = True
     max_pixels: Annotated[
         int, Option("Leave out photos whose header declares more pixels.", at_least=1, resumed=True)
@@ -98,16 +108,24 @@ class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
     Choose the size, scales, antialiasing and mirroring with which the whitened network will be used.
     """
 
-    model: Annotated[str, Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.")] = (
-        field(kw_only=False)
-    )
+    model: Annotated[
+        str,
+        Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.", kind=KERAS_NETWORK),
+    ] = field(kw_only=False)
     tuples: Annotated[
         Path,
-        Argument("tuples.npz, or a folder of photos, which lw needs to be in sub-folders for objects; see --objects."),
+        Argument(
+            "tuples.npz, or a folder of photos, which lw needs to be in sub-folders for objects; see --objects.",
+            kind=Reads("any", PairsError),
+        ),
     ] = field(kw_only=False)
-    output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
+    output: Annotated[Path, Argument("The .keras file to write.", kind=KERAS_FILE)] = field(kw_only=False)
     photos: Annotated[
-        Path | None, Option("Folder of the photos named in tuples.npz; not needed where TUPLES is a folder of photos.")
+        Path | None,
+        Option(
+            "Folder of the photos named in tuples.npz; not needed where TUPLES is a folder of photos.",
+            kind=PHOTO_FOLDER,
+        ),
     ] = None
     method: Annotated[
         str,
@@ -132,13 +150,14 @@ class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
             at_least=1,
         ),
     ] = None
-    edges: Annotated[str, Option(EDGES_HELP)] = ""
-    precision: Annotated[str, Option(PRECISION_HELP, choices=PRECISIONS)] = "float32"
+    edges: Annotated[str, Option(EDGES_HELP, kind=check_edges)] = ""
+    precision: Annotated[str, Option(PRECISION_HELP, choices=PRECISIONS)] = PRECISION
     descriptors: Annotated[
         Path | None,
         Option(
             "Folder of the photos' descriptors, kept for the next run; OUTPUT with the ending .descriptors if not "
-            "given."
+            "given.",
+            kind=Writes("folder", FolderError),
         ),
     ] = None
     replace: Annotated[

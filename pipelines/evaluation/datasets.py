@@ -21,7 +21,9 @@ Nothing is downloaded. If a file is missing, the error message states where the 
 import difflib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from ..command.kinds import Reads
 from ..photos.intake import Intake, take_photos
 from .errors import GroundTruthError
 from .ground_truth import GroundTruth, PhotoList
@@ -74,17 +76,28 @@ def load_ground_truth(
     """
     if dataset.lower().endswith(".json"):
         return custom_dataset(PhotoList(photos, take), Path(dataset))
+    check_dataset("--dataset", dataset)
     name, colon, variant = dataset.partition(":")
-    if colon and name in DATASETS:
-        if name not in VARIANTS or not variant:
-            raise GroundTruthError(
-                f"there is no dataset '{dataset}': {', '.join(VARIANTS)} have variants, as in msls:s2w"
-            )
+    if colon:
         return DATASETS[name](PhotoList(photos, take), gnd, variant)
-    if dataset not in DATASETS:
-        near = difflib.get_close_matches(dataset, DATASETS, 1)
+    return DATASETS[dataset](PhotoList(photos, take), gnd)
+
+
+def check_dataset(label: str, value: Any) -> None:
+    """The kind of the option `--dataset`: the name of a dataset or of a variant, or a JSON file that must exist.
+
+    Raises:
+        GroundTruthError: there is no such dataset or file.
+    """
+    if value.lower().endswith(".json"):
+        Reads("file", GroundTruthError)(label, value)
+        return
+    name, colon, variant = value.partition(":")
+    if colon and name in DATASETS and (name not in VARIANTS or not variant):
+        raise GroundTruthError(f"there is no dataset '{value}': {', '.join(VARIANTS)} have variants, as in msls:s2w")
+    if name not in DATASETS:
+        near = difflib.get_close_matches(value, DATASETS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise GroundTruthError(
-            f"there is no dataset '{dataset}'.{hint} It must be one of {', '.join(DATASETS)}, or a file NAME.json"
+            f"there is no dataset '{value}'.{hint} It must be one of {', '.join(DATASETS)}, or a file NAME.json"
         )
-    return DATASETS[dataset](PhotoList(photos, take), gnd)

@@ -7,12 +7,18 @@ from typing import Annotated
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import describe_methods, parse
 
+from ..command.kinds import Reads, Writes, require_package
 from ..command.options import Argument, Option
 from ..descriptors.options import DescriptionOptions, ExtractOptions
-from ..networks.precision import PRECISION_HELP, PRECISIONS
+from ..files.durable import FolderError
+from ..networks.kinds import NETWORK
+from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
-from ..photos.intake_options import IntakeOptions
-from .datasets import DATASETS
+from ..photos.edges import check_edges
+from ..photos.formats import PhotoFolderError
+from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from .datasets import DATASETS, check_dataset
+from .errors import GroundTruthError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,40 +29,46 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
         str | None,
         Argument(
             "Network to score: a .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights). Leave it out "
-            "with --bow."
+            "with --bow.",
+            kind=NETWORK,
         ),
     ] = field(default=None, kw_only=False)
     dataset: Annotated[
         str,
         Option(
             f"Dataset: {', '.join(DATASETS)}, a variant such as msls:s2w, nordland:10 or sfxl:v2, or a ground truth of "
-            "your own, NAME.json."
+            "your own, NAME.json.",
+            kind=check_dataset,
         ),
     ]
-    photos: Annotated[Path, Option("Folder of the dataset's photos, in any sub-folders.")]
-    output: Annotated[Path, Option("Folder to write descriptors, results.json and page.html to.")]
+    photos: Annotated[Path, Option("Folder of the dataset's photos, in any sub-folders.", kind=PHOTO_FOLDER)]
+    output: Annotated[
+        Path, Option("Folder to write descriptors, results.json and page.html to.", kind=Writes("folder", FolderError))
+    ]
     gnd: Annotated[
         Path | None,
         Option(
             "File or folder of the ground truth. Without it, the published file name is looked for in and beside "
-            "--photos."
+            "--photos.",
+            kind=Reads("any", GroundTruthError),
         ),
     ] = None
     distractors: Annotated[
         Path | None,
         Option(
             "Folder of photos, or of their descriptors made by `extract`, to add to the database as distractors, which "
-            "are not relevant to any query."
+            "are not relevant to any query.",
+            kind=Reads("folder", PhotoFolderError),
         ),
     ] = None
-    edges: Annotated[str, Option(EDGES_HELP)] = ""
+    edges: Annotated[str, Option(EDGES_HELP, kind=check_edges)] = ""
     precision: Annotated[
         str,
         Option(
             f"{PRECISION_HELP} With bfloat16, the cosine similarity to float32 on a few photos is reported.",
             choices=PRECISIONS,
         ),
-    ] = "float32"
+    ] = PRECISION
     exif: Annotated[bool, Option("Turn photos by their EXIF orientation.")] = True
     rerank: Annotated[
         str, Option(f"Methods at query time, applied in order, separated by commas. {describe_methods()}.")
@@ -90,6 +102,15 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
         bool, Option("Replace the descriptors in --output if they were made of other photos or with other options.")
     ] = False
 
+    def check_packages(self) -> None:
+        """Checks that COLMAP is installed if visual words are asked for.
+
+        Raises:
+            MissingExtraError: pycolmap is not installed.
+        """
+        if self.bow:
+            require_package("pycolmap", "COLMAP", "sfm")
+
     def check(self) -> None:
         """Checks every option, and that `bow` is not combined with a network or with options of networks.
 
@@ -104,7 +125,7 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
             raise ArgumentError(
                 "--bow does not take a MODEL" if self.bow else "give a MODEL, or --bow to rank by visual words"
             )
-        plain = self.exif and self.antialias and (self.scales, self.precision) == ("1", "float32")
+        plain = self.exif and self.antialias and (self.scales, self.precision) in (("1", "auto"), ("1", "float32"))
         if self.bow and (not plain or any((self.mirror, self.edges, self.rerank, self.distractors))):
             raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
 

@@ -75,6 +75,18 @@ class ShardedFolder:
             raise FolderError(f"{self.folder} was made from other photos or options: {fix}")
         return found == self.fingerprint
 
+    def begun(self) -> bool:
+        """Returns whether a run with the same fingerprint has completed the folder or was interrupted."""
+        plan = self.partial / PLAN
+        try:
+            if self.folder.exists():
+                return (
+                    read_manifest(self.folder, kind=self.kind, version=self.version)["fingerprint"] == self.fingerprint
+                )
+            return bool(plan.exists() and read_json(plan)["fingerprint"] == self.fingerprint)
+        except (FolderError, LookupError, TypeError):
+            return False
+
     def start(self, make_plan: Callable[[], Any] = lambda: None) -> Any:
         """Continues an interrupted run with the same fingerprint, or starts a new run.
 

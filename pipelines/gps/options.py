@@ -6,8 +6,10 @@ from typing import Annotated
 
 from keras_retrieval.errors import ArgumentError
 
+from ..command.kinds import Writes
 from ..command.options import Argument, Option
-from ..photos.intake_options import IntakeOptions
+from ..files.durable import FolderError
+from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 
 HEMISPHERES = ("NE", "NW", "SE", "SW")
 
@@ -16,13 +18,18 @@ HEMISPHERES = ("NE", "NW", "SE", "SW")
 class PositionOptions(IntakeOptions):
     """Options of the command `keras-retrieval positions`."""
 
-    photos: Annotated[Path, Argument("Folder of photos; sub-folders are read too.")] = field(kw_only=False)
-    output: Annotated[Path, Argument("CSV file to write, such as positions.csv.")] = field(kw_only=False)
+    photos: Annotated[Path, Argument("Folder of photos; sub-folders are read too.", kind=PHOTO_FOLDER)] = field(
+        kw_only=False
+    )
+    output: Annotated[Path, Argument("CSV file to write, such as positions.csv.", kind=Writes("file", FolderError))] = (
+        field(kw_only=False)
+    )
     times: Annotated[
         Path | None,
         Option(
             "CSV file to write with the times of all photos that have one, with or without a position, for the option "
-            "--columns of `index`."
+            "--columns of `index`.",
+            kind=Writes("file", FolderError),
         ),
     ] = None
     hemispheres: Annotated[

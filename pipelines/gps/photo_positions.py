@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,16 @@ class Places:
     where: list[str]
     headings: np.ndarray
     account: str
+
+
+def positions_source(label: str, value: Any) -> None:
+    """The kind of the option `--positions`: exif, or a table that must exist.
+
+    Raises:
+        PositionError: the table does not exist.
+    """
+    if value.lower() not in EXIF:
+        _require_table(Path(value))
 
 
 def read_places(source: str, folder: Path, names: Sequence[str]) -> Places:
@@ -82,9 +93,13 @@ def _from_metadata(folder: Path, names: Sequence[str]) -> Places:
     )  # fmt: skip
 
 
-def _from_table(path: Path, names: Sequence[str]) -> Places:
+def _require_table(path: Path) -> None:
     if not path.is_file():
         raise PositionError(f"--positions {path}: there is no such file; exif reads the photos' own metadata")
+
+
+def _from_table(path: Path, names: Sequence[str]) -> Places:
+    _require_table(path)
     table = read_csv(path)
     column = table.column("photo", PHOTO_SYNONYMS)
     if column is None:

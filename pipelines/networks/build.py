@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
+from keras_retrieval.networks.names import POOLING_OPTIONS, require_published, split_name
 
 from ..command.options import Argument, Option, Options, takes
 from .files import check_keras_path, save_model
+from .kinds import KERAS_FILE
+from .kinds import weights as weights_kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +20,13 @@ class BuildOptions(Options):
     name: Annotated[str, Argument("<backbone>_<pooling>, such as vgg16_gem; an unknown name prints all names.")] = (
         field(kw_only=False)
     )
-    output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
+    output: Annotated[Path, Argument("The .keras file to write.", kind=KERAS_FILE)] = field(kw_only=False)
     weights: Annotated[
         str | None,
         Option(
             "imagenet (downloaded), none (random), or a file: of torch (.pth, .pt, .ckpt), .safetensors, of "
-            "Keras (.h5, .weights.h5, .keras), or .npz."
+            "Keras (.h5, .weights.h5, .keras), or .npz.",
+            kind=weights_kind,
         ),
     ] = "imagenet"
     weights_prefix: Annotated[
@@ -37,32 +41,32 @@ class BuildOptions(Options):
             choices=("torch", "caffe", "none"),
         ),
     ] = None
-    dim: Annotated[int | None, Option("Add a whitening layer with this many output dimensions; none if not given.")] = (
-        None
-    )
+    dim: Annotated[
+        int | None, Option("Add a whitening layer with this many output dimensions; none if not given.", at_least=1)
+    ] = None
     p: Annotated[float | None, Option("Initial exponent of GeM pooling; 3 if not given.", above=0)] = None
     levels: Annotated[int | None, Option("Scales of R-MAC's region grid; 3 if not given.", at_least=1)] = None
     clusters: Annotated[int | None, Option("Clusters of NetVLAD; 64 if not given.", at_least=1)] = None
     seed: Annotated[int, Option("Random seed of weights that are not loaded.", at_least=0, at_most=2**32 - 1)] = 0
 
     def check(self) -> None:
-        """Checks that the network's pooling has each option that is given, then the values of the options.
+        """Checks the network's name, that its pooling has each option that is given, and the values of the options.
 
         Raises:
-            ArgumentError: an option does not apply to the network, or is out of range.
+            ArgumentError: the name is unknown, an option does not apply to the network or is out of range, OUTPUT does
+                not end in .keras, or Keras has no ImageNet weights of the network.
         """
-        from keras_retrieval.networks.build import POOLINGS, options_of_pooling
-
-        pooling = self.name.rpartition("_")[2]
-        accepted = (
-            options_of_pooling(pooling) if pooling in POOLINGS else self.pooling()
-        )  # `build` names unknown poolings
+        backbone, pooling = split_name(self.name)
+        accepted = POOLING_OPTIONS[pooling]
         wrong = [key for key in self.pooling() if key not in accepted]
         if wrong:
             others = " and ".join(f"--{key}" for key in ("p", "levels", "clusters") if key in accepted)
             reason = f"its pooling '{pooling}' takes {others or 'no such option'}"
             raise ArgumentError(f"--{wrong[0]} does not apply to {self.name}: {reason}")
         super().check()
+        check_keras_path(self.output)
+        if self.weights == "imagenet":
+            require_published(backbone)
 
     def pooling(self) -> dict[str, Any]:
         """Returns the options of the pooling that are given."""
@@ -84,7 +88,6 @@ def build(options: BuildOptions) -> Path:
         DownloadError: the ImageNet weights cannot be downloaded.
         OSError: the .keras file cannot be written.
     """
-    check_keras_path(options.output)
     import keras
 
     import keras_retrieval

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.inert_files.torch_file import read_torch
 
+from ..command.kinds import Reads, require_package
 from ..command.options import Argument, Option, takes
 from . import cirtorch, matconvnet
 from .custom_layers import CustomLayers
 from .descriptor_check import check_descriptors, with_unit_rows
 from .errors import ConversionError
 from .files import check_keras_path, load_keras, save_model
+from .kinds import KERAS_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +25,15 @@ class ConvertOptions(CustomLayers):
         Path,
         Argument(
             "A published network: a .pth file of cirtorch, or a .mat file of NetVLAD; or a .keras file, with "
-            "--normalise."
+            "--normalise.",
+            kind=Reads("file"),
         ),
     ] = field(kw_only=False)
-    output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
-    whitening: Annotated[Path | None, Option("A .pth file with a learned whitening to add to the network.")] = None
+    output: Annotated[Path, Argument("The .keras file to write.", kind=KERAS_FILE)] = field(kw_only=False)
+    whitening: Annotated[
+        Path | None,
+        Option("A .pth file with a learned whitening to add to the network.", kind=Reads("file")),
+    ] = None
     lw: Annotated[
         str | None,
         Option("Add the whitening that the network's file contains for this dataset, such as retrieval-SfM-120k."),
@@ -39,6 +45,15 @@ class ConvertOptions(CustomLayers):
     normalise: Annotated[
         bool, Option("Append L2 normalisation to a .keras network whose descriptors do not have unit length.")
     ] = False
+
+    def check_packages(self) -> None:
+        """Checks that SciPy is installed if a MATLAB file is read.
+
+        Raises:
+            MissingExtraError: SciPy is not installed.
+        """
+        if self.network.suffix == ".mat":
+            require_package("scipy", "SciPy, which reads MATLAB files,", "matlab")
 
     def check(self) -> None:
         """Checks the range of each option, and the combination of the options of the whitening.

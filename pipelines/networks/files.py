@@ -1,6 +1,5 @@
 """Loads and saves network files, and finds out which input a network takes."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from ..files.durable import atomic_path, sha256_of
 from .custom_layers import register_custom_layers
 from .descriptor_check import check_descriptors
 from .errors import NetworkError
+from .kinds import FILES, check_network
 from .onnx_network import OnnxNetwork
-
-FILES = (".keras", ".onnx")  # suffixes of network files that can be loaded
 
 
 def load_model(model: str | Path) -> Any:
@@ -34,18 +32,13 @@ def load_model(model: str | Path) -> Any:
         MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
         DownloadError: the ImageNet weights cannot be downloaded.
     """
+    check_network(model)  # before the import of Keras, which takes seconds
     path = Path(model)
-    named = path.suffix not in FILES
-    if named and os.sep in str(model):
-        raise ArgumentError(f"MODEL must be a .keras file, an .onnx file or a name such as vgg16_gem, got {model}")
-    if not named and not path.is_file():  # checked before the import of Keras, which takes seconds
-        maker = "build vgg16_gem" if path.suffix == ".keras" else "export-onnx model.keras"
-        raise NetworkError(f"no network at {path}: `keras-retrieval {maker} {path}` writes one")
     if path.suffix == ".onnx":
         return OnnxNetwork(path)
     import keras_retrieval
 
-    if named:
+    if path.suffix != ".keras":
         return keras_retrieval.build(str(model))
     network = load_keras(path)
     check_descriptors(network, path)

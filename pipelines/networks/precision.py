@@ -8,17 +8,20 @@ from pathlib import Path
 
 from keras_retrieval.errors import ArgumentError
 
+from .bfloat16_speed import FASTER, share_of_float32
+
 log = logging.getLogger("keras_retrieval")
 
 PRECISIONS = ("float32", "bfloat16", "auto")
+PRECISION = "auto"
+"""The default of the option in every step."""
 PRECISION_HELP = (
     "Precision of the trunk: float32; bfloat16; or auto, which is bfloat16 where the processor or GPU computes it "
-    "natively, else float32."
+    "natively, else float32. What was begun in float32 is continued in float32."
 )
-TRAINING_PRECISION_HELP = (
-    f"{PRECISION_HELP} Weights stay float32. --resume needs the precision with which the run began; auto is an error "
-    "where it would choose the other one."
-)
+TRAINING_PRECISION_HELP = f"{PRECISION_HELP} Weights stay float32."
+VARIABLE = "KERAS_RETRIEVAL_PRECISION"
+"""The environment variable that names what auto is, such as float32 for the same results on all machines of a group."""
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 _AMPERE = (8, 0)  # the lowest compute capability of NVIDIA GPUs that compute bfloat16
 
@@ -36,7 +39,7 @@ def check_precision(precision: str) -> None:
         raise ArgumentError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision}")
 
 
-def resolve_precision(precision: str, model: str | Path = "") -> str:
+def resolve_precision(precision: str, model: str | Path = "", begun: str | None = None) -> str:
     """Resolves the precision "auto" to "bfloat16" if this machine computes it natively, else to "float32".
 
     The reason for the choice is logged. TensorFlow is imported only if the precision is "auto".
@@ -45,28 +48,45 @@ def resolve_precision(precision: str, model: str | Path = "") -> str:
         precision: the value of the option `--precision`: "float32", "bfloat16" or "auto".
         model: path or name of the network to run. For an .onnx file, whose precision was chosen at its export, "auto"
             becomes "float32".
+        begun: the precision with which the run or folder was begun that is continued; None for a new one. If it is
+            "float32", "auto" becomes "float32", which every machine computes natively.
 
     Returns:
         "float32" or "bfloat16"; a value other than "auto" is returned unchanged.
 
     Raises:
-        ArgumentError: the precision has another value.
+        ArgumentError: the precision, or the environment variable KERAS_RETRIEVAL_PRECISION, has another value.
     """
     check_precision(precision)
     if precision != "auto":
         return precision
     if Path(model).suffix == ".onnx":
         native, reason = False, "an .onnx network has its precision inside"
+    elif begun == "float32":
+        native, reason = False, "as it was begun"
     else:
-        native, reason = native_bfloat16(_cpuinfo(), os.environ, _gpus())
+        native, reason = _on_this_machine()
     resolved = "bfloat16" if native else "float32"
     log.info("precision: %s (%s)", resolved, reason)
     return resolved
 
 
+def _on_this_machine() -> tuple[bool, str]:
+    if given := os.environ.get(VARIABLE):
+        if given not in ("float32", "bfloat16"):
+            raise ArgumentError(f"{VARIABLE} must be float32 or bfloat16, got {given}")
+        return given == "bfloat16", f"{VARIABLE} is set"
+    cpuinfo = _cpuinfo()
+    native, reason = native_bfloat16(cpuinfo, os.environ, _gpus())
+    if native is not None:
+        return native, reason
+    share = share_of_float32(cpuinfo)
+    return share <= FASTER, f"{reason}; bfloat16 takes {share:g} times as long as float32 in a measurement"
+
+
 def native_bfloat16(
     cpuinfo: str, environment: Mapping[str, str], gpus: Sequence[tuple[int, int] | None] = ()
-) -> tuple[bool, str]:
+) -> tuple[bool | None, str]:
     """Returns whether TensorFlow computes bfloat16 with native instructions of the GPU or the processor.
 
     Without such instructions bfloat16 is emulated, and a training step of AlexNet takes 16 times as long as in float32.
@@ -78,7 +98,7 @@ def native_bfloat16(
             without GPUs.
 
     Returns:
-        True or False, and the reason as text. The answer is False if the processor's instructions are unknown.
+        True or False, or None if the processor's instructions are unknown; and the reason as text.
     """
     if gpus:
         old = [gpu for gpu in gpus if gpu is not None and gpu < _AMPERE]
@@ -87,7 +107,7 @@ def native_bfloat16(
         return True, "TensorFlow sees a GPU"
     flags = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
     if flags is None:
-        return False, "the processor's instructions are unknown"
+        return None, "the processor's instructions are unknown"
     found = sorted(_INSTRUCTIONS & set(flags[1].split()))
     if not found:
         return False, f"the processor has no {' or '.join(sorted(_INSTRUCTIONS))}"

@@ -17,30 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files.cache_folder import cache_folder
 from ..files.durable import atomic_path
 from . import signatures
 
 log = logging.getLogger("keras_retrieval")
 
-CACHE_VARIABLE = "KERAS_RETRIEVAL_CACHE"
-"""The environment variable that names another cache folder; if it is empty, nothing is remembered."""
-
 _RECENT = 2_000_000_000  # ns: a file that is younger may be written once more without a change of its time
 _DIGITS = 24  # of a file's name in the cache
 _KEPT = 90 * 86_400  # seconds after which an unused file of the cache is deleted
-
-
-def cache_folder() -> Path | None:
-    """Returns the cache folder of the user, or None if nothing is to be remembered."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given is not None:
-        return Path(os.path.expanduser(given)) if given else None  # noqa: PTH111 - Path's raises for an unknown user
-    from platformdirs import user_cache_path
-
-    try:
-        return user_cache_path("keras-retrieval")
-    except RuntimeError:  # a user without a home, as in a container
-        return None
 
 
 @cache

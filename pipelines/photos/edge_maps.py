@@ -14,13 +14,23 @@ from typing import Annotated
 
 from keras_retrieval.errors import printable
 
+from ..command.kinds import Writes
 from ..command.options import Argument, Option, takes
-from ..files.durable import atomic_path, check_free, check_outside, fingerprint, partial_of, seal, write_file
+from ..files.durable import (
+    FolderError,
+    atomic_path,
+    check_free,
+    check_outside,
+    fingerprint,
+    partial_of,
+    seal,
+    write_file,
+)
 from ..files.progress import progress
 from ..files.shards import LEFT_OUT, write_left_out
-from .edges import KIND, KINDS, MARGIN, edges_state, resolve_edges, unknown_kind
+from .edges import KIND, KINDS, MARGIN, check_edges, edges_state, resolve_edges, unknown_kind
 from .formats import PhotoFolderError, photo_state
-from .intake_options import IntakeOptions
+from .intake_options import PHOTO_FOLDER, IntakeOptions
 from .reader import MAX_PIXELS, PhotoError
 from .reading import Reading
 
@@ -32,11 +42,13 @@ _MADE = ".made_with"  # the fingerprint of an unfinished folder
 class EdgeMapOptions(IntakeOptions):
     """Options of the command `keras-retrieval edge-maps`."""
 
-    photos: Annotated[Path, Argument("Folder of photos or sketches; its sub-folders are read, too.")] = field(
+    photos: Annotated[
+        Path, Argument("Folder of photos or sketches; its sub-folders are read, too.", kind=PHOTO_FOLDER)
+    ] = field(kw_only=False)
+    output: Annotated[Path, Argument("Folder of edge maps to write.", kind=Writes("folder", FolderError))] = field(
         kw_only=False
     )
-    output: Annotated[Path, Argument("Folder of edge maps to write.")] = field(kw_only=False)
-    edges: Annotated[str, Option(f"Kind of edge maps: {KINDS}")] = "sobel"
+    edges: Annotated[str, Option(f"Kind of edge maps: {KINDS}", kind=check_edges)] = "sobel"
     size: Annotated[
         int,
         Option(f"Longest side of a photo in pixels; its map has a margin of {MARGIN} pixels in addition.", at_least=1),

@@ -13,9 +13,10 @@ from PIL import Image
 
 from keras_retrieval.errors import ArgumentError, missing_extra
 
+from ..command.kinds import Reads, require_package
 from ..files.durable import kind_of
 from ..files.stored_path import normal
-from .formats import photo_state
+from .formats import PhotoFolderError, photo_state
 from .intake import take_photos
 from .reader import Crop, PhotoError, photo_size, read_photo
 from .sketches import BlankSketchError, grey_levels, sketch_map
@@ -61,6 +62,27 @@ def resolve_edges(kind: str) -> str:
         listed.cache_clear()  # the folder may have changed since it was listed
     _structured_edges(place) if name == "structured" else take_photos(Path(place)).photos
     return f"{name}:{place}"
+
+
+def check_edges(label: str, value: Any) -> None:
+    """The kind of the option `--edges`, which is checked without importing OpenCV or reading a folder.
+
+    Raises:
+        ArgumentError: the kind is unknown, or the model file of "structured:FILE" does not exist.
+        PhotoFolderError: the folder of "folder:PATH" does not exist.
+        MissingExtraError: the kind needs OpenCV, which is not installed.
+    """
+    name, _, place = value.partition(":")
+    if value in ("", SKETCH, "sobel"):
+        return
+    if value != "canny" and (name not in ("structured", "folder") or not place):
+        raise unknown_kind(value)
+    if name == "folder":
+        Reads("folder", PhotoFolderError)(label, place)
+        return
+    require_package("cv2", "OpenCV", "edges")
+    if name == "structured":
+        _require_model(place)
 
 
 def unknown_kind(kind: str) -> ArgumentError:
@@ -223,12 +245,16 @@ def _margin(folder: Path) -> int:
 @cache
 def _structured_edges(model: str) -> Any:
     opencv = _opencv()
-    if not Path(model).is_file():
-        raise ArgumentError(f"--edges structured:{model}: the file does not exist; OpenCV publishes it as model.yml.gz")
+    _require_model(model)
     try:
         return opencv.ximgproc.createStructuredEdgeDetection(model)
     except opencv.error as error:
         raise ArgumentError(f"--edges structured:{model}: OpenCV cannot read it: {error}") from error
+
+
+def _require_model(model: str) -> None:
+    if not Path(model).is_file():
+        raise ArgumentError(f"--edges structured:{model}: the file does not exist; OpenCV publishes it as model.yml.gz")
 
 
 def _opencv() -> Any:

@@ -4,9 +4,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
+from ..command.kinds import Reads
 from ..command.options import Option, Options
+from .formats import PhotoFolderError
 from .ignore_rules import IntakeRules
 from .intake import Intake, take_photos
+
+PHOTO_FOLDER = Reads("folder", PhotoFolderError)
+"""The kind of an option that names a folder of photos."""
 
 ACCEPT_TRUNCATED_HELP = (
     "Accept JPEG photos that lack their last bytes, with grey in place of what is missing; they are counted apart. "

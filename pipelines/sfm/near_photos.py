@@ -11,7 +11,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.options import Option, Options
 from ..gps.distance import metres
-from ..gps.photo_positions import read_places
+from ..gps.photo_positions import positions_source, read_places
 from ..photos.positions import common_frame, within
 from .colmap import Pair
 
@@ -33,7 +33,8 @@ class NearOptions(Options):
         str | None,
         Option(
             "Positions for --near: exif for the GPS positions in the photos' metadata, which is the default, or a "
-            "table as written by `positions`."
+            "table as written by `positions`.",
+            kind=positions_source,
         ),
     ] = None
 

@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from ..command.kinds import Reads, Writes, require_package
 from ..command.options import Argument, Option
+from ..files.durable import FolderError
 from ..networks.custom_layers import CustomLayers
-from ..photos.intake_options import IntakeOptions
+from ..networks.kinds import NETWORK
+from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from .clusters import LEAST_INLIERS
 from .errors import VocabularyNotFoundError
 from .near_photos import NearOptions
@@ -21,17 +24,24 @@ class ReconstructOptions(CustomLayers, IntakeOptions, NearOptions):
     """Options of the command `keras-retrieval reconstruct`."""
 
     photos: Annotated[
-        Path, Argument("Folder of photos of any objects; sub-folders are read, and their names do not matter.")
+        Path,
+        Argument(
+            "Folder of photos of any objects; sub-folders are read, and their names do not matter.", kind=PHOTO_FOLDER
+        ),
     ] = field(kw_only=False)
     work: Annotated[
         Path,
-        Argument("Folder to write the database, the models, the report and the page to; an existing one is continued."),
+        Argument(
+            "Folder to write the database, the models, the report and the page to; an existing one is continued.",
+            kind=Writes("folder", FolderError),
+        ),
     ] = field(kw_only=False)
     model: Annotated[
         str,
         Option(
             "Network whose descriptors choose candidate pairs: a .keras or .onnx file, or a name such as vgg16_gem "
-            "(ImageNet weights)."
+            "(ImageNet weights).",
+            kind=NETWORK,
         ),
     ] = "vgg16_gem"
     descriptor_size: Annotated[
@@ -54,7 +64,10 @@ class ReconstructOptions(CustomLayers, IntakeOptions, NearOptions):
     ] = 8
     vocabulary: Annotated[
         Path | None,
-        Option("COLMAP vocabulary tree file. Without it, a vocabulary is learned from the photos' own features."),
+        Option(
+            "COLMAP vocabulary tree file. Without it, a vocabulary is learned from the photos' own features.",
+            kind=Reads("file", VocabularyNotFoundError),
+        ),
     ] = None
     features: Annotated[int, Option("Maximum number of SIFT features per photo.", at_least=1, resumed=True)] = 8192
     size: Annotated[
@@ -76,6 +89,14 @@ class ReconstructOptions(CustomLayers, IntakeOptions, NearOptions):
         int, Option("Minimum number of photos of a model; smaller models are dropped.", at_least=1)
     ] = 5
     seed: Annotated[int, Option("Random seed of COLMAP's RANSAC and mapper.", at_least=0, at_most=MAX_SEED)] = 0
+
+    def check_packages(self) -> None:
+        """Checks that COLMAP is installed.
+
+        Raises:
+            MissingExtraError: pycolmap is not installed.
+        """
+        require_package("pycolmap", "COLMAP", "sfm")
 
     def check(self) -> None:
         """Checks the range of every option, and that the file `vocabulary` exists if it is given.

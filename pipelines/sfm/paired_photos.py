@@ -12,12 +12,13 @@ import numpy as np
 from keras_retrieval.errors import ArgumentError, printable
 from keras_retrieval.ranking.nearest import nearest
 
+from ..command.kinds import Reads
 from ..command.options import Option, Options
 from ..files.name_join import JoinError, PhotoNames, join_rows, some_of
 from ..files.tables import read_lines
 from .candidate_pairs import nearest_pairs
 from .colmap import Pair
-from .errors import ReconstructionError
+from .errors import ModelError, ReconstructionError
 from .models import registered_photos
 from .near_photos import Nearness
 
@@ -39,14 +40,16 @@ class PairedPhotosOptions(Options):
         Option(
             "Pair only these photos, each with the nearest of the others: a folder of photos, inside PHOTOS or "
             "outside, or a text file with the name of a photo of PHOTOS in each line, such as hloc's list of queries "
-            "with or without intrinsics."
+            "with or without intrinsics.",
+            kind=Reads("any", ArgumentError),
         ),
     ] = None
     only_model: Annotated[
         Path | None,
         Option(
             "Pair only photos of PHOTOS that are registered in this COLMAP model, in binary or text format, or in the "
-            "models in sub-folders, such as those of `reconstruct`. With --queries, it restricts the others."
+            "models in sub-folders, such as those of `reconstruct`. With --queries, it restricts the others.",
+            kind=Reads("folder", ModelError),
         ),
     ] = None
 

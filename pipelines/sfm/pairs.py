@@ -14,14 +14,16 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError, missing_extra, printable
 
+from ..command.kinds import Writes, require_package
 from ..command.options import Argument, Option, takes
 from ..descriptors.extract import extract
 from ..descriptors.folder import read_descriptors
-from ..files.durable import atomic_path, write_file
+from ..files.durable import FolderError, atomic_path, write_file
 from ..files.name_join import some_of
 from ..files.shards import read_left_out, write_left_out
 from ..networks.custom_layers import CustomLayers
-from ..photos.intake_options import IntakeOptions
+from ..networks.kinds import NETWORK
+from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from .near_photos import NearOptions, read_nearness
 from .paired_photos import (
     NO_PAIR,
@@ -40,18 +42,34 @@ from .paired_photos import (
 class PairOptions(CustomLayers, IntakeOptions, NearOptions, PairedPhotosOptions):
     """Options of the command `keras-retrieval pairs`."""
 
-    model: Annotated[str, Argument("A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).")] = field(
+    model: Annotated[
+        str, Argument("A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).", kind=NETWORK)
+    ] = field(kw_only=False)
+    photos: Annotated[Path, Argument("Folder of photos; sub-folders are read too.", kind=PHOTO_FOLDER)] = field(
         kw_only=False
     )
-    photos: Annotated[Path, Argument("Folder of photos; sub-folders are read too.")] = field(kw_only=False)
-    output: Annotated[Path, Argument("File to write the pairs to, such as pairs.txt.")] = field(kw_only=False)
+    output: Annotated[
+        Path, Argument("File to write the pairs to, such as pairs.txt.", kind=Writes("file", FolderError))
+    ] = field(kw_only=False)
     neighbours: Annotated[int, Option("Nearest photos with which each photo is paired.", at_least=1)] = 20
     size: Annotated[int, Option("Longest side of the photos in pixels; photos are never enlarged.", at_least=1)] = 1024
     scales: Annotated[str, Option("Scales of a photo that its descriptor combines, such as 1,0.7071,0.5.")] = "1"
     h5: Annotated[
-        Path | None, Option("HDF5 file to write the descriptors to; without it, OUTPUT with the ending .h5.")
+        Path | None,
+        Option(
+            "HDF5 file to write the descriptors to; without it, OUTPUT with the ending .h5.",
+            kind=Writes("file", FolderError),
+        ),
     ] = None
     replace: Annotated[bool, Option("Compute the descriptors again if they were computed with other options.")] = False
+
+    def check_packages(self) -> None:
+        """Checks that h5py is installed.
+
+        Raises:
+            MissingExtraError: h5py is not installed.
+        """
+        require_package("h5py", "h5py", "sfm")
 
 
 @takes(PairOptions)

@@ -56,7 +56,6 @@ def reconstruct(options: ReconstructOptions) -> Path:
         VocabularyNotFoundError: the vocabulary tree does not exist.
         MissingExtraError: COLMAP is not installed.
     """
-    load_colmap()
     photos, work, extraction = options.photos, options.work, options.resumed()
     intake = options.take(photos)
     names = intake.photos
@@ -65,6 +64,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
     if nearness is not None:
         print(nearness.account, flush=True)
     open_work(work, photos, extraction)
+    load_colmap()
 
     def describe(some: Sequence[str]) -> np.ndarray:
         return compute_descriptors(

@@ -117,6 +117,30 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
     return found
 
 
+def precision_of_run(run: Path, resume: bool) -> str | None:
+    """Returns the value of --precision with which the run in a folder was begun, without reading its weights.
+
+    Args:
+        run: folder of the run.
+        resume: whether a run whose checkpoint is in the folder may be resumed.
+
+    Returns:
+        The precision; None if the folder has no checkpoint that can be read.
+
+    Raises:
+        CheckpointError: the folder contains a checkpoint, and `resume` is False.
+    """
+    try:
+        with np.load(run / NAME, allow_pickle=False) as file:
+            about = json.loads(str(file["about"]))
+            begun, epochs = about["options"].get("precision"), len(about["history"])
+    except Exception:  # there is none, or `read_checkpoint` says what is wrong with it
+        return None
+    if not resume:
+        raise _not_to_resume(run, epochs)
+    return begun
+
+
 def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
     """Reads the checkpoint that a run is resumed from, or creates the folder and an empty checkpoint for a new run.
 
@@ -143,12 +167,15 @@ def open_run(run: Path, options: dict[str, Any], resume: bool) -> Checkpoint:
         # The folder may contain a cache and scores: a run killed before its first checkpoint starts again.
         return Checkpoint(options)
     if not resume:
-        raise CheckpointError(
-            f"{run} contains a run with {found.epochs} finished epochs: give --resume to continue it, "
-            "or another --output"
-        )
+        raise _not_to_resume(run, found.epochs)
     _require_same(found.options, options, run)
     return found
+
+
+def _not_to_resume(run: Path, epochs: int) -> CheckpointError:
+    return CheckpointError(
+        f"{run} contains a run with {epochs} finished epochs: give --resume to continue it, or another --output"
+    )
 
 
 def restore(checkpoint: Checkpoint, variables: Sequence[Any], optimizer: Sequence[Any]) -> None:

@@ -24,7 +24,7 @@ from ..photos.cache import PhotoCache, build_cache
 from ..photos.landmark_folders import landmark_photos
 from ..photos.reading import Reading
 from .callbacks import checkpointing, figures
-from .checkpoint import Checkpoint, open_run, restore
+from .checkpoint import Checkpoint, open_run, precision_of_run, restore
 from .classification import LandmarkBatches, classifier_on, freeze_layers, numbered, set_aside
 from .classify_options import ClassifyOptions
 from .network import load_trainable, save_trained
@@ -52,7 +52,8 @@ def classify(options: ClassifyOptions) -> dict[str, Any]:
     """
     folder, objects = landmark_photos(options.photos, options.take, options.objects)
     landmarks = _large_enough(objects.photos, options.min_photos)
-    options = replace(options, precision=resolve_precision(options.precision))
+    begun = precision_of_run(options.output, options.resume)
+    options = replace(options, precision=resolve_precision(options.precision, begun=begun))
     checkpoint = open_run(options.output, options.fingerprint(landmarks), options.resume)
 
     import keras

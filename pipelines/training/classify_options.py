@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from ..command.kinds import Writes
 from ..command.options import Argument, Option
-from ..files.durable import fingerprint
+from ..files.durable import FolderError, fingerprint
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
-from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
-from ..photos.intake_options import IntakeOptions
+from ..networks.kinds import KERAS_NETWORK
+from ..networks.precision import PRECISION, PRECISIONS, TRAINING_PRECISION_HELP
+from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..photos.object_options import ObjectOptions
 
 
@@ -18,12 +20,16 @@ from ..photos.object_options import ObjectOptions
 class ClassifyOptions(CustomLayers, IntakeOptions, ObjectOptions):
     """The options of the step `classify`, which trains the trunk of a network to classify landmarks."""
 
-    photos: Annotated[Path, Argument("Folder with one sub-folder per landmark, or a folder that `clean` made.")] = (
-        field(kw_only=False)
-    )
-    output: Annotated[Path, Option("Folder of the run, called RUN below.")]
+    photos: Annotated[
+        Path, Argument("Folder with one sub-folder per landmark, or a folder that `clean` made.", kind=PHOTO_FOLDER)
+    ] = field(kw_only=False)
+    output: Annotated[Path, Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError))]
     model: Annotated[
-        str, Option("Network to begin with: a .keras file, or a name such as vgg16_rmac, with ImageNet weights.")
+        str,
+        Option(
+            "Network to begin with: a .keras file, or a name such as vgg16_rmac, with ImageNet weights.",
+            kind=KERAS_NETWORK,
+        ),
     ] = "vgg16_rmac"
     epochs: Annotated[int, Option("Number of epochs, those of a resumed run included.", at_least=1)] = 10
     batch: Annotated[int, Option("Photos per step (batch size).", at_least=1, resumed=True)] = 32
@@ -77,7 +83,7 @@ class ClassifyOptions(CustomLayers, IntakeOptions, ObjectOptions):
         ),
     ] = 0.1
     min_photos: Annotated[int, Option("Landmarks with fewer photos that can be read are left out.", at_least=1)] = 2
-    precision: Annotated[str, Option(TRAINING_PRECISION_HELP, choices=PRECISIONS, resumed=True)] = "float32"
+    precision: Annotated[str, Option(TRAINING_PRECISION_HELP, choices=PRECISIONS, resumed=True)] = PRECISION
     seed: Annotated[int, Option("Random seed.", at_least=0, resumed=True)] = 0
     checkpoint_steps: Annotated[
         int,

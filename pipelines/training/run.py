@@ -13,7 +13,8 @@ import numpy as np
 from keras_retrieval.mining.hard_negatives import MiningError
 
 from ..descriptors.describer import DescribeFn, describer
-from ..networks.files import FILES, save_model, smallest_side
+from ..networks.files import save_model, smallest_side
+from ..networks.kinds import FILES
 from ..photos.cache import PhotoCache, PhotoSource, build_cache
 from ..photos.reading import Reading
 from ..training_tuples.data import Tuples, TuplesError

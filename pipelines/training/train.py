@@ -12,10 +12,11 @@ from typing import Any
 
 from ..command.options import takes
 from ..networks.precision import resolve_precision
+from ..photos.edges import resolve_edges
 from ..training_tuples.checks import check
 from ..training_tuples.file import read_tuples
 from ..training_tuples.tuples import tuples as make_tuples
-from .checkpoint import NAME, open_run
+from .checkpoint import NAME, open_run, precision_of_run
 from .comparison import finish, score_pretrained
 from .report import facts_of, history_table, results_of, score_table, write_report
 from .run import fit, prepare, take_best
@@ -47,7 +48,9 @@ def train(options: TrainOptions) -> dict[str, Any]:
     options = replace(options, tuples=_tuples_file(options))
     tuples = read_tuples(options.tuples)
     check(tuples, options.photos, skip_missing=options.missing == "skip")
-    options = replace(options, precision=resolve_precision(options.precision))
+    resolve_edges(options.edges)
+    begun = precision_of_run(options.output, options.resume)
+    options = replace(options, precision=resolve_precision(options.precision, begun=begun))
     checkpoint = open_run(options.output, options.fingerprint(), options.resume)
     run = prepare(options, tuples, checkpoint)
     scores, before = score_pretrained(run), score_before(run)

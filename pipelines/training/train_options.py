@@ -7,16 +7,20 @@ from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
 
+from ..command.kinds import Reads, Writes, checked_by_the_step
 from ..command.options import Argument, Option
 from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
-from ..evaluation.datasets import DATASETS
+from ..evaluation.datasets import DATASETS, check_dataset
+from ..evaluation.errors import GroundTruthError
+from ..files.durable import FolderError
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
-from ..networks.precision import PRECISIONS, TRAINING_PRECISION_HELP
+from ..networks.kinds import KERAS_NETWORK
+from ..networks.precision import PRECISION, PRECISIONS, TRAINING_PRECISION_HELP
 from ..photos.augmentation import Augmentation
 from ..photos.edges import HELP as EDGES_HELP
-from ..photos.edges import resolve_edges
-from ..photos.intake_options import ACCEPT_TRUNCATED_HELP
+from ..photos.edges import check_edges
+from ..photos.intake_options import ACCEPT_TRUNCATED_HELP, PHOTO_FOLDER
 from ..photos.object_options import ObjectOptions
 from ..training_tuples.options import MISSING
 from ..training_tuples.sources import photos_of
@@ -41,13 +45,18 @@ class TrainOptions(CustomLayers, ObjectOptions):
     """
 
     tuples: Annotated[
-        Path, Argument("tuples.npz, or a source that `keras-retrieval tuples` takes: a folder, a .csv or a .pkl file.")
+        Path,
+        Argument(
+            "tuples.npz, or a source that `keras-retrieval tuples` takes: a folder, a .csv or a .pkl file.",
+            kind=checked_by_the_step,
+        ),
     ] = field(kw_only=False)
     photos: Annotated[
         Path,
         Option(
             "Folder of the photos. If not given: TUPLES if it is a folder of photos, else the folder from which it was "
-            "made if that is known, else the folder that contains TUPLES."
+            "made if that is known, else the folder that contains TUPLES.",
+            kind=checked_by_the_step,
         ),
     ] = _FROM_TUPLES
     missing: Annotated[
@@ -58,9 +67,15 @@ class TrainOptions(CustomLayers, ObjectOptions):
         ),
     ] = "skip"
     accept_truncated: Annotated[bool, Option(ACCEPT_TRUNCATED_HELP, resumed=True)] = False
-    output: Annotated[Path, Option("Folder of the run, called RUN below.")] = Path("run")
+    output: Annotated[Path, Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError))] = Path(
+        "run"
+    )
     model: Annotated[
-        str, Option("Network to begin with: a .keras file, or a name such as vgg16_gem, with ImageNet weights.")
+        str,
+        Option(
+            "Network to begin with: a .keras file, or a name such as vgg16_gem, with ImageNet weights.",
+            kind=KERAS_NETWORK,
+        ),
     ] = "vgg16_gem"
     epochs: Annotated[
         int, Option("Number of epochs, those of a resumed run included (published: 30 at most).", at_least=1)
@@ -187,7 +202,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
             resumed=True,
         ),
     ] = 0.0
-    edges: Annotated[str, Option(EDGES_HELP, resumed=True)] = ""
+    edges: Annotated[str, Option(EDGES_HELP, resumed=True, kind=check_edges)] = ""
     chunk: Annotated[
         int | None,
         Option(
@@ -197,20 +212,30 @@ class TrainOptions(CustomLayers, ObjectOptions):
             resumed=True,
         ),
     ] = None
-    precision: Annotated[str, Option(TRAINING_PRECISION_HELP, choices=PRECISIONS, resumed=True)] = "float32"
+    precision: Annotated[str, Option(TRAINING_PRECISION_HELP, choices=PRECISIONS, resumed=True)] = PRECISION
     jit: Annotated[bool, Option("Compile the training step with XLA.", resumed=True)] = False
     seed: Annotated[int, Option("Random seed.", at_least=0, resumed=True)] = 0
     cache: Annotated[
         Path | None,
-        Option("Folder for the resized photos, which several runs may share. If not given: RUN/photos."),
+        Option(
+            "Folder for the resized photos, which several runs may share. If not given: RUN/photos.",
+            kind=Writes("folder", FolderError),
+        ),
     ] = None
     dataset: Annotated[
         str | None,
-        Option(f"Collection to score the network on: {', '.join(DATASETS)}, or a ground truth NAME.json."),
+        Option(
+            f"Collection to score the network on: {', '.join(DATASETS)}, or a ground truth NAME.json.",
+            kind=check_dataset,
+        ),
     ] = None
-    dataset_photos: Annotated[Path | None, Option("Folder of the collection's photos.")] = None
+    dataset_photos: Annotated[Path | None, Option("Folder of the collection's photos.", kind=PHOTO_FOLDER)] = None
     gnd: Annotated[
-        Path | None, Option("The collection's ground truth. If not given: the file beside the collection's photos.")
+        Path | None,
+        Option(
+            "The collection's ground truth. If not given: the file beside the collection's photos.",
+            kind=Reads("any", GroundTruthError),
+        ),
     ] = None
     every: Annotated[int, Option("Number of epochs between two scorings on --dataset.", at_least=1)] = 1
     score_validation: Annotated[
@@ -281,7 +306,6 @@ class TrainOptions(CustomLayers, ObjectOptions):
         """
         super().check()
         parse_scales(self.scales)
-        resolve_edges(self.edges)
         if 0 < self.sample < self.negatives:
             raise ArgumentError(f"--sample must be 0 or at least --negatives {self.negatives}, got {self.sample}")
         if (self.dataset is None) != (self.dataset_photos is None):

@@ -10,10 +10,14 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
-from ..files.durable import fingerprint
+from ..files.durable import FolderError, fingerprint
 from ..networks.custom_layers import CustomLayers
 from ..networks.files import model_identity
+from ..networks.kinds import KERAS_NETWORK
+from ..photos.intake_options import PHOTO_FOLDER
+from ..photos.object_boxes import BoxesError
 
 MOST_PROPOSALS = 10_000
 """Maximum of --proposals: more would need over 400 MB for the overlaps of all proposals with each other."""
@@ -23,14 +27,18 @@ MOST_PROPOSALS = 10_000
 class TrainProposalsOptions(CustomLayers):
     """The options of the step `train-proposals`, which trains a network to propose the regions that it pools."""
 
-    boxes: Annotated[Path, Argument("boxes.json that `clean` made, or a folder that `sample-photos` made.")] = field(
-        kw_only=False
-    )
-    photos: Annotated[Path, Option("Folder of the photos to which the boxes belong.")]
-    output: Annotated[Path, Option("Folder of the run, called RUN below.")]
+    boxes: Annotated[
+        Path,
+        Argument("boxes.json that `clean` made, or a folder that `sample-photos` made.", kind=Reads("any", BoxesError)),
+    ] = field(kw_only=False)
+    photos: Annotated[Path, Option("Folder of the photos to which the boxes belong.", kind=PHOTO_FOLDER)]
+    output: Annotated[Path, Option("Folder of the run, called RUN below.", kind=Writes("folder", FolderError))]
     model: Annotated[
         str,
-        Option("Network to begin with, which pools regions: a .keras file, or a name such as vgg16_rmac."),
+        Option(
+            "Network to begin with, which pools regions: a .keras file, or a name such as vgg16_rmac.",
+            kind=KERAS_NETWORK,
+        ),
     ] = "vgg16_rmac"
     proposals: Annotated[
         int, Option("Maximum number of regions per photo.", at_least=1, at_most=MOST_PROPOSALS, resumed=True)
@@ -70,7 +78,10 @@ class TrainProposalsOptions(CustomLayers):
     seed: Annotated[int, Option("Random seed.", at_least=0, resumed=True)] = 0
     cache: Annotated[
         Path | None,
-        Option("Folder for the resized photos, which several runs may share. If not given: RUN/photos."),
+        Option(
+            "Folder for the resized photos, which several runs may share. If not given: RUN/photos.",
+            kind=Writes("folder", FolderError),
+        ),
     ] = None
     resume: Annotated[bool, Option("Resume the run in RUN with the same options.")] = False
 

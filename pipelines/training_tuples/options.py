@@ -6,10 +6,16 @@ from typing import Annotated
 
 from keras_retrieval.errors import ArgumentError
 
+from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
+from ..copies.find import DuplicatesError
+from ..descriptors.folder import described_folder
+from ..files.durable import FolderError
+from ..gps.photo_positions import positions_source
 from ..photos.intake_options import IntakeOptions
 from ..photos.object_folders import AUTO
 from ..photos.object_options import ObjectOptions
+from .data import TuplesError
 
 RULES = ("m1", "m2", "m3")
 MISSING = ("error", "skip")
@@ -23,14 +29,20 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
 
     source: Annotated[
         Path,
-        Argument("Folder or file that the tuples are made from: 3D models, photos, descriptors, a .pkl or .csv file."),
+        Argument(
+            "Folder or file that the tuples are made from: 3D models, photos, descriptors, a .pkl or .csv file.",
+            kind=Reads("any", TuplesError),
+        ),
     ] = field(kw_only=False)
-    output: Annotated[Path, Argument("File to write, such as tuples.npz.")] = field(kw_only=False)
+    output: Annotated[Path, Argument("File to write, such as tuples.npz.", kind=Writes("file", FolderError))] = field(
+        kw_only=False
+    )
     photos: Annotated[
         Path | None,
         Option(
             "Folder of the photos, in which every photo of the tuples must exist. Without it, the folder that SOURCE "
-            "names is checked, if it names one."
+            "names is checked, if it names one.",
+            kind=Reads("folder", TuplesError),
         ),
     ] = None
     missing: Annotated[
@@ -51,7 +63,8 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     duplicates: Annotated[
         Path | None,
         Option(
-            "The duplicates.json that `duplicates` wrote of the same photos, or its folder: copies are not searched."
+            "The duplicates.json that `duplicates` wrote of the same photos, or its folder: copies are not searched.",
+            kind=Reads("any", DuplicatesError, "`keras-retrieval duplicates PHOTOS` makes it"),
         ),
     ] = None
     rule: Annotated[
@@ -92,14 +105,16 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
         Path | None,
         Option(
             "Rule m1: folder of the photos' descriptors, made by `extract`. Without it, the descriptors that "
-            "`reconstruct` computed."
+            "`reconstruct` computed.",
+            kind=described_folder,
         ),
     ] = None
     positions: Annotated[
         str | None,
         Option(
             "Where the photos in a folder SOURCE were taken: exif for the GPS positions in their metadata, or a table "
-            "as written by `positions`. Photos without a position are left out."
+            "as written by `positions`. Photos without a position are left out.",
+            kind=positions_source,
         ),
     ] = None
     heading: Annotated[

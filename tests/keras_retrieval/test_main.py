@@ -112,7 +112,7 @@ def test_every_step_has_a_docstring_with_its_command(step):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("extract", "m.keras", "nowhere", "out"), "keras-retrieval extract: nowhere does not exist"),
+        (("extract", "vgg16_gem", "nowhere", "out"), "keras-retrieval extract: nowhere does not exist"),
         (
             ("extract", "m.keras", "nowhere", "out", "--scales", "x"),
             "keras-retrieval extract: --scales must be factors above 0 and up to 4, such as 1,0.7071,0.5, got x",
@@ -130,7 +130,7 @@ def test_every_step_has_a_docstring_with_its_command(step):
         ),
         (
             ("build", "alexnet_gem", "model.keras", "--weights", "none", "--dim", "0"),
-            "keras-retrieval build: --dim of the whitening must be at least 1, got 0",
+            "keras-retrieval build: --dim must be at least 1, got 0",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_what_a_user_can_mend_is_one_line(arguments, message, tmp_path, monkeypa
 
 
 def test_in_the_shell_it_is_one_line_and_status_1(tmp_path):
-    found = run("extract", "m.keras", tmp_path / "nowhere", tmp_path / "out")
+    found = run("extract", "vgg16_gem", tmp_path / "nowhere", tmp_path / "out")
     assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr == f"keras-retrieval extract: {tmp_path / 'nowhere'} does not exist\n"
     (tmp_path / "a.jpg").write_bytes(photo(0))
@@ -200,17 +200,20 @@ def test_users_errors_are_sentences(monkeypatch, failure):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("convert", "missing.pth", "out.keras"), "missing.pth: it does not exist"),
-        (("convert", "missing.mat", "out.keras"), "missing.mat: it does not exist"),
+        (("convert", "missing.pth", "out.keras"), "missing.pth does not exist"),
+        (("convert", "missing.mat", "out.keras"), "missing.mat does not exist"),
         (("convert", "gone/missing.pth", "out.keras"), "gone/missing.pth: the folder gone does not exist"),
-        (("convert", "folder", "out.keras"), "folder: it is a folder, where a file is needed"),
-        (("describe", "file", "--ca", "gone.pem"), "gone.pem: it does not exist"),
-        (("clean", "folder", "file/out"), "file/out: file is a file, where a folder is needed"),
-        (("tuples", "folder", "file/t.npz", "--negatives", "0"), "file: it is a file, where a folder is needed"),
-        (("edge-maps", "folder", "file/maps"), "file/maps.partial: file is a file, where a folder is needed"),
+        (("convert", "folder", "out.keras"), "folder is a folder, not a file"),
+        (("describe", "file", "--ca", "gone.pem"), "--ca gone.pem does not exist"),
+        (("clean", "folder", "file/out"), "file/out cannot be written: file is a file, where a folder is needed"),
+        (
+            ("tuples", "folder", "file/t.npz", "--negatives", "0"),
+            "file/t.npz cannot be written: file is a file, where a folder is needed",
+        ),
+        (("edge-maps", "folder", "file/maps"), "file/maps cannot be written: file is a file, where a folder is needed"),
     ],
 )
-def test_an_error_of_the_operating_system_names_the_path_and_the_reason(arguments, message, tmp_path, monkeypatch):
+def test_an_error_of_a_path_names_it_and_the_reason(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"x")
     for scene, name in enumerate(("a/0", "a/1", "b/0", "b/1")):

@@ -45,10 +45,10 @@ def test_what_is_missing_is_reported(tmp_path):
     folder = str(indexed(tmp_path, random_rows(4)))
     with pytest.raises(FolderError, match="missing does not exist"):
         update(folder, add=tmp_path / "missing")
-    with pytest.raises(IndexFileNotFoundError, match=r"there is no list of names at .*missing\.txt"):
+    with pytest.raises(IndexFileNotFoundError, match=r"missing\.txt does not exist"):
         update(folder, delete_list=tmp_path / "missing.txt")
     more = descriptors(tmp_path / "more", random_rows(2), names_of(2, first=7))
-    with pytest.raises(IndexFileNotFoundError, match=r"there is no table of columns at .*missing\.csv"):
+    with pytest.raises(IndexFileNotFoundError, match=r"missing\.csv does not exist"):
         update(folder, add=more, columns=tmp_path / "missing.csv")
 
 

@@ -12,7 +12,8 @@ from keras import ops
 import keras_retrieval
 from keras_retrieval import layers
 from keras_retrieval.networks.backbones import BACKBONES
-from keras_retrieval.networks.build import POOLINGS
+from keras_retrieval.networks.build import POOLINGS, options_of_pooling
+from keras_retrieval.networks.names import POOLING_OPTIONS
 
 DIMENSIONS = {"alexnet": 256, "vgg16": 512, "vgg19": 512, "densenet121": 1024, "mobilenetv3small": 576}
 SMALL = ["alexnet", "vgg16", "densenet121"]
@@ -376,3 +377,13 @@ def test_real_vgg16_finds_the_same_object(shared):
     nearest = np.argsort(-scores, axis=1)[:, :4]
     right = (nearest // 4 == np.arange(16)[:, None] // 4).mean()
     assert right > 0.85
+
+
+def test_the_table_of_names_is_that_of_the_layers():
+    assert {pooling: tuple(options_of_pooling(pooling)) for pooling in POOLINGS} == dict(POOLING_OPTIONS)
+
+
+def test_names_are_checked_without_keras():
+    code = "import sys; from keras_retrieval.networks.names import split_name; split_name('vgg16_gem')\n"
+    code += "assert not {'keras', 'tensorflow', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

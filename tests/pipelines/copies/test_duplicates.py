@@ -12,8 +12,8 @@ from pipelines.copies import low_frequencies, thumbnails
 from pipelines.copies.duplicates import duplicates
 from pipelines.copies.file import read_groups
 from pipelines.copies.find import DuplicatesError, find_copies
+from pipelines.files.cache_folder import CACHE_VARIABLE
 from pipelines.files.durable import FolderError
-from pipelines.photos.content_cache import CACHE_VARIABLE
 from pipelines.photos.formats import PhotoFolderError
 from pipelines.photos.intake import list_photos
 from tests.helpers.copied_photos import CHANGES, save, scene

@@ -223,7 +223,7 @@ def test_a_folder_named_partial_that_is_not_ours_is_left_alone(small, photos, tm
 
 def test_a_file_in_place_of_the_parent_folder_is_an_error(small, photos, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(FolderError, match="file is a file, where a folder is needed"):
         extract(small, photos, tmp_path / "file" / "out")
 
 

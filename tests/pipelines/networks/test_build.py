@@ -60,11 +60,11 @@ def test_real_weights_come_from_a_file(tmp_path, shared):
         ("alexnet_gem", {"p": 0.0}, "^--p must be above 0, got 0.0"),
         ("alexnet_gem", {"p": math.inf}, "^--p must be a finite number, got inf"),
         ("alexnet_gem", {"seed": -1}, "^--seed must be at least 0, got -1"),
-        ("alexnet_gem", {"dim": 0}, "^dim of the whitening must be at least 1, got 0"),
+        ("alexnet_gem", {"dim": 0}, "^--dim must be at least 1, got 0"),
         ("alexnet_gem", {"dim": 257}, "^dim of the whitening must be at most 256, .* got 257"),
         ("alexnet_gem", {"normalization": "x"}, "torch, caffe, none"),
         ("alexnet_gem", {"weights": "imagenet"}, "no ImageNet weights of alexnet"),
-        ("alexnet_gem", {"weights": "model.txt"}, "no weights file at model.txt"),
+        ("alexnet_gem", {"weights": "model.txt"}, "model.txt does not exist"),
     ],
 )
 def test_what_cannot_be_built_says_why_and_leaves_no_file(tmp_path, name, options, message):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from keras_retrieval.errors import ArgumentError, printable
+from pipelines.files.cache_folder import cache_folder
 from pipelines.photos import content_cache, formats, intake
 from pipelines.photos.formats import HEIC_MISSING, PhotoError, PhotoFolderError
 from pipelines.photos.ignore_rules import IntakeRules
@@ -484,5 +485,5 @@ def test_a_user_without_a_home_takes_photos(tmp_path, monkeypatch):
     for variable in ("KERAS_RETRIEVAL_CACHE", "HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])  # as for a number that has no account
-    assert content_cache.cache_folder() is None
+    assert cache_folder() is None
     assert take_photos(tmp_path).photos == ["a.jpg"]

@@ -222,7 +222,7 @@ def test_bad_options_are_named(tmp_path, option, least):
 
 def test_bad_places_are_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FolderError, match="cannot be created"):
+    with pytest.raises(FolderError, match="cannot be written"):
         sample_photos(tmp_path / "file" / "photos", buildings=1, views=1, size=64)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("kept")

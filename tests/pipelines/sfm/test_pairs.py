@@ -180,7 +180,7 @@ def test_queries_and_models_that_leave_no_pair_are_named(photos, network, tmp_pa
             write_pairs(network, photos, tmp_path / "pairs.txt", size=168, **options)
         assert not (tmp_path / "pairs.txt").exists()
 
-    fails(ArgumentError, "--queries: .*nothing does not exist", queries=tmp_path / "nothing")
+    fails(ArgumentError, "--queries .*nothing does not exist", queries=tmp_path / "nothing")
     fails(ArgumentError, "--queries must be another folder than PHOTOS", queries=photos)
     fails(ArgumentError, "--queries must be another folder than PHOTOS", queries=photos.parent)
     fails(JoinError, r"names no photo: it must have", queries=as_list(tmp_path, b"\n \n"))

@@ -342,6 +342,7 @@ def test_an_unfinished_run_is_not_begun_anew_nor_gone_on_with_otherwise(run, fol
 def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder, baseline, monkeypatch, caplog):
     """A run records the precision that auto stands for, so that another machine does not change it in silence."""
     monkeypatch.setattr(precision_module, "_gpus", list)
+    monkeypatch.delenv(precision_module.VARIABLE)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with caplog.at_level("INFO", logger="keras_retrieval"):
         results = train(**short(folder, "auto", precision="auto"))
@@ -350,9 +351,11 @@ def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder,
     assert farthest(read_checkpoint(folder / "auto").weights, baseline.weights) <= 2e-5
     train(**short(folder, "auto", precision="auto", resume=True, epochs=2))
     monkeypatch.setattr(precision_module, "native_bfloat16", lambda *_: (True, "another machine"))
+    caplog.clear()
+    train(**short(folder, "auto", precision="auto", resume=True, epochs=3))
+    assert "precision: float32 (as it was begun)" in caplog.text
     with pytest.raises(CheckpointError, match=r"started with --precision float32, not bfloat16"):
-        train(**short(folder, "auto", precision="auto", resume=True, epochs=3))
-    train(**short(folder, "auto", precision="float32", resume=True, epochs=3))
+        train(**short(folder, "auto", precision="bfloat16", resume=True, epochs=4))
 
 
 @pytest.mark.kernels

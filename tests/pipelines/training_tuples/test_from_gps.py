@@ -7,7 +7,7 @@ import pytest
 
 from keras_retrieval.errors import ArgumentError
 from pipelines.gps.positions import positions as write_positions
-from pipelines.photos.positions import heading_difference
+from pipelines.photos.positions import PositionError, heading_difference
 from pipelines.training_tuples.data import TuplesError
 from pipelines.training_tuples.file import read_tuples
 from pipelines.training_tuples.tuples import tuples as make_tuples
@@ -102,7 +102,7 @@ def test_options_that_a_source_does_not_use_are_refused(folder, tmp_path):
         make_tuples(source, output, heading=60.0)
     with pytest.raises(TuplesError, match="is a table itself"):
         make_tuples(source, output, positions="exif")
-    with pytest.raises(TuplesError, match="there is no such file"):
+    with pytest.raises(PositionError, match="there is no such file"):
         make_tuples(folder, output, positions="missing.csv")
     with pytest.raises(TuplesError, match=r"--heading needs positions, and .* add --positions exif"):
         make_tuples(folder, output, heading=60.0)

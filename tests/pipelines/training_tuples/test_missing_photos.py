@@ -87,6 +87,7 @@ def test_tuples_without_some_photos_say_the_same_of_the_others():
 def test_the_step_leaves_their_tuples_out(photos, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("pipelines.training_tuples.tuples.read_source", lambda *_: made())
     (photos / "4.jpg").unlink()
+    (tmp_path / "models").mkdir()
     with pytest.raises(TuplesError, match="--missing skip"):
         tuples(tmp_path / "models", tmp_path / "t.npz", photos=photos, negatives=1)
     assert not (tmp_path / "t.npz").exists()

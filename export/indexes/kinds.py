@@ -1,0 +1,48 @@
+"""Checks options that name an index or a table of columns, before it is opened; see `pipelines.command.kinds`."""
+
+from pathlib import Path
+from typing import Any
+
+from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
+from keras_retrieval.pipelines.files.durable import FolderError, read_manifest
+
+from ..folder_index.layout import KIND, VERSION
+from ..index_contract.errors import IndexFileNotFoundError
+from ..milvus_index.address import is_milvus, parse_address
+
+COLUMNS = Reads("file", IndexFileNotFoundError)
+"""The kind of an option that names a table of columns."""
+
+
+def index_to_read(label: str, value: Any) -> None:
+    """The kind of an option that names an index: a folder that `index` wrote, or the address of a collection.
+
+    Raises:
+        FolderError: the folder does not exist, is not an index, or lacks a file.
+        ArgumentError: the address of the collection is invalid.
+        MissingExtraError: Milvus' client is needed but not installed.
+    """
+    if is_milvus(value):
+        _check_address(value)
+    else:
+        read_manifest(Path(value), kind=KIND, version=VERSION)
+
+
+def index_to_write(label: str, value: Any) -> None:
+    """The kind of an option that names an index to write: a folder, or the address of a collection.
+
+    Raises:
+        FolderError: the path is a file, or cannot be written.
+        ArgumentError: the address of the collection is invalid.
+        MissingExtraError: Milvus' client is needed but not installed.
+    """
+    if is_milvus(value):
+        _check_address(value)
+    else:
+        Writes("folder", FolderError)(label, value)
+
+
+def _check_address(place: str) -> None:
+    address = parse_address(place)
+    for module in ("pymilvus", "milvus_lite") if address.local else ("pymilvus",):
+        require_package(module, "Milvus' client", "milvus")

@@ -1,0 +1,118 @@
+"""Checks what options refer to, files and folders, before a step begins its work.
+
+An :class:`~.options.Option` names its kind:
+
+    photos: Annotated[Path, Argument("Folder of photos.", kind=Reads("folder", PhotoFolderError))]
+    output: Annotated[Path, Argument("The .csv file to write.", kind=Writes("file", FolderError))]
+
+A kind is any function of the option's name and its value that raises an error. It is called once for a value, and once
+for each entry of a list, before TensorFlow is imported; so it may look at the disk, but not compute.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_retrieval.errors import RetrievalError, missing_extra
+
+Kind = Callable[[str, Any], None]
+
+
+class PathError(RetrievalError, ValueError, FileNotFoundError):
+    """A path does not exist, or is a file where a folder is needed, or the other way round."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The kind of an option that names a file or folder to read, which must exist.
+
+    Attributes:
+        what: "file", "folder", or "any" of the two.
+        error: class of the error.
+        fix: what to do where the path does not exist, for the end of the message; "" for nothing.
+    """
+
+    what: Literal["file", "folder", "any"]
+    error: type[RetrievalError] = PathError
+    fix: str = ""
+
+    def __call__(self, label: str, value: Any) -> None:
+        """Raises an error of the class `error` if the path does not exist or is of the other sort."""
+        path, named = Path(value), _named(label, value)
+        try:
+            exists, folder = path.exists(), path.is_dir()
+        except OSError as error:  # such as a name that is too long
+            raise self.error(f"{named}: {_reason(error)}") from error
+        if not exists:
+            absent = f"{named}: the folder {path.parent}" if self.what == "file" and not path.parent.is_dir() else named
+            raise self.error(f"{absent} does not exist{f': {self.fix}' if self.fix else ''}")
+        if self.what == "folder" and not folder:
+            raise self.error(f"{named} is a file, not a folder")
+        if self.what == "file" and folder:
+            raise self.error(f"{named} is a folder, not a file")
+
+
+@dataclass(frozen=True)
+class Writes:
+    """The kind of an option that names a file or folder to write, which may exist.
+
+    Attributes:
+        what: "file" or "folder".
+        error: class of the error.
+    """
+
+    what: Literal["file", "folder"]
+    error: type[RetrievalError] = PathError
+
+    def __call__(self, label: str, value: Any) -> None:
+        """Raises an error of the class `error` if the place has something of the other sort or is not writable."""
+        path, named = Path(value), _named(label, value)
+        try:
+            exists, folder = path.exists(), path.is_dir()
+            above = next((above for above in path.parents if above.exists()), path)
+            blocked = above != path and not above.is_dir()
+        except OSError as error:
+            raise self.error(f"{named}: {_reason(error)}") from error
+        if self.what == "file" and folder:
+            raise self.error(f"{named} is a folder: name a file")
+        if self.what == "folder" and exists and not folder:
+            raise self.error(f"{named} is a file: name a folder")
+        if blocked:
+            raise self.error(f"{named} cannot be written: {above} is a file, where a folder is needed")
+        if not exists and not os.access(above, os.W_OK | os.X_OK):
+            raise self.error(f"{named} cannot be written: no permission to write to {above}")
+
+
+def checked_by_the_step(label: str, value: Any) -> None:
+    """The kind of a path that the step itself checks first, because what it needs depends on other options."""
+
+
+def require_package(module: str, name: str, extra: str) -> None:
+    """Checks that a package of an extra is installed, without importing it.
+
+    Args:
+        module: the name of its module, such as "pycolmap".
+        name: the name of the package as the message should show it, such as "COLMAP".
+        extra: the extra of keras-retrieval that installs the package, such as "sfm".
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise missing_extra(name, extra)
+
+
+def _named(label: str, value: Any) -> str:
+    return f"{label} {value}" if label.startswith("-") else str(value)
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return reason[:1].lower() + reason[1:]

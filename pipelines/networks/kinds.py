@@ -1,0 +1,80 @@
+"""Checks options that name a network or its weights, before Keras is imported; see `command.kinds`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_retrieval.errors import ArgumentError
+from keras_retrieval.networks.errors import WeightsNotFoundError
+from keras_retrieval.networks.names import check_imagenet
+
+from ..command.kinds import Reads, Writes, require_package
+from .errors import NetworkError
+
+FILES = (".keras", ".onnx")
+"""Suffixes of network files that can be loaded."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The kind of an option that names a network: a .keras file, an .onnx file, or a name such as vgg16_gem.
+
+    Attributes:
+        onnx: why an .onnx file is refused, the end of a message after "an .onnx network"; "" if it is accepted.
+    """
+
+    onnx: str = ""
+
+    def __call__(self, label: str, value: Any) -> None:
+        """Checks a network.
+
+        Raises:
+            ArgumentError: the name is unknown, Keras has no ImageNet weights of it, or it is a file of another kind.
+            NetworkError: the file does not exist.
+            MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
+        """
+        check_network(value, self.onnx)
+
+
+NETWORK = Network()
+KERAS_NETWORK = Network("cannot be trained or converted: give the .keras file that it was made from")
+KERAS_FILE = Writes("file")
+
+
+def check_network(model: str | Path, onnx: str = "") -> None:
+    """Checks that a network exists or can be built by its name, without loading it.
+
+    Args:
+        model: path of a .keras or .onnx file, or the name of a network such as "vgg16_gem".
+        onnx: why an .onnx file is refused, the end of a message after "an .onnx network"; "" if it is accepted.
+
+    Raises:
+        ArgumentError: the name is unknown, Keras has no ImageNet weights of it, or it is a file of another kind.
+        NetworkError: the file does not exist.
+        MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
+    """
+    path = Path(model)
+    if path.suffix not in FILES:
+        if os.sep in str(model) or path.suffix or path.exists():
+            raise ArgumentError(f"MODEL must be a .keras file, an .onnx file or a name such as vgg16_gem, got {model}")
+        check_imagenet(str(model))
+        return
+    if path.suffix == ".onnx" and onnx:
+        raise ArgumentError(f"{model}: an .onnx network {onnx}")
+    if not path.is_file():
+        maker = "build vgg16_gem" if path.suffix == ".keras" else "export-onnx model.keras"
+        problem = "it is a folder" if path.is_dir() else f"`keras-retrieval {maker} {path}` writes one"
+        raise NetworkError(f"no network at {path}: {problem}")
+    if path.suffix == ".onnx":
+        require_package("onnxruntime", "ONNX Runtime", "onnx")
+
+
+def weights(label: str, value: Any) -> None:
+    """The kind of `--weights`: imagenet, none, or a file.
+
+    Raises:
+        WeightsNotFoundError: the file does not exist.
+    """
+    if value not in ("imagenet", "none"):
+        Reads("file", WeightsNotFoundError, "give imagenet, none or a file of weights")(label, value)
