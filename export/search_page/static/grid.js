@@ -109,6 +109,7 @@ export class Grid {
     for (const row of [...this.tiles.keys()]) if (row < first || row >= last) this.release(row);
     for (let row = first; row < last; row += 1) this.place(row);
     for (const node of this.free) node.hidden = true;
+    if (settled) this.sortTiles();
     this.listing.want(first, last - 1);
     if (settled || speed < FAST) this.loadPhotos(top);
     clearTimeout(this.settling);
@@ -149,6 +150,13 @@ export class Grid {
     node.photo = undefined;
     this.free.push(node);
     if (row === this.active) this.list.removeAttribute("aria-activedescendant");
+  }
+
+  // Screen readers read tiles in the order of the document, in which recycled ones are not.
+  sortTiles() {
+    const nodes = [...this.tiles.values()].sort((one, other) => one.row - other.row);
+    const sorted = nodes.every((node, place) => !place || nodes[place - 1].compareDocumentPosition(node) & Node.DOCUMENT_POSITION_FOLLOWING);
+    if (!sorted) this.list.append(...nodes);
   }
 
   // Loads the photos on the screen before those around it.

@@ -112,6 +112,7 @@ async function openListing() {
   const parameters = listingParameters();
   await listing.open(parameters);
   if (listing.parameters !== parameters || listing.total === null) return;
+  if (!afterReset) timeline.release();
   grid.reset();
   showTotal();
   showTimes();
@@ -308,6 +309,7 @@ const move = (event, list) => {
 function listen() {
   window.addEventListener("popstate", followAddress);
   window.addEventListener("hashchange", followAddress);
+  for (const type of ["wheel", "touchmove", "pointerdown", "keydown"]) element("browse-scroll").addEventListener(type, () => timeline.release(), { passive: true });
   for (const list of [element("grid"), element("results")]) pressTile(list);
   takePhotos({ limit: () => about.limits.upload_bytes ?? Infinity, onFiles: (numbers) => query.takeUploads(numbers), onError: (text) => results.problem(text) });
   element("sort").onchange = (event) => change({ sort: event.target.value }, { replace: true });

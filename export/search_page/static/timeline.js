@@ -25,7 +25,7 @@ export class Timeline {
 
   // Marks the bin of a time, as an ISO text; null marks no bin.
   mark(time) {
-    if (time === this.time) return;
+    if (this.held || time === this.time) return;
     this.time = time;
     if (!time) this.shown = -1;
     else {
@@ -34,6 +34,11 @@ export class Timeline {
       if (this.shown >= 0) this.goTo(this.shown);
     }
     this.draw();
+  }
+
+  // The user scrolls the grid: the slider follows it again.
+  release() {
+    this.held = false;
   }
 
   goTo(bin) {
@@ -78,6 +83,8 @@ export class Timeline {
   }
 
   scrub(bin) {
+    this.held = true; // the slider stays where the user has put it, also where the grid cannot scroll so far
+    this.time = undefined;
     this.goTo(bin);
     this.shown = bin;
     this.onScrub(this.bins[bin].row, this.bins[bin]);

@@ -23,6 +23,7 @@ from tests.helpers.browsed_page import COPIES, COUNT, User, served
 
 ALONE = COUNT - len(COPIES) + 1  # tiles where stacks are collapsed
 DESKTOP = 1280
+TILES = "document.querySelectorAll('#grid [role=option]:not([hidden])')"
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,8 @@ def test_a_grid_of_many_photos_keeps_few_tiles(user):
 def test_a_click_on_a_photo_shows_it_and_finds_similar_ones(user):
     user.open(stacks=0)
     user.grid(COUNT)
-    user.run("document.querySelectorAll('#grid [role=option]')[1].click()")
+    user.until(lambda: user.run(f"return {TILES}[1].photo?.name") == name(1))
+    user.run(f"{TILES}[1].click()")
     assert user.shown("#viewer-title").text == "photo 01.jpg"
     user.says("#viewer-facts", "February 7, 2010, 10:00")
     user.says("#viewer-facts", "40.6894° N, 74.0445° W")
@@ -421,9 +423,9 @@ def test_the_viewer_zooms_and_goes_on(user):
 def test_photos_are_selected_and_their_names_downloaded(user):
     user.open(stacks=0)
     user.grid(COUNT)
-    tiles = "document.querySelectorAll('#grid [role=option]')"
-    user.run(f"{tiles}[2].querySelector('.tile-check').click()")
-    user.run(f"{tiles}[5].dispatchEvent(new MouseEvent('click', {{ bubbles: true, shiftKey: true }}))")
+    user.until(lambda: user.run(f"return {TILES}[5].photo?.name") == name(5))
+    user.run(f"{TILES}[2].querySelector('.tile-check').click()")
+    user.run(f"{TILES}[5].dispatchEvent(new MouseEvent('click', {{ bubbles: true, shiftKey: true }}))")
     user.says("#selection-count", "4 selected")
     rows = list(csv.DictReader(io.StringIO(downloaded(user, lambda: user.click("#selection-csv")))))
     assert [row["name"] for row in rows] == [name(number) for number in range(2, 6)]
