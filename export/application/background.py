@@ -143,8 +143,9 @@ class Background:
         return 0.0
 
     def _progress(self, work: Work) -> None:
-        if self._complete and (work.step < DESCRIBING or not work.total):
-            return  # one of the regular looks at the folder
+        nothing_to_do = work.step == DESCRIBING and not work.total
+        if nothing_to_do or (self._complete and work.step < DESCRIBING):
+            return  # also for the regular looks at the folder
         self.work = work
         self._rate = work.rate or self._rate
         self._report(work)
