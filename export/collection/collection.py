@@ -149,7 +149,8 @@ class Collection:
             previous.close()
         self._state = StateFolder(place, self.folder)
         _OPEN[place.resolve()] = self
-        self._closing, self._updating, self._changing = threading.Event(), threading.Lock(), threading.RLock()
+        self._closing, self._updating, self._opening = threading.Event(), threading.Lock(), threading.Lock()
+        self._changing = threading.RLock()  # guards what the methods of other threads read
         self._manifest = self._state.manifest()
         self._current: Generation | None = self._generation("current")
         self._next: Generation | None = self._generation("next")
@@ -480,17 +481,13 @@ class Collection:
         """Opens the indexes once; damaged ones are removed, to be made again."""
         if self._opened:
             return
-        with self._changing:
-            if self._opened:
-                return
-            for key in ("_current", "_next"):
-                generation: Generation | None = getattr(self, key)
+        with self._opening:  # not _changing, for which the page would wait while ScaNN is imported
+            for generation in () if self._opened else filter(None, (self._current, self._next)):
                 try:
-                    if generation is not None:
-                        generation.open()
+                    generation.open()
                 except FolderError as error:
                     self._say(f"{error}. The photos are described again.")
-                    shutil.rmtree(generation.folder, ignore_errors=True)  # type: ignore[union-attr]
+                    shutil.rmtree(generation.folder, ignore_errors=True)
             self._opened = True
 
     def _say(self, sentence: str) -> None:
