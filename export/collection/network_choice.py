@@ -15,10 +15,10 @@ from typing import Any
 
 from keras_retrieval.pipelines.files.durable import sha256_of
 from keras_retrieval.pipelines.networks.errors import ConversionError, NetworkError
-from keras_retrieval.pipelines.networks.kinds import FILES
+from keras_retrieval.pipelines.networks.kinds import FILES, check_network
 
 from keras_retrieval.errors import ArgumentError, RetrievalError
-from keras_retrieval.networks.names import split_name
+from keras_retrieval.networks.names import check_imagenet
 
 log = logging.getLogger("keras_retrieval")
 
@@ -139,21 +139,25 @@ def check_model(model: str | None) -> None:
 
     Raises:
         NetworkError: the file does not exist, or is of no kind that can be read.
-        ArgumentError: the name is unknown.
+        ArgumentError: the name is unknown, or Keras has no ImageNet weights of the network.
+        MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
     """
     if model is None or model == "auto":
         return
     path = Path(model)
+    if path.suffix in FILES:
+        check_network(path)
+        return
     if _is_file_name(model):
         if not path.is_file():
             raise NetworkError(f"no network at {path}: name a .keras or .onnx file, a published network, or a name")
         return
-    if os.sep in model or path.suffix:
+    if os.sep in model or path.suffix or path.exists():
         raise NetworkError(
             f"MODEL must be a .keras or .onnx file, a published network ({', '.join(_PUBLISHED)}), weights of a trunk "
             f"(.h5, .npz), or a name such as {DEFAULT_NETWORK}, got {model}"
         )
-    split_name(model)
+    check_imagenet(model)
 
 
 def network_of_collection(label: str, value: Any) -> None:
