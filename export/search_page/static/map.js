@@ -7,6 +7,7 @@ import { filterParameters } from "./state.js";
 
 const CLUSTER = 56; // pixels: closer clusters are shown as one
 const STEP = 80; // pixels that an arrow key moves the map
+const STEPS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60]; // degrees between lines
 
 export class PhotoMap {
   // `onArea` is called with the visible area after each movement, `onPhoto` with the name of a single photo.
@@ -186,6 +187,7 @@ export class PhotoMap {
       pen.stroke(this.outlines);
       pen.restore();
     }
+    drawDegrees(pen, view, colour("--coast"), colour("--quiet"), style.fontFamily);
     drawScale(pen, view, colour("--quiet"), style.fontFamily);
     for (const node of this.markers.children) {
       const [left, top] = view.toScreen(node.cluster.x, node.cluster.y);
@@ -214,6 +216,29 @@ function outlines({ scale, rings }) {
     }
   }
   return path;
+}
+
+// Meridians and parallels at round degrees, so that the map is not empty far from a coast.
+function drawDegrees(pen, view, lines, texts, family) {
+  const step = STEPS.find((one) => (one / 360) * view.size >= 130) ?? STEPS.at(-1);
+  const places = step < 1 ? Math.ceil(-Math.log10(step)) : 0;
+  const [south, west, north, east] = view.area();
+  [pen.strokeStyle, pen.fillStyle, pen.lineWidth, pen.font] = [lines, texts, 0.5, `10px ${family}`];
+  const text = (degrees, [positive, negative]) => `${Math.abs(degrees).toFixed(places)}° ${degrees < 0 ? negative : positive}`;
+  pen.beginPath();
+  for (let longitude = Math.ceil(west / step) * step; longitude <= east; longitude += step) {
+    const left = Math.round(view.toScreen(...project(0, longitude))[0]) + 0.5;
+    pen.moveTo(left, 0);
+    pen.lineTo(left, view.height);
+    pen.fillText(text(longitude, "EW"), left + 4, 12);
+  }
+  for (let latitude = Math.ceil(south / step) * step; latitude <= north; latitude += step) {
+    const top = Math.round(view.toScreen(...project(latitude, 0))[1]) + 0.5;
+    pen.moveTo(0, top);
+    pen.lineTo(view.width, top);
+    if (top > 24 && top < view.height - 34) pen.fillText(text(latitude, "NS"), 6, top - 4);
+  }
+  pen.stroke();
 }
 
 // A bar of a round length, as on a paper map.

@@ -66,14 +66,31 @@ export class Status {
       element("progress-rate").textContent = parts.filter(Boolean).map((part) => ` · ${part}`).join("");
       if (title !== this.said) element("progress-spoken").textContent = this.said = title;
     } else if (this.last?.state === "working") element("progress-spoken").textContent = "All photos can be searched.";
-    const failed = element("failed");
-    failed.hidden = status.state !== "failed" && !status.message;
-    failed.classList.toggle("wrong", status.state === "failed");
-    failed.textContent = status.message || (status.state === "failed" ? "The work on the collection has stopped. The server's terminal says why." : "");
+    const failed = status.state === "failed";
+    this.showMessage(status.message || (failed ? "The work on the collection has stopped. The server's terminal says why." : ""), failed);
     element("left-out").hidden = !status.left_out;
     element("left-out").textContent = `${plural(status.left_out ?? 0, "file was", "files were")} left out`;
     this.showTraining(status.training);
     this.last = status;
+  }
+
+  // The first sentence, and the rest on a click. A message that the user has closed does not come back.
+  showMessage(message, failed) {
+    const box = element("message");
+    box.hidden = !message || (message === this.closed && !failed);
+    box.classList.toggle("wrong", failed);
+    element("message-close").hidden = failed;
+    element("message-close").onclick = () => {
+      this.closed = message;
+      box.hidden = true;
+    };
+    const end = message.search(/[.!] (?=[A-Z])/);
+    const [first, rest] = end < 0 ? [message, ""] : [message.slice(0, end + 1), message.slice(end + 2)];
+    const [summary, more] = [box.querySelector("summary"), box.querySelector("p")];
+    if (summary.textContent !== first) summary.textContent = first;
+    if (more.textContent !== rest) more.textContent = rest;
+    box.classList.toggle("short", !rest);
+    if (failed) box.querySelector("details").open = true;
   }
 
   showTraining(training) {

@@ -2,6 +2,8 @@
 
 import { eachFrame, element, isoDay, period, plural } from "./dom.js";
 
+const WIDEST = 40; // pixels of a bin
+
 export class Timeline {
   // `onScrub` is called with the first row of a bin in the listing that is sorted by time, oldest first.
   constructor(onScrub) {
@@ -48,6 +50,11 @@ export class Timeline {
     this.draw();
   }
 
+  // The width of a bin.
+  get step() {
+    return Math.min(this.canvas.clientWidth / this.bins.length, WIDEST);
+  }
+
   text(bin) {
     const { start, count: photos } = this.bins[bin] ?? {};
     return start ? `${period(start, this.unit)}, ${plural(photos, "photo")}` : "";
@@ -56,8 +63,8 @@ export class Timeline {
   listen() {
     const { canvas } = this;
     const binAt = (event) => {
-      const { left, width } = canvas.getBoundingClientRect();
-      return Math.min(Math.max(Math.floor(((event.clientX - left) / width) * this.bins.length), 0), this.bins.length - 1);
+      const { left } = canvas.getBoundingClientRect();
+      return Math.min(Math.max(Math.floor((event.clientX - left) / this.step), 0), this.bins.length - 1);
     };
     let dragging = false;
     canvas.onpointerdown = (event) => {
@@ -93,7 +100,7 @@ export class Timeline {
   showTip(bin) {
     this.tip.textContent = this.text(bin);
     this.tip.hidden = false;
-    const middle = ((bin + 0.5) / this.bins.length) * this.canvas.clientWidth;
+    const middle = (bin + 0.5) * this.step;
     const half = this.tip.offsetWidth / 2;
     this.tip.style.left = `${Math.min(Math.max(middle, half), this.canvas.clientWidth - half)}px`;
   }
@@ -112,7 +119,7 @@ export class Timeline {
     pen.clearRect(0, 0, width, height);
     pen.font = `11px ${style.fontFamily}`;
     const most = Math.max(...bins.map((bin) => bin.count));
-    const step = width / bins.length;
+    const { step } = this;
     const below = 14; // pixels of the years' row
     bins.forEach((bin, place) => {
       // The square root keeps small bins visible beside large ones.

@@ -127,6 +127,8 @@ def test_stacks_are_collapsed_and_opened(user):
     assert user.grid(3) == [name(number) for number in COPIES]
     user.browser.back()
     user.grid(ALONE)
+    user.until(lambda: user.shown("#total").text == f"{COUNT} photos")
+    assert user.shown("#total-of").text == f"in {ALONE} stacks"
     user.click("#stacks")
     user.grid(COUNT)
 
@@ -144,6 +146,9 @@ def test_the_time_line_scrolls_the_grid(user):
     assert "photo" in user.shown("#timeline-tip").text
     line.click()
     user.until(lambda: "2012" in line.get_attribute("aria-valuetext"))
+    user.run("document.getElementById('browse-scroll').dispatchEvent(new Event('wheel'))")
+    user.run("document.getElementById('browse-scroll').scrollTop = 0")
+    user.until(lambda: line.get_attribute("aria-valuetext").startswith("January 2010"))
 
 
 def test_the_map_shows_clusters_and_filters_by_its_area(user):
@@ -550,7 +555,7 @@ def test_a_server_that_is_gone_is_waited_for(user):
 def test_work_that_failed_is_reported(user):
     user.service.source.progress = replace(user.service.source.progress, state="failed", message="The disk is full.")
     user.open()
-    user.says("#failed", "The disk is full.")
+    user.says("#message", "The disk is full.")
 
 
 # -- for everybody
