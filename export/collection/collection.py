@@ -42,7 +42,7 @@ from ..index_contract.index_settings import EXACT_BELOW
 from ..search_page.feedback import combined
 from .changes import Changes, State, compare, mount_points, photo_states
 from .describing import Unit, describe_in_units, reading_of
-from .errors import StoppedError
+from .errors import StateError, StoppedError
 from .generation import Generation, record_of, same_descriptors, scann_is_installed
 from .network_choice import AUTO, GIVEN, RANDOM, SIZE, TRAINED, ChosenNetwork, check_model, choose, prepare
 from .progress_line import ProgressLine
@@ -152,6 +152,7 @@ class Collection:
         self._closing, self._updating, self._opening = threading.Event(), threading.Lock(), threading.Lock()
         self._changing = threading.RLock()  # guards what the methods of other threads read
         self._manifest = self._state.manifest()
+        self._check_owner(place)
         self._current: Generation | None = self._generation("current")
         self._next: Generation | None = self._generation("next")
         self._opened = False
@@ -454,6 +455,13 @@ class Collection:
         """Writes the address of the page that shows the collection, for others who start one."""
         self._state.announce(address)
 
+    def _check_owner(self, place: Path) -> None:
+        """Refuses the state of another folder, whose index would be lost; a folder that was moved has the old one."""
+        owner = self._manifest.get("photos")
+        if isinstance(owner, str) and Path(owner) != self.folder.resolve() and Path(owner).is_dir():
+            self._state.close()
+            raise StateError(f"{place} is the state of {owner}: name another folder with --state")
+
     # -- what `update` does
 
     def _check_open(self) -> None:
@@ -513,7 +521,8 @@ class Collection:
         elif network.message and isinstance(chosen, list):
             log.info(network.message)
         identity = model_identity(network.model)
-        record = record_of(network, identity, size or self.size or SIZE, self._bfloat16(network.model, identity))
+        size = size or self._usual_size(network.model, identity)
+        record = record_of(network, identity, size, self._bfloat16(network.model, identity))
         generation = self._matching(record)
         self._check_open()
         try:
@@ -526,15 +535,24 @@ class Collection:
         self._loaded.set()
         return generation
 
+    def _usual_size(self, model: str, identity: Mapping[str, str]) -> int:
+        """The size of photos if none is given: that of an index of the same network, or that of an .onnx file."""
+        for generation in self._generations_of(identity):
+            return int(generation.record["size"])
+        exported = load_model(model).size if Path(model).suffix == ".onnx" else None
+        return exported or self.size or SIZE
+
     def _bfloat16(self, model: str, identity: Mapping[str, str]) -> bool:
         """Whether the trunk runs in bfloat16; "auto" keeps the precision of an index of the same network."""
         if self._precision == "auto":
-            for generation in (self._current, self._next):
-                if generation is not None and same_descriptors(
-                    generation.record, generation.record | {"identity": dict(identity)}
-                ):
-                    return bool(generation.record["bfloat16"])
+            for generation in self._generations_of(identity):
+                return bool(generation.record["bfloat16"])
         return resolve_precision(self._precision, model) == "bfloat16"
+
+    def _generations_of(self, identity: Mapping[str, str]) -> list[Generation]:
+        """The indexes that were made with a network, the present one first."""
+        found = filter(None, (self._current, self._next))
+        return [one for one in found if same_descriptors(one.record, one.record | {"identity": dict(identity)})]
 
     def _matching(self, record: dict[str, Any]) -> Generation:
         """The index of a network and a size: the present one, the one that is being built, or a new one."""

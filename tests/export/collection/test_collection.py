@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 from keras_retrieval.pipelines.photos.reader import PhotoError
 
 from export.collection import collection as collections
+from export.collection.collection import Collection
 from export.collection.errors import StateBusyError, StateError, StoppedError
 from export.collection.state import StateFolder
 from export.folder_index.folder_index import FolderIndex
@@ -381,6 +383,32 @@ def test_a_folder_of_something_else_is_no_state(tmp_path, names):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StateError, match="is a file"):
         opened(tmp_path, state=tmp_path / "file")
+
+
+def test_the_state_of_another_folder_is_refused_and_that_of_a_moved_one_goes_on(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+    write_photos(tmp_path / "others", 2)
+    others = {"state": tmp_path / "state", "model": tmp_path / "network.keras", "size": 16, "precision": "float32"}
+    with pytest.raises(StateError, match=r"is the state of .*photos: name another"):
+        Collection(tmp_path / "others", **others)
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    calls.clear()
+    with Collection(tmp_path / "moved", **others) as collection:
+        assert (collection.update().searchable, calls) == (6, [])
+
+
+def test_the_size_of_an_onnx_file_is_that_of_its_export(tmp_path, calls, names, monkeypatch):
+    (tmp_path / "network.onnx").write_bytes(b"x")
+    monkeypatch.setattr(collections, "load_model", lambda model: SimpleNamespace(size=24))
+    with opened(tmp_path, model=tmp_path / "network.onnx", size=None) as collection:
+        collection.update()
+        assert collection.size == 24
+    with opened(tmp_path, model=tmp_path / "network.onnx", size=8) as collection:
+        collection.update()
+    with opened(tmp_path, model=tmp_path / "network.onnx", size=None) as collection:
+        assert collection.update().described == 0
+        assert collection.size == 8
 
 
 def test_a_state_on_a_read_only_disk_is_an_error_that_says_what_to_do(tmp_path, names, monkeypatch):
