@@ -80,6 +80,7 @@ class Server:
         self._batcher = None if settings.batching is None else Batcher(settings.batching)
         self._rest: HttpServer | None = None
         self._grpc: GrpcServer | None = None
+        self._page: SearchPage | None = None
         search = None if settings.index is None else PhotoSearch(settings.index, ComputeSlots(CPUS))
         read = Servable if search is None else search.load
         self._models = ModelRegistry(settings.poll_seconds, self._models_changed, read)
@@ -89,7 +90,8 @@ class Server:
             self._models.configure(config)
             if search is not None:
                 search.model(self._models)
-            self._rest = _http_server(self.core, settings, search)
+                self._page = _search_page(self.core, settings, search)
+            self._rest = _http_server(self.core, settings, self._page)
             self._grpc = _grpc_server(self.core, settings)
         except BaseException:
             self.stop()
@@ -105,6 +107,8 @@ class Server:
         ended = None if self._grpc is None else self._grpc.stop(grace)
         if self._rest is not None:
             self._rest.stop(grace)
+        if self._page is not None:
+            self._page.close()
         if ended is not None:
             ended.wait()
         if self._batcher is not None:
@@ -131,13 +135,17 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _http_server(core: ServingCore, settings: ServerSettings, search: PhotoSearch | None) -> HttpServer:
+def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearch) -> SearchPage:
+    folder = settings.photos or Path(search.index.facts["photos"])
+    photos = ServedPhotos(search, core, folder, settings.rest_seconds)
+    largest = min(UPLOAD_BYTES, settings.max_message_bytes * 3 // 4)  # base64 takes four bytes for three
+    return SearchPage(photos, upload_bytes=largest)
+
+
+def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage | None) -> HttpServer:
     answer: Answer = Rest(core, settings.rest_seconds).answer
-    if search is not None:
-        folder = settings.photos or Path(search.index.facts["photos"])
-        photos = ServedPhotos(search, core, folder, settings.rest_seconds)
-        largest = min(UPLOAD_BYTES, settings.max_message_bytes * 3 // 4)  # base64 takes four bytes for three
-        answer = _first_of(SearchPage(photos, upload_bytes=largest), answer)
+    if page is not None:
+        answer = _first_of(page, answer)
     return HttpServer(
         below(settings.base_path, answer),
         host=settings.host,
