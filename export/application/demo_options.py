@@ -1,16 +1,15 @@
 """The options of the step demo."""
 
-import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.kinds import Writes
+from keras_retrieval.pipelines.command.kinds import Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.pipelines.files.durable import FolderError, check_outside
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 
-from keras_retrieval.errors import ArgumentError, missing_extra
+from keras_retrieval.errors import ArgumentError
 
 MARK = "demo.json"
 _EARLIER = ("random.keras", "pretrained.keras")  # what demos of earlier versions have in their folder
@@ -48,30 +47,25 @@ class DemoOptions(Options):
         """Checks that the folders can be used.
 
         Raises:
-            ArgumentError: `work` is a file, or contains other files than those of a demo.
-            FolderError: `work` is inside the folder of the photos.
+            ArgumentError: `work` contains other files than those of a demo.
+            FolderError: `work` is a file, or inside the folder of the photos.
         """
         super().check()
         if self.photos is not None:
             check_outside(self.work, self.photos)
-        if not self.work.exists():
-            return
-        if not self.work.is_dir():
-            raise ArgumentError(f"--work {self.work} is a file, and must be a folder")
-        names = {path.name for path in self.work.iterdir()}
+        names = {path.name for path in self.work.iterdir()} if self.work.is_dir() else set()
         if names and not names.intersection({MARK, *_EARLIER}):
             raise ArgumentError(f"--work {self.work} contains other files than those of a demo: name another folder")
 
+    def check_packages(self) -> None:
+        """Checks, without importing them, that the packages are installed that the demo needs beyond the base.
 
-def require_extras(options: DemoOptions) -> None:
-    """Checks, without importing them, that the packages are installed that the demo needs beyond the base.
-
-    Raises:
-        MissingExtraError: a package is not installed; the message has the pip command.
-    """
-    needed = {"tensorflow_serving": ("tensorflow-serving-api", "serving"), "grpc_health": ("gRPC health", "serving")}
-    if options.trains:
-        needed["pycolmap"] = ("COLMAP", "sfm")
-    for module, (package, extra) in needed.items():
-        if importlib.util.find_spec(module) is None:
-            raise missing_extra(package, extra)
+        Raises:
+            MissingExtraError: a package is not installed; the message has the pip command.
+        """
+        if self.stop:
+            return
+        require_package("tensorflow_serving", "tensorflow-serving-api", "serving")
+        require_package("grpc_health", "grpcio-health-checking", "serving")
+        if self.trains:
+            require_package("pycolmap", "COLMAP", "sfm")

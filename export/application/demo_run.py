@@ -19,7 +19,7 @@ from keras_retrieval.pipelines.photos.object_folders import ObjectFoldersError, 
 from keras_retrieval.errors import ArgumentError, printable
 
 from .children import Work, last_lines, run_steps
-from .demo_options import MARK, DemoOptions, require_extras
+from .demo_options import MARK, DemoOptions
 from .demo_server import Served, start_server, stop_server
 from .errors import StepFailedError
 from .search_quality import Quality, search_quality
@@ -84,7 +84,6 @@ class Demo:
         Raises:
             The errors of the step `demo`.
         """
-        require_extras(self.options)
         self.work.mkdir(parents=True, exist_ok=True)
         with (self.work / "demo.lock").open("ab") as held:
             try:

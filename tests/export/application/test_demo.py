@@ -214,8 +214,8 @@ def test_folders_that_cannot_be_used_are_refused_before_any_work(run, tmp_path):
     (tmp_path / "other" / "letter.txt").touch()
     with pytest.raises(ArgumentError, match="contains other files than those of a demo"):
         DemoOptions(work=tmp_path / "other")
-    with pytest.raises(ArgumentError, match="is a file"):
-        DemoOptions(work=tmp_path / "other" / "letter.txt")
+    with pytest.raises(RetrievalError, match="is a file"):
+        demo(work=tmp_path / "other" / "letter.txt")
     draw(tmp_path / OWN)
     with pytest.raises(RetrievalError, match="is inside"):
         DemoOptions(tmp_path / OWN, work=tmp_path / OWN / "demo")
