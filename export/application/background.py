@@ -125,7 +125,9 @@ class Background:
         """Updates the collection, and notes a failure; returns the seconds that a look at the folder takes."""
         started = time.monotonic()
         try:
-            report = self._collection.update(self._progress)
+            watch = self._watch
+            changed = watch.has_changed if watch is not None else (lambda: False)
+            report = self._collection.update(self._progress, changed)
         except StoppedError:
             return 0.0
         except PhotoFolderError as error:

@@ -56,6 +56,12 @@ class FolderWatch:
                 break
         self._changed.clear()
 
+    def has_changed(self) -> bool:
+        """Returns whether the folder has changed since the last call; always True if the system sends no messages."""
+        changed = self._changed.is_set() or bool(self.reason)
+        self._changed.clear()
+        return changed
+
     def notice(self) -> None:
         """Ends a wait, or the next one."""
         self._changed.set()

@@ -15,6 +15,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ Query = str | os.PathLike[str] | bytes | np.ndarray
 """A query: the name of a photo of the collection, the path or the content of a photo file, or pixels (H, W, 3)."""
 
 
+AGAIN_SECONDS = 3.0  # until the folder is looked at again while photos are being described
+SHARE = 20  # looks take at most this fraction of the time: one in 20 s if it takes 1 s
+
 _OPEN: "WeakValueDictionary[Path, Collection]" = WeakValueDictionary()
 
 
@@ -82,6 +86,21 @@ class UpdateReport:
     left_out: int
     unreachable: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The result of a look at the photo folder.
+
+    Attributes:
+        intake: the account of its files.
+        states: the state of each photo's file.
+        next_time: when the folder may be looked at again at the earliest, as `time.monotonic` counts.
+    """
+
+    intake: Intake
+    states: Mapping[str, State]
+    next_time: float
 
 
 class Collection:
@@ -155,7 +174,7 @@ class Collection:
         self._check_owner(place)
         self._current: Generation | None = self._generation("current")
         self._next: Generation | None = self._generation("next")
-        self._opened = False
+        self._opened, self._told = False, ""
         self._intake: Intake | None = None
         self._without: dict[str, list[Any]] = {}
         self._messages: list[str] = []
@@ -243,7 +262,9 @@ class Collection:
         with self._changing:
             return None if self._current is None else self._current.index
 
-    def update(self, progress: Callable[[Work], None] | None = None) -> UpdateReport:
+    def update(
+        self, progress: Callable[[Work], None] | None = None, changed: Callable[[], bool] = lambda: False
+    ) -> UpdateReport:
         """Makes the index follow the folder.
 
         Photos that cannot be read are left out, see `left_out`, and are tried again when they have changed. What is
@@ -254,6 +275,8 @@ class Collection:
 
         Args:
             progress: function that is called with the progress, a `Work`; None to show it on stderr.
+            changed: function that returns whether the folder has changed since its last call. If it has, while photos
+                are being described, the folder is looked at again, and the photos that are new are described first.
 
         Raises:
             PhotoFolderError: the folder does not exist, or has no photo although there are some in the index, as when
@@ -270,24 +293,28 @@ class Collection:
                 meter.begin(LOOKING)
                 loading = pool.submit(self._prepare)
                 self._open()
-                intake = self._take()
-                states = photo_states(intake)
-                self._set_intake(intake)
-                self._check_reachable(intake)
+                look = self._look()
                 meter.begin(LOADING)
                 generation = loading.result()
             self._without = self._state.left_out(generation.name)
-            changes = self._changes(generation, intake, states)
-            self._rename(generation, changes, states)
-            self._delete(generation, changes.gone)
-            self._describe(generation, changes.fresh, states, meter)
-            self._finish(generation, intake)
+            counts: Counter[str] = Counter()
+            earlier: set[str] = set()
+            while True:
+                changes = self._follow(generation, look)
+                counts += Counter(renamed=len(changes.renamed), gone=len(changes.gone))
+                fresh = sorted(changes.fresh, key=earlier.__contains__)  # new ones before those that were waiting
+                earlier |= set(fresh)
+                meter.begin(DESCRIBING, counts["done"] + len(fresh), counts["done"])
+                if self._describe(generation, fresh, look, meter, counts, changed):
+                    break
+                look = self._look()
+            self._finish(generation, look.intake)
             return UpdateReport(
-                photos=len(intake.photos),
+                photos=len(look.intake.photos),
                 searchable=len(self),
-                described=sum(name not in self._without for name in changes.fresh),
-                renamed=len(changes.renamed),
-                deleted=len(changes.gone) - len(changes.renamed),
+                described=counts["described"],
+                renamed=counts["renamed"],
+                deleted=counts["gone"] - counts["renamed"],
                 left_out=len(self.left_out),
                 unreachable=changes.unreachable,
                 seconds=time.monotonic() - started,
@@ -468,13 +495,21 @@ class Collection:
         if self._closing.is_set():
             raise StoppedError("the collection was closed")
 
-    def _take(self) -> Intake:
-        return self._options.take(self.folder, required=False)
+    def _look(self) -> "_Look":
+        """Looks at the folder.
 
-    def _set_intake(self, intake: Intake) -> None:
+        Raises:
+            PhotoFolderError: as for `update`.
+        """
+        started = time.monotonic()
+        intake = self._options.take(self.folder, required=False)
+        states = photo_states(intake)
         with self._changing:
             self._scans += self._intake is None or self._intake.photos != intake.photos
             self._intake = intake
+        self._check_reachable(intake)
+        ended = time.monotonic()
+        return _Look(intake, states, ended + max(AGAIN_SECONDS, SHARE * (ended - started)))
 
     def _check_reachable(self, intake: Intake) -> None:
         """Protects the index of a drive that is not mounted: its folder is there and empty."""
@@ -533,6 +568,9 @@ class Collection:
             generation = self._matching(record | {"bfloat16": False})  # a network of the user's own without a trunk
             generation.load()
         self._loaded.set()
+        if self._told != generation.name:
+            self._told = generation.name
+            log.info(f"network: {network.label}, photos at {generation.record['size']} px")
         return generation
 
     def _usual_size(self, model: str, identity: Mapping[str, str]) -> int:
@@ -585,8 +623,9 @@ class Collection:
         self._state.write_manifest(self._manifest)
         self._state.remove_indexes(*(one.name for one in (self._current, self._next) if one is not None))
 
-    def _changes(self, generation: Generation, intake: Intake, states: Mapping[str, State]) -> Changes:
-        truncated = self._options.accept_truncated
+    def _follow(self, generation: Generation, look: "_Look") -> Changes:
+        """Finds out what has changed, and deletes and renames photos in the index."""
+        states, truncated = look.states, self._options.accept_truncated
         tried = {
             name: (row[1], row[2])
             for name, row in self._without.items()
@@ -596,9 +635,12 @@ class Collection:
             self._without = {
                 name: row for name, row in self._without.items() if tried.get(name) == states.get(name, ())
             }
-        return compare(generation.states(), tried, intake, states, self._manifest.get("mounts", ()))
+        changes = compare(generation.states(), tried, look.intake, states, self._manifest.get("mounts", ()))
+        self._rename(generation, changes)
+        self._delete(generation, changes.gone)
+        return changes
 
-    def _rename(self, generation: Generation, changes: Changes, states: Mapping[str, State]) -> None:
+    def _rename(self, generation: Generation, changes: Changes) -> None:
         if not changes.renamed or generation.index is None:
             return
         new, old = list(changes.renamed), list(changes.renamed.values())
@@ -613,16 +655,27 @@ class Collection:
             current.delete([name for name in names if not (self.folder / name).exists()])
 
     def _describe(
-        self, generation: Generation, names: Sequence[str], states: Mapping[str, State], meter: Meter
-    ) -> None:
+        self,
+        generation: Generation,
+        names: Sequence[str],
+        look: "_Look",
+        meter: Meter,
+        counts: "Counter[str]",
+        changed: Callable[[], bool],
+    ) -> bool:
+        """Describes photos; returns False if the folder has changed before all of them were described."""
         network = generation.load()
-        meter.begin(DESCRIBING, len(names))
         reading = reading_of(self.folder, generation.record["size"], network.smallest, self._options.accept_truncated)
-        with contextlib.closing(describe_in_units(network, reading, names, states)) as units:
+        with contextlib.closing(describe_in_units(network, reading, names, look.states)) as units:
             for unit in units:
-                self._store(generation, unit, states)
-                meter.advance(len(unit.names) + len(unit.left_out))
+                self._store(generation, unit, look.states)
+                done = len(unit.names) + len(unit.left_out)
+                counts += Counter(described=len(unit.names), done=done)
+                meter.advance(done)
                 self._check_open()
+                if time.monotonic() > look.next_time and changed():
+                    return False
+        return True
 
     def _store(self, generation: Generation, unit: Unit, states: Mapping[str, State]) -> None:
         if unit.names:

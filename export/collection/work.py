@@ -68,10 +68,11 @@ class Meter:
         self._report, self._clock = report, clock
         self._work, self._started = Work(0), 0.0
 
-    def begin(self, step: int, total: int = 0) -> None:
-        """Begins a step of `total` photos."""
-        self._work = Work(step, label=LABELS[step], total=total)
-        self._started = self._clock()
+    def begin(self, step: int, total: int = 0, done: int = 0) -> None:
+        """Begins a step, or continues the present one with another total, of which `done` photos are done."""
+        if step != self._work.step:
+            self._started = self._clock()
+        self._work = Work(step, label=LABELS[step], total=total, done=done)
         self._report(self._work)
 
     def advance(self, count: int) -> None:

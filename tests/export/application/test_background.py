@@ -70,7 +70,7 @@ def test_the_catalogue_is_there_before_the_first_photo_is_described(tmp_path, mo
     source = CollectionSource(collection, Background(collection, watch=False, train=False, intake=IntakeOptions()))
     assert len(source.catalogue()) == 0
     assert source.index() is None
-    collection._set_intake(collection._take())
+    collection._look()
     catalogue = source.catalogue()
     assert (sorted(catalogue.names), catalogue.searchable.any()) == (sorted(names), False)
     assert source.status().state == "working"

@@ -104,6 +104,36 @@ def test_a_second_update_describes_only_what_is_new_or_changed(tmp_path, calls, 
         assert collection.update().described == 0
 
 
+def test_photos_that_are_added_during_an_update_are_described_first(tmp_path, names, monkeypatch):
+    monkeypatch.setattr("export.collection.describing.UNIT_SECONDS", 0)
+    monkeypatch.setattr("export.collection.describing.FIRST_CHUNK", 1)
+    monkeypatch.setattr("export.collection.describing.CHUNK", 1)
+    monkeypatch.setattr(collections, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(collections, "SHARE", 0)
+    use_fake_network(monkeypatch)
+    works, order = [], []
+    changes = iter([True])
+
+    def progress(work):
+        works.append(work)
+        if work.done == 1 and not (tmp_path / "photos" / "z.png").exists():
+            write_photo(tmp_path / "photos" / "z.png", 30)
+            (tmp_path / "photos" / names[5]).unlink()
+
+    with opened(tmp_path) as collection:
+        store = collection._store
+        monkeypatch.setattr(collection, "_store", lambda *unit: (order.extend(unit[1].names), store(*unit)))
+        report = collection.update(progress, lambda: next(changes, False))
+        assert order == [names[0], "z.png", names[2], names[4], names[1], names[3]]
+        assert (report.photos, report.searchable, report.described) == (6, 6, 6)
+        assert [(work.done, work.total) for work in works[-7:]] == [
+            (1, 6),
+            (1, 6),
+            *((done, 6) for done in range(2, 7)),
+        ]
+        assert sorted(collection.names) == sorted(order)
+
+
 def test_renamed_photos_and_folders_are_not_described_again(tmp_path, calls, names):
     folder = tmp_path / "photos"
     with opened(tmp_path) as collection:
