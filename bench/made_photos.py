@@ -171,7 +171,7 @@ def main() -> None:
     """Serves the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000, help="number of photos")
-    parser.add_argument("--port", type=int, default=8600)
+    parser.add_argument("--port", type=int, default=8600, help="port to listen on; 0 for any free one")
     options = parser.parse_args()
     with made_page(options.count, options.port) as server:
         print(f"page: http://127.0.0.1:{server.port}/", flush=True)

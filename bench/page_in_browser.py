@@ -127,8 +127,7 @@ def chromium() -> Any:
     options = webdriver.ChromeOptions()
     options.binary_location = which("chromium") or ""
     arguments = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
-    for argument in (*arguments, f"--window-size={WIDTH},{HEIGHT}"):
-        options.add_argument(argument)
+    options.arguments.extend([*arguments, f"--window-size={WIDTH},{HEIGHT}"])
 
     @contextmanager
     def driver() -> Any:
