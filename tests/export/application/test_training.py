@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -21,8 +22,8 @@ STEPS = {"reconstruct": reconstruct, "tuples": tuples, "train": train}
 class Children:
     """Stands for the child processes: writes what the steps write."""
 
-    def __init__(self, work, clusters=8, links=(), scores=(0.3, 0.9), layers=()):
-        self.work, self.clusters, self.links, self.scores = work, clusters, links, scores
+    def __init__(self, work, clusters=8, links=(), scores=(0.3, 0.9), aside=0.1):
+        self.work, self.clusters, self.links, self.scores, self.aside = work, clusters, links, scores, aside
         self.calls, self.fail = [], []
 
     def __call__(self, steps, log, **_):
@@ -54,16 +55,18 @@ class Children:
         (folder / "report.json").write_text(json.dumps(report))
 
     def tuples(self, step):
-        (self.work / "tuples.npz").touch()
+        Path(step[2]).touch()
 
     def train(self, step):
-        run = self.work / "run"
+        run = Path(step[step.index("--output") + 1])
         run.mkdir(exist_ok=True)
         (run / "checkpoint.npz").touch()
         self._may_fail("train", self.work)
         before, after = self.scores
         scores = {"before": before, "after": after, "queries": 24, "objects": 2}
-        (run / "results.json").write_text(json.dumps({"validation_scores": scores} if before is not None else {}))
+        counts = {"training": {"photos": 1000 - 1000 * self.aside}, "validation": {"photos": 1000 * self.aside}}
+        results = {"tuples": counts, "validation_scores": scores if before is not None else None}
+        (run / "results.json").write_text(json.dumps(results))
 
     def names(self):
         return [call[0] for call in self.calls]
@@ -101,6 +104,22 @@ def test_a_network_that_is_not_better_is_not_taken(options):
     )
     assert not unmeasured.better
     assert "could not be compared" in unmeasured.message
+
+
+def test_many_photos_set_aside_are_trained_on_once_they_have_served(options):
+    """Two of a few objects are many photos, from which the network that is kept should learn, too."""
+    children = Children(options.work, aside=0.25)
+    outcome = train_on_photos(options, run=children)
+    assert outcome.network == options.work / "run-all" / "model.keras"
+    assert (outcome.before, outcome.after) == (0.3, 0.9)
+    assert outcome.message.endswith("; it was then trained on all 8 objects in the same way")
+    assert children.names() == ["reconstruct", "tuples", "train", "tuples", "train"]
+    first, second = (call for call in children.calls if call[0] == "tuples")
+    assert (first[first.index("--validation") + 1], second[second.index("--validation") + 1]) == ("0.1", "0")
+    assert "--score-validation" not in children.calls[-1]
+    worse = Children(options.work / "other", scores=(0.5, 0.4), aside=0.25)
+    train_on_photos(ChainOptions(**{**vars(options), "work": options.work / "other"}), run=worse)
+    assert worse.names() == ["reconstruct", "tuples", "train"]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +174,8 @@ def test_an_equal_chain_is_not_run_again_and_a_changed_photo_starts_it(options):
     assert len(children.calls) == 3
     small.draw(options.photos / "new.png", 20, 30, seed=5)
     train_on_photos(options, run=children)
-    assert children.names()[3:] == ["reconstruct", "train"], "the run continues, and its step refuses other photos"
+    assert children.names()[3:] == ["reconstruct", "tuples", "train"]
+    assert children.calls[-1][-1] == "--resume", "which the step refuses if the tuples are others"
 
 
 def test_an_interrupted_training_continues_and_a_damaged_one_begins_anew(options):
@@ -164,12 +184,12 @@ def test_an_interrupted_training_continues_and_a_damaged_one_begins_anew(options
     with pytest.raises(StepFailedError, match="train failed"):
         train_on_photos(options, run=children)
     train_on_photos(options, run=children)
-    assert children.names()[3:] == ["reconstruct", "train"]
+    assert children.names()[3:] == ["reconstruct", "tuples", "train"]
     assert children.calls[-1][-1] == "--resume"
     (options.work / "outcome.json").unlink()
     children.calls, children.fail = [], ["train"]
     train_on_photos(options, run=children)
-    assert children.names() == ["reconstruct", "train", "tuples", "train"]
+    assert children.names() == ["reconstruct", "tuples", "train", "tuples", "train"]
     assert "--resume" not in children.calls[-1]
 
 
