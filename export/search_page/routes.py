@@ -62,7 +62,7 @@ class SearchPage:
         source: the collection that the page shows.
         title: title of the page; "" for the name of the photo folder.
         thumbnails: folder in which thumbnails are kept between runs; None to keep them in memory only.
-        upload_bytes: maximum size of a photo that is searched with, in bytes, which the page states.
+        upload_bytes: maximum size of a photo of the user that is searched with, in bytes.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class SearchPage:
         if path == "/":
             return _file(page(self._title).encode(), "text/html; charset=utf-8")
         if path == "/search.json":
-            return json_response(search(self._source, self._files, parse_search(request.body)))
+            return json_response(search(self._source, self._files, parse_search(request.body), self._upload_bytes))
         for prefix, picture in ((THUMBNAILS, self._thumbnail), (PHOTOS, self._photo)):
             if path.startswith(prefix):
                 return self._picture(request, picture, unquote(path.removeprefix(prefix), errors="surrogateescape"))

@@ -21,7 +21,7 @@ from .source import PhotoSource
 EMPTY = "No photo can be searched yet. Wait until the first photos are described: the page finds them by itself."
 
 
-def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest) -> dict[str, Any]:
+def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, upload_bytes: int) -> dict[str, Any]:
     """Searches the photos of a collection.
 
     A query that cannot be read is answered with its reason, and the others are searched with. Names in `like` and
@@ -32,6 +32,7 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest) -> di
         source: the collection.
         files: files of its photos.
         request: the search.
+        upload_bytes: maximum size of a photo of the user in bytes.
 
     Returns:
         A dict for JSON: "hits" with the facts of each photo and its "score" (inner product), by descending score;
@@ -47,7 +48,7 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest) -> di
     if index is None:
         raise NotReadyError(EMPTY)
     try:
-        rows, answers = _query_rows(source, files, index, request.queries)
+        rows, answers = _query_rows(source, files, index, request.queries, upload_bytes)
         liked, missing = _stored(index, request.like)
         unliked, also_missing = _stored(index, request.unlike)
         wanted = np.concatenate([rows, liked])
@@ -76,11 +77,13 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest) -> di
 
 
 def _query_rows(
-    source: PhotoSource, files: PhotoFiles, index: NeighbourIndex, queries: tuple[Query, ...]
+    source: PhotoSource, files: PhotoFiles, index: NeighbourIndex, queries: tuple[Query, ...], upload_bytes: int
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     rows, answers = [np.zeros((0, _stored_dimensions(index)), np.float32)], []
     for query in queries:
         try:
+            if query.file is not None and len(query.file) > upload_bytes:
+                raise PhotoError("<bytes>", f"its file is larger than {upload_bytes / 2**20:,.3g} MB")
             row, size = _described(source, files, index, query)
         except PhotoError as error:
             answers.append({"reason": error.reason})

@@ -148,6 +148,13 @@ def test_what_cannot_be_read_is_answered_with_its_reason(page, source):
     assert (nothing["hits"], nothing["compared"]) == ([], 6)
 
 
+def test_a_file_that_is_too_large_is_not_described(source):
+    page = SearchPage(source, upload_bytes=2**19)
+    found = search(page, queries=[{"file": base64.b64encode(bytes(2**19 + 1)).decode()}, {"photo": "top.jpg"}])
+    assert found["queries"] == [{"reason": "its file is larger than 0.5 MB"}, {"width": 80, "height": 60}]
+    page.close()
+
+
 def test_a_photo_that_is_not_searchable_yet_is_described(page, source):
     assert len(search(page, queries=[{"photo": NEW}])["hits"]) == 6
     assert source.described == [None]
