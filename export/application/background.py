@@ -28,7 +28,7 @@ from .watching import FolderWatch
 log = logging.getLogger("keras_retrieval")
 
 NICE = 5  # of the thread that describes and of those that TensorFlow starts in it, so that pages stay quick
-AGAIN_SECONDS = 15.0  # until another try after an error, such as a full disk
+AGAIN_SECONDS, LONGEST_SECONDS = 5.0, 300.0  # until another try after an error, and after many errors in a row
 
 
 class Background:
@@ -64,6 +64,7 @@ class Background:
         self._watch: FolderWatch | None = None
         self._threads = [threading.Thread(target=self._follow, name="describe", daemon=True)]
         self._rate: float | None = None
+        self._failures = 0  # in a row
         self._complete = False  # whether an update with the present network has been completed
 
     @property
@@ -104,7 +105,7 @@ class Background:
             self._threads[-1].start()
         while not self._stopped.is_set() and (self._watch is not None or self.problem):
             if self._watch is None:
-                self._stopped.wait(AGAIN_SECONDS)
+                self._stopped.wait(self._pause())
             else:
                 self._wait(self._watch, seconds)
             if not self._stopped.is_set():
@@ -115,11 +116,15 @@ class Background:
             watch.wait(seconds, self._stopped)
             return
         # An error ends with a change of the folder, or with something else, such as space on the disk.
-        timer = threading.Timer(AGAIN_SECONDS, watch.notice)
+        timer = threading.Timer(self._pause(), watch.notice)
         timer.daemon = True
         timer.start()
         watch.wait(seconds, self._stopped)
         timer.cancel()
+
+    def _pause(self) -> float:
+        """The seconds until another try, which grow with each failure."""
+        return min(LONGEST_SECONDS, AGAIN_SECONDS * 2 ** min(self._failures - 1, 10))
 
     def _update(self) -> float:
         """Updates the collection, and notes a failure; returns the seconds that a look at the folder takes."""
@@ -133,7 +138,7 @@ class Background:
         except PhotoFolderError as error:
             self._failed(f"{error}. The page goes on by itself when the photos are there again.")
         except OSError as error:
-            self._failed(f"{_reason(error)} It is tried again every {AGAIN_SECONDS:.0f} seconds.")
+            self._failed(f"{_reason(error)} It is tried again from time to time.")
         except RetrievalError as error:
             self._failed(str(error))
         except Exception as error:  # the page must go on, and say what happened
@@ -146,8 +151,8 @@ class Background:
 
     def _progress(self, work: Work) -> None:
         nothing_to_do = work.step == DESCRIBING and not work.total
-        if nothing_to_do or (self._complete and work.step < DESCRIBING):
-            return  # also for the regular looks at the folder
+        if nothing_to_do or ((self._complete or self.problem) and work.step < DESCRIBING):
+            return  # one of the regular looks at the folder, or another try after an error
         self.work = work
         self._rate = work.rate or self._rate
         self._report(work)
@@ -156,7 +161,7 @@ class Background:
         if self.problem:
             log.info(f"{self._collection.folder}: it goes on")
         first, self._complete = not self._complete, True
-        self.work, self.problem = None, ""
+        self.work, self.problem, self._failures = None, "", 0
         self._report(None)
         counts = {"described": report.described, "renamed": report.renamed, "deleted": report.deleted}
         changes = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
@@ -165,7 +170,7 @@ class Background:
             log.info(f"{report.searchable:,} photos can be searched{f' ({changes})' if changes else ''}{left_out}")
 
     def _failed(self, sentence: str) -> None:
-        self.work = None
+        self.work, self._failures = None, self._failures + 1
         self._report(None)
         if sentence != self.problem:
             log.warning(sentence)

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from keras_retrieval.pipelines.networks.errors import NetworkError
 from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
 
 from export.application import background as backgrounds
@@ -123,6 +124,33 @@ def test_an_unexpected_error_does_not_end_the_page(tmp_path, running, monkeypatc
     _, _, source = running()
     until(lambda: source.status().state == "failed")
     assert "ZeroDivisionError" in source.status().message
+
+
+def test_an_error_is_said_once_and_tried_again_after_growing_pauses(tmp_path, monkeypatch, caplog):
+    write_photos(tmp_path / "photos", 2)
+    tries, steps = [], []
+
+    def fails(self):
+        tries.append(1)
+        raise NetworkError("the network is damaged")
+
+    monkeypatch.setattr("export.collection.collection.Collection._prepare", fails)
+    monkeypatch.setattr(backgrounds, "AGAIN_SECONDS", 0.01)
+    collection = opened(tmp_path)
+    report = steps.append
+    background = Background(collection, watch=True, train=False, intake=IntakeOptions(), report=report)
+    with caplog.at_level("WARNING", "keras_retrieval"):
+        background.start()
+        until(lambda: len(tries) > 3)
+        assert background.stop(20)
+    assert background.problem == "the network is damaged"
+    assert [record.message for record in caplog.records] == ["the network is damaged"]
+    assert [work.step for work in steps if work is not None] == [1, 2]
+    background._failures = 3
+    assert background._pause() == 0.04
+    background._failures = 1000
+    assert background._pause() <= backgrounds.LONGEST_SECONDS
+    collection.close()
 
 
 def test_without_watching_the_work_ends(tmp_path, running):

@@ -1,0 +1,178 @@
+"""Runs the page of a collection until Ctrl-C or SIGTERM."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..collection.collection import Collection
+from ..collection.progress_line import ProgressLine
+from ..collection.work import Work
+from ..http.base_path import below, checked_base_path
+from ..http.errors import ListenError
+from ..http.http_server import HttpServer
+from ..http.messages import NOT_FOUND, Answer, Request, Response
+from ..search_page.routes import UPLOAD_BYTES, SearchPage
+from .background import Background
+from .options import AppOptions
+from .source import CollectionSource
+
+log = logging.getLogger("keras_retrieval")
+
+FIRST_PORT, PORTS = 8000, 100
+THREADS, MOST_REQUESTS = 16, 256
+GRACE_SECONDS, END_SECONDS = 1.0, 2.0  # for requests in progress, and for the unit of photos in progress
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MOST_BODY = 4 * UPLOAD_BYTES // 3 + 2**20  # a photo in base64, and the rest of the request
+
+
+def run(options: AppOptions, say: Callable[[str], None]) -> None:
+    """Shows a collection on a page, and works on it, until the process is asked to end.
+
+    Args:
+        options: the options of the step `app`.
+        say: function that prints a line.
+
+    Raises:
+        RetrievalError: as for `app`.
+    """
+    base = checked_base_path(options.base_path)
+    collection = Collection(
+        options.photos,
+        state=options.state,
+        model=options.model,
+        size=options.size,
+        precision=options.precision,
+        **options.passed_on,
+    )
+    line = ProgressLine(sys.stderr)
+    background = Background(
+        collection,
+        watch=options.watch,
+        train=options.train,
+        intake=options.intake,
+        report=_reporter(line),
+    )
+    page = SearchPage(CollectionSource(collection, background), thumbnails=collection.state / "thumbnails")
+    try:
+        server = _listen(options, below(base, _answering(page)))
+    except ListenError:
+        collection.close()
+        raise
+    address = f"http://{_host(options.host)}:{server.port}{base}/"
+    collection.announce(address)
+    say(f"{options.photos}: {address} (Ctrl-C ends it)")
+    if options.host not in LOOPBACK:
+        say("Everybody who can reach this address can see the photos.")
+    log.addFilter(line.make_way)
+    with _stop_signals() as stopped:
+        background.start()
+        if options.open and _has_browser():
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        stopped.wait()
+        line.clear()
+        say("stopping")
+        server.stop(GRACE_SECONDS)
+        page.close()
+        log.removeFilter(line.make_way)
+        if background.stop(END_SECONDS):
+            closing = threading.Thread(target=collection.close, daemon=True)
+            closing.start()
+            closing.join(END_SECONDS)  # longer while an index of many photos is being compacted
+        elif _is_command():
+            # The import of TensorFlow and the network's kernels cannot be interrupted. Nothing is lost.
+            _end()
+    if _is_command() and "tensorflow" in sys.modules:
+        _end()  # TensorFlow takes seconds to leave memory
+
+
+def _is_command() -> bool:
+    """Whether this process is the command, and not another program that calls `app`."""
+    return os.path.basename(sys.argv[0]) in ("keras-retrieval", "__main__.py")  # noqa: PTH119 - argv[0] may be ""
+
+
+def _end() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _reporter(line: ProgressLine) -> Callable[[Work | None], None]:
+    def report(work: Work | None) -> None:
+        if work is None:
+            line.clear()
+        else:
+            line.show(work.label, work.line)
+
+    return report
+
+
+def _answering(page: SearchPage) -> Answer:
+    def answer(request: Request) -> Response:
+        if request.path == "/healthz":
+            return Response(200, "ok\n", "text/plain")
+        return page.answer(request) or NOT_FOUND
+
+    return answer
+
+
+def _listen(options: AppOptions, answer: Answer) -> HttpServer:
+    port = options.port if options.port is not None else _free_port(options.host)
+    try:
+        return HttpServer(
+            answer, host=options.host, port=port, threads=THREADS, most_requests=MOST_REQUESTS, max_body=MOST_BODY
+        )
+    except ListenError as error:
+        raise ListenError(
+            f"the page cannot be served at {options.host}:{port} ({_cause(error)}): name another --port, or --host"
+        ) from None
+
+
+def _cause(error: Exception) -> str:
+    return str(error).rpartition("] ")[2] or str(error)
+
+
+def _free_port(host: str) -> int:
+    """Returns the first free port from 8000 on."""
+    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
+        with contextlib.suppress(OSError):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, port), family=family).close()
+            return port
+    return FIRST_PORT
+
+
+def _host(host: str) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
+
+
+def _has_browser() -> bool:
+    """Whether there is a graphical session; without one, `webbrowser` would take over the terminal."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Provides an event that the first Ctrl-C or SIGTERM sets; a second one ends the process at once."""
+    stopped = threading.Event()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        restore()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        restore()
