@@ -119,7 +119,7 @@ def measure(count: int) -> list[dict[str, Any]]:
 
 def chromium() -> Any:
     """Returns a context manager of a headless Chromium that draws without a graphics processor."""
-    from contextlib import closing, contextmanager
+    from contextlib import contextmanager
     from shutil import which
 
     from selenium import webdriver
@@ -132,9 +132,10 @@ def chromium() -> Any:
     @contextmanager
     def driver() -> Any:
         browser = webdriver.Chrome(options, webdriver.ChromeService(which("chromedriver")))
-        browser.close = browser.quit  # type: ignore[method-assign]
-        with closing(browser):
+        try:
             yield browser
+        finally:
+            browser.quit()
 
     return driver()
 

@@ -59,7 +59,7 @@ def test_the_wheel_is_of_this_version_and_for_every_machine(wheel):
 def test_every_module_is_in_the_wheel_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    expected = {"keras_retrieval/py.typed"}
+    expected = {"keras_retrieval/py.typed", "keras_retrieval/export/search_page/LICENSE.world-atlas"}
     expected |= {
         f"keras_retrieval/export/search_page/static/{path.name}"
         for path in (ROOT / "export" / "search_page" / "static").iterdir()

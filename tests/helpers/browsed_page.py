@@ -99,7 +99,7 @@ class Served:
         self.server: HttpServer | None = None
         self.port = 0
         self.start()
-        self.page.answer_stacks = self.page._stacks.stacks(self.source.photos)
+        self.page._stacks.stacks(self.source.photos)  # starts to find them
         self.page._stacks.wait(HOURGLASS)
 
     def answer(self, request: Any) -> Any:
