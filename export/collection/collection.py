@@ -535,6 +535,8 @@ class Collection:
 
     def _say(self, sentence: str) -> None:
         with self._changing:
+            if sentence in self._messages:
+                return
             self._messages.append(sentence)
         log.warning(sentence)
 
@@ -550,8 +552,9 @@ class Collection:
             model, size, current = self._model, self._size, self._current
         chosen = choose(model, None if current is None else current.record)
         given = model is not None and model != "auto"
-        network = prepare(chosen, self._state.models, self._choice if given else AUTO)
-        if network.kind == RANDOM and network.message not in self._messages:
+        kept = None if current is None or model is not None else current.chosen
+        network = prepare(chosen, self._state.models, self._choice if given else AUTO, kept)
+        if network.kind == RANDOM:
             self._say(network.message)
         elif network.message and isinstance(chosen, list):
             log.info(network.message)

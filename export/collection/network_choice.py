@@ -178,17 +178,31 @@ def choose(model: str | None, record: Mapping[str, Any] | None) -> list[Candidat
 
     Raises:
         RetrievalError: as for `check_model`.
+        NetworkError: `model` is None, and the file of the network of `record` is gone.
     """
     check_model(model)
     if model is not None and model != "auto":
         return [_given(model)]
     kept = recorded(record) if record else None
     candidates = list(_candidates())
+    if record and model is None and kept is None:
+        _require_as_good(record, candidates)
     if kept is not None and (model is None or kept.choice == AUTO):
         better = candidates and (candidates[0].kind, candidates[0].rank) < (kept.kind, kept.rank)
         if kept.choice != AUTO or not better:
             return kept
     return candidates
+
+
+def _require_as_good(record: Mapping[str, Any], candidates: list[Candidate]) -> None:
+    """Protects an index of a network whose file is gone from being replaced by one of a worse network."""
+    automatic = record.get("choice") == AUTO
+    wanted = (record.get("kind", PUBLISHED), record.get("rank", 0))
+    if not (automatic and candidates and (candidates[0].kind, candidates[0].rank) <= wanted):
+        raise NetworkError(
+            f"the network of the photos is no longer at {record.get('model')}: put it there, or give it with --model; "
+            "with --model auto another one is chosen, and all photos are described again"
+        )
 
 
 def _given(model: str) -> Candidate:
@@ -255,7 +269,9 @@ def keras_home() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
 
 
-def prepare(chosen: list[Candidate] | ChosenNetwork, models: Path, choice: str) -> ChosenNetwork:
+def prepare(
+    chosen: list[Candidate] | ChosenNetwork, models: Path, choice: str, kept: ChosenNetwork | None = None
+) -> ChosenNetwork:
     """Makes a network that can be loaded: converts or builds the first candidate that can be used.
 
     Without any candidate, VGG16 with ImageNet weights is downloaded; if there is no connection, a random network is
@@ -265,6 +281,7 @@ def prepare(chosen: list[Candidate] | ChosenNetwork, models: Path, choice: str) 
         chosen: what `choose` returned.
         models: the folder for networks that are made.
         choice: `GIVEN` or `AUTO`, for the result. A given network that cannot be used is an error.
+        kept: the network that the collection has, which it keeps if no candidate can be used.
 
     Raises:
         RetrievalError: a given network cannot be converted or built.
@@ -283,7 +300,7 @@ def prepare(chosen: list[Candidate] | ChosenNetwork, models: Path, choice: str) 
         return ChosenNetwork(
             model, candidate.label, choice, candidate.kind, candidate.rank, candidate.source, _message(candidate)
         )
-    return _downloaded() or _random(models)
+    return kept or _downloaded() or _random(models)
 
 
 def _message(candidate: Candidate) -> str:

@@ -70,7 +70,18 @@ def test_a_recorded_network_whose_file_is_gone_is_chosen_anew(weights, tmp_path)
     assert recorded(record(tmp_path / "gone.keras")) is None
     assert recorded({"model": 3}) is None
     assert recorded(record("vgg16_gem")) is not None
-    assert choose(None, record(tmp_path / "gone.keras")) == []
+    assert choose("auto", record(tmp_path / "gone.keras")) == []
+
+
+@pytest.mark.parametrize("gone", [record("gone.keras", GIVEN, choices.FOLDER_FILE), record("gone.keras", AUTO, 0, 8)])
+def test_an_index_is_not_replaced_by_one_of_a_worse_network_because_a_file_is_gone(weights, gone):
+    (weights / RANKED[-1]).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"no longer at gone.keras.*--model auto"):
+        choose(None, gone)
+    assert choose("auto", gone)[0].source.endswith(RANKED[-1])
+    (weights / RANKED[0]).write_bytes(b"x")
+    if gone["choice"] == AUTO:
+        assert choose(None, gone)[0].source.endswith(RANKED[0])
 
 
 @pytest.mark.parametrize(
@@ -106,6 +117,8 @@ def test_a_file_that_cannot_be_converted_is_passed_over_unless_it_was_given(weig
     models.mkdir()
     (weights / RANKED[4]).write_bytes(b"no checkpoint")
     assert prepare(choose(None, None), models, AUTO).kind == choices.RANDOM
+    kept = ChosenNetwork("vgg16_gem", "VGG16", AUTO, choices.IMAGENET)
+    assert prepare(choose(None, kept.record()), models, AUTO, kept) == kept
     with pytest.raises(ValueError, match=RANKED[4]):
         prepare(choose(str(weights / RANKED[4]), None), models, GIVEN)
 
