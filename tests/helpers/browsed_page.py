@@ -203,14 +203,14 @@ class User:
         """The photos of a list box, in order."""
         return self.run(
             "return [...document.querySelectorAll(arguments[0] + ' [role=option]')]"
-            ".filter((one) => !one.hidden && one.photo)"
+            ".filter((one) => one.photo)"
             ".sort((one, other) => one.row - other.row).map((one) => one.photo.name)",
             inside,
         )
 
     def grid(self, total: int) -> list[str]:
         """The photos of the grid, once there are `total`."""
-        size = "return document.querySelector('#grid [role=option]:not([hidden])')?.ariaSetSize ?? '0'"
+        size = "return document.querySelector('#grid [role=option]:not(.parked)')?.ariaSetSize ?? '0'"
         self.until(lambda: self.run(size) == str(total), f"{total} photos")
         return self.until(
             lambda: len(self.names("#grid")) == min(total, len(self.names("#grid"))) and self.names("#grid")

@@ -2,10 +2,10 @@
 // the collection. Photos are loaded when scrolling is slow enough to look at them.
 
 import { eachFrame } from "./dom.js";
-import { fill, load, tile, unload } from "./tiles.js";
+import { fill, load, showControls, tile, unload } from "./tiles.js";
 
 const GAP = 4;
-const AHEAD = 1; // screens above and below that keep their tiles
+const AHEAD = 0.6; // screens above and below that have tiles, unless the grid is scrolled fast
 const TALLEST = 12e6; // browsers limit the height of elements (Firefox: 17.9 million pixels)
 const FAST = 3; // pixels a millisecond: no photo is loaded while scrolling is faster
 const IDLE = 90; // milliseconds after which the scrolling has ended
@@ -18,6 +18,7 @@ export class Grid {
     this.free = [];
     this.last = { top: 0, time: 0 };
     this.draw = eachFrame(() => this.update());
+    showControls(list);
     scroller.addEventListener("scroll", this.draw, { passive: true });
     new ResizeObserver(() => this.measure()).observe(scroller);
   }
@@ -104,11 +105,12 @@ export class Grid {
     this.shift = GAP - top + top / this.ratio;
     const speed = Math.abs(top - this.last.top) / Math.max(1, now - this.last.time);
     this.last = { top, time: now };
-    const first = Math.max(0, Math.floor((top - AHEAD * this.height) / this.step)) * this.columns;
-    const last = Math.min(this.total, Math.ceil((top + (1 + AHEAD) * this.height) / this.step) * this.columns);
+    const ahead = settled || speed < FAST ? AHEAD * this.height : 0;
+    const first = Math.max(0, Math.floor((top - ahead) / this.step)) * this.columns;
+    const last = Math.min(this.total, Math.ceil((top + ahead + this.height) / this.step) * this.columns);
     for (const row of [...this.tiles.keys()]) if (row < first || row >= last) this.release(row);
     for (let row = first; row < last; row += 1) this.place(row);
-    for (const node of this.free) node.hidden = true;
+    for (const node of this.free) if (!node.parked) node.classList.toggle("parked", (node.parked = true));
     if (settled) this.sortTiles();
     this.listing.want(first, last - 1);
     if (settled || speed < FAST) this.loadPhotos(top);
@@ -124,11 +126,11 @@ export class Grid {
       node.row = row;
       this.tiles.set(row, node);
       if (!node.isConnected) this.list.append(node);
-      node.hidden = false;
+      if (node.parked) node.classList.toggle("parked", (node.parked = false));
       node.photo = null;
       node.setAttribute("aria-posinset", row + 1);
       node.setAttribute("aria-setsize", this.total);
-      node.classList.toggle("active", row === this.active);
+      if (row === this.active) node.classList.add("active");
     }
     const photo = this.listing.at(row);
     if (node.photo !== photo || photo === undefined) {
@@ -147,6 +149,7 @@ export class Grid {
     const node = this.tiles.get(row);
     this.tiles.delete(row);
     unload(node);
+    node.classList.remove("active");
     node.photo = undefined;
     this.free.push(node);
     if (row === this.active) this.list.removeAttribute("aria-activedescendant");

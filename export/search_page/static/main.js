@@ -209,9 +209,13 @@ function takeArea(area) {
 function markTile(node) {
   const { name } = node.photo ?? {};
   const chosen = name !== undefined && selection.has(name);
-  node.classList.toggle("selected", chosen);
-  node.setAttribute("aria-selected", String(chosen));
-  node.classList.toggle("liked", state.like.includes(name));
+  if (chosen !== Boolean(node.chosen)) {
+    node.chosen = chosen;
+    node.classList.toggle("selected", chosen);
+    node.setAttribute("aria-selected", String(chosen));
+  }
+  const liked = state.like.includes(name);
+  if (liked !== Boolean(node.liked)) node.classList.toggle("liked", (node.liked = liked));
 }
 
 function markTiles() {

@@ -3,7 +3,7 @@
 import { base64, GoneError, isAbort, json } from "./api.js";
 import { count, element, eachFrame, fileName, folderName, make, plural, score, shortDate } from "./dom.js";
 import { change, hasFilter, isSearching, searchFilter, state, withoutFilter } from "./state.js";
-import { fill, load, tile } from "./tiles.js";
+import { controls, fill, load, tile } from "./tiles.js";
 import { upload } from "./uploads.js";
 
 const FIRST = 100; // results at first; "more" asks for twice as many
@@ -154,10 +154,10 @@ export class Results {
       make("span", { class: "result-bar", "aria-hidden": "true" }, share),
       make("span", { class: "result-score" }, score(hit.score)),
     ));
-    node.append(
+    node.append(...controls(
       make("span", { class: "tile-like", "data-act": "like", title: "More like this (+)" }, "+"),
       make("span", { class: "tile-unlike", "data-act": "unlike", title: "Not this (−)" }, "−"),
-    );
+    ));
     fill(node, hit);
     node.row = place;
     node.setAttribute("aria-posinset", place + 1);

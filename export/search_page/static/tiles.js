@@ -1,5 +1,7 @@
 // A photo as a tile, in the grid and among results. A tile is an option of a list box: the pointer finds its small
 // controls, the keyboard has a key for each of them (keyboard.js), so that Tab does not stop at thousands of buttons.
+// Tiles of the grid are made and filled while it is scrolled: they have as few elements as possible, and the controls
+// are in the tile under the pointer only.
 
 import { thumbnailAddress } from "./api.js";
 import { count, dateAndTime, fileName, icon, make, score } from "./dom.js";
@@ -11,32 +13,48 @@ export function tile(kind = "tile") {
   const image = make("img", { alt: "", decoding: "async", draggable: "false" });
   image.onload = () => node.classList.add("loaded");
   image.onerror = () => image.hasAttribute("src") && node.classList.add("missing");
-  const node = make(
-    "div",
-    { class: kind, role: "option", id: `tile-${(made += 1)}`, "aria-selected": "false" },
-    make("span", { class: "tile-picture" }, image),
+  const node = make("div", { class: kind, role: "option", id: `tile-${(made += 1)}`, "aria-selected": "false" }, make("span", { class: "tile-picture" }, image));
+  node.image = image;
+  return node;
+}
+
+export function controls(...more) {
+  return [
     make("span", { class: "tile-check", "data-act": "select", title: "Select (Space)" }, icon("check")),
     make("span", { class: "tile-search", "data-act": "search", title: "Search with this photo (S)" }, icon("search")),
-    make("span", { class: "tile-stack", "data-act": "stack" }),
-    make("span", { class: "tile-note", title: "Not searchable yet" }, icon("clock")),
-  );
-  return node;
+    ...more,
+  ];
+}
+
+// Moves one set of controls into the tile under the pointer.
+export function showControls(list) {
+  const parts = controls();
+  list.addEventListener("pointerover", (event) => {
+    const node = event.pointerType === "touch" ? null : event.target.closest("[role=option]");
+    if (!node || parts[0].parentNode === node) return;
+    node.append(...parts);
+    node.title = node.photo?.name ?? "";
+  });
 }
 
 // Shows a photo in a tile; `photo` is undefined while its row is not there yet.
 export function fill(node, photo) {
   node.photo = photo;
-  const { name = "", stack, searchable = true } = photo ?? {};
-  const stackPart = node.querySelector(".tile-stack");
-  stackPart.hidden = !stack || stack.count < 2;
+  const { stack, searchable = true } = photo ?? {};
+  node.stack?.remove();
+  node.note?.remove();
+  [node.stack, node.note] = [null, null];
   if (stack?.count > 1) {
-    stackPart.replaceChildren(icon("stack"), count(stack.count));
-    stackPart.title = `${stackText(stack)}: show all (O)`;
+    node.stack = make("span", { class: "tile-stack", "data-act": "stack", title: `${stackText(stack)}: show all (O)` }, icon("stack"), count(stack.count));
+    node.append(node.stack);
   }
-  node.classList.toggle("stacked", stack?.count > 1);
-  node.classList.toggle("waiting", Boolean(photo) && !searchable);
+  if (!searchable) {
+    node.note = make("span", { class: "tile-note", title: "Not searchable yet" }, icon("clock"));
+    node.append(node.note);
+  }
+  node.classList.toggle("waiting", !searchable);
   node.setAttribute("aria-label", photo ? label(photo) : "photo that is being fetched");
-  node.title = name;
+  if (node.title) node.title = photo?.name ?? "";
 }
 
 export const stackText = (stack) =>
@@ -53,15 +71,15 @@ function label(photo) {
 }
 
 export function load(node, pixels) {
-  const image = node.querySelector("img");
   const address = thumbnailAddress(node.photo.name, pixels);
-  if (image.getAttribute("src") === address) return;
+  if (node.image.getAttribute("src") === address) return;
   node.classList.remove("loaded", "missing");
-  image.src = address;
+  node.image.src = address;
 }
 
 // Removing the address cancels a request that still waits, so that photos on the screen come first.
 export function unload(node) {
+  if (!node.image.hasAttribute("src")) return;
   node.classList.remove("loaded", "missing");
-  node.querySelector("img").removeAttribute("src");
+  node.image.removeAttribute("src");
 }
