@@ -55,7 +55,10 @@ export class Viewer {
   }
 
   async show(name) {
-    if (!this.dialog.open) this.dialog.showModal();
+    if (!this.dialog.open) {
+      this.dialog.showModal();
+      this.frame.focus();
+    }
     if (this.photo?.name !== name) {
       this.place = await this.sequence().find(name);
       const photo = this.place < 0 ? null : await this.sequence().at(this.place);
