@@ -29,7 +29,7 @@ MOST_SET_ASIDE = 0.15
 """Share of the photos above which the network is trained again, on all photos, once it was measured to be better."""
 
 RECONSTRUCTION_SECONDS = 0.8
-"""Duration of the reconstruction per photo on two cores of a Xeon: 74 s of 96 photos of 640 x 480 pixels."""
+"""Duration of the reconstruction per photo on two cores; it took 118 s of processor time for 96 photos of 640 px."""
 
 PAIRS = 3  # the most pairs of a query that `tuples` makes
 BACKWARD = 3.0  # duration of a training step on a photo, in those of its description

@@ -1,12 +1,13 @@
 """Progress: one line per minute without a terminal, a bar on a terminal."""
 
 import io
+import json
 import sys
 
 import pytest
 
 from pipelines.files import progress as module
-from pipelines.files.progress import progress
+from pipelines.files.progress import note_progress, progress, status_line
 
 
 class Clock:
@@ -82,3 +83,39 @@ def test_an_error_inside_passes_through(monkeypatch):
         monkeypatch.setattr(sys, "stderr", stream)
         with pytest.raises(KeyError):
             work()
+
+
+def test_another_process_reads_the_progress_in_a_file(clock, monkeypatch, tmp_path):
+    path = tmp_path / "progress"
+    monkeypatch.setenv(module.PROGRESS_FILE, str(path))
+    clock.now = 100.0
+    seen = []
+    with progress("features", 40) as advance:
+        for _ in range(4):
+            clock.now += 0.2
+            advance(10)
+            seen.append(json.loads(path.read_text())["done"])
+    assert seen == [10, 10, 10, 40], "twice a second, and at the end"
+    assert json.loads(path.read_text()) == {"label": "features", "done": 40, "total": 40, "unit": "photos"}
+    note_progress("training", 1, None, "steps")
+    assert json.loads(path.read_text()) == {"label": "training", "done": 1, "total": None, "unit": "steps"}
+    monkeypatch.setenv(module.PROGRESS_FILE, str(tmp_path / "missing" / "progress"))
+    note_progress("training", 2, 2, "steps")  # a file that cannot be written is no error
+
+
+def test_a_status_line_is_replaced_on_a_terminal(clock, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "11")
+    with status_line() as show:
+        show("3 of 7\x1b[2J and more")
+        show("4 of 7")
+    assert terminal.getvalue() == "\r\x1b[2K3 of 7\\x1b\r\x1b[2K4 of 7\r\x1b[2K"
+
+
+def test_a_status_line_is_a_line_a_minute_without_a_terminal(clock, capsys):
+    with status_line() as show:
+        for number in range(13):
+            show(f"line {number}")
+            clock.now += 10
+    assert capsys.readouterr().err.splitlines() == ["line 6", "line 12"]

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from pipelines.training.callbacks import SCORE, best_epoch, write_history
+from pipelines.training.callbacks import SCORE, best_epoch, step_progress, write_history
 from pipelines.training.checkpoint import Checkpoint
 from pipelines.training.samples import HEIGHT, Sample, strip
 
@@ -53,3 +53,16 @@ def test_a_strip_has_the_photos_side_by_side_without_those_that_cannot_be_read()
     assert picture.shape == (HEIGHT, 2 * 30 * 6, 3)
     np.testing.assert_array_equal(picture[0, [0, 60, 180]], [[1] * 3, [2] * 3, [3] * 3])
     assert strip(Sample("broken", "broken", []), Photos()).shape == (HEIGHT, 1, 3)
+
+
+def test_finished_steps_are_noted_for_a_process_that_watches(monkeypatch):
+    noted = []
+    monkeypatch.setattr("pipelines.training.callbacks.note_progress", lambda *facts: noted.append(facts))
+    callback = step_progress(steps=4, epochs=3, start=2)  # resumed within the second epoch
+    for epoch, batches in ((1, 2), (2, 4)):
+        callback.on_epoch_begin(epoch)
+        for batch in range(batches):
+            callback.on_train_batch_end(batch)
+        callback.on_epoch_end(epoch)
+    assert [done for _, done, _, _ in noted] == [7, 8, 9, 10, 11, 12]
+    assert noted[-1] == ("training", 12, 12, "steps")
