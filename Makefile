@@ -7,6 +7,7 @@ BIN = $(VENV)/bin
 # With byte code, as pip does by default: where Python may not write it (PYTHONDONTWRITEBYTECODE), each process that
 # imports Keras would spend 12 s of CPU instead of 4.
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python
+COMPILE = $(BIN)/python -m compileall -q keras_retrieval pipelines export
 WORK ?= demo
 TRAIN ?=
 export WORK  # recipes read it and PHOTOS from the environment, where blanks and quotes do no harm
@@ -42,11 +43,13 @@ $(VENV)/.demo: setup.py pyproject.toml | $(BIN)/uv
 	$(call quietly,$(INSTALL) $(BIN)/python "scann==1.4.2",$(OFFLINE))
 	@echo "  keras-retrieval, Matplotlib and others: 20 MB"
 	$(call quietly,$(INSTALL) $(BIN)/python -e ".[index$(COMMA)serving$(COMMA)sfm]",$(OFFLINE))
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 	@echo "Install into $(VENV), once: what the demo needs, and the packages for tests and documentation"
 	$(call quietly,$(INSTALL) $(BIN)/python -e ".[all$(COMMA)dev]",$(OFFLINE))
+	@$(COMPILE)
 	@touch $@ $(VENV)/.demo
 
 # Photos (synthetic unless PHOTOS=folder names some), a network, an index and a page of them; on the synthetic ones, and with

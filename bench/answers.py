@@ -2,10 +2,11 @@
 
     python -m bench.answers [--compared COMMAND] [--steps STEP ..]
 
-Every step is run with each fault of tests/helpers/step_faults.py: an unknown option, a typo in a network's name or in a
-choice, a path that is missing or of the wrong kind. The table contains for each step the number of faults and the
-longest of their times: user and system time of the whole process, with Python's start. `query` and `describe` are also
-run against a server. --compared runs the faults with another installation, too, such as an earlier version.
+Every step is run with faults of tests/helpers/step_faults.py, one for each option: an unknown option, a typo in a
+network's name or in a choice, a path that is missing or of the wrong kind. The table contains for each step the number
+of faults and the longest of their times: user and system time of the whole process, with Python's start. `query` and
+`describe` are also run against a server. --compared runs the faults with another installation, too, such as an earlier
+version. Both have byte code, as an installed package has.
 """
 
 import argparse
@@ -84,7 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, recorded("answers") as add:
         folder = Path(place)
         make_inputs(folder)
-        made = list(faults())
+        made = list({(fault.step, fault.option): fault for fault in faults()}.values())  # one of each option
         clients = client_seconds(folder)
         for step in options.steps:
             own = [fault for fault in made if fault.step == step]
