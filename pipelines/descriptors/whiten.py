@@ -45,9 +45,9 @@ def whiten(options: WhitenOptions) -> Path:
     """
     options = replace(options, edges=resolve_edges(options.edges))
     pairs = read_pairs(options.tuples, options.take, options.objects, needed=options.method == "lw")
-    options = replace(options, precision=resolve_precision(options.precision))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.method == "regional-pca":
+        options = replace(options, precision=resolve_precision(options.precision))
         network = _with_whitened_regions(options, pairs.images)
     else:
         described = options.descriptors or options.output.with_suffix(".descriptors")

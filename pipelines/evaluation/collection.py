@@ -46,6 +46,7 @@ class Collection:
         folder: folder of the distractors' photos.
         left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no
             ranking.
+        precision: the precision in which the network computed, "float32" or "bfloat16".
     """
 
     truth: GroundTruth
@@ -58,6 +59,7 @@ class Collection:
     names: list[str]
     folder: Path
     left_out: dict[str, str]
+    precision: str
 
     @property
     def database(self) -> list[np.ndarray]:
@@ -112,6 +114,7 @@ def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors
     photos = options.photos
     folder = extract_descriptors(replace(options, output=options.output / "database"))
     shards, names, manifest = read_descriptors(folder)
+    options = replace(options, precision="bfloat16" if manifest["bfloat16"] else "float32")  # of auto
     row_of = {name: row for row, name in enumerate(names)}
     numbers = np.array([number for number, name in enumerate(truth.database) if name in row_of], "int64")
     if not len(numbers):
@@ -122,7 +125,9 @@ def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors
     extra, extra_names, extra_folder = _distractors(distractors, options, manifest)
     reasons = read_left_out(folder)
     left_out = {name: reasons.get(name, "it has no descriptor") for name in truth.database if name not in row_of}
-    return Collection(truth, photos, queries, boxes, rows, numbers, extra, extra_names, extra_folder, left_out)
+    return Collection(
+        truth, photos, queries, boxes, rows, numbers, extra, extra_names, extra_folder, left_out, options.precision
+    )
 
 
 def query_box(truth: GroundTruth, query: int, photos: Path, exif: bool = True) -> Crop | None:

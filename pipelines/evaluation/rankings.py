@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from keras_retrieval.ranking.rows import count_rows
 from ..descriptors.options import ExtractOptions
 from ..files.progress import progress
 from ..networks.files import model_identity
-from ..networks.precision import resolve_precision
 from ..photos.reader import Crop
 from .collection import describe_collection
 from .ground_truth import GroundTruth
@@ -83,7 +82,6 @@ def rank_by_descriptors(
             another network or other options.
         FolderError: `options.output` contains descriptors of other photos or options, and `options.replace` is False.
     """
-    options = replace(options, precision=resolve_precision(options.precision, options.model))
     collection = describe_collection(truth, options, distractors)
     ranker = Ranker(collection.database, steps, progress)
     started = time.monotonic()
@@ -94,7 +92,7 @@ def rank_by_descriptors(
         "model": identity,
         "size": options.size,
         "scales": list(options.factors),
-        "precision": options.precision,
+        "precision": collection.precision,
         "exif": options.exif,
         "mirror": options.mirror,
         "edges": options.edges,

@@ -1,5 +1,6 @@
 """Networks by name: every trunk and pooling, weights from files, whitening, scales, saving."""
 
+import re
 import subprocess
 import sys
 
@@ -31,11 +32,22 @@ def norms(y):
     return np.linalg.norm(numpy(y), axis=-1)
 
 
+def _families_before(backbone):
+    """The families of the trunks before one in the table; the trunks of a family differ only in depth and width."""
+    names = list(BACKBONES)
+    return {_family(name) for name in names[: names.index(backbone)]}
+
+
+def _family(name):
+    return re.sub(r"(\d+|tiny|small|base|large|v2[bsml]?\d*)$", "", name)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_describes_photos_of_any_size(backbone):
     model = keras_retrieval.build(f"{backbone}_gem", weights=None)
     assert model.input_shape == (None, None, None, 3)
-    for size in ((64, 96), (75, 64)):
+    first = _family(backbone) not in _families_before(backbone)
+    for size in ((64, 96), (75, 64)) if first else ((75, 64),):
         y = numpy(model(photos(shape=(1, *size, 3)), training=False))
         assert y.shape == (1, model.output_shape[-1])
         assert y.dtype == "float32"

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import keras_retrieval
+from keras_retrieval.networks import build as build_module
 from tests.helpers import published_networks as published
 from tests.helpers.torch_files import Call, Global, old_bytes, save, zip_bytes
 from tests.helpers.weight_files import (
@@ -24,6 +25,7 @@ from tests.helpers.weight_files import (
 )
 
 IMAGE = np.random.default_rng(1).integers(0, 256, (70, 90, 3)).astype("float32")
+_make_trunk = build_module._trunk
 TRUNKS = {"alexnet": "alexnet", "vgg16": "vgg16", "resnet50": "torchresnet50"}
 
 
@@ -31,8 +33,28 @@ def described(model, image=IMAGE):
     return published.described(model, image)
 
 
+_made: dict[tuple[str, bool], keras.Model] = {}
+
+
+def reused_trunk(name, backbone, weights, before_relu):
+    """A trunk that is made once, since that takes seconds. A weight that is not read stays NaN."""
+    if (name, before_relu) not in _made:
+        _made[name, before_relu] = _make_trunk(name, backbone, None, before_relu)
+    trunk = _made[name, before_relu]
+    for weight in trunk.weights:
+        weight.assign(np.full(weight.shape, np.nan, "float32"))
+    return trunk
+
+
+def built(path, trunk="alexnet", **options):
+    """A network that no other one of this process may be compared with, as they have one trunk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "_trunk", reused_trunk)
+        return keras_retrieval.build(f"{trunk}_mac", weights=path, **options)
+
+
 def load(path, trunk="alexnet", **options):
-    return described(keras_retrieval.build(f"{trunk}_mac", weights=path, **options))
+    return described(built(path, trunk, **options))
 
 
 def expected(architecture, state):
@@ -370,14 +392,19 @@ def test_a_user_network_around_a_trunk_of_keras_2_layout(tmp_path):
 # .npz
 
 
+@pytest.fixture(scope="module")
+def resnet():
+    """The arrays of a network of random weights, and its descriptor."""
+    model = keras_retrieval.build("torchresnet50_mac", weights=None)
+    layers = keras_arrays(randomized(model.get_layer("torchresnet50"))).items()
+    return {f"{layer}/{name}": values for layer, one in layers for name, values in one.items()}, described(model)
+
+
 @pytest.mark.parametrize("order", ["as it is", "sorted", "reversed", "shuffled"])
 @pytest.mark.parametrize("prefix", ["", "torchresnet50/"])
-def test_npz_by_names_and_never_by_order(order, prefix, tmp_path):
-    model = keras_retrieval.build("torchresnet50_mac", weights=None)
-    trunk = randomized(model.get_layer("torchresnet50"))
-    arrays = {
-        f"{prefix}{layer}/{name}": values for layer, one in keras_arrays(trunk).items() for name, values in one.items()
-    }
+def test_npz_by_names_and_never_by_order(order, prefix, resnet, tmp_path):
+    stored, descriptor = resnet
+    arrays = {f"{prefix}{name}": values for name, values in stored.items()}
     names = list(arrays)
     if order == "sorted":
         names = sorted(names)
@@ -387,7 +414,7 @@ def test_npz_by_names_and_never_by_order(order, prefix, tmp_path):
     elif order == "shuffled":
         names = list(np.random.default_rng(0).permutation(names))
     np.savez(tmp_path / "net.npz", **{name: arrays[name] for name in names})
-    close(load(tmp_path / "net.npz", "torchresnet50"), described(model), 1e-6)
+    close(load(tmp_path / "net.npz", "torchresnet50"), descriptor, 1e-6)
 
 
 def test_npz_of_a_state_dict(states, tmp_path):
@@ -424,7 +451,7 @@ def test_npz_of_renamed_layers_and_without_names(alexnet, tmp_path):
 
 def refuse(path, trunk, message, **options):
     with pytest.raises(keras_retrieval.networks.errors.WeightsError) as caught:
-        keras_retrieval.build(f"{trunk}_mac", weights=path, **options)
+        built(path, trunk, **options)
     text = str(caught.value)
     assert str(path) in text
     assert message in text, text
@@ -622,7 +649,7 @@ def test_cut_off_anywhere(kind, alexnet, tmp_path):
     for length in sorted({1, 8, 9, 64, *np.linspace(0, len(content) - 1, 25, dtype=int)}):
         path.write_bytes(content[:length])
         with pytest.raises(ValueError, match=r"net\."):
-            keras_retrieval.build("alexnet_mac", weights=path)
+            built(path)
 
 
 def test_folders_and_missing_files(tmp_path):

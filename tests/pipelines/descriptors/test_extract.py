@@ -435,3 +435,24 @@ def test_ten_thousand_mutations_give_a_reason_or_a_unit_descriptor(small, tmp_pa
     assert len(left_out) > 1000
     assert all(left_out.values())
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
+
+
+def test_auto_takes_the_precision_of_what_is_there_and_resumes_float32(small, photos, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    out = extract(small, photos, tmp_path / "out")
+    assert not read_manifest(out, kind="descriptors", version=1)["bfloat16"]
+    monkeypatch.setenv("KERAS_RETRIEVAL_PRECISION", "bfloat16")
+    before = times(out)
+    assert times(extract(small, photos, out)) == before, "it is complete"
+    assert f"{out} is already complete" in caplog.text
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.files.shards.seal", stop)
+        patch.setenv("KERAS_RETRIEVAL_PRECISION", "float32")
+        with pytest.raises(KeyboardInterrupt):
+            extract(small, photos, tmp_path / "broken")
+    broken = extract(small, photos, tmp_path / "broken")
+    assert not read_manifest(broken, kind="descriptors", version=1)["bfloat16"]
+    assert "precision: float32 (as it was begun)" in caplog.text
+    assert read_manifest(extract(small, photos, tmp_path / "new"), kind="descriptors", version=1)["bfloat16"]
+    with pytest.raises(FolderError, match="was made from other photos or options"):
+        extract(small, photos, out, precision="bfloat16")
