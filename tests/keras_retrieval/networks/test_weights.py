@@ -1,5 +1,6 @@
 """Weights from files: every format and way to name tensors gives the same descriptors; what does not fit is named."""
 
+import functools
 import shutil
 
 import h5py
@@ -594,17 +595,22 @@ def test_a_trunk_that_is_there_twice(states, tmp_path):
     refuse(path, "alexnet", "it has no tensor", weights_prefix="ema.")
 
 
+@functools.cache
+def random_trunk(name):
+    return keras_retrieval.build(f"{name}_mac", weights=None, normalization="torch").get_layer(name)
+
+
 @pytest.mark.parametrize(("saved", "wanted"), [("resnet101", "resnet50"), ("vgg19", "vgg16")])
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
 def test_a_deeper_network_of_keras(saved, wanted, suffix, tmp_path):
-    trunk = keras_retrieval.build(f"{saved}_mac", weights=None, normalization="torch").get_layer(saved)
+    trunk = random_trunk(saved)
     path = tmp_path / f"net{suffix}"
     keras_2(path, keras_arrays(trunk)) if suffix == ".h5" else trunk.save_weights(path)
     name = {"resnet101": "ResNet101", "vgg19": "VGG19"}[saved]
     refuse(path, wanted, f"looks like a {name} of Keras", normalization="torch")
     nameless(path)
     with pytest.raises(ValueError, match="does not fit"):
-        keras_retrieval.build(f"{wanted}_mac", weights=path, normalization="torch")
+        built(path, wanted, normalization="torch")
 
 
 DAMAGED = {
