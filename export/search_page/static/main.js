@@ -266,13 +266,18 @@ function clickTile(event) {
 
 // A long press selects, as in other galleries.
 function pressTile(list) {
-  let timer = 0;
+  let [timer, from] = [0, null];
   list.addEventListener("pointerdown", (event) => {
+    list.pressed = false;
     if (event.pointerType !== "touch") return;
+    from = event;
     const node = event.target.closest("[role=option]");
     timer = setTimeout(() => node?.photo && select(list, node.photo, node.row, false).then(() => { list.pressed = true; }), 500);
   });
-  for (const type of ["pointerup", "pointercancel", "pointermove"]) list.addEventListener(type, () => clearTimeout(timer));
+  for (const type of ["pointerup", "pointercancel"]) list.addEventListener(type, () => clearTimeout(timer));
+  list.addEventListener("pointermove", (event) => {
+    if (from && Math.hypot(event.clientX - from.clientX, event.clientY - from.clientY) > 10) clearTimeout(timer);
+  });
   list.addEventListener("click", (event) => {
     if (!list.pressed) return clickTile(event);
     list.pressed = false;
