@@ -28,7 +28,8 @@ def multi_scale(
         scales: factors by which photos are resized inside the new model, each above 0. For (1.0,) without `mirror`,
             `model` itself is returned.
         power: the exponent of the power mean. None uses the exponent p of a GeM pooling if p is the same for all
-            channels and the pooling is followed by L2 normalisation only (apart from the whitening); otherwise 1.
+            channels and the pooling is followed by L2 normalisation only (apart from the whitening); infinity, the
+            maximum, for SuperGlobal; otherwise 1.
         antialias: whether photos are antialiased when they are shrunk, see `layers.Rescaling`.
         mirror: whether the horizontally mirrored photo is described, too, at every scale.
 
@@ -60,9 +61,11 @@ def multi_scale(
 
 
 def _power(model: keras.Model) -> float:
-    """Returns GeM's p if only L2 normalisation follows GeM before the whitening, otherwise 1."""
+    """Returns the pooling's own power; GeM's p if only L2 normalisation follows before the whitening; otherwise 1."""
     names = [layer.name for layer in model.layers]
     pooling = model.get_layer("pooling") if "pooling" in names else None
+    if isinstance(pooling, layers.SuperGlobal):
+        return pooling.scales_power
     if not isinstance(pooling, layers.GeM) or pooling.per_channel:
         return 1.0
     between = names[names.index("pooling") + 1 : names.index("whitening") if "whitening" in names else None]

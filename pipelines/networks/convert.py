@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
+from keras_retrieval.inert_files.errors import StoredWeightsError
 from keras_retrieval.inert_files.torch_file import read_torch
+from keras_retrieval.inert_files.weights_file import read_weights
 
 from ..command.options import Argument, Option, takes
-from . import cirtorch, matconvnet
+from . import cirtorch, matconvnet, published
 from .custom_layers import CustomLayers
 from .descriptor_check import check_descriptors, with_unit_rows
 from .errors import ConversionError
@@ -22,8 +24,9 @@ class ConvertOptions(CustomLayers):
     network: Annotated[
         Path,
         Argument(
-            "A published network: a .pth file of cirtorch, or a .mat file of NetVLAD; or a .keras file, with "
-            "--normalise."
+            "A published network: a file of torch or .safetensors of a family that is recognised by its tensors "
+            "(DINOv2, DINOv3, SALAD, CliqueMining, MegaLoc, BoQ, MixVPR, CosPlace, EigenPlaces, pytorch-NetVlad, "
+            "cirtorch), or a .mat file of NetVLAD; or a .keras file, with --normalise."
         ),
     ] = field(kw_only=False)
     output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
@@ -73,7 +76,7 @@ def convert(options: ConvertOptions) -> Path:
     Raises:
         ArgumentError: an option is out of range, or the options of the whitening cannot be combined, see
             `ConvertOptions.check`.
-        TorchFileError: a .pth file is damaged, or contains something other than data.
+        TorchFileError: a file of cirtorch is damaged, or contains something other than data.
         ConversionError: a file does not contain a supported network or whitening.
         MissingExtraError: SciPy is not installed, which reads .mat files.
         OSError: a file cannot be read or written.
@@ -105,6 +108,13 @@ def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -
         if lw is not None:
             raise ConversionError("--lw is for networks of cirtorch; a NetVLAD file has its whitening inside")
         return matconvnet.to_keras(matconvnet.read_matlab(network), dim)
+    found, other = _published(network)
+    if found is not None:
+        if lw is not None:
+            raise ConversionError("--lw is for networks of cirtorch, whose files contain whitenings")
+        return found
+    if other:
+        raise ConversionError(other)
     checkpoint = read_torch(network)
     model = cirtorch.to_keras(checkpoint)
     if lw is None:
@@ -112,3 +122,20 @@ def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -
     from keras_retrieval.networks.regional import with_whitening
 
     return with_whitening(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)
+
+
+def _published(network: Path) -> tuple[Any, str]:
+    """The network of a family that is recognised by its tensors, and why a file that is not torch's has none."""
+    try:
+        stored = read_weights(network)
+    except StoredWeightsError as error:
+        with network.open("rb") as file:
+            torch = file.read(2) in (b"PK", b"\x80\x02")
+        return None, "" if torch else str(error)
+    found = published.to_keras(stored, network)
+    if found is not None or network.suffix != ".safetensors":
+        return found, ""
+    from keras_retrieval.networks.looks_like import looks_like
+
+    kind = looks_like({name: array.shape for name, array in stored.tensors.items()}) or "no network that is recognised"
+    return None, f"it looks like {kind}, which is none of the published retrieval networks: see build --weights"
