@@ -15,13 +15,13 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
         "deviation": [0.229 * 255, 0.224 * 255, 0.225 * 255],
         "channels": "rgb",
     },
+    "caffe": {"mean": [103.939, 116.779, 123.68], "deviation": [1.0, 1.0, 1.0], "channels": "bgr"},
+    "none": {"mean": [0.0, 0.0, 0.0], "deviation": [1.0, 1.0, 1.0], "channels": "rgb"},
     "torch-bgr": {
         "mean": [0.406 * 255, 0.456 * 255, 0.485 * 255],
         "deviation": [0.225 * 255, 0.224 * 255, 0.229 * 255],
         "channels": "bgr",
     },
-    "caffe": {"mean": [103.939, 116.779, 123.68], "deviation": [1.0, 1.0, 1.0], "channels": "bgr"},
-    "none": {"mean": [0.0, 0.0, 0.0], "deviation": [1.0, 1.0, 1.0], "channels": "rgb"},
 }
 
 

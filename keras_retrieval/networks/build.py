@@ -165,9 +165,9 @@ def build(
             networks do, they are loaded with it.
         weights_prefix: the beginning of the names of the weights, such as "teacher.", for a file that contains the
             backbone more than once.
-        normalization: the pixel normalisation that the weights expect, "torch", "caffe" or "none", see
-            `layers.PixelNormalization`. None uses the normalisation that the weights file states; if it states none,
-            that of the backbone's ImageNet weights.
+        normalization: the pixel normalisation that the weights expect, "torch", "caffe", "none" or "torch-bgr",
+            see `layers.PixelNormalization`. None uses the normalisation that the weights file states; if it states
+            none, that of the backbone's ImageNet weights.
         whitening: whether a `layers.Whitening`, initially the identity, and an L2 normalisation are appended.
         dim: number of dimensions that the whitening keeps; None keeps all. A number implies `whitening`.
         trainable_p: whether GeM's exponent p is trainable. Other poolings ignore this argument.

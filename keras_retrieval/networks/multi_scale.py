@@ -47,8 +47,11 @@ def multi_scale(
     has_whitening = "whitening" in names
     embed = keras.Model(model.input, model.get_layer("whitening").input) if has_whitening else model
     images = keras.Input((None, None, 3), name="images")
+    pooling = model.get_layer("pooling") if "pooling" in names else None
+    by_size = isinstance(pooling, layers.SuperGlobal)
     resized = [
-        images if scale == 1 else layers.Rescaling(scale, antialias, dtype="float32")(images) for scale in scales
+        images if scale == 1 else layers.Rescaling(scale, antialias, by_size, dtype="float32")(images)
+        for scale in scales
     ]
     mirrored = [keras.ops.flip(photos, axis=2) for photos in resized] if mirror else []
     descriptors = [embed(photos) for photos in (*resized, *mirrored)]

@@ -32,9 +32,9 @@ class BuildOptions(Options):
     normalization: Annotated[
         str | None,
         Option(
-            "Pixel normalisation that the weights expect: torch, caffe or none. If not given, the one stated in the "
-            "weights file, else that of the backbone's ImageNet weights.",
-            choices=("torch", "caffe", "none"),
+            "Pixel normalisation that the weights expect: torch, caffe, none or torch-bgr. If not given, the one stated "
+            "in the weights file, else that of the backbone's ImageNet weights.",
+            choices=("torch", "caffe", "none", "torch-bgr"),
         ),
     ] = None
     dim: Annotated[int | None, Option("Add a whitening layer with this many output dimensions; none if not given.")] = (

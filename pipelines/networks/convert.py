@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.inert_files.errors import StoredWeightsError
 from keras_retrieval.inert_files.torch_file import read_torch
-from keras_retrieval.inert_files.weights_file import read_weights
+from keras_retrieval.inert_files.weights_file import StoredWeights, read_weights
 
 from ..command.options import Argument, Option, takes
-from . import cirtorch, matconvnet, published
+from . import cirtorch, dirtorch, matconvnet, published
 from .custom_layers import CustomLayers
 from .descriptor_check import check_descriptors, with_unit_rows
 from .errors import ConversionError
@@ -25,15 +25,18 @@ class ConvertOptions(CustomLayers):
         Path,
         Argument(
             "A published network: a file of torch or .safetensors of a family that is recognised by its tensors "
-            "(DINOv2, DINOv3, SALAD, CliqueMining, MegaLoc, BoQ, MixVPR, CosPlace, EigenPlaces, pytorch-NetVlad, "
-            "cirtorch), or a .mat file of NetVLAD; or a .keras file, with --normalise."
+            "(DINOv2, DINOv3, SALAD, CliqueMining, MegaLoc, BoQ, MixVPR, CosPlace, EigenPlaces, SuperGlobal, "
+            "pytorch-NetVlad, dirtorch, cirtorch), or a .mat file of NetVLAD; or a .keras file, with --normalise."
         ),
     ] = field(kw_only=False)
     output: Annotated[Path, Argument("The .keras file to write.")] = field(kw_only=False)
     whitening: Annotated[Path | None, Option("A .pth file with a learned whitening to add to the network.")] = None
     lw: Annotated[
         str | None,
-        Option("Add the whitening that the network's file contains for this dataset, such as retrieval-SfM-120k."),
+        Option(
+            "Add the whitening that the network's file contains for this dataset, such as retrieval-SfM-120k (cirtorch) "
+            "or Landmarks_clean (dirtorch)."
+        ),
     ] = None
     lw_scales: Annotated[
         str, Option("Which whitening to add: that of a single scale (ss) or of several (ms).", choices=("ss", "ms"))
@@ -108,13 +111,16 @@ def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -
         if lw is not None:
             raise ConversionError("--lw is for networks of cirtorch; a NetVLAD file has its whitening inside")
         return matconvnet.to_keras(matconvnet.read_matlab(network), dim)
-    found, other = _published(network)
+    stored, problem = _stored(network)
+    if stored is not None and any(name.endswith("adpool.p") for name in stored.tensors):
+        return _of_dirtorch(network, stored, lw, dim)
+    found = None if stored is None else published.to_keras(stored, network)
     if found is not None:
         if lw is not None:
-            raise ConversionError("--lw is for networks of cirtorch, whose files contain whitenings")
+            raise ConversionError("--lw is for networks of cirtorch and dirtorch, whose files contain whitenings")
         return found
-    if other:
-        raise ConversionError(other)
+    if problem:
+        raise ConversionError(problem)
     checkpoint = read_torch(network)
     model = cirtorch.to_keras(checkpoint)
     if lw is None:
@@ -124,18 +130,26 @@ def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -
     return with_whitening(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)
 
 
-def _published(network: Path) -> tuple[Any, str]:
-    """The network of a family that is recognised by its tensors, and why a file that is not torch's has none."""
+def _of_dirtorch(network: Path, stored: StoredWeights, lw: str | None, dim: int | None) -> Any:
+    from keras_retrieval.networks.regional import with_whitening
+
+    checkpoint = read_torch(network, objects=True)
+    trunk = published.convolutional({name: array.shape for name, array in stored.tensors.items()})
+    model = dirtorch.to_keras(checkpoint, trunk, network)
+    return model if lw is None else with_whitening(model, *dirtorch.whitening_in(checkpoint, lw), dim)
+
+
+def _stored(network: Path) -> tuple[StoredWeights | None, str]:
+    """The weights of a file, and what to say if no family recognises it and it is not a file of torch."""
     try:
         stored = read_weights(network)
     except StoredWeightsError as error:
         with network.open("rb") as file:
-            torch = file.read(2) in (b"PK", b"\x80\x02")
+            torch = file.read(2) in (b"PK", b"\x80\x02", b"")
         return None, "" if torch else str(error)
-    found = published.to_keras(stored, network)
-    if found is not None or network.suffix != ".safetensors":
-        return found, ""
+    if network.suffix != ".safetensors":
+        return stored, ""
     from keras_retrieval.networks.looks_like import looks_like
 
     kind = looks_like({name: array.shape for name, array in stored.tensors.items()}) or "no network that is recognised"
-    return None, f"it looks like {kind}, which is none of the published retrieval networks: see build --weights"
+    return stored, f"it looks like {kind}, which is none of the published retrieval networks: see build --weights"

@@ -1,7 +1,7 @@
 """Recognises published networks by the names and shapes of their tensors, and rebuilds them.
 
 The families are DINOv2 and DINOv3 (alone: the class token is the descriptor), SALAD, CliqueMining, MegaLoc, BoQ,
-MixVPR, CosPlace, EigenPlaces and pytorch-NetVlad. The size of each network is that of its tensors.
+MixVPR, CosPlace, EigenPlaces, SuperGlobal and pytorch-NetVlad. The size of each network is that of its tensors.
 """
 
 import math
@@ -158,7 +158,7 @@ def _trunk(found: Published, shapes: Shapes) -> Any:
                 f"it has several vision transformers, {names}: choose one with `keras-retrieval build --weights-prefix`"
             )
         return for_pooling(_transformer(shapes, starts[0]), found.pooling)
-    name = _convolutional(shapes)
+    name = convolutional(shapes)
     if name not in BACKBONES:
         raise ConversionError(f"its trunk, {name or 'which is not recognised'}, is not one of this package")
     return trunk_for(name, found.pooling)
@@ -207,8 +207,12 @@ def _transformer(shapes: Shapes, start: str) -> Any:
     return vision_transformer(made, name)
 
 
-def _convolutional(shapes: Shapes) -> str:
-    """The name of a ResNet, a VGG16 or an AlexNet in torchvision's layout; "" if it is none of them."""
+def convolutional(shapes: Shapes) -> str:
+    """Returns the name of a ResNet, a VGG16 or an AlexNet by the names and shapes of its tensors.
+
+    Returns:
+        The name in `keras_retrieval.build`; "" or a description if it is none of them.
+    """
     cvnet = tuple(
         max(
             (int(match[1]) for name in shapes if (match := re.search(rf"(?:^|\.)s{stage}\.b(\d+)\.f\.a\.", name))),

@@ -61,6 +61,10 @@ ROWS = {
     "edge strength": (lambda **k: layers.EdgeStrength(**k), (2, 9, 13, 3), False),
     "edge filter": (lambda **k: layers.EdgeFilter(**k), (2, 9, 13, 1), False),
     "rescaling": (lambda **k: layers.Rescaling(0.7, **k), (2, 9, 13, 3), False),
+    "rescaling by size": (lambda **k: layers.Rescaling(0.7, by_size=True, **k), (2, 9, 13, 3), False),
+    "superglobal": (lambda **k: layers.SuperGlobal(units=5, **k), MAP, True),
+    "relup": (lambda **k: layers.ReLUP(0.3, **k), (4, 8), False),
+    "power mean of the largest": (lambda **k: layers.PowerMean(math.inf, **k), [(4, 8), (4, 8)], False),
     "power mean": (lambda **k: layers.PowerMean(3.0, **k), [(4, 8), (4, 8)], False),
 }
 rows = pytest.mark.parametrize("name", ROWS)
@@ -143,7 +147,18 @@ def test_compiled_gives_the_same(name):
 
 LEARNING = [
     *("gem", "gem fast", "gemmp", "rmac whitened", "regional gem", "netvlad", "whitening", "edge filter"),
-    *("salad", "salad projected", "boq", "cosplace", "mixvpr", "patches", "tokens", "block", "block gated"),
+    *(
+        "salad",
+        "salad projected",
+        "boq",
+        "cosplace",
+        "superglobal",
+        "mixvpr",
+        "patches",
+        "tokens",
+        "block",
+        "block gated",
+    ),
 ]
 
 
@@ -596,6 +611,19 @@ def test_salad_equals_the_algorithm_step_by_step():
         np.testing.assert_allclose(found, unit(np.concatenate(expected)), atol=1e-6)
 
 
+def test_superglobal_equals_loops():
+    layer, x = make("superglobal")
+    layer.build(x.shape)
+    kernel, bias = (numpy(weight).astype("float64") for weight in layer.weights)
+    for photo, found in zip(x.astype("float64"), numpy(call(layer, x)), strict=True):
+        photo = np.maximum(photo, 1e-6)
+        mirrored = np.pad(photo, ((2, 2), (2, 2), (0, 0)), mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(mirrored, (5, 5), (0, 1))
+        mixed = 0.5 * photo + 0.5 * (windows**2.5).mean((3, 4)) ** (1 / 2.5)
+        pooled = (mixed**4.6).mean((0, 1)) ** (1 / 4.6)
+        np.testing.assert_allclose(found, pooled / np.linalg.norm(pooled) @ kernel + bias, atol=1e-5)
+
+
 def test_salad_refuses_fewer_patches_than_clusters():
     layer, x = make("salad")
     with pytest.raises(ValueError, match="needs more than 3 patches, and a map of 1 x 3 has 3"):
@@ -653,6 +681,8 @@ def test_what_is_out_of_range_is_refused():
         "rows of BoQ": lambda: layers.BoQ(rows=0),
         "mixers of MixVPR": lambda: layers.MixVPR(mixers=0),
         "a map of a known size": lambda: layers.MixVPR().build((None, None, None, 8)),
+        "units of SuperGlobal": lambda: layers.SuperGlobal(0),
+        "p and regional_p": lambda: layers.SuperGlobal(p=0),
         "units of CosPlace": lambda: layers.CosPlace(0),
     }
     for message, make_wrong in wrong.items():

@@ -163,7 +163,7 @@ def test_pixel_normalisation_is_inside_and_saved(backbone, tmp_path):
 
 
 def test_unknown_normalisation():
-    with pytest.raises(ValueError, match="torch, caffe, none"):
+    with pytest.raises(ValueError, match="torch, caffe, none, torch-bgr"):
         keras_retrieval.build("alexnet_gem", weights=None, normalization="tf")
 
 

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_retrieval
 from pipelines.networks.convert import convert
 from pipelines.networks.errors import ConversionError
 from tests.helpers.published_goldens import FORMS, Goldens, write
+from tests.helpers.torch_files import Call, Global, Pickled, save
 
 # golden -> the form of its file, and the name of the network
 DESCRIPTORS = {
@@ -54,6 +56,38 @@ def test_descriptors_equal_those_of_the_published_code(goldens, tmp_path, name):
     if len(found) > 1:  # descriptors of made weights are much alike
         one, other = found[1] - found[0], expected[1] - expected[0]
         assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) >= 0.9999
+
+
+def test_superglobal_takes_the_maximum_over_scales(goldens, tmp_path):
+    model = converted(write(tmp_path, goldens.state_dict("superglobal_r50"), "safetensors"), tmp_path)
+    ((photo, given),) = goldens.photos("superglobal_r50")
+    several = keras_retrieval.multi_scale(model, (0.7071, 1.0, 1.4142))
+    np.testing.assert_allclose(numpy(several(photo))[0], given["descriptor_3_scales"], atol=1e-5)
+
+
+def test_dirtorch_and_its_pca(goldens, tmp_path):
+    """The descriptor of the published code, and the PCA of scikit-learn, which is not executed."""
+    rng = np.random.default_rng(0)
+    facts = {
+        "mean_": rng.normal(size=64) / 50,
+        "components_": np.linalg.qr(rng.normal(size=(64, 64)))[0],
+        "explained_variance_": rng.uniform(0.5, 2, 64),
+        "whiten": True,
+    }
+    pickled = {key: Pickled(value) if isinstance(value, np.ndarray) else value for key, value in facts.items()}
+    pca = Call(Global("sklearn.decomposition.pca", "PCA"), (), pickled)
+    state = {f"module.{name}": array for name, array in goldens.state_dict("dirtorch_resnet18").items()}
+    options = {"arch": "resnet18_rmac", "pooling": "gem", "norm_features": False}
+    path = save(tmp_path / "net.pt", {"state_dict": state, "model_options": options, "pca": {"Landmarks": pca}}, "zip")
+    ((photo, given),) = goldens.photos("dirtorch_resnet18")
+    model = converted(path, tmp_path)
+    assert model.name == "torchresnet18_gem"
+    np.testing.assert_allclose(numpy(model(photo))[0], given["descriptor"], atol=1e-5)
+    whitened = keras.saving.load_model(convert(path, tmp_path / "white.keras", lw="Landmarks", dim=20))
+    y = (facts["components_"] @ (given["descriptor"] - facts["mean_"]) / facts["explained_variance_"] ** 0.25)[:20]
+    np.testing.assert_allclose(numpy(whitened(photo))[0], y / np.linalg.norm(y), atol=1e-4)
+    with pytest.raises(ConversionError, match="no PCA 'other': it has 'Landmarks'"):
+        convert(path, tmp_path / "white.keras", lw="other")
 
 
 def check_tokens(model, goldens, name, count=None):
