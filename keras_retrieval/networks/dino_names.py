@@ -63,7 +63,7 @@ def dino_names(tensors: Mapping[str, np.ndarray]) -> DinoTensors:
     Args:
         tensors: the tensors of a file, with anything in front of their names.
     """
-    hugging_face = any(re.search(r"embeddings\.patch_embeddings\.(projection\.)?weight$", name) for name in tensors)
+    hugging_face = any(name.endswith("embeddings.cls_token") for name in tensors)  # ConvNeXts have none
     own = any(name.endswith("patch_embed.proj.weight") for name in tensors)
     if not hugging_face and not own:
         return DinoTensors(dict(tensors), None)

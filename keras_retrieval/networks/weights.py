@@ -155,8 +155,9 @@ def fill_pooling(pooling: keras.layers.Layer, stored: StoredWeights, path: str |
     """
     pairs = pooling_tensors(pooling) if stored.torch else []
     naming = {"": [tensor for _, tensor in pairs]}
-    starts = _starts(stored.tensors, tuple(tensor.key for _, tensor in pairs), "") if pairs else []
-    starts += [""] if any(tensor.key in stored.tensors for _, tensor in pairs) else []
+    first = pairs[0][1].key if pairs else ""  # others, such as fc.weight, may belong to a classifier
+    starts = _starts(stored.tensors, (first,), "") if pairs else []
+    starts += [""] if first in stored.tensors else []
     if not starts:
         return False
     tensors = stored.tensors

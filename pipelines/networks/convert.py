@@ -34,8 +34,8 @@ class ConvertOptions(CustomLayers):
     lw: Annotated[
         str | None,
         Option(
-            "Add the whitening that the network's file contains for this dataset, such as retrieval-SfM-120k (cirtorch) "
-            "or Landmarks_clean (dirtorch)."
+            "Add the whitening that the network's file contains for this dataset, such as retrieval-SfM-120k "
+            "(cirtorch) or Landmarks_clean (dirtorch)."
         ),
     ] = None
     lw_scales: Annotated[

@@ -157,7 +157,9 @@ def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
     from keras_retrieval.layers import Rescaling
 
     trunk = next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
-    cells = max(getattr(layer, "least_cells", 1) for layer in model.layers)
+    cells = max(getattr(layer, "least_cells", 1) for layer in model._flatten_layers())
+    if cells > 1:  # the trunk is inside the network of each scale
+        trunk = next((layer for layer in trunk.layers if isinstance(layer, keras.Model)), trunk)
     side = next((side for side in range(1, 1025) if _has_feature_map(trunk, side, cells)), None)
     if side is None or any(model.input_shape[1:3]):
         raise NetworkError(f"{model.name} takes {model.input_shape}, not photos of any size (B, H, W, 3)")
