@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
-from keras_retrieval.inert_files.errors import StoredWeightsError
 from keras_retrieval.inert_files.torch_file import read_torch
-from keras_retrieval.inert_files.weights_file import StoredWeights, read_weights
 
 from ..command.options import Argument, Option, takes
-from . import cirtorch, dirtorch, matconvnet, published
+from . import cirtorch
 from .custom_layers import CustomLayers
 from .descriptor_check import check_descriptors, with_unit_rows
 from .errors import ConversionError
 from .files import check_keras_path, load_keras, save_model
+from .published_file import read_published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,49 +106,4 @@ def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -
         model = load_keras(network)
         check_descriptors(model, network, unit=False)
         return with_unit_rows(model)
-    if network.suffix == ".mat":
-        if lw is not None:
-            raise ConversionError("--lw is for networks of cirtorch; a NetVLAD file has its whitening inside")
-        return matconvnet.to_keras(matconvnet.read_matlab(network), dim)
-    stored, problem = _stored(network)
-    if stored is not None and any(name.endswith("adpool.p") for name in stored.tensors):
-        return _of_dirtorch(network, stored, lw, dim)
-    found = None if stored is None else published.to_keras(stored, network)
-    if found is not None:
-        if lw is not None:
-            raise ConversionError("--lw is for networks of cirtorch and dirtorch, whose files contain whitenings")
-        return found
-    if problem:
-        raise ConversionError(problem)
-    checkpoint = read_torch(network)
-    model = cirtorch.to_keras(checkpoint)
-    if lw is None:
-        return model
-    from keras_retrieval.networks.regional import with_whitening
-
-    return with_whitening(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)
-
-
-def _of_dirtorch(network: Path, stored: StoredWeights, lw: str | None, dim: int | None) -> Any:
-    from keras_retrieval.networks.regional import with_whitening
-
-    checkpoint = read_torch(network, objects=True)
-    trunk = published.convolutional({name: array.shape for name, array in stored.tensors.items()})
-    model = dirtorch.to_keras(checkpoint, trunk, network)
-    return model if lw is None else with_whitening(model, *dirtorch.whitening_in(checkpoint, lw), dim)
-
-
-def _stored(network: Path) -> tuple[StoredWeights | None, str]:
-    """The weights of a file, and what to say if no family recognises it and it is not a file of torch."""
-    try:
-        stored = read_weights(network)
-    except StoredWeightsError as error:
-        with network.open("rb") as file:
-            torch = file.read(2) in (b"PK", b"\x80\x02", b"")
-        return None, "" if torch else str(error)
-    if network.suffix != ".safetensors":
-        return stored, ""
-    from keras_retrieval.networks.looks_like import looks_like
-
-    kind = looks_like({name: array.shape for name, array in stored.tensors.items()}) or "no network that is recognised"
-    return stored, f"it looks like {kind}, which is none of the published retrieval networks: see build --weights"
+    return read_published(network, lw, lw_scales, dim)
