@@ -39,6 +39,7 @@ OPTIONS = {
     "netvlad": {"clusters": 3},
     "boq": {"width": 64, "rows": 2},
     "cosplace": {"units": 9},
+    "superglobal": {"units": 9},
     "rmac proposals": {"regions": "proposals", "proposals": 9, "anchors": (2, 4)},
 }
 SHAPES = ((1, 33, 90), (3, 71, 40), (2, 64, 64), (1, 27, 29), (4, 50, 51))
