@@ -13,6 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 PIXELS = {
     "caffe": "BGR, mean subtracted (`caffe`)",
     "torch": "RGB / 255, mean and deviation (`torch`)",
+    "torch-bgr": "BGR / 255, mean and deviation (`torch-bgr`)",
     "none": "by the trunk's first layers (`none`)",
 }
 LEFT_OUT = {"name", "dtype", "kwargs", "options", "weights", "p_speed"}

@@ -24,6 +24,12 @@ def l2_normalize(x: Any, axis: int = -1) -> Any:
     return x / (norm + EPSILON)
 
 
+def unit(x: Any, axis: int = -1) -> Any:
+    """Computes x / max(||x||, 1e-12) along an axis, as torch's `normalize` does; see `l2_normalize`."""
+    squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
+    return x * ops.rsqrt(ops.maximum(squares, 1e-24))
+
+
 @keras.saving.register_keras_serializable("keras_retrieval")
 class L2Normalization(keras.layers.Layer):
     """L2-normalises vectors: x / (||x|| + 1e-6), as in the networks of Radenovic et al. (TPAMI 2018).

@@ -17,6 +17,11 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
     },
     "caffe": {"mean": [103.939, 116.779, 123.68], "deviation": [1.0, 1.0, 1.0], "channels": "bgr"},
     "none": {"mean": [0.0, 0.0, 0.0], "deviation": [1.0, 1.0, 1.0], "channels": "rgb"},
+    "torch-bgr": {
+        "mean": [0.406 * 255, 0.456 * 255, 0.485 * 255],
+        "deviation": [0.225 * 255, 0.224 * 255, 0.229 * 255],
+        "channels": "bgr",
+    },
 }
 
 
@@ -60,7 +65,8 @@ class PixelNormalization(keras.layers.Layer):
         """Makes a layer with the mean, deviation and channel order of a convention of pretrained weights.
 
         Args:
-            convention: "torch" for torchvision's ImageNet mean and deviation in RGB order, "caffe" for the ImageNet
+            convention: "torch" for torchvision's ImageNet mean and deviation in RGB order, "torch-bgr" for the same
+                numbers in BGR order, as CVNet expects them, "caffe" for the ImageNet
                 mean in BGR order and deviation 1, or "none" to leave the pixels unchanged.
             **kwargs: further arguments of the layer, such as `name`.
 

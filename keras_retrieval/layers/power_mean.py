@@ -1,5 +1,6 @@
 """Power mean of the descriptors that a network computes for one photo at several scales."""
 
+import math
 from typing import Any
 
 import keras
@@ -13,8 +14,9 @@ class PowerMean(keras.layers.Layer):
     """Combines the descriptors v_s of the same photo at several scales s into their power mean (mean_s v_s^p)^(1/p).
 
     Args:
-        p: the power, above 0. For descriptors that are the direct output of GeM pooling, use GeM's exponent; otherwise
-            use 1. With a power other than 1, negative values are replaced by 0.
+        p: the power, above 0; infinity for the maximum over the scales. For descriptors that are the direct output of
+            GeM pooling, use GeM's exponent; otherwise use 1. With a finite power other than 1, negative values are
+            replaced by 0.
 
     Input shape:
         A list of tensors (B, D), one per scale.
@@ -43,6 +45,8 @@ class PowerMean(keras.layers.Layer):
         stacked = ops.cast(ops.stack(descriptors), "float32")
         if self.p == 1:
             mean = ops.mean(stacked, axis=0)
+        elif math.isinf(self.p):
+            mean = ops.max(stacked, axis=0)
         else:
             mean = ops.power(ops.mean(ops.power(ops.maximum(stacked, 0.0), self.p), axis=0), 1 / self.p)
         return ops.cast(mean, self.compute_dtype)

@@ -18,6 +18,8 @@ class Rescaling(keras.layers.Layer):
         factor: ratio of the new to the old height and width, above 0.
         antialias: whether the interpolation filter is widened by 1 / factor if the factor is below 1. False reproduces
             the published PyTorch networks, which interpolate the four nearest pixels at every factor.
+        by_size: whether the photo is stretched by the ratio of the new size, which is rounded down, to the old one, as
+            SuperGlobal's published code does; by default by the factor itself.
 
     Input shape:
         (B, H, W, C); H and W may be unknown until run time.
@@ -33,12 +35,13 @@ class Rescaling(keras.layers.Layer):
         (1, 240, 320, 3)
     """
 
-    def __init__(self, factor: float, antialias: bool = True, **kwargs: Any) -> None:
+    def __init__(self, factor: float, antialias: bool = True, by_size: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not factor > 0:
             raise ArgumentError(f"factor must be above 0, got {factor}")
         self.factor = float(factor)
         self.antialias = antialias
+        self.by_size = by_size
 
     def call(self, x: Any) -> Any:
         batch, height, width, channels = ops.shape(x)
@@ -50,9 +53,10 @@ class Rescaling(keras.layers.Layer):
 
     def _weights(self, length: Any) -> Any:
         """Computes the weight of each old pixel in each new pixel along one axis, (new length, length)."""
-        reach = 1 / self.factor if self.antialias and self.factor < 1 else 1.0
         new = self._resized(length)
-        centre = (ops.cast(ops.arange(new), "float32") + 0.5) / self.factor
+        factor = ops.cast(new, "float32") / ops.cast(length, "float32") if self.by_size else self.factor
+        reach = ops.maximum(1 / factor, 1.0) if self.antialias else 1.0
+        centre = (ops.cast(ops.arange(new), "float32") + 0.5) / factor
         distance = ops.cast(ops.arange(length), "float32") + 0.5 - centre[:, None]
         weights = ops.maximum(1 - ops.abs(distance) / reach, 0.0)
         return weights / ops.sum(weights, axis=1, keepdims=True)
@@ -68,4 +72,4 @@ class Rescaling(keras.layers.Layer):
         return batch, *sides, channels
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "factor": self.factor, "antialias": self.antialias}
+        return {**super().get_config(), "factor": self.factor, "antialias": self.antialias, "by_size": self.by_size}

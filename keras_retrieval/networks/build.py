@@ -1,11 +1,11 @@
 """Builds a retrieval network, a keras.Model that computes one descriptor per photo, from its name.
 
-A name is `<backbone>_<pooling>`. For example, `build("vgg16_gem")` makes a model of the convolutional layers of VGG16,
-followed by GeM pooling and L2 normalisation.
+A name is `<backbone>_<pooling>`, or that of a published network. For example, `build("vgg16_gem")` makes a model of the
+convolutional layers of VGG16, followed by GeM pooling and L2 normalisation.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from .backbones import BACKBONES, Backbone
 from .edge_trunk import one_channel
 from .errors import DownloadError, NetworkFileError
 from .keras_errors import unloadable
-from .names import require_published, split_name
+from .names import NETWORKS, misfit, require_published, split_name
 from .regional import rmac
-from .weights import load_trunk
+from .vision_transformer import read_out
+from .weights import fill_pooling, fill_trunk, read_stored
 
 
 def _regional_gem(
@@ -44,8 +45,15 @@ POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
     "rgem": _regional_gem,
     "netvlad": layers.NetVLAD,
     "edgemac": layers.MAC,
+    "cls": layers.ClassToken,
+    "cls+mean": partial(layers.ClassToken, mean=True),
+    "salad": layers.SALAD,
+    "megaloc": partial(layers.SALAD, features=256, projection=8448),
+    "boq": layers.BoQ,
+    "mixvpr": layers.MixVPR,
+    "cosplace": layers.CosPlace,
+    "superglobal": layers.SuperGlobal,
 }
-
 
 FrontEnd = Callable[[keras.Model, str], tuple[list[keras.layers.Layer], keras.Model]]
 """Function that makes the layers between the input and the trunk.
@@ -64,16 +72,37 @@ def _of_edge_maps(trunk: keras.Model, normalization: str) -> tuple[list[keras.la
     return [*front, layers.EdgeFilter(name="edge_filter", dtype="float32")], one_channel(trunk, normalization)
 
 
-FRONT_ENDS: dict[str, FrontEnd] = {"edgemac": _of_edge_maps}
-"""The front ends of networks whose input is not RGB photos, by the name of the pooling.
+def _of_one_size(trunk: keras.Model, normalization: str) -> tuple[list[keras.layers.Layer], keras.Model]:
+    front, trunk = _of_photos(trunk, normalization)
+    return [*front, layers.FixedSize(320, 320, name="resize", dtype="float32")], trunk
+
+
+FRONT_ENDS: dict[str, FrontEnd] = {"edgemac": _of_edge_maps, "mixvpr": _of_one_size}
+"""The front ends of networks whose input is not RGB photos of any size, by the name of the pooling.
 
 Networks with any other pooling begin with a `layers.PixelNormalization`.
 """
 
 
 def list_models() -> list[str]:
-    """Returns all names `<backbone>_<pooling>` that `build` accepts."""
-    return [f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS]
+    """Returns all names that `build` accepts: `<backbone>_<pooling>`, and those of published networks."""
+    pairs = ((name, pooling) for name in BACKBONES for pooling in POOLINGS if not misfit(name, pooling))
+    return [*(f"{name}_{pooling}" for name, pooling in pairs), *NETWORKS]
+
+
+def reads_class_token(pooling: Any) -> bool:
+    """Returns whether a pooling, a key of POOLINGS or a layer, needs the class token of a vision transformer."""
+    return getattr(_class_of(pooling), "reads_class_token", False)
+
+
+def _before_norm(pooling: Any) -> bool:
+    """Whether a pooling takes the tokens of a vision transformer before the last layer normalisation."""
+    return getattr(_class_of(pooling), "before_norm", False)
+
+
+def _class_of(pooling: Any) -> Any:
+    make = POOLINGS[pooling] if isinstance(pooling, str) else pooling
+    return getattr(make, "func", make)
 
 
 def options_of_pooling(pooling: str) -> list[str]:
@@ -106,15 +135,17 @@ def build(
     a whitening and another L2 normalisation.
 
     Args:
-        name: `<backbone>_<pooling>`, such as "vgg16_gem"; `list_models()` returns all names.
+        name: `<backbone>_<pooling>`, such as "vgg16_gem", or a published network, such as "megaloc"; `list_models()`
+            returns all names.
         weights: weights of the backbone: "imagenet" (downloaded by keras.applications), None for random weights, or the
             path of a file: of torch (.pth, .pt, .ckpt), .safetensors, of Keras (.h5, .weights.h5, .keras), or .npz, see
-            `weights.load_trunk`.
+            `weights.load_trunk`. If a file of torch contains the weights of the pooling, too, as those of the published
+            networks do, they are loaded with it.
         weights_prefix: the beginning of the names of the weights, such as "teacher.", for a file that contains the
             backbone more than once.
-        normalization: the pixel normalisation that the weights expect, "torch", "caffe" or "none", see
-            `layers.PixelNormalization`. None uses the normalisation that the weights file states; if it states none,
-            that of the backbone's ImageNet weights.
+        normalization: the pixel normalisation that the weights expect, "torch", "caffe", "none" or "torch-bgr",
+            see `layers.PixelNormalization`. None uses the normalisation that the weights file states; if it states
+            none, that of the backbone's ImageNet weights.
         whitening: whether a `layers.Whitening`, initially the identity, and an L2 normalisation are appended.
         dim: number of dimensions that the whitening keeps; None keeps all. A number implies `whitening`.
         trainable_p: whether GeM's exponent p is trainable. Other poolings ignore this argument.
@@ -143,6 +174,9 @@ def build(
         (1, 512)
     """
     backbone_name, pooling_name = split_name(name)
+    if name in NETWORKS:
+        name, published_options = NETWORKS[name]
+        pooling_options = {**published_options, **pooling_options}
     backbone, make_pooling = BACKBONES[backbone_name], POOLINGS[pooling_name]
     if not isinstance(whitening, bool):
         raise ArgumentError(f"whitening must be True or False, got {whitening!r}; set the dimensions with dim")
@@ -152,10 +186,11 @@ def build(
         raise ArgumentError(
             f"the pooling '{pooling_name}' does not take {unknown}; it takes {', '.join(accepted) or 'no option'}"
         )
-    trunk = _trunk(backbone_name, backbone, weights, before_relu=pooling_name == "netvlad")
-    stated = None
+    trunk = _trunk(backbone_name, backbone, weights, pooling_name)
+    stated = stored = None
     if weights is not None and weights != "imagenet":
-        stated = load_trunk(trunk, weights, weights_prefix)
+        stored = read_stored(weights)
+        stated = fill_trunk(trunk, stored, weights, weights_prefix)
     normalization = normalization or stated or _default_normalization(backbone_name, backbone, weights)
     if "trainable_p" in accepted:
         pooling_options["trainable_p"] = trainable_p
@@ -163,13 +198,14 @@ def build(
     front, trunk = FRONT_ENDS.get(pooling_name, _of_photos)(trunk, normalization)
     # The layers after the trunk are float32 under every dtype policy: descriptors must be exact to 1e-5.
     pooling = make_pooling(name="pooling", dtype="float32", **pooling_options)
-    images = x = keras.Input((None, None, 3), name="images")
-    for layer in (*front, trunk, pooling, layers.L2Normalization(name="l2", dtype="float32")):
-        x = layer(x)
-    if whitening or dim is not None:
-        x = layers.Whitening(dim, name="whitening", dtype="float32")(x)
-        x = layers.L2Normalization(name="l2_whitened", dtype="float32")(x)
-    return keras.Model(images, x, name=name)
+    model = assemble(name, front, trunk, pooling)
+    if stored is not None:
+        fill_pooling(pooling, stored, str(weights))
+    if not whitening and dim is None:
+        return model
+    x = layers.Whitening(dim, name="whitening", dtype="float32")(model.output)
+    x = layers.L2Normalization(name="l2_whitened", dtype="float32")(x)
+    return keras.Model(model.input, x, name=model.name)
 
 
 def load(path: str | Path) -> keras.Model:
@@ -196,7 +232,47 @@ def load(path: str | Path) -> keras.Model:
         raise NetworkFileError(f"{path} could not be loaded as a Keras network: {reason}") from error
 
 
-def _trunk(name: str, backbone: Backbone, weights: str | Path | None, before_relu: bool) -> keras.Model:
+def for_pooling(trunk: keras.Model, pooling: Any) -> keras.Model:
+    """Makes the vision transformer whose feature map a pooling takes.
+
+    Args:
+        trunk: a model from `vision_transformer`.
+        pooling: a key of POOLINGS, or a layer.
+
+    Returns:
+        The trunk before or after its last layer normalisation, with or without the class token, and the same weights.
+    """
+    return read_out(trunk, class_token=reads_class_token(pooling), normalized=not _before_norm(pooling))
+
+
+def trunk_for(name: str, pooling: str) -> keras.Model:
+    """Makes the trunk with random weights whose feature map a pooling takes.
+
+    Args:
+        name: a key of BACKBONES.
+        pooling: a key of POOLINGS.
+    """
+    return _trunk(name, BACKBONES[name], None, pooling)
+
+
+def assemble(
+    name: str, front: Iterable[keras.layers.Layer], trunk: keras.Model, pooling: keras.layers.Layer
+) -> keras.Model:
+    """Makes the model of a network: the layers before the trunk, the trunk, the pooling, L2 normalisation.
+
+    Args:
+        name: name of the model; "+", which TensorFlow's names cannot contain, becomes "-".
+        front: the layers before the trunk, the first a `layers.PixelNormalization`.
+        trunk: the trunk.
+        pooling: the pooling, named "pooling".
+    """
+    images = x = keras.Input((None, None, 3), name="images")
+    for layer in (*front, trunk, pooling, layers.L2Normalization(name="l2", dtype="float32")):
+        x = layer(x)
+    return keras.Model(images, x, name=name.replace("+", "-"))
+
+
+def _trunk(name: str, backbone: Backbone, weights: str | Path | None, pooling: str) -> keras.Model:
     if weights == "imagenet":
         require_published(name)
     try:
@@ -208,10 +284,13 @@ def _trunk(name: str, backbone: Backbone, weights: str | Path | None, before_rel
                 "build it with weights=None (random) or the path of a file"
             ) from error
         raise
+    if backbone.transformer:
+        return for_pooling(trunk, pooling)
     last = trunk.get_layer(backbone.last) if backbone.last else trunk.layers[-1]
-    if before_relu and isinstance(last, keras.layers.ReLU):
+    if pooling == "netvlad" and isinstance(last, keras.layers.ReLU):
         return keras.Model(trunk.input, last.input, name=name)
-    if before_relu and getattr(last, "activation", None) is keras.activations.relu:
+    # CosPlace was published on VGG16 before its last ReLU, and on ResNets after it.
+    if pooling in ("netvlad", "cosplace") and getattr(last, "activation", None) is keras.activations.relu:
         last.activation = keras.activations.linear
     return keras.Model(trunk.input, last.output, name=name)
 

@@ -28,7 +28,8 @@ def multi_scale(
         scales: factors by which photos are resized inside the new model, each above 0. For (1.0,) without `mirror`,
             `model` itself is returned.
         power: the exponent of the power mean. None uses the exponent p of a GeM pooling if p is the same for all
-            channels and the pooling is followed by L2 normalisation only (apart from the whitening); otherwise 1.
+            channels and the pooling is followed by L2 normalisation only (apart from the whitening); infinity, the
+            maximum, for SuperGlobal; otherwise 1.
         antialias: whether photos are antialiased when they are shrunk, see `layers.Rescaling`.
         mirror: whether the horizontally mirrored photo is described, too, at every scale.
 
@@ -46,8 +47,11 @@ def multi_scale(
     has_whitening = "whitening" in names
     embed = keras.Model(model.input, model.get_layer("whitening").input) if has_whitening else model
     images = keras.Input((None, None, 3), name="images")
+    pooling = model.get_layer("pooling") if "pooling" in names else None
+    by_size = isinstance(pooling, layers.SuperGlobal)
     resized = [
-        images if scale == 1 else layers.Rescaling(scale, antialias, dtype="float32")(images) for scale in scales
+        images if scale == 1 else layers.Rescaling(scale, antialias, by_size, dtype="float32")(images)
+        for scale in scales
     ]
     mirrored = [keras.ops.flip(photos, axis=2) for photos in resized] if mirror else []
     descriptors = [embed(photos) for photos in (*resized, *mirrored)]
@@ -60,9 +64,11 @@ def multi_scale(
 
 
 def _power(model: keras.Model) -> float:
-    """Returns GeM's p if only L2 normalisation follows GeM before the whitening, otherwise 1."""
+    """Returns the pooling's own power; GeM's p if only L2 normalisation follows before the whitening; otherwise 1."""
     names = [layer.name for layer in model.layers]
     pooling = model.get_layer("pooling") if "pooling" in names else None
+    if isinstance(pooling, layers.SuperGlobal):
+        return pooling.scales_power
     if not isinstance(pooling, layers.GeM) or pooling.per_channel:
         return 1.0
     between = names[names.index("pooling") + 1 : names.index("whitening") if "whitening" in names else None]

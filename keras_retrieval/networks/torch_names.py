@@ -8,6 +8,8 @@ from functools import partial
 import keras
 import numpy as np
 
+from ..layers.token_sequence import TokenSequence
+from ..layers.transformer_block import TransformerBlock
 from .leaf_layers import leaf_layers
 
 _VGG_BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -70,6 +72,12 @@ def numbered(trunk: str, layer: str) -> str:
 
 def _tensors(layer: keras.layers.Layer, place: str) -> list[Tensor]:
     shapes = [tuple(weight.shape) for weight in layer.weights]
+    if isinstance(layer, TransformerBlock | TokenSequence):
+        return [
+            Tensor(place + _TOKENS[weight.name], (shape[::-1] if len(shape) == 2 else shape,), axes, shape)
+            for weight, shape in zip(layer.weights, shapes, strict=True)
+            for axes in [(1, 0) if len(shape) == 2 else tuple(range(len(shape)))]
+        ]
     if len(shapes) == 1 and len(shapes[0]) == 1:  # the scale of a ConvNeXt's block
         return [Tensor(place, (shapes[0], (*shapes[0], 1, 1)), (0,), shapes[0])]
     if isinstance(layer, keras.layers.BatchNormalization):
@@ -118,6 +126,17 @@ def _resnet_transformers(layer: str) -> str:
 
 def _convolution_of(part: str) -> str:
     return "convolution" if part.startswith("conv") else "normalization"
+
+
+def _resnet_cvnet(layer: str) -> str:
+    """layer1_0_conv2 -> s1.b1.f.b, as in CVNet and other code that follows pycls."""
+    if layer in ("conv1", "bn1"):
+        return {"conv1": "stem.conv", "bn1": "stem.bn"}[layer]
+    stage, block, *part = layer.removeprefix("layer").split("_")
+    place = f"s{stage}.b{int(block) + 1}"
+    if part[0] == "downsample":
+        return f"{place}.{('proj', 'bn')[int(part[1])]}"
+    return f"{place}.f.{'abc'[int(part[0][-1]) - 1]}{'_bn' if part[0].startswith('bn') else ''}"
 
 
 def _densenet(layer: str, old: bool = False) -> str:
@@ -199,12 +218,45 @@ _CONVNEXT = (
 )
 
 
+_TOKENS = {
+    "class_token": "cls_token",
+    "register_tokens": "register_tokens",
+    "positions": "pos_embed",
+    "norm1_scale": ".norm1.weight",
+    "norm1_offset": ".norm1.bias",
+    "qkv_kernel": ".attn.qkv.weight",
+    "qkv_bias": ".attn.qkv.bias",
+    "projection_kernel": ".attn.proj.weight",
+    "projection_bias": ".attn.proj.bias",
+    "scale1": ".ls1.gamma",
+    "norm2_scale": ".norm2.weight",
+    "norm2_offset": ".norm2.bias",
+    "up_kernel": ".mlp.fc1.weight",
+    "up_bias": ".mlp.fc1.bias",
+    "down_kernel": ".mlp.fc2.weight",
+    "down_bias": ".mlp.fc2.bias",
+    "scale2": ".ls2.gamma",
+}
+"""Names of the weights of `TransformerBlock` and `TokenSequence` after the block's place, as `dino_names` has them."""
+
+
+def _dino(layer: str) -> str:
+    """patches -> patch_embed.proj, block_3 -> blocks.3; the tokens have names of their own."""
+    if layer.startswith("block_"):
+        return f"blocks.{layer.removeprefix('block_')}"
+    return {"patches": "patch_embed.proj", "tokens": ""}.get(layer, layer)
+
+
 def _places(trunk: str) -> tuple[Callable[[str], str], ...]:
     """The functions that map a layer's name to its place, one for each way to name the tensors of a trunk."""
     if trunk == "alexnet" or trunk in _VGG_BLOCKS:
         return (partial(numbered, trunk),)
     if trunk.startswith("torchresnet"):
         return (_resnet_torchvision, _resnet_children, _resnet_transformers)
+    if trunk.startswith("cvnetresnet"):
+        return (_resnet_cvnet,)
     if trunk.startswith("densenet"):
         return (_densenet, partial(_densenet, old=True))
+    if trunk.startswith("dino"):
+        return (_dino,)
     return _CONVNEXT if trunk.startswith("convnext") else ()

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ import numpy as np
 from ..inert_files.errors import StoredWeightsError
 from ..inert_files.keras_file import StoredLayer
 from ..inert_files.weights_file import StoredWeights, read_weights
+from ..layers.netvlad import NetVLAD
+from ..layers.token_sequence import Interpolation, TokenSequence
+from .dino_names import dino_names
 from .errors import WeightsError, WeightsNotFoundError
 from .leaf_layers import Leaf, leaf_layers
 from .looks_like import looks_like
+from .pooling_names import pooling_tensors
 from .torch_names import Naming, namings
 
 # The names of weights in older files, and Keras' own.
@@ -76,6 +80,19 @@ def load_trunk(trunk: keras.Model, path: str | Path, prefix: str = "") -> str | 
         WeightsError: the file is damaged or contains no weights, or a weight is missing, left over or has another
             shape; the message names the first that does not fit, and what network the file looks like.
     """
+    return fill_trunk(trunk, read_stored(path), path, prefix)
+
+
+def read_stored(path: str | Path) -> StoredWeights:
+    """Reads the weights of a file.
+
+    Args:
+        path: the file, as for `load_trunk`.
+
+    Raises:
+        WeightsNotFoundError: the file does not exist.
+        WeightsError: the file is damaged or contains no weights.
+    """
     path = Path(path)
     if path.is_dir():
         inside = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
@@ -89,14 +106,83 @@ def load_trunk(trunk: keras.Model, path: str | Path, prefix: str = "") -> str | 
         raise WeightsError(f"{path} cannot be read as a file of weights: {error}") from error
     if not stored.tensors:
         raise WeightsError(f"{path} contains no weights")
+    return stored
+
+
+def fill_trunk(trunk: keras.Model, stored: StoredWeights, path: str | Path, prefix: str = "") -> str | None:
+    """Sets the weights of a trunk from those of a file, which are read already; see `load_trunk`.
+
+    Args:
+        trunk: the model to change.
+        stored: the weights of the file.
+        path: the file, for messages.
+        prefix: the beginning of the names, where the file contains the trunk more than once.
+
+    Returns:
+        The pixel normalisation that the file states, or None.
+
+    Raises:
+        WeightsError: the weights do not fit the trunk.
+    """
+    path = Path(path)
+    stored, interpolation = _with_dino_names(stored)
     leaves = list(leaf_layers(trunk))
     fits = [*_keras_fits(leaves, stored, prefix), *_torch_fits(trunk, stored, prefix)]
     fit = _best(path, trunk.name, fits, stored)
     for leaf in leaves:
         leaf.layer.set_weights(fit.weights[leaf.name])
+        if isinstance(leaf.layer, TokenSequence) and interpolation is not None:
+            leaf.layer.interpolation = interpolation
     stated = stored.normalization or _normalization_in(stored.config)
-    inside_trunk = trunk.name.startswith("convnext")
+    inside_trunk = trunk.name.startswith(("convnext", "cvnet"))  # they have pixels of their own
     return stated or ("torch" if fit.torch and not inside_trunk else None)
+
+
+def fill_pooling(pooling: keras.layers.Layer, stored: StoredWeights, path: str | Path) -> bool:
+    """Sets the weights of a pooling, if a file of torch contains them beside those of the trunk.
+
+    Args:
+        pooling: a built pooling of a network from `build`.
+        stored: the weights of the file.
+        path: the file, for messages.
+
+    Returns:
+        Whether the file contains them.
+
+    Raises:
+        WeightsError: one of them is missing, has another shape, or is not finite, or they are in the file more than
+            once; no weight is set then.
+    """
+    pairs = pooling_tensors(pooling) if stored.torch else []
+    naming = {"": [tensor for _, tensor in pairs]}
+    first = pairs[0][1].key if pairs else ""  # others, such as fc.weight, may belong to a classifier
+    starts = _starts(stored.tensors, (first,), "") if pairs else []
+    starts += [""] if first in stored.tensors else []
+    if not starts:
+        return False
+    tensors = stored.tensors
+    if isinstance(pooling, NetVLAD):  # the assignment has a bias in version 2 only
+        zeros = np.zeros(pooling.clusters, "float32")
+        tensors = {**{f"{start}pool.conv.bias": zeros for start in starts}, **tensors}
+    fits = [_torch_fit(naming, tensors, start, deeper=False) for start in starts]
+    whole = [fit for fit in fits if not fit.problem]
+    if not whole:
+        best = max(fits, key=lambda fit: fit.found)
+        raise WeightsError(f"{path} does not fit the pooling {type(pooling).__name__}: {best.problem}")
+    if any(not _same(whole[0], other) for other in whole[1:]):
+        raise WeightsError(f"{path} contains weights of the pooling {type(pooling).__name__} more than once")
+    for (weight, _), array in zip(pairs, whole[0].weights[""], strict=True):
+        weight.assign(array)
+    return True
+
+
+def _with_dino_names(stored: StoredWeights) -> tuple[StoredWeights, Interpolation | None]:
+    """The weights, those of a DINO under their common names, and how the file's code resizes their positions."""
+    if not stored.torch:
+        found = [part.get("interpolation") for part in _configurations(stored.config, "TokenSequence")]
+        return stored, found[0] if found else None
+    renamed = dino_names(stored.tensors)
+    return replace(stored, tensors=renamed.tensors), renamed.interpolation
 
 
 def _best(path: Path, trunk: str, fits: list[_Fit], stored: StoredWeights) -> _Fit:
@@ -165,7 +251,7 @@ def _starts(tensors: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> l
     return [start for start in found if start.startswith(prefix)]
 
 
-def _torch_fit(naming: Naming, tensors: Mapping[str, np.ndarray], start: str) -> _Fit:
+def _torch_fit(naming: Naming, tensors: Mapping[str, np.ndarray], start: str, deeper: bool = True) -> _Fit:
     weights: dict[str, list[np.ndarray]] = {}
     problem, found = "", 0
     used = set()
@@ -186,7 +272,7 @@ def _torch_fit(naming: Naming, tensors: Mapping[str, np.ndarray], start: str) ->
             if array is not None and not wrong:
                 weights[layer].append(tensor.to_keras(array))
             problem = problem or wrong
-    problem = problem or _left_over(naming, tensors, start, used)
+    problem = problem or (_left_over(naming, tensors, start, used) if deeper else "")
     return _Fit(weights, found, problem, start, True)
 
 
@@ -346,19 +432,24 @@ def _normalization_in(config: Any) -> str | None:
     """The pixel normalisation of a network of this package, from its configuration."""
     from ..layers.pixel_normalization import CONVENTIONS
 
+    for settings in _configurations(config, "PixelNormalization"):
+        numbers = {key: settings.get(key) for key in ("mean", "deviation", "channels")}
+        known = {
+            name: {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+            for name, given in CONVENTIONS.items()
+        }
+        return next((name for name, given in known.items() if given == numbers), None)
+    return None
+
+
+def _configurations(config: Any, layer: str) -> Iterator[dict[str, Any]]:
+    """The configurations of the layers of a class in that of a network."""
     stack = [config]
     while stack:
         part = stack.pop()
         if isinstance(part, dict):
-            if str(part.get("class_name", "")).rpartition(">")[2] == "PixelNormalization":
-                settings = part.get("config", {})
-                numbers = {key: settings.get(key) for key in ("mean", "deviation", "channels")}
-                known = {
-                    name: {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-                    for name, given in CONVENTIONS.items()
-                }
-                return next((name for name, given in known.items() if given == numbers), None)
+            if str(part.get("class_name", "")).rpartition(">")[2] == layer:
+                yield part.get("config", {})
             stack.extend(part.values())
         elif isinstance(part, list):
             stack.extend(part)
-    return None

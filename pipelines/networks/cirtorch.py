@@ -169,7 +169,7 @@ def _assembled(meta: dict[str, Any], tensors: Tensors) -> Any:
     channels = trunk.output_shape[-1]
 
     images = keras.Input((None, None, 3), name="images")
-    x = trunk(_pixels(meta, layers)(images))
+    x = trunk(pixel_layer(meta)(images))
     if meta.get("local_whitening", False):
         x = _linear(x, "local_whitening", tensors, "lwhiten", channels)
     layer = _pooling(pooling, bool(meta.get("regional", False)), channels, tensors)
@@ -187,7 +187,14 @@ def _known(meta: dict[str, Any], key: str, known: Collection[str]) -> str:
     return value
 
 
-def _pixels(meta: dict[str, Any], layers: Any) -> Any:
+def pixel_layer(meta: dict[str, Any]) -> Any:
+    """Makes the pixel normalisation with the "mean" and "std" of a dict, in units of 0..1.
+
+    Raises:
+        ConversionError: they are not three finite numbers each, or a std is not above 0.
+    """
+    from keras_retrieval import layers
+
     numbers = {}
     for key in ("mean", "std"):
         numbers[key] = np.asarray(meta.get(key, []))

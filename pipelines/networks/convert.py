@@ -9,12 +9,13 @@ from keras_retrieval.inert_files.torch_file import read_torch
 
 from ..command.kinds import Reads, require_package
 from ..command.options import Argument, Option, takes
-from . import cirtorch, matconvnet
+from . import cirtorch
 from .custom_layers import CustomLayers
 from .descriptor_check import check_descriptors, with_unit_rows
 from .errors import ConversionError
 from .files import check_keras_path, load_keras, save_model
 from .kinds import KERAS_FILE
+from .published_file import read_published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,9 @@ class ConvertOptions(CustomLayers):
     network: Annotated[
         Path,
         Argument(
-            "A published network: a .pth file of cirtorch, or a .mat file of NetVLAD; or a .keras file, with "
-            "--normalise.",
+            "A published network: a file of torch or .safetensors of a family that is recognised by its tensors "
+            "(DINOv2, DINOv3, SALAD, CliqueMining, MegaLoc, BoQ, MixVPR, CosPlace, EigenPlaces, SuperGlobal, "
+            "pytorch-NetVlad, dirtorch, cirtorch), or a .mat file of NetVLAD; or a .keras file, with --normalise.",
             kind=Reads("file"),
         ),
     ] = field(kw_only=False)
@@ -36,7 +38,10 @@ class ConvertOptions(CustomLayers):
     ] = None
     lw: Annotated[
         str | None,
-        Option("Add the whitening that the network's file contains for this dataset, such as retrieval-SfM-120k."),
+        Option(
+            "Add the whitening that the network's file contains for this dataset, such as retrieval-SfM-120k "
+            "(cirtorch) or Landmarks_clean (dirtorch)."
+        ),
     ] = None
     lw_scales: Annotated[
         str, Option("Which whitening to add: that of a single scale (ss) or of several (ms).", choices=("ss", "ms"))
@@ -88,7 +93,7 @@ def convert(options: ConvertOptions) -> Path:
     Raises:
         ArgumentError: an option is out of range, or the options of the whitening cannot be combined, see
             `ConvertOptions.check`.
-        TorchFileError: a .pth file is damaged, or contains something other than data.
+        TorchFileError: a file of cirtorch is damaged, or contains something other than data.
         ConversionError: a file does not contain a supported network or whitening.
         MissingExtraError: SciPy is not installed, which reads .mat files.
         OSError: a file cannot be read or written.
@@ -116,14 +121,4 @@ def _converted(network: Path, lw: str | None, lw_scales: str, dim: int | None) -
         model = load_keras(network)
         check_descriptors(model, network, unit=False)
         return with_unit_rows(model)
-    if network.suffix == ".mat":
-        if lw is not None:
-            raise ConversionError("--lw is for networks of cirtorch; a NetVLAD file has its whitening inside")
-        return matconvnet.to_keras(matconvnet.read_matlab(network), dim)
-    checkpoint = read_torch(network)
-    model = cirtorch.to_keras(checkpoint)
-    if lw is None:
-        return model
-    from keras_retrieval.networks.regional import with_whitening
-
-    return with_whitening(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)
+    return read_published(network, lw, lw_scales, dim)

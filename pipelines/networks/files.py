@@ -150,7 +150,10 @@ def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
     from keras_retrieval.layers import Rescaling
 
     trunk = next((layer for layer in model.layers if isinstance(layer, keras.Model)), model)
-    side = next((side for side in range(1, 1025) if _has_feature_map(trunk, side)), None)
+    cells = max(getattr(layer, "least_cells", 1) for layer in model._flatten_layers())
+    if cells > 1:  # the trunk is inside the network of each scale
+        trunk = next((layer for layer in trunk.layers if isinstance(layer, keras.Model)), trunk)
+    side = next((side for side in range(1, 1025) if _has_feature_map(trunk, side, cells)), None)
     if side is None or any(model.input_shape[1:3]):
         raise NetworkError(f"{model.name} takes {model.input_shape}, not photos of any size (B, H, W, 3)")
     least = min(scales) * min([1.0, *(layer.factor for layer in model.layers if isinstance(layer, Rescaling))])
@@ -158,9 +161,12 @@ def smallest_side(model: Any, scales: tuple[float, ...] = (1.0,)) -> int:
     return side if least == 1 else int(np.ceil(side / least)) + 1
 
 
-def _has_feature_map(trunk: Any, side: int) -> bool:
+def _has_feature_map(trunk: Any, side: int, cells: int) -> bool:
+    """Whether the feature map of a square photo has at least so many cells."""
     channels = trunk.input_shape[-1]
     try:
-        return all(size is None or size > 0 for size in trunk.compute_output_shape((1, side, side, channels))[1:])
+        shape = trunk.compute_output_shape((1, side, side, channels))[1:]
+        sizes = [size for size in shape[:-1] if size is not None]
+        return all(size is None or size > 0 for size in shape) and (len(sizes) < 2 or sizes[0] * sizes[1] >= cells)
     except ValueError:
         return False

@@ -12,7 +12,9 @@ import pytest
 
 import keras_retrieval
 from keras_retrieval import layers
-from keras_retrieval.networks.build import POOLINGS
+from keras_retrieval.networks.build import POOLINGS, assemble, for_pooling, reads_class_token
+from keras_retrieval.networks.transformer_shapes import dinov2, dinov3
+from keras_retrieval.networks.vision_transformer import vision_transformer
 from pipelines.descriptors.describer import describer
 from pipelines.descriptors.extract import extract
 from pipelines.descriptors.whiten import whiten
@@ -34,8 +36,17 @@ from export.onnx_file.conversion import convert  # noqa: E402
 from export.onnx_file.export_onnx import export_onnx  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
-OPTIONS = {"netvlad": {"clusters": 3}, "rmac proposals": {"regions": "proposals", "proposals": 9, "anchors": (2, 4)}}
+OPTIONS = {
+    "netvlad": {"clusters": 3},
+    "boq": {"width": 64, "rows": 2},
+    "cosplace": {"units": 9},
+    "superglobal": {"units": 9},
+    "rmac proposals": {"regions": "proposals", "proposals": 9, "anchors": (2, 4)},
+}
 SHAPES = ((1, 33, 90), (3, 71, 40), (2, 64, 64), (1, 27, 29), (4, 50, 51))
+
+
+OF_MAPS = [name for name in POOLINGS if not reads_class_token(name) and name != "mixvpr"]
 
 
 def pooled(name):
@@ -84,7 +95,7 @@ def made(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("name", "scales"), [(name, "1") for name in [*POOLINGS, "rmac proposals"]] + [("gem", "1,0.7071,0.5")]
+    ("name", "scales"), [(name, "1") for name in [*OF_MAPS, "rmac proposals"]] + [("gem", "1,0.7071,0.5")]
 )
 def test_every_pooling_takes_photos_of_any_size(tmp_path, name, scales):
     """At sizes and batches that the export itself does not compare."""
@@ -98,6 +109,21 @@ def test_every_pooling_takes_photos_of_any_size(tmp_path, name, scales):
         (rows,) = ready.run(["descriptors"], {"images": images})
         np.testing.assert_allclose(rows, keras.ops.convert_to_numpy(joined(images)), atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "name"), [(dinov2(64, 2, 4), "salad"), (dinov3(64, 2), "cls+mean")])
+def test_a_vision_transformer_takes_photos_of_any_size(tmp_path, shape, name):
+    trunk = for_pooling(vision_transformer(shape, "transformer"), name)
+    options = {"clusters": 3, "features": 5} if name == "salad" else {}
+    pooling = POOLINGS[name](name="pooling", dtype="float32", **options)
+    front = [layers.PixelNormalization.of("torch", name="normalization")]
+    model = assemble(f"transformer_{name}", front, trunk, pooling)
+    model.save(tmp_path / "model.keras")
+    ready = session(export_onnx(str(tmp_path / "model.keras"), tmp_path / "model.onnx", size=64))
+    for size in ((1, 64, 64), (3, 71, 50), (2, 112, 70), (1, 57, 90), (2, 40, 200), (1, 98, 98)):
+        images = photos_of(size)
+        (rows,) = ready.run(["descriptors"], {"images": images})
+        np.testing.assert_allclose(rows, keras.ops.convert_to_numpy(model(images)), atol=1e-5)
 
 
 @pytest.mark.kernels

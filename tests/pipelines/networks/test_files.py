@@ -1,10 +1,15 @@
 """Network files: saving, loading, identity, and the smallest photo that a network takes."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_retrieval
+from keras_retrieval import layers
+from keras_retrieval.networks.build import assemble, for_pooling
+from keras_retrieval.networks.transformer_shapes import dinov2
+from keras_retrieval.networks.vision_transformer import vision_transformer
 from pipelines.descriptors.describer import describer
 from pipelines.networks.files import load_model, model_identity, save_model, smallest_side
 from tests.helpers.small import network, saved_network
@@ -78,3 +83,16 @@ def test_a_network_is_saved_whole_or_not_at_all(tmp_path):
     save_model(network(seed=1), path)
     assert not np.array_equal(load_model(path).get_weights()[0], model.get_weights()[0])
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_salad_needs_photos_with_more_patches_than_clusters():
+    trunk = for_pooling(vision_transformer(dinov2(64, 1), "transformer"), "salad")
+    front = [layers.PixelNormalization.of("torch", name="normalization")]
+    pooling = layers.SALAD(clusters=10, features=3, hidden=4, name="pooling", dtype="float32")
+    model = assemble("transformer_salad", front, trunk, pooling)
+    side = smallest_side(model)
+    assert side == 49  # 4 x 4 patches of 14 px; 3 x 3 are fewer than 11
+    assert np.isfinite(keras.ops.convert_to_numpy(model(np.zeros((1, side, side, 3))))).all()
+    with pytest.raises(ValueError, match="needs more than 10 patches"):
+        model(np.zeros((1, side - 1, side - 1, 3)))
+    assert smallest_side(keras_retrieval.multi_scale(model, (1.0, 0.5))) == 2 * side + 1
