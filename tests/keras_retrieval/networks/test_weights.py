@@ -486,7 +486,16 @@ WRONG = {
         "vgg16",
         "looks like a DINOv2 of width 768 with registers",
     ),
-    "DINOv3": (lambda: vit(1024, storage_tokens=(1, 4, 1024)), "alexnet", "looks like a DINOv3 of width 1024"),
+    "DINOv3": (
+        lambda: {name: value for name, value in vit(1024, storage_tokens=(1, 4, 1024)).items() if name != "pos_embed"},
+        "alexnet",
+        "looks like a DINOv3 of width 1024",
+    ),
+    "DINOv3 with its periods": (
+        lambda: vit(384, **{"rope_embed.periods": (16,)}),
+        "alexnet",
+        "looks like a DINOv3 of width 384",
+    ),
     "ResNet18": (basic_resnet, "torchresnet50", "looks like a ResNet18"),
     "deeper ResNet": (
         lambda: torchvision_state("resnet101"),

@@ -45,7 +45,7 @@ def test_a_network_with_its_scales_inside_needs_a_side_for_the_smallest():
 @pytest.mark.parametrize(("side", "scale"), [(27, 0.072), (29, 0.0725), (63, 0.0525), (63, 0.0875), (7, 0.5), (7, 2.0)])
 def test_the_smallest_side_is_enough_at_a_scale(side, scale, monkeypatch):
     """Scaled sides are rounded down in float32: 375 x 0.072 is 26, not 27."""
-    monkeypatch.setattr("pipelines.networks.files._has_feature_map", lambda _, given: given >= side)
+    monkeypatch.setattr("pipelines.networks.files._has_feature_map", lambda _, given, cells: given >= side)
     smallest = smallest_side(network(), (1.0, scale) if scale < 1 else (scale,))
     rescaling = keras_retrieval.layers.Rescaling(scale)
     scaled = tf.function(lambda images: rescaling(images), input_signature=[tf.TensorSpec((1, None, None, 3))])
