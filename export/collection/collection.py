@@ -529,7 +529,7 @@ class Collection:
                 try:
                     generation.open()
                 except FolderError as error:
-                    self._say(f"{error}. The photos are described again.")
+                    self._say(f"{_without_advice(str(error))}. The photos are described again.")
                     shutil.rmtree(generation.folder, ignore_errors=True)
             self._opened = True
 
@@ -737,6 +737,11 @@ class Collection:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "BMP")
         return self.describe(file.getvalue(), box)
+
+
+def _without_advice(sentence: str) -> str:
+    """Removes what the user of an index folder should do, because a collection does it."""
+    return sentence.removesuffix(": make the folder again").removesuffix(": restore it, or index again")
 
 
 def _shown(line: ProgressLine) -> Callable[[Work], None]:

@@ -324,7 +324,7 @@ def test_an_index_that_was_not_finished_goes_on(tmp_path, calls, names, monkeypa
         assert collection.size == 8
 
 
-@pytest.mark.parametrize("damaged", ["collection.json", "left_out.json", "index-001/manifest.json", "rows", "head"])
+@pytest.mark.parametrize("damaged", ["left_out.json", "index-001/manifest.json", "rows", "head"])
 def test_a_damaged_state_is_made_again(tmp_path, calls, names, damaged):
     with opened(tmp_path) as collection:
         collection.update()
@@ -337,20 +337,93 @@ def test_a_damaged_state_is_made_again(tmp_path, calls, names, damaged):
         assert collection.search(names[0], k=1).names == [names[0]]
         told = damaged != "left_out.json"
         assert any("described again" in message for message in collection.messages) == told
+        assert not any("make the folder again" in message for message in collection.messages)
     with opened(tmp_path) as collection:
         calls.clear()
         collection.update()
         assert calls == []
 
 
+BOTH = ("collection.json", "collection-copy.json")
+
+
 @pytest.mark.parametrize("content", [b"[]", b'{"kind": "collection", "version": 1, "current": {"index": "index-001"}}'])
 def test_a_manifest_of_other_content_is_made_again(tmp_path, calls, names, content):
     with opened(tmp_path) as collection:
         collection.update()
-    (tmp_path / "state" / "collection.json").write_bytes(content)
+    for name in BOTH:
+        (tmp_path / "state" / name).write_bytes(content)
     with opened(tmp_path, model=tmp_path / "network.keras") as collection:
         assert collection.update().searchable == 6
         assert "was damaged" in collection.messages[0]
+
+
+def test_a_state_without_its_manifest_says_that_the_network_is_chosen_again(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+    for name in BOTH:
+        (tmp_path / "state" / name).unlink()
+    with opened(tmp_path) as collection:
+        assert "was gone" in collection.messages[0]
+
+
+def folder_in_its_place(path):
+    path.unlink()
+    path.mkdir()
+
+
+def one_digit_of_the_size(path):
+    size = json.loads(path.read_text())["current"]["size"]
+    path.write_text(path.read_text().replace(f'"size": {size}', f'"size": {size + 1}'))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b"\0" * path.stat().st_size),
+        one_digit_of_the_size,
+        folder_in_its_place,
+    ],
+)
+@pytest.mark.parametrize("name", BOTH)
+def test_one_damaged_manifest_loses_nothing(tmp_path, calls, names, name, damage):
+    with opened(tmp_path) as collection:
+        collection.update()
+        size = collection.size
+    damage(tmp_path / "state" / name)
+    calls.clear()
+    with opened(tmp_path, model=None) as collection:
+        assert collection.update().described == 0
+        assert (collection.size, collection.messages, calls) == (size, [], [])
+    assert len({(tmp_path / "state" / name).read_bytes() for name in BOTH}) == 1
+
+
+@pytest.mark.parametrize("index", ["", "..", "index-001/..", "../photos"])
+def test_a_record_names_no_folder_but_an_index(tmp_path, calls, names, index):
+    with opened(tmp_path) as collection:
+        collection.update()
+        record = dict(collection._state.manifest()["current"], index=index)
+        collection._state.write_manifest({"current": record})
+        assert collection._state.manifest() == {}
+
+
+@pytest.mark.parametrize("name", ["left_out.json", "lock", "running.json"])
+def test_folders_in_the_place_of_files_are_removed(tmp_path, calls, names, name):
+    (tmp_path / "state" / name).mkdir(parents=True)
+    with opened(tmp_path) as collection:
+        collection.announce("http://127.0.0.1:8000/")
+        assert collection.update().searchable == 6
+
+
+def test_an_index_without_its_manifest_is_made_again_with_a_sentence(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+    (tmp_path / "state" / "index-001" / "manifest.json").unlink()
+    with opened(tmp_path) as collection:
+        assert collection.update().described == 6
+        assert any("described again" in message for message in collection.messages)
 
 
 def test_truncated_photos_are_tried_again_once_they_are_accepted(tmp_path, calls):
