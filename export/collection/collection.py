@@ -556,8 +556,6 @@ class Collection:
         network = prepare(chosen, self._state.models, self._choice if given else AUTO, kept)
         if network.kind == RANDOM:
             self._say(network.message)
-        elif network.message and isinstance(chosen, list):
-            log.info(network.message)
         identity = model_identity(network.model)
         size = size or self._usual_size(network.model, identity)
         record = record_of(network, identity, size, self._bfloat16(network.model, identity))
@@ -574,6 +572,8 @@ class Collection:
         if self._told != generation.name:
             self._told = generation.name
             log.info(f"network: {network.label}, photos at {generation.record['size']} px")
+            if network.kind != RANDOM and network.message:
+                log.info(network.message)
         return generation
 
     def _usual_size(self, model: str, identity: Mapping[str, str]) -> int:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -102,6 +103,17 @@ def test_a_second_update_describes_only_what_is_new_or_changed(tmp_path, calls, 
         assert sorted(collection.names) == sorted([*names, "new.png"][:1] + names[2:] + ["new.png"])
         assert collection.search(folder / names[0], k=1)[0].name == names[0]
         assert collection.update().described == 0
+
+
+def test_what_a_network_is_good_for_is_said_once(tmp_path, calls, names, monkeypatch, caplog):
+    """`app` updates the collection every minute."""
+    prepare = collections.prepare
+    monkeypatch.setattr(collections, "prepare", lambda *given: replace(prepare(*given), message="A trunk only."))
+    caplog.set_level("INFO", "keras_retrieval")
+    with opened(tmp_path) as collection:
+        for _ in range(3):
+            collection.update()
+    assert [record.message for record in caplog.records if "trunk" in record.message] == ["A trunk only."]
 
 
 def test_photos_that_are_added_during_an_update_are_described_first(tmp_path, names, monkeypatch):
