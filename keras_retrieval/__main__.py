@@ -188,6 +188,11 @@ def _in_shell_words(message: str, step: str) -> str:
 
 
 def _call(step: str, arguments: list[str]) -> None:
+    if any(word == "" or word.endswith("=") for word in arguments):
+        function = getattr(importlib.import_module(module_name(step)), function_name(step))
+        if hasattr(function, "options"):
+            options = importlib.import_module("keras_retrieval.pipelines.command.options")
+            options.check_no_path_is_empty(function.options, arguments)
     _app(step)(args=arguments, prog_name=f"keras-retrieval {step}")
 
 

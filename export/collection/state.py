@@ -130,9 +130,9 @@ class StateFolder:
         sound = [found for found in map(_manifest, (path, self.path / COPY)) if found is not None]
         present = path.exists() or (self.path / COPY).exists()
         if not sound and (present or any(self.path.glob("index-*/"))):
+            state = "damaged" if present else "gone"
             self.recovered.append(
-                f"{path} was {'damaged' if present else 'gone'}, so that the network is chosen and the photos are described "
-                "again"
+                f"{path} was {state}, so that the network is chosen and the photos are described again"
             )
         return sound[0] if sound else {}
 

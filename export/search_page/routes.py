@@ -29,6 +29,7 @@ from .thumbnails import SIDES, Thumbnails
 STATIC, THUMBNAILS, PHOTOS = "/static/", "/thumbnails/", "/photos/"
 MOST_PHOTOS = 2_000  # of a listing in one response
 UPLOAD_BYTES = 64 * 2**20
+LONGEST_SENTENCE = 400  # characters of an error
 SHOWN_BY_BROWSERS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -104,7 +105,7 @@ class SearchPage:
         try:
             return self._answer(request)
         except BadRequestError as error:
-            return error_response(400, str(error))
+            return error_response(400, _shortened(str(error)))
         except NotReadyError as error:
             return error_response(503, str(error))
 
@@ -259,6 +260,11 @@ class SearchPage:
 
 def _file(content: bytes, content_type: str) -> Response:
     return Response(200, content, content_type, {"ETag": etag(content), **REVALIDATE, **GUARD})
+
+
+def _shortened(sentence: str) -> str:
+    """Leaves out the middle of a sentence that repeats a long value of the request."""
+    return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[: LONGEST_SENTENCE - 60]} .. {sentence[-50:]}"
 
 
 def _finite(value: Any) -> Any:

@@ -74,7 +74,16 @@ def test_the_page_and_its_files_need_nothing_of_other_servers(page):
     ],
 )
 def test_other_files_are_not_found(page, path):
-    assert page.answer(Request("GET", path)).status == 404
+    answer = page.answer(Request("GET", path))
+    assert answer.status == 404
+    assert json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize("query", ["after", "before", "sort", "count", "stack_of", "searchable"])
+def test_an_error_does_not_repeat_a_long_value(page, query):
+    answer = page.answer(Request("GET", "/photos.json", f"{query}={'9' * 5000}"))
+    assert answer.status == 400
+    assert len(json.loads(answer.body)["error"]) <= 400
 
 
 def test_what_is_not_of_the_page_is_passed_on(page):
