@@ -92,7 +92,7 @@ class CollectionSource:
             photos=collection.count or (0 if index is None else len(index)),
             searchable=0 if index is None else len(index),
             left_out=len(collection.left_out),
-            message=" ".join(dict.fromkeys(filter(None, messages))),
+            message=" ".join(map(_sentence, dict.fromkeys(filter(None, messages)))),
             network="" if network is None else network.label,
             size=collection.size,
             training=background.training,
@@ -140,3 +140,8 @@ class CollectionSource:
             except RetrievalError:
                 continue
         return [], {column: [] for column in COLUMNS}
+
+
+def _sentence(text: str) -> str:
+    """Ends a message, such as that of an error, as a sentence, so that another one may follow it."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."

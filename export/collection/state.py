@@ -132,7 +132,7 @@ class StateFolder:
         if not sound and (present or any(self.path.glob("index-*/"))):
             state = "damaged" if present else "gone"
             self.recovered.append(
-                f"{path} was {state}, so that the network is chosen and the photos are described again"
+                f"{path} was {state}, so that the network is chosen and the photos are described again."
             )
         return sound[0] if sound else {}
 

@@ -140,7 +140,7 @@ class SearchPage:
         problem = {"problem": status.message} if status.state == "failed" else {}
         return {
             "title": self._title,
-            "folder": str(self._source.folder),
+            "folder": str(self._source.folder.absolute()),
             "photos": len(catalogue),
             "network": status.network,
             "size": status.size,
@@ -186,11 +186,15 @@ class SearchPage:
         catalogue, stacks, version, listing = self._listing(parameters)
         start = _whole(parameters, "start", 0, 0, None)
         count = _whole(parameters, "count", 200, 0, MOST_PHOTOS)
-        shown = []
+        shown, left_out = [], None
         part = slice(start, start + count)
         for row, size in zip(listing.rows[part].tolist(), listing.counts[part].tolist(), strict=True):
             stack = stacks.facts(row, size)
-            shown.append(catalogue.facts(row) | ({} if stack is None else {"stack": stack}))
+            facts = catalogue.facts(row) | ({} if stack is None else {"stack": stack})
+            if not facts["searchable"]:
+                left_out = self._source.left_out() if left_out is None else left_out
+                facts |= {"left_out": left_out[facts["name"]]} if facts["name"] in left_out else {}
+            shown.append(facts)
         return {"version": version, "total": len(listing.rows), "start": start, "photos": shown}
 
     def _names(self, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:

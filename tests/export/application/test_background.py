@@ -145,6 +145,7 @@ def test_an_error_is_said_once_and_tried_again_after_growing_pauses(tmp_path, mo
         assert background.stop(20)
     assert background.problem == "the network is damaged"
     assert [record.message for record in caplog.records] == ["the network is damaged"]
+    assert CollectionSource(collection, background).status().message.startswith("the network is damaged.")
     assert [work.step for work in steps if work is not None] == [1, 2]
     background._failures = 3
     assert background._pause() == 0.04
