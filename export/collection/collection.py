@@ -550,6 +550,9 @@ class Collection:
         """Chooses and loads the network, and returns the index that is to follow the folder."""
         with self._changing:
             model, size, current = self._model, self._size, self._current
+        if current is not None and current.network is None:
+            again = self._source_of_a_damaged_network(current.record)
+            model = model or again
         chosen = choose(model, None if current is None else current.record)
         given = model is not None and model != "auto"
         kept = None if current is None or model is not None else current.chosen
@@ -575,6 +578,22 @@ class Collection:
             if network.kind != RANDOM and network.message:
                 log.info(network.message)
         return generation
+
+    def _source_of_a_damaged_network(self, record: Mapping[str, Any]) -> str | None:
+        """Removes the network that the state has if its file is damaged; returns from what it can be made again."""
+        path = Path(record["model"])
+        if path.parent.resolve() != self._state.models or not path.suffix:
+            return None
+        if path.is_file() and sha256_of(path) == record["identity"].get("sha256"):
+            return None
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        source = str(record.get("source", ""))
+        if record.get("kind") != RANDOM and not Path(source).is_file():
+            return None
+        self._say(f"{path} was damaged or gone: the network is made and the photos are described again.")
+        return AUTO if record.get("choice") == AUTO else source
 
     def _usual_size(self, model: str, identity: Mapping[str, str]) -> int:
         """The size of photos if none is given: that of an index of the same network, or that of an .onnx file."""

@@ -122,7 +122,7 @@ class StateFolder:
     @property
     def models(self) -> Path:
         """The folder of networks that were converted or built for the collection."""
-        return self.path / "models"
+        return self.path.resolve() / "models"
 
     def manifest(self) -> dict[str, Any]:
         """Reads the manifest, or its copy if it is damaged or gone; the result is empty if both are."""
@@ -134,7 +134,12 @@ class StateFolder:
             self.recovered.append(
                 f"{path} was {state}, so that the network is chosen and the photos are described again."
             )
-        return sound[0] if sound else {}
+        manifest = sound[0] if sound else {}
+        for record in filter(None, map(manifest.get, ("current", "next"))):
+            own = self.models / Path(record["model"]).name
+            if own.suffix and own.is_file() and not Path(record["model"]).is_file():
+                record["model"] = str(own)  # the state was moved
+        return manifest
 
     def write_manifest(self, facts: Mapping[str, Any]) -> None:
         """Replaces the manifest and then its copy, each atomically.

@@ -14,6 +14,7 @@ from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 from keras_retrieval.pipelines.photos.reader import PhotoError
 
 from export.collection import collection as collections
+from export.collection import network_choice
 from export.collection.collection import Collection
 from export.collection.errors import StateBusyError, StateError, StoppedError
 from export.collection.state import StateFolder
@@ -427,6 +428,54 @@ def test_folders_in_the_place_of_files_are_removed(tmp_path, calls, names, name)
     with opened(tmp_path) as collection:
         collection.announce("http://127.0.0.1:8000/")
         assert collection.update().searchable == 6
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """Weights become a network file, without Keras; each file is another one."""
+    made = []
+
+    def save(model, path):
+        made.append(path)
+        path.write_bytes(b"network %d" % len(made))
+
+    monkeypatch.setattr("keras_retrieval.pipelines.networks.files.save_model", save)
+    monkeypatch.setattr(network_choice, "_trunk_network", lambda path: None)
+    return made
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(b"x"), lambda path: path.unlink(), folder_in_its_place]
+)
+def test_a_damaged_network_of_the_state_is_made_again(tmp_path, calls, names, converted, damage):
+    weights = tmp_path / "alexnet.npz"
+    weights.write_bytes(b"weights")
+    with opened(tmp_path, model=weights) as collection:
+        collection.update()
+    damage(converted[0])
+    with opened(tmp_path, model=None) as collection:
+        assert collection.update().described == 6
+        assert "made and the photos are described again" in collection.messages[0]
+        assert collection.network.choice == "given"
+    with opened(tmp_path, model=None) as collection:
+        assert collection.update().described == 0
+        assert (collection.messages, len(converted)) == ([], 2)
+
+
+def test_a_state_can_be_moved_and_used_from_another_folder(tmp_path, calls, names, converted, monkeypatch):
+    weights = tmp_path / "alexnet.npz"
+    weights.write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    with Collection("photos", state="state", model=weights) as collection:
+        collection.update()
+    weights.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with Collection("../photos", state="../state") as collection:
+        assert collection.update().described == 0
+    shutil.move(tmp_path / "state", tmp_path / "moved")
+    with Collection("../photos", state="../moved") as collection:
+        assert collection.update().described == 0
 
 
 def test_an_index_without_its_manifest_is_made_again_with_a_sentence(tmp_path, calls, names):
