@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,12 @@ from keras_retrieval.pipelines.files.durable import FolderError, atomic_path, sh
 from keras_retrieval.pipelines.files.progress import silent
 from keras_retrieval.pipelines.networks.files import load_model, model_identity, save_model
 from keras_retrieval.pipelines.networks.precision import check_precision, resolve_precision
-from keras_retrieval.pipelines.photos.formats import PhotoFolderError
+from keras_retrieval.pipelines.photos.formats import PhotoError, PhotoFolderError
 from keras_retrieval.pipelines.photos.intake import Intake
 from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
 from keras_retrieval.pipelines.photos.query_box import Box
 
+from keras_retrieval import library_logs
 from keras_retrieval.errors import ArgumentError
 
 from ..folder_index.folder_index import FolderIndex
@@ -166,6 +167,7 @@ class Collection:
         previous = _OPEN.get(place.resolve())
         if previous is not None:  # a cell of a notebook that is run again makes the new one before the old one is gone
             previous.close()
+        library_logs.hide()
         self._state = StateFolder(place, self.folder)
         _OPEN[place.resolve()] = self
         self._closing, self._updating, self._opening = threading.Event(), threading.Lock(), threading.Lock()
@@ -737,14 +739,15 @@ class Collection:
         if isinstance(query, bytes):
             return self.describe(query, box)
         name = os.fspath(query)
-        if name in names:
-            if box is None:
-                return np.array(index.vectors([name])[0])
-            return self.describe((self.folder / name).read_bytes(), box)
-        path = Path(name)
+        if name in names and box is None:
+            return np.array(index.vectors([name])[0])
+        path = self.folder / name if name in names else Path(name)
         if not path.is_file():
             raise IndexFileNotFoundError(f"{name} is neither a photo that can be searched nor a file")
-        return self.describe(path.read_bytes(), box)
+        try:
+            return self.describe(path.read_bytes(), box)
+        except PhotoError as error:
+            raise PhotoError(name, error.reason) from None
 
     def _pixels_row(self, pixels: np.ndarray, box: Box | None) -> np.ndarray:
         import io
@@ -775,8 +778,18 @@ def _shown(line: ProgressLine) -> Callable[[Work], None]:
     return report
 
 
+_QUERY = (str, os.PathLike, bytes, np.ndarray)
+
+
 def _listed(query: Query | Sequence[Query]) -> list[Query]:
-    return [query] if isinstance(query, str | os.PathLike | bytes | np.ndarray) else list(query)
+    queries: list[Any] = list(query) if isinstance(query, Iterable) and not isinstance(query, _QUERY) else [query]
+    for one in queries:
+        if not isinstance(one, _QUERY):
+            raise ArgumentError(
+                "a query must be the name of a photo, the path or the bytes of a file, or pixels (H, W, 3), "
+                f"got {type(one).__name__}"
+            )
+    return queries
 
 
 def _boxes(box: Box | Sequence[Box | None] | None, count: int) -> list[Box | None]:

@@ -140,7 +140,7 @@ class SearchPage:
         problem = {"problem": status.message} if status.state == "failed" else {}
         return {
             "title": self._title,
-            "folder": str(self._source.folder.absolute()),
+            "folder": str(self._source.folder.resolve()),
             "photos": len(catalogue),
             "network": status.network,
             "size": status.size,

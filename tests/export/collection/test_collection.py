@@ -88,6 +88,14 @@ def test_what_cannot_be_searched_says_so(tmp_path, calls, names):
             collection.search()
         with pytest.raises(PhotoError):
             collection.search(b"no photo")
+        for query in (3, None, [names[0], 3]):
+            with pytest.raises(ArgumentError, match=r"a query must be .*, got (int|NoneType)"):
+                collection.search(query)
+        with pytest.raises(PhotoError, match=f"^{names[0]}: "):
+            collection.search(names[0], box=(5, 5, 1, 1))
+        (tmp_path / "broken.jpg").write_bytes(b"no photo")
+        with pytest.raises(PhotoError, match=r"broken\.jpg: "):
+            collection.search(tmp_path / "broken.jpg")
 
 
 def test_a_second_update_describes_only_what_is_new_or_changed(tmp_path, calls, names):
@@ -677,6 +685,19 @@ def test_the_library_has_it_without_an_import_of_keras(tmp_path):
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
     )
     assert collections.Collection.__module__ == "export.collection.collection"
+
+
+def test_a_notebook_shows_no_lines_of_tensorflow(tmp_path, names):
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, keras_retrieval; keras_retrieval.Collection(sys.argv[1], state=sys.argv[2]).close(); "
+        "import tensorflow"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", program, str(tmp_path / "photos"), str(tmp_path / "state")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stderr == ""
 
 
 def test_the_manifest_names_the_network(tmp_path, calls, names):

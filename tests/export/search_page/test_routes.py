@@ -102,7 +102,7 @@ def test_what_is_not_of_the_page_is_passed_on(page):
 
 def test_about_says_what_there_is(page, source):
     _, _, about = get(page, "/about.json")
-    assert (about["title"], about["folder"], about["photos"]) == ("photos", str(source.folder), 7)
+    assert (about["title"], about["folder"], about["photos"]) == ("photos", str(source.folder.resolve()), 7)
     assert (about["network"], about["size"], about["limits"]) == ("small", 64, {"upload_bytes": 64 * 2**20})
     assert about["has"] == {
         "times": True, "positions": True, "folders": True, "columns": ["camera"], "stacks": False, "training": False,
@@ -118,7 +118,7 @@ def test_the_folder_is_a_path_that_can_be_opened_from_anywhere(source, monkeypat
     monkeypatch.chdir(source.folder.parent)
     whole, source.folder = source.folder, Path(source.folder.name)
     page = SearchPage(source)
-    assert get(page, "/about.json")[2]["folder"] == str(whole)
+    assert get(page, "/about.json")[2]["folder"] == str(whole.resolve())
     page.close()
 
 
