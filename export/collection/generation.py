@@ -148,4 +148,4 @@ def scann_is_installed() -> bool:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.removeprefix("-").isdigit() else 0  # times before 1970 are negative

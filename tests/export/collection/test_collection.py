@@ -495,6 +495,14 @@ def test_an_index_without_its_manifest_is_made_again_with_a_sentence(tmp_path, c
         assert any("described again" in message for message in collection.messages)
 
 
+@pytest.mark.parametrize("seconds", [-1, -(10**9), 0, 2**31 + 5, 2**33])
+def test_a_photo_of_any_time_is_described_once(tmp_path, calls, names, seconds):
+    os.utime(tmp_path / "photos" / names[0], (seconds, seconds))
+    with opened(tmp_path) as collection:
+        assert collection.update().described == 6
+        assert collection.update().described == 0
+
+
 def test_truncated_photos_are_tried_again_once_they_are_accepted(tmp_path, calls):
     path = tmp_path / "photos" / "cut.jpg"
     path.parent.mkdir()
