@@ -154,6 +154,17 @@ def test_an_error_is_said_once_and_tried_again_after_growing_pauses(tmp_path, mo
     collection.close()
 
 
+@pytest.mark.parametrize(("watch", "then"), [(True, "they are found"), (False, "start again")])
+def test_an_empty_folder_is_said_with_what_to_do(tmp_path, running, caplog, watch, then):
+    (tmp_path / "photos").mkdir()
+    with caplog.at_level("INFO", "keras_retrieval"):
+        _, _, source = running(watch=watch)
+        until(lambda: source.status().state == "ready")
+    assert any(
+        record.message.endswith(f"put photos into {tmp_path / 'photos'}, and {then}") for record in caplog.records
+    )
+
+
 def test_without_watching_the_work_ends(tmp_path, running):
     write_photos(tmp_path / "photos", 2)
     _, background, source = running(watch=False)
