@@ -51,13 +51,18 @@ class CollectionSource:
         key, made = self._state(), self._made
         if made is not None and not self._is_due(key):
             return made
-        with self._lock:
+        if not self._lock.acquire(blocking=made is None):
+            assert made is not None
+            return made  # another request makes the next one
+        try:
             if self._made is None or self._is_due(key):
                 started = time.monotonic()
                 self._made, self._key = self._catalogue(key), key
                 seconds = time.monotonic() - started
                 self._next_time = started + max(FASTEST_SECONDS, CATALOGUE_SHARE * seconds)
             return self._made
+        finally:
+            self._lock.release()
 
     def describe(self, file: bytes, box: Box | None) -> np.ndarray:
         """Describes a photo file; waits a while if the network is still being loaded.

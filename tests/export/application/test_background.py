@@ -154,6 +154,18 @@ def test_an_error_is_said_once_and_tried_again_after_growing_pauses(tmp_path, mo
     collection.close()
 
 
+def test_requests_do_not_wait_for_a_catalogue_that_another_one_makes(tmp_path, running):
+    write_photos(tmp_path / "photos", 2)
+    _, _, source = running()
+    settled(source, 2)
+    before = source.catalogue()
+    with source._lock:
+        write_photo(tmp_path / "photos" / "new.png", 30)
+        settled(source, 3)
+        assert source.catalogue() is before
+    assert "new.png" in source.catalogue().names
+
+
 @pytest.mark.parametrize(("watch", "then"), [(True, "they are found"), (False, "start again")])
 def test_an_empty_folder_is_said_with_what_to_do(tmp_path, running, caplog, watch, then):
     (tmp_path / "photos").mkdir()
