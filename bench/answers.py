@@ -85,7 +85,7 @@ def _port(lines: Iterable[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compared", help="the command keras-retrieval of another installation")
-    parser.add_argument("--steps", nargs="*", default=list(STEPS))
+    parser.add_argument("--steps", nargs="*", default=list(STEPS), help="the steps to measure; all if not given")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, recorded("answers") as add:
         folder = Path(place)

@@ -89,8 +89,8 @@ def measure(network: str, photos: int, size: int) -> dict[str, float | str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=7)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--photos", type=int, default=7, help="number of photos of a batch")
+    parser.add_argument("--size", type=int, default=224, help="height and width of a photo in pixels")
     parser.add_argument("--only", help="measure this network in this process, and print the result as JSON")
     options = parser.parse_args()
     if options.only:

@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
@@ -17,6 +18,7 @@ from . import library_logs
 from .errors import RetrievalError, printable
 from .steps import STEPS, function_name, module_name
 
+OUTPUT_CLOSED = 141  # exit status of a command whose output was closed, by the same convention
 INTERRUPTED = 130  # exit status of a command that was stopped by Ctrl-C, by the convention of shells
 
 _REASONS = {
@@ -42,17 +44,34 @@ def main(arguments: list[str] | None = None) -> None:
     """
     step, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if step in ("-h", "--help"):
-        print(_help())
+        _show(_help())
     elif step == "--version":
         from . import __version__
 
-        print(__version__)
+        _show(__version__)
     elif step in STEPS:
         _run(step, rest)
     else:
         near = difflib.get_close_matches(step, STEPS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         sys.exit(f"keras-retrieval: no step '{step}'.{hint} The steps: {', '.join(STEPS)}.")
+
+
+def _show(text: str) -> None:
+    try:
+        with contextlib.redirect_stdout(_Escaped(sys.stdout)):
+            print(text, flush=True)
+    except _OutputClosedError:
+        _end_without_output()
+    except OSError as error:
+        sys.exit(f"keras-retrieval: {_os_error(error, ['the output'])}")
+
+
+def _end_without_output() -> None:
+    """Ends as a command whose reader has closed the pipe, such as `head`: with the status of SIGPIPE, and quietly."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
+    sys.exit(OUTPUT_CLOSED)
 
 
 def _help() -> str:
@@ -74,7 +93,13 @@ def _run(step: str, arguments: list[str]) -> None:
     library_logs.hide()
     try:
         with contextlib.redirect_stdout(_Escaped(sys.stdout)), _log_on_stdout():
-            _call(step, arguments)
+            try:
+                _call(step, arguments)
+            except SystemExit:
+                sys.stdout.flush()  # at the interpreter's end, an error could not be caught
+                raise
+    except _OutputClosedError:
+        _end_without_output()
     except RetrievalError as error:
         # Errors that a user can fix are one line without a traceback.
         sys.exit(f"keras-retrieval {step}: {_in_shell_words(str(error), step)}")
@@ -121,6 +146,10 @@ def _reason(error: OSError, path: str) -> str:
     return reason[:1].lower() + reason[1:]
 
 
+class _OutputClosedError(BrokenPipeError):
+    """The reader of the output has closed it."""
+
+
 class _Escaped:
     """A stream that escapes control characters, by which the name of a file could change what a terminal shows.
 
@@ -136,8 +165,17 @@ class _Escaped:
 
     def write(self, text: str) -> int:
         encoding = self._stream.encoding or "utf-8"
-        self._stream.write(_without_controls(text).encode(encoding, "backslashreplace").decode(encoding))
+        try:
+            self._stream.write(_without_controls(text).encode(encoding, "backslashreplace").decode(encoding))
+        except BrokenPipeError as error:
+            raise _OutputClosedError(*error.args) from None
         return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError as error:
+            raise _OutputClosedError(*error.args) from None
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -166,7 +204,12 @@ def _log_on_stdout() -> Iterator[None]:
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            print(self.format(record), flush=True)
+            try:
+                print(self.format(record), flush=True)
+            except OSError:
+                # Work in other threads, such as a server's, goes on without a terminal or without space for its log.
+                if threading.current_thread() is threading.main_thread():
+                    raise
 
     logger, lines = logging.getLogger("keras_retrieval"), Lines()
     others, level = list(logging.getLogger().handlers), logger.level
@@ -188,6 +231,11 @@ def _in_shell_words(message: str, step: str) -> str:
 
 
 def _call(step: str, arguments: list[str]) -> None:
+    if any(word == "" or word.endswith("=") for word in arguments):
+        function = getattr(importlib.import_module(module_name(step)), function_name(step))
+        if hasattr(function, "options"):
+            options = importlib.import_module("keras_retrieval.pipelines.command.options")
+            options.check_no_path_is_empty(function.options, arguments)
     _app(step)(args=arguments, prog_name=f"keras-retrieval {step}")
 
 

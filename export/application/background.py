@@ -167,7 +167,10 @@ class Background:
         changes = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
         if changes or first:
             left_out = f"; {report.left_out:,} files left out" if report.left_out else ""
-            log.info(f"{report.searchable:,} photos can be searched{f' ({changes})' if changes else ''}{left_out}")
+            then = "they are found" if self._watching else "start again"
+            advice = "" if report.photos else f": put photos into {self._collection.folder}, and {then}"
+            found = f"{report.searchable:,} photos can be searched{f' ({changes})' if changes else ''}"
+            log.info(f"{found}{left_out}{advice}")
 
     def _failed(self, sentence: str) -> None:
         self.work, self._failures = None, self._failures + 1

@@ -291,10 +291,11 @@ class Demo:
         pretrained = (self.work / "pretrained.keras").is_file()
         describing = count * (0.25 if pretrained else 0.03) + 5
         recipe = (PRETRAINED if pretrained else RANDOM) if own else QUICK_RANDOM
+        training = 15 + recipe.epochs * recipe.queries * (1.5 if pretrained else 0.2) + 2 * describing
         expected = {
             PHOTOS: 1 if own else 32, NETWORK: 10, BEFORE: describing, SEARCH: describing, AFTER: describing,
             MODELS: 10 + 0.7 * count, PAGE: 25,
-            TRAINING: 15 + recipe.epochs * recipe.queries * (1.5 if pretrained else 0.2) + 2 * describing,
+            TRAINING: (1 if own else 1.7) * training,
         }  # fmt: skip
         expected |= read_seconds(self.work / "timings.json", self._kind(count))
         if (self.photos / "manifest.json").is_file() and not own:

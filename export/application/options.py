@@ -13,6 +13,7 @@ from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER, Intake
 
 from ..collection.network_choice import network_of_collection
 from ..http.base_path import checked_base_path
+from ..http.hosts import address_to_listen_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,11 @@ class AppOptions(CustomLayers, IntakeOptions):
     ] = None
     precision: Annotated[str, Option(PRECISION_HELP, choices=PRECISIONS)] = "auto"
     host: Annotated[
-        str, Option("Address to listen on; 0.0.0.0 for all, so that other machines can see the photos.")
+        str,
+        Option(
+            "Address to listen on; 0.0.0.0 for all, so that other machines can see the photos.",
+            kind=address_to_listen_on,
+        ),
     ] = "127.0.0.1"
     port: Annotated[
         int | None,

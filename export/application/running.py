@@ -77,7 +77,8 @@ def run(options: AppOptions, say: Callable[[str], None]) -> None:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         stopped.wait()
         line.clear()
-        say("stopping")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            say("stopping")
         server.stop(GRACE_SECONDS)
         page.close()
         log.removeFilter(line.make_way)

@@ -51,13 +51,18 @@ class CollectionSource:
         key, made = self._state(), self._made
         if made is not None and not self._is_due(key):
             return made
-        with self._lock:
+        if not self._lock.acquire(blocking=made is None):
+            assert made is not None
+            return made  # another request makes the next one
+        try:
             if self._made is None or self._is_due(key):
                 started = time.monotonic()
                 self._made, self._key = self._catalogue(key), key
                 seconds = time.monotonic() - started
                 self._next_time = started + max(FASTEST_SECONDS, CATALOGUE_SHARE * seconds)
             return self._made
+        finally:
+            self._lock.release()
 
     def describe(self, file: bytes, box: Box | None) -> np.ndarray:
         """Describes a photo file; waits a while if the network is still being loaded.
@@ -92,7 +97,7 @@ class CollectionSource:
             photos=collection.count or (0 if index is None else len(index)),
             searchable=0 if index is None else len(index),
             left_out=len(collection.left_out),
-            message=" ".join(dict.fromkeys(filter(None, messages))),
+            message=" ".join(map(_sentence, dict.fromkeys(filter(None, messages)))),
             network="" if network is None else network.label,
             size=collection.size,
             training=background.training,
@@ -140,3 +145,8 @@ class CollectionSource:
             except RetrievalError:
                 continue
         return [], {column: [] for column in COLUMNS}
+
+
+def _sentence(text: str) -> str:
+    """Ends a message, such as that of an error, as a sentence, so that another one may follow it."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."

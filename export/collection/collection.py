@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,12 @@ from keras_retrieval.pipelines.files.durable import FolderError, atomic_path, sh
 from keras_retrieval.pipelines.files.progress import silent
 from keras_retrieval.pipelines.networks.files import load_model, model_identity, save_model
 from keras_retrieval.pipelines.networks.precision import check_precision, resolve_precision
-from keras_retrieval.pipelines.photos.formats import PhotoFolderError
+from keras_retrieval.pipelines.photos.formats import PhotoError, PhotoFolderError
 from keras_retrieval.pipelines.photos.intake import Intake
 from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
 from keras_retrieval.pipelines.photos.query_box import Box
 
+from keras_retrieval import library_logs
 from keras_retrieval.errors import ArgumentError
 
 from ..folder_index.folder_index import FolderIndex
@@ -166,6 +167,7 @@ class Collection:
         previous = _OPEN.get(place.resolve())
         if previous is not None:  # a cell of a notebook that is run again makes the new one before the old one is gone
             previous.close()
+        library_logs.hide()
         self._state = StateFolder(place, self.folder)
         _OPEN[place.resolve()] = self
         self._closing, self._updating, self._opening = threading.Event(), threading.Lock(), threading.Lock()
@@ -529,7 +531,7 @@ class Collection:
                 try:
                     generation.open()
                 except FolderError as error:
-                    self._say(f"{error}. The photos are described again.")
+                    self._say(f"{_without_advice(str(error))}. The photos are described again.")
                     shutil.rmtree(generation.folder, ignore_errors=True)
             self._opened = True
 
@@ -550,14 +552,15 @@ class Collection:
         """Chooses and loads the network, and returns the index that is to follow the folder."""
         with self._changing:
             model, size, current = self._model, self._size, self._current
+        if current is not None and current.network is None:
+            again = self._source_of_a_damaged_network(current.record)
+            model = model or again
         chosen = choose(model, None if current is None else current.record)
         given = model is not None and model != "auto"
         kept = None if current is None or model is not None else current.chosen
         network = prepare(chosen, self._state.models, self._choice if given else AUTO, kept)
         if network.kind == RANDOM:
             self._say(network.message)
-        elif network.message and isinstance(chosen, list):
-            log.info(network.message)
         identity = model_identity(network.model)
         size = size or self._usual_size(network.model, identity)
         record = record_of(network, identity, size, self._bfloat16(network.model, identity))
@@ -574,7 +577,25 @@ class Collection:
         if self._told != generation.name:
             self._told = generation.name
             log.info(f"network: {network.label}, photos at {generation.record['size']} px")
+            if network.kind != RANDOM and network.message:
+                log.info(network.message)
         return generation
+
+    def _source_of_a_damaged_network(self, record: Mapping[str, Any]) -> str | None:
+        """Removes the network that the state has if its file is damaged; returns from what it can be made again."""
+        path = Path(record["model"])
+        if path.parent.resolve() != self._state.models or not path.suffix:
+            return None
+        if path.is_file() and sha256_of(path) == record["identity"].get("sha256"):
+            return None
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        source = str(record.get("source", ""))
+        if record.get("kind") != RANDOM and not Path(source).is_file():
+            return None
+        self._say(f"{path} was damaged or gone: the network is made and the photos are described again.")
+        return AUTO if record.get("choice") == AUTO else source
 
     def _usual_size(self, model: str, identity: Mapping[str, str]) -> int:
         """The size of photos if none is given: that of an index of the same network, or that of an .onnx file."""
@@ -718,14 +739,15 @@ class Collection:
         if isinstance(query, bytes):
             return self.describe(query, box)
         name = os.fspath(query)
-        if name in names:
-            if box is None:
-                return np.array(index.vectors([name])[0])
-            return self.describe((self.folder / name).read_bytes(), box)
-        path = Path(name)
+        if name in names and box is None:
+            return np.array(index.vectors([name])[0])
+        path = self.folder / name if name in names else Path(name)
         if not path.is_file():
             raise IndexFileNotFoundError(f"{name} is neither a photo that can be searched nor a file")
-        return self.describe(path.read_bytes(), box)
+        try:
+            return self.describe(path.read_bytes(), box)
+        except PhotoError as error:
+            raise PhotoError(name, error.reason) from None
 
     def _pixels_row(self, pixels: np.ndarray, box: Box | None) -> np.ndarray:
         import io
@@ -737,6 +759,11 @@ class Collection:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "BMP")
         return self.describe(file.getvalue(), box)
+
+
+def _without_advice(sentence: str) -> str:
+    """Removes what the user of an index folder should do, because a collection does it."""
+    return sentence.removesuffix(": make the folder again").removesuffix(": restore it, or index again")
 
 
 def _shown(line: ProgressLine) -> Callable[[Work], None]:
@@ -751,8 +778,18 @@ def _shown(line: ProgressLine) -> Callable[[Work], None]:
     return report
 
 
+_QUERY = (str, os.PathLike, bytes, np.ndarray)
+
+
 def _listed(query: Query | Sequence[Query]) -> list[Query]:
-    return [query] if isinstance(query, str | os.PathLike | bytes | np.ndarray) else list(query)
+    queries: list[Any] = list(query) if isinstance(query, Iterable) and not isinstance(query, _QUERY) else [query]
+    for one in queries:
+        if not isinstance(one, _QUERY):
+            raise ArgumentError(
+                "a query must be the name of a photo, the path or the bytes of a file, or pixels (H, W, 3), "
+                f"got {type(one).__name__}"
+            )
+    return queries
 
 
 def _boxes(box: Box | Sequence[Box | None] | None, count: int) -> list[Box | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.files.durable import MANIFEST, fingerprint
+from keras_retrieval.pipelines.files.durable import fingerprint
 from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
 
 from ..folder_index.folder_index import FolderIndex
@@ -62,7 +62,7 @@ class Generation:
             FolderError: the index is damaged.
             MissingExtraError: the index needs ScaNN, which is not installed.
         """
-        if self.index is None and (self.folder / MANIFEST).exists():
+        if self.index is None and self.folder.exists():
             self.index = FolderIndex(self.folder)
 
     def load(self) -> LoadedNetwork:
@@ -148,4 +148,4 @@ def scann_is_installed() -> bool:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.removeprefix("-").isdigit() else 0  # times before 1970 are negative

@@ -4,6 +4,7 @@
 Keras. A published file is converted once, into the state folder.
 """
 
+import functools
 import logging
 import os
 import re
@@ -295,12 +296,18 @@ def prepare(
         except RetrievalError as error:
             if choice == GIVEN:
                 raise
-            log.warning(f"{candidate.source} is not used: {error}")
+            _warn_once(f"{candidate.source} is not used: {error}")
             continue
         return ChosenNetwork(
             model, candidate.label, choice, candidate.kind, candidate.rank, candidate.source, _message(candidate)
         )
     return kept or _downloaded() or _random(models)
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    """Warns the first time only: a collection that follows its folder chooses its network again at each look."""
+    log.warning(sentence)
 
 
 def _message(candidate: Candidate) -> str:

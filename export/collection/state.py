@@ -1,6 +1,7 @@
 """The state folder of a collection: its manifest, its lock, and where its indexes, networks and lists are.
 
     collection.json     the photo folder and the records of the current index and of one that is being built
+    collection-copy.json  the same, which is read where collection.json is damaged or gone
     index-001/          an ordinary index folder, which `search` and `serve --index` read as well
     left_out.json       photos without a descriptor, for each index
     models/             networks that were converted or built for this collection
@@ -14,13 +15,14 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from keras_retrieval.pipelines.files.cache_folder import CACHE_VARIABLE, cache_folder
-from keras_retrieval.pipelines.files.durable import FolderError, check_outside, write_file
+from keras_retrieval.pipelines.files.durable import FolderError, check_outside, fingerprint, write_file
 from keras_retrieval.pipelines.files.locks import lock
 
 from keras_retrieval.errors import ArgumentError
@@ -29,8 +31,11 @@ from .errors import StateBusyError, StateError
 
 log = logging.getLogger("keras_retrieval")
 
-KIND, VERSION = "collection", 1
-MANIFEST, LEFT_OUT, LOCK, RUNNING = "collection.json", "left_out.json", "lock", "running.json"
+KIND, VERSION, CHECKSUM = "collection", 1, "checksum"
+MANIFEST, COPY, LEFT_OUT, LOCK, RUNNING = (
+    "collection.json", "collection-copy.json", "left_out.json", "lock", "running.json"
+)  # fmt: skip
+_INDEX = re.compile(r"index-[0-9]{3,9}")
 _DIGITS = 12  # of the hash of the photo folder's path
 
 
@@ -76,10 +81,11 @@ class StateFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             foreign = [entry.name for entry in path.iterdir() if not _is_ours(entry.name)]
-            if foreign and not (path / MANIFEST).exists():
+            if foreign and not ((path / MANIFEST).exists() or (path / COPY).exists()):
                 raise StateError(
                     f"{path} is not the state of a collection (it contains {foreign[0]}): name another folder"
                 )
+            _make_way(path)
             self._lock: IO[str] | None = (path / LOCK).open("a")
             (path / "models").mkdir(exist_ok=True)
         except FileExistsError:
@@ -116,26 +122,36 @@ class StateFolder:
     @property
     def models(self) -> Path:
         """The folder of networks that were converted or built for the collection."""
-        return self.path / "models"
+        return self.path.resolve() / "models"
 
     def manifest(self) -> dict[str, Any]:
-        """Reads the manifest; without one, or with a damaged one, the result is empty."""
+        """Reads the manifest, or its copy if it is damaged or gone; the result is empty if both are."""
         path = self.path / MANIFEST
-        found = _json(path)
-        sound = found.get("kind") == KIND and found.get("version") == VERSION
-        if path.exists() and not (sound and all(map(_is_record, (found.get("current"), found.get("next"))))):
-            self.recovered.append(f"{path} was damaged, so that the photos are described again")
-            return {}
-        return found
+        sound = [found for found in map(_manifest, (path, self.path / COPY)) if found is not None]
+        present = path.exists() or (self.path / COPY).exists()
+        if not sound and (present or any(self.path.glob("index-*/"))):
+            state = "damaged" if present else "gone"
+            self.recovered.append(
+                f"{path} was {state}, so that the network is chosen and the photos are described again."
+            )
+        manifest = sound[0] if sound else {}
+        for record in filter(None, map(manifest.get, ("current", "next"))):
+            own = self.models / Path(record["model"]).name
+            if own.suffix and own.is_file() and not Path(record["model"]).is_file():
+                record["model"] = str(own)  # the state was moved
+        return manifest
 
     def write_manifest(self, facts: Mapping[str, Any]) -> None:
-        """Replaces the manifest atomically.
+        """Replaces the manifest and then its copy, each atomically.
 
         Raises:
             OSError: the manifest cannot be written.
         """
-        text = json.dumps({"kind": KIND, "version": VERSION, **facts}, indent=1, ensure_ascii=False)
-        write_file(self.path / MANIFEST, text + "\n")
+        kept = {name: value for name, value in facts.items() if name != CHECKSUM}
+        document = {"kind": KIND, "version": VERSION, **kept}
+        text = json.dumps({**document, CHECKSUM: fingerprint(document)}, indent=1, ensure_ascii=False)
+        for name in (MANIFEST, COPY):
+            write_file(self.path / name, text + "\n")
 
     def left_out(self, index: str) -> dict[str, list[Any]]:
         """Reads the photos without a descriptor in an index.
@@ -148,7 +164,7 @@ class StateFolder:
         """
         found = _json(self.path / LEFT_OUT).get(index, {})
         rows = found.items() if isinstance(found, dict) else ()
-        return {name: row for name, row in rows if isinstance(row, list) and len(row) == 3}
+        return {name: row for name, row in rows if _is_left_out(row)}
 
     def write_left_out(self, index: str, photos: Mapping[str, list[Any]]) -> None:
         """Replaces the photos without a descriptor in an index; those of other existing indexes stay."""
@@ -167,9 +183,32 @@ class StateFolder:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def _make_way(path: Path) -> None:
+    """Removes folders in the place of files, and a file in the place of a folder, as a repair of a disk may leave."""
+    for name in (MANIFEST, COPY, LEFT_OUT, LOCK, RUNNING):
+        if (path / name).is_dir():
+            shutil.rmtree(path / name)
+    if (path / "models").is_file():
+        (path / "models").unlink()
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest in a file; None if it is damaged or gone."""
+    found = _json(path)
+    checksum = found.pop(CHECKSUM, None)
+    if checksum != fingerprint(found) or found.get("kind") != KIND or found.get("version") != VERSION:
+        return None
+    return found if all(_is_record(found.get(key)) for key in ("current", "next")) else None
+
+
+def _is_left_out(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 3 and isinstance(row[0], str) and all(type(n) is int for n in row[1:])
+
+
 def _is_ours(name: str) -> bool:
     return name.startswith((".", "index-")) or name in (
         MANIFEST,
+        COPY,
         LEFT_OUT,
         LOCK,
         RUNNING,
@@ -184,7 +223,9 @@ def _is_record(record: Any) -> bool:
     """Whether an entry of the manifest is an index with its network, or None."""
     kinds = {"index": str, "model": str, "identity": dict, "size": int, "bfloat16": bool}
     return record is None or (
-        isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in kinds.items())
+        isinstance(record, dict)
+        and all(isinstance(record.get(key), kind) for key, kind in kinds.items())
+        and _INDEX.fullmatch(record["index"]) is not None
     )
 
 

@@ -60,8 +60,6 @@ class Response:
 Answer: TypeAlias = Callable[[Request], Response]
 """Function that answers a request."""
 
-NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
-
 
 def json_response(document: Any, headers: Mapping[str, str] | None = None) -> Response:
     """Makes a response with status 200 from a document that can be serialized as JSON."""
@@ -77,6 +75,9 @@ def error_response(status: int, reason: str) -> Response:
         reason: sentence for the user of the client.
     """
     return Response(status, json.dumps({"error": reason}, indent=4))
+
+
+NOT_FOUND = error_response(404, "There is nothing at this address.")
 
 
 def etag(*parts: str | bytes | int) -> str:

@@ -29,6 +29,7 @@ from .thumbnails import SIDES, Thumbnails
 STATIC, THUMBNAILS, PHOTOS = "/static/", "/thumbnails/", "/photos/"
 MOST_PHOTOS = 2_000  # of a listing in one response
 UPLOAD_BYTES = 64 * 2**20
+LONGEST_SENTENCE = 400  # characters of an error
 SHOWN_BY_BROWSERS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -104,7 +105,7 @@ class SearchPage:
         try:
             return self._answer(request)
         except BadRequestError as error:
-            return error_response(400, str(error))
+            return error_response(400, _shortened(str(error)))
         except NotReadyError as error:
             return error_response(503, str(error))
 
@@ -139,7 +140,7 @@ class SearchPage:
         problem = {"problem": status.message} if status.state == "failed" else {}
         return {
             "title": self._title,
-            "folder": str(self._source.folder),
+            "folder": str(self._source.folder.resolve()),
             "photos": len(catalogue),
             "network": status.network,
             "size": status.size,
@@ -185,11 +186,15 @@ class SearchPage:
         catalogue, stacks, version, listing = self._listing(parameters)
         start = _whole(parameters, "start", 0, 0, None)
         count = _whole(parameters, "count", 200, 0, MOST_PHOTOS)
-        shown = []
+        shown, left_out = [], None
         part = slice(start, start + count)
         for row, size in zip(listing.rows[part].tolist(), listing.counts[part].tolist(), strict=True):
             stack = stacks.facts(row, size)
-            shown.append(catalogue.facts(row) | ({} if stack is None else {"stack": stack}))
+            facts = catalogue.facts(row) | ({} if stack is None else {"stack": stack})
+            if not facts["searchable"]:
+                left_out = self._source.left_out() if left_out is None else left_out
+                facts |= {"left_out": left_out[facts["name"]]} if facts["name"] in left_out else {}
+            shown.append(facts)
         return {"version": version, "total": len(listing.rows), "start": start, "photos": shown}
 
     def _names(self, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -259,6 +264,11 @@ class SearchPage:
 
 def _file(content: bytes, content_type: str) -> Response:
     return Response(200, content, content_type, {"ETag": etag(content), **REVALIDATE, **GUARD})
+
+
+def _shortened(sentence: str) -> str:
+    """Leaves out the middle of a sentence that repeats a long value of the request."""
+    return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[: LONGEST_SENTENCE - 60]} .. {sentence[-50:]}"
 
 
 def _finite(value: Any) -> Any:

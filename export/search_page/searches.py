@@ -19,6 +19,7 @@ from .search_request import Query, SearchRequest
 from .source import PhotoSource
 
 EMPTY = "No photo can be searched yet. Wait until the first photos are described: the page finds them by itself."
+NONE = "No photo can be searched yet. Put photos into {folder}: the page finds them by itself."
 
 
 def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, upload_bytes: int) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, uploa
     started = time.monotonic()
     index, catalogue = source.index(), source.catalogue()
     if index is None:
-        raise NotReadyError(EMPTY)
+        raise NotReadyError(_nothing_to_search(source))
     try:
         rows, answers = _query_rows(source, files, index, request.queries, upload_bytes)
         liked, missing = _stored(index, request.like)
@@ -74,6 +75,11 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, uploa
         "queries": answers,
         "missing": [*missing, *also_missing],
     }
+
+
+def _nothing_to_search(source: PhotoSource) -> str:
+    status = source.status()
+    return NONE.format(folder=source.folder) if status.state == "ready" and not status.photos else EMPTY
 
 
 def _query_rows(

@@ -19,6 +19,7 @@ SIDES = (256, 512)
 QUALITY = 82  # of the JPEG files
 MEMORY_BYTES = 64 * 2**20
 FOLDER_BYTES = 2 * 2**30
+_CHECKSUM_BYTES = 8
 DECODERS = max(1, os.cpu_count() or 1)  # photos that are decoded at once, because each needs memory for its pixels
 
 log = logging.getLogger("keras_retrieval")
@@ -157,18 +158,19 @@ class FileCache:
         """Returns the bytes that are cached under a key; None if there are none."""
         path = self._path(key)
         try:
-            data = path.read_bytes()
+            content = path.read_bytes()
             os.utime(path)
         except OSError:
             return None
-        return data or None
+        data, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
+        return data if data and checksum == _checksum(data) else None
 
     def put(self, key: Hashable, data: bytes) -> None:
         """Caches bytes under a key."""
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
+            _write_whole(path, data + _checksum(data))
         except OSError as error:
             if not self._warned:
                 log.warning("thumbnails are not kept in %s: %s", self._folder, error)
@@ -178,7 +180,7 @@ class FileCache:
             if self._bytes is None:
                 self._bytes = sum(size for _, size, _ in self._files())
             else:
-                self._bytes += len(data)
+                self._bytes += len(data) + _CHECKSUM_BYTES
             if self._bytes > self._limit:
                 self._evict()
 
@@ -207,6 +209,11 @@ class FileCache:
             with suppress(OSError):
                 Path(path).unlink()
                 self._bytes -= size
+
+
+def _checksum(data: bytes) -> bytes:
+    """What follows the data in a file, so that a file that a power failure left empty or in part is made again."""
+    return hashlib.blake2b(data, digest_size=_CHECKSUM_BYTES).digest()
 
 
 def _write_whole(path: Path, data: bytes) -> None:

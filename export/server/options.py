@@ -10,6 +10,7 @@ from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.errors import ArgumentError
 
 from ..http.base_path import checked_base_path
+from ..http.hosts import address_to_listen_on
 from ..index_contract.contract import NeighbourIndex
 from ..indexes.kinds import index_to_read
 from .batching import BatchingParameters
@@ -57,7 +58,9 @@ class ServeOptions(Options):
             "unchanged."
         ),
     ] = ""
-    host: Annotated[str, Option("Address to listen on; 0.0.0.0 accepts connections from other machines.")] = "127.0.0.1"
+    host: Annotated[
+        str, Option("Address to listen on; 0.0.0.0 accepts connections from other machines.", kind=address_to_listen_on)
+    ] = "127.0.0.1"
     port: Annotated[int, Option("gRPC port; 0 for any free one.", at_least=0, at_most=65535)] = 8500
     rest_port: Annotated[int, Option("REST port; 0 for any free one.", at_least=0, at_most=65535)] = 8501
     model_name: Annotated[

@@ -5,7 +5,7 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from ..http.messages import NOT_FOUND, Request, Response, error_response
+from ..http.messages import Request, Response, error_response
 from .classify_regress import classify, regress
 from .core import ServingCore
 from .errors import ServingError, invalid
@@ -16,6 +16,8 @@ from .predict import METADATA_FIELD, metadata, predict_signature
 from .servable import Run, Servable
 from .tensor_proto import from_proto
 
+# As TensorFlow Serving answers paths outside of its API.
+NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
 METRICS_PATH = "/monitoring/prometheus/metrics"
 VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 RUN = re.compile(

@@ -25,7 +25,7 @@ import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
@@ -252,6 +252,8 @@ def _of_kind(value: Any, hint: Any, label: str) -> Any:
     if str in kinds and isinstance(value, str | os.PathLike):
         return os.fspath(value)
     if Path in kinds and isinstance(value, str | os.PathLike):
+        if not os.fspath(value):  # Path("") is the current folder, which nobody means by an unset variable
+            raise ArgumentError(f"{label} is empty: name a file or folder")
         return Path(value)
     if int in kinds and number and isinstance(value, numbers.Integral):
         return int(value)
@@ -362,6 +364,32 @@ def _for_typer(name: str, hint: Any) -> Any:
     kind, *facts = get_args(hint)
     turned = [fact.parameter(name) if isinstance(fact, Option) else fact for fact in facts]
     return Annotated[(kind, *turned)]
+
+
+def check_no_path_is_empty(options: type[Options], arguments: Sequence[str]) -> None:
+    """Refuses an empty path on the command line, as of an unset variable; Typer would make the current folder of it.
+
+    Args:
+        options: the options of the step.
+        arguments: the words of the command line after the step.
+
+    Raises:
+        ArgumentError: a path is empty.
+    """
+    hints, declared = get_type_hints(options), declarations(options)
+    paths = {name for name, hint in hints.items() if name in declared and _is_path(hint)}
+    labels = {declared[name].label(name): name for name in declared}
+    positional = [name for name in declared if isinstance(declared[name], Argument) and name in paths]
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        name = labels.get(word[:-1]) if word.endswith("=") else labels.get(before) if word == "" else None
+        if word == "" and (name is None or hints[name] is bool):
+            name = positional[0] if positional else None
+        if name in paths:
+            raise ArgumentError(f"{declared[name].label(name)} is empty: name a file or folder")
+
+
+def _is_path(hint: Any) -> bool:
+    return hint is Path or any(_is_path(part) for part in get_args(hint))
 
 
 def help_texts(function: Callable[..., Any]) -> dict[str, str]:

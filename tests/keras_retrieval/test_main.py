@@ -1,19 +1,23 @@
 """The command: it answers at once, lists its steps, and reports errors in one line."""
 
+import contextlib
 import errno
 import importlib
+import io
 import logging
 import os
 import resource
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 import typer
 from keras_retrieval.pipelines.command.options import typer_signature
 
 import keras_retrieval
-from keras_retrieval.__main__ import INTERRUPTED, main
+from keras_retrieval.__main__ import INTERRUPTED, _log_on_stdout, main
 from keras_retrieval.errors import ArgumentError, RetrievalError
 from keras_retrieval.steps import STEPS, function_name, module_name
 from tests.helpers.odd_collection import photo
@@ -344,3 +348,51 @@ def test_a_name_that_the_terminal_cannot_show_does_not_end_a_step(tmp_path):
     found = run("edge-maps", folder, tmp_path / "maps", "--size", 64, PYTHONIOENCODING="ascii")
     assert (found.returncode, found.stderr) == (0, "")
     assert "K\\xf6ln \\u96ea: 1 photo" in found.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["extract", "--help"]])
+def test_a_closed_pipe_ends_the_command_quietly(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "keras_retrieval", *words], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (ended.stderr, ended.returncode in (1, 141)) == ("", True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["extract", "--help"]])
+def test_a_full_disk_for_the_output_is_one_sentence(words):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "keras_retrieval", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert "no space is left on the disk" in ended.stderr.splitlines()[0]
+    assert "Traceback" not in ended.stderr
+
+
+class ClosedStream(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_work_in_another_thread_goes_on_without_its_output():
+    logger, ended = logging.getLogger("keras_retrieval"), []
+
+    def work():
+        logger.info("a line that nobody reads")
+        ended.append(True)
+
+    with contextlib.redirect_stdout(ClosedStream()), _log_on_stdout():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        with pytest.raises(BrokenPipeError):
+            logger.info("the main thread ends")
+    assert ended == [True]

@@ -1,7 +1,7 @@
 // The filters: a part of the name, folders, time and columns, and the list of those in force.
 
 import { button, count, date, debounce, element, icon, make } from "./dom.js";
-import { change, hasFilter, state, withoutFilter } from "./state.js";
+import { change, hasFilter, isSearching, state, withoutFilter } from "./state.js";
 
 const MOST_FOLDERS = 200; // folders that are listed at once
 const NARROW = matchMedia("(max-width: 820px)");
@@ -109,7 +109,7 @@ export class Filters {
   showChips() {
     const chips = [];
     const chip = (text, changes) => chips.push(button(text, () => change(changes), { class: "button chip", "aria-label": `Remove the filter: ${text}` }, "close"));
-    if (state.stackOf) chip("One stack", { stackOf: "" });
+    if (state.stackOf && !isSearching()) chip("One stack", { stackOf: "" });
     if (state.folder) chip(state.folder, { folder: "" });
     if (state.text) chip(`“${state.text}”`, { text: "" });
     if (state.after) chip(`from ${date(state.after)}`, { after: "" });

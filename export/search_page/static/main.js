@@ -58,9 +58,7 @@ async function start() {
 // Begins anew, also when the server is back.
 async function reload() {
   try {
-    about = await json("about.json");
-    element("title").textContent = document.title = about.title || "Photos";
-    element("about").textContent = [plural(about.photos, "photo"), about.network, about.size ? `${about.size} px` : ""].filter(Boolean).join(" · ");
+    await loadAbout();
     loadSummary();
     shown.listing = null;
     results.asked = "";
@@ -68,6 +66,14 @@ async function reload() {
   } catch (error) {
     showError(error);
   }
+}
+
+// What the collection is and has: it gets a network, photos and stacks while the page is open.
+async function loadAbout() {
+  about = await json("about.json");
+  element("title").textContent = document.title = about.title || "Photos";
+  element("about").textContent = [plural(about.photos, "photo"), about.network, about.size ? `${about.size} px` : ""].filter(Boolean).join(" · ");
+  element("stacks").hidden = !about.has.stacks;
 }
 
 async function loadSummary() {
@@ -94,7 +100,6 @@ function show(now, before) {
   filters.show();
   element("sort").value = now.sort;
   element("stacks").setAttribute("aria-pressed", String(now.stacks));
-  element("stacks").hidden = !about.has.stacks;
   element("map-open").setAttribute("aria-pressed", String(now.map));
   element("map-only").checked = now.area !== null;
   document.body.classList.toggle("mapped", now.map);
@@ -148,7 +153,7 @@ function showTotal(photos) {
   if (isSearching() || total) return;
   if (hasFilter()) results.problem("No photo matches these filters.", "Remove the filters", () => change(withoutFilter()), { calm: true });
   else if (status?.state === "working") results.problem("The photos are being listed. They appear here as soon as the first is found.", null, null, { calm: true });
-  else results.problem(`There is no photo here yet. Put photos into ${about.folder || "the folder of the collection"}, then start the command again, or run it with --watch.`, null, null, { calm: true });
+  else results.problem(`There is no photo here yet. Put photos into ${about.folder || "the folder of the collection"}: app shows them within seconds; with --no-watch, start it again.`, null, null, { calm: true });
 }
 
 function onRows(changed) {
@@ -163,8 +168,7 @@ async function growGrid() {
   if (growing) return;
   growing = true;
   try {
-    await grid.refresh();
-    about.photos = status?.photos ?? about.photos;
+    await Promise.all([grid.refresh(), loadAbout()]);
     showTotal();
     if (listing.total) hideProblemOfBrowsing();
     await Promise.all([loadSummary(), showTimes()]);
@@ -177,7 +181,9 @@ async function growGrid() {
 
 function takeStatus(now) {
   const first = results.isWaiting && isSearching() && now.searchable > 0;
+  const ends = status?.state === "working" && now.state !== "working";
   status = now;
+  if (ends) loadAbout().catch(showError); // the network may be there without a change of the photos
   if (first) {
     results.isWaiting = false;
     results.search();

@@ -41,13 +41,13 @@ export class View {
     this.pan(0, 0);
   }
 
-  // Shows an area, [south, west, north, east] in degrees, with a margin.
+  // Shows an area, [south, west, north, east] in degrees, with a margin: wider at the sides, where the map's buttons are.
   fit([south, west, north, east], margin = 48) {
     // An area across the 180th meridian is shown as the whole world, which ends there.
     const [left, top] = project(north, west > east ? -180 : west);
     const [right, bottom] = project(south, west > east ? 180 : east);
     const [wide, tall] = [Math.max(right - left, 2e-6), Math.max(bottom - top, 2e-6)];
-    const fits = Math.min(Math.max(this.width - 2 * margin, 40) / wide, Math.max(this.height - 2 * margin, 40) / tall);
+    const fits = Math.min(Math.max(this.width - 3.2 * margin, 40) / wide, Math.max(this.height - 2 * margin, 40) / tall);
     this.size = Math.min(Math.max(fits, FURTHEST), NEAREST / 16);
     [this.x, this.y] = [(left + right) / 2, (top + bottom) / 2];
   }

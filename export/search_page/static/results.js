@@ -77,7 +77,7 @@ export class Results {
   take(answer) {
     this.hits = answer.hits;
     this.active = -1;
-    const unread = answer.queries.map(({ reason }, place) => (reason ? this.unread(place, reason) : "")).filter(Boolean);
+    const unread = answer.queries.map(({ reason }, place) => (reason ? this.unread(place, reason, answer.hits.length > 0) : "")).filter(Boolean);
     if (unread.length) this.problem(unread[0]);
     else element("problem").hidden = true;
     this.compared = answer.compared;
@@ -87,11 +87,13 @@ export class Results {
     this.build();
   }
 
-  unread(place, reason) {
+  // Why a photo or a box is not searched with; `others`: whether the search was made with the others.
+  unread(place, reason, others) {
     const ofBoxes = state.queries.flatMap((query) => Array(Math.max(1, query.boxes.length)).fill(query));
     const query = ofBoxes[place] ?? {};
     const name = query.photo ?? upload(query.upload)?.file.name ?? "The photo";
-    return `${fileName(name)} cannot be searched with: ${reason.replace(/\.$/, "")}. Choose another photo.`;
+    const why = `${fileName(name)} cannot be searched with: ${reason.replace(/\.$/, "")}.`;
+    return others ? `${why} The search was made with the others.` : `${why} Choose another photo.`;
   }
 
   none() {

@@ -12,7 +12,7 @@ export class Selection {
     element("selection-search").onclick = () => this.search();
     element("selection-csv").onclick = () => this.csv();
     element("selection-json").onclick = () => this.json();
-    element("selection-paths").onclick = () => copy([...this.names].map((name) => this.path(name)).join("\n"), plural(this.names.size, "Path"));
+    element("selection-paths").onclick = () => copy([...this.names].map((name) => this.path(name)).join("\n"), plural(this.names.size, "path", "paths"));
     element("selection-clear").onclick = () => this.clear();
   }
 

@@ -40,7 +40,7 @@ export function showControls(list) {
 // Shows a photo in a tile; `photo` is undefined while its row is not there yet.
 export function fill(node, photo) {
   node.photo = photo;
-  const { stack, searchable = true } = photo ?? {};
+  const { stack, searchable = true, left_out: reason } = photo ?? {};
   node.stack?.remove();
   node.note?.remove();
   [node.stack, node.note] = [null, null];
@@ -49,7 +49,9 @@ export function fill(node, photo) {
     node.append(node.stack);
   }
   if (!searchable) {
-    node.note = make("span", { class: "tile-note", title: "Not searchable yet" }, icon("clock"));
+    node.note = reason
+      ? make("span", { class: "tile-note", title: `Left out: ${reason}` }, "!")
+      : make("span", { class: "tile-note", title: "Not searchable yet" }, icon("clock"));
     node.append(node.note);
   }
   node.classList.toggle("waiting", !searchable);
@@ -65,7 +67,7 @@ function label(photo) {
   if (photo.score !== undefined) parts.push(`score ${score(photo.score)}`);
   if (photo.time) parts.push(dateAndTime(photo.time));
   if (photo.stack?.count > 1) parts.push(`first of ${stackText(photo.stack)}`);
-  if (photo.searchable === false) parts.push("not searchable yet");
+  if (photo.searchable === false) parts.push(photo.left_out ? `left out: ${photo.left_out}` : "not searchable yet");
   if (state.like.includes(photo.name)) parts.push("more like this");
   return parts.join(", ");
 }

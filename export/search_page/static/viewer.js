@@ -116,13 +116,14 @@ export class Viewer {
     element("viewer-before").disabled = this.place <= 0;
     element("viewer-after").disabled = this.place < 0 || this.place + 1 >= photos;
     const facts = [
+      ["Left out", photo.left_out ?? ""],
       ["Folder", folderName(photo.name)],
       ["Score", photo.score === undefined ? "" : score(photo.score)],
       ["Time", photo.time ? dateAndTime(photo.time) : ""],
       ["Place", Number.isFinite(photo.latitude) && photo.latitude !== null ? position(photo.latitude, photo.longitude) : ""],
       ...Object.entries(photo.columns ?? {}),
     ].filter(([, value]) => value !== "" && value !== null && value !== undefined);
-    element("viewer-facts").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))]));
+    element("viewer-facts").replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))));
   }
 
   showActions() {

@@ -145,12 +145,36 @@ def test_an_error_is_said_once_and_tried_again_after_growing_pauses(tmp_path, mo
         assert background.stop(20)
     assert background.problem == "the network is damaged"
     assert [record.message for record in caplog.records] == ["the network is damaged"]
+    assert CollectionSource(collection, background).status().message.startswith("the network is damaged.")
     assert [work.step for work in steps if work is not None] == [1, 2]
     background._failures = 3
     assert background._pause() == 0.04
     background._failures = 1000
     assert background._pause() <= backgrounds.LONGEST_SECONDS
     collection.close()
+
+
+def test_requests_do_not_wait_for_a_catalogue_that_another_one_makes(tmp_path, running):
+    write_photos(tmp_path / "photos", 2)
+    _, _, source = running()
+    settled(source, 2)
+    before = source.catalogue()
+    with source._lock:
+        write_photo(tmp_path / "photos" / "new.png", 30)
+        settled(source, 3)
+        assert source.catalogue() is before
+    assert "new.png" in source.catalogue().names
+
+
+@pytest.mark.parametrize(("watch", "then"), [(True, "they are found"), (False, "start again")])
+def test_an_empty_folder_is_said_with_what_to_do(tmp_path, running, caplog, watch, then):
+    (tmp_path / "photos").mkdir()
+    with caplog.at_level("INFO", "keras_retrieval"):
+        _, _, source = running(watch=watch)
+        until(lambda: source.status().state == "ready")
+    assert any(
+        record.message.endswith(f"put photos into {tmp_path / 'photos'}, and {then}") for record in caplog.records
+    )
 
 
 def test_without_watching_the_work_ends(tmp_path, running):

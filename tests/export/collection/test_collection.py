@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from keras_retrieval.pipelines.photos.formats import PhotoFolderError
 from keras_retrieval.pipelines.photos.reader import PhotoError
 
 from export.collection import collection as collections
+from export.collection import network_choice
 from export.collection.collection import Collection
 from export.collection.errors import StateBusyError, StateError, StoppedError
 from export.collection.state import StateFolder
@@ -86,6 +88,14 @@ def test_what_cannot_be_searched_says_so(tmp_path, calls, names):
             collection.search()
         with pytest.raises(PhotoError):
             collection.search(b"no photo")
+        for query in (3, None, [names[0], 3]):
+            with pytest.raises(ArgumentError, match=r"a query must be .*, got (int|NoneType)"):
+                collection.search(query)
+        with pytest.raises(PhotoError, match=f"^{names[0]}: "):
+            collection.search(names[0], box=(5, 5, 1, 1))
+        (tmp_path / "broken.jpg").write_bytes(b"no photo")
+        with pytest.raises(PhotoError, match=r"broken\.jpg: "):
+            collection.search(tmp_path / "broken.jpg")
 
 
 def test_a_second_update_describes_only_what_is_new_or_changed(tmp_path, calls, names):
@@ -102,6 +112,17 @@ def test_a_second_update_describes_only_what_is_new_or_changed(tmp_path, calls, 
         assert sorted(collection.names) == sorted([*names, "new.png"][:1] + names[2:] + ["new.png"])
         assert collection.search(folder / names[0], k=1)[0].name == names[0]
         assert collection.update().described == 0
+
+
+def test_what_a_network_is_good_for_is_said_once(tmp_path, calls, names, monkeypatch, caplog):
+    """`app` updates the collection every minute."""
+    prepare = collections.prepare
+    monkeypatch.setattr(collections, "prepare", lambda *given: replace(prepare(*given), message="A trunk only."))
+    caplog.set_level("INFO", "keras_retrieval")
+    with opened(tmp_path) as collection:
+        for _ in range(3):
+            collection.update()
+    assert [record.message for record in caplog.records if "trunk" in record.message] == ["A trunk only."]
 
 
 def test_photos_that_are_added_during_an_update_are_described_first(tmp_path, names, monkeypatch):
@@ -324,7 +345,7 @@ def test_an_index_that_was_not_finished_goes_on(tmp_path, calls, names, monkeypa
         assert collection.size == 8
 
 
-@pytest.mark.parametrize("damaged", ["collection.json", "left_out.json", "index-001/manifest.json", "rows", "head"])
+@pytest.mark.parametrize("damaged", ["left_out.json", "index-001/manifest.json", "rows", "head"])
 def test_a_damaged_state_is_made_again(tmp_path, calls, names, damaged):
     with opened(tmp_path) as collection:
         collection.update()
@@ -337,20 +358,149 @@ def test_a_damaged_state_is_made_again(tmp_path, calls, names, damaged):
         assert collection.search(names[0], k=1).names == [names[0]]
         told = damaged != "left_out.json"
         assert any("described again" in message for message in collection.messages) == told
+        assert not any("make the folder again" in message for message in collection.messages)
     with opened(tmp_path) as collection:
         calls.clear()
         collection.update()
         assert calls == []
 
 
+BOTH = ("collection.json", "collection-copy.json")
+
+
 @pytest.mark.parametrize("content", [b"[]", b'{"kind": "collection", "version": 1, "current": {"index": "index-001"}}'])
 def test_a_manifest_of_other_content_is_made_again(tmp_path, calls, names, content):
     with opened(tmp_path) as collection:
         collection.update()
-    (tmp_path / "state" / "collection.json").write_bytes(content)
+    for name in BOTH:
+        (tmp_path / "state" / name).write_bytes(content)
     with opened(tmp_path, model=tmp_path / "network.keras") as collection:
         assert collection.update().searchable == 6
         assert "was damaged" in collection.messages[0]
+
+
+def test_a_state_without_its_manifest_says_that_the_network_is_chosen_again(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+    for name in BOTH:
+        (tmp_path / "state" / name).unlink()
+    with opened(tmp_path) as collection:
+        assert "was gone" in collection.messages[0]
+
+
+def folder_in_its_place(path):
+    path.unlink()
+    path.mkdir()
+
+
+def one_digit_of_the_size(path):
+    size = json.loads(path.read_text())["current"]["size"]
+    path.write_text(path.read_text().replace(f'"size": {size}', f'"size": {size + 1}'))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b"\0" * path.stat().st_size),
+        one_digit_of_the_size,
+        folder_in_its_place,
+    ],
+)
+@pytest.mark.parametrize("name", BOTH)
+def test_one_damaged_manifest_loses_nothing(tmp_path, calls, names, name, damage):
+    with opened(tmp_path) as collection:
+        collection.update()
+        size = collection.size
+    damage(tmp_path / "state" / name)
+    calls.clear()
+    with opened(tmp_path, model=None) as collection:
+        assert collection.update().described == 0
+        assert (collection.size, collection.messages, calls) == (size, [], [])
+    assert len({(tmp_path / "state" / name).read_bytes() for name in BOTH}) == 1
+
+
+@pytest.mark.parametrize("index", ["", "..", "index-001/..", "../photos"])
+def test_a_record_names_no_folder_but_an_index(tmp_path, calls, names, index):
+    with opened(tmp_path) as collection:
+        collection.update()
+        record = dict(collection._state.manifest()["current"], index=index)
+        collection._state.write_manifest({"current": record})
+        assert collection._state.manifest() == {}
+
+
+@pytest.mark.parametrize("name", ["left_out.json", "lock", "running.json"])
+def test_folders_in_the_place_of_files_are_removed(tmp_path, calls, names, name):
+    (tmp_path / "state" / name).mkdir(parents=True)
+    with opened(tmp_path) as collection:
+        collection.announce("http://127.0.0.1:8000/")
+        assert collection.update().searchable == 6
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """Weights become a network file, without Keras; each file is another one."""
+    made = []
+
+    def save(model, path):
+        made.append(path)
+        path.write_bytes(b"network %d" % len(made))
+
+    monkeypatch.setattr("keras_retrieval.pipelines.networks.files.save_model", save)
+    monkeypatch.setattr(network_choice, "_trunk_network", lambda path: None)
+    return made
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(b"x"), lambda path: path.unlink(), folder_in_its_place]
+)
+def test_a_damaged_network_of_the_state_is_made_again(tmp_path, calls, names, converted, damage):
+    weights = tmp_path / "alexnet.npz"
+    weights.write_bytes(b"weights")
+    with opened(tmp_path, model=weights) as collection:
+        collection.update()
+    damage(converted[0])
+    with opened(tmp_path, model=None) as collection:
+        assert collection.update().described == 6
+        assert "made and the photos are described again" in collection.messages[0]
+        assert collection.network.choice == "given"
+    with opened(tmp_path, model=None) as collection:
+        assert collection.update().described == 0
+        assert (collection.messages, len(converted)) == ([], 2)
+
+
+def test_a_state_can_be_moved_and_used_from_another_folder(tmp_path, calls, names, converted, monkeypatch):
+    weights = tmp_path / "alexnet.npz"
+    weights.write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    with Collection("photos", state="state", model=weights) as collection:
+        collection.update()
+    weights.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with Collection("../photos", state="../state") as collection:
+        assert collection.update().described == 0
+    shutil.move(tmp_path / "state", tmp_path / "moved")
+    with Collection("../photos", state="../moved") as collection:
+        assert collection.update().described == 0
+
+
+def test_an_index_without_its_manifest_is_made_again_with_a_sentence(tmp_path, calls, names):
+    with opened(tmp_path) as collection:
+        collection.update()
+    (tmp_path / "state" / "index-001" / "manifest.json").unlink()
+    with opened(tmp_path) as collection:
+        assert collection.update().described == 6
+        assert any("described again" in message for message in collection.messages)
+
+
+@pytest.mark.parametrize("seconds", [-1, -(10**9), 0, 2**31 + 5, 2**33])
+def test_a_photo_of_any_time_is_described_once(tmp_path, calls, names, seconds):
+    os.utime(tmp_path / "photos" / names[0], (seconds, seconds))
+    with opened(tmp_path) as collection:
+        assert collection.update().described == 6
+        assert collection.update().described == 0
 
 
 def test_truncated_photos_are_tried_again_once_they_are_accepted(tmp_path, calls):
@@ -543,6 +693,19 @@ def test_the_library_has_it_without_an_import_of_keras(tmp_path):
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
     )
     assert collections.Collection.__module__ == "export.collection.collection"
+
+
+def test_a_notebook_shows_no_lines_of_tensorflow(tmp_path, names):
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, keras_retrieval; keras_retrieval.Collection(sys.argv[1], state=sys.argv[2]).close(); "
+        "import tensorflow"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-c", program, str(tmp_path / "photos"), str(tmp_path / "state")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stderr == ""
 
 
 def test_the_manifest_names_the_network(tmp_path, calls, names):

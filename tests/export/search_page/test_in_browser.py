@@ -496,8 +496,10 @@ def test_the_page_grows_without_jumping(user):
     """
     time.sleep(0.2)  # the scrolling has ended
     before = user.run(place)
+    assert user.shown("#about").text.startswith("40 photos")
     source.reset()
     user.grid(COUNT)
+    user.says("#about", f"{COUNT} photos")
     seen = user.until(lambda: user.run(place)[0] == before[0] and user.run(place))
     assert abs(seen[1] - before[1]) <= 1
     user.hidden("#progress")
@@ -519,6 +521,71 @@ def test_files_that_were_left_out_have_reasons(user):
     user.says("#left-out-list", "truncated: the file ends too early")
     user.keys(Keys.ESCAPE)
     user.hidden("#left-out-dialog")
+
+
+def test_what_becomes_known_while_the_page_is_open_is_shown(user, monkeypatch):
+    source, stacks = user.service.source, user.service.page._stacks
+    monkeypatch.setattr(stacks, "_grouped", None)
+    monkeypatch.setattr(stacks, "_next", float("inf"))
+    source.show(source.names, "begun", searchable=0)
+    source.progress = replace(source.progress, state="working", step=2, steps=3, network="", size=None, searchable=0)
+    user.open()
+    user.grid(COUNT)
+    user.hidden("#stacks")
+    assert user.shown("#about").text == f"{COUNT} photos"
+    monkeypatch.undo()
+    source.reset()
+    user.grid(ALONE)
+    assert user.shown("#stacks")
+    user.says("#about", "small.keras · 64 px")
+
+
+def test_a_photo_without_a_descriptor_has_its_reason(user):
+    source = user.service.source
+    source.reasons = {name(COUNT - 1): "truncated: the file ends too early"}
+    source.show(source.names, "one left out", searchable=COUNT - 1)
+    user.open(stacks=0, folder="c")
+    user.grid(20)
+    note = user.shown("#grid .tile.waiting .tile-note")
+    assert note.text == "!"
+    assert note.get_attribute("title") == "Left out: truncated: the file ends too early"
+    user.shown("#grid").send_keys(Keys.END, Keys.ENTER)
+    user.says("#viewer-facts", "truncated: the file ends too early")
+
+
+def test_a_search_within_an_open_stack_is_not_called_one_of_the_stack(user):
+    user.open(stack=name(COPIES[0]))
+    user.grid(len(COPIES))
+    user.says("#chips", "One stack")
+    user.shown("#grid").send_keys(Keys.HOME, "s")
+    user.results(COUNT - 1)  # the search is of the whole collection
+    user.hidden("#chips")
+    user.browser.back()
+    user.says("#chips", "One stack")
+
+
+def test_one_of_several_photos_cannot_be_read(user, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"not a photo")
+    user.open()
+    user.browser.find_element(By.ID, "file").send_keys(
+        f"{tmp_path / 'broken.jpg'}\n{user.service.source.folder / name(1)}"
+    )
+    user.results(COUNT)
+    text = user.says("#problem", "broken.jpg cannot be searched with:")
+    assert text.endswith("The search was made with the others.")
+
+
+def test_a_selected_result_keeps_its_text_clear(user):
+    user.open(photo=name(1))
+    user.results(COUNT - 1)
+    user.shown("#results").send_keys(Keys.HOME, Keys.SPACE)
+    user.shown("#results .selected")
+    edges = "return document.querySelector(arguments[0]).getBoundingClientRect().toJSON()"
+    tile, picture, text = (
+        user.run(edges, f"#results .selected{part}") for part in ("", " .tile-picture", " .result-text")
+    )
+    assert picture["bottom"] <= text["top"]
+    assert picture["left"] - tile["left"] == pytest.approx(tile["right"] - picture["right"], abs=2)
 
 
 def test_an_empty_collection_says_what_to_do(user):

@@ -5,6 +5,7 @@ import json
 import re
 import unicodedata
 from importlib import resources
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from export.http.messages import Request
+from export.search_page.catalogue import Catalogue
 from export.search_page.routes import SearchPage
 from export.search_page.source import Status, Training
 from tests.helpers.page_source import NATURAL, NEW, SmallSource
@@ -74,7 +76,16 @@ def test_the_page_and_its_files_need_nothing_of_other_servers(page):
     ],
 )
 def test_other_files_are_not_found(page, path):
-    assert page.answer(Request("GET", path)).status == 404
+    answer = page.answer(Request("GET", path))
+    assert answer.status == 404
+    assert json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize("query", ["after", "before", "sort", "count", "stack_of", "searchable"])
+def test_an_error_does_not_repeat_a_long_value(page, query):
+    answer = page.answer(Request("GET", "/photos.json", f"{query}={'9' * 5000}"))
+    assert answer.status == 400
+    assert len(json.loads(answer.body)["error"]) <= 400
 
 
 def test_what_is_not_of_the_page_is_passed_on(page):
@@ -91,7 +102,7 @@ def test_what_is_not_of_the_page_is_passed_on(page):
 
 def test_about_says_what_there_is(page, source):
     _, _, about = get(page, "/about.json")
-    assert (about["title"], about["folder"], about["photos"]) == ("photos", str(source.folder), 7)
+    assert (about["title"], about["folder"], about["photos"]) == ("photos", str(source.folder.resolve()), 7)
     assert (about["network"], about["size"], about["limits"]) == ("small", 64, {"upload_bytes": 64 * 2**20})
     assert about["has"] == {
         "times": True, "positions": True, "folders": True, "columns": ["camera"], "stacks": False, "training": False,
@@ -100,6 +111,26 @@ def test_about_says_what_there_is(page, source):
     assert "problem" not in about
     source.progress = Status(state="failed", message="The disk is full. Free some space and start again.")
     assert get(page, "/about.json")[2]["problem"] == source.progress.message
+
+
+def test_the_folder_is_a_path_that_can_be_opened_from_anywhere(source, monkeypatch):
+    """Copied paths and downloads begin with it, and a command is often given a relative one."""
+    monkeypatch.chdir(source.folder.parent)
+    whole, source.folder = source.folder, Path(source.folder.name)
+    page = SearchPage(source)
+    assert get(page, "/about.json")[2]["folder"] == str(whole.resolve())
+    page.close()
+
+
+def test_a_photo_that_was_left_out_has_its_reason(page, source):
+    name = names(page)[0]
+    source.reasons = {name: "truncated: the file ends too early"}
+    source.photos = Catalogue(
+        list(source.photos.names), {}, np.array([one != name for one in source.photos.names]), "2"
+    )
+    photos = get(page, "/photos.json")[2]["photos"]
+    assert [photo["left_out"] for photo in photos if "left_out" in photo] == ["truncated: the file ends too early"]
+    assert photos[0]["name"] == name
 
 
 def test_the_status_is_that_of_the_source(page, source):

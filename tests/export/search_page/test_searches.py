@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,7 +183,11 @@ def test_searches_that_are_not_possible_now(page, source):
     source.searched = None
     status, found = ask(page, {"like": ["top.jpg"]})
     assert status == 503
-    assert found["error"].startswith("No photo can be searched yet.")
+    assert found["error"].startswith("No photo can be searched yet. Wait")
+    source.progress = replace(source.progress, state="ready", photos=0)
+    assert f"Put photos into {source.folder}" in ask(page, {"like": ["top.jpg"]})[1]["error"]
+    source.progress = replace(source.progress, state="working")
+    assert "Wait until" in ask(page, {"like": ["top.jpg"]})[1]["error"]
 
 
 QUERY = {"photo": "top.jpg"}

@@ -140,3 +140,24 @@ def test_a_folder_that_cannot_be_made_costs_the_cache_only(tmp_path, caplog):
     path = photo(tmp_path / "a.jpg")
     assert Thumbnails(tmp_path / "file" / "cache").jpeg(path, 256)
     assert "thumbnails are not kept in" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:-1],
+        lambda content: content[:5],
+        lambda content: bytes(len(content)),
+        lambda content: content[:9] + bytes([content[9] ^ 1]) + content[10:],
+    ],
+)
+def test_a_damaged_file_of_the_cache_counts_as_absent(tmp_path, damage):
+    cache = FileCache(tmp_path, 1_000)
+    cache.put("key", b"the bytes of a picture")
+    assert cache.get("key") == b"the bytes of a picture"
+    (path,) = files(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    assert cache.get("key") is None
+    cache.put("key", b"the bytes of a picture")
+    assert cache.get("key") == b"the bytes of a picture"

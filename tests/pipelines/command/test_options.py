@@ -13,7 +13,16 @@ import typer
 from typer.testing import CliRunner
 
 from keras_retrieval.errors import ArgumentError, RetrievalError
-from pipelines.command.options import Argument, Option, Options, declarations, help_texts, takes, typer_signature
+from pipelines.command.options import (
+    Argument,
+    Option,
+    Options,
+    check_no_path_is_empty,
+    declarations,
+    help_texts,
+    takes,
+    typer_signature,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,3 +187,39 @@ def test_a_field_without_a_declaration_is_a_mistake_of_ours():
 
     with pytest.raises(TypeError, match=r"Bare\.size needs one Option"):
         declarations(Bare)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathOptions(Options):
+    """Options of a step with an argument and an option that are paths."""
+
+    photos: Annotated[Path, Argument("Folder.")] = field(kw_only=False)
+    state: Annotated[Path | None, Option("Folder.")] = None
+    title: Annotated[str, Option("Title.")] = ""
+    watch: Annotated[bool, Option("Whether it is watched.")] = True
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([""], "PHOTOS"),
+        (["--watch", ""], "PHOTOS"),
+        (["a", "--state", ""], "--state"),
+        (["a", "--state="], "--state"),
+        (["--title", "", ""], "PHOTOS"),
+    ],
+)
+def test_an_empty_path_on_the_command_line_is_refused(words, named):
+    with pytest.raises(ArgumentError, match=f"{named} is empty"):
+        check_no_path_is_empty(PathOptions, words)
+
+
+@pytest.mark.parametrize("words", [["a", "--title", ""], ["a", "--title="], ["."], [], ["a", "--unknown="]])
+def test_other_empty_words_are_the_steps_own(words):
+    check_no_path_is_empty(PathOptions, words)
+
+
+@pytest.mark.parametrize("values", [{"photos": ""}, {"photos": "a", "state": ""}])
+def test_an_empty_path_from_python_is_refused(values):
+    with pytest.raises(ArgumentError, match="is empty: name a file or folder"):
+        PathOptions(**values)

@@ -351,8 +351,8 @@ def test_auto_is_float32_without_native_kernels_and_resumes_only_as_that(folder,
     assert farthest(read_checkpoint(folder / "auto").weights, baseline.weights) <= 2e-5
     train(**short(folder, "auto", precision="auto", resume=True, epochs=2))
     monkeypatch.setattr(precision_module, "native_bfloat16", lambda *_: (True, "another machine"))
-    caplog.clear()
-    train(**short(folder, "auto", precision="auto", resume=True, epochs=3))
+    with caplog.at_level("INFO", logger="keras_retrieval"):
+        train(**short(folder, "auto", precision="auto", resume=True, epochs=3))
     assert "precision: float32 (as it was begun)" in caplog.text
     with pytest.raises(CheckpointError, match=r"started with --precision float32, not bfloat16"):
         train(**short(folder, "auto", precision="bfloat16", resume=True, epochs=4))
