@@ -18,6 +18,7 @@ from . import library_logs
 from .errors import RetrievalError, printable
 from .steps import STEPS, function_name, module_name
 
+_OUTPUT = "the output"  # in place of a file's name, in errors of a pipe that its reader has closed
 OUTPUT_CLOSED = 141  # exit status of a command whose output was closed, by the same convention
 INTERRUPTED = 130  # exit status of a command that was stopped by Ctrl-C, by the convention of shells
 
@@ -61,9 +62,9 @@ def _show(text: str) -> None:
     try:
         with contextlib.redirect_stdout(_Escaped(sys.stdout)):
             print(text, flush=True)
-    except _OutputClosedError:
-        _end_without_output()
     except OSError as error:
+        if error.filename == _OUTPUT:
+            _end_without_output()
         sys.exit(f"keras-retrieval: {_os_error(error, ['the output'])}")
 
 
@@ -98,12 +99,12 @@ def _run(step: str, arguments: list[str]) -> None:
             except SystemExit:
                 sys.stdout.flush()  # at the interpreter's end, an error could not be caught
                 raise
-    except _OutputClosedError:
-        _end_without_output()
     except RetrievalError as error:
         # Errors that a user can fix are one line without a traceback.
         sys.exit(f"keras-retrieval {step}: {_in_shell_words(str(error), step)}")
     except OSError as error:
+        if error.filename == _OUTPUT:
+            _end_without_output()
         sys.exit(f"keras-retrieval {step}: {printable(_os_error(error, arguments))}")
     except (ValueError, ImportError) as error:
         sys.exit(f"keras-retrieval {step}: {printable(str(error))}")
@@ -146,10 +147,6 @@ def _reason(error: OSError, path: str) -> str:
     return reason[:1].lower() + reason[1:]
 
 
-class _OutputClosedError(BrokenPipeError):
-    """The reader of the output has closed it."""
-
-
 class _Escaped:
     """A stream that escapes control characters, by which the name of a file could change what a terminal shows.
 
@@ -168,14 +165,16 @@ class _Escaped:
         try:
             self._stream.write(_without_controls(text).encode(encoding, "backslashreplace").decode(encoding))
         except BrokenPipeError as error:
-            raise _OutputClosedError(*error.args) from None
+            error.filename = _OUTPUT
+            raise
         return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except BrokenPipeError as error:
-            raise _OutputClosedError(*error.args) from None
+            error.filename = _OUTPUT
+            raise
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -20,6 +20,10 @@ from .source import PhotoSource
 
 EMPTY = "No photo can be searched yet. Wait until the first photos are described: the page finds them by itself."
 NONE = "No photo can be searched yet. Put photos into {folder}: the page finds them by itself."
+UNREADABLE = (
+    "No photo can be searched, because all were left out; the list of files left out has the reasons. Put other "
+    "photos into {folder}: the page finds them by itself."
+)
 
 
 def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, upload_bytes: int) -> dict[str, Any]:
@@ -79,6 +83,8 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, uploa
 
 def _nothing_to_search(source: PhotoSource) -> str:
     status = source.status()
+    if status.state == "ready" and status.left_out >= status.photos > 0:
+        return UNREADABLE.format(folder=source.folder)
     return NONE.format(folder=source.folder) if status.state == "ready" and not status.photos else EMPTY
 
 

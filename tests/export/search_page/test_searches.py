@@ -186,6 +186,8 @@ def test_searches_that_are_not_possible_now(page, source):
     assert found["error"].startswith("No photo can be searched yet. Wait")
     source.progress = replace(source.progress, state="ready", photos=0)
     assert f"Put photos into {source.folder}" in ask(page, {"like": ["top.jpg"]})[1]["error"]
+    source.progress = replace(source.progress, state="ready", photos=1, searchable=0, left_out=2)
+    assert "all were left out" in ask(page, {"like": ["top.jpg"]})[1]["error"]
     source.progress = replace(source.progress, state="working")
     assert "Wait until" in ask(page, {"like": ["top.jpg"]})[1]["error"]
 
