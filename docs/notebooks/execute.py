@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent
@@ -44,8 +43,7 @@ def execute(path: Path, folder: Path, parameters: Mapping[str, Any] | None = Non
             raise ValueError(f"{path.name}: {', '.join(parameters)}: not all are in the cell with the parameters")
         cell.source = "\n".join([*lines, *(f"{name} = {value!r}" for name, value in parameters.items())])
     resources = {"metadata": {"path": str(folder)}}
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # sockets in the file system, not ports
-    NotebookClient(notebook, km=kernel, timeout=SECONDS, resources=resources).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=SECONDS, resources=resources).execute()
     return notebook
 
 
@@ -53,10 +51,14 @@ def store(path: Path) -> None:
     """Executes a notebook and stores the results in it, without progress and times, which differ each time."""
     with tempfile.TemporaryDirectory() as folder:
         notebook = execute(path, Path(folder))
+        prefix = f"{Path(folder).resolve()}/"
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                if "text" in output:
+                    output.text = output.text.replace(prefix, "")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
