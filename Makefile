@@ -18,7 +18,7 @@ PHOTOS ?=
 PORT ?= 8000
 COMMA = ,
 
-.PHONY: demo stop viewer docs docs-serve test test-tensorflow coverage test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
+.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
 
 # Runs a command of the install quietly; if it fails, says so in one sentence.
 quietly = @mkdir -p $(VENV); $(1) > $(VENV)/install.log 2>&1 || { \
@@ -114,6 +114,10 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "the site: docs/_build/html/index.html"
+
+# Executes the notebooks of the documentation and stores their results in them.
+notebooks: $(VENV)/.dev
+	$(BIN)/python -m docs.notebooks.execute
 
 docs-serve: docs
 	@echo "http://127.0.0.1:$(PORT)/  (Ctrl-C ends it)"

