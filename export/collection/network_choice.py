@@ -34,10 +34,12 @@ SIZE = 362
 GIVEN, AUTO, TRAINED = "given", "auto", "trained"
 PUBLISHED, FOLDER_FILE, TRUNK, IMAGENET, RANDOM = range(5)  # kinds of networks, the best first
 
-_PUBLISHED = (".pth", ".pt", ".ckpt", ".mat", ".tar", ".safetensors")
+_PUBLISHED = (".pth", ".pt", ".ckpt", ".mat", ".tar", ".safetensors", ".pyth", ".torch")
 _TRUNK_FILES = (".h5", ".npz", ".safetensors", ".pth", ".pt", ".keras")
 _FIRST = (
-    # Published networks, the best first: mean average precision on ROxford5k, medium, as their authors state it.
+    # Published networks, the best first: mean average precision on revisited Oxford, as their authors state it.
+    (r"dinov3[_-]?vitl16", "DINOv3 ViT-L/16"),
+    (r"dinov3[_-]?vitb16", "DINOv3 ViT-B/16"),
     (r"gl18-tl-resnet152-gem-w", "ResNet152-GeM, Google Landmarks 2018"),
     (r"gl18-tl-resnet101-gem-w", "ResNet101-GeM, Google Landmarks 2018"),
     (r"gl18-tl-resnet50-gem-w", "ResNet50-GeM, Google Landmarks 2018"),
@@ -51,7 +53,9 @@ _FIRST = (
     (r"netvlad|vd16_pitts30k", "VGG16-NetVLAD, Pittsburgh 30k"),
 )
 _ANY_PUBLISHED = len(_FIRST)
-_CONVERTED_WITH = "retrieval-SfM-120k"  # the training set whose whitening a file of cirtorch is converted with
+# Other published networks, whose files may have the name of their trunk, too; their content decides.
+_FAMILIES = r"cosplace|eigenplaces|mixvpr|boq|salad|clique|megaloc|superglobal|cvnet|ap[-_]?gem|dinov[23]|netvlad"
+_CONVERTED_WITH = ("retrieval-SfM-120k", "Landmarks_clean")  # the whitenings of cirtorch's and dirtorch's files
 # Weights of trunks: a pattern of the file's name, and the trunk. Names of torchvision have a hash of 8 digits.
 _TRUNKS = (
     (r"vgg16", "vgg16"),
@@ -237,6 +241,8 @@ def _candidate(path: Path) -> Candidate | None:
             return Candidate(PUBLISHED, rank, str(path.resolve()), label)
     if path.suffix in FILES:
         return Candidate(FOLDER_FILE, 0, str(path.resolve()), path.name)
+    if path.suffix in _PUBLISHED and re.search(_FAMILIES, path.name, re.IGNORECASE):
+        return Candidate(PUBLISHED, _ANY_PUBLISHED, str(path.resolve()), path.name)
     order = next(
         (row for row, (pattern, _) in enumerate(_TRUNKS) if re.search(pattern, path.name, re.IGNORECASE)), None
     )
@@ -339,20 +345,15 @@ def _is_trunk_file(candidate: Candidate) -> bool:
 
 def _published_network(path: Path) -> Any:
     """Converts a published network, with the whitening that its file has for a training set."""
-    from keras_retrieval.pipelines.networks import cirtorch, matconvnet
-
-    from keras_retrieval.inert_files.torch_file import read_torch
-    from keras_retrieval.networks.regional import with_whitening
+    from keras_retrieval.pipelines.networks.published_file import read_published
 
     try:
-        if path.suffix == ".mat":
-            return matconvnet.to_keras(matconvnet.read_matlab(path))
-        checkpoint = read_torch(path)
-        model = cirtorch.to_keras(checkpoint)
-        try:
-            return with_whitening(model, *cirtorch.whitening_in(checkpoint, _CONVERTED_WITH, "ss"))
-        except ConversionError:
-            return model  # it has no such whitening
+        for whitening in _CONVERTED_WITH:
+            try:
+                return read_published(path, whitening)
+            except ConversionError:
+                pass  # it has no such whitening
+        return read_published(path)
     except RetrievalError as error:
         if _trunk_of(path.name):
             return _trunk_network(path)

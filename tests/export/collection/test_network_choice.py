@@ -18,12 +18,14 @@ def weights(tmp_path, monkeypatch):
 
 
 RANKED = [
+    "dinov3_vitb16_pretrain_lvd1689m-73cec8be.pth",
     "gl18-tl-resnet152-gem-w-21278d5.pth",
     "gl18-tl-resnet101-gem-w-a4d43db.pth",
     "rSfM120k-tl-resnet101-gem-w-a155e54.pth",
     "retrievalSfM120k-resnet101-gem-b80fb85.pth",
     "retrievalSfM120k-vgg16-gem-b4dcdc6.pth",
     "vd16_pitts30k_conv5_3_vlad_preL2_intra_white.mat",
+    "ResNet50_2048_cosplace.pth",
     "renamed by somebody.pth",
     "mine.keras",
     "vgg16_imagenet_torchvision_notop.h5",
@@ -60,7 +62,7 @@ def test_an_automatic_choice_is_kept_until_a_better_network_appears(weights, tmp
     assert choose(None, given) == recorded(given)
     assert choose(None, trained) == recorded(trained)
     assert choose("auto", given)[0].source.endswith(RANKED[4])
-    kept = record(network, AUTO, choices.PUBLISHED, 8)
+    kept = record(network, AUTO, choices.PUBLISHED, 7)
     assert choose(None, kept) == recorded(kept)
     (weights / RANKED[0]).write_bytes(b"x")
     assert choose(None, kept)[0].source.endswith(RANKED[0])
