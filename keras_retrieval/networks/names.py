@@ -53,8 +53,13 @@ def split_name(name: str) -> tuple[str, str]:
         ArgumentError: the trunk or the pooling is unknown, and the message suggests a similar one; or the pooling
             cannot be used with the trunk.
     """
-    if "_" not in name and name not in NETWORKS and (near := difflib.get_close_matches(name, NETWORKS, 1)):
-        raise ArgumentError(f"unknown network '{name}'. The nearest is '{near[0]}'.")
+    if "_" not in name and name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, 1)
+        hint = f" The nearest is '{near[0]}'." if near else ""
+        raise ArgumentError(
+            f"unknown network '{name}'.{hint} A name is BACKBONE_POOLING, such as vgg16_gem, or a published network: "
+            f"{', '.join(NETWORKS)}."
+        )
     pair = NETWORKS[name][0] if name in NETWORKS else name
     backbone, _, pooling = pair.rpartition("_")
     backbone, pooling = _known("backbone", backbone, BACKBONES, name), _known("pooling", pooling, POOLING_OPTIONS, name)

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,7 @@ class CustomLayers(Options):
         """Checks the option, and notes its layers for the networks that are loaded from now on.
 
         Raises:
-            ArgumentError: an option is out of range, or is not module:attribute.
+            ArgumentError: an option is out of range, is not module:attribute, or there is no such module.
         """
         super().check()
         for name in self.custom or ():
@@ -38,6 +39,8 @@ class CustomLayers(Options):
             parts = [*module.split("."), *attribute.split(".")]
             if not colon or not all(part.isidentifier() for part in parts):
                 raise ArgumentError(f"--custom must be module:attribute, such as my_layers:Attention, got {name!r}")
+            if PathFinder.find_spec(parts[0], [str(Path.cwd()), *sys.path]) is None and parts[0] not in sys.modules:
+                raise _not_importable(name, module, f"No module named {parts[0]!r}")
             _named[name] = None
 
 
@@ -67,7 +70,10 @@ def _imported(name: str, module: str) -> Any:
         return importlib.import_module(module)
     except Exception as error:  # the module may raise anything
         _named.pop(name)
-        reason = " ".join(str(error).split())[:200]
-        raise ArgumentError(f"--custom {name}: {module} cannot be imported from {folder}: {reason}") from error
+        raise _not_importable(name, module, " ".join(str(error).split())[:200]) from error
     finally:
         sys.path.remove(folder)
+
+
+def _not_importable(name: str, module: str, reason: str) -> ArgumentError:
+    return ArgumentError(f"--custom {name}: {module} cannot be imported from {Path.cwd()}: {reason}")

@@ -135,6 +135,7 @@ _OF_FUNCTIONS = {
     "index_to_write": (FILE,),
     "weights": (MISSING,),
     "checked_by_the_step": (MISSING,),
+    "address_to_listen_on": ("a host name with blanks",),
 }
 
 

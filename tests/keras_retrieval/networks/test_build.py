@@ -92,8 +92,8 @@ def test_the_name_of_a_published_network_stands_for_its_trunk_and_pooling():
     [
         ("vgg_16_gem", "unknown backbone 'vgg_16'.*nearest is 'vgg16'.*alexnet"),
         ("vgg16_gme", "unknown pooling 'gme'.*nearest is 'gem'.*netvlad"),
-        ("vgg16", "unknown backbone ''"),
-        ("", "unknown backbone ''"),
+        ("vgg16", "unknown network 'vgg16'"),
+        ("", "unknown network ''"),
         ("vgg16_gem_x", "unknown backbone 'vgg16_gem'"),
     ],
 )
