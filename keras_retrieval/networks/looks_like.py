@@ -70,8 +70,7 @@ def _dino(shapes: Shapes) -> str:
     if not width:
         return ""
     scaled = any(re.search(r"(ls1\.gamma|layer_scale1\.lambda1|gamma_1)$", name) for name in shapes)
-    learned_positions = any(name.endswith(("pos_embed", "position_embeddings")) for name in shapes)
-    if not learned_positions or any("rope_embed" in name for name in shapes):
+    if _shape(shapes, "storage_tokens") or any("rope_embed" in name for name in shapes):
         return f"a DINOv3 of width {width[-1]}"
     registers = " with registers" if any(name.endswith("register_tokens") for name in shapes) else ""
     family = "a DINOv2" if scaled else "a vision transformer (ViT)"

@@ -487,11 +487,6 @@ WRONG = {
         "looks like a DINOv2 of width 768 with registers",
     ),
     "DINOv3": (
-        lambda: {name: value for name, value in vit(1024, storage_tokens=(1, 4, 1024)).items() if name != "pos_embed"},
-        "alexnet",
-        "looks like a DINOv3 of width 1024",
-    ),
-    "DINOv3 with its periods": (
         lambda: vit(384, **{"rope_embed.periods": (16,)}),
         "alexnet",
         "looks like a DINOv3 of width 384",

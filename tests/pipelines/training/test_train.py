@@ -19,6 +19,7 @@ from pipelines.descriptors.folder import read_descriptors
 from pipelines.descriptors.learn_whitening import learn_whitening
 from pipelines.descriptors.matching_pairs import MatchingPairs
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.files.durable import FolderError
 from pipelines.networks import precision as precision_module
 from pipelines.training import report
 from pipelines.training import run as training_run
@@ -411,7 +412,7 @@ def test_photos_that_are_gone_are_named(folder, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(FolderError, match="file is a file, where a folder is needed"):
         train(**options(folder, output=tmp_path / "file" / "run"))
 
 

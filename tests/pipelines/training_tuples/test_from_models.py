@@ -20,7 +20,7 @@ pycolmap = pytest.importorskip("pycolmap")
 
 
 def test_a_reconstruction_gives_clusters_and_links(tmp_path):
-    names = [[f"{scene}/{number}.jpg" for number in range(6)] for scene in "abc"]
+    names = [[f"{scene}/{number}.jpg" for number in range(6)] for scene in "abcd"]
     photos = make_photos(tmp_path / "photos", [name for some in names for name in some])
     models = [
         Model(write_model(tmp_path / "work" / "models" / f"{row}" / "0", some, row), some, 300, 900, 0.5)
@@ -32,14 +32,14 @@ def test_a_reconstruction_gives_clusters_and_links(tmp_path):
     (tmp_path / "work" / "report.json").write_text(json.dumps(report | {"photos": str(photos)}))
     fields = load(make_tuples(tmp_path / "work", tmp_path / "tuples.npz", negatives=0, validation=0.3))
     assert fields["images"].tolist() == every
-    assert fields["cluster"].tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert fields["cluster"].tolist() == [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6
     assert fields["same_object"].tolist() == [[0, 1]]
-    assert fields["validation"].tolist() == [False] * 12 + [True] * 6
+    assert fields["validation"].tolist() == [False] * 12 + [True] * 12
     assert fields["version"] == 1
-    assert json.loads(str(fields["about"]))["counts"]["validation"]["photos"] == 6
+    assert json.loads(str(fields["about"]))["counts"]["validation"]["photos"] == 12
     assert all(query[0] == positive[0] for query, positive in named_pairs(fields))
     (photos / "a/0.jpg").unlink()
-    with pytest.raises(TuplesError, match=r"1 of 18 photos do not exist: photo 0: .*photos/a/0\.jpg; --missing skip"):
+    with pytest.raises(TuplesError, match=r"1 of 24 photos do not exist: photo 0: .*photos/a/0\.jpg; --missing skip"):
         make_tuples(tmp_path / "work", tmp_path / "tuples.npz", negatives=0)
 
 

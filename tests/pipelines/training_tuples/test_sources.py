@@ -70,13 +70,13 @@ def test_a_pickle_is_not_executed(tmp_path):
 
 
 def test_a_folder_for_each_object(tmp_path):
-    names = [f"{scene}/{number}.jpg" for scene in ("a", "b/c", "d") for number in range(4)]
+    names = [f"{scene}/{number}.jpg" for scene in ("a", "b/c", "d", "e") for number in range(4)]
     photos = make_photos(tmp_path / "photos", names)
     fields = load(make_tuples(photos, tmp_path / "tuples.npz", positives=2, negatives=1, validation=0.3))
     assert fields["images"].tolist() == sorted(names)
-    assert len(fields["qidxs"]) == 24
+    assert len(fields["qidxs"]) == 32
     assert all(query.rsplit("/", 1)[0] == positive.rsplit("/", 1)[0] for query, positive in named_pairs(fields))
-    assert fields["validation"].sum() == 4
+    assert fields["validation"].sum() == 8  # two objects, each the other's negatives
     with pytest.raises(ObjectFoldersError, match="has no sub-folders with photos"):
         make_tuples(make_photos(tmp_path / "flat", ["a.jpg", "b.jpg"]), tmp_path / "tuples.npz")
 
