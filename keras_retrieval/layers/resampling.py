@@ -32,7 +32,7 @@ def resampled(x: Any, mask: Any | None, sides: tuple[Any, Any], sizes: tuple[Any
 
 def _weights(length: Any, old: Any, side: Any, new: Any) -> Any:
     """Weights of `length` pixels, `old` of them valid, in `side` pixels, `new` of them valid: (.., side, length)."""
-    old, new = (ops.cast(number, "float32")[..., None, None] for number in (old, new))
+    old, new = (ops.expand_dims(ops.cast(number, "float32"), (-2, -1)) for number in (old, new))
     scale = old / new
     reach = ops.maximum(scale, 1.0)
     row = ops.cast(ops.arange(side), "float32")[:, None]

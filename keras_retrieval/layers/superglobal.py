@@ -93,7 +93,7 @@ def _window(side: Any, size: Any) -> Any:
     Returns:
         (side, side) or (B, side, side), whose rows of valid cells sum to 1.
     """
-    last = (ops.cast(size, "int32") - 1)[..., None]
+    last = ops.expand_dims(ops.cast(size, "int32") - 1, -1)
     cells = ops.arange(side)
     weights: Any = 0.0
     for step in range(-_REACH, _REACH + 1):

@@ -134,7 +134,7 @@ def _cubic(x: Any, a: float) -> Any:
 
 def _nearest_four(length: Any, scale: Any, old: int) -> Any:
     """Weights (.., length, old) of the four nearest old values, which repeat at the border; a = -0.75."""
-    centre = (ops.cast(ops.arange(length), "float32") + 0.5) / scale[..., None] - 0.5
+    centre = (ops.cast(ops.arange(length), "float32") + 0.5) / ops.expand_dims(scale, -1) - 0.5
     first = ops.floor(centre)
     index = ops.cast(ops.arange(old), "float32")
     weights: Any = 0.0
@@ -146,7 +146,7 @@ def _nearest_four(length: Any, scale: Any, old: int) -> Any:
 
 def _antialiased(length: Any, scale: Any, old: int) -> Any:
     """Weights (.., length, old) of a kernel that is widened where the grid shrinks and cut at the border; a = -0.5."""
-    step = (1 / scale)[..., None, None]
+    step = ops.expand_dims(1 / scale, (-2, -1))
     centre = (ops.cast(ops.arange(length), "float32")[:, None] + 0.5) * step
     distance = (ops.cast(ops.arange(old), "float32") + 0.5 - centre) / ops.maximum(step, 1.0)
     weights = _cubic(distance, -0.5)
