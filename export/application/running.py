@@ -3,13 +3,11 @@
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ..collection.collection import Collection
 from ..collection.progress_line import ProgressLine
@@ -18,6 +16,7 @@ from ..http.base_path import below, checked_base_path
 from ..http.errors import ListenError
 from ..http.http_server import HttpServer
 from ..http.messages import NOT_FOUND, Answer, Request, Response
+from ..http.stop_signals import stop_signals
 from ..search_page.routes import UPLOAD_BYTES, SearchPage
 from .background import Background
 from .options import AppOptions
@@ -71,7 +70,7 @@ def run(options: AppOptions, say: Callable[[str], None]) -> None:
     if options.host not in LOOPBACK:
         say("Everybody who can reach this address can see the photos.")
     log.addFilter(line.make_way)
-    with _stop_signals() as stopped:
+    with stop_signals() as stopped:
         background.start()
         if options.open and _has_browser():
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
@@ -157,23 +156,3 @@ def _host(host: str) -> str:
 def _has_browser() -> bool:
     """Whether there is a graphical session; without one, `webbrowser` would take over the terminal."""
     return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Provides an event that the first Ctrl-C or SIGTERM sets; a second one ends the process at once."""
-    stopped = threading.Event()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def stop(*_: object) -> None:
-        stopped.set()
-        restore()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopped
-    finally:
-        restore()

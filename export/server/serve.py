@@ -2,13 +2,10 @@
 
 import gc
 import logging
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from keras_retrieval.pipelines.command.options import takes
 
+from ..http.stop_signals import stop_signals
 from ..indexes.open_index import open_index
 from .errors import ServerConfigError, ServingError
 from .options import ServeOptions, served_models, server_settings
@@ -34,7 +31,7 @@ def serve(options: ServeOptions) -> None:
     index = None if options.index is None else open_index(options.index)
     settings = server_settings(options, index)
     _quiet()
-    with _stop_signals() as stopped:
+    with stop_signals() as stopped:
         try:
             server = Server(config, settings)
         except ServingError as error:
@@ -53,26 +50,6 @@ def serve(options: ServeOptions) -> None:
         server.stop(options.grace_seconds)
         if settings.index is not None:
             settings.index.close()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Provides an event that the first Ctrl-C or SIGTERM sets; restores the signal handlers when the context exits."""
-    stopped = threading.Event()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def stop(*_: object) -> None:
-        stopped.set()
-        restore()  # a second signal ends the process at once
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopped
-    finally:
-        restore()
 
 
 def _quiet() -> None:
