@@ -345,15 +345,10 @@ def _is_trunk_file(candidate: Candidate) -> bool:
 
 def _published_network(path: Path) -> Any:
     """Converts a published network, with the whitening that its file has for a training set."""
-    from keras_retrieval.pipelines.networks.published_file import read_published
+    from keras_retrieval.pipelines.networks.published_file import read_published_whitened
 
     try:
-        for whitening in _CONVERTED_WITH:
-            try:
-                return read_published(path, whitening)
-            except ConversionError:
-                pass  # it has no such whitening
-        return read_published(path)
+        return read_published_whitened(path, _CONVERTED_WITH)
     except RetrievalError as error:
         if _trunk_of(path.name):
             return _trunk_network(path)

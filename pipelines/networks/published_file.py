@@ -1,7 +1,12 @@
 """Reads a published network of any family from its file."""
 
+import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_retrieval.inert_files.errors import StoredWeightsError
 from keras_retrieval.inert_files.torch_file import read_torch
@@ -9,6 +14,9 @@ from keras_retrieval.inert_files.weights_file import StoredWeights, read_weights
 
 from . import cirtorch, dirtorch, matconvnet, published
 from .errors import ConversionError
+
+Whitening = tuple[np.ndarray, np.ndarray]
+"""The shift (D,) and the projection (d, D) of a whitening."""
 
 
 def read_published(network: Path, lw: str | None = None, lw_scales: str = "ss", dim: int | None = None) -> Any:
@@ -30,36 +38,61 @@ def read_published(network: Path, lw: str | None = None, lw_scales: str = "ss", 
         MissingExtraError: SciPy is not installed, which reads .mat files.
         OSError: the file cannot be read.
     """
+    if lw is not None and network.suffix == ".mat":
+        raise ConversionError("--lw is for networks of cirtorch; a NetVLAD file has its whitening inside")
+    model, whitening_in = _read(network, lw_scales, dim)
+    if lw is None:
+        return model
+    if whitening_in is None:
+        raise ConversionError("--lw is for networks of cirtorch and dirtorch, whose files contain whitenings")
+    return _with_whitening(model, whitening_in(lw), dim)
+
+
+def read_published_whitened(network: Path, whitenings: Sequence[str]) -> Any:
+    """Builds the published network that a file contains, with the first of several whitenings that the file has.
+
+    Args:
+        network: a file, as for `read_published`.
+        whitenings: names of whitenings, the preferred one first. Without any of them the network has no whitening,
+            except for a .mat file of NetVLAD, whose own it has.
+
+    Returns:
+        A keras.Model like those that `keras_retrieval.build` returns.
+
+    Raises:
+        RetrievalError: as for `read_published`.
+    """
+    model, whitening_in = _read(network, "ss", None)
+    if whitening_in is None:
+        return model
+    for name in whitenings:
+        with contextlib.suppress(ConversionError):  # the file has no such whitening
+            return _with_whitening(model, whitening_in(name), None)
+    return model
+
+
+def _read(network: Path, lw_scales: str, dim: int | None) -> tuple[Any, Callable[[str], Whitening] | None]:
+    """The network of a file, and the function that finds a whitening in the file; None where files have none."""
     if network.suffix == ".mat":
-        if lw is not None:
-            raise ConversionError("--lw is for networks of cirtorch; a NetVLAD file has its whitening inside")
-        return matconvnet.to_keras(matconvnet.read_matlab(network), dim)
+        return matconvnet.to_keras(matconvnet.read_matlab(network), dim), None
     stored, problem = _stored(network)
     if stored is not None and any(name.endswith("adpool.p") for name in stored.tensors):
-        return _of_dirtorch(network, stored, lw, dim)
+        checkpoint = stored.tensors if network.suffix == ".safetensors" else read_torch(network, objects=True)
+        trunk = published.convolutional({name: array.shape for name, array in stored.tensors.items()})
+        return dirtorch.to_keras(checkpoint, trunk, network), partial(dirtorch.whitening_in, checkpoint)
     found = None if stored is None else published.to_keras(stored, network)
     if found is not None:
-        if lw is not None:
-            raise ConversionError("--lw is for networks of cirtorch and dirtorch, whose files contain whitenings")
-        return found
+        return found, None
     if problem:
         raise ConversionError(problem)
     checkpoint = read_torch(network)
-    model = cirtorch.to_keras(checkpoint)
-    if lw is None:
-        return model
+    return cirtorch.to_keras(checkpoint), partial(cirtorch.whitening_in, checkpoint, scales=lw_scales)
+
+
+def _with_whitening(model: Any, whitening: Whitening, dim: int | None) -> Any:
     from keras_retrieval.networks.regional import with_whitening
 
-    return with_whitening(model, *cirtorch.whitening_in(checkpoint, lw, lw_scales), dim)
-
-
-def _of_dirtorch(network: Path, stored: StoredWeights, lw: str | None, dim: int | None) -> Any:
-    from keras_retrieval.networks.regional import with_whitening
-
-    checkpoint = stored.tensors if network.suffix == ".safetensors" else read_torch(network, objects=True)
-    trunk = published.convolutional({name: array.shape for name, array in stored.tensors.items()})
-    model = dirtorch.to_keras(checkpoint, trunk, network)
-    return model if lw is None else with_whitening(model, *dirtorch.whitening_in(checkpoint, lw), dim)
+    return with_whitening(model, *whitening, dim)
 
 
 def _stored(network: Path) -> tuple[StoredWeights | None, str]:
