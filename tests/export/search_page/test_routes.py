@@ -16,19 +16,7 @@ from export.http.messages import Request
 from export.search_page.catalogue import Catalogue
 from export.search_page.routes import SearchPage
 from export.search_page.source import Status, Training
-from tests.helpers.page_source import NATURAL, NEW, SmallSource
-
-
-@pytest.fixture
-def source(tmp_path):
-    return SmallSource(tmp_path)
-
-
-@pytest.fixture
-def page(source):
-    page = SearchPage(source)
-    yield page
-    page.close()
+from tests.helpers.page_source import NATURAL, NEW
 
 
 def get(page, path, **parameters):

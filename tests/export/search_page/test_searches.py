@@ -11,20 +11,8 @@ from PIL import Image
 from export.http.messages import Request
 from export.search_page.feedback import NEGATIVE_WEIGHT, combined
 from export.search_page.routes import SearchPage
-from tests.helpers.page_source import NATURAL, NEW, ROWS, SmallSource
+from tests.helpers.page_source import NATURAL, NEW, ROWS
 from tests.helpers.small_index import random_rows
-
-
-@pytest.fixture
-def source(tmp_path):
-    return SmallSource(tmp_path)
-
-
-@pytest.fixture
-def page(source):
-    page = SearchPage(source)
-    yield page
-    page.close()
 
 
 def ask(page, document):
