@@ -14,6 +14,7 @@ from ..collection.progress_line import ProgressLine
 from ..collection.work import Work
 from ..http.base_path import below, checked_base_path
 from ..http.errors import ListenError
+from ..http.hosts import address
 from ..http.http_server import HttpServer
 from ..http.messages import NOT_FOUND, Answer, Request, Response
 from ..http.stop_signals import stop_signals
@@ -27,6 +28,7 @@ log = logging.getLogger("keras_retrieval")
 FIRST_PORT, PORTS = 8000, 100
 THREADS, MOST_REQUESTS = 16, 256
 GRACE_SECONDS, END_SECONDS = 1.0, 2.0  # for requests in progress, and for the unit of photos in progress
+_SHOWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a browser on this machine opens for all addresses
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MOST_BODY = 4 * UPLOAD_BYTES // 3 + 2**20  # a photo in base64, and the rest of the request
 
@@ -64,16 +66,16 @@ def run(options: AppOptions, say: Callable[[str], None]) -> None:
     except ListenError:
         collection.close()
         raise
-    address = f"http://{_host(options.host)}:{server.port}{base}/"
-    collection.announce(address)
-    say(f"{options.photos}: {address} (Ctrl-C ends it)")
+    page_address = f"http://{address(_SHOWN.get(options.host, options.host), server.port)}{base}/"
+    collection.announce(page_address)
+    say(f"{options.photos}: {page_address} (Ctrl-C ends it)")
     if options.host not in LOOPBACK:
         say("Everybody who can reach this address can see the photos.")
     log.addFilter(line.make_way)
     with stop_signals() as stopped:
         background.start()
         if options.open and _has_browser():
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(page_address,), daemon=True).start()
         stopped.wait()
         line.clear()
         with contextlib.suppress(OSError):  # the terminal may be gone
@@ -146,11 +148,6 @@ def _free_port(host: str) -> int:
             socket.create_server((host, port), family=family).close()
             return port
     return FIRST_PORT
-
-
-def _host(host: str) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    return f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
 
 
 def _has_browser() -> bool:

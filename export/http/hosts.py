@@ -1,4 +1,4 @@
-"""The kind of the option --host of steps that listen on a port."""
+"""Addresses on which servers listen: how they are written, and the check of the option --host."""
 
 from typing import Any
 
@@ -23,3 +23,8 @@ def address_to_listen_on(label: str, value: Any) -> None:
         raise ArgumentError(
             f"{label} must be an address of this machine such as 127.0.0.1, or 0.0.0.0 for all of them, got {value!r}"
         )
+
+
+def address(host: str, port: int) -> str:
+    """Formats a host and a port as HOST:PORT, with brackets around an IPv6 address that has none."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -5,11 +5,12 @@ import logging
 
 from keras_retrieval.pipelines.command.options import takes
 
+from ..http.hosts import address
 from ..http.stop_signals import stop_signals
 from ..indexes.open_index import open_index
 from .errors import ServerConfigError, ServingError
 from .options import ServeOptions, served_models, server_settings
-from .server import Server, address
+from .server import Server
 
 
 @takes(ServeOptions)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..http.base_path import below
+from ..http.hosts import address
 from ..http.http_server import HttpServer
 from ..http.messages import Answer, Request, Response
 from ..index_contract.contract import NeighbourIndex
@@ -128,11 +129,6 @@ class Server:
 
 def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
     return GrpcServer(core, address(settings.host, settings.port), settings.max_message_bytes, settings.ssl)
-
-
-def address(host: str, port: int) -> str:
-    """Formats a host and a port as HOST:PORT, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearch) -> SearchPage:
