@@ -96,7 +96,7 @@ class CollectionSource:
             state="failed" if background.problem else "ready" if work is None else "working",
             photos=collection.count or (0 if index is None else len(index)),
             searchable=0 if index is None else len(index),
-            left_out=len(collection.left_out),
+            left_out=collection.left_out_count,
             message=" ".join(map(_sentence, dict.fromkeys(filter(None, messages)))),
             network="" if network is None else network.label,
             size=collection.size,

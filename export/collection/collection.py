@@ -221,6 +221,13 @@ class Collection:
             return dict(sorted((files | {name: row[0] for name, row in self._without.items()}).items()))
 
     @property
+    def left_out_count(self) -> int:
+        """The number of files in `left_out`, which is known without sorting them."""
+        files = {} if self._intake is None else self._intake.left_out
+        with self._changing:
+            return len(files) + sum(name not in files for name in self._without)
+
+    @property
     def messages(self) -> list[str]:
         """Sentences for the user, such as why a random network is used."""
         with self._changing:
@@ -317,7 +324,7 @@ class Collection:
                 described=counts["described"],
                 renamed=counts["renamed"],
                 deleted=counts["gone"] - counts["renamed"],
-                left_out=len(self.left_out),
+                left_out=self.left_out_count,
                 unreachable=changes.unreachable,
                 seconds=time.monotonic() - started,
             )

@@ -194,6 +194,7 @@ def test_unreadable_photos_are_left_out_once_and_tried_again_when_they_change(tm
         report = collection.update()
         assert (report.searchable, report.left_out) == (6, 2)
         assert set(collection.left_out) == {"cut.png", "black.png"}
+        assert collection.left_out_count == 2
         assert "zero or not finite" in collection.left_out["black.png"]
     calls.clear()
     with opened(tmp_path) as collection:
