@@ -36,6 +36,7 @@ STEPS: dict[str, Step] = {
         "pipelines.networks", "Networks", "name of a network -> model.keras, with pretrained or given weights"
     ),
     "convert": Step("pipelines.networks", "Networks", "published network (.pth, .mat) -> model.keras"),
+    "weights": Step("pipelines.networks", "Networks", "published files of weights: what there is, licences, downloads"),
     "extract": Step("pipelines.descriptors", "Descriptors", "photos -> descriptors"),
     "whiten": Step("pipelines.descriptors", "Descriptors", "network + matching photos -> network with whitening"),
     "reconstruct": Step("pipelines.sfm", "Structure from motion", "unordered photos -> 3D models"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .gps.positions import positions as positions
     from .networks.build import build as build
     from .networks.convert import convert as convert
+    from .networks.weights import weights as weights
     from .photos.edge_maps import edge_maps as edge_maps
     from .samples.sample_photos import sample_photos as sample_photos
     from .sfm.pairs import pairs as pairs

@@ -20,6 +20,7 @@ def own_cache(tmp_path_factory):
     """Keeps what tests remember of folders of photos out of the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("KERAS_RETRIEVAL_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
         yield
 
 

@@ -19,12 +19,11 @@ from keras_retrieval.pipelines.networks.errors import ConversionError, NetworkEr
 from keras_retrieval.pipelines.networks.kinds import FILES, check_network
 
 from keras_retrieval.errors import ArgumentError, RetrievalError
-from keras_retrieval.networks.names import check_imagenet
+from keras_retrieval.networks.names import check_weights, is_published_network
+from keras_retrieval.networks.published_files import FILES as PUBLISHED_FILES
+from keras_retrieval.networks.published_files import named_file, weights_folder
 
 log = logging.getLogger("keras_retrieval")
-
-WEIGHTS_VARIABLE = "KERAS_RETRIEVAL_WEIGHTS"
-"""The environment variable that names another weights folder than ~/.keras-retrieval/weights."""
 
 DEFAULT_NETWORK = "vgg16_gem"
 RANDOM_NETWORK = "alexnet_gem"  # quick on any processor; a random VGG16 finds no more
@@ -55,7 +54,6 @@ _FIRST = (
 _ANY_PUBLISHED = len(_FIRST)
 # Other published networks, whose files may have the name of their trunk, too; their content decides.
 _FAMILIES = r"cosplace|eigenplaces|mixvpr|boq|salad|clique|megaloc|superglobal|cvnet|ap[-_]?gem|dinov[23]|netvlad"
-_CONVERTED_WITH = ("retrieval-SfM-120k", "Landmarks_clean")  # the whitenings of cirtorch's and dirtorch's files
 # Weights of trunks: a pattern of the file's name, and the trunk. Names of torchvision have a hash of 8 digits.
 _TRUNKS = (
     (r"vgg16", "vgg16"),
@@ -130,12 +128,6 @@ def recorded(record: Mapping[str, Any]) -> ChosenNetwork | None:
     return network if not _is_file_name(network.model) or Path(network.model).is_file() else None
 
 
-def weights_folder() -> Path:
-    """Returns the folder in which published networks and weights are looked for."""
-    given = os.environ.get(WEIGHTS_VARIABLE)
-    return Path(given).expanduser() if given else Path.home() / ".keras-retrieval" / "weights"
-
-
 def check_model(model: str | None) -> None:
     """Checks a given network before anything heavy is imported.
 
@@ -144,7 +136,8 @@ def check_model(model: str | None) -> None:
 
     Raises:
         NetworkError: the file does not exist, or is of no kind that can be read.
-        ArgumentError: the name is unknown, or Keras has no ImageNet weights of the network.
+        ArgumentError: the name is unknown, or no weights of the network are published.
+        WeightsNotFoundError: the weights folder does not have the published file of the network.
         MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
     """
     if model is None or model == "auto":
@@ -154,7 +147,7 @@ def check_model(model: str | None) -> None:
         check_network(path)
         return
     if _is_file_name(model):
-        if not path.is_file():
+        if named_file(model) is None:
             raise NetworkError(f"no network at {path}: name a .keras or .onnx file, a published network, or a name")
         return
     if os.sep in model or path.suffix or path.exists():
@@ -162,7 +155,7 @@ def check_model(model: str | None) -> None:
             f"MODEL must be a .keras or .onnx file, a published network ({', '.join(_PUBLISHED)}), weights of a trunk "
             f"(.h5, .npz), or a name such as {DEFAULT_NETWORK}, got {model}"
         )
-    check_imagenet(model)
+    check_weights(model)
 
 
 def network_of_collection(label: str, value: Any) -> None:
@@ -212,6 +205,8 @@ def _require_as_good(record: Mapping[str, Any], candidates: list[Candidate]) -> 
 
 def _given(model: str) -> Candidate:
     path = Path(model)
+    if _is_file_name(model) and path.suffix not in FILES:
+        path = named_file(model) or path
     if path.suffix in FILES or not _is_file_name(model):
         return Candidate(FOLDER_FILE, 0, model, path.name)
     trunk = _trunk_of(path.name)
@@ -241,6 +236,8 @@ def _candidate(path: Path) -> Candidate | None:
             return Candidate(PUBLISHED, rank, str(path.resolve()), label)
     if path.suffix in FILES:
         return Candidate(FOLDER_FILE, 0, str(path.resolve()), path.name)
+    if any(file.file == path.name and is_published_network(file.name) for file in PUBLISHED_FILES.values()):
+        return Candidate(PUBLISHED, _ANY_PUBLISHED, str(path.resolve()), path.name)
     if path.suffix in _PUBLISHED and re.search(_FAMILIES, path.name, re.IGNORECASE):
         return Candidate(PUBLISHED, _ANY_PUBLISHED, str(path.resolve()), path.name)
     order = next(
@@ -345,10 +342,11 @@ def _is_trunk_file(candidate: Candidate) -> bool:
 
 def _published_network(path: Path) -> Any:
     """Converts a published network, with the whitening that its file has for a training set."""
+    from keras_retrieval.pipelines.networks.files import WHITENINGS
     from keras_retrieval.pipelines.networks.published_file import read_published_whitened
 
     try:
-        return read_published_whitened(path, _CONVERTED_WITH)
+        return read_published_whitened(path, WHITENINGS)
     except RetrievalError as error:
         if _trunk_of(path.name):
             return _trunk_network(path)

@@ -20,7 +20,10 @@ class ExportOnnxOptions(DescriptionOptions, ObjectOptions):
 
     model: Annotated[
         str,
-        Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.", kind=KERAS_NETWORK),
+        Argument(
+            "A .keras file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights).",
+            kind=KERAS_NETWORK,
+        ),
     ] = field(kw_only=False)
     output: Annotated[Path, Argument("The .onnx file to write.", kind=Writes("file"))] = field(kw_only=False)
     fp16: Annotated[

@@ -36,7 +36,10 @@ class ExportSavedModelOptions(GraphOptions):
 
     model: Annotated[
         str,
-        Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.", kind=KERAS_NETWORK),
+        Argument(
+            "A .keras file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights).",
+            kind=KERAS_NETWORK,
+        ),
     ] = field(kw_only=False)
     output: Annotated[
         Path,

@@ -16,6 +16,7 @@ from .l2_normalization import L2Normalization as L2Normalization
 from .mac import MAC as MAC
 from .mixvpr import MixVPR as MixVPR
 from .netvlad import NetVLAD as NetVLAD
+from .normalized_mean import NormalizedMean as NormalizedMean
 from .patch_embedding import PatchEmbedding as PatchEmbedding
 from .pixel_normalization import PixelNormalization as PixelNormalization
 from .power_mean import PowerMean as PowerMean

@@ -18,7 +18,8 @@ from .backbones import BACKBONES, Backbone
 from .edge_trunk import one_channel
 from .errors import DownloadError, NetworkFileError
 from .keras_errors import unloadable
-from .names import NETWORKS, misfit, require_published, split_name
+from .names import NETWORKS, misfit, published_file, require_published, split_name
+from .published_files import named_file
 from .regional import rmac
 from .vision_transformer import read_out
 from .weights import fill_pooling, fill_trunk, read_stored
@@ -53,6 +54,7 @@ POOLINGS: dict[str, Callable[..., keras.layers.Layer]] = {
     "mixvpr": layers.MixVPR,
     "cosplace": layers.CosPlace,
     "superglobal": layers.SuperGlobal,
+    "spocnorm": layers.NormalizedMean,
 }
 
 FrontEnd = Callable[[keras.Model, str], tuple[list[keras.layers.Layer], keras.Model]]
@@ -77,8 +79,17 @@ def _of_one_size(trunk: keras.Model, normalization: str) -> tuple[list[keras.lay
     return [*front, layers.FixedSize(320, 320, name="resize", dtype="float32")], trunk
 
 
-FRONT_ENDS: dict[str, FrontEnd] = {"edgemac": _of_edge_maps, "mixvpr": _of_one_size}
-"""The front ends of networks whose input is not RGB photos of any size, by the name of the pooling.
+def _before_norm_of(trunk: keras.Model, normalization: str) -> tuple[list[keras.layers.Layer], keras.Model]:
+    front, trunk = _of_photos(trunk, normalization)
+    return front, keras.Model(trunk.input, trunk.layers[-1].input, name=trunk.name)
+
+
+FRONT_ENDS: dict[str, FrontEnd] = {
+    "edgemac": _of_edge_maps,
+    "mixvpr": _of_one_size,
+    "spocnorm": _before_norm_of,
+}
+"""The front ends of networks whose input is not RGB photos of any size, or whose trunk is cut, by the pooling's name.
 
 Networks with any other pooling begin with a `layers.PixelNormalization`.
 """
@@ -121,7 +132,7 @@ def options_of_pooling(pooling: str) -> list[str]:
 def build(
     name: str,
     *,
-    weights: str | Path | None = "imagenet",
+    weights: str | Path | None = "auto",
     weights_prefix: str = "",
     normalization: str | None = None,
     whitening: bool = False,
@@ -137,9 +148,12 @@ def build(
     Args:
         name: `<backbone>_<pooling>`, such as "vgg16_gem", or a published network, such as "megaloc"; `list_models()`
             returns all names.
-        weights: weights of the backbone: "imagenet" (downloaded by keras.applications), None for random weights, or the
-            path of a file: of torch (.pth, .pt, .ckpt), .safetensors, of Keras (.h5, .weights.h5, .keras), or .npz, see
-            `weights.load_trunk`. If a file of torch contains the weights of the pooling, too, as those of the published
+        weights: weights of the backbone. "auto": the published file of the network or of its backbone in the weights
+            folder, see `published_files`, or ImageNet weights for a backbone of which Keras has them; "imagenet":
+            those, downloaded by keras.applications; None for random weights; or the path of a file: of torch (.pth,
+            .pt, .ckpt), .safetensors, of Keras (.h5, .weights.h5, .keras), or .npz, see `weights.load_trunk`. A name
+            of a published file, such as "dinov2vits14", and the name of a file in the weights folder are
+            paths, too. If a file of torch contains the weights of the pooling, too, as those of the published
             networks do, they are loaded with it.
         weights_prefix: the beginning of the names of the weights, such as "teacher.", for a file that contains the
             backbone more than once.
@@ -165,7 +179,8 @@ def build(
             None, the weights file does not state the normalisation, and weights with two different normalisations are
             published for the backbone.
         WeightsError: the weights file is damaged or does not match the backbone; the message names the layer.
-        WeightsNotFoundError: the weights file does not exist.
+        WeightsNotFoundError: the weights file does not exist, or `weights` is "auto" and the weights folder does not
+            have the published file.
         DownloadError: the ImageNet weights could not be downloaded.
 
     Example:
@@ -174,6 +189,10 @@ def build(
         (1, 512)
     """
     backbone_name, pooling_name = split_name(name)
+    if weights == "auto":
+        weights = published_file(name) or "imagenet"
+    elif weights is not None and weights != "imagenet":
+        weights = named_file(weights) or weights
     if name in NETWORKS:
         name, published_options = NETWORKS[name]
         pooling_options = {**published_options, **pooling_options}
@@ -195,10 +214,12 @@ def build(
     if "trainable_p" in accepted:
         pooling_options["trainable_p"] = trainable_p
 
+    whole = trunk
     front, trunk = FRONT_ENDS.get(pooling_name, _of_photos)(trunk, normalization)
     # The layers after the trunk are float32 under every dtype policy: descriptors must be exact to 1e-5.
     pooling = make_pooling(name="pooling", dtype="float32", **pooling_options)
     model = assemble(name, front, trunk, pooling)
+    move_last_norm(whole, pooling)
     if stored is not None:
         fill_pooling(pooling, stored, str(weights))
     if not whitening and dim is None:
@@ -270,6 +291,12 @@ def assemble(
     for layer in (*front, trunk, pooling, layers.L2Normalization(name="l2", dtype="float32")):
         x = layer(x)
     return keras.Model(images, x, name=name.replace("+", "-"))
+
+
+def move_last_norm(trunk: keras.Model, pooling: keras.layers.Layer) -> None:
+    """Copies the weights of a trunk's last layer normalisation to a built pooling that takes its place."""
+    if isinstance(pooling, layers.NormalizedMean):
+        pooling.set_weights(trunk.layers[-1].get_weights())
 
 
 def _trunk(name: str, backbone: Backbone, weights: str | Path | None, pooling: str) -> keras.Model:

@@ -95,7 +95,12 @@ def _convnext(shapes: Shapes) -> str:
     stem = next(
         (
             shape
-            for end in ("downsample_layers.0.0.weight", "stem.0.weight", "embeddings.patch_embeddings.weight")
+            for end in (
+                "downsample_layers.0.0.weight",
+                "stages.0.downsample_layers.0.weight",
+                "stem.0.weight",
+                "embeddings.patch_embeddings.weight",
+            )
             if (shape := _shape(shapes, end))
         ),
         (),

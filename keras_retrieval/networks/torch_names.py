@@ -215,6 +215,13 @@ _CONVNEXT = (
         ("dwconv", "layernorm", "pwconv1", "pwconv2", "layer_scale_parameter"),
         "layernorm",
     ),
+    _ConvNeXt(  # DINOv3 of Hugging Face
+        ("stages.0.downsample_layers.0", "stages.0.downsample_layers.1"),
+        "stages.{stage}.downsample_layers.{part}",
+        "stages.{stage}.layers.{block}",
+        ("depthwise_conv", "layer_norm", "pointwise_conv1", "pointwise_conv2", "gamma"),
+        "layer_norm",
+    ),
 )
 
 

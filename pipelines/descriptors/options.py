@@ -61,7 +61,10 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
 
     model: Annotated[
         str,
-        Argument("A .keras or .onnx file, or a network's name such as vgg16_gem, with ImageNet weights.", kind=NETWORK),
+        Argument(
+            "A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights).",
+            kind=NETWORK,
+        ),
     ] = field(kw_only=False)
     photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.", kind=PHOTO_FOLDER)] = field(
         kw_only=False
@@ -110,7 +113,10 @@ class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
 
     model: Annotated[
         str,
-        Argument("A .keras file, or a network's name such as vgg16_gem, with ImageNet weights.", kind=KERAS_NETWORK),
+        Argument(
+            "A .keras file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights).",
+            kind=KERAS_NETWORK,
+        ),
     ] = field(kw_only=False)
     tuples: Annotated[
         Path,

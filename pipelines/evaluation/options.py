@@ -28,7 +28,8 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
     model: Annotated[
         str | None,
         Argument(
-            "Network to score: a .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights). Leave it out "
+            "Network to score: a .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights) or "
+            "megaloc (see the step weights). Leave it out "
             "with --bow.",
             kind=NETWORK,
         ),

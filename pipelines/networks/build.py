@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
-from keras_retrieval.networks.names import POOLING_OPTIONS, require_published, split_name
+from keras_retrieval.networks.names import POOLING_OPTIONS, published_file, require_published, split_name
+from keras_retrieval.networks.published_files import FILES
 
 from ..command.options import Argument, Option, Options, takes
 from .files import check_keras_path, save_model
@@ -24,11 +25,12 @@ class BuildOptions(Options):
     weights: Annotated[
         str | None,
         Option(
-            "imagenet (downloaded), none (random), or a file: of torch (.pth, .pt, .ckpt), .safetensors, of "
-            "Keras (.h5, .weights.h5, .keras), or .npz.",
+            "auto (the published file in the weights folder, see the step weights, or ImageNet weights), imagenet "
+            "(downloaded), none (random), or a file: of torch (.pth, .pt, .ckpt), .safetensors, of Keras (.h5, "
+            ".weights.h5, .keras), or .npz.",
             kind=weights_kind,
         ),
-    ] = "imagenet"
+    ] = "auto"
     weights_prefix: Annotated[
         str,
         Option("Beginning of the weights' names, such as teacher., for a file that contains the trunk more than once."),
@@ -54,8 +56,11 @@ class BuildOptions(Options):
 
         Raises:
             ArgumentError: the name is unknown, an option does not apply to the network or is out of range, OUTPUT does
-                not end in .keras, or Keras has no ImageNet weights of the network.
+                not end in .keras, or no weights of the network are published.
+            WeightsNotFoundError: the weights folder does not have the published file of the network.
         """
+        if self.name in FILES and FILES[self.name].publisher.convert:
+            raise ArgumentError(f"{self.name} is made by `keras-retrieval convert {self.name} {self.output}`")
         backbone, pooling = split_name(self.name)
         accepted = POOLING_OPTIONS[pooling]
         wrong = [key for key in self.pooling() if key not in accepted]
@@ -67,6 +72,8 @@ class BuildOptions(Options):
         check_keras_path(self.output)
         if self.weights == "imagenet":
             require_published(backbone)
+        if self.weights == "auto":
+            published_file(self.name)
 
     def pooling(self) -> dict[str, Any]:
         """Returns the options of the pooling that are given."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.inert_files.torch_file import read_torch
+from keras_retrieval.networks.published_files import named_file
 
 from ..command.kinds import Reads, require_package
 from ..command.options import Argument, Option, takes
@@ -14,7 +15,7 @@ from .custom_layers import CustomLayers
 from .descriptor_check import check_descriptors, with_unit_rows
 from .errors import ConversionError
 from .files import check_keras_path, load_keras, save_model
-from .kinds import KERAS_FILE
+from .kinds import KERAS_FILE, published_network
 from .published_file import read_published
 
 
@@ -27,8 +28,9 @@ class ConvertOptions(CustomLayers):
         Argument(
             "A published network: a file of torch or .safetensors of a family that is recognised by its tensors "
             "(DINOv2, DINOv3, SALAD, CliqueMining, MegaLoc, BoQ, MixVPR, CosPlace, EigenPlaces, SuperGlobal, "
-            "pytorch-NetVlad, dirtorch, cirtorch), or a .mat file of NetVLAD; or a .keras file, with --normalise.",
-            kind=Reads("file"),
+            "pytorch-NetVlad, dirtorch, cirtorch), or a .mat file of NetVLAD; the name of a file in the weights "
+            "folder, or a name that the step weights lists; or a .keras file, with --normalise.",
+            kind=published_network,
         ),
     ] = field(kw_only=False)
     output: Annotated[Path, Argument("The .keras file to write.", kind=KERAS_FILE)] = field(kw_only=False)
@@ -98,7 +100,8 @@ def convert(options: ConvertOptions) -> Path:
         MissingExtraError: SciPy is not installed, which reads .mat files.
         OSError: a file cannot be read or written.
     """
-    network, output, whitening, dim = options.network, options.output, options.whitening, options.dim
+    network = named_file(options.network) or options.network
+    output, whitening, dim = options.output, options.whitening, options.dim
     check_keras_path(output)
     try:
         model = _converted(network, options.lw, options.lw_scales, dim if whitening is None else None)

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_retrieval.errors import ArgumentError
+from keras_retrieval.errors import ArgumentError, RetrievalError
+from keras_retrieval.networks.names import published_file
+from keras_retrieval.networks.published_files import FILES as PUBLISHED_FILES
+from keras_retrieval.networks.published_files import require_file
 
 from ..files.durable import atomic_path, sha256_of
 from .custom_layers import register_custom_layers
@@ -14,12 +17,16 @@ from .errors import NetworkError
 from .kinds import FILES, check_network
 from .onnx_network import OnnxNetwork
 
+WHITENINGS = ("retrieval-SfM-120k", "Landmarks_clean")
+"""The whitenings that published files of cirtorch and dirtorch are used with, where they have them."""
+
 
 def load_model(model: str | Path) -> Any:
-    """Loads a network from a .keras or .onnx file, or builds it by name with ImageNet weights.
+    """Loads a network from a .keras or .onnx file, or makes it by name, from its published weights.
 
     Args:
-        model: path of a .keras or .onnx file, or the name of a network such as "vgg16_gem".
+        model: path of a .keras or .onnx file, or the name of a network: such as "vgg16_gem", which has ImageNet
+            weights, or "megaloc", whose file is in the weights folder, see `published_files`.
 
     Returns:
         A keras.Model. For an .onnx file an OnnxNetwork; Keras and TensorFlow are not imported then.
@@ -29,6 +36,8 @@ def load_model(model: str | Path) -> Any:
             descriptors of unit length, see `descriptor_check`.
         NetworkFileError: a .keras file cannot be loaded.
         ArgumentError: the name is unknown.
+        WeightsNotFoundError: the weights folder does not have the published file of the network.
+        ConversionError: the published file is not of the network that its name says.
         MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
         DownloadError: the ImageNet weights cannot be downloaded.
     """
@@ -36,13 +45,21 @@ def load_model(model: str | Path) -> Any:
     path = Path(model)
     if path.suffix == ".onnx":
         return OnnxNetwork(path)
-    import keras_retrieval
-
     if path.suffix != ".keras":
-        return keras_retrieval.build(str(model))
+        return _by_name(str(model))
     network = load_keras(path)
     check_descriptors(network, path)
     return network
+
+
+def _by_name(name: str) -> Any:
+    if name not in PUBLISHED_FILES or not PUBLISHED_FILES[name].publisher.convert:
+        import keras_retrieval
+
+        return keras_retrieval.build(name)
+    from .published_file import read_published_whitened
+
+    return read_published_whitened(require_file([name], name), WHITENINGS)
 
 
 def load_keras(path: Path) -> Any:
@@ -94,12 +111,23 @@ def model_identity(model: str | Path) -> dict[str, str]:
 
     Returns:
         {"path": absolute path, "sha256": hexadecimal SHA-256 of the file}; or {"name": `model`} if it is not an
-        existing file.
+        existing file, with the "sha256" of the published file of weights if it is made from one.
     """
     path = Path(model)
     if path.suffix not in FILES or not path.is_file():
-        return {"name": str(model)}
+        file = _published(str(model))
+        return {"name": str(model)} | ({} if file is None else {"sha256": sha256_of(file)})
     return {"path": str(path.resolve()), "sha256": sha256_of(path)}
+
+
+def _published(name: str) -> Path | None:
+    """The published file from which a network is made by name; None if there is none."""
+    try:
+        if name in PUBLISHED_FILES and PUBLISHED_FILES[name].publisher.convert:
+            return require_file([name], name)
+        return published_file(name)
+    except RetrievalError:
+        return None
 
 
 def takes_edges(model: Any) -> bool:

@@ -7,7 +7,9 @@ from typing import Any
 
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.networks.errors import WeightsNotFoundError
-from keras_retrieval.networks.names import check_imagenet
+from keras_retrieval.networks.names import check_weights
+from keras_retrieval.networks.published_files import FILES as PUBLISHED_FILES
+from keras_retrieval.networks.published_files import absence, named_file, nearest
 
 from ..command.kinds import Reads, Writes, require_package
 from .errors import NetworkError
@@ -30,7 +32,8 @@ class Network:
         """Checks a network.
 
         Raises:
-            ArgumentError: the name is unknown, Keras has no ImageNet weights of it, or it is a file of another kind.
+            ArgumentError: the name is unknown, no weights of it are published, or it is a file of another kind.
+            WeightsNotFoundError: the weights folder does not have the published file of the network.
             NetworkError: the file does not exist.
             MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
         """
@@ -50,7 +53,8 @@ def check_network(model: str | Path, onnx: str = "") -> None:
         onnx: why an .onnx file is refused, the end of a message after "an .onnx network"; "" if it is accepted.
 
     Raises:
-        ArgumentError: the name is unknown, Keras has no ImageNet weights of it, or it is a file of another kind.
+        ArgumentError: the name is unknown, no weights of it are published, or it is a file of another kind.
+        WeightsNotFoundError: the weights folder does not have the published file of the network.
         NetworkError: the file does not exist.
         MissingExtraError: the file is an .onnx file, and ONNX Runtime is not installed.
     """
@@ -58,7 +62,7 @@ def check_network(model: str | Path, onnx: str = "") -> None:
     if path.suffix not in FILES:
         if os.sep in str(model) or path.suffix or path.exists():
             raise ArgumentError(f"MODEL must be a .keras file, an .onnx file or a name such as vgg16_gem, got {model}")
-        check_imagenet(str(model))
+        check_weights(str(model))
         return
     if path.suffix == ".onnx" and onnx:
         raise ArgumentError(f"{model}: an .onnx network {onnx}")
@@ -71,10 +75,39 @@ def check_network(model: str | Path, onnx: str = "") -> None:
 
 
 def weights(label: str, value: Any) -> None:
-    """The kind of `--weights`: imagenet, none, or a file.
+    """The kind of `--weights`: auto, imagenet, none, or a file, also by its name in the weights folder.
 
     Raises:
         WeightsNotFoundError: the file does not exist.
     """
-    if value not in ("imagenet", "none"):
-        Reads("file", WeightsNotFoundError, "give imagenet, none or a file of weights")(label, value)
+    if value not in ("auto", "imagenet", "none"):
+        _published_or_read(label, value, "give auto, imagenet, none or a file of weights")
+
+
+def published_network(label: str, value: Any) -> None:
+    """The kind of an option that names the file of a published network, also by its name in the weights folder.
+
+    Raises:
+        WeightsNotFoundError: the file does not exist.
+    """
+    _published_or_read(label, value, "give a file, or a name that `keras-retrieval weights` lists")
+
+
+def _published_or_read(label: str, value: Any, fix: str) -> None:
+    if named_file(value) is not None:
+        return
+    if str(value) in PUBLISHED_FILES:
+        raise WeightsNotFoundError(absence(PUBLISHED_FILES[str(value)], str(value)))
+    Reads("file", WeightsNotFoundError, fix)(label, value)
+
+
+def known_weights(label: str, value: Any) -> None:
+    """The kind of an option that names a published file.
+
+    Raises:
+        ArgumentError: there is no such name; the message suggests a similar one.
+    """
+    if value not in PUBLISHED_FILES:
+        near = nearest(str(value))
+        hint = f" The nearest is '{near}'." if near else ""
+        raise ArgumentError(f"unknown weights '{value}'.{hint} `keras-retrieval weights` lists all")

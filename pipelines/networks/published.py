@@ -28,6 +28,8 @@ _RESNETS = {
     ((3, 4, 23, 3), 3): "torchresnet101",
     ((3, 8, 36, 3), 3): "torchresnet152",
 }
+_CONVNEXTS = {(9, 96): "convnexttiny", (27, 96): "convnextsmall", (27, 128): "convnextbase", (27, 192): "convnextlarge"}
+_CLASSIFIER = re.compile(r"(^|\.)(head|classifier)\.(fc\.)?weight$")
 
 
 @dataclass(frozen=True)
@@ -73,23 +75,26 @@ def to_keras(stored: StoredWeights, path: Path) -> Any:
 def _assembled(found: Published, shapes: Shapes, stored: StoredWeights, path: Path) -> Any:
     from keras_retrieval import layers
     from keras_retrieval.networks.backbones import BACKBONES
-    from keras_retrieval.networks.build import FRONT_ENDS, POOLINGS, assemble
+    from keras_retrieval.networks.build import FRONT_ENDS, POOLINGS, assemble, move_last_norm
     from keras_retrieval.networks.errors import WeightsError
     from keras_retrieval.networks.weights import fill_pooling, fill_trunk
 
     trunk = _trunk(found, shapes)
     pooling = POOLINGS[found.pooling](name="pooling", dtype="float32", **found.options)
     pixels = BACKBONES[trunk.name].normalization if trunk.name in BACKBONES else "torch"
-    front = [layers.PixelNormalization.of(pixels if pixels == "torch-bgr" else "torch", name="normalization")]
+    pixels = pixels if pixels in ("torch-bgr", "none") else "torch"
+    front = [layers.PixelNormalization.of(pixels, name="normalization")]
+    whole = trunk
     if found.pooling in FRONT_ENDS:
-        front, trunk = FRONT_ENDS[found.pooling](trunk, "torch")
+        front, trunk = FRONT_ENDS[found.pooling](trunk, pixels)
     try:
-        fill_trunk(trunk, stored, path)
+        fill_trunk(whole, stored, path)
         model = assemble(f"{trunk.name}_{found.pooling}", front, trunk, pooling)
+        move_last_norm(whole, pooling)
         filled = fill_pooling(pooling, stored, path)
     except WeightsError as error:
         raise ConversionError(str(error).removeprefix(f"{path} ")) from error
-    if not filled and found.pooling != "cls":
+    if not filled and found.pooling not in ("cls", "spocnorm"):
         raise ConversionError(f"it has no weights of the pooling {found.pooling}")
     return model
 
@@ -143,7 +148,9 @@ def _recognised(shapes: Shapes) -> Published | None:
         return Published("cosplace", {"units": size("aggregation.3.weight")})
     if start("pool.centroids") is not None and start("pool.conv.weight") is not None:
         return Published("netvlad", {"clusters": size("pool.centroids")})
-    return Published("cls") if start("patch_embed.proj.weight") is not None else None
+    if start("patch_embed.proj.weight") is not None:
+        return Published("cls")
+    return Published("spocnorm") if _convnext(shapes) and not any(map(_CLASSIFIER.search, shapes)) else None
 
 
 def _trunk(found: Published, shapes: Shapes) -> Any:
@@ -208,8 +215,24 @@ def _transformer(shapes: Shapes, start: str) -> Any:
     return vision_transformer(made, name)
 
 
+def _convnext(shapes: Shapes) -> str:
+    """The name of a ConvNeXt under the names of DINOv3's code or of Hugging Face's, or a description; "" for others."""
+    for stem, block in (
+        (r"(^|\.)downsample_layers\.0\.0\.weight$", r"(?:^|\.)stages\.2\.(\d+)\.dwconv\.weight$"),
+        (
+            r"(^|\.)stages\.0\.downsample_layers\.0\.weight$",
+            r"(?:^|\.)stages\.2\.layers\.(\d+)\.depthwise_conv\.weight$",
+        ),
+    ):
+        width = next((shape[0] for name, shape in shapes.items() if re.search(stem, name) and len(shape) == 4), 0)
+        blocks = [int(match[1]) + 1 for name in shapes if (match := re.search(block, name))]
+        if width and blocks:
+            return _CONVNEXTS.get((max(blocks), width), f"a ConvNeXt of width {width}")
+    return ""
+
+
 def convolutional(shapes: Shapes) -> str:
-    """Returns the name of a ResNet, a VGG16 or an AlexNet by the names and shapes of its tensors.
+    """Returns the name of a ResNet, a ConvNeXt, a VGG16 or an AlexNet by the names and shapes of its tensors.
 
     Returns:
         The name in `keras_retrieval.build`; "" or a description if it is none of them.
@@ -235,6 +258,8 @@ def convolutional(shapes: Shapes) -> str:
             parts = max(parts, *(int(match[2]) for match in found))
         if blocks:
             return _RESNETS.get((tuple(blocks), parts), f"a ResNet of {'-'.join(map(str, blocks))} blocks")
+    if named := _convnext(shapes):
+        return named
     kernels = [shape for name, shape in shapes.items() if re.search(r"\.\d+\.weight$", name) and len(shape) == 4]
     kernels = [shape for shape in kernels if shape[2] > 1]
     if len(kernels) == 13 and kernels[0] == (64, 3, 3, 3):

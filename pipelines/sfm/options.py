@@ -40,7 +40,7 @@ class ReconstructOptions(CustomLayers, IntakeOptions, NearOptions):
         str,
         Option(
             "Network whose descriptors choose candidate pairs: a .keras or .onnx file, or a name such as vgg16_gem "
-            "(ImageNet weights).",
+            "(ImageNet weights) or megaloc (see the step weights).",
             kind=NETWORK,
         ),
     ] = "vgg16_gem"

@@ -43,7 +43,11 @@ class PairOptions(CustomLayers, IntakeOptions, NearOptions, PairedPhotosOptions)
     """Options of the command `keras-retrieval pairs`."""
 
     model: Annotated[
-        str, Argument("A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights).", kind=NETWORK)
+        str,
+        Argument(
+            "A .keras or .onnx file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights).",
+            kind=NETWORK,
+        ),
     ] = field(kw_only=False)
     photos: Annotated[Path, Argument("Folder of photos; sub-folders are read too.", kind=PHOTO_FOLDER)] = field(
         kw_only=False

@@ -27,7 +27,8 @@ class ClassifyOptions(CustomLayers, IntakeOptions, ObjectOptions):
     model: Annotated[
         str,
         Option(
-            "Network to begin with: a .keras file, or a name such as vgg16_rmac, with ImageNet weights.",
+            "Network to begin with: a .keras file, or a name such as vgg16_rmac (ImageNet weights) or dinov2vits14_gem "
+            "(see the step weights).",
             kind=KERAS_NETWORK,
         ),
     ] = "vgg16_rmac"

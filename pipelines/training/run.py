@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_retrieval.mining.hard_negatives import MiningError
+from keras_retrieval.networks.names import is_published_network
 
 from ..descriptors.describer import DescribeFn, describer
 from ..networks.files import save_model, smallest_side
@@ -202,7 +203,7 @@ def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: Pho
     """Initializes layers from the photos; writes the initialized network, whose scores are compared later."""
     version = options.initialize
     if version == "auto":
-        built = Path(options.model).suffix not in FILES
+        built = Path(options.model).suffix not in FILES and not is_published_network(options.model)
         version = "v1" if built and layers_to_initialize(network) else "none"
     path = options.output / INITIAL
     path.unlink(missing_ok=True)

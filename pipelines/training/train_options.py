@@ -73,7 +73,8 @@ class TrainOptions(CustomLayers, ObjectOptions):
     model: Annotated[
         str,
         Option(
-            "Network to begin with: a .keras file, or a name such as vgg16_gem, with ImageNet weights.",
+            "Network to begin with: a .keras file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see "
+            "the step weights).",
             kind=KERAS_NETWORK,
         ),
     ] = "vgg16_gem"

@@ -23,6 +23,7 @@ COMMANDS: dict[str, list[str]] = {
     "positions": ["photos", "NEW.csv"],
     "build": ["alexnet_gem", "NEW.keras", "--weights", "none"],
     "convert": ["network.pth", "NEW.keras"],
+    "weights": [],
     "extract": ["model.keras", "photos", "NEW"],
     "whiten": ["model.keras", "photos", "NEW.keras"],
     "reconstruct": ["photos", "NEW"],

@@ -125,7 +125,7 @@ def test_every_step_has_a_docstring_with_its_command(step):
         (("search", "nowhere", "a.jpg"), "keras-retrieval search: nowhere does not exist"),
         (("build", "vgg16_gem", "model.h5"), "keras-retrieval build: OUTPUT must end in .keras, got model.h5"),
         (
-            ("build", "alexnet_gem", "model.keras"),
+            ("build", "alexnet_gem", "model.keras", "--weights", "imagenet"),
             "keras-retrieval build: Keras has no ImageNet weights of alexnet: build it with --weights none (random)",
         ),
         (

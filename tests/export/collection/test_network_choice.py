@@ -11,7 +11,7 @@ def weights(tmp_path, monkeypatch):
     """An empty weights folder, and a Keras without weights."""
     folder = tmp_path / "weights"
     folder.mkdir()
-    monkeypatch.setenv(choices.WEIGHTS_VARIABLE, str(folder))
+    monkeypatch.setenv("KERAS_RETRIEVAL_WEIGHTS", str(folder))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(choices, "_is_connected", lambda: False)
     return folder
@@ -94,11 +94,13 @@ def test_an_index_is_not_replaced_by_one_of_a_worse_network_because_a_file_is_go
         ("folder/vgg16_gem", "MODEL must be"),
         ("model.xyz", "MODEL must be"),
         ("vgg17_gem", "The nearest is 'vgg1"),
-        ("alexnet_gem", "no ImageNet weights of alexnet"),
+        ("alexnet_gem", "weights get alexnet"),
+        ("megaloc", r"megaloc\.safetensors is not in .*weights get megaloc"),
+        ("dinov3vitl16plus_cls", "no ImageNet weights of dinov3vitl16plus"),
     ],
 )
 def test_a_network_that_cannot_be_is_an_error_at_once(model, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         check_model(model)
 
 

@@ -28,6 +28,7 @@ def few_proposals():
 ROWS = {
     "mac": (lambda **k: layers.MAC(**k), MAP, True),
     "spoc": (lambda **k: layers.SPoC(**k), MAP, True),
+    "normalized mean": (lambda **k: layers.NormalizedMean(**k), MAP, True),
     "gem": (lambda **k: layers.GeM(**k), MAP, True),
     "gem fast": (lambda **k: layers.GeM(p_speed=10, **k), MAP, True),
     "gemmp": (lambda **k: layers.GeM(per_channel=True, **k), MAP, True),

@@ -279,6 +279,8 @@ def test_weights_of_another_kind_or_none_at_all(tmp_path):
     with pytest.raises(ValueError, match="neither layer_names nor groups named vars"):
         keras_retrieval.build("alexnet_gem", weights=tmp_path / "empty.h5")
     with pytest.raises(ValueError, match="no ImageNet weights of alexnet"):
+        keras_retrieval.build("alexnet_gem", weights="imagenet")
+    with pytest.raises(FileNotFoundError, match=r"alexnet-owt-7be5be79\.pth is not in .*weights get alexnet"):
         keras_retrieval.build("alexnet_gem")
 
 

@@ -6,8 +6,12 @@ import pytest
 from keras import ops
 
 import keras_retrieval
+from keras_retrieval.inert_files.weights_file import StoredWeights
+from keras_retrieval.networks.weights import fill_trunk
 from pipelines.networks.convert import convert
 from pipelines.networks.errors import ConversionError
+from pipelines.networks.published import Published, _recognised, convolutional
+from tests.helpers import numpy_convnext
 from tests.helpers.published_goldens import FORMS, Goldens, write
 from tests.helpers.torch_files import Call, Global, Pickled, save
 
@@ -178,6 +182,35 @@ def test_hugging_face_resizes_positions_without_antialiasing(goldens, tmp_path):
     np.testing.assert_allclose(whole["hf"], whole["own"], atol=1e-6)
     small = {kind: numpy(model(photos[:, :112, :140])) for kind, model in models.items()}
     assert np.abs(small["hf"] - small["own"]).max() > 1e-4
+
+
+def test_convnexts_of_dinov3_have_the_normalised_mean_as_descriptor(tmp_path, monkeypatch):
+    """From the weights folder by name, against a computation in NumPy; and under the names of Hugging Face."""
+    state = numpy_convnext.made_state()
+    monkeypatch.setenv("KERAS_RETRIEVAL_WEIGHTS", str(tmp_path))
+    save(tmp_path / "dinov3_convnext_tiny_pretrain_lvd1689m-21b726bb.pth", state, "zip")
+    model = keras_retrieval.build("dinov3convnexttiny")
+    assert model.name == "convnexttiny_spocnorm"
+    photos = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype("float32")
+    expected = [numpy_convnext.descriptor(state, photo) for photo in photos]
+    found = numpy(model(photos))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    one, other = found[1] - found[0], expected[1] - expected[0]
+    assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) >= 0.9999
+
+    tensors = numpy_convnext.hugging_face(state)
+    assert _recognised({name: array.shape for name, array in tensors.items()}) == Published("spocnorm")
+    assert convolutional({name: array.shape for name, array in tensors.items()}) == "convnexttiny"
+    for part in ("convnexttiny", "pooling"):
+        model.get_layer(part).set_weights([np.zeros_like(weight) for weight in model.get_layer(part).get_weights()])
+    fill_trunk(model.get_layer("convnexttiny"), StoredWeights(tensors, torch=True), "file")
+    model.get_layer("pooling").set_weights([tensors["layer_norm.weight"], tensors["layer_norm.bias"]])
+    np.testing.assert_allclose(numpy(model(photos)), expected, atol=1e-5)
+
+
+def test_a_convnext_with_a_classifier_is_no_descriptor():
+    shapes = {name: array.shape for name, array in numpy_convnext.made_state().items()}
+    assert _recognised(shapes | {"head.weight": (1000, 768)}) is None
 
 
 def test_what_does_not_fit_is_named(goldens, tmp_path):
