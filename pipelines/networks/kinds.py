@@ -90,7 +90,8 @@ def published_network(label: str, value: Any) -> None:
     Raises:
         WeightsNotFoundError: the file does not exist.
     """
-    _published_or_read(label, value, "give a file, or a name that `keras-retrieval weights` lists")
+    near = nearest(str(value))
+    _published_or_read(label, value, f"`keras-retrieval weights` lists names such as {near}" if near else "")
 
 
 def _published_or_read(label: str, value: Any, fix: str) -> None:

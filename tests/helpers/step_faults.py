@@ -23,7 +23,7 @@ COMMANDS: dict[str, list[str]] = {
     "positions": ["photos", "NEW.csv"],
     "build": ["alexnet_gem", "NEW.keras", "--weights", "none"],
     "convert": ["network.pth", "NEW.keras"],
-    "weights": [],
+    "weights": ["list", "megaloc"],
     "extract": ["model.keras", "photos", "NEW"],
     "whiten": ["model.keras", "photos", "NEW.keras"],
     "reconstruct": ["photos", "NEW"],
@@ -135,6 +135,8 @@ _OF_FUNCTIONS = {
     "index_to_read": (MISSING, FILE, FOLDER),
     "index_to_write": (FILE,),
     "weights": (MISSING,),
+    "published_network": (MISSING, FOLDER, "megaloc"),
+    "known_weights": ("megalok",),
     "checked_by_the_step": (MISSING,),
     "address_to_listen_on": ("a host name with blanks",),
 }

@@ -203,7 +203,7 @@ def test_convnexts_of_dinov3_have_the_normalised_mean_as_descriptor(tmp_path, mo
     assert convolutional({name: array.shape for name, array in tensors.items()}) == "convnexttiny"
     for part in ("convnexttiny", "pooling"):
         model.get_layer(part).set_weights([np.zeros_like(weight) for weight in model.get_layer(part).get_weights()])
-    fill_trunk(model.get_layer("convnexttiny"), StoredWeights(tensors, torch=True), "file")
+    fill_trunk(model.get_layer("convnexttiny"), StoredWeights(tensors, [], torch=True), "file")
     model.get_layer("pooling").set_weights([tensors["layer_norm.weight"], tensors["layer_norm.bias"]])
     np.testing.assert_allclose(numpy(model(photos)), expected, atol=1e-5)
 
