@@ -48,7 +48,6 @@ def network_to_train(options: TrainOptions) -> Any:
         NetworkError: the network takes edge maps and `options.edges` is "", or its file does not exist.
         WhiteningError: the descriptors have too many dimensions for `options.whiten`.
     """
-    from keras_retrieval.layers.gem import gem_layers
     from keras_retrieval.networks.precision import set_trunk_precision
 
     network = load_trainable(options.model)
@@ -62,8 +61,7 @@ def network_to_train(options: TrainOptions) -> Any:
         raise ArgumentError(
             f"--dim must be at most {network.output_shape[-1]}, the dimensions of the network, got {options.dim}"
         )
-    for layer in gem_layers(network):
-        layer.set_p_speed(options.p_speed or (100.0 if layer.per_channel else 10.0))
+    set_p_speed(network, options.p_speed)
     layers = layers_of_trunk(network)
     if options.freeze > len(layers):
         raise too_many_frozen(options.freeze, network, layers)
@@ -72,6 +70,19 @@ def network_to_train(options: TrainOptions) -> Any:
     if options.precision == "bfloat16":
         set_trunk_precision(network, "mixed_bfloat16")
     return network
+
+
+def set_p_speed(network: Any, p_speed: float | None) -> None:
+    """Sets the relative learning rate of GeM's exponent p, which changes the scale of the weight that holds p.
+
+    Args:
+        network: the network, which is changed in place.
+        p_speed: the relative learning rate; None for 10, and 100 for one p per channel.
+    """
+    from keras_retrieval.layers.gem import gem_layers
+
+    for layer in gem_layers(network):
+        layer.set_p_speed(p_speed or (100.0 if layer.per_channel else 10.0))
 
 
 def save_trained(network: Any, path: Path) -> None:

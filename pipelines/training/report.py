@@ -20,7 +20,11 @@ _IN_TABLE = ("loss", "val_loss", "negative_distance", "p")
 
 
 def results_of(
-    run: Run, scores: Mapping[str, Mean], whitening: Mapping[str, Any], validation: Mapping[str, Any] | None = None
+    run: Run,
+    scores: Mapping[str, Mean],
+    whitening: Mapping[str, Any],
+    validation: Mapping[str, Any] | None = None,
+    interpolation: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Collects the results of a finished run of `train` in a dict, which `write_report` writes to results.json.
 
@@ -29,6 +33,7 @@ def results_of(
         scores: dict from the name of each network to its mean scores on the collection; empty without a collection.
         whitening: metadata of the learned whitening, as `comparison.finish` returns it.
         validation: the scores on the photos that are set aside, as `validation_scores.comparison_of` returns them.
+        interpolation: the share of the trained weights that is kept, as `interpolation.interpolate` returns it.
 
     Returns:
         A dict with, among others, the keys "options", "tuples" (counts), "left_out" (a dict from each photo that could
@@ -55,6 +60,8 @@ def results_of(
     }
     if validation is not None:
         results["validation_scores"] = dict(validation)
+    if interpolation is not None:
+        results["interpolation"] = dict(interpolation)
     if run.scorer is not None:
         results["dataset"] = run.scorer.truth.partial or run.scorer.truth.name
     return results
@@ -95,6 +102,9 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
         f"{options['size']} px {'padded' if options['padded'] else 'exact'}",
         f"epoch {results['best_epoch']} of {results['epochs']} kept, by {results['best_by']}",
     ]
+    share = results.get("interpolation", {"share": 1.0})["share"]
+    if share != 1:
+        facts.append(f"{share:.0%} of the trained weights, {1 - share:.0%} of those before training")
     whitening = results["whitening"]
     if whitening["method"] != "none":
         shrinkage = f", shrinkage {whitening['shrinkage']:g}" if "shrinkage" in whitening else ""

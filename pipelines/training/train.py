@@ -18,6 +18,7 @@ from ..training_tuples.file import read_tuples
 from ..training_tuples.tuples import tuples as make_tuples
 from .checkpoint import NAME, open_run, precision_of_run
 from .comparison import finish, score_pretrained
+from .interpolation import interpolate
 from .report import facts_of, history_table, results_of, score_table, write_report
 from .run import fit, prepare, take_best
 from .samples import mine_samples
@@ -56,10 +57,11 @@ def train(options: TrainOptions) -> dict[str, Any]:
     scores, before = score_pretrained(run), score_before(run)
     fit(run)
     take_best(run)
+    interpolation = interpolate(run)
     samples = mine_samples(run.samples, run.describe)
     trained_scores, whitening = finish(run)
     validation = comparison_of(before, score_after(run))
-    results = results_of(run, scores | trained_scores, whitening, validation)
+    results = results_of(run, scores | trained_scores, whitening, validation, interpolation)
     write_report(run, results, samples)
     _print(results, options.output)
     return results

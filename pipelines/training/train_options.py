@@ -25,6 +25,7 @@ from ..photos.object_options import ObjectOptions
 from ..training_tuples.options import MISSING
 from ..training_tuples.sources import photos_of
 from .initialization import VERSIONS
+from .interpolation_share import check_share
 from .mining_options import POSITIVES, MiningOptions
 from .recipe import GIVEN_BY_RECIPE, MARGIN, MARGINS, RecipeOption, published_margin, published_shrinkage, recipe_of
 
@@ -255,6 +256,15 @@ class TrainOptions(CustomLayers, ObjectOptions):
             resumed=True,
         ),
     ] = None
+    interpolate: Annotated[
+        str,
+        Option(
+            "Share of the trained weights in the network that is kept; the others are those before training (Wortsman "
+            "et al. CVPR 2022). A number from 0 to 1, or auto: of 0, 0.25, 0.5, 0.75 and 1 the share with the highest "
+            "mAP for the photos that are set aside; 1 if none are.",
+            kind=check_share,
+        ),
+    ] = "1"
     whiten: Annotated[
         str,
         RecipeOption("Whitening that is learned from all pairs after the last epoch.", choices=WHITENINGS),

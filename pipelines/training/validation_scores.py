@@ -71,15 +71,32 @@ def validation_score(
     row_of = {name: row for row, name in enumerate(names)}
     rows = np.array([row_of.get(name, -1) for name in tuples.images], np.int64)
     rng = np.random.default_rng(seed)
-    database = _draw(np.flatnonzero(rows >= 0), validation_mask(tuples), rng)
+    database = draw_photos(tuples, np.flatnonzero(rows >= 0), rng)
+    descriptors = gather(shards, rows[database])
+    if whitening is not None:
+        descriptors = whitening.apply(descriptors, dim)
+    return score_rows(tuples, database, descriptors, rng)
+
+
+def score_rows(
+    tuples: Tuples, database: np.ndarray, descriptors: np.ndarray, rng: np.random.Generator
+) -> ValidationScore | None:
+    """Computes the mAP of exact search for the photos that are set aside, among photos with given descriptors.
+
+    Args:
+        tuples: the tuples with their validation split.
+        database: (n,) indexes of the photos in `tuples.images`, such as `draw_photos` returns them.
+        descriptors: their descriptors, (n, D), L2-normalised.
+        rng: random generator of the draw of at most 1,000 queries.
+
+    Returns:
+        The score; None if no photo that is set aside has a relevant photo.
+    """
     positives, junk = _labels(tuples, database)
     queries = [number for number in np.flatnonzero(validation_mask(tuples)[database]) if len(positives[number])]
     queries = sorted(rng.permutation(queries)[:MOST_QUERIES].tolist())
     if not queries:
         return None
-    descriptors = gather(shards, rows[database])
-    if whitening is not None:
-        descriptors = whitening.apply(descriptors, dim)
     ranked, _ = Ranker([descriptors], [], progress).rank(descriptors[queries], len(database))
     scores = metrics.retrieval(
         np.array(ranked).T, [positives[number] for number in queries], [junk[number] for number in queries]
@@ -153,8 +170,18 @@ def comparison_text(scores: Mapping[str, Any]) -> str:
     )
 
 
-def _draw(rows: np.ndarray, aside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns indexes of the tuples' photos, all that are set aside first of all, in ascending order."""
+def draw_photos(tuples: Tuples, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws at most 10,000 of the tuples' photos, all that are set aside first of all.
+
+    Args:
+        tuples: the tuples with their validation split.
+        rows: (n,) indexes of the photos in `tuples.images` from which is drawn.
+        rng: random generator of the draw.
+
+    Returns:
+        The indexes in ascending order.
+    """
+    aside = validation_mask(tuples)
     others = rng.permutation(rows[~aside[rows]])
     return np.sort(np.concatenate([rng.permutation(rows[aside[rows]]), others])[:MOST_PHOTOS])
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import keras_retrieval
+from keras_retrieval.errors import ArgumentError
 from keras_retrieval.layers.gem import gem_layers
 from pipelines.command.options import help_texts
 from pipelines.descriptors.folder import read_descriptors
@@ -21,7 +22,7 @@ from pipelines.descriptors.matching_pairs import MatchingPairs
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.files.durable import FolderError
 from pipelines.networks import precision as precision_module
-from pipelines.training import report
+from pipelines.training import interpolation, report
 from pipelines.training import run as training_run
 from pipelines.training.checkpoint import CheckpointError, read_checkpoint
 from pipelines.training.errors import TrainingError
@@ -76,6 +77,17 @@ def no_page(monkeypatch):
 
 def weights(path):
     return keras_retrieval.load(path).get_weights()
+
+
+def weights_of(folder, checkpoint):
+    """The weights of a checkpoint's best epoch, with GeM's exponent at the scale of a saved network."""
+    network = keras_retrieval.load(folder / "small.keras")
+    for layer in gem_layers(network):
+        layer.set_p_speed(10)
+    network.set_weights(checkpoint.best)
+    for layer in gem_layers(network):
+        layer.set_p_speed(1)
+    return network.get_weights()
 
 
 def farthest(one, other):
@@ -503,3 +515,39 @@ def test_options_that_are_not_given_are_those_of_the_recipe(folder):
     assert {name: getattr(made, name) for name in RECIPE} == RECIPE | {"remember": True, "lr": 1.0}
     assert {"loss", "lr", "seed", "initialize"} <= made.resumed().keys()
     assert not {"output", "epochs", "resume", "whiten", "cache"} & made.resumed().keys()
+
+
+def test_interpolated_weights_lie_between_those_before_and_after_training(folder, baseline, no_page):
+    results = train(**short(folder, "quarter", interpolate="0.25"))
+    assert results["interpolation"] == {"share": 0.25}
+    between = [
+        0.75 * before + 0.25 * after
+        for before, after in zip(weights(folder / "small.keras"), weights_of(folder, baseline), strict=True)
+    ]
+    assert farthest(weights(folder / "quarter" / "model.keras"), between) < 1e-6
+
+
+def test_the_share_of_the_trained_weights_is_chosen_on_photos_set_aside(folder, baseline, no_page, monkeypatch):
+    scores, measured, measure = [0.5, 0.7, 0.9, 0.9, 0.6], [], interpolation.score_set_aside
+
+    def score(run):
+        measured.append(measure(run))
+        return scores[len(measured) - 1]
+
+    monkeypatch.setattr(interpolation, "score_set_aside", score)
+    results = train(**short(folder, "chosen", interpolate="auto"))
+    assert results["interpolation"] == {"share": 0.75, "mAP": scores}
+    assert "75% of the trained weights" in "\n".join(report.facts_of(results))
+    middle = [
+        (old + 3 * new) / 4
+        for old, new in zip(weights(folder / "small.keras"), weights_of(folder, baseline), strict=True)
+    ]
+    assert farthest(weights(folder / "chosen" / "model.keras"), middle) < 1e-6
+    assert len(set(measured)) > 1, "each share is measured with its own weights"
+    assert all(0 < one <= 1 for one in measured)
+
+
+@pytest.mark.parametrize("share", ["1.5", "-0.1", "half", "nan"])
+def test_a_share_that_is_no_share_is_refused(folder, share):
+    with pytest.raises(ArgumentError, match=r"interpolate must be auto or a number from 0 to 1"):
+        train(**short(folder, "refused", interpolate=share))
