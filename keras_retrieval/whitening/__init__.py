@@ -11,4 +11,5 @@ from .covariance import fit_lw as fit_lw
 from .covariance import fit_pca as fit_pca
 from .covariance import learn_lw as learn_lw
 from .covariance import learn_pca as learn_pca
+from .covariance import lw_shrinkage as lw_shrinkage
 from .gram_pca import learn_pca_from_gram as learn_pca_from_gram

@@ -14,6 +14,9 @@ from ..ranking.rows import Database, as_rows, blocks, count_rows, gather, l2_nor
 
 _ROWS = 4096  # rows that are read at a time
 _NUMBERS = 2**21  # values of descriptors that are projected at a time
+PHOTOS_PER_DIMENSION = 4
+"""Lw is learned without shrinkage, as published, if there are at least this many photos per descriptor dimension."""
+
 UNSEEN = 1e-10  # eigenvalues below this fraction of the largest eigenvalue count as 0
 
 
@@ -183,6 +186,19 @@ class PairMoments:
         require_finite(positives, "the positive of pair", self.count)
         self._queries.add(queries)
         self._differences.add(queries - positives)
+
+
+def lw_shrinkage(photos: int, dimensions: int) -> float:
+    """Chooses the shrinkage of Lw, the whitening that is learned from matching pairs, by the number of photos.
+
+    Args:
+        photos: number of different photos in the pairs.
+        dimensions: number of dimensions of the descriptors.
+
+    Returns:
+        1.0 if there are fewer than 4 photos per dimension (PHOTOS_PER_DIMENSION), else 0.0, as published.
+    """
+    return 1.0 if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
 
 
 def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Projection:

@@ -7,7 +7,15 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError, RetrievalError
 from keras_retrieval.ranking.rows import blocks, gather
-from keras_retrieval.whitening.covariance import Moments, PairMoments, Projection, fit_lw, fit_pca
+from keras_retrieval.whitening.covariance import (
+    PHOTOS_PER_DIMENSION,
+    Moments,
+    PairMoments,
+    Projection,
+    fit_lw,
+    fit_pca,
+    lw_shrinkage,
+)
 from keras_retrieval.whitening.gram_pca import DIM, WIDE, learn_pca_from_gram
 
 from .folder import read_descriptors
@@ -23,7 +31,7 @@ class WhiteningError(RetrievalError, ValueError):
 
 
 def learn_whitening(
-    descriptors: Path, pairs: MatchingPairs, method: str, shrinkage: float = 0.0, dim: int | None = None
+    descriptors: Path, pairs: MatchingPairs, method: str, shrinkage: float | None = None, dim: int | None = None
 ) -> Projection:
     """Learns a whitening from a folder of descriptors and logs the numbers of photos and pairs.
 
@@ -33,7 +41,8 @@ def learn_whitening(
         pairs: the photos to learn from and, for "lw", the matching pairs among them. Photos without a descriptor and
             their pairs are left out.
         method: "lw" learns from matching pairs (Radenovic et al. TPAMI 2018), "pca" from all photos.
-        shrinkage: the regularisation of "lw", at least 0, see `keras_retrieval.whitening.fit_lw`. "pca" ignores it.
+        shrinkage: the regularisation of "lw", at least 0, see `keras_retrieval.whitening.fit_lw`. None chooses it by
+            the number of photos in the pairs, see `keras_retrieval.whitening.lw_shrinkage`. "pca" ignores it.
         dim: the number of dimensions that the caller will keep; None for a default. Only used for descriptors of more
             than 8,192 dimensions (WIDE), of which only the leading principal components are computed, see
             `keras_retrieval.whitening.gram_pca`.
@@ -67,9 +76,44 @@ def learn_whitening(
     if method == "pca":
         log.info(photos)
         return fit_pca(moments)
-    within = _pair_moments(shards, rows[pairs.qidxs], rows[pairs.pidxs])
-    log.info(f"{photos} and {within.count:,} of {len(pairs.qidxs):,} pairs, shrinkage {shrinkage:g}")
-    return fit_lw(moments, within, shrinkage)
+    q, p = rows[pairs.qidxs], rows[pairs.pidxs]
+    chosen, why = shrinkage, ""
+    if chosen is None:
+        chosen, why = _shrinkage_for(q, p, shards[0].shape[1])
+    within = _pair_moments(shards, q, p)
+    log.info(f"{photos} and {within.count:,} of {len(pairs.qidxs):,} pairs, shrinkage {chosen:g}{why}")
+    return fit_lw(moments, within, chosen)
+
+
+def shrinkage_for(descriptors: Path, pairs: MatchingPairs) -> float:
+    """Returns the shrinkage with which `learn_whitening` learns Lw if none is given.
+
+    Args:
+        descriptors: a folder that `keras-retrieval extract` wrote.
+        pairs: the matching pairs.
+
+    Returns:
+        The value of `keras_retrieval.whitening.lw_shrinkage` for the photos in the pairs that have a descriptor.
+
+    Raises:
+        FolderError: `descriptors` is not a folder of descriptors or is damaged.
+    """
+    shards, names, _ = read_descriptors(descriptors)
+    row_of = {name: row for row, name in enumerate(names)}
+    rows = np.array([row_of.get(image, -1) for image in pairs.images], "int64")
+    return _shrinkage_for(rows[pairs.qidxs], rows[pairs.pidxs], shards[0].shape[1])[0]
+
+
+def _shrinkage_for(q: np.ndarray, p: np.ndarray, dimensions: int) -> tuple[float, str]:
+    """Returns the shrinkage by the number of photos in pairs, and the reason for it as a part of a sentence."""
+    known = (q >= 0) & (p >= 0)
+    photos = len(np.union1d(q[known], p[known]))
+    chosen = lw_shrinkage(photos, dimensions)
+    fewer = "fewer than" if chosen else "at least"
+    return (
+        chosen,
+        f" ({photos:,} photos in pairs, {fewer} {PHOTOS_PER_DIMENSION} for each of {dimensions:,} dimensions)",
+    )
 
 
 def _learn_wide(shards: list[np.ndarray], rows: np.ndarray, method: str, dim: int | None) -> Projection:

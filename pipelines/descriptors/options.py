@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
+from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
 from keras_retrieval.whitening.gram_pca import DIM, WIDE
 
 from ..command.kinds import Reads, Writes
@@ -21,6 +22,12 @@ from ..photos.object_options import ObjectOptions
 from ..photos.reader import MAX_PIXELS
 from .matching_pairs import PairsError
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
+
+SHRINKAGE_DEFAULT = (
+    f"If not given: 1 where the pairs have fewer than {PHOTOS_PER_DIMENSION} photos per dimension, else 0, "
+    "as published."
+)
+"""The end of the help text of the option --shrinkage, for every command that learns Lw."""
 
 METHODS = ("lw", "pca", "regional-pca")
 
@@ -142,13 +149,13 @@ class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
         ),
     ] = "lw"
     shrinkage: Annotated[
-        float,
+        float | None,
         Option(
-            "Only lw: adds this multiple of the mean variance within pairs to the diagonal of their covariance; about "
-            "1 where photos are few.",
+            "Only lw: adds this multiple of the mean variance within pairs to the diagonal of their covariance. "
+            f"{SHRINKAGE_DEFAULT}",
             at_least=0,
         ),
-    ] = 0.0
+    ] = None
     dim: Annotated[
         int | None,
         Option(
@@ -179,7 +186,7 @@ class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
                 regional-pca; or --photos is not given although TUPLES is a file.
         """
         super().check()
-        if self.shrinkage and self.method != "lw":
+        if self.shrinkage is not None and self.method != "lw":
             raise ArgumentError(f"--shrinkage {self.shrinkage:g} is for --method lw only, got --method {self.method}")
         check_keras_path(self.output)
         if Path(self.model).suffix == ".onnx":

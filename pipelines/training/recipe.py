@@ -31,9 +31,6 @@ MARGINS = {"vgg": 0.75, "resnet": 0.85, "torchresnet": 0.85, "alexnet": 0.7}
 
 MARGIN = 0.75  # margin of the contrastive loss for other backbones
 
-PHOTOS_PER_DIMENSION = 4
-"""Lw is learned without shrinkage, as published, if there are at least this many photos per descriptor dimension."""
-
 GIVEN_BY_RECIPE: Any = None
 """Default of an option whose value is taken from the network's recipe when the options object is made."""
 
@@ -72,19 +69,6 @@ def published_margin(network: str) -> float:
         network: name of the network, such as "vgg16_gem", which begins with the name of the backbone.
     """
     return next((margin for backbone, margin in MARGINS.items() if network.startswith(backbone)), MARGIN)
-
-
-def published_shrinkage(photos: int, dimensions: int) -> float:
-    """Returns the published shrinkage of the covariance for Lw, the whitening that is learned from matching pairs.
-
-    Args:
-        photos: number of photos in the pairs.
-        dimensions: number of dimensions of the descriptors.
-
-    Returns:
-        1.0 if there are fewer than 4 photos per dimension, else 0.0.
-    """
-    return 1.0 if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
 
 
 def _network_name(model: str) -> str:

@@ -10,6 +10,7 @@ from keras_retrieval.errors import ArgumentError
 from ..command.kinds import Reads, Writes, checked_by_the_step
 from ..command.options import Argument, Option
 from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
+from ..descriptors.options import SHRINKAGE_DEFAULT
 from ..evaluation.datasets import DATASETS, check_dataset
 from ..evaluation.errors import GroundTruthError
 from ..files.durable import FolderError
@@ -27,7 +28,7 @@ from ..training_tuples.sources import photos_of
 from .initialization import VERSIONS
 from .interpolation_share import check_share
 from .mining_options import POSITIVES, MiningOptions
-from .recipe import GIVEN_BY_RECIPE, MARGIN, MARGINS, RecipeOption, published_margin, published_shrinkage, recipe_of
+from .recipe import GIVEN_BY_RECIPE, MARGIN, MARGINS, RecipeOption, published_margin, recipe_of
 
 LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")
 WHITENINGS = ("lw", "pca", "none")
@@ -272,11 +273,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
     dim: Annotated[int | None, Option("Dimensions that the whitening keeps. If not given: all.", at_least=1)] = None
     shrinkage: Annotated[
         float | None,
-        Option(
-            "Lw only: shrinkage of the covariance of matching pairs. If not given: 1 where the pairs have fewer than 4 "
-            "photos per dimension, else 0, as published.",
-            at_least=0,
-        ),
+        Option(f"Lw only: shrinkage of the covariance of matching pairs. {SHRINKAGE_DEFAULT}", at_least=0),
     ] = None
     test_size: Annotated[
         int, Option("Longest side of the photos for the whitening and for scores, in pixels.", at_least=1)
@@ -370,12 +367,3 @@ class TrainOptions(CustomLayers, ObjectOptions):
         if self.margin is not None or self.loss != "contrastive":
             return self.margin
         return published_margin(network)
-
-    def shrinkage_for(self, photos: int, dimensions: int) -> float:
-        """Returns the shrinkage of the covariance for Lw, the whitening that is learned from matching pairs.
-
-        Args:
-            photos: number of photos in the pairs.
-            dimensions: number of dimensions of the descriptors.
-        """
-        return published_shrinkage(photos, dimensions) if self.shrinkage is None else self.shrinkage

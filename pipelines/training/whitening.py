@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from keras_retrieval.whitening.covariance import Projection
 
 from ..descriptors.extraction import extract_descriptors
-from ..descriptors.folder import read_descriptors
-from ..descriptors.learn_whitening import learn_whitening
+from ..descriptors.learn_whitening import learn_whitening, shrinkage_for
 from ..descriptors.matching_pairs import MatchingPairs
 from ..descriptors.options import ExtractOptions
 from ..training_tuples.data import Tuples
@@ -42,14 +39,11 @@ class WhiteningPhotos:
             WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions.
             ValueError: too few photos or pairs are left.
         """
-        shrinkage = self.shrinkage(options) if method == "lw" else 0.0
-        return learn_whitening(self.folder, self.pairs, method, shrinkage, options.dim)
+        return learn_whitening(self.folder, self.pairs, method, options.shrinkage, options.dim)
 
     def shrinkage(self, options: TrainOptions) -> float:
-        """Returns the shrinkage of the covariance for Lw: `options.shrinkage`, or the published value if it is None."""
-        shards, _, _ = read_descriptors(self.folder)
-        photos = len(np.union1d(self.pairs.qidxs, self.pairs.pidxs))
-        return options.shrinkage_for(photos, shards[0].shape[1])
+        """Returns the shrinkage of Lw: `options.shrinkage`, or the value by the number of photos if it is None."""
+        return shrinkage_for(self.folder, self.pairs) if options.shrinkage is None else options.shrinkage
 
 
 def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, folder: Path) -> WhiteningPhotos:

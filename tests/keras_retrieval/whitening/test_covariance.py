@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from keras_retrieval.whitening.covariance import Moments, PairMoments, Projection, fit_lw, fit_pca, learn_lw, learn_pca
+from keras_retrieval.whitening.covariance import (
+    Moments,
+    PairMoments,
+    Projection,
+    fit_lw,
+    fit_pca,
+    learn_lw,
+    learn_pca,
+    lw_shrinkage,
+)  # fmt: skip
 
 
 def collection(n=300, dim=16, pairs=120, seed=0, offset=0.0):
@@ -64,6 +73,10 @@ def test_lw_equals_the_formula_written_out():
     y /= np.linalg.norm(y, axis=1, keepdims=True) + 1e-6
     ours = learn_lw(rows, qidxs, pidxs).apply(rows, 5)
     np.testing.assert_allclose(ours @ ours.T, y @ y.T, atol=1e-6)
+
+
+def test_lw_is_shrunk_where_photos_are_few():
+    assert [lw_shrinkage(photos, 256) for photos in (172, 1023, 1024)] == [1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("shrinkage", [0.1, 1.0, 30.0])

@@ -5,7 +5,7 @@ import pytest
 
 from keras_retrieval.whitening.covariance import learn_lw, learn_pca
 from pipelines.descriptors.folder import KIND, VERSION
-from pipelines.descriptors.learn_whitening import learn_whitening
+from pipelines.descriptors.learn_whitening import learn_whitening, shrinkage_for
 from pipelines.descriptors.matching_pairs import MatchingPairs
 from pipelines.files.durable import partial_of, seal, write_array, write_names
 
@@ -30,3 +30,26 @@ def test_shards_give_what_one_array_gives(tmp_path, method):
     expected = learn_lw(rows[wanted], qidxs, pidxs) if method == "lw" else learn_pca(rows[wanted])
     np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
     np.testing.assert_allclose(found.P, expected.P, atol=1e-9)
+
+
+def test_shrinkage_is_chosen_by_the_photos_in_pairs_that_have_a_descriptor(tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = np.random.default_rng(0).normal(size=(24, 5)).astype("float32")
+    names = [f"{row}.jpg" for row in range(24)]
+    folder = write_rows(tmp_path / "rows", rows, names, 24)
+    qidxs = np.arange(0, 20, 2)
+    for pairs, shrinkage, why in [
+        (MatchingPairs(names, qidxs, qidxs + 1), 0.0, "shrinkage 0 (20 photos in pairs, at least 4 for each of 5"),
+        (
+            MatchingPairs([*names[:19], "gone.jpg"], qidxs, qidxs + 1),
+            1.0,
+            "shrinkage 1 (18 photos in pairs, fewer than",
+        ),
+    ]:
+        found = learn_whitening(folder, pairs, "lw")
+        there = [name in names for name in pairs.images]
+        known = [all(there[row] for row in pair) for pair in zip(pairs.qidxs, pairs.pidxs, strict=True)]
+        expected = learn_lw(rows[: sum(there)], qidxs[known], qidxs[known] + 1, shrinkage)
+        np.testing.assert_allclose(found.P, expected.P, atol=1e-9)
+        assert why in caplog.text
+        assert shrinkage_for(folder, pairs) == shrinkage

@@ -487,12 +487,6 @@ def test_the_margin_is_that_published_for_the_backbone(folder, network, margin):
     assert TrainOptions(**defaults | {"loss": "triplet"}).margin_for(network) is None
 
 
-def test_shrinkage_is_for_few_photos(folder):
-    defaults = options(folder)
-    assert [TrainOptions(**defaults).shrinkage_for(photos, 256) for photos in (172, 1023, 1024)] == [1.0, 1.0, 0.0]
-    assert TrainOptions(**defaults | {"shrinkage": 0.2}).shrinkage_for(10, 256) == 0.2
-
-
 def test_options_and_the_step_have_the_same_names():
     assert {one.name for one in fields(TrainOptions)} == set(inspect.signature(train).parameters)
 
