@@ -1,6 +1,11 @@
 """Fixtures that find the real photos, and skip tests that need them with a reason if they are absent."""
 
+import os
 from pathlib import Path
+
+# Before numpy is imported: its threads wait for each other in a loop, which takes several times the CPU where as many
+# processes of tests run as there are cores. Child processes inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 
