@@ -25,7 +25,7 @@ POOLING_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "mixvpr": ("channels", "rows", "mixers"),
     "cosplace": ("units", "p", "trainable_p", "p_speed"),
     "superglobal": ("units", "p", "regional_p"),
-    "spocnorm": (),
+    "spocnorm": ("epsilon",),
 }
 """The names of the poolings, and of the options that `build` accepts for each. `build.POOLINGS` makes their layers."""
 

@@ -12,14 +12,13 @@ from keras import ops
 
 import keras_retrieval
 from keras_retrieval import layers
+from keras_retrieval.networks import torchvision_trunks
 from keras_retrieval.networks.backbones import BACKBONES, TRANSFORMERS
 from keras_retrieval.networks.build import POOLINGS, options_of_pooling, reads_class_token
-from keras_retrieval.networks.names import CLASS_TOKEN, NETWORKS, POOLING_OPTIONS
+from keras_retrieval.networks.names import CLASS_TOKEN, NETWORKS, POOLING_OPTIONS, misfit
 
 DIMENSIONS = {"alexnet": 256, "vgg16": 512, "vgg19": 512, "densenet121": 1024, "mobilenetv3small": 576}
-# Transformers of more than 50 million weights differ from the small ones in their numbers only.
-LARGE = {name for name, shape in TRANSFORMERS.items() if shape.width > 384}
-SMALL = ["alexnet", "vgg16", "densenet121"]
+SMALL = ["alexnet", "vgg16"]
 
 
 def photos(seed=0, shape=(2, 64, 96, 3)):
@@ -34,23 +33,25 @@ def norms(y):
     return np.linalg.norm(numpy(y), axis=-1)
 
 
-def _families_before(backbone):
-    """The families of the trunks before one in the table; the trunks of a family differ only in depth and width."""
-    names = list(BACKBONES)
-    return {_family(name) for name in names[: names.index(backbone)]}
-
-
 def _family(name):
+    """The trunks of a family run the same code, and differ only in depth and width."""
+    if name in TRANSFORMERS:
+        return f"{name[:6]}, gated {TRANSFORMERS[name].gated}, registers {TRANSFORMERS[name].registers}"
     return re.sub(r"(\d+|tiny|small|base|large|v2[bsml]?\d*)$", "", name)
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name not in LARGE])
-def test_every_backbone_describes_photos_of_any_size(backbone):
-    """Each is built; one of each family also describes photos, since those of a family run the same code."""
+# Transformers of more than 50 million weights differ from the small ones in their numbers only.
+_LARGE = {name for name, shape in TRANSFORMERS.items() if shape.width > 384}
+FIRST = list({_family(name): name for name in reversed(BACKBONES) if name not in _LARGE}.values())
+OTHERS = [name for name in BACKBONES if name not in FIRST and name not in TRANSFORMERS]
+
+
+@pytest.mark.parametrize("backbone", FIRST)
+def test_a_trunk_of_each_family_describes_photos_of_any_size(backbone):
     model = keras_retrieval.build(f"{backbone}_gem", weights=None)
     assert model.input_shape == (None, None, None, 3)
     assert model.output_shape[-1] == DIMENSIONS.get(backbone, model.output_shape[-1])
-    for size in () if _family(backbone) in _families_before(backbone) else ((64, 96), (75, 64)):
+    for size in ((64, 96), (75, 64)):
         y = numpy(model(photos(shape=(1, *size, 3)), training=False))
         assert y.shape == (1, model.output_shape[-1])
         assert y.dtype == "float32"
@@ -59,9 +60,30 @@ def test_every_backbone_describes_photos_of_any_size(backbone):
     keras.backend.clear_session()
 
 
+@pytest.mark.parametrize("backbone", OTHERS)
+def test_the_other_trunks_of_a_family_are_those_of_their_names(backbone, monkeypatch):
+    made = []
+    for name in dir(keras.applications):
+        if name.lower() == backbone:
+            monkeypatch.setattr(keras.applications, name, lambda **options: made.append(options))
+    monkeypatch.setattr(torchvision_trunks, "torch_resnet", lambda *arguments: made.append(arguments))
+    BACKBONES[backbone].make(None)
+    (made,) = made
+    if isinstance(made, dict):
+        assert made == {"include_top": False, "weights": None, "input_shape": (None, None, 3)}
+    else:
+        blocks, name, basic, floor = (*made, False, 0.0)[:4] if len(made) < 4 else made
+        assert (name, floor) == (backbone, 0.014 if "cvnet" in backbone else 0.0)
+        if backbone.endswith("layer3"):
+            assert blocks == (3, 4, 6)
+        else:
+            assert 2 + (2 if basic else 3) * sum(blocks) == int(re.sub(r"\D", "", backbone))
+
+
 @pytest.mark.parametrize("pooling", [pooling for pooling in POOLINGS if not reads_class_token(pooling)])
 def test_every_pooling_describes_and_saves(pooling, tmp_path):
-    model = keras_retrieval.build(f"alexnet_{pooling}", weights=None)
+    trunk = next(name for name in ("alexnet", "convnexttiny") if not misfit(name, pooling))
+    model = keras_retrieval.build(f"{trunk}_{pooling}", weights=None)
     y = numpy(model(photos(), training=False))
     np.testing.assert_allclose(norms(y), 1, atol=1e-3)
     model.save(tmp_path / "model.keras")
@@ -73,8 +95,9 @@ def test_list_models_is_every_backbone_with_every_pooling_that_fits_and_publishe
     names = keras_retrieval.list_models()
     assert len(names) == len(set(names))
     token = sum(reads_class_token(pooling) for pooling in POOLINGS)
-    pairs = len(BACKBONES) * len(POOLINGS) - token * (len(BACKBONES) - len(TRANSFORMERS)) - len(TRANSFORMERS)
-    assert len(names) == pairs + len(NETWORKS)
+    convnext = sum(name.startswith("convnext") for name in BACKBONES)
+    pairs = len(BACKBONES) * (len(POOLINGS) - 1) + convnext - len(TRANSFORMERS)  # spocnorm and edgemac
+    assert len(names) == pairs - token * (len(BACKBONES) - len(TRANSFORMERS)) + len(NETWORKS)
     assert {"vgg16_gem", "megaloc"} <= set(names)
     assert {name for name, _ in NETWORKS.values()} <= set(names)
 
@@ -91,7 +114,8 @@ def test_the_name_of_a_published_network_stands_for_its_trunk_and_pooling():
     [
         ("vgg_16_gem", "unknown backbone 'vgg_16'.*nearest is 'vgg16'.*alexnet"),
         ("vgg16_gme", "unknown pooling 'gme'.*nearest is 'gem'.*netvlad"),
-        ("vgg16", "unknown network 'vgg16'"),
+        ("vgg16", "'vgg16' is a trunk.*such as vgg16_gem"),
+        ("vgg", "unknown network 'vgg'"),
         ("", "unknown network ''"),
         ("vgg16_gem_x", "unknown backbone 'vgg16_gem'"),
     ],
@@ -127,7 +151,7 @@ def test_netvlad_takes_vgg_before_its_last_relu_and_the_others_after():
         assert last.activation.__name__ == activation
 
 
-@pytest.mark.parametrize("name", ["vgg16_netvlad", "alexnet_netvlad", "torchresnet50_netvlad", "resnet50_netvlad"])
+@pytest.mark.parametrize("name", ["vgg16_netvlad", "alexnet_netvlad", "torchresnet18_netvlad", "resnet50_netvlad"])
 def test_negative_activations_reach_netvlad(name, tmp_path):
     model = keras_retrieval.build(name, weights=None)
     model.save(tmp_path / "model.keras")
