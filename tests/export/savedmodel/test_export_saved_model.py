@@ -37,8 +37,8 @@ pytest.importorskip("tensorflow_serving.apis", reason="tensorflow-serving-api is
 ROOT = Path(__file__).resolve().parents[3]
 SIZE = 48
 ALEXNET = [
-    ("alexnet_rmac", {"whitening": True, "dim": 32}),
-    ("alexnet_rmac", {"regions": "proposals", "proposals": 12, "anchors": (2, 4), "regional_dim": 40}),
+    ("alexnet_rmac", {"levels": 2, "whitening": True, "dim": 32}),
+    ("alexnet_rmac", {"regions": "proposals", "proposals": 5, "anchors": (2, 4), "regional_dim": 40}),
     ("alexnet_netvlad", {"clusters": 4, "dim": 16}),
 ]
 

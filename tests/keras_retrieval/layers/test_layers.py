@@ -18,6 +18,7 @@ from tests.helpers.backends import call, gradient, run
 
 pytestmark = pytest.mark.backend
 MAP = (2, 9, 13, 8)
+jax = keras.backend.backend() == "jax"
 
 
 def few_proposals():
@@ -99,7 +100,7 @@ def functional(layer, x):
 def test_output_shape(name):
     layer, x = make(name)
     shape = [a.shape for a in x] if isinstance(x, list) else x.shape
-    y = layer(x)
+    y = call(layer, x)
     assert tuple(layer.compute_output_shape(shape)) == tuple(y.shape)
     assert np.isfinite(numpy(y)).all()
 
@@ -119,7 +120,7 @@ def test_saved_model_gives_the_same(name, tmp_path):
         weight.assign(numpy(weight) * 1.1 + 0.01)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(numpy(model(x)), numpy(loaded(x)))
+    np.testing.assert_array_equal(numpy(run(model, x)), numpy(run(loaded, x)))
 
 
 @pytest.mark.kernels
@@ -184,9 +185,9 @@ def test_training_step_moves_every_weight(name):
 @masked_rows
 def test_padded_map_gives_the_pooling_of_the_unpadded(name):
     layer, x = make(name)
-    sizes = [(9, 13), (5, 4), (1, 6), (9, 2)]
-    x = np.concatenate([x, 3 * x])
-    mask = np.zeros((4, 9, 13), bool)
+    sizes = [(9, 13), (5, 4), (1, 6), (9, 2)][2 * jax :]
+    x = np.concatenate([x, 3 * x])[2 * jax :]
+    mask = np.zeros((len(x), 9, 13), bool)
     for photo, (h, w) in enumerate(sizes):
         mask[photo, :h, :w] = True
     padded = np.where(mask[..., None], x, np.nan).astype("float32")
@@ -214,14 +215,15 @@ def test_padding_has_no_gradient(name):
 
 
 @any_size_rows
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 4), (3, 1), (7, 40)])
-def test_any_size_of_map(name, size):
+def test_any_size_of_map(name):
     layer, x = make(name)
     model = functional(layer, x)
-    small = np.random.default_rng(0).gamma(0.5, 2.0, (2, *size, 8)).astype("float32")
-    y = numpy(call(layer, small))
-    assert np.isfinite(y).all()
-    np.testing.assert_allclose(model.predict_on_batch(small), y, rtol=1e-5, atol=1e-5)
+    # A program for each size takes JAX a second.
+    for size in ((1, 1), (7, 40)) if jax else ((1, 1), (2, 2), (1, 4), (3, 1), (7, 40)):
+        small = np.random.default_rng(0).gamma(0.5, 2.0, (2, *size, 8)).astype("float32")
+        y = numpy(call(layer, small))
+        assert np.isfinite(y).all()
+        np.testing.assert_allclose(model.predict_on_batch(small), y, rtol=1e-5, atol=1e-5)
 
 
 @masked_rows
