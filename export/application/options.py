@@ -9,6 +9,7 @@ from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.precision import PRECISION_HELP, PRECISIONS
+from keras_retrieval.pipelines.photos.grid_crops import parse_levels
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER, IntakeOptions
 
 from ..collection.network_choice import network_of_collection
@@ -44,6 +45,13 @@ class AppOptions(CustomLayers, IntakeOptions):
         int | None,
         Option("Longest side of a photo in pixels; if not given, that of the state, or 362.", at_least=1),
     ] = None
+    crops: Annotated[
+        str | None,
+        Option(
+            "Levels of crops, such as 1,2,3, to find small objects: each photo is also described by an l x l grid of "
+            "crops, and its best crop counts. 1 for whole photos only; if not given, those of the state, or 1."
+        ),
+    ] = None
     precision: Annotated[str, Option(PRECISION_HELP, choices=PRECISIONS)] = "auto"
     host: Annotated[
         str,
@@ -68,12 +76,13 @@ class AppOptions(CustomLayers, IntakeOptions):
     open: Annotated[bool, Option("Open the page in the browser, where there is a graphical session.")] = True
 
     def check(self) -> None:
-        """Checks the ranges of the options, and the base path.
+        """Checks the ranges of the options, the levels of crops, and the base path.
 
         Raises:
             ArgumentError: an option is out of range.
         """
         super().check()
+        parse_levels(self.crops or "")
         checked_base_path(self.base_path)
 
     def check_packages(self) -> None:

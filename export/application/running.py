@@ -49,6 +49,7 @@ def run(options: AppOptions, say: Callable[[str], None]) -> None:
         state=options.state,
         model=options.model,
         size=options.size,
+        crops=options.crops,
         precision=options.precision,
         **options.passed_on,
     )

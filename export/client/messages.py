@@ -86,18 +86,23 @@ def read_strings(tensor: Any) -> list[str]:
     return [value.decode("utf-8", "surrogatepass") for value in tensor.string_val]
 
 
-def split_hits(names: Sequence[str], scores: np.ndarray) -> list[Hits]:
+def split_hits(names: Sequence[str], scores: np.ndarray, boxes: np.ndarray | None = None) -> list[Hits]:
     """Splits the outputs of the signature `search` into the neighbours of each photo, without padding.
 
     Args:
         names: names of the neighbours of all photos, row by row, (B * K,).
         scores: scores of the neighbours, (B, K) float32, -infinity for padding.
+        boxes: boxes of the best crops of the neighbours, (B, K, 4) float32; None for an index without crops.
 
     Returns:
         One `Hits` for each of the B photos, in order, with the neighbours whose score is not -infinity.
     """
     lengths, width = np.isfinite(scores).sum(axis=1).tolist(), scores.shape[1]  # the score of padding is -infinity
     return [
-        Hits(list(names[row * width : row * width + length]), scores[row, :length])
+        Hits(
+            list(names[row * width : row * width + length]),
+            scores[row, :length],
+            None if boxes is None else boxes[row, :length],
+        )
         for row, length in enumerate(lengths)
     ]

@@ -6,6 +6,7 @@ from keras_retrieval.pipelines.photos.query_box import parse_box
 from keras_retrieval.errors import printable
 
 from ..index_contract.contract import Hits
+from ..index_contract.photo_crops import box_text
 from .options import QueryOptions
 
 
@@ -15,7 +16,7 @@ def query(options: QueryOptions) -> list[Hits]:
 
     The counterpart of the step `search` for a network and an index on another machine, served by `keras-retrieval serve
     SERVING --index INDEX` or exported together by `export-saved-model --index`. The client sends the bytes of the photo
-    files.
+    files. Of an index with crops, the box of the best crop of each photo is printed after its score.
 
     Returns:
         The neighbours of each query photo, by descending score.
@@ -33,6 +34,7 @@ def query(options: QueryOptions) -> list[Hits]:
         found = client.search(options.photos, options.k, [box] * len(options.photos) if box else ())
     for photo, hits in zip(options.photos, found, strict=True):
         print(printable(str(photo)))
-        for name, score in zip(hits.names, hits.scores, strict=True):
-            print(f"  {score:.4f}  {printable(name)}")
+        for place, (name, score) in enumerate(zip(hits.names, hits.scores, strict=True)):
+            box = "" if hits.boxes is None else f"  {box_text(hits.boxes[place])}"
+            print(f"  {score:.4f}{box}  {printable(name)}")
     return found

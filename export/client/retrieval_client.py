@@ -19,6 +19,7 @@ from keras_retrieval.errors import ArgumentError, RetrievalError, missing_extra
 from ..contract.signatures import (
     BOXES,
     DESCRIPTORS,
+    HIT_BOXES,
     NAMES,
     NEIGHBOURS,
     OK,
@@ -170,7 +171,8 @@ class RetrievalClient:
                 its index does not support boxes.
 
         Returns:
-            The neighbours of each photo, by descending score; fewer than `k` if the search finds fewer.
+            The neighbours of each photo, by descending score; fewer than `k` if the search finds fewer. Those of an
+            index with crops have `boxes`, without `sizes`.
 
         Raises:
             ArgumentError: the number of boxes differs from the number of photos, or `photos` is a single photo.
@@ -216,16 +218,19 @@ class RetrievalClient:
     def _search_batch(
         self, photos: Sequence[Source], k: int, boxes: Sequence[Box | None]
     ) -> tuple[list[Hits], np.ndarray]:
-        request = photo_request(self.model, self.version, SEARCH, photos, [NAMES, SCORES, STATUS])
+        request = photo_request(self.model, self.version, SEARCH, photos, [])  # all: boxes only of an index with crops
         write_numbers(request.inputs[NEIGHBOURS], "int", np.array(k))
         if any(boxes):
             write_numbers(request.inputs[BOXES], "float", np.array([box or WHOLE for box in boxes], np.float32))
         response = self._call(request)
         names, scores = read_strings(response.outputs[NAMES]), read_numbers(response.outputs[SCORES], "float")
         status = read_numbers(response.outputs[STATUS], "int")
+        found = read_numbers(response.outputs[HIT_BOXES], "float") if HIT_BOXES in response.outputs else None
         if scores.shape[:1] != (len(photos),) or len(names) != scores.size or status.shape != (len(photos),):
             raise self._misshapen(photos, scores, status)
-        return split_hits(names, scores), status
+        if found is not None and found.shape != (*scores.shape, 4):
+            raise self._misshapen(photos, found, status)
+        return split_hits(names, scores, found), status
 
     def _misshapen(self, photos: Sequence[Source], rows: np.ndarray, status: np.ndarray) -> ResponseError:
         shapes = f"{rows.shape} and status {status.shape}"

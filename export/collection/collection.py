@@ -30,6 +30,7 @@ from keras_retrieval.pipelines.files.progress import silent
 from keras_retrieval.pipelines.networks.files import load_model, model_identity, save_model
 from keras_retrieval.pipelines.networks.precision import check_precision, resolve_precision
 from keras_retrieval.pipelines.photos.formats import PhotoError, PhotoFolderError
+from keras_retrieval.pipelines.photos.grid_crops import parse_levels
 from keras_retrieval.pipelines.photos.intake import Intake
 from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
 from keras_retrieval.pipelines.photos.query_box import Box
@@ -38,7 +39,7 @@ from keras_retrieval import library_logs
 from keras_retrieval.errors import ArgumentError
 
 from ..folder_index.folder_index import FolderIndex
-from ..index_contract.contract import Filter
+from ..index_contract.contract import Filter, Hits
 from ..index_contract.errors import IndexFileNotFoundError
 from ..index_contract.index_settings import EXACT_BELOW
 from ..search_page.feedback import combined
@@ -115,6 +116,8 @@ class Collection:
             the best published network in the weights folder, else ImageNet weights, else a random network. None keeps
             the network that the collection has, and is "auto" for a new one.
         size: the longest side of a photo in pixels; None for that of the collection, or 362.
+        crops: levels of crops that are described in addition to the whole photo, such as "1,2,3" or (1, 2, 3), to find
+            small objects; "1" for whole photos only. None for those of the collection, or whole photos.
         precision: "float32", "bfloat16" or "auto", see `extract`.
         include: patterns of photos to take; None for all.
         exclude: patterns of files and folders to ignore.
@@ -138,6 +141,7 @@ class Collection:
         state: str | os.PathLike[str] | None = None,
         model: str | os.PathLike[str] | None = None,
         size: int | None = None,
+        crops: str | Sequence[int] | None = None,
         precision: str = "auto",
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
@@ -153,6 +157,7 @@ class Collection:
         if size is not None and size < 1:
             raise ArgumentError(f"size must be at least 1 pixel, got {size}")
         check_precision(precision)
+        self._levels = None if crops is None else parse_levels(_levels_text(crops))
         self._model = None if model is None else os.fspath(model)
         check_model(self._model)
         self._size, self._precision, self._choice = size, precision, GIVEN
@@ -199,7 +204,7 @@ class Collection:
         """Returns the first photos as small pictures."""
         names = self.names
         return f"<p>{len(names):,} photos can be searched</p>" + gallery(
-            [(self.folder / name, "", name) for name in names], len(names)
+            [(self.folder / name, "", name, None) for name in names], len(names)
         )
 
     @property
@@ -410,8 +415,8 @@ class Collection:
         restriction = where if isinstance(where, Filter) or where is None else Filter(columns=_columns(where))
         (hits,) = index.search(row[None], k + len(unlike), where=restriction)
         found = [
-            Hit(name, float(score), self.folder / name)
-            for name, score in zip(hits.names, hits.scores, strict=True)
+            Hit(name, float(score), self.folder / name, _box_of(hits, place))
+            for place, (name, score) in enumerate(zip(hits.names, hits.scores, strict=True))
             if name not in set(unlike)
         ]
         return SearchResult(found[:k], len(index))
@@ -570,7 +575,10 @@ class Collection:
             self._say(network.message)
         identity = model_identity(network.model)
         size = size or self._usual_size(network.model, identity)
-        record = record_of(network, identity, size, self._bfloat16(network.model, identity))
+        levels = self._levels
+        if levels is None:
+            levels = () if current is None else current.levels
+        record = record_of(network, identity, size, self._bfloat16(network.model, identity), levels)
         generation = self._matching(record)
         self._check_open()
         try:
@@ -583,7 +591,8 @@ class Collection:
         self._loaded.set()
         if self._told != generation.name:
             self._told = generation.name
-            log.info(f"network: {network.label}, photos at {generation.record['size']} px")
+            crops = f", crops {','.join(map(str, generation.levels))}" if generation.levels else ""
+            log.info(f"network: {network.label}, photos at {generation.record['size']} px{crops}")
             if network.kind != RANDOM and network.message:
                 log.info(network.message)
         return generation
@@ -675,8 +684,12 @@ class Collection:
         if not changes.renamed or generation.index is None:
             return
         new, old = list(changes.renamed), list(changes.renamed.values())
-        rows, columns = np.array(generation.index.vectors(old)), generation.index.columns(old)
-        generation.add(new, rows, columns)
+        columns, crops = generation.index.columns(old), None
+        if generation.levels:
+            rows, crops = generation.index.crops(old)
+        else:
+            rows = np.array(generation.index.vectors(old))
+        generation.add(new, rows, columns, crops)
 
     def _delete(self, generation: Generation, names: Sequence[str]) -> None:
         generation.delete(names)
@@ -697,7 +710,8 @@ class Collection:
         """Describes photos; returns False if the folder has changed before all of them were described."""
         network = generation.load()
         reading = reading_of(self.folder, generation.record["size"], network.smallest, self._options.accept_truncated)
-        with contextlib.closing(describe_in_units(network, reading, names, look.states)) as units:
+        units = describe_in_units(network, reading, names, look.states, generation.levels)
+        with contextlib.closing(units):
             for unit in units:
                 self._store(generation, unit, look.states)
                 done = len(unit.names) + len(unit.left_out)
@@ -710,7 +724,7 @@ class Collection:
 
     def _store(self, generation: Generation, unit: Unit, states: Mapping[str, State]) -> None:
         if unit.names:
-            generation.add(unit.names, unit.rows, unit.columns)
+            generation.add(unit.names, unit.rows, unit.columns, unit.crops)
         if unit.left_out:
             generation.delete(list(unit.left_out))  # those that have changed and cannot be read any more
             with self._changing:
@@ -808,6 +822,17 @@ def _boxes(box: Box | Sequence[Box | None] | None, count: int) -> list[Box | Non
     if len(entries) != count:
         raise ArgumentError(f"box must be one box for each of {count} queries, got {len(entries)}")
     return entries
+
+
+def _levels_text(crops: str | Sequence[int]) -> str:
+    return crops if isinstance(crops, str) else ",".join(map(str, crops))
+
+
+def _box_of(hits: Hits, place: int) -> Box | None:
+    if hits.boxes is None:
+        return None
+    left, top, right, bottom = hits.boxes[place].tolist()
+    return left, top, right, bottom
 
 
 def _columns(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
 from ..folder_index.folder_index import FolderIndex
 from ..folder_index.writer import write_index
 from ..index_contract.index_settings import IndexSettings
+from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 from .changes import State
 from .network import LoadedNetwork, load_network
@@ -84,18 +85,35 @@ class Generation:
         pairs = zip(columns["bytes"], columns["modified"], strict=True)
         return dict(zip(self.index.names, ((_number(size), _number(time)) for size, time in pairs), strict=True))
 
-    def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]]) -> None:
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels of the crops of photos, see `grid_crops`; () for one descriptor per photo."""
+        return tuple(self.record.get("crops", ()))
+
+    def add(
+        self,
+        names: Sequence[str],
+        rows: np.ndarray,
+        columns: Mapping[str, Sequence[str]],
+        crops: PhotoCrops | None = None,
+    ) -> None:
         """Adds or replaces photos; searches that begin later find them.
+
+        Args:
+            names: names of the n photos.
+            rows: their descriptors, (n, D), or with crops (R, D).
+            columns: n values for each column.
+            crops: the crops of the photos; None for one row per photo.
 
         Raises:
             OSError: the index cannot be written.
         """
         if self.index is not None:
-            self.index.add(names, rows, columns)
+            self.index.add(names, rows, columns, crops=crops)
             return
         for leftover in self.folder.parent.glob(f"{self.folder.name}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        photos = PhotosToIndex(list(names), RowBlocks(lambda: iter([rows])), rows.shape[1], columns)
+        photos = PhotosToIndex(list(names), RowBlocks(lambda: iter([rows])), rows.shape[1], columns, crops=crops)
         write_index(self.folder, photos, self._facts(rows.shape[1]), IndexSettings(exact=not scann_is_installed()))
         self.index = FolderIndex(self.folder)
 
@@ -118,11 +136,14 @@ class Generation:
             "model": self.record["identity"], "size": self.record["size"], "scales": [1.0], "antialias": True,
             "mirror": False, "edges": "", "bfloat16": self.record["bfloat16"], "exif": True, "max_pixels": MAX_PIXELS,
         }  # fmt: skip
+        described |= {"crops": list(self.levels)} if self.levels else {}
         facts = {**described, "photos": str(self._photos.resolve()), "dimensions": dimensions}
         return facts | {"fingerprint": fingerprint(described, str(self._photos.resolve()))}
 
 
-def record_of(network: ChosenNetwork, identity: Mapping[str, str], size: int, bfloat16: bool) -> dict[str, Any]:
+def record_of(
+    network: ChosenNetwork, identity: Mapping[str, str], size: int, bfloat16: bool, levels: Sequence[int] = ()
+) -> dict[str, Any]:
     """Makes the record of an index, which is stored in the manifest of the state.
 
     Args:
@@ -130,14 +151,17 @@ def record_of(network: ChosenNetwork, identity: Mapping[str, str], size: int, bf
         identity: its identity, see `model_identity`.
         size: the longest side of a photo in pixels.
         bfloat16: whether the trunk runs in bfloat16.
+        levels: levels of the crops of photos; () for one descriptor per photo.
     """
-    return network.record() | {"identity": dict(identity), "size": size, "bfloat16": bfloat16}
+    described = {"identity": dict(identity), "size": size, "bfloat16": bfloat16, "crops": list(levels)}
+    return network.record() | described
 
 
 def same_descriptors(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Returns whether two records give the same descriptors of a photo."""
     ours, theirs = ({key: record["identity"].get(key) for key in ("sha256", "name")} for record in (one, other))
-    return ours == theirs and all(one[key] == other[key] for key in ("size", "bfloat16"))
+    same = ours == theirs and all(one[key] == other[key] for key in ("size", "bfloat16"))
+    return same and list(one.get("crops", ())) == list(other.get("crops", ()))
 
 
 def scann_is_installed() -> bool:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
+from keras_retrieval.pipelines.photos.query_box import Box
+from keras_retrieval.pipelines.photos.reader import PhotoError, photo_size, read_photo
 
+FRAME = "#ffb300"  # colour of the box of the best crop
 SHOWN, SIDE, QUALITY = 24, 160, 75  # pictures in a notebook, their longer side in pixels, and their JPEG quality
 
 
@@ -20,11 +22,14 @@ class Hit:
         name: its name, relative to the photo folder.
         score: inner product of its descriptor with the query, at most 1 for one query.
         path: its file.
+        box: with crops, the part of the photo that was found: left, top, right and bottom in pixels of the upright
+            photo. None without crops.
     """
 
     name: str
     score: float
     path: Path
+    box: Box | None = None
 
 
 class SearchResult(Sequence[Hit]):
@@ -69,14 +74,15 @@ class SearchResult(Sequence[Hit]):
 
     def _repr_html_(self) -> str:
         """Returns the photos as small pictures with names and scores."""
-        return gallery([(hit.path, f"{hit.score:.3f}", hit.name) for hit in self._hits], len(self._hits))
+        photos = [(hit.path, f"{hit.score:.3f}", hit.name, hit.box) for hit in self._hits]
+        return gallery(photos, len(self._hits))
 
 
-def gallery(photos: Sequence[tuple[Path, str, str]], count: int) -> str:
+def gallery(photos: Sequence[tuple[Path, str, str, Box | None]], count: int) -> str:
     """Makes a row of pictures for a notebook.
 
     Args:
-        photos: file, line of text and name of each photo.
+        photos: file, line of text and name of each photo, and the box to draw on it.
         count: the number of photos in all, of which `SHOWN` at most are shown.
 
     Returns:
@@ -88,9 +94,9 @@ def gallery(photos: Sequence[tuple[Path, str, str]], count: int) -> str:
     return f'<div style="display:flex;flex-wrap:wrap;gap:8px">{cells}</div>{more}'
 
 
-def _cell(path: Path, text: str, name: str) -> str:
+def _cell(path: Path, text: str, name: str, box: Box | None) -> str:
     shown = html.escape(name)
-    picture = _thumbnail(path)
+    picture = _thumbnail(path, box)
     image = (
         f'<img src="data:image/jpeg;base64,{picture}" alt="{shown}" '
         f'style="max-width:{SIDE}px;max-height:{SIDE}px;display:block">'
@@ -105,13 +111,20 @@ def _cell(path: Path, text: str, name: str) -> str:
     )
 
 
-def _thumbnail(path: Path) -> str:
-    from PIL import Image
+def _thumbnail(path: Path, box: Box | None) -> str:
+    from PIL import Image, ImageDraw
 
     try:
         pixels = read_photo(path, size=SIDE, accept_truncated=True)
+        width = photo_size(path)[1]
     except PhotoError:
         return ""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY)
+    file, thumbnail = io.BytesIO(), Image.fromarray(pixels)
+    if box is not None:
+        share = pixels.shape[1] / width
+        left, top, right, bottom = (round(side * share) for side in box)
+        frame = (left, top, max(left, right - 1), max(top, bottom - 1))
+        if frame != (0, 0, thumbnail.width - 1, thumbnail.height - 1):
+            ImageDraw.Draw(thumbnail).rectangle(frame, outline=FRAME, width=2)
+    thumbnail.save(file, "JPEG", quality=QUALITY)
     return base64.b64encode(file.getvalue()).decode()

@@ -6,7 +6,7 @@
 | images | images (B, H, W, 3) float32, RGB 0..255 | descriptors (B, D) float32 |
 | images_uint8 | images (B, H, W, 3) uint8, RGB | descriptors (B, D) float32 |
 | embed_regions | image_bytes (B,) string | regions (B, R, d), boxes (B, R, 4) float32, status (B,) int32 |
-| search | image_bytes (B,) string, k int32, boxes (B, 4) float32 | names, scores (B, K), status (B,) |
+| search | image_bytes (B,) string, k int32, boxes (B, 4) float32 | names, scores (B, K), status (B,), hit_boxes |
 
 `image_bytes` are the contents of photo files. `embed_regions` exists only if the network pools regions (R-MAC). R is
 the same for all photos; a photo with fewer regions has rows of zeros in `regions` and `boxes`. A row of `boxes` is
@@ -17,7 +17,9 @@ left, top, right, bottom as fractions of the sides of the upright photo.
 its default is 10. `boxes` is optional: the part of each photo to search for, as left, top, right, bottom in pixels of
 the upright photo, where four zeros select the whole photo. The outputs `names` (string) and `scores` (float32) have one
 row per photo and K columns, where K is the largest number of neighbours that were found for a photo. Neighbours are
-sorted by descending score; rows with fewer neighbours are padded with the name "" and the score -infinity.
+sorted by descending score; rows with fewer neighbours are padded with the name "" and the score -infinity. The output
+`hit_boxes` (B, K, 4) float32 exists only if the index has crops: the box of the best crop of each neighbour, as left,
+top, right, bottom in pixels of its upright photo; padding is zero.
 
 A version that was exported with its index has no input `boxes`. It has an optional input `leaves`, () int32, instead:
 the number of leaves of the index's tree to search. The default, 0, searches the number of leaves to which the index was
@@ -50,6 +52,7 @@ NEIGHBOURS = "k"
 LEAVES = "leaves"
 NAMES = "names"
 SCORES = "scores"
+HIT_BOXES = "hit_boxes"
 
 DEFAULT_K, MAX_K = 10, 10_000
 NO_SCORE = -np.inf

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.files.durable import write_names
 
+from keras_retrieval.ranking.grouped import nearest_groups
 from keras_retrieval.ranking.nearest import nearest
 
 from ..index_contract.index_settings import IndexSettings
+from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 from ..index_contract.recall_tuning import HeldOutQueries, hold_out, tune
 from .column_file import write_columns
+from .crop_file import write_crops
 from .row_file import StoredRows, write_rows
 from .scann_searcher import ScannSearcher, train_searcher
-from .segment import PROJECTION, rescore
+from .segment import PROJECTION, rescore, rescore_crops
 from .write_ahead_log import Change, WriteAheadLog
 
 
@@ -29,31 +32,34 @@ def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) 
         settings: build settings of the index.
 
     Returns:
-        Entries for the manifest of the index: "count" (number of photos), "columns" (names of the columns),
-        "configuration" (tuned search settings with the measured recall), and "log" (a random string that identifies the
-        log).
+        Entries for the manifest of the index: "count" (number of photos), "row_count" (number of rows), "columns"
+        (names of the columns), "configuration" (tuned search settings with the measured recall), and "log" (a random
+        string that identifies the log).
 
     Raises:
         MissingExtraError: the settings require approximate search, and ScaNN is not installed.
     """
     write_names(folder / "names.txt", photos.names)
     write_columns(folder, photos.columns)
+    if photos.crops is not None:
+        write_crops(folder, photos.crops)
     if photos.projection is not None:
         np.save(folder / PROJECTION, photos.projection, allow_pickle=False)
     to_store = RowBlocks(lambda: map(photos.to_stored, photos.rows))
-    write_rows(folder, to_store, len(photos.names), photos.dimensions, settings.rows)
+    write_rows(folder, to_store, photos.row_count, photos.dimensions, settings.rows)
     stored = StoredRows(folder, settings.rows)
-    leaves, searcher = settings.tree_leaves(len(stored)), None
+    leaves, searcher = settings.tree_leaves(len(stored), crops=photos.crops is not None), None
     if leaves is not None:
         searcher = _train(folder, to_store, stored, leaves, settings)
         searcher.save(folder / "scann")
     configuration = _measure(photos, stored, searcher, settings)
     configuration |= {"rows": settings.rows, "stored_dimensions": photos.dimensions, "k": settings.k}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    configuration["bytes_per_photo"] = round(size / max(1, len(stored)), 1)
+    configuration["bytes_per_photo"] = round(size / max(1, len(photos.names)), 1)
     configuration["settings"] = settings.facts()
     return {
-        "count": len(stored),
+        "count": len(photos.names),
+        "row_count": len(stored),
         "columns": list(photos.columns),
         "configuration": configuration,
         "log": secrets.token_hex(16),
@@ -92,21 +98,29 @@ def _measure(
     photos: PhotosToIndex, stored: StoredRows, searcher: ScannSearcher | None, settings: IndexSettings
 ) -> dict[str, Any]:
     """Tunes the search of the segment; returns the search settings with the recall and speed that were measured."""
-    held_out = hold_out(photos.rows, len(stored), settings.k, photos.to_stored)
+    held_out = hold_out(photos.rows, len(photos.names), settings.k, photos.to_stored, photos.crops)
     if searcher is None:
         unchanged = stored.row_type == "float32" and (photos.projection is None or photos.reduced)
-        recall = 1.0 if unchanged or held_out is None else _exact_recall(stored, held_out[1])
+        recall = 1.0 if unchanged or held_out is None else _exact_recall(stored, held_out[1], photos.crops)
         return {"kind": "exact", "leaves": 0, "recall": recall}
     assert held_out, "a collection with hashes has at least 16 rows"
 
+    photo_of = None if photos.crops is None else np.repeat(np.arange(len(photos.names)), photos.crops.counts)
+
     def find(queries: np.ndarray, count: int, reorder: int, leaves: int) -> np.ndarray:
-        return rescore(searcher, stored, queries, count, min(max(reorder, count), len(stored)), leaves)[0]
+        reorder = min(max(reorder, count), len(stored))
+        if photo_of is None:
+            return rescore(searcher, stored, queries, count, reorder, leaves)[0]
+        return rescore_crops(searcher, stored, queries, count, reorder, leaves, photo_of)[0]
 
     kind = ("tree + " if searcher.leaves else "") + "asymmetric hashing + reordering"
     return {"kind": kind, "leaves": searcher.leaves} | tune(find, held_out, settings, searcher.leaves)
 
 
-def _exact_recall(stored: StoredRows, held_out: HeldOutQueries) -> float:
+def _exact_recall(stored: StoredRows, held_out: HeldOutQueries, crops: PhotoCrops | None) -> float:
     """Computes the recall of exact search over the stored rows, which differ from the original descriptors."""
-    found, _ = nearest(held_out.queries, stored.blocks(), held_out.k + 1)
+    if crops is None:
+        found, _ = nearest(held_out.queries, stored.blocks(), held_out.k + 1)
+    else:
+        found, _ = nearest_groups(held_out.queries, stored.blocks(), crops.starts, held_out.k + 1)
     return round(held_out.recall(found), 4)

@@ -3,7 +3,7 @@
 An index folder contains one segment, built from the photos at one point in time, and a write-ahead log of the photos
 added and deleted since then. Searches take no lock: each search uses the latest snapshot (`folder_index.snapshot`), and
 scores the photos added since the build in addition to the candidates that the segment's hashes select. There are at
-most `MAX_CHANGES` such photos, because a writer that would exceed this number waits until a new segment has been built.
+most `MAX_CHANGES` such rows, because a writer that would exceed this number waits until a new segment has been built.
 Another process builds the segment, and another thread verifies and loads it. Python's global interpreter lock is held
 only while ScaNN reads its hashes: 0.125 s for 120,000 photos of 512 dimensions, in proportion to the size.
 
@@ -25,7 +25,9 @@ from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.checks import (
+    NO_CROPS,
     check_columns,
+    check_crops,
     check_finite,
     check_k,
     check_lengths,
@@ -35,7 +37,8 @@ from ..index_contract.checks import (
 )
 from ..index_contract.contract import Filter, Hits
 from ..index_contract.errors import IndexReplacedError
-from ..index_contract.index_settings import IndexSettings
+from ..index_contract.index_settings import CROPS_EXACT_BELOW, IndexSettings
+from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 from .builder import build_segment, create_log
 from .layout import locked, manifest_stamp, new_segment, publish, read_index, remove_other_segments
@@ -91,6 +94,13 @@ class FolderIndex:
     def __len__(self) -> int:
         return self._snapshot().size
 
+    @property
+    def row_count(self) -> int:
+        """The number of stored descriptors; see `NeighbourIndex.row_count`."""
+        snapshot = self._snapshot()
+        crops = snapshot.crops(snapshot.ids())
+        return snapshot.size if crops is None else len(crops.boxes)
+
     def search(
         self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
     ) -> list[Hits]:
@@ -100,10 +110,17 @@ class FolderIndex:
         check_columns(where.columns if where else (), snapshot.segment.facts["columns"])
         return snapshot.search(_to_stored(queries, "queries", snapshot.segment), k, exact, where)
 
-    def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
+    def add(
+        self,
+        names: Sequence[str],
+        rows: np.ndarray,
+        columns: Mapping[str, Sequence[str]] | None = None,
+        *,
+        crops: PhotoCrops | None = None,
+    ) -> None:
         """Adds or replaces photos; see `NeighbourIndex.add`.
 
-        More than `MAX_CHANGES` photos are written in several parts, so that after an error the first parts may have
+        More than `MAX_CHANGES` rows are written in several parts, so that after an error the first parts may have
         been added.
 
         Raises:
@@ -117,12 +134,19 @@ class FolderIndex:
         check_names(names)
         check_columns(columns, self.facts["columns"])
         rows = _to_stored(rows, "rows", self._mutable.segment)
-        check_lengths(names, rows, columns)
+        check_crops(crops, self.facts)
+        check_lengths(names, rows[: len(names)] if crops is not None else rows, columns)
+        if crops is not None:
+            crops.check(names, rows)
         for column, texts in columns.items():
             check_strings(texts, f"a value of '{column}'")
-        for start in range(0, len(names), MAX_CHANGES):
-            part = slice(start, start + MAX_CHANGES)
-            self._write(Change(names[part], rows[part], {key: list(columns[key][part]) for key in columns}))
+        most = MAX_CHANGES if crops is None or not len(names) else max(1, MAX_CHANGES // int(crops.counts.max()))
+        for start in range(0, len(names), most):
+            part = slice(start, start + most)
+            some = None if crops is None else crops.part(start, start + most)
+            first = 0 if crops is None else int(crops.counts[:start].sum())
+            of_part = rows[part] if some is None else rows[first : first + len(some.boxes)]
+            self._write(Change(names[part], of_part, {key: list(columns[key][part]) for key in columns}, some))
 
     def delete(self, names: Sequence[str]) -> int:
         """Deletes photos by name, ignoring unknown names; returns the number deleted. See `NeighbourIndex.delete`."""
@@ -139,17 +163,31 @@ class FolderIndex:
         """Returns the stored descriptors of some or all photos, (n, S) float32; see `NeighbourIndex.vectors`."""
         self._snapshot()
         mutable = self._mutable
-        segment, snapshot, count = mutable.segment, mutable.snapshot, len(mutable.segment)
-        if names is None:
-            if snapshot.unchanged:
-                return segment.rows.take(slice(None))
-            empty = np.empty((0, segment.rows.dimensions), np.float32)
-            return np.concatenate([empty, *snapshot.rows(snapshot.ids())])
-        ids = _row_numbers(mutable, names)
-        rows = np.empty((len(ids), segment.rows.dimensions), np.float32)
-        rows[ids < count] = segment.rows.take(ids[ids < count])
-        rows[ids >= count] = snapshot.added[ids[ids >= count] - count]
-        return rows
+        segment, snapshot = mutable.segment, mutable.snapshot
+        if names is not None:
+            return snapshot.whole_rows(_row_numbers(mutable, names))
+        if segment.crops is not None:
+            return snapshot.whole_rows(snapshot.ids())
+        if snapshot.unchanged:
+            return segment.rows.take(slice(None))
+        empty = np.empty((0, segment.rows.dimensions), np.float32)
+        return np.concatenate([empty, *snapshot.rows(snapshot.ids())])
+
+    def crops(self, names: Sequence[str]) -> tuple[np.ndarray, PhotoCrops]:
+        """Returns all stored descriptors of photos and their crops; see `NeighbourIndex.crops`."""
+        self._snapshot()
+        mutable = self._mutable
+        if mutable.segment.crops is None:
+            raise ArgumentError(NO_CROPS)
+        numbers = _row_numbers(mutable, names)
+        rows = [np.empty((0, mutable.segment.rows.dimensions), np.float32)]
+        found = [mutable.snapshot.crops(number) for number in numbers[:, None]]
+        for number in numbers[:, None]:
+            rows += mutable.snapshot.rows(number)
+        crops = [one for one in found if one is not None]
+        boxes = np.concatenate([np.empty((0, 4), np.float32), *(one.boxes for one in crops)])
+        counts = np.array([len(one.boxes) for one in crops], np.int64)
+        return np.concatenate(rows), PhotoCrops(counts, boxes)
 
     def to_stored(self, rows: np.ndarray) -> np.ndarray:
         """Converts descriptors (n, D) to stored descriptors (n, S); see `NeighbourIndex.to_stored`."""
@@ -254,13 +292,15 @@ class FolderIndex:
                 log.warning("the older segment of %s stays in use: %s", self._folder, error)
 
     def _write(self, change: Change) -> None:
-        if self._mutable.changes + len(change.names) > MAX_CHANGES:
-            self.compact(MAX_CHANGES - len(change.names))
+        size = len(change.names) if change.rows is None else len(change.rows)
+        if self._mutable.changes + size > MAX_CHANGES:
+            self.compact(MAX_CHANGES - size)
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
             segment = self._mutable.segment
             check_columns(change.columns, segment.facts["columns"])
-            if change.rows is not None and change.rows.shape[1] != segment.rows.dimensions:
+            foreign = change.rows is not None and change.rows.shape[1] != segment.rows.dimensions
+            if foreign or (change.crops is None) != (segment.crops is None):
                 raise IndexReplacedError(
                     f"{self._folder} was replaced meanwhile by an index of other descriptors: open it again"
                 )
@@ -273,9 +313,16 @@ class FolderIndex:
         self._seen = self._stamps()
 
     def _compact_if_due(self) -> None:
-        if self._mutable.changes > MAX_CHANGES // 2 and not (self._compaction and self._compaction.is_alive()):
+        if self._mutable.changes > self._most_changes() and not (self._compaction and self._compaction.is_alive()):
             self._compaction = threading.Thread(target=self._compact_in_process, daemon=True)
             self._compaction.start()
+
+    def _most_changes(self) -> int:
+        """The number of changed rows from which a new segment is built; crops make many rows, so they wait for less."""
+        segment = self._mutable.segment
+        if segment.crops is None or segment.configuration["settings"]["exact"]:
+            return MAX_CHANGES // 2
+        return min(MAX_CHANGES // 2, max(CROPS_EXACT_BELOW, len(segment.rows) // 4))
 
     def _compact_in_process(self) -> None:
         # A separate process, since ScaNN holds the interpreter lock while it writes files, and searches would wait.
@@ -306,5 +353,6 @@ def _photos_of(snapshot: Snapshot) -> PhotosToIndex:
     """Returns the photos of a snapshot, from which a new segment is built."""
     ids, segment = snapshot.ids(), snapshot.segment
     rows = RowBlocks(lambda: snapshot.rows(ids))
+    crops = snapshot.crops(ids)
     names, columns = snapshot.names(ids), snapshot.columns(ids)
-    return PhotosToIndex(names, rows, segment.rows.dimensions, columns, segment.projection, reduced=True)
+    return PhotosToIndex(names, rows, segment.rows.dimensions, columns, segment.projection, reduced=True, crops=crops)

@@ -22,7 +22,8 @@ from keras_retrieval.pipelines.files.locks import lock
 from ..index_contract.errors import IndexBusyError
 from .write_ahead_log import HEAD, LOG, FileStamp, file_stamp
 
-KIND, VERSION = "ScaNN index", 3
+KIND, VERSION = "ScaNN index", 4
+PHOTOS_VERSION, CROPS_VERSION = 3, 4  # of indexes with one row per photo, and with one per crop
 _PREFIX = "segment-"
 _LOCKS = {"writing": "writing to", "building": "rebuilding"}
 
@@ -42,7 +43,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         except FolderError:
             if manifest_stamp(folder) == before:
                 raise
-    if manifest["version"] != VERSION:
+    if manifest["version"] not in (PHOTOS_VERSION, CROPS_VERSION):
         raise FolderError(f"{folder} has layout {manifest['version']}, which is no longer supported: index again")
     return manifest
 
@@ -130,4 +131,5 @@ def publish(folder: Path, segment: Path, facts: Mapping[str, Any]) -> None:
     """
     files = [path for path in segment.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
     facts = {key: value for key, value in facts.items() if key not in ("kind", "version", "sha256", "segment")}
-    write_manifest(folder, files, kind=KIND, version=VERSION, segment=segment.name, **facts)
+    version = CROPS_VERSION if facts.get("crops") else PHOTOS_VERSION
+    write_manifest(folder, files, kind=KIND, version=version, segment=segment.name, **facts)

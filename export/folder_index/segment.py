@@ -9,12 +9,16 @@ import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, read_names
 
 from .column_file import StoredColumns
+from .crop_file import StoredCrops
 from .row_file import StoredRows
 from .scann_searcher import ScannSearcher, load_searcher
 from .write_ahead_log import WriteAheadLog
 
-RowFilter = Callable[[np.ndarray], np.ndarray]
-"""Function from row numbers of any shape to whether a search may return each of these rows, bool of the same shape."""
+PhotoFilter = Callable[[np.ndarray], np.ndarray]
+"""Function from numbers of photos, of any shape, to whether a search may return each of them, bool of the same shape.
+
+Without crops the number of a photo is that of its row.
+"""
 
 PROJECTION = "projection.npy"
 
@@ -30,7 +34,8 @@ class Segment:
         facts: manifest of the index, as for `NeighbourIndex.facts`.
         configuration: search settings, the manifest's entry "configuration".
         names: names of the photos in the order of the rows.
-        rows: stored descriptors, one row per photo.
+        rows: stored descriptors, one row per photo, or with crops one per crop.
+        crops: the rows of each photo and their boxes; None for one row per photo.
         columns: column values of the photos.
         log: write-ahead log of the changes since the segment was built.
         projection: projection matrix (D, S); None if stored descriptors have all D dimensions.
@@ -45,11 +50,13 @@ class Segment:
         self.facts, self.configuration = facts, facts["configuration"]
         self.names = read_names(folder / "names.txt")
         self.rows = StoredRows(folder, self.configuration["rows"])
-        if not len(self.names) == len(self.rows) == facts["count"]:
+        rows = facts["row_count"] if facts.get("crops") else facts["count"]
+        if len(self.names) != facts["count"] or len(self.rows) != rows:
             raise FolderError(
                 f"{folder} has {len(self.names):,} names and {len(self.rows):,} rows, the manifest states "
-                f"{facts['count']:,}: index again"
+                f"{facts['count']:,} and {rows:,}: index again"
             )
+        self.crops = StoredCrops(folder, len(self.names), len(self.rows)) if facts.get("crops") else None
         self.columns = StoredColumns(folder, facts["columns"])
         self.log = WriteAheadLog(folder, facts["log"])
         self.log.read(self.log.start)  # reports a damaged log before ScaNN's files are loaded
@@ -84,7 +91,7 @@ class Segment:
         """
         return max(k, round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["reorder"]))
 
-    def find(self, queries: np.ndarray, k: int, effort: float, allowed: RowFilter) -> tuple[np.ndarray, np.ndarray]:
+    def find(self, queries: np.ndarray, k: int, effort: float, allowed: PhotoFilter) -> tuple[np.ndarray, np.ndarray]:
         """Finds the nearest allowed rows among the candidates that the hashes select. The segment must have a searcher.
 
         Args:
@@ -92,15 +99,18 @@ class Segment:
             k: number of neighbours per query.
             effort: factor on the tuned numbers of candidates and leaves, such as 10 if only a tenth of the rows is
                 allowed.
-            allowed: function that selects the rows that may be returned.
+            allowed: function that selects the photos that may be returned.
 
         Returns:
-            Row numbers and scores, both (Q, k), or with fewer columns if there are fewer candidates, by descending
-            score. Missing neighbours have the score -inf.
+            Numbers of photos and scores, both (Q, k), or with fewer columns if there are fewer candidates, by
+            descending score. Missing neighbours have the score -inf. With crops, the score of a photo is that of its
+            best row among the candidates.
         """
         assert self.searcher, "an exact index has no hashes"
         leaves = round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["leaves_to_search"])
-        reorder = min(self.candidates_for(k, effort), len(self))
+        reorder = min(self.candidates_for(k, effort), len(self.rows))
+        if self.crops is not None:
+            return rescore_crops(self.searcher, self.rows, queries, k, reorder, leaves, self.crops.photo_of, allowed)
         return rescore(self.searcher, self.rows, queries, k, reorder, leaves, allowed)
 
 
@@ -111,7 +121,7 @@ def rescore(
     k: int,
     reorder: int,
     leaves: int,
-    allowed: RowFilter | None = None,
+    allowed: PhotoFilter | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Searches with ScaNN, and rescores the candidates with their stored descriptors.
 
@@ -131,6 +141,58 @@ def rescore(
     scores = rows.products(queries, ids)
     scores[ids < 0 if allowed is None else (ids < 0) | ~allowed(ids)] = -np.inf
     return top_k(ids, scores, k)
+
+
+def rescore_crops(
+    searcher: ScannSearcher,
+    rows: StoredRows,
+    queries: np.ndarray,
+    k: int,
+    reorder: int,
+    leaves: int,
+    photo_of: np.ndarray,
+    allowed: PhotoFilter | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Searches with ScaNN, rescores the candidates, and keeps the best row of each photo.
+
+    Args:
+        searcher: ScaNN searcher over `rows`.
+        rows: stored descriptors of crops.
+        queries: queries, (Q, S) float32.
+        k: number of photos per query.
+        reorder: number of candidate rows per query to rescore.
+        leaves: number of leaves of the tree to search.
+        photo_of: the number of the photo of each row, (R,).
+        allowed: function that selects the photos that may be returned; None for all photos.
+
+    Returns:
+        Numbers of photos and scores as from `Segment.find`.
+    """
+    ids = searcher.candidates(queries, reorder, leaves)
+    scores = rows.products(queries, ids)
+    photos = photo_of[ids]
+    scores[ids < 0 if allowed is None else (ids < 0) | ~allowed(photos)] = -np.inf
+    return best_of_photos(photos, scores, k)
+
+
+def best_of_photos(photos: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Selects the k photos with the highest scores, each of which may occur several times.
+
+    Args:
+        photos: numbers of photos, (Q, n).
+        scores: scores, (Q, n).
+        k: number of photos to select.
+
+    Returns:
+        Numbers of photos and scores, both (Q, k), by descending score. Missing photos have the score -inf.
+    """
+    found, best = np.zeros((len(photos), k), np.int64), np.full((len(photos), k), -np.inf, np.float32)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    for query, places in enumerate(order):
+        _, first = np.unique(photos[query, places], return_index=True)
+        chosen = places[np.sort(first)[:k]]
+        found[query, : len(chosen)], best[query, : len(chosen)] = photos[query, chosen], scores[query, chosen]
+    return found, best
 
 
 def top_k(ids: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
 """Snapshots of an index folder: the photos that one search sees, even if the index changes during the search.
 
-Every stored descriptor has a row number: 0 to N-1 in the segment, and N upwards, in order of addition, for rows added
-since the segment was built. When a photo is replaced or deleted, its row remains, and the number of the first snapshot
-without this row is recorded. Writers write only beyond the rows that existing snapshots use, so that searches and
-writers never wait for each other (multi-version concurrency control).
+Every photo has a number: 0 to N-1 in the segment, and N upwards, in order of addition, for photos added since the
+segment was built. When a photo is replaced or deleted, its rows remain, and the number of the first snapshot without
+the photo is recorded. Writers write only beyond the rows that existing snapshots use, so that searches and writers
+never wait for each other (multi-version concurrency control). Without crops each photo has one row, of its number.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_retrieval.ranking.grouped import nearest_groups
 from keras_retrieval.ranking.nearest import nearest
 from keras_retrieval.ranking.whole_ranking import sort_all
 
 from ..index_contract.contract import Filter, Hits
+from ..index_contract.photo_crops import PhotoCrops, first_rows, rows_of
 from ..index_contract.photos_to_index import RowBlocks
 from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
 EXACT_AMONG = 10_000  # photos; if at most this number satisfies a filter, all of these are scored exactly
 FURTHER = 8  # factor on the candidates of a second approximate search; for over 1/8 of the rows, exact search is faster
+_COMPARED = 1024  # photos whose rows are read at a time to find the best
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -30,27 +33,32 @@ class Snapshot:
 
     Attributes:
         segment: the segment of the last build, with N rows.
-        added: stored descriptors added since the build, (M, S) float32; some of these rows may have been removed again.
-        added_names: names of the M added rows; later snapshots may append names to the same list.
-        added_columns: values of the M added rows by column name; later snapshots may append values to the same lists.
-        removed_at: for each row, the number of the first snapshot that does not contain it; at least N + M numbers.
+        added: stored descriptors added since the build, (M, S) float32, or with crops more rows than M; some of these
+            photos may have been removed again.
+        added_photos: M, the number of photos added since the build.
+        added_names: names of the M added photos; later snapshots may append names to the same list.
+        added_columns: values of the M added photos by column name; later snapshots may append values to the same lists.
+        removed_at: for each photo, the number of the first snapshot that does not contain it; at least N + M numbers.
         number: number of this snapshot.
-        built: number of rows of the segment that are still present.
-        size: number of all rows that are present, including added ones.
+        built: number of photos of the segment that are still present.
+        size: number of all photos that are present, including added ones.
+        added_crops: the crops of the M added photos; None without crops.
     """
 
     segment: Segment
     added: np.ndarray
+    added_photos: int
     added_names: Sequence[str]
     added_columns: dict[str, list[str]]
     removed_at: np.ndarray
     number: int
     built: int
     size: int
+    added_crops: PhotoCrops | None = None
 
     @property
     def unchanged(self) -> bool:
-        """Whether the present rows are exactly those of the segment."""
+        """Whether the present photos are exactly those of the segment."""
         return self.built == self.size == len(self.segment)
 
     def search(self, queries: np.ndarray, k: int, exact: bool, where: Filter | None) -> list[Hits]:
@@ -67,43 +75,76 @@ class Snapshot:
         matching = None if where is None else self._matching(where)
         k = min(k, self.size if matching is None else int(matching.sum()))
         if not k:
-            return [Hits([], np.empty(0, np.float32)) for _ in queries]
+            return [self._hits(np.empty(0, np.int64), np.empty(0, np.float32), query) for query in queries]
         if exact or self.segment.searcher is None:
-            return self._hits(*self._exact_search(queries, k, matching))
-        return self._hits(*self._approximate_search(queries, k, matching))
+            found = self._exact_search(queries, k, matching)
+        else:
+            found = self._approximate_search(queries, k, matching)
+        return [self._hits(*hits) for hits in zip(*found, queries, strict=True)]
 
     def present(self, ids: np.ndarray) -> np.ndarray:
-        """Returns whether the rows with these numbers are present in the snapshot, bool in the shape of `ids`."""
+        """Returns whether the photos with these numbers are in the snapshot, bool in the shape of `ids`."""
         return self.removed_at[ids] > self.number
 
     def ids(self) -> np.ndarray:
-        """Returns the row numbers of all present rows, (n,), ascending."""
+        """Returns the numbers of all photos that are present, (n,), ascending."""
         return np.flatnonzero(self._matching(None))
 
     def names(self, ids: np.ndarray) -> list[str]:
-        """Returns the names of the photos with the row numbers `ids`, (n,)."""
+        """Returns the names of the photos with the numbers `ids`, (n,)."""
         count = len(self.segment)
         return [self.segment.names[i] if i < count else self.added_names[i - count] for i in ids.tolist()]
 
     def rows(self, ids: np.ndarray) -> Iterator[np.ndarray]:
-        """Yields the stored descriptors with the ascending row numbers `ids`, (n,), in blocks."""
+        """Yields all rows of the photos with the ascending numbers `ids`, (n,), in blocks."""
         count = len(self.segment)
         cut = np.searchsorted(ids, count)
         whole = cut == count
-        yield from self.segment.rows.blocks(None if whole else ids[:cut])
-        if cut < len(ids):
-            yield self.added[ids[cut:] - count]
+        old, new = ids[:cut], ids[cut:] - count
+        crops = self.segment.crops
+        if crops is not None:
+            old = old if whole else rows_of(crops.starts[old], crops.counts[old])
+            new = self._added_rows(new)
+        yield from self.segment.rows.blocks(None if whole else old)
+        if len(new):
+            yield self.added[new]
+
+    def whole_rows(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the rows (n, S) of the whole photos with the numbers `ids`, (n,)."""
+        count, crops = len(self.segment), self.segment.crops
+        old, new = ids < count, ids[ids >= count] - count
+        rows = np.empty((len(ids), self.segment.rows.dimensions), np.float32)
+        rows[old] = self.segment.rows.take(ids[old] if crops is None else crops.starts[ids[old]])
+        rows[~old] = self.added[new if self.added_crops is None else self.added_crops.starts[new]]
+        return rows
+
+    def crops(self, ids: np.ndarray) -> PhotoCrops | None:
+        """Returns the crops of the photos with the ascending numbers `ids`, (n,); None for an index without crops."""
+        crops, added = self.segment.crops, self.added_crops
+        if crops is None or added is None:
+            return None
+        count = len(self.segment)
+        cut = np.searchsorted(ids, count)
+        old, new = ids[:cut], ids[cut:] - count
+        counts = np.concatenate([crops.counts[old], added.counts[new]])
+        boxes = [crops.boxes[rows_of(crops.starts[old], crops.counts[old])], added.boxes[self._added_rows(new)]]
+        return PhotoCrops(counts, np.concatenate(boxes))
+
+    def _added_rows(self, new: np.ndarray) -> np.ndarray:
+        """The rows in `added` of added photos, which are numbered from 0."""
+        assert self.added_crops is not None, "only rows of crops need to be found"
+        return rows_of(self.added_crops.starts[new], self.added_crops.counts[new])
 
     def columns(self, ids: np.ndarray) -> dict[str, list[str]]:
-        """Returns the column values, by column name, of the photos with the ascending row numbers `ids`, (n,)."""
+        """Returns the column values, by column name, of the photos with the ascending numbers `ids`, (n,)."""
         count = len(self.segment)
         cut = np.searchsorted(ids, count)
         old, new = self.segment.columns.take(ids[:cut]), (ids[cut:] - count).tolist()
         return {column: old[column] + [texts[i] for i in new] for column, texts in self.added_columns.items()}
 
     def _matching(self, where: Filter | None) -> np.ndarray:
-        """Returns whether each row is present and satisfies a filter, (N + M,) bool."""
-        count, added = len(self.segment), len(self.added)
+        """Returns whether each photo is present and satisfies a filter, (N + M,) bool."""
+        count, added = len(self.segment), self.added_photos
         matching = self.removed_at[: count + added] > self.number
         if where is None:
             return matching
@@ -122,6 +163,9 @@ class Snapshot:
     def _exact_search(self, queries: np.ndarray, k: int, matching: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         ids = np.flatnonzero(self._matching(None) if matching is None else matching)
         rows = RowBlocks(lambda: self.rows(ids))
+        if self.segment.crops is not None:
+            found, scores = nearest_groups(queries, rows, first_rows(self._counts(ids)), k)
+            return ids[found], scores
         found, scores = (sort_all if FURTHER * k > len(ids) else nearest)(queries, rows, k)
         return ids[found], scores
 
@@ -133,15 +177,15 @@ class Snapshot:
         A query that finds fewer than k matching photos is repeated with more candidates. Exact search is used if even
         these are too few, or if it is not slower.
         """
-        count = len(self.segment)
+        count, rows = len(self.segment), len(self.segment.rows)
         built = self.built if matching is None else int(matching[:count].sum())
         ids, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
         left = np.arange(len(queries))
         for times in (1, FURTHER):
-            if built <= (0 if matching is None else EXACT_AMONG):
+            if built * rows <= (0 if matching is None else EXACT_AMONG * count):
                 break
             effort = times * count / built
-            if FURTHER * self.segment.candidates_for(k, effort) > count:
+            if FURTHER * self.segment.candidates_for(k, effort) > rows:
                 break
             ids[left], scores[left] = self._hashed_search(queries[left], k, effort, matching)
             left = left[~np.isfinite(scores[left, -1])]
@@ -156,15 +200,53 @@ class Snapshot:
         """Searches the segment with its hashes, and the added rows exactly."""
         allowed = self.present if matching is None else matching.__getitem__
         ids, scores = self.segment.find(queries, k, effort, allowed)
-        if not len(self.added):
+        if not self.added_photos:
             return ids, scores
-        new = np.arange(len(self.added)) + len(self.segment)
+        new = np.arange(self.added_photos) + len(self.segment)
         new_scores = queries @ self.added.T
+        if self.added_crops is not None:
+            new_scores = np.maximum.reduceat(new_scores, self.added_crops.starts, axis=1)
         new_scores[:, ~allowed(new)] = -np.inf
         return top_k(np.hstack([ids, np.broadcast_to(new, new_scores.shape)]), np.hstack([scores, new_scores]), k)
 
-    def _hits(self, ids: np.ndarray, scores: np.ndarray) -> list[Hits]:
-        return [Hits(self.names(row), score) for row, score in zip(ids, scores, strict=True)]
+    def _counts(self, ids: np.ndarray) -> np.ndarray:
+        """The number of rows of each of the photos with the ascending numbers `ids`, of an index with crops."""
+        count, crops, added = len(self.segment), self.segment.crops, self.added_crops
+        assert crops is not None, "the index has crops"
+        assert added is not None, "the index has crops"
+        cut = np.searchsorted(ids, count)
+        return np.concatenate([crops.counts[ids[:cut]], added.counts[ids[cut:] - count]])
+
+    def _hits(self, ids: np.ndarray, scores: np.ndarray, query: np.ndarray) -> Hits:
+        if self.segment.crops is None:
+            return Hits(self.names(ids), scores)
+        scores, boxes, sizes = self._best_crops(ids, query)
+        order = np.argsort(-scores, kind="stable")
+        return Hits(self.names(ids[order]), scores[order], boxes[order], sizes[order])
+
+    def _best_crops(self, ids: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compares all rows of photos with a query: an approximate search may have seen only some of them.
+
+        Args:
+            ids: numbers of n photos.
+            query: the query, (S,).
+
+        Returns:
+            The score of the best row of each photo, (n,); its box, (n, 4); and the size of the photo, (n, 2).
+        """
+        scores, boxes = np.empty(len(ids), np.float32), np.empty((len(ids), 4), np.float32)
+        sizes = np.empty((len(ids), 2), np.float32)
+        order = np.argsort(ids, kind="stable")
+        for start in range(0, len(ids), _COMPARED):
+            part = order[start : start + _COMPARED]
+            crops = self.crops(ids[part])
+            assert crops is not None, "the index has crops"
+            products = np.concatenate([rows @ query for rows in self.rows(ids[part])])
+            # A rectangle of the rows of each photo, whose last row is repeated where it has fewer.
+            places = np.minimum(np.arange(crops.counts.max())[None], crops.counts[:, None] - 1) + crops.starts[:, None]
+            best = places[np.arange(len(part)), np.argmax(products[places], axis=1)]
+            scores[part], boxes[part], sizes[part] = products[best], crops.boxes[best], crops.boxes[crops.starts, 2:]
+        return scores, boxes, sizes
 
 
 class MutableSegment:
@@ -184,14 +266,18 @@ class MutableSegment:
         count = len(segment)
         self._added = np.empty((16, segment.rows.dimensions), np.float32)
         self._removed_at = np.full(count + len(self._added), _NEVER)
+        self._counts = np.zeros(0, np.int64)
+        self._boxes = np.empty((len(self._added) if segment.crops is not None else 0, 4), np.float32)
         self._names: list[str] = []
         self._columns: dict[str, list[str]] = {column: [] for column in segment.facts["columns"]}
         self._changed: dict[str, int | None] = {}
         none = self._added[:0]
-        self.snapshot = Snapshot(segment, none, self._names, self._columns, self._removed_at, 0, count, count)
+        self.snapshot = Snapshot(
+            segment, none, 0, self._names, self._columns, self._removed_at, 0, count, count, self._added_crops(0)
+        )
 
     def row_of(self, name: str) -> int | None:
-        """Returns the row number of a photo; None if the latest snapshot does not contain the photo."""
+        """Returns the number of a photo; None if the latest snapshot does not contain the photo."""
         return self._changed[name] if name in self._changed else self.segment.row_of.get(name)
 
     def apply(self, change: Change, position: LogPosition) -> None:
@@ -202,28 +288,52 @@ class MutableSegment:
             position: position in the log after the change.
         """
         snapshot, number = self.snapshot, self.snapshot.number + 1
-        removed = [row for row in map(self.row_of, change.names) if row is not None]
+        removed = [photo for photo in map(self.row_of, change.names) if photo is not None]
+        count, added, rows = len(self.segment), snapshot.added_photos, len(snapshot.added)
+        self.changes += self._rows_of(removed)
         self._removed_at[removed] = number
-        count, added = len(self.segment), len(snapshot.added)
         if change.rows is None:
             self._changed |= dict.fromkeys(change.names)
         else:
-            self._append(change, added)
+            self._append(change, added, rows)
             self._changed |= zip(change.names, range(count + added, count + added + len(change.names)), strict=True)
-            added += len(change.names)
-        built = snapshot.built - sum(row < count for row in removed)
-        size = snapshot.size - len(removed) + added - len(snapshot.added)
-        self.changes += len(removed) + added - len(snapshot.added)
-        rows = self._added[:added]
-        self.snapshot = Snapshot(self.segment, rows, self._names, self._columns, self._removed_at, number, built, size)
+            added, rows = added + len(change.names), rows + len(change.rows)
+            self.changes += len(change.rows)
+        built = snapshot.built - sum(photo < count for photo in removed)
+        self.snapshot = Snapshot(
+            self.segment,
+            self._added[:rows],
+            added,
+            self._names,
+            self._columns,
+            self._removed_at,
+            number,
+            built,
+            snapshot.size - len(removed) + added - snapshot.added_photos,
+            self._added_crops(rows),
+        )
         self.position = position
 
-    def _append(self, change: Change, start: int) -> None:
+    def _rows_of(self, photos: list[int]) -> int:
+        """The number of rows of photos."""
+        crops, count = self.segment.crops, len(self.segment)
+        if crops is None:
+            return len(photos)
+        return sum(int(crops.counts[photo] if photo < count else self._counts[photo - count]) for photo in photos)
+
+    def _added_crops(self, rows: int) -> PhotoCrops | None:
+        return None if self.segment.crops is None else PhotoCrops(self._counts, self._boxes[:rows])
+
+    def _append(self, change: Change, photos: int, start: int) -> None:
+        """Appends the photos of a change after `photos` added photos with `start` rows."""
         assert change.rows is not None, "a deletion appends nothing"
-        end = start + len(change.names)
+        end = start + len(change.rows)
         if end > len(self._added):
             self._grow(max(end, 2 * len(self._added)))
         self._added[start:end] = change.rows
+        if change.crops is not None:
+            self._boxes[start:end] = change.crops.boxes
+            self._counts = np.concatenate([self._counts[:photos], change.crops.counts])
         self._names += change.names
         for column, texts in self._columns.items():
             texts += change.columns.get(column, [""] * len(change.names))
@@ -233,4 +343,8 @@ class MutableSegment:
         added = np.empty((room, self._added.shape[1]), np.float32)
         removed_at = np.full(len(self.segment) + room, _NEVER)
         added[: len(self._added)], removed_at[: len(self._removed_at)] = self._added, self._removed_at
+        if self.segment.crops is not None:
+            boxes = np.empty((room, 4), np.float32)
+            boxes[: len(self._boxes)] = self._boxes
+            self._boxes = boxes
         self._added, self._removed_at = added, removed_at

@@ -1,7 +1,8 @@
 """The write-ahead log of a segment: a file of hash-chained records, and a head file with the number of valid records.
 
 Each record is one change. It consists of the length of its body (8 bytes), a digest (the SHA-256 of the previous
-record's digest and the body), and the body: a line of JSON followed by the stored descriptors as float32. To append a
+record's digest and the body), and the body: a line of JSON followed by the stored descriptors as float32, and in an
+index with crops by their boxes. To append a
 change, a writer writes the record to the disk (fsync) and then replaces the head {records, bytes, digest}. The change
 is acknowledged to the caller only after that. A reader finds one of these states:
 
@@ -21,6 +22,8 @@ from typing import TypeAlias
 import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, fingerprint, sync, write_file
 
+from ..index_contract.photo_crops import PhotoCrops
+
 FileStamp: TypeAlias = tuple[int, int, int]
 """Inode, modification time in nanoseconds and size in bytes of a file; they differ if the file has changed."""
 
@@ -35,13 +38,15 @@ class Change:
 
     Attributes:
         names: distinct names of the photos.
-        rows: stored descriptors of the added photos, (n, S) float32; None for a deletion.
+        rows: stored descriptors of the added photos, (n, S) float32, or (R, S) with crops; None for a deletion.
         columns: one value per added photo, by column name; empty for a deletion.
+        crops: the crops of the added photos; None for a deletion, and in an index without crops.
     """
 
     names: list[str]
     rows: np.ndarray | None
     columns: dict[str, list[str]]
+    crops: PhotoCrops | None = None
 
 
 @dataclass(frozen=True)
@@ -199,9 +204,12 @@ def file_stamp(path: Path) -> FileStamp:
 def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
     """Returns the bytes of the record of a change, and the position after the record."""
     width = None if change.rows is None else change.rows.shape[1]
-    line = json.dumps({"names": change.names, "width": width, "columns": change.columns})
+    fields = {"names": change.names, "width": width, "columns": change.columns}
     rows = b"" if change.rows is None else np.ascontiguousarray(change.rows, "<f4").tobytes()
-    body = line.encode() + b"\n" + rows
+    if change.crops is not None:
+        fields["counts"] = change.crops.counts.tolist()
+        rows += np.ascontiguousarray(change.crops.boxes, "<f4").tobytes()
+    body = json.dumps(fields).encode() + b"\n" + rows
     digest = _digest(after, body)
     record = len(body).to_bytes(_LENGTH, "little") + digest + body
     return record, LogPosition(after.records + 1, after.bytes + len(record), digest.hex())
@@ -210,9 +218,16 @@ def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
 def _change(body: bytes) -> Change:
     line, _, content = body.partition(b"\n")
     fields = json.loads(line)
-    shape = (len(fields["names"]), fields["width"])
-    rows = None if fields["width"] is None else np.frombuffer(content, "<f4").reshape(shape)
-    return Change(fields["names"], rows, fields["columns"])
+    width, counts = fields["width"], fields.get("counts")
+    if width is None:
+        return Change(fields["names"], None, fields["columns"])
+    values = np.frombuffer(content, "<f4")
+    if counts is None:
+        return Change(fields["names"], values.reshape(len(fields["names"]), width), fields["columns"])
+    counts = np.array(counts, np.int64)
+    count = int(counts.sum())
+    rows, boxes = values[: count * width].reshape(count, width), values[count * width :].reshape(count, 4)
+    return Change(fields["names"], rows, fields["columns"], PhotoCrops(counts, boxes))
 
 
 def _digest(after: LogPosition, body: bytes) -> bytes:

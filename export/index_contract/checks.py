@@ -1,10 +1,15 @@
 """Checks of the arguments that callers pass to an index: names, descriptors, columns and the number of neighbours."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
+from typing import Any
 
 import numpy as np
 
 from keras_retrieval.errors import ArgumentError
+
+from .photo_crops import PhotoCrops
+
+NO_CROPS = "the index has one row per photo, and no crops"
 
 
 def check_k(k: int) -> None:
@@ -96,6 +101,23 @@ def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
     for column in columns:
         if column not in known:
             raise ArgumentError(f"the index has no column '{column}'; its columns: {', '.join(known) or 'none'}")
+
+
+def check_crops(crops: PhotoCrops | None, facts: Mapping[str, Any]) -> None:
+    """Checks that photos to add have crops if, and only if, the index has.
+
+    Args:
+        crops: the crops of the photos, or None.
+        facts: metadata of the index, `NeighbourIndex.facts`.
+
+    Raises:
+        ArgumentError: the index has crops and `crops` is None, or the reverse.
+    """
+    if crops is not None and not facts.get("crops"):
+        raise ArgumentError(NO_CROPS)
+    if crops is None and facts.get("crops"):
+        levels = ",".join(map(str, facts["crops"]))
+        raise ArgumentError(f"the index has several rows per photo: extract with --crops {levels}, and give the crops")
 
 
 def check_lengths(names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sized]) -> None:

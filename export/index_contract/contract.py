@@ -1,6 +1,8 @@
 """The interface that every index provides; `open_index(PLACE)` opens an index.
 
-An index stores one descriptor per photo, and identifies photos by name. An index is either a folder written by
+An index stores one descriptor per photo, or with crops several, and identifies photos by name. With crops
+(`keras-retrieval extract --crops`), the best row of a photo counts, and the box of that row is in every answer. Numbers
+of photos, such as k and `len`, never count rows. An index is either a folder written by
 `keras-retrieval index` (ScaNN) or a collection on a Milvus server, `milvus://HOST:PORT/COLLECTION`. Both kinds
 guarantee:
 
@@ -19,10 +21,14 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from .photo_crops import PhotoCrops
+
 PHOTO_COLUMN = "photo"
 """Reserved column name, in column tables and in `search --where`, for the name of the photo itself."""
 
-DESCRIPTOR_FACTS = ("model", "size", "scales", "antialias", "mirror", "edges", "bfloat16", "exif", "max_pixels")
+DESCRIPTOR_FACTS = (
+    "model", "size", "scales", "antialias", "mirror", "edges", "bfloat16", "exif", "max_pixels", "crops",
+)  # fmt: skip
 """Settings of `keras-retrieval extract` on which a descriptor depends, stored with the index.
 
 Queries and photos that are added later must be described with the same settings.
@@ -35,11 +41,24 @@ class Hits:
 
     Attributes:
         names: names of the n photos.
-        scores: inner products of the stored descriptors with the query, (n,) float32.
+        scores: inner products of the stored descriptors with the query, (n,) float32; with crops those of the best row
+            of each photo.
+        boxes: with crops the box of the best row of each photo, (n, 4) float32: left, top, right and bottom in pixels
+            of the upright photo. None without crops.
+        sizes: with crops the width and the height of each photo in pixels, (n, 2) float32. None without crops.
     """
 
     names: list[str]
     scores: np.ndarray
+    boxes: np.ndarray | None = None
+    sizes: np.ndarray | None = None
+
+    def pick(self, places: Sequence[int] | np.ndarray) -> "Hits":
+        """Returns the hits at some places, in their order."""
+        taken = np.asarray(places, np.int64)
+        names = [self.names[place] for place in taken.tolist()]
+        boxes, sizes = (None if rows is None else rows[taken] for rows in (self.boxes, self.sizes))
+        return Hits(names, self.scores[taken], boxes, sizes)
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,8 @@ class NeighbourIndex(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """Metadata of the index, a mapping that can be serialized as JSON.
 
-        Contains the settings of `extract` (`DESCRIPTOR_FACTS`), "photos" (path of the photo folder), "dimensions" (D),
+        Contains the settings of `extract` (`DESCRIPTOR_FACTS`; indexes without crops may lack "crops"), "photos" (path
+        of the photo folder), "dimensions" (D),
         "columns" (names of the columns) and "configuration" (search settings; its entry "kind" describes the search in
         words).
         """
@@ -84,6 +104,11 @@ class NeighbourIndex(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """The names of all photos, in the order of the rows that `vectors()` returns."""
+        ...
+
+    @property
+    def row_count(self) -> int:
+        """The number of stored descriptors: that of the photos, or with crops more."""
         ...
 
     @property
@@ -101,6 +126,9 @@ class NeighbourIndex(Protocol):
     ) -> list[Hits]:
         """Finds the photos whose descriptors have the largest inner products with each query.
 
+        With crops the best row of a photo counts. An approximate search goes on until it has found k photos, and
+        compares all rows of the photos that it returns.
+
         Args:
             queries: descriptors (Q, D), or stored descriptors (Q, S) as returned by `vectors`; Q may be 0.
             k: number of neighbours per query.
@@ -116,18 +144,28 @@ class NeighbourIndex(Protocol):
         """
         ...
 
-    def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Adds photos. A photo whose name is already in the index is replaced, including its column values.
+    def add(
+        self,
+        names: Sequence[str],
+        rows: np.ndarray,
+        columns: Mapping[str, Sequence[str]] | None = None,
+        *,
+        crops: PhotoCrops | None = None,
+    ) -> None:
+        """Adds photos. A photo whose name is in the index already is replaced: its column values and all its rows.
 
         Args:
             names: distinct names of the n photos, arbitrary strings.
-            rows: descriptors (n, D), or stored descriptors (n, S) as returned by `vectors`.
+            rows: descriptors (n, D), or stored descriptors (n, S) as returned by `vectors`; with crops (R, D) or (R,
+                S).
             columns: one value per photo for some or all columns of the index, by column name; missing columns get the
                 empty string. None for no values.
+            crops: the crops of the photos, for an index with crops only.
 
         Raises:
-            ArgumentError: shapes do not match, a name is repeated, a column is unknown, or a row is not finite; the
-                message names the first offending rows.
+            ArgumentError: shapes do not match, a name is repeated, a column is unknown, a row is not finite, or `crops`
+                are given to an index without crops or not given to one with crops; the message names the first
+                offending rows.
             OSError: writing to the disk or the server failed, or another process is writing to the index. Some of the
                 photos may have been added; the call can be repeated with all of them.
         """
@@ -145,7 +183,7 @@ class NeighbourIndex(Protocol):
         ...
 
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
-        """Returns the stored descriptors of photos, memory-mapped if possible.
+        """Returns the stored descriptors of photos, memory-mapped if possible; with crops those of the whole photos.
 
         Args:
             names: names of the n photos; None for all photos, in the order of `names`.
@@ -155,6 +193,20 @@ class NeighbourIndex(Protocol):
 
         Raises:
             ArgumentError: a name is unknown.
+        """
+        ...
+
+    def crops(self, names: Sequence[str]) -> tuple[np.ndarray, PhotoCrops]:
+        """Returns all stored descriptors of photos and their crops.
+
+        Args:
+            names: names of the n photos.
+
+        Returns:
+            The stored descriptors, (R, S) float32, and the crops of the photos.
+
+        Raises:
+            ArgumentError: a name is unknown, or the index has no crops.
         """
         ...
 

@@ -10,6 +10,7 @@ from keras_retrieval.errors import ArgumentError
 
 EXACT_BELOW = 20_000  # photos; below this number, exact search is as fast as approximate search
 TREE_FROM = 100_000  # photos; from this number on, comparing every hash is slower than searching a tree
+CROPS_EXACT_BELOW = 2_000  # rows of an index with crops, which has several times the rows for the same photos
 MIN_HASHED = 16  # minimum number of photos from which ScaNN can learn hashes
 ROWS_PER_LEAF = 4  # minimum of the average number of photos per leaf
 ROW_TYPES = ("float32", "bfloat16", "int8")
@@ -51,7 +52,8 @@ class IndexSettings(Options):
         int | None,
         Option(
             "Number of leaves of ScaNN's tree; 0 for hashes without a tree. By default chosen by the size: exact search"
-            " below 20,000 photos, no tree below 100,000, above that the square root of the number of photos.",
+            " below 20,000 photos, no tree below 100,000, above that the square root of the number of photos; with"
+            " crops from 2,000 rows on the square root of the number of rows.",
             at_least=0,
         ),
     ] = None
@@ -102,7 +104,7 @@ class IndexSettings(Options):
         """Checks the settings against the size of the collection to index.
 
         Args:
-            count: number of photos.
+            count: number of rows: of photos, or with crops of their crops.
             dimensions: number of dimensions of a stored descriptor.
 
         Raises:
@@ -111,23 +113,25 @@ class IndexSettings(Options):
         """
         if self.leaves is not None and self.leaves > count // ROWS_PER_LEAF:
             raise ArgumentError(
-                f"--leaves must be at most {count // ROWS_PER_LEAF} (a quarter of the photos), got {self.leaves}"
+                f"--leaves must be at most {count // ROWS_PER_LEAF} (a quarter of the rows), got {self.leaves}"
             )
         if self.block > dimensions:
             raise ArgumentError(f"--block must be at most {dimensions}, the descriptors' dimensions, got {self.block}")
 
-    def tree_leaves(self, count: int) -> int | None:
+    def tree_leaves(self, count: int, *, crops: bool = False) -> int | None:
         """Chooses the kind of search and the size of the tree for a collection.
 
         Args:
-            count: number of photos.
+            count: number of rows: of photos, or with crops of their crops.
+            crops: whether the rows are crops.
 
         Returns:
             The number of leaves of ScaNN's tree; 0 for a search over all hashes without a tree, None for exact search.
         """
-        if self.exact or count < MIN_HASHED or (count < EXACT_BELOW and self.leaves is None):
+        least = CROPS_EXACT_BELOW if crops else EXACT_BELOW
+        if self.exact or count < MIN_HASHED or (count < least and self.leaves is None):
             return None
         leaves = self.leaves
         if leaves is None:
-            leaves = round(math.sqrt(count)) if count >= TREE_FROM else 0
+            leaves = round(math.sqrt(count)) if crops or count >= TREE_FROM else 0
         return min(leaves, count // ROWS_PER_LEAF)

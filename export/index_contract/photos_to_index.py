@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .photo_crops import PhotoCrops
+
 
 class RowBlocks:
     """An iterable of blocks of descriptors that, unlike a generator, can be iterated more than once.
@@ -31,6 +33,7 @@ class PhotosToIndex:
         columns: one value per photo for each column, by column name.
         projection: matrix (D, S) that reduces queries, and descriptors before they are stored; None if S = D.
         reduced: whether `rows` already have S dimensions.
+        crops: the crops of the photos, whose `rows` are then R in all; None for one row per photo.
     """
 
     names: Sequence[str]
@@ -39,6 +42,12 @@ class PhotosToIndex:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     projection: np.ndarray | None = None
     reduced: bool = False
+    crops: PhotoCrops | None = None
+
+    @property
+    def row_count(self) -> int:
+        """The number of rows: N, or with crops R."""
+        return len(self.names) if self.crops is None else len(self.crops.boxes)
 
     def to_stored(self, rows: np.ndarray) -> np.ndarray:
         """Reduces descriptors from `rows`, (n, D), to stored descriptors (n, S); (n, S) are returned unchanged."""

@@ -1,9 +1,9 @@
 """Tuning of approximate search: measures the fastest numbers of leaves and candidates that reach a required recall.
 
-The held-out queries are random photos of the collection; each query is excluded from its own neighbours. Recall@k is
-the share of the k photos found by a search that are among the k nearest photos by exact search over the original
-descriptors. Photos with the same score as the k-th nearest photo count as nearest photos as well, so that duplicates of
-a photo do not count as errors.
+The held-out queries are random photos of the collection, or with crops random crops; the photo of a query is excluded
+from its neighbours. Recall@k is the share of the k photos found by a search that are among the k nearest photos by
+exact search over the original descriptors. Photos with the same score as the k-th nearest photo count as nearest photos
+as well, so that duplicates of a photo do not count as errors.
 """
 
 import time
@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.ranking.grouped import nearest_groups
 from keras_retrieval.ranking.nearest import nearest
 
 from .index_settings import IndexSettings
+from .photo_crops import PhotoCrops
 
 QUERIES = 1_000  # queries for tuning; the result is reported on as many further queries
 TIES = 20  # photos after the k-th nearest whose scores are compared with that of the k-th
@@ -26,19 +28,19 @@ _CANDIDATES_PER_K = (2, 3, 5, 10, 20, 50)
 Find = Callable[[np.ndarray, int, int, int], np.ndarray]
 """Approximate search with given settings.
 
-(queries (Q, S), number of neighbours, number of candidates to rescore, number of leaves to search) -> row numbers
-(Q, number of neighbours) by descending score, padded with -1.
+(queries (Q, S), number of neighbours, number of candidates to rescore, number of leaves to search) -> numbers of
+photos (Q, number of neighbours) by descending score, padded with -1.
 """
 
 
 @dataclass(frozen=True)
 class HeldOutQueries:
-    """H held-out queries and their true nearest neighbours.
+    """H held-out queries and their true nearest neighbours. Photos are numbered in the order of their rows.
 
     Attributes:
-        ids: row numbers of the query photos, (H,).
+        ids: numbers of the query photos, (H,).
         queries: descriptors of the queries, (H, S), reduced like stored descriptors.
-        truth: row numbers of the k nearest other photos, and of photos with the score of the k-th, (H, T), padded with
+        truth: numbers of the k nearest other photos, and of photos with the score of the k-th, (H, T), padded with
             -1.
         k: number of neighbours in recall@k.
     """
@@ -52,8 +54,8 @@ class HeldOutQueries:
         """Computes recall@k, from 0 to 1, of the results of a search.
 
         Args:
-            found: row numbers that the search found for each query, (H, k + 1) by descending score, padded with -1; the
-                query itself may be among them and is ignored.
+            found: numbers of the photos that the search found for each query, (H, k + 1) by descending score, padded
+                with -1; the query itself may be among them and is ignored.
         """
         others = found != self.ids[:, None]
         counted = others & (others.cumsum(axis=1) <= self.k) & (found >= 0)
@@ -64,7 +66,11 @@ class HeldOutQueries:
 
 
 def hold_out(
-    originals: Iterable[np.ndarray], count: int, k: int, to_stored: Callable[[np.ndarray], np.ndarray]
+    originals: Iterable[np.ndarray],
+    count: int,
+    k: int,
+    to_stored: Callable[[np.ndarray], np.ndarray],
+    crops: PhotoCrops | None = None,
 ) -> tuple[HeldOutQueries, HeldOutQueries] | None:
     """Draws two sets of queries, for tuning and for reporting, and finds their true neighbours by exact search.
 
@@ -73,16 +79,23 @@ def hold_out(
         count: N, the number of photos.
         k: number of neighbours in recall@k; at most the number of other photos is used.
         to_stored: function that reduces descriptors (n, D) to stored descriptors (n, S).
+        crops: the crops of the photos, of which each is then one of R possible queries; None for one row per photo.
 
     Returns:
         Two sets of up to 1,000 queries each; None if there are fewer than two photos.
     """
     if count < 2:
         return None
-    ids = np.random.default_rng(0).permutation(count)[: 2 * QUERIES]
-    queries = _pick(originals, ids)
+    rows = np.random.default_rng(0).permutation(count if crops is None else len(crops.boxes))[: 2 * QUERIES]
+    queries = _pick(originals, rows)
     k = min(k, count - 1)
-    found, scores = nearest(queries, originals, min(k + 1 + TIES, count))
+    depth = min(k + 1 + TIES, count)
+    if crops is None:
+        ids = rows
+        found, scores = nearest(queries, originals, depth)
+    else:
+        ids = np.searchsorted(crops.starts, rows, side="right") - 1
+        found, scores = nearest_groups(queries, originals, crops.starts, depth)
     truth = _true_neighbours(found, scores, ids, k)
     half = -(-len(ids) // 2)
     tuning, reporting = (

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.descriptors.folder import read_descriptors
+from keras_retrieval.pipelines.descriptors.folder import has_crops, read_crops, read_descriptors
 
 from keras_retrieval.ranking.nearest import CHUNK
 from keras_retrieval.ranking.rows import blocks
@@ -14,6 +14,7 @@ from ..folder_index.dimension_reduction import learn_projection
 from ..index_contract.checks import check_finite, check_names
 from ..index_contract.column_table import read_column_table
 from ..index_contract.contract import DESCRIPTOR_FACTS
+from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 
 
@@ -36,7 +37,7 @@ def photos_from_descriptors(folder: Path, table: Path | None, dim: int | None) -
         IndexFileNotFoundError: the table does not exist.
         ColumnTableError: the table cannot be parsed.
     """
-    shards, names, manifest = read_descriptors(folder)
+    shards, names, manifest, crops = described_photos(folder)
     check_names(names)
 
     def read() -> Iterator[np.ndarray]:
@@ -48,4 +49,20 @@ def photos_from_descriptors(folder: Path, table: Path | None, dim: int | None) -
     projection = None if dim in (None, width) else learn_projection(rows, dim)
     columns = read_column_table(table, names) if table else {}
     facts = {key: manifest[key] for key in (*DESCRIPTOR_FACTS, "photos", "fingerprint")} | {"dimensions": width}
-    return PhotosToIndex(names, rows, dim or width, columns, projection), facts
+    return PhotosToIndex(names, rows, dim or width, columns, projection, crops=crops), facts
+
+
+def described_photos(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any], PhotoCrops | None]:
+    """Opens a folder of descriptors, with crops or without.
+
+    Returns:
+        A tuple of four: the shards, the names of the photos, the content of manifest.json, and the crops of the photos;
+        None if each photo has one row. The rows of a photo are in one shard.
+
+    Raises:
+        FolderError: the folder does not exist, does not contain descriptors, or is damaged.
+    """
+    if not has_crops(folder):
+        return *read_descriptors(folder), None
+    found = read_crops(folder)
+    return found.shards, found.names, found.manifest, PhotoCrops(found.counts, found.boxes)

@@ -2,22 +2,29 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.command.options import takes
 
 from ..folder_index.writer import check_output, write_index
+from ..index_contract.index_settings import EXACT_BELOW, IndexSettings
+from ..index_contract.photos_to_index import PhotosToIndex
 from ..milvus_index.address import is_milvus
 from .descriptor_input import photos_from_descriptors
 from .index_options import IndexOptions
 
+ADVICE = 'ScaNN makes searches faster: pip install "keras-retrieval[index]"'
 _TOLERANCE = 0.01  # difference to the requested recall up to which no remark is printed
 
 
 @takes(IndexOptions)
 def index(options: IndexOptions) -> str | Path:
     """Builds an index of descriptors whose search is tuned by measurement to reach a recall.
+
+    Descriptors of crops (`extract --crops`) are rows of one index, in which the best row of a photo counts.
 
     Below 20,000 photos the search is exact. From 20,000 photos on it compares ScaNN's hashes of all photos, and from
     100,000 photos on only those in some leaves of a tree; it then rescores the best candidates with the stored
@@ -44,7 +51,10 @@ def index(options: IndexOptions) -> str | Path:
     if not milvus:
         check_output(Path(output), may_replace=options.replace)
     photos, facts = photos_from_descriptors(Path(options.descriptors), options.columns, options.dim)
-    settings.check_collection(len(photos.names), photos.dimensions)
+    settings.check_collection(photos.row_count, photos.dimensions)
+    if photos.crops is not None and not milvus and _lacks_scann(settings, len(photos.names)):
+        settings = replace(settings, exact=True)
+        print(f"Each search compares all {photos.row_count:,} rows: {ADVICE}")
     started = time.monotonic()
     if milvus:
         from ..milvus_index.builder import write_collection
@@ -54,14 +64,20 @@ def index(options: IndexOptions) -> str | Path:
         opened.close()
     else:
         label, configuration = str(output), write_index(Path(output), photos, facts, settings)["configuration"]
-    _print(label, len(photos.names), configuration, time.monotonic() - started)
+    _print(label, photos, configuration, time.monotonic() - started)
     return output if milvus else Path(output)
 
 
-def _print(label: str, count: int, configuration: Mapping[str, Any], seconds: float) -> None:
+def _lacks_scann(settings: IndexSettings, photos: int) -> bool:
+    """Whether ScaNN is missing, and an index with crops of few photos, which without crops needs none, goes without."""
+    return settings.leaves is None and photos < EXACT_BELOW and find_spec("scann") is None
+
+
+def _print(label: str, photos: PhotosToIndex, configuration: Mapping[str, Any], seconds: float) -> None:
     rate, size = configuration.get("queries_per_second"), configuration.get("bytes_per_photo")
     figures = [
-        f"{label}: {count:,} photos",
+        f"{label}: {len(photos.names):,} photos",
+        *([] if photos.crops is None else [f"{photos.row_count:,} crops"]),
         f"{configuration['kind']} search",
         f"recall@{configuration['k']} {configuration['recall']:.3f}",
         *([] if rate is None else [f"{rate:,.0f} queries per second"]),

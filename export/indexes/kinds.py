@@ -1,10 +1,13 @@
 """Checks options that name an index or a table of columns, before it is opened; see `pipelines.command.kinds`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.files.durable import FolderError, read_manifest
+
+from keras_retrieval.errors import ArgumentError
 
 from ..folder_index.layout import KIND, VERSION
 from ..index_contract.errors import IndexFileNotFoundError
@@ -26,6 +29,31 @@ def index_to_read(label: str, value: Any) -> None:
         _check_address(value)
     else:
         read_manifest(Path(value), kind=KIND, version=VERSION)
+
+
+def index_to_export(label: str, value: Any) -> None:
+    """The kind of an option that names an index with one row per photo.
+
+    Raises:
+        ArgumentError: the index has crops.
+        RetrievalError: as for `index_to_read`.
+    """
+    index_to_read(label, value)
+    if not is_milvus(value):
+        require_no_crops(value, read_manifest(Path(value), kind=KIND, version=VERSION))
+
+
+def require_no_crops(place: str, facts: Mapping[str, Any]) -> None:
+    """Checks that the index at `place`, of which `facts` is the metadata, has one row per photo.
+
+    Raises:
+        ArgumentError: the index has crops.
+    """
+    if facts.get("crops"):
+        raise ArgumentError(
+            f"{place} has several rows per photo, which a version cannot contain: serve it with `keras-retrieval serve "
+            "--index`, or index descriptors without --crops"
+        )
 
 
 def index_to_write(label: str, value: Any) -> None:

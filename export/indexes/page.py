@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from keras_retrieval.pipelines.pages.rankings import Case, Hit, Mark, Picture, page
+from keras_retrieval.pipelines.photos.query_box import Box
 
 from ..index_contract.contract import NeighbourIndex
 from .ranking import SearchResult, name_in
@@ -45,7 +46,7 @@ def search_page(
         right = None if precisions is None else shows_same_object(objects or {}, result.names, result)
         hits = [
             Hit(
-                Picture(photos / name, name=name, **options),
+                Picture(photos / name, name=name, box=_part(result, rank), **options),
                 _mark(None if right is None else bool(right[rank])),
                 f"{result.scores[rank]:.3f}",
             )
@@ -58,6 +59,14 @@ def search_page(
     return page("search", "Similar photos", _facts(index, results, precisions), cases=cases, legend=legend, side=SIDE)
 
 
+def _part(result: SearchResult, rank: int) -> Box | None:
+    """The box of the best crop of a neighbour; None without crops, and if the whole photo is the best."""
+    if result.boxes is None or result.sizes is None:
+        return None
+    left, top, right, bottom = result.boxes[rank].tolist()
+    return None if (left, top, right, bottom) == (0, 0, *result.sizes[rank].tolist()) else (left, top, right, bottom)
+
+
 def _mark(right: bool | None) -> Mark:
     return "" if right is None else "right" if right else "wrong"
 
@@ -67,10 +76,14 @@ def _facts(index: NeighbourIndex, results: Sequence[SearchResult], precisions: n
     facts = index.facts
     network = Path(facts["model"].get("path") or facts["model"]["name"]).name
     lines = [
-        f"{len(index):,} photos, {facts['dimensions']} dimensions each",
+        f"{len(index):,} photos, {facts['dimensions']} dimensions each"
+        if not facts.get("crops")
+        else f"{len(index):,} photos, {index.row_count:,} crops, {facts['dimensions']} dimensions each",
         f"{network} at {facts['size']} px",
         f"search: {facts['configuration']['kind']}",
     ]
+    if facts.get("crops"):
+        lines.append("frames: the best crop of a photo")
     if facts.get("edges"):
         lines.append(f"edge maps: {facts['edges']}")
     if precisions is not None:

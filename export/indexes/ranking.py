@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from keras_retrieval.pipelines.files.progress import progress
 
+from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import Ranker, Step
 
 from ..index_contract.contract import Filter, Hits, NeighbourIndex
@@ -26,12 +28,17 @@ class SearchResult:
         names: names of the n neighbours by descending score, without the query itself.
         scores: scores of the neighbours, (n,) float32.
         own: name of the query photo in the index; None if the index does not contain the query photo.
+        boxes: with crops the box of the best crop of each neighbour, (n, 4) float32: left, top, right and bottom in
+            pixels of the upright photo. None for an index without crops.
+        sizes: with crops the width and the height of each neighbour in pixels, (n, 2) float32. None without crops.
     """
 
     query: Path
     names: list[str]
     scores: np.ndarray
     own: str | None
+    boxes: np.ndarray | None = None
+    sizes: np.ndarray | None = None
 
 
 def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
@@ -40,7 +47,11 @@ def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
     Args:
         index: index whose stored descriptors are ranked.
         methods: query-time methods, applied in turn; see `keras_retrieval.ranking.methods.parse`.
+
+    Raises:
+        ArgumentError: the index has crops: the methods rank one descriptor per photo.
     """
+    require_one_row(index.facts)
     names, ranker = index.names, Ranker(index.vectors(), methods, progress)
 
     def rank(queries: np.ndarray, k: int) -> list[Hits]:
@@ -48,6 +59,19 @@ def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
         return [Hits([names[row] for row in rows], scores) for rows, scores in pairs]
 
     return rank
+
+
+def require_one_row(facts: Mapping[str, Any]) -> None:
+    """Checks that query-time methods can rank the rows of an index.
+
+    Args:
+        facts: metadata of the index, `NeighbourIndex.facts`.
+
+    Raises:
+        ArgumentError: the index has crops: the methods rank one descriptor per photo.
+    """
+    if facts.get("crops"):
+        raise ArgumentError("--rerank needs one descriptor per photo, and the index has crops: leave --rerank out")
 
 
 def own_names(index: NeighbourIndex, described: Mapping[Path, np.ndarray], folder: Path) -> dict[Path, str | None]:
@@ -89,9 +113,8 @@ def search_queries(
     all_hits = rank(np.stack(list(described.values())), k + 1)
     results = []
     for path, hits in zip(described, all_hits, strict=True):
-        others = np.array([name != own[path] for name in hits.names], bool)
-        names = [name for name in hits.names if name != own[path]][:k]
-        results.append(SearchResult(path, names, hits.scores[others][:k], own[path]))
+        others = hits.pick([place for place, name in enumerate(hits.names) if name != own[path]][:k])
+        results.append(SearchResult(path, others.names, others.scores, own[path], others.boxes, others.sizes))
     return results
 
 

@@ -5,16 +5,19 @@ from functools import partial
 from pathlib import Path
 
 from keras_retrieval.pipelines.command.options import takes
-from keras_retrieval.pipelines.files.durable import write_file
+from keras_retrieval.pipelines.files.durable import read_manifest, write_file
 from keras_retrieval.pipelines.photos.object_folders import find_objects
 from keras_retrieval.pipelines.photos.query_box import parse_box
 
 from keras_retrieval.errors import ArgumentError, printable
 
+from ..folder_index.layout import KIND, VERSION
+from ..index_contract.photo_crops import box_text
+from ..milvus_index.address import is_milvus
 from .open_index import open_index
 from .page import search_page
 from .query_descriptors import describe_queries, list_queries
-from .ranking import SearchResult, own_names, rank_by_methods, search_queries
+from .ranking import SearchResult, own_names, rank_by_methods, require_one_row, search_queries
 from .scoring import average_precisions, mean_as_text
 from .search_options import SearchOptions
 
@@ -26,7 +29,8 @@ def search(options: SearchOptions) -> list[SearchResult]:
     Queries are described with the network, the size and the scales with which the index was made. In an index of edge
     maps, queries that are line drawings are used directly, and other photos are converted to edge maps. A query photo
     that is in the index is not among its own neighbours. With --rerank, query-time methods rank all stored descriptors
-    of the index exactly.
+    of the index exactly. Of an index with crops, the best crop of each photo counts: its box is printed after the score
+    and drawn on the page.
 
     Returns:
         The neighbours of each query that could be read.
@@ -39,7 +43,10 @@ def search(options: SearchOptions) -> list[SearchResult]:
         FolderError, CollectionError: the index cannot be opened; see `open_index`.
         IndexFileNotFoundError: a query photo does not exist.
     """
-    index, methods = open_index(options.index), options.methods()
+    methods = options.methods()
+    if methods and not is_milvus(options.index):
+        require_one_row(read_manifest(Path(options.index), kind=KIND, version=VERSION))  # before ScaNN is imported
+    index = open_index(options.index)
     approximate = partial(index.search, exact=options.exact or options.score, where=options.filter())
     rank = rank_by_methods(index, methods) if methods else approximate
     folder = options.photos or Path(index.facts["photos"])
@@ -71,5 +78,6 @@ def search(options: SearchOptions) -> list[SearchResult]:
 def _print(results: Sequence[SearchResult]) -> None:
     for result in results:
         print(printable(str(result.query)))
-        for name, score in zip(result.names, result.scores, strict=True):
-            print(f"  {score:.4f}  {printable(name)}")
+        for place, (name, score) in enumerate(zip(result.names, result.scores, strict=True)):
+            box = "" if result.boxes is None else f"  {box_text(result.boxes[place])}"
+            print(f"  {score:.4f}{box}  {printable(name)}")

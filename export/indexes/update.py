@@ -1,26 +1,31 @@
 """Changes an index, even while it is in use: `keras-retrieval update INDEX --add described_folder`."""
 
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from keras_retrieval.pipelines.command.kinds import Reads
 from keras_retrieval.pipelines.command.options import Argument, Option, Options, takes
-from keras_retrieval.pipelines.descriptors.folder import described_folder, read_descriptors
+from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.name_join import some_of
 from keras_retrieval.pipelines.files.stored_path import normal
 from keras_retrieval.pipelines.files.tables import read_lines
 
 from keras_retrieval.errors import ArgumentError
+from keras_retrieval.ranking.rows import blocks
 
 from ..folder_index.folder_index import FolderIndex
 from ..index_contract.column_table import read_column_table
 from ..index_contract.contract import DESCRIPTOR_FACTS, NeighbourIndex
 from ..index_contract.errors import IndexFileNotFoundError
+from ..index_contract.photo_crops import PhotoCrops
+from .descriptor_input import described_photos
 from .kinds import COLUMNS, index_to_read
 from .open_index import open_index
 
-PHOTOS_PER_WRITE = 1_000
+ROWS_PER_WRITE = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +105,9 @@ def update(options: UpdateOptions) -> int:
             )
         opened.compact()
     count = len(opened)
+    rows = f", {opened.row_count:,} crops" if opened.facts.get("crops") else ""
     opened.close()
-    print(f"{index}: {count:,} photos")
+    print(f"{index}: {count:,} photos{rows}")
     return count
 
 
@@ -113,9 +119,9 @@ def _read_lines(path: Path) -> list[str]:
 
 def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
     """Adds the photos of a folder of descriptors to an index; returns the number of photos added."""
-    shards, names, manifest = read_descriptors(folder)
+    shards, names, manifest, crops = described_photos(folder)
     for key in DESCRIPTOR_FACTS:
-        ours, theirs = index.facts[key], manifest[key]
+        ours, theirs = index.facts.get(key, []), manifest[key]
         if key == "model":  # the file of the network may have moved
             ours, theirs = ({part: facts.get(part) for part in ("sha256", "name")} for facts in (ours, theirs))
         if ours != theirs:
@@ -125,11 +131,28 @@ def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
     if manifest["photos"] != index.facts["photos"]:
         print(f"Pages will look for these photos in {index.facts['photos']}, the folder of the index's photos.")
     columns = read_column_table(table, names) if table else {}
+    every = (block for _, block in blocks(shards, ROWS_PER_WRITE))
+    rows: Iterable[np.ndarray] = every if crops is None else _rows_of_photos(shards, crops)
     start = 0
-    for shard in shards:
-        for first in range(0, len(shard), PHOTOS_PER_WRITE):
-            rows = shard[first : first + PHOTOS_PER_WRITE]
-            part = slice(start, start + len(rows))
-            index.add(names[part], rows, {column: values[part] for column, values in columns.items()})
-            start += len(rows)
+    for some in rows:
+        end = start + len(some)
+        if crops is not None:
+            end = int(np.searchsorted(crops.starts, crops.starts[start] + len(some)))
+        texts = {column: values[start:end] for column, values in columns.items()}
+        index.add(names[start:end], some, texts, crops=None if crops is None else crops.part(start, end))
+        start = end
     return start
+
+
+def _rows_of_photos(shards: Sequence[np.ndarray], crops: PhotoCrops) -> Generator[np.ndarray]:
+    """Yields the rows of some whole photos at a time. The rows of a photo are in one shard."""
+    ends, photo = crops.starts + crops.counts, 0
+    offset = 0
+    for shard in shards:
+        while photo < len(ends) and ends[photo] <= offset + len(shard):
+            first = crops.starts[photo]
+            photo = max(
+                photo + 1, int(np.searchsorted(ends, min(first + ROWS_PER_WRITE, offset + len(shard)), "right"))
+            )
+            yield shard[first - offset : ends[photo - 1] - offset]
+        offset += len(shard)

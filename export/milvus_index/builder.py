@@ -8,7 +8,7 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,12 @@ from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.errors import CollectionError, MilvusError
 from ..index_contract.index_settings import IndexSettings
+from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex
 from ..index_contract.recall_tuning import hold_out, tune
 from .address import Address, parse_address
 from .entities import MAX_NAME_BYTES, check_storable, entities
-from .milvus_index import PROPERTY, VERSION, MilvusIndex, read_facts
+from .milvus_index import CROPS_VERSION, PHOTOS_VERSION, PROPERTY, MilvusIndex, read_facts
 
 BUILDING = f"{PROPERTY}_building_since"  # property of a collection: start of its build; empty when it is complete
 ABANDONED = 24 * 3600  # seconds after which an incomplete collection is considered abandoned and is deleted
@@ -66,8 +67,9 @@ def write_collection(
     old = _existing(address, client, may_replace)
     _drop_abandoned(address, client)
     building = Address(address.uri, f"{address.collection}_{secrets.token_hex(4)}")
-    configuration = _configuration(len(photos.names), address.local, settings)
-    facts = dict(facts) | {"version": VERSION, "columns": list(photos.columns), "configuration": configuration}
+    configuration = _configuration(photos.row_count, address.local, settings)
+    version = PHOTOS_VERSION if photos.crops is None else CROPS_VERSION
+    facts = dict(facts) | {"version": version, "columns": list(photos.columns), "configuration": configuration}
     try:
         _create(client, building.collection, facts)
         _fill(client, building.collection, photos, configuration)
@@ -137,6 +139,10 @@ def _create(client: Any, name: str, facts: Mapping[str, Any]) -> None:
     capacity = max(1, len(facts["columns"]))
     schema.add_field("tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=capacity, max_length=32)
     schema.add_field("columns", DataType.JSON)
+    if facts.get("crops"):
+        schema.add_field("photo", DataType.VARCHAR, max_length=32)
+        schema.add_field("crop", DataType.INT32)
+        schema.add_field("box", DataType.JSON)
     client.create_collection(name, schema=schema)
     _write_facts(client, name, facts, building=f"{time.time():.0f}")
 
@@ -147,14 +153,14 @@ def _write_facts(client: Any, name: str, facts: Mapping[str, Any], building: str
 
 def _fill(client: Any, name: str, photos: PhotosToIndex, configuration: Mapping[str, Any]) -> None:
     start = 0
-    with progress("Milvus", len(photos.names)) as advance:
-        for rows in photos.rows:
-            part = slice(start, start + len(rows))
+    with progress("Milvus", photos.row_count) as advance:
+        for rows, crops in _photo_blocks(photos):
+            part = slice(start, start + (len(rows) if crops is None else len(crops.counts)))
             texts = {column: values[part] for column, values in photos.columns.items()}
-            for message in entities(photos.names[part], rows, texts, list(photos.columns)):
+            for message in entities(photos.names[part], rows, texts, list(photos.columns), crops):
                 client.insert(name, message)
                 advance(len(message))
-            start += len(rows)
+            start = part.stop
     client.flush(name)  # rows that are not flushed would be missing from the index of Milvus
     index_params = client.prepare_index_params()
     params = {"nlist": configuration["leaves"]} if configuration["leaves"] else {}
@@ -163,9 +169,25 @@ def _fill(client: Any, name: str, photos: PhotosToIndex, configuration: Mapping[
     client.load_collection(name)
 
 
+def _photo_blocks(photos: PhotosToIndex) -> Iterator[tuple[np.ndarray, PhotoCrops | None]]:
+    """Yields the rows of some photos at a time; with crops, rows of a photo that two blocks share are put together."""
+    if photos.crops is None:
+        yield from ((rows, None) for rows in photos.rows)
+        return
+    ends = photos.crops.starts + photos.crops.counts
+    rest, photo, first = np.empty((0, photos.dimensions), np.float32), 0, 0
+    for block in photos.rows:
+        rows = np.concatenate([rest, block])
+        end = int(np.searchsorted(ends, first + len(rows), side="right"))
+        count = int(ends[end - 1]) - first if end > photo else 0
+        if count:
+            yield rows[:count], photos.crops.part(photo, end)
+        rest, photo, first = rows[count:], end, first + count
+
+
 def _tune(building: Address, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:
     """Tunes the search settings by searching the collection; returns them with the measured recall and speed."""
-    held_out = hold_out(photos.rows, len(photos.names), settings.k, photos.to_stored)
+    held_out = hold_out(photos.rows, len(photos.names), settings.k, photos.to_stored, photos.crops)
     assert held_out, "a collection that is not searched exactly has at least 16 rows"
     row_of = {name: row for row, name in enumerate(photos.names)}
     opened = MilvusIndex(str(building))

@@ -13,13 +13,16 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
-from ..index_contract.checks import check_columns, check_finite, check_k, check_shape
+from ..index_contract.checks import NO_CROPS, check_columns, check_crops, check_finite, check_k, check_shape
 from ..index_contract.contract import Filter, Hits
 from ..index_contract.errors import CollectionError, MilvusError
+from ..index_contract.photo_crops import PhotoCrops
 from .address import Address, parse_address
 from .entities import MESSAGE_BYTES, entities, key_of, tag_of
 
-PROPERTY, VERSION = "keras_retrieval", 2
+PROPERTY, VERSION = "keras_retrieval", 3
+PHOTOS_VERSION, CROPS_VERSION = 2, 3  # of collections with one row per photo, and with one per crop
+FIRST_ROWS = 4  # times the photos that are searched for: rows of crops that a first search asks for
 MAX_NEIGHBOURS = 16_384  # maximum number of photos that Milvus returns for a query
 NAMES_PER_ANSWER = 100_000
 STALENESS = 5.0  # seconds that a search with Milvus' bounded consistency may lag behind writes
@@ -64,7 +67,17 @@ class MilvusIndex:
         return f"{self._collection}-{len(self)}-{self._last_change}"
 
     def __len__(self) -> int:
+        return self._count(self._whole)
+
+    @property
+    def row_count(self) -> int:
+        """The number of stored descriptors; see `NeighbourIndex.row_count`."""
         return self._count("")
+
+    @property
+    def _whole(self) -> str:
+        """The condition that selects one row of each photo, that of the whole photo."""
+        return "crop == 0" if self.facts.get("crops") else ""
 
     def search(
         self, queries: np.ndarray, k: int = 10, *, exact: bool = False, where: Filter | None = None
@@ -80,7 +93,9 @@ class MilvusIndex:
         queries = self._checked(queries, "queries")
         condition = self._condition(where)
         if condition is None or not len(queries):
-            return [Hits([], np.zeros(0, "float32")) for _ in queries]
+            return [self._hits([]) for _ in queries]
+        if self.facts.get("crops"):
+            return self._search_crops(queries, k, condition, exact)
         k = self._limited(k)
         hits = self._nearest(queries, k, condition, exact)
         short = [row for row, hit in enumerate(hits) if len(hit.names) < k]
@@ -93,22 +108,70 @@ class MilvusIndex:
                     hits[row] = hit
         return hits
 
-    def add(self, names: Sequence[str], rows: np.ndarray, columns: Mapping[str, Sequence[str]] | None = None) -> None:
+    def _search_crops(self, queries: np.ndarray, k: int, condition: str, exact: bool) -> list[Hits]:
+        """Finds the photos with the best crops: the first row of a photo in a ranking of rows is its best."""
+        whole = f"{condition} and {self._whole}" if condition else self._whole
+        photos, rows = self._count(whole), self._count(condition)
+        k = min(k, photos)
+        hits = [self._hits([]) for _ in queries]
+        left, limit = np.arange(len(queries)), min(FIRST_ROWS * k, rows, MAX_NEIGHBOURS)
+        while k and len(left):
+            for row, answer in zip(left, self._answers(queries[left], limit, condition, exact), strict=True):
+                hits[row] = self._hits(answer, k)
+            left = np.array([row for row in left if len(hits[row].names) < k], np.int64)
+            if len(left) and limit == min(rows, MAX_NEIGHBOURS):
+                if exact or not self.facts["configuration"]["leaves"]:
+                    break
+                exact = True
+            else:
+                limit = min(FIRST_ROWS * limit, rows, MAX_NEIGHBOURS)
+        if len(left):
+            found = min(len(hits[row].names) for row in left)
+            raise ArgumentError(
+                f"k must be at most {found:,}, the photos among the {MAX_NEIGHBOURS:,} crops that Milvus returns for a "
+                f"query, got {k:,}"
+            )
+        return hits
+
+    def add(
+        self,
+        names: Sequence[str],
+        rows: np.ndarray,
+        columns: Mapping[str, Sequence[str]] | None = None,
+        *,
+        crops: PhotoCrops | None = None,
+    ) -> None:
         """Adds or replaces photos; see `NeighbourIndex.add`.
 
         If the server fails midway, some of the photos may have been added; the call can be repeated with all of them.
         """
         checked = self._checked(rows, "rows")
-        for message in entities(names, checked, columns or {}, self.facts["columns"]):
+        check_crops(crops, self.facts)
+        for message in entities(names, checked, columns or {}, self.facts["columns"], crops):
             self._call("upsert", data=message)
             self._last_change = time.monotonic()
+        if crops is not None:
+            self._delete_surplus(list(names), crops)
+
+    def _delete_surplus(self, names: Sequence[str], crops: PhotoCrops) -> None:
+        """Deletes rows of photos that had more crops before they were replaced."""
+        for count in np.unique(crops.counts).tolist():
+            keys = [key_of(name) for name, rows in zip(names, crops.counts.tolist(), strict=True) if rows == count]
+            for some in _batches(keys, MAX_NEIGHBOURS):
+                condition = f"{_is_one_of('photo', some)} and crop >= {count}"
+                if self._count(condition):
+                    self._call("delete", filter=condition)
+                    self._last_change = time.monotonic()
 
     def delete(self, names: Sequence[str]) -> int:
         """Deletes photos by name, ignoring unknown names; returns the number deleted. See `NeighbourIndex.delete`."""
         deleted = 0
         for keys in _batches([key_of(name) for name in dict.fromkeys(names)], MAX_NEIGHBOURS):
             deleted += self._count(_is_one_of("key", keys))
-            self._call("delete", ids=keys)
+            if self.facts.get("crops"):
+                self._call("delete", filter=_is_one_of("photo", keys))
+            else:
+                self._call("delete", ids=keys)
             self._last_change = time.monotonic()
         return deleted
 
@@ -121,6 +184,24 @@ class MilvusIndex:
             rows = [photo["vector"] for photo in self._photos("vector")]
             return np.array(rows, "float32").reshape(-1, self.facts["dimensions"])
         return np.array(self._fields("vector", names), "float32").reshape(-1, self.facts["dimensions"])
+
+    def crops(self, names: Sequence[str]) -> tuple[np.ndarray, PhotoCrops]:
+        """Returns all stored descriptors of photos and their crops; see `NeighbourIndex.crops`."""
+        if not self.facts.get("crops"):
+            raise ArgumentError(NO_CROPS)
+        found: dict[str, list[dict[str, Any]]] = {key_of(name): [] for name in names}
+        for keys in _batches(list(found), max(1, self._page_size // sum(level**2 for level in self.facts["crops"]))):
+            fields = ["photo", "crop", "vector", "box"]
+            for row in self._call("query", filter=_is_one_of("photo", keys), output_fields=fields):
+                found[row["photo"]].append(row)
+        unknown = [name for name in names if not found[key_of(name)]]
+        if unknown:
+            raise ArgumentError(f"the index has no photo {unknown[0]!r}")
+        rows = [sorted(found[key_of(name)], key=lambda row: row["crop"]) for name in names]
+        vectors = np.array([row["vector"] for some in rows for row in some], "float32")
+        boxes = np.array([row["box"][:4] for some in rows for row in some], "float32").reshape(-1, 4)
+        counts = np.array([len(some) for some in rows], np.int64)
+        return vectors.reshape(-1, self.facts["dimensions"]), PhotoCrops(counts, boxes)
 
     def to_stored(self, rows: np.ndarray) -> np.ndarray:
         """Returns checked descriptors, which Milvus stores as they are; see `NeighbourIndex.to_stored`."""
@@ -187,28 +268,43 @@ class MilvusIndex:
         """Makes a Milvus filter expression from hashes, which need no escaping; None if no photo can match."""
         where = where or Filter()
         check_columns(where.columns, self.facts["columns"])
+        field = "photo" if self.facts.get("crops") else "key"
         keys = None if where.names is None else [key_of(name) for name in where.names]
         tags = [[tag_of(column, value) for value in values] for column, values in where.columns.items()]
         if [] in (keys, *tags):
             return None
-        conditions = [] if keys is None else [_is_one_of("key", keys)]
+        conditions = [] if keys is None else [_is_one_of(field, keys)]
         return " and ".join(conditions + [f"array_contains_any(tags, {json.dumps(some)})" for some in tags])
 
     def _nearest(self, queries: np.ndarray, k: int, condition: str, exact: bool) -> list[Hits]:
+        return [self._hits(answer) for answer in self._answers(queries, k, condition, exact)]
+
+    def _answers(self, queries: np.ndarray, k: int, condition: str, exact: bool) -> list[Any]:
+        """The k nearest rows of each query, as Milvus returns them."""
         params = self._search_params(k, exact)
-        hits = []
+        found: list[Any] = []
         for batch in _batches(queries, max(1, min(1000, NAMES_PER_ANSWER // k))):
-            answers = self._call(
+            found += self._call(
                 "search",
                 data=batch,
                 limit=k,
                 filter=condition,
                 anns_field="vector",
-                output_fields=["name"],
+                output_fields=["name", "box"] if self.facts.get("crops") else ["name"],
                 search_params={"metric_type": "IP", "params": params},
             )
-            hits += [_hits(answer) for answer in answers]
-        return hits
+        return found
+
+    def _hits(self, answer: Any, k: int | None = None) -> Hits:
+        """The hits of a ranking of rows; with crops, the first row of each of the first k photos."""
+        if not self.facts.get("crops"):
+            names = [hit["entity"]["name"] for hit in answer]
+            return Hits(names, np.array([hit["distance"] for hit in answer], "float32"))
+        best = {hit["entity"]["name"]: hit for hit in reversed(answer)}
+        rows = sorted(best.values(), key=lambda hit: -hit["distance"])[:k]
+        places = np.array([hit["entity"]["box"] for hit in rows], "float32").reshape(-1, 6)
+        scores = np.array([hit["distance"] for hit in rows], "float32")
+        return Hits([hit["entity"]["name"] for hit in rows], scores, places[:, :4], places[:, 4:])
 
     def _search_params(self, k: int, exact: bool) -> dict[str, int]:
         """Returns Milvus' search parameters. Above the tuned k, candidates and leaves grow in proportion to k."""
@@ -237,7 +333,7 @@ class MilvusIndex:
     def _photos(self, field: str) -> Iterator[dict[str, Any]]:
         """Yields all photos in the order of their keys, each with one field."""
         self._count("")  # waits for recent changes of this process, as Milvus' iterator does not
-        pages = self._call("query_iterator", batch_size=self._page_size, output_fields=[field])
+        pages = self._call("query_iterator", batch_size=self._page_size, output_fields=[field], filter=self._whole)
         while page := pages.next():
             yield from page
 
@@ -270,7 +366,7 @@ def read_facts(address: Address, client: Any, *, older: bool = False) -> dict[st
             f"{address} has layout {version}, and this version reads up to {VERSION}: "
             "update with pip install -U keras-retrieval"
         )
-    if version < VERSION and not older:
+    if version < PHOTOS_VERSION and not older:
         raise CollectionError(
             f"{address} has layout {version}, which is no longer supported: index again with --replace"
         )
@@ -284,7 +380,3 @@ def _is_one_of(field: str, texts: Sequence[str]) -> str:
 def _batches(values: Any, size: int) -> Iterator[Any]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def _hits(answer: Any) -> Hits:
-    return Hits([hit["entity"]["name"] for hit in answer], np.array([hit["distance"] for hit in answer], "float32"))

@@ -14,7 +14,7 @@ from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
 
 from keras_retrieval.errors import ArgumentError
 
-from ..indexes.kinds import index_to_read
+from ..indexes.kinds import index_to_export
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class ExportSavedModelOptions(GraphOptions):
         Option(
             "Index to put into the version, as the signature `search`: a folder or milvus://HOST:PORT/COLLECTION. Only "
             "servers with ScaNN's operations load such a version.",
-            kind=index_to_read,
+            kind=index_to_export,
         ),
     ] = None
 

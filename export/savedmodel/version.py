@@ -18,6 +18,7 @@ import keras_retrieval
 from ..contract.drawn_photos import check_photos, warm_up_photos, write_photos
 from ..contract.version_manifest import KIND, VERSION, mismatch
 from ..index_contract.contract import NeighbourIndex
+from ..indexes.kinds import require_no_crops
 from ..indexes.open_index import open_index
 from .check import Agreement, compare
 from .errors import SavedModelError
@@ -84,6 +85,7 @@ def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
 def _open_index(place: str, options: ExportSavedModelOptions) -> NeighbourIndex:
     """Opens an index, and checks that it was made with the same network and options."""
     index = open_index(place)
+    require_no_crops(place, index.facts)
     made = {"model": model_identity(options.model), "size": options.size, "scales": list(options.factors)}
     if reason := mismatch(made | {"antialias": options.antialias, "mirror": options.mirror}, index.facts):
         raise SavedModelError(f"{place} does not fit {options.model}: {reason}")

@@ -40,7 +40,8 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, uploa
         upload_bytes: maximum size of a photo of the user in bytes.
 
     Returns:
-        A dict for JSON: "hits" with the facts of each photo and its "score" (inner product), by descending score;
+        A dict for JSON: "hits" with the facts of each photo and its "score" (inner product), by descending score, and
+        of an index with crops the "box" of its best crop and the "size" of the photo (width, height), in pixels;
         "seconds"; "compared", the number of photos that satisfy the filter; "queries", for each query its "width" and
         "height" in pixels or the "reason" why it cannot be used; and "missing".
 
@@ -68,8 +69,8 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, uploa
     except ArgumentError as error:  # as while the index of another network takes over
         raise NotReadyError(f"The photo cannot be compared with the index: {error}. Try again in a moment.") from error
     found = [
-        {**catalogue.facts(row), "score": round(float(score), 6)}
-        for name, score in zip(hits.names, hits.scores, strict=True)
+        {**catalogue.facts(row), "score": round(float(score), 6), **_part(hits, place)}
+        for place, (name, score) in enumerate(zip(hits.names, hits.scores, strict=True))
         if (row := catalogue.row_of.get(name)) is not None
     ]
     return {
@@ -167,5 +168,11 @@ def _nearest(index: NeighbourIndex, query: np.ndarray, k: int, where: Filter | N
         (hits,) = index.search(query[None], k + len(hidden), where=where)
     except ArgumentError as error:
         raise BadRequestError(f"The search is not possible: {error}.") from error
-    shown = [place for place, name in enumerate(hits.names) if name not in hidden][:k]
-    return Hits([hits.names[place] for place in shown], hits.scores[shown])
+    return hits.pick([place for place, name in enumerate(hits.names) if name not in hidden][:k])
+
+
+def _part(hits: Hits, place: int) -> dict[str, Any]:
+    """What the page draws on a hit: the best crop, in pixels of the upright photo, and the photo's size."""
+    if hits.boxes is None or hits.sizes is None:
+        return {}
+    return {"box": hits.boxes[place].tolist(), "size": hits.sizes[place].tolist()}

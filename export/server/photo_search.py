@@ -122,7 +122,7 @@ class SearchingServable(Servable):
     def __init__(self, path: Path, name: str, version: int, search: PhotoSearch, facts: Mapping[str, Any]) -> None:
         super().__init__(path, name, version)
         self._search, self._facts = search, facts
-        self.signatures[names.SEARCH] = search_signature()
+        self.signatures[names.SEARCH] = search_signature(crops=bool(search.index.facts.get("crops")))
 
     @property
     def mismatch(self) -> str:

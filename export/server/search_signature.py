@@ -19,8 +19,11 @@ _SHAPES: dict[str, list[int | None] | None] = {
 _OUTPUTS = {names.NAMES: "string", names.SCORES: "float", names.STATUS: "int32"}
 
 
-def search_signature() -> Any:
+def search_signature(*, crops: bool = False) -> Any:
     """Makes the SignatureDef of `search`; see `contract.signatures` for its inputs and outputs.
+
+    Args:
+        crops: whether the index has crops, so that there is an output `hit_boxes`.
 
     The tensors that it names are not in a graph, because the server computes them. The inputs k and boxes have default
     values.
@@ -31,8 +34,10 @@ def search_signature() -> Any:
     signature = meta_graph_pb2.SignatureDef(method_name=PREDICT)
     for alias, dtype in _INPUTS.items():
         signature.inputs[alias].CopyFrom(_tensor(alias, dtype, _SHAPES[alias]))
-    for alias, dtype in _OUTPUTS.items():
-        signature.outputs[alias].CopyFrom(_tensor(alias, dtype, [None] if alias == names.STATUS else [None, None]))
+    for alias, dtype in (_OUTPUTS | ({names.HIT_BOXES: "float"} if crops else {})).items():
+        shape: list[int | None] = [None] if alias == names.STATUS else [None, None]
+        shape += [4] if alias == names.HIT_BOXES else []
+        signature.outputs[alias].CopyFrom(_tensor(alias, dtype, shape))
     signature.defaults[names.NEIGHBOURS].CopyFrom(tf.make_tensor_proto(DEFAULT_K))
     signature.defaults[names.BOXES].CopyFrom(tf.make_tensor_proto(np.zeros((0, 4), np.float32)))
     return signature
@@ -85,17 +90,21 @@ def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarra
         status: status code of each photo, (B,) int32.
 
     Returns:
-        The arrays names (B, K) bytes, scores (B, K) float32 and status (B,), by output name. K is the largest number of
-        neighbours of a photo. Shorter rows are padded with the name "" and the score -infinity.
+        The arrays names (B, K) bytes, scores (B, K) float32, status (B,) and hit_boxes (B, K, 4) float32, by output
+        name. K is the largest number of neighbours of a photo. Shorter rows are padded with the name "" and the score
+        -infinity; boxes are zeros there, and everywhere for an index without crops.
     """
     lengths = [0 if one is None else min(len(one.names), limit) for one, limit in zip(hits, k.tolist(), strict=True)]
     shape = len(hits), max(lengths, default=0)
     texts, scores = np.full(shape, b"", object), np.full(shape, NO_SCORE, np.float32)
+    boxes = np.zeros((*shape, 4), np.float32)
     for row, (one, length) in enumerate(zip(hits, lengths, strict=True)):
         if one is not None:
             texts[row, :length] = [name.encode("utf-8", "surrogatepass") for name in one.names[:length]]
             scores[row, :length] = one.scores[:length]
-    return {names.NAMES: texts, names.SCORES: scores, names.STATUS: status}
+            if one.boxes is not None:
+                boxes[row, :length] = one.boxes[:length]
+    return {names.NAMES: texts, names.SCORES: scores, names.STATUS: status, names.HIT_BOXES: boxes}
 
 
 def _type_name(dtype: np.dtype) -> str:

@@ -57,7 +57,7 @@ def nearest(
         for start in range(0, len(queries), _QUERIES):
             part = slice(start, start + _QUERIES)
             similarities = _similarities(queries[part], piece, start, first)
-            indexes[part], scores[part] = _merge(indexes[part], scores[part], similarities, first)
+            indexes[part], scores[part] = merge_nearest(indexes[part], scores[part], similarities, first)
         seen += len(piece)
         if advance:
             advance(len(piece))
@@ -107,7 +107,7 @@ def _similarities(queries: np.ndarray, piece: np.ndarray, first_query: int, firs
     return similarities
 
 
-def _merge(
+def merge_nearest(
     indexes: np.ndarray, scores: np.ndarray, similarities: np.ndarray, first: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Merges the best k rows of b queries so far with the rows of a chunk.

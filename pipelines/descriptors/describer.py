@@ -16,11 +16,12 @@ from keras_retrieval.errors import RetrievalError
 from ..networks.errors import NetworkError
 from ..networks.files import smallest_side
 from ..networks.onnx_network import OnnxNetwork, require_sides
-from ..photos.reader import PhotoError
+from ..photos.reader import Crop, PhotoError
 from ..photos.reading import Shape
 
 BATCH_PIXELS = 2**21  # pixels per batch of the network, 8 photos of 512 x 512; larger batches are not faster
 NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # the reason for leaving out a photo
+WINDOW_BATCHES = 4  # batches that the crops of the photos make that are read at a time
 READ_AHEAD = 3  # number of batches in memory, of which one is in the network and the others are read
 
 DescribeFn = Callable[[np.ndarray], np.ndarray]
@@ -54,12 +55,21 @@ class DescribedBatch(Generic[Key]):
         rows: the descriptors, (n, D) float32; (0, 0) if no photo of the batch could be read.
         left_out: maps the key of each photo without a descriptor to the reason.
         seconds: the time spent in the network, in seconds.
+        boxes: with crops, the box of each row, (n, 4) float32: left, top, right and bottom in pixels of the upright
+            photo. A key is then repeated for each row of its photo, of which the first is that of the whole photo. None
+            without crops.
     """
 
     keys: list[Key]
     rows: np.ndarray
     left_out: dict[Key, str]
     seconds: float
+    boxes: np.ndarray | None = None
+
+    @property
+    def photos(self) -> int:
+        """The number of photos of the batch, with a descriptor or without."""
+        return len(self.left_out) + (len(self.keys) if self.boxes is None else len(dict.fromkeys(self.keys)))
 
 
 def describer(
@@ -146,6 +156,83 @@ def describe_photos(
             if not reading:
                 return
             yield _described(describe, *reading.popleft())
+
+
+def describe_crops(
+    describe: DescribeFn,
+    photos: Sequence[tuple[Shape, Key]],
+    read: Callable[[Key], list[tuple[Crop, np.ndarray]]],
+    crops: int,
+) -> Iterator[DescribedBatch[Key]]:
+    """Computes the descriptors of crops of photos. Each photo is decoded once, and crops of one size are batched.
+
+    Args:
+        describe: a function from `describer`.
+        photos: as for `describe_photos`. The sizes need not be those of the crops; they say how many photos are read at
+            a time, and photos of similar sizes have crops of equal sizes.
+        read: a function that maps a key to the boxes of the crops of a photo, the whole photo first, and to the pixels
+            of each, (height, width, 3) uint8. A photo for which it raises PhotoError is left out.
+        crops: the number of crops of a photo.
+
+    Yields:
+        For some photos at a time a `DescribedBatch` with `boxes`, in the order of the photos. A crop without a usable
+        descriptor has no row; if it is the whole photo, the photo is left out.
+    """
+    upcoming = _windows(photos, crops)
+    reading: deque[dict[Key, Future[list[tuple[Crop, np.ndarray]]]]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while True:
+            for keys in islice(upcoming, READ_AHEAD - 1 - len(reading)):
+                reading.append({key: pool.submit(read, key) for key in keys})
+            if not reading:
+                return
+            yield _described_crops(describe, reading.popleft())
+
+
+def _windows(photos: Sequence[tuple[Shape, Key]], crops: int) -> Iterator[list[Key]]:
+    """Yields the photos that are read at a time: their crops make some full batches of the network."""
+    start = 0
+    while start < len(photos):
+        height, width = photos[start][0]
+        count = max(1, WINDOW_BATCHES * BATCH_PIXELS // (crops * height * width))
+        yield [key for _, key in photos[start : start + count]]
+        start += count
+
+
+def _described_crops(
+    describe: DescribeFn, window: dict[Key, Future[list[tuple[Crop, np.ndarray]]]]
+) -> DescribedBatch[Key]:
+    left_out: dict[Key, str] = {}
+    crops: list[tuple[Key, Crop, np.ndarray]] = []
+    for key, future in window.items():
+        try:
+            crops += [(key, box, pixels) for box, pixels in future.result()]
+        except PhotoError as error:
+            left_out[key] = error.reason
+    by_shape: dict[Shape, list[int]] = {}
+    for number, (_, _, pixels) in enumerate(crops):
+        by_shape.setdefault(pixels.shape[:2], []).append(number)
+    found: dict[int, np.ndarray] = {}
+    started = time.monotonic()
+    for (height, width), numbers in by_shape.items():
+        most = max(1, BATCH_PIXELS // (height * width))
+        for start in range(0, len(numbers), most):
+            batch = numbers[start : start + most]
+            found |= zip(batch, describe(np.stack([crops[number][2] for number in batch])), strict=True)
+    seconds = time.monotonic() - started
+    keys: list[Key] = []
+    rows, boxes, first = [], [], None
+    for number, (key, box, _) in enumerate(crops):
+        is_whole, first = key != first, key
+        usable = bool(np.isfinite(found[number]).all() and found[number].any())
+        if is_whole and not usable:
+            left_out[key] = NO_DESCRIPTOR
+        if usable and key not in left_out:
+            keys.append(key)
+            rows.append(found[number])
+            boxes.append(box)
+    stacked = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+    return DescribedBatch(keys, stacked, left_out, seconds, np.array(boxes, np.float32).reshape(-1, 4))
 
 
 def _batches(photos: Sequence[tuple[Shape, Key]]) -> Iterator[tuple[Shape, list[Key]]]:

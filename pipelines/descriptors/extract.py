@@ -19,6 +19,9 @@ def extract(options: ExtractOptions) -> Path:
     names in the order of the rows, one JSON string per line), left_out.json (maps each photo without a descriptor to
     the reason) and manifest.json. To continue a killed run, run the same command again.
 
+    With --crops, there is a row for each crop of a photo, the name of the photo is repeated for each of its rows, and
+    boxes-*.npy contains the box of each row.
+
     Returns:
         The folder `output`.
 
@@ -32,5 +35,9 @@ def extract(options: ExtractOptions) -> Path:
     """
     output = extract_descriptors(options)
     manifest = read_manifest(output, kind=KIND, version=VERSION)
-    print(f"{output}: {manifest['count']:,} photos x {manifest['dimensions']} dimensions")
+    photos = f"{manifest['count']:,} photos"
+    if manifest.get("crops"):
+        size = round(4 * manifest["row_count"] * manifest["dimensions"] / manifest["count"])
+        photos += f", {manifest['row_count']:,} crops ({size:,} bytes a photo)"
+    print(f"{output}: {photos} x {manifest['dimensions']} dimensions")
     return output

@@ -7,7 +7,7 @@ shard is never computed again.
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,11 +26,20 @@ from ..networks.onnx_network import OnnxNetwork
 from ..networks.precision import PRECISIONS, resolve_precision
 from ..photos.edges import edges_state, resolve_edges
 from ..photos.formats import PhotoFolderError, photo_state
+from ..photos.grid_crops import count_crops
 from ..photos.intake import IGNORED, Intake
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading, Shape
-from .describer import NO_DESCRIPTOR, DescribedBatch, DescribeFn, NoDescriptorsError, describe_photos, describer
-from .folder import KIND, VERSION
+from .describer import (
+    NO_DESCRIPTOR,
+    DescribedBatch,
+    DescribeFn,
+    NoDescriptorsError,
+    describe_crops,
+    describe_photos,
+    describer,
+)
+from .folder import CROPS_VERSION, KIND, PHOTOS_VERSION
 from .options import ExtractOptions
 
 log = logging.getLogger("keras_retrieval")
@@ -68,8 +77,8 @@ def extract_descriptors(options: ExtractOptions) -> Path:
 
     Returns:
         The folder `options.output`, which contains the shards descriptors-*.npy (float32, one L2-normalised row per
-        photo), names.txt (the photos' names in the order of the rows, one JSON string per line), left_out.json (maps
-        each photo without a descriptor to the reason) and manifest.json.
+        photo, or with crops per crop), names.txt (the photo's name of each row, one JSON string per line), with crops
+        boxes-*.npy, left_out.json (maps each photo without a descriptor to the reason) and manifest.json.
 
     Raises:
         FolderError: `options.output` contains descriptors of other photos or options, and `options.replace` is False;
@@ -88,7 +97,7 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     def folder_in(precision: str) -> ShardedFolder:
         chosen = replace(options, precision=precision)
         made_with = fingerprint(identity, chosen.resumed(), edges_state(options.edges), options.shard, states)
-        return ShardedFolder(output, KIND, VERSION, made_with)
+        return ShardedFolder(output, KIND, CROPS_VERSION if options.levels else PHOTOS_VERSION, made_with)
 
     begun = next((one for one in PRECISIONS if one != "auto" and folder_in(one).begun()), None)
     sharded = folder_in(begun or "float32")
@@ -128,12 +137,15 @@ def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -
     if options.precision == "bfloat16":
         halved = _compiled(load_model(options.model), options, bfloat16=True)
         facts, describe = _agreement(describe, halved, plan, reading), halved
-    facts |= _write_shards(sharded, plan, describe, reading, options.shard, network.output_shape[-1])
+    writer = _ShardWriter(sharded, describe, reading, options.levels)
+    facts |= writer.write(plan, options.shard, network.output_shape[-1])
     described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
     if not described:
         sharded.discard()
         raise _no_descriptor(left_out)
     truncated = sum(note.get("truncated", 0) for note in notes)
+    rows, described = len(described), list(dict.fromkeys(described)) if options.levels else described
+    facts |= {"row_count": rows} if options.levels else {}
     facts |= {"count": len(described), "left_out": len(left_out) - len(intake.ignored), "ignored": len(intake.ignored)}
     return facts | {"truncated": truncated, "dimensions": _dimensions(sharded)}, left_out
 
@@ -219,67 +231,114 @@ def _rows_by_name(describe: DescribeFn, photos: list[tuple[Shape, str]], reading
     return {name: row for batch in batches for name, row in zip(batch.keys, batch.rows, strict=True)}
 
 
-def _write_shards(
-    sharded: ShardedFolder,
-    plan: Plan,
-    describe: DescribeFn,
-    reading: Reading,
-    shard: int,
-    dimensions: int | None,
-) -> dict[str, Any]:
-    """Writes the unfinished shards; returns photos per second and the network's share of the time for the manifest."""
-    todo = sharded.unfinished([plan.photos[start : start + shard] for start in range(0, len(plan.photos), shard)])
-    if not todo:
-        return {}
-    count = sum(map(len, todo.values()))
-    require_space(sharded.folder, count * (dimensions or 0) * np.dtype(np.float32).itemsize)
-    network, started = 0.0, time.monotonic()
-    with progress("extract", count) as advance:
-        for number, photos in todo.items():
-            network += _write_shard(sharded, number, photos, describe, reading, advance)
-    seconds = time.monotonic() - started
-    return {"photos_per_second": round(count / seconds, 2), "network_share": round(network / seconds, 3)}
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a shard, with the name of the photo of each, and with crops their boxes."""
+
+    rows: np.ndarray
+    names: list[str]
+    left_out: dict[str, str]
+    boxes: np.ndarray | None
 
 
-def _write_shard(
-    sharded: ShardedFolder,
-    number: int,
-    photos: Sequence[tuple[Shape, str]],
-    describe: DescribeFn,
-    reading: Reading,
-    advance: Callable[[int], None],
-) -> float:
-    """Writes one shard, going on from the parts of it that a killed run stored; returns the seconds in the network."""
-    parts = sharded.kept(number)
-    done = {name for _, names, left_out in parts for name in (*names, *left_out)}
-    advance(len(done))
-    fresh: list[DescribedBatch[str]] = []
-    network, stored = 0.0, time.monotonic()
-    for batch in describe_photos(describe, [photo for photo in photos if photo[1] not in done], reading.read):
-        fresh.append(batch)
-        network += batch.seconds
-        advance(len(batch.keys) + len(batch.left_out))
-        if time.monotonic() - stored > STORED_EVERY:
-            parts.append(_part(fresh))
-            sharded.keep(number, *parts[-1])
-            fresh, stored = [], time.monotonic()
-    parts.append(_part(fresh))
-    rows = {name: row for part, names, _ in parts for name, row in zip(names, part, strict=True)}
-    left_out = {name: reason for _, _, reasons in parts for name, reason in reasons.items()}
-    names = [name for _, name in photos if name in rows]
-    if names:
-        write_array(sharded.partial / f"descriptors-{number:05}.npy", np.stack([rows[name] for name in names]))
-    truncated = sum(name in reading.truncated for name in names)
-    sharded.finish(number, names, left_out, truncated=truncated)
-    return network
+@dataclass(frozen=True)
+class _ShardWriter:
+    """Describes photos and writes their descriptors to the shards of a folder.
+
+    Attributes:
+        sharded: the folder.
+        describe: the network.
+        reading: how photos are read.
+        levels: the levels of the crops; () for one descriptor per photo.
+    """
+
+    sharded: ShardedFolder
+    describe: DescribeFn
+    reading: Reading
+    levels: tuple[int, ...]
+
+    def write(self, plan: Plan, shard: int, dimensions: int | None) -> dict[str, Any]:
+        """Writes the unfinished shards.
+
+        Args:
+            plan: the photos.
+            shard: the number of photos in a shard.
+            dimensions: the number of dimensions of a descriptor; None if it is not known.
+
+        Returns:
+            Photos per second and the network's share of the time, for the manifest; {} if there was nothing to do.
+        """
+        parts = [plan.photos[start : start + shard] for start in range(0, len(plan.photos), shard)]
+        todo = self.sharded.unfinished(parts)
+        if not todo:
+            return {}
+        count = sum(map(len, todo.values()))
+        floats = (dimensions or 0) + (4 if self.levels else 0)
+        needed = count * (count_crops(self.levels) if self.levels else 1) * floats
+        require_space(self.sharded.folder, needed * np.dtype(np.float32).itemsize)
+        network, started = 0.0, time.monotonic()
+        with progress("extract", count) as advance:
+            for number, photos in todo.items():
+                network += self._write_shard(number, photos, advance)
+        seconds = time.monotonic() - started
+        return {"photos_per_second": round(count / seconds, 2), "network_share": round(network / seconds, 3)}
+
+    def _write_shard(self, number: int, photos: Sequence[tuple[Shape, str]], advance: Callable[[int], None]) -> float:
+        """Writes one shard from where a killed run stopped; returns the seconds in the network."""
+        parts = [_Part(*kept) for kept in self.sharded.kept(number)]
+        done = {name for part in parts for name in (*part.names, *part.left_out)}
+        advance(len(done))
+        fresh: list[DescribedBatch[str]] = []
+        network, stored = 0.0, time.monotonic()
+        for batch in self._batches([photo for photo in photos if photo[1] not in done]):
+            fresh.append(batch)
+            network += batch.seconds
+            advance(batch.photos)
+            if time.monotonic() - stored > STORED_EVERY:
+                part = _joined(fresh)
+                self.sharded.keep(number, part.rows, part.names, part.left_out, part.boxes)
+                parts.append(part)
+                fresh, stored = [], time.monotonic()
+        parts.append(_joined(fresh))
+        self._finish(number, photos, parts)
+        return network
+
+    def _batches(self, photos: Sequence[tuple[Shape, str]]) -> Iterator[DescribedBatch[str]]:
+        if not self.levels:
+            return describe_photos(self.describe, photos, self.reading.read)
+        return describe_crops(
+            self.describe,
+            photos,
+            lambda name: self.reading.read_crops(name, self.levels),
+            count_crops(self.levels),
+        )
+
+    def _finish(self, number: int, photos: Sequence[tuple[Shape, str]], parts: Sequence[_Part]) -> None:
+        """Writes the rows of a shard in the order of the photos, and marks the shard as finished."""
+        place = {name: position for position, (_, name) in enumerate(photos)}
+        names = [name for part in parts for name in part.names]
+        order = np.argsort([place[name] for name in names], kind="stable")
+        if names:
+            described = [part for part in parts if part.names]
+            rows = np.concatenate([part.rows for part in described])
+            write_array(self.sharded.partial / f"descriptors-{number:05}.npy", rows[order])
+            if self.levels:
+                boxes = np.concatenate([part.boxes for part in described if part.boxes is not None])
+                write_array(self.sharded.partial / f"boxes-{number:05}.npy", boxes[order])
+        ordered = [names[row] for row in order.tolist()]
+        left_out = {name: reason for part in parts for name, reason in part.left_out.items()}
+        truncated = sum(name in self.reading.truncated for name in dict.fromkeys(ordered))
+        self.sharded.finish(number, ordered, left_out, truncated=truncated)
 
 
-def _part(batches: Sequence[DescribedBatch[str]]) -> tuple[np.ndarray, list[str], dict[str, str]]:
-    """The rows, names and reasons of several batches."""
-    found = [batch.rows for batch in batches if batch.keys]
-    rows = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+def _joined(batches: Sequence[DescribedBatch[str]]) -> _Part:
+    """The rows, names, reasons and boxes of several batches."""
+    found = [batch for batch in batches if batch.keys]
+    rows = np.concatenate([batch.rows for batch in found]) if found else np.zeros((0, 0), np.float32)
+    boxes = [batch.boxes for batch in found if batch.boxes is not None]
     names = [name for batch in batches for name in batch.keys]
-    return rows, names, {name: reason for batch in batches for name, reason in batch.left_out.items()}
+    left_out = {name: reason for batch in batches for name, reason in batch.left_out.items()}
+    return _Part(rows, names, left_out, np.concatenate(boxes) if boxes else None)
 
 
 def _dimensions(sharded: ShardedFolder) -> int:
@@ -300,8 +359,12 @@ def _report(output: Path, facts: dict[str, Any], left_out: dict[str, str]) -> No
 
 
 def _groups(facts: dict[str, Any]) -> str:
-    """The number of files in each group."""
+    """The number of files in each group, and with crops the size of a photo's descriptors."""
     described = f"{facts['count']:,} photos described"
+    if "row_count" in facts:
+        each = facts["row_count"] / facts["count"]
+        size = round(4 * each * facts["dimensions"])
+        described += f" by {facts['rows']:,} crops ({each:.1f} and {size:,} bytes a photo)"
     if facts["truncated"]:
         described += f", {facts['truncated']:,} of them truncated"
     return f"{described}; {facts['left_out']:,} files left out; {facts['ignored']:,} ignored"

@@ -1,5 +1,7 @@
 """Reads folders of descriptors that the command `keras-retrieval extract` wrote."""
 
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,10 @@ import numpy as np
 
 from ..files.durable import FolderError, read_manifest, read_names
 
-KIND, VERSION = "descriptors", 1
+KIND, VERSION = "descriptors", 2
+PHOTOS_VERSION, CROPS_VERSION = 1, 2  # of folders with one descriptor per photo, and with one per crop
 
-_DEFAULTS = {"mirror": False, "edges": ""}
+_DEFAULTS: dict[str, Any] = {"mirror": False, "edges": "", "crops": []}
 """Values of options that manifests of older versions lack."""
 
 
@@ -22,8 +25,56 @@ def described_folder(label: str, value: Any) -> None:
     read_manifest(Path(value), kind=KIND, version=VERSION)
 
 
+@dataclass(frozen=True)
+class CropDescriptors:
+    """The descriptors of crops of N photos, R rows in all; those of a photo follow each other, the whole photo first.
+
+    Attributes:
+        shards: the rows, memory-mapped arrays (n, D) float32. The rows of a photo are in one shard.
+        names: the names of the photos.
+        counts: the number of rows of each photo, (N,) int64.
+        boxes: the box of each row, (R, 4) float32: left, top, right and bottom in pixels of the upright photo.
+        manifest: the content of manifest.json.
+    """
+
+    shards: list[np.ndarray]
+    names: list[str]
+    counts: np.ndarray
+    boxes: np.ndarray
+    manifest: dict[str, Any]
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first row of each photo, (N,) int64: that of the whole photo."""
+        return np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.int64)
+
+
+def has_crops(folder: Path) -> bool:
+    """Returns whether a folder has descriptors of crops.
+
+    Raises:
+        FolderError: the folder does not contain descriptors.
+    """
+    return bool((_DEFAULTS | read_manifest(folder, kind=KIND, version=VERSION))["crops"])
+
+
+def read_crops(folder: Path) -> CropDescriptors:
+    """Opens a folder of descriptors of crops, see `has_crops`.
+
+    Raises:
+        FolderError: the folder does not contain descriptors of crops or is damaged.
+    """
+    shards, names, manifest = _read(folder)
+    boxes = [_shard(path) for path in sorted(folder.glob("boxes-*.npy"))]
+    if [one.shape for one in boxes] != [(len(shard), 4) for shard in shards]:
+        raise FolderError(f"{folder}: its boxes are not one for each row: extract again")
+    photos = [(name, sum(1 for _ in rows)) for name, rows in groupby(names)]
+    counts = np.array([count for _, count in photos], np.int64)
+    return CropDescriptors(shards, [name for name, _ in photos], counts, np.concatenate(boxes), manifest)
+
+
 def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
-    """Opens a folder of descriptors.
+    """Opens a folder of descriptors, one for each photo.
 
     Args:
         folder: a folder that `keras-retrieval extract` wrote, with manifest.json, names.txt and descriptors-*.npy.
@@ -33,9 +84,20 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
         photos' names in the order of the rows of all shards; and the content of manifest.json.
 
     Raises:
-        FolderError: the folder does not contain descriptors or is damaged, or the number of rows differs from the
-            number of names.
+        FolderError: the folder does not contain descriptors or is damaged, the number of rows differs from the number
+            of names, or it has several descriptors per photo (`extract --crops`).
     """
+    shards, names, manifest = _read(folder)
+    if manifest["crops"]:
+        levels = ",".join(map(str, manifest["crops"]))
+        raise FolderError(
+            f"{folder} has several descriptors per photo (--crops {levels}), and one is needed here: extract without "
+            "--crops"
+        )
+    return shards, names, manifest
+
+
+def _read(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
     manifest = _DEFAULTS | read_manifest(folder, kind=KIND, version=VERSION)
     paths = sorted(folder.glob("descriptors-*.npy"))
     shards = [_shard(path) for path in paths]

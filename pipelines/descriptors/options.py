@@ -17,6 +17,7 @@ from ..networks.kinds import KERAS_FILE, KERAS_NETWORK, NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
+from ..photos.grid_crops import CROPS_HELP, parse_levels
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..photos.object_options import ObjectOptions
 from ..photos.reader import MAX_PIXELS
@@ -87,6 +88,7 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
             choices=PRECISIONS,
         ),
     ] = PRECISION
+    crops: Annotated[str, Option(CROPS_HELP)] = ""
     exif: Annotated[bool, Option("Turn photos by their EXIF orientation.", resumed=True)] = True
     max_pixels: Annotated[
         int, Option("Leave out photos whose header declares more pixels.", at_least=1, resumed=True)
@@ -98,6 +100,21 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
         bool, Option("Replace OUTPUT if it contains descriptors of other photos or of other options.")
     ] = False
 
+    def check(self) -> None:
+        """Checks the range of each option, and that crops are not asked for of edge maps.
+
+        Raises:
+            ArgumentError: an option is out of range, `crops` is not a list of levels, or it is combined with `edges`.
+        """
+        super().check()
+        if parse_levels(self.crops) and self.edges:
+            raise ArgumentError("--crops is for photos: leave --edges out")
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The option `crops` as numbers; () for one descriptor per photo."""
+        return parse_levels(self.crops)
+
     def resumed(self) -> dict[str, Any]:
         """Returns the options that change descriptors, for the manifest and the fingerprint of the output folder.
 
@@ -108,6 +125,7 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
         """
         options = super().resumed() | {"scales": list(self.factors), "bfloat16": self.precision == "bfloat16"}
         # Not stated otherwise, so that folders of earlier versions are recognised.
+        options |= {"crops": list(self.levels)} if self.levels else {}
         return options | {"accept_truncated": True} if self.accept_truncated else options
 
 

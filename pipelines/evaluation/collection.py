@@ -15,7 +15,7 @@ from keras_retrieval.ranking.rows import gather
 
 from ..descriptors.describer import describe_photos, describer
 from ..descriptors.extraction import extract_descriptors
-from ..descriptors.folder import read_descriptors
+from ..descriptors.folder import has_crops, read_crops, read_descriptors
 from ..descriptors.options import ExtractOptions
 from ..files.durable import MANIFEST, fingerprint, write_array
 from ..files.shards import read_left_out
@@ -39,7 +39,8 @@ class Collection:
         queries: (Q, D) float32 descriptors of the queries, in the order of the ground truth.
         boxes: for each query the part of its photo that is described: left, top, right, bottom in pixels of the photo;
             None for the whole photo.
-        rows: (n, D) float32 descriptors of the database photos that could be read.
+        rows: (n, D) float32 descriptors of the database photos that could be read; with crops the rows of each photo
+            follow each other.
         numbers: (n,) indexes of these n photos in `truth.database`.
         distractors: the descriptors of the distractors, a list of arrays (m, D), one for each file of their folder.
         names: names of the distractors.
@@ -47,6 +48,7 @@ class Collection:
         left_out: dict from the name of each database photo that could not be read to the reason; such photos are in no
             ranking.
         precision: the precision in which the network computed, "float32" or "bfloat16".
+        counts: with crops, the number of rows of each photo in `rows` and of each distractor; None without crops.
     """
 
     truth: GroundTruth
@@ -60,6 +62,7 @@ class Collection:
     folder: Path
     left_out: dict[str, str]
     precision: str
+    counts: np.ndarray | None = None
 
     @property
     def database(self) -> list[np.ndarray]:
@@ -67,12 +70,13 @@ class Collection:
         return [self.rows, *self.distractors]
 
     def ranks(self, indexes: np.ndarray) -> np.ndarray:
-        """Converts rankings of rows in `database` to rankings of photos in `truth.database`.
+        """Converts rankings of the photos in `database` to rankings of photos in `truth.database`.
 
         Distractors get indexes from `len(truth.database)` on.
 
         Args:
-            indexes: (Q, k) row numbers in `database`, ranked for each query. The array is overwritten.
+            indexes: (Q, k) numbers of photos in the order of `database`, ranked for each query. The array is
+                overwritten.
 
         Returns:
             (k, Q) indexes of photos, best first.
@@ -113,21 +117,39 @@ def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors
     """
     photos = options.photos
     folder = extract_descriptors(replace(options, output=options.output / "database"))
-    shards, names, manifest = read_descriptors(folder)
+    shards, names, manifest, counts = _rows_of_folder(folder)
     options = replace(options, precision="bfloat16" if manifest["bfloat16"] else "float32")  # of auto
-    row_of = {name: row for row, name in enumerate(names)}
+    starts = np.arange(len(names)) if counts is None else np.cumsum(counts) - counts
+    row_of = dict(zip(names, starts.tolist(), strict=True))
     numbers = np.array([number for number, name in enumerate(truth.database) if name in row_of], "int64")
     if not len(numbers):
         raise CollectionError(f"{photos}: none of the {len(truth.database):,} photos of {truth.name} can be read")
-    rows = gather(shards, np.array([row_of[truth.database[number]] for number in numbers]))
+    places = np.array([row_of[truth.database[number]] for number in numbers])
+    if counts is not None:
+        counts = np.array(
+            [dict(zip(names, counts.tolist(), strict=True))[truth.database[number]] for number in numbers]
+        )
+        places = np.repeat(places, counts) + np.concatenate([np.arange(count) for count in counts])
+    rows = gather(shards, places)
     boxes = [query_box(truth, query, photos, options.exif) for query in range(len(truth.queries))]
     queries = _query_rows(truth, boxes, options, shards, row_of, manifest)
-    extra, extra_names, extra_folder = _distractors(distractors, options, manifest)
+    extra, extra_names, extra_folder, extra_counts = _distractors(distractors, options, manifest)
+    if counts is not None:
+        counts = np.concatenate([counts, np.zeros(0, np.int64) if extra_counts is None else extra_counts])
     reasons = read_left_out(folder)
     left_out = {name: reasons.get(name, "it has no descriptor") for name in truth.database if name not in row_of}
     return Collection(
-        truth, photos, queries, boxes, rows, numbers, extra, extra_names, extra_folder, left_out, options.precision
-    )
+        truth, photos, queries, boxes, rows, numbers, extra, extra_names, extra_folder, left_out, options.precision,
+        counts,
+    )  # fmt: skip
+
+
+def _rows_of_folder(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any], np.ndarray | None]:
+    """The shards of a folder of descriptors, the names of the photos, its manifest, and with crops each's rows."""
+    if not has_crops(folder):
+        return *read_descriptors(folder), None
+    found = read_crops(folder)
+    return found.shards, found.names, found.manifest, found.counts
 
 
 def query_box(truth: GroundTruth, query: int, photos: Path, exif: bool = True) -> Crop | None:
@@ -205,22 +227,22 @@ def _describe_crops(
 
 def _distractors(
     given: Path | None, options: ExtractOptions, manifest: dict[str, Any]
-) -> tuple[list[np.ndarray], list[str], Path]:
-    """Returns the shards of the distractors' descriptors, the distractors' names and the folder of their photos."""
+) -> tuple[list[np.ndarray], list[str], Path, np.ndarray | None]:
+    """Returns the shards of the distractors' descriptors, their names, the folder of their photos, and their counts."""
     if given is None:
-        return [], [], Path()
+        return [], [], Path(), None
     folder = given
     if not (given / MANIFEST).is_file():
         folder = extract_descriptors(replace(options, photos=given, output=options.output / "distractors"))
-    shards, names, own = read_descriptors(folder)
+    shards, names, own, counts = _rows_of_folder(folder)
     wanted = {"model": model_identity(options.model)} | {
-        key: manifest[key] for key in ("size", "scales", "antialias", "exif", "mirror", "edges")
+        key: manifest[key] for key in ("size", "scales", "antialias", "exif", "mirror", "edges", "crops")
     }
     for key, value in wanted.items():
         same = _sha(own[key]) == _sha(value) if key == "model" else own[key] == value
         if not same:
             raise CollectionError(f"{folder} has descriptors made with {key} {own[key]}, and the database's is {value}")
-    return shards, names, Path(own["photos"])
+    return shards, names, Path(own["photos"]), counts
 
 
 def _sha(identity: dict[str, str]) -> str:

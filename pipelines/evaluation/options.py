@@ -16,6 +16,7 @@ from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
 from ..photos.formats import PhotoFolderError
+from ..photos.grid_crops import parse_levels
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from .datasets import DATASETS, check_dataset
 from .errors import GroundTruthError
@@ -70,6 +71,13 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
             choices=PRECISIONS,
         ),
     ] = PRECISION
+    crops: Annotated[
+        str,
+        Option(
+            "Levels of crops of the photos of the database, such as 1,2,3, as for `extract`: the best crop counts. "
+            "Queries are described as a whole."
+        ),
+    ] = ""
     exif: Annotated[bool, Option("Turn photos by their EXIF orientation.")] = True
     rerank: Annotated[
         str, Option(f"Methods at query time, applied in order, separated by commas. {describe_methods()}.")
@@ -127,7 +135,13 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
                 "--bow does not take a MODEL" if self.bow else "give a MODEL, or --bow to rank by visual words"
             )
         plain = self.exif and self.antialias and (self.scales, self.precision) in (("1", "auto"), ("1", "float32"))
-        if self.bow and (not plain or any((self.mirror, self.edges, self.rerank, self.distractors))):
+        if parse_levels(self.crops) and (self.edges or self.rerank):
+            raise ArgumentError(
+                "--crops is for photos: leave --edges out"
+                if self.edges
+                else "--rerank needs one descriptor per photo: leave --crops or --rerank out"
+            )
+        if self.bow and (not plain or any((self.mirror, self.edges, self.rerank, self.distractors, self.crops))):
             raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
 
     def extraction(self) -> ExtractOptions:
@@ -142,6 +156,7 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
             mirror=self.mirror,
             edges=self.edges,
             precision=self.precision,
+            crops=self.crops,
             exif=self.exif,
             replace=self.replace,
             **self.passed_on,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.ranking.grouped import nearest_groups
 from keras_retrieval.ranking.methods import Ranker, Step
-from keras_retrieval.ranking.rows import count_rows
 
 from ..descriptors.options import ExtractOptions
 from ..files.progress import progress
@@ -83,11 +83,18 @@ def rank_by_descriptors(
         FolderError: `options.output` contains descriptors of other photos or options, and `options.replace` is False.
     """
     collection = describe_collection(truth, options, distractors)
-    ranker = Ranker(collection.database, steps, progress)
+    counts, depth = collection.counts, depth_of(truth)
     started = time.monotonic()
-    indexes, _ = ranker.rank(collection.queries, depth_of(truth))
+    if counts is None:
+        ranker = Ranker(collection.database, steps, progress)
+        started = time.monotonic()
+        indexes, _ = ranker.rank(collection.queries, depth)
+    else:
+        starts = np.cumsum(counts) - counts
+        indexes, _ = nearest_groups(collection.queries, collection.database, starts, min(depth, len(counts)))
     milliseconds = round(1000 * (time.monotonic() - started) / len(truth.queries), 3)
     identity = model_identity(options.model)
+    rerank = [str(step) for step in steps]
     facts = {
         "model": identity,
         "size": options.size,
@@ -96,16 +103,19 @@ def rank_by_descriptors(
         "exif": options.exif,
         "mirror": options.mirror,
         "edges": options.edges,
-        "rerank": [str(step) for step in steps],
-        "distractors": count_rows(collection.distractors),
+        "rerank": rerank,
+        "crops": list(options.levels),
+        "distractors": len(collection.names),
         "milliseconds_per_query": milliseconds,
-        "bytes_per_photo": collection.rows.itemsize * collection.rows.shape[1],
+        "bytes_per_photo": round(collection.rows.nbytes / len(collection.numbers)),
     }
     method = [
         f"{Path(identity.get('path') or identity['name']).name} at {options.size} px, scales "
         f"{', '.join(f'{scale:g}' for scale in options.factors)}",
-        f"search: {', '.join(facts['rerank']) or 'exact, without reranking'}",
+        f"search: {', '.join(rerank) or 'exact, without reranking'}",
     ]
+    if options.levels:
+        method.append(f"the best of the crops {options.crops} of each photo")
     if options.edges:
         method.append(f"edge maps: {options.edges}")
     if facts["distractors"]:

@@ -130,7 +130,14 @@ class ShardedFolder:
             log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are already complete")
         return todo
 
-    def keep(self, number: int, rows: np.ndarray, names: Sequence[str], left_out: Mapping[str, str]) -> None:
+    def keep(
+        self,
+        number: int,
+        rows: np.ndarray,
+        names: Sequence[str],
+        left_out: Mapping[str, str],
+        boxes: np.ndarray | None = None,
+    ) -> None:
         """Stores rows of a shard that is not finished, so that a killed run does not compute them again.
 
         Args:
@@ -138,20 +145,23 @@ class ShardedFolder:
             rows: the rows, (n, D) float32.
             names: their n names.
             left_out: maps the names without a row to the reasons.
+            boxes: the box of each row in its photo, (n, 4) float32; None for rows of whole photos.
         """
         count = len(list(self.partial.glob(f".part-{number:05}-*.npz")))
         note = json.dumps({"names": names, "left_out": left_out}).encode()
         path = self.partial / f".part-{number:05}-{count:05}.npz"
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, rows=rows, note=np.frombuffer(note, np.uint8))
+            boxed: dict[str, Any] = {} if boxes is None else {"boxes": boxes}
+            np.savez(file, rows=rows, note=np.frombuffer(note, np.uint8), **boxed)
 
-    def kept(self, number: int) -> list[tuple[np.ndarray, list[str], dict[str, str]]]:
-        """The rows, names and reasons that `keep` stored of a shard, in the order in which they were stored."""
+    def kept(self, number: int) -> list[tuple[np.ndarray, list[str], dict[str, str], np.ndarray | None]]:
+        """The rows, names, reasons and boxes that `keep` stored of a shard, in the order in which they were stored."""
         parts = []
         for path in sorted(self.partial.glob(f".part-{number:05}-*.npz")):
             with np.load(path, allow_pickle=False) as stored:
                 note = json.loads(stored["note"].tobytes())
-                parts.append((stored["rows"], note["names"], note["left_out"]))
+                boxes = stored["boxes"] if "boxes" in stored.files else None
+                parts.append((stored["rows"], note["names"], note["left_out"], boxes))
         return parts
 
     def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:

@@ -6,6 +6,7 @@ photo that cannot be read raises `PhotoError` with a reason in plain words.
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,6 +146,80 @@ def _pixels(source: Source, size: int | None, crop: Crop | None, exif: bool, max
         if pixels.shape != (height, width, 3):
             raise PhotoRefusalError(f"its pixels are {pixels.shape}, not the {height} x {width} of its header")
         return pixels
+
+
+def read_crops(
+    source: Source,
+    boxes_of: Callable[[int, int], Sequence[tuple[int, int, int, int]]],
+    *,
+    size: int | None = None,
+    exif: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    accept_truncated: bool = False,
+) -> tuple[list[tuple[int, int, int, int]], list[np.ndarray]]:
+    """Reads several crops of a photo, which is decoded once.
+
+    Each crop is shrunk as a photo of its own is: its longest side has at most `size` pixels. A JPEG is decoded at 1/2,
+    1/4 or 1/8 of its size if each crop has at least twice its final size there.
+
+    Args:
+        source: the path of the photo, or the content of its file as bytes.
+        boxes_of: function from the width and the height of the upright photo to the crops: left, top, right and bottom
+            in pixels.
+        size: the longest side of a crop after resizing (Lanczos, antialiased), in pixels; crops are never enlarged.
+            None for no resizing.
+        exif: as for `read_photo`.
+        max_pixels: as for `read_photo`.
+        accept_truncated: as for `read_photo`.
+
+    Returns:
+        The boxes, and the pixels of each, (height, width, 3) uint8.
+
+    Raises:
+        PhotoError: the photo cannot be read or has too many pixels.
+        ArgumentError: `size` is less than one pixel.
+    """
+    _check_size(size)
+    try:
+        return _crops(source, boxes_of, size, exif, max_pixels)
+    except PhotoError as error:
+        ended = _ended(source) if accept_truncated and error.truncated else None
+        if ended is None:
+            raise
+        try:
+            return _crops(ended, boxes_of, size, exif, max_pixels)
+        except PhotoError:
+            raise error from None
+
+
+def _crops(
+    source: Source,
+    boxes_of: Callable[[int, int], Sequence[tuple[int, int, int, int]]],
+    size: int | None,
+    exif: bool,
+    max_pixels: int,
+) -> tuple[list[tuple[int, int, int, int]], list[np.ndarray]]:
+    with open_photo(source, max_pixels) as image:
+        whole = _view(image, None, None, exif)
+        width, height = whole.target
+        boxes = list(boxes_of(width, height))
+        targets = [
+            _shrunk(right - left, bottom - top, size or max(width, height)) for left, top, right, bottom in boxes
+        ]
+        stored, draft = image.size, None
+        if isinstance(image, JpegImageFile):
+            # The smallest share of the whole photo's sides at which every crop still has twice its final size.
+            share = max(2 * target[0] / (box[2] - box[0]) for box, target in zip(boxes, targets, strict=True))
+            draft = image.draft(None, (math.ceil(stored[0] * share), math.ceil(stored[1] * share)))
+        scale = draft[1][2] / stored[0] if draft else 1.0
+        upright = _turned(_rgb(image), whole.turn)
+        if draft is None and upright.size != (width, height):
+            raise PhotoRefusalError(f"its pixels are {upright.size}, not the {width} x {height} of its header")
+        pixels = []
+        for (left, top, right, bottom), target in zip(boxes, targets, strict=True):
+            part = (left * scale, top * scale, right * scale, bottom * scale)
+            pixels.append(np.array(upright.resize(target, Resampling.LANCZOS, box=part)))
+        return boxes, pixels
 
 
 def is_upright(image: ImageFile) -> bool:

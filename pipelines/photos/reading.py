@@ -1,15 +1,19 @@
 """Reads photos as a network needs them: resized, padded to the network's smallest input, or converted to edge maps."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
 from .edges import MARGIN, edge_map
-from .reader import MAX_PIXELS, Crop, PhotoError, photo_size, read_photo
+from .grid_crops import grid_boxes
+from .reader import MAX_PIXELS, Crop, PhotoError, photo_size, read_crops, read_photo
+
+Pixels = TypeVar("Pixels")
 
 Shape = tuple[int, int]
 """Height and width in pixels."""
@@ -76,16 +80,55 @@ class Reading:
         pixels = self._pixels(name, crop)
         if self.edges:
             pixels = edge_map(self.edges, pixels, self.folder, name, crop)
+        return self._padded(pixels)
+
+    def read_crops(self, name: str, levels: tuple[int, ...]) -> list[tuple[Crop, np.ndarray]]:
+        """Reads the crops of a photo in grids, see `grid_boxes`; the photo is decoded once.
+
+        Args:
+            name: the name of the photo, relative to `folder`.
+            levels: the levels of the grids.
+
+        Returns:
+            For each crop its left, top, right and bottom in pixels of the upright photo, and its pixels, (height,
+            width, 3) uint8, of which the longest side has at most `size`.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+            ArgumentError: `edges` is not empty.
+        """
+        if self.edges:
+            raise ArgumentError("crops are of photos, not of edge maps")
+
+        def read(accept_truncated: bool) -> list[tuple[Crop, np.ndarray]]:
+            boxes, pixels = read_crops(
+                self.folder / name,
+                lambda width, height: grid_boxes(width, height, levels),
+                accept_truncated=accept_truncated,
+                **self._options(),
+            )
+            return [(box, self._padded(one)) for box, one in zip(boxes, pixels, strict=True)]
+
+        return self._accepting(name, read)
+
+    def _padded(self, pixels: np.ndarray) -> np.ndarray:
         missing = [(0, max(0, self.smallest - side)) for side in pixels.shape[:2]]
         return np.pad(pixels, [*missing, (0, 0)], mode="edge") if any(after for _, after in missing) else pixels
 
     def _pixels(self, name: str, crop: Crop | None) -> np.ndarray:
+        def read(accept_truncated: bool) -> np.ndarray:
+            return read_photo(self.folder / name, crop=crop, accept_truncated=accept_truncated, **self._options())
+
+        return self._accepting(name, read)
+
+    def _accepting(self, name: str, read: Callable[[bool], Pixels]) -> Pixels:
+        """Reads a photo, which is noted in `truncated` if it can only be read by accepting that bytes are missing."""
         try:
-            return read_photo(self.folder / name, crop=crop, **self._options())
+            return read(False)
         except PhotoError as error:
             if not (self.accept_truncated and error.truncated):
                 raise
-        pixels = read_photo(self.folder / name, crop=crop, accept_truncated=True, **self._options())
+        pixels = read(True)
         self.truncated.add(name)
         return pixels
 

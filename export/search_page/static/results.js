@@ -2,6 +2,7 @@
 
 import { base64, GoneError, isAbort, json } from "./api.js";
 import { count, element, eachFrame, fileName, folderName, make, plural, score, shortDate } from "./dom.js";
+import { foundBox, isPart } from "./found.js";
 import { change, hasFilter, isSearching, searchFilter, state, withoutFilter } from "./state.js";
 import { controls, fill, load, tile } from "./tiles.js";
 import { upload } from "./uploads.js";
@@ -161,6 +162,7 @@ export class Results {
       make("span", { class: "tile-unlike", "data-act": "unlike", title: "Not this (−)" }, "−"),
     ));
     fill(node, hit);
+    if (isPart(hit)) node.querySelector(".tile-picture").append(foundBox(hit, true));
     node.row = place;
     node.setAttribute("aria-posinset", place + 1);
     node.setAttribute("aria-setsize", this.hits.length);

@@ -3,11 +3,16 @@
 import { photoAddress, thumbnailAddress } from "./api.js";
 import { Boxes } from "./boxes.js";
 import { copy, count, dateAndTime, element, fileName, folderName, make, position, score } from "./dom.js";
+import { foundBox, isPart } from "./found.js";
 import { change, state } from "./state.js";
 
 const SWIPE = 50; // pixels on the screen
 const LARGEST = 8; // zoom
 const MOST_ENLARGED = 2.5; // screen pixels a pixel
+
+// The share of the photo's area that the found part has.
+const partText = ({ box: [left, top, right, bottom], size: [width, height] }) =>
+  `the framed ${Math.round((100 * (right - left) * (bottom - top)) / (width * height))} % of the photo`;
 
 export class Viewer {
   // `sequence` gives {count, at(place), find(name)} of the photos around; `actions` acts on a photo.
@@ -72,6 +77,7 @@ export class Viewer {
     this.image.removeAttribute("src");
     this.image.src = photoAddress(name);
     this.image.alt = name;
+    this.showFound();
     this.showFacts();
     this.showActions();
     this.preload();
@@ -108,6 +114,13 @@ export class Viewer {
 
   // -- showing
 
+  // The part that a search found, while no box is drawn.
+  showFound() {
+    this.found?.remove();
+    this.found = this.photo && isPart(this.photo) && !this.drawing ? foundBox(this.photo) : null;
+    if (this.found) this.image.after(this.found);
+  }
+
   showFacts() {
     const { photo } = this;
     const { count: photos } = this.sequence();
@@ -119,6 +132,7 @@ export class Viewer {
       ["Left out", photo.left_out ?? ""],
       ["Folder", folderName(photo.name)],
       ["Score", photo.score === undefined ? "" : score(photo.score)],
+      ["Found in", isPart(photo) ? partText(photo) : ""],
       ["Time", photo.time ? dateAndTime(photo.time) : ""],
       ["Place", Number.isFinite(photo.latitude) && photo.latitude !== null ? position(photo.latitude, photo.longitude) : ""],
       ...Object.entries(photo.columns ?? {}),
@@ -141,6 +155,7 @@ export class Viewer {
     this.boxes.set([]);
     this.canvas.hidden = !drawing;
     element("viewer-hint").hidden = !drawing;
+    this.showFound();
     this.showDrawn([]);
     this.showActions();
     if (drawing) this.canvas.focus();

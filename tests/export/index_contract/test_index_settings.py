@@ -12,7 +12,7 @@ from export.index_contract.index_settings import IndexSettings
     [
         ({"recall": 1.1}, "--recall must be at most 1, got 1.1"),
         ({"k": 0}, "--k must be at least 1, got 0"),
-        ({"leaves": 26}, r"--leaves must be at most 25 \(a quarter of the photos\), got 26"),
+        ({"leaves": 26}, r"--leaves must be at most 25 \(a quarter of the rows\), got 26"),
         ({"leaves": -1}, "--leaves must be at least 0"),
         ({"leaves_to_search": -2}, "--leaves-to-search must be at least 1"),
         ({"leaves_to_search": 0}, "--leaves-to-search must be at least 1"),

@@ -1,0 +1,52 @@
+"""Files of the crops of a segment: the number of rows of each photo, and the box of each row."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from keras_retrieval.pipelines.files.durable import FolderError
+
+from ..index_contract.photo_crops import PhotoCrops
+
+_COUNTS, _BOXES = "row-counts.npy", "boxes.npy"
+
+
+class StoredCrops:
+    """Reads the crops that `write_crops` wrote.
+
+    Args:
+        folder: folder of the segment.
+        photos: the number of photos that the segment has.
+        rows: the number of rows that it has.
+
+    Attributes:
+        counts: the number of rows of each photo, (N,) int64.
+        boxes: the box of each row, (R, 4) float32, in pixels of the upright photo.
+        starts: the first row of each photo, (N,) int64.
+
+    Raises:
+        FolderError: the files do not fit the numbers of photos and rows.
+    """
+
+    def __init__(self, folder: Path, photos: int, rows: int) -> None:
+        self.counts = np.load(folder / _COUNTS, allow_pickle=False).astype(np.int64)
+        self.boxes = np.load(folder / _BOXES, mmap_mode="r", allow_pickle=False)
+        if self.counts.shape != (photos,) or self.counts.sum() != rows or self.boxes.shape != (rows, 4):
+            raise FolderError(f"{folder}: its crops do not fit its {photos:,} photos and {rows:,} rows: index again")
+        self.starts = PhotoCrops(self.counts, self.boxes).starts
+
+    @cached_property
+    def photo_of(self) -> np.ndarray:
+        """The number of the photo of each row, (R,) int64."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+
+def write_crops(folder: Path, crops: PhotoCrops) -> None:
+    """Writes the crops of the photos of a segment: row-counts.npy, int32, and boxes.npy, float32.
+
+    Args:
+        folder: folder of the segment.
+        crops: the crops.
+    """
+    np.save(folder / _COUNTS, crops.counts.astype(np.int32), allow_pickle=False)
+    np.save(folder / _BOXES, crops.boxes.astype(np.float32), allow_pickle=False)
