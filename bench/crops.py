@@ -138,7 +138,9 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work / f"{options.network}-{options.size}"
     work.mkdir(parents=True, exist_ok=True)
-    network = network_file(None, options.network, work)
+    network = work / "model.keras"
+    if not network.exists():  # a new file would be another network, whose descriptors are made again
+        network_file(None, options.network, work)
     settings = {"size": options.size, "precision": "float32"}
     levels = ["", *options.crops.split(";")]
     with recorded("crops-oxford") as add:

@@ -39,7 +39,7 @@ from .describer import (
     describe_photos,
     describer,
 )
-from .folder import CROPS_VERSION, KIND, PHOTOS_VERSION
+from .folder import CROPS_VERSION, KIND, PHOTOS_VERSION, VERSION
 from .options import ExtractOptions
 
 log = logging.getLogger("keras_retrieval")
@@ -97,7 +97,8 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     def folder_in(precision: str) -> ShardedFolder:
         chosen = replace(options, precision=precision)
         made_with = fingerprint(identity, chosen.resumed(), edges_state(options.edges), options.shard, states)
-        return ShardedFolder(output, KIND, CROPS_VERSION if options.levels else PHOTOS_VERSION, made_with)
+        version = CROPS_VERSION if options.levels else PHOTOS_VERSION
+        return ShardedFolder(output, KIND, version, made_with, newest=VERSION)
 
     begun = next((one for one in PRECISIONS if one != "auto" and folder_in(one).begun()), None)
     sharded = folder_in(begun or "float32")
@@ -364,7 +365,7 @@ def _groups(facts: dict[str, Any]) -> str:
     if "row_count" in facts:
         each = facts["row_count"] / facts["count"]
         size = round(4 * each * facts["dimensions"])
-        described += f" by {facts['rows']:,} crops ({each:.1f} and {size:,} bytes a photo)"
+        described += f" by {facts['row_count']:,} crops ({each:.1f} and {size:,} bytes a photo)"
     if facts["truncated"]:
         described += f", {facts['truncated']:,} of them truncated"
     return f"{described}; {facts['left_out']:,} files left out; {facts['ignored']:,} ignored"

@@ -40,12 +40,14 @@ class ShardedFolder:
         version: the version of the file layout of this kind of folder.
         fingerprint: the hash of everything that determines the content, see `durable.fingerprint`. Only a run with the
             same fingerprint is continued.
+        newest: the newest version of the layout that an existing folder may have; None for `version`.
     """
 
     folder: Path
     kind: str
     version: int
     fingerprint: str
+    newest: int | None = None
 
     @property
     def partial(self) -> Path:
@@ -66,7 +68,7 @@ class ShardedFolder:
         if not self.folder.exists():
             return False
         try:
-            found = read_manifest(self.folder, kind=self.kind, version=self.version).get("fingerprint")
+            found = self._manifest().get("fingerprint")
         except FolderError:
             if replace:
                 return False
@@ -80,9 +82,7 @@ class ShardedFolder:
         plan = self.partial / PLAN
         try:
             if self.folder.exists():
-                return (
-                    read_manifest(self.folder, kind=self.kind, version=self.version)["fingerprint"] == self.fingerprint
-                )
+                return bool(self._manifest()["fingerprint"] == self.fingerprint)
             return bool(plan.exists() and read_json(plan)["fingerprint"] == self.fingerprint)
         except (FolderError, LookupError, TypeError):
             return False
@@ -223,6 +223,9 @@ class ShardedFolder:
         """
         facts |= {"fingerprint": self.fingerprint}
         return seal(self.partial, self.folder, kind=self.kind, version=self.version, replace=replace, **facts)
+
+    def _manifest(self) -> dict[str, Any]:
+        return read_manifest(self.folder, kind=self.kind, version=self.newest or self.version)
 
     def _note(self, number: int) -> Path:
         return self.partial / f".shard-{number:05}.json"

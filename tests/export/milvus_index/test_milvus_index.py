@@ -17,8 +17,10 @@ from export.milvus_index.address import parse_address
 from export.milvus_index.builder import BUILDING
 from export.milvus_index.entities import MAX_NAME_BYTES
 from export.milvus_index.milvus_index import PROPERTY, MilvusIndex
+from keras_retrieval.errors import ArgumentError
 from pipelines.descriptors.extract import extract
 from tests.helpers.small import draw, saved_network
+from tests.helpers.small_crops import assert_best, crop_descriptors, joined, photos_with_crops
 from tests.helpers.small_index import descriptors, names_of, numbers, random_rows
 
 pytest.importorskip("pymilvus")
@@ -260,3 +262,33 @@ def test_search_describes_queries_as_the_collection_was_made(tmp_path, place, ca
 
 def test_the_class_is_what_open_index_opens(tmp_path, place):
     assert isinstance(made(tmp_path, place, random_rows(3)), MilvusIndex)
+
+
+def test_the_best_crop_of_a_photo_counts(tmp_path, place):
+    photos = photos_with_crops(names_of(30))
+    index(crop_descriptors(tmp_path / "descriptors", photos), place)
+    collection, queries = open_index(place), random_rows(3, seed=5)
+
+    def assert_same():
+        assert (len(collection), collection.row_count) == (len(photos), len(joined(photos)[0]))
+        assert sorted(collection.names) == sorted(photos)
+        for k in (1, 10, 100):
+            for query, hits in zip(queries, collection.search(queries, k), strict=True):
+                assert_best(hits, photos, query, k)
+        some = [*photos][2:5]
+        rows, crops = collection.crops(some)
+        expected, boxes = joined({name: photos[name] for name in some})
+        np.testing.assert_allclose(rows, expected, atol=1e-6)
+        np.testing.assert_array_equal(crops.boxes, boxes.boxes)
+        np.testing.assert_allclose(collection.vectors(some), [photos[name][0][0] for name in some], atol=1e-6)
+
+    assert_same()
+    new = photos_with_crops(names_of(9, first=25), seed=2)
+    rows, crops = joined(new)
+    collection.add([*new], rows, crops=crops)
+    assert collection.delete(["3.jpg", "unknown"]) == 1
+    photos = {name: found for name, found in (photos | new).items() if name != "3.jpg"}
+    assert_same()
+    assert {*collection.search(queries[:1], 9, where=Filter(["5.jpg", "26.jpg"]))[0].names} == {"5.jpg", "26.jpg"}
+    with pytest.raises(ArgumentError, match="give the crops"):
+        collection.add(["a"], random_rows(1))
