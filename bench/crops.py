@@ -152,6 +152,7 @@ def main() -> None:
                 gnd=DATA / "gnd" / "gnd_roxford5k.pkl",
                 output=work / f"oxford-{_label(crops)}",
                 crops=crops,
+                copies=False,
                 **settings,
             )
             figures = {setting: f"{100 * values['mAP']:.1f}" for setting, values in results["mean"].items()}

@@ -142,7 +142,7 @@ def _create(client: Any, name: str, facts: Mapping[str, Any]) -> None:
     if facts.get("crops"):
         schema.add_field("photo", DataType.VARCHAR, max_length=32)
         schema.add_field("crop", DataType.INT32)
-        schema.add_field("box", DataType.JSON)
+        schema.add_field("box", DataType.VARCHAR, max_length=256)
     client.create_collection(name, schema=schema)
     _write_facts(client, name, facts, building=f"{time.time():.0f}")
 

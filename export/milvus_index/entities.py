@@ -8,8 +8,8 @@ An entity is one photo, or with crops one crop, with these fields:
 - `vector`: descriptor of the photo;
 - `tags`: one hash per column of the column's name and value, to which filters apply for the same reason;
 - `columns`: the column values themselves as JSON, for other users of the collection;
-- with crops `photo`, the key of the photo's first row; `crop`, the number of the row in its photo; and `box`, JSON:
-  left, top, right and bottom of the crop, and width and height of the photo, in pixels.
+- with crops `photo`, the key of the photo's first row; `crop`, the number of the row in its photo; and `box`, text:
+  a JSON list of left, top, right and bottom of the crop, and width and height of the photo, in pixels.
 """
 
 import hashlib
@@ -85,7 +85,7 @@ def _numbered(
 def _crop(name: str, place: int, first: int, boxes: np.ndarray) -> dict[str, Any]:
     """The fields of row `place` of a photo whose first row is `first`."""
     box = [*boxes[first + place].tolist(), *boxes[first, 2:].tolist()]
-    return {"key": row_key(name, place), "photo": key_of(name), "crop": place, "box": box}
+    return {"key": row_key(name, place), "photo": key_of(name), "crop": place, "box": json.dumps(box)}
 
 
 def _entity(name: str, row: np.ndarray, values: dict[str, str]) -> dict[str, Any]:

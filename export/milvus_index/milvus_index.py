@@ -199,7 +199,7 @@ class MilvusIndex:
             raise ArgumentError(f"the index has no photo {unknown[0]!r}")
         rows = [sorted(found[key_of(name)], key=lambda row: row["crop"]) for name in names]
         vectors = np.array([row["vector"] for some in rows for row in some], "float32")
-        boxes = np.array([row["box"][:4] for some in rows for row in some], "float32").reshape(-1, 4)
+        boxes = np.array([json.loads(row["box"])[:4] for some in rows for row in some], "float32").reshape(-1, 4)
         counts = np.array([len(some) for some in rows], np.int64)
         return vectors.reshape(-1, self.facts["dimensions"]), PhotoCrops(counts, boxes)
 
@@ -302,7 +302,7 @@ class MilvusIndex:
             return Hits(names, np.array([hit["distance"] for hit in answer], "float32"))
         best = {hit["entity"]["name"]: hit for hit in reversed(answer)}
         rows = sorted(best.values(), key=lambda hit: -hit["distance"])[:k]
-        places = np.array([hit["entity"]["box"] for hit in rows], "float32").reshape(-1, 6)
+        places = np.array([json.loads(hit["entity"]["box"]) for hit in rows], "float32").reshape(-1, 6)
         scores = np.array([hit["distance"] for hit in rows], "float32")
         return Hits([hit["entity"]["name"] for hit in rows], scores, places[:, :4], places[:, 4:])
 
