@@ -45,7 +45,7 @@ class MultiSimilarityLoss(keras.losses.Loss):
 
     Example:
         >>> MultiSimilarityLoss()(np.array([0, 0, 1]), np.eye(3)[[0, 1, 1]])
-        1.1089537
+        0.80005246
 
     References:
         Wang, Han, Huang, Dong, Scott: Multi-Similarity Loss with General Pair Weighting for Deep Metric Learning.
@@ -141,7 +141,7 @@ class CrossBatchMemory(keras.losses.Loss):
 
     Example:
         >>> CrossBatchMemory(size=1024, dimensions=3)(np.array([0, 0, 1]), np.eye(3)[[0, 1, 1]])
-        1.1089537
+        1.1333858
 
     References:
         Wang, Zhang, Huang, Scott: Cross-Batch Memory for Embedding Learning. CVPR 2020.

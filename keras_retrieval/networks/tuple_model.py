@@ -79,7 +79,7 @@ class TupleModel(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        held_out = getattr(self.loss, "held_out", None)
+        held_out = getattr(getattr(self, "loss", None), "held_out", None)
         if held_out is not None and not training:
             return held_out(y, y_pred, sample_weight)
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)

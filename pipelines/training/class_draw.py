@@ -82,10 +82,16 @@ class ClassDraw:
         trained: whether that epoch has been trained on.
 
     Raises:
-        TuplesError: too few classes count, or too few of them are not linked to each other.
+        TuplesError: too few classes count, or too few of them are not linked to each other; or the tuples list the
+            negatives of each photo.
     """
 
     def __init__(self, tuples: Tuples, photos: PhotoSource, options: ClassOptions) -> None:
+        if tuples.negatives is not None:
+            raise TuplesError(
+                "--batch-classes makes all photos of other classes negatives, and these tuples list the negatives of "
+                "each photo: train on tuples"
+            )
         self.photos, self.names, self.options = photos, tuples.images, options
         self.left_out: dict[str, str] = {}
         self.batch, self.width = options.classes, options.each
@@ -201,7 +207,11 @@ class ClassDraw:
             facts.append("linked classes are never in one batch")
         if groups > 1:
             facts.append(f"they are in {groups:,} groups, and a batch is of one group")
-        fix = f"give --batch-classes {most}x{self.width}" if most > 1 else "give fewer photos a class"
+        fix = (
+            f"give --batch-classes {most}x{self.width}"
+            if most > 1
+            else "give fewer photos a class, or make `tuples --cells` of positions"
+        )
         return (
             f"{wanted} needs {self.batch} classes, and at most {most:,} can be in one batch ({'; '.join(facts)}): {fix}"
         )

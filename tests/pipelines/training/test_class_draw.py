@@ -122,6 +122,13 @@ def test_too_few_classes_are_told(options, message):
         ClassDraw(tuples([4] * 6), Photos(), ClassOptions(**options))
 
 
+def test_tuples_that_list_negatives_are_told():
+    made = tuples([4] * 6)
+    listed = Tuples(made.images, made.cluster, made.qidxs, made.pidxs, negatives=np.full((24, 1), 23))
+    with pytest.raises(ValueError, match="these tuples list the negatives of each photo"):
+        ClassDraw(listed, Photos(), ClassOptions(classes=2, each=2))
+
+
 def test_too_few_unlinked_classes_are_told():
     links = [(0, 1), (1, 2), (2, 3), (0, 3), (0, 2), (1, 3)]
     with pytest.raises(ValueError, match=r"at most 3 can be in one batch .*linked classes are never in one batch"):
