@@ -37,7 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "salad": _SALAD,
     # No training code of MegaLoc is published; its descriptor is SALAD's with a linear layer.
     "megaloc": _SALAD,
-    # The published training code, for DINOv2-B. It calls 10 epochs of 523 steps the warm-up, and trains on squares.
+    # The published training code, for DINOv2-B. It trains on squares.
     "boq": {
         "loss": "multi-similarity", "batch_classes": "128x4", "optimizer": "adamw", "lr": 1e-4, "weight_decay": 1e-4,
         "schedule": "steps", "lr_epochs": "10,20", "lr_factor": 0.1, "warm_up": 10.0, "epochs": 40, "train_last": 2,
@@ -50,10 +50,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "size": 320, "test_size": 320, "scales": "1", "whiten": "none",
     },
     # Berton et al. CVPR 2022 and the published training code, for ResNets: layer3 and layer4 are trained, on squares of
-    # 512 px with random changes of hue as well, one group of classes an epoch. The penalty of 1e-6 is not of it.
+    # 512 px that show at least half of the area, with random changes of hue as well, one group of classes an epoch.
     "cosplace": {
         "loss": "cosface", "batch_classes": "32x1", "steps": 10_000, "lr": 1e-5, "weight_decay": 0.0,
-        "schedule": "constant", "epochs": 50, "train_last": 2, "size": 512, "augment": 0.7, "zoom": 0.5, "scales": "1",
+        "schedule": "constant", "epochs": 50, "train_last": 2, "size": 512, "augment": 0.7, "zoom": 0.71, "scales": "1",
         "whiten": "none",
     },
 }  # fmt: skip
