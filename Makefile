@@ -2,6 +2,7 @@
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13,$(if $(shell command -v $(python)),$(python))) python3)
 VENV ?= .venv
 ADDONS ?= .venv-addons
+METRIC_LEARNING ?= .venv-metric-learning
 MILVUS ?= .venv-milvus
 BIN = $(VENV)/bin
 # With byte code, as pip does by default: where Python may not write it (PYTHONDONTWRITEBYTECODE), each process that
@@ -18,7 +19,7 @@ PHOTOS ?=
 PORT ?= 8000
 COMMA = ,
 
-.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-milvus lint bench bench-evaluation bench-index clean
+.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-metric-learning test-milvus lint bench bench-evaluation bench-index clean
 
 # Runs a command of the install quietly; if it fails, says so in one sentence.
 quietly = @mkdir -p $(VENV); $(1) > $(VENV)/install.log 2>&1 || { \
@@ -95,6 +96,19 @@ test-addons: $(VENV)/.dev $(ADDONS)/.ready
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m tests.addons.cases $(ADDONS)/cases
 	TF_CPP_MIN_LOG_LEVEL=3 ADDONS_CASES=$(ADDONS)/cases $(ADDONS)/bin/python -m pytest -q -s tests/addons/against_addons.py
 
+# pytorch-metric-learning needs PyTorch, and has an environment of its own in the same way.
+$(METRIC_LEARNING)/.ready: tests/metric_learning/requirements.txt | $(BIN)/uv
+	rm -rf $(METRIC_LEARNING)
+	$(BIN)/uv venv --quiet --python $(PYTHON) $(METRIC_LEARNING)
+	$(INSTALL) $(METRIC_LEARNING)/bin/python -r $<
+	touch $@
+
+test-metric-learning: $(VENV)/.dev $(METRIC_LEARNING)/.ready
+	rm -rf $(METRIC_LEARNING)/cases
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m tests.metric_learning.cases $(METRIC_LEARNING)/cases
+	METRIC_LEARNING_CASES=$(METRIC_LEARNING)/cases $(METRIC_LEARNING)/bin/python -m pytest -q -s \
+		tests/metric_learning/against_metric_learning.py
+
 # A real Milvus server, in an environment of its own since it is only run, never imported.
 $(MILVUS)/.ready: tests/export/milvus_index/server_requirements.txt | $(BIN)/uv
 	rm -rf $(MILVUS)
@@ -146,4 +160,4 @@ bench-index: $(VENV)/.bench
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m bench.index --sizes $(SIZES) --work $(BENCH_WORK) --plot docs/index-curves.png
 
 clean: stop
-	rm -rf $(VENV) $(ADDONS) $(MILVUS) $(WORK) build docs/_build docs/reference/commands docs/reference/commands.md *.egg-info
+	rm -rf $(VENV) $(ADDONS) $(METRIC_LEARNING) $(MILVUS) $(WORK) build docs/_build docs/reference/commands docs/reference/commands.md *.egg-info

@@ -85,8 +85,12 @@ def recipes() -> Iterator[str]:
     yield "| option | most networks | " + " | ".join(f"`{name}`" for name in names) + " |"
     yield "|---|---|" + "---|" * len(names)
     for option, value in RECIPE.items():
-        others = [f"`{RECIPES[name].get(option, value)}`" for name in names]
-        yield f"| `--{option.replace('_', '-')}` | `{value}` | {' | '.join(others)} |"
+        others = [_value(RECIPES[name].get(option, value)) for name in names]
+        yield f"| `--{option.replace('_', '-')}` | {_value(value)} | {' | '.join(others)} |"
+
+
+def _value(value: Any) -> str:
+    return "none" if value in (None, "") else f"`{value:.3g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def errors() -> Iterator[str]:

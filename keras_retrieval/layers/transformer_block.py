@@ -23,6 +23,10 @@ class TransformerBlock(keras.layers.Layer):
         epsilon: is added to the variance in both layer normalisations.
         scale: initial value of s1 and s2.
 
+    Attributes:
+        recompute: whether the activations are computed again in the backward pass instead of being stored (gradient
+            checkpointing). It is set for a training, and not saved.
+
     Input shape:
         (B, T, D), with an optional `mask` (B, T) that is true for valid tokens, which alone are attended to. Or a list
         of it and of rotary positions (1 or B, N, 2 d), see `RotaryPositions`, which turn the queries and keys of the
@@ -57,6 +61,7 @@ class TransformerBlock(keras.layers.Layer):
         self.gated = gated
         self.epsilon = epsilon
         self.scale = scale
+        self.recompute = False
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -88,6 +93,11 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, inputs: Any, mask: Any | None = None) -> Any:
         x, rotary = inputs if isinstance(inputs, list | tuple) else (inputs, None)
         mask = mask[0] if isinstance(mask, list | tuple) else mask
+        if self.recompute:
+            return keras.remat(lambda x: self._block(x, rotary, mask))(x)
+        return self._block(x, rotary, mask)
+
+    def _block(self, x: Any, rotary: Any | None, mask: Any | None) -> Any:
         x = x + self._attention(self._normalized(x, self.norm1), rotary, mask) * self.scale1
         return x + self._feed_forward(self._normalized(x, self.norm2)) * self.scale2
 

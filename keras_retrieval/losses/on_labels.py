@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from ..errors import ArgumentError
+from .label_pairs import flat, matching, without_self
 from .margin_loss import MarginLoss
 
 DISTANCES = ("L2", "squared-L2")
@@ -24,8 +25,8 @@ class _TripletLossOnLabels(MarginLoss):
         self.distance_metric = distance_metric
 
     def _distances_and_matches(self, y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-        labels, photos = _photos(y_true, y_pred)
-        return _distances(photos, squared=self.distance_metric == "squared-L2"), _matches(labels)
+        labels, photos = flat(y_true, y_pred)
+        return _distances(photos, squared=self.distance_metric == "squared-L2"), matching(labels)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "distance_metric": self.distance_metric}
@@ -76,7 +77,7 @@ class BatchHardTripletLoss(_TripletLossOnLabels):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         distances, matches = self._distances_and_matches(y_true, y_pred)
-        gap = _farthest(distances, _others(matches)) - _nearest(distances, ~matches)
+        gap = _farthest(distances, without_self(matches)) - _nearest(distances, ~matches)
         cost = ops.softplus(gap) if self.soft else ops.maximum(gap + self.margin, 0.0)
         return ops.squeeze(cost, axis=-1)
 
@@ -127,7 +128,7 @@ class SemiHardTripletLoss(_TripletLossOnLabels):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         distances, matches = self._distances_and_matches(y_true, y_pred)
         gap = distances - _semi_hard(distances, ~matches)
-        pairs = ops.cast(_others(matches), "float32")
+        pairs = ops.cast(without_self(matches), "float32")
         cost = ops.sum(ops.maximum(gap + self.margin, 0.0) * pairs) / ops.maximum(ops.sum(pairs), 1.0)
         # With an axis, so that Keras scales the mean correctly over the replicas of a strategy.
         return ops.expand_dims(cost, 0)
@@ -171,8 +172,8 @@ class AveragePrecisionLoss(keras.losses.Loss):
         self.bins = bins
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        labels, photos = _photos(y_true, y_pred)
-        matches = ops.cast(_matches(labels), "float32")
+        labels, photos = flat(y_true, y_pred)
+        matches = ops.cast(matching(labels), "float32")
         weights = self._weights(ops.matmul(photos, ops.transpose(photos)))
         counts = ops.sum(weights, axis=-1)
         hits = ops.matmul(weights, matches[..., None])[..., 0]
@@ -191,27 +192,6 @@ class AveragePrecisionLoss(keras.losses.Loss):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bins": self.bins}
-
-
-def _photos(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-    """Returns the labels (K,) and descriptors (K, D) of all photos, with the axis of tuples flattened."""
-    labels, photos = ops.reshape(y_true, (-1,)), ops.reshape(y_pred, (-1, y_pred.shape[-1]))
-    if None not in (labels.shape[0], photos.shape[0]) and labels.shape[0] != photos.shape[0]:
-        raise ArgumentError(
-            "y_true must have one label per photo of y_pred, "
-            f"got the shapes {tuple(y_true.shape)} and {tuple(y_pred.shape)}"
-        )
-    return labels, photos
-
-
-def _matches(labels: Any) -> Any:
-    """Returns a mask (K, K) of the pairs with equal labels (K,), including each photo with itself."""
-    return ops.equal(labels[:, None], labels[None])
-
-
-def _others(matches: Any) -> Any:
-    """Returns the mask of matches (K, K) with the diagonal set to false."""
-    return ops.logical_and(matches, ops.logical_not(ops.eye(ops.shape(matches)[0], dtype="bool")))
 
 
 def _distances(photos: Any, squared: bool) -> Any:

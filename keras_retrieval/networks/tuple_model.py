@@ -15,21 +15,26 @@ from .padded import PaddedNetwork
 class TupleModel(keras.Model):
     """Computes the descriptors of all photos of a batch of tuples, for a loss on tuples such as `ContrastiveLoss`.
 
+    A loss with weights of its own (class centres of `CosFaceLoss`, the memory of `CrossBatchMemory`) is trained with
+    the network: `compile` adds its weights to this model, as `extra_weights`. In `evaluate` such a loss is replaced by
+    its attribute `held_out`, because the photos are of other objects. A memory needs one device.
+
     As in the published training, BatchNormalization uses its stored statistics while its gamma and beta are trainable,
     and dropout is off. Save the network, not this model.
 
     Args:
         network: a network from `build`; `fit` changes its weights.
         l2: factor of the penalty l2 / 2 * sum w^2 on the trainable weights w, at least 0. The penalty is added to the
-            training loss. Weights that a layer lists in its attribute `undecayed` are not included: p of GeM, and p and
-            t of the edge filter. The gradient of the penalty is what `weight_decay` of torch's Adam adds to the
-            gradient. Keras' own `weight_decay` is different, because it bypasses the moments of Adam.
+            training loss. Weights of the loss, and those that a layer lists in its attribute `undecayed`, are not
+            included: p of GeM, and p and t of the edge filter. The gradient of the penalty is what `weight_decay`
+            of torch's Adam adds to the gradient. Keras' own `weight_decay` is different, because it bypasses the
+            moments of Adam.
 
     Input shape:
         A dict for B tuples of M photos. "photos" (B, M, S, S, 3) are RGB in 0..255, each photo in the upper left corner
         of a square with the side S; "sizes" (B, M, 2) are integers, the height and width of each photo in pixels. Other
         keys are ignored. The labels, the second argument of `fit`, are (B, M) integers, the number of the object that
-        each photo shows.
+        each photo shows, or what else the loss takes as labels.
 
     Output shape:
         (B, M, D).
@@ -52,7 +57,8 @@ class TupleModel(keras.Model):
         self.network = network
         self.padded = PaddedNetwork(network)
         self.l2 = l2
-        self.built = True  # all weights belong to the network
+        self.loss_layer: Any = None
+        self.built = True  # all weights belong to the network, or to the loss
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         photos, sizes = inputs["photos"], inputs["sizes"]
@@ -60,9 +66,22 @@ class TupleModel(keras.Model):
         rows = self.padded(flat, training=False)
         return ops.reshape(rows, (*ops.shape(photos)[:2], self.network.output_shape[-1]))
 
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
+        """Compiles the model as Keras does, and adds the weights of the loss to those of the model."""
+        self.loss_layer = getattr(loss, "layer", None)
+        super().compile(optimizer, loss, **kwargs)
+
+    @property
+    def extra_weights(self) -> list[Any]:
+        """The weights of the compiled loss, which are not part of the network."""
+        return [] if self.loss_layer is None else list(self.loss_layer.weights)
+
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
+        held_out = getattr(getattr(self, "loss", None), "held_out", None)
+        if held_out is not None and not training:
+            return held_out(y, y_pred, sample_weight)
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         # The penalty is divided by the number of replicas of a distribution strategy, because gradients are summed.
         return loss + self._aggregate_additional_loss(self.penalty()) if training else loss
@@ -73,7 +92,7 @@ class TupleModel(keras.Model):
         undecayed = {id(weight) for layer in layers for weight in getattr(layer, "undecayed", ())}
         squares = [
             ops.sum(ops.square(ops.convert_to_tensor(weight)))
-            for weight in self.trainable_variables
+            for weight in self.network.trainable_variables
             if id(weight) not in undecayed
         ]
         return self.l2 / 2 * sum(squares, ops.zeros(()))

@@ -32,7 +32,7 @@ SCORE = "score: "
 
 
 class StepSource(Protocol):
-    """The interface of a source of training batches: of `EpochDraw` and of `classification.LandmarkBatches`."""
+    """The interface of a source of training batches: of `EpochDraw`, `ClassDraw`, `LandmarkBatches`."""
 
     @property
     def steps(self) -> int:
@@ -256,6 +256,7 @@ def _update(checkpoint: Checkpoint, model: Any, source: StepSource, step: int) -
     checkpoint.step, checkpoint.stream = step, source.state()
     checkpoint.weights = _values(_network(model).weights)
     checkpoint.optimizer = _values(model.optimizer.variables)
+    checkpoint.extra = _values(getattr(model, "extra_weights", ()))
     checkpoint.metrics = _values(model.metrics_variables)
 
 

@@ -17,7 +17,7 @@ from ..files.durable import atomic_path
 
 NAME = "checkpoint.npz"
 VERSION = 1
-_LISTS = ("weights", "optimizer", "metrics", "best")
+_LISTS = ("weights", "optimizer", "extra", "metrics", "best")
 
 
 class CheckpointError(RetrievalError, ValueError):
@@ -38,6 +38,7 @@ class Checkpoint:
         best_epoch: the number of the best epoch, from 1; 0 before the first epoch is finished.
         weights: the weights of the network, in the order of `network.weights`.
         optimizer: the values of the optimizer's variables.
+        extra: the values of the weights of the loss, such as class centres, which are not part of the network.
         metrics: the values of the variables of the model's metrics, which are means over the finished steps.
         best: the weights of the network after the best epoch.
         stream: the arrays that the method `state` of the source of training batches returned, such as
@@ -51,6 +52,7 @@ class Checkpoint:
     best_epoch: int = 0
     weights: list[np.ndarray] = field(default_factory=list)
     optimizer: list[np.ndarray] = field(default_factory=list)
+    extra: list[np.ndarray] = field(default_factory=list)
     metrics: list[np.ndarray] = field(default_factory=list)
     best: list[np.ndarray] = field(default_factory=list)
     stream: dict[str, np.ndarray] = field(default_factory=dict)
@@ -178,18 +180,25 @@ def _not_to_resume(run: Path, epochs: int) -> CheckpointError:
     )
 
 
-def restore(checkpoint: Checkpoint, variables: Sequence[Any], optimizer: Sequence[Any]) -> None:
-    """Assigns the weights and optimizer variables in a checkpoint to a network and its optimizer.
+def restore(
+    checkpoint: Checkpoint, variables: Sequence[Any], optimizer: Sequence[Any], extra: Sequence[Any] = ()
+) -> None:
+    """Assigns the weights and optimizer variables in a checkpoint to a network, its optimizer and its loss.
 
     Args:
         checkpoint: the checkpoint.
         variables: the weights of the network, which are changed in place.
         optimizer: the variables of the optimizer, which are changed in place.
+        extra: the weights of the loss, which are changed in place.
 
     Raises:
         CheckpointError: the number or the shapes of the variables differ from those in the checkpoint.
     """
-    parts = {"weights": (checkpoint.weights, variables), "optimizer variables": (checkpoint.optimizer, optimizer)}
+    parts = {
+        "weights": (checkpoint.weights, variables),
+        "optimizer variables": (checkpoint.optimizer, optimizer),
+        "weights of the loss": (checkpoint.extra, extra),
+    }
     for part, (arrays, targets) in parts.items():
         if [array.shape for array in arrays] != [tuple(variable.shape) for variable in targets]:
             raise CheckpointError(f"the checkpoint's {part} do not fit this network: train again")

@@ -114,12 +114,13 @@ class ChunkedTupleModel(TupleModel):
         import tensorflow as tf
 
         objects = batch[1]
-        photos = objects.shape.num_elements()
+        photos = objects.shape[:2].num_elements()
         if self.chunk is None or (photos is not None and photos <= self.chunk):
             return self._at_once(*batch)
         if photos is not None:
             return self._in_chunks(*batch)
-        return tf.cond(tf.size(objects) <= self.chunk, lambda: self._at_once(*batch), lambda: self._in_chunks(*batch))
+        few = tf.reduce_prod(tf.shape(objects)[:2]) <= self.chunk
+        return tf.cond(few, lambda: self._at_once(*batch), lambda: self._in_chunks(*batch))
 
     def _at_once(self, inputs: dict[str, Any], objects: Any, sample_weight: Any) -> Step:
         import tensorflow as tf

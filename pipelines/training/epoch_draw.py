@@ -70,6 +70,7 @@ class EpochDraw:
     Attributes:
         count: number of tuples in an epoch.
         batch: number of tuples in a step.
+        width: number of photos in a tuple, 2 + N.
         steps: number of steps in an epoch.
         pairs: (P, 2) row numbers of the query and the positive of each pair from which epochs are drawn. A row number
             is an index into `tuples.images`.
@@ -105,6 +106,7 @@ class EpochDraw:
         self.pairs = self.hard_positives.pairs
         self.count, self.batch = _whole_steps(len(self.pairs), options.queries, options.batch, validation)
         self.steps = -(-self.count // self.batch)
+        self.width = 2 + options.negatives
         self.tuples: np.ndarray | None = None
         self.distances = np.zeros((0, options.negatives), np.float32)
         self.epoch: int | None = None

@@ -1,5 +1,6 @@
 """Loads, prepares, compiles and saves the network of a training run."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..descriptors.learn_whitening import require_narrow
 from ..networks.files import load_model, require_edges, save_model
-from .train_options import TrainOptions
+from .train_options import ON_CLASSES, TrainOptions, epochs_of
 
 
 def load_trainable(model: str) -> Any:
@@ -67,6 +68,13 @@ def network_to_train(options: TrainOptions) -> Any:
         raise too_many_frozen(options.freeze, network, layers)
     for layer in layers[: options.freeze]:
         layer.trainable = False
+    if options.train_last is not None:
+        freeze_but_last(network, options.train_last)
+    if options.checkpoint_blocks and not recompute_blocks(network):
+        raise ArgumentError(
+            f"--checkpoint-blocks needs a vision transformer, and {network.name} has none: --chunk bounds the memory "
+            "of any network"
+        )
     if options.precision == "bfloat16":
         set_trunk_precision(network, "mixed_bfloat16")
     return network
@@ -83,6 +91,49 @@ def set_p_speed(network: Any, p_speed: float | None) -> None:
 
     for layer in gem_layers(network):
         layer.set_p_speed(p_speed or (100.0 if layer.per_channel else 10.0))
+
+
+_STAGE = re.compile(r"stage_(\d+)|^(?:conv|block|layer)_?(\d+)|^expanded_conv_(\d+)")
+
+
+def freeze_but_last(network: Any, count: int) -> None:
+    """Freezes the trunk of a network but for its last blocks or stages, and the layers after them.
+
+    The blocks of a vision transformer and the stages of a CNN are recognised by the names of their layers.
+
+    Args:
+        network: the network, whose layers are changed in place.
+        count: number of blocks or stages to train; 0 freezes the whole trunk.
+
+    Raises:
+        ArgumentError: the trunk has fewer blocks or stages.
+    """
+    layers = layers_of_trunk(network)
+    found = [_STAGE.search(layer.name) for layer in layers]
+    numbers = [int(next(filter(None, match.groups()))) if match else None for match in found]
+    stages = list(dict.fromkeys(number for number in numbers if number is not None))
+    if count > len(stages):
+        raise ArgumentError(
+            f"--train-last must be at most {len(stages)}, the blocks or stages that the trunk of {network.name} has, "
+            f"got {count}"
+        )
+    first = numbers.index(stages[-count]) if count else len(layers)
+    for layer in layers[:first]:
+        layer.trainable = False
+
+
+def recompute_blocks(network: Any) -> int:
+    """Sets the blocks of a network's vision transformer to compute their activations again in the backward pass.
+
+    Returns:
+        The number of blocks, 0 if there is no vision transformer.
+    """
+    from keras_retrieval.layers import TransformerBlock
+
+    blocks = [layer for layer in layers_of_trunk(network) if isinstance(layer, TransformerBlock)]
+    for block in blocks:
+        block.recompute = True
+    return len(blocks)
 
 
 def save_trained(network: Any, path: Path) -> None:
@@ -129,46 +180,97 @@ def layers_of_trunk(network: Any) -> list[Any]:
     return [layer for layer in trunk.layers if layer.weights] if trunk is not None else []
 
 
-def compiled(network: Any, options: TrainOptions, steps: int) -> Any:
+def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0) -> Any:
     """Wraps a network in a model that trains on tuples, compiled with the loss and the published optimizer.
 
     Args:
         network: a network from `network_to_train`.
         options: the options of the run.
         steps: number of steps in an epoch.
+        classes: number of classes, for the losses on classes.
 
     Returns:
         A compiled TupleModel. It is a ChunkedTupleModel if photos keep their exact sizes, if they pass through the
         network in chunks, or if negatives are refreshed within an epoch.
     """
-    from keras_retrieval.networks.optimizer import published_adam
     from keras_retrieval.networks.tuple_model import TupleModel
 
     from .chunked_model import ChunkedTupleModel
 
     plain = options.padded and options.chunk is None and not options.refresh
+    penalty = 0.0 if options.optimizer == "adamw" else options.weight_decay
     if plain:
-        model = TupleModel(network, options.weight_decay)
+        model = TupleModel(network, penalty)
     else:
-        model = ChunkedTupleModel(network, options.weight_decay, options.chunk, keep_descriptors=options.refresh > 0)
-    optimizer = published_adam(steps, options.lr, options.decay)
-    model.compile(optimizer, loss_of(options, network.name), jit_compile=options.jit)
+        model = ChunkedTupleModel(network, penalty, options.chunk, keep_descriptors=options.refresh > 0)
+    loss = loss_of(options, network, classes)
+    optimizer = optimizer_of(options, network, loss, steps)
+    model.compile(optimizer, loss, jit_compile=options.jit)
     optimizer.build(model.trainable_variables)
     return model
 
 
-def loss_of(options: TrainOptions, network: str) -> Any:
+def optimizer_of(options: TrainOptions, network: Any, loss: Any, steps: int) -> Any:
+    """Makes the optimizer that the options select, with its schedule of the learning rate.
+
+    Args:
+        options: the options of the run.
+        network: the network.
+        loss: the loss, whose weights do not decay.
+        steps: number of steps in an epoch.
+
+    Returns:
+        A keras.optimizers.Optimizer, which is not built yet.
+    """
+    import keras
+
+    from keras_retrieval.networks import optimizer as made
+
+    schedules = {
+        "exponential": lambda: made.decayed_rate(steps, options.lr, options.decay),
+        "linear": lambda: made.linear_rate(steps * options.epochs, options.lr, options.lr_end),
+        "steps": lambda: made.stepped_rate(steps, options.lr, epochs_of(options.lr_epochs), options.lr_factor),
+        "constant": lambda: options.lr,
+    }
+    rate = schedules[options.schedule]()
+    if options.warm_up:
+        rate = made.WarmUp(rate, max(1, round(options.warm_up * steps)))
+    if options.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9)
+    if options.optimizer == "adamw":
+        undecayed = [weight for layer in network._flatten_layers() for weight in getattr(layer, "undecayed", ())]
+        of_loss = loss.layer.weights if hasattr(loss, "layer") else []
+        return made.adamw(rate, options.weight_decay, [*undecayed, *of_loss])
+    return keras.optimizers.Adam(rate, epsilon=1e-8)
+
+
+def loss_of(options: TrainOptions, network: Any, classes: int = 0) -> Any:
     """Makes the loss that the options select, with its margin.
 
     Args:
         options: the options of the run.
-        network: name of the network, which determines the published margin of the contrastive loss.
+        network: the network, whose name determines the published margin of the contrastive loss.
+        classes: number of classes, for the losses on classes.
 
     Returns:
         A keras.losses.Loss on the descriptors of tuples.
     """
     from keras_retrieval import losses
 
+    margin, dimensions = options.margin_for(network.name), network.output_shape[-1]
+    if options.loss in ON_CLASSES:
+        on_classes = losses.CosFaceLoss if options.loss == "cosface" else losses.ArcFaceLoss
+        given = {"margin": options.margin, "scale": options.scale}
+        return on_classes(
+            classes,
+            dimensions,
+            sub_centres=options.sub_centres,
+            speed=1000.0 if options.centre_lr is None else options.centre_lr / options.lr,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+    if options.loss == "multi-similarity":
+        loss = losses.MultiSimilarityLoss() if margin is None else losses.MultiSimilarityLoss(epsilon=margin)
+        return losses.CrossBatchMemory(options.memory, dimensions, loss) if options.memory else loss
     losses_by_name = {
         "contrastive": losses.ContrastiveLoss,
         "triplet": losses.TripletLoss,
@@ -177,6 +279,5 @@ def loss_of(options: TrainOptions, network: str) -> Any:
         "semi-hard": losses.SemiHardTripletLoss,
         "average-precision": losses.AveragePrecisionLoss,
     }
-    margin = options.margin_for(network)
-    loss = losses_by_name[options.loss]
-    return loss() if margin is None else loss(margin=margin)
+    make = losses_by_name[options.loss]
+    return make() if margin is None else make(margin=margin)

@@ -96,9 +96,9 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
     facts = [
         f"{counts['queries']:,} queries and {counts['pairs']:,} pairs of {counts['photos']:,} photos in "
         f"{counts['clusters']:,} clusters",
-        f"{options['loss']} loss{margin}, {options['negatives']} negatives, {options['batch']} tuples a step, "
-        f"{results['steps_per_epoch']:,} steps an epoch",
-        f"Adam, {options['lr']:g} x exp(-{options['decay']:g} epoch), L2 {options['weight_decay']:g}, "
+        f"{options['loss']} loss{margin}, {_step(options)}, {results['steps_per_epoch']:,} steps an epoch",
+        f"{_OPTIMIZERS[options['optimizer']]}, {_rate(options)}, "
+        f"{'weight decay' if options['optimizer'] == 'adamw' else 'L2'} {options['weight_decay']:g}, "
         f"{options['size']} px {'padded' if options['padded'] else 'exact'}",
         f"epoch {results['best_epoch']} of {results['epochs']} kept, by {results['best_by']}",
     ]
@@ -119,6 +119,27 @@ def facts_of(results: Mapping[str, Any]) -> list[str]:
     if results["left_out"]:
         facts.append(f"{len(results['left_out'])} photos could not be read and are left out")
     return facts
+
+
+_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+
+
+def _rate(options: Mapping[str, Any]) -> str:
+    forms = {
+        "exponential": f"{options['lr']:g} x exp(-{options['decay']:g} epoch)",
+        "linear": f"{options['lr']:g} falling linearly to {options['lr'] * options['lr_end']:g}",
+        "steps": f"{options['lr']:g} x {options['lr_factor']:.3g} after epochs {options['lr_epochs']}",
+        "constant": f"{options['lr']:g}",
+    }
+    warm_up = f" after a warm-up of {options['warm_up']:g} epochs" if options["warm_up"] else ""
+    return forms[options["schedule"]] + warm_up
+
+
+def _step(options: Mapping[str, Any]) -> str:
+    if not options["batch_classes"]:
+        return f"{options['negatives']} negatives, {options['batch']} tuples a step"
+    memory = f", memory of {options['memory']:,} descriptors" if options["memory"] else ""
+    return f"{options['batch_classes'].replace('x', ' classes x ')} photos a step{memory}"
 
 
 def history_table(results: Mapping[str, Any]) -> Any:

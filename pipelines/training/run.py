@@ -18,16 +18,17 @@ from ..networks.files import save_model, smallest_side
 from ..networks.kinds import FILES
 from ..photos.cache import PhotoCache, PhotoSource, build_cache
 from ..photos.reading import Reading
-from ..training_tuples.data import Tuples, TuplesError
+from ..training_tuples.data import Tuples, TuplesError, validation_mask
 from .callbacks import checkpointing, evaluation, figures, step_progress, tensorboard, validation
 from .checkpoint import Checkpoint, restore
+from .class_draw import ClassDraw, drawing_callback
 from .epoch_draw import EpochDraw
 from .evaluation import CollectionScorer, collection_scorer
 from .initialization import initialize, layers_to_initialize
 from .mining_callback import mining_callback
 from .mining_options import MiningOptions
 from .network import compiled, network_to_train
-from .samples import COUNT, mine_samples, named_tuples, sample_draw, strips
+from .samples import COUNT, mine_samples, sample_draw, strips
 from .stream import TupleStream
 from .train_options import TrainOptions
 from .tuple_reader import PhotoOptions
@@ -50,7 +51,7 @@ class Run:
         photos: the cache of resized photos.
         stream: the stream of training tuples.
         validation: the stream of validation tuples; None if no pairs are set aside.
-        samples: draws and mines a few sample tuples for the page.
+        samples: draws and mines a few sample tuples for the page; None if no pair has negatives.
         scorer: scores the network on a collection; None if no collection is given.
         best: the criterion for the best epoch: "val_loss", "score" or "last".
         began: time at which the run began or was resumed, in seconds of `time.monotonic`.
@@ -65,7 +66,7 @@ class Run:
     photos: PhotoCache
     stream: TupleStream
     validation: TupleStream | None
-    samples: EpochDraw
+    samples: EpochDraw | None
     scorer: CollectionScorer | None
     best: str
     began: float = field(default_factory=time.monotonic)
@@ -113,24 +114,25 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
     )
     photo_options = PhotoOptions(side=reading.longest(), padded=options.padded, augment=options.augmentation())
     mining = options.mining()
-    EpochDraw(tuples, reading, mining)  # raises an error for too few clusters before any photo is read
+    _draw(options, tuples, reading)  # raises an error for too few clusters before any photo is read
     validation_mining = _validation_mining(tuples, reading, mining)
     best, scorer = _best(options, validation_mining is not None), _scorer(options)
 
     folder = options.cache or options.output / "photos"
     photos = build_cache(folder, tuples.images, reading, replace=options.cache is None)
-    draw = EpochDraw(tuples, photos, mining)
+    draw = _draw(options, tuples, photos)
     stream, validation_stream = TupleStream(draw, photo_options), None
     if validation_mining is not None:
         validation_draw = EpochDraw(tuples, photos, validation_mining, validation=True)
         validation_stream = TupleStream(validation_draw, replace(photo_options, augment=None))
-    samples = sample_draw(tuples, draw.pairs, photos, mining)
+    samples = _sample_draw(tuples, draw, photos, mining)
 
     if not checkpoint.started:
         _initialize(options, network, tuples, photos)
-    model, describe = compiled(network, options, draw.steps), describer(network)
+    classes = draw.classes if isinstance(draw, ClassDraw) else 0
+    model, describe = compiled(network, options, draw.steps, classes), describer(network)
     if checkpoint.started:
-        restore(checkpoint, network.weights, model.optimizer.variables)
+        restore(checkpoint, network.weights, model.optimizer.variables, model.extra_weights)
         draw.restore(checkpoint.stream)
         log.info("resuming after epoch %d, step %d of %d", checkpoint.epochs, checkpoint.step, draw.steps)
     else:
@@ -182,7 +184,10 @@ def _callbacks(run: Run) -> list[Any]:
     """Returns the callbacks: first those that add metrics to the logs of an epoch, last the one that saves them."""
     options, draw = run.options, run.stream.draw
     last_step = run.model.last_step if options.refresh else None
-    callbacks = [mining_callback(draw, run.describe, last_step, run.checkpoint.step), figures(run.model)]
+    if isinstance(draw, ClassDraw):
+        callbacks = [drawing_callback(draw), figures(run.model)]
+    else:
+        callbacks = [mining_callback(draw, run.describe, last_step, run.checkpoint.step), figures(run.model)]
     callbacks.append(step_progress(draw.steps, options.epochs, run.checkpoint.step))
     if run.validation is not None:
         callbacks.append(validation(run.model, run.validation, run.describe))
@@ -196,7 +201,34 @@ def _callbacks(run: Run) -> list[Any]:
 
 def _pictures(run: Run) -> Sequence[Any]:
     """Returns images of the first tuples of the epoch, for TensorBoard."""
-    return strips(named_tuples(run.stream.draw, COUNT), run.photos)
+    draw = run.stream.draw
+    rows = draw.mined()[:COUNT].tolist()
+    return strips([[draw.names[row] for row in tuple_rows] for tuple_rows in rows], run.photos)
+
+
+def _draw(options: TrainOptions, tuples: Tuples, photos: PhotoSource) -> EpochDraw | ClassDraw:
+    batches = options.class_batches()
+    if batches is None:
+        return EpochDraw(tuples, photos, options.mining())
+    draw = ClassDraw(tuples, photos, batches)
+    if isinstance(photos, PhotoCache):
+        log.info("%s", draw.account)
+    return draw
+
+
+def _sample_draw(
+    tuples: Tuples, draw: EpochDraw | ClassDraw, photos: PhotoSource, mining: MiningOptions
+) -> EpochDraw | None:
+    """Chooses sample tuples for the page; with batches of classes, from the pairs, which may have too few negatives."""
+    if isinstance(draw, EpochDraw):
+        return sample_draw(tuples, draw.pairs, photos, mining)
+    pairs = np.column_stack([tuples.qidxs, tuples.pidxs])[~validation_mask(tuples)[tuples.qidxs]]
+    for negatives in range(mining.negatives, 0, -1) if len(pairs) else ():
+        try:
+            return sample_draw(tuples, pairs, photos, replace(mining, negatives=negatives))
+        except MiningError:
+            continue
+    return None
 
 
 def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: PhotoSource) -> None:

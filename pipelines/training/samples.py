@@ -48,16 +48,18 @@ def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options:
     return EpochDraw(few, photos, plain)
 
 
-def mine_samples(draw: EpochDraw, describe: DescribeFn) -> list[Sample]:
+def mine_samples(draw: EpochDraw | None, describe: DescribeFn) -> list[Sample]:
     """Mines the hard negatives of the sample tuples with the network in its current state.
 
     Args:
-        draw: the draw from `sample_draw`.
+        draw: the draw from `sample_draw`; None for no samples.
         describe: function from photos to descriptors, which `describer` makes from the network in training.
 
     Returns:
         The tuples, sorted by the name of the query.
     """
+    if draw is None:
+        return []
     draw.mine(describe, 0)
     return sorted(named_tuples(draw, draw.count))
 
@@ -72,11 +74,11 @@ def named_tuples(draw: EpochDraw, count: int) -> list[Sample]:
     return [Sample(query, positive, negatives) for query, positive, *negatives in named]
 
 
-def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
+def strip(names: Sequence[str], photos: PhotoSource) -> np.ndarray:
     """Makes an image of the photos of a tuple side by side, for TensorBoard.
 
     Args:
-        sample: the tuple.
+        names: names of the photos.
         photos: reader of the photos' pixels; photos that it cannot read are left out.
 
     Returns:
@@ -85,7 +87,7 @@ def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
     from PIL import Image
 
     parts: list[np.ndarray] = []
-    for name in (sample.query, sample.positive, *sample.negatives):
+    for name in names:
         try:
             photo = Image.fromarray(photos.read(name))
         except PhotoError:
@@ -95,6 +97,6 @@ def strip(sample: Sample, photos: PhotoSource) -> np.ndarray:
     return np.concatenate(parts, axis=1) if parts else np.zeros((HEIGHT, 1, 3), np.uint8)
 
 
-def strips(samples: Sequence[Sample], photos: PhotoSource) -> list[np.ndarray]:
-    """Returns the image that `strip` makes of each sample."""
-    return [strip(sample, photos) for sample in samples]
+def strips(tuples: Sequence[Sequence[str]], photos: PhotoSource) -> list[np.ndarray]:
+    """Returns the image that `strip` makes of each tuple of names."""
+    return [strip(names, photos) for names in tuples]

@@ -10,21 +10,23 @@ Example::
 from collections.abc import Iterator
 from typing import Any
 
+from .class_draw import ClassDraw
 from .epoch_draw import EpochDraw
 from .tuple_reader import PREFETCH, Element, PhotoOptions, TupleReader
 
 
 class TupleStream:
-    """Streams the tuples that an `EpochDraw` has mined, with the pixels of their photos.
+    """Streams the tuples that an `EpochDraw` has mined, or a `ClassDraw` drawn, with the pixels of their photos.
 
     Threads read the photos three steps ahead of training, so that only the photos of a few steps are in memory.
 
     Args:
-        draw: the `EpochDraw` that draws and mines the tuples of each epoch.
+        draw: the `EpochDraw` that draws and mines the tuples of each epoch, or the `ClassDraw` that draws its batches,
+            whose tuples are the K photos of a class.
         options: how the photos are padded and augmented.
     """
 
-    def __init__(self, draw: EpochDraw, options: PhotoOptions) -> None:
+    def __init__(self, draw: EpochDraw | ClassDraw, options: PhotoOptions) -> None:
         self.draw = draw
         self._reader = TupleReader(draw.photos, draw.names, draw.objects, options, draw.options.seed)
 
@@ -46,15 +48,15 @@ class TupleStream:
         Returns:
             A tf.data.Dataset of (inputs, objects). `inputs` is a dict of "rows" (B, M) int32, the row numbers of the
             photos, and of the arrays that `tuple_batches.padded` or `tuple_batches.exact` returns. `objects` is
-            (B, M) int32; photos that may show the same object have the same number. B is the number of tuples in a step
-            (the last step of validation may have fewer), and M = 2 + N is the number of photos in a tuple with N
-            negatives.
+            (B, M) int32; photos that may show the same object have the same number. Those of a `ClassDraw` are
+            `ClassDraw.objects`, (B, M) or (B, M, 1 + L). B is the number of tuples in a step (the last step of
+            validation may have fewer), and M is the number of photos in a tuple: 2 + N with N negatives.
         """
         import tensorflow as tf
 
         tuples = None if self.draw.count % self.draw.batch else self.draw.batch
         data = tf.data.Dataset.from_generator(
-            lambda: self._elements(start), output_signature=self._signature(tuples, 2 + self.draw.options.negatives)
+            lambda: self._elements(start), output_signature=self._signature(tuples, self.draw.width)
         )
         return data.apply(tf.data.experimental.assert_cardinality(self.steps - start)).prefetch(PREFETCH)
 
@@ -81,4 +83,4 @@ class TupleStream:
             inputs["pixels"] = tf.TensorSpec((None, 3), tf.uint8)
             inputs["groups"] = tf.TensorSpec((None, 3), tf.int32)
             inputs["places"] = tf.TensorSpec((tuples and tuples * photos,), tf.int32)
-        return inputs, tf.TensorSpec(shape, tf.int32)
+        return inputs, tf.TensorSpec((*shape, *self.draw.objects.shape[1:]), tf.int32)

@@ -13,10 +13,12 @@ from typing import Any
 from ..command.options import takes
 from ..networks.precision import resolve_precision
 from ..photos.edges import resolve_edges
+from ..photos.reading import Reading
 from ..training_tuples.checks import check
 from ..training_tuples.file import read_tuples
 from ..training_tuples.tuples import tuples as make_tuples
 from .checkpoint import NAME, open_run, precision_of_run
+from .class_draw import ClassDraw
 from .comparison import finish, score_pretrained
 from .interpolation import interpolate
 from .report import facts_of, history_table, results_of, score_table, write_report
@@ -30,8 +32,9 @@ from .validation_scores import comparison_of, score_after, score_before
 def train(options: TrainOptions) -> dict[str, Any]:
     """Trains a retrieval network on tuples with hard negatives mined by the network itself, then learns a whitening.
 
-    The default values of options are those of the published recipe (Radenovic et al. TPAMI 2018; for NetVLAD
-    Arandjelovic et al. CVPR 2016). Pairs that are marked in tuples.npz as set aside are used for validation.
+    With `batch_classes`, it trains on batches of classes instead. The default values of options are those of the
+    published recipe (Radenovic et al. TPAMI 2018; for other poolings see `recipe.RECIPES`). Pairs that are marked in
+    tuples.npz as set aside are used for validation.
 
     Returns:
         The content of results.json: the options, counts, the metrics of each epoch, the scores, and metadata of the
@@ -49,6 +52,9 @@ def train(options: TrainOptions) -> dict[str, Any]:
     options = replace(options, tuples=_tuples_file(options))
     tuples = read_tuples(options.tuples)
     check(tuples, options.photos, skip_missing=options.missing == "skip")
+    if (batches := options.class_batches()) is not None:
+        # Raises an error for too few classes before TensorFlow is imported.
+        ClassDraw(tuples, Reading(options.photos, options.size), batches)
     resolve_edges(options.edges)
     begun = precision_of_run(options.output, options.resume)
     options = replace(options, precision=resolve_precision(options.precision, begun=begun))

@@ -1,6 +1,7 @@
 """The options of the step `train`."""
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,17 +26,36 @@ from ..photos.intake_options import ACCEPT_TRUNCATED_HELP, PHOTO_FOLDER
 from ..photos.object_options import ObjectOptions
 from ..training_tuples.options import MISSING
 from ..training_tuples.sources import photos_of
+from .class_draw import ClassOptions, classes_and_photos
 from .initialization import VERSIONS
 from .interpolation_share import check_share
 from .mining_options import POSITIVES, MiningOptions
 from .recipe import GIVEN_BY_RECIPE, MARGIN, MARGINS, RecipeOption, published_margin, recipe_of
 
-LOSSES = ("contrastive", "triplet", "ranking", "batch-hard", "semi-hard", "average-precision")
+ON_CLASSES = ("cosface", "arcface")
+ON_LABELS = ("batch-hard", "semi-hard", "average-precision", "multi-similarity")
+LOSSES = ("contrastive", "triplet", "ranking", *ON_LABELS, *ON_CLASSES)
+_OF_TUPLES = {"refresh": 0, "remember": False, "sample": 0}
 WHITENINGS = ("lw", "pca", "none")
 BESTS = ("loss", "score", "last")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("exponential", "linear", "steps", "constant")
 INITIALIZATIONS = ("auto", *VERSIONS, "none")
 _MARGINS = ", ".join(f"{margin} for {backbone}" for backbone, margin in MARGINS.items())
 _FROM_TUPLES: Any = None
+
+
+def epochs_of(text: str) -> list[int]:
+    """Reads increasing numbers of epochs, such as [10, 20] of "10,20"; none of "".
+
+    Raises:
+        ArgumentError: the text has another form.
+    """
+    parts = [part.strip() for part in text.split(",")] if text else []
+    found = [int(part) if re.fullmatch("[0-9]{1,9}", part) else 0 for part in parts]
+    if any(epoch < 1 for epoch in found) or found != sorted(set(found)):
+        raise ArgumentError(f"--lr-epochs must be increasing numbers such as 10,20, got {text!r}")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +100,9 @@ class TrainOptions(CustomLayers, ObjectOptions):
             kind=KERAS_NETWORK,
         ),
     ] = "vgg16_gem"
-    epochs: Annotated[
-        int, Option("Number of epochs, those of a resumed run included (published: 30 at most).", at_least=1)
-    ] = 30
+    epochs: Annotated[int, RecipeOption("Number of epochs, those of a resumed run included.", at_least=1)] = (
+        GIVEN_BY_RECIPE
+    )
     queries: Annotated[
         int, Option("Training pairs (query, positive) drawn at random for each epoch.", at_least=1, resumed=True)
     ] = MiningOptions.queries
@@ -130,12 +150,61 @@ class TrainOptions(CustomLayers, ObjectOptions):
             resumed=True,
         ),
     ] = GIVEN_BY_RECIPE
-    loss: Annotated[str, RecipeOption("Loss on tuples.", choices=LOSSES, resumed=True)] = GIVEN_BY_RECIPE
+    loss: Annotated[
+        str,
+        RecipeOption(
+            "Loss: of tuples; of all photos of a step by the object that they show (batch-hard to multi-similarity); "
+            "or of classes with trainable centres (cosface, arcface), which need --batch-classes.",
+            choices=LOSSES,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    batch_classes: Annotated[
+        str,
+        RecipeOption(
+            "Train on batches of classes instead of tuples: CLASSESxPHOTOS, such as 60x4 for 60 clusters with 4 photos "
+            'each, none of which may show the same object; "" for tuples. Clusters with fewer photos are left out.',
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    steps: Annotated[
+        int | None,
+        RecipeOption(
+            "--batch-classes: steps of an epoch; none for as many as make the photos of an epoch as many as there are.",
+            at_least=1,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    memory: Annotated[
+        int,
+        Option(
+            "--loss multi-similarity with --batch-classes: descriptors of earlier photos that each photo is compared "
+            "with as well (cross-batch memory, Wang et al. CVPR 2020), the batch included; 0 for none.",
+            at_least=0,
+            resumed=True,
+        ),
+    ] = 0
+    scale: Annotated[
+        float | None,
+        Option("cosface, arcface: factor of the cosines. If not given: 30, 64.", above=0, resumed=True),
+    ] = None
+    sub_centres: Annotated[
+        int, Option("cosface, arcface: centres of each class (Deng et al. ECCV 2020).", at_least=1, resumed=True)
+    ] = 1
+    centre_lr: Annotated[
+        float | None,
+        Option(
+            "cosface, arcface: learning rate of the class centres in the first epoch. If not given: 1,000 times --lr, "
+            "as CosPlace has it.",
+            above=0,
+            resumed=True,
+        ),
+    ] = None
     margin: Annotated[
         float | None,
         Option(
             f"Margin of the loss. If not given: for the contrastive loss {_MARGINS}, {MARGIN} for others (Radenovic et "
-            "al. TPAMI 2018); else the default of the loss.",
+            "al. TPAMI 2018); else the default of the loss. Of multi-similarity, the margin of its miner (0.1).",
             above=0,
             resumed=True,
         ),
@@ -150,17 +219,52 @@ class TrainOptions(CustomLayers, ObjectOptions):
             resumed=True,
         ),
     ] = "auto"
-    lr: Annotated[float, RecipeOption("Learning rate of Adam in the first epoch.", above=0, resumed=True)] = (
+    optimizer: Annotated[
+        str, RecipeOption("Optimizer; sgd has the momentum 0.9.", choices=OPTIMIZERS, resumed=True)
+    ] = GIVEN_BY_RECIPE
+    lr: Annotated[float, RecipeOption("Learning rate of the first epoch.", above=0, resumed=True)] = GIVEN_BY_RECIPE
+    schedule: Annotated[
+        str,
+        RecipeOption(
+            "Schedule of the learning rate: exponential, lr * exp(-decay * i) in epoch i; linear, step by step to the "
+            "share --lr-end of it at the end of the last epoch; steps, times --lr-factor after the epochs --lr-epochs; "
+            "or constant.",
+            choices=SCHEDULES,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    decay: Annotated[float, Option("Schedule exponential: decay.", at_least=0, resumed=True)] = 0.01
+    lr_end: Annotated[
+        float,
+        RecipeOption("Schedule linear: last learning rate, as a share of --lr.", at_least=0, at_most=1, resumed=True),
+    ] = GIVEN_BY_RECIPE
+    lr_epochs: Annotated[
+        str,
+        RecipeOption(
+            "Schedule steps: epochs after which the learning rate changes, separated by commas.",
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    lr_factor: Annotated[float, RecipeOption("Schedule steps: factor on the learning rate.", above=0, resumed=True)] = (
         GIVEN_BY_RECIPE
     )
-    decay: Annotated[
+    warm_up: Annotated[
         float,
-        Option("Decay of the learning rate, which is lr * exp(-decay * i) in epoch i.", at_least=0, resumed=True),
-    ] = 0.01
+        RecipeOption(
+            "Epochs, or a part of one, in whose steps the learning rate grows linearly to that of the schedule.",
+            at_least=0,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
     weight_decay: Annotated[
         float,
-        Option("Factor of the L2 penalty on all trainable weights except GeM's exponent p.", at_least=0, resumed=True),
-    ] = 1e-6
+        RecipeOption(
+            "Factor of the L2 penalty (adam, sgd), or of the weight decay apart from the gradient (adamw), of all "
+            "trainable weights except GeM's exponent p and class centres.",
+            at_least=0,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
     p_speed: Annotated[
         float | None,
         Option(
@@ -172,7 +276,26 @@ class TrainOptions(CustomLayers, ObjectOptions):
     freeze: Annotated[
         int, Option("Number of layers of the trunk, from the first, to freeze.", at_least=0, resumed=True)
     ] = 0
-    size: Annotated[int, Option("Longest side of the training photos, in pixels.", at_least=1, resumed=True)] = 362
+    train_last: Annotated[
+        int | None,
+        RecipeOption(
+            "Freeze the trunk but for its last blocks (of a vision transformer) or stages (of a CNN), so many, and the "
+            "layers after them; none to train all.",
+            at_least=0,
+            resumed=True,
+        ),
+    ] = GIVEN_BY_RECIPE
+    checkpoint_blocks: Annotated[
+        bool,
+        Option(
+            "Vision transformers: compute each block again in the backward pass instead of storing its activations "
+            "(gradient checkpointing), which takes less memory and more time.",
+            resumed=True,
+        ),
+    ] = False
+    size: Annotated[int, RecipeOption("Longest side of the training photos, in pixels.", at_least=1, resumed=True)] = (
+        GIVEN_BY_RECIPE
+    )
     padded: Annotated[
         bool,
         Option(
@@ -181,19 +304,19 @@ class TrainOptions(CustomLayers, ObjectOptions):
     ] = True
     augment: Annotated[
         float,
-        Option(
+        RecipeOption(
             "Strength of random changes of brightness, contrast and saturation.", at_least=0, at_most=1, resumed=True
         ),
-    ] = 0.0
+    ] = GIVEN_BY_RECIPE
     zoom: Annotated[
         float,
-        Option(
+        RecipeOption(
             "Crop or shrink training photos at random, to at least this share of their sides; 1 for no change.",
             at_least=0.1,
             at_most=1,
             resumed=True,
         ),
-    ] = 1.0
+    ] = GIVEN_BY_RECIPE
     flip: Annotated[bool, Option("Mirror half of the tuples, all photos of a tuple alike.", resumed=True)] = False
     binarize: Annotated[
         float,
@@ -276,9 +399,9 @@ class TrainOptions(CustomLayers, ObjectOptions):
         Option(f"Lw only: shrinkage of the covariance of matching pairs. {SHRINKAGE_DEFAULT}", at_least=0),
     ] = None
     test_size: Annotated[
-        int, Option("Longest side of the photos for the whitening and for scores, in pixels.", at_least=1)
-    ] = 1024
-    scales: Annotated[str, Option("Scales of the photos for the whitening and for scores.")] = "1,0.7071,0.5"
+        int, RecipeOption("Longest side of the photos for the whitening and for scores, in pixels.", at_least=1)
+    ] = GIVEN_BY_RECIPE
+    scales: Annotated[str, RecipeOption("Scales of the photos for the whitening and for scores.")] = GIVEN_BY_RECIPE
     mirror: Annotated[bool, Option(f"{MIRROR_HELP} Applies to the whitening and to scores.")] = False
     checkpoint_steps: Annotated[
         int,
@@ -298,9 +421,20 @@ class TrainOptions(CustomLayers, ObjectOptions):
         If the folder of the photos was not given, it is the folder that the source of tuples names, or else the folder
         that contains the source.
         """
+        given = {name for name in recipe_of(self.model) if getattr(self, name) is not None}
         for name, value in recipe_of(self.model).items():
-            if getattr(self, name) is None:
+            if name not in given:
                 object.__setattr__(self, name, value)
+        if self.loss not in ON_LABELS + ON_CLASSES and "batch_classes" not in given:
+            object.__setattr__(self, "batch_classes", "")
+        if not self.batch_classes and "steps" not in given:
+            object.__setattr__(self, "steps", None)
+        if self.freeze and "train_last" not in given:
+            object.__setattr__(self, "train_last", None)
+        if self.batch_classes:  # the recipe's way to choose negatives is of tuples
+            for name, value in _OF_TUPLES.items():
+                if name not in given:
+                    object.__setattr__(self, name, value)
         if self.photos is None:
             object.__setattr__(self, "photos", photos_of(self.tuples) or self.tuples.parent)
 
@@ -324,6 +458,11 @@ class TrainOptions(CustomLayers, ObjectOptions):
             raise ArgumentError("--binarize needs edge maps: give --edges")
         if self.jit and (self.chunk is not None or self.refresh or not self.padded):
             raise ArgumentError("--jit cannot be combined with --exact, --chunk or --refresh: XLA needs fixed shapes")
+        self._check_classes()
+        if not epochs_of(self.lr_epochs) and self.schedule == "steps":
+            raise ArgumentError("--schedule steps needs --lr-epochs, such as --lr-epochs 10,20")
+        if self.train_last is not None and self.freeze:
+            raise ArgumentError("--train-last and --freeze both freeze layers: give one")
         if self.margin is not None and self.loss == "average-precision":
             raise ArgumentError("--margin cannot be combined with --loss average-precision, which has no margin")
         if self.shrinkage is not None and self.whiten != "lw":
@@ -331,15 +470,52 @@ class TrainOptions(CustomLayers, ObjectOptions):
         if self.dim is not None and self.whiten == "none":
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
 
+    def _check_classes(self) -> None:
+        if self.batch_classes:
+            classes, photos = classes_and_photos(self.batch_classes)
+            if self.loss not in ON_LABELS + ON_CLASSES:
+                raise ArgumentError(
+                    f"--batch-classes cannot be combined with --loss {self.loss}, a loss of tuples: give --loss "
+                    f"{', '.join(ON_LABELS + ON_CLASSES)}"
+                )
+            if self.loss in ON_LABELS and min(classes, photos) < 2:
+                raise ArgumentError(
+                    f"--loss {self.loss} compares photos of a class with each other and with other classes: "
+                    f"--batch-classes must be at least 2x2, got {self.batch_classes}"
+                )
+            for name, value in _OF_TUPLES.items():
+                if getattr(self, name) != value:
+                    raise ArgumentError(f"--batch-classes cannot be combined with --{name}, which is of tuples")
+            if 0 < self.memory < classes * photos:
+                raise ArgumentError(
+                    f"--memory must be 0 or at least {classes * photos}, the photos of a step, got {self.memory}"
+                )
+        elif self.loss in ON_CLASSES:
+            raise ArgumentError(f"--loss {self.loss} needs --batch-classes, such as --batch-classes 32x1")
+        if self.memory and (self.loss != "multi-similarity" or not self.batch_classes):
+            raise ArgumentError("--memory needs --loss multi-similarity and --batch-classes")
+        if self.steps is not None and not self.batch_classes:
+            raise ArgumentError("--steps needs --batch-classes: for tuples, give --queries and --batch")
+        of_centres = {"scale": self.scale, "sub-centres": self.sub_centres - 1, "centre-lr": self.centre_lr}
+        for name, value in of_centres.items():
+            if value and self.loss not in ON_CLASSES:
+                raise ArgumentError(f"--{name} needs --loss {' or '.join(ON_CLASSES)}, got --loss {self.loss}")
+
     def fingerprint(self) -> dict[str, Any]:
         """Returns the options and files on which the trained weights depend, as a dict that is serialisable as JSON.
 
         A run can be resumed only if this dict equals the one in the checkpoint of the run.
         """
-        return self.resumed() | {
-            "tuples": hashlib.sha256(self.tuples.read_bytes()).hexdigest()[:16],
-            "model": model_identity(self.model).get("sha256", self.model),
-        }
+        # A linear schedule ends with the run, so that the number of epochs decides on each step.
+        last = {"epochs": self.epochs} if self.schedule == "linear" else {}
+        return (
+            self.resumed()
+            | last
+            | {
+                "tuples": hashlib.sha256(self.tuples.read_bytes()).hexdigest()[:16],
+                "model": model_identity(self.model).get("sha256", self.model),
+            }
+        )
 
     def mining(self) -> MiningOptions:
         """Returns the subset of these options that determines how training tuples are drawn and mined."""
@@ -347,6 +523,14 @@ class TrainOptions(CustomLayers, ObjectOptions):
             queries=self.queries, pool=self.pool, negatives=self.negatives, positive=self.positive, sample=self.sample,
             remember=self.remember, refresh=self.refresh, batch=self.batch, seed=self.seed,
         )  # fmt: skip
+
+    def class_batches(self) -> ClassOptions | None:
+        """Returns how batches of classes are drawn; None if the run trains on tuples."""
+        if not self.batch_classes:
+            return None
+        classes, each = classes_and_photos(self.batch_classes)
+        excluded = self.loss in ("multi-similarity", *ON_CLASSES)
+        return ClassOptions(classes=classes, each=each, steps=self.steps, excluded=excluded, seed=self.seed)
 
     def augmentation(self) -> Augmentation | None:
         """Returns the augmentation of the training photos; None for no augmentation."""

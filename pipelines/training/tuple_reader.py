@@ -57,7 +57,7 @@ class TupleReader:
         photos: reader of the photos' pixels.
         names: names of all photos; a row number is an index into `names`.
         objects: (len(names),) int32 object numbers of the photos; photos that may show the same object have the same
-            number.
+            number. Or a row of numbers for each photo, (len(names), n).
         options: how the photos are padded and augmented.
         seed: random seed of the augmentation and of the choice of tuples that replace unreadable ones.
         left_out: dict from the name of each photo that could not be read to the reason. `elements` adds the photos to
@@ -87,7 +87,8 @@ class TupleReader:
 
         Yields:
             For each step the inputs and the objects. The inputs are a dict of "rows" (B, M), the row numbers of the
-            photos, and of the arrays that `padded` or `exact` returns; the objects are (B, M) object numbers.
+            photos, and of the arrays that `padded` or `exact` returns; the objects are (B, M) object numbers, or rows
+            of them, (B, M, n).
 
         Raises:
             TuplesError: every tuple has a photo that cannot be read.

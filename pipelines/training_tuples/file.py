@@ -24,6 +24,10 @@ Tuples some of whose photos are copies of one photo have
 - copies: (N,) int32, the number of each photo's group of copies, -1 for none; photos of one group are neither positives
   nor negatives of each other
 
+Tuples from positions in cells (`--cells`) have
+
+- group: (N,) int32, the number of the group of each photo's class; neighbouring classes are in different groups
+
 Tuples from 3D models also have
 
 - shared: (Q,) float32, the fraction of the query's 3D points that are also visible in the positive

@@ -21,8 +21,9 @@ from ..photos.positions import (
     positions_in_names,
     within,
 )
+from .cells import cells_of, groups_of
 from .copies import CopyGroups, no_copies
-from .data import Tuples, TuplesError
+from .data import Tuples, TuplesError, without
 from .options import TuplesOptions
 
 log = logging.getLogger("keras_retrieval")
@@ -115,7 +116,8 @@ def from_positions(
 ) -> Tuples:
     """Makes training tuples of photos whose positions are known.
 
-    Photos at exactly the same position form a cluster. Clusters at a distance of at most `options.apart` are linked, so
+    With `options.cells`, the clusters are cells and intervals of headings, see the module `cells`. Otherwise photos at
+    exactly the same position form a cluster. Clusters at a distance of at most `options.apart` are linked, so
     that only photos beyond this distance are negatives. If some photos are in a folder `database` and others in
     folders whose names begin with `queries`, as in datasets of place recognition, queries are chosen from `queries*`
     only and positives from `database` only. Otherwise every photo may be a query and a positive.
@@ -171,12 +173,20 @@ def from_spots(
     other = other.astype(np.int64)
     links = np.sort(np.column_stack([cluster[one], cluster[other]]), axis=1)
     links = np.unique(links[links[:, 0] != links[:, 1]], axis=0)
+    details = {}
+    if options.cells is not None:
+        cells = cells_of(spots, headings, options.cells, options.cell_heading, groups_of(options.cell_groups))
+        cluster, links, details = cells.cluster, cells.links, {"group": cells.group}
+        if validation is not None:
+            cluster, links = _on_one_side(cluster, links, validation)
     is_query, is_positive = roles
     distance = np.hypot.reduce(spots[one] - spots[other], axis=1, initial=0)
     pairs = np.flatnonzero((one != other) & (distance <= options.radius) & is_query[one] & is_positive[other])
     if options.heading is not None:
         facing = _known_headings(headings, len(images), options.heading)
         pairs = pairs[heading_difference(facing[one[pairs]], facing[other[pairs]]) <= options.heading]
+    if options.cells is not None:
+        pairs = pairs[cluster[one[pairs]] == cluster[other[pairs]]]
     if validation is not None:
         pairs = pairs[validation[one[pairs]] == validation[other[pairs]]]
     pairs = pairs[np.lexsort((distance[pairs], one[pairs]))]
@@ -185,10 +195,31 @@ def from_spots(
         pairs = pairs[(own[one[pairs]] < 0) | (own[one[pairs]] != own[other[pairs]])]
         first = np.searchsorted(one[pairs], one[pairs])  # the first pair of the same query
         pairs = pairs[np.arange(len(pairs)) - first < options.positives]
-    return Tuples(images, cluster, one[pairs], other[pairs], links, validation, where=where)
+    made = Tuples(images, cluster, one[pairs], other[pairs], links, validation, details=details, where=where)
+    if options.cell_heading is None:
+        return made
+    unknown = np.isnan(_known_headings(headings, len(images), options.cell_heading, "--cell-heading"))
+    return without(made, unknown) if unknown.any() else made
 
 
-def _known_headings(headings: np.ndarray | None, count: int, limit: float) -> np.ndarray:
+def _on_one_side(cluster: np.ndarray, links: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Divides classes that are on both sides of a split, and links each part to what the class is linked to."""
+    parts, divided = np.unique(np.column_stack([cluster, validation]), axis=0, return_inverse=True)
+    of_class: dict[int, list[int]] = {}
+    for part, number in enumerate(parts[:, 0].tolist()):
+        of_class.setdefault(number, []).append(part)
+    pairs = [*links.tolist(), *((number, number) for number in of_class)]
+    found = {
+        (min(left, right), max(left, right))
+        for one, other in pairs
+        for left in of_class[one]
+        for right in of_class[other]
+        if left != right
+    }
+    return divided.reshape(-1), np.array(sorted(found), np.int64).reshape(-1, 2)
+
+
+def _known_headings(headings: np.ndarray | None, count: int, limit: float, option: str = "--heading") -> np.ndarray:
     """Returns the headings (N,), and reports photos without one to the log.
 
     Raises:
@@ -197,13 +228,13 @@ def _known_headings(headings: np.ndarray | None, count: int, limit: float) -> np
     known = 0 if headings is None else np.count_nonzero(~np.isnan(headings))
     if headings is None or not known:
         raise TuplesError(
-            f"--heading {limit:g}: none of {count:,} photos has a heading: add a column heading to the table of "
+            f"{option} {limit:g}: none of {count:,} photos has a heading: add a column heading to the table of "
             "positions, or leave the option out"
         )
     if known < count:
         log.warning(
-            f"{count - known:,} of {count:,} photos have no heading: with --heading they are neither queries nor "
-            "positives"
+            f"{count - known:,} of {count:,} photos have no heading: with {option} they are "
+            f"{'neither queries nor positives' if option == '--heading' else 'left out'}"
         )
     return headings
 

@@ -45,6 +45,8 @@ def from_csv(path: Path, options: TuplesOptions, copies: CopyGroups = no_copies)
             raise TuplesError(f"{path} has no rows below its heading: nothing to learn from")
         query, positive = table.column("query", _QUERY), table.column("positive", _POSITIVE)
         if query and positive:
+            if options.cells is not None:
+                raise TuplesError(f"--cells needs positions, and {path} contains pairs of photos")
             if options.heading is not None:
                 raise TuplesError(f"--heading needs positions, and {path} contains pairs of photos")
             return _from_pairs(table, query, positive, options)

@@ -15,6 +15,7 @@ from ..gps.photo_positions import positions_source
 from ..photos.intake_options import IntakeOptions
 from ..photos.object_folders import AUTO
 from ..photos.object_options import ObjectOptions
+from .cells import groups_of, intervals
 from .data import TuplesError
 
 RULES = ("m1", "m2", "m3")
@@ -128,6 +129,30 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
     ] = None
     radius: Annotated[float, Option("Positions: maximum distance of a positive, in metres.", above=0)] = 10.0
     apart: Annotated[float, Option("Positions: minimum distance of a negative, in metres.", above=0)] = 25.0
+    cells: Annotated[
+        float | None,
+        Option(
+            "Positions: make classes of the photos in square cells with a side of so many metres (Berton et al. CVPR "
+            "2022; 10 there), for `train --batch-classes`. Positives are then of the same class.",
+            above=0,
+        ),
+    ] = None
+    cell_heading: Annotated[
+        float | None,
+        Option(
+            "--cells: make classes also by heading, in intervals of so many degrees (30 in CosPlace). Photos without a "
+            "heading are left out.",
+            above=0,
+            at_most=360,
+        ),
+    ] = None
+    cell_groups: Annotated[
+        str,
+        Option(
+            "--cells: divide the classes into groups, NxL: two classes of a group are N cells or L intervals of "
+            "headings apart or more, so that neighbours are never in one batch."
+        ),
+    ] = "5x2"
     manifold: Annotated[
         bool, Option("Mine tuples from a folder of descriptors, without labels (Iscen et al. CVPR 2018).")
     ] = False
@@ -193,6 +218,13 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
             raise ArgumentError(f"--radius must be at most --apart, {self.apart:g}, got {self.radius}")
         if self.manifold and (self.positions is not None or self.heading is not None):
             raise ArgumentError("--manifold uses descriptors alone: leave out --positions and --heading")
+        along = groups_of(self.cell_groups)
+        if self.cell_heading is not None:
+            if self.cells is None:
+                raise ArgumentError("--cell-heading needs --cells, the side of the cells in metres")
+            intervals(self.cell_heading, along[1])
+        if self.manifold and self.cells is not None:
+            raise ArgumentError("--manifold uses descriptors alone: leave out --cells")
         if self.positions is not None and self.objects != AUTO:
             raise ArgumentError(f"--positions and --objects {self.objects} are two sources of positives: give one")
         if self.duplicates is not None and not self.copies:

@@ -69,6 +69,8 @@ def read_source(
         if options.positions is not None:
             return from_places(source, images, options, copies)
         if options.objects == AUTO and is_gsv_cities(source):
+            if options.cells is not None:
+                raise TuplesError(f"{source} is GSV-Cities, whose places are classes already: leave out --cells")
             return from_gsv_cities(source, intake, options, copies)
         if options.objects == AUTO and msls_cities(source):
             return from_msls(source, intake, options, copies)
@@ -96,6 +98,10 @@ def _refuse_positions(options: TuplesOptions, kind: str) -> None:
     """Raises TuplesError if an option is given that this kind of source does not use."""
     if options.positions is not None:
         raise TuplesError(f"--positions needs a folder of photos as SOURCE, and {options.source} contains {kind}")
+    if options.cells is not None:
+        raise TuplesError(
+            f"--cells needs positions, and {options.source} contains {kind}: add --positions exif, or give a table"
+        )
     if options.heading is not None:
         raise TuplesError(
             f"--heading needs positions, and {options.source} contains {kind}: add --positions exif, or give a table"

@@ -77,6 +77,24 @@ def naive_average_precision(tuples, labels, bins):
     return 1 - total / len(x)
 
 
+def naive_multi_similarity(tuples, labels, alpha, beta, base, epsilon):
+    x, labels = tuples.reshape(-1, tuples.shape[-1]), labels.ravel()
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    costs = []
+    for i in range(len(x)):
+        positives = [x[i] @ x[j] for j in range(len(x)) if j != i and labels[j] == labels[i]]
+        negatives = [x[i] @ x[j] for j in range(len(x)) if labels[j] != labels[i]]
+        if epsilon is not None:
+            least, most = min(positives, default=np.inf), max(negatives, default=-np.inf)
+            positives, negatives = (
+                [s for s in positives if s - epsilon < most],
+                [s for s in negatives if s + epsilon > least],
+            )
+        pulls = np.log1p(sum(np.exp(-alpha * (s - base)) for s in positives)) / alpha
+        costs.append(pulls + np.log1p(sum(np.exp(beta * (s - base)) for s in negatives)) / beta)
+    return np.mean(costs)
+
+
 ROWS = {
     "contrastive": (losses.ContrastiveLoss, {"margin": 0.75}, naive_contrastive),
     "triplet": (losses.TripletLoss, {"margin": 0.1}, naive_triplet),
@@ -98,8 +116,26 @@ ROWS = {
         naive_semi_hard,
     ),
     "average precision": (losses.AveragePrecisionLoss, {"bins": 12}, naive_average_precision),
+    "multi-similarity": (
+        losses.MultiSimilarityLoss,
+        {"alpha": 1.0, "beta": 50.0, "base": 0.0, "epsilon": 0.1},
+        naive_multi_similarity,
+    ),
+    "multi-similarity of all pairs": (
+        losses.MultiSimilarityLoss,
+        {"alpha": 2.0, "beta": 10.0, "base": 0.5, "epsilon": None},
+        naive_multi_similarity,
+    ),
 }
-ON_LABELS = ["batch hard", "soft batch hard", "semi-hard", "squared semi-hard", "average precision"]
+ON_LABELS = [
+    "batch hard",
+    "soft batch hard",
+    "semi-hard",
+    "squared semi-hard",
+    "average precision",
+    "multi-similarity",
+    "multi-similarity of all pairs",
+]
 MARGINS = (
     losses.ContrastiveLoss,
     losses.TripletLoss,
@@ -313,6 +349,14 @@ def test_a_model_learns_by_it(name):
             "^distance_metric must be one of L2, squared-L2, got 'angular'",
         ),
         (losses.AveragePrecisionLoss, {"bins": 1}, "^bins must be at least 2, got 1"),
+        (losses.MultiSimilarityLoss, {"alpha": 0}, "^alpha must be above 0, got 0"),
+        (losses.MultiSimilarityLoss, {"beta": -1}, "^beta must be above 0, got -1"),
+        (losses.MultiSimilarityLoss, {"epsilon": -0.1}, "^epsilon must be at least 0, or None, got -0.1"),
+        (losses.CrossBatchMemory, {"size": 0, "dimensions": 8}, "^size must be at least 1, got 0"),
+        (losses.CosFaceLoss, {"classes": 0, "dimensions": 8}, "^classes must be at least 1, got 0"),
+        (losses.CosFaceLoss, {"classes": 2, "dimensions": 8, "margin": -1}, "^margin must be at least 0, got -1"),
+        (losses.ArcFaceLoss, {"classes": 2, "dimensions": 8, "scale": 0}, "^scale must be above 0, got 0"),
+        (losses.ArcFaceLoss, {"classes": 2, "dimensions": 8, "speed": 0}, "^speed must be above 0, got 0"),
     ],
 )
 def test_options_without_sense_are_told(make, options, message):

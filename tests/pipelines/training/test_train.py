@@ -457,6 +457,28 @@ WRONG = [
     ({"shrinkage": 1.0, "whiten": "pca"}, "--shrinkage needs --whiten lw, got --whiten pca"),
     ({"dim": 4, "whiten": "none"}, "--dim needs a whitening"),
     ({"dim": 40}, "--dim must be at most 16, the dimensions of the network, got 40"),
+    ({"train_last": 5}, "--train-last must be at most 2, the blocks or stages that the trunk of small has, got 5"),
+    ({"train_last": 1, "freeze": 1}, "--train-last and --freeze both freeze layers"),
+    ({"checkpoint_blocks": True}, "--checkpoint-blocks needs a vision transformer, and small has none"),
+    ({"optimizer": "adagrad"}, "--optimizer must be one of adam, adamw, sgd, got adagrad"),
+    ({"schedule": "steps"}, "--schedule steps needs --lr-epochs"),
+    ({"lr_epochs": "10,5"}, "--lr-epochs must be increasing numbers such as 10,20, got '10,5'"),
+    ({"batch_classes": "4x4"}, "--batch-classes cannot be combined with --loss contrastive, a loss of tuples"),
+    ({"loss": "multi-similarity", "batch_classes": "4"}, "--batch-classes must be CLASSESxPHOTOS, .*, got '4'"),
+    ({"loss": "multi-similarity", "batch_classes": "4x0"}, "--batch-classes must be CLASSESxPHOTOS, .*, got '4x0'"),
+    ({"loss": "multi-similarity", "batch_classes": "4x1"}, "--batch-classes must be at least 2x2, got 4x1"),
+    (
+        {"loss": "multi-similarity", "batch_classes": "9x3"},
+        "needs 9 classes, and at most 6 .* give --batch-classes 6x3",
+    ),
+    ({"loss": "multi-similarity", "batch_classes": "4x5"}, "at most 0 can be in one batch .*: give fewer photos"),
+    ({"loss": "multi-similarity", "batch_classes": "4x3", "refresh": 2}, "cannot be combined with --refresh"),
+    ({"loss": "multi-similarity", "batch_classes": "4x3", "memory": 11}, "--memory must be 0 or at least 12"),
+    ({"loss": "multi-similarity", "memory": 100}, "--memory needs --loss multi-similarity and --batch-classes"),
+    ({"loss": "cosface"}, "--loss cosface needs --batch-classes, such as --batch-classes 32x1"),
+    ({"scale": 30.0}, "--scale needs --loss cosface or arcface, got --loss contrastive"),
+    ({"sub_centres": 3}, "--sub-centres needs --loss cosface or arcface"),
+    ({"steps": 3}, "--steps needs --batch-classes"),
     ({"freeze": 3}, "--freeze must be at most 2, .* trunk of small, got 3"),
     ({"model": "nothing_gem"}, "unknown backbone 'nothing'"),
 ]
@@ -493,8 +515,11 @@ def test_options_and_the_step_have_the_same_names():
 
 def test_the_help_has_the_values_of_the_recipes():
     texts = help_texts(train)
-    assert "If not given: 5, 10 for netvlad. [at least 1]" in texts["negatives"]
-    assert "If not given: contrastive, ranking for netvlad. [one of contrastive, triplet" in texts["loss"]
+    assert "If not given: 5; 10 for netvlad. [at least 1]" in texts["negatives"]
+    assert (
+        "If not given: contrastive; ranking for netvlad; multi-similarity for salad, megaloc, boq, mixvpr; cosface"
+        in texts["loss"]
+    )
     assert "0.75 for vgg, 0.85 for resnet" in texts["margin"]
     assert all("If not given: " in texts[name] for name in RECIPE)
     assert all(set(recipe) <= set(RECIPE) for recipe in RECIPES.values())

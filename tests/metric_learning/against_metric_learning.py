@@ -1,0 +1,106 @@
+"""Compares the files that cases.py wrote with pytorch-metric-learning, in an environment of its own.
+
+The variable METRIC_LEARNING_CASES names the folder.
+"""
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="runs in an environment of its own: make test-metric-learning")
+theirs = pytest.importorskip("pytorch_metric_learning.losses", reason="make test-metric-learning")
+from pytorch_metric_learning.miners import MultiSimilarityMiner  # noqa: E402
+
+CASES = Path(os.environ.get("METRIC_LEARNING_CASES", "no cases"))
+VALUE, GRADIENT = 1e-6, 1e-5
+
+
+def named(kind):
+    return sorted(path.name for path in CASES.glob(f"{kind}-*.npz"))
+
+
+@pytest.fixture(scope="module")
+def largest():
+    """Collects the largest difference of each loss, printed at the end."""
+    differences: dict[str, float] = defaultdict(float)
+    yield differences
+    for what, difference in sorted(differences.items()):
+        print(f"\nlargest difference, {what}: {difference:.1e}", end="")
+    print()
+
+
+def compare(largest, what, ours, of_torch, tolerance):
+    """Differences are of 1, or of what is compared where that is above 1."""
+    of_torch = of_torch.detach().numpy()
+    difference = np.abs(ours - of_torch) / np.maximum(np.abs(of_torch), 1)
+    largest[what] = max(largest[what], float(difference.max()))
+    np.testing.assert_allclose(ours, of_torch, rtol=tolerance, atol=tolerance)
+
+
+def tensors(case, step=""):
+    x = torch.tensor(case[f"descriptors{step}"], requires_grad=True)
+    return x, torch.tensor(case[f"labels{step}"].astype("int64"))
+
+
+def multi_similarity(options):
+    """Their loss, and their miner or None."""
+    options = {"alpha": 1.0, "beta": 50.0, "base": 0.0, "epsilon": 0.1} | options
+    epsilon = options.pop("epsilon")
+    return theirs.MultiSimilarityLoss(**options), None if epsilon is None else MultiSimilarityMiner(epsilon)
+
+
+def test_there_are_cases():
+    assert named("pairs")
+    assert named("classes")
+    assert named("memory")
+
+
+@pytest.mark.parametrize("name", named("pairs"))
+def test_multi_similarity(name, largest):
+    case = np.load(CASES / name)
+    x, labels = tensors(case)
+    loss, miner = multi_similarity(json.loads(str(case["options"])))
+    value = loss(x, labels, miner(x, labels) if miner else None)
+    value.backward()
+    compare(largest, "MultiSimilarityLoss value", case["value"], value, VALUE)
+    compare(largest, "MultiSimilarityLoss gradient", case["gradient"], x.grad, GRADIENT)
+
+
+@pytest.mark.parametrize("name", named("classes"))
+def test_losses_on_classes(name, largest):
+    case = np.load(CASES / name)
+    x, labels = tensors(case)
+    options = json.loads(str(case["options"]))
+    classes, sub_centres, dimensions = case["centres"].shape
+    kind = str(case["kind"])
+    if kind == "ArcFaceLoss":
+        options["margin"] = float(np.degrees(options["margin"]))
+    if options.pop("sub_centres", 1) > 1:
+        kind = "SubCenterArcFaceLoss"
+        options["sub_centers"] = sub_centres
+    loss = getattr(theirs, kind)(num_classes=classes, embedding_size=dimensions, **options)
+    loss.W.data = torch.tensor(case["centres"].reshape(-1, dimensions).T)
+    value = loss(x, labels)
+    value.backward()
+    compare(largest, f"{kind} value", case["value"], value, VALUE)
+    compare(largest, f"{kind} gradient", case["gradient"], x.grad, GRADIENT)
+    ours = case["centres_gradient"].reshape(-1, dimensions).T
+    compare(largest, f"{kind} gradient of centres", ours, loss.W.grad, GRADIENT)
+
+
+@pytest.mark.parametrize("name", named("memory"))
+def test_memory(name, largest):
+    case = np.load(CASES / name)
+    inner, miner = multi_similarity({})
+    loss = theirs.CrossBatchMemory(inner, case["descriptors0"].shape[1], memory_size=int(case["size"]), miner=miner)
+    for step in range(int(case["steps"])):
+        x, labels = tensors(case, step)
+        # Theirs keeps descriptors as they come, ours divides them by their lengths: these have length 1.
+        value = loss(x, labels)
+        value.backward()
+        compare(largest, "CrossBatchMemory value", case[f"value{step}"], value, VALUE)
+        compare(largest, "CrossBatchMemory gradient", case[f"gradient{step}"], x.grad, GRADIENT)

@@ -1,0 +1,118 @@
+"""The step `train` on batches of classes: resumed to the same weights, in chunks, with class centres and a memory."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_retrieval
+from pipelines.training import report
+from pipelines.training.checkpoint import read_checkpoint
+from pipelines.training.network import compiled, freeze_but_last
+from pipelines.training.train import train
+from pipelines.training.train_options import TrainOptions
+from tests.helpers.interrupted_training import make_collection, options
+from tests.helpers.small_tuples import batch, network_with_statistics, photos
+
+MEMORY = {"loss": "multi-similarity", "batch_classes": "4x3", "memory": 30}
+CENTRES = {"loss": "arcface", "batch_classes": "3x2", "sub_centres": 2, "centre_lr": 0.1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_collection(tmp_path_factory.mktemp("classes"))
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    monkeypatch.setattr(report, "training_page", lambda *_: "")
+
+
+def short(folder, name, **changes):
+    return options(folder, output=folder / name, **{"steps": 4, "whiten": "none", "checkpoint_steps": 3} | changes)
+
+
+@pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        MEMORY | {"optimizer": "adamw", "schedule": "linear", "warm_up": 0.5, "epochs": 2},
+        CENTRES | {"padded": False, "epochs": 2},
+    ],
+    ids=["memory", "centres"],
+)
+def test_a_killed_run_ends_with_the_same_weights(folder, changes, monkeypatch):
+    from pipelines.training import callbacks
+
+    name = changes["loss"]
+    train(**short(folder, f"{name}-whole", **changes))
+    whole = read_checkpoint(folder / f"{name}-whole")
+    written = []
+
+    def kill(run, checkpoint):
+        write(run, checkpoint)
+        written.append((checkpoint.epochs, checkpoint.step))
+        if len(written) == 3:  # in the second epoch
+            raise KeyboardInterrupt
+
+    write = callbacks.write_checkpoint
+    monkeypatch.setattr(callbacks, "write_checkpoint", kill)
+    with pytest.raises(KeyboardInterrupt):
+        train(**short(folder, f"{name}-killed", **changes))
+    monkeypatch.setattr(callbacks, "write_checkpoint", write)
+    assert written == [(0, 3), (1, 0), (1, 3)]
+    train(**short(folder, f"{name}-killed", resume=True, **changes))
+    killed = read_checkpoint(folder / f"{name}-killed")
+    for key in ("weights", "optimizer", "extra", "best"):
+        for one, other in zip(getattr(whole, key), getattr(killed, key), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert [epoch["loss"] for epoch in whole.history] == [epoch["loss"] for epoch in killed.history]
+    assert {tuple(array.shape) for array in whole.extra} == (
+        {(30, 16), (30,), ()} if name == "multi-similarity" else {(6, 2, 16)}
+    )
+    first = keras_retrieval.load(folder / "small.keras").get_weights()
+    assert max(np.abs(a - b).max() for a, b in zip(first, whole.weights, strict=True)) > 1e-4
+    saved = keras_retrieval.load(folder / f"{name}-whole" / "model.keras")
+    assert saved.count_params() == sum(array.size for array in first)
+
+
+def step(loss, chunk, form):
+    """One step of training; returns the loss and all weights, those of the loss included."""
+    keras.utils.set_random_seed(3)
+    network = network_with_statistics()
+    of_centres = {"centre_lr": 0.1} if loss == "cosface" else {"memory": 40}
+    chosen = TrainOptions(
+        "tuples.npz", photos=".", loss=loss, batch_classes="3x5", lr=1e-3, chunk=chunk, padded=form == "padded",
+        **of_centres,
+    )  # fmt: skip
+    model = compiled(network, chosen, 1, classes=6)
+    inputs, _ = batch(form, photos(sizes=((40, 56), (56, 40))))
+    labels = np.repeat([[0], [2], [5]], 5, axis=1)
+    labels = np.stack([labels, np.full_like(labels, -1)], axis=-1)
+    value = model.train_on_batch(inputs, labels)
+    return value, [np.array(weight) for weight in [*model.network.weights, *model.extra_weights]]
+
+
+@pytest.mark.parametrize("loss", ["cosface", "multi-similarity"])
+@pytest.mark.parametrize("form", ["padded", "exact"])
+def test_chunks_change_nothing(loss, form):
+    whole, chunked = step(loss, None, form), step(loss, 4, form)
+    assert whole[0] == pytest.approx(chunked[0], rel=1e-5)
+    for one, other in zip(whole[1], chunked[1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "first"),
+    [
+        ("torchresnet18_gem", 1, "layer4_0_conv1"),
+        ("torchresnet18_gem", 0, None),
+        ("alexnet_gem", 2, "conv4"),
+        ("dinov2vits14_cls", 2, "block_10"),
+    ],
+)
+def test_the_last_blocks_or_stages_are_trained(name, count, first):
+    network = keras_retrieval.build(name, weights=None)
+    freeze_but_last(network, count)
+    trunk = next(layer for layer in network.layers if isinstance(layer, keras.Model))
+    trained = [layer.name for layer in trunk.layers if layer.weights and layer.trainable]
+    assert (trained[0] if trained else None) == first
