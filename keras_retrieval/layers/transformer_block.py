@@ -62,6 +62,7 @@ class TransformerBlock(keras.layers.Layer):
         self.epsilon = epsilon
         self.scale = scale
         self.recompute = False
+        self._in_remat = False
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
@@ -93,9 +94,17 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, inputs: Any, mask: Any | None = None) -> Any:
         x, rotary = inputs if isinstance(inputs, list | tuple) else (inputs, None)
         mask = mask[0] if isinstance(mask, list | tuple) else mask
-        if self.recompute:
-            return keras.remat(lambda x: self._block(x, rotary, mask))(x)
+        if self.recompute and not self._in_remat:
+            return keras.remat(lambda x: self._in_its_precision(x, rotary, mask))(x)
         return self._block(x, rotary, mask)
+
+    def _in_its_precision(self, x: Any, rotary: Any | None, mask: Any | None) -> Any:
+        # TensorFlow's backward pass runs this outside of the layer's call, which casts the weights.
+        self._in_remat = True
+        try:
+            return self(x if rotary is None else [x, rotary], mask=mask)
+        finally:
+            self._in_remat = False
 
     def _block(self, x: Any, rotary: Any | None, mask: Any | None) -> Any:
         x = x + self._attention(self._normalized(x, self.norm1), rotary, mask) * self.scale1

@@ -6,14 +6,14 @@ the L2 penalty, its default), `GeM` (`p_speed`) and `ContrastiveLoss` (the margi
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
 from ..errors import ArgumentError
 
-Schedule = keras.optimizers.schedules.LearningRateSchedule
+Schedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
 
 
 def decayed_rate(
