@@ -15,12 +15,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bench.record import recorded
 
-WAYS = {"stored": {}, "recomputed": {"checkpoint_blocks": True}, "chunks of 4": {"chunk": 4}}
+WAYS: dict[str, dict[str, Any]] = {"stored": {}, "recomputed": {"checkpoint_blocks": True}, "chunks of 4": {"chunk": 4}}
 
 
 def main() -> None:
@@ -69,8 +70,8 @@ def measure(arguments: argparse.Namespace) -> None:
     network = keras_retrieval.build(arguments.network, weights=None)
     classes, photos, side = arguments.classes, arguments.photos, arguments.size
     options = TrainOptions(
-        "tuples.npz", photos=".", loss="multi-similarity", batch_classes=f"{classes}x{photos}", optimizer="adamw",
-        lr=1e-4, **WAYS[arguments.only],
+        Path("tuples.npz"), photos=Path(), loss="multi-similarity", batch_classes=f"{classes}x{photos}", lr=1e-4,
+        optimizer="adamw", **WAYS[arguments.only],
     )  # fmt: skip
     if options.checkpoint_blocks:
         recompute_blocks(network)

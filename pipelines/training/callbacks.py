@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ..descriptors.describer import DescribeFn, NoDescriptorsError
 from ..files.durable import write_file
 from ..files.progress import note_progress
 from .checkpoint import Checkpoint, write_checkpoint
+from .epoch_draw import EpochDraw
 from .errors import TrainingError
 from .evaluation import CollectionScorer, headline
 from .stream import TupleStream
@@ -109,7 +110,7 @@ def validation(model: Any, stream: TupleStream, describe: DescribeFn) -> Any:
     import keras
 
     def end(epoch: int, logs: Logs) -> None:
-        mined = stream.draw.mine(describe, epoch)
+        mined = cast(EpochDraw, stream.draw).mine(describe, epoch)
         found = model.evaluate(stream.dataset(), verbose=0, return_dict=True)
         logs |= {f"val_{name}": float(value) for name, value in found.items()}
         logs["val_negative_distance"] = mined.distance

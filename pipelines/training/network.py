@@ -260,7 +260,7 @@ def loss_of(options: TrainOptions, network: Any, classes: int = 0) -> Any:
     margin, dimensions = options.margin_for(network.name), network.output_shape[-1]
     if options.loss in ON_CLASSES:
         on_classes = losses.CosFaceLoss if options.loss == "cosface" else losses.ArcFaceLoss
-        given = {"margin": options.margin, "scale": options.scale}
+        given: dict[str, Any] = {"margin": options.margin, "scale": options.scale}
         return on_classes(
             classes,
             dimensions,

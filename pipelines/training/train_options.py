@@ -496,9 +496,13 @@ class TrainOptions(CustomLayers, ObjectOptions):
             raise ArgumentError("--memory needs --loss multi-similarity and --batch-classes")
         if self.steps is not None and not self.batch_classes:
             raise ArgumentError("--steps needs --batch-classes: for tuples, give --queries and --batch")
-        of_centres = {"scale": self.scale, "sub-centres": self.sub_centres - 1, "centre-lr": self.centre_lr}
-        for name, value in of_centres.items():
-            if value and self.loss not in ON_CLASSES:
+        of_centres: dict[str, float | None] = {
+            "scale": self.scale,
+            "sub-centres": self.sub_centres - 1,
+            "centre-lr": self.centre_lr,
+        }
+        for name, given in of_centres.items():
+            if given and self.loss not in ON_CLASSES:
                 raise ArgumentError(f"--{name} needs --loss {' or '.join(ON_CLASSES)}, got --loss {self.loss}")
 
     def fingerprint(self) -> dict[str, Any]:
