@@ -25,7 +25,6 @@ from bench.extraction import chosen, together
 from bench.photos import DATA, network
 from bench.record import recorded
 from pipelines.descriptors.describer import describer
-from pipelines.descriptors.whiten import whiten
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.networks.files import load_model, save_model
 from pipelines.photos.intake import list_photos
@@ -36,6 +35,7 @@ from pipelines.sfm.photos import prepare
 from pipelines.sfm.visual_words import build_index
 from pipelines.training.initialization import initialize
 from pipelines.training.train_proposals import train_proposals
+from pipelines.whitening.whiten import whiten
 
 TEACHING = DATA / "photos"
 OXFORD: dict[str, Any] = {

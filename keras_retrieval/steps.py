@@ -38,7 +38,7 @@ STEPS: dict[str, Step] = {
     "convert": Step("pipelines.networks", "Networks", "published network (.pth, .mat) -> model.keras"),
     "weights": Step("pipelines.networks", "Networks", "published files of weights: what there is, licences, downloads"),
     "extract": Step("pipelines.descriptors", "Descriptors", "photos -> descriptors"),
-    "whiten": Step("pipelines.descriptors", "Descriptors", "network + matching photos -> network with whitening"),
+    "whiten": Step("pipelines.whitening", "Descriptors", "network + matching photos -> network with whitening"),
     "reconstruct": Step("pipelines.sfm", "Structure from motion", "unordered photos -> 3D models"),
     "pairs": Step("pipelines.sfm", "Structure from motion", "photos -> pairs to match, for COLMAP and hloc"),
     "clean": Step(

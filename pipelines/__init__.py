@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .cleaning.clean import clean as clean
     from .copies.duplicates import duplicates as duplicates
     from .descriptors.extract import extract as extract
-    from .descriptors.whiten import whiten as whiten
     from .evaluation.evaluate import evaluate as evaluate
     from .gps.positions import positions as positions
     from .networks.build import build as build
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from .training.train import train as train
     from .training.train_proposals import train_proposals as train_proposals
     from .training_tuples.tuples import tuples as tuples
+    from .whitening.whiten import whiten as whiten
 
 _STEPS = steps_of("pipelines")
 __all__ = [*_STEPS]

@@ -1,4 +1,4 @@
-"""Changes to existing networks: a learned whitening at the end, whitening of R-MAC's regions, and region proposals.
+"""Changes to existing networks: a learned whitening or adaptation at the end, whitening of regions, and proposals.
 
 The functions `with_...` return a new network, which shares all other layers with the given network. The whitening of
 regions and the region proposals are those of Deep Image Retrieval (Gordo et al. ECCV 2016).
@@ -44,6 +44,40 @@ def with_whitening(model: keras.Model, mean: np.ndarray, projection: np.ndarray,
     layer = layers.Whitening(rows, name="whitening", dtype="float32")
     x = layers.L2Normalization(name="l2_whitened", dtype="float32")(layer(model.output))
     layer.set_projection(mean, projection)
+    return keras.Model(model.input, x, name=model.name)
+
+
+def with_adaptation(model: keras.Model, projection: np.ndarray, dim: int | None = None) -> keras.Model:
+    """Appends a linear adaptation P x of descriptors x, without a shift, and L2 normalisation to a network.
+
+    If the network ends with a whitening and L2 normalisation, they are merged with the adaptation: both are linear but
+    for the normalisation between them, which only changes the length of P x.
+
+    Args:
+        model: a network with D-dimensional descriptors.
+        projection: the matrix P, (d, D), whose rows are in order of decreasing variance.
+        dim: the number of dimensions of the new descriptors: only the first `dim` rows of P are used. None uses all d.
+
+    Returns:
+        A new network that shares the layers of `model` and ends with the layers "whitening" and "l2_whitened".
+
+    Raises:
+        ArgumentError: the network has a layer named "whitening" that is not followed by L2 normalisation alone, the
+            shapes do not match, or `dim` is below 1 or above d or D.
+    """
+    names = [layer.name for layer in model.layers]
+    if "whitening" not in names:
+        return with_whitening(model, np.zeros(model.output_shape[-1]), projection, dim)
+    old, *after = model.layers[names.index("whitening") :]
+    if not isinstance(old, layers.Whitening) or [type(layer) for layer in after] != [layers.L2Normalization]:
+        raise ArgumentError(f"{model.name} has layers after its whitening, so that no adaptation can be merged with it")
+    size, rows = model.output_shape[-1], projection[:dim]
+    if projection.shape[1] != size or not 1 <= (len(projection) if dim is None else dim) <= min(size, len(projection)):
+        raise ArgumentError(f"an adaptation with P {projection.shape} and dim {dim} does not fit {size} dimensions")
+    layer = layers.Whitening(len(rows), name="whitening", dtype="float32")
+    x = layers.L2Normalization(name="l2_whitened", dtype="float32")(layer(old.input))
+    kernel, bias = (np.asarray(weights, "float64") for weights in old.get_weights())
+    layer.set_weights([kernel @ rows.T, bias @ rows.T])
     return keras.Model(model.input, x, name=model.name)
 
 

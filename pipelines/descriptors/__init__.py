@@ -1,1 +1,1 @@
-"""Computes descriptors of photos with a network and learns whitenings: the commands `extract` and `whiten`."""
+"""Computes descriptors of photos with a network, and learns Lw and PCA from them: the command `extract`."""

@@ -1,27 +1,22 @@
-"""The options of the commands `extract` and `whiten`."""
+"""The options of the command `extract`, and those that all commands with descriptors have in common."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from keras_retrieval.errors import ArgumentError
 from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
-from keras_retrieval.whitening.gram_pca import DIM, WIDE
 
-from ..command.kinds import Reads, Writes
+from ..command.kinds import Writes
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
 from ..networks.custom_layers import CustomLayers
-from ..networks.files import check_keras_path
-from ..networks.kinds import KERAS_FILE, KERAS_NETWORK, NETWORK
+from ..networks.kinds import NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
 from ..photos.grid_crops import CROPS_HELP, parse_levels
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
-from ..photos.object_options import ObjectOptions
 from ..photos.reader import MAX_PIXELS
-from .matching_pairs import PairsError
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
 
 SHRINKAGE_DEFAULT = (
@@ -29,8 +24,6 @@ SHRINKAGE_DEFAULT = (
     "as published."
 )
 """The end of the help text of the option --shrinkage, for every command that learns Lw."""
-
-METHODS = ("lw", "pca", "regional-pca")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,96 +120,3 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
         # Not stated otherwise, so that folders of earlier versions are recognised.
         options |= {"crops": list(self.levels)} if self.levels else {}
         return options | {"accept_truncated": True} if self.accept_truncated else options
-
-
-@dataclass(frozen=True, kw_only=True)
-class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
-    """Options of the command `keras-retrieval whiten`.
-
-    Choose the size, scales, antialiasing and mirroring with which the whitened network will be used.
-    """
-
-    model: Annotated[
-        str,
-        Argument(
-            "A .keras file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights).",
-            kind=KERAS_NETWORK,
-        ),
-    ] = field(kw_only=False)
-    tuples: Annotated[
-        Path,
-        Argument(
-            "tuples.npz, or a folder of photos, which lw needs to be in sub-folders for objects; see --objects.",
-            kind=Reads("any", PairsError),
-        ),
-    ] = field(kw_only=False)
-    output: Annotated[Path, Argument("The .keras file to write.", kind=KERAS_FILE)] = field(kw_only=False)
-    photos: Annotated[
-        Path | None,
-        Option(
-            "Folder of the photos named in tuples.npz; not needed where TUPLES is a folder of photos.",
-            kind=PHOTO_FOLDER,
-        ),
-    ] = None
-    method: Annotated[
-        str,
-        Option(
-            "lw: learned from matching pairs (Radenovic et al. TPAMI 2018); pca: from all photos; regional-pca: PCA of "
-            "R-MAC's regions, applied inside the pooling (Tolias et al. ICLR 2016).",
-            choices=METHODS,
-        ),
-    ] = "lw"
-    shrinkage: Annotated[
-        float | None,
-        Option(
-            "Only lw: adds this multiple of the mean variance within pairs to the diagonal of their covariance. "
-            f"{SHRINKAGE_DEFAULT}",
-            at_least=0,
-        ),
-    ] = None
-    dim: Annotated[
-        int | None,
-        Option(
-            f"Dimensions to keep. If not given, all are kept, or {DIM:,} if a descriptor has more than {WIDE:,}.",
-            at_least=1,
-        ),
-    ] = None
-    edges: Annotated[str, Option(EDGES_HELP, kind=check_edges)] = ""
-    precision: Annotated[str, Option(PRECISION_HELP, choices=PRECISIONS)] = PRECISION
-    descriptors: Annotated[
-        Path | None,
-        Option(
-            "Folder of the photos' descriptors, kept for the next run; OUTPUT with the ending .descriptors if not "
-            "given.",
-            kind=Writes("folder", FolderError),
-        ),
-    ] = None
-    replace: Annotated[
-        bool, Option("Replace the folder of descriptors if it was made of other photos or with other options.")
-    ] = False
-
-    def check(self) -> None:
-        """Checks the range of each option, the names of MODEL and OUTPUT, and the combination of options.
-
-        Raises:
-            ArgumentError: an option is out of range; MODEL is an .onnx file; the name of OUTPUT does not end in .keras;
-                --shrinkage is given for a method other than lw; --scales or --mirror is given for the method
-                regional-pca; or --photos is not given although TUPLES is a file.
-        """
-        super().check()
-        if self.shrinkage is not None and self.method != "lw":
-            raise ArgumentError(f"--shrinkage {self.shrinkage:g} is for --method lw only, got --method {self.method}")
-        check_keras_path(self.output)
-        if Path(self.model).suffix == ".onnx":
-            raise ArgumentError(f"MODEL must be a .keras file, got {self.model}: whiten that and export it again")
-        if self.method == "regional-pca" and (self.factors != (1.0,) or self.mirror):
-            raise ArgumentError(
-                "--method regional-pca learns from regions at --size and does not take --scales or --mirror"
-            )
-        if self.photos is None and not self.tuples.is_dir():
-            raise ArgumentError(f"--photos must give the folder of the photos named in {self.tuples}")
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the photos: `photos`, or `tuples` if `photos` is None."""
-        return self.tuples if self.photos is None else self.photos

@@ -17,12 +17,12 @@ from keras_retrieval.networks.transformer_shapes import dinov2, dinov3
 from keras_retrieval.networks.vision_transformer import vision_transformer
 from pipelines.descriptors.describer import describer
 from pipelines.descriptors.extract import extract
-from pipelines.descriptors.whiten import whiten
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.files.durable import read_manifest
 from pipelines.networks.files import load_model, model_identity, smallest_side
 from pipelines.networks.onnx_network import OnnxNetwork
 from pipelines.photos.reader import read_photo
+from pipelines.whitening.whiten import whiten
 from tests.helpers.small import draw_folder, network, saved_network, shards
 from tests.helpers.small_network import draw_photo
 

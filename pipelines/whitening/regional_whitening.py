@@ -6,11 +6,11 @@ from typing import Any
 
 from keras_retrieval.whitening.covariance import Moments, Projection, fit_pca
 
+from ..descriptors.describer import DescribeFn, describe_photos
+from ..descriptors.learn_whitening import WhiteningError
 from ..files.progress import progress
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
-from .describer import DescribeFn, describe_photos
-from .learn_whitening import WhiteningError
 
 log = logging.getLogger("keras_retrieval")
 

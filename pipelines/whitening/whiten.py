@@ -1,4 +1,4 @@
-"""The command `keras-retrieval whiten MODEL TUPLES OUTPUT`, which learns a whitening and adds it to a network.
+"""The command `keras-retrieval whiten MODEL TUPLES OUTPUT`, which learns a whitening or an adaptation of a network.
 
 The descriptors of the photos are computed once and kept in a folder, so that a whitening with another method or another
 number of dimensions is learned from the same folder in seconds. The folder stores the descriptors in several .npy
@@ -12,14 +12,17 @@ from typing import Any
 from keras_retrieval.errors import ArgumentError
 
 from ..command.options import takes
+from ..descriptors.extraction import extract_descriptors
+from ..descriptors.learn_whitening import learn_whitening
+from ..descriptors.matching_pairs import read_pairs
+from ..descriptors.options import ExtractOptions
 from ..networks.files import load_model, model_identity, save_model, smallest_side
 from ..networks.precision import resolve_precision
 from ..photos.edges import resolve_edges
 from ..photos.reading import Reading
-from .extraction import extract_descriptors
-from .learn_whitening import learn_whitening
-from .matching_pairs import read_pairs
-from .options import ExtractOptions, WhitenOptions
+from .adaptation import learn_adaptation
+from .objects import read_objects
+from .options import WhitenOptions
 from .regional_whitening import learn_regional_whitening
 
 
@@ -28,7 +31,9 @@ def whiten(options: WhitenOptions) -> Path:
     """Learns a whitening from photos and saves the network together with the whitening.
 
     The descriptors are computed at the given size and scales, which should be those with which the whitened network
-    will be used. If the network already has a whitening, the new whitening replaces it.
+    will be used. If the network already has a whitening, the new whitening replaces it; but the method linear learns
+    from the descriptors of the whole network, and its adaptation is merged with the whitening. It leaves a network as
+    it is if photos of objects that it did not learn from gain nothing; what was chosen, and why, is printed.
 
     Returns:
         The path `output` of the whitened network.
@@ -44,6 +49,8 @@ def whiten(options: WhitenOptions) -> Path:
         ValueError: the network cannot be loaded, or too few photos or pairs have a descriptor.
     """
     options = replace(options, edges=resolve_edges(options.edges))
+    if options.method == "linear":
+        return _adapt(options)
     pairs = read_pairs(options.tuples, options.take, options.objects, needed=options.method == "lw")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.method == "regional-pca":
@@ -52,13 +59,7 @@ def whiten(options: WhitenOptions) -> Path:
     else:
         described = options.descriptors or options.output.with_suffix(".descriptors")
         source = _without_whitening(options.model, described, options.dim)
-        extract_descriptors(
-            ExtractOptions(
-                source, options.folder, described, size=options.size, scales=options.scales,
-                antialias=options.antialias, mirror=options.mirror, edges=options.edges, precision=options.precision,
-                replace=options.replace, **options.passed_on,
-            )
-        )  # fmt: skip
+        _describe(source, described, options)
         from keras_retrieval.networks.regional import with_whitening
 
         projection = learn_whitening(described, pairs, options.method, options.shrinkage, options.dim)
@@ -66,6 +67,39 @@ def whiten(options: WhitenOptions) -> Path:
     save_model(network, options.output)
     print(f"{options.output}: {network.name} with {options.method}, {network.output_shape[-1]} dimensions")
     return options.output
+
+
+def _adapt(options: WhitenOptions) -> Path:
+    """Learns a linear adaptation and saves the network with it, or as it is."""
+    photos = read_objects(options)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    described = options.descriptors or options.output.with_suffix(".descriptors")
+    network = load_model(options.model)
+    size = network.output_shape[-1]
+    if options.dim is not None and options.dim > size:
+        raise ArgumentError(f"--dim must be at most {size}, the network's dimensions, got {options.dim}")
+    _describe(options.model, described, options)
+    learned = learn_adaptation(described, photos, options.dim, options.seed)
+    if learned.projection is not None:
+        from keras_retrieval.networks.regional import with_adaptation
+
+        network = with_adaptation(network, learned.projection.P)
+    save_model(network, options.output)
+    print(learned.account)
+    how = "unchanged" if learned.projection is None else "with linear"
+    print(f"{options.output}: {network.name} {how}, {network.output_shape[-1]} dimensions")
+    return options.output
+
+
+def _describe(model: str, output: Path, options: WhitenOptions) -> None:
+    """Writes the descriptors of the photos to a folder, unless they are there."""
+    extract_descriptors(
+        ExtractOptions(
+            model, options.folder, output, size=options.size, scales=options.scales, antialias=options.antialias,
+            mirror=options.mirror, edges=options.edges, precision=options.precision, replace=options.replace,
+            **options.passed_on,
+        )
+    )  # fmt: skip
 
 
 def _with_whitened_regions(options: WhitenOptions, names: list[str]) -> Any:

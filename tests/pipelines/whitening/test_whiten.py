@@ -7,11 +7,13 @@ import pytest
 from keras_retrieval import layers
 from keras_retrieval.networks.multi_scale import multi_scale
 from keras_retrieval.whitening.covariance import learn_lw, learn_pca
+from keras_retrieval.whitening.linear import Strength, learn_linear
 from pipelines.descriptors.folder import read_descriptors
 from pipelines.descriptors.learn_whitening import learn_whitening
 from pipelines.descriptors.matching_pairs import MatchingPairs, read_pairs
-from pipelines.descriptors.whiten import whiten
 from pipelines.photos.reader import read_photo
+from pipelines.whitening import adaptation
+from pipelines.whitening.whiten import whiten
 from tests.helpers.small_network import draw_photo, draw_scenes, save_network, write_pairs
 
 SCALES = (1.0, 0.5)
@@ -163,8 +165,69 @@ def test_only_the_photos_of_the_tuples_count(scenes, network, tmp_path, caplog):
     np.testing.assert_allclose(found.P, expected.P, rtol=1e-5, atol=1e-7 * np.abs(expected.P).max())
 
 
+def cosines(rows):
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows @ rows.T
+
+
+def test_a_linear_adaptation_is_saved_as_a_whitening_is(scenes, network, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(adaptation, "STRENGTHS", (Strength(1.0),))
+    monkeypatch.setattr(adaptation, "SIGNIFICANT", 1.0)
+    options = {"method": "linear", "size": 56, "scales": "1,0.5"}
+    names = read_pairs(scenes).images
+    before = described(keras.saving.load_model(network), scenes, names)
+    output = whiten(str(network), scenes, tmp_path / "a.keras", **options)
+    assert "linear: learned from 32 photos of 8 objects: whitened with shrinkage 1" in capsys.readouterr().out
+    saved = keras.saving.load_model(output)
+    assert [layer.name for layer in saved.layers][-3:] == ["l2", "whitening", "l2_whitened"]
+    P = learn_linear(before, np.repeat(np.arange(8), 4), Strength(1.0))
+    found = described(saved, scenes, names)
+    np.testing.assert_allclose(found @ found.T, cosines(P.apply(before)), atol=2e-3)
+
+    again = whiten(str(output), scenes, tmp_path / "b.keras", **options, dim=4)  # merged with the whitening
+    merged = keras.saving.load_model(again)
+    assert [layer.name for layer in merged.layers].count("whitening") == 1
+    assert merged.output_shape == (None, 4)
+    P = learn_linear(found, np.repeat(np.arange(8), 4), Strength(1.0), 4)
+    twice = described(merged, scenes, names)
+    np.testing.assert_allclose(twice @ twice.T, cosines(P.apply(found)), atol=2e-3)
+
+
+def test_a_linear_adaptation_that_helps_nobody_leaves_the_network_as_it_is(
+    scenes, network, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(adaptation, "STRENGTHS", (Strength(30.0), Strength(penalty=0.01)))
+    shifted = whiten(str(network), scenes, tmp_path / "lw.keras", size=56)
+    for source in (network, shifted):
+        output = whiten(
+            str(source), scenes, tmp_path / f"{source.stem}-as-it-is.keras", method="linear", size=56, objects="top"
+        )
+        said = capsys.readouterr().out
+        assert "linear: the network is left as it is: 32 photos of 8 objects: mAP of 32 photos of 8 objects" in said
+        assert f"{output}: small_gem unchanged, 6 dimensions" in said
+        pair = [described(keras.saving.load_model(path), scenes, ["scene0/0.png"]) for path in (source, output)]
+        np.testing.assert_array_equal(*pair)
+
+
+def test_linear_needs_two_photos_of_two_objects(scenes, network, tmp_path):
+    for number in range(3):
+        draw_photo(tmp_path / "one" / str(number) / "a.png", number, 0)
+        draw_photo(tmp_path / "copies" / f"thing{number}" / "a.png", number, 0)
+        draw_photo(tmp_path / "copies" / f"thing{number}" / "b.png", number, 0)
+    with pytest.raises(ValueError, match="has one photo only, so that no two photos show the same"):
+        whiten(str(network), tmp_path / "one", tmp_path / "w.keras", method="linear")
+    with pytest.raises(ValueError, match="6 photos of 3 objects none of them has two photos that are not copies"):
+        whiten(str(network), tmp_path / "copies", tmp_path / "w.keras", method="linear")
+    tuples = write_pairs(tmp_path / "few.npz", ["scene0/0.png", "scene0/1.png"], [(0, 1)])
+    with pytest.raises(ValueError, match="has no field version"):
+        whiten(str(network), tuples, tmp_path / "w.keras", photos=scenes, method="linear")
+    assert not (tmp_path / "w.keras").exists()
+
+
 @pytest.mark.parametrize(("options", "message"), [
-    ({"method": "zca"}, "--method must be one of lw, pca, regional-pca, got zca"),
+    ({"method": "linear", "dim": 7}, "--dim must be at most 6, the network's dimensions, got 7"),
+    ({"method": "linear", "shrinkage": 1.0}, "--shrinkage 1 is for --method lw only, got --method linear"),
+    ({"method": "zca"}, "--method must be one of lw, pca, regional-pca, linear, got zca"),
     ({"dim": 7}, "--dim must be at most 6, the network's dimensions, got 7"),
     ({"dim": 0}, "--dim must be at least 1, got 0"),
     ({"shrinkage": -1.0}, "--shrinkage must be at least 0, got -1.0"),

@@ -1,0 +1,1 @@
+"""Learns whitenings and linear adaptations of descriptors: the command `whiten`."""
