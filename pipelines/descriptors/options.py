@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from keras_retrieval.errors import ArgumentError
 from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
 
 from ..command.kinds import Writes
