@@ -715,3 +715,34 @@ def test_the_manifest_names_the_network(tmp_path, calls, names):
     manifest = json.loads((tmp_path / "state" / "collection.json").read_text())
     assert manifest["photos"] == str((tmp_path / "photos").resolve())
     assert manifest["current"]["model"] == str((tmp_path / "network.keras").resolve())
+
+
+def test_the_best_crop_of_a_photo_is_found_and_follows_its_file(tmp_path, calls):
+    from PIL import Image
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    object_ = write_photo(tmp_path / "object.png", seed=7, size=(16, 12))
+    ground = Image.new("RGB", (64, 48), "green")
+    ground.paste(Image.open(object_).resize((32, 24), Image.Resampling.NEAREST), (32, 24))
+    ground.save(photos / "scene.png")
+    for number in range(3):
+        write_photo(photos / f"{number}.png", number, size=(64, 48))
+    with opened(tmp_path, crops="1,2,3") as collection:
+        collection.update()
+        hit = collection.search(object_)[0]
+        assert (hit.name, hit.box, len(collection)) == ("scene.png", (32, 24, 64, 48), 4)
+        assert hit.score == pytest.approx(1, abs=1e-4)
+        assert collection.index().row_count == 4 * 14
+        (photos / "scene.png").rename(photos / "moved.png")
+        assert collection.update().renamed == 1
+        assert (collection.search(object_)[0].name, collection.index().row_count) == ("moved.png", 56)
+        assert "<figure" in collection.search(object_)._repr_html_()
+    with opened(tmp_path) as collection:  # the state remembers its crops
+        assert collection.update().described == 0
+        assert collection.index().row_count == 56
+    with opened(tmp_path, crops=[1]) as collection:
+        assert collection.update().described == 4
+        assert (collection.index().row_count, collection.search(object_)[0].box) == (4, None)
+    with pytest.raises(ArgumentError, match="--crops must begin with 1"):
+        opened(tmp_path, crops=(2, 3))

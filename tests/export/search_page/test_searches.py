@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from export.http.messages import Request
+from export.index_contract.contract import Hits
 from export.search_page.feedback import NEGATIVE_WEIGHT, combined
 from export.search_page.routes import SearchPage
 from tests.helpers.page_source import NATURAL, NEW, ROWS
@@ -221,3 +222,16 @@ QUERY = {"photo": "top.jpg"}
 def test_wrong_fields_are_named(page, document, message):
     status, found = ask(page, document)
     assert (status, found["error"][: len(message)]) == (400, message)
+
+
+def test_hits_of_crops_have_the_part_that_was_found(page, source, monkeypatch):
+    index = source.index()
+    plain = index.search
+
+    def search_crops(queries, k=10, **options):
+        sizes, boxes = np.tile([80, 60], (6, 1)), np.tile([0, 0, 40, 30], (6, 1))
+        return [Hits(one.names, one.scores, boxes[: len(one.names)], sizes) for one in plain(queries, k, **options)]
+
+    monkeypatch.setattr(index, "search", search_crops)
+    found = search(page, queries=[{"photo": "top.jpg"}])
+    assert [(hit["box"], hit["size"]) for hit in found["hits"]] == [([0, 0, 40, 30], [80, 60])] * 5
