@@ -70,10 +70,11 @@ def directions(rows: np.ndarray) -> np.ndarray:
         ArgumentError: all descriptors are 0.
         DescriptorError: a descriptor contains NaN or an infinite number.
     """
-    rows = as_rows(rows, "rows", np.float64)
+    rows = as_rows(rows, "rows", None)
     require_finite(rows, "row")
     if rows.shape[1] > ROWS:
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).astype(np.int64)]
+    rows = rows.astype(np.float64)
     of_rows = len(rows) < rows.shape[1]
     values, vectors = sorted_eigenvectors(rows @ rows.T if of_rows else rows.T @ rows)
     if not len(values) or values[0] <= np.finfo(np.float64).tiny:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_retrieval.errors import RetrievalError
 from keras_retrieval.metrics import average_precision
 from keras_retrieval.ranking.rows import gather, l2_normalize
 from keras_retrieval.whitening.covariance import Projection
@@ -23,6 +22,7 @@ from keras_retrieval.whitening.gram_pca import DIM, WIDE
 from keras_retrieval.whitening.linear import Strength, as_projection, directions, fit_linear, principal
 
 from ..descriptors.folder import read_descriptors
+from ..descriptors.learn_whitening import WhiteningError
 from ..files.progress import progress
 from .objects import ObjectPhotos, require_pairs, with_positives
 
@@ -109,12 +109,17 @@ def learn_adaptation(descriptors: Path, photos: ObjectPhotos, dim: int | None, s
 
     Raises:
         FolderError: `descriptors` is not a folder of descriptors or is damaged.
-        WhiteningError: fewer than two objects have two photos with a descriptor.
-        RetrievalError: `dim` exceeds the number of directions of descriptors with more than 8,192 dimensions.
+        WhiteningError: fewer than two objects have two photos with a descriptor, or `dim` exceeds the number of
+            directions of descriptors with more than 8,192 dimensions.
     """
     shards, names, _ = read_descriptors(descriptors)
     row_of = {name: row for row, name in enumerate(names)}
     there = np.array([row for row, name in enumerate(photos.names) if name in row_of], np.int64)
+    if not len(there):
+        raise WhiteningError(
+            f"{descriptors} has no descriptor of any of the {len(photos.names):,} photos to learn from (such as "
+            f"{photos.names[0]}): give their folder with --photos"
+        )
     known = photos.take(there)
     require_pairs(known, f"{descriptors}, which has a descriptor of {len(there):,} of {len(photos.names):,} photos")
     known = known.take(_sample(known, min(MOST_PHOTOS, _NUMBERS // shards[0].shape[1]), np.random.default_rng(seed)))
@@ -133,10 +138,10 @@ def adapt_rows(rows: np.ndarray, known: ObjectPhotos, dim: int | None, seed: int
     rng, size = np.random.default_rng(seed), rows.shape[1]
     rows = l2_normalize(rows)
     V = directions(rows)
-    z = (rows @ V.T).astype(np.float32)
+    z = rows @ V.T.astype(np.float32)
     kept = min(DIM, len(V)) if dim is None and size > WIDE else dim
     if size > WIDE and kept is not None and kept > len(V):
-        raise RetrievalError(
+        raise WhiteningError(
             f"--dim must be at most {len(V):,}, the directions of the descriptors of {len(rows):,} photos, got {dim}"
         )
     learnable = with_positives(known)

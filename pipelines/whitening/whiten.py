@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_retrieval.errors import ArgumentError
 
 from ..command.options import takes
@@ -78,11 +80,12 @@ def _adapt(options: WhitenOptions) -> Path:
     size = network.output_shape[-1]
     if options.dim is not None and options.dim > size:
         raise ArgumentError(f"--dim must be at most {size}, the network's dimensions, got {options.dim}")
+    from keras_retrieval.networks.regional import with_adaptation
+
+    with_adaptation(network, np.eye(1, size))  # refuses a network that cannot be adapted before photos are described
     _describe(options.model, described, options)
     learned = learn_adaptation(described, photos, options.dim, options.seed)
     if learned.projection is not None:
-        from keras_retrieval.networks.regional import with_adaptation
-
         network = with_adaptation(network, learned.projection.P)
     save_model(network, options.output)
     print(learned.account)

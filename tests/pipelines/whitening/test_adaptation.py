@@ -97,7 +97,10 @@ def test_photos_of_one_place_are_no_negatives_and_copies_no_positives(tmp_path, 
 def test_photos_without_descriptors_or_positives_are_counted(tmp_path):
     folder, photos, _ = described(tmp_path / "rows", 3)
     others = ObjectPhotos([f"x{name}" for name in photos.names], photos.place, photos.relevant, photos.copies)
-    with pytest.raises(WhiteningError, match="has a descriptor of 0 of 15 photos: linear learns to tell objects apart"):
+    with pytest.raises(
+        WhiteningError,
+        match=r"no descriptor of any of the 15 photos to learn from \(such as x0/0.jpg\): give their folder",
+    ):
         learn_adaptation(folder, others, None, 0)
     alone = ObjectPhotos(photos.names, np.arange(15), np.arange(15), photos.copies)
     with pytest.raises(WhiteningError, match="of 15 photos of 15 objects none of them has two photos that are not"):

@@ -209,6 +209,16 @@ def test_a_linear_adaptation_that_helps_nobody_leaves_the_network_as_it_is(
         np.testing.assert_array_equal(*pair)
 
 
+def test_a_whitening_inside_a_network_is_refused_before_photos_are_described(scenes, network, tmp_path):
+    model = keras.saving.load_model(network)
+    x = layers.Whitening(name="whitening")(model.output)
+    x = layers.L2Normalization(name="l2_last")(keras.layers.Dense(3, name="last")(x))
+    keras.Model(model.input, x, name="odd").save(tmp_path / "odd.keras")
+    with pytest.raises(ValueError, match="odd has layers after its whitening, so that no adaptation can be merged"):
+        whiten(str(tmp_path / "odd.keras"), scenes, tmp_path / "w.keras", method="linear", size=56)
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.keras"]
+
+
 def test_linear_needs_two_photos_of_two_objects(scenes, network, tmp_path):
     for number in range(3):
         draw_photo(tmp_path / "one" / str(number) / "a.png", number, 0)
