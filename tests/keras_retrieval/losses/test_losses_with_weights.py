@@ -202,7 +202,7 @@ def test_a_tuple_model_trains_the_weights_of_its_loss(tmp_path, kind):
     network = keras.saving.load_model(save_network(tmp_path / "small.keras"))
     loss = losses.CrossBatchMemory(20, 6) if kind == "memory" else losses.CosFaceLoss(3, 6, speed=10.0)
     model = TupleModel(network, l2=0)
-    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=True)
+    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=kind == "memory")
     before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.extra_weights]
     rng = np.random.default_rng(0)
     photos = np.repeat(rng.integers(0, 256, (3, 1, 24, 24, 3)), 2, axis=1) + rng.integers(-20, 20, (3, 2, 24, 24, 3))
