@@ -93,7 +93,7 @@ def set_p_speed(network: Any, p_speed: float | None) -> None:
         layer.set_p_speed(p_speed or (100.0 if layer.per_channel else 10.0))
 
 
-_STAGE = re.compile(r"stage_(\d+)|^(?:conv|block|layer)_?(\d+)|^expanded_conv_(\d+)")
+_STAGE = re.compile(r"stage_(\d+)|^(?:conv(?![123]d)|block|layer)_?(\d+)|^expanded_conv_(\d+)")
 
 
 def freeze_but_last(network: Any, count: int) -> None:

@@ -457,7 +457,7 @@ WRONG = [
     ({"shrinkage": 1.0, "whiten": "pca"}, "--shrinkage needs --whiten lw, got --whiten pca"),
     ({"dim": 4, "whiten": "none"}, "--dim needs a whitening"),
     ({"dim": 40}, "--dim must be at most 16, the dimensions of the network, got 40"),
-    ({"train_last": 5}, "--train-last must be at most 2, the blocks or stages that the trunk of small has, got 5"),
+    ({"train_last": 5}, "--train-last must be at most 0, the blocks or stages that the trunk of small has, got 5"),
     ({"train_last": 1, "freeze": 1}, "--train-last and --freeze both freeze layers"),
     ({"checkpoint_blocks": True}, "--checkpoint-blocks needs a vision transformer, and small has none"),
     ({"optimizer": "adagrad"}, "--optimizer must be one of adam, adamw, sgd, got adagrad"),
