@@ -34,7 +34,8 @@ def export_onnx(options: ExportOnnxOptions) -> Path:
 
     Raises:
         OnnxExportError: the network cannot be converted; the descriptors of its file differ too much from those of
-            Keras; or --calibrate contains too few photos, or, with --score, too few folders.
+            Keras, or those in int8 from float32; or --calibrate contains too few photos, or, with --score, too few
+            folders.
         MissingExtraError: tf2onnx, onnx or onnxruntime is not installed.
     """
     require_extra()
@@ -48,7 +49,7 @@ def export_onnx(options: ExportOnnxOptions) -> Path:
         if options.fp16:
             written = write_float16(source, exact, compared, positives)
         elif options.int8:
-            written = write_int8(source, exact, photos[::2], compared, positives)
+            written = write_int8(source, exact, photos[::2], compared, positives, options.least_cosine)
         output.parent.mkdir(parents=True, exist_ok=True)
         write_file(output, written.read_bytes())
     network = OnnxNetwork(output)

@@ -31,13 +31,21 @@ class ExportOnnxOptions(DescriptionOptions, ObjectOptions):
     ] = False
     int8: Annotated[
         bool,
-        Option("Quantize the trunk's convolutions to int8: a quarter of the size; needs --calibrate."),
+        Option("Quantize the trunk's convolutions or blocks to int8: a quarter of the size; needs --calibrate."),
     ] = False
+    least_cosine: Annotated[
+        float,
+        Option(
+            "Write no --int8 file if a photo that is compared has a descriptor of lower cosine similarity to float32.",
+            at_least=-1,
+            at_most=1,
+        ),
+    ] = 0.99
     calibrate: Annotated[
         Path | None,
         Option(
-            "Folder of photos like those that will be described. --int8 is calibrated on one half of them and measured "
-            "on the other, --fp16 is measured on all.",
+            "Folder of photos like those that will be described, 64 or more. --int8 is calibrated on one half of them "
+            "(up to 64) and measured on the other, --fp16 is measured on all.",
             kind=PHOTO_FOLDER,
         ),
     ] = None

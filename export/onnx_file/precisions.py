@@ -22,6 +22,9 @@ TOLERANCE, COSINE = 1e-4, 0.99999
 FP16_COSINE = 0.999
 """Minimum cosine similarity of a float16 file to float32; below it, activations have overflowed or underflowed."""
 
+FEW = 32
+"""Fewer photos to calibrate int8 on are answered with a warning."""
+
 HALVED_BATCHES, HALVED_SIDE = 4, 256  # maximum number of batches and side in pixels for Keras in float16 (slow)
 
 log = logging.getLogger("keras_retrieval")
@@ -118,12 +121,12 @@ def write_int8(
     calibration: Sequence[MeasuredPhoto],
     photos: Sequence[MeasuredPhoto],
     positives: list[np.ndarray],
+    least: float,
 ) -> Path:
-    """Quantizes the trunk's convolutions to int8, writes the ONNX file, and compares it with the float32 file.
+    """Quantizes the trunk to int8, writes the ONNX file, and compares it with the float32 file.
 
     The result of the comparison is logged and written into the metadata of the file: the smallest and the mean cosine
-    similarity of the descriptors of both files, and the mAP of both files if it is requested. No error is raised if
-    the files differ, because the loss of precision that is acceptable depends on the application.
+    similarity of the descriptors of both files, and the mAP of both files if it is requested.
 
     Args:
         source: network to export.
@@ -131,19 +134,28 @@ def write_int8(
         calibration: photos from which the ranges of activations are measured.
         photos: other photos, to compare on.
         positives: positives from `positives_by_object`, to compare the mAP as well; [] to omit the mAP.
+        least: the lowest cosine similarity that a photo's descriptor may have to that of the float32 file.
 
     Returns:
         The path of the .onnx file, in the folder of `exact`.
 
     Raises:
-        OnnxExportError: the float32 file accepts photos of one size only.
+        OnnxExportError: the float32 file accepts photos of one size only; or a photo's similarity is below `least`.
     """
     reference = OnnxNetwork(exact)
     if reference.sides:
         raise _one_size_only("--int8", reference)
     path = exact.with_name("int8.onnx")
     quantize(exact, path, [photo.pixels for photo in calibration])
-    _compare(path, reference, "int8", [photo.pixels for photo in photos], positives)
+    if len(calibration) < FEW:
+        log.warning("int8 is calibrated on %d photos: give --calibrate %d or more", len(calibration), 2 * FEW)
+    lowest = _compare(path, reference, "int8", [photo.pixels for photo in photos], positives)
+    if not lowest >= least:
+        raise OnnxExportError(
+            f"{source.network.name} in int8 has a cosine of {lowest:.4f} to float32, less than --least-cosine "
+            f"{least:g}: calibrate on more photos like those that will be described, export without --int8, or accept "
+            "a lower one"
+        )
     return path
 
 

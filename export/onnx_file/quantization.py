@@ -1,5 +1,6 @@
-"""Static int8 quantization of the convolutions of an ONNX network, calibrated on photos."""
+"""Static int8 quantization of the convolutions and transformer blocks of an ONNX network, calibrated on photos."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ spends half of the quantized range on negative numbers. The pooling layers of re
 so that they stay in float32.
 """
 
+_OF_BLOCK = re.compile(r"/block_\d+")  # a TransformerBlock in the names of nodes
+
 
 def quantize(source: Path, target: Path, photos: Iterable[np.ndarray]) -> None:
     """Writes an int8 version of an ONNX network, with one scale per output channel of each convolution.
 
     The method is static quantization (Jacob et al. CVPR 2018). The layers after the trunk (pooling, whitening and L2
-    normalisation) stay in float32. Dense layers in the trunk stay in float32, too; only ConvNeXt has many of these.
+    normalisation) stay in float32. The Dense layers of vision transformers' blocks are quantized; attention, layer
+    normalisations and Dense layers of other trunks, of which only ConvNeXt has many, stay in float32.
 
     Args:
         source: path of a float32 .onnx file.
@@ -40,14 +44,36 @@ def quantize(source: Path, target: Path, photos: Iterable[np.ndarray]) -> None:
 
     merged = target.with_name(f"merged-{target.name}")  # network with batch normalisation folded into convolutions
     quant_pre_process(source, merged, skip_symbolic_shape=True)
+    dense = _dense_layers_of_blocks(merged)
     quantize_static(
         merged,
         target,
         Reader(),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(TYPES),
+        op_types_to_quantize=[*TYPES, *(["MatMul"] if dense else [])],
+        nodes_to_exclude=_products_except(merged, dense) if dense else [],
         per_channel=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )
     merged.unlink()
+
+
+def _dense_layers_of_blocks(path: Path) -> set[str]:
+    """The names of the matrix products with constant weights in transformer blocks."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    matrices = {array.name for array in graph.initializer if len(array.dims) == 2}
+    return {
+        node.name
+        for node in graph.node
+        if node.op_type == "MatMul" and _OF_BLOCK.search(node.name) and node.input[1] in matrices
+    }
+
+
+def _products_except(path: Path, dense: set[str]) -> list[str]:
+    import onnx
+
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return [node.name for node in nodes if node.op_type == "MatMul" and node.name not in dense]

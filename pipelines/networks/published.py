@@ -197,6 +197,8 @@ def _transformer(shapes: Shapes, start: str) -> Any:
     positions = shapes.get(f"{start}pos_embed", (1, 1))
     grid = math.isqrt(positions[1] - 1)
     registers = shapes.get(f"{start}register_tokens", (1, 0))[1]
+    if not grid and not registers:
+        raise ConversionError(f"it has no tensor {start + 'pos_embed'!r}, the positions of a DINOv2")
     periods = shapes.get(f"{start}rope_embed.periods", ())
     made = Shape(
         width,

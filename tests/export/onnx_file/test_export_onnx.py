@@ -12,9 +12,8 @@ import pytest
 
 import keras_retrieval
 from keras_retrieval import layers
-from keras_retrieval.networks.build import POOLINGS, assemble, for_pooling, reads_class_token
+from keras_retrieval.networks.build import POOLINGS, reads_class_token
 from keras_retrieval.networks.transformer_shapes import dinov2, dinov3
-from keras_retrieval.networks.vision_transformer import vision_transformer
 from pipelines.descriptors.describer import describer
 from pipelines.descriptors.extract import extract
 from pipelines.evaluation.evaluate import evaluate
@@ -25,6 +24,7 @@ from pipelines.photos.reader import read_photo
 from pipelines.whitening.whiten import whiten
 from tests.helpers.small import draw_folder, network, saved_network, shards
 from tests.helpers.small_network import draw_photo
+from tests.helpers.small_transformer import small_transformer
 
 pytest.importorskip("tf2onnx")
 onnx = pytest.importorskip("onnx")
@@ -112,14 +112,10 @@ def test_every_pooling_takes_photos_of_any_size(tmp_path, name, scales):
 
 
 @pytest.mark.parametrize(
-    ("shape", "name"), [(dinov2(64, 2, 4), "salad"), (dinov2(64, 2), "cls"), (dinov3(64, 2), "cls+mean")]
+    ("shape", "name"), [(dinov2(64, 2, 4), "salad"), (dinov2(64, 2), "megaloc"), (dinov3(64, 2), "cls+mean")]
 )
 def test_a_vision_transformer_takes_photos_of_any_size(tmp_path, shape, name):
-    trunk = for_pooling(vision_transformer(shape, "transformer"), name)
-    options = {"clusters": 3, "features": 5} if name == "salad" else {}
-    pooling = POOLINGS[name](name="pooling", dtype="float32", **options)
-    front = [layers.PixelNormalization.of("torch", name="normalization")]
-    model = assemble(f"transformer_{name}", front, trunk, pooling)
+    model = small_transformer(shape, name)
     model.save(tmp_path / "model.keras")
     ready = session(export_onnx(str(tmp_path / "model.keras"), tmp_path / "model.onnx", size=64))
     for size in ((1, 64, 64), (3, 71, 50), (2, 112, 70), (1, 57, 90), (2, 40, 200), (1, 98, 98)):
@@ -336,6 +332,27 @@ def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, caplog):
         images = photos_of(shape).astype("uint8")
         assert cosines(describe(images), exact(images)).min() > 0.99
         assert not (describe(images) == exact(images)).all()
+
+
+def test_int8_of_a_vision_transformer_quantizes_its_blocks(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    draw_folder(tmp_path / "photos", 9)
+    model = small_transformer(dinov2(64, 2), "cls")
+    for weight in model.weights:
+        if weight.name in ("scale1", "scale2"):  # as small at the beginning of a training as to hide the blocks
+            weight.assign(0.5 * keras.ops.ones_like(weight))
+    model.save(tmp_path / "model.keras")
+    options = {"size": 64, "int8": True, "calibrate": tmp_path / "photos", "least_cosine": 0.5}
+    path = export_onnx(str(tmp_path / "model.keras"), tmp_path / "model.onnx", **options)
+    assert "int8 is calibrated on 5 photos: give --calibrate 64 or more" in caplog.text
+    graph = onnx.load(path).graph
+    kinds = [tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 2]
+    assert kinds.count(onnx.TensorProto.INT8) == 8, "four Dense layers in each of two blocks"
+    cosine = float(session(path).get_modelmeta().custom_metadata_map["cosine_least"])
+    assert 0.9 <= cosine < 1
+    with pytest.raises(ValueError, match=r"transformer_cls in int8 has a cosine of .* less than --least-cosine 1:"):
+        export_onnx(str(tmp_path / "model.keras"), tmp_path / "other.onnx", **options | {"least_cosine": 1.0})
+    assert not (tmp_path / "other.onnx").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from export.savedmodel.check import loaded_version
 from export.savedmodel.export_saved_model import export_saved_model
 from export.savedmodel.graph import write_graph
 from export.savedmodel.options import GraphOptions
+from keras_retrieval.networks.transformer_shapes import dinov2
 from pipelines.descriptors.describer import describer
 from pipelines.files.durable import read_manifest
 from pipelines.networks.files import load_model, smallest_side
@@ -31,6 +32,7 @@ from tests.helpers import small
 from tests.helpers.deadlines import wait_until
 from tests.helpers.memory import peak_growth
 from tests.helpers.odd_photos import exif, jpeg_of_size, picture, png, saved
+from tests.helpers.small_transformer import small_transformer
 
 pytest.importorskip("tensorflow_serving.apis", reason="tensorflow-serving-api is not installed")
 
@@ -376,3 +378,18 @@ def test_a_killed_export_leaves_no_version(network, quick, tmp_path):
     version = export_saved_model(str(network), output, **quick)
     assert [path.name for path in output.iterdir()] == ["1"]
     read_manifest(version, kind=KIND, version=VERSION, verify=True)
+
+
+def test_a_vision_transformer_with_salad_takes_photos_of_any_size(tmp_path):
+    import keras
+
+    model = small_transformer(dinov2(64, 2), "salad")
+    model.save(tmp_path / "model.keras")
+    version = export_saved_model(str(tmp_path / "model.keras"), tmp_path / "served", size=64)
+    with loaded_version(version) as served:
+        for height, width in ((64, 64), (71, 50), (112, 70), (57, 90), (40, 200), (98, 98)):
+            photos = np.random.default_rng(height).integers(0, 256, (2, height, width, 3)).astype("float32")
+            rows = served.predict("images", images=photos)["descriptors"]
+            expected = keras.ops.convert_to_numpy(model(photos))
+            assert (rows * expected).sum(axis=1).min() >= 0.999999
+            np.testing.assert_allclose(rows, expected, atol=1e-5)
