@@ -122,9 +122,9 @@ def made(name: str) -> State:
             add(f"{agg}{part}.weight", *shape)
             add(f"{agg}{part}.bias", shape[0])
         for part, outputs in state_shapes.items():
-            for number, shape in (("0", (512, width, 1, 1)), ("3", (outputs, 512, 1, 1))):
-                add(f"{agg}{part}.{number}.weight", *shape)
-                add(f"{agg}{part}.{number}.bias", shape[0])
+            for number, rows, columns in (("0", 512, width), ("3", outputs, 512)):
+                add(f"{agg}{part}.{number}.weight", rows, columns, 1, 1)
+                add(f"{agg}{part}.{number}.bias", rows)
         if aggregator == "megaloc":
             add("aggregator.linear.weight", 8448, 256 + 256 * 64)
             add("aggregator.linear.bias", 8448)
