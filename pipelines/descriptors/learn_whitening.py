@@ -52,8 +52,8 @@ def learn_whitening(
 
     Raises:
         FolderError: `descriptors` is not a folder of descriptors or is damaged.
-        WhiteningError: none of the photos has a descriptor, or the method is "lw" and the descriptors have more than
-            WIDE dimensions.
+        WhiteningError: none of the photos has a descriptor; or the method is "lw", and the descriptors have more than
+            WIDE dimensions or those of each pair are equal.
         ArgumentError: `dim` exceeds the number of dimensions that the descriptors of the photos span.
         ValueError: too few photos or pairs have a descriptor.
     """
@@ -81,6 +81,11 @@ def learn_whitening(
     if chosen is None:
         chosen, why = _shrinkage_for(q, p, shards[0].shape[1])
     within = _pair_moments(shards, q, p)
+    if within.count and not within.within.any():
+        raise WhiteningError(
+            f"the two photos of each of {within.count:,} pairs have equal descriptors, as copies of one photo have, so "
+            "that lw has nothing to learn from: add other photos of the same objects, or use pca"
+        )
     log.info(f"{photos} and {within.count:,} of {len(pairs.qidxs):,} pairs, shrinkage {chosen:g}{why}")
     return fit_lw(moments, within, chosen)
 

@@ -5,7 +5,7 @@ import pytest
 
 from keras_retrieval.whitening.covariance import learn_lw, learn_pca
 from pipelines.descriptors.folder import KIND, VERSION
-from pipelines.descriptors.learn_whitening import learn_whitening, shrinkage_for
+from pipelines.descriptors.learn_whitening import WhiteningError, learn_whitening, shrinkage_for
 from pipelines.descriptors.matching_pairs import MatchingPairs
 from pipelines.files.durable import partial_of, seal, write_array, write_names
 
@@ -30,6 +30,14 @@ def test_shards_give_what_one_array_gives(tmp_path, method):
     expected = learn_lw(rows[wanted], qidxs, pidxs) if method == "lw" else learn_pca(rows[wanted])
     np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
     np.testing.assert_allclose(found.P, expected.P, atol=1e-9)
+
+
+def test_pairs_of_copies_have_nothing_to_learn_lw_from(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(4, 5)).astype("float32").repeat(2, axis=0)
+    folder = write_rows(tmp_path / "rows", rows, [f"{row}.jpg" for row in range(8)], 8)
+    pairs = MatchingPairs([f"{row}.jpg" for row in range(8)], np.arange(0, 8, 2), np.arange(1, 8, 2))
+    with pytest.raises(WhiteningError, match="each of 4 pairs have equal descriptors, as copies of one photo have"):
+        learn_whitening(folder, pairs, "lw")
 
 
 def test_shrinkage_is_chosen_by_the_photos_in_pairs_that_have_a_descriptor(tmp_path, caplog):
