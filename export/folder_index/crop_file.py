@@ -30,7 +30,7 @@ class StoredCrops:
 
     def __init__(self, folder: Path, photos: int, rows: int) -> None:
         self.counts = np.load(folder / _COUNTS, allow_pickle=False).astype(np.int64)
-        self.boxes = np.load(folder / _BOXES, mmap_mode="r", allow_pickle=False)
+        self.boxes = np.asarray(np.load(folder / _BOXES, mmap_mode="r", allow_pickle=False))  # memmap indexes slowly
         if self.counts.shape != (photos,) or self.counts.sum() != rows or self.boxes.shape != (rows, 4):
             raise FolderError(f"{folder}: its crops do not fit its {photos:,} photos and {rows:,} rows: index again")
         self.starts = PhotoCrops(self.counts, self.boxes).starts

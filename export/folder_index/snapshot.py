@@ -234,6 +234,13 @@ class Snapshot:
         Returns:
             The score of the best row of each photo, (n,); its box, (n, 4); and the size of the photo, (n, 2).
         """
+        stored = self.segment.crops
+        if stored is not None and not self.added_photos and 0 < len(ids) <= _COMPARED:
+            counts, starts = stored.counts[ids], stored.starts[ids]
+            numbers, firsts = rows_of(starts, counts), first_rows(counts)
+            products = self.segment.rows.take(numbers) @ query
+            best = firsts + _best_places(products, counts, firsts)
+            return products[best], stored.boxes[numbers[best]], stored.boxes[starts, 2:]
         scores, boxes = np.empty(len(ids), np.float32), np.empty((len(ids), 4), np.float32)
         sizes = np.empty((len(ids), 2), np.float32)
         order = np.argsort(ids, kind="stable")
@@ -242,11 +249,19 @@ class Snapshot:
             crops = self.crops(ids[part])
             assert crops is not None, "the index has crops"
             products = np.concatenate([rows @ query for rows in self.rows(ids[part])])
-            # A rectangle of the rows of each photo, whose last row is repeated where it has fewer.
-            places = np.minimum(np.arange(crops.counts.max())[None], crops.counts[:, None] - 1) + crops.starts[:, None]
-            best = places[np.arange(len(part)), np.argmax(products[places], axis=1)]
+            best = crops.starts + _best_places(products, crops.counts, crops.starts)
             scores[part], boxes[part], sizes[part] = products[best], crops.boxes[best], crops.boxes[crops.starts, 2:]
         return scores, boxes, sizes
+
+
+def _best_places(products: np.ndarray, counts: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """The place, from 0, of the largest product of each photo, (n,), among its `counts` rows from `starts` on."""
+    most = int(counts.max(initial=0))
+    if len(products) == most * len(counts):
+        return products.reshape(len(counts), -1).argmax(axis=1)
+    # A rectangle of the rows of each photo, whose last row is repeated where it has fewer.
+    places = np.minimum(np.arange(most)[None], counts[:, None] - 1) + starts[:, None]
+    return np.argmax(products[places], axis=1)
 
 
 class MutableSegment:
