@@ -1,8 +1,10 @@
 """Defines the option `--precision` of the steps, and resolves its value "auto" on a machine."""
 
+import json
 import logging
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -46,8 +48,8 @@ def resolve_precision(precision: str, model: str | Path = "", begun: str | None 
 
     Args:
         precision: the value of the option `--precision`: "float32", "bfloat16" or "auto".
-        model: path or name of the network to run. For an .onnx file, whose precision was chosen at its export, "auto"
-            becomes "float32".
+        model: path or name of the network to run. For an .onnx file, whose precision was chosen at its export, and for
+            a network without a trunk, "auto" becomes "float32".
         begun: the precision with which the run or folder was begun that is continued; None for a new one. If it is
             "float32", "auto" becomes "float32", which every machine computes natively.
 
@@ -64,11 +66,23 @@ def resolve_precision(precision: str, model: str | Path = "", begun: str | None 
         native, reason = False, "an .onnx network has its precision inside"
     elif begun == "float32":
         native, reason = False, "as it was begun"
+    elif _is_without_trunk(Path(model)):
+        native, reason = False, "the network has no trunk, a model inside the model"
     else:
         native, reason = _on_this_machine()
     resolved = "bfloat16" if native else "float32"
     log.info("precision: %s (%s)", resolved, reason)
     return resolved
+
+
+def _is_without_trunk(path: Path) -> bool:
+    """Whether a .keras file is a network of the user's own whose layers are in no model inside of it."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            layers = json.loads(file.read("config.json"))["config"]["layers"]
+        return not any("layers" in layer["config"] for layer in layers)
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        return False  # a name, or a file of which loading says what is wrong
 
 
 def _on_this_machine() -> tuple[bool, str]:

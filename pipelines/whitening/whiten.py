@@ -56,7 +56,7 @@ def whiten(options: WhitenOptions) -> Path:
     pairs = read_pairs(options.tuples, options.take, options.objects, needed=options.method == "lw")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.method == "regional-pca":
-        options = replace(options, precision=resolve_precision(options.precision))
+        options = replace(options, precision=resolve_precision(options.precision, options.model))
         network = _with_whitened_regions(options, pairs.images)
     else:
         described = options.descriptors or options.output.with_suffix(".descriptors")

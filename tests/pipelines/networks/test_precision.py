@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from importlib import import_module
 from inspect import signature
 
@@ -158,3 +159,15 @@ assert "tensorflow" not in sys.modules and not list(folder.iterdir())
 def test_every_step_names_a_wrong_value_before_tensorflow_is_imported(tmp_path):
     found = subprocess.run([sys.executable, "-c", STEPS, str(tmp_path)], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+def test_a_network_without_a_trunk_computes_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_RETRIEVAL_PRECISION", "bfloat16")
+    for name, layers, resolved in [
+        ("plain", [{"class_name": "Conv2D", "config": {"name": "conv"}}], "float32"),
+        ("built", [{"class_name": "Functional", "config": {"name": "trunk", "layers": []}}], "bfloat16"),
+    ]:
+        with zipfile.ZipFile(tmp_path / f"{name}.keras", "w") as file:
+            file.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+        assert resolve_precision("auto", tmp_path / f"{name}.keras") == resolved
+    assert resolve_precision("auto", "vgg16_gem") == "bfloat16"
