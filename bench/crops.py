@@ -8,7 +8,6 @@ same places. Recall@10 is the share of the photos with the object, PASTED for ea
 """
 
 import argparse
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,8 +56,7 @@ class Pasted:
 def paste(folder: Path, seed: int) -> Pasted:
     """Writes a folder with the photos of OXFORD into which objects are pasted."""
     chance = np.random.default_rng(seed)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     free = chance.permutation(sorted(path.name for path in OXFORD.iterdir())).tolist()
     queries, positives = {}, {}
     for scene in sorted(path for path in SCENES.iterdir() if path.is_dir() and path.name not in ONE_PLACE[1:]):
@@ -67,7 +65,9 @@ def paste(folder: Path, seed: int) -> Pasted:
         positives[scene.name] = [free.pop() for _ in range(count)]
         queries[scene.name] = [Path(view) for view in views[count : count + QUERIES]]
         for name, view in zip(positives[scene.name], views, strict=False):
-            _with_object(OXFORD / name, Path(view), chance).save(folder / name, quality=92)
+            picture = _with_object(OXFORD / name, Path(view), chance)
+            if not (folder / name).exists():  # an earlier run wrote the same, and described it
+                picture.save(folder / name, quality=92)
     return Pasted(folder, queries, positives)
 
 
@@ -143,7 +143,8 @@ def main() -> None:
         network_file(None, options.network, work)
     settings = {"size": options.size, "precision": "float32"}
     levels = ["", *options.crops.split(";")]
-    with recorded("crops-oxford") as add:
+    command = f"python -m bench.crops --network {options.network} --size {options.size} --crops '{options.crops}'"
+    with recorded("crops-oxford", command) as add:
         for crops in levels:
             results = evaluate(
                 str(network),
@@ -157,7 +158,7 @@ def main() -> None:
             )
             figures = {setting: f"{100 * values['mAP']:.1f}" for setting, values in results["mean"].items()}
             add({"crops": crops or "none", **figures, "bytes per photo": results["bytes_per_photo"]})
-    with recorded("crops") as add:
+    with recorded("crops", command) as add:
         measured: dict[str, list[list[float]]] = {crops: [] for crops in levels}
         facts: dict[str, dict[str, Any]] = {}
         for seed in range(options.seeds):
@@ -167,7 +168,7 @@ def main() -> None:
             for crops in levels:
                 plain = work / f"oxford-{_label(crops)}" / "database"
                 described = work / f"described-{seed}-{_label(crops)}"
-                extract(str(network), pasted.photos, described, crops=crops, replace=True, **settings)
+                extract(str(network), pasted.photos, described, crops=crops, **settings)
                 opened = build(plain, described, work / f"index-{_label(crops)}")
                 both = [recall(opened, pasted, rows, exact) for exact in (False, True)]
                 measured[crops].append([*both, *(query_ms(opened, rows, k) for k in (K, 100)), describing])
