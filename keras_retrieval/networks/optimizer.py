@@ -110,7 +110,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         schedule = self.schedule
-        if isinstance(schedule, Schedule):
+        if callable(schedule):
             schedule = keras.optimizers.schedules.serialize(schedule)
         return {"schedule": schedule, "steps": self.steps}
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.training.callbacks import SCORE, best_epoch, step_progress, write_history
 from pipelines.training.checkpoint import Checkpoint
-from pipelines.training.samples import HEIGHT, Sample, strip
+from pipelines.training.samples import HEIGHT, strip
 
 
 def epochs(**figures):
@@ -49,10 +49,10 @@ class Photos:
 
 
 def test_a_strip_has_the_photos_side_by_side_without_those_that_cannot_be_read():
-    picture = strip(Sample("a", "bb", ["ccc", "broken"]), Photos())
+    picture = strip(["a", "bb", "ccc", "broken"], Photos())
     assert picture.shape == (HEIGHT, 2 * 30 * 6, 3)
     np.testing.assert_array_equal(picture[0, [0, 60, 180]], [[1] * 3, [2] * 3, [3] * 3])
-    assert strip(Sample("broken", "broken", []), Photos()).shape == (HEIGHT, 1, 3)
+    assert strip(["broken"], Photos()).shape == (HEIGHT, 1, 3)
 
 
 def test_finished_steps_are_noted_for_a_process_that_watches(monkeypatch):
