@@ -4,6 +4,7 @@ VENV ?= .venv
 ADDONS ?= .venv-addons
 METRIC_LEARNING ?= .venv-metric-learning
 MILVUS ?= .venv-milvus
+TORCH ?= .venv-torch
 BIN = $(VENV)/bin
 # With byte code, as pip does by default: where Python may not write it (PYTHONDONTWRITEBYTECODE), each process that
 # imports Keras would spend 12 s of CPU instead of 4.
@@ -19,7 +20,7 @@ PHOTOS ?=
 PORT ?= 8000
 COMMA = ,
 
-.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-metric-learning test-milvus lint bench bench-evaluation bench-index clean
+.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-metric-learning test-milvus lint bench bench-evaluation bench-index bench-runtimes clean
 
 # Runs a command of the install quietly; if it fails, says so in one sentence.
 quietly = @mkdir -p $(VENV); $(1) > $(VENV)/install.log 2>&1 || { \
@@ -151,7 +152,17 @@ $(VENV)/.bench: setup.py | $(VENV)/.dev
 	touch $@
 
 bench: $(VENV)/.bench
-	for file in $(filter-out bench/__init__.py bench/photos.py bench/made_photos.py bench/large_database.py bench/purity.py $(INDEX),$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
+	for file in $(filter-out bench/__init__.py bench/photos.py bench/made_photos.py bench/large_database.py bench/purity.py bench/runtimes.py $(INDEX),$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
+
+# PyTorch runs the published networks, in an environment of its own.
+$(TORCH)/.ready: bench/pytorch/requirements.txt | $(BIN)/uv
+	rm -rf $(TORCH)
+	$(BIN)/uv venv --quiet --python $(PYTHON) $(TORCH)
+	$(INSTALL) $(TORCH)/bin/python -r $<
+	touch $@
+
+bench-runtimes: $(VENV)/.dev $(TORCH)/.ready
+	$(BIN)/python -m bench.runtimes --torch $(TORCH)
 
 bench-evaluation: $(VENV)/.dev
 	$(BIN)/python -m bench.evaluation
@@ -160,4 +171,4 @@ bench-index: $(VENV)/.bench
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m bench.index --sizes $(SIZES) --work $(BENCH_WORK) --plot docs/index-curves.png
 
 clean: stop
-	rm -rf $(VENV) $(ADDONS) $(METRIC_LEARNING) $(MILVUS) $(WORK) build docs/_build docs/reference/commands docs/reference/commands.md *.egg-info
+	rm -rf $(VENV) $(ADDONS) $(METRIC_LEARNING) $(MILVUS) $(TORCH) $(WORK) build docs/_build docs/reference/commands docs/reference/commands.md *.egg-info

@@ -19,7 +19,8 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #   milvus   index, update, search and serve on milvus:// addresses
 #   matlab   convert of .mat files
 #   serving  export-saved-model, serve; describe and query need no extra
-#   onnx     export-onnx; .onnx files in extract and evaluate
+#   onnx     export-onnx; .onnx files in extract and evaluate; --runtime onnxruntime
+#   openvino --runtime openvino, in all steps that describe photos
 #   all      the above together
 #   gpu      TensorFlow's CUDA libraries, for NVIDIA GPUs on Linux
 #   bench, docs, dev    what `make bench`, `make docs` and `make test` run
@@ -33,6 +34,7 @@ EXTRAS = {
     "matlab": ["scipy>=1.11"],
     "serving": ["tensorflow-serving-api~=2.20.0", "grpcio-health-checking>=1.62"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
+    "openvino": ["tf2onnx>=1.17", "onnx>=1.17", "openvino>=2025.0"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["gpu"] = ["tensorflow[and-cuda]~=2.20.0"]

@@ -11,6 +11,7 @@ from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.precision import PRECISION_HELP, PRECISIONS
 from keras_retrieval.pipelines.photos.grid_crops import parse_levels
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from keras_retrieval.pipelines.runtimes.options import RuntimeOption, check_runtime_precision
 
 from ..collection.network_choice import network_of_collection
 from ..http.base_path import checked_base_path
@@ -18,7 +19,7 @@ from ..http.hosts import address_to_listen_on
 
 
 @dataclass(frozen=True, kw_only=True)
-class AppOptions(CustomLayers, IntakeOptions):
+class AppOptions(CustomLayers, RuntimeOption, IntakeOptions):
     """The options of the step `app`."""
 
     photos: Annotated[
@@ -83,14 +84,16 @@ class AppOptions(CustomLayers, IntakeOptions):
         """
         super().check()
         parse_levels(self.crops or "")
+        check_runtime_precision(self.runtime, self.precision)
         checked_base_path(self.base_path)
 
     def check_packages(self) -> None:
         """Checks that COLMAP is installed if a network is to be trained.
 
         Raises:
-            MissingExtraError: pycolmap is not installed.
+            MissingExtraError: pycolmap, or the runtime that is named, is not installed.
         """
+        super().check_packages()
         if self.train:
             require_package("pycolmap", "COLMAP", "sfm")
 

@@ -51,6 +51,7 @@ def run(options: AppOptions, say: Callable[[str], None]) -> None:
         size=options.size,
         crops=options.crops,
         precision=options.precision,
+        runtime=options.runtime,
         **options.passed_on,
     )
     line = ProgressLine(sys.stderr)

@@ -34,6 +34,7 @@ from keras_retrieval.pipelines.photos.grid_crops import parse_levels
 from keras_retrieval.pipelines.photos.intake import Intake
 from keras_retrieval.pipelines.photos.intake_options import IntakeOptions
 from keras_retrieval.pipelines.photos.query_box import Box
+from keras_retrieval.pipelines.runtimes.options import RUNTIME, check_runtime_precision, require_runtime
 
 from keras_retrieval import library_logs
 from keras_retrieval.errors import ArgumentError
@@ -119,6 +120,7 @@ class Collection:
         crops: levels of crops that are described in addition to the whole photo, such as "1,2,3" or (1, 2, 3), to find
             small objects; "1" for whole photos only. None for those of the collection, or whole photos.
         precision: "float32", "bfloat16" or "auto", see `extract`.
+        runtime: "tensorflow", "onnxruntime", "openvino" or "auto", see `extract`.
         include: patterns of photos to take; None for all.
         exclude: patterns of files and folders to ignore.
         hidden: whether hidden files are taken.
@@ -143,6 +145,7 @@ class Collection:
         size: int | None = None,
         crops: str | Sequence[int] | None = None,
         precision: str = "auto",
+        runtime: str = RUNTIME,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         hidden: bool = False,
@@ -158,9 +161,11 @@ class Collection:
             raise ArgumentError(f"size must be at least 1 pixel, got {size}")
         check_precision(precision)
         self._levels = None if crops is None else parse_levels(_levels_text(crops))
+        require_runtime(runtime, model)
+        check_runtime_precision(runtime, precision)
         self._model = None if model is None else os.fspath(model)
         check_model(self._model)
-        self._size, self._precision, self._choice = size, precision, GIVEN
+        self._size, self._precision, self._runtime, self._choice = size, precision, runtime, GIVEN
         self._options = IntakeOptions(
             include=None if include is None else list(include),
             exclude=None if exclude is None else list(exclude),
@@ -558,7 +563,7 @@ class Collection:
         record = self._manifest.get(key)
         if not isinstance(record, dict) or not isinstance(record.get("index"), str):
             return None
-        return Generation(self._state.path / record["index"], self.folder, record)
+        return Generation(self._state.path / record["index"], self.folder, record, self._runtime)
 
     def _prepare(self) -> Generation:
         """Chooses and loads the network, and returns the index that is to follow the folder."""
@@ -625,7 +630,7 @@ class Collection:
         if self._precision == "auto":
             for generation in self._generations_of(identity):
                 return bool(generation.record["bfloat16"])
-        return resolve_precision(self._precision, model) == "bfloat16"
+        return resolve_precision(self._precision, model, runtime=self._runtime) == "bfloat16"
 
     def _generations_of(self, identity: Mapping[str, str]) -> list[Generation]:
         """The indexes that were made with a network, the present one first."""
@@ -645,7 +650,7 @@ class Collection:
                 chosen = unfinished
             else:
                 name = self._state.new_index()
-                chosen = Generation(self._state.path / name, self.folder, record | {"index": name})
+                chosen = Generation(self._state.path / name, self.folder, record | {"index": name}, self._runtime)
                 if current is None or current.index is None:
                     self._current, self._next = chosen, None
                 else:

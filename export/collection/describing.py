@@ -66,6 +66,8 @@ def describe_in_units(
         Units of photos. Each photo is in one of them; within a few thousand photos they are sorted by size, because
         photos of one size are described together.
     """
+    side = reading.size or 0
+    network.expect([(side, 3 * side // 4)] * len(names) * (count_crops(levels) if levels else 1))
     start, chunk = 0, FIRST_CHUNK
     while start < len(names):
         shapes, left_out = _shapes(reading, names[start : start + chunk])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.files.durable import fingerprint
 from keras_retrieval.pipelines.photos.reader import MAX_PIXELS
+from keras_retrieval.pipelines.runtimes.options import RUNTIME
 
 from ..folder_index.folder_index import FolderIndex
 from ..folder_index.writer import write_index
@@ -31,6 +32,7 @@ class Generation:
         folder: the index folder, which need not exist.
         photos: the photo folder.
         record: the network and the settings of the description, as `record_of` makes it.
+        runtime: the value of the option `--runtime`.
 
     Attributes:
         folder: the index folder.
@@ -39,11 +41,11 @@ class Generation:
         network: the network in memory; None until `load`.
     """
 
-    def __init__(self, folder: Path, photos: Path, record: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, photos: Path, record: Mapping[str, Any], runtime: str = RUNTIME) -> None:
         self.folder, self.record = folder, dict(record)
         self.index: FolderIndex | None = None
         self.network: LoadedNetwork | None = None
-        self._photos = photos
+        self._photos, self._runtime = photos, runtime
         self._loading = threading.Lock()
 
     @property
@@ -74,7 +76,8 @@ class Generation:
         """
         with self._loading:
             if self.network is None:
-                self.network = load_network(self.record["model"], self.record["size"], self.record["bfloat16"])
+                record = self.record
+                self.network = load_network(record["model"], record["size"], record["bfloat16"], self._runtime)
             return self.network
 
     def states(self) -> dict[str, State]:

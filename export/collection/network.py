@@ -1,15 +1,18 @@
 """A network that describes the photos of a collection and queries, which do not wait for whole batches of photos."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.descriptors.describer import NO_DESCRIPTOR, DescribeFn, describer
+from keras_retrieval.pipelines.descriptors.describer import NO_DESCRIPTOR, DescribeFn, Runtime, describer
 from keras_retrieval.pipelines.networks.files import load_model, require_edges, smallest_side
 from keras_retrieval.pipelines.photos.query_box import Box
 from keras_retrieval.pipelines.photos.reader import MAX_PIXELS, PhotoError, read_photo
+from keras_retrieval.pipelines.photos.reading import Shape
+from keras_retrieval.pipelines.runtimes.options import RUNTIME
+from keras_retrieval.pipelines.runtimes.switching import SwitchingDescriber
 
 PART_PIXELS = 2**19  # pixels that the network describes before a query gets its turn, such as 5 photos of 320 x 320
 
@@ -55,8 +58,19 @@ class LoadedNetwork:
     """
 
     def __init__(self, describe: DescribeFn, smallest: int, size: int) -> None:
-        self._describe, self._turns = describe, Turns()
+        self._switching = describe if isinstance(describe, SwitchingDescriber) else None
+        self._describe = describe if self._switching is None else self._switching.describe
+        self._turns = Turns()
         self.smallest, self._size = smallest, size
+
+    def expect(self, shapes: Iterable[Shape]) -> None:
+        """Says which photos of the collection will be described, so that a faster runtime is taken if it pays.
+
+        Args:
+            shapes: (height, width) of each photo in pixels, about.
+        """
+        if self._switching is not None:
+            self._switching.expect(shapes)
 
     def batch(self, images: np.ndarray) -> np.ndarray:
         """Describes photos of the collection, in parts between which queries get their turn.
@@ -72,6 +86,8 @@ class LoadedNetwork:
         for start in range(0, len(images), count):
             with self._turns.turn(query=False):
                 parts.append(self._describe(images[start : start + count]))
+            if self._switching is not None:
+                self._switching.consider()  # queries have their turns while a network is converted
         return np.concatenate(parts)
 
     def query(self, pixels: np.ndarray) -> np.ndarray:
@@ -109,17 +125,19 @@ class LoadedNetwork:
         return self.query(pixels)
 
 
-def load_network(model: str, size: int, bfloat16: bool) -> LoadedNetwork:
+def load_network(model: str, size: int, bfloat16: bool, runtime: str = RUNTIME) -> LoadedNetwork:
     """Loads a network and compiles it.
 
     Args:
         model: path of a .keras or .onnx file, or a name such as "vgg16_gem".
         size: the longest side with which photos enter the network, in pixels.
         bfloat16: whether its trunk runs in bfloat16.
+        runtime: the value of the option `--runtime`.
 
     Raises:
         RetrievalError: as for `load_model`; or the network takes edge maps instead of photos.
     """
     network: Any = load_model(model)
     require_edges(network, "")
-    return LoadedNetwork(describer(network, bfloat16=bfloat16), smallest_side(network), size)
+    describe = describer(network, bfloat16=bfloat16, runtime=Runtime(runtime, model))
+    return LoadedNetwork(describe, smallest_side(network), size)

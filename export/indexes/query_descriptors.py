@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.descriptors.describer import describe_photos, describer
+from keras_retrieval.pipelines.descriptors.describer import Runtime, describe_photos, describer
 from keras_retrieval.pipelines.networks.files import load_model, model_identity, smallest_side
 from keras_retrieval.pipelines.photos.edges import SKETCH
 from keras_retrieval.pipelines.photos.intake import list_photos
@@ -14,6 +14,8 @@ from keras_retrieval.pipelines.photos.query_box import Box
 from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
 from keras_retrieval.pipelines.photos.reading import Reading
 from keras_retrieval.pipelines.photos.sketches import is_sketch
+from keras_retrieval.pipelines.runtimes.options import RUNTIME
+from keras_retrieval.pipelines.runtimes.switching import expect
 
 from keras_retrieval.errors import ArgumentError
 
@@ -40,7 +42,12 @@ def list_queries(queries: Sequence[Path]) -> list[Path]:
 
 
 def describe_queries(
-    facts: Mapping[str, Any], paths: Sequence[Path], model: str | None, box: Box | None, sketch: bool | None
+    facts: Mapping[str, Any],
+    paths: Sequence[Path],
+    model: str | None,
+    box: Box | None,
+    sketch: bool | None,
+    runtime: str = RUNTIME,
 ) -> tuple[dict[Path, np.ndarray], dict[Path, str]]:
     """Computes descriptors of query photos with the network and the settings of an index.
 
@@ -52,6 +59,7 @@ def describe_queries(
             whole photo.
         sketch: for an index of edge maps, whether the queries are line drawings, which are used without edge detection;
             None to detect this for each query. Must not be True for an index of photos.
+        runtime: the value of the option `--runtime`.
 
     Returns:
         Two dicts. The first maps the path of each described query to its descriptor (D,), in the order of `paths`. The
@@ -73,7 +81,9 @@ def describe_queries(
         except PhotoError as error:
             left_out[path] = error.reason
     shapes.sort()
-    describe = describer(network, scales, facts["bfloat16"], facts["antialias"], facts.get("mirror", False))
+    one = Runtime(runtime, name)
+    describe = describer(network, scales, facts["bfloat16"], facts["antialias"], facts.get("mirror", False), one)
+    expect(describe, [shape for shape, _ in shapes])
     rows: dict[Path, np.ndarray] = {}
     for batch in describe_photos(describe, shapes, lambda path: readings[path].read(str(path), box)):
         rows |= dict(zip(batch.keys, batch.rows, strict=True))

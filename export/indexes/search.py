@@ -55,7 +55,7 @@ def search(options: SearchOptions) -> list[SearchResult]:
         print(objects.account)
     box = parse_box(options.box)
     paths = list_queries(options.queries)
-    described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch)
+    described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch, options.runtime)
     for path, reason in left_out.items():
         print(f"left out: {printable(str(path))}: {reason}")
     if not described:

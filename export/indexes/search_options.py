@@ -12,6 +12,7 @@ from keras_retrieval.pipelines.networks.kinds import NETWORK
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 from keras_retrieval.pipelines.photos.object_options import ObjectOptions
 from keras_retrieval.pipelines.photos.query_box import BOX_HELP
+from keras_retrieval.pipelines.runtimes.options import RuntimeOption
 
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import Step, describe_methods, parse
@@ -22,7 +23,7 @@ from .kinds import index_to_read
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions(CustomLayers, ObjectOptions):
+class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
     """The options of the step `search`."""
 
     index: Annotated[

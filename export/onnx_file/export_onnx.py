@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import write_file
 from keras_retrieval.pipelines.networks.onnx_network import OnnxNetwork
+from keras_retrieval.pipelines.runtimes.conversion import require_extra
 
 from .check import positives_by_object
-from .conversion import require_extra
 from .options import ExportOnnxOptions
 from .precisions import write_float16, write_float32, write_int8
 from .source import load_source, read_photos

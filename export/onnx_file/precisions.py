@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from keras_retrieval.pipelines.descriptors.describer import describer
 from keras_retrieval.pipelines.networks.onnx_network import ANY_SIDES, SIDES, OnnxNetwork
+from keras_retrieval.pipelines.runtimes.conversion import convert, stamp
 
 import keras_retrieval
 
+from ..photo_graph.reader import at_least
 from .check import cosines, describe_both, drawn_batch, drawn_batches, mean_average_precision
-from .conversion import convert, stamp
 from .errors import OnnxExportError
 from .quantization import quantize
 from .source import ExportSource, MeasuredPhoto
@@ -102,7 +103,7 @@ def write_float16(
     batches = _batches_of_side(source.size) if side else compared
     set_trunk_precision(source.network, "mixed_float16")
     path = exact.with_name("float16.onnx")
-    convert(source.joined, (side, side), path, source.smallest)
+    convert(source.joined, (side, side), path, source.smallest, at_least)
     lowest = _compare(path, reference, "float16", batches, positives)
     most = max(HALVED_SIDE, source.smallest)
     parts = [images[:, :most, :most] for images in batches[:HALVED_BATCHES]]
@@ -161,7 +162,7 @@ def write_int8(
 
 def _convert(source: ExportSource, path: Path, side: int | None) -> OnnxNetwork:
     """Converts a network for square photos of side `side`, or for photos of any size if `side` is None."""
-    convert(source.joined, (side, side), path, source.smallest)
+    convert(source.joined, (side, side), path, source.smallest, at_least)
     sides = ANY_SIDES if side is None else f"{side}x{side}"
     stamp(path, keras_retrieval.__version__, source.facts | {SIDES: sides})
     return OnnxNetwork(path)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from .conversion import INPUT
+from keras_retrieval.pipelines.runtimes.conversion import INPUT
 
 TYPES = ("Conv", "Relu", "MaxPool")
 """Operations that are computed in int8.

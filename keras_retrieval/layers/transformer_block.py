@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ..errors import ArgumentError
-from .attention import attend, layer_normalize, rotate
+from .attention import attend, dense, gelu, layer_normalize, rotate
 
 
 @keras.saving.register_keras_serializable("keras_retrieval")
@@ -115,25 +115,21 @@ class TransformerBlock(keras.layers.Layer):
 
     def _attention(self, x: Any, rotary: Any | None, mask: Any | None) -> Any:
         batch, count, width = ops.shape(x)
-        kernel, bias = self.qkv
-        x = ops.reshape(ops.matmul(x, kernel) + bias, (batch, count, 3, self.heads, width // self.heads))
+        x = ops.reshape(dense(x, *self.qkv), (batch, count, 3, self.heads, width // self.heads))
         query, key, value = ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), 3)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
         x = ops.transpose(attend(query, key, value, mask), (0, 2, 1, 3))
-        kernel, bias = self.projection
-        return ops.matmul(ops.reshape(x, (batch, count, width)), kernel) + bias
+        return dense(ops.reshape(x, (batch, count, width)), *self.projection)
 
     def _feed_forward(self, x: Any) -> Any:
-        kernel, bias = self.up
-        x = ops.matmul(x, kernel) + bias
+        x = dense(x, *self.up)
         if self.gated:
             gate, x = ops.split(x, 2, axis=-1)
             x = ops.silu(gate) * x
         else:
-            x = ops.gelu(x, approximate=False)
-        kernel, bias = self.down
-        return ops.matmul(x, kernel) + bias
+            x = gelu(x)
+        return dense(x, *self.down)
 
     def compute_mask(self, inputs: Any, mask: Any | None = None) -> Any:
         return mask[0] if isinstance(mask, list | tuple) else mask

@@ -11,10 +11,11 @@ from ..command.options import Argument, Option
 from ..files.durable import FolderError
 from ..networks.kinds import NETWORK
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..runtimes.options import RuntimeOption
 
 
 @dataclass(frozen=True, kw_only=True)
-class DuplicatesOptions(IntakeOptions):
+class DuplicatesOptions(RuntimeOption, IntakeOptions):
     """The options of the step `duplicates`, which finds copies of photos."""
 
     photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.", kind=PHOTO_FOLDER)] = field(

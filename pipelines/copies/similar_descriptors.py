@@ -34,7 +34,13 @@ def similar_by_network(options: DuplicatesOptions, names: Sequence[str]) -> np.n
     folder = options.output / FOLDER
     extract_descriptors(
         ExtractOptions(
-            options.model or "", options.photos, folder, size=options.size, replace=True, **options.passed_on
+            options.model or "",
+            options.photos,
+            folder,
+            size=options.size,
+            runtime=options.runtime,
+            replace=True,
+            **options.passed_on,
         )
     )
     shards, described, _ = read_descriptors(folder)

@@ -1,12 +1,16 @@
 """Computes descriptors of photos: compiles a network into a function, and runs the function on batches of photos."""
 
+import hashlib
+import logging
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -14,10 +18,14 @@ import numpy as np
 from keras_retrieval.errors import RetrievalError
 
 from ..networks.errors import NetworkError
-from ..networks.files import smallest_side
+from ..networks.files import model_identity, smallest_side
 from ..networks.onnx_network import OnnxNetwork, require_sides
 from ..photos.reader import Crop, PhotoError
 from ..photos.reading import Shape
+from ..runtimes.conversion import convert
+from ..runtimes.options import OPENVINO, named_runtime, require_runtime
+from ..runtimes.sessions import open_network
+from ..runtimes.switching import Convertible, SwitchingDescriber
 
 BATCH_PIXELS = 2**21  # pixels per batch of the network, 8 photos of 512 x 512; larger batches are not faster
 NO_DESCRIPTOR = "the network's descriptor of it is zero or not finite"  # the reason for leaving out a photo
@@ -28,6 +36,8 @@ DescribeFn = Callable[[np.ndarray], np.ndarray]
 """A function that maps a batch of photos, (B, H, W, 3) uint8, to their descriptors, (B, D) float32."""
 
 Key = TypeVar("Key", bound=Hashable)
+
+log = logging.getLogger("keras_retrieval")
 
 
 class NoDescriptorsError(RetrievalError, ValueError):
@@ -72,12 +82,26 @@ class DescribedBatch(Generic[Key]):
         return len(self.left_out) + (len(self.keys) if self.boxes is None else len(dict.fromkeys(self.keys)))
 
 
+@dataclass(frozen=True)
+class Runtime:
+    """What computes descriptors.
+
+    Attributes:
+        name: the value of the option `--runtime`.
+        model: path of the network's file, or its name. A converted network is kept beside the file.
+    """
+
+    name: str
+    model: str | Path
+
+
 def describer(
     model: Any,
     scales: tuple[float, ...] = (1.0,),
     bfloat16: bool = False,
     antialias: bool = True,
     mirror: bool = False,
+    runtime: Runtime | None = None,
 ) -> DescribeFn:
     """Compiles a network into a function that computes the descriptors of a batch of photos.
 
@@ -92,11 +116,13 @@ def describer(
         antialias: whether photos are antialiased when they are resized by a factor below 1, see
             `keras_retrieval.layers.Rescaling`.
         mirror: whether the descriptors of the photo mirrored left to right are combined with those of the photo.
+        runtime: what computes the descriptors; None for TensorFlow, or ONNX Runtime for an .onnx file.
 
     Returns:
-        A function that maps photos, (B, H, W, 3) uint8, to descriptors, (B, D) float32. The function raises
-        NetworkError for photos that are too small for the network, because some kernels of TensorFlow process empty
-        feature maps without an error and would return NaN or zero.
+        A function that maps photos, (B, H, W, 3) uint8, to descriptors, (B, D) float32. If `runtime` leaves a choice,
+        it is a `SwitchingDescriber`, which takes another runtime only if `expect` says which photos will be described.
+        The function raises NetworkError for photos that are too small for the network, because some kernels of
+        TensorFlow process empty feature maps without an error and would return NaN or zero.
 
     Raises:
         ArgumentError: `model` is an OnnxNetwork, and `scales`, `bfloat16` or `mirror` differ from their defaults.
@@ -105,9 +131,8 @@ def describer(
     """
     if isinstance(model, OnnxNetwork):
         model.check(scales, bfloat16, mirror)
-        return model.describe
+        return _of_onnx_file(model, runtime)
     import keras
-    import tensorflow as tf
 
     import keras_retrieval
     from keras_retrieval.networks.precision import set_trunk_precision
@@ -120,14 +145,84 @@ def describer(
     if bfloat16:
         set_trunk_precision(model, "mixed_bfloat16")
     network = keras_retrieval.multi_scale(model, scales, antialias=antialias, mirror=mirror)
+    compiled = _compiled(network)
+
+    def checked(images: np.ndarray) -> np.ndarray:
+        require_sides(images, smallest, model.name)
+        return compiled(images)
+
+    if runtime is None:
+        return checked
+    form = {"scales": list(scales), "antialias": antialias, "mirror": mirror}
+    convertible = _convertible(model, network, runtime.model, form, smallest, bfloat16)
+    return SwitchingDescriber(checked, convertible, runtime.name)
+
+
+def _compiled(network: Any) -> DescribeFn:
+    import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
     def describe(images: Any) -> Any:
         return network(images, training=False)
 
+    return lambda images: describe(images).numpy()
+
+
+def _convertible(
+    model: Any, network: Any, place: str | Path, form: dict[str, Any], smallest: int, bfloat16: bool
+) -> Convertible:
+    """What a runtime needs to convert a network, which is converted in float32 whatever its trunk computes in."""
+
+    @contextmanager
+    def exactly() -> Iterator[None]:
+        from keras_retrieval.networks.precision import set_trunk_precision
+
+        if bfloat16:
+            set_trunk_precision(model, "float32")
+        try:
+            yield
+        finally:
+            if bfloat16:
+                set_trunk_precision(model, "mixed_bfloat16")
+
+    def convert_to(path: Path) -> None:
+        with exactly():
+            convert(network, (None, None), path)
+
+    def exact() -> DescribeFn:
+        describe = _compiled(network)
+        with exactly():
+            describe(np.zeros((1, smallest, smallest, 3), np.uint8))  # traced once, for all sizes
+        return describe
+
+    def sha256() -> str:
+        return model_identity(place).get("sha256") or _hash_of(model)
+
+    size = 4 * model.count_params()
+    return Convertible(place, model.name, form, smallest, bfloat16, size, sha256, convert_to, exact)
+
+
+def _hash_of(model: Any) -> str:
+    """SHA-256 of a network that has no file."""
+    digest = hashlib.sha256(model.to_json().encode())
+    for variable in model.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).data)
+    return digest.hexdigest()
+
+
+def _of_onnx_file(network: OnnxNetwork, runtime: Runtime | None) -> DescribeFn:
+    """The function of an .onnx file, which ONNX Runtime runs unless OpenVINO is named."""
+    if runtime is not None:
+        require_runtime(runtime.name, network.path)
+    name = "auto" if runtime is None else named_runtime(runtime.name)
+    if name != OPENVINO:
+        return network.describe
+    describe = open_network(OPENVINO, network.path)
+    log.info("runtime: %s (as asked for)", OPENVINO)
+
     def checked(images: np.ndarray) -> np.ndarray:
-        require_sides(images, smallest, model.name)
-        return describe(images).numpy()
+        require_sides(images, network.smallest, network.name)
+        return describe(images)
 
     return checked
 

@@ -30,11 +30,14 @@ from ..photos.grid_crops import count_crops
 from ..photos.intake import IGNORED, Intake
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading, Shape
+from ..runtimes.options import ONNXRUNTIME, RUNTIME
+from ..runtimes.switching import expect, runtime_of
 from .describer import (
     NO_DESCRIPTOR,
     DescribedBatch,
     DescribeFn,
     NoDescriptorsError,
+    Runtime,
     describe_crops,
     describe_photos,
     describer,
@@ -95,7 +98,7 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     states = [[name, *photo_state(options.photos / name)] for name in names]
 
     def folder_in(precision: str) -> ShardedFolder:
-        chosen = replace(options, precision=precision)
+        chosen = replace(options, precision=precision, runtime=RUNTIME)  # the runtime changes no descriptor
         made_with = fingerprint(identity, chosen.resumed(), edges_state(options.edges), options.shard, states)
         version = CROPS_VERSION if options.levels else PHOTOS_VERSION
         return ShardedFolder(output, KIND, version, made_with, newest=VERSION)
@@ -106,7 +109,7 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     if options.precision == "auto" and not options.replace and sharded.exists(replace=False, fix=_FIX):
         log.info(f"{output} is already complete")
         return output
-    options = replace(options, precision=resolve_precision(options.precision, options.model, begun))
+    options = replace(options, precision=resolve_precision(options.precision, options.model, begun, options.runtime))
     sharded = folder_in(options.precision)
     if not options.replace and sharded.exists(replace=False, fix=_FIX):
         log.info(f"{output} is already complete")
@@ -134,12 +137,18 @@ def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -
         options.accept_truncated,
     )
     plan = _plan(sharded, intake.photos, reading)
-    describe, facts = _compiled(network, options), {}
+    size = options.shard
+    todo = sharded.unfinished([plan.photos[start : start + size] for start in range(0, len(plan.photos), size)])
+    shapes, facts = [shape for photos in todo.values() for shape, _ in photos], dict[str, Any]()
     if options.precision == "bfloat16":
-        halved = _compiled(load_model(options.model), options, bfloat16=True)
-        facts, describe = _agreement(describe, halved, plan, reading), halved
+        exact = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
+        describe = _compiled(load_model(options.model), options, shapes)
+        facts = _agreement(exact, describe, plan, reading)
+    else:
+        describe = _compiled(network, options, shapes)
     writer = _ShardWriter(sharded, describe, reading, options.levels)
     facts |= writer.write(plan, options.shard, network.output_shape[-1])
+    facts["runtime"] = ONNXRUNTIME if isinstance(network, OnnxNetwork) else runtime_of(describe)
     described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
     if not described:
         sharded.discard()
@@ -165,8 +174,13 @@ def _load(options: ExtractOptions) -> Any:
     return network
 
 
-def _compiled(network: Any, options: ExtractOptions, bfloat16: bool = False) -> DescribeFn:
-    return describer(network, options.factors, bfloat16, antialias=options.antialias, mirror=options.mirror)
+def _compiled(network: Any, options: ExtractOptions, shapes: list[Shape]) -> DescribeFn:
+    """The function that describes photos of these sizes and their crops."""
+    runtime = Runtime(options.runtime, options.model)
+    bfloat16 = options.precision == "bfloat16"
+    describe = describer(network, options.factors, bfloat16, options.antialias, options.mirror, runtime)
+    expect(describe, shapes * count_crops(options.levels) if options.levels else shapes)
+    return describe
 
 
 def _plan(sharded: ShardedFolder, names: list[str], reading: Reading) -> Plan:

@@ -18,6 +18,7 @@ from ..photos.edges import check_edges
 from ..photos.grid_crops import CROPS_HELP, parse_levels
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..photos.reader import MAX_PIXELS
+from ..runtimes.options import RuntimeOption, check_runtime_precision
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
 
 SHRINKAGE_DEFAULT = (
@@ -54,7 +55,7 @@ class DescriptionOptions(CustomLayers):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(DescriptionOptions, IntakeOptions):
+class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
     """Options of the command `keras-retrieval extract`.
 
     Options that change descriptors are declared with `resumed=True`, because a killed run can be continued only with
@@ -95,12 +96,14 @@ class ExtractOptions(DescriptionOptions, IntakeOptions):
     ] = False
 
     def check(self) -> None:
-        """Checks the range of each option, and that crops are not asked for of edge maps.
+        """Checks the range of each option, that crops are not of edge maps, and that the runtime has the precision.
 
         Raises:
-            ArgumentError: an option is out of range, `crops` is not a list of levels, or it is combined with `edges`.
+            ArgumentError: an option is out of range, `crops` is not a list of levels, or it is combined with `edges`;
+                or --runtime onnxruntime is given with --precision bfloat16.
         """
         super().check()
+        check_runtime_precision(self.runtime, self.precision)
         if parse_levels(self.crops) and self.edges:
             raise ArgumentError("--crops is for photos: leave --edges out")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_retrieval.ranking.rows import gather
 
-from ..descriptors.describer import describe_photos, describer
+from ..descriptors.describer import Runtime, describe_photos, describer
 from ..descriptors.extraction import extract_descriptors
 from ..descriptors.folder import has_crops, read_crops, read_descriptors
 from ..descriptors.options import ExtractOptions
@@ -23,6 +23,7 @@ from ..networks.files import load_model, model_identity, smallest_side
 from ..photos.edges import SKETCH
 from ..photos.reader import Crop, PhotoError, photo_size
 from ..photos.reading import Reading
+from ..runtimes.switching import expect
 from .errors import CollectionError
 from .ground_truth import GroundTruth
 
@@ -216,7 +217,9 @@ def _describe_crops(
     smallest = smallest_side(network, scales)
     reading = Reading(options.photos, options.size, options.exif, manifest["max_pixels"], smallest, edges)
     shapes = sorted((reading.shape(*crop), number) for number, crop in enumerate(crops))
-    describe = describer(network, scales, options.precision == "bfloat16", options.antialias, options.mirror)
+    runtime = Runtime(options.runtime, options.model)
+    describe = describer(network, scales, options.precision == "bfloat16", options.antialias, options.mirror, runtime)
+    expect(describe, [shape for shape, _ in shapes])
     rows = np.empty((len(crops), network.output_shape[-1]), np.float32)
     for batch in describe_photos(describe, shapes, lambda number: reading.read(*crops[number])):
         for number, reason in batch.left_out.items():

@@ -18,12 +18,13 @@ from ..photos.edges import check_edges
 from ..photos.formats import PhotoFolderError
 from ..photos.grid_crops import parse_levels
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..runtimes.options import RUNTIME, RuntimeOption, check_runtime_precision
 from .datasets import DATASETS, check_dataset
 from .errors import GroundTruthError
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(DescriptionOptions, IntakeOptions):
+class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
     """The options of the step `evaluate`, which scores a network or visual words on a dataset."""
 
     model: Annotated[
@@ -115,8 +116,9 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
         """Checks that COLMAP is installed if visual words are asked for.
 
         Raises:
-            MissingExtraError: pycolmap is not installed.
+            MissingExtraError: pycolmap, or the runtime that is named, is not installed.
         """
+        super().check_packages()
         if self.bow:
             require_package("pycolmap", "COLMAP", "sfm")
 
@@ -130,6 +132,7 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
         """
         parse(self.rerank)
         super().check()
+        check_runtime_precision(self.runtime, self.precision)
         if self.bow == (self.model is not None):
             raise ArgumentError(
                 "--bow does not take a MODEL" if self.bow else "give a MODEL, or --bow to rank by visual words"
@@ -141,7 +144,8 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
                 if self.edges
                 else "--rerank needs one descriptor per photo: leave --crops or --rerank out"
             )
-        if self.bow and (not plain or any((self.mirror, self.edges, self.rerank, self.distractors, self.crops))):
+        others = (self.mirror, self.edges, self.rerank, self.distractors, self.crops, self.runtime != RUNTIME)
+        if self.bow and (not plain or any(others)):
             raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
 
     def extraction(self) -> ExtractOptions:
@@ -157,6 +161,7 @@ class EvaluateOptions(DescriptionOptions, IntakeOptions):
             edges=self.edges,
             precision=self.precision,
             crops=self.crops,
+            runtime=self.runtime,
             exif=self.exif,
             replace=self.replace,
             **self.passed_on,

@@ -22,6 +22,7 @@ class OnnxNetwork:
         path: the .onnx file.
 
     Attributes:
+        path: the .onnx file.
         facts: all metadata of the file, as a dict of strings.
         name: the name of the network that was exported.
         size: the longest side in pixels for which the network was exported; photos of other sizes are accepted, too.
@@ -37,7 +38,8 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path) -> None:
-        self._session = _session(path)
+        self.path = path
+        self._session = open_session(path)
         facts = self.facts = dict(self._session.get_modelmeta().custom_metadata_map)
         try:
             self.name = facts[NETWORK]
@@ -117,7 +119,13 @@ def require_sides(images: np.ndarray, smallest: int, name: str) -> None:
         )
 
 
-def _session(path: Path) -> Any:
+def open_session(path: Path) -> Any:
+    """Opens an .onnx file with ONNX Runtime, on the CPU.
+
+    Raises:
+        NetworkError: the file cannot be loaded.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:

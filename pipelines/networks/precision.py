@@ -41,7 +41,7 @@ def check_precision(precision: str) -> None:
         raise ArgumentError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision}")
 
 
-def resolve_precision(precision: str, model: str | Path = "", begun: str | None = None) -> str:
+def resolve_precision(precision: str, model: str | Path = "", begun: str | None = None, runtime: str = "auto") -> str:
     """Resolves the precision "auto" to "bfloat16" if this machine computes it natively, else to "float32".
 
     The reason for the choice is logged. TensorFlow is imported only if the precision is "auto".
@@ -52,6 +52,8 @@ def resolve_precision(precision: str, model: str | Path = "", begun: str | None 
             a network without a trunk, "auto" becomes "float32".
         begun: the precision with which the run or folder was begun that is continued; None for a new one. If it is
             "float32", "auto" becomes "float32", which every machine computes natively.
+        runtime: the value of the option `--runtime`; for "onnxruntime", which does not compute in bfloat16, "auto"
+            becomes "float32".
 
     Returns:
         "float32" or "bfloat16"; a value other than "auto" is returned unchanged.
@@ -68,6 +70,8 @@ def resolve_precision(precision: str, model: str | Path = "", begun: str | None 
         native, reason = False, "as it was begun"
     elif _is_without_trunk(Path(model)):
         native, reason = False, "the network has no trunk, a model inside the model"
+    elif runtime == "onnxruntime" and begun is None:
+        native, reason = False, "ONNX Runtime does not compute in bfloat16"
     else:
         native, reason = _on_this_machine()
     resolved = "bfloat16" if native else "float32"

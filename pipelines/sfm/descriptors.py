@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ..descriptors.describer import DescribeFn, describe_photos, describer
+from ..descriptors.describer import DescribeFn, Runtime, describe_photos, describer
 from ..files.durable import fingerprint, read_names, write_array, write_file, write_names
 from ..files.progress import progress
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading
+from ..runtimes.options import RUNTIME
+from ..runtimes.switching import expect
 from .colmap import batches
 from .errors import ReconstructionError
 
@@ -20,7 +22,14 @@ PHOTOS_AT_ONCE = 64  # a killed run computes at most so many descriptors again
 
 
 def compute_descriptors(
-    photos: Path, names: Sequence[str], work: Path, model: str, size: int, *, accept_truncated: bool = False
+    photos: Path,
+    names: Sequence[str],
+    work: Path,
+    model: str,
+    size: int,
+    *,
+    accept_truncated: bool = False,
+    runtime: str = RUNTIME,
 ) -> np.ndarray:
     """Computes the descriptors of photos, except those that an earlier run stored.
 
@@ -32,6 +41,7 @@ def compute_descriptors(
         model: the path of a .keras or .onnx file, or the name of a network such as vgg16_gem.
         size: the longest side in pixels to which photos are shrunk.
         accept_truncated: whether a JPEG that lacks its last bytes is described.
+        runtime: the value of the option `--runtime`.
 
     Returns:
         The L2-normalised descriptors, (n, D) float32, in the order of `names`; a row of NaN for a photo without a
@@ -51,7 +61,8 @@ def compute_descriptors(
         network = load_model(model)
         require_edges(network, "")
         reading = Reading(photos, size, smallest=smallest_side(network), accept_truncated=accept_truncated)
-        _describe_new(network, reading, todo, folder)
+        compiled = describer(network, runtime=Runtime(runtime, model))
+        _describe_new(compiled, reading, todo, folder)
         found = read_stored(folder)
     rows = [found[name] for name in names if name in found]
     if not rows:
@@ -85,8 +96,9 @@ def read_stored(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _describe_new(network: Any, reading: Reading, names: Sequence[str], folder: Path) -> None:
-    compiled = describer(network)
+def _describe_new(compiled: DescribeFn, reading: Reading, names: Sequence[str], folder: Path) -> None:
+    side = reading.size or 0
+    expect(compiled, [(side, 3 * side // 4)] * len(names))  # about: their headers are not read yet
     with progress("descriptors", len(names)) as advance:
         for batch in batches(names, PHOTOS_AT_ONCE):
             _describe_batch(compiled, reading, batch, folder)

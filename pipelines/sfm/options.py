@@ -10,6 +10,7 @@ from ..files.durable import FolderError
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..runtimes.options import RuntimeOption
 from .clusters import LEAST_INLIERS
 from .errors import VocabularyNotFoundError
 from .near_photos import NearOptions
@@ -20,7 +21,7 @@ MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a n
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions(CustomLayers, IntakeOptions, NearOptions):
+class ReconstructOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions):
     """Options of the command `keras-retrieval reconstruct`."""
 
     photos: Annotated[
@@ -94,8 +95,9 @@ class ReconstructOptions(CustomLayers, IntakeOptions, NearOptions):
         """Checks that COLMAP is installed.
 
         Raises:
-            MissingExtraError: pycolmap is not installed.
+            MissingExtraError: pycolmap, or the runtime that is named, is not installed.
         """
+        super().check_packages()
         require_package("pycolmap", "COLMAP", "sfm")
 
     def check(self) -> None:

@@ -24,6 +24,7 @@ from ..files.shards import read_left_out, write_left_out
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..runtimes.options import RuntimeOption
 from .near_photos import NearOptions, read_nearness
 from .paired_photos import (
     NO_PAIR,
@@ -39,7 +40,7 @@ from .paired_photos import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions(CustomLayers, IntakeOptions, NearOptions, PairedPhotosOptions):
+class PairOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions, PairedPhotosOptions):
     """Options of the command `keras-retrieval pairs`."""
 
     model: Annotated[
@@ -71,8 +72,9 @@ class PairOptions(CustomLayers, IntakeOptions, NearOptions, PairedPhotosOptions)
         """Checks that h5py is installed.
 
         Raises:
-            MissingExtraError: h5py is not installed.
+            MissingExtraError: h5py, or the runtime that is named, is not installed.
         """
+        super().check_packages()
         require_package("h5py", "h5py", "sfm")
 
 
@@ -138,6 +140,7 @@ def _described(options: PairOptions, photos: Path, folder: Path) -> tuple[list[s
         folder,
         size=options.size,
         scales=options.scales,
+        runtime=options.runtime,
         replace=options.replace,
         **options.passed_on,
     )

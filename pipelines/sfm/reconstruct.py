@@ -74,6 +74,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
             options.model,
             options.descriptor_size,
             accept_truncated=options.accept_truncated,
+            runtime=options.runtime,
         )
 
     database, seconds = Database(work / DATABASE), _seconds_so_far(work / REPORT)

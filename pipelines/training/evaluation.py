@@ -77,7 +77,7 @@ class CollectionScorer:
             queries.unlink()
         options = ExtractOptions(
             model, self.photos, folder, size=self.size, scales=self.scales, precision=self.precision,
-            mirror=self.mirror, edges=self.edges, replace=True,
+            mirror=self.mirror, edges=self.edges, runtime="tensorflow", replace=True,
         )  # fmt: skip
         return describe_collection(self.truth, options)
 

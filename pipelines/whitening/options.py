@@ -19,12 +19,13 @@ from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..photos.object_options import ObjectOptions
+from ..runtimes.options import RuntimeOption, check_runtime_precision
 
 METHODS = ("lw", "pca", "regional-pca", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
+class WhitenOptions(DescriptionOptions, RuntimeOption, IntakeOptions, ObjectOptions):
     """Options of the command `keras-retrieval whiten`.
 
     Choose the size, scales, antialiasing and mirroring with which the whitened network will be used.
@@ -103,6 +104,7 @@ class WhitenOptions(DescriptionOptions, IntakeOptions, ObjectOptions):
                 regional-pca; or --photos is not given although TUPLES is a file.
         """
         super().check()
+        check_runtime_precision(self.runtime, self.precision)
         if self.shrinkage is not None and self.method != "lw":
             raise ArgumentError(f"--shrinkage {self.shrinkage:g} is for --method lw only, got --method {self.method}")
         check_keras_path(self.output)

@@ -99,8 +99,8 @@ def _describe(model: str, output: Path, options: WhitenOptions) -> None:
     extract_descriptors(
         ExtractOptions(
             model, options.folder, output, size=options.size, scales=options.scales, antialias=options.antialias,
-            mirror=options.mirror, edges=options.edges, precision=options.precision, replace=options.replace,
-            **options.passed_on,
+            mirror=options.mirror, edges=options.edges, precision=options.precision, runtime=options.runtime,
+            replace=options.replace, **options.passed_on,
         )
     )  # fmt: skip
 

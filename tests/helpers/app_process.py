@@ -9,5 +9,5 @@ from keras_retrieval.__main__ import main
 from tests.helpers.small_collection import mean_colours
 
 if __name__ == "__main__":
-    setattr(generation, "load_network", lambda model, size, bfloat16: LoadedNetwork(mean_colours, 1, size))  # noqa: B010
+    setattr(generation, "load_network", lambda model, size, *_: LoadedNetwork(mean_colours, 1, size))  # noqa: B010
     main(["app", *sys.argv[1:]])

@@ -18,7 +18,7 @@ if __name__ == "__main__":
         time.sleep(0.01)
         return mean_colours(images)
 
-    setattr(generations, "load_network", lambda model, size, bfloat16: LoadedNetwork(slowly, 1, size))  # noqa: B010
+    setattr(generations, "load_network", lambda model, size, *_: LoadedNetwork(slowly, 1, size))  # noqa: B010
     with opened(Path(sys.argv[1]), size=int(sys.argv[2])) as collection:
         collection.update(lambda work: print(work.done, flush=True))
     print("complete", flush=True)

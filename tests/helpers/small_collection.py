@@ -30,7 +30,7 @@ def mean_colours(images):
 def use_fake_network(patch, describe=mean_colours, log=None):
     """Makes collections describe photos with a function; `log` receives the number of photos of each call."""
 
-    def load(model, size, bfloat16):
+    def load(model, size, bfloat16, runtime="auto"):
         def noted(images):
             if log is not None:
                 log.append(len(images))

@@ -32,8 +32,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from export.onnx_file import check as onnx_check  # noqa: E402
 from export.onnx_file import precisions  # noqa: E402
-from export.onnx_file.conversion import convert  # noqa: E402
 from export.onnx_file.export_onnx import export_onnx  # noqa: E402
+from pipelines.runtimes.conversion import convert  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 OPTIONS = {

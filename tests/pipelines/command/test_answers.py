@@ -24,7 +24,7 @@ RUN = """
 import contextlib, importlib.machinery, io, json, sys
 
 HEAVY = ("tensorflow keras scipy pandas h5py pycolmap cv2 scann onnx onnxruntime tf2onnx tensorflow_serving "
-         "grpc_health pymilvus milvus_lite sklearn matplotlib jax torch").split()
+         "grpc_health pymilvus milvus_lite openvino sklearn matplotlib jax torch").split()
 imported = []
 
 class Heavy:
@@ -104,6 +104,11 @@ EXTRAS = [
     (["convert", "network.mat", "NEW.keras"], "scipy", "matlab"),
     (["extract", "model.onnx", "photos", "NEW"], "onnxruntime", "onnx"),
     (["extract", *COMMANDS["extract"], "--edges", "canny"], "cv2", "edges"),
+    (["extract", *COMMANDS["extract"], "--runtime", "onnxruntime"], "onnxruntime", "onnx"),
+    *[
+        ([step, *COMMANDS[step], "--runtime", "openvino"], "openvino", "openvino")
+        for step in ("extract", "evaluate", "whiten", "duplicates", "search", "app")
+    ],
     (["edge-maps", *COMMANDS["edge-maps"], "--edges", "structured:model.yml.gz"], "cv2", "edges"),
     (["export-onnx", *COMMANDS["export-onnx"]], "tf2onnx", "onnx"),
     (["export-onnx", *COMMANDS["export-onnx"]], "onnxruntime", "onnx"),

@@ -1,7 +1,8 @@
 """Converts a Keras network to an ONNX file with tf2onnx, and writes metadata into the file."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from keras_retrieval.errors import missing_extra
 
-from ..photo_graph.reader import at_least
-
 INPUT, OUTPUT = "images", "descriptors"
 OPSET = 17
+
+Pad = Callable[[Any, int], Any]
 
 
 def require_extra() -> None:
@@ -29,7 +30,9 @@ def require_extra() -> None:
         raise missing_extra(error.name or "tf2onnx", "onnx", error) from error
 
 
-def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smallest: int = 1) -> None:
+def convert(
+    network: Any, sides: tuple[int | None, int | None], path: Path, smallest: int = 1, pad: Pad | None = None
+) -> None:
     """Writes a Keras network as an ONNX file that accepts batches of any size.
 
     Args:
@@ -37,9 +40,10 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
         sides: height and width of the photos in pixels; None for a variable side.
         path: the .onnx file to write. If the network has operations that tf2onnx cannot convert, the file is written
             nevertheless, and ONNX Runtime fails to load it.
-        smallest: shortest side in pixels that the network can describe. The ONNX graph pads smaller photos to this side
-            by repeating their last row and column, because ONNX Runtime returns arbitrary numbers for an empty feature
-            map, or ends the process.
+        smallest: shortest side in pixels that the network can describe.
+        pad: pads photos (B, H, W, 3) to a smallest side. If it is given, the ONNX graph pads photos that are smaller
+            than `smallest`, because ONNX Runtime returns arbitrary numbers for an empty feature map, or ends the
+            process.
     """
     import onnx
     import tensorflow as tf
@@ -53,9 +57,9 @@ def convert(network: Any, sides: tuple[int | None, int | None], path: Path, smal
         # Keras compiles grouped convolutions into separate functions, which tf2onnx cannot convert.
         tf.config.run_functions_eagerly(True)
         try:
-            if smallest > 1 and None in sides:
+            if pad is not None and smallest > 1 and None in sides:
                 too_small = tf.reduce_min(tf.shape(images)[1:3]) < smallest
-                photos = tf.cond(too_small, lambda: at_least(images, smallest), lambda: images)
+                photos = tf.cond(too_small, partial(pad, images, smallest), lambda: images)
                 photos = tf.ensure_shape(photos, images.shape)
             else:
                 photos = images
@@ -90,14 +94,22 @@ def _name_open_sides(value: Any, *names: str) -> None:
 
 
 def _erfc(graph: Any, node: Any, name: str, args: list[Any]) -> None:
-    """Replaces erfc(x), which GELU uses and ONNX lacks, by 1 - erf(x); tf2onnx calls this for each such node."""
+    """Replaces erfc(x), which GELU uses and ONNX lacks; tf2onnx calls this for each such node.
+
+    It is 1 - erf(x), and erfc(-x c) of GELU is 1 + erf(x c), which runtimes recognise as a part of GELU.
+    """
     from tf2onnx import utils
 
     dtype, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
+    kinds = {"dtypes": [dtype], "shapes": [shape]}
     one = graph.make_const(utils.make_name(name), np.ones((), utils.map_onnx_to_numpy_type(dtype)))
-    erf = graph.make_node("Erf", node.input, dtypes=[dtype], shapes=[shape])
+    inputs, sign, product = list(node.input), "Sub", node.inputs[0]
+    if product.type == "Mul" and product.inputs[0].type == "Neg":
+        positive = graph.make_node("Mul", [product.inputs[0].input[0], product.input[1]], **kinds)
+        inputs, sign = [positive.output[0]], "Add"
+    erf = graph.make_node("Erf", inputs, **kinds)
     graph.remove_node(name)
-    graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output, dtypes=[dtype], shapes=[shape])
+    graph.make_node(sign, [one.output[0], erf.output[0]], outputs=node.output, **kinds)
 
 
 def stamp(path: Path, version: str, facts: Mapping[str, str]) -> None:

@@ -1,0 +1,183 @@
+"""Speed of TensorFlow, ONNX Runtime and OpenVINO here relative to the published networks in PyTorch.
+
+    make bench-runtimes        # installs PyTorch into an environment of its own, .venv-torch, and runs this
+    python -m bench.runtimes [--torch .venv-torch] [--rounds 5] [--only dinov2vits14_cls]
+
+One photo at a time, as the published code runs, on all cores. For each network and size all take turns, and the
+fastest of the rounds counts; the table has the milliseconds of PyTorch in float32 and the speeds relative to it. With
+"oneDNN off" TensorFlow takes its own kernels (TF_ENABLE_ONEDNN_OPTS=0), as it does on processors without AVX-512.
+The weights are random, on which the time does not depend. "auto" is the fastest in float32, as `--runtime auto` is.
+
+A second table compares two networks as `extract` runs them, in batches of photos of 4:3: DINOv2 ViT-S/14 at 322 px and
+VGG16-GeM at 320 px.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.record import recorded
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = {
+    "vgg16_gem": [(272, 362), (768, 1024)],
+    "torchresnet101_gem": [(272, 362), (768, 1024)],
+    "dinov2vits14_cls": [(322, 322), (518, 518)],
+}
+VARIANTS = ("tensorflow float32", "onnxruntime float32", "openvino float32", "tensorflow bfloat16", "openvino bfloat16")
+
+
+class Worker:
+    """A process that holds networks and answers requests for one photo with the seconds that it took."""
+
+    def __init__(self, command: list[str], **environment: str) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+        )  # fmt: skip
+        self._read("ready")
+
+    def _read(self, start: str = "") -> str:
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline():
+            if line.startswith(start):
+                return line
+        raise SystemExit(f"a worker ended: {self._process.args!r}")
+
+    def seconds(self, variant: str, height: int, width: int, count: int | None = None) -> float:
+        assert self._process.stdin is not None
+        self._process.stdin.write(" ".join(map(str, filter(None, (variant, height, width, count)))) + "\n")
+        self._process.stdin.flush()
+        return float(self._read())
+
+    def close(self) -> None:
+        self._process.communicate("")
+
+
+def serve(network: str) -> None:
+    """The worker of this package: describes photos by all runtimes."""
+    import keras
+
+    import keras_retrieval
+    from pipelines.descriptors.describer import describer
+    from pipelines.runtimes.conversion import convert
+    from pipelines.runtimes.sessions import open_network
+
+    keras.utils.set_random_seed(0)
+    model = keras_retrieval.build(network, weights=None)
+    path = Path(tempfile.mkdtemp()) / "network.onnx"
+    convert(model, (None, None), path)
+    halved = keras.models.clone_model(model)
+    functions: dict[str, Any] = {
+        "tensorflow float32": describer(model),
+        "tensorflow bfloat16": describer(halved, bfloat16=True),
+        "onnxruntime float32": open_network("onnxruntime", path),
+        "openvino float32": open_network("openvino", path),
+        "openvino bfloat16": open_network("openvino", path, bfloat16=True),
+    }
+    path.unlink()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        runtime, precision, height, width, *count = line.split()
+        shape = (int(*count) or 1, int(height), int(width), 3)
+        photos = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        started = time.perf_counter()
+        functions[f"{runtime} {precision}"](photos)
+        print(time.perf_counter() - started, flush=True)
+
+
+def measure(network: str, python: Path, rounds: int, off: bool) -> list[dict[str, Any]]:
+    """The rows of one network."""
+    threads = str(len(os.sched_getaffinity(0)))
+    torch = Worker([str(python), "bench/pytorch/worker.py", network, threads])
+    setting = {"TF_ENABLE_ONEDNN_OPTS": "0"} if off else {}
+    ours = Worker([sys.executable, "-m", "bench.runtimes", "--serve", network], **setting)
+    rows = []
+    for height, width in SIZES[network]:
+        calls = {"torch float32": (torch, "float32"), "torch bfloat16": (torch, "bfloat16")}
+        calls |= {name: (ours, name) for name in VARIANTS}
+        if off:
+            calls.pop("tensorflow bfloat16")
+        least = dict.fromkeys(calls, float("inf"))
+        for number in range(rounds + 1):
+            for name, (worker, variant) in calls.items():
+                seconds = worker.seconds(variant, height, width)
+                least[name] = min(least[name], seconds) if number else least[name]
+        speeds = {name: f"{least['torch float32'] / value:.2f}" for name, value in least.items()}
+        best = min((name for name in least if not name.startswith("torch")), key=least.__getitem__)
+        exact = min((name for name in VARIANTS if name.endswith("float32")), key=least.__getitem__)
+        rows.append(
+            {
+                "network": network,
+                "photo": f"{width} x {height}",
+                "oneDNN": "off" if off else "on",
+                "torch float32, ms": f"{1000 * least.pop('torch float32'):.0f}",
+                **{name: speeds.get(name) for name in ("torch bfloat16", *VARIANTS)},
+                "auto, float32": f"{exact.split()[0]} {speeds[exact]}",
+                "fastest": f"{best} {speeds[best]}",
+            }
+        )
+    torch.close()
+    ours.close()
+    return rows
+
+
+def batches(rounds: int) -> list[dict[str, Any]]:
+    """The rows of the second table."""
+    from pipelines.descriptors.describer import BATCH_PIXELS
+
+    sides = {"dinov2vits14_cls": (242, 322), "vgg16_gem": (240, 320)}
+    counts = {name: BATCH_PIXELS // (height * width) for name, (height, width) in sides.items()}
+    workers = {name: Worker([sys.executable, "-m", "bench.runtimes", "--serve", name]) for name in sides}
+    rows = []
+    for variant in VARIANTS:
+        least = dict.fromkeys(sides, float("inf"))
+        for number in range(rounds + 1):
+            for name, worker in workers.items():
+                seconds = worker.seconds(variant, *sides[name], counts[name]) / counts[name]
+                least[name] = min(least[name], seconds) if number else least[name]
+        vit, vgg = least.values()
+        rows.append(
+            {
+                "runtime": variant,
+                "VGG16-GeM, 320 px, photos/s": f"{1 / vgg:.1f}",
+                "DINOv2 ViT-S/14, 322 px, relative": f"{vgg / vit:.2f}",
+            }
+        )
+    for worker in workers.values():
+        worker.close()
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch", type=Path, default=ROOT / ".venv-torch", help="environment that has PyTorch")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="times that each is measured, of which the fastest counts"
+    )
+    parser.add_argument("--only", choices=tuple(SIZES), help="the only network to measure")
+    parser.add_argument("--serve", help="run as a worker for this network")
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve)
+        return
+    with recorded("runtimes") as add:
+        for off in (False, True):
+            for network in (arguments.only,) if arguments.only else SIZES:
+                for row in measure(network, arguments.torch / "bin" / "python", arguments.rounds, off):
+                    add(row)
+    if not arguments.only:
+        with recorded("runtimes-batches") as add:
+            for row in batches(max(1, arguments.rounds // 2)):
+                add(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Runs networks by TensorFlow, ONNX Runtime or OpenVINO, whichever is fastest; the option --runtime."""

@@ -1,0 +1,88 @@
+"""Runs .onnx files with ONNX Runtime and OpenVINO, on all cores that this process may use."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_retrieval.errors import missing_extra
+
+from ..networks.errors import NetworkError
+from ..networks.onnx_network import open_session
+from .conversion import INPUT, OUTPUT
+from .options import ONNXRUNTIME
+
+Describe = Callable[[np.ndarray], np.ndarray]
+"""A function that maps a batch of photos, (B, H, W, 3), to their descriptors, (B, D) float32."""
+
+SHAPES_KEPT = 64
+"""Entries of OpenVINO's cache of kernels made for shapes, for each stream: 5,000 by default, which grows for hours."""
+
+
+def cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_network(runtime: str, path: Path, bfloat16: bool = False) -> Describe:
+    """Loads an .onnx file that takes photos of any size.
+
+    Args:
+        runtime: "onnxruntime" or "openvino".
+        path: the .onnx file, with the input `images` and the output `descriptors`.
+        bfloat16: whether OpenVINO computes in bfloat16.
+
+    Returns:
+        A function that may be called from several threads.
+
+    Raises:
+        NetworkError: the file cannot be loaded.
+        MissingExtraError: the runtime is not installed.
+    """
+    return _onnxruntime(path) if runtime == ONNXRUNTIME else _openvino(path, bfloat16)
+
+
+def _onnxruntime(path: Path) -> Describe:
+    session = open_session(path)
+
+    def describe(images: np.ndarray) -> np.ndarray:
+        (rows,) = session.run([OUTPUT], {INPUT: images.astype(np.float32)})
+        return rows
+
+    return describe
+
+
+def _openvino(path: Path, bfloat16: bool) -> Describe:
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing_extra("OpenVINO", "openvino", error) from error
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        # Without a hint the processor's bfloat16 units are used for float32 networks, too.
+        "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
+        "INFERENCE_NUM_THREADS": cores(),
+        # Threads that decode photos need the same cores.
+        "ENABLE_CPU_PINNING": False,
+        "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
+    }
+    try:
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    except Exception as error:  # OpenVINO raises RuntimeError and others
+        raise NetworkError(f"{path} could not be loaded by OpenVINO: {_first_line(error)}") from error
+    request, output, lock = compiled.create_infer_request(), compiled.output(OUTPUT), threading.Lock()
+
+    def describe(images: np.ndarray) -> np.ndarray:
+        with lock:
+            request.infer({INPUT: images.astype(np.float32)})
+            return np.array(request.get_tensor(output).data, np.float32)
+
+    return describe
+
+
+def _first_line(error: Exception) -> Any:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
