@@ -91,7 +91,8 @@ class TokenSequence(keras.layers.Layer):
 
     def _resized(self, positions: Any, sides: tuple[Any, Any], sizes: tuple[Any, Any]) -> Any:
         """Resizes the grid of positions, (grid^2, D), to the patches of each photo, (h, w, D) or (B, h, w, D)."""
-        grid = ops.reshape(positions, (self.grid, self.grid, positions.shape[-1]))
+        channels = positions.shape[-1]
+        grid = ops.reshape(positions, (self.grid, self.grid * channels))
         counts = [ops.cast(size, "float32") for size in sizes]
         if self.interpolation == "offset":
             same = (counts[0] == self.grid) & (counts[1] == self.grid)
@@ -100,8 +101,10 @@ class TokenSequence(keras.layers.Layer):
             scales = [count / self.grid for count in counts]
         weights = _antialiased if self.interpolation == "antialias" else _nearest_four
         rows, columns = (weights(side, scale, self.grid) for side, scale in zip(sides, scales, strict=True))
-        resized = ops.einsum("...hg,gkd->...hkd", rows, grid)
-        return ops.einsum("...wk,...hkd->...hwd", columns, resized)
+        # Not as einsum, which OpenVINO does not compile for sides that are unknown until run time.
+        resized = ops.matmul(rows, grid)
+        resized = ops.reshape(resized, (*ops.shape(resized)[:-1], self.grid, channels))
+        return ops.matmul(ops.expand_dims(columns, -3), resized)
 
     def compute_mask(self, x: Any, mask: Any | None = None) -> Any:
         if mask is None:

@@ -308,7 +308,8 @@ def test_extract_with_each_runtime_and_continued_with_another(photos, tmp_path, 
         assert manifest["runtime"] == name
     for name in RUNTIMES:
         np.testing.assert_allclose(rows[name], rows["tensorflow"], atol=1e-5)
-    real, done = extraction._write_shard, []
+    writer = extraction._ShardWriter
+    real, done = writer._write_shard, []
 
     def killed(*args):
         if len(done) == 2:
@@ -317,7 +318,7 @@ def test_extract_with_each_runtime_and_continued_with_another(photos, tmp_path, 
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "_write_shard", killed)
+        patch.setattr(writer, "_write_shard", killed)
         with pytest.raises(KeyboardInterrupt):
             extract(network, photos, tmp_path / "mixed", runtime="tensorflow", **options)
     shards, again, _ = read_descriptors(extract(network, photos, tmp_path / "mixed", runtime="openvino", **options))
