@@ -16,6 +16,9 @@ spends half of the quantized range on negative numbers. The pooling layers of re
 so that they stay in float32.
 """
 
+PRODUCTS = ("MatMul", "Gemm")
+"""Operations of Dense layers: a product, or one together with the addition of the bias."""
+
 _OF_BLOCK = re.compile(r"/block_\d+")  # a TransformerBlock in the names of nodes
 
 
@@ -49,7 +52,7 @@ def quantize(source: Path, target: Path, photos: Iterable[np.ndarray]) -> None:
         target,
         Reader(),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=[*TYPES, *(["MatMul"] if dense else [])],
+        op_types_to_quantize=[*TYPES, *(PRODUCTS if dense else ())],
         nodes_to_exclude=_products_except(merged, dense) if dense else [],
         per_channel=True,
         activation_type=QuantType.QUInt8,
@@ -67,7 +70,7 @@ def _dense_layers_of_blocks(path: Path) -> set[str]:
     return {
         node.name
         for node in graph.node
-        if node.op_type == "MatMul" and _OF_BLOCK.search(node.name) and node.input[1] in matrices
+        if node.op_type in PRODUCTS and _OF_BLOCK.search(node.name) and node.input[1] in matrices
     }
 
 
@@ -75,4 +78,4 @@ def _products_except(path: Path, dense: set[str]) -> list[str]:
     import onnx
 
     nodes = onnx.load(path, load_external_data=False).graph.node
-    return [node.name for node in nodes if node.op_type == "MatMul" and node.name not in dense]
+    return [node.name for node in nodes if node.op_type in PRODUCTS and node.name not in dense]
