@@ -606,7 +606,7 @@ def test_a_state_on_a_read_only_disk_is_an_error_that_says_what_to_do(tmp_path, 
 def test_a_full_disk_is_an_error_after_which_it_goes_on(tmp_path, calls, names, monkeypatch):
     real = FolderIndex.add
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device", "log")
 
     with opened(tmp_path) as collection:

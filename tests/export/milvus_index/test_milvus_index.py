@@ -206,8 +206,8 @@ def test_what_is_no_index_is_told(place):
     client.create_collection(collection, dimension=4)
     with pytest.raises(CollectionError, match="was not made by `keras-retrieval index`"):
         open_index(place)
-    client.alter_collection_properties(collection, {PROPERTY: '{"version": 3}'})
-    with pytest.raises(CollectionError, match="layout 3, and this version reads up to 2"):
+    client.alter_collection_properties(collection, {PROPERTY: '{"version": 4}'})
+    with pytest.raises(CollectionError, match="layout 4, and this version reads up to 3"):
         open_index(place)
     client.alter_collection_properties(collection, {PROPERTY: '{"version": 1}'})
     with pytest.raises(CollectionError, match="layout 1, which is no longer supported: index again with --replace"):
