@@ -159,15 +159,16 @@ def read_crops(
 ) -> tuple[list[tuple[int, int, int, int]], list[np.ndarray]]:
     """Reads several crops of a photo, which is decoded once.
 
-    Each crop is shrunk as a photo of its own is: its longest side has at most `size` pixels. A JPEG is decoded at 1/2,
-    1/4 or 1/8 of its size if each crop has at least twice its final size there.
+    The longest side of each crop gets that of the whole photo as `read_photo` returns it, so that small objects are
+    seen larger; crops with fewer pixels are enlarged. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if each crop
+    has at least twice its final size there.
 
     Args:
         source: the path of the photo, or the content of its file as bytes.
         boxes_of: function from the width and the height of the upright photo to the crops: left, top, right and bottom
             in pixels.
-        size: the longest side of a crop after resizing (Lanczos, antialiased), in pixels; crops are never enlarged.
-            None for no resizing.
+        size: the longest side of the whole photo after resizing (Lanczos, antialiased), in pixels, which is never
+            enlarged; None for no resizing.
         exif: as for `read_photo`.
         max_pixels: as for `read_photo`.
         accept_truncated: as for `read_photo`.
@@ -203,13 +204,13 @@ def _crops(
         whole = _view(image, None, None, exif)
         width, height = whole.target
         boxes = list(boxes_of(width, height))
-        targets = [
-            _shrunk(right - left, bottom - top, size or max(width, height)) for left, top, right, bottom in boxes
-        ]
+        longest = max(_shrunk(width, height, size or max(width, height)))
+        targets = [_scaled(right - left, bottom - top, longest) for left, top, right, bottom in boxes]
         stored, draft = image.size, None
         if isinstance(image, JpegImageFile):
             # The smallest share of the whole photo's sides at which every crop still has twice its final size.
             share = max(2 * target[0] / (box[2] - box[0]) for box, target in zip(boxes, targets, strict=True))
+            share = min(share, 1.0)
             draft = image.draft(None, (math.ceil(stored[0] * share), math.ceil(stored[1] * share)))
         scale = draft[1][2] / stored[0] if draft else 1.0
         upright = _turned(_rgb(image), whole.turn)
@@ -315,8 +316,11 @@ def _shrunk(width: int, height: int, longest: int) -> tuple[int, int]:
 
     A photo that is not larger than `longest` keeps its size.
     """
-    if max(width, height) <= longest:
-        return width, height
+    return (width, height) if max(width, height) <= longest else _scaled(width, height, longest)
+
+
+def _scaled(width: int, height: int, longest: int) -> tuple[int, int]:
+    """Computes the size whose longest side is `longest` and whose aspect ratio is nearest."""
     exact = longest * min(width, height) / max(width, height)
     shorts = [max(1, math.floor(exact)), max(1, math.ceil(exact))]
     if width < height:

@@ -91,7 +91,7 @@ class Reading:
 
         Returns:
             For each crop its left, top, right and bottom in pixels of the upright photo, and its pixels, (height,
-            width, 3) uint8, of which the longest side has at most `size`.
+            width, 3) uint8, whose longest side is that of the whole photo.
 
         Raises:
             PhotoError: the photo cannot be read.
