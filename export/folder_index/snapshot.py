@@ -21,6 +21,7 @@ from ..index_contract.photos_to_index import RowBlocks
 from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
+FURTHER_CROPS = 3  # the same with crops, whose exact search reads several times the rows for the same photos
 EXACT_AMONG = 10_000  # photos; if at most this number satisfies a filter, all of these are scored exactly
 FURTHER = 8  # factor on the candidates of a second approximate search; for over 1/8 of the rows, exact search is faster
 _COMPARED = 1024  # photos whose rows are read at a time to find the best
@@ -181,11 +182,12 @@ class Snapshot:
         built = self.built if matching is None else int(matching[:count].sum())
         ids, scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
         left = np.arange(len(queries))
-        for times in (1, FURTHER):
+        crops = self.segment.crops is not None
+        for times in (1, 2, 4, FURTHER) if crops else (1, FURTHER):  # crops of the same photos crowd others out
             if built * rows <= (0 if matching is None else EXACT_AMONG * count):
                 break
             effort = times * count / built
-            if FURTHER * self.segment.candidates_for(k, effort) > rows:
+            if (FURTHER_CROPS if crops else FURTHER) * self.segment.candidates_for(k, effort) > rows:
                 break
             ids[left], scores[left] = self._hashed_search(queries[left], k, effort, matching)
             left = left[~np.isfinite(scores[left, -1])]
