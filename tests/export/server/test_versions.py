@@ -234,7 +234,7 @@ def test_warm_up_records_are_run_before_the_version_answers(template, base, monk
         pass
 
 
-def test_twenty_hot_swaps_under_eight_clients(template, base):
+def test_ten_hot_swaps_under_eight_clients(template, base):
     """No request fails, and an answer is of one version: y = version * x."""
     failures, answers, stop = [], [], threading.Event()
 
@@ -260,7 +260,7 @@ def test_twenty_hot_swaps_under_eight_clients(template, base):
         threads = [threading.Thread(target=ask, args=(client, number < 2)) for number in range(8)]
         for thread in threads:
             thread.start()
-        for number in range(2, 22):
+        for number in range(2, 12):
             write_version(template, base, number, number)
             until(lambda number=number: client.states("toy").get(number) == AVAILABLE)
         until(lambda: list(client.states("toy").values()).count(AVAILABLE) == 1)
@@ -268,9 +268,9 @@ def test_twenty_hot_swaps_under_eight_clients(template, base):
         join(threads)
         assert not failures
         assert len(answers) > 100
-        assert set(answers) <= set(range(1, 22))
-        assert len(set(answers)) > 10
-        assert factor(client) == 21
+        assert set(answers) <= set(range(1, 12))
+        assert len(set(answers)) > 5
+        assert factor(client) == 11
 
 
 @pytest.mark.skipif(not STATM.exists(), reason="the size of the process is read from /proc")
