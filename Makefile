@@ -13,8 +13,9 @@ COMPILE = $(BIN)/python -m compileall -q keras_retrieval pipelines export
 WORK ?= demo
 TRAIN ?=
 export WORK  # recipes read it and PHOTOS from the environment, where blanks and quotes do no harm
-# A test keeps one core busy, so that files of tests run side by side; each process takes up to 3 GB.
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+# A test keeps one core busy, so that files of tests run side by side; each process takes up to 3 GB. In their order: the long
+# notebooks first, where the default, files with many tests first, ends with them on one core.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 PHOTOS ?=
 
 PORT ?= 8000
