@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.record import recorded
 
-WAYS: dict[str, dict[str, Any]] = {"stored": {}, "recomputed": {"checkpoint_blocks": True}, "chunks of 4": {"chunk": 4}}
+WAYS: dict[str, dict[str, Any]] = {"stored": {}, "recomputed": {"checkpoint_blocks": True}}
 
 
 def main() -> None:
