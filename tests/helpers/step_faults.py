@@ -128,11 +128,13 @@ def _wrong_values(name: str, option: Option, hint: Any) -> tuple[str, ...]:
 
 
 _OF_FUNCTIONS = {
+    "check_share": ("1.5", "half"),
     "check_edges": ("typo", "structured:nowhere.yml.gz", f"folder:{MISSING}"),
     "positions_source": (MISSING,),
     "described_folder": (MISSING, FILE, FOLDER),
     "check_dataset": ("typo", "nowhere.json", "roxford5k:typo"),
     "index_to_read": (MISSING, FILE, FOLDER),
+    "index_to_export": (MISSING, FILE, FOLDER),
     "index_to_write": (FILE,),
     "weights": (MISSING,),
     "published_network": (MISSING, FOLDER, "megaloc"),

@@ -107,7 +107,7 @@ def test_a_full_disk_is_said_and_ends(tmp_path, running, monkeypatch):
     settled(source, 2)
     real = FolderIndex.add
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device", "/state/log")
 
     monkeypatch.setattr(FolderIndex, "add", full)

@@ -260,7 +260,7 @@ def test_no_pickle_is_written_or_read(tree, tmp_path):
     [(5, r"layout 5 of ScaNN index.*pip install -U"), (2, "layout 2, which is no longer supported: index again")],
 )
 def test_an_index_of_another_layout_is_refused(tmp_path, monkeypatch, version, message):
-    monkeypatch.setattr("export.folder_index.layout.VERSION", version)
+    monkeypatch.setattr("export.folder_index.layout.PHOTOS_VERSION", version)
     folder = indexed(tmp_path, random_rows(9))
     monkeypatch.undo()
     with pytest.raises(FolderError, match=message):

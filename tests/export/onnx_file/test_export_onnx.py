@@ -162,8 +162,8 @@ def test_the_training_set_is_kept(made, tmp_path):
 
 
 def test_a_file_that_differs_from_keras_is_not_kept(made, tmp_path, monkeypatch):
-    def wrong(joined, sides, path, smallest):
-        convert(joined, sides, path, smallest)
+    def wrong(joined, sides, path, *others):
+        convert(joined, sides, path, *others)
         model = onnx.load(path)
         kernel = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
         changed = onnx.numpy_helper.to_array(kernel) * np.float32(1.001) + np.float32(1e-3)
