@@ -13,6 +13,7 @@ VGG16-GeM at 320 px.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.record import recorded
+from bench.record import FOLDER, recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
@@ -156,19 +157,28 @@ def batches(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def _others(only: str | None) -> list[dict[str, Any]]:
+    """The recorded rows of the networks that are not measured again."""
+    path = FOLDER / "runtimes.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if only and path.exists() else []
+    return [row for row in rows if row["network"] != only]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", type=Path, default=ROOT / ".venv-torch", help="environment that has PyTorch")
     parser.add_argument(
         "--rounds", type=int, default=5, help="times that each is measured, of which the fastest counts"
     )
-    parser.add_argument("--only", choices=tuple(SIZES), help="the only network to measure")
+    parser.add_argument("--only", choices=tuple(SIZES), help="the only network to measure; the rows of the others stay")
     parser.add_argument("--serve", help="run as a worker for this network")
     arguments = parser.parse_args()
     if arguments.serve:
         serve(arguments.serve)
         return
-    with recorded("runtimes") as add:
+    with recorded("runtimes", "python -m bench.runtimes") as add:
+        for row in _others(arguments.only):
+            add(row)
         for off in (False, True):
             for network in (arguments.only,) if arguments.only else SIZES:
                 for row in measure(network, arguments.torch / "bin" / "python", arguments.rounds, off):
