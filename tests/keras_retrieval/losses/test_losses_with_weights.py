@@ -6,7 +6,7 @@ import pytest
 
 from keras_retrieval import losses
 from keras_retrieval.networks.tuple_model import TupleModel
-from tests.helpers.backends import gradient
+from tests.helpers.backends import gradient, run
 from tests.helpers.small_network import save_network
 
 pytestmark = pytest.mark.backend
@@ -202,7 +202,8 @@ def test_a_tuple_model_trains_the_weights_of_its_loss(tmp_path, kind):
     network = keras.saving.load_model(save_network(tmp_path / "small.keras"))
     loss = losses.CrossBatchMemory(20, 6) if kind == "memory" else losses.CosFaceLoss(3, 6, speed=10.0)
     model = TupleModel(network, l2=0)
-    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=kind == "memory")
+    # Without compilation a step takes JAX a minute.
+    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=kind == "memory" or keras.backend.backend() == "jax")
     before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.extra_weights]
     rng = np.random.default_rng(0)
     photos = np.repeat(rng.integers(0, 256, (3, 1, 24, 24, 3)), 2, axis=1) + rng.integers(-20, 20, (3, 2, 24, 24, 3))
@@ -216,6 +217,6 @@ def test_a_tuple_model_trains_the_weights_of_its_loss(tmp_path, kind):
         assert after[2] == 8 * 6 % 20
         assert (after[1] >= 0).all()
     held_out = float(model.evaluate(inputs, classes + 7, batch_size=3, verbose=0))
-    rows = np.asarray(keras.ops.convert_to_numpy(model(inputs)))
+    rows = np.asarray(keras.ops.convert_to_numpy(run(model, inputs)))
     assert held_out == pytest.approx(float(losses.MultiSimilarityLoss()(classes, rows)), rel=1e-4)
     assert not {weight.path for weight in network.weights} & {weight.path for weight in model.extra_weights}
