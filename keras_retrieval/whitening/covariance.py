@@ -17,8 +17,6 @@ _NUMBERS = 2**21  # values of descriptors that are projected at a time
 PHOTOS_PER_DIMENSION = 4
 """Lw is learned without shrinkage, as published, if there are at least this many photos per descriptor dimension."""
 
-SHRINKAGE = 3.0  # of Lw, where the pairs have few photos
-SHARE_OF_MEAN = 0.5  # of the mean of the queries, by which descriptors are shifted where Lw is shrunk
 UNSEEN = 1e-10  # eigenvalues below this fraction of the largest eigenvalue count as 0
 
 
@@ -198,9 +196,9 @@ def lw_shrinkage(photos: int, dimensions: int) -> float:
         dimensions: number of dimensions of the descriptors.
 
     Returns:
-        3.0 if there are fewer than 4 photos per dimension (PHOTOS_PER_DIMENSION), else 0.0, as published.
+        1.0 if there are fewer than 4 photos per dimension (PHOTOS_PER_DIMENSION), else 0.0, as published.
     """
-    return SHRINKAGE if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
+    return 1.0 if photos < PHOTOS_PER_DIMENSION * dimensions else 0.0
 
 
 def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Projection:
@@ -214,18 +212,17 @@ def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Project
 
     If the pairs contain few photos, S is determined in few directions only, and P0 amplifies all other directions.
     Shrinkage therefore replaces S by S + shrinkage * tr(S) / D * I (towards the mean variance, as Ledoit and Wolf, J.
-    Multivariate Analysis 2004). With increasing shrinkage Lw approaches a PCA rotation without scaling. The mean of few
-    photos is that of their objects rather than that of all photos, so that with shrinkage the shift is m / 2.
+    Multivariate Analysis 2004). With increasing shrinkage Lw approaches a PCA rotation without scaling.
 
     Args:
         rows: statistics of all descriptors.
         pairs: statistics of the matching pairs.
-        shrinkage: weight of the shrinkage, at least 0. 0 gives the published formula; about 3 is suitable if the pairs
+        shrinkage: weight of the shrinkage, at least 0. 0 gives the published formula; about 1 is suitable if the pairs
             contain few photos in relation to the number D of dimensions.
 
     Returns:
-        The shift, m or m / 2, and the projection P. With S after shrinkage, P (S + aI) P^T = I, and P C P^T is diagonal
-        with decreasing entries.
+        The shift m and the projection P. With S after shrinkage, P (S + aI) P^T = I, and P C P^T is diagonal with
+        decreasing entries.
 
     Raises:
         ArgumentError: there are fewer than 2 pairs or no rows, the numbers of dimensions differ, or `shrinkage` is
@@ -241,8 +238,7 @@ def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Project
     S += shrinkage * np.trace(S) / len(S) * np.eye(len(S))
     P0 = np.linalg.inv(np.linalg.cholesky(_positive_definite(S)))
     _, E = sorted_eigenvectors(P0 @ rows.about(pairs.mean) @ P0.T)
-    shift = pairs.mean * (SHARE_OF_MEAN if shrinkage else 1.0)
-    return Projection(shift, fixed_sign(E.T @ P0))
+    return Projection(pairs.mean.copy(), fixed_sign(E.T @ P0))
 
 
 def fit_pca(rows: Moments) -> Projection:
@@ -281,7 +277,7 @@ def learn_lw(database: Database, qidxs: ArrayLike, pidxs: ArrayLike, shrinkage: 
         database: all descriptors, as an array (N, D) or as a sequence of arrays (n, D).
         qidxs: row number of the query of each pair, (pairs,); a query in several pairs counts several times.
         pidxs: row number of the positive of each pair, (pairs,).
-        shrinkage: weight of the shrinkage, at least 0. 0 gives the published formula; about 3 is suitable if the pairs
+        shrinkage: weight of the shrinkage, at least 0. 0 gives the published formula; about 1 is suitable if the pairs
             contain few photos in relation to the number D of dimensions.
 
     Returns:

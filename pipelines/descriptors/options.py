@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from keras_retrieval.errors import ArgumentError
-from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION, SHRINKAGE
+from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
 
 from ..command.kinds import Writes
 from ..command.options import Argument, Option
@@ -22,7 +22,7 @@ from ..runtimes.options import RuntimeOption, check_runtime_precision
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
 
 SHRINKAGE_DEFAULT = (
-    f"If not given: {SHRINKAGE:g} where the pairs have fewer than {PHOTOS_PER_DIMENSION} photos per dimension, else 0, "
+    f"If not given: 1 where the pairs have fewer than {PHOTOS_PER_DIMENSION} photos per dimension, else 0, "
     "as published."
 )
 """The end of the help text of the option --shrinkage, for every command that learns Lw."""

@@ -50,8 +50,8 @@ def test_shrinkage_is_chosen_by_the_photos_in_pairs_that_have_a_descriptor(tmp_p
         (MatchingPairs(names, qidxs, qidxs + 1), 0.0, "shrinkage 0 (20 photos in pairs, at least 4 for each of 5"),
         (
             MatchingPairs([*names[:19], "gone.jpg"], qidxs, qidxs + 1),
-            3.0,
-            "shrinkage 3 (18 photos in pairs, fewer than",
+            1.0,
+            "shrinkage 1 (18 photos in pairs, fewer than",
         ),
     ]:
         found = learn_whitening(folder, pairs, "lw")

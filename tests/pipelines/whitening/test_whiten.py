@@ -159,7 +159,7 @@ def test_only_the_photos_of_the_tuples_count(scenes, network, tmp_path, caplog):
     shards, names, _ = read_descriptors(tmp_path / "rows")
     kept = [name for name in images if name != "gone.png"]
     rows = np.concatenate(shards)[[names.index(name) for name in kept]]
-    expected = learn_lw(rows, np.array([0, 2, 3]), np.array([1, 3, 2]), 3.0)
+    expected = learn_lw(rows, np.array([0, 2, 3]), np.array([1, 3, 2]), 1.0)
     found = learn_whitening(tmp_path / "rows", read_pairs(tuples), "lw")
     np.testing.assert_allclose(found.m, expected.m, atol=1e-12)
     np.testing.assert_allclose(found.P, expected.P, rtol=1e-5, atol=1e-7 * np.abs(expected.P).max())
