@@ -67,7 +67,7 @@ def describe_in_units(
         photos of one size are described together.
     """
     side = reading.size or 0
-    network.expect([(side, 3 * side // 4)] * len(names) * (count_crops(levels) if levels else 1))
+    network.expect([(side, 3 * side // 4)], len(names) * count_crops(levels))
     start, chunk = 0, FIRST_CHUNK
     while start < len(names):
         shapes, left_out = _shapes(reading, names[start : start + chunk])

@@ -63,14 +63,15 @@ class LoadedNetwork:
         self._turns = Turns()
         self.smallest, self._size = smallest, size
 
-    def expect(self, shapes: Iterable[Shape]) -> None:
+    def expect(self, shapes: Iterable[Shape], times: int = 1) -> None:
         """Says which photos of the collection will be described, so that a faster runtime is taken if it pays.
 
         Args:
             shapes: (height, width) of each photo in pixels, about.
+            times: number of photos of each of the shapes.
         """
         if self._switching is not None:
-            self._switching.expect(shapes)
+            self._switching.expect(shapes, times)
 
     def batch(self, images: np.ndarray) -> np.ndarray:
         """Describes photos of the collection, in parts between which queries get their turn.

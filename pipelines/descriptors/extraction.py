@@ -7,7 +7,7 @@ shard is never computed again.
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -147,7 +147,7 @@ def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -
     else:
         describe = _compiled(network, options, shapes)
     writer = _ShardWriter(sharded, describe, reading, options.levels)
-    facts |= writer.write(plan, options.shard, network.output_shape[-1])
+    facts |= writer.write(todo, network.output_shape[-1])
     facts["runtime"] = ONNXRUNTIME if isinstance(network, OnnxNetwork) else runtime_of(describe)
     described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
     if not described:
@@ -179,7 +179,7 @@ def _compiled(network: Any, options: ExtractOptions, shapes: list[Shape]) -> Des
     runtime = Runtime(options.runtime, options.model)
     bfloat16 = options.precision == "bfloat16"
     describe = describer(network, options.factors, bfloat16, options.antialias, options.mirror, runtime)
-    expect(describe, shapes * count_crops(options.levels) if options.levels else shapes)
+    expect(describe, shapes, count_crops(options.levels))
     return describe
 
 
@@ -272,24 +272,21 @@ class _ShardWriter:
     reading: Reading
     levels: tuple[int, ...]
 
-    def write(self, plan: Plan, shard: int, dimensions: int | None) -> dict[str, Any]:
+    def write(self, todo: Mapping[int, Sequence[tuple[Shape, str]]], dimensions: int | None) -> dict[str, Any]:
         """Writes the unfinished shards.
 
         Args:
-            plan: the photos.
-            shard: the number of photos in a shard.
+            todo: maps the number of each unfinished shard to its photos.
             dimensions: the number of dimensions of a descriptor; None if it is not known.
 
         Returns:
             Photos per second and the network's share of the time, for the manifest; {} if there was nothing to do.
         """
-        parts = [plan.photos[start : start + shard] for start in range(0, len(plan.photos), shard)]
-        todo = self.sharded.unfinished(parts)
         if not todo:
             return {}
         count = sum(map(len, todo.values()))
         floats = (dimensions or 0) + (4 if self.levels else 0)
-        needed = count * (count_crops(self.levels) if self.levels else 1) * floats
+        needed = count * count_crops(self.levels) * floats
         require_space(self.sharded.folder, needed * np.dtype(np.float32).itemsize)
         network, started = 0.0, time.monotonic()
         with progress("extract", count) as advance:

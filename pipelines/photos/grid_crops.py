@@ -36,8 +36,8 @@ def parse_levels(text: str) -> tuple[int, ...]:
 
 
 def count_crops(levels: tuple[int, ...]) -> int:
-    """Returns the number of crops of a photo, the whole photo among them: 14 for the levels 1, 2 and 3."""
-    return sum(level * level for level in levels)
+    """Returns the number of crops of a photo, the whole photo among them: 14 for the levels 1, 2 and 3; 1 for ()."""
+    return sum(level * level for level in levels) or 1
 
 
 def grid_boxes(width: int, height: int, levels: tuple[int, ...]) -> list[IntegerBox]:

@@ -115,15 +115,16 @@ class SwitchingDescriber:
         self.consider()
         return rows
 
-    def expect(self, shapes: Iterable[Shape]) -> None:
+    def expect(self, shapes: Iterable[Shape], times: int = 1) -> None:
         """Says which photos will be described, so that another runtime is taken only if it pays.
 
         Args:
             shapes: (height, width) of each photo in pixels.
+            times: number of photos of each of the shapes, such as the number of crops of a photo.
         """
-        shapes = list(shapes)
-        self._expected.update(shapes)
-        self._left += sum(height * width for height, width in shapes)
+        for shape, count in Counter(shapes).items():
+            self._expected[shape] += times * count
+            self._left += times * count * shape[0] * shape[1]
         if not self._decided and (known := self._known()) is not None:
             self._by_memory(known)
 
@@ -303,15 +304,16 @@ class SwitchingDescriber:
             tell("runtime: %s (%s)", runtime, why)
 
 
-def expect(describe: Describe, shapes: Iterable[Shape]) -> None:
+def expect(describe: Describe, shapes: Iterable[Shape], times: int = 1) -> None:
     """Tells a function from `describer` which photos it will describe; nothing for one that has no choice.
 
     Args:
         describe: the function.
         shapes: (height, width) of each photo in pixels.
+        times: as for `SwitchingDescriber.expect`.
     """
     if isinstance(describe, SwitchingDescriber):
-        describe.expect(shapes)
+        describe.expect(shapes, times)
 
 
 def runtime_of(describe: Describe) -> str:

@@ -98,7 +98,7 @@ def read_stored(folder: Path) -> dict[str, np.ndarray]:
 
 def _describe_new(compiled: DescribeFn, reading: Reading, names: Sequence[str], folder: Path) -> None:
     side = reading.size or 0
-    expect(compiled, [(side, 3 * side // 4)] * len(names))  # about: their headers are not read yet
+    expect(compiled, [(side, 3 * side // 4)], len(names))  # about: their headers are not read yet
     with progress("descriptors", len(names)) as advance:
         for batch in batches(names, PHOTOS_AT_ONCE):
             _describe_batch(compiled, reading, batch, folder)
