@@ -19,7 +19,7 @@ from .column_file import write_columns
 from .crop_file import write_crops
 from .row_file import StoredRows, write_rows
 from .scann_searcher import ScannSearcher, train_searcher
-from .segment import PROJECTION, rescore, rescore_crops
+from .segment import PROJECTION, rescore
 from .write_ahead_log import Change, WriteAheadLog
 
 
@@ -105,13 +105,11 @@ def _measure(
         return {"kind": "exact", "leaves": 0, "recall": recall}
     assert held_out, "a collection with hashes has at least 16 rows"
 
-    photo_of = None if photos.crops is None else np.repeat(np.arange(len(photos.names)), photos.crops.counts)
+    photo_of = None if photos.crops is None else photos.crops.photo_of
 
     def find(queries: np.ndarray, count: int, reorder: int, leaves: int) -> np.ndarray:
         reorder = min(max(reorder, count), len(stored))
-        if photo_of is None:
-            return rescore(searcher, stored, queries, count, reorder, leaves)[0]
-        return rescore_crops(searcher, stored, queries, count, reorder, leaves, photo_of)[0]
+        return rescore(searcher, stored, queries, count, reorder, leaves, photo_of)[0]
 
     kind = ("tree + " if searcher.leaves else "") + "asymmetric hashing + reordering"
     return {"kind": kind, "leaves": searcher.leaves} | tune(find, held_out, settings, searcher.leaves)

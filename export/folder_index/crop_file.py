@@ -1,6 +1,5 @@
 """Files of the crops of a segment: the number of rows of each photo, and the box of each row."""
 
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from ..index_contract.photo_crops import PhotoCrops
 _COUNTS, _BOXES = "row-counts.npy", "boxes.npy"
 
 
-class StoredCrops:
+def read_crops(folder: Path, photos: int, rows: int) -> PhotoCrops:
     """Reads the crops that `write_crops` wrote.
 
     Args:
@@ -19,26 +18,17 @@ class StoredCrops:
         photos: the number of photos that the segment has.
         rows: the number of rows that it has.
 
-    Attributes:
-        counts: the number of rows of each photo, (N,) int64.
-        boxes: the box of each row, (R, 4) float32, in pixels of the upright photo.
-        starts: the first row of each photo, (N,) int64.
+    Returns:
+        The crops, whose boxes are memory-mapped.
 
     Raises:
         FolderError: the files do not fit the numbers of photos and rows.
     """
-
-    def __init__(self, folder: Path, photos: int, rows: int) -> None:
-        self.counts = np.load(folder / _COUNTS, allow_pickle=False).astype(np.int64)
-        self.boxes = np.asarray(np.load(folder / _BOXES, mmap_mode="r", allow_pickle=False))  # memmap indexes slowly
-        if self.counts.shape != (photos,) or self.counts.sum() != rows or self.boxes.shape != (rows, 4):
-            raise FolderError(f"{folder}: its crops do not fit its {photos:,} photos and {rows:,} rows: index again")
-        self.starts = PhotoCrops(self.counts, self.boxes).starts
-
-    @cached_property
-    def photo_of(self) -> np.ndarray:
-        """The number of the photo of each row, (R,) int64."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
+    counts = np.load(folder / _COUNTS, allow_pickle=False).astype(np.int64)
+    boxes = np.asarray(np.load(folder / _BOXES, mmap_mode="r", allow_pickle=False))  # memmap indexes slowly
+    if counts.shape != (photos,) or counts.sum() != rows or boxes.shape != (rows, 4):
+        raise FolderError(f"{folder}: its crops do not fit its {photos:,} photos and {rows:,} rows: index again")
+    return PhotoCrops(counts, boxes)
 
 
 def write_crops(folder: Path, crops: PhotoCrops) -> None:

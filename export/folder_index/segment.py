@@ -9,7 +9,7 @@ import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, read_names
 
 from .column_file import StoredColumns
-from .crop_file import StoredCrops
+from .crop_file import read_crops
 from .row_file import StoredRows
 from .scann_searcher import ScannSearcher, load_searcher
 from .write_ahead_log import WriteAheadLog
@@ -56,7 +56,7 @@ class Segment:
                 f"{folder} has {len(self.names):,} names and {len(self.rows):,} rows, the manifest states "
                 f"{facts['count']:,} and {rows:,}: index again"
             )
-        self.crops = StoredCrops(folder, len(self.names), len(self.rows)) if facts.get("crops") else None
+        self.crops = read_crops(folder, len(self.names), len(self.rows)) if facts.get("crops") else None
         self.columns = StoredColumns(folder, facts["columns"])
         self.log = WriteAheadLog(folder, facts["log"])
         self.log.read(self.log.start)  # reports a damaged log before ScaNN's files are loaded
@@ -109,9 +109,8 @@ class Segment:
         assert self.searcher, "an exact index has no hashes"
         leaves = round(effort * max(1.0, k / self.configuration["k"]) * self.configuration["leaves_to_search"])
         reorder = min(self.candidates_for(k, effort), len(self.rows))
-        if self.crops is not None:
-            return rescore_crops(self.searcher, self.rows, queries, k, reorder, leaves, self.crops.photo_of, allowed)
-        return rescore(self.searcher, self.rows, queries, k, reorder, leaves, allowed)
+        photo_of = None if self.crops is None else self.crops.photo_of
+        return rescore(self.searcher, self.rows, queries, k, reorder, leaves, photo_of, allowed)
 
 
 def rescore(
@@ -121,48 +120,19 @@ def rescore(
     k: int,
     reorder: int,
     leaves: int,
+    photo_of: np.ndarray | None = None,
     allowed: PhotoFilter | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Searches with ScaNN, and rescores the candidates with their stored descriptors.
+    """Searches with ScaNN, rescores the candidates with their stored descriptors, and keeps the best row of each photo.
 
     Args:
         searcher: ScaNN searcher over `rows`.
         rows: stored descriptors.
         queries: queries, (Q, S) float32.
-        k: number of neighbours per query.
-        reorder: number of candidates per query to rescore.
-        leaves: number of leaves of the tree to search.
-        allowed: function that selects the rows that may be returned; None for all rows.
-
-    Returns:
-        Row numbers and scores as from `Segment.find`.
-    """
-    ids = searcher.candidates(queries, reorder, leaves)
-    scores = rows.products(queries, ids)
-    scores[ids < 0 if allowed is None else (ids < 0) | ~allowed(ids)] = -np.inf
-    return top_k(ids, scores, k)
-
-
-def rescore_crops(
-    searcher: ScannSearcher,
-    rows: StoredRows,
-    queries: np.ndarray,
-    k: int,
-    reorder: int,
-    leaves: int,
-    photo_of: np.ndarray,
-    allowed: PhotoFilter | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Searches with ScaNN, rescores the candidates, and keeps the best row of each photo.
-
-    Args:
-        searcher: ScaNN searcher over `rows`.
-        rows: stored descriptors of crops.
-        queries: queries, (Q, S) float32.
         k: number of photos per query.
         reorder: number of candidate rows per query to rescore.
         leaves: number of leaves of the tree to search.
-        photo_of: the number of the photo of each row, (R,).
+        photo_of: with crops, the number of the photo of each row, (R,); None if each photo has the row of its number.
         allowed: function that selects the photos that may be returned; None for all photos.
 
     Returns:
@@ -170,9 +140,9 @@ def rescore_crops(
     """
     ids = searcher.candidates(queries, reorder, leaves)
     scores = rows.products(queries, ids)
-    photos = photo_of[ids]
+    photos = ids if photo_of is None else photo_of[ids]
     scores[ids < 0 if allowed is None else (ids < 0) | ~allowed(photos)] = -np.inf
-    return best_of_photos(photos, scores, k)
+    return (top_k if photo_of is None else best_of_photos)(photos, scores, k)
 
 
 def best_of_photos(photos: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,17 +13,18 @@ import numpy as np
 
 from keras_retrieval.ranking.grouped import nearest_groups
 from keras_retrieval.ranking.nearest import nearest
+from keras_retrieval.ranking.rows import first_rows
 from keras_retrieval.ranking.whole_ranking import sort_all
 
 from ..index_contract.contract import Filter, Hits
-from ..index_contract.photo_crops import PhotoCrops, first_rows, rows_of
+from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import RowBlocks
 from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
-FURTHER_CROPS = 3  # the same with crops, whose exact search reads several times the rows for the same photos
 EXACT_AMONG = 10_000  # photos; if at most this number satisfies a filter, all of these are scored exactly
 FURTHER = 8  # factor on the candidates of a second approximate search; for over 1/8 of the rows, exact search is faster
+FURTHER_CROPS = 3  # the same with crops, whose exact search reads several times the rows for the same photos
 _COMPARED = 1024  # photos whose rows are read at a time to find the best
 _NEVER = np.iinfo(np.int64).max
 
@@ -98,13 +99,10 @@ class Snapshot:
 
     def rows(self, ids: np.ndarray) -> Iterator[np.ndarray]:
         """Yields all rows of the photos with the ascending numbers `ids`, (n,), in blocks."""
-        count = len(self.segment)
-        cut = np.searchsorted(ids, count)
-        whole = cut == count
-        old, new = ids[:cut], ids[cut:] - count
-        crops = self.segment.crops
+        old, new = self._split(ids)
+        whole, crops = len(old) == len(self.segment), self.segment.crops
         if crops is not None:
-            old = old if whole else rows_of(crops.starts[old], crops.counts[old])
+            old = old if whole else crops.rows_of(old)
             new = self._added_rows(new)
         yield from self.segment.rows.blocks(None if whole else old)
         if len(new):
@@ -124,23 +122,25 @@ class Snapshot:
         crops, added = self.segment.crops, self.added_crops
         if crops is None or added is None:
             return None
-        count = len(self.segment)
-        cut = np.searchsorted(ids, count)
-        old, new = ids[:cut], ids[cut:] - count
-        counts = np.concatenate([crops.counts[old], added.counts[new]])
-        boxes = [crops.boxes[rows_of(crops.starts[old], crops.counts[old])], added.boxes[self._added_rows(new)]]
-        return PhotoCrops(counts, np.concatenate(boxes))
+        old, new = self._split(ids)
+        boxes = [crops.boxes[crops.rows_of(old)], added.boxes[self._added_rows(new)]]
+        return PhotoCrops(self._counts(ids), np.concatenate(boxes))
 
     def _added_rows(self, new: np.ndarray) -> np.ndarray:
         """The rows in `added` of added photos, which are numbered from 0."""
         assert self.added_crops is not None, "only rows of crops need to be found"
-        return rows_of(self.added_crops.starts[new], self.added_crops.counts[new])
+        return self.added_crops.rows_of(new)
+
+    def _split(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Splits ascending numbers of photos into those of the segment and those of added photos, numbered from 0."""
+        count = len(self.segment)
+        cut = np.searchsorted(ids, count)
+        return ids[:cut], ids[cut:] - count
 
     def columns(self, ids: np.ndarray) -> dict[str, list[str]]:
         """Returns the column values, by column name, of the photos with the ascending numbers `ids`, (n,)."""
-        count = len(self.segment)
-        cut = np.searchsorted(ids, count)
-        old, new = self.segment.columns.take(ids[:cut]), (ids[cut:] - count).tolist()
+        built, added = self._split(ids)
+        old, new = self.segment.columns.take(built), added.tolist()
         return {column: old[column] + [texts[i] for i in new] for column, texts in self.added_columns.items()}
 
     def _matching(self, where: Filter | None) -> np.ndarray:
@@ -213,11 +213,11 @@ class Snapshot:
 
     def _counts(self, ids: np.ndarray) -> np.ndarray:
         """The number of rows of each of the photos with the ascending numbers `ids`, of an index with crops."""
-        count, crops, added = len(self.segment), self.segment.crops, self.added_crops
+        crops, added = self.segment.crops, self.added_crops
         assert crops is not None, "the index has crops"
         assert added is not None, "the index has crops"
-        cut = np.searchsorted(ids, count)
-        return np.concatenate([crops.counts[ids[:cut]], added.counts[ids[cut:] - count]])
+        old, new = self._split(ids)
+        return np.concatenate([crops.counts[old], added.counts[new]])
 
     def _hits(self, ids: np.ndarray, scores: np.ndarray, query: np.ndarray) -> Hits:
         if self.segment.crops is None:
@@ -239,7 +239,7 @@ class Snapshot:
         stored = self.segment.crops
         if stored is not None and not self.added_photos and 0 < len(ids) <= _COMPARED:
             counts, starts = stored.counts[ids], stored.starts[ids]
-            numbers, firsts = rows_of(starts, counts), first_rows(counts)
+            numbers, firsts = stored.rows_of(ids), first_rows(counts)
             products = self.segment.rows.take(numbers) @ query
             best = firsts + _best_places(products, counts, firsts)
             return products[best], stored.boxes[numbers[best]], stored.boxes[starts, 2:]

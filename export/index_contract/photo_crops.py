@@ -1,11 +1,13 @@
 """Crops of photos in an index: how many rows each photo has, and where each row is in its photo."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from keras_retrieval.errors import ArgumentError
+from keras_retrieval.ranking.rows import first_rows, ranges
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,20 @@ class PhotoCrops:
     counts: np.ndarray
     boxes: np.ndarray
 
-    @property
+    @cached_property
     def starts(self) -> np.ndarray:
         """The first row of each photo, (n,) int64."""
         return first_rows(self.counts)
+
+    @cached_property
+    def photo_of(self) -> np.ndarray:
+        """The number of the photo of each row, (R,) int64."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def rows_of(self, photos: np.ndarray) -> np.ndarray:
+        """Returns the numbers of all rows of the photos with the numbers `photos`, (n,), one photo after another."""
+        starts = self.starts[photos]
+        return ranges(starts, starts + self.counts[photos])
 
     def check(self, names: Sequence[str], rows: np.ndarray) -> None:
         """Checks that the crops fit photos and rows.
@@ -55,19 +67,32 @@ class PhotoCrops:
         return PhotoCrops(self.counts[start:stop], self.boxes[first:last])
 
 
-def first_rows(counts: np.ndarray) -> np.ndarray:
-    """Returns the first row of each photo, (n,) int64, from their numbers of rows (n,)."""
-    return np.cumsum(counts, dtype=np.int64) - counts
-
-
-def rows_of(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Lists the rows of photos, (R,) int64.
+def photo_blocks(
+    blocks: Iterable[np.ndarray], crops: PhotoCrops | None
+) -> Iterator[tuple[slice, np.ndarray, PhotoCrops | None]]:
+    """Yields some photos at a time with all their rows; rows of a photo that two blocks share are put together.
 
     Args:
-        starts: the first row of each photo, (n,).
-        counts: the number of rows of each photo, (n,).
+        blocks: the rows of all photos, arrays (n, D).
+        crops: the crops of the photos; None for one row per photo.
+
+    Yields:
+        The places of the photos among all, their rows, and their crops or None.
     """
-    return np.arange(int(counts.sum()), dtype=np.int64) + np.repeat(starts - first_rows(counts), counts)
+    start = 0
+    if crops is None:
+        for rows in blocks:
+            yield slice(start, start + len(rows)), rows, None
+            start += len(rows)
+        return
+    ends, first, rest = crops.starts + crops.counts, 0, list[np.ndarray]()
+    for block in blocks:
+        rows = np.concatenate([*rest, block])
+        end = int(np.searchsorted(ends, first + len(rows), side="right"))
+        count = int(ends[end - 1]) - first if end > start else 0
+        if count:
+            yield slice(start, end), rows[:count], crops.part(start, end)
+        rest, start, first = [rows[count:]], end, first + count
 
 
 def box_text(box: np.ndarray) -> str:

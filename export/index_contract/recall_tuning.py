@@ -94,7 +94,7 @@ def hold_out(
         ids = rows
         found, scores = nearest(queries, originals, depth)
     else:
-        ids = np.searchsorted(crops.starts, rows, side="right") - 1
+        ids = crops.photo_of[rows]
         found, scores = nearest_groups(queries, originals, crops.starts, depth)
     truth = _true_neighbours(found, scores, ids, k)
     half = -(-len(ids) // 2)

@@ -1,11 +1,9 @@
 """Changes an index, even while it is in use: `keras-retrieval update INDEX --add described_folder`."""
 
-from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from keras_retrieval.pipelines.command.kinds import Reads
 from keras_retrieval.pipelines.command.options import Argument, Option, Options, takes
 from keras_retrieval.pipelines.descriptors.folder import described_folder
@@ -20,7 +18,7 @@ from ..folder_index.folder_index import FolderIndex
 from ..index_contract.column_table import read_column_table
 from ..index_contract.contract import DESCRIPTOR_FACTS, NeighbourIndex
 from ..index_contract.errors import IndexFileNotFoundError
-from ..index_contract.photo_crops import PhotoCrops
+from ..index_contract.photo_crops import photo_blocks
 from .descriptor_input import described_photos
 from .kinds import COLUMNS, index_to_read
 from .open_index import open_index
@@ -132,27 +130,7 @@ def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
         print(f"Pages will look for these photos in {index.facts['photos']}, the folder of the index's photos.")
     columns = read_column_table(table, names) if table else {}
     every = (block for _, block in blocks(shards, ROWS_PER_WRITE))
-    rows: Iterable[np.ndarray] = every if crops is None else _rows_of_photos(shards, crops)
-    start = 0
-    for some in rows:
-        end = start + len(some)
-        if crops is not None:
-            end = int(np.searchsorted(crops.starts, crops.starts[start] + len(some)))
-        texts = {column: values[start:end] for column, values in columns.items()}
-        index.add(names[start:end], some, texts, crops=None if crops is None else crops.part(start, end))
-        start = end
-    return start
-
-
-def _rows_of_photos(shards: Sequence[np.ndarray], crops: PhotoCrops) -> Generator[np.ndarray]:
-    """Yields the rows of some whole photos at a time. The rows of a photo are in one shard."""
-    ends, photo = crops.starts + crops.counts, 0
-    offset = 0
-    for shard in shards:
-        while photo < len(ends) and ends[photo] <= offset + len(shard):
-            first = crops.starts[photo]
-            photo = max(
-                photo + 1, int(np.searchsorted(ends, min(first + ROWS_PER_WRITE, offset + len(shard)), "right"))
-            )
-            yield shard[first - offset : ends[photo - 1] - offset]
-        offset += len(shard)
+    for part, rows, some in photo_blocks(every, crops):
+        texts = {column: values[part] for column, values in columns.items()}
+        index.add(names[part], rows, texts, crops=some)
+    return len(names)

@@ -8,7 +8,7 @@ import json
 import math
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.errors import CollectionError, MilvusError
 from ..index_contract.index_settings import IndexSettings
-from ..index_contract.photo_crops import PhotoCrops
+from ..index_contract.photo_crops import photo_blocks
 from ..index_contract.photos_to_index import PhotosToIndex
 from ..index_contract.recall_tuning import hold_out, tune
 from .address import Address, parse_address
@@ -152,37 +152,18 @@ def _write_facts(client: Any, name: str, facts: Mapping[str, Any], building: str
 
 
 def _fill(client: Any, name: str, photos: PhotosToIndex, configuration: Mapping[str, Any]) -> None:
-    start = 0
     with progress("Milvus", photos.row_count) as advance:
-        for rows, crops in _photo_blocks(photos):
-            part = slice(start, start + (len(rows) if crops is None else len(crops.counts)))
+        for part, rows, crops in photo_blocks(photos.rows, photos.crops):
             texts = {column: values[part] for column, values in photos.columns.items()}
             for message in entities(photos.names[part], rows, texts, list(photos.columns), crops):
                 client.insert(name, message)
                 advance(len(message))
-            start = part.stop
     client.flush(name)  # rows that are not flushed would be missing from the index of Milvus
     index_params = client.prepare_index_params()
     params = {"nlist": configuration["leaves"]} if configuration["leaves"] else {}
     index_params.add_index("vector", index_type=configuration["type"], metric_type="IP", params=params)
     client.create_index(name, index_params)
     client.load_collection(name)
-
-
-def _photo_blocks(photos: PhotosToIndex) -> Iterator[tuple[np.ndarray, PhotoCrops | None]]:
-    """Yields the rows of some photos at a time; with crops, rows of a photo that two blocks share are put together."""
-    if photos.crops is None:
-        yield from ((rows, None) for rows in photos.rows)
-        return
-    ends = photos.crops.starts + photos.crops.counts
-    rest, photo, first = np.empty((0, photos.dimensions), np.float32), 0, 0
-    for block in photos.rows:
-        rows = np.concatenate([rest, block])
-        end = int(np.searchsorted(ends, first + len(rows), side="right"))
-        count = int(ends[end - 1]) - first if end > photo else 0
-        if count:
-            yield rows[:count], photos.crops.part(photo, end)
-        rest, photo, first = rows[count:], end, first + count
 
 
 def _tune(building: Address, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:

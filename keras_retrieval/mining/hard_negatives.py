@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import RetrievalError
-from ..ranking.rows import PickedRows, as_rows, require_finite
-from .nearest_clusters import nearest_clusters, ranges
+from ..ranking.rows import PickedRows, as_rows, ranges, require_finite
+from .nearest_clusters import nearest_clusters
 
 _PRODUCTS = 2**24  # values of the pool that `rank_candidates` reads at a time, 64 MB
 _FINITE = 2048  # rows that are checked for NaN at a time

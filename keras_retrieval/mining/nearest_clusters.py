@@ -228,17 +228,3 @@ def _merge(indexes: np.ndarray, scores: np.ndarray, query: np.ndarray, index: np
     first = np.cumsum(counts[touched] + k) - (counts[touched] + k)
     kept = order[first[:, None] + np.arange(k)]
     indexes[touched], scores[touched] = index[kept], score[kept]
-
-
-def ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Concatenates the integer ranges first[i], .., end[i] - 1.
-
-    Args:
-        first: the first integer of each range, (n,).
-        end: the integer after the last of each range, (n,), at least `first`.
-
-    Returns:
-        All integers of the first range, then those of the second, and so on, as one array.
-    """
-    lengths = end - first
-    return np.arange(lengths.sum()) + np.repeat(first - (np.cumsum(lengths) - lengths), lengths)

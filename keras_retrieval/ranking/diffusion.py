@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from .nearest import CHUNK, nearest, nearest_others
-from .rows import Advance, Database, as_rows, count_rows, gather
+from .rows import Advance, Database, as_rows, count_rows, gather, ranges
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,8 @@ class Graph:
 
     def _entries(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the positions of the entries in the rows of the given nodes, and the number of entries per node."""
-        starts = np.searchsorted(self.rows, nodes)
-        counts = np.searchsorted(self.rows, nodes, side="right") - starts
-        shift = starts - (np.cumsum(counts) - counts)
-        return np.repeat(shift, counts) + np.arange(counts.sum()), counts
+        starts, ends = (np.searchsorted(self.rows, nodes, side=side) for side in ("left", "right"))
+        return ranges(starts, ends), ends - starts
 
 
 Region: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, Graph, np.ndarray]]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..errors import ArgumentError
-from .rows import Advance, Database, as_rows, blocks, require_finite
+from .rows import Advance, Database, as_rows, blocks, first_rows, require_finite
 
 CHUNK = 16384
 _QUERIES = 1024
@@ -129,7 +129,7 @@ def merge_nearest(
     if not counts.any():
         return indexes, scores
     rows, columns = np.nonzero(hits)
-    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    slots = np.arange(len(rows)) - np.repeat(first_rows(counts), counts)
     shape = (len(hits), counts.max())
     new_scores, new_indexes = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
     new_scores[rows, slots] = similarities[rows, columns]

@@ -168,6 +168,25 @@ def gather(database: Database, indexes: np.ndarray, dtype: Any = np.float32) -> 
     return rows.reshape(*indexes.shape, rows.shape[1])
 
 
+def first_rows(counts: np.ndarray) -> np.ndarray:
+    """Returns the first row of each of n groups of rows, (n,) int64, from the groups' numbers of rows, (n,)."""
+    return np.cumsum(counts, dtype=np.int64) - counts
+
+
+def ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Concatenates the integer ranges first[i], .., end[i] - 1, such as the rows of some groups.
+
+    Args:
+        first: the first integer of each range, (n,).
+        end: the integer after the last of each range, (n,), at least `first`.
+
+    Returns:
+        All integers of the first range, then those of the second, and so on, as one array.
+    """
+    lengths = end - first
+    return np.arange(lengths.sum()) + np.repeat(first - first_rows(lengths), lengths)
+
+
 def _shards(database: np.ndarray | Iterable[np.ndarray]) -> Iterable[np.ndarray]:
     return [database] if isinstance(database, np.ndarray) else database
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_retrieval.ranking.rows import first_rows
+
 from ..files.durable import FolderError, read_manifest, read_names
 
 KIND, VERSION = "descriptors", 2
@@ -46,7 +48,7 @@ class CropDescriptors:
     @property
     def starts(self) -> np.ndarray:
         """The first row of each photo, (N,) int64: that of the whole photo."""
-        return np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.int64)
+        return first_rows(self.counts)
 
 
 def has_crops(folder: Path) -> bool:

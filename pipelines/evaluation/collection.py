@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_retrieval.ranking.rows import gather
+from keras_retrieval.ranking.rows import first_rows, gather, ranges
 
 from ..descriptors.describer import Runtime, describe_photos, describer
 from ..descriptors.extraction import extract_descriptors
@@ -120,17 +120,16 @@ def describe_collection(truth: GroundTruth, options: ExtractOptions, distractors
     folder = extract_descriptors(replace(options, output=options.output / "database"))
     shards, names, manifest, counts = _rows_of_folder(folder)
     options = replace(options, precision="bfloat16" if manifest["bfloat16"] else "float32")  # of auto
-    starts = np.arange(len(names)) if counts is None else np.cumsum(counts) - counts
+    starts = np.arange(len(names)) if counts is None else first_rows(counts)
     row_of = dict(zip(names, starts.tolist(), strict=True))
     numbers = np.array([number for number, name in enumerate(truth.database) if name in row_of], "int64")
     if not len(numbers):
         raise CollectionError(f"{photos}: none of the {len(truth.database):,} photos of {truth.name} can be read")
     places = np.array([row_of[truth.database[number]] for number in numbers])
     if counts is not None:
-        counts = np.array(
-            [dict(zip(names, counts.tolist(), strict=True))[truth.database[number]] for number in numbers]
-        )
-        places = np.repeat(places, counts) + np.concatenate([np.arange(count) for count in counts])
+        count_of = dict(zip(names, counts.tolist(), strict=True))
+        counts = np.array([count_of[truth.database[number]] for number in numbers])
+        places = ranges(places, places + counts)
     rows = gather(shards, places)
     boxes = [query_box(truth, query, photos, options.exif) for query in range(len(truth.queries))]
     queries = _query_rows(truth, boxes, options, shards, row_of, manifest)

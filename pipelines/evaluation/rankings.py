@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_retrieval.ranking.grouped import nearest_groups
 from keras_retrieval.ranking.methods import Ranker, Step
+from keras_retrieval.ranking.rows import first_rows
 
 from ..descriptors.options import ExtractOptions
 from ..files.progress import progress
@@ -90,7 +91,7 @@ def rank_by_descriptors(
         started = time.monotonic()
         indexes, _ = ranker.rank(collection.queries, depth)
     else:
-        starts = np.cumsum(counts) - counts
+        starts = first_rows(counts)
         indexes, _ = nearest_groups(collection.queries, collection.database, starts, min(depth, len(counts)))
     milliseconds = round(1000 * (time.monotonic() - started) / len(truth.queries), 3)
     identity = model_identity(options.model)
