@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     )
 
 
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error of another package, or the name of its class if it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class RetrievalError(Exception):
     """Base class of all errors that keras-retrieval defines.
 

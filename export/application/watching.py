@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_retrieval.errors import first_line
+
 log = logging.getLogger("keras_retrieval")
 
 QUIET_SECONDS = 0.4  # without another message, after which a change counts as complete
@@ -88,7 +90,7 @@ class FolderWatch:
                 self._changed.set()
         except Exception as error:  # the system's limits have no exception class of their own
             if not ended.is_set() and _identity(self._folder) == self._identity:
-                self.reason = f"The system does not report changes ({_first_line(error)}): {self._polling()}"
+                self.reason = f"The system does not report changes ({first_line(error)[:120]}): {self._polling()}"
                 log.warning(self.reason)
                 self._changed.set()
 
@@ -122,7 +124,3 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

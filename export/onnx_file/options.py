@@ -7,7 +7,7 @@ from typing import Annotated
 from keras_retrieval.pipelines.command.kinds import Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.options import DescriptionOptions
-from keras_retrieval.pipelines.networks.kinds import KERAS_NETWORK
+from keras_retrieval.pipelines.networks.kinds import KERAS_NETWORK, KERAS_NETWORK_HELP
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 from keras_retrieval.pipelines.photos.object_options import ObjectOptions
 
@@ -21,7 +21,7 @@ class ExportOnnxOptions(DescriptionOptions, ObjectOptions):
     model: Annotated[
         str,
         Argument(
-            "A .keras file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights).",
+            KERAS_NETWORK_HELP,
             kind=KERAS_NETWORK,
         ),
     ] = field(kw_only=False)

@@ -10,6 +10,7 @@ from keras_retrieval.pipelines.networks.onnx_network import ANY_SIDES, SIDES, On
 from keras_retrieval.pipelines.runtimes.conversion import convert, stamp
 
 import keras_retrieval
+from keras_retrieval.errors import first_line
 
 from ..photo_graph.reader import at_least
 from .check import cosines, describe_both, drawn_batch, drawn_batches, mean_average_precision
@@ -57,12 +58,12 @@ def write_float32(source: ExportSource, folder: Path) -> Path:
             name,
             source.size,
             source.size,
-            _first_line(error),
+            first_line(error),
         )
         try:
             converted, batches = _convert(source, path, source.size), _batches_of_side(source.size)
         except Exception as other:
-            raise OnnxExportError(f"{name} cannot be written as ONNX: {_first_line(other)}") from other
+            raise OnnxExportError(f"{name} cannot be written as ONNX: {first_line(other)}") from other
     x, y = describe_both(converted.describe, source.describe, batches)
     difference, lowest = np.abs(x - y).max(), cosines(x, y).min()
     log.info("%d batches compared with Keras: difference %.1e, cosine %.7f", len(batches), difference, lowest)
@@ -170,10 +171,6 @@ def _convert(source: ExportSource, path: Path, side: int | None) -> OnnxNetwork:
 
 def _batches_of_side(side: int) -> list[np.ndarray]:
     return [drawn_batch(batch, side, side) for batch in (1, 2)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _one_size_only(option: str, network: OnnxNetwork) -> OnnxExportError:

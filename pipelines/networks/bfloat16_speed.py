@@ -4,23 +4,17 @@ The result is kept in the user's cache folder, since it takes about half a secon
 version of TensorFlow, and what decides which kernels TensorFlow takes.
 """
 
-import json
-import os
-import platform
-import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from ..files.cache_folder import cache_folder
-from ..files.durable import write_file
+from ..files.machine import machine_key
+from ..files.remembered import read_remembered, remember
 
 FILE = "bfloat16.json"
 FASTER = 0.9
 """bfloat16 is chosen if it takes at most this share of float32's time, so that noise does not decide."""
 
-_VARIABLES = ("TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "ONEDNN_MAX_CPU_ISA")
 _SHAPE, _CHANNELS, _RUNS = (4, 56, 56), 64, 3
 
 
@@ -30,37 +24,15 @@ def share_of_float32(cpuinfo: str) -> float:
     Args:
         cpuinfo: the content of /proc/cpuinfo on Linux; "" on systems without this file.
     """
-    key, kept = _machine(cpuinfo), _kept()
-    if isinstance(kept.get(key), int | float):
-        return float(kept[key])
-    share = round(_seconds("bfloat16") / _seconds("float32"), 2)
-    folder = cache_folder()
-    if folder is not None:
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_file(folder / FILE, json.dumps(kept | {key: share}, indent=1))
-    return share
-
-
-def _machine(cpuinfo: str) -> str:
     from importlib.metadata import version
 
-    named = re.search(r"^(?:model name|Model|CPU part)\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
-    processor = named[1] if named else platform.processor()
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    set_ones = [f"{name}={os.environ[name]}" for name in _VARIABLES if name in os.environ]
-    return "; ".join([platform.machine(), processor, f"{threads} threads", f"tf {version('tensorflow')}", *set_ones])
-
-
-def _kept() -> dict[str, Any]:
-    folder = cache_folder()
-    if folder is None:
-        return {}
-    try:
-        kept = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
+    key = machine_key(cpuinfo, [f"tf {version('tensorflow')}"])
+    kept = read_remembered(FILE).get(key)
+    if isinstance(kept, int | float):
+        return float(kept)
+    share = round(_seconds("bfloat16") / _seconds("float32"), 2)
+    remember(FILE, key, share)
+    return share
 
 
 def _seconds(dtype: str) -> float:

@@ -42,6 +42,8 @@ class Network:
 
 NETWORK = Network()
 KERAS_NETWORK = Network("cannot be trained or converted: give the .keras file that it was made from")
+KERAS_NETWORK_HELP = "A .keras file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights)."
+"""The help of the argument MODEL of steps that take a `KERAS_NETWORK`."""
 KERAS_FILE = Writes("file")
 
 

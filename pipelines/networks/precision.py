@@ -3,13 +3,13 @@
 import json
 import logging
 import os
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_retrieval.errors import ArgumentError
 
+from ..files.machine import processor_flags, read_cpuinfo
 from .bfloat16_speed import FASTER, share_of_float32
 
 log = logging.getLogger("keras_retrieval")
@@ -94,7 +94,7 @@ def _on_this_machine() -> tuple[bool, str]:
         if given not in ("float32", "bfloat16"):
             raise ArgumentError(f"{VARIABLE} must be float32 or bfloat16, got {given}")
         return given == "bfloat16", f"{VARIABLE} is set"
-    cpuinfo = _cpuinfo()
+    cpuinfo = read_cpuinfo()
     native, reason = native_bfloat16(cpuinfo, os.environ, _gpus())
     if native is not None:
         return native, reason
@@ -123,22 +123,15 @@ def native_bfloat16(
         if old:
             return False, f"a GPU of compute capability {old[0][0]}.{old[0][1]} has no bfloat16"
         return True, "TensorFlow sees a GPU"
-    flags = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
+    flags = processor_flags(cpuinfo)
     if flags is None:
         return None, "the processor's instructions are unknown"
-    found = sorted(_INSTRUCTIONS & set(flags[1].split()))
+    found = sorted(_INSTRUCTIONS & flags)
     if not found:
         return False, f"the processor has no {' or '.join(sorted(_INSTRUCTIONS))}"
     if environment.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false"):
         return False, f"the processor has {found[0]}, but TF_ENABLE_ONEDNN_OPTS turns oneDNN, which uses it, off"
     return True, f"the processor has {found[0]}"
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _gpus() -> list[tuple[int, int] | None]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -26,6 +27,7 @@ from .formats import PhotoRefusalError, Source, open_photo
 from .signatures import HEAD, content_of
 
 Crop = tuple[float, float, float, float]
+Pixels = TypeVar("Pixels")
 
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -120,14 +122,19 @@ def read_photo(
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
+    return _with_an_end(lambda given: _pixels(given, size, crop, exif, max_pixels), source, accept_truncated)
+
+
+def _with_an_end(read: Callable[[Source], Pixels], source: Source, accept_truncated: bool) -> Pixels:
+    """Reads a photo; a truncated JPEG, if it is accepted, with an end appended to it."""
     try:
-        return _pixels(source, size, crop, exif, max_pixels)
+        return read(source)
     except PhotoError as error:
         ended = _ended(source) if accept_truncated and error.truncated else None
         if ended is None:
             raise
         try:
-            return _pixels(ended, size, crop, exif, max_pixels)
+            return read(ended)
         except PhotoError:
             raise error from None
 
@@ -181,16 +188,7 @@ def read_crops(
         ArgumentError: `size` is less than one pixel.
     """
     _check_size(size)
-    try:
-        return _crops(source, boxes_of, size, exif, max_pixels)
-    except PhotoError as error:
-        ended = _ended(source) if accept_truncated and error.truncated else None
-        if ended is None:
-            raise
-        try:
-            return _crops(ended, boxes_of, size, exif, max_pixels)
-        except PhotoError:
-            raise error from None
+    return _with_an_end(lambda given: _crops(given, boxes_of, size, exif, max_pixels), source, accept_truncated)
 
 
 def _crops(

@@ -1,15 +1,14 @@
 """Runs .onnx files with ONNX Runtime and OpenVINO, on all cores that this process may use."""
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keras_retrieval.errors import missing_extra
 
+from ..files.machine import cores
 from ..networks.errors import NetworkError
 from ..networks.onnx_network import open_session
 from .conversion import INPUT, OUTPUT
@@ -20,11 +19,6 @@ Describe = Callable[[np.ndarray], np.ndarray]
 
 SHAPES_KEPT = 64
 """Entries of OpenVINO's cache of kernels made for shapes, for each stream: 5,000 by default, which grows for hours."""
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_network(runtime: str, path: Path, bfloat16: bool = False) -> Describe:
@@ -73,7 +67,7 @@ def _openvino(path: Path, bfloat16: bool) -> Describe:
         core = openvino.Core()
         compiled = core.compile_model(core.read_model(path), "CPU", settings)
     except Exception as error:  # OpenVINO raises RuntimeError and others
-        raise NetworkError(f"{path} could not be loaded by OpenVINO: {_first_line(error)}") from error
+        raise NetworkError(f"{path} could not be loaded by OpenVINO: {_last_line(error)}") from error
     request, output, lock = compiled.create_infer_request(), compiled.output(OUTPUT), threading.Lock()
 
     def describe(images: np.ndarray) -> np.ndarray:
@@ -84,5 +78,5 @@ def _openvino(path: Path, bfloat16: bool) -> Describe:
     return describe
 
 
-def _first_line(error: Exception) -> Any:
+def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_retrieval.errors import MissingExtraError
+from keras_retrieval.errors import MissingExtraError, first_line
 
 from ..networks.errors import NetworkError
 from ..networks.onnx_network import require_sides
 from .check import TOLERANCE, check_batches, check_equal, drawn
 from .converted_file import ConvertedFile
-from .measured import machine_key, recall, remember, size_class
+from .measured import keep, recall, size_class, this_machine
 from .options import CONVERTERS, ONNXRUNTIME, OPENVINO, PACKAGES, TENSORFLOW, named_runtime
 from .sessions import Describe, open_network
 
@@ -181,7 +181,7 @@ class SwitchingDescriber:
 
     def _key(self, size: str) -> str:
         precision = "bfloat16" if self._network.bfloat16 else "float32"
-        return f"{machine_key()}; {self._converted.key}; {precision}; {size}"
+        return f"{this_machine()}; {self._converted.key}; {precision}; {size}"
 
     def _known(self) -> dict[str, Any] | None:
         """What was remembered of this network and these photos; None for a few photos, without a look."""
@@ -212,15 +212,13 @@ class SwitchingDescriber:
             images = drawn(count, height, width)
             seconds = self._seconds_of(found, images)
         except Exception as error:  # TensorFlow, tf2onnx and the runtimes raise their own errors
-            reason = f"the network cannot be converted: {_first_line(error)}"
-            remember(self._key(_ANY_SIZE), {"failed": reason})
+            reason = f"the network cannot be converted: {first_line(error)}"
+            keep(self._key(_ANY_SIZE), {"failed": reason})
             self._stay(reason)
             return
         megapixels = images[..., 0].size / 1e6
         entry = {name: float(f"{value / megapixels:.4g}") for name, value in seconds.items()}
-        remember(
-            self._key(size_class(height, width)), {"seconds": entry, "cost": round(time.perf_counter() - started, 1)}
-        )
+        keep(self._key(size_class(height, width)), {"seconds": entry, "cost": round(time.perf_counter() - started, 1)})
         best, text = _fastest(entry)
         if best != TENSORFLOW:
             self._describe, self.runtime = found[best], best
@@ -288,7 +286,7 @@ class SwitchingDescriber:
         except MissingExtraError:
             raise
         except Exception as error:  # TensorFlow, tf2onnx and the runtimes raise their own errors
-            self._stay(f"not {runtime}: {_first_line(error)}", log.warning)
+            self._stay(f"not {runtime}: {first_line(error)}", log.warning)
             return
         self._describe, self.runtime, self._decided = found[runtime], runtime, True
         self._say(log.info, runtime, why)
@@ -356,7 +354,3 @@ def _cannot(runtime: str, network: Convertible) -> str:
         if find_spec(module) is None:
             return f"{name} is not installed"
     return ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ from ..descriptors.matching_pairs import PairsError
 from ..descriptors.options import SHRINKAGE_DEFAULT, DescriptionOptions
 from ..files.durable import FolderError
 from ..networks.files import check_keras_path
-from ..networks.kinds import KERAS_FILE, KERAS_NETWORK
+from ..networks.kinds import KERAS_FILE, KERAS_NETWORK, KERAS_NETWORK_HELP
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
@@ -34,7 +34,7 @@ class WhitenOptions(DescriptionOptions, RuntimeOption, IntakeOptions, ObjectOpti
     model: Annotated[
         str,
         Argument(
-            "A .keras file, or a name such as vgg16_gem (ImageNet weights) or megaloc (see the step weights).",
+            KERAS_NETWORK_HELP,
             kind=KERAS_NETWORK,
         ),
     ] = field(kw_only=False)

@@ -46,7 +46,7 @@ def test_bfloat16_is_native_where_the_processor_or_gpu_computes_it(cpuinfo, envi
 @pytest.mark.parametrize(("cpuinfo", "resolved"), [(NATIVE, "bfloat16"), ("flags : avx2", "float32")])
 def test_auto_logs_what_it_chose_and_why(cpuinfo, resolved, monkeypatch, caplog):
     caplog.set_level("INFO", "keras_retrieval")
-    monkeypatch.setattr(precision_module, "_cpuinfo", lambda: cpuinfo)
+    monkeypatch.setattr(precision_module, "read_cpuinfo", lambda: cpuinfo)
     monkeypatch.setattr(precision_module, "_gpus", list)
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     assert resolve_precision("auto") == resolved
@@ -64,7 +64,7 @@ def test_what_was_begun_in_float32_is_continued_in_it_and_bfloat16_only_where_it
     monkeypatch.setattr(precision_module, "_gpus", list)
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     for cpuinfo, resolved in ((NATIVE, "bfloat16"), ("flags : avx2", "float32")):
-        monkeypatch.setattr(precision_module, "_cpuinfo", lambda text=cpuinfo: text)
+        monkeypatch.setattr(precision_module, "read_cpuinfo", lambda text=cpuinfo: text)
         assert resolve_precision("auto", begun="float32") == "float32"
         assert resolve_precision("auto", begun="bfloat16") == resolved
     assert caplog.text.count("precision: float32 (as it was begun)") == 2
@@ -77,7 +77,7 @@ def test_where_the_instructions_are_unknown_a_measurement_decides_and_is_kept(
 ):
     caplog.set_level("INFO", "keras_retrieval")
     monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(precision_module, "_cpuinfo", lambda: "processor : 0\nFeatures : bf16\nCPU part : 0xd40\n")
+    monkeypatch.setattr(precision_module, "read_cpuinfo", lambda: "processor : 0\nFeatures : bf16\nCPU part : 0xd40\n")
     monkeypatch.setattr(precision_module, "_gpus", list)
     measured = []
 

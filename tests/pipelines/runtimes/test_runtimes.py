@@ -21,7 +21,7 @@ from pipelines.networks.onnx_network import OnnxNetwork
 from pipelines.runtimes import switching
 from pipelines.runtimes.check import check_batches, drawn
 from pipelines.runtimes.conversion import convert, stamp
-from pipelines.runtimes.measured import recall, remember
+from pipelines.runtimes.measured import keep, recall
 from pipelines.runtimes.sessions import open_network
 from pipelines.runtimes.switching import SwitchingDescriber
 from tests.helpers.small_network import draw_scenes, save_network
@@ -292,9 +292,9 @@ def test_a_damaged_memory_is_no_obstacle(cache, content):
     (cache / "runtimes.json").write_text(content)
     assert recall("key") is None
     for wrong in ({"seconds": {}}, {"seconds": {"tensorflow": 0}}, {"failed": 1}, [], 3):
-        remember("key", wrong)
+        keep("key", wrong)
         assert recall("key") is None
-    remember("key", {"seconds": {"tensorflow": 1.0}, "cost": 2})
+    keep("key", {"seconds": {"tensorflow": 1.0}, "cost": 2})
     assert recall("key") == {"seconds": {"tensorflow": 1.0}, "cost": 2}
 
 
