@@ -6,11 +6,13 @@ descriptors (B, D) in saved_model.npz, is loaded and compared too.
 
 import json
 import os
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.helpers.oracle import compare
+from tests.helpers.oracle import largest as largest
 
 tfa = pytest.importorskip("tensorflow_addons", reason="runs in an environment of its own: make test-addons")
 import tensorflow as tf  # noqa: E402
@@ -20,23 +22,6 @@ LOSSES = {"BatchHardTripletLoss": tfa.losses.TripletHardLoss, "SemiHardTripletLo
 ON_LABELS = sorted(path.name for name in LOSSES for path in CASES.glob(f"{name}-*.npz"))
 CONTRASTIVE = sorted(path.name for path in CASES.glob("ContrastiveLoss-*.npz"))
 TOLERANCE = 1e-6
-
-
-@pytest.fixture(scope="module")
-def largest():
-    """Collects the largest difference of each loss and what of it, printed at the end."""
-    differences: dict[str, float] = defaultdict(float)
-    yield differences
-    for what, difference in sorted(differences.items()):
-        print(f"\nlargest difference, {what}: {difference:.1e}", end="")
-    print()
-
-
-def compare(largest, what, ours, theirs):
-    """Differences are of 1, or of what is compared where that is above 1."""
-    difference = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)
-    largest[what] = max(largest[what], float(difference.max()))
-    np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def value_and_gradient(loss, x):
@@ -61,8 +46,8 @@ def test_losses_on_labels(name, largest):
         # The mean over no pairs: theirs divides by zero, ours must cost nothing and move nothing.
         assert np.isnan(value)
         value, gradient = 0.0, np.zeros_like(gradient)
-    compare(largest, f"{case['loss']} value", case["value"], value)
-    compare(largest, f"{case['loss']} gradient", case["gradient"], gradient)
+    compare(largest, f"{case['loss']} value", case["value"], value, TOLERANCE)
+    compare(largest, f"{case['loss']} gradient", case["gradient"], gradient, TOLERANCE)
 
 
 @pytest.mark.parametrize("name", CONTRASTIVE)
@@ -77,8 +62,8 @@ def test_contrastive_is_half_the_sum_over_the_pairs_of_the_query(name, largest):
         return 0.5 * theirs(matches.ravel(), tf.reshape(distances, [-1]))
 
     value, gradient = value_and_gradient(half_the_sum, case["descriptors"])
-    compare(largest, "ContrastiveLoss value", case["value"], value)
-    compare(largest, "ContrastiveLoss gradient", case["gradient"], gradient)
+    compare(largest, "ContrastiveLoss value", case["value"], value, TOLERANCE)
+    compare(largest, "ContrastiveLoss gradient", case["gradient"], gradient, TOLERANCE)
 
 
 @pytest.mark.skipif(not (CASES / "saved_model.npz").is_file(), reason="no exported network among the cases")

@@ -42,6 +42,21 @@ def runs(monkeypatch):
     return seen
 
 
+@pytest.fixture
+def gate(monkeypatch, runs):
+    """Computations begin, but end only when the gate is set."""
+    gate, run = threading.Event(), Servable.run
+
+    def held(self, feeds, fetches, call):
+        answer = run(self, feeds, fetches, call)
+        assert gate.wait(60)
+        return answer
+
+    monkeypatch.setattr(Servable, "run", held)
+    yield gate
+    gate.set()
+
+
 def spin(client, turns=LONG, seconds=60.0):
     return client.predict({"n": np.int32([turns])}, signature="spin", seconds=seconds)
 
@@ -120,45 +135,46 @@ def test_what_is_wrong_with_one_request_is_not_the_fault_of_others(base, monkeyp
             client.predict({"x": np.ones((5, 2), np.float32)})
 
 
-def test_a_full_queue_is_unavailable(base):
+def test_a_full_queue_is_unavailable(base, runs, gate):
     parameters = BatchingParameters(max_batch_size=1, max_enqueued_batches=2, num_batch_threads=1)
-    with serving({"toy": base}, batching=parameters) as client:
-        codes = at_once(12, lambda _: code_of(lambda: spin(client)))
-        assert set(codes) == {"OK", "UNAVAILABLE"}
-        assert 3 <= codes.count("OK") < 12
+    with serving({"toy": base}, batching=parameters) as client, ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(code_of, lambda: client.predict(X))]
+        wait_until(lambda: len(runs) == 1, "the first computation has begun")
+        asked += [pool.submit(code_of, lambda: client.predict(X)) for _ in range(11)]
+        wait_until(lambda: sum(future.done() for future in asked) == 9, "what the queue cannot hold is refused")
         full = "The batch scheduling queue to which this task was submitted is full"
-        with ThreadPoolExecutor(4) as pool:
-            busy = [pool.submit(code_of, lambda: spin(client, 3 * LONG)) for _ in range(4)]
-            time.sleep(0.2)
-            body = {"signature_name": "spin", "instances": [1]}
-            assert client.rest("POST", "/v1/models/toy:predict", body) == (503, {"error": full})
-            assert "OK" in results(busy)
+        body = {"instances": [[1, 2]]}
+        assert client.rest("POST", "/v1/models/toy:predict", body) == (503, {"error": full})
+        gate.set()
+        assert sorted(results(asked)) == ["OK"] * 3 + ["UNAVAILABLE"] * 9
         assert client.predict(X)["y"].tolist() == [[2, 2]]
 
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=1, num_batch_threads=2)])
-def test_expired_requests_are_not_computed(base, runs, monkeypatch, batching):
+def test_expired_requests_are_not_computed(base, runs, gate, monkeypatch, batching):
     monkeypatch.setattr("export.server.server.CPUS", 2)
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
-        busy = [pool.submit(code_of, lambda: spin(client, 4 * LONG)) for _ in range(2)]
+        busy = [pool.submit(code_of, lambda: client.predict(X)) for _ in range(2)]
         wait_until(lambda: len(runs) == 2, "both computations have begun")
         codes = at_once(6, lambda _: code_of(lambda: client.predict(X, seconds=0.1)))
         assert codes == ["DEADLINE_EXCEEDED"] * 6
+        gate.set()
         assert results(busy) == ["OK"] * 2
-        time.sleep(0.2)
+        assert client.server.core.in_flight.drained(5)
         assert len(runs) == 2
         assert client.predict(X)["y"].tolist() == [[2, 2]]
 
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=1, num_batch_threads=2)])
-def test_cancelled_requests_are_not_computed(base, runs, monkeypatch, batching):
+def test_cancelled_requests_are_not_computed(base, runs, gate, monkeypatch, batching):
     monkeypatch.setattr("export.server.server.CPUS", 2)
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
-        busy = [pool.submit(code_of, lambda: spin(client, 4 * LONG)) for _ in range(2)]
+        busy = [pool.submit(code_of, lambda: client.predict(X)) for _ in range(2)]
         wait_until(lambda: len(runs) == 2, "both computations have begun")
         waiting = client.prediction.Predict.future(predict_request(X), timeout=60)
         wait_until(lambda: client.server.core.in_flight.count == 3, "the third request has arrived")
         waiting.cancel()
+        gate.set()
         assert results(busy) == ["OK"] * 2
         assert client.server.core.in_flight.drained(5)
         assert len(runs) == 2
@@ -189,16 +205,17 @@ def test_ten_times_the_load_is_refused_and_recovered_from(base):
         assert client.states("toy") == {1: 30}
 
 
-def test_health_and_status_are_told_while_the_house_is_full(base):
+def test_health_and_status_are_told_while_the_house_is_full(base, gate):
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with serving({"toy": base}, max_in_flight=2) as client, ThreadPoolExecutor(2) as pool:
-        busy = [pool.submit(spin, client, 3 * LONG) for _ in range(2)]
+        busy = [pool.submit(client.predict, X) for _ in range(2)]
         wait_until(lambda: client.server.core.in_flight.count == 2, "both requests have arrived")
         assert code_of(lambda: client.predict(X)) == "RESOURCE_EXHAUSTED"
         check = health_pb2_grpc.HealthStub(client.channel).Check
         assert check(health_pb2.HealthCheckRequest(), timeout=5).status == 1
         assert client.states("toy") == {1: 30}
+        gate.set()
         results(busy)
 
 
