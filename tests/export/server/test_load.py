@@ -168,12 +168,15 @@ def test_expired_requests_are_not_computed(base, runs, gate, monkeypatch, batchi
 @pytest.mark.parametrize("batching", [None, BatchingParameters(max_batch_size=1, num_batch_threads=2)])
 def test_cancelled_requests_are_not_computed(base, runs, gate, monkeypatch, batching):
     monkeypatch.setattr("export.server.server.CPUS", 2)
+    deadlines, init = [], Deadline.__init__
+    monkeypatch.setattr(Deadline, "__init__", lambda self, *args: init(self, *args) or deadlines.append(self))
     with serving({"toy": base}, batching=batching) as client, ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(code_of, lambda: client.predict(X)) for _ in range(2)]
         wait_until(lambda: len(runs) == 2, "both computations have begun")
         waiting = client.prediction.Predict.future(predict_request(X), timeout=60)
         wait_until(lambda: client.server.core.in_flight.count == 3, "the third request has arrived")
         waiting.cancel()
+        wait_until(lambda: not all(deadline.active() for deadline in deadlines), "the server has seen that")
         gate.set()
         assert results(busy) == ["OK"] * 2
         assert client.server.core.in_flight.drained(5)
