@@ -3,11 +3,11 @@
 A request joins a waiting batch for the same version and the same output tensors if its input tensors have the same
 shapes, apart from the number of rows, and the batch does not become too large. A batch is computed when it is full, or
 when its first request has waited for `batch_timeout_micros`. The number of waiting batches is limited; when this limit
-is reached, further requests fail at once with UNAVAILABLE.
+is reached, further requests fail at once with UNAVAILABLE. Where large requests are split, their parts are placed like
+requests, the first into the batch that is being filled.
 """
 
 import collections
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,55 +16,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_retrieval.errors import ArgumentError
-
+from .batching_parameters import BatchingParameters
 from .errors import Code, ServingError, invalid
 from .limits import Deadline, expired
-from .servable import Servable
+from .servable import Run, Servable
 
 QUEUE_FULL = "The batch scheduling queue to which this task was submitted is full"
-
-
-@dataclass(frozen=True)
-class BatchingParameters:
-    """TensorFlow Serving's parameters of dynamic batching, with its default values.
-
-    Args:
-        max_batch_size: maximum number of rows in a batch.
-        batch_timeout_micros: time in microseconds that the first request of a batch waits for further requests.
-        max_enqueued_batches: maximum number of waiting batches per version and set of output tensors.
-        num_batch_threads: number of batches that are computed concurrently; by default the number of CPU cores.
-        allowed_batch_sizes: numbers of rows to which batches are padded, ascending, the last equal to `max_batch_size`;
-            () for no padding.
-        pad_variable_length_inputs: whether input tensors of the same rank and different sizes are padded to the
-            largest, so that their requests can be merged.
-
-    Raises:
-        ArgumentError: a parameter is out of range.
-    """
-
-    max_batch_size: int = 1000
-    batch_timeout_micros: int = 0
-    max_enqueued_batches: int = 10
-    num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
-    allowed_batch_sizes: tuple[int, ...] = ()
-    pad_variable_length_inputs: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_timeout_micros < 0:
-            raise ArgumentError(f"batch_timeout_micros must be at least 0, got {self.batch_timeout_micros}")
-        sizes = self.allowed_batch_sizes
-        if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != self.max_batch_size):
-            raise ArgumentError(
-                f"allowed_batch_sizes must ascend to max_batch_size, {self.max_batch_size}, got {list(sizes)}"
-            )
-
-    def padded_size(self, rows: int) -> int:
-        """Returns the smallest allowed batch size that is at least `rows`; `rows` itself if all sizes are allowed."""
-        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
 
 @dataclass
@@ -78,6 +35,7 @@ class _Task:
 @dataclass
 class _Batch:
     servable: Servable
+    parameters: BatchingParameters
     fetches: tuple[str, ...]
     shapes: tuple
     due: float
@@ -95,22 +53,26 @@ class Batcher:
 
     Args:
         parameters: parameters of dynamic batching.
+        otherwise: function that computes the requests of versions without parameters of their own
+            (`Servable.batching`); None if all versions are batched with `parameters`. If it is given, only the number
+            of threads is taken from `parameters`.
     """
 
-    def __init__(self, parameters: BatchingParameters) -> None:
-        self.parameters = parameters
+    def __init__(self, parameters: BatchingParameters, otherwise: Run | None = None) -> None:
+        self.parameters, self._otherwise = parameters, otherwise
         self._waiting: collections.deque[_Batch] = collections.deque()
         self._changed = threading.Condition()
         self._stopped = False
         threads = range(parameters.num_batch_threads)
-        self._threads = [threading.Thread(target=self._work, name=f"batch-{n}", daemon=True) for n in threads]
+        name = parameters.thread_pool_name
+        self._threads = [threading.Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in threads]
         for thread in self._threads:
             thread.start()
 
     def __call__(
         self, servable: Servable, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: Deadline
     ) -> list[np.ndarray]:
-        """Computes a request as part of a batch, and waits for the result.
+        """Computes a request as part of one or more batches, and waits for the result.
 
         Args:
             servable: version that computes the request.
@@ -127,18 +89,24 @@ class Batcher:
                 CANCELLED if the client has disconnected.
             tf.errors.OpError: the graph fails on the inputs.
         """
-        task = _Task(feeds, _rows(feeds), deadline)
-        if task.rows > self.parameters.max_batch_size:
-            limit = self.parameters.max_batch_size
-            raise invalid(f"Task size {task.rows} is larger than maximum input batch size {limit}")
+        parameters = self.parameters if self._otherwise is None else servable.batching
+        if parameters is None:
+            assert self._otherwise is not None
+            return self._otherwise(servable, feeds, fetches, deadline)
+        rows = _rows(feeds)
+        if rows > parameters.max_batch_size:
+            raise invalid(f"Task size {rows} is larger than maximum input batch size {parameters.max_batch_size}")
         with self._changed:
-            self._place(task, servable, tuple(fetches))
-            self._changed.notify()
+            tasks = self._place(_Task(feeds, rows, deadline), servable, parameters, tuple(fetches))
+            self._changed.notify_all()
         try:
-            return task.done.result(deadline.remaining())
+            parts = [task.done.result(deadline.remaining()) for task in tasks]
         except (TimeoutError, CancelledError):
-            task.done.cancel()
             raise expired() from None
+        finally:
+            for task in tasks:
+                task.done.cancel()
+        return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def stop(self) -> None:
         """Computes the waiting batches, and ends the threads."""
@@ -148,30 +116,42 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _place(self, task: _Task, servable: Servable, fetches: tuple[str, ...]) -> None:
-        shapes = self._mergeable(task.feeds)
-        same_queue = [b for b in self._waiting if b.servable is servable and b.fetches == fetches]
-        for batch in same_queue:
-            if batch.shapes == shapes and batch.rows + task.rows <= self.parameters.max_batch_size:
-                batch.tasks.append(task)
-                return
-        if len(same_queue) >= self.parameters.max_enqueued_batches:
-            raise ServingError(Code.UNAVAILABLE, QUEUE_FULL)
-        servable.acquire()  # released after the batch, which may be computed after its requests have expired
-        due = time.monotonic() + self.parameters.batch_timeout_micros / 1e6
-        self._waiting.append(_Batch(servable, fetches, shapes, due, [task]))
+    def _place(
+        self, task: _Task, servable: Servable, parameters: BatchingParameters, fetches: tuple[str, ...]
+    ) -> list[_Task]:
+        """Puts a task, or its parts, into waiting batches; returns what was put there.
 
-    def _mergeable(self, feeds: Mapping[str, np.ndarray]) -> tuple:
-        if self.parameters.pad_variable_length_inputs:
-            return tuple((name, feeds[name].dtype, feeds[name].ndim) for name in sorted(feeds))
-        return tuple((name, feeds[name].dtype, feeds[name].shape[1:]) for name in sorted(feeds))
+        Raises:
+            ServingError: UNAVAILABLE if more batches would wait than are allowed; nothing has been put then.
+        """
+        shapes = _mergeable(task.feeds, parameters)
+        same_queue = [b for b in self._waiting if b.servable is servable and b.fetches == fetches]
+        same_shapes = [batch for batch in same_queue if batch.shapes == shapes]
+        largest = parameters.execution_batch_size
+        fitting = [batch for batch in same_shapes if batch.rows + task.rows <= largest]
+        if fitting:
+            fitting[0].tasks.append(task)
+            return [task]
+        last = same_shapes[-1] if parameters.enable_large_batch_splitting and same_shapes else None
+        room = largest - last.rows if last is not None else 0
+        tasks = _split(task, room, largest)
+        more = tasks if room == 0 else tasks[1:]
+        if len(same_queue) + len(more) > parameters.max_enqueued_batches:
+            raise ServingError(Code.UNAVAILABLE, QUEUE_FULL)
+        if last is not None and room:
+            last.tasks.append(tasks[0])
+        due = time.monotonic() + parameters.batch_timeout_micros / 1e6
+        for part in more:
+            servable.acquire()  # released after the batch, which may be computed after its requests have expired
+            self._waiting.append(_Batch(servable, parameters, fetches, shapes, due, [part]))
+        return tasks
 
     def _work(self) -> None:
         while (batch := self._next()) is not None:
             with batch.servable.releasing():
                 tasks = [task for task in batch.tasks if _is_wanted(task)]
                 if tasks:
-                    _run(batch, tasks, self.parameters)
+                    _run(batch, tasks)
             del batch, tasks  # so that an idle thread keeps no version in memory
 
     def _next(self) -> _Batch | None:
@@ -187,7 +167,26 @@ class Batcher:
                 self._changed.wait(None if first is None else max(first - time.monotonic(), 0.0))
 
     def _ready(self, batch: _Batch) -> bool:
-        return self._stopped or batch.rows >= self.parameters.max_batch_size or batch.due <= time.monotonic()
+        full = batch.rows >= batch.parameters.execution_batch_size
+        return self._stopped or full or batch.due <= time.monotonic()
+
+
+def _mergeable(feeds: Mapping[str, np.ndarray], parameters: BatchingParameters) -> tuple:
+    if parameters.pad_variable_length_inputs:
+        return tuple((name, feeds[name].dtype, feeds[name].ndim) for name in sorted(feeds))
+    return tuple((name, feeds[name].dtype, feeds[name].shape[1:]) for name in sorted(feeds))
+
+
+def _split(task: _Task, first: int, largest: int) -> list[_Task]:
+    """Splits a task into parts of `largest` rows, before which there is a part of `first` rows unless that is 0."""
+    if task.rows <= largest and not first:
+        return [task]
+    starts = [0, *range(first or largest, task.rows, largest)]
+    parts = zip(starts, [*starts[1:], task.rows], strict=True)
+    return [
+        _Task({name: array[start:end] for name, array in task.feeds.items()}, end - start, task.deadline)
+        for start, end in parts
+    ]
 
 
 def _rows(feeds: Mapping[str, np.ndarray]) -> int:
@@ -210,25 +209,25 @@ def _is_wanted(task: _Task) -> bool:
     return task.done.set_running_or_notify_cancel()
 
 
-def _run(batch: _Batch, tasks: list[_Task], parameters: BatchingParameters) -> None:
+def _run(batch: _Batch, tasks: list[_Task]) -> None:
     """Computes tasks as one batch. If that fails, computes the tasks one by one, so that only faulty requests fail."""
     try:
-        outputs = _run_merged(batch, tasks, parameters)
+        outputs = _run_merged(batch, tasks)
     except Exception as error:
         if len(tasks) == 1:
             tasks[0].done.set_exception(error)
         else:
             for task in tasks:
-                _run(batch, [task], parameters)
+                _run(batch, [task])
         return
     ends = np.cumsum([task.rows for task in tasks])
     for task, end in zip(tasks, ends, strict=True):
         task.done.set_result([output[end - task.rows : end] for output in outputs])
 
 
-def _run_merged(batch: _Batch, tasks: list[_Task], parameters: BatchingParameters) -> list[np.ndarray]:
+def _run_merged(batch: _Batch, tasks: list[_Task]) -> list[np.ndarray]:
     rows = sum(task.rows for task in tasks)
-    padding = parameters.padded_size(rows) - rows if rows else 0
+    padding = batch.parameters.padded_size(rows) - rows if rows else 0
     feeds = {name: _merge([task.feeds[name] for task in tasks], padding) for name in tasks[0].feeds}
     outputs = batch.servable.run(feeds, batch.fetches, _latest(tasks))
     for output in outputs:

@@ -3,6 +3,7 @@
     RetrievalError
         ServingError                           a request or the loading of a model fails; has a code and a message
         ServerConfigError(ValueError)          a configuration file, a certificate or a folder of models cannot be used
+            TextFormatError                    a configuration file is not of the expected message type
         MissingConfigError(FileNotFoundError)  a configuration file does not exist
 
 Status codes are those of TensorFlow and gRPC. Messages are the same, word for word, as those of TensorFlow Serving in
@@ -86,6 +87,10 @@ class ServingError(RetrievalError):
 
 class ServerConfigError(RetrievalError, ValueError):
     """A configuration file, a certificate or a folder of models cannot be used."""
+
+
+class TextFormatError(ServerConfigError):
+    """A configuration file is not a protocol buffer of the expected type in text format."""
 
 
 class MissingConfigError(RetrievalError, FileNotFoundError):

@@ -1,6 +1,6 @@
 """The gRPC server: TensorFlow Serving's PredictionService and ModelService, and gRPC's health service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -97,18 +97,29 @@ class GrpcServer:
 
     Args:
         core: request handling, shared with REST.
-        address: HOST:PORT to listen on; port 0 selects any free port.
+        addresses: addresses to listen on, HOST:PORT or unix:PATH; port 0 selects any free port.
         max_message_bytes: maximum size of a request in bytes; larger requests are rejected.
         ssl: TLS configuration; None for plaintext.
+        threads: number of threads that answer requests; None for one per concurrent request and SPARE_THREADS.
+        arguments: further channel arguments of gRPC, by name.
 
     Attributes:
-        port: port on which the server listens.
+        port: port on which the server listens; 0 if it listens only on a Unix socket.
 
     Raises:
-        ListenError: the server cannot listen on the address.
+        ListenError: the server cannot listen on an address.
     """
 
-    def __init__(self, core: ServingCore, address: str, max_message_bytes: int, ssl: SSLConfig | None) -> None:
+    def __init__(
+        self,
+        core: ServingCore,
+        addresses: Sequence[str],
+        max_message_bytes: int,
+        ssl: SSLConfig | None,
+        *,
+        threads: int | None = None,
+        arguments: Sequence[tuple[str, int | str]] = (),
+    ) -> None:
         import grpc
         from grpc_health.v1 import health, health_pb2_grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -117,15 +128,17 @@ class GrpcServer:
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # otherwise two servers could share a port
+            *arguments,
         ]
         self._core = core
-        self._server = grpc.server(ThreadPoolExecutor(core.in_flight.limit + SPARE_THREADS), options=options)
+        self._server = grpc.server(ThreadPoolExecutor(threads or core.in_flight.limit + SPARE_THREADS), options=options)
         self._health = health.HealthServicer()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.update_health()
-        self.port = _bind(self._server, address, ssl)
+        ports = [_bind(self._server, address, ssl) for address in addresses]
+        self.port = 0 if addresses[0].startswith("unix:") else ports[0]
         self._server.start()
 
     def update_health(self) -> None:

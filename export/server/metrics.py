@@ -7,6 +7,7 @@ from collections.abc import Iterator
 REQUEST_COUNT = ":tensorflow:serving:request_count"
 REQUEST_LATENCY = ":tensorflow:serving:request_latency"
 RUNTIME_LATENCY = ":tensorflow:serving:runtime_latency"
+METRICS_PATH = "/monitoring/prometheus/metrics"  # on the REST port, unless a MonitoringConfig names another path
 BOUNDS = tuple(10 * 1.8**power for power in range(33))  # upper bounds in microseconds, up to about 20 minutes
 
 Labels = tuple[tuple[str, str], ...]

@@ -1,61 +1,52 @@
 """The models of a server: their configuration, version labels, the lookup of versions, and their status."""
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .config import PLATFORM
 from .errors import Code, ServingError, invalid
+from .loading import Load, LoadSettings, load
 from .model_watcher import ModelWatcher, not_found
 from .servable import Servable
-from .warm_up import warm_up
 
-PLATFORM = "tensorflow"
-
-Load = Callable[[Path, str, int], Servable]
-
-
-def load(path: Path, name: str, version: int, read: Load = Servable) -> Servable:
-    """Loads a version of a model and runs its warm-up requests. The version is not served if either fails.
-
-    Args:
-        path: folder of the version.
-        name: name of the model.
-        version: number of the version.
-        read: function that loads the version.
-
-    Raises:
-        Exception: any error of the loading or of a warm-up request.
-    """
-    servable = read(path, name, version)
-    try:
-        warm_up(servable)
-    except BaseException:
-        servable.release()
-        raise
-    return servable
+logger = logging.getLogger(__name__)
+WAIT_SECONDS = 0.2  # between two looks at whether the server is to stop
 
 
 class ModelRegistry:
     """The models of a server, by name. Several threads may use one registry.
 
     Args:
-        poll_seconds: seconds between two scans of each model's folder for new versions; 0 to scan only once.
+        poll_seconds: seconds between two scans of each model's folder for new versions; 0 to scan only once, a negative
+            number not to scan.
         changed: function that is called after every scan of a model's folder.
-        read: function that loads a version from its folder.
+        read: function that reads the SavedModel of a version from its folder; None for `LoadSettings.read`.
+        loading: how versions are loaded.
+        labels_of_unavailable: whether a label that is not in use may name a version that is not available.
     """
 
     def __init__(
-        self, poll_seconds: float = 1.0, changed: Callable[[], None] = lambda: None, read: Load = Servable
+        self,
+        poll_seconds: float = 1.0,
+        changed: Callable[[], None] = lambda: None,
+        read: Load | None = None,
+        loading: LoadSettings | None = None,
+        labels_of_unavailable: bool = False,
     ) -> None:
-        self.poll_seconds, self._changed, self._load = poll_seconds, changed, partial(load, read=read)
+        self.poll_seconds, self._changed = poll_seconds, changed
+        self._loading = loading or LoadSettings()
+        self._load = partial(load, read=read or self._loading.read, settings=self._loading)
+        self._labels_of_unavailable = labels_of_unavailable
         self._models: dict[str, ModelWatcher] = {}
         self._configured: dict[str, Any] = {}
         self._labels: dict[tuple[str, str], int] = {}
-        self._configuring = threading.Lock()
+        self._configuring, self._stopping = threading.Lock(), threading.Event()
 
-    def configure(self, config: Any) -> None:
+    def configure(self, config: Any, stopped: threading.Event | None = None) -> None:
         """Sets the served models: loads new models, and unloads models that are not in the configuration.
 
         Returns when the new models are loaded. Models that were served before and are in the configuration remain
@@ -63,24 +54,33 @@ class ModelRegistry:
 
         Args:
             config: ModelServerConfig.
+            stopped: if given, waits for the first version of each model, until this event is set; a model's base folder
+                need not exist yet.
 
         Raises:
             ServingError: the configuration is invalid, in which case nothing is changed; or no version of a new model
-                could be loaded; or a label names a version that is not available.
+                could be loaded; or a label names a version that is not available; or `stopped` was set (CANCELLED).
         """
+        if stopped is not None and config.WhichOneof("config") is None:
+            logger.info("Taking no action for empty config.")
+            return
         with self._configuring:
-            configs = _checked(config)
+            logger.info("Adding/updating models.")
+            configs = _checked(config, folders=stopped is None)
             new = [name for name in configs if name not in self._configured]
             for name in self._configured.keys() - configs.keys():
                 self._models[name].stop()
             for name, model in configs.items():
                 if name not in self._models:
-                    self._models[name] = ModelWatcher(name, self._load, self.poll_seconds, self._changed)
+                    retries, seconds = self._loading.retries, self._loading.retry_seconds
+                    self._models[name] = ModelWatcher(
+                        name, self._load, self.poll_seconds, self._changed, retries, seconds
+                    )
                 if model != self._configured.get(name):
+                    logger.info(" (Re-)adding model: %s", name)
                     self._models[name].start(model)
             self._configured = configs
-            for name in configs:
-                self._models[name].wait_for_scan()
+            self._wait(stopped)
             self._check_available(new)
             self._labels = self._checked_labels(configs)
 
@@ -140,6 +140,7 @@ class ModelRegistry:
 
     def stop(self) -> None:
         """Stops scanning the folders, and unloads all models."""
+        self._stopping.set()
         with self._configuring:
             for model in self._models.values():
                 model.stop()
@@ -153,25 +154,35 @@ class ModelRegistry:
             return self._labels[spec.name, spec.version_label]
         return spec.version.value if choice == "version" else None
 
+    def _wait(self, stopped: threading.Event | None) -> None:
+        for name in self._configured:
+            while not self._models[name].wait_for_scan(WAIT_SECONDS, found=stopped is not None):
+                if self._stopping.is_set() or (stopped is not None and stopped.is_set()):
+                    raise ServingError(Code.CANCELLED, f"Stopped before model {name} had a version")
+
     def _check_available(self, names: list[str]) -> None:
         missing = [name for name in names if not self._models[name].available()]
         if missing:
-            reasons = ["; ".join(self._models[n].failures()) or "its folder contains no version" for n in missing]
-            listed = ", ".join(f"{name}: {reason}" for name, reason in zip(missing, reasons, strict=True))
-            raise ServingError(Code.UNKNOWN, f"Some models did not become available: {{{listed}}}")
+            empty = "{{{{name: {}}} due to error: its folder contains no version}}"
+            reasons = [reason for n in missing for reason in self._models[n].failures() or [empty.format(n)]]
+            listed = "".join(f"{reason}, " for reason in reasons)
+            message = f"{len(reasons)} servable(s) did not become available: {{{listed}}}"
+            raise ServingError(Code.UNKNOWN, message)
 
     def _checked_labels(self, configs: dict[str, Any]) -> dict[tuple[str, str], int]:
         labels = {}
         for name, config in configs.items():
             for label, version in config.version_labels.items():
-                if version not in self._models[name].available():
+                allowed = self._labels_of_unavailable and (name, label) not in self._labels
+                if not allowed and version not in self._models[name].available():
                     message = f"Request to assign label to version {version} of model {name}, which is not currently"
                     raise ServingError(Code.FAILED_PRECONDITION, f"{message} available for inference")
                 labels[name, label] = version
         return labels
 
 
-def _checked(config: Any) -> dict[str, Any]:
+def _checked(config: Any, folders: bool) -> dict[str, Any]:
+    """Returns the ModelConfig of each model; `folders`: whether their base folders must exist."""
     if config.WhichOneof("config") != "model_config_list":
         raise invalid(
             "ServerModelConfig type not supported by HandleReloadConfigRequest."
@@ -182,11 +193,15 @@ def _checked(config: Any) -> dict[str, Any]:
         if model.name in configs:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         _check(model)
+        if folders and not Path(model.base_path).is_dir():
+            raise invalid(f"Could not find base path {model.base_path} for servable {model.name}")
         configs[model.name] = model
     return configs
 
 
 def _check(model: Any) -> None:
+    if "://" in model.base_path:
+        raise invalid(f"Model {model.name}: {model.base_path} is a URI, and only local folders are served")
     if not Path(model.base_path).is_absolute():
         message = f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
         raise invalid(message)
@@ -196,5 +211,3 @@ def _check(model: Any) -> None:
         )
     if model.model_platform not in ("", PLATFORM):
         raise invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
-    if not Path(model.base_path).is_dir():
-        raise invalid(f"Could not find base path {model.base_path} for servable {model.name}")

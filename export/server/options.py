@@ -13,7 +13,7 @@ from ..http.base_path import checked_base_path
 from ..http.hosts import address_to_listen_on
 from ..index_contract.contract import NeighbourIndex
 from ..indexes.kinds import index_to_read
-from .batching import BatchingParameters
+from .batching_parameters import BatchingParameters
 from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
 from .errors import MissingConfigError, ServerConfigError
 from .server import LARGEST_MESSAGE, ServerSettings

@@ -12,13 +12,13 @@ from .errors import ServingError, invalid
 from .json_requests import classes_text, fill_input, predict_inputs, predict_text, signature_name, values_text
 from .json_tensors import parse
 from .limits import Deadline
+from .metrics import METRICS_PATH
 from .predict import METADATA_FIELD, metadata, predict_signature
 from .servable import Run, Servable
 from .tensor_proto import from_proto
 
 # As TensorFlow Serving answers paths outside of its API.
 NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
-METRICS_PATH = "/monitoring/prometheus/metrics"
 VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 RUN = re.compile(
     rf"/v1/models/(?P<model>[^/:]+){VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII
@@ -32,10 +32,11 @@ class Rest:
     Args:
         core: request handling, shared with gRPC.
         seconds: time limit of a request in seconds, because a REST request contains no deadline.
+        metrics_path: path of the metrics page; "" for no such page.
     """
 
-    def __init__(self, core: ServingCore, seconds: float) -> None:
-        self._core, self._seconds = core, seconds
+    def __init__(self, core: ServingCore, seconds: float, metrics_path: str = METRICS_PATH) -> None:
+        self._core, self._seconds, self._metrics_path = core, seconds, metrics_path
 
     def answer(self, request: Request) -> Response:
         """Answers a request; errors become responses with a status and a JSON message.
@@ -44,7 +45,7 @@ class Rest:
             request: the request, whose path is such as "/v1/models/NAME:predict".
         """
         path = request.path
-        if path == METRICS_PATH:
+        if self._metrics_path and path == self._metrics_path:
             return Response(200, self._core.metrics.page(), "text/plain")
         if not path.lower().startswith("/v1/"):
             return NOT_FOUND

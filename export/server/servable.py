@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .batching_parameters import BatchingParameters
 from .errors import ServingError, invalid
 from .limits import Deadline, expired
 from .tensor_proto import as_array
@@ -32,11 +33,14 @@ class Servable:
         path: folder of the version, which contains saved_model.pb.
         name: name of the model.
         version: number of the version.
+        tags: tags of the graph to load from the SavedModel.
+        session_config: ConfigProto of the session; None for TensorFlow's defaults.
 
     Attributes:
         path: folder of the version.
         name: name of the model.
         version: number of the version.
+        batching: the version's own parameters of batching; None if it has none.
         signatures: SignatureDef of each signature, by name.
         closed: event that is set when the session has been closed.
 
@@ -44,16 +48,19 @@ class Servable:
         Exception: TensorFlow cannot load the folder, for any reason.
     """
 
-    def __init__(self, path: Path, name: str, version: int) -> None:
+    def __init__(
+        self, path: Path, name: str, version: int, *, tags: Sequence[str] = (TAG,), session_config: Any = None
+    ) -> None:
         import tensorflow as tf
 
         self.path, self.name, self.version = path, name, version
+        self.batching: BatchingParameters | None = None
         self.closed = threading.Event()
         self._references, self._lock = 1, threading.Lock()
-        self._session: Any = tf.compat.v1.Session(graph=tf.Graph())
+        self._session: Any = tf.compat.v1.Session(graph=tf.Graph(), config=session_config)
         try:
             with self._session.graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.loader.load(self._session, [TAG], str(path))
+                meta_graph = tf.compat.v1.saved_model.loader.load(self._session, list(tags), str(path))
             self.signatures: dict[str, Any] = dict(meta_graph.signature_def)
             self._session._extend_graph()
         except BaseException:

@@ -1,7 +1,9 @@
 """A running server: its models, its gRPC and REST ports, and its search page."""
 
+import logging
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,21 @@ from ..http.http_server import HttpServer
 from ..http.messages import Answer, Request, Response
 from ..index_contract.contract import NeighbourIndex
 from ..search_page.routes import UPLOAD_BYTES, SearchPage
-from .batching import Batcher, BatchingParameters
+from .batching import Batcher
+from .batching_parameters import BatchingParameters
 from .config import SSLConfig, tls_context
 from .core import ServingCore, run_in_slot
 from .grpc_services import GrpcServer
 from .limits import ComputeSlots, RequestLimit
+from .loading import LoadSettings
+from .metrics import METRICS_PATH
 from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
 from .rest import Rest
-from .servable import Servable
+from .servable import Run
 from .served_photos import ServedPhotos
 
+logger = logging.getLogger(__name__)
 CPUS = os.cpu_count() or 1
 LARGEST_MESSAGE = 2**31 - 1
 
@@ -32,17 +38,26 @@ class ServerSettings:
 
     Args:
         host: address to listen on.
-        port: gRPC port; 0 selects any free port.
-        rest_port: port for REST and the search page; 0 selects any free port.
+        port: gRPC port; 0 selects any free port; None for no gRPC port.
+        rest_port: port for REST and the search page; 0 selects any free port; None for neither.
         batching: parameters of dynamic batching; None for no batching.
         ssl: TLS configuration of both ports; None for plaintext.
-        poll_seconds: seconds between two scans of each model's folder for new versions; 0 to scan only once.
+        poll_seconds: seconds between two scans of each model's folder for new versions; 0 to scan only once, a negative
+            number not to scan.
         rest_seconds: time limit of a REST request in seconds.
         max_in_flight: maximum number of concurrent requests, waiting or being computed; further requests are refused.
         max_message_bytes: maximum size of a request in bytes.
         index: index for the signature `search` and for the search page at /; None for neither.
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
         base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
+        loading: how versions are loaded.
+        labels_of_unavailable: whether a label that is not in use may name a version that is not available.
+        grpc_socket: path of a Unix socket on which gRPC listens in addition to `port`; "" for none.
+        grpc_threads: number of threads for gRPC requests; None for one per request of `max_in_flight` and some more.
+        grpc_arguments: channel arguments of the gRPC server, such as ("grpc.max_connection_age_ms", 2000).
+        rest_threads: number of threads for REST requests; None for `max_in_flight`.
+        metrics_path: path of the metrics page on the REST port; "" for no such page.
+        wait: whether to wait for the first version of each model.
     """
 
     host: str = "127.0.0.1"
@@ -57,6 +72,14 @@ class ServerSettings:
     index: NeighbourIndex | None = None
     photos: Path | None = None
     base_path: str = ""
+    loading: LoadSettings = field(default_factory=LoadSettings)
+    labels_of_unavailable: bool = False
+    grpc_socket: str = ""
+    grpc_threads: int | None = None
+    grpc_arguments: tuple[tuple[str, int | str], ...] = ()
+    rest_threads: int | None = None
+    metrics_path: str = METRICS_PATH
+    wait: bool = False
 
 
 class Server:
@@ -65,39 +88,70 @@ class Server:
     Args:
         config: ModelServerConfig of the models to serve.
         settings: addresses, limits and index of the server.
+        stopped: event that ends the wait for the first versions of models; see `settings.wait`.
 
     Attributes:
         core: request handling shared by gRPC and REST.
-        port: gRPC port.
-        rest_port: port for REST and the search page.
+        port: gRPC port; 0 if there is none.
+        rest_port: port for REST and the search page; 0 if there is none.
 
     Raises:
-        ServingError: a model cannot be served, or no model is the network with which the index was made.
+        ServingError: a model cannot be served, or no model is the network with which the index was made, or `stopped`
+            was set before each model had a version (CANCELLED).
         ListenError: a port is in use, or the address is not one of this machine.
         ServerConfigError: the key or a certificate of the TLS configuration cannot be used.
     """
 
-    def __init__(self, config: Any, settings: ServerSettings) -> None:
-        self._batcher = None if settings.batching is None else Batcher(settings.batching)
+    def __init__(self, config: Any, settings: ServerSettings, stopped: threading.Event | None = None) -> None:
+        run = run_in_slot(ComputeSlots(CPUS))
+        self._batcher = _batcher(settings, run)
         self._rest: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._page: SearchPage | None = None
         search = None if settings.index is None else PhotoSearch(settings.index, ComputeSlots(CPUS))
-        read = Servable if search is None else search.load
-        self._models = ModelRegistry(settings.poll_seconds, self._models_changed, read)
-        run = self._batcher or run_in_slot(ComputeSlots(CPUS))
-        self.core = ServingCore(self._models, RequestLimit(settings.max_in_flight), run)
+        self._models = ModelRegistry(
+            settings.poll_seconds,
+            self._models_changed,
+            None if search is None else search.load,
+            settings.loading,
+            settings.labels_of_unavailable,
+        )
+        self.core = ServingCore(self._models, RequestLimit(settings.max_in_flight), self._batcher or run)
         try:
-            self._models.configure(config)
+            self._models.configure(config, (stopped or threading.Event()) if settings.wait else None)
             if search is not None:
                 search.model(self._models)
                 self._page = _search_page(self.core, settings, search)
-            self._rest = _http_server(self.core, settings, self._page)
-            self._grpc = _grpc_server(self.core, settings)
+            if settings.rest_port is not None:
+                self._rest = _http_server(self.core, settings, self._page)
+            if settings.port is not None or settings.grpc_socket:
+                self._grpc = _grpc_server(self.core, settings)
         except BaseException:
             self.stop()
             raise
-        self.port, self.rest_port = self._grpc.port, self._rest.port
+        self.port = 0 if self._grpc is None else self._grpc.port
+        self.rest_port = 0 if self._rest is None else self._rest.port
+        self._log_addresses(settings)
+
+    def reconfigure(self, config: Any) -> None:
+        """Sets the served models; see `ModelRegistry.configure`.
+
+        Args:
+            config: ModelServerConfig.
+
+        Raises:
+            ServingError: the configuration is invalid, or a model or a label cannot be served.
+        """
+        self._models.configure(config)
+
+    def _log_addresses(self, settings: ServerSettings) -> None:
+        """Logs the lines for which scripts that start TensorFlow Serving wait."""
+        if settings.port is not None:
+            logger.info("Running gRPC ModelServer at %s ...", address(settings.host, self.port))
+        if settings.grpc_socket:
+            logger.info("Running gRPC ModelServer at UNIX socket %s ...", settings.grpc_socket)
+        if settings.rest_port is not None:
+            logger.info("Exporting HTTP/REST API at:localhost:%d ...", self.rest_port)
 
     def stop(self, grace: float = 30.0) -> None:
         """Refuses new requests, waits until running requests are finished, and unloads the models.
@@ -127,8 +181,23 @@ class Server:
             self._grpc.update_health()
 
 
+def _batcher(settings: ServerSettings, otherwise: Run) -> Batcher | None:
+    if settings.batching is None:
+        return None
+    return Batcher(settings.batching, otherwise if settings.loading.batching_by_version else None)
+
+
 def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
-    return GrpcServer(core, address(settings.host, settings.port), settings.max_message_bytes, settings.ssl)
+    addresses = [] if settings.port is None else [address(settings.host, settings.port)]
+    addresses += [f"unix:{settings.grpc_socket}"] if settings.grpc_socket else []
+    return GrpcServer(
+        core,
+        addresses,
+        settings.max_message_bytes,
+        settings.ssl,
+        threads=settings.grpc_threads,
+        arguments=settings.grpc_arguments,
+    )
 
 
 def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearch) -> SearchPage:
@@ -139,14 +208,15 @@ def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearc
 
 
 def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage | None) -> HttpServer:
-    answer: Answer = Rest(core, settings.rest_seconds).answer
+    answer: Answer = Rest(core, settings.rest_seconds, settings.metrics_path).answer
     if page is not None:
         answer = _first_of(page, answer)
+    assert settings.rest_port is not None
     return HttpServer(
         below(settings.base_path, answer),
         host=settings.host,
         port=settings.rest_port,
-        threads=settings.max_in_flight,
+        threads=settings.rest_threads or settings.max_in_flight,
         most_requests=settings.max_in_flight,
         max_body=settings.max_message_bytes,
         ssl_context=None if settings.ssl is None else tls_context(settings.ssl),

@@ -22,14 +22,15 @@ ANSWERS = {
 }
 
 
-def warm_up(servable: Servable) -> int:
+def warm_up(servable: Servable, iterations: int = 1) -> int:
     """Runs all warm-up requests of a version.
 
     Args:
         servable: the loaded version.
+        iterations: number of times that each request is run.
 
     Returns:
-        The number of requests that were run; 0 if the version has no file of warm-up requests.
+        The number of records that were read; 0 if the version has no file of warm-up requests.
 
     Raises:
         ServingError: there are more than 1,000 records, a record cannot be read, or a request is invalid.
@@ -42,7 +43,7 @@ def warm_up(servable: Servable) -> int:
     for count, record in enumerate(_records(str(path)), 1):
         if count > MOST_RECORDS:
             raise invalid(f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {path}")
-        _run(servable, record, str(path))
+        _run(servable, record, str(path), iterations)
     return count
 
 
@@ -56,7 +57,7 @@ def _records(path: str) -> Any:
         raise ServingError(Code.DATA_LOSS, advice) from None
 
 
-def _run(servable: Servable, record: bytes, path: str) -> None:
+def _run(servable: Servable, record: bytes, path: str, iterations: int) -> None:
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -67,5 +68,5 @@ def _run(servable: Servable, record: bytes, path: str) -> None:
     kind = log.WhichOneof("log_type")
     if kind == "session_run_log":
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
-    if kind is not None:
+    for _ in range(iterations if kind is not None else 0):
         ANSWERS[kind](servable, getattr(log, kind).request, run_directly, Deadline())

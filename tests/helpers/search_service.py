@@ -12,7 +12,7 @@ from export.index_contract.contract import NeighbourIndex
 from export.indexes.index import index
 from export.indexes.open_index import open_index
 from export.savedmodel.export_saved_model import export_saved_model
-from export.server.batching import BatchingParameters
+from export.server.batching_parameters import BatchingParameters
 from pipelines.descriptors.extract import extract
 from pipelines.descriptors.folder import read_descriptors
 from tests.helpers import small

@@ -24,7 +24,7 @@ from export.http.messages import Response
 from export.search_page.catalogue import Catalogue
 from export.search_page.routes import SearchPage
 from export.search_page.source import Status
-from export.server.rest import METRICS_PATH
+from export.server.metrics import METRICS_PATH
 from export.server.serve import serve
 from export.server.server import ServerSettings
 from export.server.version_folders import find_models

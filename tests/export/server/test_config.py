@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from export.server.batching import BatchingParameters
-from export.server.config import read_batching_parameters, read_model_config, read_ssl_config
+from export.server.batching_parameters import BatchingParameters
+from export.server.config import (
+    read_batching_parameters,
+    read_metrics_path,
+    read_model_config,
+    read_session_config,
+    read_ssl_config,
+)
+from export.server.metrics import METRICS_PATH
 from export.server.serve import serve
 from export.server.version_folders import find_models, select_versions, version_folders
 from tests.helpers.deadlines import join, wait_until
@@ -73,7 +80,11 @@ def test_batching_parameters(tmp_path):
         max_batch_size { value: 8 } batch_timeout_micros { value: 2000 } max_enqueued_batches { value: 100 }
         num_batch_threads { value: 3 } thread_pool_name { value: "batches" }
         allowed_batch_sizes: 2 allowed_batch_sizes: 8 pad_variable_length_inputs: true""")
-    assert read_batching_parameters(path) == BatchingParameters(8, 2000, 100, 3, (2, 8), True)
+    assert read_batching_parameters(path) == BatchingParameters(8, 2000, 100, 3, (2, 8), True, "batches")
+    path.write_text("""
+        max_batch_size { value: 8 } enable_large_batch_splitting { value: true } max_execution_batch_size { value: 4 }
+        allowed_batch_sizes: 2 allowed_batch_sizes: 4""")
+    assert read_batching_parameters(path).execution_batch_size == 4
     path.write_text("")
     assert read_batching_parameters(path) == BatchingParameters()
     path.write_text("max_batch_size { value: 0 }")
@@ -81,10 +92,25 @@ def test_batching_parameters(tmp_path):
         read_batching_parameters(path)
 
 
+def test_the_path_of_the_metrics_page(tmp_path):
+    path = tmp_path / "monitoring.config"
+    for text, metrics in (
+        ("prometheus_config { enable: true }", METRICS_PATH),
+        ('prometheus_config { enable: true path: "/metrics" }', "/metrics"),
+        ('prometheus_config { path: "/metrics" }', ""),
+        ("", ""),
+    ):
+        path.write_text(text)
+        assert read_metrics_path(path) == metrics
+
+
+UNPARSED = "Error parsing text-format tensorflow.serving"
 BAD_FILES = [
-    (read_model_config, "model_config_list {", "is not ModelServerConfig in text format"),
-    (read_batching_parameters, "batch_size: 3", "is not BatchingParameters in text format: .*batch_size"),
-    (read_ssl_config, "\x00", "is not SSLConfig in text format"),
+    (read_model_config, "model_config_list {", f"file.config: {UNPARSED}.ModelServerConfig: 1:"),
+    (read_batching_parameters, "batch_size: 3", f"{UNPARSED}.BatchingParameters: .*batch_size"),
+    (read_ssl_config, "\x00", f"{UNPARSED}.SSLConfig: "),
+    (read_metrics_path, "enable: true", f"{UNPARSED}.MonitoringConfig: "),
+    (read_session_config, "threads: 3", "Error parsing text-format tensorflow.ConfigProto: "),
     (read_ssl_config, 'server_key: "a"', "must contain server_key and server_cert"),
     (read_ssl_config, 'server_key: "a" server_cert: "b" client_verify: true', "client_verify needs custom_ca"),
 ]
@@ -109,7 +135,7 @@ BAD_OPTIONS = [
     ({"index": "index", "photos": "gone"}, "--photos gone does not exist"),
     ({"index": "index", "photos": __file__}, f"--photos {__file__} is not a folder"),
     ({"max_message_bytes": 0}, "--max-message-bytes must be at least 1, got 0"),
-    ({"serving": "broken"}, "Some models did not become available: {toy: version 1: "),
+    ({"serving": "broken"}, "1 servable(s) did not become available: {{{name: toy version: 1} due to error: "),
 ]
 
 

@@ -13,7 +13,8 @@ import grpc
 import numpy as np
 import pytest
 
-from export.server.batching import Batcher, BatchingParameters
+from export.server.batching import Batcher
+from export.server.batching_parameters import BatchingParameters
 from export.server.errors import Code, ServingError
 from export.server.limits import ComputeSlots, Deadline, RequestLimit
 from export.server.servable import Servable

@@ -140,11 +140,13 @@ def test_a_bad_config_changes_nothing(base, models, message):
 def test_a_new_model_that_cannot_be_loaded_is_told_and_harms_no_other(base, tmp_path):
     (tmp_path / "broken" / "4").mkdir(parents=True)
     with serving({"toy": base}) as client:
-        with pytest.raises(Exception, match=r"Some models did not become available: \{broken: version 4: "):
+        with pytest.raises(
+            Exception, match=r"1 servable\(s\) did not become available: \{\{\{name: broken version: 4\} due to"
+        ):
             reload(client, model_config({"toy": base, "broken": tmp_path / "broken"}))
         assert factor(client) == 1
         assert client.states("broken") == {4: END}
-    with pytest.raises(ServingError, match="Some models did not become available"):
+    with pytest.raises(ServingError, match=r"1 servable\(s\) did not become available: "):
         ModelRegistry().configure(model_config({"broken": tmp_path / "broken"}))
 
 
