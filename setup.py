@@ -107,6 +107,8 @@ setup(
         TENSORFLOW,
         "jinja2>=3.1",
         "keras>=3.13,<4",
+        # Parses HTTP for uvicorn; h11 0.16 refuses malformed chunks that earlier versions accept.
+        "h11>=0.16,<1",
         # Draws the charts of pages; jinja2 writes the pages.
         "matplotlib>=3.10",
         "numpy>=2.1",
@@ -118,6 +120,8 @@ setup(
         # Reads weights; h5py, which reads Keras' own, comes with Keras.
         "safetensors>=0.5",
         "typer>=0.16",
+        # The HTTP server of `app` and `serve`: pure Python, 0.5 MB with h11; click, which it needs, comes with typer.
+        "uvicorn>=0.35,<1",
         # Converts UTM coordinates to latitude and longitude: no dependencies, 30 KB.
         "utm>=0.8",
         # Tells `app` that photos were added or deleted; without its messages the folder is looked at.

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from export.folder_index.folder_index import FolderIndex
+from export.http.bodies import BodyLimits
 from export.http.http_server import HttpServer
 from export.http.messages import NOT_FOUND, Request, Response
 from export.indexes.index import index
@@ -93,7 +94,9 @@ def made_page(count: int, port: int = 0) -> Iterator[HttpServer]:
         def answer(request: Request) -> Response:
             return page.answer(request) or NOT_FOUND
 
-        server = HttpServer(answer, host="127.0.0.1", port=port, threads=32, most_requests=256, max_body=2**27)
+        server = HttpServer(
+            answer, host="127.0.0.1", port=port, threads=32, most_requests=256, limits=BodyLimits(2**27)
+        )
         yield server
         server.stop(1.0)
         page.close()

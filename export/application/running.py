@@ -13,12 +13,13 @@ from ..collection.collection import Collection
 from ..collection.progress_line import ProgressLine
 from ..collection.work import Work
 from ..http.base_path import below, checked_base_path
+from ..http.bodies import BodyLimits
 from ..http.errors import ListenError
 from ..http.hosts import address
 from ..http.http_server import HttpServer
 from ..http.messages import NOT_FOUND, Answer, Request, Response
 from ..http.stop_signals import stop_signals
-from ..search_page.routes import UPLOAD_BYTES, SearchPage
+from ..search_page.routes import LARGEST_SEARCH, SearchPage
 from .background import Background
 from .options import AppOptions
 from .source import CollectionSource
@@ -30,7 +31,6 @@ THREADS, MOST_REQUESTS = 16, 256
 GRACE_SECONDS, END_SECONDS = 1.0, 2.0  # for requests in progress, and for the unit of photos in progress
 _SHOWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a browser on this machine opens for all addresses
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-MOST_BODY = 4 * UPLOAD_BYTES // 3 + 2**20  # a photo in base64, and the rest of the request
 
 
 def run(options: AppOptions, say: Callable[[str], None]) -> None:
@@ -130,7 +130,12 @@ def _listen(options: AppOptions, answer: Answer) -> HttpServer:
     port = options.port if options.port is not None else _free_port(options.host)
     try:
         return HttpServer(
-            answer, host=options.host, port=port, threads=THREADS, most_requests=MOST_REQUESTS, max_body=MOST_BODY
+            answer,
+            host=options.host,
+            port=port,
+            threads=THREADS,
+            most_requests=MOST_REQUESTS,
+            limits=BodyLimits(LARGEST_SEARCH),
         )
     except ListenError as error:
         raise ListenError(

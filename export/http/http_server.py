@@ -1,36 +1,21 @@
-"""A small HTTP/1.1 server with limits on the size of everything that a client sends, and on the time to send it.
-
-One event loop reads and writes for all connections, so that idle connections cost little. A fixed number of threads
-computes the responses.
-"""
+"""A running HTTP server: uvicorn in a thread of its own, with limits on everything that a client sends."""
 
 import asyncio
-import contextlib
-import http
-import io
+import functools
 import logging
-import re
+import resource
+import socket
 import ssl
 import threading
-import zlib
-from concurrent.futures import ThreadPoolExecutor
-from email.message import Message
-from http.client import parse_headers
+from collections.abc import Callable
+from typing import Any
 
-from .content import reduced
-from .errors import HttpRefusalError, ListenError
-from .messages import Answer, Request, Response, error_response
+from .asgi import LARGEST_HEAD, Admit, Answers
+from .bodies import HELD_BYTES, BodyLimits, HeldBytes
+from .errors import ListenError
+from .messages import Answer, Request
 
-log = logging.getLogger("keras_retrieval")
-
-
-LARGEST_HEAD = 2**16  # maximum size in bytes of the request line and the headers
-MOST_CONNECTIONS = 1024
-IDLE_SECONDS = 75.0  # seconds that a connection waits for its next request
-READ_SECONDS = 30.0  # seconds to receive the request line and headers, and each READ_BYTES of a body
-READ_BYTES = 2**16
-LINGER_SECONDS = 5.0  # seconds during which the rest of a refused request is read and discarded
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MOST_CONNECTIONS, BACKLOG = 1024, 1024
 
 
 class HttpServer:
@@ -43,8 +28,14 @@ class HttpServer:
         host: address to listen on.
         port: port to listen on; 0 selects any free port.
         threads: number of requests that are answered concurrently.
-        most_requests: maximum number of requests that are being read or answered; further requests get status 429.
-        max_body: maximum size of a body in bytes; larger bodies get status 413.
+        most_requests: maximum number of requests that have arrived completely and are not answered yet; further
+            requests get status 429.
+        limits: limits of the body of a request; or a function that returns them for a request without its body.
+            Larger bodies get status 413.
+        held_bytes: maximum size in bytes of all bodies in memory together, of those over 1 MiB each; further ones get
+            status 503.
+        admit: function that may refuse a request, with its response, before its body is read. It is called in the
+            event loop, so it must not wait.
         ssl_context: TLS context; None for plaintext.
 
     Attributes:
@@ -62,22 +53,26 @@ class HttpServer:
         port: int,
         threads: int,
         most_requests: int,
-        max_body: int,
+        limits: BodyLimits | Callable[[Request], BodyLimits],
+        held_bytes: int = HELD_BYTES,
+        admit: Admit = lambda _: None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._answer, self._most_requests, self._max_body = answer, most_requests, max_body
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        self._connections: dict[asyncio.Task[None], bool] = {}  # whether a request is being read or answered
-        self._stopping = False
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="rest", daemon=True).start()
-        listening = asyncio.start_server(self._connected, host, port, limit=LARGEST_HEAD, backlog=1024, ssl=ssl_context)
-        try:
-            self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
-        except OSError as error:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            raise ListenError(f"HTTP cannot listen at {host}:{port}: {error}") from None
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        sockets = _listen(host, port)
+        self.port: int = sockets[0].getsockname()[1]
+        of_request = (lambda _: limits) if isinstance(limits, BodyLimits) else limits
+        self._answers = Answers(
+            answer,
+            admit=admit,
+            limits=of_request,
+            held=HeldBytes(held_bytes),
+            threads=threads,
+            most_requests=most_requests,
+            stopping=lambda: self._server.should_exit,
+        )
+        self._server = _server(self._answers, ssl_context)
+        self._thread = threading.Thread(target=self._run, args=(sockets,), name="http", daemon=True)
+        self._thread.start()
 
     def stop(self, grace: float) -> None:
         """Refuses new requests, waits until running requests are finished, and stops the server.
@@ -85,175 +80,59 @@ class HttpServer:
         Args:
             grace: maximum time to wait in seconds; requests that are still running afterwards are cancelled.
         """
-        asyncio.run_coroutine_threadsafe(self._stop(grace), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._server.config.timeout_graceful_shutdown = grace
+        self._server.should_exit = True
+        self._thread.join()
+        self._answers.close()
 
-    async def _stop(self, grace: float) -> None:
-        self._stopping = True
-        self._server.close()
-        for task, busy in list(self._connections.items()):
-            if not busy:
-                task.cancel()
-        if self._connections:
-            _, late = await asyncio.wait(self._connections, timeout=grace)
-            for task in late:
-                task.cancel()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[task] = False
-        try:
-            if len(self._connections) > MOST_CONNECTIONS:
-                await _send(writer, error_response(503, "Too many connections"), close=True)
-            else:
-                await self._serve_connection(task, reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError, TimeoutError):
-            pass  # the client disconnected or was too slow
-        finally:
-            del self._connections[task]
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-    async def _serve_connection(
-        self, task: "asyncio.Task[None]", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        keep = True
-        while keep and not self._stopping:
-            self._connections[task] = False
-            first = await asyncio.wait_for(reader.readexactly(1), IDLE_SECONDS)
-            self._connections[task] = True
-            try:
-                keep = await self._serve_request(first, reader, writer)
-            except HttpRefusalError as refusal:
-                self._connections[task] = False
-                await _send(writer, error_response(refusal.status, str(refusal)), close=True)
-                await _discard(reader)
-                return
-
-    async def _serve_request(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        method, (path, _, query), version, headers = await _head(first, reader)
-        if sum(self._connections.values()) > self._most_requests:
-            raise HttpRefusalError(429, f"{self._most_requests} requests are waiting already; try again")
-        if headers.get("Expect", "").lower() == "100-continue":
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = _unzipped(await _body(reader, headers, self._max_body), headers, self._max_body)
-        request = Request(method, path, query, _by_name(headers), body)
-        response = await self._loop.run_in_executor(self._pool, self._answered, request)
-        wanted = headers.get("Connection", "").lower()
-        close = self._stopping or wanted == "close" or (version == "HTTP/1.0" and wanted != "keep-alive")
-        await _send(writer, response, close, without_body=method == "HEAD")
-        return not close
-
-    def _answered(self, request: Request) -> Response:
-        try:
-            return reduced(request, self._answer(request))
-        except Exception as error:
-            log.exception("%s %s failed", request.method, request.path)
-            return error_response(500, f"The server failed, and its log says why: {type(error).__name__}")
+    def _run(self, sockets: list[socket.socket]) -> None:
+        asyncio.run(self._server.serve(sockets))
 
 
-async def _head(first: bytes, reader: asyncio.StreamReader) -> tuple[str, tuple[str, str, str], str, Message]:
-    try:
-        rest = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_SECONDS)
-    except asyncio.LimitOverrunError:
-        raise HttpRefusalError(431, "Request head too large") from None
-    line, _, lines = (first + rest).lstrip(b"\r\n").partition(b"\r\n")
-    words = line.decode("latin-1").split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1.") or _CONTROL.search(words[1]):
-        raise HttpRefusalError(400, "Malformed request line")
-    try:
-        headers = parse_headers(io.BytesIO(lines))
-    except http.client.HTTPException:
-        raise HttpRefusalError(431, "Too many headers") from None
-    return words[0], words[1].partition("?"), words[2], headers
+def _server(answers: Answers, ssl_context: ssl.SSLContext | None) -> Any:
+    import uvicorn
 
+    from .connection import IDLE_SECONDS, Connection, Connections, Server
 
-def _by_name(headers: Message) -> dict[str, str]:
-    return {name.lower(): ", ".join(headers.get_all(name, [])) for name in headers}
-
-
-async def _body(reader: asyncio.StreamReader, headers: Message, most: int) -> bytes:
-    lengths = headers.get_all("Content-Length", [])
-    if headers.get("Transfer-Encoding"):
-        if lengths or headers["Transfer-Encoding"].lower() != "chunked":
-            raise HttpRefusalError(400, "Transfer-Encoding must be chunked, without a Content-Length")
-        return await _chunks(reader, most)
-    if len(set(lengths)) > 1 or not all(length.isascii() and length.isdigit() for length in lengths):
-        raise HttpRefusalError(400, "Content-Length must be one whole number")
-    length = int(lengths[0]) if lengths else 0
-    _check_size(length, most)
-    return await _read(reader, length)
-
-
-async def _chunks(reader: asyncio.StreamReader, most: int) -> bytes:
-    body = bytearray()
-    while True:
-        line = await asyncio.wait_for(reader.readuntil(b"\r\n"), READ_SECONDS)
-        try:
-            size = int(line.split(b";")[0], 16)
-        except ValueError:
-            raise HttpRefusalError(400, "Chunk size must be a hexadecimal number") from None
-        _check_size(len(body) + size, most)
-        body += await _read(reader, size)
-        if size == 0:
-            while await asyncio.wait_for(reader.readuntil(b"\r\n"), READ_SECONDS) != b"\r\n":
-                pass  # trailers
-            return bytes(body)
-        await asyncio.wait_for(reader.readexactly(2), READ_SECONDS)
-
-
-async def _read(reader: asyncio.StreamReader, size: int) -> bytes:
-    body = bytearray()
-    while len(body) < size:
-        piece = await asyncio.wait_for(reader.readexactly(min(READ_BYTES, size - len(body))), READ_SECONDS)
-        body += piece
-    return bytes(body)
-
-
-async def _discard(reader: asyncio.StreamReader) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while await reader.read(READ_BYTES):
-                pass
-
-
-def _check_size(size: int, most: int) -> None:
-    if not 0 <= size <= most:
-        raise HttpRefusalError(413, f"The body is larger than {most} bytes")
-
-
-def _unzipped(body: bytes, headers: Message, most: int) -> bytes:
-    encoding = headers.get("Content-Encoding", "identity").lower()
-    if encoding == "identity":
-        return body
-    if encoding != "gzip":
-        raise HttpRefusalError(415, f"Content-Encoding must be gzip or identity, got {encoding}")
-    unzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    try:
-        plain = unzip.decompress(body, most + 1)
-    except zlib.error:
-        raise HttpRefusalError(400, "The body is not in gzip format") from None
-    _check_size(len(plain), most)
-    if not unzip.eof:
-        raise HttpRefusalError(400, "The gzip data of the body is truncated")
-    return plain
-
-
-async def _send(writer: asyncio.StreamWriter, response: Response, close: bool, without_body: bool = False) -> None:
-    body = response.body.encode() if isinstance(response.body, str) else response.body
-    more = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
-    content = f"Content-Type: {response.content_type}\r\nContent-Length: {len(body)}\r\n"
-    head = (
-        f"HTTP/1.1 {response.status} {_phrase(response.status)}\r\n"
-        f"{'' if response.status == 304 else content}{more}"
-        f"Connection: {'close' if close else 'keep-alive'}\r\n\r\n"
+    most = min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    connections = Connections(most, most // 2)
+    config = uvicorn.Config(
+        answers,
+        http=functools.partial(Connection, connections),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        log_level=logging.CRITICAL,  # a request that is not HTTP is no event; errors of answers are logged by `Answers`
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(IDLE_SECONDS),
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+        backlog=BACKLOG,
     )
-    writer.write(head.encode() + (b"" if without_body else body))
-    await asyncio.wait_for(writer.drain(), READ_SECONDS)
+    config.load()
+    config.ssl = ssl_context
+    return Server(config, connections)
 
 
-def _phrase(status: int) -> str:
-    return http.HTTPStatus(status).phrase if status in {known.value for known in http.HTTPStatus} else "Error"
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Opens a socket for each address of a host, all with one port."""
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            listening = socket.socket(family, kind, protocol)
+            sockets.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            chosen = port or (sockets[0].getsockname()[1] if len(sockets) > 1 else 0)
+            listening.bind((address[0], chosen, *address[2:]))
+            listening.listen(BACKLOG)
+    except OSError as error:
+        for listening in sockets:
+            listening.close()
+        raise ListenError(f"HTTP cannot listen at {host}:{port}: {error}") from None
+    return sockets

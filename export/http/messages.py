@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
+LONGEST_ECHO = 256  # bytes of a request that a message repeats
 MOST_PARAMETERS = 1000  # maximum number of parameters in the query of a URL
 
 
@@ -67,14 +68,24 @@ def json_response(document: Any, headers: Mapping[str, str] | None = None) -> Re
     return Response(200, text, headers=dict(headers or {}))
 
 
-def error_response(status: int, reason: str) -> Response:
+def error_response(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
     """Makes a response to a request that fails: the JSON object {"error": reason}.
 
     Args:
         status: HTTP status code, 4xx or 5xx.
         reason: sentence for the user of the client.
+        headers: headers of the response, by name.
     """
-    return Response(status, json.dumps({"error": reason}, indent=4))
+    return Response(status, json.dumps({"error": reason}, indent=4), headers=dict(headers or {}))
+
+
+def shortened(text: str, most: int = LONGEST_ECHO) -> str:
+    """Returns a part of a request for a message, of at most `most` bytes as UTF-8, its middle replaced by " .. "."""
+    data = text.encode(errors="replace")
+    if len(data) <= most:
+        return text
+    half = (most - 4) // 2
+    return f"{data[:half].decode(errors='ignore')} .. {data[-half:].decode(errors='ignore')}"
 
 
 NOT_FOUND = error_response(404, "There is nothing at this address.")

@@ -26,9 +26,13 @@ from .stacks import Stacks
 from .summaries import MOST_CELLS, summary, times
 from .thumbnails import SIDES, Thumbnails
 
+DOCUMENTS = (
+    "/about.json", "/status.json", "/photos.json", "/names.json", "/row.json", "/summary.json", "/left_out.json"
+)  # fmt: skip
 STATIC, THUMBNAILS, PHOTOS = "/static/", "/thumbnails/", "/photos/"
 MOST_PHOTOS = 2_000  # of a listing in one response
 UPLOAD_BYTES = 64 * 2**20
+LARGEST_SEARCH = 4 * UPLOAD_BYTES // 3 + 2**20  # bytes of a search with a photo in base64
 LONGEST_SENTENCE = 400  # characters of an error
 SHOWN_BY_BROWSERS = {
     b"\xff\xd8\xff": "image/jpeg",
@@ -56,6 +60,11 @@ _TRAINING = ("state", "before", "after", "measure", "message")
 _ORDERS = ("name", "time", "time-desc")
 
 
+def is_path_of_page(path: str) -> bool:
+    """Returns whether a path, below that of the page, is one of the page."""
+    return path in DOCUMENTS or path in ("/", "/search.json") or path.startswith((STATIC, THUMBNAILS, PHOTOS))
+
+
 class SearchPage:
     """Answers the requests of a search page. Several threads may use it.
 
@@ -75,15 +84,11 @@ class SearchPage:
         self._thumbnails = Thumbnails(thumbnails)
         self._listings = Listings()
         self._stacks = StackFinder(source)
-        self._documents: Mapping[str, Callable[[Mapping[str, Sequence[str]]], Any]] = {
-            "/about.json": self._about,
-            "/status.json": self._status,
-            "/photos.json": self._photos,
-            "/names.json": self._names,
-            "/row.json": self._row,
-            "/summary.json": self._summary,
-            "/left_out.json": self._left_out,
-        }
+        self._documents: Mapping[str, Callable[[Mapping[str, Sequence[str]]], Any]] = dict(
+            zip(DOCUMENTS, (
+                self._about, self._status, self._photos, self._names, self._row, self._summary, self._left_out
+            ), strict=True)
+        )  # fmt: skip
 
     def answer(self, request: Request) -> Response | None:
         """Answers a request.
@@ -94,9 +99,7 @@ class SearchPage:
         Returns:
             The response; None if the path is not one of the page.
         """
-        known = request.path in self._documents or request.path in ("/", "/search.json")
-        known = known or request.path.startswith((STATIC, THUMBNAILS, PHOTOS))
-        if not known:
+        if not is_path_of_page(request.path):
             return None
         allowed = ("POST",) if request.path == "/search.json" else ("GET", "HEAD")
         if request.method not in allowed:

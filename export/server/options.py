@@ -16,7 +16,7 @@ from ..indexes.kinds import index_to_read
 from .batching_parameters import BatchingParameters
 from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
 from .errors import MissingConfigError, ServerConfigError
-from .server import LARGEST_MESSAGE, ServerSettings
+from .server import LARGEST_MESSAGE, REST_BYTES, ServerSettings
 from .version_folders import find_models
 
 NEEDED = {"grpc_health": "grpcio-health-checking", "tensorflow_serving": "tensorflow-serving-api"}
@@ -85,6 +85,9 @@ class ServeOptions(Options):
         int, Option("Concurrent requests, waiting or computing; more are refused.", at_least=1)
     ] = 64
     max_message_bytes: Annotated[int, Option("Size of the largest request in bytes.", at_least=1)] = LARGEST_MESSAGE
+    max_rest_bytes: Annotated[
+        int, Option("Size of the largest REST request in bytes, if that is less than --max-message-bytes.", at_least=1)
+    ] = REST_BYTES
     grace_seconds: Annotated[
         float, Option("Seconds to finish running requests after Ctrl-C or SIGTERM.", at_least=0)
     ] = 30.0
@@ -151,6 +154,7 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         rest_seconds=options.rest_timeout_seconds,
         max_in_flight=options.max_in_flight,
         max_message_bytes=options.max_message_bytes,
+        max_rest_bytes=options.max_rest_bytes,
         index=index,
         photos=options.photos,
         base_path=checked_base_path(options.base_path),

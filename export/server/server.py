@@ -3,16 +3,18 @@
 import logging
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..http.base_path import below
+from ..http.bodies import BodyLimits
 from ..http.hosts import address
 from ..http.http_server import HttpServer
 from ..http.messages import Answer, Request, Response
 from ..index_contract.contract import NeighbourIndex
-from ..search_page.routes import UPLOAD_BYTES, SearchPage
+from ..search_page.routes import LARGEST_SEARCH, UPLOAD_BYTES, SearchPage, is_path_of_page
 from .batching import Batcher
 from .batching_parameters import BatchingParameters
 from .config import SSLConfig, tls_context
@@ -30,6 +32,8 @@ from .served_photos import ServedPhotos
 logger = logging.getLogger(__name__)
 CPUS = os.cpu_count() or 1
 LARGEST_MESSAGE = 2**31 - 1
+REST_BYTES = 2**28
+UNZIPPED_BYTES = 100 * 2**20  # of a REST request, as in TensorFlow Serving
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class ServerSettings:
         rest_seconds: time limit of a REST request in seconds.
         max_in_flight: maximum number of concurrent requests, waiting or being computed; further requests are refused.
         max_message_bytes: maximum size of a request in bytes.
+        max_rest_bytes: maximum size of a REST request in bytes, if that is less; see `REST_BYTES`.
         index: index for the signature `search` and for the search page at /; None for neither.
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
         base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
@@ -69,6 +74,7 @@ class ServerSettings:
     rest_seconds: float = 30.0
     max_in_flight: int = 64
     max_message_bytes: int = LARGEST_MESSAGE
+    max_rest_bytes: int = REST_BYTES
     index: NeighbourIndex | None = None
     photos: Path | None = None
     base_path: str = ""
@@ -218,9 +224,26 @@ def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage |
         port=settings.rest_port,
         threads=settings.rest_threads or settings.max_in_flight,
         most_requests=settings.max_in_flight,
-        max_body=settings.max_message_bytes,
+        limits=_body_limits(settings),
+        held_bytes=2 * _rest_bytes(settings),
         ssl_context=None if settings.ssl is None else tls_context(settings.ssl),
     )
+
+
+def _rest_bytes(settings: ServerSettings) -> int:
+    return min(settings.max_rest_bytes, settings.max_message_bytes)
+
+
+def _body_limits(settings: ServerSettings) -> Callable[[Request], BodyLimits]:
+    """Makes a function that returns the limits of a request's body: those of TensorFlow Serving below /v1/."""
+    rest = _rest_bytes(settings)
+    of_rest = BodyLimits(rest, min(rest, UNZIPPED_BYTES), any_encoding=True)
+    of_page = BodyLimits(min(LARGEST_SEARCH, settings.max_message_bytes))
+
+    def limits(request: Request) -> BodyLimits:
+        return of_page if is_path_of_page(request.path.removeprefix(settings.base_path)) else of_rest
+
+    return limits
 
 
 def _first_of(page: SearchPage, rest: Answer) -> Answer:

@@ -15,6 +15,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 from export.http.base_path import below
+from export.http.bodies import BodyLimits
 from export.http.http_server import HttpServer
 from export.http.messages import NOT_FOUND
 from export.index_contract.contract import NeighbourIndex
@@ -110,7 +111,7 @@ class Served:
     def start(self) -> None:
         answer = below("/some/where", self.answer)
         self.server = HttpServer(
-            answer, host="127.0.0.1", port=self.port, threads=8, most_requests=64, max_body=2**24
+            answer, host="127.0.0.1", port=self.port, threads=8, most_requests=64, limits=BodyLimits(2**24)
         )  # fmt: skip
         self.port = self.server.port
 

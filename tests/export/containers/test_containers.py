@@ -19,6 +19,7 @@ import pytest
 
 import keras_retrieval
 from docs.extensions.commands import command_of
+from export.http.bodies import BodyLimits
 from export.http.http_server import HttpServer
 from export.http.messages import Response
 from export.search_page.catalogue import Catalogue
@@ -373,7 +374,9 @@ def serving():
     servers = []
 
     def start(answer):
-        servers.append(HttpServer(answer, host="127.0.0.1", port=0, threads=2, most_requests=8, max_body=2**10))
+        servers.append(
+            HttpServer(answer, host="127.0.0.1", port=0, threads=2, most_requests=8, limits=BodyLimits(2**10))
+        )
         return f"http://127.0.0.1:{servers[-1].port}/status.json"
 
     yield start
