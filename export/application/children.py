@@ -4,19 +4,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_retrieval.pipelines.files.child_process import clean_environment, failure, python_module
 from keras_retrieval.pipelines.files.progress import PROGRESS_FILE
 
 from keras_retrieval.errors import printable
 
 from .errors import StepFailedError, StepStoppedError
 
-PROGRAM = (sys.executable, "-P", "-m", "keras_retrieval.export.application.child")
+PROGRAM = python_module("keras_retrieval.export.application.child")
 ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 """Environment variables of a child, besides those of this process."""
 
@@ -72,7 +72,7 @@ def run_steps(
     log.parent.mkdir(parents=True, exist_ok=True)
     progress = log.with_suffix(".progress")
     progress.unlink(missing_ok=True)
-    variables = {**os.environ, **ENVIRONMENT, PROGRESS_FILE: str(progress.resolve()), **(environment or {})}
+    variables = {**clean_environment(), **ENVIRONMENT, PROGRESS_FILE: str(progress.resolve()), **(environment or {})}
     with log.open("wb") as output:
         child = subprocess.Popen(
             [*program, str(nice), json.dumps([list(step) for step in steps])],
@@ -86,7 +86,7 @@ def run_steps(
     if stopped is not None and stopped.is_set() and child.returncode:
         raise StepStoppedError(f"{steps[0][0]} was stopped")
     if child.returncode:
-        reason = _reason(child.returncode, last_lines(log, 1))
+        reason = failure(child.returncode, last_lines(log, 1))
         raise StepFailedError(f"{reason} (log: {log})", reason, log)
 
 
@@ -147,12 +147,3 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
             break
     if child.stdin is not None:
         child.stdin.close()
-
-
-def _reason(status: int, lines: Sequence[str]) -> str:
-    if status < 0:
-        name = signal.Signals(-status).name
-        memory = ", as systems do when no memory is left" if -status == signal.SIGKILL else ""
-        return f"the process was ended by {name}{memory}"
-    reason = lines[-1] if lines else f"the process ended with status {status}"
-    return reason.split(": ", 1)[1] if reason.startswith("keras-retrieval ") and ": " in reason else reason

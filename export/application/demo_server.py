@@ -4,18 +4,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_retrieval.pipelines.files.child_process import clean_environment, failure, python_module
 from keras_retrieval.pipelines.files.locks import lock
 
 from .children import ENVIRONMENT, last_lines
 from .errors import StepFailedError
 
-PROGRAM = (sys.executable, "-P", "-m", "keras_retrieval")
+PROGRAM = python_module("keras_retrieval")
 
 LOCK, PROCESS = "server.lock", "server.pid"
 
@@ -64,7 +64,7 @@ def start_server(work: Path, arguments: Sequence[str], log: Path, program: Seque
         server = subprocess.Popen(
             [*_SHELL, str(work / PROCESS), *program, "serve", *arguments],
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            pass_fds=[held.fileno()], env={**os.environ, **ENVIRONMENT},
+            pass_fds=[held.fileno()], env={**clean_environment(), **ENVIRONMENT},
         )  # fmt: skip
     try:
         return _wait_for_page(server, log)
@@ -109,8 +109,7 @@ def _wait_for_page(server: "subprocess.Popen[bytes]", log: Path) -> Served:
         if found:
             return Served(found[1], found[2])
         if server.poll() is not None:
-            lines = last_lines(log, 1)
-            reason = lines[-1].removeprefix("keras-retrieval serve: ") if lines else "the server has ended"
+            reason = failure(server.returncode, last_lines(log, 1))
             raise StepFailedError(f"{reason} (log: {log})", reason, log)
         time.sleep(0.1)
     reason = f"the server has not started within {_START_SECONDS:g} s"

@@ -15,11 +15,15 @@ from ..collection.work import Work
 from ..http.base_path import below, checked_base_path
 from ..http.bodies import BodyLimits
 from ..http.errors import ListenError
+from ..http.guard import Guard
+from ..http.host_names import HostNames, is_loopback
 from ..http.hosts import address
 from ..http.http_server import HttpServer
-from ..http.messages import NOT_FOUND, Answer, Request, Response
+from ..http.messages import NOT_FOUND
 from ..http.stop_signals import stop_signals
+from ..http.tokens import read_token
 from ..search_page.routes import LARGEST_SEARCH, SearchPage
+from ..search_page.sign_in import STYLE, sign_in
 from .background import Background
 from .options import AppOptions
 from .source import CollectionSource
@@ -30,7 +34,8 @@ FIRST_PORT, PORTS = 8000, 100
 THREADS, MOST_REQUESTS = 16, 256
 GRACE_SECONDS, END_SECONDS = 1.0, 2.0  # for requests in progress, and for the unit of photos in progress
 _SHOWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a browser on this machine opens for all addresses
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+NO_TOKEN = "Everybody who can reach this address can see the photos; --token FILE asks for a token."
+NO_TLS = "The token and the photos are sent unencrypted: let a reverse proxy add TLS, or trust the network."
 
 
 def run(options: AppOptions, say: Callable[[str], None]) -> None:
@@ -64,15 +69,15 @@ def run(options: AppOptions, say: Callable[[str], None]) -> None:
     )
     page = SearchPage(CollectionSource(collection, background), thumbnails=collection.state / "thumbnails")
     try:
-        server = _listen(options, below(base, _answering(page)))
+        server = _listen(options, base, page)
     except ListenError:
         collection.close()
         raise
     page_address = f"http://{address(_SHOWN.get(options.host, options.host), server.port)}{base}/"
     collection.announce(page_address)
     say(f"{options.photos}: {page_address} (Ctrl-C ends it)")
-    if options.host not in LOOPBACK:
-        say("Everybody who can reach this address can see the photos.")
+    if not is_loopback(options.host):
+        say(NO_TOKEN if options.token is None else NO_TLS)
     log.addFilter(line.make_way)
     with stop_signals() as stopped:
         background.start()
@@ -117,25 +122,22 @@ def _reporter(line: ProgressLine) -> Callable[[Work | None], None]:
     return report
 
 
-def _answering(page: SearchPage) -> Answer:
-    def answer(request: Request) -> Response:
-        if request.path == "/healthz":
-            return Response(200, "ok\n", "text/plain")
-        return page.answer(request) or NOT_FOUND
-
-    return answer
-
-
-def _listen(options: AppOptions, answer: Answer) -> HttpServer:
+def _listen(options: AppOptions, base: str, page: SearchPage) -> HttpServer:
+    token = None if options.token is None else read_token(options.token)
+    guard = Guard(
+        HostNames(options.host, options.allow_host or ()), token, base=base, form=sign_in, open_paths=(STYLE,)
+    )
+    answer = guard.answering(lambda request: page.answer(request) or NOT_FOUND)
     port = options.port if options.port is not None else _free_port(options.host)
     try:
         return HttpServer(
-            answer,
+            below(base, answer),
             host=options.host,
             port=port,
             threads=THREADS,
             most_requests=MOST_REQUESTS,
-            limits=BodyLimits(LARGEST_SEARCH),
+            limits=guard.limits(lambda _: BodyLimits(LARGEST_SEARCH)),
+            admit=guard.admit,
         )
     except ListenError as error:
         raise ListenError(

@@ -10,6 +10,7 @@ from keras_retrieval.pipelines.photos.query_box import BOX_HELP
 
 from keras_retrieval.errors import ArgumentError
 
+from ..http.tokens import read_token, token_file
 from .errors import MissingPhotoError
 from .retrieval_client import BATCH, MODEL, PORT, TIMEOUT, RetrievalClient
 
@@ -43,6 +44,10 @@ class ConnectionOptions(Options):
         ),
     ] = None
     key: Annotated[Path | None, Option("PEM file of the private key of --certificate.", kind=PEM)] = None
+    token: Annotated[
+        Path | None,
+        Option("File whose first line is the secret of a server that was started with --token.", kind=token_file),
+    ] = None
 
     def check(self) -> None:
         """Checks ranges, and that --certificate and --key are given together.
@@ -66,6 +71,7 @@ class ConnectionOptions(Options):
             ca=self.ca,
             certificate=self.certificate,
             key=self.key,
+            token=None if self.token is None else read_token(self.token).secret,
         )
 
 

@@ -69,6 +69,7 @@ class RetrievalClient:
         ca: PEM file of the certificate authorities to trust instead of those of the system; enables TLS.
         certificate: PEM file of the client's certificate chain, for servers that require one; enables TLS.
         key: PEM file of the private key of `certificate`.
+        token: secret of a server that was started with --token; None for none.
 
     Raises:
         MissingExtraError: gRPC or protobuf, which are dependencies of TensorFlow, cannot be imported.
@@ -94,6 +95,7 @@ class RetrievalClient:
         ca: Path | None = None,
         certificate: Path | None = None,
         key: Path | None = None,
+        token: str | None = None,
     ) -> None:
         if batch < 1:
             raise ArgumentError(f"batch must be at least 1, got {batch}")
@@ -103,6 +105,7 @@ class RetrievalClient:
         self.address = address if re.search(r":\d+$", address) else f"{address}:{PORT}"
         self.model, self.version = model, version
         self._batch, self._timeout, self._retries = batch, timeout, retries
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         options = list(CHANNEL.items())
         if tls or ca or certificate:
             pem = [None if path is None else Path(path).read_bytes() for path in (ca, key, certificate)]
@@ -243,7 +246,7 @@ class RetrievalClient:
         attempt = 0
         while True:
             try:
-                return self._predict(request, timeout=max(end - time.monotonic(), 0))
+                return self._predict(request, timeout=max(end - time.monotonic(), 0), metadata=self._metadata)
             except grpc.RpcError as error:
                 wait = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
                 retry = error.code() is grpc.StatusCode.UNAVAILABLE and attempt < self._retries

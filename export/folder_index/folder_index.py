@@ -13,13 +13,13 @@ search includes the change. A segment that another process built is used as soon
 
 import logging
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras_retrieval.pipelines.files.child_process import clean_environment, failure, python_module
 from keras_retrieval.pipelines.files.durable import FolderError
 
 from keras_retrieval.errors import ArgumentError
@@ -326,10 +326,17 @@ class FolderIndex:
 
     def _compact_in_process(self) -> None:
         # A separate process, since ScaNN holds the interpreter lock while it writes files, and searches would wait.
-        command = [sys.executable, "-m", "keras_retrieval", "update", str(self._folder), "--compact"]
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [*python_module("keras_retrieval"), "update", str(self._folder.absolute()), "--compact"]
+        try:
+            finished = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, env=clean_environment(), check=False
+            )
+        except OSError as error:
+            log.warning("%s was not compacted: %s", self._folder, error)
+            return
         if finished.returncode:
-            log.warning("%s was not compacted: %s", self._folder, finished.stderr[-1000:])
+            lines = finished.stderr.decode(errors="backslashreplace").splitlines()
+            log.warning("%s was not compacted: %s", self._folder, failure(finished.returncode, lines))
         self._reload()
 
 

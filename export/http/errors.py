@@ -2,6 +2,7 @@
 
 RetrievalError
     ListenError(OSError)                   a port is in use, or the address is not one of this machine
+    TokenError(ValueError)                 a file does not contain a token
     ClientGoneError(ConnectionError)       a client has disconnected before its request was complete
     HttpRefusalError                       an HTTP request is answered before it has been read completely
 """
@@ -13,6 +14,10 @@ from keras_retrieval.errors import RetrievalError
 
 class ListenError(RetrievalError, OSError):
     """The server cannot listen on an address: the port is in use, or the address is not one of this machine."""
+
+
+class TokenError(RetrievalError, ValueError):
+    """The file of the option --token cannot be read, or does not contain a token."""
 
 
 class ClientGoneError(RetrievalError, ConnectionError):

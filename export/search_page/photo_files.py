@@ -24,9 +24,9 @@ class PhotoFiles:
             name: name of the photo as a client sent it.
 
         Returns:
-            The path; None if the catalogue does not contain the name, or if the file does not exist, is not a regular
-            file or is outside the photo folder. A link inside the folder may lead out of it: the intake follows links,
-            too, and the catalogue contains only what the intake accepted.
+            The path, without links; None if the catalogue does not contain the name, or if the file does not exist, is
+            not a regular file or, after links are followed, is outside the photo folder. The intake follows links out
+            of the folder: such photos can be found, but are not shown.
         """
         if name not in self._source.catalogue().row_of:
             return None
@@ -34,7 +34,8 @@ class PhotoFiles:
         if not name or "\0" in name or parts.is_absolute() or ".." in parts.parts:
             return None
         try:
-            path = stored_path(self._source.folder / name)
-            return path if path.is_file() else None
+            folder = self._source.folder.resolve()
+            path = stored_path(folder / name).resolve()
+            return path if path.is_relative_to(folder) and path.is_file() else None
         except (OSError, ValueError):
             return None

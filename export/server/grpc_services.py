@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..http.errors import ListenError
+from ..http.tokens import Token
 from .classify_regress import classify, multi_inference, regress
 from .config import SSLConfig
 from .core import ServingCore
 from .errors import Code, ServingError, invalid
+from .grpc_token import token_interceptor
 from .limits import Deadline
 from .predict import check_metadata_fields, metadata, predict
 
@@ -102,6 +104,7 @@ class GrpcServer:
         ssl: TLS configuration; None for plaintext.
         threads: number of threads that answer requests; None for one per concurrent request and SPARE_THREADS.
         arguments: further channel arguments of gRPC, by name.
+        token: secret that requests must contain, except those of the health service; None for none.
 
     Attributes:
         port: port on which the server listens; 0 if it listens only on a Unix socket.
@@ -119,6 +122,7 @@ class GrpcServer:
         *,
         threads: int | None = None,
         arguments: Sequence[tuple[str, int | str]] = (),
+        token: Token | None = None,
     ) -> None:
         import grpc
         from grpc_health.v1 import health, health_pb2_grpc
@@ -131,7 +135,9 @@ class GrpcServer:
             *arguments,
         ]
         self._core = core
-        self._server = grpc.server(ThreadPoolExecutor(threads or core.in_flight.limit + SPARE_THREADS), options=options)
+        pool = ThreadPoolExecutor(threads or core.in_flight.limit + SPARE_THREADS)
+        interceptors = () if token is None else (token_interceptor(token),)
+        self._server = grpc.server(pool, interceptors=interceptors, options=options)
         self._health = health.HealthServicer()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), self._server)

@@ -10,7 +10,9 @@ from keras_retrieval.pipelines.command.options import Argument, Option, Options
 from keras_retrieval.errors import ArgumentError
 
 from ..http.base_path import checked_base_path
+from ..http.host_names import host_to_allow
 from ..http.hosts import address_to_listen_on
+from ..http.tokens import read_token, token_file
 from ..index_contract.contract import NeighbourIndex
 from ..indexes.kinds import index_to_read
 from .batching_parameters import BatchingParameters
@@ -61,6 +63,22 @@ class ServeOptions(Options):
     host: Annotated[
         str, Option("Address to listen on; 0.0.0.0 accepts connections from other machines.", kind=address_to_listen_on)
     ] = "127.0.0.1"
+    allow_host: Annotated[
+        list[str] | None,
+        Option(
+            "Name under which the server is reached, such as photos.example.org; .example.org for all names that end "
+            "so, * for any. May be given several times. Other names are refused, except those of this machine.",
+            kind=host_to_allow,
+        ),
+    ] = None
+    token: Annotated[
+        Path | None,
+        Option(
+            "File whose first line is a secret, which clients must send (Authorization: Bearer SECRET). The page asks "
+            "for it once.",
+            kind=token_file,
+        ),
+    ] = None
     port: Annotated[int, Option("gRPC port; 0 for any free one.", at_least=0, at_most=65535)] = 8500
     rest_port: Annotated[int, Option("REST port; 0 for any free one.", at_least=0, at_most=65535)] = 8501
     model_name: Annotated[
@@ -158,6 +176,8 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         index=index,
         photos=options.photos,
         base_path=checked_base_path(options.base_path),
+        allow_hosts=tuple(options.allow_host or ()),
+        token=None if options.token is None else read_token(options.token),
     )
 
 

@@ -5,7 +5,7 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from ..http.messages import Request, Response, error_response
+from ..http.messages import Request, Response, error_response, shortened
 from .classify_regress import classify, regress
 from .core import ServingCore
 from .errors import ServingError, invalid
@@ -19,6 +19,11 @@ from .tensor_proto import from_proto
 
 # As TensorFlow Serving answers paths outside of its API.
 NOT_FOUND = Response(404, "<h1>Not Found</h1>", "text/html")
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type, Content-Encoding, Authorization",
+}
 VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 RUN = re.compile(
     rf"/v1/models/(?P<model>[^/:]+){VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII
@@ -33,10 +38,12 @@ class Rest:
         core: request handling, shared with gRPC.
         seconds: time limit of a request in seconds, because a REST request contains no deadline.
         metrics_path: path of the metrics page; "" for no such page.
+        cors: whether responses allow pages of other servers to read them.
     """
 
-    def __init__(self, core: ServingCore, seconds: float, metrics_path: str = METRICS_PATH) -> None:
+    def __init__(self, core: ServingCore, seconds: float, metrics_path: str = METRICS_PATH, cors: bool = False) -> None:
         self._core, self._seconds, self._metrics_path = core, seconds, metrics_path
+        self._headers = CORS if cors else {}
 
     def answer(self, request: Request) -> Response:
         """Answers a request; errors become responses with a status and a JSON message.
@@ -49,15 +56,17 @@ class Rest:
             return Response(200, self._core.metrics.page(), "text/plain")
         if not path.lower().startswith("/v1/"):
             return NOT_FOUND
+        if request.method == "OPTIONS":
+            return Response(200, "", headers=self._headers)
         try:
-            return Response(200, self._answer(request.method, path, request.body))
+            return Response(200, self._answer(request.method, path, request.body), headers=self._headers)
         except ServingError as error:
-            return error_response(error.http_status, error.message)
+            return error_response(error.http_status, error.message, self._headers)
 
     def _answer(self, method: str, path: str, body: bytes) -> str:
         found = {"POST": RUN, "GET": READ}[method].fullmatch(path) if method in ("POST", "GET") else None
         if found is None:
-            raise invalid(f"Malformed request: {method} {path}")
+            raise invalid(f"Malformed request: {method} {shortened(path)}")
         spec = _spec(found)
         if method == "POST":
             return self._run(found["method"].lower(), spec, body)
@@ -81,9 +90,10 @@ def _spec(found: re.Match[str]) -> Any:
         raise invalid("Missing model name in request.")
     spec = model_pb2.ModelSpec(name=unquote(found["model"]))
     if found["version"]:
-        if int(found["version"]) >= 2**63:
-            raise invalid(f"Failed to convert version: {found['version']} to numeric.")
-        spec.version.value = int(found["version"])
+        digits = found["version"].lstrip("0") or "0"  # int() takes no more than 4,300
+        if len(digits) > 19 or int(digits) >= 2**63:
+            raise invalid(f"Failed to convert version: {shortened(found['version'])} to numeric.")
+        spec.version.value = int(digits)
     if found["label"]:
         spec.version_label = unquote(found["label"])
     return spec

@@ -10,11 +10,15 @@ from typing import Any
 
 from ..http.base_path import below
 from ..http.bodies import BodyLimits
+from ..http.guard import Guard
+from ..http.host_names import HostNames
 from ..http.hosts import address
 from ..http.http_server import HttpServer
 from ..http.messages import Answer, Request, Response
+from ..http.tokens import Token
 from ..index_contract.contract import NeighbourIndex
 from ..search_page.routes import LARGEST_SEARCH, UPLOAD_BYTES, SearchPage, is_path_of_page
+from ..search_page.sign_in import STYLE, sign_in
 from .batching import Batcher
 from .batching_parameters import BatchingParameters
 from .config import SSLConfig, tls_context
@@ -55,6 +59,9 @@ class ServerSettings:
         index: index for the signature `search` and for the search page at /; None for neither.
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
         base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
+        allow_hosts: further names of the server in HTTP requests; ("*",) for any. See `host_names.HostNames`.
+        token: secret that requests must contain; None for none.
+        cors: whether pages of other servers may use the REST API.
         loading: how versions are loaded.
         labels_of_unavailable: whether a label that is not in use may name a version that is not available.
         grpc_socket: path of a Unix socket on which gRPC listens in addition to `port`; "" for none.
@@ -78,6 +85,9 @@ class ServerSettings:
     index: NeighbourIndex | None = None
     photos: Path | None = None
     base_path: str = ""
+    allow_hosts: tuple[str, ...] = ()
+    token: Token | None = None
+    cors: bool = False
     loading: LoadSettings = field(default_factory=LoadSettings)
     labels_of_unavailable: bool = False
     grpc_socket: str = ""
@@ -203,6 +213,7 @@ def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:
         settings.ssl,
         threads=settings.grpc_threads,
         arguments=settings.grpc_arguments,
+        token=settings.token,
     )
 
 
@@ -214,17 +225,26 @@ def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearc
 
 
 def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage | None) -> HttpServer:
-    answer: Answer = Rest(core, settings.rest_seconds, settings.metrics_path).answer
+    answer: Answer = Rest(core, settings.rest_seconds, settings.metrics_path, settings.cors).answer
     if page is not None:
         answer = _first_of(page, answer)
+    guard = Guard(
+        HostNames(settings.host, settings.allow_hosts),
+        settings.token,
+        base=settings.base_path,
+        secure=settings.ssl is not None,
+        form=None if page is None else sign_in,
+        open_paths=(STYLE,),
+    )
     assert settings.rest_port is not None
     return HttpServer(
-        below(settings.base_path, answer),
+        below(settings.base_path, guard.answering(answer)),
         host=settings.host,
         port=settings.rest_port,
         threads=settings.rest_threads or settings.max_in_flight,
         most_requests=settings.max_in_flight,
-        limits=_body_limits(settings),
+        limits=guard.limits(_body_limits(settings)),
+        admit=guard.admit,
         held_bytes=2 * _rest_bytes(settings),
         ssl_context=None if settings.ssl is None else tls_context(settings.ssl),
     )

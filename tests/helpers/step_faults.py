@@ -141,6 +141,8 @@ _OF_FUNCTIONS = {
     "known_weights": ("megalok",),
     "checked_by_the_step": (MISSING,),
     "address_to_listen_on": ("a host name with blanks",),
+    "host_to_allow": ("photos.example:80", "http://photos.example"),
+    "token_file": (MISSING, FILE, FOLDER),
 }
 
 

@@ -40,6 +40,7 @@ async function send(address, options) {
   try {
     const answer = await fetch(address, options);
     setGone(false);
+    if (answer.status === 401) location.reload(); // shows the form for the token
     return answer;
   } catch (error) {
     if (options.signal?.aborted) throw error;

@@ -209,7 +209,7 @@ def test_probes_ask_ports_and_paths_that_are_there():
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
             (probe,) = [container(name)[kind][key] for key in ("httpGet", "tcpSocket") if key in container(name)[kind]]
             assert probe["port"] in ports
-            known = {"/status.json", "/healthz"} if name == "app" else {"/v1/models/retrieval"}
+            known = {"/v1/models/retrieval"} if name == "tensorflow-serving" else {"/healthz"}
             assert probe.get("path") in known | ({None} if kind == "livenessProbe" else set())
 
 
@@ -362,10 +362,10 @@ class Source:
         return {}
 
 
-def check(url):
+def check(url, **variables):
     """The exit status of the image's health check; a proxy that does not exist must not matter."""
     assert HEALTH[:2] == ["python", "-Ic"]
-    environment = {**os.environ, "HEALTH_URL": url, "http_proxy": "http://127.0.0.1:9"}
+    environment = {**os.environ, "HEALTH_URL": url, "http_proxy": "http://127.0.0.1:9", **variables}
     return subprocess.run([sys.executable, *HEALTH[1:]], env=environment, capture_output=True, check=False).returncode
 
 
@@ -397,6 +397,14 @@ def test_the_health_check_fails_without_an_answer(serving):
     url = serving(lambda request: Response(200, "{}"))
     assert check(url) == 0
     assert check(re.sub(r":\d+/", ":9/", url)) != 0
+
+
+def test_the_health_check_sends_a_token(serving, tmp_path):
+    (tmp_path / "token").write_text("a-secret-of-many-characters\nmore\n")
+    bearer = "Bearer a-secret-of-many-characters"
+    url = serving(lambda request: Response(200 if request.headers.get("authorization") == bearer else 401, "{}"))
+    assert check(url, HEALTH_TOKEN_FILE=str(tmp_path / "token")) == 0
+    assert check(url) != 0
 
 
 def test_the_command_of_the_image_answers_probes_and_ends_with_sigterm(tmp_path):

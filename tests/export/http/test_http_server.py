@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import random
 import re
 import socket
 import threading
@@ -85,12 +86,15 @@ def ask(connection, method, path, body=None, headers=None, **options):
 def raw(server, data, *, shut=True):
     """The bytes that the server sends until it closes the connection."""
     with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
-        connection.sendall(data)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(data)
         if shut:
-            connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
         received = b""
-        while piece := connection.recv(65536):
-            received += piece
+        with contextlib.suppress(ConnectionResetError):
+            while piece := connection.recv(65536):
+                received += piece
     return received
 
 
@@ -221,6 +225,41 @@ def test_requests_that_are_refused(server, echo, caplog, data, status):
     assert len(body) < 400
     assert echo.count == 0
     assert caplog.text == ""
+
+
+def mutated(chance, data):
+    """Bytes with up to four changes: others, deleted, doubled, cut, or from a list of those that matter in HTTP."""
+    for _ in range(chance.randint(1, 4)):
+        place, size = chance.randrange(len(data) + 1), chance.choice((1, 1, 4, 40))
+        part = data[place : place + size]
+        new = chance.choice((b"", part * 2, bytes(chance.randrange(256) for _ in part), chance.choice(ODD)))
+        data = data[:place] + new + data[place + len(part) :]
+    return data
+
+
+ODD = (
+    b"\r\n", b"\r\n\r\n", b"\n", b"\0", b" ", b":", b"%", b"%00", b"?", b"/../", b"HTTP/1.0", b"\xff\xfe", b"-1",
+    b"9" * 5000, b"a" * 70_000, b"\r\nContent-Length: 5", b"\r\nTransfer-Encoding: chunked", b"\r\nHost: b",
+    b"\r\nExpect: 100-continue", b"\r\nUpgrade: websocket\r\nConnection: upgrade", b"\r\nContent-Encoding: gzip",
+)  # fmt: skip
+SOUND = [
+    b'GET /a%20b?c=d HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nIf-None-Match: W/"a"\r\n\r\n',
+    b"POST /rest HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello",
+    b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nA: b\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 25\r\n\r\n" + gzip.compress(b"hello"),
+    b"HEAD http://a/b HTTP/1.0\r\n\r\n",
+    b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n" * 3,
+]
+
+
+def test_mutated_requests_end_in_an_answer_or_the_end_of_the_connection(server, connection_to, caplog):
+    chance = random.Random(0)
+    for number in range(600):
+        received = raw(server, mutated(chance, SOUND[number % len(SOUND)]))
+        assert received.startswith(b"HTTP/1.1 ") or not received
+    assert caplog.text == ""
+    assert not server._answers._running + server._answers._unzipping + server._answers._held._held
+    assert ask(connection_to, "GET", "/x") == (200, ["GET", "/x", ""])
 
 
 def test_a_refused_client_gets_the_answer_before_it_has_sent_everything(server):

@@ -271,6 +271,25 @@ def test_pictures_follow_their_files(page, source):
     assert page.answer(Request("GET", "/photos/top.jpg")).status == 404
 
 
+def test_links_out_of_the_folder_are_not_shown(page, source, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    Image.new("RGB", (40, 30)).save(outside / "secret.jpg")
+    inside = source.folder / "inside.jpg"
+    Image.new("RGB", (40, 30)).save(inside)
+    link = source.folder / "top.jpg"
+    for target, status in ((inside, 200), (outside / "secret.jpg", 404), ("/dev/zero", 404)):
+        link.unlink()
+        link.symlink_to(target)
+        for prefix in ("/photos/", "/thumbnails/"):
+            assert page.answer(Request("GET", f"{prefix}top.jpg")).status == status, target
+
+
+def test_a_photo_folder_that_is_a_link_is_shown(page, source, tmp_path):
+    (tmp_path / "link").symlink_to(source.folder)
+    source.folder = tmp_path / "link"
+    assert page.answer(Request("GET", "/photos/top.jpg")).status == 200
+
+
 def test_stacks_take_one_place_in_a_listing(source):
     source.searched.delete(NATURAL)
     axes = np.concatenate([np.eye(8), -np.eye(8)]).astype(np.float32)

@@ -15,6 +15,9 @@ import pytest
 from keras_retrieval.pipelines.photos.reader import PhotoError
 from PIL import Image
 
+from export.client.query import query as search_on_server
+from export.client.retrieval_client import RetrievalClient
+from export.http.tokens import Token
 from export.index_contract.errors import MilvusError
 from export.indexes.open_index import open_index
 from export.search_page.errors import NotReadyError
@@ -123,6 +126,37 @@ def test_below_a_base_path(search_service, tmp_path):
         assert ask(client, "/some/photos/v1/models/small")[0] == 200
         for path in ("/", "/about.json", "/v1/models/small", "/some/photosabout.json"):
             assert ask(client, path)[0] == 404
+    index.close()
+
+
+def test_a_token_guards_the_page_rest_and_grpc(search_service, tmp_path):
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    index = open_index(search_service.index)
+    token = Token("a-secret-of-many-characters")
+    bearer = {"Authorization": f"Bearer {token.secret}"}
+    photo = search_service.photos / STREET
+    with serving({"small": search_service.model}, index=index, photos=search_service.photos, token=token) as client:
+        for path in ("/about.json", f"/photos/{quote(STREET)}", "/v1/models/small", "/monitoring/prometheus/metrics"):
+            assert [ask(client, path)[0], ask(client, path, **bearer)[0]] == [401, 200], path
+        status, headers, body = ask(client, "/", Accept="text/html")
+        assert (status, b'name="token"' in body, headers["Content-Type"]) == (401, True, "text/html; charset=utf-8")
+        assert "form-action 'self'" in headers["Content-Security-Policy"]
+        assert ask(client, "/static/style.css")[0] == ask(client, "/healthz")[0] == 200
+        assert ask(client, "/static/main.js")[0] == 401
+        assert ask(client, "/", Host="evil.example", **bearer)[0] == 421
+        address = f"localhost:{client.port}"
+        for wrong in (None, "another secret"):
+            with (
+                RetrievalClient(address, model="small", token=wrong, retries=0) as without,
+                pytest.raises(ValueError, match=r"UNAUTHENTICATED\): The token is missing or wrong"),
+            ):
+                without.describe([photo])
+        (tmp_path / "token").write_text(f"{token.secret}\n")
+        (hits,) = search_on_server([photo], server=address, model="small", k=1, token=tmp_path / "token")
+        assert hits.names == [STREET]
+        health = health_pb2_grpc.HealthStub(client.channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
     index.close()
 
 
