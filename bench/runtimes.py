@@ -1,12 +1,15 @@
 """Speed of TensorFlow, ONNX Runtime and OpenVINO here relative to the published networks in PyTorch.
 
     make bench-runtimes        # installs PyTorch into an environment of its own, .venv-torch, and runs this
-    python -m bench.runtimes [--torch .venv-torch] [--rounds 5] [--only dinov2vits14_cls]
+    python -m bench.runtimes [--torch .venv-torch] [--threads 2] [--rounds 4] [--seconds 30] [--only dinov2vits14_cls]
 
-One photo at a time, as the published code runs, on all cores. For each network and size all take turns, and the
-fastest of the rounds counts; the table has the milliseconds of PyTorch in float32 and the speeds relative to it. With
-"oneDNN off" TensorFlow takes its own kernels (TF_ENABLE_ONEDNN_OPTS=0), as it does on processors without AVX-512.
-The weights are random, on which the time does not depend. "auto" is the fastest in float32, as `--runtime auto` is.
+One photo at a time, as the published code runs, on all cores or on --threads of them. With --threads 1 the processor
+time is measured: two threads that wait for each other at barriers lose by other programs on the same cores, PyTorch's
+most, and one thread does not. For each network and size all take turns for so many rounds or seconds, whichever is
+more, and the fastest of the rounds counts; the table has the milliseconds of PyTorch in float32 and the speeds relative
+to it. With "oneDNN off", at the smaller size, TensorFlow takes its own kernels (TF_ENABLE_ONEDNN_OPTS=0), as it does on
+processors without AVX-512. The weights are random, on which the time does not depend. "auto" is the fastest in float32,
+as `--runtime auto` is.
 
 A second table compares two networks as `extract` runs them, in batches of photos of 4:3: DINOv2 ViT-S/14 at 322 px and
 VGG16-GeM at 320 px.
@@ -32,6 +35,7 @@ SIZES = {
     "torchresnet101_gem": [(272, 362), (768, 1024)],
     "dinov2vits14_cls": [(322, 322), (518, 518)],
 }
+BATCHES = "batches"
 VARIANTS = ("tensorflow float32", "onnxruntime float32", "openvino float32", "tensorflow bfloat16", "openvino bfloat16")
 
 
@@ -62,8 +66,10 @@ class Worker:
         self._process.communicate("")
 
 
-def serve(network: str) -> None:
-    """The worker of this package: describes photos by all runtimes."""
+def serve(network: str, threads: int) -> None:
+    """The worker of this package: describes photos by all runtimes, on `threads` cores."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    clock = time.process_time if threads == 1 else time.perf_counter
     import keras
 
     import keras_retrieval
@@ -89,28 +95,30 @@ def serve(network: str) -> None:
         runtime, precision, height, width, *count = line.split()
         shape = (int(*count) or 1, int(height), int(width), 3)
         photos = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        started = time.perf_counter()
+        started = clock()
         functions[f"{runtime} {precision}"](photos)
-        print(time.perf_counter() - started, flush=True)
+        print(clock() - started, flush=True)
 
 
-def measure(network: str, python: Path, rounds: int, off: bool) -> list[dict[str, Any]]:
+def measure(network: str, arguments: argparse.Namespace, off: bool) -> list[dict[str, Any]]:
     """The rows of one network."""
-    threads = str(len(os.sched_getaffinity(0)))
-    torch = Worker([str(python), "bench/pytorch/worker.py", network, threads])
+    threads, python = arguments.threads, arguments.torch / "bin" / "python"
+    torch = Worker([str(python), "bench/pytorch/worker.py", network, str(threads)])
     setting = {"TF_ENABLE_ONEDNN_OPTS": "0"} if off else {}
-    ours = Worker([sys.executable, "-m", "bench.runtimes", "--serve", network], **setting)
+    ours = _ours(network, threads, **setting)
     rows = []
-    for height, width in SIZES[network]:
+    for height, width in SIZES[network][:1] if off else SIZES[network]:
         calls = {"torch float32": (torch, "float32"), "torch bfloat16": (torch, "bfloat16")}
         calls |= {name: (ours, name) for name in VARIANTS}
         if off:
             calls.pop("tensorflow bfloat16")
-        least = dict.fromkeys(calls, float("inf"))
-        for number in range(rounds + 1):
-            for name, (worker, variant) in calls.items():
-                seconds = worker.seconds(variant, height, width)
-                least[name] = min(least[name], seconds) if number else least[name]
+        for worker, variant in calls.values():
+            worker.seconds(variant, height, width)
+        turns: list[dict[str, float]] = []
+        started = time.monotonic()
+        while len(turns) < arguments.rounds or time.monotonic() - started < arguments.seconds:
+            turns.append({name: worker.seconds(one, height, width) for name, (worker, one) in calls.items()})
+        least = {name: min(turn[name] for turn in turns) for name in calls}
         speeds = {name: f"{least['torch float32'] / value:.2f}" for name, value in least.items()}
         best = min((name for name in least if not name.startswith("torch")), key=least.__getitem__)
         exact = min((name for name in VARIANTS if name.endswith("float32")), key=least.__getitem__)
@@ -118,6 +126,7 @@ def measure(network: str, python: Path, rounds: int, off: bool) -> list[dict[str
             {
                 "network": network,
                 "photo": f"{width} x {height}",
+                "threads": threads,
                 "oneDNN": "off" if off else "on",
                 "torch float32, ms": f"{1000 * least.pop('torch float32'):.0f}",
                 **{name: speeds.get(name) for name in ("torch bfloat16", *VARIANTS)},
@@ -130,13 +139,18 @@ def measure(network: str, python: Path, rounds: int, off: bool) -> list[dict[str
     return rows
 
 
-def batches(rounds: int) -> list[dict[str, Any]]:
+def _ours(network: str, threads: int, **setting: str) -> Worker:
+    command = [sys.executable, "-m", "bench.runtimes", "--serve", network, "--threads", str(threads)]
+    return Worker(command, **setting)
+
+
+def batches(rounds: int, threads: int) -> list[dict[str, Any]]:
     """The rows of the second table."""
     from pipelines.descriptors.describer import BATCH_PIXELS
 
     sides = {"dinov2vits14_cls": (242, 322), "vgg16_gem": (240, 320)}
     counts = {name: BATCH_PIXELS // (height * width) for name, (height, width) in sides.items()}
-    workers = {name: Worker([sys.executable, "-m", "bench.runtimes", "--serve", name]) for name in sides}
+    workers = {name: _ours(name, threads) for name in sides}
     rows = []
     for variant in VARIANTS:
         least = dict.fromkeys(sides, float("inf"))
@@ -148,6 +162,7 @@ def batches(rounds: int) -> list[dict[str, Any]]:
         rows.append(
             {
                 "runtime": variant,
+                "threads": threads,
                 "VGG16-GeM, 320 px, photos/s": f"{1 / vgg:.1f}",
                 "DINOv2 ViT-S/14, 322 px, relative": f"{vgg / vit:.2f}",
             }
@@ -157,35 +172,42 @@ def batches(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _others(only: str | None) -> list[dict[str, Any]]:
-    """The recorded rows of the networks that are not measured again."""
+def _others(networks: list[str], threads: int) -> list[dict[str, Any]]:
+    """The recorded rows that are not measured again."""
     path = FOLDER / "runtimes.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if only and path.exists() else []
-    return [row for row in rows if row["network"] != only]
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return [row for row in rows if row["network"] not in networks or row["threads"] != threads]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", type=Path, default=ROOT / ".venv-torch", help="environment that has PyTorch")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="times that each is measured, of which the fastest counts"
+        "--rounds", type=int, default=4, help="least number of times that each is measured; the fastest counts"
     )
-    parser.add_argument("--only", choices=tuple(SIZES), help="the only network to measure; the rows of the others stay")
+    parser.add_argument("--seconds", type=float, default=30, help="least time for each network and size")
+    parser.add_argument(
+        "--only", nargs="+", choices=(*SIZES, BATCHES), default=[*SIZES, BATCHES],
+        help="the networks to measure, and batches for the second table; the other rows stay",
+    )  # fmt: skip
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=int, default=cores, help="cores that each runtime may use")
     parser.add_argument("--serve", help="run as a worker for this network")
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.serve)
+        serve(arguments.serve, arguments.threads)
         return
+    networks = [name for name in arguments.only if name != BATCHES]
     with recorded("runtimes", "python -m bench.runtimes") as add:
-        for row in _others(arguments.only):
+        for row in _others(networks, arguments.threads):
             add(row)
         for off in (False, True):
-            for network in (arguments.only,) if arguments.only else SIZES:
-                for row in measure(network, arguments.torch / "bin" / "python", arguments.rounds, off):
+            for network in networks:
+                for row in measure(network, arguments, off):
                     add(row)
-    if not arguments.only:
+    if BATCHES in arguments.only:
         with recorded("runtimes-batches") as add:
-            for row in batches(max(1, arguments.rounds // 2)):
+            for row in batches(max(1, arguments.rounds // 2), arguments.threads):
                 add(row)
 
 

@@ -111,7 +111,9 @@ NETWORKS = {"vgg16_gem": vgg16, "torchresnet101_gem": resnet101, "dinov2vits14_c
 
 
 def main() -> None:
-    torch.set_num_threads(int(sys.argv[2]))
+    threads = int(sys.argv[2])
+    torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter
     exact = NETWORKS[sys.argv[1]]().eval()
     halved = NETWORKS[sys.argv[1]]().eval().bfloat16().to(memory_format=torch.channels_last)
     print("ready", torch.__version__, flush=True)
@@ -121,10 +123,10 @@ def main() -> None:
         model = exact
         if variant == "bfloat16":
             photo, model = photo.bfloat16().contiguous(memory_format=torch.channels_last), halved
-        started = time.perf_counter()
+        started = clock()
         with torch.no_grad():
             model(photo)
-        print(time.perf_counter() - started, flush=True)
+        print(clock() - started, flush=True)
 
 
 if __name__ == "__main__":

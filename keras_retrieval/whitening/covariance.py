@@ -28,10 +28,12 @@ class Projection:
         m: the shift, (D,) float64.
         P: the projection matrix, (D, D) float64, with rows in order of decreasing variance; its first d rows reduce
             descriptors to d dimensions. From `learn_pca_from_gram`, P has fewer than D rows.
+        shrinkage: the shrinkage of Lw; None for another whitening.
     """
 
     m: np.ndarray
     P: np.ndarray
+    shrinkage: float | None = None
 
     def apply(self, x: np.ndarray, dim: int | None = None) -> np.ndarray:
         """Whitens descriptors, keeps the first d dimensions and L2-normalises the result.
@@ -238,7 +240,7 @@ def fit_lw(rows: Moments, pairs: PairMoments, shrinkage: float = 0.0) -> Project
     S += shrinkage * np.trace(S) / len(S) * np.eye(len(S))
     P0 = np.linalg.inv(np.linalg.cholesky(_positive_definite(S)))
     _, E = sorted_eigenvectors(P0 @ rows.about(pairs.mean) @ P0.T)
-    return Projection(pairs.mean.copy(), fixed_sign(E.T @ P0))
+    return Projection(pairs.mean.copy(), fixed_sign(E.T @ P0), shrinkage)
 
 
 def fit_pca(rows: Moments) -> Projection:

@@ -8,18 +8,17 @@ import numpy as np
 from keras_retrieval.errors import ArgumentError, RetrievalError
 from keras_retrieval.ranking.rows import blocks, gather
 from keras_retrieval.whitening.covariance import (
-    PHOTOS_PER_DIMENSION,
     Moments,
     PairMoments,
     Projection,
     fit_lw,
     fit_pca,
-    lw_shrinkage,
 )
 from keras_retrieval.whitening.gram_pca import DIM, WIDE, learn_pca_from_gram
 
 from .folder import read_descriptors
 from .matching_pairs import MatchingPairs
+from .shrinkage import choose_shrinkage
 
 log = logging.getLogger("keras_retrieval")
 
@@ -42,7 +41,7 @@ def learn_whitening(
             their pairs are left out.
         method: "lw" learns from matching pairs (Radenovic et al. TPAMI 2018), "pca" from all photos.
         shrinkage: the regularisation of "lw", at least 0, see `keras_retrieval.whitening.fit_lw`. None chooses it by
-            the number of photos in the pairs, see `keras_retrieval.whitening.lw_shrinkage`. "pca" ignores it.
+            the number of photos in the pairs and by held-out objects, see `choose_shrinkage`. "pca" ignores it.
         dim: the number of dimensions that the caller will keep; None for a default. Only used for descriptors of more
             than 8,192 dimensions (WIDE), of which only the leading principal components are computed, see
             `keras_retrieval.whitening.gram_pca`.
@@ -77,48 +76,20 @@ def learn_whitening(
         log.info(photos)
         return fit_pca(moments)
     q, p = rows[pairs.qidxs], rows[pairs.pidxs]
-    chosen, why = shrinkage, ""
-    if chosen is None:
-        chosen, why = _shrinkage_for(q, p, shards[0].shape[1])
+    known = (q >= 0) & (p >= 0)
+    q, p = q[known], p[known]
     within = _pair_moments(shards, q, p)
     if within.count and not within.within.any():
         raise WhiteningError(
             f"the two photos of each of {within.count:,} pairs have equal descriptors, as copies of one photo have, so "
             "that lw has nothing to learn from: add other photos of the same objects, or use pca"
         )
+    chosen, why = shrinkage, ""
+    if chosen is None:
+        found = choose_shrinkage(shards, q, p)
+        chosen, why = found.value, f" ({found.why})"
     log.info(f"{photos} and {within.count:,} of {len(pairs.qidxs):,} pairs, shrinkage {chosen:g}{why}")
     return fit_lw(moments, within, chosen)
-
-
-def shrinkage_for(descriptors: Path, pairs: MatchingPairs) -> float:
-    """Returns the shrinkage with which `learn_whitening` learns Lw if none is given.
-
-    Args:
-        descriptors: a folder that `keras-retrieval extract` wrote.
-        pairs: the matching pairs.
-
-    Returns:
-        The value of `keras_retrieval.whitening.lw_shrinkage` for the photos in the pairs that have a descriptor.
-
-    Raises:
-        FolderError: `descriptors` is not a folder of descriptors or is damaged.
-    """
-    shards, names, _ = read_descriptors(descriptors)
-    row_of = {name: row for row, name in enumerate(names)}
-    rows = np.array([row_of.get(image, -1) for image in pairs.images], "int64")
-    return _shrinkage_for(rows[pairs.qidxs], rows[pairs.pidxs], shards[0].shape[1])[0]
-
-
-def _shrinkage_for(q: np.ndarray, p: np.ndarray, dimensions: int) -> tuple[float, str]:
-    """Returns the shrinkage by the number of photos in pairs, and the reason for it as a part of a sentence."""
-    known = (q >= 0) & (p >= 0)
-    photos = len(np.union1d(q[known], p[known]))
-    chosen = lw_shrinkage(photos, dimensions)
-    fewer = "fewer than" if chosen else "at least"
-    return (
-        chosen,
-        f" ({photos:,} photos in pairs, {fewer} {PHOTOS_PER_DIMENSION} for each of {dimensions:,} dimensions)",
-    )
 
 
 def _learn_wide(shards: list[np.ndarray], rows: np.ndarray, method: str, dim: int | None) -> Projection:
@@ -151,8 +122,6 @@ def require_narrow(method: str, dimensions: int) -> None:
 
 
 def _pair_moments(shards: list[np.ndarray], q: np.ndarray, p: np.ndarray) -> PairMoments:
-    known = (q >= 0) & (p >= 0)
-    q, p = q[known], p[known]
     moments = PairMoments(shards[0].shape[1])
     for start in range(0, len(q), _ROWS):
         part = slice(start, start + _ROWS)

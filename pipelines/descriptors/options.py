@@ -22,8 +22,8 @@ from ..runtimes.options import RuntimeOption, check_runtime_precision
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
 
 SHRINKAGE_DEFAULT = (
-    f"If not given: 1 where the pairs have fewer than {PHOTOS_PER_DIMENSION} photos per dimension, else 0, "
-    "as published."
+    f"If not given: where the pairs have fewer than {PHOTOS_PER_DIMENSION} photos per dimension, that of 1, 3, 10, 30 "
+    "and 100 with the highest mAP of objects that are held out, or 1 with fewer than 5 objects; else 0, as published."
 )
 """The end of the help text of the option --shrinkage, for every command that learns Lw."""
 

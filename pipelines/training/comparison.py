@@ -91,5 +91,5 @@ def _whitening(run: Run, trained: str) -> tuple[Projection | None, dict[str, Any
     learned = photos.learn(options.whiten, options)
     facts: dict[str, Any] = {"method": options.whiten, "dim": options.dim or len(learned.P)}
     if options.whiten == "lw":
-        facts["shrinkage"] = photos.shrinkage(options)
+        facts["shrinkage"] = learned.shrinkage
     return learned, facts

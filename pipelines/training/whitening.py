@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_retrieval.whitening.covariance import Projection
 
 from ..descriptors.extraction import extract_descriptors
-from ..descriptors.learn_whitening import learn_whitening, shrinkage_for
+from ..descriptors.learn_whitening import learn_whitening
 from ..descriptors.matching_pairs import MatchingPairs
 from ..descriptors.options import ExtractOptions
 from ..training_tuples.data import Tuples
@@ -40,10 +40,6 @@ class WhiteningPhotos:
             ValueError: too few photos or pairs are left.
         """
         return learn_whitening(self.folder, self.pairs, method, options.shrinkage, options.dim)
-
-    def shrinkage(self, options: TrainOptions) -> float:
-        """Returns the shrinkage of Lw: `options.shrinkage`, or the value by the number of photos if it is None."""
-        return shrinkage_for(self.folder, self.pairs) if options.shrinkage is None else options.shrinkage
 
 
 def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, folder: Path) -> WhiteningPhotos:

@@ -5,8 +5,9 @@ import pytest
 
 from keras_retrieval.whitening.covariance import learn_lw, learn_pca
 from pipelines.descriptors.folder import KIND, VERSION
-from pipelines.descriptors.learn_whitening import WhiteningError, learn_whitening, shrinkage_for
+from pipelines.descriptors.learn_whitening import WhiteningError, learn_whitening
 from pipelines.descriptors.matching_pairs import MatchingPairs
+from pipelines.descriptors.shrinkage import choose_shrinkage
 from pipelines.files.durable import partial_of, seal, write_array, write_names
 
 
@@ -40,18 +41,19 @@ def test_pairs_of_copies_have_nothing_to_learn_lw_from(tmp_path):
         learn_whitening(folder, pairs, "lw")
 
 
-def test_shrinkage_is_chosen_by_the_photos_in_pairs_that_have_a_descriptor(tmp_path, caplog):
+def test_shrinkage_is_that_of_the_photos_in_pairs_that_have_a_descriptor(tmp_path, caplog):
     caplog.set_level("INFO")
     rows = np.random.default_rng(0).normal(size=(24, 5)).astype("float32")
     names = [f"{row}.jpg" for row in range(24)]
     folder = write_rows(tmp_path / "rows", rows, names, 24)
     qidxs = np.arange(0, 20, 2)
+    of_18 = choose_shrinkage(rows, qidxs[:-1], qidxs[:-1] + 1)
     for pairs, shrinkage, why in [
         (MatchingPairs(names, qidxs, qidxs + 1), 0.0, "shrinkage 0 (20 photos in pairs, at least 4 for each of 5"),
         (
             MatchingPairs([*names[:19], "gone.jpg"], qidxs, qidxs + 1),
-            1.0,
-            "shrinkage 1 (18 photos in pairs, fewer than",
+            of_18.value,
+            f"shrinkage {of_18.value:g} (18 photos in pairs, fewer than 4 for each of 5 dimensions; of 1, 3, 10, 30, ",
         ),
     ]:
         found = learn_whitening(folder, pairs, "lw")
@@ -60,4 +62,4 @@ def test_shrinkage_is_chosen_by_the_photos_in_pairs_that_have_a_descriptor(tmp_p
         expected = learn_lw(rows[: sum(there)], qidxs[known], qidxs[known] + 1, shrinkage)
         np.testing.assert_allclose(found.P, expected.P, atol=1e-9)
         assert why in caplog.text
-        assert shrinkage_for(folder, pairs) == shrinkage
+        assert found.shrinkage == shrinkage

@@ -120,7 +120,7 @@ def test_photos_set_aside_are_scored_with_a_whitening_that_has_not_seen_them(run
     tuples = read_tuples(folder / "tuples.npz")
     train_pairs = ~tuples.validation[tuples.qidxs]
     pairs = MatchingPairs(tuples.images, tuples.qidxs[train_pairs], tuples.pidxs[train_pairs])
-    whitening = learn_whitening(output / "descriptors", pairs, "lw", 1.0)
+    whitening = learn_whitening(output / "descriptors", pairs, "lw")
     shards, names, _ = read_descriptors(output / "descriptors")
     rows = whitening.apply(np.concatenate(shards), 9)
     rows = rows[[names.index(name) for name in tuples.images]]
@@ -148,7 +148,8 @@ def test_model_keras_is_the_best_epoch_with_lw_behind_it(run, folder):
     assert [layer.p_speed for layer in gem_layers(trained)] == [1.0]
     np.testing.assert_allclose(gem_layers(trained)[0].p, 10 * kept.best[-1], rtol=1e-6)
     tuples = read_tuples(folder / "tuples.npz")
-    lw = learn_whitening(output / "descriptors", MatchingPairs(tuples.images, tuples.qidxs, tuples.pidxs), "lw", 1.0)
+    lw = learn_whitening(output / "descriptors", MatchingPairs(tuples.images, tuples.qidxs, tuples.pidxs), "lw")
+    assert results["whitening"] == {"method": "lw", "dim": 9, "shrinkage": lw.shrinkage}
     kernel, bias = model.get_layer("whitening").get_weights()
     np.testing.assert_allclose(kernel, lw.as_dense(9)[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(bias, lw.as_dense(9)[1], rtol=1e-4, atol=1e-5)
@@ -176,7 +177,6 @@ def test_results_and_page_say_what_was_done(run):
     assert json.loads((output / "results.json").read_text()) == results
     assert results["options"]["lr"] == 1e-3
     assert results["margin"] == 0.75
-    assert results["whitening"] == {"method": "lw", "dim": 9, "shrinkage": 1.0}
     page = (output / "page.html").read_text()
     assert page.count("<svg") == page.count('<figure class="chart">') == 6
     assert page.count("<section ") == 16
