@@ -128,5 +128,12 @@ setup(
         "watchfiles>=1.0",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["keras-retrieval = keras_retrieval.__main__:main"]},
+    entry_points={
+        "console_scripts": [
+            "keras-retrieval = keras_retrieval.__main__:main",
+            # The command of TensorFlow Serving; under its name too, where it runs the real server if PATH has one.
+            "keras-retrieval-model-server = keras_retrieval.export.server.model_server:main",
+            "tensorflow_model_server = keras_retrieval.export.server.model_server:main",
+        ]
+    },
 )

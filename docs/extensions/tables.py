@@ -93,6 +93,21 @@ def _value(value: Any) -> str:
     return "none" if value in (None, "") else f"`{value:.3g}`" if isinstance(value, float) else f"`{value}`"
 
 
+def serving_flags() -> Iterator[str]:
+    """The flags of TensorFlow Serving's command, with what this package's server does with each."""
+    from keras_retrieval.export.server.model_server_flags import FLAGS, THREADS, Use
+
+    prefixes = {Use.SERVED: "", Use.IDLE: "**no effect:** ", Use.REFUSED: "**refused:** "}
+    yield "| flag | default | |\n|---|---|---|"
+    for flag in FLAGS:
+        default = "4 per CPU" if flag.default == THREADS and flag.name.endswith("threads") else _default(flag.default)
+        yield f"| `--{flag.name}` | {default} | {prefixes[flag.use]}{flag.note} |"
+
+
+def _default(value: Any) -> str:
+    return f"`{str(value).lower()}`" if value != "" else ""
+
+
 def errors() -> Iterator[str]:
     """Every error class of the package, below the one base class, as a list."""
     base = _error_base()
@@ -153,6 +168,7 @@ TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "methods": methods,
     "datasets": datasets,
     "recipes": recipes,
+    "serving-flags": serving_flags,
     "errors": errors,
 }
 

@@ -128,16 +128,16 @@ class GrpcServer:
         from grpc_health.v1 import health, health_pb2_grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-        options = [
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # otherwise two servers could share a port
-            *arguments,
-        ]
+        options: dict[str, int | str] = {
+            "grpc.max_receive_message_length": max_message_bytes,
+            "grpc.max_send_message_length": -1,
+            "grpc.so_reuseport": 0,  # otherwise two servers could share a port
+            **dict(arguments),
+        }
         self._core = core
         pool = ThreadPoolExecutor(threads or core.in_flight.limit + SPARE_THREADS)
         interceptors = () if token is None else (token_interceptor(token),)
-        self._server = grpc.server(pool, interceptors=interceptors, options=options)
+        self._server = grpc.server(pool, interceptors=interceptors, options=list(options.items()))
         self._health = health.HealthServicer()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), self._server)

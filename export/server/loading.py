@@ -23,6 +23,7 @@ class LoadSettings:
         session_config: ConfigProto of TensorFlow's sessions; None for TensorFlow's defaults.
         warm_up_iterations: number of times that each warm-up request of a version is run; 0 for no warm-up.
         batching_by_version: whether the parameters of batching are read from the file BATCHING_FILE of each version.
+        tensor_content: whether Predict responses have their values in the field tensor_content; see `to_proto`.
         retries: number of times that the loading of a version is tried again after a failure.
         retry_seconds: seconds between a failure and the next try; a negative number is taken for 0.
     """
@@ -31,6 +32,7 @@ class LoadSettings:
     session_config: Any = None
     warm_up_iterations: int = 1
     batching_by_version: bool = False
+    tensor_content: bool = False
     retries: int = 0
     retry_seconds: float = 60.0
 
@@ -66,7 +68,7 @@ def load(path: Path, name: str, version: int, read: Load, settings: LoadSettings
     batching = read_batching_parameters(file) if settings.batching_by_version and file.is_file() else None
     servable = read(path, name, version)
     try:
-        servable.batching = batching
+        servable.batching, servable.tensor_content = batching, settings.tensor_content
         if settings.warm_up_iterations:
             warm_up(servable, settings.warm_up_iterations)
     except BaseException:

@@ -1,5 +1,6 @@
 """The options of the step serve, and functions that convert them to the configuration and settings of the server."""
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from .version_folders import find_models
 NEEDED = {"grpc_health": "grpcio-health-checking", "tensorflow_serving": "tensorflow-serving-api"}
 
 
+FOLDER_SECONDS = 0.5  # between two looks for the first model of a folder
 CONFIG = Reads("file", MissingConfigError)
 
 
@@ -87,6 +89,10 @@ class ServeOptions(Options):
     model_config_file: Annotated[
         Path | None, Option("TensorFlow Serving's ModelServerConfig (text format), in place of SERVING.", kind=CONFIG)
     ] = None
+    wait: Annotated[
+        bool,
+        Option("Wait for the first version of each model, as TensorFlow Serving does; otherwise none is an error."),
+    ] = False
     enable_batching: Annotated[bool, Option("Compute requests that arrive together as one batch.")] = False
     batching_parameters_file: Annotated[
         Path | None, Option("TensorFlow Serving's BatchingParameters (text format); turns batching on.", kind=CONFIG)
@@ -116,8 +122,7 @@ class ServeOptions(Options):
         Raises:
             MissingExtraError: one of them is not installed.
         """
-        for module, package in NEEDED.items():
-            require_package(module, package, "serving")
+        check_packages()
 
     def check(self) -> None:
         """Checks ranges and --base-path, and that --photos is given only together with --index and is a folder.
@@ -136,8 +141,24 @@ class ServeOptions(Options):
             )
 
 
-def served_models(options: ServeOptions) -> Any:
+def check_packages() -> None:
+    """Checks that the packages for serving are installed, without importing them.
+
+    Raises:
+        MissingExtraError: one of them is not installed.
+    """
+    for module, package in NEEDED.items():
+        require_package(module, package, "serving")
+
+
+def served_models(options: ServeOptions, stopped: threading.Event) -> Any:
     """Makes the ModelServerConfig of the models to serve, from --model-config-file or else from the folder SERVING.
+
+    With --wait, waits until SERVING contains a model.
+
+    Args:
+        options: options of the step `serve`.
+        stopped: event that ends the wait; the configuration then has no model.
 
     Raises:
         ArgumentError: neither SERVING nor --model-config-file is given.
@@ -148,7 +169,14 @@ def served_models(options: ServeOptions) -> Any:
         return read_model_config(options.model_config_file)
     if options.serving is None:
         raise ArgumentError("give SERVING, a folder of models, or --model-config-file")
-    return model_config(find_models(options.serving, options.model_name))
+    while True:
+        try:
+            return model_config(find_models(options.serving, options.model_name))
+        except ServerConfigError:
+            if not options.wait:
+                raise
+        if stopped.wait(FOLDER_SECONDS):
+            return model_config({})
 
 
 def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> ServerSettings:
@@ -173,6 +201,7 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         max_in_flight=options.max_in_flight,
         max_message_bytes=options.max_message_bytes,
         max_rest_bytes=options.max_rest_bytes,
+        wait=options.wait,
         index=index,
         photos=options.photos,
         base_path=checked_base_path(options.base_path),

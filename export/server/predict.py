@@ -46,7 +46,7 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
     outputs = servable.compute(signature, inputs, aliases, run, deadline)
     response = predict_pb2.PredictResponse(model_spec=response_spec(servable, request.model_spec))
     for alias, value in outputs.items():
-        response.outputs[alias].CopyFrom(to_proto(value))
+        response.outputs[alias].CopyFrom(to_proto(value, servable.tensor_content))
     return response
 
 

@@ -41,6 +41,7 @@ class Servable:
         name: name of the model.
         version: number of the version.
         batching: the version's own parameters of batching; None if it has none.
+        tensor_content: whether Predict responses have their values in the field tensor_content; see `to_proto`.
         signatures: SignatureDef of each signature, by name.
         closed: event that is set when the session has been closed.
 
@@ -55,6 +56,7 @@ class Servable:
 
         self.path, self.name, self.version = path, name, version
         self.batching: BatchingParameters | None = None
+        self.tensor_content = False
         self.closed = threading.Event()
         self._references, self._lock = 1, threading.Lock()
         self._session: Any = tf.compat.v1.Session(graph=tf.Graph(), config=session_config)

@@ -28,14 +28,18 @@ def serve(options: ServeOptions) -> None:
         FolderError, CollectionError: the index cannot be opened; see `open_index`.
         MissingExtraError: a package for serving is not installed.
     """
-    config = served_models(options)
-    index = None if options.index is None else open_index(options.index)
-    settings = server_settings(options, index)
-    _quiet()
     with stop_signals() as stopped:
+        config = served_models(options, stopped)
+        if stopped.is_set():
+            return
+        index = None if options.index is None else open_index(options.index)
+        settings = server_settings(options, index)
+        _quiet()
         try:
-            server = Server(config, settings)
+            server = Server(config, settings, stopped)
         except ServingError as error:
+            if options.wait and stopped.is_set():
+                return
             raise ServerConfigError(error.message) from None
         gc.freeze()  # exempts the present, permanent objects from garbage collection after a version is unloaded
         names = ", ".join(server.core.models.names())

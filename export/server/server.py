@@ -70,11 +70,14 @@ class ServerSettings:
         rest_threads: number of threads for REST requests; None for `max_in_flight`.
         metrics_path: path of the metrics page on the REST port; "" for no such page.
         wait: whether to wait for the first version of each model.
+        rest_tls: whether the TLS configuration applies to the REST port, too.
+        check_method_names: whether a signature must have the method of the request, such as tensorflow/serving/classify
+            for Classify.
     """
 
     host: str = "127.0.0.1"
-    port: int = 8500
-    rest_port: int = 8501
+    port: int | None = 8500
+    rest_port: int | None = 8501
     batching: BatchingParameters | None = None
     ssl: SSLConfig | None = None
     poll_seconds: float = 1.0
@@ -96,6 +99,8 @@ class ServerSettings:
     rest_threads: int | None = None
     metrics_path: str = METRICS_PATH
     wait: bool = False
+    rest_tls: bool = True
+    check_method_names: bool = False
 
 
 class Server:
@@ -232,7 +237,7 @@ def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage |
         HostNames(settings.host, settings.allow_hosts),
         settings.token,
         base=settings.base_path,
-        secure=settings.ssl is not None,
+        secure=settings.ssl is not None and settings.rest_tls,
         form=None if page is None else sign_in,
         open_paths=(STYLE,),
     )
@@ -246,7 +251,7 @@ def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage |
         limits=guard.limits(_body_limits(settings)),
         admit=guard.admit,
         held_bytes=2 * _rest_bytes(settings),
-        ssl_context=None if settings.ssl is None else tls_context(settings.ssl),
+        ssl_context=tls_context(settings.ssl) if settings.ssl is not None and settings.rest_tls else None,
     )
 
 

@@ -74,8 +74,14 @@ def _is_plausible(proto: Any, dtype: Any) -> bool:
     return min(sizes, default=0) >= 0 and declared <= max(LARGEST_FILL, proto.ByteSize() * LARGEST_ELEMENT)
 
 
-def to_proto(array: np.ndarray) -> Any:
-    """Writes an array as a TensorProto, with the values in the typed field (float_val, ...) instead of tensor_content.
+def to_proto(array: np.ndarray, tensor_content: bool = False) -> Any:
+    """Writes an array as a TensorProto.
+
+    Args:
+        array: the array; an object array of bytes for strings.
+        tensor_content: whether the values are written to the field tensor_content, as they are in memory, instead of
+            the typed field (float_val, ...). TensorFlow Serving has this as an option; its Python clients cannot read
+            strings from this field.
 
     Raises:
         ServingError: INVALID_ARGUMENT if the dtype is not supported.
@@ -91,6 +97,9 @@ def to_proto(array: np.ndarray) -> Any:
     for size in array.shape:
         proto.tensor_shape.dim.add().size = size
     values = np.ascontiguousarray(array).reshape(-1)
+    if tensor_content:
+        proto.tensor_content = _content(values)
+        return proto
     _fill(proto, FIELDS[dtype.name], values.view(BITS[dtype.name]) if dtype.name in BITS else values)
     return proto
 
@@ -103,6 +112,12 @@ def _fill(proto: Any, field: str, values: np.ndarray) -> None:
         proto.MergeFromString(bytes([tag]) + _varint(len(little_endian)) + little_endian)
     else:
         getattr(proto, field).extend(values.tolist())
+
+
+def _content(values: np.ndarray) -> bytes:
+    if values.dtype == object:  # TensorFlow's encoding of strings: all lengths, then all strings
+        return b"".join([*(_varint(len(value)) for value in values), *values])
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _varint(number: int) -> bytes:
