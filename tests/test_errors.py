@@ -18,8 +18,8 @@ BASE = "RetrievalError"
 BUILT_IN = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)}
 # What Python's own protocols ask for: operators, mappings, attributes, abstract methods, iterators, exit codes.
 PROTOCOL = {"TypeError", "KeyError", "AttributeError", "NotImplementedError", "StopIteration", "SystemExit"}
-# The modules that write to the terminal beside the steps: the command itself, and the meter on stderr.
-TERMINAL = {"keras_retrieval/__main__.py", "pipelines/files/progress.py"}
+# The modules that write to the terminal beside the steps: the commands themselves, and the meter on stderr.
+TERMINAL = {"keras_retrieval/__main__.py", "export/server/model_server.py", "pipelines/files/progress.py"}
 STEP_FILES = {f"{room.replace('.', '/')}/{function_name(step)}.py" for step, (room, _, _) in STEPS.items()}
 
 

@@ -314,19 +314,14 @@ def real_server(folders: str, own: Path) -> str | None:
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
-    from keras_retrieval import __version__
-
     def installed(package: str) -> str:
         try:
             return version(package)
         except PackageNotFoundError:
-            return "not installed"
+            return "0"
 
-    protocol = installed("tensorflow-serving-api")
-    return (
-        f"TensorFlow ModelServer: {protocol}+keras-retrieval.{__version__}\n"
-        f"TensorFlow Library: {installed('tensorflow')}"
-    )
+    protocol, own = installed("tensorflow-serving-api"), installed("keras-retrieval")
+    return f"TensorFlow ModelServer: {protocol}+keras-retrieval.{own}\nTensorFlow Library: {installed('tensorflow')}"
 
 
 def _fail(error: ServingError) -> NoReturn:

@@ -419,9 +419,9 @@ def test_a_socket_in_place_of_a_port(tmp_path):
 
 
 @pytest.mark.parametrize("array", [
-    np.float32([[1, 2]]), np.int64([3]), np.array([True, False]), np.float16([1]), np.complex64([1j]),
-    np.array([b"a\0", b"", b"x" * 300], object), np.zeros((0, 2), np.float32),
-], ids=str)  # fmt: skip
+    np.array([[1, 2]], np.float32), np.array([3], np.int64), np.array([True, False]), np.array([1], np.float16),
+    np.array([1j], np.complex64), np.array([b"a\0", b"", b"x" * 300], object), np.zeros((0, 2), np.float32),
+], ids=["float", "int", "bool", "half", "complex", "strings", "empty"])  # fmt: skip
 def test_tensors_as_content_come_back(array):
     proto = to_proto(array, tensor_content=True)
     assert len(proto.ListFields()) == (3 if array.size else 2)  # dtype, shape and content
