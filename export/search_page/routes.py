@@ -11,7 +11,7 @@ from keras_retrieval.pipelines.photos.reader import MAX_PIXELS, PhotoError
 
 from ..contract.signatures import REASONS
 from ..http.content import has_current
-from ..http.messages import NOT_FOUND, Request, Response, error_response, etag, json_response
+from ..http.messages import NOT_FOUND, Request, Response, error_response, etag, json_response, shortened
 from .catalogue import Catalogue
 from .errors import BadRequestError, NotReadyError
 from .filters import filter_from_query, flag
@@ -33,7 +33,6 @@ STATIC, THUMBNAILS, PHOTOS = "/static/", "/thumbnails/", "/photos/"
 MOST_PHOTOS = 2_000  # of a listing in one response
 UPLOAD_BYTES = 64 * 2**20
 LARGEST_SEARCH = 4 * UPLOAD_BYTES // 3 + 2**20  # bytes of a search with a photo in base64
-LONGEST_SENTENCE = 400  # characters of an error
 SHOWN_BY_BROWSERS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG": "image/png",
@@ -103,12 +102,12 @@ class SearchPage:
             return None
         allowed = ("POST",) if request.path == "/search.json" else ("GET", "HEAD")
         if request.method not in allowed:
-            refused = error_response(405, f"{request.path} answers {' and '.join(allowed)} only.")
+            refused = error_response(405, f"{shortened(request.path)} answers {' and '.join(allowed)} only.")
             return Response(405, refused.body, headers={"Allow": ", ".join(allowed)})
         try:
             return self._answer(request)
         except BadRequestError as error:
-            return error_response(400, _shortened(str(error)))
+            return error_response(400, shortened(str(error)))
         except NotReadyError as error:
             return error_response(503, str(error))
 
@@ -267,11 +266,6 @@ class SearchPage:
 
 def _file(content: bytes, content_type: str) -> Response:
     return Response(200, content, content_type, {"ETag": etag(content), **REVALIDATE, **GUARD})
-
-
-def _shortened(sentence: str) -> str:
-    """Leaves out the middle of a sentence that repeats a long value of the request."""
-    return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[: LONGEST_SENTENCE - 60]} .. {sentence[-50:]}"
 
 
 def _finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from .classify_regress import classify, multi_inference, regress
 from .config import SSLConfig
 from .core import ServingCore
 from .errors import Code, ServingError, invalid
-from .grpc_token import token_interceptor
+from .grpc_interceptors import malformed_interceptor, token_interceptor
 from .limits import Deadline
 from .predict import check_metadata_fields, metadata, predict
 
@@ -136,7 +136,7 @@ class GrpcServer:
         }
         self._core = core
         pool = ThreadPoolExecutor(threads or core.in_flight.limit + SPARE_THREADS)
-        interceptors = () if token is None else (token_interceptor(token),)
+        interceptors = [*([] if token is None else [token_interceptor(token)]), malformed_interceptor()]
         self._server = grpc.server(pool, interceptors=interceptors, options=list(options.items()))
         self._health = health.HealthServicer()
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), self._server)
