@@ -1,1 +1,1 @@
-"""An HTTP server with limits, its requests and responses, and what all responses share: base path, gzip and ETags."""
+"""An HTTP server with limits, which requests it answers, and what all responses share: base path, gzip and ETags."""

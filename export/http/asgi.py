@@ -15,7 +15,7 @@ from .messages import Answer, Request, Response, error_response
 
 log = logging.getLogger("keras_retrieval")
 
-LARGEST_HEAD = 2**16  # maximum size in bytes of the request line and the headers
+LARGEST_HEAD = 2**15  # maximum size in bytes of the request line and the headers
 READ_SECONDS = 30.0  # to receive a body, in addition to a second for each LEAST_RATE bytes
 LEAST_RATE = 2048
 LARGE, MOST_LARGE = 2**23, 2  # bytes of a large body, and large bodies that are parsed and answered at once

@@ -11,6 +11,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
+from .asgi import LARGEST_HEAD
 from .messages import error_response
 
 HEAD_SECONDS = 30.0  # to receive the request line and the headers
@@ -20,9 +21,32 @@ WRITE_SECONDS = 30.0  # in which a client has to take WRITE_BYTES of a response,
 WRITE_BYTES = 2**16
 WATCH_SECONDS = 1.0  # between two checks of all connections
 
+MOST_CHUNKS, CHUNK_BYTES = 10_000, 256  # chunks of a body, and one more for each CHUNK_BYTES, because each takes time
+
 _IDLE, _HEAD, _ANSWERED, _REST, _DISCARD = "idle", "head", "answered", "rest", "discard"
 _SECONDS = {_IDLE: "IDLE_SECONDS", _HEAD: "HEAD_SECONDS", _REST: "LINGER_SECONDS", _DISCARD: "LINGER_SECONDS"}
-_REASONS = {431: "Request head too large", 501: "Transfer-Encoding must be chunked, without a Content-Length"}
+_REASONS = {
+    413: "Too many small chunks",
+    431: "Request head too large",
+    501: "Transfer-Encoding must be chunked, without a Content-Length",
+}
+
+
+class Parser(h11.Connection):
+    """h11's parser, which refuses bodies of many small chunks."""
+
+    _chunks = 0.0
+
+    def next_event(self) -> Any:
+        """Returns the next event of the connection."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = 0.0
+        elif isinstance(event, h11.Data) and event.chunk_start:
+            self._chunks += 1 - len(event.data) / CHUNK_BYTES
+            if self._chunks > MOST_CHUNKS:
+                raise h11.RemoteProtocolError("too many small chunks", error_status_hint=413)
+        return event
 
 
 class Connection(H11Protocol):
@@ -35,6 +59,7 @@ class Connection(H11Protocol):
 
     def __init__(self, connections: "Connections", **arguments: Any) -> None:
         super().__init__(**arguments)
+        self.conn = Parser(h11.SERVER, LARGEST_HEAD)
         self._all = connections
         self._discarding = self._ended = False
         self._state, self.since = _IDLE, time.monotonic()
@@ -58,9 +83,10 @@ class Connection(H11Protocol):
         self._all.remove(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self._discarding:
-            super().data_received(data)
-            self._note()
+        for start in range(0, len(data), LARGEST_HEAD):  # h11 checks the size of a head that is not complete
+            if not self._discarding:
+                super().data_received(data[start : start + LARGEST_HEAD])
+        self._note()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keeps a connection whose client has sent its requests and waits for the responses."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .asgi import LARGEST_HEAD, Admit, Answers
+from .asgi import Admit, Answers
 from .bodies import HELD_BYTES, BodyLimits, HeldBytes
 from .errors import ListenError
 from .messages import Answer, Request
@@ -108,7 +108,6 @@ def _server(answers: Answers, ssl_context: ssl.SSLContext | None) -> Any:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=int(IDLE_SECONDS),
-        h11_max_incomplete_event_size=LARGEST_HEAD,
         backlog=BACKLOG,
     )
     config.load()

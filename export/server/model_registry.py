@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..http.messages import shortened
 from .config import PLATFORM
 from .errors import Code, ServingError, invalid
 from .loading import Load, LoadSettings, load
@@ -102,7 +103,7 @@ class ModelRegistry:
         number = self._number(spec)
         model = self._models.get(spec.name)
         if model is None:
-            raise not_found(spec.name, number)
+            raise not_found(shortened(spec.name), number)
         return model.acquire(number)
 
     def status(self, spec: Any) -> Any:
@@ -123,7 +124,7 @@ class ModelRegistry:
         states = [state for state in (model.states() if model else []) if number in (None, state[0])]
         if not states:
             what = "any versions" if number is None else f"version {number}"
-            raise ServingError(Code.NOT_FOUND, f"Could not find {what} of model {spec.name}")
+            raise ServingError(Code.NOT_FOUND, f"Could not find {what} of model {shortened(spec.name)}")
         response = get_model_status_pb2.GetModelStatusResponse()
         for version, state, error in states:
             status = response.model_version_status.add(version=version, state=state).status
@@ -150,7 +151,7 @@ class ModelRegistry:
         choice = spec.WhichOneof("version_choice")
         if choice == "version_label":
             if (spec.name, spec.version_label) not in self._labels:
-                raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+                raise invalid(f"Unrecognized servable version label: {shortened(spec.version_label)}")
             return self._labels[spec.name, spec.version_label]
         return spec.version.value if choice == "version" else None
 

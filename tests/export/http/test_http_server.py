@@ -199,6 +199,7 @@ REFUSED = [
     (CHUNKED + b"-5\r\n", 400),
     (CHUNKED + NINES + b"\r\n", 400),
     (CHUNKED + b"3E9\r\n" + b"a" * 1001 + b"\r\n", 413),
+    (CHUNKED + b"1\r\na\r\n" * 500 + b"q\r\n", 400),
     (CHUNKED + (b"64\r\n" + b"a" * 100 + b"\r\n") * 11, 413),
     (b"POST" + HEAD + b"Content-Encoding: br\r\nContent-Length: 1\r\n\r\na", 415),
     (b"POST" + HEAD + b"Content-Encoding: gzip, gzip\r\nContent-Length: 1\r\n\r\na", 415),
@@ -211,7 +212,7 @@ REFUSED = [
     (b"GET nothing HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     (b"GET http://[/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     (b"GET /?a\nSet-Cookie:a=b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+    (b"GET /" + b"a" * 33_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
     (b"GET" + HEAD + b"a: b\r\n" * 20_000 + b"\r\n", 431),
 ]
 
@@ -260,6 +261,13 @@ def test_mutated_requests_end_in_an_answer_or_the_end_of_the_connection(server, 
     assert caplog.text == ""
     assert not server._answers._running + server._answers._unzipping + server._answers._held._held
     assert ask(connection_to, "GET", "/x") == (200, ["GET", "/x", ""])
+
+
+def test_a_body_of_many_small_chunks_is_refused(server, monkeypatch):
+    monkeypatch.setattr(connection, "MOST_CHUNKS", 100)
+    for count, size, status in ((100, 1, 200), (101, 1, 413), (3, 300, 200)):
+        chunk = b"%x\r\n%s\r\n" % (size, b"a" * size)
+        assert raw(server, CHUNKED + chunk * count + b"0\r\n\r\n").startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_a_refused_client_gets_the_answer_before_it_has_sent_everything(server):

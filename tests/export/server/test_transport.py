@@ -67,14 +67,17 @@ LONG = [
     ("GET", f"/v1/models/toy/versions/{'9' * 5000}", 400, "Failed to convert version: 99"),
     ("GET", f"/v1/models/toy/versions/{'9' * 19}", 400, "Failed to convert version: 99"),
     ("GET", f"/v1/models/toy/versions/{'0' * 5000}1", 200, "AVAILABLE"),
-    ("GET", f"/v1/{'a' * 50_000}", 400, "Malformed request: GET /v1/aaa"),
+    ("GET", f"/v1/{'a' * 30_000}", 400, "Malformed request: GET /v1/aaa"),
+    ("GET", f"/v1/models/{'m' * 30_000}", 404, "Could not find any versions of model mmm"),
+    ("POST", f"/v1/models/{'m' * 30_000}:predict", 404, "Servable not found for request: Latest(mmm"),
+    ("POST", f"/v1/models/toy/labels/{'l' * 30_000}:predict", 400, "Unrecognized servable version label: lll"),
     ("PUT", PREDICT, 400, f"Malformed request: PUT {PREDICT}"),
 ]
 
 
 @pytest.mark.parametrize(("method", "path", "status", "text"), LONG)
 def test_long_numbers_and_paths(client, method, path, status, text):
-    found, answer, _ = ask(client, method, path)
+    found, answer, _ = ask(client, method, path, BODY if method == "POST" else None)
     assert (found, text in answer.decode()) == (status, True)
     assert len(answer) < 500
 
