@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -17,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class App:
-    """A running process, and requests to its page."""
+    """A running process, and requests to its page, which have `headers`."""
+
+    headers: ClassVar[dict[str, str]] = {}
 
     def __init__(self, folder, *options):
         network_file(folder)
@@ -31,7 +35,8 @@ class App:
         self.address = first.split()[1] if "http" in first else ""
 
     def get(self, path):
-        with urllib.request.urlopen(self.address + path, timeout=20) as response:
+        request = urllib.request.Request(self.address + path, headers=self.headers)
+        with urllib.request.urlopen(request, timeout=20) as response:
             return response.read()
 
     def status(self):
@@ -76,8 +81,13 @@ def test_the_page_follows_the_folder_until_it_is_ended(tmp_path, start):
     assert f"is shown already, at {app.address}" in second.process.communicate(timeout=20)[1]
     assert second.process.returncode == 1
     assert app.end() == 0
-    again = start("--base-path", "/mine")
+    (tmp_path / "token").write_text("a-secret-of-many-characters\n")
+    again = start("--base-path", "/mine", "--token", tmp_path / "token")
     assert again.address.endswith("/mine/")
+    assert again.get("healthz") == b"ok\n"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        again.get("status.json")
+    again.headers = {"Authorization": "Bearer a-secret-of-many-characters"}
     until(lambda: again.status()["state"] == "ready")
     assert again.end(signal.SIGINT) == 0
     assert {path.relative_to(tmp_path / "photos").as_posix() for path in (tmp_path / "photos").rglob("*.png")} == {

@@ -18,6 +18,13 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from export.http.bodies import BodyLimits
+from export.http.guard import Guard
+from export.http.host_names import HostNames
+from export.http.http_server import HttpServer
+from export.http.messages import NOT_FOUND
+from export.http.tokens import Token
+from export.search_page.sign_in import STYLE, sign_in
 from export.search_page.source import Training
 from tests.helpers.browsed_page import COPIES, COUNT, User, served
 
@@ -706,3 +713,30 @@ def test_without_motion_nothing_moves(user):
         "return [...document.querySelectorAll('*')].filter(moves).length"
     )
     assert moving == 0
+
+
+# -- the token
+
+
+def test_the_form_for_the_token_is_shown_once_and_again_without_its_cookie(user):
+    token = Token("a-secret-of-many-characters")
+    guard = Guard(HostNames("127.0.0.1"), token, form=sign_in, open_paths=(STYLE,))
+    answer = guard.answering(lambda request: user.service.page.answer(request) or NOT_FOUND)
+    limits, admit = guard.limits(lambda _: BodyLimits(2**24)), guard.admit
+    server = HttpServer(
+        answer, host="127.0.0.1", port=0, threads=8, most_requests=64, limits=limits, admit=admit
+    )  # fmt: skip
+    user.may_log = f"127.0.0.1:{server.port}"  # refused requests, and those that a reload ends
+    user.browser.get(f"http://127.0.0.1:{server.port}/photos/{name(1)}")
+    for secret, after in (("another secret", "#wrong"), (token.secret, "#grid [role=option]")):
+        user.shown("#token").send_keys(secret, Keys.ENTER)
+        user.shown(after)
+        assert_accessible(user.browser)
+    user.grid(COUNT - len(COPIES) + 1)
+    user.browser.refresh()
+    user.shown("#grid [role=option]")
+    user.browser.delete_all_cookies()
+    user.keys("/", "a")  # asks for another listing
+    user.shown("#token")
+    user.browser.get("about:blank")
+    server.stop(0)
