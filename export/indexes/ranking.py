@@ -1,5 +1,6 @@
 """Ranks the photos of an index for each query, excluding the query photo itself."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +8,22 @@ from typing import Any
 
 import numpy as np
 from keras_retrieval.pipelines.files.progress import progress
+from keras_retrieval.pipelines.local_features.features import Box
+from keras_retrieval.pipelines.local_features.verification import Match
+from keras_retrieval.pipelines.photos.reader import PhotoError
 
-from keras_retrieval.errors import ArgumentError
+from keras_retrieval.errors import ArgumentError, printable
 from keras_retrieval.ranking.methods import Ranker, Step
 
 from ..index_contract.contract import Filter, Hits, NeighbourIndex
+from .verified_search import VerifiedSearch
 
 Rank = Callable[[np.ndarray, int], list[Hits]]
 """Function from queries (Q, D) and a number of neighbours k to the hits of each query."""
 
 NAMES_PER_SEARCH = 1000
+
+log = logging.getLogger("keras_retrieval")
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class SearchResult:
         boxes: with crops the box of the best crop of each neighbour, (n, 4) float32: left, top, right and bottom in
             pixels of the upright photo. None for an index without crops.
         sizes: with crops the width and the height of each neighbour in pixels, (n, 2) float32. None without crops.
+        matches: with verification the verified matches of each neighbour with the query; None for neighbours that were
+            not verified. None without verification.
     """
 
     query: Path
@@ -39,6 +48,7 @@ class SearchResult:
     own: str | None
     boxes: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    matches: list[Match | None] | None = None
 
 
 def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
@@ -96,7 +106,12 @@ def own_names(index: NeighbourIndex, described: Mapping[Path, np.ndarray], folde
 
 
 def search_queries(
-    rank: Rank, described: Mapping[Path, np.ndarray], own: Mapping[Path, str | None], k: int
+    rank: Rank,
+    described: Mapping[Path, np.ndarray],
+    own: Mapping[Path, str | None],
+    k: int,
+    verified: VerifiedSearch | None = None,
+    box: Box | None = None,
 ) -> list[SearchResult]:
     """Finds the neighbours of each query, without the query itself.
 
@@ -105,17 +120,38 @@ def search_queries(
         described: descriptor of each query, by path.
         own: name of each query in the index or None, from `own_names`.
         k: maximum number of neighbours per query.
+        verified: verifies the first neighbours, which it orders; None for no verification. A query whose local features
+            cannot be found is logged, and its neighbours are not verified.
+        box: part of the queries whose local features are matched; None for all of them.
 
     Returns:
         The neighbours of each query, in the order of `described`.
     """
+    depth = k if verified is None else max(k, verified.depth)
     # One neighbour more than requested, because a query may find itself.
-    all_hits = rank(np.stack(list(described.values())), k + 1)
+    all_hits = rank(np.stack(list(described.values())), depth + 1)
     results = []
-    for path, hits in zip(described, all_hits, strict=True):
-        others = hits.pick([place for place, name in enumerate(hits.names) if name != own[path]][:k])
-        results.append(SearchResult(path, others.names, others.scores, own[path], others.boxes, others.sizes))
+    with progress("verify", 0 if verified is None else len(described)) as advance:
+        for path, hits in zip(described, all_hits, strict=True):
+            others = hits.pick([place for place, name in enumerate(hits.names) if name != own[path]][:depth])
+            matches = None
+            if verified is not None:
+                others, matches = _verified(verified, path, box, others)
+                advance(1)
+            others = others.pick(range(min(k, len(others.names))))
+            matches = None if matches is None else matches[:k]
+            results.append(
+                SearchResult(path, others.names, others.scores, own[path], others.boxes, others.sizes, matches)
+            )
     return results
+
+
+def _verified(verified: VerifiedSearch, path: Path, box: Box | None, hits: Hits) -> tuple[Hits, list[Match | None]]:
+    try:
+        return verified.verify(verified.describe(path, box), hits)
+    except PhotoError as error:
+        log.warning(f"the neighbours of {printable(str(path))} are not verified: {error.reason}")
+        return hits, [None] * len(hits.names)
 
 
 def name_in(folder: Path, path: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import read_manifest, write_file
 from keras_retrieval.pipelines.photos.object_folders import find_objects
@@ -20,6 +21,7 @@ from .query_descriptors import describe_queries, list_queries
 from .ranking import SearchResult, own_names, rank_by_methods, require_one_row, search_queries
 from .scoring import average_precisions, mean_as_text
 from .search_options import SearchOptions
+from .verified_search import VerifiedSearch, open_local_features
 
 
 @takes(SearchOptions)
@@ -31,6 +33,10 @@ def search(options: SearchOptions) -> list[SearchResult]:
     that is in the index is not among its own neighbours. With --rerank, query-time methods rank all stored descriptors
     of the index exactly. Of an index with crops, the best crop of each photo counts: its box is printed after the score
     and drawn on the page.
+
+    With --verify N, the local features of the first N neighbours are matched with those of the query (with --box, only
+    those inside the box), and photos with at least 20 matches that agree on a view come first. The number of these
+    matches and the box around them are printed after the score.
 
     Returns:
         The neighbours of each query that could be read.
@@ -55,13 +61,16 @@ def search(options: SearchOptions) -> list[SearchResult]:
         print(objects.account)
     box = parse_box(options.box)
     paths = list_queries(options.queries)
+    verified = None
+    if options.verify:
+        verified = VerifiedSearch(open_local_features(options.index, options.local), options.verify)
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch, options.runtime)
     for path, reason in left_out.items():
         print(f"left out: {printable(str(path))}: {reason}")
     if not described:
         raise ArgumentError("none of the query photos can be read")
     own = own_names(index, described, folder)
-    results = search_queries(rank, described, own, len(index) if options.score else options.k)
+    results = search_queries(rank, described, own, len(index) if options.score else options.k, verified, box)
     of_photo = objects.of_photo if objects else None
     precisions = None if of_photo is None else average_precisions(of_photo, index.names, results)
     if precisions is None:
@@ -79,5 +88,15 @@ def _print(results: Sequence[SearchResult]) -> None:
     for result in results:
         print(printable(str(result.query)))
         for place, (name, score) in enumerate(zip(result.names, result.scores, strict=True)):
-            box = "" if result.boxes is None else f"  {box_text(result.boxes[place])}"
-            print(f"  {score:.4f}{box}  {printable(name)}")
+            print(f"  {score:.4f}{_part(result, place)}  {printable(name)}")
+
+
+def _part(result: SearchResult, place: int) -> str:
+    """The number of inliers of a neighbour and their box; else the box of its best crop, if there are crops."""
+    if result.matches is not None:
+        match = result.matches[place]
+        if match is None:
+            return "  not verified"
+        box = "" if match.box is None else f"  {box_text(np.array(match.box))}"
+        return f"  {match.inliers} inliers{box}"
+    return "" if result.boxes is None else f"  {box_text(result.boxes[place])}"

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from keras_retrieval.pipelines.command.kinds import Reads, Writes
+from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
@@ -20,6 +21,7 @@ from keras_retrieval.ranking.methods import Step, describe_methods, parse
 from ..index_contract.contract import PHOTO_COLUMN, Filter
 from ..index_contract.errors import IndexFileNotFoundError
 from .kinds import index_to_read
+from .verified_search import LOCAL_HELP, VERIFY_HELP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,8 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
         ),
     ] = None
     exact: Annotated[bool, Option("Compare every photo, even if the index is approximate.")] = False
+    verify: Annotated[int, Option(VERIFY_HELP, at_least=0)] = 0
+    local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
     score: Annotated[
         bool,
         Option(
@@ -80,12 +84,22 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
         ),
     ] = False
 
+    def check_packages(self) -> None:
+        """Checks that COLMAP is installed if rankings are to be verified.
+
+        Raises:
+            MissingExtraError: pycolmap, or the runtime that is named, is not installed.
+        """
+        super().check_packages()
+        if self.verify:
+            require_package("pycolmap", "COLMAP", "sfm")
+
     def check(self) -> None:
         """Checks the range of each option, and that --rerank is not combined with --where or --exact.
 
         Raises:
-            ArgumentError: an option is out of range, a condition of --where has no "=", or --rerank is combined with
-                --where or --exact.
+            ArgumentError: an option is out of range, a condition of --where has no "=", --rerank is combined with
+                --where or --exact, or --local is given without --verify.
             MethodError: --rerank contains an unknown query-time method, or an invalid value of a method.
         """
         super().check()
@@ -93,6 +107,8 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
             raise ArgumentError("--rerank ranks all photos: leave --where out")
         if self.exact and self.methods():
             raise ArgumentError("--rerank is always exact: leave --exact out")
+        if self.local is not None and not self.verify:
+            raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
 
     def methods(self) -> list[Step]:
         """Parses the query-time methods of --rerank, in the order in which they are applied.

@@ -10,6 +10,7 @@ from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.name_join import some_of
 from keras_retrieval.pipelines.files.stored_path import normal
 from keras_retrieval.pipelines.files.tables import read_lines
+from keras_retrieval.pipelines.local_features.folder import local_features_of
 
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.rows import blocks
@@ -21,6 +22,7 @@ from ..index_contract.errors import IndexFileNotFoundError
 from ..index_contract.photo_crops import photo_blocks
 from .descriptor_input import described_photos
 from .kinds import COLUMNS, index_to_read
+from .local_store import add_local_features, remove_local_features
 from .open_index import open_index
 
 ROWS_PER_WRITE = 1_000
@@ -94,8 +96,10 @@ def update(options: UpdateOptions) -> int:
         absent = list(dict.fromkeys(name for name in names if name not in stored))
         listed = f"; not in the index: {len(absent):,}, such as {some_of(absent)}" if absent else ""
         print(f"{index}: {opened.delete(names):,} of {len(names):,} photos deleted{listed}")
+        if isinstance(opened, FolderIndex):
+            remove_local_features(Path(index), names)
     if options.add:
-        print(f"{index}: {_add(opened, options.add, options.columns):,} photos added or replaced")
+        print(f"{index}: {_add(opened, Path(index), options.add, options.columns):,} photos added or replaced")
     if options.compact:
         if not isinstance(opened, FolderIndex):
             raise ArgumentError(
@@ -115,7 +119,7 @@ def _read_lines(path: Path) -> list[str]:
     return read_lines(path)
 
 
-def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
+def _add(index: NeighbourIndex, place: Path, folder: Path, table: Path | None) -> int:
     """Adds the photos of a folder of descriptors to an index; returns the number of photos added."""
     shards, names, manifest, crops = described_photos(folder)
     for key in DESCRIPTOR_FACTS:
@@ -129,8 +133,19 @@ def _add(index: NeighbourIndex, folder: Path, table: Path | None) -> int:
     if manifest["photos"] != index.facts["photos"]:
         print(f"Pages will look for these photos in {index.facts['photos']}, the folder of the index's photos.")
     columns = read_column_table(table, names) if table else {}
+    if isinstance(index, FolderIndex):
+        _take_over_local_features(place, folder, names)
     every = (block for _, block in blocks(shards, ROWS_PER_WRITE))
     for part, rows, some in photo_blocks(every, crops):
         texts = {column: values[part] for column, values in columns.items()}
         index.add(names[part], rows, texts, crops=some)
     return len(names)
+
+
+def _take_over_local_features(index: Path, folder: Path, names: list[str]) -> None:
+    """Before photos are added, so that a photo is never verified with the features of one that it has replaced."""
+    local = local_features_of(folder)
+    if local is None:
+        remove_local_features(index, names)
+    else:
+        print(f"{index}: local features of {add_local_features(index, local, names):,} photos added or replaced")

@@ -25,6 +25,7 @@ from .stack_finder import StackFinder
 from .stacks import Stacks
 from .summaries import MOST_CELLS, summary, times
 from .thumbnails import SIDES, Thumbnails
+from .verification import HitVerifier
 
 DOCUMENTS = (
     "/about.json", "/status.json", "/photos.json", "/names.json", "/row.json", "/summary.json", "/left_out.json"
@@ -72,12 +73,19 @@ class SearchPage:
         title: title of the page; "" for the name of the photo folder.
         thumbnails: folder in which thumbnails are kept between runs; None to keep them in memory only.
         upload_bytes: maximum size of a photo of the user that is searched with, in bytes.
+        verifier: verifies the first hits of searches by local features; None for no verification.
     """
 
     def __init__(
-        self, source: PhotoSource, *, title: str = "", thumbnails: Path | None = None, upload_bytes: int = UPLOAD_BYTES
+        self,
+        source: PhotoSource,
+        *,
+        title: str = "",
+        thumbnails: Path | None = None,
+        upload_bytes: int = UPLOAD_BYTES,
+        verifier: HitVerifier | None = None,
     ) -> None:
-        self._source, self._upload_bytes = source, upload_bytes
+        self._source, self._upload_bytes, self._verifier = source, upload_bytes, verifier
         self._title = title or source.folder.resolve().name or "Photos"
         self._files = PhotoFiles(source)
         self._thumbnails = Thumbnails(thumbnails)
@@ -120,7 +128,9 @@ class SearchPage:
         if path == "/":
             return _file(page(self._title).encode(), "text/html; charset=utf-8")
         if path == "/search.json":
-            return json_response(search(self._source, self._files, parse_search(request.body), self._upload_bytes))
+            return json_response(
+                search(self._source, self._files, parse_search(request.body), self._upload_bytes, self._verifier)
+            )
         for prefix, picture in ((THUMBNAILS, self._thumbnail), (PHOTOS, self._photo)):
             if path.startswith(prefix):
                 return self._picture(request, picture, unquote(path.removeprefix(prefix), errors="surrogateescape"))

@@ -17,6 +17,7 @@ from .feedback import combined
 from .photo_files import PhotoFiles
 from .search_request import Query, SearchRequest
 from .source import PhotoSource
+from .verification import HitVerifier, VerifiedPhotos
 
 EMPTY = "No photo can be searched yet. Wait until the first photos are described: the page finds them by itself."
 NONE = "No photo can be searched yet. Put photos into {folder}: the page finds them by itself."
@@ -26,7 +27,13 @@ UNREADABLE = (
 )
 
 
-def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, upload_bytes: int) -> dict[str, Any]:
+def search(
+    source: PhotoSource,
+    files: PhotoFiles,
+    request: SearchRequest,
+    upload_bytes: int,
+    verifier: HitVerifier | None = None,
+) -> dict[str, Any]:
     """Searches the photos of a collection.
 
     A query that cannot be read is answered with its reason, and the others are searched with. Names in `like` and
@@ -38,10 +45,12 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, uploa
         files: files of its photos.
         request: the search.
         upload_bytes: maximum size of a photo of the user in bytes.
+        verifier: verifies and orders the first hits; None for no verification.
 
     Returns:
         A dict for JSON: "hits" with the facts of each photo and its "score" (inner product), by descending score, and
-        of an index with crops the "box" of its best crop and the "size" of the photo (width, height), in pixels;
+        of an index with crops the "box" of its best crop and the "size" of the photo (width, height), in pixels, and
+        with a verifier "match", see `VerifiedPhotos.verify`;
         "seconds"; "compared", the number of photos that satisfy the filter; "queries", for each query its "width" and
         "height" in pixels or the "reason" why it cannot be used; and "missing".
 
@@ -53,8 +62,10 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, uploa
     index, catalogue = source.index(), source.catalogue()
     if index is None:
         raise NotReadyError(_nothing_to_search(source))
+    verified = None if verifier is None else VerifiedPhotos(verifier)
+    facts: list[dict[str, Any]] = []
     try:
-        rows, answers = _query_rows(source, files, index, request.queries, upload_bytes)
+        rows, answers = _query_rows(source, files, index, request.queries, upload_bytes, verified)
         liked, missing = _stored(index, request.like)
         unliked, also_missing = _stored(index, request.unlike)
         wanted = np.concatenate([rows, liked])
@@ -63,13 +74,22 @@ def search(source: PhotoSource, files: PhotoFiles, request: SearchRequest, uploa
         if len(wanted) and compared:
             own = {query.photo for query in request.queries if query.photo is not None}
             hidden = own | {*request.unlike} | {*request.skip}
-            hits = _nearest(index, combined(wanted, unliked), request.k, where, hidden)
+            depth = request.k if verified is None else max(request.k, verified.depth)
+            hits = _nearest(index, combined(wanted, unliked), depth, where, hidden)
+            if verified is not None:
+                hits, facts = verified.verify(hits)
+            hits = hits.pick(range(min(request.k, len(hits.names))))
     except (OSError, FolderError) as error:
         raise NotReadyError(f"The index cannot be searched: {error}.") from error
     except ArgumentError as error:  # as while the index of another network takes over
         raise NotReadyError(f"The photo cannot be compared with the index: {error}. Try again in a moment.") from error
     found = [
-        {**catalogue.facts(row), "score": round(float(score), 6), **_part(hits, place)}
+        {
+            **catalogue.facts(row),
+            "score": round(float(score), 6),
+            **_part(hits, place),
+            **(facts[place] if facts else {}),
+        }
         for place, (name, score) in enumerate(zip(hits.names, hits.scores, strict=True))
         if (row := catalogue.row_of.get(name)) is not None
     ]
@@ -90,10 +110,15 @@ def _nothing_to_search(source: PhotoSource) -> str:
 
 
 def _query_rows(
-    source: PhotoSource, files: PhotoFiles, index: NeighbourIndex, queries: tuple[Query, ...], upload_bytes: int
+    source: PhotoSource,
+    files: PhotoFiles,
+    index: NeighbourIndex,
+    queries: tuple[Query, ...],
+    upload_bytes: int,
+    verified: VerifiedPhotos | None,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     rows, answers = [np.zeros((0, _stored_dimensions(index)), np.float32)], []
-    for query in queries:
+    for number, query in enumerate(queries):
         try:
             if query.file is not None and len(query.file) > upload_bytes:
                 raise PhotoError("<bytes>", f"its file is larger than {upload_bytes / 2**20:,.3g} MB")
@@ -102,6 +127,8 @@ def _query_rows(
             answers.append({"reason": error.reason})
             continue
         rows.append(row)
+        if verified is not None and (file := _file(files, query)) is not None:
+            verified.add(number, file, query.box)
         answers.append({"width": size[1], "height": size[0]} if size else {})
     return np.concatenate(rows), answers
 
@@ -129,6 +156,17 @@ def _described(
     assert file is not None, "a query has a photo or a file"
     row = np.asarray(source.describe(file, query.box), np.float32)[None]
     return index.to_stored(row), _size(file, index)
+
+
+def _file(files: PhotoFiles, query: Query) -> bytes | None:
+    """The content of the file of a query; None if it cannot be read."""
+    if query.photo is None:
+        return query.file
+    path = files.path(query.photo)
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError:
+        return None
 
 
 def _size(photo: Path | bytes, index: NeighbourIndex) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from keras_retrieval.pipelines.command.kinds import Reads, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.descriptors.folder import described_folder
 
 from keras_retrieval.errors import ArgumentError
 
@@ -16,6 +17,7 @@ from ..http.hosts import address_to_listen_on
 from ..http.tokens import read_token, token_file
 from ..index_contract.contract import NeighbourIndex
 from ..indexes.kinds import index_to_read
+from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, open_local_features
 from .batching_parameters import BatchingParameters
 from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
 from .errors import MissingConfigError, ServerConfigError
@@ -55,6 +57,8 @@ class ServeOptions(Options):
             kind=Reads("folder", ArgumentError),
         ),
     ] = None
+    verify: Annotated[int, Option(f"On the search page: {VERIFY_HELP}", at_least=0)] = 0
+    local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
     base_path: Annotated[
         str,
         Option(
@@ -123,18 +127,24 @@ class ServeOptions(Options):
             MissingExtraError: one of them is not installed.
         """
         check_packages()
+        if self.verify:
+            require_package("pycolmap", "COLMAP", "sfm")
 
     def check(self) -> None:
-        """Checks ranges and --base-path, and that --photos is given only together with --index and is a folder.
+        """Checks ranges and --base-path, and that --photos and --verify are given only together with --index.
 
         Raises:
-            ArgumentError: an option is out of range, --base-path is not a path, --photos is given without --index, or
-                is not a folder.
+            ArgumentError: an option is out of range, --base-path is not a path, --photos or --verify is given without
+                --index, --local without --verify, or --photos is not a folder.
         """
         super().check()
         checked_base_path(self.base_path)
         if self.photos is not None and self.index is None:
             raise ArgumentError("--photos is the folder of --index's photos: give both")
+        if self.verify and self.index is None:
+            raise ArgumentError("--verify verifies the photos of --index: give both")
+        if self.local is not None and not self.verify:
+            raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
         if self.photos is not None and not self.photos.is_dir():
             raise ArgumentError(
                 f"--photos {self.photos} {'is not a folder' if self.photos.exists() else 'does not exist'}"
@@ -189,7 +199,11 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
     Raises:
         ServerConfigError: a configuration file cannot be parsed.
         MissingConfigError: a configuration file does not exist.
+        FolderError, LocalFeaturesError: with --verify, the index has no local features, or their extractor is gone.
     """
+    verifier = None
+    if options.index is not None and options.verify:
+        verifier = VerifiedSearch(open_local_features(options.index, options.local), options.verify)
     return ServerSettings(
         host=options.host,
         port=options.port,
@@ -207,6 +221,7 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         base_path=checked_base_path(options.base_path),
         allow_hosts=tuple(options.allow_host or ()),
         token=None if options.token is None else read_token(options.token),
+        verifier=verifier,
     )
 
 

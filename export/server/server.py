@@ -19,6 +19,7 @@ from ..http.tokens import Token
 from ..index_contract.contract import NeighbourIndex
 from ..search_page.routes import LARGEST_SEARCH, UPLOAD_BYTES, SearchPage, is_path_of_page
 from ..search_page.sign_in import STYLE, sign_in
+from ..search_page.verification import HitVerifier
 from .batching import Batcher
 from .batching_parameters import BatchingParameters
 from .config import SSLConfig, tls_context
@@ -58,6 +59,7 @@ class ServerSettings:
         max_rest_bytes: maximum size of a REST request in bytes, if that is less; see `REST_BYTES`.
         index: index for the signature `search` and for the search page at /; None for neither.
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
+        verifier: verifies the first hits of searches of the page by local features; None for no verification.
         base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
         allow_hosts: further names of the server in HTTP requests; ("*",) for any. See `host_names.HostNames`.
         token: secret that requests must contain; None for none.
@@ -87,6 +89,7 @@ class ServerSettings:
     max_rest_bytes: int = REST_BYTES
     index: NeighbourIndex | None = None
     photos: Path | None = None
+    verifier: HitVerifier | None = None
     base_path: str = ""
     allow_hosts: tuple[str, ...] = ()
     token: Token | None = None
@@ -226,7 +229,7 @@ def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearc
     folder = settings.photos or Path(search.index.facts["photos"])
     photos = ServedPhotos(search, core, folder, settings.rest_seconds)
     largest = min(UPLOAD_BYTES, settings.max_message_bytes * 3 // 4)  # base64 takes four bytes for three
-    return SearchPage(photos, upload_bytes=largest)
+    return SearchPage(photos, upload_bytes=largest, verifier=settings.verifier)
 
 
 def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage | None) -> HttpServer:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from ..command.options import takes
 from ..files.durable import read_manifest
+from ..local_features.extraction import extract_local_features
+from ..local_features.folder import SUBFOLDER
 from .extraction import extract_descriptors
-from .folder import KIND, VERSION
+from .folder import KIND, VERSION, photo_names
 from .options import ExtractOptions
 
 
@@ -22,6 +24,11 @@ def extract(options: ExtractOptions) -> Path:
     With --crops, there is a row for each crop of a photo, the name of the photo is repeated for each of its rows, and
     boxes-*.npy contains the box of each row.
 
+    With --local, OUTPUT/local contains the local features of the described photos, by which `search --verify` and
+    `serve --verify` check that two photos show the same object. They can be added to a folder of descriptors that
+    exists: run its command again with --local. A photo without local features is found all the same, and cannot be
+    verified.
+
     Returns:
         The folder `output`.
 
@@ -31,6 +38,7 @@ def extract(options: ExtractOptions) -> Path:
             not a folder of descriptors.
         PhotoFolderError: no photo can be read.
         NoDescriptorsError: the network's descriptors of all photos are zero or not finite.
+        LocalFeaturesError: the extractor of --local cannot be loaded, or finds no features in any photo.
         ValueError: the network cannot be loaded.
     """
     output = extract_descriptors(options)
@@ -40,4 +48,11 @@ def extract(options: ExtractOptions) -> Path:
         size = round(4 * manifest["row_count"] * manifest["dimensions"] / manifest["count"])
         photos += f", {manifest['row_count']:,} crops ({size:,} bytes a photo)"
     print(f"{output}: {photos} x {manifest['dimensions']} dimensions")
+    if settings := options.local_settings():
+        folder, names = output / SUBFOLDER, photo_names(output)
+        facts = extract_local_features(options.photos, names, folder, settings, replace=options.replace)
+        print(
+            f"{folder}: {facts['feature_count']:,} local features of {facts['count']:,} photos "
+            f"({facts['bytes_per_photo']:,} bytes a photo); {facts['left_out']:,} photos without"
+        )
     return output

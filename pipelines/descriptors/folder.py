@@ -60,6 +60,15 @@ def has_crops(folder: Path) -> bool:
     return bool((_DEFAULTS | read_manifest(folder, kind=KIND, version=VERSION))["crops"])
 
 
+def photo_names(folder: Path) -> list[str]:
+    """Returns the names of the photos of a folder of descriptors, with crops or without, each once.
+
+    Raises:
+        FolderError: the folder does not contain descriptors or is damaged.
+    """
+    return list(dict.fromkeys(_read(folder)[1]))
+
+
 def read_crops(folder: Path) -> CropDescriptors:
     """Opens a folder of descriptors of crops, see `has_crops`.
 

@@ -10,6 +10,9 @@ from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
 from ..command.kinds import Writes
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
+from ..local_features.extraction import LocalSettings
+from ..local_features.extractors import EXTRACTOR_HELP, check_extractor
+from ..local_features.features import STORAGES
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
@@ -88,6 +91,31 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
     max_pixels: Annotated[
         int, Option("Leave out photos whose header declares more pixels.", at_least=1, resumed=True)
     ] = MAX_PIXELS
+    local: Annotated[
+        str,
+        Option(
+            f"Also extract local features, into OUTPUT/local, for the verification of searches: {EXTRACTOR_HELP}.",
+            kind=check_extractor,
+        ),
+    ] = ""
+    local_features: Annotated[
+        int, Option("With --local: maximum number of local features of a photo.", at_least=1, at_most=65536)
+    ] = 1000
+    local_size: Annotated[
+        int,
+        Option(
+            "With --local: longest side in pixels of the photos in which features are found; smaller photos are "
+            "enlarged, at most twice.",
+            at_least=32,
+        ),
+    ] = 1024
+    local_storage: Annotated[
+        str,
+        Option(
+            "With --local: type of the stored numbers. Of XFeat, float16 takes 132 bytes for a feature and int8 68.",
+            choices=STORAGES,
+        ),
+    ] = "float16"
     shard: Annotated[
         int, Option("Photos per shard; a killed run loses at most the shard it was writing.", at_least=1)
     ] = 1000
@@ -96,16 +124,27 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
     ] = False
 
     def check(self) -> None:
-        """Checks the range of each option, that crops are not of edge maps, and that the runtime has the precision.
+        """Checks the range of each option, that crops and local features are not of edge maps, and the runtime.
 
         Raises:
-            ArgumentError: an option is out of range, `crops` is not a list of levels, or it is combined with `edges`;
-                or --runtime onnxruntime is given with --precision bfloat16.
+            ArgumentError: an option is out of range, `crops` is not a list of levels, or it or `local` is combined with
+                `edges`; or --runtime onnxruntime is given with --precision bfloat16.
         """
         super().check()
         check_runtime_precision(self.runtime, self.precision)
         if parse_levels(self.crops) and self.edges:
             raise ArgumentError("--crops is for photos: leave --edges out")
+        if self.local and self.edges:
+            raise ArgumentError("--local is for photos: leave --edges out")
+
+    def local_settings(self) -> LocalSettings | None:
+        """Returns how local features are extracted; None without --local."""
+        if not self.local:
+            return None
+        return LocalSettings(
+            self.local, self.local_features, self.local_size, self.local_storage, self.exif, self.max_pixels,
+            self.accept_truncated,
+        )  # fmt: skip
 
     @property
     def levels(self) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ def rank_by_visual_words(truth: GroundTruth, options: EvaluateOptions) -> Rankin
 
     Queries are cropped to their boxes at full resolution and then reduced to `options.size` if they are larger. Photos
     that share no word with a query are ranked after those that do, in the order of the database. The first
-    `options.verify` photos of each ranking are then verified and reranked.
+    `options.words_verified` photos of each ranking are then verified and reranked.
 
     Args:
         truth: the ground truth, restricted to the photos in `options.photos`.
@@ -50,7 +50,7 @@ def rank_by_visual_words(truth: GroundTruth, options: EvaluateOptions) -> Rankin
     """
     load_colmap()
     photos = options.photos
-    work = options.output / f"words-{fingerprint(options.size, options.features)}"
+    work = options.output / f"words-{fingerprint(options.size, options.words_features)}"
     work.mkdir(parents=True, exist_ok=True)
     boxes = [query_box(truth, query, photos) for query in range(len(truth.queries))]
     queries = [_query_name(truth, query, box, options.size) for query, box in enumerate(boxes)]
@@ -58,18 +58,20 @@ def rank_by_visual_words(truth: GroundTruth, options: EvaluateOptions) -> Rankin
     rows = {name: row for row, name in enumerate(truth.database) if name not in left_out}
     found, index, seconds = _search(database, list(rows), queries, work)
     ranked = [_with_the_rest([rows[name] for name in found.get(query, []) if name in rows], rows) for query in queries]
-    if options.verify:
+    if options.words_verified:
         seconds += len(queries) * _verify(database, truth, queries, ranked, options)
     facts = {
         "size": options.size,
-        "features": options.features,
-        "verify": options.verify,
+        "features": options.words_features,
+        "verify": options.words_verified,
         "milliseconds_per_query": round(1000 * seconds / len(queries), 3),
         "bytes_per_photo": round(index / len(rows)),
     }
     method = [
-        f"visual words, at most {options.features:,} SIFT features at {options.size} px",
-        f"the first {options.verify} verified by geometry" if options.verify else "not verified by geometry",
+        f"visual words, at most {options.words_features:,} SIFT features at {options.size} px",
+        f"the first {options.words_verified} verified by geometry"
+        if options.words_verified
+        else "not verified by geometry",
     ]
     ranks = np.array(ranked, np.int64).T[: depth_of(truth)]
     reasons = {name: left_out[name] for name in truth.database if name in left_out}
@@ -97,7 +99,7 @@ def _with_features(
     _write_crops(truth, photos, boxes, queries, work / "images", options.size)
     database = Database(work / "database.db")
     usable = [name for name in names if name not in left_out] + sorted(set(queries) - set(names))
-    extraction = {"size": options.size, "features": options.features}
+    extraction = {"size": options.size, "features": options.words_features}
     return database, left_out | database.extract_features(work / "images", usable, extraction)
 
 
@@ -158,7 +160,7 @@ def _verify(
     pairs = {
         (query, row): ordered(name, truth.database[row])
         for query, name in enumerate(queries)
-        for row in ranked[query][: options.verify]
+        for row in ranked[query][: options.words_verified]
         if name != truth.database[row]
     }
     path = database.path.with_name(SECONDS)
@@ -169,7 +171,7 @@ def _verify(
     write_file(path, json.dumps(notes))
     inliers = database.inliers()
     for query, rows in enumerate(ranked):
-        first = rows[: options.verify]
+        first = rows[: options.words_verified]
         agreed = {row: inliers[pairs[query, row]] if (query, row) in pairs else np.inf for row in first}
-        rows[: options.verify] = sorted(agreed, key=lambda row: -agreed[row])
-    return options.verify * notes["seconds"] / max(1, notes["pairs"])
+        rows[: options.words_verified] = sorted(agreed, key=lambda row: -agreed[row])
+    return options.words_verified * notes["seconds"] / max(1, notes["pairs"])

@@ -32,6 +32,9 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     moved to a folder setting-HASH below --output, so that they are not lost. If photos of the dataset are
     missing, the network is scored on the photos that exist, and all results are marked as partial.
 
+    With --verify N and a network, the first N photos of each ranking are verified by local features, which are
+    written beside the descriptors; with --bow by SIFT features.
+
     Returns:
         The content of results.json: the dict of `scores.score`, and metadata of the ranking.
 
@@ -51,7 +54,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     if options.bow:
         ranking = rank_by_visual_words(truth, options)
     else:
-        ranking = rank_by_descriptors(truth, options.extraction(), options.distractors, parse(options.rerank))
+        steps = parse(options.rerank)
+        ranking = rank_by_descriptors(truth, options.extraction(), options.distractors, steps, options.verification())
     results = score(truth, ranking.ranks) | ranking.facts
     if options.copies:
         copies = copies_in_database(truth, options.photos, accept_truncated=options.accept_truncated)

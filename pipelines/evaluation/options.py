@@ -11,6 +11,8 @@ from ..command.kinds import Reads, Writes, require_package
 from ..command.options import Argument, Option
 from ..descriptors.options import DescriptionOptions, ExtractOptions
 from ..files.durable import FolderError
+from ..local_features.extraction import LocalSettings
+from ..local_features.extractors import EXTRACTOR_HELP, XFEAT, check_extractor
 from ..networks.kinds import NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
@@ -21,6 +23,7 @@ from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..runtimes.options import RUNTIME, RuntimeOption, check_runtime_precision
 from .datasets import DATASETS, check_dataset
 from .errors import GroundTruthError
+from .verified import Verification
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +100,28 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
     ] = None
     bow: Annotated[bool, Option("Rank by visual words instead of a network, as a baseline (extra sfm).")] = False
     verify: Annotated[
-        int,
+        int | None,
         Option(
-            "With --bow: number of photos at the top of each ranking that are reranked by geometric verification; 0 "
-            "for none.",
+            "Number of photos at the top of each ranking that are reranked by geometric verification, with --bow by "
+            "SIFT features, else by those of --local; 0 for none. If not given: 100 with --bow, else 0.",
             at_least=0,
         ),
-    ] = 100
-    features: Annotated[int, Option("With --bow: maximum number of SIFT features per photo.", at_least=1)] = 8192
+    ] = None
+    local: Annotated[str, Option(f"With --verify and a network: extractor of local features: {EXTRACTOR_HELP}.")] = (
+        XFEAT
+    )
+    local_size: Annotated[
+        int,
+        Option("With --verify and a network: longest side in pixels of the photos for local features.", at_least=32),
+    ] = LocalSettings.size
+    features: Annotated[
+        int | None,
+        Option(
+            "Maximum number of local features per photo. If not given: 8,192 SIFT features with --bow, else 1,000.",
+            at_least=1,
+            at_most=65536,
+        ),
+    ] = None
     copies: Annotated[
         bool, Option("Count the queries of which the database contains copies, as `duplicates` finds them.")
     ] = True
@@ -113,14 +130,17 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
     ] = False
 
     def check_packages(self) -> None:
-        """Checks that COLMAP is installed if visual words are asked for.
+        """Checks that COLMAP and the weights of XFeat are installed if the options need them.
 
         Raises:
-            MissingExtraError: pycolmap, or the runtime that is named, is not installed.
+            MissingExtraError: pycolmap, XFeat's weights, or the runtime that is named, is not installed.
+            LocalFeaturesError: the file of the extractor does not exist.
         """
         super().check_packages()
-        if self.bow:
+        if self.bow or self.verify:
             require_package("pycolmap", "COLMAP", "sfm")
+        if self.verify and not self.bow:
+            check_extractor("--local", self.local)
 
     def check(self) -> None:
         """Checks every option, and that `bow` is not combined with a network or with options of networks.
@@ -138,6 +158,8 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
                 "--bow does not take a MODEL" if self.bow else "give a MODEL, or --bow to rank by visual words"
             )
         plain = self.exif and self.antialias and (self.scales, self.precision) in (("1", "auto"), ("1", "float32"))
+        if self.verify and self.edges and not self.bow:
+            raise ArgumentError("--verify is for photos: leave --edges out")
         if parse_levels(self.crops) and (self.edges or self.rerank):
             raise ArgumentError(
                 "--crops is for photos: leave --edges out"
@@ -147,6 +169,26 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
         others = (self.mirror, self.edges, self.rerank, self.distractors, self.crops, self.runtime != RUNTIME)
         if self.bow and (not plain or any(others)):
             raise ArgumentError("--bow takes --size, --verify and --features, not the options of networks")
+
+    @property
+    def words_features(self) -> int:
+        """The maximum number of SIFT features per photo, with --bow."""
+        return 8192 if self.features is None else self.features
+
+    @property
+    def words_verified(self) -> int:
+        """The number of photos that are verified by SIFT features, with --bow."""
+        return 100 if self.verify is None else self.verify
+
+    def verification(self) -> Verification | None:
+        """Returns how rankings by descriptors are verified; None for not at all."""
+        if not self.verify:
+            return None
+        features = LocalSettings.features if self.features is None else self.features
+        settings = LocalSettings(
+            self.local, features, self.local_size, exif=self.exif, accept_truncated=self.accept_truncated
+        )
+        return Verification(self.verify, settings)
 
     def extraction(self) -> ExtractOptions:
         """Returns the options of extraction for the dataset's photos, with the folder `output` of this evaluation."""

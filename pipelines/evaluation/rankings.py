@@ -18,6 +18,7 @@ from ..networks.files import model_identity
 from ..photos.reader import Crop
 from .collection import describe_collection
 from .ground_truth import GroundTruth
+from .verified import Verification, verify_rankings
 
 DEPTHS = {"ns": 100, "recall": 1000}
 """Dict from a protocol that uses only the first photos of a ranking to their number; other protocols use all photos."""
@@ -63,7 +64,11 @@ def depth_of(truth: GroundTruth) -> int:
 
 
 def rank_by_descriptors(
-    truth: GroundTruth, options: ExtractOptions, distractors: Path | None, steps: Sequence[Step]
+    truth: GroundTruth,
+    options: ExtractOptions,
+    distractors: Path | None,
+    steps: Sequence[Step],
+    verification: Verification | None = None,
 ) -> Ranking:
     """Ranks the database photos for each query by a network's descriptors.
 
@@ -74,6 +79,7 @@ def rank_by_descriptors(
             distractors.
         steps: the methods at query time, such as query expansion, in the order in which they are applied; empty for
             exact search without reranking.
+        verification: how the first photos of each ranking are verified by local features; None for no verification.
 
     Returns:
         The rankings of all queries.
@@ -89,11 +95,14 @@ def rank_by_descriptors(
     if counts is None:
         ranker = Ranker(collection.database, steps, progress)
         started = time.monotonic()
-        indexes, _ = ranker.rank(collection.queries, depth)
+        indexes, scores = ranker.rank(collection.queries, depth)
     else:
         starts = first_rows(counts)
-        indexes, _ = nearest_groups(collection.queries, collection.database, starts, min(depth, len(counts)))
+        indexes, scores = nearest_groups(collection.queries, collection.database, starts, min(depth, len(counts)))
     milliseconds = round(1000 * (time.monotonic() - started) / len(truth.queries), 3)
+    verified = None
+    if verification is not None:
+        verified = verify_rankings(collection, options, verification, indexes, scores)
     identity = model_identity(options.model)
     rerank = [str(step) for step in steps]
     facts = {
@@ -115,6 +124,13 @@ def rank_by_descriptors(
         f"{', '.join(f'{scale:g}' for scale in options.factors)}",
         f"search: {', '.join(rerank) or 'exact, without reranking'}",
     ]
+    if verified is not None:
+        facts |= verified
+        spent = verified["milliseconds_of_verification"]
+        method.append(
+            f"the first {verified['verify']:,} verified by local features: {spent:,.0f} ms per query, "
+            f"{verified['local']['bytes_per_photo']:,} bytes per photo"
+        )
     if options.levels:
         method.append(f"the best of the crops {options.crops} of each photo")
     if options.edges:

@@ -68,7 +68,7 @@ class ShardedFolder:
         if not self.folder.exists():
             return False
         try:
-            found = self._manifest().get("fingerprint")
+            found = self.manifest().get("fingerprint")
         except FolderError:
             if replace:
                 return False
@@ -82,7 +82,7 @@ class ShardedFolder:
         plan = self.partial / PLAN
         try:
             if self.folder.exists():
-                return bool(self._manifest()["fingerprint"] == self.fingerprint)
+                return bool(self.manifest()["fingerprint"] == self.fingerprint)
             return bool(plan.exists() and read_json(plan)["fingerprint"] == self.fingerprint)
         except (FolderError, LookupError, TypeError):
             return False
@@ -224,7 +224,12 @@ class ShardedFolder:
         facts |= {"fingerprint": self.fingerprint}
         return seal(self.partial, self.folder, kind=self.kind, version=self.version, replace=replace, **facts)
 
-    def _manifest(self) -> dict[str, Any]:
+    def manifest(self) -> dict[str, Any]:
+        """Returns the content of the manifest of the completed folder.
+
+        Raises:
+            FolderError: the folder does not exist, is damaged, or is not of this kind.
+        """
         return read_manifest(self.folder, kind=self.kind, version=self.newest or self.version)
 
     def _note(self, number: int) -> Path:

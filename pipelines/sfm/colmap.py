@@ -11,9 +11,8 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from keras_retrieval.errors import missing_extra
-
 from ..files.progress import progress
+from ..local_features.colmap import load_colmap as load_colmap
 from .errors import ReconstructionError
 
 Pair: TypeAlias = tuple[str, str]
@@ -25,26 +24,6 @@ LOCKED_SECONDS = 3.0  # how long a database that another process has locked is o
 _SQLITE = b"SQLite format 3\0"
 _RESERVED = re.compile(r"[\s%#]")
 _NO_FEATURES = "COLMAP finds no features in it"
-
-
-def load_colmap() -> Any:
-    """Imports pycolmap and limits its log to fatal errors.
-
-    Returns:
-        The module pycolmap.
-
-    Raises:
-        MissingExtraError: pycolmap is not installed.
-    """
-    # Pillow's zlib must be loaded before pycolmap's own; otherwise saving a PNG ends the process.
-    import PIL.Image  # noqa: F401
-
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise missing_extra("COLMAP", "sfm", error) from error
-    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL)
-    return pycolmap
 
 
 def colmap_name(name: str) -> str:

@@ -34,6 +34,7 @@ const viewer = new Viewer({
   sequence: () => (isSearching() ? foundPhotos : allPhotos),
   path: (name) => selection.path(name),
   selection: () => selection,
+  queryAddress: (number) => query.address(number),
   actions: { judge, search: searchWith, closed: focusPhoto, lettersOn },
 });
 const pageStatus = new Status({ onVersion: growGrid, onBack: reload, onStatus: takeStatus });

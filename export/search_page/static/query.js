@@ -54,6 +54,14 @@ export class Query {
     change(changes);
   }
 
+  // The address of the photo with which a query of the search was made; "" if the page does not have it any more.
+  address(number) {
+    const queries = state.queries.flatMap((query) => Array(Math.max(1, query.boxes.length)).fill(query));
+    const query = queries[number];
+    if (!query) return "";
+    return query.photo === undefined ? upload(query.upload)?.address ?? "" : photoAddress(query.photo);
+  }
+
   // -- showing
 
   show(before) {

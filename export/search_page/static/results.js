@@ -1,8 +1,9 @@
 // The results of a search: large pictures or a ranking, with a cut at a score.
 
 import { base64, GoneError, isAbort, json } from "./api.js";
-import { count, element, eachFrame, fileName, folderName, make, plural, score, shortDate } from "./dom.js";
+import { count, element, eachFrame, fileName, folderName, icon, make, plural, score, shortDate } from "./dom.js";
 import { foundBox, isPart } from "./found.js";
+import { isVerified } from "./matches.js";
 import { change, hasFilter, isSearching, searchFilter, state, withoutFilter } from "./state.js";
 import { controls, fill, load, tile } from "./tiles.js";
 import { upload } from "./uploads.js";
@@ -162,6 +163,7 @@ export class Results {
       make("span", { class: "tile-unlike", "data-act": "unlike", title: "Not this (−)" }, "−"),
     ));
     fill(node, hit);
+    if (isVerified(hit)) node.append(make("span", { class: "tile-points", title: `${count(hit.match.inliers)} points match` }, icon("pair"), count(hit.match.inliers)));
     if (isPart(hit)) node.querySelector(".tile-picture").append(foundBox(hit, true));
     node.row = place;
     node.setAttribute("aria-posinset", place + 1);

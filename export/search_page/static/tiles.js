@@ -65,6 +65,7 @@ export const stackText = (stack) =>
 function label(photo) {
   const parts = [fileName(photo.name)];
   if (photo.score !== undefined) parts.push(`score ${score(photo.score)}`);
+  if (photo.match) parts.push(`${count(photo.match.inliers)} matching points`);
   if (photo.time) parts.push(dateAndTime(photo.time));
   if (photo.stack?.count > 1) parts.push(`first of ${stackText(photo.stack)}`);
   if (photo.searchable === false) parts.push(photo.left_out ? `left out: ${photo.left_out}` : "not searchable yet");

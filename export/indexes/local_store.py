@@ -1,0 +1,191 @@
+"""The local features of an index: folders of features in the folder `local` of an index folder.
+
+INDEX/local/contents.json lists in their order the folders of features that were added, and the names of photos that
+were removed or were added without features, so that the features of a name are those that were added last. It is
+replaced atomically. The folders are those that `extract --local` writes; their files are linked, or copied where the
+file system has no links.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_retrieval.pipelines.files.durable import FolderError, read_json, write_file
+from keras_retrieval.pipelines.local_features.features import LocalFeatures
+from keras_retrieval.pipelines.local_features.folder import StoredFeatures, open_features
+
+from keras_retrieval.errors import ArgumentError
+
+from ..folder_index.layout import LOCAL, locked
+
+_CONTENTS = "contents.json"
+_ADDED, _REMOVED = "added", "removed"
+_SAME = ("extractor", "size", "dimensions")
+"""Facts of features that are compared with each other must be the same."""
+
+
+class LocalStore:
+    """The local features of the photos of an index folder, also while other processes change them.
+
+    Args:
+        index: the index folder.
+
+    Raises:
+        FolderError: the index has no local features, or they are damaged.
+    """
+
+    def __init__(self, index: Path) -> None:
+        self._folder = index / LOCAL
+        if not (self._folder / _CONTENTS).is_file():
+            raise FolderError(
+                f"{index} has no local features, by which --verify compares photos: `keras-retrieval extract --local "
+                "xfeat` adds them to its descriptors, and `update --add` or `index` takes them over"
+            )
+        self._opened: dict[str, StoredFeatures] = {}
+        self._seen: tuple[int, int, int] | None = None
+        self._of_name: dict[str, StoredFeatures] = {}
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """How the features were made; see `StoredFeatures.facts`.
+
+        Raises:
+            FolderError: no photo has features, or they are damaged.
+        """
+        self._refresh()
+        if not self._opened:
+            raise FolderError(
+                f"{self._folder} has no features of any photo: extract with --local, and update the index"
+            )
+        return next(reversed(self._opened.values())).facts
+
+    def __len__(self) -> int:
+        self._refresh()
+        return len(self._of_name)
+
+    def read(self, name: str) -> LocalFeatures | None:
+        """Returns the features of a photo; None for a photo without features."""
+        self._refresh()
+        stored = self._of_name.get(name)
+        return None if stored is None else stored.read(name)
+
+    def _refresh(self) -> None:
+        """Reads contents.json if it has changed."""
+        facts = (self._folder / _CONTENTS).stat()
+        stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        if stamp == self._seen:
+            return
+        opened: dict[str, StoredFeatures] = {}
+        of_name: dict[str, StoredFeatures] = {}
+        for entry in _read(self._folder):
+            for name in entry.get(_REMOVED, ()):
+                of_name.pop(name, None)
+            if folder := entry.get(_ADDED):
+                stored = self._opened.get(folder) or open_features(self._folder / folder)
+                opened[folder] = stored
+                of_name |= dict.fromkeys(stored.names, stored)
+        self._opened, self._of_name, self._seen = opened, of_name, stamp
+
+
+def has_local_features(index: Path) -> bool:
+    """Returns whether an index folder has local features."""
+    return (index / LOCAL / _CONTENTS).is_file()
+
+
+def add_local_features(index: Path, features: Path, names: Collection[str], *, replace: bool = False) -> int:
+    """Adds the features of photos to an index folder. Those that it has of the same names are no longer used.
+
+    Args:
+        index: the index folder.
+        features: a folder of local features.
+        names: the names of the photos that are added to the index; those without features lose the ones they had.
+        replace: whether all features that the index has are replaced.
+
+    Returns:
+        The number of photos whose features were added.
+
+    Raises:
+        ArgumentError: the features were made by another extractor or at another size than those of the index.
+        FolderError: the folder does not contain local features, or is damaged.
+        IndexBusyError: another process is writing to the index.
+    """
+    stored = open_features(features)
+    home = index / LOCAL
+    home.mkdir(exist_ok=True)
+    with locked(index, "writing"):
+        before = [] if replace or not has_local_features(index) else _read(home)
+        _check_same(home, before, stored.facts)
+        number = 1 + max((int(path.name) for path in home.iterdir() if path.name.isdigit()), default=0)
+        copied = home / f"{number:06}"
+        _copy(features, copied)
+        _write(home, [*before, {_REMOVED: sorted(set(names) - set(stored.names)), _ADDED: copied.name}])
+        _remove_unlisted(home)
+    return len(stored)
+
+
+def remove_local_features(index: Path, names: Sequence[str]) -> None:
+    """Removes the features of photos from an index folder; names without features are ignored.
+
+    Raises:
+        IndexBusyError: another process is writing to the index.
+    """
+    if not has_local_features(index) or not names:
+        return
+    with locked(index, "writing"):
+        _write(index / LOCAL, [*_read(index / LOCAL), {_REMOVED: list(names)}])
+
+
+def drop_local_features(index: Path) -> None:
+    """Removes all local features of an index folder."""
+    if has_local_features(index):
+        with locked(index, "writing"):
+            shutil.rmtree(index / LOCAL)
+
+
+def _read(home: Path) -> list[dict[str, Any]]:
+    entries = read_json(home / _CONTENTS)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise FolderError(f"{home / _CONTENTS} is damaged: index again")
+    return entries
+
+
+def _write(home: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    write_file(home / _CONTENTS, json.dumps(entries, ensure_ascii=False) + "\n")
+
+
+def _check_same(home: Path, entries: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> None:
+    last = next((entry[_ADDED] for entry in reversed(entries) if _ADDED in entry), None)
+    if last is None:
+        return
+    present = open_features(home / last).facts
+    for key in _SAME:
+        ours, theirs = ({**one[key], "path": ""} if key == "extractor" else one[key] for one in (present, facts))
+        if ours != theirs:
+            raise ArgumentError(
+                f"the local features were made with {key} {facts[key]}, those of the index with {present[key]}: "
+                "extract them with the settings of the index"
+            )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Links the files of a folder into a new folder, or copies them; the folder appears whole."""
+    writing = target.with_name(f".{target.name}.writing")
+    shutil.rmtree(writing, ignore_errors=True)
+    writing.mkdir()
+    for path in source.iterdir():
+        try:
+            os.link(path, writing / path.name)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(path, writing / path.name)
+    writing.rename(target)
+
+
+def _remove_unlisted(home: Path) -> None:
+    """Removes folders of features that are no longer listed; readers that have them open keep their files."""
+    listed = {entry.get(_ADDED) for entry in _read(home)}
+    for path in home.iterdir():
+        if path.is_dir() and path.name not in listed:
+            shutil.rmtree(path, ignore_errors=True)

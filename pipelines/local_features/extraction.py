@@ -1,0 +1,180 @@
+"""Extracts the local features of the photos of a folder and writes them in shards, so that a killed run continues."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_retrieval.errors import printable
+
+from ..files.durable import check_free, fingerprint, require_space, write_array
+from ..files.progress import progress
+from ..files.shards import ShardedFolder
+from ..photos.formats import photo_state
+from ..photos.reader import MAX_PIXELS, PhotoError
+from .errors import LocalFeaturesError
+from .extractors import Extractor, extractor_identity, open_extractor
+from .features import PHOTO_RECORD, LocalFeatures, record_type, to_records
+from .folder import KIND, VERSION
+
+PHOTOS_PER_SHARD = 256
+READ_AHEAD = 4  # photos in memory
+NO_FEATURES = "it has no local features"
+_FIX = "--replace, or name another folder"
+
+log = logging.getLogger("keras_retrieval")
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """How local features are extracted and stored.
+
+    Attributes:
+        extractor: "xfeat", or a file; see `extractors.open_extractor`.
+        features: maximum number of features of a photo.
+        size: longest side in pixels to which photos are resized; smaller photos are enlarged, at most twice.
+        storage: type in which descriptors are stored, an entry of `features.STORAGES`.
+        exif: whether photos are turned by their EXIF orientation.
+        max_pixels: largest number of pixels that the header of a photo may declare.
+        accept_truncated: whether JPEG photos that lack their last bytes are read.
+    """
+
+    extractor: str
+    features: int = 1000
+    size: int = 1024
+    storage: str = "float16"
+    exif: bool = True
+    max_pixels: int = MAX_PIXELS
+    accept_truncated: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """The entries of the manifest, from which `extractors.reopen_extractor` makes the same extractor."""
+        return {
+            "extractor": extractor_identity(self.extractor),
+            "features": self.features,
+            "size": self.size,
+            "storage": self.storage,
+            "exif": self.exif,
+            "max_pixels": self.max_pixels,
+        }
+
+
+def extract_local_features(
+    photos: Path, names: Sequence[str], output: Path, settings: LocalSettings, *, replace: bool = False
+) -> dict[str, Any]:
+    """Extracts the local features of photos and writes them to a folder.
+
+    A killed run with the same photos and settings is continued. A photo that cannot be read, or in which nothing is
+    found, costs only itself.
+
+    Args:
+        photos: folder of the photos.
+        names: names of the photos, relative to `photos`.
+        output: folder to write: names.txt, the files features-*.npy and photos-*.npy (see `features`), left_out.json
+            and manifest.json.
+        settings: how features are extracted and stored.
+        replace: whether a folder with features of other photos or settings is replaced.
+
+    Returns:
+        The entries of the manifest.
+
+    Raises:
+        FolderError: `output` contains features of other photos or settings, and `replace` is False.
+        LocalFeaturesError: the extractor cannot be loaded, or finds no features in any photo.
+        DiskSpaceError: the features do not fit on the disk.
+    """
+    facts = settings.facts()
+    identity = {key: value for key, value in facts["extractor"].items() if key != "path"}
+    states = [[name, *photo_state(photos / name)] for name in names]
+    made_with = fingerprint(facts | {"extractor": identity}, PHOTOS_PER_SHARD, settings.accept_truncated, states)
+    sharded = ShardedFolder(output, KIND, VERSION, made_with)
+    if sharded.exists(replace=replace, fix=_FIX):
+        log.info(f"{output} is already complete")
+        return sharded.manifest()
+    check_free(output, kind=KIND, replace=replace)
+    extractor = open_extractor(
+        settings.extractor,
+        top_k=settings.features,
+        size=settings.size,
+        max_pixels=settings.max_pixels,
+        exif=settings.exif,
+    )
+    sharded.start()
+    shards = [names[start : start + PHOTOS_PER_SHARD] for start in range(0, len(names), PHOTOS_PER_SHARD)]
+    facts |= _write(sharded, shards, photos, extractor, settings)
+    found, left_out, notes = sharded.join()
+    if not found:
+        sharded.discard()
+        raise LocalFeaturesError(f"{settings.extractor} finds no local features in any of the {len(names):,} photos")
+    count = sum(note["features"] for note in notes)
+    facts |= {
+        "count": len(found),
+        "feature_count": count,
+        "dimensions": _dimensions(notes),
+        "bytes_per_photo": round(sum(note["bytes"] for note in notes) / len(found)),
+        "left_out": len(left_out),
+    }
+    sharded.seal(replace=replace, **facts)
+    for name, reason in list(left_out.items())[:10]:
+        log.warning(f"no local features of {printable(name)}: {reason}")
+    return facts
+
+
+def _dimensions(notes: Sequence[dict[str, Any]]) -> int:
+    return next(note["dimensions"] for note in notes if note["dimensions"])
+
+
+def _write(
+    sharded: ShardedFolder, shards: Sequence[Sequence[str]], photos: Path, extractor: Extractor, settings: LocalSettings
+) -> dict[str, Any]:
+    """Writes the unfinished shards; returns the photos per second for the manifest, {} if nothing was to do."""
+    todo = sharded.unfinished(shards)
+    if not todo:
+        return {}
+    count, started = sum(map(len, todo.values())), time.monotonic()
+    require_space(sharded.folder, count * settings.features * record_type(settings.storage, 64).itemsize)
+    with progress("local features", count) as advance:
+        for number, names in todo.items():
+            records, sizes, kept, left_out = [], [], [], {}
+            for name, found in _features(names, photos, extractor, settings.accept_truncated):
+                if isinstance(found, str):
+                    left_out[name] = found
+                else:
+                    records.append(to_records(found, settings.storage))
+                    sizes.append((len(found), found.width, found.height))
+                    kept.append(name)
+                advance(1)
+            written = 0
+            if kept:
+                rows, table = np.concatenate(records), np.array(sizes, PHOTO_RECORD)
+                write_array(sharded.partial / f"features-{number:05}.npy", rows)
+                write_array(sharded.partial / f"photos-{number:05}.npy", table)
+                written = rows.nbytes + table.nbytes
+            dimensions = records[0].dtype["descriptor"].shape[0] if kept else 0
+            features = sum(map(len, records))
+            sharded.finish(number, kept, left_out, features=features, bytes=written, dimensions=dimensions)
+    return {"photos_per_second": round(count / (time.monotonic() - started), 2)}
+
+
+def _features(
+    names: Sequence[str], photos: Path, extractor: Extractor, accept_truncated: bool
+) -> Iterator[tuple[str, LocalFeatures | str]]:
+    """Yields the features of each photo, or the reason why there are none; threads read the next photos."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reading: dict[str, Future[Any]] = {}
+        for place, name in enumerate(names):
+            for coming in names[place : place + READ_AHEAD]:
+                if coming not in reading:
+                    reading[coming] = pool.submit(extractor.read, photos / coming, accept_truncated=accept_truncated)
+            try:
+                found = extractor.features(*reading.pop(name).result())
+            except PhotoError as error:
+                yield name, error.reason
+                continue
+            yield name, found if len(found) else NO_FEATURES

@@ -1,0 +1,107 @@
+"""Reads folders of local features, which `extract --local` writes below a folder of descriptors."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files.durable import FolderError, read_manifest, read_names
+from .features import PHOTO_RECORD, LocalFeatures, from_records, record_type
+
+KIND, VERSION = "local features", 1
+SUBFOLDER = "local"
+"""Name of the folder of local features below the folder of the photos' descriptors."""
+
+
+def local_features_of(descriptors: Path) -> Path | None:
+    """Returns the folder of the local features below a folder of descriptors; None if it has none."""
+    folder = descriptors / SUBFOLDER
+    return folder if folder.is_dir() else None
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """The local features of the photos of a folder. The files are memory-mapped.
+
+    Attributes:
+        folder: the folder.
+        names: the names of the photos, in the order of the files.
+        facts: the content of manifest.json: "extractor", "features" (the largest number for a photo), "size",
+            "storage", "dimensions", "exif" and "max_pixels".
+    """
+
+    folder: Path
+    names: Sequence[str]
+    facts: dict[str, Any]
+    _features: list[np.ndarray] = field(repr=False)
+    _photos: np.ndarray = field(repr=False)
+    _places: np.ndarray = field(repr=False)
+    _rows: dict[str, int] = field(repr=False)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def records(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the stored records of a photo's features, (n,), and the record of the photo; see `features`.
+
+        Raises:
+            KeyError: the folder does not contain the photo.
+        """
+        row = self._rows[name]
+        shard, start = self._places[row].tolist()
+        photo = self._photos[row]
+        return self._features[shard][start : start + int(photo["features"])], photo
+
+    def read(self, name: str) -> LocalFeatures:
+        """Returns the features of a photo.
+
+        Raises:
+            KeyError: the folder does not contain the photo.
+        """
+        return from_records(*self.records(name))
+
+
+def open_features(folder: Path) -> StoredFeatures:
+    """Opens a folder of local features.
+
+    Raises:
+        FolderError: the folder does not contain local features, or is damaged.
+    """
+    facts = read_manifest(folder, kind=KIND, version=VERSION)
+    names = read_names(folder / "names.txt")
+    expected = record_type(facts["storage"], facts["dimensions"])
+    features = [_array(path, expected) for path in sorted(folder.glob("features-*.npy"))]
+    photos = [_array(path, PHOTO_RECORD) for path in sorted(folder.glob("photos-*.npy"))]
+    counts = [int(some["features"].sum()) for some in photos]
+    if counts != [len(some) for some in features] or sum(map(len, photos)) != len(names):
+        raise FolderError(f"{folder}: its features are not those of its {len(names):,} photos: extract again")
+    places = [place for shard, some in enumerate(photos) for place in _places(shard, some)]
+    return StoredFeatures(
+        folder,
+        names,
+        facts,
+        features,
+        np.concatenate(photos) if photos else np.zeros(0, PHOTO_RECORD),
+        np.array(places, np.int64).reshape(-1, 2),
+        {name: row for row, name in enumerate(names)},
+    )
+
+
+def _places(shard: int, photos: np.ndarray) -> Iterator[tuple[int, int]]:
+    ends = np.cumsum(photos["features"], dtype=np.int64)
+    return ((shard, int(start)) for start in ends - photos["features"])
+
+
+def _array(path: Path, expected: np.dtype) -> np.ndarray:
+    try:
+        found = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # numpy raises many kinds of errors for a damaged header
+        raise FolderError(f"{path} is not an array ({error}): extract again") from error
+    if found.dtype != expected or found.ndim != 1:
+        raise FolderError(f"{path} contains {found.dtype} {found.shape}, not the expected records: extract again")
+    return found

@@ -1,0 +1,125 @@
+"""Verified searches: the photo of the query's object comes first, and the index keeps features in step with photos."""
+
+import shutil
+
+import numpy as np
+import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
+from PIL import Image
+
+from export.folder_index.folder_index import FolderIndex
+from export.index_contract.contract import Hits
+from export.indexes.index import index
+from export.indexes.local_store import LocalStore, add_local_features, has_local_features
+from export.indexes.search import search
+from export.indexes.update import update
+from export.indexes.verified_search import VerifiedSearch, open_local_features
+from keras_retrieval.errors import ArgumentError
+from pipelines.descriptors.extract import extract
+from tests.helpers.small_local_features import save_weights
+from tests.helpers.small_network import save_network
+from tests.helpers.small_xfeat import patterned_photo
+
+pytest.importorskip("pycolmap", reason='pip install "keras-retrieval[sfm]"')
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two views of a pattern, the same upside down and noise; descriptors with local features, and an index."""
+    folder = tmp_path_factory.mktemp("made")
+    whole = patterned_photo(200, 260)
+    noise = np.random.default_rng(0).integers(0, 256, (128, 160, 3)).astype(np.uint8)
+    photos = {"view.png": whole[:128, :160], "other.png": whole[32:160, 32:192], "noise.png": noise}
+    (folder / "photos").mkdir()
+    for name, pixels in photos.items():
+        Image.fromarray(pixels).save(folder / "photos" / name)
+    Image.fromarray(noise[::-1]).save(folder / "photos" / "noise2.png")
+    model, weights = save_network(folder / "small.keras"), save_weights(folder / "xfeat.npz")
+    options = {"local": str(weights), "local_features": 400, "precision": "float32"}
+    extract(str(model), folder / "photos", folder / "descriptors", **options)
+    index(folder / "descriptors", str(folder / "index"))
+    return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "copy")
+
+
+def test_the_photo_of_the_object_comes_first_with_its_matches(made, capsys):
+    (result,) = search(str(made / "index"), [made / "photos" / "view.png"], k=2, verify=3)
+    assert result.names[0] == "other.png"
+    match = result.matches[0]
+    assert match.inliers >= 20
+    shifts = match.query_points - match.points
+    assert np.median(np.abs(shifts - np.float32([32, 32]))) < 1.5
+    printed = capsys.readouterr().out
+    assert f"{match.inliers} inliers" in printed
+    left, top, right, bottom = match.box
+    assert f"{round(left)},{round(top)},{round(right)},{round(bottom)}  other.png" in printed
+
+
+def test_only_features_inside_the_box_are_matched(made):
+    box = "60,20,150,120"
+    (result,) = search(str(made / "index"), [made / "photos" / "view.png"], k=3, verify=3, box=box)
+    points = next(match for match in result.matches if match and match.inliers).query_points
+    assert points.min(axis=0)[0] >= 60
+    assert points.max(axis=0)[1] <= 120
+
+
+def test_a_photo_that_is_not_verified_keeps_its_place_after_verified_ones(made):
+    store = open_local_features(str(made / "index"), None)
+    verified = VerifiedSearch(store, 3)
+    hits = Hits(["noise.png", "unknown.png", "other.png", "noise2.png"], np.float32([0.9, 0.8, 0.7, 0.6]))
+    ordered, matches = verified.verify(verified.describe(made / "photos" / "view.png"), hits)
+    assert ordered.names == ["other.png", "noise.png", "unknown.png", "noise2.png"]
+    assert [match is None for match in matches] == [False, False, True, True]
+    np.testing.assert_allclose(ordered.scores, [0.7, 0.9, 0.8, 0.6])
+
+
+def test_features_of_replaced_and_deleted_photos_are_not_used(copy):
+    place = copy / "index"
+    store = LocalStore(place)
+    assert len(store) == 4
+    extract(str(copy / "small.keras"), copy / "photos", copy / "plain", precision="float32")
+    update(str(place), delete=["noise.png"])
+    assert store.read("noise.png") is None
+    assert len(store.read("other.png")) > 20
+    update(str(place), add=copy / "plain")
+    assert len(store) == 0
+    update(str(place), add=copy / "descriptors")
+    assert len(store) == 4
+    assert len(FolderIndex(place)) == 4
+
+
+def test_local_features_survive_compaction_and_replacement(copy):
+    place = copy / "index"
+    update(str(place), compact=True)
+    assert len(LocalStore(place)) == 4
+    index(copy / "descriptors", str(place), replace=True)
+    assert len(LocalStore(place)) == 4
+    assert [path.name for path in sorted((place / "local").iterdir())] == ["000002", "contents.json"]
+    shutil.rmtree(copy / "descriptors" / "local")
+    index(copy / "descriptors", str(place), replace=True)
+    assert not has_local_features(place)
+
+
+def test_features_of_another_extractor_are_refused(copy):
+    other = save_weights(copy / "other.npz")
+    np.savez(other, **dict(np.load(other)), more=np.zeros(1))
+    extract(
+        str(copy / "small.keras"), copy / "photos", copy / "again", local=str(other), local_features=400,
+        precision="float32",
+    )  # fmt: skip
+    with pytest.raises(ArgumentError, match="the local features were made with extractor"):
+        add_local_features(copy / "index", copy / "again" / "local", ["view.png"])
+
+
+def test_without_local_features_the_error_says_what_to_do(made, copy):
+    shutil.rmtree(copy / "index" / "local")
+    with pytest.raises(FolderError, match="has no local features, by which --verify compares photos"):
+        search(str(copy / "index"), [made / "photos" / "view.png"], verify=3)
+    (result,) = search(str(copy / "index"), [made / "photos" / "view.png"], k=1, verify=3, local=copy / "descriptors")
+    assert result.names == ["other.png"]
+    with pytest.raises(ArgumentError, match="--local is for --verify"):
+        search(str(copy / "index"), [made / "photos" / "view.png"], local=copy / "descriptors")
