@@ -107,7 +107,7 @@ def measure(network: str, arguments: argparse.Namespace, off: bool) -> list[dict
     setting = {"TF_ENABLE_ONEDNN_OPTS": "0"} if off else {}
     ours = _ours(network, threads, **setting)
     rows = []
-    for height, width in SIZES[network][:1] if off else SIZES[network]:
+    for height, width in SIZES[network][:1] if off or arguments.smaller else SIZES[network]:
         calls = {"torch float32": (torch, "float32"), "torch bfloat16": (torch, "bfloat16")}
         calls |= {name: (ours, name) for name in VARIANTS}
         if off:
@@ -190,6 +190,8 @@ def main() -> None:
         "--only", nargs="+", choices=(*SIZES, BATCHES), default=[*SIZES, BATCHES],
         help="the networks to measure, and batches for the second table; the other rows stay",
     )  # fmt: skip
+    parser.add_argument("--smaller", action="store_true", help="only the smaller size of each network")
+    parser.add_argument("--onednn", action="store_true", help="TensorFlow only with oneDNN")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", type=int, default=cores, help="cores that each runtime may use")
     parser.add_argument("--serve", help="run as a worker for this network")
@@ -201,7 +203,7 @@ def main() -> None:
     with recorded("runtimes", "python -m bench.runtimes") as add:
         for row in _others(networks, arguments.threads):
             add(row)
-        for off in (False, True):
+        for off in (False, True)[: 1 if arguments.onednn else 2]:
             for network in networks:
                 for row in measure(network, arguments, off):
                     add(row)

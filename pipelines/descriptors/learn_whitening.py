@@ -1,6 +1,7 @@
 """Learns a whitening from a folder of descriptors, which are read block by block."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,12 @@ class WhiteningError(RetrievalError, ValueError):
 
 
 def learn_whitening(
-    descriptors: Path, pairs: MatchingPairs, method: str, shrinkage: float | None = None, dim: int | None = None
+    descriptors: Path,
+    pairs: MatchingPairs,
+    method: str,
+    shrinkage: float | None = None,
+    dim: int | None = None,
+    shift: float = 1.0,
 ) -> Projection:
     """Learns a whitening from a folder of descriptors and logs the numbers of photos and pairs.
 
@@ -45,6 +51,8 @@ def learn_whitening(
         dim: the number of dimensions that the caller will keep; None for a default. Only used for descriptors of more
             than 8,192 dimensions (WIDE), of which only the leading principal components are computed, see
             `keras_retrieval.whitening.gram_pca`.
+        shift: the share of the mean that is subtracted, only for "lw". The mean is that of one collection; another one
+            has its own, so that less than the whole carries over better.
 
     Returns:
         The mean and the projection matrix of the whitening, see `keras_retrieval.whitening.Projection`.
@@ -86,10 +94,11 @@ def learn_whitening(
         )
     chosen, why = shrinkage, ""
     if chosen is None:
-        found = choose_shrinkage(shards, q, p)
-        chosen, why = found.value, f" ({found.why})"
+        taken = choose_shrinkage(shards, q, p, shift)
+        chosen, why = taken.value, f" ({taken.why})"
     log.info(f"{photos} and {within.count:,} of {len(pairs.qidxs):,} pairs, shrinkage {chosen:g}{why}")
-    return fit_lw(moments, within, chosen)
+    found = fit_lw(moments, within, chosen)
+    return replace(found, m=shift * found.m)
 
 
 def _learn_wide(shards: list[np.ndarray], rows: np.ndarray, method: str, dim: int | None) -> Projection:

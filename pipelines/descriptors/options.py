@@ -30,6 +30,12 @@ SHRINKAGE_DEFAULT = (
 )
 """The end of the help text of the option --shrinkage, for every command that learns Lw."""
 
+SHIFT_HELP = (
+    "share of the mean of the queries that is subtracted; below 1, such as 0.5, for a network that is used on other "
+    "photos than those that the pairs show."
+)
+"""The end of the help text of the option --shift, for every command that learns Lw."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DescriptionOptions(CustomLayers):

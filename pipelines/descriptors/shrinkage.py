@@ -43,7 +43,7 @@ class Shrinkage:
     why: str
 
 
-def choose_shrinkage(database: Database, qidxs: np.ndarray, pidxs: np.ndarray) -> Shrinkage:
+def choose_shrinkage(database: Database, qidxs: np.ndarray, pidxs: np.ndarray, shift: float = 1.0) -> Shrinkage:
     """Chooses the shrinkage with which Lw is learned from pairs of descriptors.
 
     With at least 4 photos in pairs per dimension (PHOTOS_PER_DIMENSION) it is 0, as published. Otherwise it is the one
@@ -55,6 +55,7 @@ def choose_shrinkage(database: Database, qidxs: np.ndarray, pidxs: np.ndarray) -
         database: descriptors, as an array (N, D) or as a sequence of arrays (n, D).
         qidxs: the row of the query of each pair, (pairs,).
         pidxs: the row of the positive of each pair, (pairs,).
+        shift: the share of the mean that is subtracted.
     """
     rows, size = np.union1d(qidxs, pidxs), database[0].shape[-1]
     value = lw_shrinkage(len(rows), size)
@@ -68,7 +69,7 @@ def choose_shrinkage(database: Database, qidxs: np.ndarray, pidxs: np.ndarray) -
     if len(objects) < LEAST_OBJECTS:
         return Shrinkage(value, f"{rule}, and fewer than {LEAST_OBJECTS} objects with pairs")
     taken = _sample(objects)
-    scores = _held_out_scores(database, edges, taken)
+    scores = _held_out_scores(database, edges, taken, shift)
     best = int(np.argmax(scores))
     compared = ", ".join(f"{one:g}" for one in SHRINKAGES)
     return Shrinkage(
@@ -91,7 +92,7 @@ def _sample(objects: Sequence[Sequence[int]]) -> list[Sequence[int]]:
 
 
 def _held_out_scores(
-    database: Database, edges: Sequence[tuple[int, int]], objects: Sequence[Sequence[int]]
+    database: Database, edges: Sequence[tuple[int, int]], objects: Sequence[Sequence[int]], shift: float
 ) -> np.ndarray:
     """Returns the mean over objects of their mAP with each shrinkage."""
     row_of = {row: number for number, row in enumerate(row for one in objects for row in one)}
@@ -112,7 +113,7 @@ def _held_out_scores(
         differences = z[q[learned]] - z[p[learned]]
         values, vectors = sorted_eigenvectors(differences.T @ differences)
         values = np.maximum(values, 0)
-        turned = (z - z[q[learned]].mean(axis=0)) @ vectors
+        turned = (z - shift * z[q[learned]].mean(axis=0)) @ vectors
         for row, shrinkage in enumerate(SHRINKAGES):
             least = max(shrinkage * values.sum() / size, np.finfo(np.float64).tiny)
             y = l2_normalize(turned / np.sqrt(values + least))

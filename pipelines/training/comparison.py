@@ -33,7 +33,8 @@ def score_pretrained(run: Run) -> dict[str, Mean]:
     path = run.output / "pretrained.json"
     made_from = fingerprint(
         model_identity(run.pretrained), str(options.dataset), str(options.dataset_photos), str(options.gnd),
-        options.whiten, options.dim, options.shrinkage, options.test_size, options.scales, options.precision,
+        options.whiten, options.dim, options.shrinkage, options.shift, options.test_size, options.scales,
+        options.precision,
     )  # fmt: skip
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from keras_retrieval.errors import ArgumentError
 from ..command.kinds import Reads, Writes, checked_by_the_step
 from ..command.options import Argument, Option
 from ..descriptors.multi_scale import MIRROR_HELP, parse_scales
-from ..descriptors.options import SHRINKAGE_DEFAULT
+from ..descriptors.options import SHIFT_HELP, SHRINKAGE_DEFAULT
 from ..evaluation.datasets import DATASETS, check_dataset
 from ..evaluation.errors import GroundTruthError
 from ..files.durable import FolderError
@@ -398,6 +398,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
         float | None,
         Option(f"Lw only: shrinkage of the covariance of matching pairs. {SHRINKAGE_DEFAULT}", at_least=0),
     ] = None
+    shift: Annotated[float, Option(f"Lw only: {SHIFT_HELP}", at_least=0, at_most=1)] = 1.0
     test_size: Annotated[
         int, RecipeOption("Longest side of the photos for the whitening and for scores, in pixels.", at_least=1)
     ] = GIVEN_BY_RECIPE
@@ -467,6 +468,8 @@ class TrainOptions(CustomLayers, ObjectOptions):
             raise ArgumentError("--margin cannot be combined with --loss average-precision, which has no margin")
         if self.shrinkage is not None and self.whiten != "lw":
             raise ArgumentError(f"--shrinkage needs --whiten lw, got --whiten {self.whiten}")
+        if self.shift != 1 and self.whiten != "lw":
+            raise ArgumentError(f"--shift needs --whiten lw, got --whiten {self.whiten}")
         if self.dim is not None and self.whiten == "none":
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
 

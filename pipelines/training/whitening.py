@@ -30,7 +30,7 @@ class WhiteningPhotos:
 
         Args:
             method: "lw", which learns from the matching pairs, or "pca", which learns from all photos.
-            options: the options of the run, of which `shrinkage` and `dim` are used.
+            options: the options of the run, of which `shrinkage`, `shift` and `dim` are used.
 
         Returns:
             The whitening: a shift and a projection.
@@ -39,7 +39,7 @@ class WhiteningPhotos:
             WhiteningError: no photo has a descriptor, or the descriptors have too many dimensions.
             ValueError: too few photos or pairs are left.
         """
-        return learn_whitening(self.folder, self.pairs, method, options.shrinkage, options.dim)
+        return learn_whitening(self.folder, self.pairs, method, options.shrinkage, options.dim, options.shift)
 
 
 def describe_for_whitening(model: str, tuples: Tuples, options: TrainOptions, folder: Path) -> WhiteningPhotos:

@@ -10,7 +10,7 @@ from keras_retrieval.whitening.gram_pca import DIM, WIDE
 from ..command.kinds import Reads, Writes
 from ..command.options import Argument, Option
 from ..descriptors.matching_pairs import PairsError
-from ..descriptors.options import SHRINKAGE_DEFAULT, DescriptionOptions
+from ..descriptors.options import SHIFT_HELP, SHRINKAGE_DEFAULT, DescriptionOptions
 from ..files.durable import FolderError
 from ..networks.files import check_keras_path
 from ..networks.kinds import KERAS_FILE, KERAS_NETWORK, KERAS_NETWORK_HELP
@@ -71,6 +71,7 @@ class WhitenOptions(DescriptionOptions, RuntimeOption, IntakeOptions, ObjectOpti
             at_least=0,
         ),
     ] = None
+    shift: Annotated[float, Option(f"Only lw: {SHIFT_HELP}", at_least=0, at_most=1)] = 1.0
     dim: Annotated[
         int | None,
         Option(
@@ -100,13 +101,15 @@ class WhitenOptions(DescriptionOptions, RuntimeOption, IntakeOptions, ObjectOpti
 
         Raises:
             ArgumentError: an option is out of range; MODEL is an .onnx file; the name of OUTPUT does not end in .keras;
-                --shrinkage is given for a method other than lw; --scales or --mirror is given for the method
+                --shrinkage or --shift is given for a method other than lw; --scales or --mirror is given for the method
                 regional-pca; or --photos is not given although TUPLES is a file.
         """
         super().check()
         check_runtime_precision(self.runtime, self.precision)
         if self.shrinkage is not None and self.method != "lw":
             raise ArgumentError(f"--shrinkage {self.shrinkage:g} is for --method lw only, got --method {self.method}")
+        if self.shift != 1 and self.method != "lw":
+            raise ArgumentError(f"--shift {self.shift:g} is for --method lw only, got --method {self.method}")
         check_keras_path(self.output)
         if Path(self.model).suffix == ".onnx":
             raise ArgumentError(f"MODEL must be a .keras file, got {self.model}: whiten that and export it again")

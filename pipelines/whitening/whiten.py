@@ -64,7 +64,7 @@ def whiten(options: WhitenOptions) -> Path:
         _describe(source, described, options)
         from keras_retrieval.networks.regional import with_whitening
 
-        projection = learn_whitening(described, pairs, options.method, options.shrinkage, options.dim)
+        projection = learn_whitening(described, pairs, options.method, options.shrinkage, options.dim, options.shift)
         network = with_whitening(load_model(source), projection.m, projection.P, options.dim)
     save_model(network, options.output)
     print(f"{options.output}: {network.name} with {options.method}, {network.output_shape[-1]} dimensions")

@@ -63,3 +63,12 @@ def test_shrinkage_is_that_of_the_photos_in_pairs_that_have_a_descriptor(tmp_pat
         np.testing.assert_allclose(found.P, expected.P, atol=1e-9)
         assert why in caplog.text
         assert found.shrinkage == shrinkage
+
+
+def test_a_share_of_the_mean_is_subtracted(tmp_path):
+    rows = np.random.default_rng(0).normal(1, 1, size=(24, 5)).astype("float32")
+    folder = write_rows(tmp_path / "rows", rows, [f"{row}.jpg" for row in range(24)], 24)
+    pairs = MatchingPairs([f"{row}.jpg" for row in range(24)], np.arange(0, 24, 2), np.arange(1, 24, 2))
+    whole, share = (learn_whitening(folder, pairs, "lw", 1.0, shift=shift) for shift in (1.0, 0.75))
+    np.testing.assert_allclose(share.m, 0.75 * whole.m)
+    np.testing.assert_array_equal(share.P, whole.P)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_retrieval import metrics
-from keras_retrieval.whitening.covariance import learn_lw
+from keras_retrieval.whitening.covariance import Projection, learn_lw
 from pipelines.descriptors import shrinkage
 from pipelines.descriptors.shrinkage import SHRINKAGES, choose_shrinkage
 
@@ -21,12 +21,13 @@ def photos_of(objects, each, noise, size=32, seed=0):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True), *np.array(pairs).T
 
 
-def held_out(rows, qidxs, pidxs, place, value):
+def held_out(rows, qidxs, pidxs, place, value, shift):
     """The mean of the mAP of each object that Lw was not learned from, computed with `learn_lw` and `metrics`."""
     found = []
     for one in np.unique(place):
         others = place[qidxs] != one
-        y = learn_lw(rows, qidxs[others], pidxs[others], value).apply(rows)
+        lw = learn_lw(rows, qidxs[others], pidxs[others], value)
+        y = Projection(shift * lw.m, lw.P).apply(rows)
         queries = np.flatnonzero(place == one)
         ranks = np.argsort(-(y @ y[queries].T), axis=0, kind="stable")
         positives = [np.unique(np.r_[pidxs[qidxs == row], qidxs[pidxs == row]]) for row in queries]
@@ -35,13 +36,13 @@ def held_out(rows, qidxs, pidxs, place, value):
     return np.mean(found)
 
 
-@pytest.mark.parametrize("size", [32, 64])  # fewer and more dimensions than photos
-def test_each_object_is_searched_for_with_lw_of_the_others(size):
+@pytest.mark.parametrize(("size", "shift"), [(32, 1.0), (64, 1.0), (64, 0.6)])  # fewer and more than photos
+def test_each_object_is_searched_for_with_lw_of_the_others(size, shift):
     rows, qidxs, pidxs = photos_of(9, 4, np.linspace(0.1, 3, size), size)
     kept = ~((qidxs % 4 == 0) & (pidxs % 4 == 3)) & ~((qidxs % 4 == 3) & (pidxs % 4 == 0))
     qidxs, pidxs = qidxs[kept], pidxs[kept]  # the first and the last photo are neither positives nor negatives
-    expected = [held_out(rows, qidxs, pidxs, np.arange(36) // 4, value) for value in SHRINKAGES]
-    chosen = choose_shrinkage(rows, qidxs, pidxs)
+    expected = [held_out(rows, qidxs, pidxs, np.arange(36) // 4, value, shift) for value in SHRINKAGES]
+    chosen = choose_shrinkage(rows, qidxs, pidxs, shift)
     assert chosen.value == SHRINKAGES[int(np.argmax(expected))]
     best, first = re.search(r"held out, ([0-9.]+), where 1 gives ([0-9.]+)", chosen.why).groups()
     assert float(best) == pytest.approx(max(expected), abs=1e-4)

@@ -455,6 +455,8 @@ WRONG = [
     ({"jit": True, "refresh": 3}, "--jit cannot be combined with"),
     ({"margin": 0.1, "loss": "average-precision"}, "--margin cannot be combined with --loss average-precision"),
     ({"shrinkage": 1.0, "whiten": "pca"}, "--shrinkage needs --whiten lw, got --whiten pca"),
+    ({"shift": 0.5, "whiten": "pca"}, "--shift needs --whiten lw, got --whiten pca"),
+    ({"shift": 1.5}, "--shift must be"),
     ({"dim": 4, "whiten": "none"}, "--dim needs a whitening"),
     ({"dim": 40}, "--dim must be at most 16, the dimensions of the network, got 40"),
     ({"train_last": 5}, "--train-last must be at most 0, the blocks or stages that the trunk of small has, got 5"),

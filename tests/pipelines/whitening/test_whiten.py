@@ -244,6 +244,8 @@ def test_linear_needs_two_photos_of_two_objects(scenes, network, tmp_path):
     ({"shrinkage": float("nan")}, "--shrinkage must be a finite number, got nan"),
     ({"edges": "foo", "method": "regional-pca"}, "--edges must be sobel, .*, got foo"),
     ({"shrinkage": 1.0, "method": "pca"}, "--shrinkage 1 is for --method lw only, got --method pca"),
+    ({"shift": 0.5, "method": "pca"}, "--shift 0.5 is for --method lw only, got --method pca"),
+    ({"shift": -0.5}, "--shift must be"),
 ])  # fmt: skip
 def test_wrong_options_are_refused_before_photos_are_described(scenes, network, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
