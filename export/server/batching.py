@@ -19,6 +19,7 @@ import numpy as np
 from .batching_parameters import BatchingParameters
 from .errors import Code, ServingError, invalid
 from .limits import Deadline, expired
+from .metrics import INPUT_BATCH_SIZE, PADDING_SIZE, PROCESSED_BATCH_SIZE, QUEUING_LATENCY, RUN_COUNT, Metrics
 from .servable import Run, Servable
 
 QUEUE_FULL = "The batch scheduling queue to which this task was submitted is full"
@@ -30,6 +31,7 @@ class _Task:
     rows: int
     deadline: Deadline
     done: "Future[list[np.ndarray]]" = field(default_factory=Future)
+    queued: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -56,10 +58,13 @@ class Batcher:
         otherwise: function that computes the requests of versions without parameters of their own
             (`Servable.batching`); None if all versions are batched with `parameters`. If it is given, only the number
             of threads is taken from `parameters`.
+        metrics: metrics in which waits and sizes of batches are counted.
     """
 
-    def __init__(self, parameters: BatchingParameters, otherwise: Run | None = None) -> None:
-        self.parameters, self._otherwise = parameters, otherwise
+    def __init__(
+        self, parameters: BatchingParameters, otherwise: Run | None = None, metrics: Metrics | None = None
+    ) -> None:
+        self.parameters, self._otherwise, self._metrics = parameters, otherwise, metrics or Metrics()
         self._waiting: collections.deque[_Batch] = collections.deque()
         self._changed = threading.Condition()
         self._stopped = False
@@ -151,8 +156,20 @@ class Batcher:
             with batch.servable.releasing():
                 tasks = [task for task in batch.tasks if _is_wanted(task)]
                 if tasks:
+                    self._count(batch.parameters, tasks)
                     _run(batch, tasks)
             del batch, tasks  # so that an idle thread keeps no version in memory
+
+    def _count(self, parameters: BatchingParameters, tasks: list[_Task]) -> None:
+        rows, now = sum(task.rows for task in tasks), time.monotonic()
+        processed = parameters.padded_size(rows) if rows else 0
+        for task in tasks:
+            waited = now - task.queued
+            self._metrics.time(QUEUING_LATENCY, waited, thread_pool_name=self.parameters.thread_pool_name)
+            self._metrics.add(INPUT_BATCH_SIZE, task.rows)
+        self._metrics.add(PROCESSED_BATCH_SIZE, processed)
+        self._metrics.add(PADDING_SIZE, processed - rows, execution_batch_size=str(processed))
+        self._metrics.count(RUN_COUNT)
 
     def _next(self) -> _Batch | None:
         with self._changed:

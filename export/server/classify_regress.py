@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..contract.signatures import CLASSIFY, REGRESS
+from ..http.messages import shortened
 from .errors import Code, ServingError, invalid
 from .limits import Deadline
 from .predict import response_spec
@@ -17,7 +18,7 @@ from .servable import DEFAULT_SIGNATURE, Run, Servable
 INPUTS, CLASSES, SCORES, VALUES = "inputs", "classes", "scores", "outputs"
 
 
-def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
+def classify(servable: Servable, request: Any, run: Run, deadline: Deadline, check_method: bool = False) -> Any:
     """Answers a Classify request: computes the labels and scores of each example.
 
     Args:
@@ -25,6 +26,7 @@ def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> 
         request: ClassificationRequest.
         run: function that computes tensors on the version.
         deadline: deadline of the request.
+        check_method: whether a signature must have the method of the request.
 
     Returns:
         The ClassificationResponse.
@@ -35,8 +37,8 @@ def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> 
     """
     from tensorflow_serving.apis import classification_pb2
 
-    signature = _signature(servable, request.model_spec.signature_name, CLASSIFY, "classification")
-    feed, fetches = classify_tensors(signature)
+    signature = _signature(servable, request.model_spec.signature_name)
+    feed, fetches = classify_tensors(signature, check_method)
     examples = serialized_examples(request.input)
     found = dict(zip(fetches, run(servable, {feed: examples}, fetches, deadline), strict=True))
     response = classification_pb2.ClassificationResponse(model_spec=response_spec(servable, request.model_spec))
@@ -44,7 +46,7 @@ def classify(servable: Servable, request: Any, run: Run, deadline: Deadline) -> 
     return response
 
 
-def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
+def regress(servable: Servable, request: Any, run: Run, deadline: Deadline, check_method: bool = False) -> Any:
     """Answers a Regress request: computes one value for each example.
 
     Args:
@@ -52,6 +54,7 @@ def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
         request: RegressionRequest.
         run: function that computes tensors on the version.
         deadline: deadline of the request.
+        check_method: whether a signature must have the method of the request.
 
     Returns:
         The RegressionResponse.
@@ -62,8 +65,8 @@ def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
     """
     from tensorflow_serving.apis import regression_pb2
 
-    signature = _signature(servable, request.model_spec.signature_name, REGRESS, "regression")
-    feed, fetches = regress_tensors(signature)
+    signature = _signature(servable, request.model_spec.signature_name)
+    feed, fetches = regress_tensors(signature, check_method)
     examples = serialized_examples(request.input)
     found = dict(zip(fetches, run(servable, {feed: examples}, fetches, deadline), strict=True))
     response = regression_pb2.RegressionResponse(model_spec=response_spec(servable, request.model_spec))
@@ -71,7 +74,7 @@ def regress(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
     return response
 
 
-def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
+def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadline, check_method: bool = False) -> Any:
     """Answers a MultiInference request: computes several classifications and regressions of the same examples.
 
     Args:
@@ -79,6 +82,7 @@ def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadli
         request: MultiInferenceRequest.
         run: function that computes tensors on the version.
         deadline: deadline of the request.
+        check_method: whether a signature must have the method of the request.
 
     Returns:
         The MultiInferenceResponse.
@@ -89,13 +93,11 @@ def multi_inference(servable: Servable, request: Any, run: Run, deadline: Deadli
     """
     from tensorflow_serving.apis import inference_pb2
 
-    signatures = _task_signatures(servable, request.tasks)
-    tensors = [_task_tensors(task, signature) for task, signature in zip(request.tasks, signatures, strict=True)]
-    if len({feed for feed, _ in tensors}) > 1:
-        raise invalid("Input tensor must be the same for all Signatures.")
+    signatures, tensors = _task_tensors(servable, request.tasks, check_method)
     fetches = sorted({fetch for _, fetches in tensors for fetch in fetches})
     examples = serialized_examples(request.input)
-    found = dict(zip(fetches, run(servable, {tensors[0][0]: examples}, fetches, deadline), strict=True))
+    feeds = {feed: examples for feed, _ in tensors}
+    found = dict(zip(fetches, run(servable, feeds, fetches, deadline), strict=True))
     response = inference_pb2.MultiInferenceResponse()
     for task, signature in zip(request.tasks, signatures, strict=True):
         result = response.results.add(model_spec=response_spec(servable, task.model_spec))
@@ -125,18 +127,21 @@ def serialized_examples(given: Any) -> np.ndarray:
     return np.array([context + example.SerializeToString() for example in listed], object)
 
 
-def classify_tensors(signature: Any) -> tuple[str, list[str]]:
+def classify_tensors(signature: Any, check_method: bool = False) -> tuple[str, list[str]]:
     """Finds the tensors of a signature for Classify.
 
     Args:
         signature: SignatureDef.
+        check_method: whether the signature must have the method of Classify.
 
     Returns:
         The name of the input tensor, and the names of the output tensors: classes, scores or both.
 
     Raises:
-        ServingError: the signature does not have these inputs and outputs.
+        ServingError: the signature does not have these inputs and outputs, or another method.
     """
+    if check_method:
+        _check_method(signature, CLASSIFY, "classification")
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):
@@ -145,30 +150,32 @@ def classify_tensors(signature: Any) -> tuple[str, list[str]]:
     fetches = [signature.outputs[alias].name for alias in (CLASSES, SCORES) if alias in signature.outputs]
     if not fetches:
         expected = f'at least one of "{CLASSES}" or "{SCORES}". Signature was: {signature}'
-        message = f"Expected classification signature outputs to contain {expected}"
-        raise ServingError(Code.FAILED_PRECONDITION, message)
+        raise invalid(f"Expected classification signature outputs to contain {expected}")
     return feed, fetches
 
 
-def regress_tensors(signature: Any) -> tuple[str, list[str]]:
+def regress_tensors(signature: Any, check_method: bool = False) -> tuple[str, list[str]]:
     """Finds the tensors of a signature for Regress.
 
     Args:
         signature: SignatureDef.
+        check_method: whether the signature must have the method of Regress.
 
     Returns:
         The name of the input tensor, and a list with the name of the output tensor.
 
     Raises:
-        ServingError: the signature does not have this input and output.
+        ServingError: the signature does not have this input and output, or another method.
     """
+    if check_method:
+        _check_method(signature, REGRESS, "regression")
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) != 1:
         raise invalid("Expected one output Tensor.")
     feed = _named_input(signature, "regression")
     if VALUES not in signature.outputs:
-        raise ServingError(Code.FAILED_PRECONDITION, f"No regression outputs found in SignatureDef: {signature}")
+        raise invalid(f"No regression outputs found in SignatureDef: {signature}")
     return feed, [signature.outputs[VALUES].name]
 
 
@@ -223,11 +230,9 @@ def fill_values(result: Any, signature: Any, found: dict[str, np.ndarray], count
         result.regressions.add().value = value
 
 
-def _signature(servable: Servable, name: str, method: str, kind: str) -> Any:
-    key = name or DEFAULT_SIGNATURE
-    signature = servable.signature(name, invalid(f"No signature was found with the name: {key}"))
-    _check_method(signature, method, kind)
-    return signature
+def _signature(servable: Servable, name: str) -> Any:
+    key = shortened(name or DEFAULT_SIGNATURE)
+    return servable.signature(name, invalid(f"No signature was found with the name: {key}"))
 
 
 def _check_method(signature: Any, method: str, kind: str) -> None:
@@ -237,32 +242,33 @@ def _check_method(signature: Any, method: str, kind: str) -> None:
 
 def _named_input(signature: Any, kind: str) -> str:
     if INPUTS not in signature.inputs:
-        raise ServingError(Code.FAILED_PRECONDITION, f"No {kind} inputs found in SignatureDef: {signature}")
+        raise invalid(f"No {kind} inputs found in SignatureDef: {signature}")
     return signature.inputs[INPUTS].name
 
 
-def _task_signatures(servable: Servable, tasks: Any) -> list[Any]:
-    if any(not task.model_spec.name for task in tasks):
-        raise invalid("Found ModelSpec with an empty model name.")
-    if len({task.model_spec.name for task in tasks}) > 1:
-        raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-    names = [task.model_spec.signature_name or DEFAULT_SIGNATURE for task in tasks]
-    for position, name in enumerate(names):
-        if name in names[:position]:
-            raise invalid(f"Duplicate evaluation of signature: {name}")
-    return [
-        servable.signature(name, invalid(f"Requested signature not found in model graph: {name}")) for name in names
-    ]
-
-
-def _task_tensors(task: Any, signature: Any) -> tuple[str, list[str]]:
-    if task.method_name == CLASSIFY:
-        _check_method(signature, CLASSIFY, "classification")
-        return classify_tensors(signature)
-    if task.method_name == REGRESS:
-        _check_method(signature, REGRESS, "regression")
-        return regress_tensors(signature)
-    raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+def _task_tensors(servable: Servable, tasks: Any, check_method: bool) -> tuple[list[Any], list[tuple[str, list[str]]]]:
+    """Finds the signature, the input tensor and the output tensors of each task; the first faulty task is reported."""
+    signatures: dict[str, Any] = {}
+    tensors = []
+    for task in tasks:
+        spec = task.model_spec
+        if not spec.name:
+            raise invalid("Found ModelSpec with an empty model name.")
+        if spec.name != tasks[0].model_spec.name:
+            raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        name = spec.signature_name or DEFAULT_SIGNATURE
+        if name in signatures:
+            raise invalid(f"Duplicate evaluation of signature: {shortened(name)}")
+        missing = invalid(f"Requested signature not found in model graph: {shortened(name)}")
+        signatures[name] = servable.signature(name, missing)
+        if task.method_name == CLASSIFY:
+            tensors.append(classify_tensors(signatures[name], check_method))
+        elif task.method_name == REGRESS:
+            tensors.append(regress_tensors(signatures[name], check_method))
+        else:
+            message = f"Unsupported signature method_name: {shortened(task.method_name)}"
+            raise ServingError(Code.UNIMPLEMENTED, message)
+    return list(signatures.values()), tensors
 
 
 def _class_tensor(

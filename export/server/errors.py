@@ -14,7 +14,10 @@ from enum import IntEnum
 
 from keras_retrieval.errors import RetrievalError
 
+from ..http.messages import shortened
+
 LONGEST_MESSAGE = 1024  # maximum characters of an error message in gRPC, which sends it in a header of limited size
+NODE = "\n\t [["  # before the name of the operation in a message of TensorFlow
 
 
 class Code(IntEnum):
@@ -105,10 +108,15 @@ def invalid(message: str) -> ServingError:
 def as_serving_error(error: Exception) -> ServingError | None:
     """Converts an error of TensorFlow to a ServingError with the same status code.
 
+    Before the name of the operation, its message is cut to LONGEST_ECHO bytes, because it may contain an input.
+
     Returns:
         The error itself if it is a ServingError; None if it has no status code, which indicates a bug in the server.
     """
     if isinstance(error, ServingError):
         return error
     code = getattr(error, "error_code", None)
-    return ServingError(Code(code), getattr(error, "message", "") or str(error)) if code is not None else None
+    if code is None:
+        return None
+    message, *operations = (getattr(error, "message", "") or str(error)).split(NODE)
+    return ServingError(Code(code), NODE.join([shortened(message), *operations]))

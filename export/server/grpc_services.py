@@ -14,6 +14,7 @@ from .grpc_interceptors import malformed_interceptor, token_interceptor
 from .limits import Deadline
 from .predict import check_metadata_fields, metadata, predict
 
+HEALTH_NAMES = ("", "PredictionService", "ModelService")  # without their package, as in TensorFlow Serving
 SPARE_THREADS = 8  # threads in addition to one per request, which refuse requests and report health under full load
 
 
@@ -30,36 +31,44 @@ class PredictionService:
         self._core = core
 
     def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return self._answer("Predict", predict, request, request.model_spec, context)
+        return self._counted("Predict", predict, request, context)
 
     def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return self._answer("Classify", classify, request, request.model_spec, context)
+        return self._counted("Classify", classify, request, context)
 
     def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return self._answer("Regress", regress, request, request.model_spec, context)
+        return self._counted("Regress", regress, request, context)
 
     def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
         from tensorflow_serving.apis import model_pb2
 
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
-        return self._answer("MultiInference", multi_inference, request, spec, context)
+        work = self._work("MultiInference", multi_inference, request, spec, context)
+        return _respond(context, work)
 
     def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         def answer() -> Any:
+            _check_spec(request)
             check_metadata_fields(request.metadata_field)
-            return self._core.answer(
-                "GetModelMetadata", "GRPC", request.model_spec, lambda servable, _: metadata(servable)
-            )
+            return self._core.answer("GetModelMetadata", request.model_spec, lambda servable, _: metadata(servable))
 
         return _respond(context, answer)
 
-    def _answer(self, api: str, work: Callable[..., Any], request: Any, spec: Any, context: Any) -> Any:
-        deadline = Deadline(context.time_remaining(), context.is_active)
+    def _counted(self, api: str, method: Callable[..., Any], request: Any, context: Any) -> Any:
+        work = self._work(api, method, request, request.model_spec, context)
 
         def answer() -> Any:
-            return self._core.answer(api, "GRPC", spec, lambda servable, run: work(servable, request, run, deadline))
+            with self._core.counted(api, "GRPC", request.model_spec.name):
+                _check_spec(request)
+                return work()
 
         return _respond(context, answer)
+
+    def _work(self, api: str, method: Callable[..., Any], request: Any, spec: Any, context: Any) -> Callable[[], Any]:
+        deadline, check = Deadline(context.time_remaining(), context.is_active), self._core.check_method_names
+        return lambda: self._core.answer(
+            api, spec, lambda servable, run: method(servable, request, run, deadline, check)
+        )
 
 
 class ModelService:
@@ -76,8 +85,7 @@ class ModelService:
 
     def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         def answer() -> Any:
-            if not request.HasField("model_spec"):
-                raise invalid("Missing ModelSpec")
+            _check_spec(request)
             return self._core.models.status(request.model_spec)
 
         return _respond(context, answer)
@@ -86,9 +94,13 @@ class ModelService:
         from tensorflow_serving.apis import model_management_pb2
 
         def answer() -> Any:
+            metrics, names = self._core.metrics, sorted(set(request.metric_names))
+            before = [metrics.first_count(name) for name in names]
             self._core.models.configure(request.config)
             response = model_management_pb2.ReloadConfigResponse()
             response.status.error_code = Code.OK
+            for name, count in zip(names, before, strict=True):
+                response.metric.add(name=name, int64_value_increase=metrics.first_count(name) - count)
             return response
 
         return _respond(context, answer)
@@ -156,7 +168,7 @@ class GrpcServer:
             if self._core.models.ready()
             else health_pb2.HealthCheckResponse.NOT_SERVING
         )
-        for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
+        for service in HEALTH_NAMES:
             self._health.set(service, status)
 
     def stop(self, grace: float) -> Any:
@@ -170,6 +182,11 @@ class GrpcServer:
         """
         self._health.enter_graceful_shutdown()
         return self._server.stop(grace)
+
+
+def _check_spec(request: Any) -> None:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
 
 
 def _respond(context: Any, answer: Callable[[], Any]) -> Any:

@@ -1,11 +1,12 @@
 """Loads versions: reads the SavedModel, reads the version's parameters of batching, and runs its warm-up requests."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .config import read_batching_parameters
+from .metrics import Metrics
 from .servable import TAG, Servable
 from .warm_up import warm_up
 
@@ -26,6 +27,8 @@ class LoadSettings:
         tensor_content: whether Predict responses have their values in the field tensor_content; see `to_proto`.
         retries: number of times that the loading of a version is tried again after a failure.
         retry_seconds: seconds between a failure and the next try; a negative number is taken for 0.
+        check_method_names: whether the signature of a warm-up request must have the method of the request.
+        metrics: metrics in which warm-ups are counted.
     """
 
     tags: tuple[str, ...] = (TAG,)
@@ -35,6 +38,8 @@ class LoadSettings:
     tensor_content: bool = False
     retries: int = 0
     retry_seconds: float = 60.0
+    check_method_names: bool = False
+    metrics: Metrics = field(default_factory=Metrics)
 
     def read(self, path: Path, name: str, version: int) -> Servable:
         """Reads the SavedModel of a version.
@@ -70,7 +75,7 @@ def load(path: Path, name: str, version: int, read: Load, settings: LoadSettings
     try:
         servable.batching, servable.tensor_content = batching, settings.tensor_content
         if settings.warm_up_iterations:
-            warm_up(servable, settings.warm_up_iterations)
+            warm_up(servable, settings.warm_up_iterations, settings.metrics, settings.check_method_names)
     except BaseException:
         servable.release()
         raise

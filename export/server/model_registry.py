@@ -15,6 +15,7 @@ from .model_watcher import ModelWatcher, not_found
 from .servable import Servable
 
 logger = logging.getLogger(__name__)
+TENSORFLOW = 1  # ModelType
 WAIT_SECONDS = 0.2  # between two looks at whether the server is to stop
 
 
@@ -110,17 +111,19 @@ class ModelRegistry:
         """Makes the response to a GetModelStatus request: the states of the versions of a model, newest first.
 
         Args:
-            spec: ModelSpec of a request. If it names a version, the response contains only this version.
+            spec: ModelSpec of a request. If it names a version, the response contains only this version; a label has no
+                effect, as in TensorFlow Serving.
 
         Returns:
             The GetModelStatusResponse.
 
         Raises:
-            ServingError: the model or the version is unknown (NOT_FOUND), or the label is unknown (INVALID_ARGUMENT).
+            ServingError: the model or the version is unknown (NOT_FOUND).
         """
         from tensorflow_serving.apis import get_model_status_pb2
 
-        number, model = self._number(spec), self._models.get(spec.name)
+        number = spec.version.value if spec.WhichOneof("version_choice") == "version" else None
+        model = self._models.get(spec.name)
         states = [state for state in (model.states() if model else []) if number in (None, state[0])]
         if not states:
             what = "any versions" if number is None else f"version {number}"
@@ -192,23 +195,30 @@ def _checked(config: Any, folders: bool) -> dict[str, Any]:
     configs: dict[str, Any] = {}
     for model in config.model_config_list.config:
         if model.name in configs:
-            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
+            raise invalid(f"Illegal to list model {shortened(model.name)} multiple times in config list")
         _check(model)
         if folders and not Path(model.base_path).is_dir():
-            raise invalid(f"Could not find base path {model.base_path} for servable {model.name}")
+            names = f"{shortened(model.base_path)} for servable {shortened(model.name)}"
+            raise invalid(f"Could not find base path {names}")
         configs[model.name] = model
     return configs
 
 
 def _check(model: Any) -> None:
+    name, folder, platform = shortened(model.name), shortened(model.base_path), shortened(model.model_platform)
     if "://" in model.base_path:
-        raise invalid(f"Model {model.name}: {model.base_path} is a URI, and only local folders are served")
+        raise invalid(f"Model {name}: {folder} is a URI, and only local folders are served")
     if not Path(model.base_path).is_absolute():
-        message = f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
-        raise invalid(message)
+        raise invalid(f"Expected model {name} to have an absolute path or URI; got base_path()={folder}")
+    if model.model_type and model.model_platform:
+        raise invalid(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
+        )
+    if model.model_type not in (0, TENSORFLOW):
+        raise invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
     if not model.model_platform and not model.model_type:
         raise invalid(
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
         )
     if model.model_platform not in ("", PLATFORM):
-        raise invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
+        raise invalid(f"Model {name} requests unsupported platform {platform}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..http.messages import shortened
 from .errors import Code, ServingError, as_serving_error
 from .servable import Servable
 from .version_folders import fingerprint, select_versions, version_folders
@@ -283,7 +284,7 @@ def not_found(name: str, number: int | None) -> ServingError:
         name: name of the model.
         number: number of the version; None for the newest version.
     """
-    wanted = f"Latest({name})" if number is None else f"Specific({name}, {number})"
+    wanted = f"Latest({shortened(name)})" if number is None else f"Specific({shortened(name)}, {number})"
     return ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
 
 

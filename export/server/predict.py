@@ -1,11 +1,12 @@
 """The methods Predict and GetModelMetadata on a loaded version, with the error messages of TensorFlow Serving."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..contract.signatures import CLASSIFY, PREDICT, REGRESS
+from ..http.messages import shortened
 from .errors import Code, ServingError, invalid
 from .limits import Deadline
 from .servable import DEFAULT_SIGNATURE, Run, Servable
@@ -21,7 +22,7 @@ def run_directly(
     return servable.run(feeds, fetches, deadline)
 
 
-def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> Any:
+def predict(servable: Servable, request: Any, run: Run, deadline: Deadline, check_method: bool = False) -> Any:
     """Answers a Predict request.
 
     Args:
@@ -30,6 +31,7 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
             outputs.
         run: function that computes tensors on the version.
         deadline: deadline of the request.
+        check_method: whether to check the method of the signature; see `predict_signature`.
 
     Returns:
         The PredictResponse, whose model_spec contains the signature and the version that answered.
@@ -40,7 +42,7 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
     """
     from tensorflow_serving.apis import predict_pb2
 
-    signature = predict_signature(servable, request.model_spec.signature_name)
+    signature = predict_signature(servable, request.model_spec.signature_name, check_method)
     inputs = _inputs(signature, request.inputs)
     aliases = _outputs(signature, request.output_filter)
     outputs = servable.compute(signature, inputs, aliases, run, deadline)
@@ -50,12 +52,13 @@ def predict(servable: Servable, request: Any, run: Run, deadline: Deadline) -> A
     return response
 
 
-def predict_signature(servable: Servable, name: str) -> Any:
-    """Finds the signature for a Predict request; signatures for Classify and Regress are allowed, too.
+def predict_signature(servable: Servable, name: str, check_method: bool = False) -> Any:
+    """Finds the signature for a Predict request.
 
     Args:
         servable: version that answers the request.
         name: name of the signature; "" for serving_default.
+        check_method: whether the method of the signature must be that of Predict, Classify or Regress.
 
     Returns:
         The SignatureDef.
@@ -63,10 +66,10 @@ def predict_signature(servable: Servable, name: str) -> Any:
     Raises:
         ServingError: FAILED_PRECONDITION if there is no such signature, INTERNAL if it has another method.
     """
-    key = name or DEFAULT_SIGNATURE
+    key = shortened(name or DEFAULT_SIGNATURE)
     missing = ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
     signature = servable.signature(name, missing)
-    if signature.method_name not in (PREDICT, CLASSIFY, REGRESS):
+    if check_method and signature.method_name not in (PREDICT, CLASSIFY, REGRESS):
         expected = f"{{{PREDICT}, {CLASSIFY}, {REGRESS}}}"
         message = f"Expected prediction signature method_name to be one of {expected}. Was: {signature.method_name}"
         raise ServingError(Code.INTERNAL, message)
@@ -87,14 +90,24 @@ def response_spec(servable: Servable, spec: Any) -> Any:
     return answer
 
 
-def _inputs(signature: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    given = {**dict(signature.defaults), **inputs}
+def check_input_names(signature: Any, names: Collection[str]) -> None:
+    """Checks that a request contains the inputs of a signature, apart from those that have default values.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if an input is missing, or the signature does not have it.
+    """
+    given = {*signature.defaults, *names}
     if len(given) != len(signature.inputs):
-        raise invalid(_wrong_inputs(set(given), set(signature.inputs)))
+        raise invalid(_wrong_inputs(given, set(signature.inputs)))
     for alias in sorted(given):
         if alias not in signature.inputs:
             expected = f"Inputs expected to be in the set {_names(signature.inputs)}."
-            raise invalid(f"input tensor alias not found in signature: {alias}. {expected}")
+            raise invalid(f"input tensor alias not found in signature: {shortened(alias)}. {expected}")
+
+
+def _inputs(signature: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    check_input_names(signature, inputs)
+    given = {**dict(signature.defaults), **inputs}
     return {alias: from_proto(given[alias], alias) for alias in sorted(given)}
 
 
@@ -111,7 +124,7 @@ def _outputs(signature: Any, output_filter: Sequence[str]) -> list[str]:
     for alias in output_filter:
         if alias not in signature.outputs:
             expected = f"Outputs expected to be in the set {_names(signature.outputs)}."
-            raise invalid(f"output tensor alias not found in signature: {alias} {expected}")
+            raise invalid(f"output tensor alias not found in signature: {shortened(alias)} {expected}")
         if alias in aliases:
             raise invalid(f"duplicate output tensor alias: {alias}")
         aliases.append(alias)
@@ -119,7 +132,7 @@ def _outputs(signature: Any, output_filter: Sequence[str]) -> list[str]:
 
 
 def _names(names: Any) -> str:
-    return f"{{{','.join(sorted(names))}}}"
+    return f"{{{shortened(','.join(sorted(names)))}}}"
 
 
 def check_metadata_fields(fields: Sequence[str]) -> None:
@@ -132,7 +145,7 @@ def check_metadata_fields(fields: Sequence[str]) -> None:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
     for field in fields:
         if field != METADATA_FIELD:
-            raise invalid(f"Metadata field {field} is not supported")
+            raise invalid(f"Metadata field {shortened(field)} is not supported")
 
 
 def metadata(servable: Servable) -> Any:

@@ -5,16 +5,24 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from ..http.messages import Request, Response, error_response, shortened
+from ..http.messages import Request, Response, shortened
 from .classify_regress import classify, regress
 from .core import ServingCore
 from .errors import ServingError, invalid
-from .json_requests import classes_text, fill_input, predict_inputs, predict_text, signature_name, values_text
-from .json_tensors import parse
+from .json_requests import (
+    classes_text,
+    fill_input,
+    parse_request,
+    predict_inputs,
+    predict_text,
+    signature_name,
+    values_text,
+)
+from .json_writer import error_text
 from .limits import Deadline
 from .metrics import METRICS_PATH
-from .predict import METADATA_FIELD, metadata, predict_signature
-from .servable import Run, Servable
+from .predict import METADATA_FIELD, check_input_names, metadata, predict_signature
+from .servable import DEFAULT_SIGNATURE, Run, Servable
 from .tensor_proto import from_proto
 
 # As TensorFlow Serving answers paths outside of its API.
@@ -24,11 +32,10 @@ CORS = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type, Content-Encoding, Authorization",
 }
-VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-RUN = re.compile(
-    rf"/v1/models/(?P<model>[^/:]+){VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII
-)
-READ = re.compile(rf"/v1/models(?:/(?P<model>[^/:]+))?{VERSION}(?:/(?P<metadata>metadata))?", re.IGNORECASE | re.ASCII)
+VERSION = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+# Paths are read regardless of case, but the method and "metadata" count only in lower case.
+RUN = re.compile(rf"(?i)/v1/models/(?P<model>[^/:]+){VERSION}:(?P<method>classify|regress|predict)")
+READ = re.compile(rf"(?i)/v1/models(?:/(?P<model>[^/:]+))?{VERSION}(?:/(?P<resource>metadata))?")
 
 
 class Rest:
@@ -58,37 +65,40 @@ class Rest:
             return NOT_FOUND
         if request.method == "OPTIONS":
             return Response(200, "", headers=self._headers)
+        pattern = {"POST": RUN, "GET": READ}.get(request.method)
+        found = pattern.fullmatch(path) if pattern else None
+        method = found["method"] if found and request.method == "POST" else ""
+        model = unquote(found["model"] or "") if found else ""
         try:
-            return Response(200, self._answer(request.method, path, request.body), headers=self._headers)
+            with self._core.counted(method, "REST", model):
+                return Response(200, self._answer(request, found, method, model), headers=self._headers)
         except ServingError as error:
-            return error_response(error.http_status, error.message, self._headers)
+            return Response(error.http_status, error_text(error.message), headers=self._headers)
 
-    def _answer(self, method: str, path: str, body: bytes) -> str:
-        found = {"POST": RUN, "GET": READ}[method].fullmatch(path) if method in ("POST", "GET") else None
+    def _answer(self, request: Request, found: re.Match[str] | None, method: str, model: str) -> bytes | str:
         if found is None:
-            raise invalid(f"Malformed request: {method} {shortened(path)}")
-        spec = _spec(found)
-        if method == "POST":
-            return self._run(found["method"].lower(), spec, body)
-        return self._metadata(spec) if found["metadata"] else _status_text(self._core.models.status(spec))
-
-    def _run(self, method: str, spec: Any, body: bytes) -> str:
-        deadline = Deadline(self._seconds)
-        work = {"predict": _predict, "classify": _classify, "regress": _regress}[method]
-        api = method.capitalize()
-        return self._core.answer(api, "REST", spec, lambda servable, run: work(servable, run, spec, body, deadline))
-
-    def _metadata(self, spec: Any) -> str:
-        response = self._core.answer("GetModelMetadata", "REST", spec, lambda servable, _: metadata(servable))
-        return _metadata_text(response)
+            raise _malformed(request)
+        spec = _spec(found, model)
+        if request.method == "POST":
+            if method not in ANSWERS:
+                raise _malformed(request)
+            deadline = Deadline(self._seconds)
+            return ANSWERS[method](self._core, spec, request.body, deadline)
+        if not model:
+            raise invalid("Missing model name in request.")
+        if found["resource"] == "metadata":
+            return _metadata_text(self._core.answer("GetModelMetadata", spec, lambda servable, _: metadata(servable)))
+        return _json(self._core.models.status(spec))
 
 
-def _spec(found: re.Match[str]) -> Any:
+def _malformed(request: Request) -> ServingError:
+    return invalid(f"Malformed request: {shortened(request.method)} {shortened(request.path)}")
+
+
+def _spec(found: re.Match[str], model: str) -> Any:
     from tensorflow_serving.apis import model_pb2
 
-    if not found["model"]:
-        raise invalid("Missing model name in request.")
-    spec = model_pb2.ModelSpec(name=unquote(found["model"]))
+    spec = model_pb2.ModelSpec(name=model)
     if found["version"]:
         digits = found["version"].lstrip("0") or "0"  # int() takes no more than 4,300
         if len(digits) > 19 or int(digits) >= 2**63:
@@ -99,48 +109,78 @@ def _spec(found: re.Match[str]) -> Any:
     return spec
 
 
-def _predict(servable: Servable, run: Run, spec: Any, body: bytes, deadline: Deadline) -> str:
-    from tensorflow.core.framework import types_pb2
+def _predict(core: ServingCore, spec: Any, body: bytes, deadline: Deadline) -> bytes:
+    document = parse_request(body)
 
-    document = parse(body)
-    name = signature_name(document)
-    signature = predict_signature(servable, name)
+    def work(servable: Servable, run: Run) -> bytes:
+        signature = _signature(servable, signature_name(document), core.check_method_names)
+        inputs = _inputs(signature, document)
+        outputs = servable.compute(signature, inputs, sorted(signature.outputs), run, deadline)
+        return predict_text(outputs, by_row="instances" in document)
+
+    return core.answer("Predict", spec, work)
+
+
+def _signature(servable: Servable, name: str, check_method: bool) -> Any:
+    key = shortened(name or DEFAULT_SIGNATURE)
+    signature = servable.signature(name, invalid(f'Serving signature name: "{key}" not found in signature def'))
     if not signature.inputs:
-        raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-    dtypes = {
-        alias: types_pb2.DataType.Name(signature.inputs[alias].dtype)[len("DT_") :].lower()
-        for alias in sorted(signature.inputs)
-    }
-    inputs = predict_inputs(document, dtypes, optional=signature.defaults)
-    inputs |= {alias: from_proto(signature.defaults[alias], alias) for alias in dtypes.keys() - inputs.keys()}
-    outputs = servable.compute(signature, inputs, sorted(signature.outputs), run, deadline)
-    return predict_text(outputs, by_row="instances" in document)
+        raise invalid(f"Failed to get input map for signature: {shortened(name) or 'DEFAULT'}")
+    return signature if not check_method else predict_signature(servable, name, check_method)
 
 
-def _classify(servable: Servable, run: Run, spec: Any, body: bytes, deadline: Deadline) -> str:
+def _inputs(signature: Any, document: dict[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    dtypes = {alias: tf.as_dtype(signature.inputs[alias].dtype).name for alias in sorted(signature.inputs)}
+    names = {alias: TENSORFLOW_NAMES.get(name, name) for alias, name in dtypes.items()}
+    inputs = predict_inputs(document, names, optional=signature.defaults)
+    check_input_names(signature, inputs)
+    return inputs | {alias: from_proto(signature.defaults[alias], alias) for alias in names.keys() - inputs.keys()}
+
+
+def _classify(core: ServingCore, spec: Any, body: bytes, deadline: Deadline) -> bytes:
     from tensorflow_serving.apis import classification_pb2
 
     request = classification_pb2.ClassificationRequest(model_spec=spec)
     _fill_request(request, body)
-    return classes_text(classify(servable, request, run, deadline).result)
+    return core.answer(
+        "Classify",
+        spec,
+        lambda servable, run: classes_text(classify(servable, request, run, deadline, core.check_method_names).result),
+    )
 
 
-def _regress(servable: Servable, run: Run, spec: Any, body: bytes, deadline: Deadline) -> str:
+def _regress(core: ServingCore, spec: Any, body: bytes, deadline: Deadline) -> bytes:
     from tensorflow_serving.apis import regression_pb2
 
     request = regression_pb2.RegressionRequest(model_spec=spec)
     _fill_request(request, body)
-    return values_text(regress(servable, request, run, deadline).result)
+    return core.answer(
+        "Regress",
+        spec,
+        lambda servable, run: values_text(regress(servable, request, run, deadline, core.check_method_names).result),
+    )
 
 
 def _fill_request(request: Any, body: bytes) -> None:
-    document = parse(body)
+    document = parse_request(body)
     request.model_spec.signature_name = signature_name(document)
     fill_input(document, request.input)
 
 
-def _status_text(response: Any) -> str:
-    return json.dumps(_as_dict(response), indent=1)
+ANSWERS = {"predict": _predict, "classify": _classify, "regress": _regress}
+TENSORFLOW_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
+
+
+def _json(message: Any) -> str:
+    """Formats a message as JSON as C++'s Protocol Buffers do."""
+    from google.protobuf import json_format
+
+    document = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def _metadata_text(response: Any) -> str:
@@ -148,13 +188,6 @@ def _metadata_text(response: Any) -> str:
 
     signatures = get_model_metadata_pb2.SignatureDefMap()
     response.metadata[METADATA_FIELD].Unpack(signatures)
-    answer = {"model_spec": _as_dict(response.model_spec), "metadata": {METADATA_FIELD: _as_dict(signatures)}}
-    return json.dumps(answer, indent=1)
-
-
-def _as_dict(message: Any) -> dict[str, Any]:
-    from google.protobuf import json_format
-
-    return json_format.MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    return (
+        f'{{\n"model_spec":{_json(response.model_spec)},\n"metadata": {{"{METADATA_FIELD}": {_json(signatures)}}}\n}}\n'
     )

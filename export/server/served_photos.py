@@ -91,7 +91,8 @@ class ServedPhotos:
 
         try:
             spec = model_pb2.ModelSpec(name=self._search.model(self._core.models))
-            rows, status = self._core.answer("Predict", "REST", spec, work)
+            with self._core.counted("predict", "REST", spec.name):
+                rows, status = self._core.answer("Predict", spec, work)
         except ServingError as error:
             raise NotReadyError(error.message) from error
         if status[0] != OK:

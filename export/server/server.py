@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from .core import ServingCore, run_in_slot
 from .grpc_services import GrpcServer
 from .limits import ComputeSlots, RequestLimit
 from .loading import LoadSettings
-from .metrics import METRICS_PATH
+from .metrics import METRICS_PATH, Metrics
 from .model_registry import ModelRegistry
 from .photo_search import PhotoSearch
 from .rest import Rest
@@ -127,8 +127,8 @@ class Server:
     """
 
     def __init__(self, config: Any, settings: ServerSettings, stopped: threading.Event | None = None) -> None:
-        run = run_in_slot(ComputeSlots(CPUS))
-        self._batcher = _batcher(settings, run)
+        run, metrics = run_in_slot(ComputeSlots(CPUS)), Metrics()
+        self._batcher = _batcher(settings, run, metrics)
         self._rest: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._page: SearchPage | None = None
@@ -137,10 +137,16 @@ class Server:
             settings.poll_seconds,
             self._models_changed,
             None if search is None else search.load,
-            settings.loading,
+            replace(settings.loading, metrics=metrics, check_method_names=settings.check_method_names),
             settings.labels_of_unavailable,
         )
-        self.core = ServingCore(self._models, RequestLimit(settings.max_in_flight), self._batcher or run)
+        self.core = ServingCore(
+            self._models,
+            RequestLimit(settings.max_in_flight),
+            self._batcher or run,
+            metrics,
+            check_method_names=settings.check_method_names,
+        )
         try:
             self._models.configure(config, (stopped or threading.Event()) if settings.wait else None)
             if search is not None:
@@ -205,10 +211,10 @@ class Server:
             self._grpc.update_health()
 
 
-def _batcher(settings: ServerSettings, otherwise: Run) -> Batcher | None:
+def _batcher(settings: ServerSettings, otherwise: Run, metrics: Metrics) -> Batcher | None:
     if settings.batching is None:
         return None
-    return Batcher(settings.batching, otherwise if settings.loading.batching_by_version else None)
+    return Batcher(settings.batching, otherwise if settings.loading.batching_by_version else None, metrics)
 
 
 def _grpc_server(core: ServingCore, settings: ServerSettings) -> GrpcServer:

@@ -4,12 +4,14 @@ The requests are PredictionLog records in a TFRecord file, as `export.savedmodel
 damaged or its request fails, the version is not served, because either indicates a broken model.
 """
 
+import time
 from typing import Any
 
 from ..contract.signatures import WARM_UP
 from .classify_regress import classify, multi_inference, regress
-from .errors import Code, ServingError, invalid
+from .errors import Code, ServingError, as_serving_error, invalid
 from .limits import Deadline
+from .metrics import WARM_UP_LATENCY, WARM_UP_RECORDS, Metrics
 from .predict import predict, run_directly
 from .servable import Servable
 
@@ -22,12 +24,14 @@ ANSWERS = {
 }
 
 
-def warm_up(servable: Servable, iterations: int = 1) -> int:
+def warm_up(servable: Servable, iterations: int = 1, metrics: Metrics | None = None, check_method: bool = False) -> int:
     """Runs all warm-up requests of a version.
 
     Args:
         servable: the loaded version.
         iterations: number of times that each request is run.
+        metrics: metrics in which the records and the duration are counted.
+        check_method: whether a signature must have the method of the request.
 
     Returns:
         The number of records that were read; 0 if the version has no file of warm-up requests.
@@ -39,11 +43,20 @@ def warm_up(servable: Servable, iterations: int = 1) -> int:
     path = servable.path / WARM_UP
     if not path.is_file():
         return 0
-    count = 0
-    for count, record in enumerate(_records(str(path)), 1):
-        if count > MOST_RECORDS:
-            raise invalid(f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {path}")
-        _run(servable, record, str(path), iterations)
+    metrics, started, count, status = metrics or Metrics(), time.monotonic(), 0, Code.OK
+    try:
+        for count, record in enumerate(_records(str(path)), 1):
+            if count > MOST_RECORDS:
+                raise invalid(f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {path}")
+            _run(servable, record, str(path), iterations, check_method)
+            metrics.count(WARM_UP_RECORDS, model_path=str(servable.path))
+    except Exception as error:
+        failure = as_serving_error(error)
+        status = Code.UNKNOWN if failure is None else failure.code
+        raise
+    finally:
+        seconds = time.monotonic() - started
+        metrics.time(WARM_UP_LATENCY, seconds, model_path=str(servable.path), status=status.name)
     return count
 
 
@@ -57,7 +70,7 @@ def _records(path: str) -> Any:
         raise ServingError(Code.DATA_LOSS, advice) from None
 
 
-def _run(servable: Servable, record: bytes, path: str, iterations: int) -> None:
+def _run(servable: Servable, record: bytes, path: str, iterations: int, check_method: bool) -> None:
     from google.protobuf.message import DecodeError
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -69,4 +82,4 @@ def _run(servable: Servable, record: bytes, path: str, iterations: int) -> None:
     if kind == "session_run_log":
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
     for _ in range(iterations if kind is not None else 0):
-        ANSWERS[kind](servable, getattr(log, kind).request, run_directly, Deadline())
+        ANSWERS[kind](servable, getattr(log, kind).request, run_directly, Deadline(), check_method)

@@ -188,3 +188,30 @@ def predict_request(
         proto = value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value)
         request.inputs[alias].CopyFrom(proto)
     return request
+
+
+def examples_request(
+    message: Any,
+    model: str = "examples",
+    signature: str = "",
+    version: int | None = None,
+    x: tuple[float, ...] = (0.25,),
+) -> Any:
+    """Fills a classify or regress request with one example for each value of the feature x."""
+    import tensorflow as tf
+
+    message.model_spec.name, message.model_spec.signature_name = model, signature
+    if version is not None:
+        message.model_spec.version.value = version
+    for value in x:
+        feature = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+        message.input.example_list.examples.append(tf.train.Example(features=tf.train.Features(feature={"x": feature})))
+    return message
+
+
+def tensor(text: str) -> Any:
+    """Reads a TensorProto from its text format."""
+    from google.protobuf import text_format
+    from tensorflow.core.framework import tensor_pb2
+
+    return text_format.Parse(text, tensor_pb2.TensorProto())

@@ -19,7 +19,7 @@ from export.server.errors import Code, ServingError
 from export.server.limits import ComputeSlots, Deadline, RequestLimit
 from export.server.servable import Servable
 from tests.helpers.deadlines import first_line, results, wait_until
-from tests.helpers.serving_models import Client, predict_request, save_toy, serving
+from tests.helpers.serving_models import Client, predict_request, save_toy, serving, tensor
 
 X = {"x": np.ones((1, 2), np.float32)}
 LONG = 1500  # turns of spin that take some tenths of a second
@@ -235,8 +235,6 @@ CLAIMS = [
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_tensor_that_claims_more_than_it_has(base, claim):
-    from tests.export.server.test_errors import tensor
-
     with serving({"toy": base}) as client:
         client.predict(X)
         before = peak_memory()

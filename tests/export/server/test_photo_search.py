@@ -13,7 +13,7 @@ from export.contract.signatures import BAD_BOX, DAMAGED, TOO_MANY_PIXELS, UNKNOW
 from export.contract.version_manifest import KIND, VERSION, mismatch
 from export.indexes.open_index import open_index
 from export.indexes.search import search
-from export.server import model_registry as served_models
+from export.server import loading
 from export.server.errors import Code, ServingError
 from pipelines.files.durable import MANIFEST, fingerprint, read_manifest
 from tests.helpers.deadlines import wait_until
@@ -189,7 +189,7 @@ def test_rest(client, search_service):
         assert len(found["names"] if isinstance(found, dict) else found) == 10
     status, answer = post(instances=[{"image_bytes": coded, "k": 2}, {"image_bytes": coded}])
     assert status == 400
-    assert "must only have keys: image_bytes,k" in answer["error"]
+    assert "keys must be equal to: image_bytes,k" in answer["error"]
     assert post(inputs={"k": 2}) == (400, {"error": "Missing named input: image_bytes in 'inputs' object."})
 
 
@@ -308,7 +308,7 @@ def test_an_index_made_in_another_way_is_told_from_ours(search_service, index, f
 @pytest.fixture
 def cold(monkeypatch):
     """Servers that skip the warm-up."""
-    monkeypatch.setattr(served_models, "warm_up", lambda servable: None)
+    monkeypatch.setattr(loading, "warm_up", lambda *_: None)
 
 
 def test_a_server_does_not_start_with_the_index_of_another_network(search_service, index, tmp_path, cold):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from export.server.tensor_proto import from_proto, to_proto
-from tests.export.server.test_errors import examples_request
-from tests.helpers.serving_models import predict_request, save_examples_model, save_toy, serving
+from tests.helpers.serving_models import examples_request, predict_request, save_examples_model, save_toy, serving
 
 
 @pytest.fixture(scope="module")
@@ -177,74 +176,6 @@ def test_rest_classify_and_regress(client):
     assert client.rest("POST", "/v1/models/examples:classify", document) == (200, answer)
     document = {"signature_name": "regress", "context": {"x": 0.5}, "examples": [{}, {}]}
     assert client.rest("POST", "/v1/models/examples:regress", document) == (200, {"results": [1.0, 1.0]})
-
-
-REFUSED = [
-    ({"instances": []}, "No values in 'instances' array"),
-    ({"instances": 3}, "Excepting 'instances' to be an list/array"),
-    ({"instances": ["a"]}, "element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: \"a\" Type: String"),
-    ({"instances": [[1, 2], [True, 2]]}, "element: 1 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: true"),
-    ({"instances": [[1, 2], [1]]}, "element: 1 of 'instances' list. Error: INVALID_ARGUMENT: Expecting tensor size: 2"),
-    ({"instances": [[[1], [2]], [[1, 2]]]}, "Expecting shape [2,1] but got: [1,2]"),
-    ({"instances": [[1, [2]]]}, "Encountered list at unexpected level: 1"),
-    ({"instances": [[[1], 2]]}, "found at incorrect level: 2"),
-    ({"instances": [{"z": [1, 2]}]}, "does not have named input: z"),
-    ({"instances": [{"x": [1, 2]}, [1, 2]]}, "Expecting object but got list at item 1"),
-    ({"instances": [[1, 2], {"x": [1, 2]}]}, "Expecting value/list but got object at item 1"),
-    ({"instances": [[16777217, 1]]}, "Cannot convert JSON value: 16777217 to float without loss of precision."),
-    ({"instances": [[1e39, 1]]}, "to float without loss of precision."),
-    ({"instances": [[{"b64": "AA=="}, 1]]}, "is not of expected type: float"),
-    ({"inputs": {"z": 1}}, "Missing named input: x in 'inputs' object."),
-    ({"signature_name": 100, "instances": [[1, 2]]}, "'signature_name' key must be a string value."),
-    ({"signature_name": "text", "instances": [{"b64": "?"}]}, "Unable to base64 decode"),
-    ({"signature_name": "pair", "instances": [1]}, "instances is a plain list, but expecting list of objects"),
-    ({"signature_name": "pair", "instances": [{"a": 1}]}, "must only have keys: a,b"),
-    ({"signature_name": "pair", "instances": [{"a": 1, "b": 0.5}]}, "is not of expected type: int64"),
-    ({"signature_name": "pair", "instances": [{"a": 1, "b": 2**63}]}, "is not of expected type: int64"),
-    (b"[" * 100_000, "JSON Parse error"),
-    (b"\xff\xfe\xfa", "JSON Parse error"),
-    ([], "Is not object"),
-]
-
-
-@pytest.mark.parametrize(("document", "message"), REFUSED)
-def test_rest_refuses(client, document, message):
-    status, answer = client.rest("POST", "/v1/models/toy:predict", document)
-    assert status == 400
-    assert message in answer["error"]
-
-
-def test_health(client):
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    health = health_pb2_grpc.HealthStub(client.channel)
-    for service in ("", "tensorflow.serving.PredictionService"):
-        answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
-
-
-def test_metrics_count_requests(client):
-    before = _metrics(client)
-    client.predict({"x": np.ones((1, 2), np.float32)})
-    client.rest("POST", "/v1/models/toy:predict", {})
-    client.rest("POST", "/v1/models/invented:predict", {"instances": [1]})
-    after = _metrics(client)
-    grown = {name for name in after if after[name] > before.get(name, 0)}
-    count = ":tensorflow:serving:request_count"
-    assert f'{count}{{model_name="toy",status="OK"}}' in grown
-    assert f'{count}{{model_name="toy",status="INVALID_ARGUMENT"}}' in grown
-    assert f'{count}{{model_name="",status="NOT_FOUND"}}' in grown
-    assert ':tensorflow:serving:request_latency_count{model_name="toy",API="Predict",entrypoint="GRPC"}' in grown
-    assert not any("invented" in name for name in after)
-
-
-def _metrics(client):
-    import urllib.request
-
-    url = f"http://127.0.0.1:{client.rest_port}/monitoring/prometheus/metrics"
-    with urllib.request.urlopen(url, timeout=20) as page:
-        lines = page.read().decode().splitlines()
-    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
 DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
