@@ -43,14 +43,14 @@ ROWS = [  # whitening method, number of dimensions that are kept, query-time met
     ("", None, "alphaqe:10"),
     ("", None, "alphaqe:50"),
     ("", None, "dba:10"),
-    ("", None, "diffusion"),
+    ("", None, "diffusion:0:50"),
     ("", None, "diffusion:0:20:5"),
-    ("", None, "superglobal"),
-    ("", None, "alphaqe:10,superglobal"),
-    ("", None, "superglobal,alphaqe:10"),
-    ("pca", None, "superglobal"),
+    ("", None, "superglobal:400:9"),
+    ("", None, "alphaqe:10,superglobal:400:9"),
+    ("", None, "superglobal:400:9,alphaqe:10"),
+    ("pca", None, "superglobal:400:9"),
 ]
-METHODS = ("", "aqe:10", "alphaqe:50", "superglobal:400", "diffusion:2000", "diffusion")
+METHODS = ("", "aqe:10", "alphaqe:50", "superglobal:400:9", "diffusion:2000:50", "diffusion:0:50")
 REPEATS = 5
 
 

@@ -66,7 +66,9 @@ def methods() -> Iterator[str]:
     yield "| method | what it does | defaults |\n|---|---|---|"
     for name, values in module.METHODS.items():
         form = ":".join([name, *(key for key, _ in values)])
-        defaults = ", ".join(f"{key} {value:g}" for key, value in values)
+        defaults = ", ".join(
+            f"{key} {value if isinstance(value, str) else format(value, 'g')}" for key, value in values
+        )
         yield f"| `{form}` | {_cell(meanings[name])} | {defaults} |"
 
 

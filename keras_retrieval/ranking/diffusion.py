@@ -5,12 +5,13 @@ the number of rows, and D the number of dimensions of the descriptors.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from ..errors import ArgumentError
+from .likely_matches import LikelyMatches
 from .nearest import CHUNK, nearest, nearest_others
 from .rows import Advance, Database, as_rows, count_rows, gather, ranges
 
@@ -26,16 +27,24 @@ class Graph:
         rows: the row of each of the E entries, (E,) int64, in non-decreasing order.
         columns: the column of each entry, (E,) int64.
         weights: the value of each entry, (E,) float64, above 0.
+        shares: the share of each entry's weight over which diffusion spreads, (E,) float64 between 0 and 1. The degrees
+            are those of the whole weights, so that little flows from a node whose edges are all unlikely. None for 1.
     """
 
     size: int
     rows: np.ndarray
     columns: np.ndarray
     weights: np.ndarray
+    shares: np.ndarray | None = None
 
     def dot(self, f: np.ndarray) -> np.ndarray:
-        """Computes the product W f of the weight matrix and a vector f (N,), as (N,) float64."""
-        return np.bincount(self.rows, self.weights * f[self.columns], self.size)
+        """Computes the product of the weight matrix, times the shares if there are any, and a vector f (N,).
+
+        Returns:
+            The product, (N,) float64.
+        """
+        weights = self.weights if self.shares is None else self.weights * self.shares
+        return np.bincount(self.rows, weights * f[self.columns], self.size)
 
     def degrees(self) -> np.ndarray:
         """Computes the degree of each node, the sum of the weights of its edges, (N,) float64; 0 without edges."""
@@ -56,10 +65,13 @@ class Graph:
         columns = place[self.columns[entries]]
         inside = columns >= 0
         rows = np.repeat(np.arange(len(nodes)), counts)
-        return Graph(len(nodes), rows[inside], columns[inside], self.weights[entries][inside])
+        shares = None if self.shares is None else self.shares[entries][inside]
+        return Graph(len(nodes), rows[inside], columns[inside], self.weights[entries][inside], shares)
 
     def around(self, nodes: np.ndarray, hops: int) -> np.ndarray:
         """Finds all nodes that can be reached from one of the given nodes over at most `hops` edges.
+
+        Edges with the share 0 are not used.
 
         Args:
             nodes: the numbers of the given nodes, (n,) integers.
@@ -73,7 +85,10 @@ class Graph:
         frontier = np.asarray(nodes)
         for _ in range(hops):
             reached = np.zeros(self.size, bool)
-            reached[self.columns[self._entries(frontier)[0]]] = True
+            entries, _ = self._entries(frontier)
+            if self.shares is not None:
+                entries = entries[self.shares[entries] > 0]
+            reached[self.columns[entries]] = True
             frontier = np.flatnonzero(reached & ~seen)
             if not len(frontier):
                 break
@@ -94,6 +109,7 @@ def mutual_graph(
     k: int = 50,
     gamma: float = 3.0,
     *,
+    likely: LikelyMatches | None = None,
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> Graph:
@@ -107,6 +123,7 @@ def mutual_graph(
         k: number of nearest neighbours of each row, at least 1; a row is not its own neighbour.
         gamma: exponent of the similarities, above 0. The larger gamma is, the smaller are the weights of dissimilar
             pairs.
+        likely: likely matches among the same N images, whose weights are the shares of the edges; None for 1.
         chunk: number of rows that are searched at a time, which limits the memory.
         advance: function that is called with the number of rows whose neighbours were found since its last call, to
             show progress; None for no such calls.
@@ -129,7 +146,9 @@ def mutual_graph(
     order = np.argsort(pairs)
     twice = order[1:][pairs[order[1:]] == pairs[order[:-1]]]
     twice = twice[scores.ravel()[twice] > 0]
-    return _symmetric(rows[twice], columns[twice], scores.ravel()[twice].astype(np.float64) ** gamma, size)
+    rows, columns = rows[twice], columns[twice]
+    shares = None if likely is None else likely.of_rows(rows, columns[:, None])[:, 0].astype(np.float64)
+    return _symmetric(rows, columns, scores.ravel()[twice].astype(np.float64) ** gamma, size, shares)
 
 
 def diffusion(
@@ -144,6 +163,7 @@ def diffusion(
     gamma: float = 3.0,
     alpha: float = 0.99,
     iterations: int = 20,
+    likely: LikelyMatches | None = None,
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -171,6 +191,9 @@ def diffusion(
         gamma: exponent of the similarities, in y and in a graph that is built in this call.
         alpha: weight of the graph, at least 0 and below 1; the larger alpha is, the farther f spreads from the seeds.
         iterations: largest number of iterations of conjugate gradient, at least 1.
+        likely: likely matches among the same N images. Their weights multiply y, and are the shares of the edges of a
+            graph that is built in this call. Rows that diffusion reaches over likely matches are then ranked first, and
+            a query without likely matches is ranked by similarity. None for the published method.
         chunk: number of rows that are searched at a time, which limits the memory.
         advance: function that is called with the number of queries ranked since its last call, to show progress; None
             for no such calls.
@@ -190,11 +213,14 @@ def diffusion(
             f"graph must have one node per row of the database, got {graph.size} nodes for {size} rows: build it again"
         )
     if truncate is None:
-        region = _reach(graph or mutual_graph(database, neighbours, gamma, chunk=chunk), seeds, iterations)
+        graph = graph or mutual_graph(database, neighbours, gamma, likely=likely, chunk=chunk)
+        region = _reach(graph, seeds, iterations)
     else:
-        seeds, region = min(seeds, truncate), _candidates(graph, database, truncate, neighbours, gamma)
+        seeds, region = min(seeds, truncate), _candidates(graph, database, truncate, neighbours, gamma, likely)
     first, similarities = nearest(queries, database, max(k, seeds, truncate or 0), chunk=chunk)
     sources = np.maximum(similarities[:, :seeds].astype(np.float64), 0) ** gamma
+    if likely is not None:
+        sources *= likely.of_queries(queries, first[:, :seeds])
     indexes = np.empty((len(queries), min(k, size)), np.int64)
     scores = np.empty(indexes.shape, np.float32)
     for row, ranking in enumerate(first):
@@ -263,7 +289,14 @@ def _reach(graph: Graph, seeds: int, iterations: int) -> Region:
     return region
 
 
-def _candidates(graph: Graph | None, database: Database, truncate: int, neighbours: int, gamma: float) -> Region:
+def _candidates(
+    graph: Graph | None,
+    database: Database,
+    truncate: int,
+    neighbours: int,
+    gamma: float,
+    likely: LikelyMatches | None,
+) -> Region:
     """Makes the function that restricts the graph to the first `truncate` rows of a query's ranking.
 
     Returns:
@@ -273,7 +306,13 @@ def _candidates(graph: Graph | None, database: Database, truncate: int, neighbou
 
     def region(ranking: np.ndarray) -> tuple[np.ndarray, Graph, np.ndarray]:
         nodes = ranking[:truncate]
-        part = graph.restrict(nodes) if graph else mutual_graph(gather(database, nodes), neighbours, gamma)
+        if graph:
+            part = graph.restrict(nodes)
+        else:
+            part = mutual_graph(gather(database, nodes), neighbours, gamma)
+            if likely is not None:
+                shares = likely.of_rows(nodes[part.rows], nodes[part.columns][:, None])[:, 0]
+                part = replace(part, shares=shares.astype(np.float64))
         return nodes, part, part.degrees()
 
     return region
@@ -287,11 +326,14 @@ def _rank(nodes: np.ndarray, f: np.ndarray, first: np.ndarray, k: int) -> tuple[
     return indexes, np.concatenate([f[order], np.zeros(len(first))])[:k]
 
 
-def _symmetric(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, size: int) -> Graph:
+def _symmetric(
+    rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, size: int, shares: np.ndarray | None = None
+) -> Graph:
     """Makes a graph from undirected edges, each of which is given once."""
     rows, columns = np.concatenate([rows, columns]), np.concatenate([columns, rows])
     order = np.argsort(rows, kind="stable")
-    return Graph(size, rows[order], columns[order], np.concatenate([weights, weights])[order])
+    twice = None if shares is None else np.concatenate([shares, shares])[order]
+    return Graph(size, rows[order], columns[order], np.concatenate([weights, weights])[order], twice)
 
 
 def _check(k: int, truncate: int | None, seeds: int, alpha: float, iterations: int) -> None:

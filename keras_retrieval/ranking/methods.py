@@ -1,8 +1,11 @@
 """Query-time methods by name: `parse` reads a text such as "dba:10,alphaqe:50:3,superglobal", `Ranker` applies it.
 
 Query-time methods improve a search without training: database augmentation, query expansion, re-ranking and diffusion.
-This module defines their names, the order of their parameters and the defaults. The commands `keras-retrieval evaluate`
-and `keras-retrieval search` accept the same text.
+They take the neighbours of an image for matches. By default they use only likely matches (see `LikelyMatches`), so that
+they do no harm where an object has few images; a number for n or neighbours takes that many, as published.
+
+This module defines the names of the methods, the order of their parameters and the defaults. The commands
+`keras-retrieval evaluate` and `keras-retrieval search` accept the same text.
 """
 
 import difflib
@@ -15,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..errors import ArgumentError, RetrievalError
+from .likely_matches import LikelyMatches
 from .reranking import Graph, augment_database, diffusion, expand_queries, mutual_graph, nearest, rerank
 from .rows import Advance, Database, count_rows
 from .whole_ranking import count_passes, sort_all
@@ -27,27 +31,38 @@ The function returns a context manager, which yields a function to call with the
 call.
 """
 
-METHODS: dict[str, tuple[tuple[str, int | float], ...]] = {
-    "dba": (("n", 10), ("alpha", 3.0)),
-    "rankdba": (("n", 20),),
-    "alphaqe": (("n", 50), ("alpha", 3.0)),
-    "aqe": (("n", 10),),
-    "superglobal": (("first", 400), ("neighbours", 9), ("beta", 0.15)),
-    "diffusion": (("truncate", 0), ("neighbours", 50), ("seeds", 10)),
+AUTO = "auto"
+"""The value of a number of neighbours by which a method uses only likely matches; see `LikelyMatches`."""
+
+METHODS: dict[str, tuple[tuple[str, int | float | str], ...]] = {
+    "dba": (("n", AUTO), ("alpha", 3.0)),
+    "rankdba": (("n", AUTO),),
+    "alphaqe": (("n", AUTO), ("alpha", 3.0)),
+    "aqe": (("n", AUTO),),
+    "superglobal": (("first", 400), ("neighbours", AUTO), ("beta", 0.15)),
+    "diffusion": (("truncate", 0), ("neighbours", AUTO), ("seeds", 10)),
 }
-"""The parameters of each query-time method, in order, as pairs of name and default; the type is that of the default."""
+"""The parameters of each query-time method, in order, as pairs of name and default.
+
+The type of a value is that of the default; where the default is "auto", a value is "auto" or an integer.
+"""
+
+RECOMMENDED = "diffusion"
+"""The methods for which the name "auto" stands."""
 
 _MEANINGS = {
     "dba": "adds to each database row its n nearest other rows, weighted by similarity^alpha; must come first",
-    "rankdba": "as dba, weighted by rank, from 1 down to 1 / n (Gordo et al. IJCV 2017)",
+    "rankdba": "as dba, weighted by rank, from 1 down to 1 / n (Gordo et al. IJCV 2017: n = 20)",
     "alphaqe": "adds to the query its n nearest rows, weighted by similarity^alpha, and searches again "
-    "(Radenovic et al. TPAMI 2018)",
+    "(Radenovic et al. TPAMI 2018: n = 50)",
     "aqe": "as alphaqe, with equal weights (Chum et al. ICCV 2007)",
-    "superglobal": "re-ranks the first rows by refined descriptors (Shao et al. ICCV 2023)",
+    "superglobal": "re-ranks the first rows by refined descriptors (Shao et al. ICCV 2023: neighbours = 9)",
     "diffusion": "ranks by diffusion on the neighbour graph, of the `truncate` first rows or, with 0, of all rows "
-    "(Iscen et al. CVPR 2017)",
+    "(Iscen et al. CVPR 2017: neighbours = 50)",
 }
 
+_NEIGHBOURS = {"superglobal": 9}  # with "auto", the number of nearest rows of which the likely matches are taken
+_MOST = 50  # the same for the other methods
 _AUGMENTATIONS = ("dba", "rankdba")  # methods that change the database instead of a ranking
 _DEEP = 8  # for k above 1/8 of the database, sorting all similarities once is faster than merging chunks
 
@@ -66,15 +81,28 @@ class Step:
     """
 
     method: str
-    values: tuple[int | float, ...]
+    values: tuple[int | float | str, ...]
 
     def __str__(self) -> str:
-        return ":".join([self.method, *(f"{value:g}" for value in self.values)])
+        return ":".join([self.method, *map(_text, self.values)])
+
+    @property
+    def auto(self) -> bool:
+        """Whether the method uses only likely matches."""
+        return AUTO in self.values
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The values as numbers; in place of "auto", the number of nearest rows of which likely matches are taken."""
+        return tuple(_NEIGHBOURS.get(self.method, _MOST) if isinstance(value, str) else value for value in self.values)
 
 
 def describe_methods() -> str:
     """Describes all query-time methods with their parameters and defaults in one line, for a help text."""
-    forms = ((_form(method), meaning) for method, meaning in _MEANINGS.items())
+    forms = [(_form(method), meaning) for method, meaning in _MEANINGS.items()]
+    forms += [
+        (AUTO, f"{RECOMMENDED}, which gains most where an object has many images and does no harm where it has few")
+    ]
     return "; ".join(f"{form}: {meaning}" for form, meaning in forms)
 
 
@@ -82,7 +110,7 @@ def parse(text: str) -> list[Step]:
     """Parses a list of query-time methods, such as "dba:10,alphaqe:50:3,diffusion".
 
     Methods are separated by commas. The values of a method's parameters follow its name after colons, in the order of
-    `METHODS`; omitted values are the defaults of `METHODS`.
+    `METHODS`; omitted values are the defaults of `METHODS`. The name "auto" stands for `RECOMMENDED`.
 
     Args:
         text: the list of methods; an empty text means a search without such methods.
@@ -94,7 +122,10 @@ def parse(text: str) -> list[Step]:
         MethodError: a method is unknown, has too many values or an invalid value, augments the database but is not
             first, or makes a ranking that the next method discards.
     """
-    steps = [_parsed(part.strip()) for part in text.split(",")] if text.strip() else []
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if parts == [AUTO]:
+        parts = RECOMMENDED.split(",")
+    steps = [_parsed(part) for part in parts]
     for number, (before, step) in enumerate(zip([None, *steps], steps, strict=False)):
         if step.method in _AUGMENTATIONS and number:
             raise MethodError(f"'{text}': {step.method} changes the database and must be the first method, once")
@@ -137,14 +168,19 @@ class Ranker:
 
     def __init__(self, database: Database, steps: Sequence[Step] = (), progress: ShowProgress = no_progress) -> None:
         self.size = count_rows(database)
-        self.steps, self.database, self._progress = list(steps), database, progress
-        self._graphs: dict[int, Graph] = {}
-        for method, values in ((step.method, step.values) for step in steps):
-            if method in _AUGMENTATIONS:
+        self.steps, self.database, self._plain, self._progress = list(steps), database, database, progress
+        self._graphs: dict[tuple[int, bool], Graph] = {}
+        # Of the descriptors as they are, because those of an augmented database are all nearer to each other.
+        self._likely = LikelyMatches(database) if any(step.auto for step in steps) else None
+        for step in steps:
+            if step.method in _AUGMENTATIONS:
+                alpha = step.numbers[1] if len(step.numbers) > 1 else None
                 with progress("database augmentation", self.size, "rows") as advance:
-                    self.database = augment_database(database, int(values[0]), *(values[1:] or [None]), advance=advance)
-            if method == "diffusion" and not values[0]:
-                self._graph(int(values[1]))
+                    self.database = augment_database(
+                        database, int(step.numbers[0]), alpha, likely=self._likely_of(step), advance=advance
+                    )
+            if step.method == "diffusion" and not step.values[0]:
+                self._graph(step)
 
     def rank(self, queries: np.ndarray, k: int) -> Ranking:
         """Ranks the rows of the database for each query, with all methods in order.
@@ -165,7 +201,7 @@ class Ranker:
         if k < 1:
             raise ArgumentError(f"k must be at least 1, got {k}")
         depth = min(
-            self.size, max([k, *(int(step.values[0]) for step in self.steps if step.method not in _AUGMENTATIONS)])
+            self.size, max([k, *(int(step.numbers[0]) for step in self.steps if step.method not in _AUGMENTATIONS)])
         )
         ranking = None
         for step in self.steps:
@@ -178,30 +214,45 @@ class Ranker:
         indexes, scores = ranking or self._searched(queries, min(k, self.size))
         return indexes[:, :k], scores[:, :k]
 
-    def _searched(self, queries: np.ndarray, k: int) -> Ranking:
+    def _searched(self, queries: np.ndarray, k: int, database: Database | None = None) -> Ranking:
+        database = self.database if database is None else database
         if _DEEP * k < self.size:
             with self._progress("search", self.size, "rows") as advance:
-                return nearest(queries, self.database, k, advance=advance)
+                return nearest(queries, database, k, advance=advance)
         with self._progress("search", self.size * count_passes(len(queries), self.size), "rows") as advance:
-            return sort_all(queries, self.database, k, advance=advance)
+            return sort_all(queries, database, k, advance=advance)
 
     def _expanded(self, queries: np.ndarray, ranking: Ranking | None, step: Step) -> np.ndarray:
-        n, alpha = (*step.values, 0.0)[:2]
-        indexes = ranking[0] if ranking else self._searched(queries, int(n))[0]
-        return expand_queries(queries, self.database, int(n), alpha, indexes=indexes)
+        n, alpha = (*step.numbers, 0.0)[:2]
+        likely = self._likely_of(step)
+        if ranking:
+            indexes = ranking[0][:, : int(n)]
+        else:
+            # Likely matches are looked for among the descriptors as they are.
+            indexes = self._searched(queries, int(n), None if likely is None else self._plain)[0]
+        weights = None if likely is None else self._known(likely, indexes).of_queries(queries, indexes)
+        return expand_queries(queries, self.database, int(n), alpha, indexes=indexes, weights=weights)
 
     def _reranked(self, queries: np.ndarray, ranking: Ranking, step: Step) -> Ranking:
-        first, neighbours, beta = step.values
+        first, neighbours, beta = step.numbers
         head = slice(None), slice(int(first))
         indexes, scores = (part.copy() for part in ranking)
+        likely = self._likely_of(step)
+        if likely is not None:
+            self._known(likely, indexes[head])
         indexes[head], scores[head] = rerank(
-            queries, self.database, indexes[head], neighbours=int(neighbours), beta=beta
+            queries,
+            self.database,
+            indexes[head],
+            neighbours=int(neighbours),
+            beta=beta,
+            likely=likely,
         )
         return indexes, scores
 
     def _diffused(self, queries: np.ndarray, k: int, step: Step) -> Ranking:
-        truncate, neighbours, seeds = map(int, step.values)
-        graph = None if truncate else self._graph(neighbours)
+        truncate, neighbours, seeds = map(int, step.numbers)
+        graph = None if truncate else self._graph(step)
         with self._progress("diffusion", len(queries), "queries") as advance:
             found = diffusion(
                 queries,
@@ -211,6 +262,7 @@ class Ranker:
                 truncate=truncate or None,
                 neighbours=neighbours,
                 seeds=seeds,
+                likely=self._likely_of(step),
                 advance=advance,
             )
         return self._extended(queries, found, k) if truncate else found
@@ -225,11 +277,24 @@ class Ranker:
             indexes[row] = np.concatenate([first, others])[: indexes.shape[1]]
         return indexes, scores
 
-    def _graph(self, neighbours: int) -> Graph:
-        if neighbours not in self._graphs:
+    def _graph(self, step: Step) -> Graph:
+        neighbours, likely = int(step.numbers[1]), self._likely_of(step)
+        if (neighbours, step.auto) not in self._graphs:
             with self._progress("neighbour graph", self.size, "rows") as advance:
-                self._graphs[neighbours] = mutual_graph(self.database, neighbours, advance=advance)
-        return self._graphs[neighbours]
+                graph = mutual_graph(self.database, neighbours, likely=likely, advance=advance)
+            self._graphs[neighbours, step.auto] = graph
+        return self._graphs[neighbours, step.auto]
+
+    def _known(self, likely: LikelyMatches, indexes: np.ndarray) -> LikelyMatches:
+        """Computes the scales of the given rows, with progress, where they are not known yet."""
+        missing = likely.missing(indexes)
+        if len(missing):
+            with self._progress("likely matches", len(missing), "rows") as advance:
+                likely.scales(missing, advance)
+        return likely
+
+    def _likely_of(self, step: Step) -> LikelyMatches | None:
+        return self._likely if step.auto else None
 
 
 def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int) -> Ranking:
@@ -253,16 +318,23 @@ def rank(queries: np.ndarray, database: Database, steps: Sequence[Step], k: int)
     return Ranker(database, steps).rank(queries, k)
 
 
+def _text(value: int | float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def _form(method: str) -> str:
-    return method + "".join(f"[:{name}={default:g}" for name, default in METHODS[method]) + "]" * len(METHODS[method])
+    parameters = METHODS[method]
+    return method + "".join(f"[:{name}={_text(default)}" for name, default in parameters) + "]" * len(parameters)
 
 
 def _parsed(part: str) -> Step:
     method, *texts = part.split(":")
+    if method == AUTO:
+        raise MethodError(f"'{AUTO}' stands for {RECOMMENDED}, alone: leave the other methods out")
     if method not in METHODS:
         near = difflib.get_close_matches(method, METHODS, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise MethodError(f"unknown method '{method}'.{hint} Known: {', '.join(map(_form, METHODS))}")
+        raise MethodError(f"unknown method '{method}'.{hint} Known: {', '.join(map(_form, METHODS))}, {AUTO}")
     parameters = METHODS[method]
     if len(texts) > len(parameters):
         raise MethodError(f"'{part}' has more values than {_form(method)}")
@@ -270,13 +342,17 @@ def _parsed(part: str) -> Step:
     return Step(method, (*given, *(default for _, default in parameters[len(given) :])))
 
 
-def _value(part: str, name: str, default: int | float, text: str) -> int | float:
+def _value(part: str, name: str, default: int | float | str, text: str) -> int | float | str:
+    if default == AUTO and text == AUTO:
+        return AUTO
+    whole = not isinstance(default, float)
     try:
-        value = type(default)(text)
+        value = int(text) if whole else float(text)
     except ValueError:
         value = -1
-    least = 1 if isinstance(default, int) and default else 0
+    least = 1 if whole and default else 0
     if not least <= value < math.inf:
-        kind = "an integer" if isinstance(default, int) else "a number"
-        raise MethodError(f"'{part}': {name} must be {kind} of at least {least}, got '{text}'")
+        kind = "an integer" if whole else "a number"
+        choice = f"{AUTO} or " if default == AUTO else ""
+        raise MethodError(f"'{part}': {name} must be {choice}{kind} of at least {least}, got '{text}'")
     return value

@@ -12,6 +12,7 @@ from ..errors import ArgumentError
 from .diffusion import Graph as Graph
 from .diffusion import diffusion as diffusion
 from .diffusion import mutual_graph as mutual_graph
+from .likely_matches import LikelyMatches
 from .nearest import CHUNK, nearest_others
 from .nearest import nearest as nearest
 from .rows import Advance, Database, as_rows, gather, l2_normalize
@@ -26,6 +27,7 @@ def expand_queries(
     alpha: float = 3.0,
     *,
     indexes: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> np.ndarray:
@@ -44,6 +46,8 @@ def expand_queries(
             rows.
         indexes: row numbers of a ranking for each query, of which the first n are used, (Q, n or more) integers, best
             first; None searches the database.
+        weights: further factors of the weights of these rows, (Q, n or more), such as `LikelyMatches.of_queries`; None
+            for 1. They need `indexes`.
         chunk: number of rows that are searched at a time, which limits the memory.
         advance: function that is called with the number of rows searched since its last call, to show progress; None
             for no such calls.
@@ -52,7 +56,7 @@ def expand_queries(
         The expanded queries, (Q, D) float32, L2-normalised.
 
     Raises:
-        ArgumentError: `n` or `alpha` is below 0, or the shapes do not match.
+        ArgumentError: `n` or `alpha` is below 0, the shapes do not match, or there are `weights` without `indexes`.
         DescriptorError: a descriptor contains NaN or an infinite number; only checked if the database is searched.
     """
     queries = as_rows(queries, "queries")
@@ -60,8 +64,10 @@ def expand_queries(
     if n == 0 or not len(queries):
         return queries.copy()
     if indexes is None:
+        if weights is not None:
+            raise ArgumentError("weights of query expansion need the indexes of the rows to which they belong")
         indexes, _ = nearest(queries, database, n, chunk=chunk, advance=advance)
-    return _expand(queries, database, _ranking(indexes, len(queries))[:, :n], alpha)
+    return _expand(queries, database, _ranking(indexes, len(queries))[:, :n], alpha, weights)
 
 
 def augment_database(
@@ -69,6 +75,7 @@ def augment_database(
     n: int = 50,
     alpha: float | None = 3.0,
     *,
+    likely: LikelyMatches | None = None,
     chunk: int = CHUNK,
     advance: Advance | None = None,
 ) -> np.ndarray:
@@ -83,6 +90,8 @@ def augment_database(
             unchanged.
         alpha: exponent of the similarities, at least 0; with 0 the weights are equal. With None, the weights depend on
             the rank of the neighbour instead, 1, (n - 1) / n, .. 1 / n, as in the published code of the paper.
+        likely: likely matches of this database, whose weights multiply those of the neighbours; with alpha None, n is
+            then the number of neighbours whose weight is not 0. None for the published method.
         chunk: number of rows that are searched at a time, which limits the memory.
         advance: function that is called with the number of rows whose neighbours were found since its last call, to
             show progress; None for no such calls.
@@ -99,12 +108,23 @@ def augment_database(
     rows = np.concatenate([as_rows(shard, "the database") for shard in shards])
     if n == 0:
         return rows
-    indexes, _ = nearest_others(rows, n, chunk=chunk, advance=advance)
-    return _expand(rows, rows, indexes, alpha)
+    if likely is None:
+        indexes, _ = nearest_others(rows, n, chunk=chunk, advance=advance)
+        return _expand(rows, rows, indexes, alpha)
+    indexes, similarities = nearest_others(rows, max(n, likely.neighbour), chunk=chunk, advance=advance)
+    likely.learn(similarities)
+    factors = likely.of_rows(np.arange(len(rows)), indexes[:, :n])
+    return _expand(rows, rows, indexes[:, :n], alpha, factors, mean=True)
 
 
 def rerank(
-    queries: np.ndarray, database: Database, indexes: np.ndarray, *, neighbours: int = 9, beta: float = 0.15
+    queries: np.ndarray,
+    database: Database,
+    indexes: np.ndarray,
+    *,
+    neighbours: int = 9,
+    beta: float = 0.15,
+    likely: LikelyMatches | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Re-ranks the first M rows of each query's ranking by refined descriptors, as in SuperGlobal.
 
@@ -125,6 +145,9 @@ def rerank(
             paper.
         neighbours: number of rows that refine a row, at least 0; M - 1 if there are fewer.
         beta: weight of the neighbours, at least 0; with 0 rows are not refined.
+        likely: likely matches of the database. Their weights multiply those of the neighbours, and the second query is
+            the mean, which is less sensitive to a single row than the maximum, of those of its rows that are likely
+            matches of the query; without one, S2 = S1. None for the published method.
 
     Returns:
         Row numbers, (Q, M) int64, and scores, (Q, M) float32, best first; rows with equal scores keep the order of
@@ -138,21 +161,34 @@ def rerank(
     ranking, scores = _ranking(indexes, len(queries)).copy(), np.zeros(np.shape(indexes), np.float32)
     if not ranking.size:
         return ranking, scores
+    of_query = None if likely is None else likely.of_queries(queries, ranking)
     for row, query in enumerate(queries):
-        new = _refined_scores(query, gather(database, ranking[row]), neighbours, beta)
+        among = None if likely is None else likely.among(ranking[row])
+        wanted = None if of_query is None else of_query[row] > 0
+        new = _refined_scores(query, gather(database, ranking[row]), neighbours, beta, among, wanted)
         order = np.argsort(-new, kind="stable")
         ranking[row], scores[row] = ranking[row, order], new[order]
     return ranking, scores
 
 
-def _refined_scores(query: np.ndarray, rows: np.ndarray, neighbours: int, beta: float) -> np.ndarray:
-    refined = _refine(rows, neighbours, beta)
+def _refined_scores(
+    query: np.ndarray,
+    rows: np.ndarray,
+    neighbours: int,
+    beta: float,
+    among: np.ndarray | None = None,
+    wanted: np.ndarray | None = None,
+) -> np.ndarray:
+    refined = _refine(rows, neighbours, beta, among)
     first = refined @ query
     best = np.argsort(-first, kind="stable")[: neighbours + 1]
+    if wanted is not None:
+        best = best[wanted[best]]
+        return (first + refined @ refined[best].mean(axis=0)) / 2 if len(best) else first
     return (first + refined @ refined[best].max(axis=0)) / 2
 
 
-def _refine(rows: np.ndarray, neighbours: int, beta: float) -> np.ndarray:
+def _refine(rows: np.ndarray, neighbours: int, beta: float, among: np.ndarray | None) -> np.ndarray:
     """Computes the weighted mean of each row (M, D) and its most similar other rows, as in `rerank`, (M, D)."""
     k = min(neighbours, len(rows) - 1)
     weights = np.eye(len(rows), dtype=np.float32)
@@ -161,25 +197,43 @@ def _refine(rows: np.ndarray, neighbours: int, beta: float) -> np.ndarray:
         np.fill_diagonal(similarities, -np.inf)
         nearest_rows = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
         values = beta * np.maximum(np.take_along_axis(similarities, nearest_rows, 1), 0)
+        if among is not None:
+            values *= np.take_along_axis(among, nearest_rows, 1)
         np.put_along_axis(weights, nearest_rows, values, 1)
     return weights @ rows / weights.sum(axis=1, keepdims=True)
 
 
-def _expand(rows: np.ndarray, database: Database, indexes: np.ndarray, alpha: float | None) -> np.ndarray:
-    """Adds to each row (R, D) the weighted sum of its neighbours with the row numbers `indexes` (R, n); L2-normalises.
+def _expand(
+    rows: np.ndarray,
+    database: Database,
+    indexes: np.ndarray,
+    alpha: float | None,
+    factors: np.ndarray | None = None,
+    mean: bool = False,
+) -> np.ndarray:
+    """Adds to each row (R, D) the weighted sum of its neighbours with the row numbers `indexes` (R, n).
+
+    The sum is L2-normalised, or divided by the sum of the weights if `mean` is True; a row has the weight 1.
 
     The weight of a neighbour with the similarity s is max(s, 0)^alpha; if alpha is None, the weight of neighbour i,
-    counted from 0, is (n - i) / n.
+    counted from 0, is max((n - i) / n, 0). With factors, (R, n or more), the weights are multiplied by them, and n is
+    the number of factors of the row that are not 0.
     """
     expanded = np.empty_like(rows)
-    by_rank = 1 - np.arange(indexes.shape[1], dtype=np.float32)[None] / max(1, indexes.shape[1])
-    size = max(1, _FLOATS // max(1, indexes.shape[1] * rows.shape[1]))
+    count = indexes.shape[1]
+    size = max(1, _FLOATS // max(1, count * rows.shape[1]))
     for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        near = gather(database, indexes[start : start + size])
-        similarity = np.maximum((near @ part[:, :, None])[..., 0], 0)
-        weights = by_rank if alpha is None else similarity ** np.float32(alpha)
-        expanded[start : start + size] = l2_normalize(part + (weights[:, None] @ near)[:, 0])
+        part = slice(start, start + size)
+        near = gather(database, indexes[part])
+        factor = np.ones(indexes[part].shape, np.float32) if factors is None else factors[part, :count]
+        if alpha is None:
+            counts = np.maximum(np.count_nonzero(factor, axis=1), 1)[:, None]
+            weights = np.maximum(1 - np.arange(count, dtype=np.float32) / counts, 0)
+        else:
+            weights = np.maximum((near @ rows[part, :, None])[..., 0], 0) ** np.float32(alpha)
+        weights = weights * factor
+        total = rows[part] + (weights[:, None] @ near)[:, 0]
+        expanded[part] = total / (1 + weights.sum(axis=1, keepdims=True)) if mean else l2_normalize(total)
     return expanded
 
 

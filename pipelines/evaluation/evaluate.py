@@ -19,7 +19,7 @@ from .options import EvaluateOptions
 from .page import evaluation_page
 from .rankings import Ranking, rank_by_descriptors
 from .result_folders import PAGE, RESULTS, keep_other_results, setting_of
-from .scores import score
+from .scores import lines, score
 
 
 @takes(EvaluateOptions)
@@ -57,6 +57,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         steps = parse(options.rerank)
         ranking = rank_by_descriptors(truth, options.extraction(), options.distractors, steps, options.verification())
     results = score(truth, ranking.ranks) | ranking.facts
+    if ranking.plain is not None:
+        results["mean_by_descriptors"] = score(truth, ranking.plain)["mean"]
     if options.copies:
         copies = copies_in_database(truth, options.photos, accept_truncated=options.accept_truncated)
         results |= {"copies_in_database": sum(query in copies for query in truth.queries), "copies": copies}
@@ -102,8 +104,8 @@ def _print(ranking: Ranking, results: dict[str, Any], output: Path) -> None:
     table = Table(title=results["dataset"])
     for name in ["", *figures]:
         table.add_column(name, justify="right")
-    for setting, values in results["mean"].items():
-        table.add_row(setting, *(percent(name, values[name]) for name in figures))
+    for line, values in lines(results).items():
+        table.add_row(line, *(percent(name, values[name]) for name in figures))
     Console().print(table)
     print("\n".join(_facts(ranking, results)))
     print(f"metrics: {output / RESULTS}\npage: {(output / PAGE).resolve()}")

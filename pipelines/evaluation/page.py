@@ -11,6 +11,7 @@ from ..pages.charts import Chart, Curve, curves
 from ..pages.rankings import Case, Hit, Mark, Picture, page
 from .ground_truth import GroundTruth
 from .rankings import Ranking
+from .scores import lines
 
 SHOWN = 100  # maximum number of queries on a page
 HITS = 10  # number of photos of each ranking on a page
@@ -23,7 +24,7 @@ def evaluation_page(truth: GroundTruth, ranking: Ranking, results: Mapping[str, 
     Args:
         truth: the ground truth.
         ranking: the rankings of all queries.
-        results: the content of results.json; `mean` and `per_query` are used.
+        results: the content of results.json; the means and `per_query` are used.
         facts: short lines of text to show under the title.
 
     Returns:
@@ -42,7 +43,7 @@ def evaluation_page(truth: GroundTruth, ranking: Ranking, results: Mapping[str, 
         "evaluation",
         f"{truth.name}: rankings",
         facts,
-        table=results["mean"],
+        table=lines(results),
         charts=[_chart(truth, ranking.ranks)],
         cases=cases,
     )
@@ -97,9 +98,9 @@ def _chart(truth: GroundTruth, ranks: np.ndarray) -> Chart:
         recall = np.array(list(metrics.recall_at(hits, ns.tolist()).values()))
         return curves("Recall@N", {"all": (ns, recall)}, "N", "recall@N", _RECALL_TICKS)
     levels = np.linspace(0, 1, 101)
-    lines: dict[str, Curve] = {}
+    drawn: dict[str, Curve] = {}
     for setting, (positives, junk) in truth.settings().items():
         positions = metrics.positive_positions(ranks, positives, junk)
         counts = [len(np.unique(one)) for one in positives]
-        lines[setting] = levels, metrics.precision_recall(positions, counts, levels)
-    return curves("Interpolated precision, mean over queries", lines, "recall", "precision", (0, 0.2, 0.4, 0.6, 0.8, 1))
+        drawn[setting] = levels, metrics.precision_recall(positions, counts, levels)
+    return curves("Interpolated precision, mean over queries", drawn, "recall", "precision", (0, 0.2, 0.4, 0.6, 0.8, 1))

@@ -42,6 +42,8 @@ class Ranking:
         method: short lines of text that describe how the photos were ranked, for the page and the terminal.
         facts: metadata of the method and its duration in a dict that is serialisable as JSON, for results.json.
         exif: whether photos were turned by their EXIF orientation.
+        plain: the rankings by the descriptors alone, without query-time methods and verification, (depth, Q); None if
+            `ranks` are these.
     """
 
     ranks: np.ndarray
@@ -52,6 +54,7 @@ class Ranking:
     method: list[str]
     facts: dict[str, Any]
     exif: bool = True
+    plain: np.ndarray | None = None
 
 
 def depth_of(truth: GroundTruth) -> int:
@@ -91,6 +94,7 @@ def rank_by_descriptors(
     """
     collection = describe_collection(truth, options, distractors)
     counts, depth = collection.counts, depth_of(truth)
+    plain = None
     started = time.monotonic()
     if counts is None:
         ranker = Ranker(collection.database, steps, progress)
@@ -100,6 +104,10 @@ def rank_by_descriptors(
         starts = first_rows(counts)
         indexes, scores = nearest_groups(collection.queries, collection.database, starts, min(depth, len(counts)))
     milliseconds = round(1000 * (time.monotonic() - started) / len(truth.queries), 3)
+    if steps:
+        plain, _ = Ranker(collection.database, (), progress).rank(collection.queries, depth)
+    elif verification is not None:
+        plain = indexes.copy()
     verified = None
     if verification is not None:
         verified = verify_rankings(collection, options, verification, indexes, scores)
@@ -146,4 +154,5 @@ def rank_by_descriptors(
         method,
         facts,
         options.exif,
+        None if plain is None else collection.ranks(plain),
     )

@@ -1,6 +1,7 @@
 """Scores rankings by the protocol of a collection, for each query and averaged over the queries."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,21 @@ def score(ground_truth: GroundTruth, ranks: np.ndarray) -> dict[str, Any]:
         "mean": mean,
         "per_query": rows,
     }
+
+
+def lines(results: Mapping[str, Any]) -> dict[str, _Figures]:
+    """Returns the mean metrics of each line of the table of results, by the name of the line.
+
+    Args:
+        results: the content of results.json; `mean` and, after --rerank or --verify, `mean_by_descriptors`
+            are used. The ranking by descriptors alone is in the line after the one with it.
+    """
+    found: dict[str, _Figures] = {}
+    for setting, figures in results["mean"].items():
+        found[setting] = figures
+        if "mean_by_descriptors" in results:
+            found[f"{setting}, descriptors alone"] = results["mean_by_descriptors"][setting]
+    return found
 
 
 def _score_precision(ground_truth: GroundTruth, ranks: np.ndarray) -> _Scored:

@@ -25,11 +25,12 @@ def test_nothing_is_a_plain_search():
 
 
 def test_values_have_the_defaults_of_the_table():
-    assert parse("alphaqe") == [Step("alphaqe", (50, 3.0))]
+    assert parse("alphaqe") == parse("alphaqe:auto:3") == [Step("alphaqe", ("auto", 3.0))]
+    assert parse("auto") == parse("diffusion")
     assert parse("dba:7, alphaqe:20:0.5 ,superglobal:100") == [
         Step("dba", (7, 3.0)),
         Step("alphaqe", (20, 0.5)),
-        Step("superglobal", (100, 9, 0.15)),
+        Step("superglobal", (100, "auto", 0.15)),
     ]
     for method in METHODS:
         assert parse(",".join(map(str, parse(method)))) == parse(method)
@@ -39,7 +40,11 @@ def test_values_have_the_defaults_of_the_table():
 @pytest.mark.parametrize(("text", "message"), [
     ("alphqe", "Did you mean 'alphaqe'.*Known: dba"),
     ("dba,", "unknown method ''"),
-    ("dba:x", "'dba:x': n must be an integer of at least 1, got 'x'"),
+    ("dba:x", "'dba:x': n must be auto or an integer of at least 1, got 'x'"),
+    ("dba:5:auto", "alpha must be a number of at least 0, got 'auto'"),
+    ("diffusion:auto", "truncate must be an integer of at least 0, got 'auto'"),
+    ("auto,alphaqe", "'auto' stands for diffusion, alone"),
+    ("auto:5", "'auto' stands for diffusion, alone"),
     ("dba:0", "at least 1"),
     ("alphaqe:5:-1", "alpha must be a number of at least 0"),
     ("alphaqe:5:nan", "alpha"),
@@ -72,10 +77,10 @@ def by_hand(text):
         return diffusion(QUERIES, DATABASE, 90, neighbours=10, seeds=3)
     if text == "diffusion:40:10:3":
         return diffusion(QUERIES, DATABASE, 90, truncate=40, neighbours=10, seeds=3)
-    if text == "superglobal:20,alphaqe:6":
+    if text == "superglobal:20:9,alphaqe:6":
         first = rerank(QUERIES, DATABASE, nearest(QUERIES, DATABASE, 20)[0])[0]
         return nearest(expand_queries(QUERIES, DATABASE, 6, 3.0, indexes=first), DATABASE, 90)
-    assert text == "dba:3,alphaqe:5:2,diffusion:0:8:4,superglobal:12"
+    assert text == "dba:3,alphaqe:5:2,diffusion:0:8:4,superglobal:12:9"
     rows = augment_database(DATABASE, 3, 3.0)
     queries = expand_queries(QUERIES, rows, 5, 2.0)
     indexes, scores = diffusion(queries, rows, 90, neighbours=8, seeds=4)
@@ -90,8 +95,8 @@ COMPOSED = [
     "superglobal:30:4:0.3",
     "diffusion:0:10:3",
     "diffusion:40:10:3",
-    "superglobal:20,alphaqe:6",
-    "dba:3,alphaqe:5:2,diffusion:0:8:4,superglobal:12",
+    "superglobal:20:9,alphaqe:6",
+    "dba:3,alphaqe:5:2,diffusion:0:8:4,superglobal:12:9",
 ]
 
 
@@ -128,6 +133,8 @@ def test_each_pass_is_watched_to_its_end():
         "search": (90, 90, "rows"),
         "diffusion": (6, 6, "queries"),
     }
+    Ranker(DATABASE, parse("alphaqe"), watch).rank(QUERIES[:1], 5)
+    assert done["likely matches"] == (50, 50, "rows")
 
 
 @pytest.mark.parametrize("group", [1, 4, 2**27])

@@ -103,8 +103,11 @@ def test_a_second_run_describes_nothing(network, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.evaluation.collection.describe_photos", None)
     assert evaluate(str(network), **options)["per_query"] == first["per_query"]
     changed = evaluate(str(network), **options, rerank="dba:3,alphaqe:4,superglobal:10")
-    assert changed["rerank"] == ["dba:3:3", "alphaqe:4:3", "superglobal:10:9:0.15"]
+    assert changed["rerank"] == ["dba:3:3", "alphaqe:4:3", "superglobal:10:auto:0.15"]
     assert changed["per_query"] != first["per_query"]
+    assert changed["mean_by_descriptors"] == first["mean"]
+    assert "mean_by_descriptors" not in first
+    assert "medium, descriptors alone" in (tmp_path / "out" / "page.html").read_text()
     with pytest.raises(ValueError, match="--replace"):
         evaluate(str(network), **options | {"size": 30})
 

@@ -1,0 +1,108 @@
+"""Likely matches: weights equal a loop, and with them no query-time method harms objects of few images."""
+
+import numpy as np
+import pytest
+
+from keras_retrieval import metrics
+from keras_retrieval.errors import ArgumentError
+from keras_retrieval.ranking.likely_matches import LikelyMatches
+from keras_retrieval.ranking.methods import METHODS, Ranker, parse
+from keras_retrieval.ranking.nearest import nearest_others
+from keras_retrieval.ranking.rows import l2_normalize
+
+RNG = np.random.default_rng(0)
+
+
+def collection(objects, images, noise, unrelated=0, dimensions=24):
+    """(N, D) descriptors, (N,) objects; each unrelated image is an object of its own. All share a common direction."""
+    labels = np.concatenate([np.repeat(np.arange(objects), images), objects + np.arange(unrelated)])
+    centres = RNG.normal(size=(labels.max() + 1, dimensions)) + 1.5
+    rows = centres[labels] + noise * RNG.normal(size=(len(labels), dimensions))
+    return l2_normalize(rows).astype("float32"), labels
+
+
+def loop(rows, x, x_scores, y):
+    """The weight of the pair of x, with the descending similarities x_scores to others, and the row y."""
+    k = min(20, max(1, len(rows) // 5))
+    others = np.sort(np.delete(rows @ rows[y], y))[::-1]
+    c = (1 - x_scores[k - 1]) + (1 - others[k - 1])
+    nearness = 1 - 2 * (1 - x @ rows[y]) / c
+    return min(max((nearness - 0.2) / 0.2, 0), 1)
+
+
+@pytest.mark.parametrize("size", [160, 33])
+def test_weights_equal_a_loop(size):
+    rows, _ = collection(size // 4, 4, 0.8)
+    likely = LikelyMatches([rows[:20], rows[20:]])
+    indexes, _ = nearest_others(rows, 10)
+    weights = likely.of_rows(np.arange(len(rows)), indexes)
+    expected = [
+        [loop(rows, rows[x], np.sort(np.delete(rows @ rows[x], x))[::-1], y) for y in line]
+        for x, line in enumerate(indexes)
+    ]
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    assert 0.1 < np.mean(weights > 0) < 0.9
+    learned = LikelyMatches(rows)
+    learned.learn(nearest_others(rows, 25)[1])
+    np.testing.assert_allclose(learned.of_rows(np.arange(len(rows)), indexes), weights, atol=1e-4)
+    some = np.array([3, 0, 1, 17])
+    among = likely.among(some)
+    for i, x in enumerate(some):
+        for j, y in enumerate(some):
+            pair = likely.of_rows(np.array([x]), np.array([[y]]))[0, 0] if i != j else 0
+            np.testing.assert_allclose(among[i, j], pair, atol=1e-4)
+    queries = l2_normalize(rows[:5] + 0.1 * RNG.normal(size=(5, 24))).astype("float32")
+    found = likely.of_queries(queries, indexes[:5])
+    expected = [
+        [loop(rows, q, np.sort(rows @ q)[::-1], y) for y in line] for q, line in zip(queries, indexes, strict=False)
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    # A query that is a row has the scale of that row.
+    np.testing.assert_allclose(likely.of_queries(rows[:5], indexes[:5]), weights[:5], atol=1e-4)
+
+
+# Objects, images of each, noise, unrelated images, dimensions.
+SETS = {
+    "one match for a query": (40, 2, 1.3, 160, 128),
+    "three matches for a query": (40, 4, 1.3, 0, 128),
+    "no matches": (1, 2, 1.3, 150, 128),
+    "few images": (5, 3, 1.3, 0, 128),
+    "many matches for a query": (6, 25, 0.9, 50, 24),
+}
+
+
+def score(rows, labels, text):
+    """mAP over all images of which there is another, each searched among the others."""
+    ranks, _ = Ranker(rows, parse(text)).rank(rows, len(rows))
+    same = [np.setdiff1d(np.flatnonzero(labels == label), [query]) for query, label in enumerate(labels)]
+    asked = [query for query, matches in enumerate(same) if len(matches)]
+    own = [np.array([query]) for query in asked]
+    return 100 * np.mean(metrics.retrieval(ranks[asked].T, [same[query] for query in asked], own).ap)
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_no_method_does_harm(kind):
+    rows, labels = collection(*SETS[kind])
+    plain = score(rows, labels, "")
+    gains = {text: score(rows, labels, text) - plain for text in ["auto", *METHODS, "diffusion:50", "dba,alphaqe"]}
+    assert min(gains.values()) >= -0.5, gains
+    if kind == "many matches for a query":
+        assert gains["auto"] > 3
+    if kind == "one match for a query":
+        # As published they do harm, which is why likely matches are the default.
+        assert score(rows, labels, "alphaqe:50") < plain - 20
+
+
+@pytest.mark.parametrize("text", ["auto", *METHODS])
+def test_small_and_odd_databases(text):
+    rows, _ = collection(3, 4, 0.7)
+    for database in (rows[:1], rows[:2], rows[:6], np.repeat(rows[:1], 30, 0), np.zeros((30, 24), "float32")):
+        indexes, scores = Ranker(database, parse(text)).rank(rows, 40)
+        assert (np.sort(indexes, axis=1) == np.arange(len(database))).all()
+        assert np.isfinite(scores).all()
+    assert Ranker(rows, parse(text)).rank(rows[:0], 5)[0].shape == (0, 5)
+
+
+def test_what_was_learned_must_be_of_all_rows():
+    with pytest.raises(ArgumentError, match="similarities must have 12 lines, got 11"):
+        LikelyMatches(collection(3, 4, 0.7)[0]).learn(np.zeros((11, 30), "float32"))
