@@ -9,6 +9,7 @@ from .errors import HttpRefusalError
 
 SMALL = 2**20  # bytes; bodies up to this size are read however many others are in memory
 HELD_BYTES = 2**28  # of larger bodies that are in memory at once
+BOMB_BYTES, BOMB_RATIO = 2**24, 100  # a body that unzips to more than both, bytes and times its size, is refused
 _PIECE = 2**18  # bytes that are unzipped in one step
 
 
@@ -111,7 +112,7 @@ def unzipped_size(body: bytes, limits: BodyLimits) -> int:
     """Computes the size of a gzip body when it is unzipped, in constant memory.
 
     Raises:
-        HttpRefusalError: it is too large (413), or not in gzip format (400).
+        HttpRefusalError: it is too large, or many times larger than it is sent (413), or not in gzip format (400).
     """
     return sum(map(len, _pieces(body, limits)))
 
@@ -131,6 +132,8 @@ def _pieces(body: bytes, limits: BodyLimits) -> Iterator[bytes]:
         rest, size = unzip.unconsumed_tail, size + len(piece)
         if size > limits.unzipped:
             raise HttpRefusalError(413, f"The unzipped body is larger than {limits.unzipped} bytes")
+        if size > max(BOMB_BYTES, BOMB_RATIO * len(body)):
+            raise HttpRefusalError(413, f"The unzipped body is larger than {BOMB_RATIO} times its size")
         if not piece and not rest and not unzip.eof:
             raise HttpRefusalError(400, "The gzip data of the body is truncated")
         yield piece

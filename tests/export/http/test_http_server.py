@@ -11,9 +11,9 @@ import threading
 
 import pytest
 
-from export.http import asgi, connection, http_server
+from export.http import asgi, bodies, connection, http_server
 from export.http.bodies import BodyLimits
-from export.http.errors import ListenError
+from export.http.errors import HttpRefusalError, ListenError
 from export.http.http_server import HttpServer
 from export.http.messages import Response, error_response
 from tests.helpers.deadlines import join, wait_until
@@ -290,6 +290,18 @@ def test_a_gzip_bomb(connection_to, echo, size):
     status, answer = ask(connection_to, "POST", "/rest", bomb, {"Content-Encoding": "gzip"})
     assert (status, answer) == (413, {"error": "The unzipped body is larger than 3000 bytes"})
     assert echo.count == 0
+
+
+def test_a_body_that_grows_a_hundred_times_is_refused(monkeypatch):
+    monkeypatch.setattr(bodies, "BOMB_BYTES", 10_000)
+    limits = BodyLimits(10**6)
+    for size, refused in ((10_000, False), (10_001, True)):
+        zipped = gzip.compress(b"0" * size)
+        assert size > 100 * len(zipped)
+        with pytest.raises(HttpRefusalError, match="100 times its size") if refused else contextlib.nullcontext():
+            assert bodies.unzipped_size(zipped, limits) == size
+    words = gzip.compress(b"".join(b"%d," % number for number in range(10_000)))
+    assert bodies.unzipped_size(words, limits) == len(bodies.unzipped(words, limits)) == 48_890
 
 
 def test_truncated_gzip_is_refused(connection_to):
