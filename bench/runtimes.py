@@ -17,6 +17,7 @@ VGG16-GeM at 320 px.
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -74,13 +75,15 @@ def serve(network: str, threads: int) -> None:
 
     import keras_retrieval
     from pipelines.descriptors.describer import describer
-    from pipelines.runtimes.conversion import convert
     from pipelines.runtimes.sessions import open_network
 
     keras.utils.set_random_seed(0)
     model = keras_retrieval.build(network, weights=None)
     path = Path(tempfile.mkdtemp()) / "network.onnx"
-    convert(model, (None, None), path)
+    # In a process of its own, for the gigabytes that a conversion takes.
+    conversion = multiprocessing.get_context("spawn").Process(target=write_onnx, args=(network, path))
+    conversion.start()
+    conversion.join()
     halved = keras.models.clone_model(model)
     functions: dict[str, Any] = {
         "tensorflow float32": describer(model),
@@ -98,6 +101,14 @@ def serve(network: str, threads: int) -> None:
         started = clock()
         functions[f"{runtime} {precision}"](photos)
         print(clock() - started, flush=True)
+
+
+def write_onnx(network: str, path: Path) -> None:
+    """Writes a network with random weights as an .onnx file."""
+    import keras_retrieval
+    from pipelines.runtimes.conversion import convert
+
+    convert(keras_retrieval.build(network, weights=None), (None, None), path)
 
 
 def measure(network: str, arguments: argparse.Namespace, off: bool) -> list[dict[str, Any]]:
