@@ -68,13 +68,14 @@ def index(options: IndexOptions) -> str | Path:
         opened.close()
     else:
         local, folder = local_features_of(Path(options.descriptors)), Path(output)
-        if local is None and folder.exists():
-            drop_local_features(folder)
         label, configuration = str(output), write_index(folder, photos, facts, settings)["configuration"]
-        verifiable = 0 if local is None else add_local_features(folder, local, photos.names, replace=True)
+        if local is None:
+            drop_local_features(folder)
+        else:
+            features = add_local_features(folder, local, photos.names, replace=True)
     _print(label, photos, configuration, time.monotonic() - started)
     if not milvus and local is not None:
-        print(f"{label}: local features of {verifiable:,} photos, for --verify")
+        print(f"{label}: local features of {features.count:,} photos, {features.bytes_per_photo:,} bytes each")
     return output if milvus else Path(output)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ from keras_retrieval.pipelines.local_features.folder import StoredFeatures, open
 from keras_retrieval.errors import ArgumentError
 
 from ..folder_index.layout import LOCAL, locked
+
+
+@dataclass(frozen=True)
+class AddedFeatures:
+    """The local features that an index took over.
+
+    Attributes:
+        count: the number of photos with features.
+        bytes_per_photo: the mean size of the features of a photo.
+    """
+
+    count: int
+    bytes_per_photo: int
+
 
 _CONTENTS = "contents.json"
 _ADDED, _REMOVED = "added", "removed"
@@ -73,11 +88,19 @@ class LocalStore:
         return None if stored is None else stored.read(name)
 
     def _refresh(self) -> None:
-        """Reads contents.json if it has changed."""
+        """Reads contents.json if it has changed, and again if a writer removes folders meanwhile."""
+        while (stamp := self._stamp()) != self._seen:
+            try:
+                self._load(stamp)
+            except (FolderError, OSError):
+                if self._stamp() == stamp:
+                    raise
+
+    def _stamp(self) -> tuple[int, int, int]:
         facts = (self._folder / _CONTENTS).stat()
-        stamp = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-        if stamp == self._seen:
-            return
+        return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+    def _load(self, stamp: tuple[int, int, int]) -> None:
         opened: dict[str, StoredFeatures] = {}
         of_name: dict[str, StoredFeatures] = {}
         for entry in _read(self._folder):
@@ -95,7 +118,9 @@ def has_local_features(index: Path) -> bool:
     return (index / LOCAL / _CONTENTS).is_file()
 
 
-def add_local_features(index: Path, features: Path, names: Collection[str], *, replace: bool = False) -> int:
+def add_local_features(
+    index: Path, features: Path, names: Collection[str], *, replace: bool = False
+) -> "AddedFeatures":
     """Adds the features of photos to an index folder. Those that it has of the same names are no longer used.
 
     Args:
@@ -105,7 +130,7 @@ def add_local_features(index: Path, features: Path, names: Collection[str], *, r
         replace: whether all features that the index has are replaced.
 
     Returns:
-        The number of photos whose features were added.
+        The number of photos whose features were added, and the bytes of each.
 
     Raises:
         ArgumentError: the features were made by another extractor or at another size than those of the index.
@@ -123,7 +148,32 @@ def add_local_features(index: Path, features: Path, names: Collection[str], *, r
         _copy(features, copied)
         _write(home, [*before, {_REMOVED: sorted(set(names) - set(stored.names)), _ADDED: copied.name}])
         _remove_unlisted(home)
-    return len(stored)
+    return AddedFeatures(len(stored), stored.facts["bytes_per_photo"])
+
+
+def compact_local_features(index: Path, names: Collection[str]) -> None:
+    """Removes the folders of features of which no photo is in the index any more, or which were replaced as a whole.
+
+    Args:
+        index: the index folder.
+        names: the names of all photos of the index.
+
+    Raises:
+        IndexBusyError: another process is writing to the index.
+    """
+    if not has_local_features(index):
+        return
+    home = index / LOCAL
+    with locked(index, "writing"):
+        entries, kept, missing = _read(home), list[dict[str, Any]](), set(names)
+        for entry in reversed(entries):
+            added = set(open_features(home / entry[_ADDED]).names) if _ADDED in entry else set()
+            if used := added & missing:
+                # Only what is used of it: a photo that was removed after it must not appear again.
+                kept += [{_REMOVED: sorted(added - used)}, {_ADDED: entry[_ADDED]}]
+            missing -= added | set(entry.get(_REMOVED, ()))
+        _write(home, kept[::-1])
+        _remove_unlisted(home)
 
 
 def remove_local_features(index: Path, names: Sequence[str]) -> None:

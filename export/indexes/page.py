@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from keras_retrieval.pipelines.local_features.verified_ranking import FEWEST_INLIERS
 from keras_retrieval.pipelines.pages.rankings import Case, Hit, Mark, Picture, page
 from keras_retrieval.pipelines.photos.query_box import Box
 
@@ -48,7 +49,7 @@ def search_page(
             Hit(
                 Picture(photos / name, name=name, box=_part(result, rank), **options),
                 _mark(None if right is None else bool(right[rank])),
-                f"{result.scores[rank]:.3f}",
+                _note(result, rank),
             )
             for rank, name in enumerate(result.names[:k])
         ]
@@ -59,8 +60,18 @@ def search_page(
     return page("search", "Similar photos", _facts(index, results, precisions), cases=cases, legend=legend, side=SIDE)
 
 
+def _note(result: SearchResult, rank: int) -> str:
+    """The score of a neighbour, and the number of its points that match the query's if there are enough of them."""
+    match = None if result.matches is None else result.matches[rank]
+    points = f" · {match.inliers} points" if match is not None and match.inliers >= FEWEST_INLIERS else ""
+    return f"{result.scores[rank]:.3f}{points}"
+
+
 def _part(result: SearchResult, rank: int) -> Box | None:
-    """The box of the best crop of a neighbour; None without crops, and if the whole photo is the best."""
+    """The box of the matching points of a verified neighbour, else that of its best crop; None for the whole photo."""
+    match = None if result.matches is None else result.matches[rank]
+    if match is not None and match.inliers >= FEWEST_INLIERS:
+        return match.box
     if result.boxes is None or result.sizes is None:
         return None
     left, top, right, bottom = result.boxes[rank].tolist()
@@ -84,6 +95,8 @@ def _facts(index: NeighbourIndex, results: Sequence[SearchResult], precisions: n
     ]
     if facts.get("crops"):
         lines.append("frames: the best crop of a photo")
+    if any(result.matches is not None for result in results):
+        lines.append("points: those that agree with the query on one view, and the frame around them")
     if facts.get("edges"):
         lines.append(f"edge maps: {facts['edges']}")
     if precisions is not None:

@@ -22,7 +22,7 @@ from ..index_contract.errors import IndexFileNotFoundError
 from ..index_contract.photo_crops import photo_blocks
 from .descriptor_input import described_photos
 from .kinds import COLUMNS, index_to_read
-from .local_store import add_local_features, remove_local_features
+from .local_store import add_local_features, compact_local_features, remove_local_features
 from .open_index import open_index
 
 ROWS_PER_WRITE = 1_000
@@ -106,6 +106,7 @@ def update(options: UpdateOptions) -> int:
                 f"--compact is for index folders: the server of {index} compacts its collections itself"
             )
         opened.compact()
+        compact_local_features(Path(index), opened.names)
     count = len(opened)
     rows = f", {opened.row_count:,} crops" if opened.facts.get("crops") else ""
     opened.close()
@@ -148,4 +149,5 @@ def _take_over_local_features(index: Path, folder: Path, names: list[str]) -> No
     if local is None:
         remove_local_features(index, names)
     else:
-        print(f"{index}: local features of {add_local_features(index, local, names):,} photos added or replaced")
+        added = add_local_features(index, local, names).count
+        print(f"{index}: local features of {added:,} photos added or replaced")

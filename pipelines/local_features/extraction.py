@@ -26,7 +26,7 @@ from .folder import KIND, VERSION
 PHOTOS_PER_SHARD = 256
 READ_AHEAD = 4  # photos in memory
 NO_FEATURES = "it has no local features"
-_FIX = "--replace, or name another folder"
+_FIX = "remove it, or give --replace, which also describes the photos anew"
 
 log = logging.getLogger("keras_retrieval")
 

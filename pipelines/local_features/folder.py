@@ -1,5 +1,6 @@
 """Reads folders of local features, which `extract --local` writes below a folder of descriptors."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,18 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from ..files.durable import FolderError, read_manifest, read_names
+from ..files.durable import FolderError, partial_of, read_manifest, read_names
 from .features import PHOTO_RECORD, LocalFeatures, from_records, record_type
 
 KIND, VERSION = "local features", 1
 SUBFOLDER = "local"
 """Name of the folder of local features below the folder of the photos' descriptors."""
 
+log = logging.getLogger("keras_retrieval")
+
 
 def local_features_of(descriptors: Path) -> Path | None:
-    """Returns the folder of the local features below a folder of descriptors; None if it has none."""
+    """Returns the folder of the local features below a folder of descriptors; None if it has none.
+
+    Unfinished ones are none, which a warning says.
+    """
     folder = descriptors / SUBFOLDER
-    return folder if folder.is_dir() else None
+    if folder.is_dir():
+        return folder
+    if partial_of(folder).exists():
+        log.warning(f"{partial_of(folder)} is unfinished: run its extract --local again for verified searches")
+    return None
 
 
 @dataclass(frozen=True)

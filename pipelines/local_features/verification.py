@@ -112,7 +112,7 @@ class Verifier:
     def verify_all(
         self, query: LocalFeatures, names: Sequence[str], read: Callable[[str], LocalFeatures | None]
     ) -> dict[str, Match]:
-        """Verifies a query photo against photos. A photo whose features cannot be read is logged and left out.
+        """Verifies a query photo against photos. Photos whose features cannot be read are left out, which is logged.
 
         Args:
             query: the features of the query photo.
@@ -123,16 +123,20 @@ class Verifier:
             Maps the name of each photo that has features to its match, in the order of `names`.
         """
 
-        def one(name: str) -> Match | None:
+        def one(name: str) -> Match | str | None:
             try:
                 features = read(name)
                 return None if features is None else self.verify(query, features)
             except Exception as error:
-                log.warning(f"{printable(name)} is not verified: {first_line(error)}")
-                return None
+                return first_line(error)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return {name: match for name, match in zip(names, pool.map(one, names), strict=True) if match is not None}
+            found = dict(zip(names, pool.map(one, names), strict=True))
+        failed = {name: reason for name, reason in found.items() if isinstance(reason, str)}
+        for name, reason in list(failed.items())[:1]:
+            others = f" (and {len(failed) - 1:,} more)" if len(failed) > 1 else ""
+            log.warning(f"{printable(name)} is not verified: {reason}{others}")
+        return {name: match for name, match in found.items() if isinstance(match, Match)}
 
     def _estimates(self, points: tuple[np.ndarray, np.ndarray], unit: float) -> Any:
         """Yields the transformations that RANSAC finds, with the mask of their inliers."""

@@ -163,7 +163,7 @@ export class Results {
       make("span", { class: "tile-unlike", "data-act": "unlike", title: "Not this (−)" }, "−"),
     ));
     fill(node, hit);
-    if (isVerified(hit)) node.append(make("span", { class: "tile-points", title: `${count(hit.match.inliers)} points match` }, icon("pair"), count(hit.match.inliers)));
+    if (isVerified(hit)) node.querySelector(".tile-picture").append(make("span", { class: "tile-points", title: `${count(hit.match.inliers)} points match` }, icon("pair"), count(hit.match.inliers)));
     if (isPart(hit)) node.querySelector(".tile-picture").append(foundBox(hit, true));
     node.row = place;
     node.setAttribute("aria-posinset", place + 1);

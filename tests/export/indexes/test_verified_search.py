@@ -47,8 +47,10 @@ def copy(made, tmp_path):
 
 
 def test_the_photo_of_the_object_comes_first_with_its_matches(made, capsys):
-    (result,) = search(str(made / "index"), [made / "photos" / "view.png"], k=2, verify=3)
+    page = made / "page.html"
+    (result,) = search(str(made / "index"), [made / "photos" / "view.png"], k=2, verify=3, html=page)
     assert result.names[0] == "other.png"
+    assert f"{result.scores[0]:.3f} · {result.matches[0].inliers} points" in page.read_text()
     match = result.matches[0]
     assert match.inliers >= 20
     shifts = match.query_points - match.points
@@ -94,11 +96,14 @@ def test_features_of_replaced_and_deleted_photos_are_not_used(copy):
 
 def test_local_features_survive_compaction_and_replacement(copy):
     place = copy / "index"
-    update(str(place), compact=True)
-    assert len(LocalStore(place)) == 4
+    update(str(place), add=copy / "descriptors")
+    update(str(place), delete=["noise.png"], compact=True)
+    assert [path.name for path in sorted((place / "local").iterdir())] == ["000002", "contents.json"]
+    assert LocalStore(place).read("noise.png") is None
+    assert len(LocalStore(place)) == 3
     index(copy / "descriptors", str(place), replace=True)
     assert len(LocalStore(place)) == 4
-    assert [path.name for path in sorted((place / "local").iterdir())] == ["000002", "contents.json"]
+    assert [path.name for path in sorted((place / "local").iterdir())] == ["000003", "contents.json"]
     shutil.rmtree(copy / "descriptors" / "local")
     index(copy / "descriptors", str(place), replace=True)
     assert not has_local_features(place)

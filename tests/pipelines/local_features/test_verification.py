@@ -61,6 +61,9 @@ def test_one_photo_that_fails_costs_itself(verifier, caplog):
         found = verifier.verify_all(query, ["a", "b", "d", "c"], read)
     assert {name: match.inliers for name, match in found.items()} == {"a": 30, "c": 20}
     assert "d is not verified: the disk failed" in caplog.text
+    with caplog.at_level("WARNING", logger="keras_retrieval"):
+        assert verifier.verify_all(query, ["d", "a", "d2"], lambda name: photos[name]).keys() == {"a"}
+    assert "d is not verified: 'd' (and 1 more)" in caplog.text
 
 
 def test_a_match_without_points_has_no_boxes():
