@@ -3,14 +3,17 @@
 | signature | input | outputs |
 |---|---|---|
 | serving_default | image_bytes (B,) string | descriptors (B, D) float32, status (B,) int32 |
-| images | images (B, H, W, 3) float32, RGB 0..255 | descriptors (B, D) float32 |
-| images_uint8 | images (B, H, W, 3) uint8, RGB | descriptors (B, D) float32 |
+| images | images (B, H, W, 3) float32, RGB 0..255 | descriptors (B, D) float32, status (B,) int32 |
+| images_uint8 | images (B, H, W, 3) uint8, RGB | descriptors (B, D) float32, status (B,) int32 |
 | embed_regions | image_bytes (B,) string | regions (B, R, d), boxes (B, R, 4) float32, status (B,) int32 |
 | search | image_bytes (B,) string, k int32, boxes (B, 4) float32 | names, scores (B, K), status (B,), hit_boxes |
 
-`image_bytes` are the contents of photo files. `embed_regions` exists only if the network pools regions (R-MAC). R is
-the same for all photos; a photo with fewer regions has rows of zeros in `regions` and `boxes`. A row of `boxes` is
-left, top, right, bottom as fractions of the sides of the upright photo.
+`image_bytes` are the contents of photo files. B may be 0. Photos and pixels that are smaller than the network needs are
+enlarged by repeating their last row and column; pixels of which H or W is 0 have the status 4.
+
+`embed_regions` exists only if the network pools regions (R-MAC). R is the same for all photos; a photo with fewer
+regions has rows of zeros in `regions` and `boxes`. A row of `boxes` is left, top, right, bottom as fractions of the
+sides of the upright photo.
 
 `search` exists only if the network is served with an index (`keras-retrieval serve --index`) or was exported with one
 (`keras-retrieval export-saved-model --index`). `k`, the number of neighbours, is one number or one number per photo;
@@ -64,7 +67,7 @@ WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 OK, UNKNOWN_FORMAT, DAMAGED, TOO_MANY_PIXELS, NO_DESCRIPTOR, BAD_BOX = range(6)
 
 REASONS = {
-    UNKNOWN_FORMAT: "not a picture in a supported format (JPEG, PNG, GIF, WebP, BMP)",
+    UNKNOWN_FORMAT: "not a picture in a supported format (JPEG, PNG, GIF, BMP; WebP unless exported with --no-webp)",
     DAMAGED: "damaged, truncated, or of an unsupported variant of its format",
     TOO_MANY_PIXELS: "its header declares too many pixels",
     NO_DESCRIPTOR: "the network's descriptor of it is zero or not finite",

@@ -11,7 +11,7 @@ from keras_retrieval.pipelines.runtimes.conversion import require_extra
 from .check import positives_by_object
 from .options import ExportOnnxOptions
 from .precisions import write_float16, write_float32, write_int8
-from .source import load_source, read_photos
+from .source import LEAST_PHOTOS, load_source, read_photos
 
 
 @takes(ExportOnnxOptions)
@@ -41,7 +41,9 @@ def export_onnx(options: ExportOnnxOptions) -> Path:
     require_extra()
     source, output = load_source(options), options.output
     rule = options.objects if options.score else None
-    photos = read_photos(options.calibrate, source, rule) if options.calibrate else []
+    photos = (
+        read_photos(options.calibrate, source, rule, LEAST_PHOTOS if options.int8 else 2) if options.calibrate else []
+    )
     compared = photos[1::2] if options.int8 else photos
     positives = positives_by_object([photo.shown for photo in compared]) if options.score else []
     with TemporaryDirectory() as folder:

@@ -44,8 +44,8 @@ class ExportOnnxOptions(DescriptionOptions, ObjectOptions):
     calibrate: Annotated[
         Path | None,
         Option(
-            "Folder of photos like those that will be described, 64 or more. --int8 is calibrated on one half of them "
-            "(up to 64) and measured on the other, --fp16 is measured on all.",
+            "Folder of photos like those that will be described, 64 or more. --int8, which needs 16, is calibrated on "
+            "one half of them (up to 64) and measured on the other; --fp16 is measured on all.",
             kind=PHOTO_FOLDER,
         ),
     ] = None

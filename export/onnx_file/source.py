@@ -27,6 +27,9 @@ import keras_retrieval
 from .errors import OnnxExportError
 from .options import ExportOnnxOptions
 
+LEAST_PHOTOS = 16
+"""Minimum number of photos for int8: on one half it is calibrated, on the other it is measured."""
+
 PHOTOS = 64  # maximum number of photos for the calibration of int8, and of other photos to measure its effect
 
 log = logging.getLogger("keras_retrieval")
@@ -91,17 +94,18 @@ def load_source(options: ExportOnnxOptions) -> ExportSource:
     return ExportSource(network, joined, describer(network, factors, **views), smallest, options.size, facts)
 
 
-def read_photos(folder: Path, source: ExportSource, rule: str | None = None) -> list[MeasuredPhoto]:
+def read_photos(folder: Path, source: ExportSource, rule: str | None = None, least: int = 2) -> list[MeasuredPhoto]:
     """Reads up to 128 photos that are spread evenly over a folder. Photos that cannot be read are logged and skipped.
 
     Args:
         folder: folder of photos; photos in sub-folders are read as well.
         source: network that determines the size of the photos.
         rule: the rule by which folders are objects, one of `object_folders.RULES`; None if objects are not needed.
+        least: minimum number of photos that can be read.
 
     Raises:
         PhotoFolderError: the folder contains no photos, or its sub-folders do not show what is an object.
-        OnnxExportError: fewer than two photos can be read.
+        OnnxExportError: fewer than `least` photos can be read.
     """
     reading = Reading(folder, source.size, smallest=source.smallest)
     names, objects = list_photos(folder), {}
@@ -115,9 +119,9 @@ def read_photos(folder: Path, source: ExportSource, rule: str | None = None) -> 
             photos.append(MeasuredPhoto(reading.read(names[row])[None], objects.get(names[row])))
         except PhotoError as error:
             log.info("left out: %s", error)
-    if len(photos) < 2:
+    if len(photos) < least:
         raise OnnxExportError(
-            f"--calibrate {folder} must contain at least two readable photos, one to calibrate on and one to compare, "
-            f"got {len(photos)}"
+            f"--calibrate {folder} must contain at least {least} readable photos, half of them to calibrate on and "
+            f"half to compare, got {len(photos)}"
         )
     return photos

@@ -24,7 +24,7 @@ def photo_pixels(data: Any, size: int, max_pixels: int, webp: bool = True) -> tu
         max_pixels: maximum number of pixels; a photo whose header declares more pixels is rejected before it is
             decoded.
         webp: whether the graph can read WebP, for which it contains the operation DecodeWebP. TensorFlow 2.20 has this
-            operation, TensorFlow 2.15 does not.
+            operation, TensorFlow 2.19 and earlier do not.
 
     Returns:
         The pixels and the status. The pixels are RGB, (H, W, 3) uint8, rotated upright by the EXIF orientation and

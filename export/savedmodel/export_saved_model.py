@@ -37,6 +37,8 @@ def export_saved_model(options: ExportSavedModelOptions) -> Path:
         f"{version.folder}: {', '.join(version.signatures)}; {agreement.photos} photos compared, "
         f"cosine at least {agreement.lowest:.6f}"
     )
+    if options.webp:
+        print("it reads WebP, so TensorFlow 2.19 and earlier cannot load it: export with --no-webp for them")
     for name, reason in agreement.refused.items():
         print(f"  refused by the version, though Keras describes it: {printable(name)}: {reason}")
     return version.folder

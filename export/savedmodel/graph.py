@@ -93,7 +93,13 @@ def _descriptor_signatures(model: Any, options: GraphOptions) -> dict[str, Any]:
         return {DESCRIPTORS: rows, STATUS: status}
 
     def of_pixels(images: Any) -> dict[str, Any]:
-        return {DESCRIPTORS: describe(tf.cast(images, tf.float32))}
+        rows = tf.cond(
+            tf.equal(tf.size(images), 0),  # a batch without photos, or photos without pixels
+            lambda: tf.zeros((tf.shape(images)[0], network.output_shape[1])),
+            lambda: describe(tf.cast(images, tf.float32)),
+        )
+        sound = tf.reduce_all(tf.math.is_finite(rows), 1) & tf.reduce_any(tf.not_equal(rows, 0), 1)
+        return {DESCRIPTORS: tf.where(sound[:, None], rows, 0.0), STATUS: tf.where(sound, OK, NO_DESCRIPTOR)}
 
     return {
         SERVING_DEFAULT: _signature(of_bytes, tf.TensorSpec((None,), tf.string, IMAGE_BYTES)),

@@ -26,7 +26,7 @@ class GraphOptions(DescriptionOptions):
     )
     webp: Annotated[
         bool,
-        Option("Read WebP. Servers built on a TensorFlow without DecodeWebP, such as 2.15, load --no-webp only."),
+        Option("Read WebP. TensorFlow 2.19 and earlier, and servers built on them, load versions with --no-webp only."),
     ] = True
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from ..contract import signatures
 from .check import COSINE, COSINE_AT_SIZE
 
+WEBP = "The graph reads WebP, so TensorFlow 2.19 and earlier cannot load it: export with --no-webp for them."
+
 
 def readme(name: str, facts: Mapping[str, Any]) -> str:
     """Makes the text of README.txt: the version's metadata, its signatures and its status codes.
@@ -28,6 +30,7 @@ def readme(name: str, facts: Mapping[str, Any]) -> str:
             "",
             (signatures.__doc__ or "").strip(),
             "",
+            *([WEBP, ""] if facts.get("webp") else []),
             f"Codes of {signatures.STATUS}; the row of a photo without a descriptor is zero:",
             *codes,
             "",

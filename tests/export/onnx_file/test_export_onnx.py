@@ -46,6 +46,9 @@ OPTIONS = {
 SHAPES = ((1, 33, 90), (3, 71, 40), (2, 64, 64), (1, 27, 29), (4, 50, 51))
 
 
+TINY = ((1, 1, 1), (2, 1, 40), (1, 40, 1), (2, 2, 3), (1, 15, 5))
+
+
 OF_MAPS = [name for name in POOLINGS if not reads_class_token(name) and name != "mixvpr"]
 
 
@@ -76,6 +79,12 @@ def photos_of(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype("float32")
 
 
+def filled_up(images, smallest):
+    """Photos whose last row and column are repeated up to the smallest side."""
+    missing = [(0, max(0, smallest - side)) for side in images.shape[1:3]]
+    return np.pad(images, [(0, 0), *missing, (0, 0)], "edge")
+
+
 def cosines(a, b):
     return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
@@ -89,7 +98,7 @@ def made(tmp_path_factory):
     """A folder with the small network as .keras and as .onnx, and photos."""
     folder = tmp_path_factory.mktemp("made")
     saved_network(folder)
-    draw_folder(folder / "photos", 12)
+    draw_folder(folder / "photos", 16)
     export_onnx(str(folder / "small.keras"), folder / "small.onnx", size=64)
     return folder
 
@@ -109,6 +118,23 @@ def test_every_pooling_takes_photos_of_any_size(tmp_path, name, scales):
         (rows,) = ready.run(["descriptors"], {"images": images})
         np.testing.assert_allclose(rows, keras.ops.convert_to_numpy(joined(images)), atol=1e-5)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-4)
+    smallest = int(ready.get_modelmeta().custom_metadata_map["smallest_side"])
+    for shape in TINY:
+        images = photos_of(shape)
+        (rows,) = ready.run(["descriptors"], {"images": images})
+        expected = keras.ops.convert_to_numpy(joined(filled_up(images, smallest)))
+        np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
+def test_openvino_takes_photos_of_one_pixel(made):
+    pytest.importorskip("openvino")
+    from pipelines.runtimes.sessions import open_network
+
+    describe, model = open_network("openvino", made / "small.onnx"), network()
+    for shape in TINY:
+        images = photos_of(shape)
+        expected = keras.ops.convert_to_numpy(model(filled_up(images, smallest_side(model))))
+        np.testing.assert_allclose(describe(images), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "name"), [(dinov2(64, 2, 4), "megaloc"), (dinov3(64, 2), "cls+mean")])
@@ -271,11 +297,11 @@ def test_a_network_whose_numbers_leave_float16_is_refused(tmp_path):
     assert not (tmp_path / "large.onnx").exists()
 
 
-@pytest.mark.parametrize(("precision", "queries"), [("int8", 6), ("fp16", 12)])
+@pytest.mark.parametrize(("precision", "queries"), [("int8", 8), ("fp16", 16)])
 def test_what_a_lighter_file_loses_in_map_is_told(made, tmp_path, caplog, precision, queries):
     """Against a plain loop over the photos that it was not calibrated on; each folder is an object."""
-    draw_folder(tmp_path / "drawn", 12)  # whose folders mean nothing, so that the mAP is below 100
-    paths = [tmp_path / "photos" / f"object {n // 4}" / f"{n:02}.png" for n in range(12)]
+    draw_folder(tmp_path / "drawn", 16)  # whose folders mean nothing, so that the mAP is below 100
+    paths = [tmp_path / "photos" / f"object {n // 4}" / f"{n:02}.png" for n in range(16)]
     for n, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "drawn" / f"{n:03}.png").rename(path)
@@ -309,7 +335,7 @@ def test_networks_are_compared_at_five_sizes_at_least():
 
 def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, caplog):
     photos = tmp_path / "photos"
-    draw_folder(photos, 9)
+    draw_folder(photos, 17)
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff, and no more")
     caplog.set_level(logging.INFO)
     path = export_onnx(str(made / "small.keras"), tmp_path / "small.onnx", size=64, int8=True, calibrate=photos)
@@ -320,7 +346,7 @@ def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, caplog):
     assert [tensor.data_type for tensor in kernels] == [onnx.TensorProto.INT8] * 2
     facts = session(path).get_modelmeta().custom_metadata_map
     assert facts["precision"] == "int8"
-    assert f"at least {float(facts['cosine_least']):.5f}, mean {float(facts['cosine_mean']):.5f}, on 4" in caplog.text
+    assert f"at least {float(facts['cosine_least']):.5f}, mean {float(facts['cosine_mean']):.5f}, on 8" in caplog.text
     graph = onnx.load(path).graph
     makers = {output: node for node in graph.node for output in node.output}
     (power, *_) = [node for node in graph.node if node.op_type == "Pow"]
@@ -330,11 +356,16 @@ def test_int8_keeps_all_but_convolutions_in_float32(made, tmp_path, caplog):
         images = photos_of(shape).astype("uint8")
         assert cosines(describe(images), exact(images)).min() > 0.99
         assert not (describe(images) == exact(images)).all()
+    tiny = {shape: photos_of(shape) for shape in TINY}
+    for shape, images in tiny.items():
+        (rows,) = session(path).run(["descriptors"], {"images": images})
+        filled = filled_up(images, smallest_side(network()))
+        assert cosines(rows, exact(filled.astype("uint8"))).min() > 0.99, shape
 
 
 def test_int8_of_a_vision_transformer_quantizes_its_blocks(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    draw_folder(tmp_path / "photos", 9)
+    draw_folder(tmp_path / "photos", 17)
     model = small_transformer(dinov2(64, 2), "cls")
     for weight in model.weights:
         if weight.name in ("scale1", "scale2"):  # as small at the beginning of a training as to hide the blocks
@@ -342,7 +373,7 @@ def test_int8_of_a_vision_transformer_quantizes_its_blocks(tmp_path, caplog):
     model.save(tmp_path / "model.keras")
     options = {"size": 64, "int8": True, "calibrate": tmp_path / "photos", "least_cosine": 0.5}
     path = export_onnx(str(tmp_path / "model.keras"), tmp_path / "model.onnx", **options)
-    assert "int8 is calibrated on 5 photos: give --calibrate 64 or more" in caplog.text
+    assert "int8 is calibrated on 9 photos: give --calibrate 64 or more" in caplog.text
     graph = onnx.load(path).graph
     kinds = [tensor.data_type for tensor in graph.initializer if len(tensor.dims) == 2]
     assert kinds.count(onnx.TensorProto.INT8) == 8, "four Dense layers in each of two blocks"
@@ -397,10 +428,12 @@ def test_a_photo_of_no_object_has_no_positives():
         onnx_check.positives_by_object(["a", "a"])
 
 
-def test_one_photo_is_too_few_to_calibrate_and_compare(made, tmp_path):
-    draw_folder(tmp_path / "photos", 1)
-    with pytest.raises(ValueError, match=r"must contain at least two readable photos, .* got 1"):
-        export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", size=64, int8=True, calibrate=tmp_path / "photos")
+@pytest.mark.parametrize(("precision", "count", "least"), [("int8", 15, 16), ("fp16", 1, 2)])
+def test_too_few_photos_to_calibrate_and_compare(made, tmp_path, precision, count, least):
+    draw_folder(tmp_path / "photos", count)
+    options = {precision: True, "calibrate": tmp_path / "photos"}
+    with pytest.raises(ValueError, match=rf"must contain at least {least} readable photos, .* got {count}"):
+        export_onnx(str(made / "small.keras"), tmp_path / "a.onnx", size=64, **options)
 
 
 def test_a_missing_extra_answers_with_the_pip_command(made, tmp_path, monkeypatch):

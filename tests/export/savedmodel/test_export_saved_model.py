@@ -174,15 +174,35 @@ def test_a_tiny_photo_is_filled_up_as_in_python(by_python, loaded, tmp_path):
     np.testing.assert_allclose(answer["descriptors"][0], by_python(path), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["images", "images_uint8"])
+def test_pixels_of_every_size_have_a_status(network, loaded, name):
+    dtype = "float32" if name == "images" else "uint8"
+    model = load_model(str(network))
+    describe, smallest = describer(model, (1.0, 0.7071)), smallest_side(model, (1.0, 0.7071))
+    for height, width in ((1, 1), (2, 40), (smallest - 1, 1)):
+        pixels = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+        answer = loaded.predict(name, images=pixels.astype(dtype))
+        filled = [(0, 0), (0, max(0, smallest - height)), (0, max(0, smallest - width)), (0, 0)]
+        np.testing.assert_allclose(answer["descriptors"], describe(np.pad(pixels, filled, "edge")), atol=1e-6)
+        assert answer["status"].tolist() == [signatures.OK] * 2
+    for shape in ((0, 40, 33, 3), (0, 0, 0, 3), (2, 0, 33, 3), (1, 0, 0, 3)):
+        answer = loaded.predict(name, images=np.zeros(shape, dtype))
+        assert answer["status"].tolist() == [signatures.NO_DESCRIPTOR] * shape[0]
+        assert answer["descriptors"].shape == (shape[0], model.output_shape[1])
+        assert not answer["descriptors"].any()
+
+
 def test_a_descriptor_that_is_no_number_has_a_status(tmp_path):
     model = small.network()
     (exponent,) = model.get_layer("pooling").weights
     exponent.assign(np.full(exponent.shape, np.nan))
     write_graph(model, GraphOptions(size=SIZE, max_pixels=10_000), tmp_path / "nan")
     with loaded_version(tmp_path / "nan") as found:
-        answer = found.predict("serving_default", image_bytes=[saved(picture(), "PNG")])
-    assert answer["status"] == [signatures.NO_DESCRIPTOR]
-    assert not answer["descriptors"].any()
+        of_bytes = found.predict("serving_default", image_bytes=[saved(picture(), "PNG")])
+        of_pixels = found.predict("images", images=np.array(picture(), np.float32)[None])
+    for answer in (of_bytes, of_pixels):
+        assert answer["status"] == [signatures.NO_DESCRIPTOR]
+        assert not answer["descriptors"].any()
 
 
 def test_the_folder_says_what_it_is(network, version):

@@ -85,7 +85,7 @@ def test_searches_equal_those_of_the_signature(search_server):
     )
     assert status == 200
     assert [query["reason"] for query in found["queries"]] == [
-        "not a picture in a supported format (JPEG, PNG, GIF, WebP, BMP)",
+        "not a picture in a supported format (JPEG, PNG, GIF, BMP; WebP unless exported with --no-webp)",
         "its box is empty or extends beyond the photo",
     ]
 
@@ -204,7 +204,10 @@ def test_a_photo_is_described_by_the_served_network(photos, search_service):
         np.testing.assert_allclose(found, row, atol=1e-4)
     with pytest.raises(PhotoError) as caught:
         photos.source.describe(b"", None)
-    assert caught.value.reason == "not a picture in a supported format (JPEG, PNG, GIF, WebP, BMP)"
+    assert (
+        caught.value.reason
+        == "not a picture in a supported format (JPEG, PNG, GIF, BMP; WebP unless exported with --no-webp)"
+    )
 
 
 def test_without_the_network_of_the_index_the_page_says_so(photos, search_service, tmp_path):
