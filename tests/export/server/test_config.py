@@ -17,6 +17,7 @@ from export.server.config import (
     read_ssl_config,
 )
 from export.server.metrics import METRICS_PATH
+from export.server.options import ServeOptions, served_models
 from export.server.serve import serve
 from export.server.version_folders import find_models, select_versions, version_folders
 from tests.helpers.deadlines import join, wait_until
@@ -145,6 +146,20 @@ def test_options_that_cannot_be_served_with(tmp_path, options, message):
     folder = {"serving": tmp_path} if options else {}
     with pytest.raises(ValueError, match=re.escape(message)):
         serve(**{**options, **folder}, port=0, rest_port=0)
+
+
+def test_serve_waits_for_the_first_model_of_a_folder_if_asked(tmp_path):
+    options, found, stopped = ServeOptions(tmp_path, wait=True), [], threading.Event()
+    thread = threading.Thread(target=lambda: found.append(served_models(options, stopped)))
+    thread.start()
+    folders(tmp_path, "writing", "m/1")
+    join([thread])
+    assert [model.name for model in found[0].model_config_list.config] == ["m"]
+    (tmp_path / "empty").mkdir()
+    stopped.set()
+    assert not served_models(ServeOptions(tmp_path / "empty", wait=True), stopped).model_config_list.config
+    with pytest.raises(ValueError, match="contains no model"):
+        served_models(ServeOptions(tmp_path / "empty"), stopped)
 
 
 def test_serve_ends_with_sigterm_and_leaves_the_signals_as_they_were(tmp_path, capsys):

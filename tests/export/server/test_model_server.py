@@ -72,6 +72,26 @@ def test_flags_are_parsed_as_there(arguments, values, unknown, errors):
     assert (parsed.unknown, parsed.errors) == (unknown, errors)
 
 
+DEPLOYED = [
+    "--port=8500 --rest_api_port=8501 --model_name=model --model_base_path=/models/model",  # the official image
+    "--port=8500 --rest_api_port=8501 --model_config_file=/m.config --model_config_file_poll_wait_seconds=60 "
+    "--enable_batching=true --batching_parameters_file=/b.config --monitoring_config_file=/monitoring.config",
+    "--rest_api_port=8501 --grpc_channel_arguments=grpc.max_concurrent_streams=100 --max_num_load_retries=0 "
+    "--tensorflow_session_parallelism=8 --per_process_gpu_memory_fraction=0.5 --flush_filesystem_caches=false",
+    *(
+        " ".join(re.findall(r"^ *- (--\S+)", (ROOT / "export/containers" / file).read_text(), re.MULTILINE))
+        for file in ("docker-compose.yml", "kubernetes/tensorflow-serving.yaml")
+    ),
+]
+
+
+@pytest.mark.parametrize("command", DEPLOYED)
+def test_command_lines_of_deployments_are_taken(command):
+    parsed = parse_flags(command.split())
+    assert len(parsed.given) == len(command.split()) > 3
+    assert (parsed.unknown, parsed.errors, parsed.refused) == ([], [], [])
+
+
 def files(folder):
     texts = {
         "batching": "max_batch_size { value: 7 }",
