@@ -34,18 +34,31 @@ def token_interceptor(token: Token) -> Any:
 
 
 def malformed_interceptor() -> Any:
-    """Makes a grpc.ServerInterceptor for messages that cannot be parsed: gRPC answers INTERNAL, and logs nothing."""
+    """Makes a grpc.ServerInterceptor that answers messages that cannot be parsed with the status INTERNAL.
+
+    gRPC's own answer is the same, but logs a stack, and the memory of the call (16 kB) is never released.
+    """
     import grpc
     from google.protobuf.message import DecodeError
 
-    def quiet(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    malformed = object()
+
+    def lenient(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         def parsed(message: bytes) -> Any:
             try:
                 return parse(message)
             except DecodeError:
-                return None  # by which gRPC knows that it cannot be parsed
+                return malformed
 
         return parsed
+
+    def checked(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def answer(request: Any, context: Any) -> Any:
+            if request is malformed:
+                return context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
+            return method(request, context)
+
+        return answer
 
     class MalformedInterceptor(grpc.ServerInterceptor):
         def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
@@ -53,8 +66,8 @@ def malformed_interceptor() -> Any:
             if handler is None or handler.unary_unary is None or handler.request_deserializer is None:
                 return handler
             return grpc.unary_unary_rpc_method_handler(
-                handler.unary_unary,
-                request_deserializer=quiet(handler.request_deserializer),
+                checked(handler.unary_unary),
+                request_deserializer=lenient(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
 

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
+from tests.helpers.deadlines import wait_until
 from tests.helpers.serving_models import predict_request, save_toy, serving
 
 BODY = json.dumps({"instances": [[1, 2]]}).encode()
@@ -132,3 +133,15 @@ def test_mutated_messages_get_a_status(client, caplog):
     assert not codes & {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
     assert "Traceback" not in caplog.text
     assert client.predict({"x": np.float32([[1, 2]])})["y"].tolist() == [[2, 4]]
+
+
+def test_a_message_that_cannot_be_parsed_is_answered_by_the_method(client, caplog):
+    """gRPC's own answer logs a stack, and keeps the memory of the call."""
+    method = client.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError) as refused:
+            method(b"\xff\xff", timeout=20)
+        answer = (refused.value.code(), refused.value.details())
+        assert answer == (grpc.StatusCode.INTERNAL, "Exception deserializing request!")
+    assert caplog.text == ""
+    wait_until(lambda: len(client.server._grpc._server._state.rpc_states) <= 1, "the calls are forgotten")
