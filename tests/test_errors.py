@@ -19,7 +19,12 @@ BUILT_IN = {name for name, kind in vars(builtins).items() if isinstance(kind, ty
 # What Python's own protocols ask for: operators, mappings, attributes, abstract methods, iterators, exit codes.
 PROTOCOL = {"TypeError", "KeyError", "AttributeError", "NotImplementedError", "StopIteration", "SystemExit"}
 # The modules that write to the terminal beside the steps: the commands themselves, and the meter on stderr.
-TERMINAL = {"keras_retrieval/__main__.py", "export/server/model_server.py", "pipelines/files/progress.py"}
+TERMINAL = {
+    "keras_retrieval/__main__.py",
+    "export/server/model_server.py",
+    "pipelines/files/progress.py",
+    "pipelines/files/stopping.py",
+}
 STEP_FILES = {f"{room.replace('.', '/')}/{function_name(step)}.py" for step, (room, _, _) in STEPS.items()}
 
 

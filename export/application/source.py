@@ -12,6 +12,7 @@ from keras_retrieval.errors import ArgumentError, RetrievalError
 
 from ..collection.collection import Collection
 from ..collection.generation import COLUMNS
+from ..index_contract.column_types import NUMBER, TIME
 from ..index_contract.contract import NeighbourIndex
 from ..search_page.catalogue import Catalogue
 from ..search_page.errors import NotReadyError
@@ -21,6 +22,7 @@ from .background import Background
 NETWORK_SECONDS = 20.0  # that a query waits for the network to be loaded
 CATALOGUE_SHARE = 10  # while photos are described, a catalogue is made at most for one in ten seconds
 FASTEST_SECONDS = 1.0
+_TYPES = {"time": TIME, "latitude": NUMBER, "longitude": NUMBER, "bytes": NUMBER}
 
 
 class CollectionSource:
@@ -129,7 +131,7 @@ class CollectionSource:
             column: [values[rows[name]] if name in rows else "" for name in names] for column, values in columns.items()
         }
         searchable = np.fromiter((name in rows for name in names), bool, len(names))
-        return Catalogue(names, texts, searchable, "-".join(map(str, key)))
+        return Catalogue(names, texts, searchable, "-".join(map(str, key)), _TYPES)
 
     def _columns(self) -> tuple[list[str], dict[str, list[str]]]:
         """The names and facts of the indexed photos; a photo may be deleted between the two reads, so they are read

@@ -117,7 +117,8 @@ class Generation:
         for leftover in self.folder.parent.glob(f"{self.folder.name}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         photos = PhotosToIndex(list(names), RowBlocks(lambda: iter([rows])), rows.shape[1], columns, crops=crops)
-        write_index(self.folder, photos, self._facts(rows.shape[1]), IndexSettings(exact=not scann_is_installed()))
+        settings = IndexSettings(exact=not scann_is_installed(), grace=0)  # the state folder is of one machine
+        write_index(self.folder, photos, self._facts(rows.shape[1]), settings)
         self.index = FolderIndex(self.folder)
 
     def delete(self, names: Sequence[str]) -> int:

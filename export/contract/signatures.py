@@ -6,7 +6,7 @@
 | images | images (B, H, W, 3) float32, RGB 0..255 | descriptors (B, D) float32, status (B,) int32 |
 | images_uint8 | images (B, H, W, 3) uint8, RGB | descriptors (B, D) float32, status (B,) int32 |
 | embed_regions | image_bytes (B,) string | regions (B, R, d), boxes (B, R, 4) float32, status (B,) int32 |
-| search | image_bytes (B,) string, k int32, boxes (B, 4) float32 | names, scores (B, K), status (B,), hit_boxes |
+| search | image_bytes (B,), k int32, boxes (B, 4), where string | names, scores (B, K), status (B,), hit_boxes |
 
 `image_bytes` are the contents of photo files. B may be 0. Photos and pixels that are smaller than the network needs are
 enlarged by repeating their last row and column; pixels of which H or W is 0 have the status 4.
@@ -18,15 +18,17 @@ sides of the upright photo.
 `search` exists only if the network is served with an index (`keras-retrieval serve --index`) or was exported with one
 (`keras-retrieval export-saved-model --index`). `k`, the number of neighbours, is one number or one number per photo;
 its default is 10. `boxes` is optional: the part of each photo to search for, as left, top, right, bottom in pixels of
-the upright photo, where four zeros select the whole photo. The outputs `names` (string) and `scores` (float32) have one
+the upright photo, where four zeros select the whole photo. `where` is optional: conditions on the columns of the index
+that neighbours must satisfy, as `search --where` takes them, several on lines of their own: one text, or one per photo.
+"" is no condition. The outputs `names` (string) and `scores` (float32) have one
 row per photo and K columns, where K is the largest number of neighbours that were found for a photo. Neighbours are
 sorted by descending score; rows with fewer neighbours are padded with the name "" and the score -infinity. The output
 `hit_boxes` (B, K, 4) float32 exists only if the index has crops: the box of the best crop of each neighbour, as left,
 top, right, bottom in pixels of its upright photo; padding is zero.
 
-A version that was exported with its index has no input `boxes`. It has an optional input `leaves`, () int32, instead:
-the number of leaves of the index's tree to search. The default, 0, searches the number of leaves to which the index was
-tuned. Only servers that contain ScaNN's TensorFlow operations can load such a version.
+A version that was exported with its index has no inputs `boxes` and `where`. It has an optional input `leaves`, ()
+int32, instead: the number of leaves of the index's tree to search. The default, 0, searches the number of leaves to
+which the index was tuned. Only servers that contain ScaNN's TensorFlow operations can load such a version.
 """
 
 from pathlib import Path
@@ -53,6 +55,7 @@ REGIONS = "regions"
 BOXES = "boxes"
 NEIGHBOURS = "k"
 LEAVES = "leaves"
+WHERE = "where"
 NAMES = "names"
 SCORES = "scores"
 HIT_BOXES = "hit_boxes"

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras_retrieval.pipelines.files.arrays import save_array
 from keras_retrieval.pipelines.files.durable import write_names
+from keras_retrieval.pipelines.files.space import naming_full_disk
 
 from keras_retrieval.ranking.grouped import nearest_groups
 from keras_retrieval.ranking.nearest import nearest
 
-from ..index_contract.index_settings import IndexSettings
+from ..index_contract.index_settings import ROW_TYPES, IndexSettings
 from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 from ..index_contract.recall_tuning import HeldOutQueries, hold_out, tune
@@ -21,6 +23,9 @@ from .row_file import StoredRows, write_rows
 from .scann_searcher import ScannSearcher, train_searcher
 from .segment import PROJECTION, rescore
 from .write_ahead_log import Change, WriteAheadLog
+
+ROW_BYTES = dict(zip(ROW_TYPES, (4, 2, 1), strict=True))  # of a number in rows.npy
+CODE_BYTES = {"lut16": 0.5, "lut256": 1.0}  # of a code of ScaNN's hashes
 
 
 def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) -> dict[str, Any]:
@@ -44,14 +49,14 @@ def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) 
     if photos.crops is not None:
         write_crops(folder, photos.crops)
     if photos.projection is not None:
-        np.save(folder / PROJECTION, photos.projection, allow_pickle=False)
+        save_array(folder / PROJECTION, photos.projection)
     to_store = RowBlocks(lambda: map(photos.to_stored, photos.rows))
     write_rows(folder, to_store, photos.row_count, photos.dimensions, settings.rows)
     stored = StoredRows(folder, settings.rows)
     leaves, searcher = settings.tree_leaves(len(stored), crops=photos.crops is not None), None
     if leaves is not None:
         searcher = _train(folder, to_store, stored, leaves, settings)
-        searcher.save(folder / "scann")
+        _save(searcher, folder / "scann")
     configuration = _measure(photos, stored, searcher, settings)
     configuration |= {"rows": settings.rows, "stored_dimensions": photos.dimensions, "k": settings.k}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -66,6 +71,17 @@ def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) 
     }
 
 
+def segment_bytes(photos: PhotosToIndex, settings: IndexSettings) -> int:
+    """Computes the least number of bytes that building a segment needs: rows, boxes, names, and rows for training."""
+    count, hashed = photos.row_count, settings.tree_leaves(photos.row_count, crops=photos.crops is not None) is not None
+    bytes_per_number: float = ROW_BYTES[settings.rows]
+    if hashed:
+        bytes_per_number += 0 if settings.rows == "float32" else ROW_BYTES["float32"]
+        bytes_per_number += CODE_BYTES[settings.lookup] / settings.block
+    boxes = 0 if photos.crops is None else photos.crops.boxes.nbytes
+    return round(count * photos.dimensions * bytes_per_number) + boxes + sum(map(len, photos.names))
+
+
 def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change] = ()) -> None:
     """Writes the write-ahead log of a new segment.
 
@@ -75,6 +91,12 @@ def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change]
         changes: changes that were made to the index while the segment was being built, in order.
     """
     WriteAheadLog(folder, facts["log"]).create(changes)
+
+
+def _save(searcher: ScannSearcher, folder: Path) -> None:
+    """Writes ScaNN's files, and checks that they are complete, since ScaNN ignores errors of its writes."""
+    with naming_full_disk(folder):
+        searcher.save(folder)
 
 
 def _train(

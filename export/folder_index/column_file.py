@@ -1,29 +1,26 @@
-"""Files of column values, by which searches can be filtered: an integer code per photo, and the text of each code."""
+"""Column values of photos in files and in memory: an integer code per photo, and the text of each code."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from keras_retrieval.pipelines.files.arrays import save_array
 from keras_retrieval.pipelines.files.durable import read_names, write_names
 
-from ..index_contract.contract import Filter
+from ..index_contract.column_types import TEXT
+from ..index_contract.conditions import ColumnValues, Condition
 
 
 class StoredColumns:
-    """Reads the columns that `write_columns` wrote.
+    """Columns of photos: of each the distinct values, and the number of each photo's value. Immutable.
 
     Args:
-        folder: folder of the segment.
-        columns: names of the columns, in the order in which `write_columns` got them.
+        columns: the numbers of the photos' values, (N,) int, and the distinct values, by column name.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
-        self._codes = {
-            column: np.load(folder / f"column-{number}.npy", allow_pickle=False)
-            for number, column in enumerate(columns)
-        }
-        self._texts = {column: read_names(folder / f"column-{number}.txt") for number, column in enumerate(columns)}
+    def __init__(self, columns: Mapping[str, tuple[np.ndarray, ColumnValues]]) -> None:
+        self._columns = dict(columns)
 
     def take(self, ids: np.ndarray) -> dict[str, list[str]]:
         """Reads the column values of some photos.
@@ -35,24 +32,46 @@ class StoredColumns:
             A dict from the name of each column to its n values.
         """
         return {
-            column: [self._texts[column][code] for code in codes[ids].tolist()] for column, codes in self._codes.items()
+            column: [values.texts[code] for code in codes[ids].tolist()]
+            for column, (codes, values) in self._columns.items()
         }
 
-    def matches(self, where: Filter) -> np.ndarray | bool:
-        """Evaluates the column conditions of a filter for all N photos of the segment.
+    def matches(self, condition: Condition) -> np.ndarray:
+        """Evaluates a condition on one of the columns for all N photos, (N,) bool."""
+        codes, values = self._columns[condition.column]
+        return condition.matches(values)[codes]
+
+    def replaced(self, ids: np.ndarray, columns: Mapping[str, Sequence[str]]) -> "StoredColumns":
+        """Returns columns in which some photos have other values.
 
         Args:
-            where: the filter; its condition on names is ignored.
-
-        Returns:
-            Whether each photo satisfies all conditions on columns, (N,) bool; True if there are no such conditions.
+            ids: row numbers of the photos, (n,) int.
+            columns: n values for some of the columns.
         """
-        matching: np.ndarray | bool = True
-        for column, values in where.columns.items():
-            wanted = set(values)
-            allowed = np.array([text in wanted for text in self._texts[column]], bool)
-            matching = allowed[self._codes[column]] & matching
-        return matching
+        changed = dict(self._columns)
+        for column, texts in columns.items():
+            codes, values = changed[column]
+            numbers = {text: number for number, text in enumerate(values.texts)}
+            codes = codes.copy()
+            codes[ids] = [numbers.setdefault(text, len(numbers)) for text in texts]
+            changed[column] = codes, ColumnValues(values.kind, list(numbers))
+        return StoredColumns(changed)
+
+
+def read_columns(folder: Path, columns: Sequence[str], types: Mapping[str, str]) -> StoredColumns:
+    """Reads the columns that `write_columns` wrote.
+
+    Args:
+        folder: folder of the segment.
+        columns: names of the columns, in the order in which `write_columns` got them.
+        types: the types of columns; those that it lacks are texts.
+    """
+    found = {}
+    for number, column in enumerate(columns):
+        codes = np.load(folder / f"column-{number}.npy", allow_pickle=False)
+        texts = read_names(folder / f"column-{number}.txt")
+        found[column] = codes, ColumnValues(types.get(column, TEXT), texts)
+    return StoredColumns(found)
 
 
 def write_columns(folder: Path, columns: Mapping[str, Sequence[str]]) -> None:
@@ -69,4 +88,4 @@ def write_columns(folder: Path, columns: Mapping[str, Sequence[str]]) -> None:
         codes = {text: code for code, text in enumerate(Counter(texts))}
         write_names(folder / f"column-{number}.txt", list(codes))
         rows = np.fromiter((codes[text] for text in texts), np.int32, len(texts))
-        np.save(folder / f"column-{number}.npy", rows, allow_pickle=False)
+        save_array(folder / f"column-{number}.npy", rows)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from keras_retrieval.pipelines.files.arrays import save_array
 from keras_retrieval.pipelines.files.durable import FolderError
 
 from ..index_contract.photo_crops import PhotoCrops
@@ -38,5 +39,5 @@ def write_crops(folder: Path, crops: PhotoCrops) -> None:
         folder: folder of the segment.
         crops: the crops.
     """
-    np.save(folder / _COUNTS, crops.counts.astype(np.int32), allow_pickle=False)
-    np.save(folder / _BOXES, crops.boxes.astype(np.float32), allow_pickle=False)
+    save_array(folder / _COUNTS, crops.counts.astype(np.int32))
+    save_array(folder / _BOXES, crops.boxes.astype(np.float32))

@@ -14,13 +14,18 @@ search includes the change. A segment that another process built is used as soon
 import logging
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras_retrieval.pipelines.files.child_process import clean_environment, failure, python_module
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.progress import waiting
+from keras_retrieval.pipelines.files.space import naming_full_disk, require_space
 
 from keras_retrieval.errors import ArgumentError
 
@@ -33,21 +38,24 @@ from ..index_contract.checks import (
     check_lengths,
     check_names,
     check_shape,
-    check_strings,
+    stored_values,
 )
 from ..index_contract.contract import Filter, Hits
 from ..index_contract.errors import IndexReplacedError
 from ..index_contract.index_settings import CROPS_EXACT_BELOW, IndexSettings
 from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
-from .builder import build_segment, create_log
-from .layout import locked, manifest_stamp, new_segment, publish, read_index, remove_other_segments
+from .builder import build_segment, create_log, segment_bytes
+from .layout import clean, locked, manifest_stamp, new_segment, publish, read_index, remove_outdated
 from .segment import Segment
 from .snapshot import MutableSegment, Snapshot
-from .write_ahead_log import Change, FileStamp
+from .write_ahead_log import Change, FileStamp, LogPosition
 
 MAX_CHANGES = 10_000  # rows added and removed since the build, until writers wait for a new build; it starts at half
+RETRY_AFTER = 500  # further changes after which a rebuild that failed is tried again
 BUILD_TIMEOUT = 3600.0  # seconds to wait while another process builds a segment
+
+_LOG_MARGIN = 3 * 4096  # bytes on the disk: the head of the log, and the ends of files
 
 log = logging.getLogger("keras_retrieval")
 
@@ -69,6 +77,7 @@ class FolderIndex:
         self._changing = threading.Lock()  # guards _mutable and _seen; searches do not wait for it
         self._compaction: threading.Thread | None = None
         self._loading: threading.Thread | None = None
+        self._failed_at = 0  # changes from which on a rebuild that failed is tried again
         self._mutable: MutableSegment
         self._published: FileStamp
         self._seen: tuple[FileStamp, FileStamp]
@@ -107,14 +116,15 @@ class FolderIndex:
         """Finds the photos with the largest inner products with each query; see `NeighbourIndex.search`."""
         check_k(k)
         snapshot = self._snapshot()
-        check_columns(where.columns if where else (), snapshot.segment.facts["columns"])
+        if where is not None:
+            where.check(snapshot.segment.facts)
         return snapshot.search(_to_stored(queries, "queries", snapshot.segment), k, exact, where)
 
     def add(
         self,
         names: Sequence[str],
         rows: np.ndarray,
-        columns: Mapping[str, Sequence[str]] | None = None,
+        columns: Mapping[str, Sequence[Any]] | None = None,
         *,
         crops: PhotoCrops | None = None,
     ) -> None:
@@ -130,23 +140,33 @@ class FolderIndex:
                 dimension, which is not changed.
             OSError: the disk failed.
         """
-        names, columns = list(names), dict(columns or {})
+        names, columns = list(names), stored_values(columns or {}, self.facts)
         check_names(names)
-        check_columns(columns, self.facts["columns"])
         rows = _to_stored(rows, "rows", self._mutable.segment)
         check_crops(crops, self.facts)
         check_lengths(names, rows[: len(names)] if crops is not None else rows, columns)
         if crops is not None:
             crops.check(names, rows)
-        for column, texts in columns.items():
-            check_strings(texts, f"a value of '{column}'")
         most = MAX_CHANGES if crops is None or not len(names) else max(1, MAX_CHANGES // int(crops.counts.max()))
         for start in range(0, len(names), most):
             part = slice(start, start + most)
             some = None if crops is None else crops.part(start, start + most)
             first = 0 if crops is None else int(crops.counts[:start].sum())
             of_part = rows[part] if some is None else rows[first : first + len(some.boxes)]
-            self._write(Change(names[part], of_part, {key: list(columns[key][part]) for key in columns}, some))
+            self._write(Change(names[part], of_part, {key: columns[key][part] for key in columns}, some))
+
+    def change_columns(self, names: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> int:
+        """Changes column values of photos; returns how many are in the index. See `NeighbourIndex.change_columns`."""
+        names, texts = list(names), stored_values(columns, self.facts)
+        check_names(names)
+        for column, values in texts.items():
+            if len(values) != len(names):
+                raise ArgumentError(f"got {len(names)} names and {len(values)} values of '{column}'")
+        changed = 0
+        for start in range(0, len(names) if texts else 0, MAX_CHANGES):
+            part = slice(start, start + MAX_CHANGES)
+            changed += self._write(Change(names[part], None, {column: texts[column][part] for column in texts}))
+        return changed
 
     def delete(self, names: Sequence[str]) -> int:
         """Deletes photos by name, ignoring unknown names; returns the number deleted. See `NeighbourIndex.delete`."""
@@ -199,43 +219,80 @@ class FolderIndex:
         mutable = self._mutable
         if names is None:
             return mutable.snapshot.columns(mutable.snapshot.ids())
-        ids, order = np.unique(_row_numbers(mutable, names), return_inverse=True)
-        found = mutable.snapshot.columns(ids)
-        return {column: [texts[row] for row in order.tolist()] for column, texts in found.items()}
+        return self._values(names)
 
-    def compact(self, beyond: int = 0) -> None:
+    def compact(self, beyond: int = 0, grace: float | None = None) -> None:
         """Builds a new segment from the current photos with the original build settings, and tunes its search again.
 
         Searches and writes continue during the build.
 
         Args:
             beyond: do nothing if at most this number of rows has been added or removed since the last build.
+            grace: minutes for which the files of the old segment stay; None for the build setting.
 
         Raises:
+            DiskSpaceError: the disk is full. The index continues to use the old segment, and nothing else is left.
             OSError: the disk failed, or another process has been building a segment for an hour (`IndexBusyError`). The
                 index continues to use the old segment.
         """
-        with locked(self._folder, "building", wait=BUILD_TIMEOUT):
+        with ExitStack() as stack:
+            with waiting(f"{self._folder}: waiting for another process, which rebuilds the index"):
+                stack.enter_context(locked(self._folder, "building", wait=BUILD_TIMEOUT))
             with self._changing:
                 self._catch_up()
-                segment, snapshot, position = self._mutable.segment, self._mutable.snapshot, self._mutable.position
+                snapshot, position = self._mutable.snapshot, self._mutable.position
                 if self._mutable.changes <= beyond:
                     return
-            place = new_segment(self._folder, segment.facts["segment"])
-            settings = IndexSettings(**segment.configuration["settings"])
-            facts = {**segment.facts, **build_segment(place, _photos_of(snapshot), settings)}
+            self._rebuild(snapshot, position, grace)
+
+    def _rebuild(self, snapshot: Snapshot, position: LogPosition, grace: float | None) -> None:
+        """Builds a new segment from a snapshot, and publishes it with the changes after `position`."""
+        segment, photos = snapshot.segment, _photos_of(snapshot)
+        settings = IndexSettings(**segment.configuration["settings"])
+        minutes = settings.grace if grace is None else grace
+        size, started = segment_bytes(photos, settings), time.monotonic()
+        require_space(self._folder, size)
+        what = f"{self._folder}: rebuilding the index from {snapshot.size:,} photos"
+        log.info(f"{what}; searches go on")
+        with (
+            waiting(what),
+            naming_full_disk(self._folder, size),
+            new_segment(self._folder, segment.facts["segment"]) as place,
+        ):
+            facts = {**segment.facts, **build_segment(place, photos, settings)}
             with self._changing:
                 with locked(self._folder, "writing"):
                     create_log(place, facts, [change for change, _ in segment.log.read(position)])
-                    publish(self._folder, place, facts)
+                    publish(self._folder, place, facts, minutes)
                 self._load()
-            remove_other_segments(self._folder, place.name)
+            remove_outdated(self._folder, place.name)
+        stays = f"; the files of the old one stay for {minutes:g} minutes" if minutes else ""
+        log.info(f"{self._folder}: rebuilt in {time.monotonic() - started:.1f} s{stays}")
+
+    def require_space(self, rows: int, others: int) -> None:
+        """Checks before a change of many photos that the disk has space for all of it.
+
+        Args:
+            rows: number of descriptors to add.
+            others: number of bytes of the names, columns and boxes to add or delete.
+
+        Raises:
+            DiskSpaceError: the disk has too little space.
+        """
+        segment = self._mutable.segment
+        size = rows * 4 * segment.rows.dimensions + others + _LOG_MARGIN
+        if self._mutable.changes + rows > MAX_CHANGES:  # the writer will wait for a new segment
+            size += segment.file_bytes + rows * 4 * segment.rows.dimensions
+        require_space(self._folder, size)
 
     def close(self) -> None:
         """Waits for the threads that build or load a segment. Changes are on disk even without this call."""
-        for thread in (self._compaction, self._loading):
-            if thread:
-                thread.join()
+        if self._compaction and self._compaction.is_alive():
+            log.info(f"{self._folder}: waiting for the rebuild of the index; all changes are kept already")
+        with waiting(f"{self._folder}: waiting for the rebuild of the index"):
+            for thread in (self._compaction, self._loading):
+                if thread:
+                    thread.join()
 
     def _snapshot(self) -> Snapshot:
         """Returns the latest snapshot; reads changes by other processes first, unless another thread reads them."""
@@ -249,6 +306,8 @@ class FolderIndex:
                     self._loading.start()
             finally:
                 self._changing.release()
+            if self._loading and not self._mutable.segment.folder.exists():
+                self._loading.join()  # its mapped files are gone, on a network file system for this process as well
         return self._mutable.snapshot
 
     def _stamps(self) -> tuple[FileStamp, FileStamp]:
@@ -264,8 +323,9 @@ class FolderIndex:
                 self._seen = seen
                 return
         except FolderError:
-            if manifest_stamp(self._folder) == published:
-                raise
+            # The log may lack a change that was read, but which its writer could not acknowledge. A damaged log raises
+            # the error again.
+            log.debug("%s is read again", self._folder)
         self._load()
 
     def _load(self) -> None:
@@ -291,9 +351,13 @@ class FolderIndex:
             except (OSError, ValueError) as error:
                 log.warning("the older segment of %s stays in use: %s", self._folder, error)
 
-    def _write(self, change: Change) -> None:
-        size = len(change.names) if change.rows is None else len(change.rows)
+    def _write(self, change: Change) -> int:
+        """Makes a change durable; returns its number of photos, of a change of columns without missing ones."""
+        size = change.cost
         if self._mutable.changes + size > MAX_CHANGES:
+            log.info(
+                f"{self._folder}: {self._mutable.changes:,} changes since the last build: the next waits for a rebuild"
+            )
             self.compact(MAX_CHANGES - size)
         with self._changing, locked(self._folder, "writing"):
             self._catch_up()
@@ -304,8 +368,33 @@ class FolderIndex:
                 raise IndexReplacedError(
                     f"{self._folder} was replaced meanwhile by an index of other descriptors: open it again"
                 )
-            self._append(change)
+            change = self._completed(change)
+            if change.names:
+                self._append(change)
         self._compact_if_due()
+        return len(change.names)
+
+    def _completed(self, change: Change) -> Change:
+        """Adds the column values that photos keep, and leaves out the photos whose columns cannot be changed."""
+        places = [place for place, name in enumerate(change.names) if self._mutable.row_of(name) is not None]
+        if change.on_columns:
+            names = [change.names[place] for place in places]
+            return replace(change, names=names, columns=_picked(change.columns, places))
+        missing = [column for column in self.facts["columns"] if column not in change.columns]
+        if not places or not missing:
+            return change
+        known = self._values([change.names[place] for place in places])
+        kept: dict[str, list[str]] = {}
+        for column in missing:
+            texts = [""] * len(change.names)
+            for place, text in zip(places, known[column], strict=True):
+                texts[place] = text
+            kept |= {column: texts} if any(texts) else {}
+        return replace(change, columns=change.columns | kept)
+
+    def _values(self, names: Sequence[str]) -> dict[str, list[str]]:
+        ids, order = np.unique(_row_numbers(self._mutable, names), return_inverse=True)
+        return _picked(self._mutable.snapshot.columns(ids), order.tolist())
 
     def _append(self, change: Change) -> None:
         mutable = self._mutable
@@ -313,7 +402,15 @@ class FolderIndex:
         self._seen = self._stamps()
 
     def _compact_if_due(self) -> None:
-        if self._mutable.changes > self._most_changes() and not (self._compaction and self._compaction.is_alive()):
+        clean(self._folder, self._mutable.segment.facts["segment"])
+        changes = self._mutable.changes
+        if changes > max(self._most_changes(), self._failed_at) and not (
+            self._compaction and self._compaction.is_alive()
+        ):
+            log.info(
+                f"{self._folder}: {changes:,} changes since the last build: another process rebuilds the index; "
+                "searches and changes go on"
+            )
             self._compaction = threading.Thread(target=self._compact_in_process, daemon=True)
             self._compaction.start()
 
@@ -326,18 +423,25 @@ class FolderIndex:
 
     def _compact_in_process(self) -> None:
         # A separate process, since ScaNN holds the interpreter lock while it writes files, and searches would wait.
+        started = time.monotonic()
+        if reason := self._run_update():
+            self._failed_at = self._mutable.changes + RETRY_AFTER
+            log.warning("%s was not rebuilt, and goes on with its old files: %s", self._folder, reason)
+        else:
+            log.info(f"{self._folder}: rebuilt in {time.monotonic() - started:.1f} s")
+        self._reload()
+
+    def _run_update(self) -> str:
+        """Rebuilds the index in another process; returns why that failed, or ""."""
         command = [*python_module("keras_retrieval"), "update", str(self._folder.absolute()), "--compact"]
         try:
             finished = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, env=clean_environment(), check=False
             )
         except OSError as error:
-            log.warning("%s was not compacted: %s", self._folder, error)
-            return
-        if finished.returncode:
-            lines = finished.stderr.decode(errors="backslashreplace").splitlines()
-            log.warning("%s was not compacted: %s", self._folder, failure(finished.returncode, lines))
-        self._reload()
+            return str(error)
+        lines = finished.stderr.decode(errors="backslashreplace").splitlines()
+        return failure(finished.returncode, lines) if finished.returncode else ""
 
 
 def _to_stored(rows: np.ndarray, label: str, segment: Segment) -> np.ndarray:
@@ -354,6 +458,10 @@ def _row_numbers(mutable: MutableSegment, names: Sequence[str]) -> np.ndarray:
     if None in numbers:
         raise ArgumentError(f"the index has no photo {names[numbers.index(None)]!r}")
     return np.array(numbers, np.int64)
+
+
+def _picked(columns: Mapping[str, Sequence[str]], places: Sequence[int]) -> dict[str, list[str]]:
+    return {column: [texts[place] for place in places] for column, texts in columns.items()}
 
 
 def _photos_of(snapshot: Snapshot) -> PhotosToIndex:

@@ -5,14 +5,18 @@ the build, and the write-ahead log of later changes (`folder_index.write_ahead_l
 current segment and lists its files with their SHA-256, except those of the log, which contains its own hashes.
 
 The manifest is replaced atomically, so that a reader finds the old segment or the new segment even if a writer is
-killed. The next writer removes the files that a killed writer left.
+killed. The next change removes the files that a killed writer left.
+
+A replaced segment stays for a grace period, because readers on other machines may still have its files mapped, and
+would be killed if these vanished from a network file system. The manifest lists such segments and the times until which
+they stay; the next change after that removes them.
 """
 
 import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,8 @@ KIND, VERSION = "ScaNN index", 4
 PHOTOS_VERSION, CROPS_VERSION = 3, 4  # of indexes with one row per photo, and with one per crop
 LOCAL = "local"
 """Name of the sub-folder with the local features of the photos, which `export.indexes.local_store` keeps."""
+REPLACED = "replaced"  # entry of the manifest: earlier segments, and until when they stay
+_OF_FILES = ("kind", "version", "sha256", "segment")
 _PREFIX = "segment-"
 _LOCKS = {"writing": "writing to", "building": "rebuilding"}
 
@@ -57,10 +63,8 @@ def manifest_stamp(folder: Path) -> FileStamp:
 
 def current_segment(folder: Path) -> str | None:
     """Returns the folder name of the current segment, which may be damaged; None if the manifest cannot be read."""
-    try:
-        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["segment"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
+    segment = _entry(folder, "segment", None)
+    return None if segment is None else str(segment)
 
 
 @contextmanager
@@ -90,39 +94,51 @@ def locked(folder: Path, action: str, wait: float = 10.0) -> Iterator[None]:
         yield
 
 
-def new_segment(folder: Path, current: str | None) -> Path:
-    """Makes an empty folder for the next segment, and removes segments that killed builders left.
+@contextmanager
+def new_segment(folder: Path, current: str | None) -> Iterator[Path]:
+    """Context manager that makes an empty folder for the next segment; removes it if the block raises an error.
+
+    Args:
+        folder: the index folder, which the caller has locked for "building".
+        current: folder name of the current segment; None if there is none.
+
+    Yields:
+        The path of the new folder, `folder`/segment-N.
+    """
+    numbers = [int(path.name.removeprefix(_PREFIX)) for path in folder.glob(f"{_PREFIX}*")]
+    remove_outdated(folder, current)
+    segment = folder / f"{_PREFIX}{1 + max(numbers, default=0):06}"
+    try:
+        (segment / "scann").mkdir(parents=True)
+        yield segment
+    except BaseException:
+        if current_segment(folder) != segment.name:
+            shutil.rmtree(segment, ignore_errors=True)
+        raise
+
+
+def remove_outdated(folder: Path, current: str | None, *, older: bool = False) -> None:
+    """Removes segments whose grace period is over, and those that killed builders left.
 
     Args:
         folder: the index folder, which the caller has locked for "building".
         current: folder name of the current segment, which is kept; None if there is none.
-
-    Returns:
-        The path of the new folder, `folder`/segment-N.
+        older: whether sub-folders of older layouts are removed as well.
     """
-    found = list(folder.glob(f"{_PREFIX}*"))
-    number = 1 + max((int(path.name.removeprefix(_PREFIX)) for path in found), default=0)
-    for path in found:
-        if path.name != current:
-            shutil.rmtree(path, ignore_errors=True)
-    segment = folder / f"{_PREFIX}{number:06}"
-    (segment / "scann").mkdir(parents=True)
-    return segment
-
-
-def remove_other_segments(folder: Path, segment: str) -> None:
-    """Removes every sub-folder of an index folder except one segment and `LOCAL`, also those of older layouts.
-
-    Args:
-        folder: the index folder, which the caller has locked for "building".
-        segment: folder name of the segment to keep.
-    """
-    for path in folder.iterdir():
-        if path.is_dir() and path.name not in (segment, LOCAL):
+    kept = {segment for segment, until in _replaced(folder).items() if until > time.time()}
+    for path in folder.glob("*" if older else f"{_PREFIX}*"):
+        if path.is_dir() and path.name not in (current, LOCAL, *kept):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def publish(folder: Path, segment: Path, facts: Mapping[str, Any]) -> None:
+def clean(folder: Path, current: str) -> None:
+    """Removes what is outdated (see `remove_outdated`), unless a segment is being built."""
+    if len(list(folder.glob(f"{_PREFIX}*"))) > 1:
+        with suppress(IndexBusyError), locked(folder, "building", wait=0):
+            remove_outdated(folder, current)
+
+
+def publish(folder: Path, segment: Path, facts: Mapping[str, Any], grace: float) -> None:
     """Makes a segment, whose files and log are complete, the current segment of an index by replacing the manifest.
 
     Args:
@@ -130,8 +146,35 @@ def publish(folder: Path, segment: Path, facts: Mapping[str, Any]) -> None:
         segment: folder of the segment, inside `folder`.
         facts: entries of the new manifest. The entries of an older manifest may be passed, because those that describe
             files are replaced.
+        grace: minutes for which the segment that is replaced stays.
     """
     files = [path for path in segment.rglob("*") if path.is_file() and path.name not in (LOG, HEAD)]
-    facts = {key: value for key, value in facts.items() if key not in ("kind", "version", "sha256", "segment")}
+    facts = {key: value for key, value in facts.items() if key not in (*_OF_FILES, REPLACED)}
     version = CROPS_VERSION if facts.get("crops") else PHOTOS_VERSION
-    write_manifest(folder, files, kind=KIND, version=version, segment=segment.name, **facts)
+    replaced = _replaced(folder)
+    if (before := current_segment(folder)) is not None:
+        replaced[before] = time.time() + 60 * grace
+    replaced = {name: until for name, until in replaced.items() if until > time.time() and (folder / name).is_dir()}
+    write_manifest(
+        folder,
+        files,
+        kind=KIND,
+        version=version,
+        segment=segment.name,
+        **facts,
+        **({REPLACED: replaced} if replaced else {}),
+    )
+
+
+def _replaced(folder: Path) -> dict[str, float]:
+    """The segments that the manifest states as replaced, and until when they stay, in seconds since 1970."""
+    return {str(name): float(until) for name, until in _entry(folder, REPLACED, {}).items()}
+
+
+def _entry(folder: Path, name: str, default: Any) -> Any:
+    """An entry of a manifest that may be damaged."""
+    try:
+        entry = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get(name, default)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return default
+    return entry if default is None or isinstance(entry, type(default)) else default

@@ -5,12 +5,12 @@ int8 stores round(x / step). Each dimension has its own step: the largest absolu
 been converted back to float32.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from keras_retrieval.pipelines.files.arrays import save_array, save_blocks
 
 from keras_retrieval.ranking.nearest import CHUNK
 
@@ -92,7 +92,7 @@ def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimension
         row_type: number type to store, one of `ROW_TYPES`.
 
     Raises:
-        OSError: the disk has no space for the rows.
+        DiskSpaceError: the disk has no space for the rows.
     """
     steps = None
     if row_type == "int8":
@@ -100,17 +100,9 @@ def write_rows(folder: Path, blocks: Iterable[np.ndarray], count: int, dimension
         for block in blocks:
             np.maximum(largest, np.abs(block).max(axis=0, initial=0), out=largest)
         steps = largest / 127
-        np.save(folder / "steps.npy", steps, allow_pickle=False)
-    path = folder / "rows.npy"
-    values = np.lib.format.open_memmap(path, mode="w+", dtype=_FILE_TYPES[row_type], shape=(count, dimensions))
-    with path.open("r+b") as file:
-        # The file is sparse. Disk space is allocated now, because a mapped write to a full disk would kill the process.
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    start = 0
-    for block in blocks:
-        values[start : start + len(block)] = _encode(block, row_type, steps)
-        start += len(block)
-    values.flush()
+        save_array(folder / "steps.npy", steps)
+    encoded = (_encode(block, row_type, steps) for block in blocks)
+    save_blocks(folder / "rows.npy", encoded, (count, dimensions), _FILE_TYPES[row_type])
 
 
 def _encode(rows: np.ndarray, row_type: str, steps: np.ndarray | None) -> np.ndarray:

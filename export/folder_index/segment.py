@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, read_names
 
-from .column_file import StoredColumns
+from ..index_contract.column_types import TYPES
+from .column_file import read_columns
 from .crop_file import read_crops
 from .row_file import StoredRows
 from .scann_searcher import ScannSearcher, load_searcher
@@ -31,12 +32,13 @@ class Segment:
         facts: manifest of the index.
 
     Attributes:
+        folder: folder of the segment.
         facts: manifest of the index, as for `NeighbourIndex.facts`.
         configuration: search settings, the manifest's entry "configuration".
         names: names of the photos in the order of the rows.
         rows: stored descriptors, one row per photo, or with crops one per crop.
         crops: the rows of each photo and their boxes; None for one row per photo.
-        columns: column values of the photos.
+        columns: column values of the photos as of the build.
         log: write-ahead log of the changes since the segment was built.
         projection: projection matrix (D, S); None if stored descriptors have all D dimensions.
         searcher: ScaNN searcher; None if the segment is searched exactly.
@@ -47,7 +49,7 @@ class Segment:
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        self.facts, self.configuration = facts, facts["configuration"]
+        self.folder, self.facts, self.configuration = folder, facts, facts["configuration"]
         self.names = read_names(folder / "names.txt")
         self.rows = StoredRows(folder, self.configuration["rows"])
         rows = facts["row_count"] if facts.get("crops") else facts["count"]
@@ -57,7 +59,7 @@ class Segment:
                 f"{facts['count']:,} and {rows:,}: index again"
             )
         self.crops = read_crops(folder, len(self.names), len(self.rows)) if facts.get("crops") else None
-        self.columns = StoredColumns(folder, facts["columns"])
+        self.columns = read_columns(folder, facts["columns"], facts.get(TYPES, {}))
         self.log = WriteAheadLog(folder, facts["log"])
         self.log.read(self.log.start)  # reports a damaged log before ScaNN's files are loaded
         projection = folder / PROJECTION
@@ -67,6 +69,11 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def file_bytes(self) -> int:
+        """The size of the segment's files in bytes."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     @cached_property
     def row_of(self) -> dict[str, int]:

@@ -6,8 +6,8 @@ the photo is recorded. Writers write only beyond the rows that existing snapshot
 never wait for each other (multi-version concurrency control). Without crops each photo has one row, of its number.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from keras_retrieval.ranking.nearest import nearest
 from keras_retrieval.ranking.rows import first_rows
 from keras_retrieval.ranking.whole_ranking import sort_all
 
+from ..index_contract.column_types import type_of
+from ..index_contract.conditions import PHOTO_COLUMN, ColumnValues
 from ..index_contract.contract import Filter, Hits
 from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import RowBlocks
+from .column_file import StoredColumns
 from .segment import Segment, top_k
 from .write_ahead_log import Change, LogPosition
 
@@ -39,6 +42,7 @@ class Snapshot:
             photos may have been removed again.
         added_photos: M, the number of photos added since the build.
         added_names: names of the M added photos; later snapshots may append names to the same list.
+        columns_of_built: column values of the N photos of the segment.
         added_columns: values of the M added photos by column name; later snapshots may append values to the same lists.
         removed_at: for each photo, the number of the first snapshot that does not contain it; at least N + M numbers.
         number: number of this snapshot.
@@ -51,6 +55,7 @@ class Snapshot:
     added: np.ndarray
     added_photos: int
     added_names: Sequence[str]
+    columns_of_built: StoredColumns
     added_columns: dict[str, list[str]]
     removed_at: np.ndarray
     number: int
@@ -140,7 +145,7 @@ class Snapshot:
     def columns(self, ids: np.ndarray) -> dict[str, list[str]]:
         """Returns the column values, by column name, of the photos with the ascending numbers `ids`, (n,)."""
         built, added = self._split(ids)
-        old, new = self.segment.columns.take(built), added.tolist()
+        old, new = self.columns_of_built.take(built), added.tolist()
         return {column: old[column] + [texts[i] for i in new] for column, texts in self.added_columns.items()}
 
     def _matching(self, where: Filter | None) -> np.ndarray:
@@ -149,17 +154,22 @@ class Snapshot:
         matching = self.removed_at[: count + added] > self.number
         if where is None:
             return matching
-        matching[:count] &= self.segment.columns.matches(where)
-        for column, values in where.columns.items():
-            wanted = set(values)
-            matching[count:] &= np.array([text in wanted for text in self.added_columns[column][:added]], bool)
-        if where.names is not None:
-            wanted, row_of = set(where.names), self.segment.row_of
-            named = np.zeros(len(matching), bool)
-            named[[row_of[name] for name in wanted if name in row_of]] = True
-            named[count:] = [name in wanted for name in self.added_names[:added]]
-            matching &= named
-        return matching
+        for condition in where.on_columns:
+            if condition.column == PHOTO_COLUMN:
+                matching &= self._named(condition.values) != condition.negated
+                continue
+            matching[:count] &= self.columns_of_built.matches(condition)
+            texts = self.added_columns[condition.column][:added]
+            matching[count:] &= condition.matches(ColumnValues(type_of(self.segment.facts, condition.column), texts))
+        return matching if where.names is None else matching & self._named(where.names)
+
+    def _named(self, names: Collection[str]) -> np.ndarray:
+        """Returns which photos have one of some names, (N + M,) bool."""
+        wanted, row_of, count = set(names), self.segment.row_of, len(self.segment)
+        named = np.zeros(count + self.added_photos, bool)
+        named[[row_of[name] for name in wanted if name in row_of]] = True
+        named[count:] = [name in wanted for name in self.added_names[: self.added_photos]]
+        return named
 
     def _exact_search(self, queries: np.ndarray, k: int, matching: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         ids = np.flatnonzero(self._matching(None) if matching is None else matching)
@@ -275,7 +285,7 @@ class MutableSegment:
     Attributes:
         snapshot: the latest snapshot.
         position: position in the write-ahead log after the last change that was applied.
-        changes: number of rows added and removed since the build.
+        changes: number of rows added and removed since the build, and of 20 photos of which columns were changed.
     """
 
     def __init__(self, segment: Segment) -> None:
@@ -290,7 +300,17 @@ class MutableSegment:
         self._changed: dict[str, int | None] = {}
         none = self._added[:0]
         self.snapshot = Snapshot(
-            segment, none, 0, self._names, self._columns, self._removed_at, 0, count, count, self._added_crops(0)
+            segment,
+            none,
+            0,
+            self._names,
+            segment.columns,
+            self._columns,
+            self._removed_at,
+            0,
+            count,
+            count,
+            self._added_crops(0),
         )
 
     def row_of(self, name: str) -> int | None:
@@ -304,6 +324,10 @@ class MutableSegment:
             change: the change, which adds or deletes photos.
             position: position in the log after the change.
         """
+        if change.on_columns:
+            self._change_columns(change)
+            self.position = position
+            return
         snapshot, number = self.snapshot, self.snapshot.number + 1
         removed = [photo for photo in map(self.row_of, change.names) if photo is not None]
         count, added, rows = len(self.segment), snapshot.added_photos, len(snapshot.added)
@@ -322,6 +346,7 @@ class MutableSegment:
             self._added[:rows],
             added,
             self._names,
+            snapshot.columns_of_built,
             self._columns,
             self._removed_at,
             number,
@@ -330,6 +355,22 @@ class MutableSegment:
             self._added_crops(rows),
         )
         self.position = position
+
+    def _change_columns(self, change: Change) -> None:
+        """Changes column values of photos; earlier snapshots keep theirs."""
+        count, photos = len(self.segment), [self.row_of(name) for name in change.names]
+        built = [place for place, photo in enumerate(photos) if photo is not None and photo < count]
+        ids = np.array([photos[place] for place in built], np.int64)
+        values = {column: [texts[place] for place in built] for column, texts in change.columns.items()}
+        columns = self.snapshot.columns_of_built.replaced(ids, values)
+        self._columns = {column: list(texts) for column, texts in self._columns.items()}
+        for column, texts in change.columns.items():
+            for photo, text in zip(photos, texts, strict=True):
+                if photo is not None and photo >= count:
+                    self._columns[column][photo - count] = text
+        self.changes += change.cost
+        number = self.snapshot.number + 1
+        self.snapshot = replace(self.snapshot, columns_of_built=columns, added_columns=self._columns, number=number)
 
     def _rows_of(self, photos: list[int]) -> int:
         """The number of rows of photos."""

@@ -2,9 +2,11 @@
 
 Each record is one change. It consists of the length of its body (8 bytes), a digest (the SHA-256 of the previous
 record's digest and the body), and the body: a line of JSON followed by the stored descriptors as float32, and in an
-index with crops by their boxes. To append a
-change, a writer writes the record to the disk (fsync) and then replaces the head {records, bytes, digest}. The change
-is acknowledged to the caller only after that. A reader finds one of these states:
+index with crops by their boxes. A record without a width deletes photos; the width 0 changes columns.
+
+To append a change, a writer writes the new head {records, bytes, digest} under a temporary name and the record to the
+disk (fsync), and then renames the head, which needs no space. The change is acknowledged to the caller only after that.
+A reader finds one of these states:
 
 - The log contains only the records that the head states. If these are truncated or altered, reading raises an error.
 - One more complete record follows, of a writer that was killed or is still writing. The record is applied as well.
@@ -17,10 +19,11 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
-from keras_retrieval.pipelines.files.durable import FolderError, fingerprint, sync, write_file
+from keras_retrieval.pipelines.files.durable import FolderError, atomic_path, fingerprint, sync, write_file
+from keras_retrieval.pipelines.files.space import naming_full_disk
 
 from ..index_contract.photo_crops import PhotoCrops
 
@@ -29,17 +32,19 @@ FileStamp: TypeAlias = tuple[int, int, int]
 
 LOG, HEAD = "log", "head.json"
 _LENGTH, _DIGEST = 8, 32
+_HEAD_BYTES = 4096  # on the disk
+_COLUMN_CHANGES = 20  # photos of which columns are changed that count as one row
 _REPAIR = "restore it, or index again"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change of an index: it adds (or replaces) n photos, or deletes n photos.
+    """One change of an index: it adds (or replaces) n photos, deletes n photos, or changes columns of n photos.
 
     Attributes:
         names: distinct names of the photos.
-        rows: stored descriptors of the added photos, (n, S) float32, or (R, S) with crops; None for a deletion.
-        columns: one value per added photo, by column name; empty for a deletion.
+        rows: stored descriptors of the added photos, (n, S) float32, or (R, S) with crops; None for other changes.
+        columns: one value per photo, by column name; empty for a deletion.
         crops: the crops of the added photos; None for a deletion, and in an index without crops.
     """
 
@@ -47,6 +52,18 @@ class Change:
     rows: np.ndarray | None
     columns: dict[str, list[str]]
     crops: PhotoCrops | None = None
+
+    @property
+    def on_columns(self) -> bool:
+        """Whether the change is of columns only."""
+        return self.rows is None and bool(self.columns)
+
+    @property
+    def cost(self) -> int:
+        """The number of rows that the change adds, or counts as: 1 for 20 photos of which columns are changed."""
+        if self.on_columns:
+            return -(-len(self.names) // _COLUMN_CHANGES)
+        return len(self.names) if self.rows is None else len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ class WriteAheadLog:
             record, position = _record(change, position)
             records.append(record)
         write_file(self._folder / LOG, b"".join(records))
-        self._write_head(position)
+        write_file(self._folder / HEAD, _head_text(position))
 
     def append(self, change: Change, after: LogPosition) -> LogPosition:
         """Appends a change and waits until it is on disk. Only one writer at a time may call this method.
@@ -101,19 +118,22 @@ class WriteAheadLog:
             The position after the change.
 
         Raises:
+            DiskSpaceError: the disk is full; the change is not in the log.
             OSError: the disk failed; the change is not in the log.
         """
         record, position = _record(change, after)
-        with (self._folder / LOG).open("r+b") as file:
+        path = self._folder / LOG
+        with naming_full_disk(path, len(record) + _HEAD_BYTES), path.open("r+b", buffering=0) as file:
             try:
-                file.truncate(after.bytes)
-                file.seek(after.bytes)
-                file.write(record)
-                file.flush()
-                sync(file.fileno())
-                self._write_head(position)
-            except OSError:
-                file.truncate(after.bytes)
+                with atomic_path(self._folder / HEAD) as head:
+                    head.write_text(_head_text(position), encoding="utf-8")
+                    file.truncate(after.bytes)
+                    file.seek(after.bytes)
+                    _write_all(file, record)
+                    sync(file.fileno())
+            except BaseException:
+                if self._head() != position:  # otherwise the change is in the log already
+                    file.truncate(after.bytes)
                 raise
         return position
 
@@ -187,9 +207,16 @@ class WriteAheadLog:
             raise FolderError(f"{path} is missing or damaged ({error}): {_REPAIR}") from error
         raise FolderError(f"{path} has changed since it was written: {_REPAIR}")
 
-    def _write_head(self, position: LogPosition) -> None:
-        head = asdict(position)
-        write_file(self._folder / HEAD, json.dumps(head | {"checksum": fingerprint(head)}))
+
+def _head_text(position: LogPosition) -> str:
+    head = asdict(position)
+    return json.dumps(head | {"checksum": fingerprint(head)})
+
+
+def _write_all(file: IO[bytes], content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def file_stamp(path: Path) -> FileStamp:
@@ -204,6 +231,7 @@ def file_stamp(path: Path) -> FileStamp:
 def _record(change: Change, after: LogPosition) -> tuple[bytes, LogPosition]:
     """Returns the bytes of the record of a change, and the position after the record."""
     width = None if change.rows is None else change.rows.shape[1]
+    width = 0 if change.on_columns else width
     fields = {"names": change.names, "width": width, "columns": change.columns}
     rows = b"" if change.rows is None else np.ascontiguousarray(change.rows, "<f4").tobytes()
     if change.crops is not None:
@@ -219,7 +247,7 @@ def _change(body: bytes) -> Change:
     line, _, content = body.partition(b"\n")
     fields = json.loads(line)
     width, counts = fields["width"], fields.get("counts")
-    if width is None:
+    if not width:
         return Change(fields["names"], None, fields["columns"])
     values = np.frombuffer(content, "<f4")
     if counts is None:

@@ -1,15 +1,18 @@
 """Writes an index to a folder: a new index, or a new segment of an existing index, which can be searched meanwhile."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.files.durable import MANIFEST, check_free, partial_of
+from keras_retrieval.pipelines.files.space import naming_full_disk, require_space
 
 from ..index_contract.index_settings import IndexSettings
 from ..index_contract.photos_to_index import PhotosToIndex
-from .builder import build_segment, create_log
-from .layout import KIND, current_segment, locked, new_segment, publish, remove_other_segments
+from .builder import build_segment, create_log, segment_bytes
+from .layout import KIND, current_segment, locked, new_segment, publish, remove_outdated
 
 
 def check_output(folder: Path, *, may_replace: bool) -> None:
@@ -43,19 +46,34 @@ def write_index(
     Raises:
         IndexBusyError: another process is writing to the index or rebuilding it.
         MissingExtraError: the settings require approximate search, and ScaNN is not installed.
+        DiskSpaceError: the disk is full; an existing index is unchanged, and nothing else is left.
     """
     # A new index is written under a temporary name. An existing index gets a new segment in its own folder, because
     # other processes search the old segment meanwhile.
     exists = (folder / MANIFEST).exists()
     home = folder if exists else partial_of(folder)
-    home.mkdir(parents=True, exist_ok=True)
-    with locked(home, "building"):
-        segment = new_segment(home, current_segment(folder))
-        facts = {**facts, **build_segment(segment, photos, settings)}
-        create_log(segment, facts)
-        with locked(home, "writing"):
-            publish(home, segment, facts)
-        remove_other_segments(home, segment.name)
-    if not exists:
-        home.rename(folder)
+    size = segment_bytes(photos, settings)
+    require_space(home, size)
+    with naming_full_disk(folder, size), _home(home, temporary=not exists):
+        with new_segment(home, current_segment(folder)) as segment:
+            facts = {**facts, **build_segment(segment, photos, settings)}
+            create_log(segment, facts)
+            with locked(home, "writing"):
+                publish(home, segment, facts, settings.grace)
+            remove_outdated(home, segment.name, older=True)
+        if not exists:
+            home.rename(folder)
     return facts
+
+
+@contextmanager
+def _home(folder: Path, *, temporary: bool) -> Iterator[None]:
+    """Makes a folder and locks it for building; a temporary one is removed if the block raises an error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "building"):
+        try:
+            yield
+        except BaseException:
+            if temporary:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from .column_types import TEXT, converter, type_of
 from .photo_crops import PhotoCrops
 
 NO_CROPS = "the index has one row per photo, and no crops"
@@ -101,6 +102,33 @@ def check_columns(columns: Iterable[str], known: Collection[str]) -> None:
     for column in columns:
         if column not in known:
             raise ArgumentError(f"the index has no column '{column}'; its columns: {', '.join(known) or 'none'}")
+
+
+def stored_values(columns: Mapping[str, Sequence[Any]], facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Checks values of columns, and converts them to the texts that an index stores.
+
+    Args:
+        columns: values by column name.
+        facts: metadata of the index, `NeighbourIndex.facts`.
+
+    Raises:
+        ArgumentError: a column is unknown, or a value is not of the type of its column; the message gives the row.
+    """
+    check_columns(columns, facts["columns"])
+    stored = {}
+    for column, values in columns.items():
+        kind = type_of(facts, column)
+        if kind == TEXT:
+            check_strings(values, f"a value of '{column}'")
+            stored[column] = list(values)
+            continue
+        convert, stored[column] = converter(kind, values), []
+        for row, value in enumerate(values):
+            try:
+                stored[column].append(convert(value))
+            except ArgumentError as error:
+                raise ArgumentError(f"row {row}: a value of '{column}': {error}") from None
+    return stored
 
 
 def check_crops(crops: PhotoCrops | None, facts: Mapping[str, Any]) -> None:

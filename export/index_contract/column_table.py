@@ -2,20 +2,66 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.files.name_join import PHOTO_SYNONYMS, JoinError, PhotoNames, join_rows
 from keras_retrieval.pipelines.files.tables import TableError, read_csv
 
-from .contract import PHOTO_COLUMN
+from keras_retrieval.errors import ArgumentError
+
+from .checks import check_columns
+from .column_types import COLUMN_TYPES, converter, infer_type
+from .conditions import PHOTO_COLUMN
 from .errors import ColumnTableError, IndexFileNotFoundError
 
 log = logging.getLogger("keras_retrieval")
 
 
-def read_column_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class ColumnTable:
+    """The column values of n photos in a table.
+
+    Attributes:
+        columns: for each column of the table one value per photo, as an index stores it; None where the table does not
+            state one. An empty cell states that the photo has no value.
+        types: the type of each column.
+        stated: which photos have a row, (n,) bool.
+        report: how rows and photos met, as a line of text.
+    """
+
+    columns: dict[str, list[str | None]]
+    types: dict[str, str]
+    stated: list[bool]
+    report: str
+
+    def texts(self) -> dict[str, list[str]]:
+        """Returns the values of new photos, which are empty where the table does not state one."""
+        return {column: [value or "" for value in values] for column, values in self.columns.items()}
+
+
+def parse_types(texts: Sequence[str] | None) -> dict[str, str]:
+    """Parses types of columns, such as year=number.
+
+    Raises:
+        ArgumentError: a text has another form, or the type is unknown.
+    """
+    types = {}
+    for text in texts or []:
+        column, equals, kind = text.rpartition("=")
+        if not equals or not column or kind not in COLUMN_TYPES:
+            raise ArgumentError(
+                f"--types must have the form COLUMN=TYPE with one of {', '.join(COLUMN_TYPES)}, got {text}"
+            )
+        types[column] = kind
+    return types
+
+
+def read_column_table(
+    path: Path, names: Sequence[str], types: Mapping[str, str] | None = None, *, known: bool = False
+) -> ColumnTable:
     """Reads the column values of the given photos from a table.
 
     Rows are joined with photos by name (see the module `files.name_join`), and the log says how many met.
@@ -24,16 +70,18 @@ def read_column_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
         path: CSV file with a header, or JSON Lines file (.jsonl or .json), with a column `photo` that contains the name
             of a photo. Rows of photos that are not in `names` are ignored.
         names: names of the photos whose values are returned.
+        types: the types of columns; the type of another column is the narrowest that all its values have.
+        known: whether `types` are all columns of an index, of which the table may lack some, and may have no others.
 
     Returns:
-        A dict from column names, without `photo`, to one string per photo in the order of `names`. A photo without a
-        value has the empty string. JSON values other than strings are converted to JSON text, and null to the empty
-        string.
+        The values, in the order of `names`. In a column of texts, JSON values other than strings are JSON text, and
+        null is the empty string.
 
     Raises:
         IndexFileNotFoundError: the file does not exist.
-        ColumnTableError: the file cannot be parsed, a row has no `photo` or repeats the photo of an earlier row, or no
-            row names one of the photos; the message gives the line.
+        ColumnTableError: the file cannot be parsed, a row has no `photo` or repeats the photo of an earlier row, no
+            row names one of the photos, or a value is not of its type; the message gives the line. Or a column is
+            unknown, or one of `types` is missing.
     """
     if not path.is_file():
         raise IndexFileNotFoundError(f"there is no table of columns at {path}")
@@ -43,9 +91,32 @@ def read_column_table(path: Path, names: Sequence[str]) -> dict[str, list[str]]:
     except (JoinError, TableError) as error:
         raise ColumnTableError(str(error)) from error
     (log.info if join.complete else log.warning)(join.report)
-    found = {photo: row for photo, (_, row) in zip(join.photos, rows, strict=True) if photo >= 0}
-    columns = sorted({str(column) for row in found.values() for column in row} - {PHOTO_COLUMN})
-    return {column: [_as_text(found.get(photo, {}).get(column)) for photo in range(len(names))] for column in columns}
+    found = {photo: row for photo, row in zip(join.photos, rows, strict=True) if photo >= 0}
+    columns = sorted({str(column) for _, row in found.values() for column in row} - {PHOTO_COLUMN})
+    types = types or {}
+    if known:
+        check_columns(columns, types)
+    elif absent := [column for column in types if column not in columns]:
+        raise ColumnTableError(f"{path} has no column {absent[0]!r}; its columns: {', '.join(columns) or 'none'}")
+    kinds, values = {}, {}
+    for column in columns:
+        given = {photo: (where, row[column]) for photo, (where, row) in found.items() if column in row}
+        kinds[column] = types.get(column) or infer_type([value for _, value in given.values()])
+        values[column] = _stored(column, kinds[column], given, len(names))
+    stated = [photo in found for photo in range(len(names))]
+    return ColumnTable(values, kinds, stated, join.report)
+
+
+def _stored(column: str, kind: str, given: Mapping[int, tuple[str, Any]], count: int) -> list[str | None]:
+    """The values of a column, as an index stores them, of `count` photos."""
+    convert = converter(kind, [value for _, value in given.values()])
+    stored: list[str | None] = [None] * count
+    for photo, (where, value) in given.items():
+        try:
+            stored[photo] = convert(value)
+        except ArgumentError as error:
+            raise ColumnTableError(f"{where}: {column}: {error}; --types {column}=text keeps it as it is") from None
+    return stored
 
 
 def _csv_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -81,7 +152,3 @@ def _json_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
             raise ColumnTableError(f"{where}: no column '{PHOTO_COLUMN}' with the name of a photo")
         rows.append((where, row))
     return rows
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)

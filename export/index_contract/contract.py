@@ -13,7 +13,7 @@ guarantee:
 - Invalid input raises `ArgumentError`, a ValueError that names the rows or the argument; the index remains unchanged.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,10 +21,9 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from .checks import check_columns
+from .conditions import IN, Condition, parse_conditions
 from .photo_crops import PhotoCrops
-
-PHOTO_COLUMN = "photo"
-"""Reserved column name, in column tables and in `search --where`, for the name of the photo itself."""
 
 DESCRIPTOR_FACTS = (
     "model", "size", "scales", "antialias", "mirror", "edges", "bfloat16", "exif", "max_pixels", "crops",
@@ -68,7 +67,8 @@ class Filter:
     Attributes:
         names: names of the photos that may be found; None for all photos.
         columns: dict from column name to accepted values, which are strings. A photo satisfies the condition if its
-            value in the column is one of them; a photo without a value has the empty string.
+            value in the column is one of them, or its list contains one; a photo without a value has the empty string.
+        conditions: further conditions, such as ranges, which `parse_where` reads from texts.
 
     Raises:
         ArgumentError: `names` or the values of a column are a single string instead of a collection of strings.
@@ -76,11 +76,44 @@ class Filter:
 
     names: Collection[str] | None = None
     columns: Mapping[str, Collection[str]] = field(default_factory=dict)
+    conditions: Sequence[Condition] = ()
 
     def __post_init__(self) -> None:
         for label, values in {"names": self.names, **self.columns}.items():
             if isinstance(values, str):
                 raise ArgumentError(f"{label} must be a collection of strings such as [{values!r}], got one string")
+
+    @property
+    def on_columns(self) -> list[Condition]:
+        """All conditions on columns and on the names in `conditions`."""
+        return [Condition(column, IN, tuple(values)) for column, values in self.columns.items()] + list(self.conditions)
+
+    def check(self, facts: Mapping[str, Any]) -> None:
+        """Checks that the filter fits the columns of an index, of which `facts` is the metadata.
+
+        Raises:
+            ArgumentError: a column is unknown, an operator is not for columns of its type, or a value in `conditions`
+                is not of the type.
+        """
+        check_columns(self.columns, facts["columns"])
+        for condition in self.conditions:
+            condition.check(facts)
+
+
+def parse_where(texts: Iterable[str]) -> Filter | None:
+    """Reads a filter from conditions in the grammar of the module `conditions`.
+
+    Args:
+        texts: conditions, such as "year >= 2010"; one text may contain several, on lines of their own.
+
+    Returns:
+        The filter; None if there is no condition, so that all photos are searched.
+
+    Raises:
+        ArgumentError: a text is not a condition.
+    """
+    conditions = parse_conditions(texts)
+    return Filter(conditions=conditions) if conditions else None
 
 
 class NeighbourIndex(Protocol):
@@ -95,9 +128,9 @@ class NeighbourIndex(Protocol):
         """Metadata of the index, a mapping that can be serialized as JSON.
 
         Contains the settings of `extract` (`DESCRIPTOR_FACTS`; indexes without crops may lack "crops"), "photos" (path
-        of the photo folder), "dimensions" (D),
-        "columns" (names of the columns) and "configuration" (search settings; its entry "kind" describes the search in
-        words).
+        of the photo folder), "dimensions" (D), "columns" (names of the columns), "column_types" (the type of each
+        column; text where it is missing) and "configuration" (search settings; its entry "kind" describes the search
+        in words).
         """
         ...
 
@@ -139,8 +172,8 @@ class NeighbourIndex(Protocol):
             One `Hits` per query, with min(k, number of matching photos) neighbours.
 
         Raises:
-            ArgumentError: `k` is below 1, `queries` has another shape or a value that is not finite, or `where` names
-                an unknown column.
+            ArgumentError: `k` is below 1, `queries` has another shape or a value that is not finite, or `where` does
+                not fit the columns of the index.
         """
         ...
 
@@ -148,26 +181,44 @@ class NeighbourIndex(Protocol):
         self,
         names: Sequence[str],
         rows: np.ndarray,
-        columns: Mapping[str, Sequence[str]] | None = None,
+        columns: Mapping[str, Sequence[Any]] | None = None,
         *,
         crops: PhotoCrops | None = None,
     ) -> None:
-        """Adds photos. A photo whose name is in the index already is replaced: its column values and all its rows.
+        """Adds photos. A photo whose name is in the index already is replaced: all its rows, and given column values.
 
         Args:
             names: distinct names of the n photos, arbitrary strings.
             rows: descriptors (n, D), or stored descriptors (n, S) as returned by `vectors`; with crops (R, D) or (R,
                 S).
-            columns: one value per photo for some or all columns of the index, by column name; missing columns get the
-                empty string. None for no values.
+            columns: one value per photo for some or all columns of the index, by column name: texts, or for columns of
+                other types also numbers and lists of texts. Photos that are replaced keep their values of other
+                columns; new photos have none.
             crops: the crops of the photos, for an index with crops only.
 
         Raises:
-            ArgumentError: shapes do not match, a name is repeated, a column is unknown, a row is not finite, or `crops`
-                are given to an index without crops or not given to one with crops; the message names the first
-                offending rows.
+            ArgumentError: shapes do not match, a name is repeated, a column is unknown, a value is not of the type of
+                its column, a row is not finite, or `crops` are given to an index without crops or not given to one
+                with crops; the message names the first offending rows.
             OSError: writing to the disk or the server failed, or another process is writing to the index. Some of the
                 photos may have been added; the call can be repeated with all of them.
+        """
+        ...
+
+    def change_columns(self, names: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> int:
+        """Changes column values of photos, and leaves their descriptors and other columns as they are.
+
+        Args:
+            names: distinct names of n photos; those that are not in the index are ignored.
+            columns: n values for some columns of the index, by column name, as for `add`.
+
+        Returns:
+            The number of the photos that are in the index.
+
+        Raises:
+            ArgumentError: lengths do not match, a name is repeated, a column is unknown, or a value is not of the type
+                of its column.
+            OSError: writing to the disk or the server failed, or another process is writing to the index.
         """
         ...
 
@@ -232,7 +283,8 @@ class NeighbourIndex(Protocol):
                 `names`.
 
         Returns:
-            A dict from the name of each column of the index to n strings. A photo without a value has the empty string.
+            A dict from the name of each column of the index to n strings. A photo without a value has the empty string;
+            a list of texts is JSON.
 
         Raises:
             ArgumentError: a name is unknown.

@@ -96,6 +96,15 @@ class IndexSettings(Options):
         ),
     ] = 1.5
 
+    grace: Annotated[
+        float,
+        Option(
+            "Minutes for which the files of a replaced index stay after a rebuild, for readers on other machines that"
+            " have them mapped. The next change after that removes them.",
+            at_least=0,
+        ),
+    ] = 60.0
+
     def settings(self) -> "IndexSettings":
         """Copies these settings into a plain `IndexSettings`, without the further options of a subclass."""
         return IndexSettings(**{name: getattr(self, name) for name in declarations(IndexSettings)})

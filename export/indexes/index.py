@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.files.stopping import reporting_stop
 from keras_retrieval.pipelines.local_features.folder import local_features_of
 
 from ..folder_index.writer import check_output, write_index
+from ..index_contract.column_table import parse_types
 from ..index_contract.index_settings import EXACT_BELOW, IndexSettings
 from ..index_contract.photos_to_index import PhotosToIndex
 from ..milvus_index.address import is_milvus
@@ -49,12 +51,15 @@ def index(options: IndexOptions) -> str | Path:
         IndexBusyError: another process is writing to the index folder or rebuilding it.
         MilvusError, MilvusConnectionError: the Milvus server cannot be reached, or reports an error.
         MissingExtraError: ScaNN or Milvus' client is needed but not installed.
+        DiskSpaceError: the disk is full; an existing index is unchanged, and nothing else is left.
     """
     output, settings = options.output, options.settings()
     milvus = is_milvus(output)
     if not milvus:
         check_output(Path(output), may_replace=options.replace)
-    photos, facts = photos_from_descriptors(Path(options.descriptors), options.columns, options.dim)
+    photos, facts = photos_from_descriptors(
+        Path(options.descriptors), options.columns, options.dim, parse_types(options.types)
+    )
     settings.check_collection(photos.row_count, photos.dimensions)
     if photos.crops is not None and not milvus and _lacks_scann(settings, len(photos.names)):
         settings = replace(settings, exact=True)
@@ -68,11 +73,13 @@ def index(options: IndexOptions) -> str | Path:
         opened.close()
     else:
         local, folder = local_features_of(Path(options.descriptors)), Path(output)
-        label, configuration = str(output), write_index(folder, photos, facts, settings)["configuration"]
-        if local is None:
-            drop_local_features(folder)
-        else:
-            features = add_local_features(folder, local, photos.names, replace=True)
+        kept = "is as before" if folder.exists() else "was not written"
+        with reporting_stop(lambda: f"keras-retrieval index: stopped: {output} {kept}"):
+            label, configuration = str(output), write_index(folder, photos, facts, settings)["configuration"]
+            if local is None:
+                drop_local_features(folder)
+            else:
+                features = add_local_features(folder, local, photos.names, replace=True)
     _print(label, photos, configuration, time.monotonic() - started)
     if not milvus and local is not None:
         print(f"{label}: local features of {features.count:,} photos, {features.bytes_per_photo:,} bytes each")

@@ -7,6 +7,9 @@ from typing import Annotated
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 
+from keras_retrieval.errors import ArgumentError
+
+from ..index_contract.column_table import parse_types
 from ..index_contract.index_settings import IndexSettings
 from .kinds import COLUMNS, index_to_write
 
@@ -31,6 +34,13 @@ class IndexOptions(IndexSettings):
             kind=COLUMNS,
         ),
     ] = None
+    types: Annotated[
+        list[str] | None,
+        Option(
+            "Type of a column, COLUMN=TYPE with text, number, time or texts (a list); may be given several times. By"
+            " default the narrowest that all values of the column have."
+        ),
+    ] = None
     dim: Annotated[
         int | None,
         Option(
@@ -40,3 +50,13 @@ class IndexOptions(IndexSettings):
         ),
     ] = None
     replace: Annotated[bool, Option("Replace an existing index, which may be in use meanwhile.")] = False
+
+    def check(self) -> None:
+        """Checks ranges and the types of columns.
+
+        Raises:
+            ArgumentError: an option is out of range, or --types has another form or is given without --columns.
+        """
+        super().check()
+        if parse_types(self.types) and self.columns is None:
+            raise ArgumentError("--types needs --columns, the table with these columns")

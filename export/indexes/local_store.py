@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.files.durable import FolderError, read_json, write_file
+from keras_retrieval.pipelines.files.space import naming_full_disk
 from keras_retrieval.pipelines.local_features.features import LocalFeatures
 from keras_retrieval.pipelines.local_features.folder import StoredFeatures, open_features
 
@@ -224,13 +225,19 @@ def _copy(source: Path, target: Path) -> None:
     """Links the files of a folder into a new folder, or copies them; the folder appears whole."""
     writing = target.with_name(f".{target.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
-    writing.mkdir()
-    for path in source.iterdir():
+    size = sum(path.stat().st_size for path in source.iterdir())
+    with naming_full_disk(target, size):
         try:
-            os.link(path, writing / path.name)
-        except OSError:  # another disk, or a file system without links
-            shutil.copyfile(path, writing / path.name)
-    writing.rename(target)
+            writing.mkdir()
+            for path in source.iterdir():
+                try:
+                    os.link(path, writing / path.name)
+                except OSError:  # another disk, or a file system without links
+                    shutil.copyfile(path, writing / path.name)
+            writing.rename(target)
+        except BaseException:
+            shutil.rmtree(writing, ignore_errors=True)
+            raise
 
 
 def _remove_unlisted(home: Path) -> None:

@@ -18,7 +18,7 @@ from keras_retrieval.pipelines.runtimes.options import RuntimeOption
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import Step, describe_methods, parse
 
-from ..index_contract.contract import PHOTO_COLUMN, Filter
+from ..index_contract.contract import Filter, parse_where
 from ..index_contract.errors import IndexFileNotFoundError
 from .kinds import index_to_read
 from .verified_search import LOCAL_HELP, VERIFY_HELP
@@ -69,8 +69,9 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
     where: Annotated[
         list[str] | None,
         Option(
-            "Condition COLUMN=TEXT that photos must satisfy, or photo=NAME for a photo itself. May be given several"
-            " times: texts for one column are alternatives, all columns must match."
+            "Condition that photos must satisfy: 'city = Paris', 'year >= 2010' (also < <= > !=), 'city in Paris,"
+            " Rome', 'tags all red, round', 'city empty', also with `not` before in, all and empty. The column photo is"
+            " the name. May be given several times: all must hold, but several with = on one column are alternatives."
         ),
     ] = None
     exact: Annotated[bool, Option("Compare every photo, even if the index is approximate.")] = False
@@ -98,7 +99,7 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
         """Checks the range of each option, and that --rerank is not combined with --where or --exact.
 
         Raises:
-            ArgumentError: an option is out of range, a condition of --where has no "=", --rerank is combined with
+            ArgumentError: an option is out of range, a text of --where is not a condition, --rerank is combined with
                 --where or --exact, or --local is given without --verify.
             MethodError: --rerank contains an unknown query-time method, or an invalid value of a method.
         """
@@ -128,12 +129,6 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
             The filter; None if there are no conditions, so that all photos are searched.
 
         Raises:
-            ArgumentError: a condition has no "=".
+            ArgumentError: a text is not a condition.
         """
-        texts: dict[str, list[str]] = {}
-        for condition in self.where or []:
-            column, equals, text = condition.partition("=")
-            if not equals:
-                raise ArgumentError(f"--where must have the form COLUMN=TEXT, got {condition}")
-            texts.setdefault(column, []).append(text)
-        return Filter(texts.pop(PHOTO_COLUMN, None), texts) if texts else None
+        return parse_where(self.where or [])

@@ -1,13 +1,19 @@
 """Changes an index, even while it is in use: `keras-retrieval update INDEX --add described_folder`."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from keras_retrieval.pipelines.command.kinds import Reads
 from keras_retrieval.pipelines.command.options import Argument, Option, Options, takes
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.name_join import some_of
+from keras_retrieval.pipelines.files.progress import progress
+from keras_retrieval.pipelines.files.space import DiskSpaceError
+from keras_retrieval.pipelines.files.stopping import reporting_stop
 from keras_retrieval.pipelines.files.stored_path import normal
 from keras_retrieval.pipelines.files.tables import read_lines
 from keras_retrieval.pipelines.local_features.folder import local_features_of
@@ -16,16 +22,17 @@ from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.rows import blocks
 
 from ..folder_index.folder_index import FolderIndex
-from ..index_contract.column_table import read_column_table
+from ..index_contract.column_table import ColumnTable, read_column_table
+from ..index_contract.column_types import type_of
 from ..index_contract.contract import DESCRIPTOR_FACTS, NeighbourIndex
 from ..index_contract.errors import IndexFileNotFoundError
-from ..index_contract.photo_crops import photo_blocks
+from ..index_contract.photo_crops import PhotoCrops, photo_blocks
 from .descriptor_input import described_photos
 from .kinds import COLUMNS, index_to_read
 from .local_store import add_local_features, compact_local_features, remove_local_features
 from .open_index import open_index
 
-ROWS_PER_WRITE = 1_000
+ROWS_PER_WRITE, COLUMNS_PER_WRITE = 1_000, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,12 @@ class UpdateOptions(Options):
         ),
     ] = None
     columns: Annotated[
-        Path | None, Option("Table with the column values of the added photos, as for `index`.", kind=COLUMNS)
+        Path | None,
+        Option(
+            "Table with column values, as for `index`: of the added photos, or without --add of any photos of the"
+            " index, which keep their descriptors. What the table does not state stays.",
+            kind=COLUMNS,
+        ),
     ] = None
     delete: Annotated[list[str] | None, Option("Name of a photo to delete; may be given several times.")] = None
     delete_list: Annotated[
@@ -54,21 +66,18 @@ class UpdateOptions(Options):
         ),
     ] = None
     compact: Annotated[bool, Option("Rebuild the index from the photos that it contains, and tune it again.")] = False
-
-    def check(self) -> None:
-        """Checks ranges, and that --columns is given only together with --add.
-
-        Raises:
-            ArgumentError: an option is out of range, or --columns is given without --add.
-        """
-        super().check()
-        if self.columns is not None and self.add is None:
-            raise ArgumentError("--columns needs --add, the photos that have these values")
+    grace: Annotated[
+        float | None,
+        Option(
+            "With --compact: minutes for which the files of the old index stay. By default as the index was built.",
+            at_least=0,
+        ),
+    ] = None
 
 
 @takes(UpdateOptions)
 def update(options: UpdateOptions) -> int:
-    """Changes an index: deletes photos, adds or replaces photos, and rebuilds the index with --compact, in this order.
+    """Changes an index: deletes photos, adds or replaces photos, changes columns, and rebuilds it, in this order.
 
     Every search that starts after a change uses the changed index, in running servers as well. All changes are on disk
     when this command ends. An index folder is rebuilt automatically after some thousand changes.
@@ -84,34 +93,86 @@ def update(options: UpdateOptions) -> int:
         IndexFileNotFoundError: a list of names or a table of columns does not exist.
         ColumnTableError: the table of columns cannot be parsed.
         TableError: the encoding of the list of names is unknown.
+        DiskSpaceError: the disk is full. This is found before the first change, unless other processes use the disk.
         OSError: a change could not be written.
     """
+    done = _Done(options.index)
+    with reporting_stop(done.report):
+        opened = open_index(options.index)
+        try:
+            _change(opened, options, done)
+        except DiskSpaceError as error:
+            raise DiskSpaceError(f"{error}; {done.kept}") from error
+        done.complete = True
+        count = len(opened)
+        rows = f", {opened.row_count:,} crops" if opened.facts.get("crops") else ""
+        opened.close()
+        print(f"{options.index}: {count:,} photos{rows}")
+    return count
+
+
+@dataclass
+class _Done:
+    """The changes that are made, for the message if the command is stopped or the disk becomes full."""
+
+    index: str
+    deleted: int = 0
+    added: int = 0
+    to_add: int = 0
+    changed: int = 0
+    rebuilding: bool = False
+    complete: bool = False
+
+    @property
+    def kept(self) -> str:
+        """Which changes are kept, in words."""
+        parts = [f"{self.deleted:,} photos were deleted"] if self.deleted else []
+        parts += [f"{self.added:,} of {self.to_add:,} photos were added or replaced"] if self.added else []
+        parts += [f"columns of {self.changed:,} photos were changed"] if self.changed else []
+        kept = f"{', '.join(parts)}: these changes are kept" if parts else "no photo was changed"
+        return f"{kept}, and the index goes on with its old files" if self.rebuilding else kept
+
+    def report(self) -> str:
+        """Returns the line for a command that is stopped."""
+        rest = "" if self.complete else "; run the same command again for the rest"
+        return f"keras-retrieval update: stopped: {self.index}: {self.kept}{rest}"
+
+
+def _change(opened: NeighbourIndex, options: UpdateOptions, done: _Done) -> None:
     index = options.index
-    opened = open_index(index)
+    if options.compact and not isinstance(opened, FolderIndex):
+        raise ArgumentError(f"--compact is for index folders: the server of {index} compacts its collections itself")
     names = [*(options.delete or []), *(_read_lines(options.delete_list) if options.delete_list else [])]
     if names:
         known = opened.names
         stored = {normal(name): name for name in known} | {name: name for name in known}
         names = [stored.get(name, stored.get(normal(name), name)) for name in names]
+    addition = _read_addition(opened, options.add, options.columns) if options.add else None
+    table = None if options.add or not options.columns else _read_table(opened, options.columns, opened.names)
+    if isinstance(opened, FolderIndex):
+        added = (0, 0) if addition is None else addition.size
+        texts = 0 if table is None else 2 * len(json.dumps([table.columns, opened.names]))
+        opened.require_space(added[0], added[1] + texts + len(json.dumps(names)))
+    if names:
         absent = list(dict.fromkeys(name for name in names if name not in stored))
         listed = f"; not in the index: {len(absent):,}, such as {some_of(absent)}" if absent else ""
-        print(f"{index}: {opened.delete(names):,} of {len(names):,} photos deleted{listed}")
+        done.deleted = opened.delete(names)
+        print(f"{index}: {done.deleted:,} of {len(names):,} photos deleted{listed}")
         if isinstance(opened, FolderIndex):
             remove_local_features(Path(index), names)
-    if options.add:
-        print(f"{index}: {_add(opened, Path(index), options.add, options.columns):,} photos added or replaced")
-    if options.compact:
-        if not isinstance(opened, FolderIndex):
-            raise ArgumentError(
-                f"--compact is for index folders: the server of {index} compacts its collections itself"
-            )
-        opened.compact()
+    if addition is not None and options.add:
+        if isinstance(opened, FolderIndex):
+            _take_over_local_features(Path(index), options.add, addition.names)
+        _add(opened, addition, done)
+        print(f"{index}: {done.added:,} photos added or replaced")
+    if table is not None:
+        _change_columns(opened, table, done)
+        print(f"{index}: columns of {done.changed:,} photos changed")
+    if options.compact and isinstance(opened, FolderIndex):
+        done.rebuilding = True
+        opened.compact(grace=options.grace)
         compact_local_features(Path(index), opened.names)
-    count = len(opened)
-    rows = f", {opened.row_count:,} crops" if opened.facts.get("crops") else ""
-    opened.close()
-    print(f"{index}: {count:,} photos{rows}")
-    return count
+        done.rebuilding = False
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -120,8 +181,25 @@ def _read_lines(path: Path) -> list[str]:
     return read_lines(path)
 
 
-def _add(index: NeighbourIndex, place: Path, folder: Path, table: Path | None) -> int:
-    """Adds the photos of a folder of descriptors to an index; returns the number of photos added."""
+@dataclass(frozen=True)
+class _Addition:
+    """The photos to add, which have been checked against the index."""
+
+    shards: list[np.ndarray]
+    names: list[str]
+    crops: PhotoCrops | None
+    columns: dict[str, list[str]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The number of descriptors, and the number of bytes of the other content."""
+        boxes = 0 if self.crops is None else self.crops.boxes.nbytes + 8 * len(self.crops.counts)
+        records = 256 * (1 + sum(map(len, self.shards)) // ROWS_PER_WRITE)
+        return sum(map(len, self.shards)), len(json.dumps([self.names, self.columns])) + boxes + records
+
+
+def _read_addition(index: NeighbourIndex, folder: Path, table: Path | None) -> _Addition:
+    """Reads the photos of a folder of descriptors, and checks that they fit an index."""
     shards, names, manifest, crops = described_photos(folder)
     for key in DESCRIPTOR_FACTS:
         ours, theirs = index.facts.get(key, []), manifest[key]
@@ -133,14 +211,50 @@ def _add(index: NeighbourIndex, place: Path, folder: Path, table: Path | None) -
             )
     if manifest["photos"] != index.facts["photos"]:
         print(f"Pages will look for these photos in {index.facts['photos']}, the folder of the index's photos.")
-    columns = read_column_table(table, names) if table else {}
-    if isinstance(index, FolderIndex):
-        _take_over_local_features(place, folder, names)
-    every = (block for _, block in blocks(shards, ROWS_PER_WRITE))
-    for part, rows, some in photo_blocks(every, crops):
-        texts = {column: values[part] for column, values in columns.items()}
-        index.add(names[part], rows, texts, crops=some)
-    return len(names)
+    return _Addition(shards, names, crops, _columns_of(index, _read_table(index, table, names), names) if table else {})
+
+
+def _read_table(index: NeighbourIndex, table: Path, names: Sequence[str]) -> ColumnTable:
+    """Reads a table, of which all columns must be columns of an index."""
+    types = {column: type_of(index.facts, column) for column in index.facts["columns"]}
+    return read_column_table(table, names, types, known=True)
+
+
+def _columns_of(index: NeighbourIndex, table: ColumnTable, names: Sequence[str]) -> dict[str, list[str]]:
+    """The values of photos to add: those that the table does not state stay as they are in the index."""
+    known = set(index.names)
+    kept = [name for name in names if name in known]
+    values = index.columns(kept)
+    columns = {}
+    for column, stated in table.columns.items():
+        before = dict(zip(kept, values[column], strict=True))
+        columns[column] = [
+            before.get(name, "") if text is None else text for name, text in zip(names, stated, strict=True)
+        ]
+    return columns
+
+
+def _change_columns(index: NeighbourIndex, table: ColumnTable, done: _Done) -> None:
+    """Changes the columns of the photos of an index that a table states."""
+    names = index.names
+    columns = _columns_of(index, table, names)
+    rows = [row for row, stated in enumerate(table.stated) if stated]
+    for start in range(0, len(rows), COLUMNS_PER_WRITE):
+        part = rows[start : start + COLUMNS_PER_WRITE]
+        values = {column: [texts[row] for row in part] for column, texts in columns.items()}
+        done.changed += index.change_columns([names[row] for row in part], values)
+
+
+def _add(index: NeighbourIndex, addition: _Addition, done: _Done) -> None:
+    """Adds photos to an index."""
+    done.to_add = len(addition.names)
+    every = (block for _, block in blocks(addition.shards, ROWS_PER_WRITE))
+    with progress("update", done.to_add) as advance:
+        for part, rows, some in photo_blocks(every, addition.crops):
+            texts = {column: values[part] for column, values in addition.columns.items()}
+            index.add(addition.names[part], rows, texts, crops=some)
+            done.added += len(addition.names[part])
+            advance(len(addition.names[part]))
 
 
 def _take_over_local_features(index: Path, folder: Path, names: list[str]) -> None:

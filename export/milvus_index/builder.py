@@ -22,7 +22,7 @@ from ..index_contract.photo_crops import photo_blocks
 from ..index_contract.photos_to_index import PhotosToIndex
 from ..index_contract.recall_tuning import hold_out, tune
 from .address import Address, parse_address
-from .entities import MAX_NAME_BYTES, check_storable, entities
+from .entities import MAX_NAME_BYTES, check_storable, entities, ordered_columns, tag_capacity
 from .milvus_index import CROPS_VERSION, PHOTOS_VERSION, PROPERTY, MilvusIndex, read_facts
 
 BUILDING = f"{PROPERTY}_building_since"  # property of a collection: start of its build; empty when it is complete
@@ -72,7 +72,7 @@ def write_collection(
     facts = dict(facts) | {"version": version, "columns": list(photos.columns), "configuration": configuration}
     try:
         _create(client, building.collection, facts)
-        _fill(client, building.collection, photos, configuration)
+        _fill(client, building.collection, photos, facts)
         if configuration["leaves"]:
             facts["configuration"] = configuration | _tune(building, photos, settings)
         _write_facts(client, building.collection, facts, building="")
@@ -136,9 +136,11 @@ def _create(client: Any, name: str, facts: Mapping[str, Any]) -> None:
     schema.add_field("key", DataType.VARCHAR, max_length=32, is_primary=True)
     schema.add_field("name", DataType.VARCHAR, max_length=MAX_NAME_BYTES)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=facts["dimensions"])
-    capacity = max(1, len(facts["columns"]))
+    capacity = tag_capacity(facts)
     schema.add_field("tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=capacity, max_length=32)
     schema.add_field("columns", DataType.JSON)
+    if ordered_columns(facts):
+        schema.add_field("numbers", DataType.JSON)
     if facts.get("crops"):
         schema.add_field("photo", DataType.VARCHAR, max_length=32)
         schema.add_field("crop", DataType.INT32)
@@ -151,11 +153,12 @@ def _write_facts(client: Any, name: str, facts: Mapping[str, Any], building: str
     client.alter_collection_properties(name, {PROPERTY: json.dumps(facts), BUILDING: building})
 
 
-def _fill(client: Any, name: str, photos: PhotosToIndex, configuration: Mapping[str, Any]) -> None:
+def _fill(client: Any, name: str, photos: PhotosToIndex, facts: Mapping[str, Any]) -> None:
+    configuration = facts["configuration"]
     with progress("Milvus", photos.row_count) as advance:
         for part, rows, crops in photo_blocks(photos.rows, photos.crops):
             texts = {column: values[part] for column, values in photos.columns.items()}
-            for message in entities(photos.names[part], rows, texts, list(photos.columns), crops):
+            for message in entities(photos.names[part], rows, texts, facts, crops):
                 client.insert(name, message)
                 advance(len(message))
     client.flush(name)  # rows that are not flushed would be missing from the index of Milvus

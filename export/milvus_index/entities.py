@@ -6,7 +6,9 @@ An entity is one photo, or with crops one crop, with these fields:
   because a name may contain characters that Milvus' filters do not support;
 - `name`: name of the photo;
 - `vector`: descriptor of the photo;
-- `tags`: one hash per column of the column's name and value, to which filters apply for the same reason;
+- `tags`: one hash per column of the column's name and value, to which filters apply for the same reason; of a list one
+  hash per text;
+- `numbers`: numbers, and times in seconds since 1970, by c and the place of the column; filters of ranges apply to it;
 - `columns`: the column values themselves as JSON, for other users of the collection;
 - with crops `photo`, the key of the photo's first row; `crop`, the number of the row in its photo; and `box`, text:
   a JSON list of left, top, right and bottom of the crop, and width and height of the photo, in pixels.
@@ -14,6 +16,7 @@ An entity is one photo, or with crops one crop, with these fields:
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,9 +24,11 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
-from ..index_contract.checks import check_columns, check_lengths, check_names, check_strings
+from ..index_contract.checks import check_columns, check_lengths, check_names
+from ..index_contract.column_types import NUMBER, TEXTS, TIME, number_of, texts_of, type_of
 from ..index_contract.photo_crops import PhotoCrops
 
+MAX_TAGS = 4_096  # the longest array that Milvus stores
 MAX_NAME_BYTES = 65_535  # the longest string that Milvus stores
 MESSAGE_BYTES = 2**23  # approximate size of a message; Milvus accepts 64 MB, but the limit of a client may be lower
 _OVERHEAD = 64  # bytes of an entity or a tag in addition to its content
@@ -33,7 +38,7 @@ def entities(
     names: Sequence[str],
     rows: np.ndarray,
     columns: Mapping[str, Sequence[str]],
-    known: Sequence[str],
+    facts: Mapping[str, Any],
     crops: PhotoCrops | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yields photos as entities, in messages of about `MESSAGE_BYTES`.
@@ -41,8 +46,8 @@ def entities(
     Args:
         names: names of the n photos.
         rows: descriptors of the photos, (n, D) float32, already checked.
-        columns: n values for some or all columns of the index, by column name.
-        known: names of all columns of the index.
+        columns: n values for some or all columns of the index, by column name, as an index stores them.
+        facts: metadata of the index, `NeighbourIndex.facts`.
         crops: the crops of the photos, whose `rows` are then (R, D); None for one row per photo.
 
     Raises:
@@ -50,20 +55,19 @@ def entities(
     """
     names = list(names)
     check_names(names)
+    known = facts["columns"]
     check_columns(columns, known)
     check_storable(names)
     check_lengths(names, rows[: len(names)] if crops is not None else rows, columns)
     if crops is not None:
         crops.check(names, rows)
-    for column, values in columns.items():
-        check_strings(values, f"a value of '{column}'")
     message: list[dict[str, Any]] = []
     size, starts = 0, [] if crops is None else crops.starts.tolist()
     for number, place, row in _numbered(names, rows, crops):
         name = names[number]
         texts = {column: columns[column][number] if column in columns else "" for column in known}
         crop = {} if crops is None else _crop(name, place, starts[number], crops.boxes)
-        message.append(_entity(name, row, texts) | crop)
+        message.append({"key": key_of(name), "name": name, "vector": row} | fields_of(texts, facts, name) | crop)
         size += row.nbytes + len(name.encode()) + len(json.dumps(texts)) + _OVERHEAD * (1 + len(texts))
         if size > MESSAGE_BYTES:
             yield message
@@ -88,9 +92,42 @@ def _crop(name: str, place: int, first: int, boxes: np.ndarray) -> dict[str, Any
     return {"key": row_key(name, place), "photo": key_of(name), "crop": place, "box": json.dumps(box)}
 
 
-def _entity(name: str, row: np.ndarray, values: dict[str, str]) -> dict[str, Any]:
-    tags = [tag_of(column, value) for column, value in values.items()]
-    return {"key": key_of(name), "name": name, "vector": row, "tags": tags, "columns": values}
+def fields_of(texts: Mapping[str, str], facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns the fields of a photo that depend on its column values.
+
+    Args:
+        texts: the value of every column, as an index stores it.
+        facts: metadata of the index.
+        name: name of the photo, for messages.
+
+    Raises:
+        ArgumentError: the photo has more texts in lists than Milvus stores.
+    """
+    parts = {column: texts_of(type_of(facts, column), text) or [""] for column, text in texts.items()}
+    tags = [tag_of(column, part) for column, some in parts.items() for part in some]
+    if len(tags) > tag_capacity(facts):
+        raise ArgumentError(f"{name!r} has {len(tags):,} texts in its columns, Milvus stores {tag_capacity(facts):,}")
+    fields: dict[str, Any] = {"tags": tags, "columns": dict(texts)}
+    if ordered := ordered_columns(facts):
+        numbers = {number_field(facts, column): number_of(type_of(facts, column), texts[column]) for column in ordered}
+        fields["numbers"] = {field: number for field, number in numbers.items() if not math.isnan(number)}
+    return fields
+
+
+def ordered_columns(facts: Mapping[str, Any]) -> list[str]:
+    """Returns the columns of numbers and times of an index."""
+    return [column for column in facts["columns"] if type_of(facts, column) in (NUMBER, TIME)]
+
+
+def number_field(facts: Mapping[str, Any], column: str) -> str:
+    """Returns the key of a column's number in the field `numbers`, which needs no escaping."""
+    return f"c{list(facts['columns']).index(column)}"
+
+
+def tag_capacity(facts: Mapping[str, Any]) -> int:
+    """Returns the number of tags that a photo may have: one a column, and many in an index with lists of texts."""
+    lists = any(type_of(facts, column) == TEXTS for column in facts["columns"])
+    return MAX_TAGS if lists else max(1, len(facts["columns"]))
 
 
 def check_storable(names: Sequence[str]) -> None:

@@ -7,18 +7,30 @@ search settings, is JSON in the property `keras_retrieval` of the collection.
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
-from ..index_contract.checks import NO_CROPS, check_columns, check_crops, check_finite, check_k, check_shape
+from ..index_contract.checks import (
+    NO_CROPS,
+    check_crops,
+    check_finite,
+    check_k,
+    check_lengths,
+    check_names,
+    check_shape,
+    stored_values,
+)
+from ..index_contract.column_types import NUMBER, TIME, type_of
+from ..index_contract.conditions import ALL, EMPTY, IN, PHOTO_COLUMN, Condition, span_of
 from ..index_contract.contract import Filter, Hits
 from ..index_contract.errors import CollectionError, MilvusError
 from ..index_contract.photo_crops import PhotoCrops
 from .address import Address, parse_address
-from .entities import MESSAGE_BYTES, entities, key_of, tag_of
+from .entities import MESSAGE_BYTES, entities, fields_of, key_of, number_field, tag_of
 
 PROPERTY, VERSION = "keras_retrieval", 3
 PHOTOS_VERSION, CROPS_VERSION = 2, 3  # of collections with one row per photo, and with one per crop
@@ -137,7 +149,7 @@ class MilvusIndex:
         self,
         names: Sequence[str],
         rows: np.ndarray,
-        columns: Mapping[str, Sequence[str]] | None = None,
+        columns: Mapping[str, Sequence[Any]] | None = None,
         *,
         crops: PhotoCrops | None = None,
     ) -> None:
@@ -147,11 +159,55 @@ class MilvusIndex:
         """
         checked = self._checked(rows, "rows")
         check_crops(crops, self.facts)
-        for message in entities(names, checked, columns or {}, self.facts["columns"], crops):
+        texts = stored_values(columns or {}, self.facts)
+        check_lengths(names, checked[: len(names)] if crops is not None else checked, texts)
+        check_names(names)
+        for message in entities(names, checked, self._completed(names, texts), self.facts, crops):
             self._call("upsert", data=message)
             self._last_change = time.monotonic()
         if crops is not None:
             self._delete_surplus(list(names), crops)
+
+    def change_columns(self, names: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> int:
+        """Changes column values of photos; returns how many are in the index. See `NeighbourIndex.change_columns`.
+
+        Milvus stores a photo as a whole: its rows are read, and written again.
+        """
+        texts = stored_values(columns, self.facts)
+        check_names(names)
+        for column, values in texts.items():
+            if len(values) != len(names):
+                raise ArgumentError(f"got {len(names)} names and {len(values)} values of '{column}'")
+        changed = 0
+        for start in range(0, len(names) if texts else 0, self._page_size):
+            part = slice(start, start + self._page_size)
+            changed += self._change_columns(names[part], {column: values[part] for column, values in texts.items()})
+        return changed
+
+    def _change_columns(self, names: Sequence[str], texts: Mapping[str, Sequence[str]]) -> int:
+        place = {key_of(name): row for row, name in enumerate(names)}
+        field = "photo" if self.facts.get("crops") else "key"
+        fields = ["key", "name", "vector", "columns", *(["photo", "crop", "box"] if self.facts.get("crops") else [])]
+        found = self._call("query", filter=_is_one_of(field, list(place)), output_fields=fields)
+        for entity in found:
+            values = {column: entity["columns"].get(column, "") for column in self.facts["columns"]}
+            values |= {column: some[place[entity[field]]] for column, some in texts.items()}
+            entity |= fields_of(values, self.facts, entity["name"])
+        for message in _batches([dict(entity) for entity in found], self._page_size):
+            self._call("upsert", data=message)
+            self._last_change = time.monotonic()
+        return len({entity[field] for entity in found})
+
+    def _completed(self, names: Sequence[str], texts: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Adds the column values that replaced photos keep."""
+        missing = [column for column in self.facts["columns"] if column not in texts]
+        kept = {column: [""] * len(names) for column in missing}
+        for start in range(0, len(names) if missing else 0, self._page_size):
+            place = {key_of(name): row for row, name in enumerate(names[start : start + self._page_size], start)}
+            for photo in self._call("get", ids=list(place), output_fields=["key", "columns"]):
+                for column in missing:
+                    kept[column][place[photo["key"]]] = photo["columns"].get(column, "")
+        return texts | kept
 
     def _delete_surplus(self, names: Sequence[str], crops: PhotoCrops) -> None:
         """Deletes rows of photos that had more crops before they were replaced."""
@@ -267,14 +323,49 @@ class MilvusIndex:
     def _condition(self, where: Filter | None) -> str | None:
         """Makes a Milvus filter expression from hashes, which need no escaping; None if no photo can match."""
         where = where or Filter()
-        check_columns(where.columns, self.facts["columns"])
-        field = "photo" if self.facts.get("crops") else "key"
-        keys = None if where.names is None else [key_of(name) for name in where.names]
-        tags = [[tag_of(column, value) for value in values] for column, values in where.columns.items()]
-        if [] in (keys, *tags):
+        where.check(self.facts)
+        conditions = [] if where.names is None else [Condition(PHOTO_COLUMN, IN, tuple(where.names))]
+        conditions += where.on_columns
+        if any(condition.operator == IN and not condition.values and not condition.negated for condition in conditions):
             return None
-        conditions = [] if keys is None else [_is_one_of(field, keys)]
-        return " and ".join(conditions + [f"array_contains_any(tags, {json.dumps(some)})" for some in tags])
+        return " and ".join(filter(None, map(self._expression, conditions)))
+
+    def _expression(self, condition: Condition) -> str:
+        """Makes a Milvus filter expression of a condition; "" if all photos satisfy it."""
+        expression = self._positive(condition)
+        if not expression or not condition.negated:
+            return expression
+        if type_of(self.facts, condition.column) in (NUMBER, TIME) and condition.operator == IN:
+            # Milvus finds a photo without a number neither by a condition nor by its negation.
+            missing = "" if "" in condition.values else f" or {self._without(condition.column)}"
+            return f"(not {expression}{missing})"
+        return f"not ({expression})"
+
+    def _without(self, column: str) -> str:
+        return f"array_contains_any(tags, {json.dumps([tag_of(column, '')])})"
+
+    def _positive(self, condition: Condition) -> str:
+        """The expression of a condition without its negation; "" if it has no values."""
+        column, values = condition.column, condition.values if condition.operator != EMPTY else ("",)
+        if not values:
+            return ""
+        if column == PHOTO_COLUMN:
+            return _is_one_of("photo" if self.facts.get("crops") else "key", [key_of(name) for name in values])
+        kind = type_of(self.facts, column)
+        if kind in (NUMBER, TIME) and condition.operator != EMPTY:
+            return self._ordered(condition, kind)
+        contains = "array_contains_all" if condition.operator == ALL else "array_contains_any"
+        return f"{contains}(tags, {json.dumps([tag_of(column, value) for value in values])})"
+
+    def _ordered(self, condition: Condition, kind: str) -> str:
+        number, parts = f'numbers["{number_field(self.facts, condition.column)}"]', []
+        for value in condition.values:
+            if not value:
+                parts.append(self._without(condition.column))
+                continue
+            with suppress(ValueError):  # a value of another type matches no photo
+                parts.append(_in_span(number, condition.operator, *span_of(kind, value)))
+        return "(" + " or ".join(parts) + ")" if parts else 'key == ""'
 
     def _nearest(self, queries: np.ndarray, k: int, condition: str, exact: bool) -> list[Hits]:
         return [self._hits(answer) for answer in self._answers(queries, k, condition, exact)]
@@ -371,6 +462,15 @@ def read_facts(address: Address, client: Any, *, older: bool = False) -> dict[st
             f"{address} has layout {version}, which is no longer supported: index again with --replace"
         )
     return facts
+
+
+def _in_span(number: str, operator: str, first: float, after: float) -> str:
+    point = first == after
+    if operator == IN:
+        return f"{number} == {first!r}" if point else f"({number} >= {first!r} and {number} < {after!r})"
+    if not point and operator in ("<=", ">"):
+        return f"{number} {'<' if operator == '<=' else '>='} {after!r}"
+    return f"{number} {operator} {first!r}"
 
 
 def _is_one_of(field: str, texts: Sequence[str]) -> str:

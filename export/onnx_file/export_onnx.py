@@ -1,10 +1,11 @@
 """Exports a network as one ONNX file: `keras-retrieval export-onnx model.keras model.onnx --size 1024`."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import write_file
+from keras_retrieval.pipelines.files.space import naming_full_disk
 from keras_retrieval.pipelines.networks.onnx_network import OnnxNetwork
 from keras_retrieval.pipelines.runtimes.conversion import require_extra
 
@@ -46,7 +47,7 @@ def export_onnx(options: ExportOnnxOptions) -> Path:
     )
     compared = photos[1::2] if options.int8 else photos
     positives = positives_by_object([photo.shown for photo in compared]) if options.score else []
-    with TemporaryDirectory() as folder:
+    with naming_full_disk(Path(gettempdir())), TemporaryDirectory() as folder:
         written = exact = write_float32(source, Path(folder))
         if options.fp16:
             written = write_float16(source, exact, compared, positives)

@@ -1,6 +1,8 @@
 """Writes a network as a version for TensorFlow Serving: SavedModel, warm-up requests, README.txt and manifest.json."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +11,8 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.descriptors.describer import describer
 from keras_retrieval.pipelines.files.durable import partial_of, seal
-from keras_retrieval.pipelines.networks.files import load_model, model_identity, smallest_side
+from keras_retrieval.pipelines.files.space import naming_full_disk
+from keras_retrieval.pipelines.networks.files import load_model, model_identity, smallest_side, weights_size
 from keras_retrieval.pipelines.photos.intake import list_photos
 from keras_retrieval.pipelines.photos.reading import Reading
 
@@ -55,6 +58,7 @@ def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
         FolderError: the version exists already, or OUTPUT is a file.
         SavedModelError: a descriptor of the version differs too much from that of Keras, no photo can be compared, or
             the index was made with another network.
+        DiskSpaceError: the disk is full; no part of the version is left.
         RetrievalError: the network cannot be loaded, or the photos or the index cannot be read.
     """
     version_folder(options.output, options.version)  # raises an error now instead of after the network has been loaded
@@ -67,8 +71,7 @@ def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
         folder = version_folder(options.output, options.version)
         partial = partial_of(folder)
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
+        with naming_full_disk(folder, weights_size(network)), _removed(partial):
             signatures = write_graph(network, options, partial, index)
             write_warm_up(partial, options.output.name, signatures, warm_up_photos(options.size))
             agreement = _compare(network, options, partial, photos)
@@ -77,9 +80,17 @@ def export_version(options: ExportSavedModelOptions) -> ExportedVersion:
                 facts |= {"indexed_photos": len(index), "needs": "ScaNN's operations"}
             (partial / README).write_text(readme(options.output.name, facts), encoding="utf-8")
             seal(partial, folder, kind=KIND, version=VERSION, **facts)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return ExportedVersion(folder, signatures, agreement)
+
+
+@contextmanager
+def _removed(partial: Path) -> Iterator[None]:
+    """Makes a temporary folder, and removes it at the end."""
+    try:
+        partial.mkdir()
+        yield
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _open_index(place: str, options: ExportSavedModelOptions) -> NeighbourIndex:

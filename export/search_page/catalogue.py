@@ -11,8 +11,10 @@ from keras_retrieval.pipelines.photos.position_table import degree_columns
 
 from keras_retrieval.errors import ArgumentError
 
+from ..index_contract.column_types import TEXT, TYPES, type_of
+from ..index_contract.conditions import PHOTO_COLUMN, ColumnValues, Condition
+from ..index_contract.photo_time import time_span
 from .natural_order import natural_order
-from .photo_time import time_span
 
 TIME_COLUMNS = ("time", "datetime", "datetimeoriginal", "timestamp", "taken", "datetaken", "capturetime", "date")
 """Names of columns with times, as `files.tables.column_key` writes them; an earlier name takes precedence."""
@@ -31,6 +33,7 @@ class Catalogue:
             `pipelines.photos.position_table`), become arrays; values that cannot be read count as absent.
         searchable: whether each photo is in the index, (N,) bool, or the names of those that are; None if all are.
         version: text that differs from that of every other catalogue of the collection.
+        types: types of columns, as an index stores them; those that it lacks are texts.
 
     Attributes:
         names: names of the photos in natural order (by folder, then by name, with numbers by value).
@@ -53,6 +56,7 @@ class Catalogue:
         columns: Mapping[str, Sequence[str]] | None = None,
         searchable: np.ndarray | Collection[str] | None = None,
         version: str = "",
+        types: Mapping[str, str] | None = None,
     ) -> None:
         columns = columns or {}
         for column, texts in columns.items():
@@ -68,6 +72,10 @@ class Catalogue:
         special = {time, *(degrees or ()), *INTERNAL_COLUMNS}
         self.columns = {column: texts for column, texts in sorted_columns.items() if column not in special}
         self.version = version
+        self._facts = {"columns": list(sorted_columns), TYPES: dict(types or {})}
+        self._values = {
+            column: ColumnValues(type_of(self._facts, column), texts) for column, texts in sorted_columns.items()
+        }
         if isinstance(searchable, np.ndarray):
             searchable = searchable[order] if len(searchable) == len(names) else searchable
         self.searchable = self._searchable(searchable)
@@ -122,6 +130,16 @@ class Catalogue:
     @cached_property
     def _codes(self) -> dict[str, tuple[list[str], np.ndarray]]:
         return {}
+
+    def matches(self, condition: Condition) -> np.ndarray:
+        """Evaluates a condition on a column or the name for all photos, (N,) bool.
+
+        Raises:
+            ArgumentError: the condition does not fit the columns.
+        """
+        condition.check(self._facts)
+        column = condition.column
+        return condition.matches(ColumnValues(TEXT, self.names) if column == PHOTO_COLUMN else self._values[column])
 
     @property
     def has_times(self) -> bool:

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.files.stored_path import normal
 
+from keras_retrieval.errors import ArgumentError
+
+from ..index_contract.conditions import Condition, parse_conditions
+from ..index_contract.photo_time import time_span
 from .catalogue import Catalogue
 from .errors import BadRequestError
-from .photo_time import time_span
 
 COLUMN = "column."  # prefix of parameters that name a column
 
@@ -25,6 +28,7 @@ class PhotoFilter:
         before: first time that is too late; None for no limit.
         area: south, west, north and east in degrees; west > east crosses the antimeridian. None for no limit.
         columns: accepted values by column.
+        where: further conditions on columns.
         text: part of the name, without regard to case; "" for all.
         searchable: whether only photos of the index satisfy the filter.
     """
@@ -34,6 +38,7 @@ class PhotoFilter:
     before: float | None = None
     area: tuple[float, float, float, float] | None = None
     columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    where: tuple[Condition, ...] = ()
     text: str = ""
     searchable: bool = False
 
@@ -69,6 +74,11 @@ class PhotoFilter:
             texts, codes = catalogue.codes(column)
             wanted = set(values)
             mask &= np.array([text in wanted for text in texts], bool)[codes]
+        for condition in self.where:
+            try:
+                mask &= catalogue.matches(condition)
+            except ArgumentError as error:
+                raise BadRequestError(f"where: {error}.") from error
         rows = np.flatnonzero(mask)
         if self.text:
             part, names = normal(self.text).casefold(), catalogue.lower_names
@@ -90,7 +100,7 @@ def filter_from_query(parameters: Mapping[str, Sequence[str]]) -> PhotoFilter:
 
     Args:
         parameters: values by name: folder, after, before, area ("south,west,north,east"), text, searchable (0 or 1),
-            and column.NAME, which may be repeated. Others are ignored.
+            and column.NAME and where (a condition), which may be repeated. Others are ignored.
 
     Raises:
         BadRequestError: a value has the wrong form; the message names the parameter.
@@ -108,6 +118,7 @@ def filter_from_query(parameters: Mapping[str, Sequence[str]]) -> PhotoFilter:
         columns={
             name.removeprefix(COLUMN): list(values) for name, values in parameters.items() if name.startswith(COLUMN)
         },
+        conditions=parameters.get("where", ()),
         text=last("text"),
         searchable=flag(last("searchable"), "searchable"),
         where=lambda name: name,
@@ -119,7 +130,7 @@ def filter_from_document(document: Any) -> PhotoFilter:
 
     Args:
         document: object with any of the fields folder, after, before, area (four numbers), columns (object of lists of
-            strings) and text; None for no filter.
+            strings), where (list of conditions, as of `search --where`) and text; None for no filter.
 
     Raises:
         BadRequestError: a field is unknown or has the wrong type; the message names it.
@@ -128,23 +139,28 @@ def filter_from_document(document: Any) -> PhotoFilter:
         return PhotoFilter()
     if not isinstance(document, dict):
         raise BadRequestError("filter must be an object.")
-    known = {"folder": str, "after": str, "before": str, "area": list, "columns": dict, "text": str}
+    known = {"folder": str, "after": str, "before": str, "area": list, "columns": dict, "where": list, "text": str}
     for name, value in document.items():
         if name not in known:
             raise BadRequestError(f"filter has no field {name!r}; its fields: {', '.join(known)}.")
         if value is not None and not isinstance(value, known[name]):
             kind = {str: "a string", list: "a list of four numbers", dict: "an object of lists of strings"}[known[name]]
+            kind = "a list of conditions" if name == "where" else kind
             raise BadRequestError(f"filter.{name} must be {kind}.")
     columns = document.get("columns") or {}
     for column, values in columns.items():
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise BadRequestError(f"filter.columns.{column} must be a list of strings.")
+    conditions = document.get("where") or []
+    if not all(isinstance(text, str) for text in conditions):
+        raise BadRequestError("filter.where must be a list of conditions.")
     return _filter(
         folder=document.get("folder") or "",
         after=document.get("after") or "",
         before=document.get("before") or "",
         area=document.get("area"),
         columns=columns,
+        conditions=conditions,
         text=document.get("text") or "",
         searchable=False,
         where=lambda name: f"filter.{name}",
@@ -169,6 +185,7 @@ def _filter(
     before: str,
     area: Sequence[Any] | None,
     columns: Mapping[str, Sequence[str]],
+    conditions: Sequence[str],
     text: str,
     searchable: bool,
     where: Callable[[str], str],
@@ -178,12 +195,17 @@ def _filter(
         spans[name] = time_span(value) if value else None
         if value and spans[name] is None:
             raise BadRequestError(f"{where(name)} must be a date or time such as 2017-07-18, got {value!r}.")
+    try:
+        parsed = parse_conditions(conditions)
+    except ArgumentError as error:
+        raise BadRequestError(f"{where('where')}: {error}.") from error
     return PhotoFilter(
         folder.strip("/"),
         spans["after"][0] if spans["after"] else None,
         spans["before"][1] if spans["before"] else None,
         None if area is None else _area(area, where("area")),
         tuple((column, tuple(values)) for column, values in sorted(columns.items())),
+        tuple(parsed),
         text,
         searchable,
     )

@@ -13,10 +13,12 @@ import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, read_manifest
 from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
 
+from keras_retrieval.errors import ArgumentError
+
 from ..contract import signatures as names
 from ..contract.version_manifest import KIND, VERSION, mismatch
-from ..index_contract.contract import Hits, NeighbourIndex
-from .errors import Code, ServingError
+from ..index_contract.contract import Filter, Hits, NeighbourIndex
+from .errors import Code, ServingError, invalid
 from .limits import ComputeSlots, Deadline
 from .model_registry import ModelRegistry
 from .search_signature import output_tensors, read_inputs, search_signature
@@ -86,24 +88,38 @@ class PhotoSearch:
         listed = "; ".join(reasons)
         raise ServingError(Code.FAILED_PRECONDITION, f"No model is the network that the index was made with. {listed}")
 
-    def nearest(self, rows: np.ndarray, k: int, deadline: Deadline) -> list[Hits]:
+    def check(self, where: Filter) -> None:
+        """Checks that a filter fits the columns of the index.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT if it does not.
+        """
+        try:
+            where.check(self.index.facts)
+        except ArgumentError as error:
+            raise invalid(f"{names.WHERE}: {error}") from error
+
+    def nearest(self, rows: np.ndarray, k: int, deadline: Deadline, where: Filter | None = None) -> list[Hits]:
         """Finds the nearest neighbours of descriptors in the index.
 
         Args:
             rows: descriptors, (Q, D) float32; Q may be 0.
             k: maximum number of neighbours per descriptor.
             deadline: deadline of the request.
+            where: filter of the neighbours; None for all photos.
 
         Returns:
             The neighbours of each descriptor.
 
         Raises:
-            ServingError: UNAVAILABLE if the index cannot be read or does not respond; DEADLINE_EXCEEDED or CANCELLED if
-                the client no longer waits.
+            ServingError: INVALID_ARGUMENT if the filter does not fit the columns of the index; UNAVAILABLE if the index
+                cannot be read or does not respond; DEADLINE_EXCEEDED or CANCELLED if the client no longer waits.
         """
         try:
             with self.slots.slot(deadline):
-                return self.index.search(rows, k) if len(rows) else []
+                return self.index.search(rows, k, where=where) if len(rows) else []
+        except ArgumentError as error:
+            raise invalid(f"{names.WHERE}: {error}") from error
         except (OSError, FolderError) as error:
             raise ServingError(Code.UNAVAILABLE, f"The index does not answer: {error}") from error
 
@@ -142,11 +158,20 @@ class SearchingServable(Servable):
             return super().compute(signature, inputs, aliases, run, deadline)
         if reason := self.mismatch:
             raise ServingError(Code.FAILED_PRECONDITION, f"Version {self.version} does not fit the index: {reason}")
-        files, k, boxes = read_inputs(inputs)
-        rows, status = self.describe(files, boxes, run, deadline)
-        found = status == names.OK
-        hits = iter(self._search.nearest(rows[found], int(k.max(initial=1)), deadline))
-        outputs = output_tensors([next(hits) if is_found else None for is_found in found], k, status)
+        given = read_inputs(inputs)
+        for where in given.where:
+            if where is not None:
+                self._search.check(where)
+        rows, status = self.describe(given.files, given.boxes, run, deadline)
+        hits: list[Hits | None] = [None] * len(rows)
+        groups: dict[int, list[int]] = {}
+        for row in np.flatnonzero(status == names.OK).tolist():
+            groups.setdefault(id(given.where[row]), []).append(row)
+        for group in groups.values():
+            most, where = int(given.k[group].max(initial=1)), given.where[group[0]]
+            for row, one in zip(group, self._search.nearest(rows[group], most, deadline, where), strict=True):
+                hits[row] = one
+        outputs = output_tensors(hits, given.k, status)
         return {alias: outputs[alias] for alias in aliases}
 
     def describe(

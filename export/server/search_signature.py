@@ -1,20 +1,24 @@
 """The signature `search`: its tensors, the checks of its inputs, and its output tensors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from keras_retrieval.errors import ArgumentError
+
 from ..contract import signatures as names
 from ..contract.signatures import DEFAULT_K, MAX_K, NO_SCORE, PREDICT
-from ..index_contract.contract import Hits
+from ..index_contract.contract import Filter, Hits, parse_where
 from .errors import invalid
 
-_INPUTS = {names.BOXES: "float", names.IMAGE_BYTES: "string", names.NEIGHBOURS: "int32"}
+_INPUTS = {names.BOXES: "float", names.IMAGE_BYTES: "string", names.NEIGHBOURS: "int32", names.WHERE: "string"}
 _SHAPES: dict[str, list[int | None] | None] = {
     names.BOXES: [None, 4],
     names.IMAGE_BYTES: [None],
     names.NEIGHBOURS: None,
+    names.WHERE: None,
 }
 _OUTPUTS = {names.NAMES: "string", names.SCORES: "float", names.STATUS: "int32"}
 
@@ -25,8 +29,8 @@ def search_signature(*, crops: bool = False) -> Any:
     Args:
         crops: whether the index has crops, so that there is an output `hit_boxes`.
 
-    The tensors that it names are not in a graph, because the server computes them. The inputs k and boxes have default
-    values.
+    The tensors that it names are not in a graph, because the server computes them. The inputs k, boxes and where have
+    default values.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf import meta_graph_pb2
@@ -39,6 +43,7 @@ def search_signature(*, crops: bool = False) -> Any:
         shape += [4] if alias == names.HIT_BOXES else []
         signature.outputs[alias].CopyFrom(_tensor(alias, dtype, shape))
     signature.defaults[names.NEIGHBOURS].CopyFrom(tf.make_tensor_proto(DEFAULT_K))
+    signature.defaults[names.WHERE].CopyFrom(tf.make_tensor_proto(""))
     signature.defaults[names.BOXES].CopyFrom(tf.make_tensor_proto(np.zeros((0, 4), np.float32)))
     return signature
 
@@ -54,18 +59,32 @@ def _tensor(alias: str, dtype: str, shape: list[int | None] | None) -> Any:
     return info
 
 
-def read_inputs(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class SearchInputs:
+    """The inputs of a `search` request for B photos.
+
+    Attributes:
+        files: contents of the photos' files, (B,) bytes.
+        k: number of neighbours of each photo, (B,) int32.
+        boxes: part of each photo, (B, 4) float32; zeros for a whole photo.
+        where: the filter of each photo's neighbours, or None.
+    """
+
+    files: np.ndarray
+    k: np.ndarray
+    boxes: np.ndarray
+    where: list[Filter | None]
+
+
+def read_inputs(inputs: Mapping[str, np.ndarray]) -> SearchInputs:
     """Checks the inputs of a `search` request for B photos, and completes them.
 
     Args:
         inputs: array of every input, by input name.
 
-    Returns:
-        The bytes of the photo files, (B,); the number of neighbours of each photo, (B,) int32; and the boxes, (B, 4)
-        float32, zeros for a whole photo.
-
     Raises:
-        ServingError: INVALID_ARGUMENT if an input has the wrong type or shape, or a value of `k` is not in 1..10,000.
+        ServingError: INVALID_ARGUMENT if an input has the wrong type or shape, a value of `k` is not in 1..10,000, or a
+            text of `where` is not a condition.
     """
     for position, (alias, dtype) in enumerate(sorted(_INPUTS.items())):
         given = _type_name(inputs[alias].dtype)
@@ -78,7 +97,23 @@ def read_inputs(inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarra
         raise invalid(f"{names.NEIGHBOURS} must be one number, or one for each photo, from 1 to {MAX_K}")
     if boxes.shape not in ((0, 4), (len(files), 4)):
         raise invalid(f"{names.BOXES} must have the shape ({len(files)}, 4), got {boxes.shape}")
-    return files, np.broadcast_to(k, files.shape), boxes if len(boxes) else np.zeros((len(files), 4), np.float32)
+    where = inputs[names.WHERE]
+    if where.shape not in ((), files.shape):
+        raise invalid(f"{names.WHERE} must be one text, or one for each photo, got {where.shape}")
+    filters = {text: _filter(text) for text in {*where.ravel().tolist()}}
+    return SearchInputs(
+        files,
+        np.broadcast_to(k, files.shape),
+        boxes if len(boxes) else np.zeros((len(files), 4), np.float32),
+        [filters[text] for text in np.broadcast_to(where, files.shape).tolist()],
+    )
+
+
+def _filter(text: bytes | str) -> Filter | None:
+    try:
+        return parse_where([text.decode() if isinstance(text, bytes) else text])
+    except (ArgumentError, UnicodeDecodeError) as error:
+        raise invalid(f"{names.WHERE}: {error}") from error
 
 
 def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarray) -> dict[str, np.ndarray]:

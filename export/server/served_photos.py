@@ -14,6 +14,7 @@ from keras_retrieval.pipelines.photos.reader import PhotoError
 from keras_retrieval.errors import ArgumentError
 
 from ..contract.signatures import OK, REASONS
+from ..index_contract.column_types import TYPES
 from ..index_contract.contract import NeighbourIndex
 from ..search_page.catalogue import Catalogue
 from ..search_page.errors import NotReadyError
@@ -127,7 +128,7 @@ class ServedPhotos:
         index = self._search.index
         version = index.version
         if self._catalogue is None or self._catalogue.version != version:
-            self._catalogue = Catalogue(*_names_and_columns(index), version=version)
+            self._catalogue = Catalogue(*_names_and_columns(index), version=version, types=index.facts.get(TYPES))
         return self._catalogue
 
 

@@ -18,9 +18,10 @@ import numpy as np
 
 from keras_retrieval.errors import printable
 
-from ..files.durable import check_free, fingerprint, require_space, write_array
+from ..files.durable import check_free, fingerprint, write_array
 from ..files.progress import progress
 from ..files.shards import LEFT_OUT, ShardedFolder
+from ..files.space import require_space
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..networks.onnx_network import OnnxNetwork
 from ..networks.precision import PRECISIONS, resolve_precision

@@ -20,44 +20,14 @@ import numpy as np
 
 from keras_retrieval.errors import RetrievalError
 
+from .arrays import ChecksWrites
+from .space import naming_full_disk
+
 MANIFEST = "manifest.json"
 
 
 class FolderError(RetrievalError, ValueError):
     """A folder is missing, incomplete or damaged, or its kind or version does not allow it to be read or replaced."""
-
-
-class ShortWriteError(RetrievalError, OSError):
-    """A file could not be written completely, usually because the disk is full."""
-
-
-class DiskSpaceError(RetrievalError, OSError):
-    """There is too little free space on the disk for what is to be written."""
-
-
-def require_space(folder: Path, size: int) -> None:
-    """Checks before long work that its result fits on the disk.
-
-    Args:
-        folder: the folder to be written, which may not exist.
-        size: the number of bytes that will be written.
-
-    Raises:
-        DiskSpaceError: less space is free than `size`.
-    """
-    place = folder.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < size:
-        raise DiskSpaceError(
-            f"{folder} needs {_megabytes(size)}, and {_megabytes(free)} are free on its disk: free some space, or name "
-            "a folder on another disk"
-        )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def partial_of(folder: Path) -> Path:
@@ -74,10 +44,12 @@ def write_file(path: Path, content: bytes | str) -> None:
             file names that are not UTF-8, are written as escapes that JSON accepts.
 
     Raises:
+        DiskSpaceError: the disk is full.
         OSError: the file cannot be written.
     """
-    with _atomic_file(path) as file:
-        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    with _atomic_file(path, len(data)) as file:
+        file.write(data)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -88,18 +60,12 @@ def write_array(path: Path, array: np.ndarray) -> None:
         array: an array of any data type except Python objects, which NumPy could write only as a pickle.
 
     Raises:
-        ShortWriteError: only a part of the array could be written.
+        DiskSpaceError: the disk is full.
         OSError: the file cannot be written.
         ValueError: the array contains Python objects.
     """
-    with _atomic_file(path) as file:
-        try:
-            np.save(file, array, allow_pickle=False)
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            # NumPy's message for a short write is only "2048 requested and 992 written".
-            raise ShortWriteError(f"{path} could not be written completely, is the disk full? {error}") from error
+    with _atomic_file(path, array.nbytes) as file:
+        np.save(ChecksWrites(file), array, allow_pickle=False)
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:
@@ -322,7 +288,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 @contextmanager
-def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path, *, sync: bool = True, size: int = 0) -> Iterator[Path]:
     """Context manager that yields a temporary path, and renames the file written there to `path` at the end.
 
     If an exception is raised in the block, the temporary file is deleted and `path` stays unchanged.
@@ -331,26 +297,31 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
         path: the final path of the file; an existing file is replaced.
         sync: whether to sync the file to the disk before it is renamed. Without the sync, the file may be empty after a
             power failure, but is still complete after a killed process.
+        size: the number of bytes of the file, for the error of a full disk; 0 if that is not known.
 
     Yields:
         The temporary path, in the same folder and with the same suffix as `path`.
+
+    Raises:
+        DiskSpaceError: the disk is full, whichever error the block raised for it.
     """
     # The process number keeps two runs that write the same file apart.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")
-    try:
-        yield temporary
-        if sync:
-            _sync_file(temporary)
-        temporary.replace(path)
-        if sync:
-            _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming_full_disk(path, size):
+        try:
+            yield temporary
+            if sync:
+                _sync_file(temporary)
+            temporary.replace(path)
+            if sync:
+                _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def _atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    with atomic_path(path) as temporary, _naming(path), temporary.open("wb") as file:
+def _atomic_file(path: Path, size: int) -> Iterator[IO[bytes]]:
+    with atomic_path(path, size=size) as temporary, _naming(path), temporary.open("wb") as file:
         yield file
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -106,6 +107,32 @@ def status_line() -> Iterator[Callable[[str], None]]:
         yield show
     finally:
         show("")
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Context manager that shows how long its block has been running, if that is more than a second.
+
+    Args:
+        text: says what is being waited for.
+    """
+    if _silent.get():
+        yield
+        return
+    done, started = threading.Event(), time.monotonic()
+    with status_line() as show:
+
+        def tell() -> None:
+            while not done.wait(1.0):
+                show(f"{text}, {time.monotonic() - started:.0f} s")
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
 
 @contextmanager

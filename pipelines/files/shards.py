@@ -150,7 +150,7 @@ class ShardedFolder:
         count = len(list(self.partial.glob(f".part-{number:05}-*.npz")))
         note = json.dumps({"names": names, "left_out": left_out}).encode()
         path = self.partial / f".part-{number:05}-{count:05}.npz"
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
+        with atomic_path(path, size=rows.nbytes) as temporary, temporary.open("wb") as file:
             boxed: dict[str, Any] = {} if boxes is None else {"boxes": boxes}
             np.savez(file, rows=rows, note=np.frombuffer(note, np.uint8), **boxed)
 

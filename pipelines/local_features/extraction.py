@@ -13,9 +13,10 @@ import numpy as np
 
 from keras_retrieval.errors import printable
 
-from ..files.durable import check_free, fingerprint, require_space, write_array
+from ..files.durable import check_free, fingerprint, write_array
 from ..files.progress import progress
 from ..files.shards import ShardedFolder
+from ..files.space import require_space
 from ..photos.formats import photo_state
 from ..photos.reader import MAX_PIXELS, PhotoError
 from .errors import LocalFeaturesError

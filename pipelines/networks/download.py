@@ -1,7 +1,6 @@
 """Downloads a file: streamed, continued after an interruption, checked, and renamed when it is complete."""
 
 import contextlib
-import errno
 import hashlib
 import http.client
 import json
@@ -18,9 +17,9 @@ from typing import IO, Any
 from keras_retrieval.errors import RetrievalError
 from keras_retrieval.networks.errors import DownloadError
 
-from ..files.durable import DiskSpaceError, require_space
 from ..files.locks import lock
 from ..files.progress import progress
+from ..files.space import is_full_disk, naming_full_disk, require_space
 
 log = logging.getLogger("keras_retrieval")
 
@@ -74,13 +73,13 @@ def download(url: str, path: Path, *, sha256: str = "", label: str = "download")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with _alone(partial) as file:
-        try:
-            _fill(file, url, partial, label)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                file.truncate(0)
-                raise DiskSpaceError(f"{path}: the disk is full; the part that was downloaded is removed") from error
-            raise
+        with naming_full_disk(path):
+            try:
+                _fill(file, url, partial, label)
+            except OSError as error:
+                if is_full_disk(error):
+                    file.truncate(0)
+                raise
         found = _sha256(file)
         if not found.startswith(sha256):
             partial.unlink()

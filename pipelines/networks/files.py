@@ -1,5 +1,6 @@
 """Loads and saves network files, and finds out which input a network takes."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +97,17 @@ def save_model(model: Any, path: Path) -> None:
         path: path of the .keras file; an existing file is replaced, and missing folders are created.
 
     Raises:
+        DiskSpaceError: the disk is full; an existing file is unchanged.
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, size=weights_size(model)) as temporary:
         model.save(temporary)
+
+
+def weights_size(model: Any) -> int:
+    """Returns the number of bytes of the weights of a network."""
+    return sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights)
 
 
 def model_identity(model: str | Path) -> dict[str, str]:

@@ -73,7 +73,8 @@ def weights(options: WeightsOptions) -> list[Path]:
 
 
 def _get(file: PublishedFile) -> Path:
-    from ..files.durable import require_space, sha256_of
+    from ..files.durable import sha256_of
+    from ..files.space import require_space
     from .download import download
 
     there = file_in_folder(file)

@@ -78,6 +78,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         The path of the file.
 
     Raises:
+        DiskSpaceError: the disk is full; the previous file is unchanged.
         OSError: the file cannot be written.
     """
     about = {
@@ -85,7 +86,8 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     }
     arrays = {f"{key}/{row}": array for key in _LISTS for row, array in enumerate(getattr(checkpoint, key))}
     arrays |= {f"stream/{name}": array for name, array in checkpoint.stream.items()}
-    with atomic_path(run / NAME) as file:
+    size = sum(array.nbytes for array in arrays.values())
+    with atomic_path(run / NAME, size=size) as file:
         np.savez(file, allow_pickle=False, about=np.array(json.dumps(about | {"version": VERSION})), **arrays)
     return run / NAME
 

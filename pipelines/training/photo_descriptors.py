@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from keras_retrieval.ranking.rows import PickedRows
 
 from ..descriptors.describer import NO_DESCRIPTOR, DescribeFn, describe_photos
+from ..files.arrays import FileRows
 from ..files.progress import progress
 from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
@@ -50,6 +52,7 @@ class PhotoDescriptors:
         self._ages = np.zeros(0, np.int64)  # time stamp of each descriptor, greater for newer ones
         self._values: np.ndarray = np.zeros((0, 0), np.float32)
         self._file: Any = None  # the temporary file, if descriptors are wide
+        self._in_file: FileRows | None = None
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self._rows >= 0))
@@ -104,7 +107,10 @@ class PhotoDescriptors:
         free = self._room(len(new), values.shape[1])
         self._slot[new], self._rows[free] = free, new
         slots = self._slot[rows]
-        self._values[slots] = values
+        if self._in_file is None:
+            self._values[slots] = values
+        else:
+            self._in_file.write(slots, values)
         self._ages[slots] = self._now() if age is None else age
 
     def describe(self, describe: DescribeFn, rows: np.ndarray) -> int:
@@ -177,9 +183,8 @@ class PhotoDescriptors:
             size = len(self._rows) + missing
             if dimensions > WIDE:
                 self._file = self._file or tempfile.TemporaryFile()  # noqa: SIM115
-                # Allocates the blocks of the file now: on a full disk, a write through the map would kill the process.
-                os.posix_fallocate(self._file.fileno(), 0, 2 * size * dimensions)
-                self._values = np.memmap(self._file, "f2", "r+", shape=(size, dimensions))
+                self._in_file = FileRows(self._file, Path(tempfile.gettempdir()), (size, dimensions), "f2")
+                self._values = self._in_file.values
             else:
                 more = np.zeros((missing, dimensions), np.float32)
                 self._values = np.concatenate([self._values.reshape(-1, dimensions), more])

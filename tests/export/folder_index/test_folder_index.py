@@ -1,14 +1,20 @@
 """An index that changes while it is searched: no write is lost, no search waits, and results equal naive numpy's."""
 
+import errno
+import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.space import DiskSpaceError
 
 from export.folder_index import folder_index
 from export.folder_index.layout import locked
+from export.folder_index.write_ahead_log import _head_text
 from export.index_contract.contract import Filter
 from export.indexes.index import index
 from export.indexes.open_index import open_index
@@ -27,7 +33,10 @@ def built(tmp_path_factory):
     table = folder / "table.csv"
     table.write_text("photo,parity,tenth\n" + "".join(f"{n}.jpg,{n % 2},{n % 10}\n" for n in range(2_000)))
     kinds = {"exact": {}, "hashed": HASHED, "tree": TREE}
-    return {kind: indexed(folder / kind, ROWS, columns=table, **options) for kind, options in kinds.items()}
+    types = ["parity=text", "tenth=text"]
+    return {
+        kind: indexed(folder / kind, ROWS, columns=table, types=types, **options) for kind, options in kinds.items()
+    }
 
 
 @pytest.fixture(params=["exact", "hashed", "tree"])
@@ -112,14 +121,14 @@ def test_columns_are_those_of_their_names(living):
     living.delete(["3.jpg"])
     assert living.columns(["new", "8.jpg", "7.jpg", "new"]) == {
         "parity": ["odd", "0", "even", "odd"],
-        "tenth": ["", "8", "", ""],
+        "tenth": ["", "8", "7", ""],
     }
     assert living.columns([]) == {"parity": [], "tenth": []}
     assert living.columns(living.names) == living.columns()
     with pytest.raises(ValueError, match=r"no photo '3.jpg'"):
         living.columns(["1.jpg", "3.jpg"])
     living.compact()
-    assert living.columns(["new", "7.jpg"]) == {"parity": ["odd", "even"], "tenth": ["", ""]}
+    assert living.columns(["new", "7.jpg"]) == {"parity": ["odd", "even"], "tenth": ["", "7"]}
 
 
 def test_the_version_differs_after_each_change_of_any_process(living):
@@ -212,7 +221,7 @@ def test_a_filter_leaves_what_passes(living, where, monkeypatch):
     living.add(names, new, {"parity": ["1"] * 40})
     living.delete(names_of(5))
     content |= zip(names, new, strict=True)
-    columns |= {name: {"parity": "1", "tenth": ""} for name in names}
+    columns |= {name: {"parity": "1", "tenth": columns.get(name, {"tenth": ""})["tenth"]} for name in names}
     passing = {
         name: row
         for name, row in content.items()
@@ -241,7 +250,7 @@ def test_columns_outlive_a_new_generation(built, tmp_path):
     index.compact()
     after = index.search(QUERIES, 2_000, where=Filter(columns={"parity": ["1"]}))
     assert [hits.names for hits in after] == [hits.names for hits in before]
-    assert index.search(QUERIES, where=Filter(columns={"parity": ["none"], "tenth": [""]}))[0].names == ["1.jpg"]
+    assert index.search(QUERIES, where=Filter(columns={"parity": ["none"], "tenth": ["1"]}))[0].names == ["1.jpg"]
 
 
 def test_a_column_that_is_none_is_told(built):
@@ -288,7 +297,130 @@ def test_a_generation_is_built_in_time_beside_the_searches(built, tmp_path, monk
     index.close()
     assert index.facts["segment"] == "segment-000002"
     assert index._mutable.changes == 0
-    assert [path.name for path in index._folder.glob("segment-*")] == ["segment-000002"]
+    assert segments(index._folder) == ["segment-000001", "segment-000002"]
+
+
+def segments(folder):
+    return sorted(path.name for path in folder.glob("segment-*"))
+
+
+def test_the_old_files_stay_for_a_grace_period(built, tmp_path, monkeypatch):
+    """Readers on other machines have them mapped; the first change after the period removes them."""
+    now = time.time()
+    index = open_index(shutil.copytree(built["hashed"], tmp_path / "index"))
+    reader = open_index(tmp_path / "index")
+    index.delete(["1.jpg"])
+    index.compact()
+    monkeypatch.setattr(time, "time", lambda: now + 30 * 60)
+    index.delete(["2.jpg"])
+    index.compact(grace=0)
+    assert segments(tmp_path / "index") == ["segment-000001", "segment-000003"]
+    monkeypatch.setattr(time, "time", lambda: now + 61 * 60)
+    assert len(open_index(tmp_path / "index")) == 1_998
+    assert segments(tmp_path / "index") == ["segment-000001", "segment-000003"]
+    (tmp_path / "index" / "segment-000009" / "scann").mkdir(parents=True)  # of a killed builder
+    index.delete(["3.jpg"])
+    assert segments(tmp_path / "index") == ["segment-000003"]
+    assert (
+        reader.search(QUERIES[:1], 1_999)[0].names == index.search(QUERIES[:1], 1_999)[0].names
+    )  # waits for the new one
+    again = open_index(tmp_path / "index")
+    again.compact(grace=0.5)
+    stays = json.loads((tmp_path / "index" / "manifest.json").read_text())["replaced"]
+    assert stays == {"segment-000003": pytest.approx(now + 61 * 60 + 30)}
+
+
+def test_a_rebuild_is_announced_and_its_failure_tried_again_later(built, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(folder_index, "MAX_CHANGES", 20)
+    monkeypatch.setattr(folder_index, "RETRY_AFTER", 3)
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    monkeypatch.setattr(folder_index, "python_module", lambda module: [shutil.which("false")])
+    with caplog.at_level("INFO", "keras_retrieval"):
+        for number in range(14):
+            index.add([f"new {number}"], ROWS[number : number + 1])
+            if index._compaction:
+                index._compaction.join()
+    announced = [message for message in caplog.messages if "another process rebuilds the index" in message]
+    assert [message.split(":")[1].split()[0] for message in announced] == ["11"]
+    assert "was not rebuilt, and goes on with its old files: the process ended with status 1" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO", "keras_retrieval"):
+        index.add(["more"], ROWS[:1])
+        index.close()
+    assert "15 changes since the last build" in caplog.text
+
+
+def test_a_rebuild_says_what_it_does(built, tmp_path, caplog):
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    index.delete(["1.jpg"])
+    with caplog.at_level("INFO", "keras_retrieval"):
+        index.compact()
+    assert "rebuilding the index from 1,999 photos; searches go on" in caplog.text
+    assert "the files of the old one stay for 60 minutes" in caplog.text
+
+
+def test_an_unfinished_rebuild_leaves_nothing(built, tmp_path, monkeypatch):
+    index = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    index.delete(["1.jpg"])
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folder_index, "publish", full)
+    with pytest.raises(DiskSpaceError, match="index needs"):
+        index.compact()
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.undo()
+    index.compact()
+    assert len(open_index(tmp_path / "index")) == 1_999
+
+
+def test_a_reader_of_a_change_that_was_taken_back_reads_the_index_again(built, tmp_path, monkeypatch):
+    """The change was on disk for a moment, but its writer could not acknowledge it."""
+    one = open_index(shutil.copytree(built["exact"], tmp_path / "index"))
+    other = open_index(tmp_path / "index")
+    position = one._mutable.position
+    path = tmp_path / "index" / "segment-000001" / "log"
+    other.add(["lost"], QUERIES[:1])
+    assert "lost" in one.names
+    os.truncate(path, position.bytes)
+    (path.parent / "head.json").write_text(_head_text(position))
+    third = open_index(tmp_path / "index")
+    third.add(["kept"], QUERIES[1:2])
+    assert "kept" in one.names
+    assert "lost" not in one.names
+
+
+def test_photos_keep_the_columns_that_a_change_does_not_state(living):
+    living.add(["7.jpg", "new"], ROWS[:2])
+    assert living.columns(["7.jpg", "new"]) == {"parity": ["1", ""], "tenth": ["7", ""]}
+    living.add(["7.jpg"], ROWS[:1], {"parity": ["odd"]})
+    assert open_index(living._folder).columns(["7.jpg"]) == {"parity": ["odd"], "tenth": ["7"]}
+
+
+def test_columns_are_changed_without_descriptors(living):
+    living.add(["new"], ROWS[:1])
+    living.delete(["5.jpg"])
+    before, version = living._snapshot(), living.version
+    assert living.change_columns(["7.jpg", "5.jpg", "unknown", "new"], {"parity": ["a", "b", "c", "d"]}) == 2
+    assert living.change_columns(["7.jpg"], {}) == 0
+    assert living.version != version
+    for place in (living, open_index(living._folder)):
+        assert place.columns(["7.jpg", "new", "8.jpg"]) == {"parity": ["a", "d", "0"], "tenth": ["7", "", "8"]}
+        found = place.search(ROWS[:1], 9, where=Filter(columns={"parity": ["a", "b", "c", "d"]}))[0].names
+        assert sorted(found) == ["7.jpg", "new"]
+    assert before.columns(np.array([7])) == {"parity": ["1"], "tenth": ["7"]}
+    living.compact()
+    assert open_index(living._folder).columns(["7.jpg"]) == {"parity": ["a"], "tenth": ["7"]}
+    for names, columns, message in (
+        (["a"], {"colour": ["red"]}, "no column 'colour'"),
+        (["a"], {"parity": ["1", "2"]}, "got 1 names and 2 values of 'parity'"),
+        (["a", "a"], {"parity": ["1", "2"]}, "rows 0 and 1 have the same name"),
+        (["a"], {"parity": [1]}, "row 0: a value of 'parity' must be a string"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            living.change_columns(names, columns)
 
 
 def test_writes_while_a_generation_is_built_are_in_it(built, tmp_path, monkeypatch):

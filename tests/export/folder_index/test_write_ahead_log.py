@@ -1,8 +1,12 @@
 """The write-ahead log: acknowledged changes are read again, and missing or altered ones are an error."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.space import DiskSpaceError
 
 from export.folder_index.write_ahead_log import HEAD, LOG, Change, WriteAheadLog
 
@@ -118,14 +122,41 @@ def test_a_missing_file_is_told(log, tmp_path, name):
         read(tmp_path)
 
 
-def test_a_write_that_fails_leaves_the_log_as_it_was(log, tmp_path, monkeypatch):
+@pytest.mark.parametrize("moment", ["export.folder_index.write_ahead_log.sync", "pathlib.Path.replace"])
+def test_a_write_that_fails_leaves_the_log_as_it_was(log, tmp_path, monkeypatch, moment):
     last = read(tmp_path)[-1][1]
 
     def full(*arguments):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("export.folder_index.write_ahead_log.write_file", full)
-    with pytest.raises(OSError, match="no space"):
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(moment, full)
+    with pytest.raises(DiskSpaceError, match=r"log needs"):
         log.append(changes(1)[0], last)
     monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert len(read(tmp_path)) == 4
+
+
+def test_a_disk_that_fails_after_the_head_is_replaced_keeps_the_change(log, tmp_path, monkeypatch):
+    def fail(folder):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("keras_retrieval.pipelines.files.durable._sync_folder", fail)
+    with pytest.raises(OSError, match="output error"):
+        log.append(changes(1)[0], read(tmp_path)[-1][1])
+    assert len(read(tmp_path)) == 5
+
+
+def test_changes_of_columns_are_read_again(log, tmp_path):
+    change = Change(["a", "b"], None, {"c": ["x", ""]})
+    log.append(change, read(tmp_path)[-1][1])
+    found, _ = read(tmp_path)[-1]
+    assert found == change
+    assert found.on_columns
+    assert not read(tmp_path)[-2][0].on_columns
+    assert [Change([str(n) for n in range(count)], None, {"c": [""] * count}).cost for count in (1, 20, 21)] == [
+        1,
+        1,
+        2,
+    ]

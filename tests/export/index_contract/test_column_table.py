@@ -1,8 +1,10 @@
 """Tables of columns: all texts are read, and errors name the wrong row."""
 
+import csv
+
 import pytest
 
-from export.index_contract.column_table import read_column_table
+from export.index_contract.column_table import parse_types, read_column_table
 from export.index_contract.errors import ColumnTableError, IndexFileNotFoundError
 
 NAMES = ["a.jpg", 'b,"\n.jpg', "c.jpg"]
@@ -17,7 +19,11 @@ LINES = """{"photo": "a.jpg", "city": "Paris", "year": 1999}
 @pytest.mark.parametrize(("name", "text"), [("t.csv", CSV), ("t.jsonl", LINES), ("t.json", LINES)])
 def test_tables_are_read(tmp_path, name, text):
     (tmp_path / name).write_bytes(text.encode())
-    assert read_column_table(tmp_path / name, NAMES) == {"city": ["Paris", 'Köln, "Dom"', ""], "year": ["1999", "", ""]}
+    table = read_column_table(tmp_path / name, NAMES)
+    assert table.texts() == {"city": ["Paris", 'Köln, "Dom"', ""], "year": ["1999", "", ""]}
+    assert table.columns["year"] == ["1999", "", None]
+    assert table.types == {"city": "text", "year": "number"}
+    assert table.stated == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -45,8 +51,54 @@ def test_what_is_no_table_is_told(tmp_path, name, text, message):
 
 
 def test_values_that_are_no_text_are_json(tmp_path):
-    (tmp_path / "t.json").write_text('{"photo": "a.jpg", "x": true, "y": [1, 2.5], "z": "t"}')
-    assert read_column_table(tmp_path / "t.json", ["a.jpg"]) == {"x": ["true"], "y": ["[1, 2.5]"], "z": ["t"]}
+    (tmp_path / "t.json").write_text('{"photo": "a.jpg", "x": true, "y": [1, 2.5], "z": "t", "w": ["b", "a", "b"]}')
+    table = read_column_table(tmp_path / "t.json", ["a.jpg"])
+    assert table.texts() == {"w": ['["b", "a"]'], "x": ["true"], "y": ["[1, 2.5]"], "z": ["t"]}
+    assert table.types == {"w": "texts", "x": "text", "y": "text", "z": "text"}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "stored"),
+    [
+        (["1", "2.50", ""], "number", ["1", "2.5", ""]),
+        (["1,5", "-3", "1.234,5"], "number", ["1.5", "-3", "1234.5"]),
+        (["01234", "1"], "text", ["01234", "1"]),
+        (["1234567890123456789"], "text", ["1234567890123456789"]),
+        (["2017-07-18", "2017-07", ""], "time", ["2017-07-18", "2017-07", ""]),
+        (["2017", "1999"], "number", ["2017", "1999"]),
+        (["2017", "2017-07"], "time", ["2017", "2017-07"]),
+        (["0123", "0456"], "text", ["0123", "0456"]),
+        (["2017-13-01"], "text", ["2017-13-01"]),
+        (['["a", "b"]', "[]"], "texts", ['["a", "b"]', ""]),
+        (["[1]"], "text", ["[1]"]),
+        (["", ""], "text", ["", ""]),
+        (["1", "one"], "text", ["1", "one"]),
+    ],
+)
+def test_the_narrowest_type_of_all_values_is_that_of_the_column(tmp_path, values, kind, stored):
+    names = [f"{row}.jpg" for row in range(len(values))]
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter="|").writerows([["photo", "x"], *zip(names, values, strict=True)])
+    table = read_column_table(tmp_path / "t.csv", names)
+    assert (table.types["x"], table.texts()["x"]) == (kind, stored)
+
+
+def test_types_are_given(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("photo,tags,year\na.jpg,red; round ;red,1999\nc.jpg,,x\n")
+    assert read_column_table(path, NAMES, {"tags": "texts"}).texts()["tags"] == ['["red", "round"]', "", ""]
+    with pytest.raises(ColumnTableError, match=r"line 3: year: 'x' is not a number; --types year=text keeps it"):
+        read_column_table(path, NAMES, {"year": "number"})
+    with pytest.raises(ColumnTableError, match=r"line 2: year: it must be a time such as .*, got '?1999|line 3: year"):
+        read_column_table(path, NAMES, {"year": "time"})
+    with pytest.raises(ColumnTableError, match=r"has no column 'colour'; its columns: tags, year"):
+        read_column_table(path, NAMES, {"colour": "text"})
+    with pytest.raises(ValueError, match="the index has no column 'tags'; its columns: year"):
+        read_column_table(path, NAMES, {"year": "text"}, known=True)
+    assert parse_types(["a=b=number", "c=texts"]) == {"a=b": "number", "c": "texts"}
+    for wrong in ("year", "year=int", "=text"):
+        with pytest.raises(ValueError, match="--types must have the form COLUMN=TYPE"):
+            parse_types([wrong])
 
 
 def test_a_missing_table_is_reported(tmp_path):
@@ -59,6 +111,6 @@ def test_spreadsheets_and_paths_of_other_machines_are_read_and_counted(tmp_path,
     (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))
     with caplog.at_level("INFO", "keras_retrieval"):
         found = read_column_table(tmp_path / "t.csv", NAMES)
-    assert found == {"City": ["Paris", "", "Rom"], "Year": ["1,5", "", ""]}
+    assert found.texts() == {"City": ["Paris", "", "Rom"], "Year": ["1.5", "", ""]}
     assert caplog.messages[0].startswith(f"{tmp_path / 't.csv'}: 2 of 3 photos have a row; photos without a row: 1")
     assert caplog.messages[0].endswith("; rows without a photo: 1, such as d.jpg")

@@ -1,10 +1,17 @@
 """The step `update`: an open index sees what a shell adds and deletes."""
 
+import os
+import shutil
+import signal
+
 import pytest
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.space import DiskSpaceError
 
-from export.index_contract.contract import Filter
-from export.index_contract.errors import IndexFileNotFoundError
+from export.folder_index.folder_index import FolderIndex
+from export.index_contract.contract import Filter, parse_where
+from export.index_contract.errors import ColumnTableError, IndexFileNotFoundError
+from export.indexes import update as module
 from export.indexes.open_index import open_index
 from export.indexes.update import update
 from keras_retrieval.errors import ArgumentError
@@ -30,10 +37,99 @@ def test_an_index_is_changed_from_the_shell(tmp_path, capsys):
     assert update(str(folder)) == 40
 
 
-def test_columns_without_photos_and_a_name_that_is_no_list_are_refused(tmp_path):
+def test_columns_are_changed_without_descriptors(tmp_path, capsys):
+    """Typed columns; photos without a row and cells that are not stated stay, empty cells make values empty."""
+    (tmp_path / "t.csv").write_text("photo,year,tags\n0.jpg,1999,red\n1.jpg,2001,\n2.jpg,2010,blue\n")
+    folder = indexed(tmp_path, random_rows(4), columns=tmp_path / "t.csv", types=["tags=texts"])
+    assert open_index(folder).facts["column_types"] == {"tags": "texts", "year": "number"}
+    (tmp_path / "u.jsonl").write_text(
+        '{"photo": "0.jpg", "tags": ["red", "round"]}\n{"photo": "3.jpg", "year": 5}\n'
+        '{"photo": "2.jpg", "year": null}\n{"photo": "gone.jpg", "year": 7}\n'
+    )
+    assert update(str(folder), columns=tmp_path / "u.jsonl") == 4
+    assert "columns of 3 photos changed" in capsys.readouterr().out
+    index = open_index(folder)
+    assert index.columns() == {"tags": ['["red", "round"]', "", '["blue"]', ""], "year": ["1999", "2001", "", "5"]}
+    for conditions, names in (
+        (["year >= 1999"], ["0.jpg", "1.jpg"]),
+        (["tags all red, round", "year < 2000"], ["0.jpg"]),
+        (["tags empty"], ["1.jpg", "3.jpg"]),
+        (["year = 5", "year = 2001"], ["1.jpg", "3.jpg"]),
+        (["photo not in 0.jpg, 1.jpg"], ["2.jpg", "3.jpg"]),
+    ):
+        assert sorted(index.search(random_rows(1), 9, where=parse_where(conditions))[0].names) == names
+    (tmp_path / "v.csv").write_text("photo,year\n1.jpg,young\n")
+    with pytest.raises(ColumnTableError, match=r"v\.csv, line 2: year: 'young' is not a number"):
+        update(str(folder), columns=tmp_path / "v.csv")
+    (tmp_path / "v.csv").write_text("photo,age\n1.jpg,3\n")
+    with pytest.raises(ArgumentError, match="the index has no column 'age'; its columns: tags, year"):
+        update(str(folder), columns=tmp_path / "v.csv")
+
+
+def test_photos_that_are_replaced_keep_their_columns(tmp_path):
+    (tmp_path / "t.csv").write_text("photo,year,city\n0.jpg,1999,Rome\n1.jpg,2001,Bonn\n")
+    folder = indexed(tmp_path, random_rows(4), columns=tmp_path / "t.csv")
+    update(str(folder), add=descriptors(tmp_path / "a", random_rows(2), ["0.jpg", "new.jpg"]))
+    (tmp_path / "u.csv").write_text("photo,city\n1.jpg,Ulm\n")
+    update(str(folder), add=descriptors(tmp_path / "b", random_rows(2), ["1.jpg", "0.jpg"]), columns=tmp_path / "u.csv")
+    assert open_index(folder).columns(["0.jpg", "1.jpg", "new.jpg"]) == {
+        "city": ["Rome", "Ulm", ""],
+        "year": ["1999", "2001", ""],
+    }
+
+
+def test_a_change_that_does_not_fit_on_the_disk_changes_nothing(tmp_path, monkeypatch):
+    folder = indexed(tmp_path, random_rows(40))
+    more = descriptors(tmp_path / "more", random_rows(30), names_of(30, first=100))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=5_000))
+    with pytest.raises(DiskSpaceError, match=r"index needs 1\d\.\d kB, and 5\.0 kB are free.*no photo was changed"):
+        update(str(folder), add=more, delete=["1.jpg"])
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    monkeypatch.undo()
+    assert update(str(folder), add=more, delete=["1.jpg"]) == 69
+
+
+def test_a_disk_that_becomes_full_meanwhile_is_told_with_what_is_kept(tmp_path, monkeypatch):
+    folder = indexed(tmp_path, random_rows(40))
+    more = descriptors(tmp_path / "more", random_rows(30), names_of(30, first=100))
+    monkeypatch.setattr(module, "ROWS_PER_WRITE", 10)
+    real, calls = FolderIndex.add, []
+
+    def add(*arguments, **options):
+        calls.append(1)
+        if len(calls) > 2:
+            raise DiskSpaceError("index needs 9 kB")
+        real(*arguments, **options)
+
+    monkeypatch.setattr(FolderIndex, "add", add)
+    with pytest.raises(
+        DiskSpaceError, match="1 photos were deleted, 15 of 30 photos were added or replaced: these changes are kept"
+    ):
+        update(str(folder), add=more, delete=["1.jpg"])
+    assert len(open_index(folder)) == 54
+
+
+def test_a_change_that_is_stopped_says_what_is_kept(tmp_path, monkeypatch, capsys):
+    folder = indexed(tmp_path, random_rows(40))
+
+    def stop(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(FolderIndex, "compact", stop)
+    with pytest.raises(SystemExit) as ended:
+        update(str(folder), delete=["1.jpg", "2.jpg"], compact=True)
+    assert ended.value.code == 143
+    assert (
+        "2 photos were deleted: these changes are kept, and the index goes on with its old" in capsys.readouterr().err
+    )
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert len(open_index(folder)) == 38
+
+
+def test_a_name_that_is_no_list_is_refused(tmp_path):
     folder = str(indexed(tmp_path, random_rows(4)))
-    with pytest.raises(ArgumentError, match="--columns needs --add"):
-        update(folder, columns=tmp_path / "table.csv")
     with pytest.raises(ArgumentError, match=r"--delete must be a list, got '0\.jpg'"):
         update(folder, delete="0.jpg")
     assert update(folder) == 4

@@ -1,5 +1,6 @@
 """A collection of Milvus provides `NeighbourIndex`: here with milvus-lite, with a real server in `make test-milvus`."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from export.index_contract.contract import Filter
+from export.index_contract.contract import Filter, parse_where
 from export.index_contract.errors import CollectionError
 from export.indexes.index import index
 from export.indexes.open_index import open_index
@@ -124,11 +125,52 @@ def test_searches_are_filtered_by_names_and_columns(tmp_path, place):
     with pytest.raises(ValueError, match=r"no photo '40\.jpg'"):
         collection.columns(["0.jpg", "40.jpg"])
     collection.add(["0.jpg"], rows[:1], {"city": ["Bonn"]})
-    assert collection.columns(["0.jpg"]) == {"city": ["Bonn"], "the 'day'": [""]}
-    (hits,) = collection.search(rows[:1], 5, where=Filter(columns={"city": ["Bonn"], "the 'day'": [""]}))
+    assert collection.columns(["0.jpg"]) == {"city": ["Bonn"], "the 'day'": ["mon"]}
+    (hits,) = collection.search(rows[:1], 5, where=Filter(columns={"city": ["Bonn"], "the 'day'": ["mon"]}))
     assert hits.names == ["0.jpg"]
     with pytest.raises(ValueError, match=r"no column 'town'; its columns: city, the 'day'"):
         collection.search(rows, where=Filter(columns={"town": ["x"]}))
+
+
+CONDITIONS = [
+    ["year >= 2002"], ["year < 2002"], ["year = 2001.0", "year = 2004"], ["year != 2001"], ["year <= 2001"],
+    ["year > 2003"], ["year empty"], ["year not empty"], ["day = 2017"], ["day <= 2017-07"], ["day > 2017"],
+    ["day empty"], ["tags = red"], [r'tags all red, "x\"y"', "year >= 2001"], ["tags not all red, round"],
+    ["tags != red"], ["tags empty"], ["tags in blue, round"], ["photo in 1.jpg, 7.jpg"], ["photo != 1.jpg"],
+    ["city in Paris, Rome", "year not in 2000, 2003"], ["city empty"], ["year = "], ["tags all red, blue, round"],
+]  # fmt: skip
+
+
+def test_conditions_find_the_same_photos_as_in_a_folder(tmp_path, place):
+    days = ["2017-07-18T10:30:00", "2018", "", "2017-12-31", "2016-02"]
+    lists = [["red", "round"], ["red"], [], ["blue"], ["red", 'x"y']]
+    lines = [
+        {
+            "photo": f"{row}.jpg",
+            "year": 2000 + row % 5 if row % 6 else None,
+            "day": days[row % 5],
+            "tags": lists[row * 3 % 5],
+            "city": ["Paris", "Rome", ""][row % 3],
+        }
+        for row in range(20)
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = random_rows(20)
+    collection = made(tmp_path, place, rows, columns=tmp_path / "t.jsonl")
+    folder = open_index(index(tmp_path / "descriptors", tmp_path / "index", columns=tmp_path / "t.jsonl"))
+    for both in (collection, folder):
+        both.add(["new.jpg", "3.jpg"], rows[:2], {"year": [2004, 1999], "tags": [["red", "blue", "round"], []]})
+        assert both.change_columns(["4.jpg", "gone.jpg"], {"year": [2003, 1], "city": ["Bonn", ""]}) == 1
+    assert collection.columns(["4.jpg", "3.jpg"]) == folder.columns(["4.jpg", "3.jpg"])
+    np.testing.assert_allclose(collection.vectors(["4.jpg"]), rows[[4]], atol=1e-6)
+    for conditions in CONDITIONS:
+        found, expected = (both.search(rows[:1], 30, where=parse_where(conditions))[0] for both in (collection, folder))
+        assert sorted(found.names) == sorted(expected.names), conditions
+    for both in (collection, folder):
+        with pytest.raises(ValueError, match="> is for numbers and times"):
+            both.search(rows[:1], where=parse_where(["city > a"]))
+        with pytest.raises(ValueError, match="a value of 'year'"):
+            both.add(["x"], rows[:1], {"year": ["x"]})
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(tmp_path, place):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from keras_retrieval.pipelines.files.space import DiskSpaceError
 
 from export.contract import signatures
 from export.contract.drawn_photos import check_photos, warm_up_photos
@@ -313,6 +314,17 @@ def test_what_differs_from_keras_is_not_published(network, quick, tmp_path, monk
     with pytest.raises(ValueError, match=r"a cosine of .+ nothing was written"):
         export_saved_model(str(network), tmp_path / "small", **quick)
     assert not [*(tmp_path / "small").iterdir()]
+
+
+def test_a_full_disk_is_told_and_leaves_no_version(network, quick, tmp_path, monkeypatch):
+    def full(model, options, folder, index):
+        (folder / "variables").mkdir()
+        raise RuntimeError(f"{folder}/variables/variables; No space left on device")  # as TensorFlow's error
+
+    monkeypatch.setattr(version_module, "write_graph", full)
+    with pytest.raises(DiskSpaceError, match=r"small.1 needs more than the .* free on its disk"):
+        export_saved_model(str(network), tmp_path / "small", **quick)
+    assert list((tmp_path / "small").iterdir()) == []
 
 
 def test_versions_count_up_and_are_never_replaced(network, quick, tmp_path):

@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
+from export.index_contract.photo_time import day_of, time_span
 from export.search_page.catalogue import Catalogue
 from export.search_page.natural_order import natural_order
-from export.search_page.photo_time import day_of, time_span
 from keras_retrieval.errors import ArgumentError
 
 

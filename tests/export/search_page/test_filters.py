@@ -81,6 +81,9 @@ def test_a_document_and_a_query_mean_the_same(photos):
         ({"area": ["3,2,1,4"]}, "south at most north"),
         ({"searchable": ["yes"]}, "searchable must be 0 or 1, got 'yes'."),
         ({"column.town": ["x"]}, "The photos have no column 'town'; their columns: city."),
+        ({"where": ["city"]}, "where: city is not a condition"),
+        ({"where": ["city > a"]}, "where: 'city > a': > is for numbers and times"),
+        ({"where": ["town = a"]}, "where: the index has no column 'town'"),
     ],
 )
 def test_wrong_parameters_are_named(photos, query, message):
@@ -92,7 +95,7 @@ def test_wrong_parameters_are_named(photos, query, message):
     ("document", "message"),
     [
         ([], "filter must be an object."),
-        ({"town": 1}, "filter has no field 'town'; its fields: folder, after, before, area, columns, text."),
+        ({"town": 1}, "filter has no field 'town'; its fields: folder, after, before, area, columns, where, text."),
         ({"folder": 1}, "filter.folder must be a string."),
         ({"area": "1,2,3,4"}, "filter.area must be a list of four numbers."),
         ({"area": [1, 2, 3, True]}, "filter.area must be four numbers"),
@@ -100,11 +103,32 @@ def test_wrong_parameters_are_named(photos, query, message):
         ({"columns": {"city": "Rom"}}, "filter.columns.city must be a list of strings."),
         ({"columns": ["city"]}, "filter.columns must be an object of lists of strings."),
         ({"after": "x"}, "filter.after must be a date"),
+        ({"where": "city = Rom"}, "filter.where must be a list of conditions."),
+        ({"where": [1]}, "filter.where must be a list of conditions."),
+        ({"where": ["city"]}, "filter.where: city is not a condition"),
     ],
 )
 def test_wrong_fields_are_named(document, message):
     with pytest.raises(BadRequestError, match=message):
         filter_from_document(document)
+
+
+def test_conditions_on_columns_are_those_of_searches():
+    columns = {"year": ["1999", "2010", ""], "tags": ['["red"]', '["red", "blue"]', ""], "time": ["2017", "", "2018"]}
+    types = {"year": "number", "tags": "texts", "time": "time"}
+    photos = Catalogue(["a", "b", "c"], columns, types=types)
+    for conditions, rows in (
+        (["year >= 2000"], [1]),
+        (["year != 2010", "tags = red"], [0]),
+        (["tags all red, blue"], [1]),
+        (["time < 2018"], [0]),
+        (["photo in a, c"], [0, 2]),
+        (["tags = blue", "tags = "], [1, 2]),
+    ):
+        query, document = filter_from_query({"where": conditions}), filter_from_document({"where": conditions})
+        assert query == document
+        assert query.restricts
+        assert query.rows(photos).tolist() == rows
 
 
 def stacks_of(photos, numbers):

@@ -38,7 +38,8 @@ def index(search_server):
 
 
 def ask(client, photos, **inputs):
-    arrays = {alias: np.array(value, {"k": np.int32, "boxes": np.float32}[alias]) for alias, value in inputs.items()}
+    types = {"k": np.int32, "boxes": np.float32, "where": object}
+    arrays = {alias: np.array(value, types[alias]) for alias, value in inputs.items()}
     return client.predict({"image_bytes": np.array(photos, object), **arrays}, model="small", signature="search")
 
 
@@ -144,6 +145,11 @@ REFUSED = [
     ({"image_bytes": PHOTO, "k": np.int32(0)}, "k must be one number, or one for each photo, from 1 to 10000"),
     ({"image_bytes": PHOTO, "k": np.int32(10_001)}, "from 1 to 10000"),
     ({"image_bytes": PHOTO, "k": np.array([1, 2], np.int32)}, "one for each"),
+    ({"image_bytes": PHOTO, "where": np.array([b"", b""], object)}, "where must be one text, or one for each photo"),
+    ({"image_bytes": PHOTO, "where": np.int32(1)}, "Expects arg[3] to be string but int32 is provided"),
+    ({"image_bytes": PHOTO, "where": np.array(b"city", object)}, "where: city is not a condition"),
+    ({"image_bytes": PHOTO, "where": np.array(b"\xff=1", object)}, "where: 'utf-8' codec can't decode"),
+    ({"image_bytes": PHOTO, "where": np.array(b"city=Rome", object)}, "where: the index has no column 'city'"),
 ]
 
 
@@ -153,6 +159,29 @@ def test_what_is_no_search_is_refused(client, inputs, message):
         client.predict(inputs, model="small", signature="search")
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert message in caught.value.details()
+
+
+def test_neighbours_are_filtered(client, search_service):
+    """By one filter for all photos, or by one for each; over REST as well."""
+    photos, (first, *_) = files(search_service, 0, 4), search_service.names
+    expected = [[name for name in ranking(search_service, row)[0] if name != first] for row in (0, 4)]
+    without = f"photo != {json.dumps(first, ensure_ascii=False)}"
+    assert as_text(ask(client, photos, where=without, k=9)["names"]) == expected
+    answer = ask(client, photos, where=["", f"\n{without}\nphoto not in a, b"], k=10)
+    assert as_text(answer["names"]) == [ranking(search_service, 0)[0], [*expected[1], ""]]
+    coded = {"b64": base64.b64encode(photos[0]).decode()}
+    for document in (
+        {"inputs": {"image_bytes": [coded], "where": without, "k": 9}},
+        {"inputs": {"image_bytes": [coded], "where": [without], "k": 9}},
+        {"instances": [{"image_bytes": coded, "where": without, "k": 9}]},
+    ):
+        status, found = client.rest("POST", "/v1/models/small:predict", {"signature_name": "search", **document})
+        assert status == 200, found
+        names = found["outputs"]["names"] if "outputs" in found else [found["predictions"][0]["names"]]
+        assert names == expected[:1]
+    document["instances"][0]["where"] = "year >= 3"
+    status, found = client.rest("POST", "/v1/models/small:predict", {"signature_name": "search", **document})
+    assert (status, found["error"]) == (400, "where: the index has no column 'year'; its columns: none")
 
 
 def test_outputs_may_be_chosen(client, search_service):
@@ -202,6 +231,7 @@ def test_the_signature_is_in_the_metadata(client):
         "image_bytes": "DT_STRING",
         "k": "DT_INT32",
         "boxes": "DT_FLOAT",
+        "where": "DT_STRING",
     }
     assert {alias: tensor["dtype"] for alias, tensor in found["outputs"].items()} == {
         "names": "DT_STRING",
@@ -209,7 +239,7 @@ def test_the_signature_is_in_the_metadata(client):
         "status": "DT_INT32",
     }
     assert found["method_name"] == "tensorflow/serving/predict"
-    assert set(found["defaults"]) == {"k", "boxes"}
+    assert set(found["defaults"]) == {"k", "boxes", "where"}
 
 
 def test_searches_and_descriptions_are_batched_together_and_not_mixed(client, search_service):

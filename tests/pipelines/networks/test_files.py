@@ -1,5 +1,7 @@
 """Network files: saving, loading, identity, and the smallest photo that a network takes."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -11,8 +13,28 @@ from keras_retrieval.networks.build import assemble, for_pooling
 from keras_retrieval.networks.transformer_shapes import dinov2
 from keras_retrieval.networks.vision_transformer import vision_transformer
 from pipelines.descriptors.describer import describer
+from pipelines.files.space import DiskSpaceError
 from pipelines.networks.files import load_model, model_identity, save_model, smallest_side
 from tests.helpers.small import network, saved_network
+
+
+class FullDiskModel:
+    weights = (np.zeros((300, 10), "float32"), np.zeros(10, "float32"))
+
+    def save(self, path):
+        path.write_bytes(b"a part")
+        raise OSError("Unable to write (errno = 28, error message = 'No space left on device')")  # as h5py's error
+
+
+def test_a_full_disk_leaves_the_network_before(tmp_path, monkeypatch):
+    path = tmp_path / "out.keras"
+    path.write_bytes(b"before")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=1_000))
+    with pytest.raises(DiskSpaceError, match=r"out\.keras needs 12\.1 kB, and 1\.0 kB are free"):
+        save_model(FullDiskModel(), path)
+    assert [file.name for file in tmp_path.iterdir()] == ["out.keras"]
+    assert path.read_bytes() == b"before"
 
 
 @pytest.mark.kernels

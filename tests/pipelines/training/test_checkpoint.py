@@ -1,12 +1,16 @@
 """The checkpoint of a run: it stores the complete state, and a run is resumed only with the same options."""
 
+import errno
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines.files.space import DiskSpaceError
 from pipelines.training.checkpoint import (
     NAME,
     Checkpoint,
@@ -116,6 +120,20 @@ def test_a_newer_layout_is_refused(tmp_path):
     np.savez(tmp_path / NAME, about=np.array('{"version": 99}'))
     with pytest.raises(CheckpointError, match="layout 99"):
         read_checkpoint(tmp_path)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    def full(file, *arguments, **arrays):
+        Path(file).write_bytes(b"a part")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = write_checkpoint(tmp_path, Checkpoint({}, [{}]))
+    before = path.read_bytes()
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(DiskSpaceError, match=r"checkpoint\.npz needs"):
+        write_checkpoint(tmp_path, Checkpoint({}, [{}, {}]))
+    assert [file.name for file in tmp_path.iterdir()] == [NAME]
+    assert path.read_bytes() == before
 
 
 WRITER = """

@@ -1,0 +1,76 @@
+"""SIGTERM and Ctrl-C: the block ends, unfinished files are removed, and a line says what is kept."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from keras_retrieval.pipelines.files.stopping import TERMINATED, reporting_stop
+
+STUCK = """
+import os, signal, threading
+from keras_retrieval.pipelines.files import stopping
+stopping.PATIENCE = 0.1
+with stopping.reporting_stop(lambda: "kept: all"):
+    def keep_on(*_):
+        while True:
+            try:
+                threading.Event().wait()
+            except SystemExit:
+                pass
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    keep_on()
+"""
+
+
+def test_sigterm_ends_the_block_with_a_line(capsys):
+    ended = []
+
+    def work():
+        with reporting_stop(lambda: f"kept: {ended}"):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                threading.Event().wait(60)
+            finally:
+                ended.append("cleaned up")
+
+    with pytest.raises(SystemExit) as stopped:
+        work()
+    assert stopped.value.code == TERMINATED == 143
+    assert capsys.readouterr().err == "kept: ['cleaned up']\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_ctrl_c_and_other_ends(capsys):
+    for end, said in ((KeyboardInterrupt(), "kept\n"), (SystemExit(1), ""), (ValueError(), "")):
+
+        def work(end=end):
+            with reporting_stop(lambda: "kept"):
+                raise end
+
+        with pytest.raises(type(end)):
+            work()
+        assert capsys.readouterr().err == said
+    with reporting_stop(lambda: "kept"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_a_program_that_handles_sigterm_is_not_disturbed(monkeypatch):
+    def handler(*_):
+        pass
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with reporting_stop(lambda: "kept"):
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_code_that_does_not_end_is_ended():
+    ended = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (TERMINATED, "kept: all\n")
