@@ -48,21 +48,20 @@ def decimals(values: np.ndarray) -> list[bytes]:
         values: float32 or float64 numbers of any shape.
     """
     flat = values.reshape(-1)
-    full = ".9g" if values.dtype == np.float32 else ".17g"
+    full = "%.9g" if values.dtype == np.float32 else "%.17g"
     numbers = flat.tolist()
-    short = [format(number, "g") for number in numbers]
+    texts = ("%g," * len(numbers) % tuple(numbers)).split(",")[:-1]
     with np.errstate(over="ignore"):
-        exact = np.array(list(map(float, short)), np.float64).astype(values.dtype) == flat
-    return [
-        _decimal(text if same else format(n, full))
-        for text, n, same in zip(short, numbers, exact.tolist(), strict=True)
-    ]
+        exact = np.array(list(map(float, texts)), np.float64).astype(values.dtype) == flat
+    for index in np.flatnonzero(~exact).tolist():
+        texts[index] = full % numbers[index]
+    return [text.encode() if "." in text else _decimal(text) for text in texts]
 
 
 def _decimal(text: str) -> bytes:
     if text in NOT_FINITE:
         return NOT_FINITE[text].encode()
-    return (text if "." in text or "e" in text else text + ".0").encode()
+    return (text if "e" in text else text + ".0").encode()
 
 
 def byte_string(value: bytes, depth: int) -> bytes:

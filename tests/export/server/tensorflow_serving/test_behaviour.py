@@ -70,7 +70,7 @@ def answered_by(answer, signature):
 
 @pytest.mark.parametrize("choice", ["", 'output_filter: "y"'])
 def test_predict(client, choice):
-    answer = client.prediction.Predict(_parse("PredictRequest", PREDICT + choice), timeout=20)
+    answer = client.prediction.Predict(_parse("PredictRequest", PREDICT + choice), timeout=600)
     assert list(answer.outputs["y"].float_val) == [3.0]
     answered_by(answer, "serving_default")
 
@@ -78,29 +78,29 @@ def test_predict(client, choice):
 @pytest.mark.parametrize("label", ["version { value: 123 }", 'version_label: "stable"'])
 def test_predict_by_version_and_label(client, label):
     request = _parse("PredictRequest", PREDICT.replace('"default"', f'"default" {label}'))
-    answered_by(client.prediction.Predict(request, timeout=20), "serving_default")
+    answered_by(client.prediction.Predict(request, timeout=600), "serving_default")
 
 
 def test_predict_of_a_signature_of_another_method(client):
     """Method names are not checked unless `check_method_names` says so."""
     text = PREDICT.replace('"default"', '"default" signature_name: "other_method"')
-    answer = client.prediction.Predict(_parse("PredictRequest", text), timeout=20)
+    answer = client.prediction.Predict(_parse("PredictRequest", text), timeout=600)
     assert list(answer.outputs["y"].float_val) == [3.0]
     text = f"{spec('constant')}"
-    answer = client.prediction.Predict(_parse("PredictRequest", text), timeout=20)
+    answer = client.prediction.Predict(_parse("PredictRequest", text), timeout=600)
     assert list(answer.outputs["y"].float_val) == [3.0]
 
 
 @pytest.mark.parametrize("signature", ["classify_x_to_y", "tf2_classify"])
 def test_classify(client, signature):
-    answer = client.prediction.Classify(_parse("ClassificationRequest", spec(signature) + INPUT), timeout=20)
+    answer = client.prediction.Classify(_parse("ClassificationRequest", spec(signature) + INPUT), timeout=600)
     assert [(c.label, c.score) for c in answer.result.classifications[0].classes] == [("", 3.0)]
     answered_by(answer, signature)
 
 
 @pytest.mark.parametrize("signature", ["regress_x_to_y", "tf2_regress"])
 def test_regress(client, signature):
-    answer = client.prediction.Regress(_parse("RegressionRequest", spec(signature) + INPUT), timeout=20)
+    answer = client.prediction.Regress(_parse("RegressionRequest", spec(signature) + INPUT), timeout=600)
     assert [regression.value for regression in answer.result.regressions] == [3.0]
     answered_by(answer, signature)
 
@@ -110,7 +110,7 @@ def test_multi_inference_of_several_inputs(client, classified):
     """Each input tensor of the tasks is fed with the examples."""
     tasks = [("regress_x_to_y", "regress"), (classified, "classify"), ("regress_x2_to_y3", "regress")]
     text = "".join(f'tasks {{ {spec(s)} method_name: "tensorflow/serving/{method}" }} ' for s, method in tasks)
-    answer = client.prediction.MultiInference(_parse("MultiInferenceRequest", text + INPUT), timeout=20)
+    answer = client.prediction.MultiInference(_parse("MultiInferenceRequest", text + INPUT), timeout=600)
     first, classes, other = answer.results
     assert first.regression_result.regressions[0].value == 3.0
     assert classes.classification_result.classifications[0].classes[0].score == 3.0
@@ -137,10 +137,10 @@ def test_method_names_are_checked_if_asked(base):
     with serving({"default": base}, check_method_names=True) as client:
         for (method, message, text, code), expected in zip(requests, messages, strict=True):
             with pytest.raises(grpc.RpcError) as caught:
-                getattr(client.prediction, method)(_parse(message, text), timeout=20)
+                getattr(client.prediction, method)(_parse(message, text), timeout=600)
             assert (caught.value.code().name, caught.value.details()) == (code, expected)
         answer = client.prediction.Classify(
-            _parse("ClassificationRequest", spec("classify_x_to_y") + INPUT), timeout=20
+            _parse("ClassificationRequest", spec("classify_x_to_y") + INPUT), timeout=600
         )
         answered_by(answer, "classify_x_to_y")
 
@@ -167,13 +167,13 @@ def test_status(client, path):
         assert (answer.headers["Content-Type"], answer.read().decode()) == ("application/json", STATUS)
     for choice in ("", 'version_label: "unknown"', "version { value: 123 }"):
         request = _parse("GetModelStatusRequest", f'model_spec {{ name: "default" {choice} }}')
-        (status,) = client.model.GetModelStatus(request, timeout=20).model_version_status
+        (status,) = client.model.GetModelStatus(request, timeout=600).model_version_status
         assert (status.version, status.state, status.status.error_code) == (123, 30, 0)
 
 
 def test_metadata(client):
     request = _parse("GetModelMetadataRequest", 'model_spec { name: "default" } metadata_field: "signature_def"')
-    answer = client.prediction.GetModelMetadata(request, timeout=20)
+    answer = client.prediction.GetModelMetadata(request, timeout=600)
     assert (answer.model_spec.name, answer.model_spec.version.value) == ("default", 123)
     with urllib.request.urlopen(f"http://127.0.0.1:{client.rest_port}/v1/models/default/metadata") as response:
         text = response.read().decode()
@@ -194,7 +194,7 @@ def test_health(client, service):
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     answer = health_pb2_grpc.HealthStub(client.channel).Check(
-        health_pb2.HealthCheckRequest(service=service), timeout=20
+        health_pb2.HealthCheckRequest(service=service), timeout=600
     )
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
@@ -205,13 +205,13 @@ def test_health_of_an_unknown_service(client):
 
     request = health_pb2.HealthCheckRequest(service="tensorflow.serving.PredictionService")
     with pytest.raises(grpc.RpcError) as caught:
-        health_pb2_grpc.HealthStub(client.channel).Check(request, timeout=20)
+        health_pb2_grpc.HealthStub(client.channel).Check(request, timeout=600)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
 def metrics(client):
     url = f"http://127.0.0.1:{client.rest_port}/monitoring/prometheus/metrics"
-    with urllib.request.urlopen(url, timeout=20) as page:
+    with urllib.request.urlopen(url, timeout=600) as page:
         lines = page.read().decode().splitlines()
     assert {line for line in lines if line.startswith("# TYPE")} >= {
         f"# TYPE :tensorflow:serving:{name}"
@@ -250,18 +250,18 @@ def failing(call):
 
 def test_metrics_of_grpc(client):
     stub = client.prediction
-    assert grown(client, lambda: stub.Predict(_parse("PredictRequest", PREDICT), timeout=20)) == {
+    assert grown(client, lambda: stub.Predict(_parse("PredictRequest", PREDICT), timeout=600)) == {
         'request_count{model_name="default",status="OK"}': 1,
         'request_latency_count{model_name="default",API="Predict",entrypoint="GRPC"}': 1,
         'runtime_latency_count{model_name="default",API="Predict",runtime="TF1"}': 1,
     }
     refused = _parse("PredictRequest", spec("s"))
-    assert grown(client, lambda: failing(lambda: stub.Predict(refused, timeout=20))) == {
+    assert grown(client, lambda: failing(lambda: stub.Predict(refused, timeout=600))) == {
         'request_count{model_name="default",status="FAILED_PRECONDITION"}': 1
     }
     two = _parse("RegressionRequest", spec("regress_x_to_y") + INPUT)
     two.input.example_list.examples.add()
-    assert grown(client, lambda: stub.Regress(two, timeout=20)) == {
+    assert grown(client, lambda: stub.Regress(two, timeout=600)) == {
         'request_count{model_name="default",status="OK"}': 1,
         'request_latency_count{model_name="default",API="Regress",entrypoint="GRPC"}': 1,
         'runtime_latency_count{model_name="default",API="Regress",runtime="TF1"}': 1,
@@ -270,12 +270,12 @@ def test_metrics_of_grpc(client):
     }
     task = f'tasks {{ {spec("regress_x_to_y")} method_name: "tensorflow/serving/regress" }}'
     several = _parse("MultiInferenceRequest", task + INPUT)
-    assert grown(client, lambda: stub.MultiInference(several, timeout=20)) == {
+    assert grown(client, lambda: stub.MultiInference(several, timeout=600)) == {
         'request_example_counts_count{model="default"}': 1,
         'request_example_count_total{model="default"}': 1,
     }
     metadata = _parse("GetModelMetadataRequest", 'model_spec { name: "default" } metadata_field: "signature_def"')
-    assert grown(client, lambda: stub.GetModelMetadata(metadata, timeout=20)) == {}
+    assert grown(client, lambda: stub.GetModelMetadata(metadata, timeout=600)) == {}
 
 
 def test_metrics_of_rest(client):
@@ -305,7 +305,7 @@ def test_reload_answers_the_growth_of_metrics(client, base):
     names = ["/tensorflow/serving/request_count", "/tensorflow/serving/model_warmup_records_read", "/unknown"]
     request.metric_names.extend(names)
     request.config.CopyFrom(model_config({"default": base, "other": base}))
-    answer = client.model.HandleReloadConfigRequest(request, timeout=20)
+    answer = client.model.HandleReloadConfigRequest(request, timeout=600)
     assert answer.status.error_code == 0
     assert [(metric.name, metric.int64_value_increase) for metric in answer.metric] == [
         ("/tensorflow/serving/model_warmup_records_read", 2),
@@ -333,7 +333,7 @@ def test_inputs_in_messages_of_tensorflow_are_cut():
 def test_batches_are_counted(base):
     batching = BatchingParameters(max_batch_size=4, allowed_batch_sizes=(4,), num_batch_threads=1)
     with serving({"default": base}, batching=batching) as client:
-        assert client.prediction.Predict(_parse("PredictRequest", PREDICT), timeout=20).outputs["y"].float_val == [3.0]
+        assert client.prediction.Predict(_parse("PredictRequest", PREDICT), timeout=600).outputs["y"].float_val == [3.0]
         found = {name: value for name, value in metrics(client).items() if "batching_session" in name}
     assert found["batching_session:wrapped_run_count{}"] == 1
     assert found["batching_session:input_batch_size_sum{}"] == 1

@@ -19,16 +19,20 @@ def client(tmp_path_factory):
     base = tmp_path_factory.mktemp("serving")
     save_many_signatures(base / "1")
     with serving({"many": base}) as client:
-        client.http = http.client.HTTPConnection("127.0.0.1", client.rest_port, timeout=60)
+        client.http = http.client.HTTPConnection("127.0.0.1", client.rest_port, timeout=600)
         yield client
         client.http.close()
 
 
 def rest(client, method, path, body=None):
     """(status, text) of a REST request."""
-    client.http.request(method, path, body.encode() if isinstance(body, str) else body)
-    response = client.http.getresponse()
-    return response.status, response.read().decode()
+    try:
+        client.http.request(method, path, body.encode() if isinstance(body, str) else body)
+        response = client.http.getresponse()
+        return response.status, response.read().decode()
+    except BaseException:
+        client.http.close()  # so that the next test opens another connection
+        raise
 
 
 def check(client, path, body, status, key, text):
@@ -109,7 +113,7 @@ def called(client, method, text, message):
     from google.protobuf import text_format
 
     with pytest.raises(grpc.RpcError) as caught:
-        method(text_format.Parse(text, message), timeout=20)
+        method(text_format.Parse(text, message), timeout=600)
     return caught.value.code().name, caught.value.details()
 
 
