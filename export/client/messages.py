@@ -49,6 +49,12 @@ def _file_bytes(photo: Source) -> bytes:
         raise MissingPhotoError(f"{photo} does not exist") from None
 
 
+def write_text(tensor: Any, text: str) -> None:
+    """Writes one text into an empty TensorProto, as a string tensor without dimensions."""
+    tensor.dtype = DT_STRING
+    tensor.string_val.append(text.encode(errors="surrogatepass"))
+
+
 def write_numbers(tensor: Any, kind: str, values: np.ndarray) -> None:
     """Writes an array into an empty TensorProto.
 

@@ -106,3 +106,9 @@ class QueryOptions(ConnectionOptions):
     )
     k: Annotated[int, Option("Number of neighbours of each photo.", at_least=1, flags="--k -k")] = 10
     box: Annotated[str | None, Option(BOX_HELP)] = None
+    where: Annotated[
+        list[str] | None,
+        Option(
+            "Condition on the index's columns, as for `search`, such as 'year >= 2010'; may be given several times."
+        ),
+    ] = None

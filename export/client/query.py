@@ -31,7 +31,9 @@ def query(options: QueryOptions) -> list[Hits]:
     """
     box = parse_box(options.box)
     with options.connect() as client:
-        found = client.search(options.photos, options.k, [box] * len(options.photos) if box else ())
+        found = client.search(
+            options.photos, options.k, [box] * len(options.photos) if box else (), options.where or ()
+        )
     for photo, hits in zip(options.photos, found, strict=True):
         print(printable(str(photo)))
         for place, (name, score) in enumerate(zip(hits.names, hits.scores, strict=True)):

@@ -28,10 +28,11 @@ from ..contract.signatures import (
     SEARCH,
     SERVING_DEFAULT,
     STATUS,
+    WHERE,
 )
 from ..index_contract.contract import Hits
 from .errors import RequestRefusedError, ResponseError, ServerTimeoutError, ServerUnavailableError
-from .messages import photo_request, read_numbers, read_strings, split_hits, write_numbers
+from .messages import photo_request, read_numbers, read_strings, split_hits, write_numbers, write_text
 from .predict_messages import METHOD, Messages, predict_messages
 
 PORT = 8500
@@ -161,7 +162,13 @@ class RetrievalClient:
         rows, status = (np.concatenate(parts) for parts in zip(*responses, strict=True))
         return rows, status
 
-    def search(self, photos: Sequence[Source], k: int = 10, boxes: Sequence[Box | None] = ()) -> list[Hits]:
+    def search(
+        self,
+        photos: Sequence[Source],
+        k: int = 10,
+        boxes: Sequence[Box | None] = (),
+        where: str | Sequence[str] = (),
+    ) -> list[Hits]:
         """Finds the nearest neighbours of photos in an index on the server.
 
         The server is `keras-retrieval serve --index`, or serves a version that was exported with its index.
@@ -172,6 +179,8 @@ class RetrievalClient:
             boxes: for each photo, the part to search for, as (left, top, right, bottom) in pixels of the upright photo,
                 or None for the whole photo; () to search for all photos as a whole. A version that was exported with
                 its index does not support boxes.
+            where: conditions on the columns of the index that neighbours must satisfy, such as "year >= 2010", as the
+                step `search` takes them. A version that was exported with its index does not support them.
 
         Returns:
             The neighbours of each photo, by descending score; fewer than `k` if the search finds fewer. Those of an
@@ -186,10 +195,10 @@ class RetrievalClient:
             raise ArgumentError(
                 f"boxes must contain one box or None for each of {len(photos)} photos, got {len(boxes)}"
             )
-        found = []
+        found, condition = [], where if isinstance(where, str) else "\n".join(where)
         for start in self._starts(photos):
             end = start + self._batch
-            hits, status = self._search_batch(photos[start:end], k, boxes[start:end])
+            hits, status = self._search_batch(photos[start:end], k, boxes[start:end], condition)
             _require_read(photos, status, start)
             found += hits
         return found
@@ -219,12 +228,14 @@ class RetrievalClient:
         return rows, status
 
     def _search_batch(
-        self, photos: Sequence[Source], k: int, boxes: Sequence[Box | None]
+        self, photos: Sequence[Source], k: int, boxes: Sequence[Box | None], where: str
     ) -> tuple[list[Hits], np.ndarray]:
         request = photo_request(self.model, self.version, SEARCH, photos, [])  # all: boxes only of an index with crops
         write_numbers(request.inputs[NEIGHBOURS], "int", np.array(k))
         if any(boxes):
             write_numbers(request.inputs[BOXES], "float", np.array([box or WHOLE for box in boxes], np.float32))
+        if where:
+            write_text(request.inputs[WHERE], where)
         response = self._call(request)
         names, scores = read_strings(response.outputs[NAMES]), read_numbers(response.outputs[SCORES], "float")
         status = read_numbers(response.outputs[STATUS], "int")

@@ -45,6 +45,19 @@ def test_boxes_go_with_their_photos(client, photos):
         client.search(photos, 4, [None])
 
 
+def test_neighbours_are_filtered(client, photos, search_server, capsys):
+    names = [hits.names for hits in client.search(photos, 10)]
+    for where in ("photo != 000.png", ["photo != 000.png", "photo not in a, b"]):
+        found = client.search(photos, 10, where=where)
+        assert [hits.names for hits in found] == [[name for name in some if name != "000.png"] for some in names]
+    with pytest.raises(ValueError, match=r"INVALID_ARGUMENT\): where: the index has no column 'city'"):
+        client.search(photos, where="city = Rome")
+    (hits,) = query(
+        photos[:1], server=f"localhost:{search_server.client.port}", model="small", where=["photo in 001.png, 002.png"]
+    )
+    assert sorted(hits.names) == ["001.png", "002.png"]
+
+
 def test_a_photo_or_box_that_cannot_be_searched_is_named(client, photos, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(photos[0].read_bytes()[:90])
