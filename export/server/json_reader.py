@@ -13,7 +13,7 @@ with one surrogate for each byte that is not UTF-8 (`to_bytes` restores the byte
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,15 @@ from .errors import invalid
 MOST_NESTED = 1_000_000  # arrays and objects inside each other, a limit of memory that RapidJSON does not have
 MOST_DIGITS = 308  # digits of an integer that a double-precision number holds in any case
 BLOCK, STEP = 128, 2**20
+DOUBTFUL_EXPONENT = 290
+CHECK_BYTES = 2**16  # of the text, between two calls of `check`
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-_DOUBTFUL = re.compile(rb"[eE]\+?[0-9]{3}|\\u[dD]")  # perhaps a number that is too large, or a lone surrogate
+# Half of a surrogate pair without the other half, perhaps.
+_LONE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+_LARGE = re.compile(rb"[eE]\+?[0-9]{3}")  # a number that is perhaps too large
 _WHITESPACE = re.compile(rb"[ \t\r\n]*")
 _BRACKETS = re.compile(rb"(?:[ \t\r\n]*\[)*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
@@ -62,23 +68,29 @@ class Members(dict[str, Any]):
         self.pairs = pairs
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, check: Callable[[], None] = lambda: None) -> Any:
     """Parses a JSON text.
 
+    Args:
+        body: the text.
+        check: function that raises an error if nobody waits for the result any more.
+
     Raises:
-        ServingError: INVALID_ARGUMENT with RapidJSON's message and byte offset if the text is not valid.
+        ServingError: INVALID_ARGUMENT with RapidJSON's message and byte offset if the text is not valid; an error of
+            `check`.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
-    if not _DOUBTFUL.search(body) and not _has_long_number(body):
+    if not (b"\\u" in body and _LONE.search(body)) and not _has_long_number(body):
+        decoder = _CHECKING_DECODER if _LARGE.search(body) else _DECODER
         text = body.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "surrogateescape")
         try:
-            value = _DECODER.raw_decode(text, len(text) - len(text.lstrip(" \t\r\n")))[0]
+            value = decoder.raw_decode(text, len(text) - len(text.lstrip(" \t\r\n")))[0]
         except (ValueError, RecursionError):
             value = None  # the other reader accepts more, and knows RapidJSON's messages
         if isinstance(value, dict | list):
             return value
-    return _Reader(body).read()
+    return _Reader(body, check).read()
 
 
 def members(value: dict[str, Any]) -> Sequence[tuple[str, Any]]:
@@ -96,7 +108,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found if len(found) == len(pairs) else Members(pairs)
 
 
+def _float(text: str) -> float:
+    """Reads a number that is certainly not too large.
+
+    Raises:
+        ValueError: the other reader has to decide.
+    """
+    exponent = text.lower().partition("e")[2]
+    if exponent and int(exponent) >= DOUBTFUL_EXPONENT:
+        raise ValueError(text)
+    return float(text)
+
+
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_CHECKING_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float)
 
 
 def _has_long_number(body: bytes) -> bool:
@@ -112,8 +137,8 @@ def _has_long_number(body: bytes) -> bool:
 class _Reader:
     """Reads one JSON value; see the module. `at` is the position of the next byte."""
 
-    def __init__(self, body: bytes) -> None:
-        self.body, self.at = body, 0
+    def __init__(self, body: bytes, check: Callable[[], None] = lambda: None) -> None:
+        self.body, self.at, self._check = body, 0, check
         for byte in BYTE_ORDER_MARK:
             self.at += self.body[self.at : self.at + 1] == bytes([byte])
 
@@ -129,8 +154,11 @@ class _Reader:
 
     def _fill(self, outermost: "_Open") -> None:
         """Reads the contents of a container, and of all containers in it, without recursion."""
-        stack = [outermost]
+        stack, next_check = [outermost], CHECK_BYTES
         while stack:
+            if self.at >= next_check:
+                self._check()
+                next_check = self.at + CHECK_BYTES
             container = stack[-1]
             self._space()
             if self._ends(container):

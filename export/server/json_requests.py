@@ -1,6 +1,6 @@
 """Reads requests and writes responses in the JSON format of TensorFlow Serving's REST API."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,17 @@ SIGNATURE, INSTANCES, INPUTS, EXAMPLES, CONTEXT = "signature_name", "instances",
 KINDS = {"float_list": "float", "int64_list": "int64", "bytes_list": "bytes"}
 
 
-def parse_request(body: bytes) -> dict[str, Any]:
+def parse_request(body: bytes, check: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Parses the body of a request, which must be a JSON object with a string as the name of the signature, if any.
 
+    Args:
+        body: the body.
+        check: function that raises an error if nobody waits for the result any more.
+
     Raises:
-        ServingError: INVALID_ARGUMENT if the body is not such an object.
+        ServingError: INVALID_ARGUMENT if the body is not such an object; an error of `check`.
     """
-    document = parse(body)
+    document = parse(body, check)
     if not isinstance(document, dict):
         raise _wrong(document, "Is not object")
     if not isinstance(document.get(SIGNATURE, ""), str):

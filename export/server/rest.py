@@ -110,7 +110,7 @@ def _spec(found: re.Match[str], model: str) -> Any:
 
 
 def _predict(core: ServingCore, spec: Any, body: bytes, deadline: Deadline) -> bytes:
-    document = parse_request(body)
+    document = parse_request(body, deadline.check)
 
     def work(servable: Servable, run: Run) -> bytes:
         signature = _signature(servable, signature_name(document), core.check_method_names)
@@ -143,7 +143,7 @@ def _classify(core: ServingCore, spec: Any, body: bytes, deadline: Deadline) -> 
     from tensorflow_serving.apis import classification_pb2
 
     request = classification_pb2.ClassificationRequest(model_spec=spec)
-    _fill_request(request, body)
+    _fill_request(request, body, deadline)
     return core.answer(
         "Classify",
         spec,
@@ -155,7 +155,7 @@ def _regress(core: ServingCore, spec: Any, body: bytes, deadline: Deadline) -> b
     from tensorflow_serving.apis import regression_pb2
 
     request = regression_pb2.RegressionRequest(model_spec=spec)
-    _fill_request(request, body)
+    _fill_request(request, body, deadline)
     return core.answer(
         "Regress",
         spec,
@@ -163,8 +163,8 @@ def _regress(core: ServingCore, spec: Any, body: bytes, deadline: Deadline) -> b
     )
 
 
-def _fill_request(request: Any, body: bytes) -> None:
-    document = parse_request(body)
+def _fill_request(request: Any, body: bytes, deadline: Deadline) -> None:
+    document = parse_request(body, deadline.check)
     request.model_spec.signature_name = signature_name(document)
     fill_input(document, request.input)
 

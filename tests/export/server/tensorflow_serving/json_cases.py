@@ -64,6 +64,8 @@ READ = [
     (b'{"instances": [2], "more": {"deeper": [null, true, "\xff"]}}', "3.0"),
     (b'{"more": ' + b"[" * 20_000 + b"]" * 20_000 + b', "instances": [2]}', "3.0"),
     (b'{"instances": [1e-400, 0e5]}', "2.0, 2.0"),
+    (b'{"instances": [1e100, 1e-100]}', "Infinity, 2.0"),
+    (b'{"instances": [2], "more": ["\\ud83d\\ude00", "\\udc00"]}', "3.0"),
     (b'{"instances": [Inf, -Inf, Infinity, -Infinity, NaN, -NaN]}', "Infinity, -Infinity, Infinity, -Infinity, NaN, NaN"),
     (b'{"instances": [[1, 2], [3, 4]]}', "[2.5, 3.0], [3.5, 4.0]"),
     (b'{"instances": [[[1], [2]], [[3], [4]]]}', "[[2.5], [3.0]], [[3.5], [4.0]]"),

@@ -11,6 +11,8 @@ pytest.importorskip("grpc_health", reason='pip install "keras-retrieval[serving]
 from export.server.batching_parameters import BatchingParameters
 from export.server.config import model_config
 from export.server.errors import Code, ServingError, as_serving_error
+from export.server.json_reader import parse
+from export.server.limits import Deadline
 from tests.helpers.many_signatures import save_many_signatures
 from tests.helpers.serving_models import serving, write_warm_up
 
@@ -312,6 +314,14 @@ def test_reload_answers_the_growth_of_metrics(client, base):
         ("/tensorflow/serving/request_count", 0),
         ("/unknown", 0),
     ]
+
+
+def test_reading_ends_at_the_deadline():
+    """A text that Python's parser does not read takes longer; nobody reads it after the deadline of its request."""
+    expired = Deadline(0.0)
+    with pytest.raises(ServingError) as caught:
+        parse(b'{"instances": [' + b"Inf, " * 50_000, expired.check)
+    assert caught.value.code == Code.DEADLINE_EXCEEDED
 
 
 def test_long_messages_are_cut_over_grpc():
