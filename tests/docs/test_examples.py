@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs.extensions.commands import command_of
+from export.server.model_server_flags import FLAGS
 from keras_retrieval.steps import STEPS
 from tests.docs.pages import ROOT, blocks, inline_code, pages
 
@@ -33,7 +34,7 @@ def options_of(step: str) -> set[str]:
 
 
 OPTIONS = {step: options_of(step) for step in STEPS}
-ALL_OPTIONS = set().union(*OPTIONS.values(), OTHERS)
+ALL_OPTIONS = set().union(*OPTIONS.values(), OTHERS, {f"--{flag.name}" for flag in FLAGS})
 
 
 def commands(text: str) -> list[list[str]]:
@@ -95,7 +96,7 @@ def check_options(code: str) -> None:
     if not words or not (words[0] in STEPS or words[0].startswith("--")):
         return
     known = OPTIONS.get(words[0], ALL_OPTIONS)
-    for option in re.findall(r"(?<![\w-])--[a-z0-9][a-z0-9-]*", code):
+    for option in re.findall(r"(?<![\w-])--[a-z0-9][a-z0-9_-]*", code):
         assert option in known, f"`{code}`: {option}"
 
 
