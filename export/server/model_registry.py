@@ -67,8 +67,9 @@ class ModelRegistry:
             logger.info("Taking no action for empty config.")
             return
         with self._configuring:
-            logger.info("Adding/updating models.")
             configs = _checked(config, folders=stopped is None)
+            if configs != self._configured:  # which a file that is read again and again seldom changes
+                logger.info("Adding/updating models.")
             new = [name for name in configs if name not in self._configured]
             for name in self._configured.keys() - configs.keys():
                 self._models[name].stop()

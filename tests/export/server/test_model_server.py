@@ -254,12 +254,12 @@ def test_the_command_waits_for_a_version_and_says_what_scripts_wait_for(tmp_path
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=ROOT, stderr=file, stdout=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: "(Re-)adding model: m" in log.read_text() or process.poll() is not None, "it waits")
+        wait_until(lambda: "(Re-)adding model: m" in log.read_text() or process.poll() is not None, "it waits", 300)
         assert f"Running gRPC ModelServer at 0.0.0.0:{port} ..." not in log.read_text()
         save_toy(tmp_path / "writing")
         (tmp_path / "m").mkdir()
         (tmp_path / "writing").rename(tmp_path / "m" / "3")
-        wait_until(lambda: "Exporting HTTP/REST API" in log.read_text() or process.poll() is not None, "it serves")
+        wait_until(lambda: "Exporting HTTP/REST API" in log.read_text() or process.poll() is not None, "it serves", 300)
         text = log.read_text()
         for line in (
             "--enable_profiler has no effect: ",
@@ -272,7 +272,7 @@ def test_the_command_waits_for_a_version_and_says_what_scripts_wait_for(tmp_path
         assert client.rest("POST", "/v1/models/m:predict", {"instances": [[1, 2]]}) == (200, {"predictions": [[2, 4]]})
         assert client.predict({"x": np.ones((1, 2), np.float32)}, model="m")["y"].tolist() == [[2, 2]]
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
         assert process.returncode == 0
         assert out.startswith("unknown argument: unknown\nusage: ")
     finally:
