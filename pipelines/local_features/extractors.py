@@ -1,12 +1,14 @@
 """Networks that find the local features of a photo: XFeat, or an .onnx file of the user."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from keras_retrieval.errors import MissingExtraError
 
 from ..command.kinds import require_package
 from ..files.durable import sha256_of
@@ -180,7 +182,7 @@ def reopen_extractor(facts: dict[str, Any]) -> Extractor:
     wanted = facts["extractor"]
     name = wanted.get("path", XFEAT)
     if name != XFEAT and not Path(name).is_file():
-        if wanted["name"] != XFEAT:
+        if not _is_published(wanted):
             raise LocalFeaturesError(f"the local features were made with {name}, which no longer exists: put it back")
         name = XFEAT
     if extractor_identity(name)["sha256"] != wanted["sha256"]:
@@ -190,6 +192,14 @@ def reopen_extractor(facts: dict[str, Any]) -> Extractor:
     return open_extractor(
         name, top_k=facts["features"], size=facts["size"], max_pixels=facts["max_pixels"], exif=facts["exif"]
     )
+
+
+def _is_published(identity: Mapping[str, str]) -> bool:
+    """Whether an extractor has the weights of the installed package."""
+    try:
+        return identity["name"] == XFEAT and extractor_identity(XFEAT)["sha256"] == identity["sha256"]
+    except MissingExtraError:
+        return False
 
 
 def _xfeat(name: str, top_k: int) -> Callable[[np.ndarray], Found]:

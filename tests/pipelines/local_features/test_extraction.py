@@ -183,6 +183,9 @@ def test_the_extractor_of_stored_features_is_found_again(weights, tmp_path):
     moved.write_bytes(b"another file")
     with pytest.raises(LocalFeaturesError, match="another version"):
         reopen_extractor(facts)
+    moved.unlink()
+    with pytest.raises(LocalFeaturesError, match=r"weights\.npz, which no longer exists"):
+        reopen_extractor(facts)
     onnx = facts | {"extractor": facts["extractor"] | {"name": "aliked", "path": str(tmp_path / "gone.onnx")}}
     with pytest.raises(LocalFeaturesError, match="no longer exists"):
         reopen_extractor(onnx)
