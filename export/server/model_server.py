@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from keras_retrieval.pipelines.files.child_process import clean_environment
+
 from keras_retrieval.errors import RetrievalError
 from keras_retrieval.library_logs import hide
 
@@ -282,7 +284,7 @@ def _prefer_the_real_one(program: str) -> None:
     """Continues as TensorFlow Serving's own program, if this one was started under its name and PATH has the other."""
     if program != NAME or os.environ.get(HANDED_OVER):
         return
-    other = real_server(os.environ.get("PATH", os.defpath), Path(sys.argv[0]))
+    other = real_server(clean_environment().get("PATH", os.defpath), Path(sys.argv[0]))
     if other is not None:
         line = f"keras-retrieval: {other} is run; this package's server is keras-retrieval-model-server"
         print(line, file=sys.stderr, flush=True)
@@ -302,7 +304,7 @@ def real_server(folders: str, own: Path) -> str | None:
         The path of the program; None if there is none.
     """
     for folder in folders.split(os.pathsep):
-        found = shutil.which(NAME, path=folder or os.curdir)
+        found = shutil.which(NAME, path=folder) if Path(folder).is_absolute() else None  # never in the current folder
         if found is None or Path(found).resolve() == own.resolve():
             continue
         with contextlib.suppress(OSError), Path(found).open("rb") as file:

@@ -448,7 +448,7 @@ def test_tensors_as_content_come_back(array):
     np.testing.assert_array_equal(from_proto(proto, "x"), array)
 
 
-def test_the_real_server_is_preferred_where_path_has_one(tmp_path):
+def test_the_real_server_is_preferred_where_path_has_one(tmp_path, monkeypatch):
     folders = [tmp_path / name for name in ("ours", "other environment", "empty", "real", "later")]
     for folder, text in zip(folders, ["from keras_retrieval", "keras_retrieval", None, "\x7fELF", "x"], strict=True):
         folder.mkdir()
@@ -458,3 +458,5 @@ def test_the_real_server_is_preferred_where_path_has_one(tmp_path):
     path = os.pathsep.join(map(str, folders))
     assert real_server(path, folders[0] / NAME) == str(folders[3] / NAME)
     assert real_server(os.pathsep.join(map(str, folders[:3])), folders[0] / NAME) is None
+    monkeypatch.chdir(folders[3])
+    assert real_server(os.pathsep.join(["", ".", "../" + folders[3].name]), folders[0] / NAME) is None
