@@ -1,5 +1,6 @@
 """Builds a segment (see `folder_index.layout`): stores descriptors, trains ScaNN's hashes, and tunes the search."""
 
+import errno
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from .segment import PROJECTION, rescore
 from .write_ahead_log import Change, WriteAheadLog
 
 ROW_BYTES = dict(zip(ROW_TYPES, (4, 2, 1), strict=True))  # of a number in rows.npy
+_PROBE = 2**16  # bytes that certainly do not fit on a disk on which a file was cut off
 CODE_BYTES = {"lut16": 0.5, "lut256": 1.0}  # of a code of ScaNN's hashes
 
 
@@ -94,9 +96,15 @@ def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change]
 
 
 def _save(searcher: ScannSearcher, folder: Path) -> None:
-    """Writes ScaNN's files, and checks that they are complete, since ScaNN ignores errors of its writes."""
+    """Writes ScaNN's files, and checks that they are complete. ScaNN's errors do not say why a write failed."""
     with naming_full_disk(folder):
-        searcher.save(folder)
+        try:
+            searcher.save(folder)
+            for path in folder.glob("*.npy"):
+                np.load(path, mmap_mode="r", allow_pickle=False)  # raises an error for a truncated file
+        except (RuntimeError, ValueError) as error:
+            (folder / "probe").write_bytes(bytes(_PROBE))  # on a full disk, this error says so
+            raise OSError(errno.EIO, f"ScaNN could not write its files: {error}", str(folder)) from error
 
 
 def _train(
