@@ -351,7 +351,7 @@ def test_too_little_space_is_told_before_anything_is_described(small, photos, tm
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=10 * 16 * 4 - 1))
     with monkeypatch.context() as patch:
         patch.setattr("pipelines.descriptors.extraction.describe_photos", None)
-        with pytest.raises(OSError, match=r"out needs 0\.0 MB, and 0\.0 MB are free"):
+        with pytest.raises(OSError, match=r"out needs 0\.7 kB, and 0\.7 kB are free"):
             extract(small, photos, tmp_path / "out")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=10 * 16 * 4))
     assert len(shards(extract(small, photos, tmp_path / "out"))) == 10
