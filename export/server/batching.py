@@ -208,12 +208,12 @@ def _split(task: _Task, first: int, largest: int) -> list[_Task]:
 
 def _rows(feeds: Mapping[str, np.ndarray]) -> int:
     if not feeds:
-        raise invalid("Batching session Run() must have at least one input tensor")
+        raise invalid("Batching Run() must have at least one input tensor")
     if any(array.ndim == 0 for array in feeds.values()):
-        raise invalid("Batching session Run() input tensors must have at least one dimension")
+        raise invalid("Batching Run() input tensors must have at least one dimension")
     sizes = {len(array) for array in feeds.values()}
     if len(sizes) > 1:
-        raise invalid("Batching session Run() input tensors must have equal 0th-dimension size")
+        raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
     return sizes.pop()
 
 

@@ -1,12 +1,13 @@
 """Loads versions: reads the SavedModel, reads the version's parameters of batching, and runs its warm-up requests."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .config import read_batching_parameters
-from .metrics import Metrics
+from .metrics import LOAD_ATTEMPTS, LOAD_LATENCY, Metrics
 from .servable import TAG, Servable
 from .warm_up import warm_up
 
@@ -71,7 +72,7 @@ def load(path: Path, name: str, version: int, read: Load, settings: LoadSettings
     """
     file = path / BATCHING_FILE
     batching = read_batching_parameters(file) if settings.batching_by_version and file.is_file() else None
-    servable = read(path, name, version)
+    servable = _counted(path, lambda: read(path, name, version), settings.metrics)
     try:
         servable.batching, servable.tensor_content = batching, settings.tensor_content
         if settings.warm_up_iterations:
@@ -80,3 +81,14 @@ def load(path: Path, name: str, version: int, read: Load, settings: LoadSettings
         servable.release()
         raise
     return servable
+
+
+def _counted(path: Path, read: Callable[[], Servable], metrics: Metrics) -> Servable:
+    started, status = time.monotonic(), "fail"
+    try:
+        servable = read()
+        status = "success"
+        metrics.count(LOAD_LATENCY, int((time.monotonic() - started) * 1e6), model_path=str(path))
+        return servable
+    finally:
+        metrics.count(LOAD_ATTEMPTS, model_path=str(path), status=status)

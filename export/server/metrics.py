@@ -24,7 +24,17 @@ PROCESSED_BATCH_SIZE = PREFIX + "batching_session:processed_batch_size"
 PADDING_SIZE = PREFIX + "batching_session:padding_size"
 
 METRICS_PATH = "/monitoring/prometheus/metrics"  # on the REST port, unless a MonitoringConfig names another path
-COUNTERS = (REQUEST_COUNT, EXAMPLE_COUNT, REQUEST_LOG_COUNT, WARM_UP_RECORDS, RUN_COUNT)
+LOAD_ATTEMPTS = ":tensorflow:cc:saved_model:load_attempt_count"
+LOAD_LATENCY = ":tensorflow:cc:saved_model:load_latency"  # the sum of all loads, in microseconds
+COUNTERS = (
+    REQUEST_COUNT,
+    EXAMPLE_COUNT,
+    REQUEST_LOG_COUNT,
+    WARM_UP_RECORDS,
+    RUN_COUNT,
+    LOAD_ATTEMPTS,
+    LOAD_LATENCY,
+)
 
 
 def _bounds(scale: float, growth: float, count: int) -> tuple[float, ...]:

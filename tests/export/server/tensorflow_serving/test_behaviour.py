@@ -13,6 +13,8 @@ from export.server.config import model_config
 from export.server.errors import Code, ServingError, as_serving_error
 from export.server.json_reader import parse
 from export.server.limits import Deadline
+from export.server.loading import LoadSettings, load
+from export.server.metrics import Metrics
 from tests.helpers.many_signatures import save_many_signatures
 from tests.helpers.serving_models import serving, write_warm_up
 
@@ -300,6 +302,8 @@ def test_metrics_of_warm_up(client, base):
     found = metrics(client)
     assert found[f'model_warmup_records_read{{model_path="{base / "123"}"}}'] == 2
     assert found[f'model_warmup_latency_count{{model_path="{base / "123"}",status="OK"}}'] == 1
+    assert found[f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{base / "123"}",status="success"}}'] == 1
+    assert found[f':tensorflow:cc:saved_model:load_latency{{model_path="{base / "123"}"}}'] > 0
 
 
 def test_reload_answers_the_growth_of_metrics(client, base):
@@ -338,6 +342,15 @@ def test_inputs_in_messages_of_tensorflow_are_cut():
     assert found.code == Code.INVALID_ARGUMENT
     assert found.message.endswith("vvv'\n\t [[{{node ParseExample}}]]")
     assert len(found.message) < 300
+
+
+def test_failed_loads_are_counted(tmp_path):
+    (tmp_path / "1").mkdir()
+    metrics = Metrics()
+    with pytest.raises(OSError, match="SavedModel"):
+        load(tmp_path / "1", "m", 1, LoadSettings().read, LoadSettings(metrics=metrics))
+    line = f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{tmp_path / "1"}",status="fail"}} 1'
+    assert line in metrics.page().splitlines()
 
 
 def test_batches_are_counted(base):
