@@ -13,6 +13,7 @@ from ..descriptors.options import DescriptionOptions, ExtractOptions
 from ..files.durable import FolderError
 from ..local_features.extraction import LocalSettings
 from ..local_features.extractors import EXTRACTOR_HELP, XFEAT, check_extractor
+from ..local_features.features import STORAGES
 from ..networks.kinds import NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
@@ -114,6 +115,9 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
         int,
         Option("With --verify and a network: longest side in pixels of the photos for local features.", at_least=32),
     ] = LocalSettings.size
+    local_storage: Annotated[
+        str, Option("With --verify and a network: type of the stored numbers of local features.", choices=STORAGES)
+    ] = LocalSettings.storage
     features: Annotated[
         int | None,
         Option(
@@ -186,7 +190,12 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
             return None
         features = LocalSettings.features if self.features is None else self.features
         settings = LocalSettings(
-            self.local, features, self.local_size, exif=self.exif, accept_truncated=self.accept_truncated
+            self.local,
+            features,
+            self.local_size,
+            self.local_storage,
+            exif=self.exif,
+            accept_truncated=self.accept_truncated,
         )
         return Verification(self.verify, settings)
 

@@ -64,6 +64,13 @@ def test_verified_photos_come_first(made, tmp_path):
     assert "verified by local features" in (tmp_path / "page.html").read_text()
 
 
+def test_features_are_stored_in_the_type_that_is_given(made, tmp_path):
+    found = scored(made, tmp_path, verify=10, local_storage="int8")
+    assert found["mean"]["all"]["mAP"] == 1
+    assert found["local"]["storage"] == "int8"
+    assert found["local"]["bytes_per_photo"] < 400 * 68 + 100
+
+
 def test_only_the_first_photos_are_verified(made, tmp_path):
     plain, one = scored(made, tmp_path), scored(made, tmp_path, verify=1)
     assert one["mean"] == plain["mean"]
