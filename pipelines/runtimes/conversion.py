@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +56,10 @@ def convert(
         # Keras compiles grouped convolutions into separate functions, which tf2onnx cannot convert.
         tf.config.run_functions_eagerly(True)
         try:
+            photos = images
             if pad is not None and smallest > 1 and None in sides:
-                too_small = tf.reduce_min(tf.shape(images)[1:3]) < smallest
-                photos = tf.cond(too_small, partial(pad, images, smallest), lambda: images)
-                photos = tf.ensure_shape(photos, images.shape)
-            else:
-                photos = images
+                # Without a condition: of a branch whose result grows, OpenVINO's first results are zeros.
+                photos = tf.ensure_shape(pad(images, smallest), images.shape)
             return {OUTPUT: network(photos, training=False)}
         finally:
             tf.config.run_functions_eagerly(False)
