@@ -1,6 +1,5 @@
 """Builds a segment (see `folder_index.layout`): stores descriptors, trains ScaNN's hashes, and tunes the search."""
 
-import errno
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,9 +10,11 @@ from keras_retrieval.pipelines.files.arrays import save_array
 from keras_retrieval.pipelines.files.durable import write_names
 from keras_retrieval.pipelines.files.space import naming_full_disk
 
+from keras_retrieval.errors import first_line
 from keras_retrieval.ranking.grouped import nearest_groups
 from keras_retrieval.ranking.nearest import nearest
 
+from ..index_contract.errors import IndexWriteError
 from ..index_contract.index_settings import ROW_TYPES, IndexSettings
 from ..index_contract.photo_crops import PhotoCrops
 from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
@@ -104,7 +105,7 @@ def _save(searcher: ScannSearcher, folder: Path) -> None:
                 np.load(path, mmap_mode="r", allow_pickle=False)  # raises an error for a truncated file
         except (RuntimeError, ValueError) as error:
             (folder / "probe").write_bytes(bytes(_PROBE))  # on a full disk, this error says so
-            raise OSError(errno.EIO, f"ScaNN could not write its files: {error}", str(folder)) from error
+            raise IndexWriteError(f"{folder}: ScaNN could not write its files: {first_line(error)}") from error
 
 
 def _train(

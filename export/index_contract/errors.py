@@ -31,6 +31,10 @@ class IndexReplacedError(RetrievalError, OSError):
     """
 
 
+class IndexWriteError(RetrievalError, OSError):
+    """A file of an index could not be written, for another reason than a full disk."""
+
+
 class MilvusError(RetrievalError, OSError):
     """A Milvus server, or milvus-lite, reported an error for a request."""
 

@@ -112,11 +112,11 @@ def _float(text: str) -> float:
     """Reads a number that is certainly not too large.
 
     Raises:
-        ValueError: the other reader has to decide.
+        JSONDecodeError: the other reader has to decide.
     """
     exponent = text.lower().partition("e")[2]
     if exponent and int(exponent) >= DOUBTFUL_EXPONENT:
-        raise ValueError(text)
+        raise json.JSONDecodeError("A number that may be too large", text, 0)
     return float(text)
 
 
