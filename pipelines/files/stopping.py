@@ -47,8 +47,13 @@ def _terminable(show: Callable[[], None]) -> Iterator[None]:
         yield
         return
 
+    stopped = False
+
     def stop(*_: object) -> None:
-        raise SystemExit(TERMINATED)
+        nonlocal stopped
+        if not stopped:  # a second signal does not disturb the removal of unfinished files
+            stopped = True
+            raise SystemExit(TERMINATED)
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -60,17 +65,24 @@ def _terminable(show: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.set_wakeup_fd(before)
         done.set()
+        signal.set_wakeup_fd(before)
         os.close(writer)
-        watcher.join()
+        watcher.join()  # before the handler is gone, because the watcher may send the signal once more
         os.close(reader)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _watch(reader: int, done: threading.Event, show: Callable[[], None]) -> None:
     """Ends the process if SIGTERM arrives and the block does not end in time."""
+    main = threading.main_thread().ident
     while number := os.read(reader, 1):
-        if number[0] == signal.SIGTERM and not done.wait(PATIENCE):
+        if number[0] != signal.SIGTERM:
+            continue
+        if main is not None:
+            # The system may have given the signal to another thread, which leaves a wait of the main thread alone.
+            signal.pthread_kill(main, signal.SIGTERM)
+        if not done.wait(PATIENCE):
             show()
             os._exit(TERMINATED)
+        return

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from keras_retrieval.pipelines.files.stopping import TERMINATED, reporting_stop
@@ -42,6 +43,33 @@ def test_sigterm_ends_the_block_with_a_line(capsys):
     assert capsys.readouterr().err == "kept: ['cleaned up']\n"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_signal_that_another_thread_receives_ends_a_wait_of_the_main_thread(capsys):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # inherited by the threads that are started here
+    try:
+        signalled = threading.Event()
+        other = threading.Thread(target=_receive, args=(signalled,))
+        with pytest.raises(SystemExit), reporting_stop(lambda: "kept"):
+            _wait(other)
+        other.join()
+        assert signalled.is_set()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    assert capsys.readouterr().err == "kept\n"
+
+
+def _wait(other):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    other.start()
+    threading.Event().wait(60)
+
+
+def _receive(signalled):
+    time.sleep(0.2)  # so that the main thread, most probably, waits: it passes in any case
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    signalled.set()
 
 
 def test_ctrl_c_and_other_ends(capsys):
