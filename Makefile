@@ -15,8 +15,9 @@ WORK ?= demo
 TRAIN ?=
 export WORK  # recipes read it and PHOTOS from the environment, where blanks and quotes do no harm
 # A test keeps one core busy, so that files of tests run side by side; each process takes up to 3 GB. In their order: the long
-# notebooks first, where the default, files with many tests first, ends with them on one core.
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# notebooks first, where the default, files with many tests first, ends with them on one core. A test that ends its process
+# ends the run: with a new process in its place, pytest-xdist waits for ever.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 PHOTOS ?=
 
 PORT ?= 8000
