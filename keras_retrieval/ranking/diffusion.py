@@ -140,6 +140,8 @@ def mutual_graph(
     if not gamma > 0:
         raise ArgumentError(f"gamma of the neighbour graph must be above 0, got {gamma}")
     indexes, scores = nearest_others(database, k, chunk=chunk, advance=advance)
+    if likely is not None:
+        likely.learn(database, scores)
     size = len(indexes)
     rows, columns = np.repeat(np.arange(size), indexes.shape[1]), indexes.ravel()
     pairs = np.minimum(rows, columns) * size + np.maximum(rows, columns)

@@ -33,6 +33,10 @@ class LikelyMatches:
 
     Args:
         database: L2-normalised descriptors of the database, as an array (N, D) or as a sequence of arrays (n, D).
+
+    Attributes:
+        neighbour: the k of the scales.
+        size: the number N of rows.
     """
 
     def __init__(self, database: Database) -> None:
@@ -40,7 +44,9 @@ class LikelyMatches:
         self.neighbour = min(NEIGHBOURS, max(1, self.size // SMALL))
         self._scales = np.full(self.size, np.nan, np.float32)
 
-    def of_queries(self, queries: np.ndarray, indexes: np.ndarray) -> np.ndarray:
+    def of_queries(
+        self, queries: np.ndarray, indexes: np.ndarray, similarities: np.ndarray | None = None
+    ) -> np.ndarray:
         """Computes the weights of rows of the database for queries.
 
         A row that equals the query, such as the query's own image, does not count for the scale of the query.
@@ -48,13 +54,17 @@ class LikelyMatches:
         Args:
             queries: descriptors of the queries, (Q, D), L2-normalised.
             indexes: row numbers for each query, (Q, n) integers.
+            similarities: similarities of each query to its nearest rows of this database, (Q, m), most similar first,
+                where they are known. None, or m below `neighbour` + 1, searches the database.
 
         Returns:
             The weights, (Q, n) float32.
         """
         if not len(queries):
             return np.zeros(indexes.shape, np.float32)
-        _, scores = nearest(queries, self._database, self.neighbour + 1)
+        scores = similarities
+        if scores is None or scores.shape[1] < min(self.neighbour + 1, self.size):
+            _, scores = nearest(queries, self._database, self.neighbour + 1)
         own = (scores[:, 0] > 1 - SAME).astype(np.int64)
         place = np.minimum(self.neighbour - 1 + own, scores.shape[1] - 1)
         scales = 1 - np.take_along_axis(scores, place[:, None], 1)[:, 0]
@@ -117,16 +127,20 @@ class LikelyMatches:
                 advance(len(part))
         return self._scales[rows]
 
-    def learn(self, similarities: np.ndarray) -> None:
+    def learn(self, database: Database, similarities: np.ndarray) -> None:
         """Takes the scales of all rows from similarities that were computed for another purpose.
 
         Args:
+            database: the database whose rows were compared. Nothing is learned if it is another one, such as the same
+                with database augmentation.
             similarities: similarities of each row to its nearest other rows, (N, m), most similar first, as
                 `nearest_others` computes them. Nothing is learned if m is too small.
 
         Raises:
             ArgumentError: there is not one line for each row.
         """
+        if database is not self._database:
+            return
         if len(similarities) != self.size:
             raise ArgumentError(f"similarities must have {self.size} lines, got {len(similarities)}")
         if similarities.shape[1] >= self.neighbour:

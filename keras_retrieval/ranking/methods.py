@@ -224,13 +224,15 @@ class Ranker:
 
     def _expanded(self, queries: np.ndarray, ranking: Ranking | None, step: Step) -> np.ndarray:
         n, alpha = (*step.numbers, 0.0)[:2]
-        likely = self._likely_of(step)
+        likely, similarities = self._likely_of(step), None
         if ranking:
             indexes = ranking[0][:, : int(n)]
+        elif likely is None:
+            indexes, _ = self._searched(queries, int(n))
         else:
             # Likely matches are looked for among the descriptors as they are.
-            indexes = self._searched(queries, int(n), None if likely is None else self._plain)[0]
-        weights = None if likely is None else self._known(likely, indexes).of_queries(queries, indexes)
+            indexes, similarities = self._searched(queries, int(n), self._plain)
+        weights = None if likely is None else self._known(likely, indexes).of_queries(queries, indexes, similarities)
         return expand_queries(queries, self.database, int(n), alpha, indexes=indexes, weights=weights)
 
     def _reranked(self, queries: np.ndarray, ranking: Ranking, step: Step) -> Ranking:

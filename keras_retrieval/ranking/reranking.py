@@ -112,7 +112,7 @@ def augment_database(
         indexes, _ = nearest_others(rows, n, chunk=chunk, advance=advance)
         return _expand(rows, rows, indexes, alpha)
     indexes, similarities = nearest_others(rows, max(n, likely.neighbour), chunk=chunk, advance=advance)
-    likely.learn(similarities)
+    likely.learn(database, similarities)
     factors = likely.of_rows(np.arange(len(rows)), indexes[:, :n])
     return _expand(rows, rows, indexes[:, :n], alpha, factors, mean=True)
 

@@ -43,7 +43,7 @@ def test_weights_equal_a_loop(size):
     np.testing.assert_allclose(weights, expected, atol=1e-4)
     assert 0.1 < np.mean(weights > 0) < 0.9
     learned = LikelyMatches(rows)
-    learned.learn(nearest_others(rows, 25)[1])
+    learned.learn(rows, nearest_others(rows, 25)[1])
     np.testing.assert_allclose(learned.of_rows(np.arange(len(rows)), indexes), weights, atol=1e-4)
     some = np.array([3, 0, 1, 17])
     among = likely.among(some)
@@ -103,6 +103,23 @@ def test_small_and_odd_databases(text):
     assert Ranker(rows, parse(text)).rank(rows[:0], 5)[0].shape == (0, 5)
 
 
+@pytest.mark.parametrize("text", ["auto", "dba", "dba,diffusion"])
+def test_rows_are_compared_once(text, monkeypatch):
+    rows, _ = collection(20, 4, 0.7)
+    monkeypatch.setattr("keras_retrieval.ranking.likely_matches.nearest", None)
+    assert not len(Ranker(rows, parse(text))._likely.missing(np.arange(len(rows))))
+
+
+def test_queries_are_compared_once(monkeypatch):
+    rows, _ = collection(20, 4, 0.7)
+    ranker = Ranker(rows, parse("alphaqe"))
+    expected = ranker.rank(rows[:5], 80)
+    monkeypatch.setattr("keras_retrieval.ranking.likely_matches.nearest", None)
+    for mine, other in zip(ranker.rank(rows[:5], 80), expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
 def test_what_was_learned_must_be_of_all_rows():
+    rows, _ = collection(3, 4, 0.7)
     with pytest.raises(ArgumentError, match="similarities must have 12 lines, got 11"):
-        LikelyMatches(collection(3, 4, 0.7)[0]).learn(np.zeros((11, 30), "float32"))
+        LikelyMatches(rows).learn(rows, np.zeros((11, 30), "float32"))
