@@ -53,6 +53,7 @@ from bench.serving import (
 )
 from export.client.retrieval_client import RetrievalClient
 from export.savedmodel.export_saved_model import export_saved_model
+from tests.helpers.mutations import mutated
 
 CLIENTS, SWAPS = 32, 10
 LORIS, HALF, BOMB_BYTES = 200, 50, 10**9
@@ -333,16 +334,6 @@ ODD = (
 )  # fmt: skip
 
 
-def mutated(chance: random.Random, data: bytes) -> bytes:
-    """Returns bytes with up to four changes."""
-    for _ in range(chance.randint(1, 4)):
-        place, size = chance.randrange(len(data) + 1), chance.choice((1, 1, 4, 40))
-        part = data[place : place + size]
-        new = chance.choice((b"", part * 2, bytes(chance.randrange(256) for _ in part), chance.choice(ODD)))
-        data = data[:place] + new + data[place + len(part) :]
-    return data
-
-
 def changed_values(chance: random.Random, data: bytes) -> bytes:
     """Returns bytes of the same length with one or two changes, so that most of a message can still be parsed."""
     changed = bytearray(data)
@@ -406,7 +397,7 @@ def send_http(server: Served, photo: bytes, requests: int, seed: int) -> Counter
         received = b""
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 60) as connection:
             with suppress(OSError):
-                connection.sendall(mutated(chance, sound[number % len(sound)]))
+                connection.sendall(mutated(chance, sound[number % len(sound)], ODD))
                 connection.shutdown(socket.SHUT_WR)
             received = connection.recv(12)
             while connection.recv(65536):
@@ -467,7 +458,8 @@ def send_grpc(server: Served, photo: bytes, requests: int, seed: int) -> Counter
             method, message = sound[number % len(sound)]
             call = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
             try:
-                call((changed_values if chance.random() < 0.8 else mutated)(chance, message), timeout=60)
+                changed = chance.random() < 0.8
+                call(changed_values(chance, message) if changed else mutated(chance, message, ODD), timeout=60)
                 answers["OK"] += 1
             except grpc.RpcError as error:
                 answers[error.code().name] += 1

@@ -14,14 +14,13 @@ from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER, Intake
 from keras_retrieval.pipelines.runtimes.options import RuntimeOption, check_runtime_precision
 
 from ..collection.network_choice import network_of_collection
+from ..http.access_options import AccessOptions
 from ..http.base_path import checked_base_path
-from ..http.host_names import host_to_allow
 from ..http.hosts import address_to_listen_on
-from ..http.tokens import token_file
 
 
 @dataclass(frozen=True, kw_only=True)
-class AppOptions(CustomLayers, RuntimeOption, IntakeOptions):
+class AppOptions(CustomLayers, RuntimeOption, IntakeOptions, AccessOptions):
     """The options of the step `app`."""
 
     photos: Annotated[
@@ -63,22 +62,6 @@ class AppOptions(CustomLayers, RuntimeOption, IntakeOptions):
             kind=address_to_listen_on,
         ),
     ] = "127.0.0.1"
-    allow_host: Annotated[
-        list[str] | None,
-        Option(
-            "Name under which the server is reached, such as photos.example.org; .example.org for all names that end "
-            "so, * for any. May be given several times. Other names are refused, except those of this machine.",
-            kind=host_to_allow,
-        ),
-    ] = None
-    token: Annotated[
-        Path | None,
-        Option(
-            "File whose first line is a secret, which clients must send (Authorization: Bearer SECRET). The page asks "
-            "for it once.",
-            kind=token_file,
-        ),
-    ] = None
     port: Annotated[
         int | None,
         Option("Port of the page; if not given, 8000 or the next free one.", at_least=0, at_most=65535),

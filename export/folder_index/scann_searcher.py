@@ -8,13 +8,11 @@ hashes; this package stores the descriptors (`folder_index.row_file`) and the na
 
 import math
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras_retrieval.pipelines.files.repeating import repeating
 
 from keras_retrieval.errors import missing_extra
 from keras_retrieval.ranking.rows import release
@@ -104,26 +102,9 @@ def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> Sc
         training_iterations=settings.iterations,
         hash_type=settings.lookup,
     )
-    with _released(rows):
+    # Keeps memory-mapped rows out of memory during training, because ScaNN copies them first and uses its copy.
+    with repeating(0.5, lambda: release(rows)):
         return ScannSearcher(builder.build(), leaves)
-
-
-@contextmanager
-def _released(rows: np.ndarray) -> Iterator[None]:
-    """Keeps memory-mapped rows out of memory during training, because ScaNN copies them first and uses its copy."""
-    done = threading.Event()
-
-    def release_regularly() -> None:
-        while not done.wait(0.5):
-            release(rows)
-
-    thread = threading.Thread(target=release_regularly, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def load_searcher(folder: Path, leaves: int) -> ScannSearcher:

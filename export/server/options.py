@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from keras_retrieval.pipelines.command.kinds import Reads, require_package
-from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 
 from keras_retrieval.errors import ArgumentError
 
+from ..http.access_options import AccessOptions
 from ..http.base_path import checked_base_path
-from ..http.host_names import host_to_allow
 from ..http.hosts import address_to_listen_on
-from ..http.tokens import read_token, token_file
+from ..http.tokens import read_token
 from ..index_contract.contract import NeighbourIndex
 from ..indexes.kinds import index_to_read
 from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, open_local_features
@@ -32,7 +32,7 @@ CONFIG = Reads("file", MissingConfigError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions(Options):
+class ServeOptions(AccessOptions):
     """The options of the step `serve`."""
 
     serving: Annotated[
@@ -69,22 +69,6 @@ class ServeOptions(Options):
     host: Annotated[
         str, Option("Address to listen on; 0.0.0.0 accepts connections from other machines.", kind=address_to_listen_on)
     ] = "127.0.0.1"
-    allow_host: Annotated[
-        list[str] | None,
-        Option(
-            "Name under which the server is reached, such as photos.example.org; .example.org for all names that end "
-            "so, * for any. May be given several times. Other names are refused, except those of this machine.",
-            kind=host_to_allow,
-        ),
-    ] = None
-    token: Annotated[
-        Path | None,
-        Option(
-            "File whose first line is a secret, which clients must send (Authorization: Bearer SECRET). The page asks "
-            "for it once.",
-            kind=token_file,
-        ),
-    ] = None
     port: Annotated[int, Option("gRPC port; 0 for any free one.", at_least=0, at_most=65535)] = 8500
     rest_port: Annotated[int, Option("REST port; 0 for any free one.", at_least=0, at_most=65535)] = 8501
     model_name: Annotated[

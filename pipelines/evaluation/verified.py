@@ -10,7 +10,6 @@ from ..descriptors.folder import photo_names
 from ..descriptors.options import ExtractOptions
 from ..files.progress import progress
 from ..local_features.extraction import LocalSettings, extract_local_features
-from ..local_features.extractors import open_extractor
 from ..local_features.folder import SUBFOLDER, StoredFeatures, open_features
 from ..local_features.verification import Match, Verifier
 from ..local_features.verified_ranking import verified_order
@@ -59,10 +58,7 @@ def verify_rankings(
     )
     stored = open_features(folder / SUBFOLDER)
     others = _of_distractors(collection, options, settings)
-    extractor = open_extractor(
-        settings.extractor, top_k=settings.features, size=settings.size, max_pixels=settings.max_pixels,
-        exif=settings.exif,
-    )  # fmt: skip
+    extractor = settings.open()
     verifier, seconds = Verifier(), 0.0
 
     def read(place: str) -> Any:

@@ -15,7 +15,7 @@ from .space import allocate, naming_full_disk
 _PAGE = 4096
 
 
-class ChecksWrites:
+class _ChecksWrites:
     """A file to which NumPy can write an array, and whose errors are those of the operating system.
 
     NumPy writes arrays to files of Python by C's fwrite, and its error for a short write is only "2048 requested and
@@ -32,6 +32,16 @@ class ChecksWrites:
         return self._file.write(content)
 
 
+def write_npy(file: IO[bytes], array: np.ndarray) -> None:
+    """Writes an array into an open file, in the format .npy; errors are those of the operating system.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: the array contains Python objects, which NumPy could write only as a pickle.
+    """
+    np.save(_ChecksWrites(file), array, allow_pickle=False)
+
+
 def save_array(path: Path, array: np.ndarray) -> None:
     """Writes an array as a .npy file, which is not synced; `durable.write_array` writes one atomically.
 
@@ -45,7 +55,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
         ValueError: the array contains Python objects.
     """
     with naming_full_disk(path, array.nbytes + _PAGE), path.open("wb") as file:
-        np.save(ChecksWrites(file), array, allow_pickle=False)
+        write_npy(file, array)
 
 
 def save_blocks(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: DTypeLike) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_retrieval.errors import RetrievalError
 
-from .arrays import ChecksWrites
+from .arrays import write_npy
 from .space import naming_full_disk
 
 MANIFEST = "manifest.json"
@@ -65,7 +65,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
         ValueError: the array contains Python objects.
     """
     with _atomic_file(path, array.nbytes) as file:
-        np.save(ChecksWrites(file), array, allow_pickle=False)
+        write_npy(file, array)
 
 
 def write_names(path: Path, names: Sequence[str]) -> None:

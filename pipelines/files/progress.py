@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,6 +15,8 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from keras_retrieval.errors import printable
+
+from .repeating import repeating
 
 PROGRESS_FILE = "KERAS_RETRIEVAL_PROGRESS"
 _silent = ContextVar("silent", default=False)
@@ -119,20 +120,9 @@ def waiting(text: str) -> Iterator[None]:
     if _silent.get():
         yield
         return
-    done, started = threading.Event(), time.monotonic()
-    with status_line() as show:
-
-        def tell() -> None:
-            while not done.wait(1.0):
-                show(f"{text}, {time.monotonic() - started:.0f} s")
-
-        thread = threading.Thread(target=tell, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+    started = time.monotonic()
+    with status_line() as show, repeating(1.0, lambda: show(f"{text}, {time.monotonic() - started:.0f} s")):
+        yield
 
 
 @contextmanager

@@ -54,6 +54,12 @@ class LocalSettings:
     max_pixels: int = MAX_PIXELS
     accept_truncated: bool = False
 
+    def open(self) -> Extractor:
+        """Loads the extractor; raises the errors of `extractors.open_extractor`."""
+        return open_extractor(
+            self.extractor, top_k=self.features, size=self.size, max_pixels=self.max_pixels, exif=self.exif
+        )
+
     def facts(self) -> dict[str, Any]:
         """The entries of the manifest, from which `extractors.reopen_extractor` makes the same extractor."""
         return {
@@ -99,13 +105,7 @@ def extract_local_features(
         log.info(f"{output} is already complete")
         return sharded.manifest()
     check_free(output, kind=KIND, replace=replace)
-    extractor = open_extractor(
-        settings.extractor,
-        top_k=settings.features,
-        size=settings.size,
-        max_pixels=settings.max_pixels,
-        exif=settings.exif,
-    )
+    extractor = settings.open()
     sharded.start()
     shards = [names[start : start + PHOTOS_PER_SHARD] for start in range(0, len(names), PHOTOS_PER_SHARD)]
     facts |= _write(sharded, shards, photos, extractor, settings)

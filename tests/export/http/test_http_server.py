@@ -17,6 +17,7 @@ from export.http.errors import HttpRefusalError, ListenError
 from export.http.http_server import HttpServer
 from export.http.messages import Response, error_response
 from tests.helpers.deadlines import join, wait_until
+from tests.helpers.mutations import mutated
 
 
 class Echo:
@@ -228,16 +229,6 @@ def test_requests_that_are_refused(server, echo, caplog, data, status):
     assert caplog.text == ""
 
 
-def mutated(chance, data):
-    """Bytes with up to four changes: others, deleted, doubled, cut, or from a list of those that matter in HTTP."""
-    for _ in range(chance.randint(1, 4)):
-        place, size = chance.randrange(len(data) + 1), chance.choice((1, 1, 4, 40))
-        part = data[place : place + size]
-        new = chance.choice((b"", part * 2, bytes(chance.randrange(256) for _ in part), chance.choice(ODD)))
-        data = data[:place] + new + data[place + len(part) :]
-    return data
-
-
 ODD = (
     b"\r\n", b"\r\n\r\n", b"\n", b"\0", b" ", b":", b"%", b"%00", b"?", b"/../", b"HTTP/1.0", b"\xff\xfe", b"-1",
     b"9" * 5000, b"a" * 70_000, b"\r\nContent-Length: 5", b"\r\nTransfer-Encoding: chunked", b"\r\nHost: b",
@@ -256,7 +247,7 @@ SOUND = [
 def test_mutated_requests_end_in_an_answer_or_the_end_of_the_connection(server, connection_to, caplog):
     chance = random.Random(0)
     for number in range(600):
-        received = raw(server, mutated(chance, SOUND[number % len(SOUND)]))
+        received = raw(server, mutated(chance, SOUND[number % len(SOUND)], ODD))
         assert received.startswith(b"HTTP/1.1 ") or not received
     assert caplog.text == ""
     assert not server._answers._running + server._answers._unzipping + server._answers._held._held

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from export.server.grpc_interceptors import malformed_interceptor
+from tests.helpers.mutations import mutated
 from tests.helpers.serving_models import predict_request, save_toy, serving
 
 BODY = json.dumps({"instances": [[1, 2]]}).encode()
@@ -83,16 +84,6 @@ def test_long_numbers_and_paths(client, method, path, status, text):
     assert len(answer) < 500
 
 
-def mutated(chance, data):
-    """Bytes with up to four changes: deleted, doubled, or others."""
-    for _ in range(chance.randint(1, 4)):
-        place, size = chance.randrange(len(data) + 1), chance.choice((1, 1, 4, 40))
-        part = data[place : place + size]
-        new = chance.choice((b"", part * 2, chance.randbytes(len(part)), chance.choice(ODD)))
-        data = data[:place] + new + data[place + len(part) :]
-    return data
-
-
 ODD = (b"[", b"]", b"{", b"}", b'"', b",", b"1e999", b"-0", b"NaN", b"null", b"true", b"\\ud800", b"\xff",
        b'{"b64":"a"}', b"9" * 5000, b"[" * 2000, b'"inputs":', b'"signature_name":', b"1.8e308", b"")  # fmt: skip
 BODIES = [
@@ -109,7 +100,7 @@ def test_mutated_bodies_get_a_status(client, caplog, method):
     connection = http.client.HTTPConnection("127.0.0.1", client.rest_port, timeout=20)
     with contextlib.closing(connection), caplog.at_level(logging.WARNING):
         for number in range(150):
-            connection.request("POST", f"/v1/models/toy:{method}", mutated(chance, BODIES[number % len(BODIES)]))
+            connection.request("POST", f"/v1/models/toy:{method}", mutated(chance, BODIES[number % len(BODIES)], ODD))
             answer = connection.getresponse()
             json.loads(answer.read())
             assert answer.status in (200, 400, 404, 412, 501)
@@ -126,7 +117,7 @@ def test_mutated_messages_get_a_status(client, caplog):
             try:
                 place = chance.randrange(len(message))
                 changed = message[:place] + chance.randbytes(1) + message[place + 1 :]
-                call(changed if number % 3 else mutated(chance, message), timeout=20)
+                call(changed if number % 3 else mutated(chance, message, ODD), timeout=20)
             except grpc.RpcError as error:
                 codes.add(error.code())
     assert grpc.StatusCode.INVALID_ARGUMENT in codes
