@@ -18,6 +18,7 @@ log = logging.getLogger("keras_retrieval")
 LARGEST_HEAD = 2**15  # maximum size in bytes of the request line and the headers
 READ_SECONDS = 30.0  # to receive a body, in addition to a second for each LEAST_RATE bytes
 LEAST_RATE = 2048
+LINGER_SECONDS = 5.0  # during which the rest of a refused request is read and discarded
 LARGE, MOST_LARGE = 2**23, 2  # bytes of a large body, and large bodies that are parsed and answered at once
 UNZIPPING, MOST_UNZIPPING = 2, 32  # threads that unzip, and bodies that wait for them or are being unzipped
 
@@ -66,21 +67,22 @@ class Answers:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answers one request; called by the HTTP library."""
+        incoming = _Incoming(receive)
         try:
             request = _head(scope)
             with self._held.body() as held:
-                response = self._admit(request) or await self._response(request, receive, held)
+                response = self._admit(request) or await self._response(request, incoming, held)
         except HttpRefusalError as refusal:
             response = error_response(refusal.status, str(refusal), refusal.headers)
         except ClientGoneError:
             return
-        await _send(send, response, self._stopping())
+        await _send(send, response, self._stopping(), incoming)
 
-    async def _response(self, head: Request, receive: Receive, held: HeldBody) -> Response:
+    async def _response(self, head: Request, incoming: "_Incoming", held: HeldBody) -> Response:
         limits = self._limits(head)
         limits.check(_declared_length(head))
         zipped = is_gzip(head.headers.get("content-encoding", ""), limits)
-        body = await _body(receive, limits, held)
+        body = await _body(incoming, limits, held)
         if zipped:
             body = await self._unzipped(body, limits, held)
         request = Request(head.method, head.path, head.query, head.headers, body)
@@ -115,6 +117,33 @@ class Answers:
             return error_response(500, f"The server failed, and its log says why: {type(error).__name__}")
 
 
+class _Incoming:
+    """The messages of a request.
+
+    Attributes:
+        ended: whether the whole request has arrived, or its client is gone.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self.ended = receive, False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
+
+    async def discard(self) -> None:
+        """Reads the rest of the request, for a limited time.
+
+        A connection that is closed while its client still sends is reset by the system, which can take the response
+        from the client.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self.ended:
+                    await self.receive()
+
+
 def _head(scope: Message) -> Request:
     """Makes a request without its body from an ASGI scope; a target in absolute form becomes its path and Host."""
     size = len(scope["raw_path"]) + len(scope["query_string"])
@@ -143,13 +172,13 @@ def _declared_length(request: Request) -> int:
     return int(request.headers.get("content-length", "0").split(",")[0])
 
 
-async def _body(receive: Receive, limits: BodyLimits, held: HeldBody) -> bytes:
+async def _body(incoming: _Incoming, limits: BodyLimits, held: HeldBody) -> bytes:
     pieces: list[bytes] = []
     size, started = 0, asyncio.get_running_loop().time()
     while True:
         try:
             async with asyncio.timeout_at(started + READ_SECONDS + size / LEAST_RATE):
-                message = await receive()
+                message = await incoming.receive()
         except TimeoutError:
             raise HttpRefusalError(408, "The body did not arrive in time") from None
         if message["type"] == "http.disconnect":
@@ -163,7 +192,7 @@ async def _body(receive: Receive, limits: BodyLimits, held: HeldBody) -> bytes:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _send(send: Send, response: Response, close: bool) -> None:
+async def _send(send: Send, response: Response, close: bool, incoming: _Incoming) -> None:
     body = response.body.encode() if isinstance(response.body, str) else response.body
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
     if response.status != 304:
@@ -172,4 +201,7 @@ async def _send(send: Send, response: Response, close: bool) -> None:
     if close:
         headers.append((b"Connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": not incoming.ended})
+    if not incoming.ended:
+        await incoming.discard()
+        await send({"type": "http.response.body", "body": b""})

@@ -11,12 +11,11 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from .asgi import LARGEST_HEAD
+from .asgi import LARGEST_HEAD, LINGER_SECONDS
 from .messages import error_response
 
 HEAD_SECONDS = 30.0  # to receive the request line and the headers
 IDLE_SECONDS = 75.0  # that a connection waits for its first or next request
-LINGER_SECONDS = 5.0  # during which the rest of a refused request is read and discarded
 WRITE_SECONDS = 30.0  # in which a client has to take WRITE_BYTES of a response, or the rest of it
 WRITE_BYTES = 2**16
 WATCH_SECONDS = 1.0  # between two checks of all connections

@@ -270,6 +270,17 @@ def test_a_refused_client_gets_the_answer_before_it_has_sent_everything(server):
             client.sendall(b"a" * 1_000_000)
 
 
+def test_a_refused_client_that_ends_the_connection_can_send_everything(server):
+    """The connection is not closed while its client sends: the system would reset it, and the answer could be lost."""
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(b"POST" + HEAD + b"Connection: close\r\nContent-Length: 10000000\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 413"
+        for _ in range(10):
+            client.sendall(b"a" * 1_000_000)
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+        assert json.loads(received.partition(b"\r\n\r\n")[2]) == {"error": "The body is larger than 1000 bytes"}
+
+
 def test_after_a_refused_body_the_connection_goes_on(connection_to):
     assert ask(connection_to, "POST", "/", b"a" * 1001)[0] == 413
     assert ask(connection_to, "GET", "/x") == (200, ["GET", "/x", ""])
