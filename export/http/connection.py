@@ -1,6 +1,7 @@
 """One HTTP connection: uvicorn's protocol, with the limits on slow, stuck and numerous clients that it lacks."""
 
 import asyncio
+import math
 import sys
 import time
 from collections import defaultdict
@@ -23,7 +24,6 @@ WATCH_SECONDS = 1.0  # between two checks of all connections
 MOST_CHUNKS, CHUNK_BYTES = 10_000, 256  # chunks of a body, and one more for each CHUNK_BYTES, because each takes time
 
 _IDLE, _HEAD, _ANSWERED, _REST, _DISCARD = "idle", "head", "answered", "rest", "discard"
-_SECONDS = {_IDLE: "IDLE_SECONDS", _HEAD: "HEAD_SECONDS", _REST: "LINGER_SECONDS", _DISCARD: "LINGER_SECONDS"}
 _REASONS = {
     413: "Too many small chunks",
     431: "Request head too large",
@@ -120,7 +120,7 @@ class Connection(H11Protocol):
         """
         if self._stuck(now):
             self.transport.abort()
-        elif self._state in _SECONDS and now - self.since > globals()[_SECONDS[self._state]]:
+        elif now - self.since > _patience(self._state):
             if self._state == _HEAD:
                 self._refuse(408, "The request did not arrive in time")
             else:
@@ -167,6 +167,12 @@ class Connection(H11Protocol):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+
+
+def _patience(state: str) -> float:
+    """Returns for how many seconds a client may leave its connection in a state."""
+    seconds = {_IDLE: IDLE_SECONDS, _HEAD: HEAD_SECONDS, _REST: LINGER_SECONDS, _DISCARD: LINGER_SECONDS}
+    return seconds.get(state, math.inf)
 
 
 class Connections:
