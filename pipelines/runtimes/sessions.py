@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,9 +65,16 @@ def _openvino(path: Path, bfloat16: bool) -> Describe:
         "ENABLE_CPU_PINNING": False,
         "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
     }
-    try:
+
+    def compile_model() -> Any:
         core = openvino.Core()
-        compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        return core.compile_model(core.read_model(path), "CPU", settings)
+
+    try:
+        # OpenVINO gives the thread that compiles a stack for signals, and releases its memory with the last network, in
+        # any thread. A main thread that had it would crash at the next Ctrl-C or SIGTERM.
+        with ThreadPoolExecutor(1, thread_name_prefix="OpenVINO") as compiler:
+            compiled = compiler.submit(compile_model).result()
     except Exception as error:  # OpenVINO raises RuntimeError and others
         raise NetworkError(f"{path} could not be loaded by OpenVINO: {_last_line(error)}") from error
     request, output, lock = compiled.create_infer_request(), compiled.output(OUTPUT), threading.Lock()

@@ -1,7 +1,9 @@
 """The runtimes give the descriptors of Keras, on networks converted once; what fails falls back to TensorFlow."""
 
+import ctypes
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -336,6 +338,30 @@ def test_an_onnx_file_is_run_by_either(conversion, tmp_path):
     np.testing.assert_array_equal(rows["auto"], rows["onnxruntime"])
     with pytest.raises(ArgumentError, match="--runtime tensorflow does not run"):
         describer(OnnxNetwork(path), runtime=Runtime("tensorflow", path))
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t of Linux."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def signal_stack():
+    """(address, flags, size) of the stack on which signal handlers of this thread run."""
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return stack.address, stack.flags, stack.size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sigaltstack's structure is that of Linux")
+def test_openvino_leaves_the_signal_stack_of_the_thread_alone(conversion, tmp_path):
+    """It gives its own one away, and unmaps it later, in any thread: the next signal would end the process."""
+    path = tmp_path / "network.onnx"
+    path.write_bytes(conversion)
+    before = signal_stack()
+    describe = open_network("openvino", path)
+    describe(np.zeros((1, 32, 32, 3), np.float32))
+    assert signal_stack() == before
 
 
 def test_a_gpu_keeps_tensorflow(networks, monkeypatch, caplog):
