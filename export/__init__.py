@@ -12,6 +12,7 @@ from keras_retrieval.steps import steps_of
 if TYPE_CHECKING:
     from .application.app import app as app
     from .application.demo import demo as demo
+    from .calibration.calibrate import calibrate as calibrate
     from .client.describe import describe as describe
     from .client.query import query as query
     from .indexes.index import index as index

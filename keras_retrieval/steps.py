@@ -59,6 +59,9 @@ STEPS: dict[str, Step] = {
     "update": Step(
         "export.indexes", "Index and search", "index + descriptors to add or names to delete -> changed index"
     ),
+    "calibrate": Step(
+        "export.calibration", "Index and search", "index + tuples -> probability that two photos show the same object"
+    ),
     "search": Step("export.indexes", "Index and search", "index + query photos -> names and scores, and a page"),
     "export-saved-model": Step(
         "export.savedmodel", "Serving", "network -> SavedModel for TensorFlow Serving, checked against Keras"

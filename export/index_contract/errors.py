@@ -7,6 +7,13 @@ class ColumnTableError(RetrievalError, ValueError):
     """A table of photo columns cannot be parsed, or one of its rows names no photo or the photo of an earlier row."""
 
 
+class CalibrationError(RetrievalError, ValueError):
+    """A calibration is missing or damaged, was made for another network, or cannot be made or promise what is asked.
+
+    The message says what to do, which is mostly `keras-retrieval calibrate`.
+    """
+
+
 class CollectionError(RetrievalError, ValueError):
     """A Milvus collection cannot be used as an index.
 

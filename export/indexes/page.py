@@ -8,6 +8,7 @@ from keras_retrieval.pipelines.local_features.verified_ranking import FEWEST_INL
 from keras_retrieval.pipelines.pages.rankings import Case, Hit, Mark, Picture, page
 from keras_retrieval.pipelines.photos.query_box import Box
 
+from ..index_contract.calibration import probability_text
 from ..index_contract.contract import NeighbourIndex
 from .ranking import SearchResult, name_in
 from .scoring import mean_as_text, shows_same_object
@@ -54,6 +55,8 @@ def search_page(
             for rank, name in enumerate(result.names[:k])
         ]
         note = "query" if precisions is None or np.isnan(precisions[number]) else f"AP {100 * precisions[number]:.0f}"
+        if not hits and result.probabilities is not None:
+            note = f"{note} · no match"
         name = name_in(photos, result.query)
         cases.append(Case(Picture(photos / name, name=name, **options), note, hits))
     legend = "" if precisions is None else LEGEND
@@ -64,7 +67,8 @@ def _note(result: SearchResult, rank: int) -> str:
     """The score of a neighbour, and the number of its points that match the query's if there are enough of them."""
     match = None if result.matches is None else result.matches[rank]
     points = f" · {match.inliers} points" if match is not None and match.inliers >= FEWEST_INLIERS else ""
-    return f"{result.scores[rank]:.3f}{points}"
+    probability = "" if result.probabilities is None else f" · {probability_text(result.probabilities[rank])}"
+    return f"{result.scores[rank]:.3f}{probability}{points}"
 
 
 def _part(result: SearchResult, rank: int) -> Box | None:
@@ -97,6 +101,8 @@ def _facts(index: NeighbourIndex, results: Sequence[SearchResult], precisions: n
         lines.append("frames: the best crop of a photo")
     if any(result.matches is not None for result in results):
         lines.append("points: those that agree with the query on one view, and the frame around them")
+    if any(result.probabilities is not None for result in results):
+        lines.append("percent: the probability that a photo shows the object of the query")
     if facts.get("edges"):
         lines.append(f"edge maps: {facts['edges']}")
     if precisions is not None:

@@ -15,6 +15,7 @@ from keras_retrieval.pipelines.photos.reader import PhotoError
 from keras_retrieval.errors import ArgumentError, printable
 from keras_retrieval.ranking.methods import Ranker, Step
 
+from ..index_contract.answers import Answers
 from ..index_contract.contract import Filter, Hits, NeighbourIndex
 from .verified_search import VerifiedSearch
 
@@ -40,6 +41,8 @@ class SearchResult:
         sizes: with crops the width and the height of each neighbour in pixels, (n, 2) float32. None without crops.
         matches: with verification the verified matches of each neighbour with the query; None for neighbours that were
             not verified. None without verification.
+        probabilities: the probability that each neighbour shows the object of the query, (n,), by the calibration of
+            the index. None without a calibration.
     """
 
     query: Path
@@ -49,6 +52,7 @@ class SearchResult:
     boxes: np.ndarray | None = None
     sizes: np.ndarray | None = None
     matches: list[Match | None] | None = None
+    probabilities: np.ndarray | None = None
 
 
 def rank_by_methods(index: NeighbourIndex, methods: list[Step]) -> Rank:
@@ -112,6 +116,8 @@ def search_queries(
     k: int,
     verified: VerifiedSearch | None = None,
     box: Box | None = None,
+    answers: Answers | None = None,
+    min_probability: float = 0.0,
 ) -> list[SearchResult]:
     """Finds the neighbours of each query, without the query itself.
 
@@ -123,6 +129,8 @@ def search_queries(
         verified: verifies the first neighbours, which it orders; None for no verification. A query whose local features
             cannot be found is logged, and its neighbours are not verified.
         box: part of the queries whose local features are matched; None for all of them.
+        answers: gives the probabilities of neighbours; None for an index without a calibration.
+        min_probability: only neighbours with at least this probability are given, so that a query may have none.
 
     Returns:
         The neighbours of each query, in the order of `described`.
@@ -132,7 +140,7 @@ def search_queries(
     all_hits = rank(np.stack(list(described.values())), depth + 1)
     results = []
     with progress("verify", 0 if verified is None else len(described)) as advance:
-        for path, hits in zip(described, all_hits, strict=True):
+        for (path, row), hits in zip(described.items(), all_hits, strict=True):
             others = hits.pick([place for place, name in enumerate(hits.names) if name != own[path]][:depth])
             matches = None
             if verified is not None:
@@ -140,10 +148,23 @@ def search_queries(
                 advance(1)
             others = others.pick(range(min(k, len(others.names))))
             matches = None if matches is None else matches[:k]
-            results.append(
-                SearchResult(path, others.names, others.scores, own[path], others.boxes, others.sizes, matches)
-            )
+            result = SearchResult(path, others.names, others.scores, own[path], others.boxes, others.sizes, matches)
+            results.append(result if answers is None else _answered(answers, row, result, others, min_probability))
     return results
+
+
+def _answered(
+    answers: Answers, row: np.ndarray, result: SearchResult, hits: Hits, min_probability: float
+) -> SearchResult:
+    """Adds probabilities to a result, and leaves out what is not probable enough."""
+    inliers = None if result.matches is None else [None if one is None else one.inliers for one in result.matches]
+    probabilities = answers.probabilities(row, hits, inliers, result.own)
+    kept = np.flatnonzero(probabilities >= min_probability)
+    hits = hits.pick(kept)
+    matches = None if result.matches is None else [result.matches[place] for place in kept.tolist()]
+    return SearchResult(
+        result.query, hits.names, hits.scores, result.own, hits.boxes, hits.sizes, matches, probabilities[kept]
+    )
 
 
 def _verified(verified: VerifiedSearch, path: Path, box: Box | None, hits: Hits) -> tuple[Hits, list[Match | None]]:

@@ -13,6 +13,8 @@ from keras_retrieval.pipelines.photos.query_box import parse_box
 from keras_retrieval.errors import ArgumentError, printable
 
 from ..folder_index.layout import KIND, VERSION
+from ..index_contract.answers import open_answers
+from ..index_contract.calibration import calibration_file, probability_text
 from ..index_contract.photo_crops import box_text
 from ..milvus_index.address import is_milvus
 from .open_index import open_index
@@ -38,6 +40,10 @@ def search(options: SearchOptions) -> list[SearchResult]:
     those inside the box), and photos with at least 20 matches that agree on a view come first. The number of these
     matches and the box around them are printed after the score.
 
+    Of an index with a calibration (`calibrate`), the probability that a photo shows the object of the query is printed,
+    too. With --min-probability 0.9, only photos with at least this probability are given, or "no match". With --verify
+    the probabilities are those of the matches, and tell more.
+
     Returns:
         The neighbours of each query that could be read.
 
@@ -48,6 +54,8 @@ def search(options: SearchOptions) -> list[SearchResult]:
         PhotoFolderError: with --score, the folders of the photos do not show which photos are of one object.
         FolderError, CollectionError: the index cannot be opened; see `open_index`.
         IndexFileNotFoundError: a query photo does not exist.
+        CalibrationError: with --min-probability, the index has no calibration, it is of another network, or it cannot
+            promise this probability.
     """
     methods = options.methods()
     if methods and not is_milvus(options.index):
@@ -64,13 +72,18 @@ def search(options: SearchOptions) -> list[SearchResult]:
     verified = None
     if options.verify:
         verified = VerifiedSearch(open_local_features(options.index, options.local), options.verify)
+    file = calibration_file(options.index, options.calibration, milvus=is_milvus(options.index))
+    given = options.calibration is not None
+    answers = open_answers(index, options.index, file, options.min_probability, given=given)
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch, options.runtime)
     for path, reason in left_out.items():
         print(f"left out: {printable(str(path))}: {reason}")
     if not described:
         raise ArgumentError("none of the query photos can be read")
     own = own_names(index, described, folder)
-    results = search_queries(rank, described, own, len(index) if options.score else options.k, verified, box)
+    k = len(index) if options.score else options.k
+    answers = None if options.score else answers
+    results = search_queries(rank, described, own, k, verified, box, answers, options.min_probability)
     of_photo = objects.of_photo if objects else None
     precisions = None if of_photo is None else average_precisions(of_photo, index.names, results)
     if precisions is None:
@@ -87,8 +100,14 @@ def search(options: SearchOptions) -> list[SearchResult]:
 def _print(results: Sequence[SearchResult]) -> None:
     for result in results:
         print(printable(str(result.query)))
+        if not result.names and result.probabilities is not None:
+            print("  no match")
         for place, (name, score) in enumerate(zip(result.names, result.scores, strict=True)):
-            print(f"  {score:.4f}{_part(result, place)}  {printable(name)}")
+            print(f"  {score:.4f}{_probability(result, place)}{_part(result, place)}  {printable(name)}")
+
+
+def _probability(result: SearchResult, place: int) -> str:
+    return "" if result.probabilities is None else f"  {probability_text(result.probabilities[place])}"
 
 
 def _part(result: SearchResult, place: int) -> str:

@@ -18,8 +18,9 @@ from keras_retrieval.pipelines.runtimes.options import RuntimeOption
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.ranking.methods import Step, describe_methods, parse
 
+from ..index_contract.calibration import CALIBRATION_HELP, MIN_PROBABILITY_HELP
 from ..index_contract.contract import Filter, parse_where
-from ..index_contract.errors import IndexFileNotFoundError
+from ..index_contract.errors import CalibrationError, IndexFileNotFoundError
 from .kinds import index_to_read
 from .verified_search import LOCAL_HELP, VERIFY_HELP
 
@@ -77,6 +78,8 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
     exact: Annotated[bool, Option("Compare every photo, even if the index is approximate.")] = False
     verify: Annotated[int, Option(VERIFY_HELP, at_least=0)] = 0
     local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
+    min_probability: Annotated[float, Option(MIN_PROBABILITY_HELP, at_least=0, below=1)] = 0.0
+    calibration: Annotated[Path | None, Option(CALIBRATION_HELP, kind=Reads("file", CalibrationError))] = None
     score: Annotated[
         bool,
         Option(
@@ -100,7 +103,7 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
 
         Raises:
             ArgumentError: an option is out of range, a text of --where is not a condition, --rerank is combined with
-                --where or --exact, or --local is given without --verify.
+                --where or --exact, --min-probability with --score, or --local is given without --verify.
             MethodError: --rerank contains an unknown query-time method, or an invalid value of a method.
         """
         super().check()
@@ -110,6 +113,8 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
             raise ArgumentError("--rerank is always exact: leave --exact out")
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
+        if self.score and self.min_probability:
+            raise ArgumentError("--score rates rankings of all photos: leave --min-probability out")
 
     def methods(self) -> list[Step]:
         """Parses the query-time methods of --rerank, in the order in which they are applied.

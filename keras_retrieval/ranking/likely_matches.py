@@ -41,7 +41,7 @@ class LikelyMatches:
 
     def __init__(self, database: Database) -> None:
         self._database, self.size = database, count_rows(database)
-        self.neighbour = min(NEIGHBOURS, max(1, self.size // SMALL))
+        self.neighbour = scale_neighbour(self.size)
         self._scales = np.full(self.size, np.nan, np.float32)
 
     def of_queries(
@@ -164,6 +164,25 @@ class LikelyMatches:
         return max(1, shards[0].shape[1]) if len(shards) else 1
 
 
+def scale_neighbour(size: int) -> int:
+    """Returns the k of the scales in a database of `size` rows; see `LikelyMatches`."""
+    return min(NEIGHBOURS, max(1, size // SMALL))
+
+
+def nearness(similarities: np.ndarray, scales: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Computes the nearness r of descriptors; see `LikelyMatches`.
+
+    Args:
+        similarities: inner products of L2-normalised descriptors.
+        scales: scales of the descriptors on one side; all arrays must have shapes that can be broadcast.
+        others: scales of those on the other side.
+
+    Returns:
+        1 for equal descriptors, 0 where the distance is the mean of the scales, negative beyond.
+    """
+    return 1 - 2 * (1 - similarities) / np.maximum(scales + others, 1e-6)
+
+
 def _weight(similarities: np.ndarray, scales: np.ndarray, others: np.ndarray) -> np.ndarray:
-    nearness = 1 - 2 * (1 - similarities) / np.maximum(scales + others, 1e-6)
-    return np.clip((nearness - NONE) / (SURE - NONE), 0, 1).astype(np.float32)
+    near = nearness(similarities, scales, others)
+    return np.clip((near - NONE) / (SURE - NONE), 0, 1).astype(np.float32)

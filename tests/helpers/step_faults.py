@@ -36,6 +36,7 @@ COMMANDS: dict[str, list[str]] = {
     "evaluate": ["model.keras", "--dataset", "roxford5k", "--photos", "photos", "--output", "NEW"],
     "index": ["descriptors", "NEW"],
     "update": ["index", "--delete", "0.jpg"],
+    "calibrate": ["index", "tuples.npz"],
     "search": ["index", "photos"],
     "export-saved-model": ["model.keras", "NEW"],
     "serve": ["serving"],

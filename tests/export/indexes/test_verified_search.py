@@ -8,9 +8,12 @@ from keras_retrieval.pipelines.files.durable import FolderError
 from PIL import Image
 
 from export.folder_index.folder_index import FolderIndex
+from export.index_contract.calibration import FILE, Calibration, Curve, network_of, write_calibration
 from export.index_contract.contract import Hits
+from export.index_contract.errors import CalibrationError
 from export.indexes.index import index
 from export.indexes.local_store import LocalStore, add_local_features, has_local_features
+from export.indexes.open_index import open_index
 from export.indexes.search import search
 from export.indexes.update import update
 from export.indexes.verified_search import VerifiedSearch, open_local_features
@@ -67,6 +70,31 @@ def test_only_features_inside_the_box_are_matched(made):
     points = next(match for match in result.matches if match and match.inliers).query_points
     assert points.min(axis=0)[0] >= 60
     assert points.max(axis=0)[1] <= 120
+
+
+def test_a_search_gives_probabilities_and_says_no_match(made, copy, capsys):
+    place = copy / "index"
+    with pytest.raises(CalibrationError, match="keras-retrieval calibrate"):
+        search(str(place), [made / "photos" / "view.png"], verify=3, min_probability=0.5)
+    index = open_index(place)
+    curves = {"global": Curve(-5.0, (0.0, 0.0)), "verified": Curve(-6.0, (0.0, 0.0, 3.0))}
+    network = network_of(index.facts, index.facts["dimensions"])
+    write_calibration(place / FILE, Calibration(curves, 0.98, network, {"queries": 48}))
+    queries, page = [made / "photos" / "view.png", made / "photos" / "noise.png"], copy / "page.html"
+    capsys.readouterr()
+    found, none = search(str(place), queries, verify=3, min_probability=0.9, html=page)
+    assert found.names == ["other.png"]
+    assert len(found.matches) == len(found.probabilities) == 1
+    assert none.names == []
+    printed = capsys.readouterr().out
+    assert f"98 %  {found.matches[0].inliers} inliers" in printed
+    assert f"{queries[1]}\n  no match\n" in printed
+    assert "query · no match" in page.read_text()
+    assert "· 98 % ·" in page.read_text()
+    (plain,) = search(str(place), queries[:1])
+    np.testing.assert_allclose(plain.probabilities, 1 / (1 + np.exp(5)), rtol=1e-6)
+    with pytest.raises(CalibrationError, match=r"48 queries, which support at most 0\.98"):
+        search(str(place), queries, min_probability=0.99)
 
 
 def test_a_photo_that_is_not_verified_keeps_its_place_after_verified_ones(made):

@@ -1,0 +1,1 @@
+"""Calibration: learns from pairs of photos of the same and of other objects how probable a match is."""

@@ -1,0 +1,89 @@
+"""The options of the step `calibrate`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
+from keras_retrieval.pipelines.command.options import Argument, Option, Options
+from keras_retrieval.pipelines.descriptors.folder import described_folder
+from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.training_tuples.data import TuplesError
+
+from keras_retrieval.errors import ArgumentError
+
+from ..index_contract.calibration import FILE
+from ..indexes.kinds import index_to_read
+from ..milvus_index.address import is_milvus
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions(Options):
+    """The options of the step `calibrate`."""
+
+    index: Annotated[
+        str,
+        Argument("Index, a folder or milvus://.. collection written by `keras-retrieval index`.", kind=index_to_read),
+    ] = field(kw_only=False)
+    tuples: Annotated[
+        Path,
+        Argument(
+            "tuples.npz of photos of the index, made by `keras-retrieval tuples`: photos of one cluster show the same "
+            "object.",
+            kind=Reads("file", TuplesError, "`keras-retrieval tuples SOURCE tuples.npz` makes it"),
+        ),
+    ] = field(kw_only=False)
+    output: Annotated[
+        Path | None,
+        Option(
+            f"File to write, for the option --calibration of other steps. By default INDEX/{FILE}, which they find.",
+            kind=Writes("file", FolderError),
+        ),
+    ] = None
+    local: Annotated[
+        Path | None,
+        Option(
+            "Folder of descriptors with local features (`extract --local`), for an index without its own.",
+            kind=described_folder,
+        ),
+    ] = None
+    verify: Annotated[
+        bool,
+        Option(
+            "Compare local features, too, where the index has them, so that the probabilities of `search --verify` are "
+            "learned.",
+            flags="--verify/--no-verify",
+        ),
+    ] = True
+    queries: Annotated[int, Option("Maximum number of queries, which are chosen at random.", at_least=20)] = 300
+    candidates: Annotated[
+        int, Option("Number of photos at the beginning of each query's ranking that are compared with it.", at_least=5)
+    ] = 20
+    without_match: Annotated[
+        float,
+        Option("Share of the future queries that have no match in the index.", above=0, below=1),
+    ] = 0.5
+    seed: Annotated[int, Option("Random seed of the queries.", at_least=0)] = 0
+
+    def check_packages(self) -> None:
+        """Checks that scikit-learn is installed, and COLMAP if local features are named.
+
+        Raises:
+            MissingExtraError: one of them is not installed.
+        """
+        require_package("sklearn", "scikit-learn", "calibrate")
+        if self.local is not None:
+            require_package("pycolmap", "COLMAP", "sfm")
+
+    def check(self) -> None:
+        """Checks ranges, and that there is a place for the calibration.
+
+        Raises:
+            ArgumentError: an option is out of range, a Milvus collection is given without --output, or --local with
+                --no-verify.
+        """
+        super().check()
+        if self.output is None and is_milvus(self.index):
+            raise ArgumentError(f"{self.index} has no folder for a calibration: name a file with --output")
+        if self.local is not None and not self.verify:
+            raise ArgumentError("--local is for the comparison of local features: leave --no-verify out")

@@ -1,0 +1,199 @@
+"""The pairs from which a calibration is learned: what rankings of the index return for queries of known objects."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from keras_retrieval.pipelines.files.components import connected
+from keras_retrieval.pipelines.files.progress import progress
+from keras_retrieval.pipelines.local_features.features import LocalFeatures
+from keras_retrieval.pipelines.local_features.verification import Verifier
+from keras_retrieval.pipelines.training_tuples.data import Tuples
+
+from keras_retrieval.ranking.likely_matches import nearness, scale_neighbour
+
+from ..index_contract.answers import Scales
+from ..index_contract.calibration import pair_features
+from ..index_contract.contract import Hits, NeighbourIndex
+from ..index_contract.errors import CalibrationError
+from ..indexes.verified_search import FeatureSource
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The objects of photos of an index.
+
+    Attributes:
+        names: names of the n photos in the index.
+        cluster: number of the cluster of each photo, (n,).
+        place: number of the group of linked clusters of each photo, (n,): photos of one place in several clusters may
+            or may not show the same object.
+    """
+
+    names: list[str]
+    cluster: np.ndarray
+    place: np.ndarray
+
+    def known(self) -> dict[str, int]:
+        """Maps each name to its row."""
+        return {name: row for row, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs of a query and a candidate that a ranking returned for it.
+
+    Attributes:
+        features: see `calibration.pair_features`, (P, 3).
+        same: whether they show the same object, (P,) bool.
+        query: number of the query, (P,).
+        place: number of the place of the query, (P,): pairs of one place are not independent of each other.
+        candidate: row of the candidate in the labels, (P,).
+        without: whether the ranking is that of an index without any photo of the query's place, (P,) bool.
+    """
+
+    features: np.ndarray
+    same: np.ndarray
+    query: np.ndarray
+    place: np.ndarray
+    candidate: np.ndarray
+    without: np.ndarray
+
+    def pick(self, kept: np.ndarray) -> "Pairs":
+        """Returns the pairs of a mask (P,)."""
+        return Pairs(*(getattr(self, part.name)[kept] for part in fields(self)))
+
+
+def label(tuples: Tuples, index: NeighbourIndex) -> Labels:
+    """Finds the photos of tuples in an index.
+
+    Raises:
+        CalibrationError: none of them is in the index.
+    """
+    stored = {unicodedata.normalize("NFC", name): name for name in index.names}
+    rows = [row for row, name in enumerate(tuples.images) if unicodedata.normalize("NFC", name) in stored]
+    if not rows:
+        raise CalibrationError(
+            f"none of the {len(tuples.images):,} photos of the tuples, such as {tuples.images[0]}, is in the index, "
+            f"which has {next(iter(index.names), 'no photo')}: make the tuples of the photos that are indexed"
+        )
+    cluster = np.asarray(tuples.cluster)
+    links = zip(*np.asarray(tuples.same_object).reshape(-1, 2).T.tolist(), strict=True)
+    number: dict[int, int] = {}
+    for place, members in enumerate(connected(np.unique(cluster).tolist(), links)):
+        number |= dict.fromkeys(members, place)
+    names = [stored[unicodedata.normalize("NFC", tuples.images[row])] for row in rows]
+    return Labels(names, cluster[rows], np.array([number[one] for one in cluster[rows].tolist()], np.int64))
+
+
+def choose_queries(labels: Labels, most: int, seed: int) -> np.ndarray:
+    """Chooses queries at random among photos with another photo of their cluster, as many of each place as possible.
+
+    Args:
+        labels: the objects of the photos.
+        most: maximum number of queries.
+        seed: random seed.
+
+    Returns:
+        Rows of `labels`, (Q,) ascending.
+    """
+    _, inverse, sizes = np.unique(labels.cluster, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(sizes[inverse] > 1)
+    order = np.random.default_rng(seed).permutation(rows)
+    turn: dict[int, int] = {}
+    turns = np.empty(len(order), np.int64)
+    for number, row in enumerate(order.tolist()):
+        place = int(labels.place[row])
+        turns[number] = turn[place] = turn.get(place, -1) + 1
+    return np.sort(order[np.argsort(turns, kind="stable")][:most])
+
+
+def collect(
+    index: NeighbourIndex,
+    labels: Labels,
+    queries: np.ndarray,
+    candidates: int,
+    local: FeatureSource | None,
+) -> Pairs:
+    """Ranks the photos of an index for queries, and compares the first ones with each query.
+
+    Each query is ranked twice: among all other photos, and among those of other places, as if the index had no photo
+    of its object. Candidates of unknown objects, and of linked clusters, are left out.
+
+    Args:
+        index: the index.
+        labels: objects of photos of the index.
+        queries: rows of `labels`, (Q,).
+        candidates: number of photos at the beginning of each ranking.
+        local: local features of the photos; None to compare descriptors only.
+    """
+    known, scales, verifier = labels.known(), Scales(index), None if local is None else Verifier()
+    members = np.bincount(labels.place)
+    features, facts = [np.zeros((0, 3))], [np.zeros((0, 5), np.int64)]
+    with progress("calibrate", len(queries)) as advance:
+        for number, row in enumerate(queries.tolist()):
+            name, place = labels.names[row], int(labels.place[row])
+            vector = index.vectors([name])
+            depth = candidates + int(members[place]) + scale_neighbour(len(index)) + 1
+            (hits,) = index.search(vector, min(depth, len(index)))
+            hits = hits.pick([at for at, other in enumerate(hits.names) if other != name])
+            foreign = hits.pick([at for at, other in enumerate(hits.names) if _place(labels, known, other) != place])
+            inliers: dict[str, float] = {}
+            for without, ranking in enumerate((hits, foreign)):
+                if not ranking.names:
+                    continue
+                near, first = _nearness(ranking, candidates, scales, len(index))
+                some = [at for at, other in enumerate(first.names) if _is_labelled(labels, known, row, other)]
+                first, near = first.pick(some), near[some]
+                if verifier is not None and local is not None:
+                    _verify(verifier, local, name, first.names, inliers)
+                counts = np.array([inliers.get(other, np.nan) for other in first.names])
+                features.append(pair_features(first.scores, near, counts))
+                rows = np.array([known[other] for other in first.names], np.int64)
+                shared = labels.cluster[rows] == labels.cluster[row]
+                ones = np.ones(len(rows), np.int64)
+                facts.append(np.stack([shared, ones * number, ones * place, ones * without, rows], axis=1))
+            advance(1)
+    same, query, place, without, candidate = np.concatenate(facts).T
+    return Pairs(np.concatenate(features), same.astype(bool), query, place, candidate, without.astype(bool))
+
+
+def _place(labels: Labels, known: Mapping[str, int], name: str) -> int:
+    row = known.get(name)
+    return -1 if row is None else int(labels.place[row])
+
+
+def _is_labelled(labels: Labels, known: Mapping[str, int], query: int, name: str) -> bool:
+    """Whether it is known if a photo shows the object of a query: not in another cluster of its place."""
+    row = known.get(name)
+    if row is None:
+        return False
+    return bool(labels.cluster[row] == labels.cluster[query] or labels.place[row] != labels.place[query])
+
+
+def _nearness(ranking: Hits, candidates: int, scales: Scales, size: int) -> tuple[np.ndarray, Hits]:
+    """The nearness of the first photos of a ranking to the query, whose scale is that within this ranking."""
+    k = scale_neighbour(size)
+    scale = 1 - ranking.scores[[min(k, len(ranking.scores)) - 1]].astype(np.float64)
+    first = ranking.pick(range(min(candidates, len(ranking.names))))
+    return nearness(first.scores.astype(np.float64), scale, scales.of_photos(first.names)), first
+
+
+def _verify(
+    verifier: Verifier, local: FeatureSource, name: str, names: Sequence[str], inliers: dict[str, float]
+) -> None:
+    """Adds the number of inliers of photos that have not been compared with the query yet."""
+    query = _features(local, name)
+    missing = [other for other in names if other not in inliers]
+    if query is None or not missing:
+        return
+    found = verifier.verify_all(query, missing, lambda other: _features(local, other))
+    inliers.update({other: float(match.inliers) for other, match in found.items()})
+
+
+def _features(local: FeatureSource, name: str) -> LocalFeatures | None:
+    try:
+        return local.read(name)
+    except KeyError:
+        return None

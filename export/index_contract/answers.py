@@ -1,0 +1,153 @@
+"""Tells which neighbours of a query show its object, by the calibration of an index."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_retrieval.ranking.likely_matches import SAME, nearness, scale_neighbour
+
+from .calibration import Calibration, check_fits, read_calibration
+from .contract import Hits, NeighbourIndex
+from .errors import CalibrationError
+
+log = logging.getLogger("keras_retrieval")
+
+
+class Scales:
+    """The usual distances around photos: that of a photo to its neighbour k; see `ranking.likely_matches`.
+
+    Those of the photos of the index are kept until the index changes. Several threads may use it.
+
+    Args:
+        index: an open index.
+    """
+
+    def __init__(self, index: NeighbourIndex) -> None:
+        self._index = index
+        self._lock = threading.Lock()
+        self._version, self._known = "", dict[str, float]()
+
+    def of_queries(self, rows: np.ndarray, own: Sequence[str | None]) -> np.ndarray:
+        """Returns the scales of queries, (Q,).
+
+        Args:
+            rows: descriptors of the queries, (Q, D) or (Q, S).
+            own: the name of each query in the index, which does not count; None for a query that is not in it.
+        """
+        k = scale_neighbour(len(self._index))
+        found = self._index.search(rows, k + 1) if len(rows) else []
+        return np.array([_scale(hits, name, k) for hits, name in zip(found, own, strict=True)], np.float64)
+
+    def of_photos(self, names: Sequence[str]) -> np.ndarray:
+        """Returns the scales of photos of the index, (n,)."""
+        version = self._index.version
+        with self._lock:
+            if version != self._version:
+                self._version, self._known = version, {}
+            known = self._known
+        missing = list(dict.fromkeys(name for name in names if name not in known))
+        if missing:
+            scales = self.of_queries(self._index.vectors(missing), missing)
+            known.update(zip(missing, scales.tolist(), strict=True))
+        return np.array([known[name] for name in names], np.float64)
+
+
+class Answers:
+    """The probability that the neighbours of a query show its object. Several threads may use it.
+
+    Args:
+        index: an open index.
+        calibration: its calibration.
+
+    Attributes:
+        calibration: the calibration.
+    """
+
+    def __init__(self, index: NeighbourIndex, calibration: Calibration) -> None:
+        self._index, self.calibration = index, calibration
+        self._scales = Scales(index)
+
+    def probabilities(
+        self, row: np.ndarray, hits: Hits, inliers: Sequence[int | None] | None = None, own: str | None = None
+    ) -> np.ndarray:
+        """Returns the probability that each neighbour shows the object of the query, (n,) float64.
+
+        Args:
+            row: descriptor of the query, (D,) or (S,).
+            hits: neighbours of the query, by any ranking.
+            inliers: number of inliers of each neighbour; None for those whose local features were not compared.
+            own: name of the query in the index; None if it is not in it.
+        """
+        if not hits.names:
+            return np.zeros(0)
+        scale = self._scales.of_queries(row[None], [own])
+        similarities = self._similarities(row, hits)
+        near = nearness(similarities, scale, self._scales.of_photos(hits.names))
+        counts = None if inliers is None else np.array([np.nan if one is None else one for one in inliers], np.float64)
+        return self.calibration.probabilities(similarities, near, counts)
+
+    def _similarities(self, row: np.ndarray, hits: Hits) -> np.ndarray:
+        if hits.boxes is not None:  # of the best crop; only plain rankings have crops
+            return hits.scores.astype(np.float64)
+        return (self._index.vectors(hits.names) @ self._index.to_stored(row[None])[0]).astype(np.float64)
+
+
+def open_answers(
+    index: NeighbourIndex, place: str, path: Path | None, min_probability: float = 0.0, *, given: bool = False
+) -> Answers | None:
+    """Opens the calibration of an index, if it has one.
+
+    Args:
+        index: an open index.
+        place: the folder or address of the index, for messages.
+        path: the file of the calibration, which may not exist; None for none, as of a Milvus collection.
+        min_probability: the value of --min-probability. Above 0, a calibration is needed.
+        given: whether the user named the file, so that it is needed.
+
+    Returns:
+        None without a calibration, or with one of another network, which is logged.
+
+    Raises:
+        CalibrationError: a calibration is needed, and there is none, it is damaged, it is of another network, or it
+            cannot promise this probability.
+    """
+    needed = given or min_probability > 0
+    if path is None or not path.is_file():
+        if given:
+            raise CalibrationError(f"{path} does not exist: `keras-retrieval calibrate --output` makes it")
+        if needed:
+            raise CalibrationError(no_calibration(place, path))
+        return None
+    try:
+        calibration = read_calibration(path)
+        check_fits(calibration, index.facts, int(index.vectors([]).shape[1]), str(path))
+    except CalibrationError as error:
+        if needed:
+            raise
+        log.warning(f"no probabilities are given: {error}")
+        return None
+    calibration.check_promise(min_probability, place)
+    if message := calibration.outgrown(len(index)):
+        log.warning(message)
+    return Answers(index, calibration)
+
+
+def no_calibration(place: str, path: Path | None) -> str:
+    """The message for an index without the calibration that is needed."""
+    if path is None:
+        return (
+            f"{place} is not calibrated: learn its probabilities with `keras-retrieval calibrate {place} TUPLES "
+            "--output FILE`, and name the file with --calibration"
+        )
+    return f"{place} is not calibrated: learn its probabilities with `keras-retrieval calibrate {place} TUPLES`"
+
+
+def _scale(hits: Hits, own: str | None, k: int) -> float:
+    """The distance to the neighbour k of hits, of which one may be the query's own photo."""
+    first = bool(len(hits.scores)) and hits.scores[0] > 1 - SAME
+    place = hits.names.index(own) if own is not None and own in hits.names else 0 if first else None
+    scores = hits.scores if place is None else np.delete(hits.scores, place)
+    return 1 - float(scores[min(k, len(scores)) - 1]) if len(scores) else 0.0

@@ -1,0 +1,235 @@
+"""Calibrations: the probability that two photos show the same object, as a function of what is known of the pair.
+
+The step `calibrate` learns a calibration and stores it as INDEX/calibration.json. The probability is a logistic
+function of the cosine similarity of the two descriptors, of their nearness (the similarity relative to the usual
+distances around both photos, see `keras_retrieval.ranking.likely_matches`) and, where local features were compared, of
+the number of inliers. It is evaluated with numpy alone.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_retrieval.pipelines.files.durable import FolderError, read_json, write_file
+
+from .contract import DESCRIPTOR_FACTS
+from .errors import CalibrationError
+
+FILE = "calibration.json"
+"""Name of the file in an index folder."""
+_KIND, _VERSION = "calibration", 1
+GLOBAL, VERIFIED = "global", "verified"
+"""The two curves: without and with the comparison of local features."""
+FEATURES = {GLOBAL: ("similarity", "nearness"), VERIFIED: ("similarity", "nearness", "inliers")}
+"""The inputs of each curve, in order; inliers as log(1 + inliers)."""
+MIN_PROBABILITY_HELP = (
+    "Give only photos that show the object of the query with at least this probability, such as 0.9, by the "
+    "calibration of the index (`keras-retrieval calibrate`); 0 for all."
+)
+CALIBRATION_HELP = (
+    "File that `keras-retrieval calibrate --output` wrote, for an index without its own calibration, such as a Milvus "
+    "collection."
+)
+_GROWTH = 10.0  # a collection that has grown more than this since its calibration has harder non-matches
+_LARGEST = 60.0  # beyond, the logistic function is 0 or 1
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A logistic function of some features of a pair.
+
+    Attributes:
+        intercept: its constant.
+        weights: the weight of each feature, all of them 0 or more, so that more evidence is never less probable.
+    """
+
+    intercept: float
+    weights: tuple[float, ...]
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Returns the probabilities (n,) of features (n, F)."""
+        logits = features @ np.array(self.weights, np.float64) + self.intercept
+        return 1 / (1 + np.exp(-np.clip(logits, -_LARGEST, _LARGEST)))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The probability that two photos show the same object.
+
+    Attributes:
+        curves: the functions, by `GLOBAL` and `VERIFIED`; there may be no verified one.
+        limit: the largest probability that the number of queries supports; larger ones are reduced to it.
+        network: the settings of the descriptors (`DESCRIPTOR_FACTS`), and the number of their stored dimensions.
+        facts: how it was made and what was measured, for people.
+    """
+
+    curves: Mapping[str, Curve]
+    limit: float
+    network: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def probabilities(
+        self, similarities: np.ndarray, nearness: np.ndarray, inliers: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Returns the probability that each of n pairs of photos shows the same object.
+
+        Args:
+            similarities: cosine similarities, (n,).
+            nearness: see `keras_retrieval.ranking.likely_matches.nearness`, (n,).
+            inliers: number of inliers of the pairs, (n,) float; NaN for pairs whose local features were not compared.
+                None for no pairs.
+
+        Returns:
+            Probabilities, (n,) float64, at most `limit`.
+        """
+        columns = pair_features(similarities, nearness, inliers)
+        result = self.curves[GLOBAL](columns[:, : len(FEATURES[GLOBAL])])
+        compared = np.isfinite(columns[:, -1])
+        if VERIFIED in self.curves and compared.any():
+            result[compared] = self.curves[VERIFIED](columns[compared])
+        return np.minimum(result, self.limit)
+
+    def check_promise(self, probability: float, place: str) -> None:
+        """Checks that a probability can be promised.
+
+        Args:
+            probability: value of --min-probability.
+            place: the index or file, for the message.
+
+        Raises:
+            CalibrationError: it is above `limit`.
+        """
+        if probability > self.limit:
+            raise CalibrationError(
+                f"--min-probability {probability:g}: the calibration of {place} was learned from "
+                f"{self.facts.get('queries', 0):,} queries, which support at most "
+                f"{math.floor(1000 * self.limit) / 1000:g}: give a smaller probability, or calibrate with more photos"
+            )
+
+    def outgrown(self, photos: int) -> str:
+        """Says that an index has grown since, so that its non-matches are more alike; "" if it has not."""
+        before = int(self.facts.get("photos", 0))
+        if not before or photos <= _GROWTH * before:
+            return ""
+        return f"the index was calibrated when it had {before:,} photos, and has {photos:,} now: calibrate it again"
+
+
+def pair_features(similarities: np.ndarray, nearness: np.ndarray, inliers: np.ndarray | None = None) -> np.ndarray:
+    """Returns the features of n pairs, (n, 3) float64, in the order of `FEATURES`; NaN for unknown inliers."""
+    unknown = np.full(len(similarities), np.nan)
+    counts = unknown if inliers is None else np.log1p(np.asarray(inliers, np.float64))
+    return np.stack([np.asarray(similarities, np.float64), np.clip(nearness, -1.0, 1.0), counts], axis=1)
+
+
+def network_of(facts: Mapping[str, Any], stored: int) -> dict[str, Any]:
+    """Returns what a calibration and an index must have in common.
+
+    Args:
+        facts: metadata of an index, `NeighbourIndex.facts`.
+        stored: number of dimensions of a stored descriptor.
+    """
+    network = {key: facts.get(key) or None for key in DESCRIPTOR_FACTS if key not in ("model", "bfloat16")}
+    model = {key: facts["model"][key] for key in ("sha256", "name") if facts["model"].get(key)}
+    return {**network, "model": model, "dimensions": facts["dimensions"], "stored": stored}
+
+
+def write_calibration(path: Path, calibration: Calibration) -> None:
+    """Writes a calibration to a file, which is replaced at once.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    document = {
+        "kind": _KIND,
+        "version": _VERSION,
+        "curves": {
+            name: {"intercept": curve.intercept, "weights": dict(zip(FEATURES[name], curve.weights, strict=True))}
+            for name, curve in calibration.curves.items()
+        },
+        "limit": calibration.limit,
+        "network": calibration.network,
+        **calibration.facts,
+    }
+    write_file(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Reads a calibration from a file.
+
+    Raises:
+        CalibrationError: the file does not exist, is damaged, or is not a calibration.
+    """
+    if not path.is_file():
+        raise CalibrationError(f"{path} does not exist: `keras-retrieval calibrate INDEX TUPLES` makes it")
+    try:
+        document = read_json(path)
+        if not isinstance(document, dict) or document.get("kind") != _KIND:
+            raise CalibrationError(f"{path} is not a calibration: `keras-retrieval calibrate` makes one")
+        if document["version"] > _VERSION:
+            raise CalibrationError(
+                f"{path} has version {document['version']} of its layout, and this code reads up to {_VERSION}: update "
+                "with pip install -U keras-retrieval, or calibrate again"
+            )
+        curves = {name: _curve(name, document["curves"][name]) for name in FEATURES if name in document["curves"]}
+        limit, network = float(document["limit"]), dict(document["network"])
+    except CalibrationError:
+        raise
+    except (FolderError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CalibrationError(f"{path} is damaged ({error!r}): run `keras-retrieval calibrate` again") from error
+    sound = all(np.isfinite([curve.intercept, *curve.weights]).all() for curve in curves.values())
+    if GLOBAL not in curves or not sound or not 0 < limit < 1:
+        raise CalibrationError(f"{path} is damaged (its numbers): run `keras-retrieval calibrate` again")
+    known = ("kind", "version", "curves", "limit", "network")
+    return Calibration(curves, limit, network, {key: value for key, value in document.items() if key not in known})
+
+
+def _curve(name: str, entry: Mapping[str, Any]) -> Curve:
+    return Curve(float(entry["intercept"]), tuple(float(entry["weights"][one]) for one in FEATURES[name]))
+
+
+def probability_text(probability: float) -> str:
+    """Returns a probability in percent, rounded down, so that 99 % is not said of less."""
+    percent = math.floor(1000 * float(probability) + 1e-9) / 10
+    return f"{percent:.1f} %" if percent >= 99 or percent < 1 else f"{math.floor(percent)} %"
+
+
+def calibration_file(index: str | Path, given: Path | None, *, milvus: bool) -> Path | None:
+    """Returns the path of the calibration of an index, which may not exist.
+
+    Args:
+        index: folder of the index, or the address of a collection.
+        given: value of the option --calibration; None if it was not given.
+        milvus: whether the index is a collection, which has no folder.
+
+    Returns:
+        The path; None for a collection without `given`.
+    """
+    if given is not None:
+        return given
+    return None if milvus else Path(index) / FILE
+
+
+def check_fits(calibration: Calibration, facts: Mapping[str, Any], stored: int, place: str) -> None:
+    """Checks that a calibration is one of the descriptors of an index.
+
+    Args:
+        calibration: the calibration.
+        facts: metadata of the index.
+        stored: number of dimensions of a stored descriptor of the index.
+        place: the file of the calibration, for the message.
+
+    Raises:
+        CalibrationError: it was made for descriptors of another network, or with other settings.
+    """
+    ours, theirs = calibration.network, network_of(facts, stored)
+    differ = [key for key in theirs if ours.get(key) != json.loads(json.dumps(theirs[key]))]
+    if differ:
+        other = "network" if "model" in differ else differ[0]
+        raise CalibrationError(
+            f"{place} was learned for descriptors of another {other} than those of the index: run `keras-retrieval "
+            "calibrate` again"
+        )

@@ -1,0 +1,231 @@
+"""Calibrations: learned probabilities of photos of synthetic objects, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from keras_retrieval.pipelines.training_tuples.data import Tuples, TuplesError
+from keras_retrieval.pipelines.training_tuples.file import write_tuples
+
+from export.calibration.calibrate import calibrate
+from export.calibration.fit import wilson_low
+from export.calibration.pairs import choose_queries, label
+from export.folder_index.folder_index import FolderIndex
+from export.index_contract.answers import open_answers
+from export.index_contract.calibration import (
+    FILE,
+    Calibration,
+    Curve,
+    probability_text,
+    read_calibration,
+    write_calibration,
+)
+from export.index_contract.contract import Hits
+from export.index_contract.errors import CalibrationError
+from export.indexes.ranking import search_queries
+from keras_retrieval.errors import ArgumentError
+from tests.helpers.small_index import indexed, unit
+
+pytest.importorskip("sklearn", reason='pip install "keras-retrieval[calibrate]"')
+
+OBJECTS, VIEWS, OTHERS, DIMENSIONS = 12, 10, 60, 32
+
+
+def views(seed, count=OBJECTS, spread=0.1):
+    """Descriptors of views of some objects."""
+    chance = np.random.default_rng(seed)
+    centres = unit(chance.normal(size=(count, DIMENSIONS)))
+    return unit(np.repeat(centres, VIEWS, axis=0) + spread * chance.normal(size=(count * VIEWS, DIMENSIONS)))
+
+
+def tuples_file(path, names, cluster, links=()):
+    pairs = [(a, b) for a in range(len(names)) for b in range(len(names)) if a != b and cluster[a] == cluster[b]]
+    rows = np.array(pairs, np.int64).reshape(-1, 2)
+    links = np.array(links, np.int64).reshape(-1, 2)
+    write_tuples(path, Tuples(names, np.array(cluster), rows[:, 0], rows[:, 1], links), {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An index of views of 12 objects and of 60 other photos, calibrated on the objects."""
+    folder = tmp_path_factory.mktemp("made")
+    rows = np.concatenate([views(0), unit(np.random.default_rng(9).normal(size=(OTHERS, DIMENSIONS)))])
+    names = [f"{row // VIEWS}/{row}.jpg" for row in range(OBJECTS * VIEWS)] + [f"x/{row}.jpg" for row in range(OTHERS)]
+    indexed(folder, rows, names)
+    count = OBJECTS * VIEWS
+    tuples_file(folder / "tuples.npz", names[:count], [row // VIEWS for row in range(count)])
+    calibrate(str(folder / "index"), folder / "tuples.npz")
+    return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "copy")
+
+
+def answers_of(folder, **options):
+    index = FolderIndex(folder / "index")
+    return index, open_answers(index, str(folder / "index"), folder / "index" / FILE, **options)
+
+
+def found(folder, row, own=None, k=20, **options):
+    index, answers = answers_of(folder, **options)
+    results = search_queries(index.search, {folder: row}, {folder: own}, k, answers=answers, **options)
+    return results[0]
+
+
+def test_matches_are_probable_and_others_are_not(made):
+    index, _ = answers_of(made)
+    own = "3/35.jpg"
+    result = found(made, index.vectors([own])[0], own)
+    same = np.array([name.startswith("3/") for name in result.names])
+    assert same.sum() == VIEWS - 1
+    assert result.probabilities[same].min() > 0.9
+    assert result.probabilities[~same].max() < 0.1
+
+
+def test_a_query_without_a_match_has_no_answer_and_others_have_theirs(made):
+    strangers = views(77, count=8)
+    for row in strangers[::VIEWS]:
+        assert found(made, row, min_probability=0.9).names == []
+    known = views(0)[::VIEWS]
+    for number, row in enumerate(known):
+        names = found(made, row, f"{number}/{number * VIEWS}.jpg", min_probability=0.9).names
+        assert names
+        assert {name.split("/")[0] for name in names} == {str(number)}
+
+
+def test_the_probability_is_the_stored_logistic_function(made):
+    calibration = read_calibration(made / "index" / FILE)
+    document = json.loads((made / "index" / FILE).read_text())
+    curve = document["curves"]["global"]
+    (found,) = calibration.probabilities(np.array([0.6]), np.array([0.1]))
+    logit = curve["intercept"] + 0.6 * curve["weights"]["similarity"] + 0.1 * curve["weights"]["nearness"]
+    assert found == pytest.approx(min(document["limit"], 1 / (1 + np.exp(-logit))))
+    assert min(curve["weights"].values()) >= 0
+    assert document["limit"] == pytest.approx((OBJECTS * VIEWS + 1) / (OBJECTS * VIEWS + 2))
+    assert document["held_out"]["global"]["auc"] > 0.97
+
+
+def test_verified_pairs_have_their_own_curve_and_unverified_ones_the_other():
+    curves = {"global": Curve(-1.0, (1.0, 0.0)), "verified": Curve(-2.0, (0.0, 0.0, 1.0))}
+    calibration = Calibration(curves, 0.9, {})
+    found = calibration.probabilities(np.zeros(3), np.zeros(3), np.array([np.nan, 0.0, 1000.0]))
+    np.testing.assert_allclose(found, [1 / (1 + np.e), 1 / (1 + np.exp(2)), 0.9])
+
+
+def test_the_answer_does_not_depend_on_the_order_or_number_of_hits(made):
+    index, answers = answers_of(made)
+    (row,) = index.vectors(["5/50.jpg"])
+    (hits,) = index.search(row[None], 12)
+    every = answers.probabilities(row, hits, own="5/50.jpg")
+    some = hits.pick([7, 2])
+    other = Hits(some.names, np.float32([0.2, 0.1]))  # scores of another ranking
+    np.testing.assert_allclose(answers.probabilities(row, other, own="5/50.jpg"), every[[7, 2]], rtol=1e-5)
+
+
+def test_it_stays_when_the_index_changes_and_is_refused_by_another_network(copy):
+    place = copy / "index"
+    index = FolderIndex(place)
+    index.add(["new.jpg"], views(5)[:1])
+    index.delete(["0/0.jpg"])
+    index.compact()
+    assert open_answers(index, str(place), place / FILE, 0.9) is not None
+    document = json.loads((place / FILE).read_text())
+    document["network"]["model"] = {"sha256": "0" * 64}
+    (place / FILE).write_text(json.dumps(document))
+    with pytest.raises(CalibrationError, match=r"calibration.json was learned for descriptors of another network"):
+        open_answers(index, str(place), place / FILE, 0.9)
+    assert open_answers(index, str(place), place / FILE) is None
+
+
+def test_an_index_without_one_names_the_step(copy):
+    place = copy / "index"
+    (place / FILE).unlink()
+    index = FolderIndex(place)
+    assert open_answers(index, str(place), place / FILE) is None
+    with pytest.raises(CalibrationError, match=f"keras-retrieval calibrate {place} TUPLES"):
+        open_answers(index, str(place), place / FILE, 0.5)
+    with pytest.raises(CalibrationError, match=r"--output FILE.*--calibration"):
+        open_answers(index, "milvus://a:1/b", None, 0.5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff\xfe", b'{"kind": "calibration"}', b'{"kind": "other", "version": 1}']
+    + [json.dumps({"kind": "calibration", "version": 1, "curves": curves, "limit": limit, "network": {}}).encode()
+       for curves, limit in (
+           ({}, 0.9),
+           ({"global": {"intercept": 1e999, "weights": {"similarity": 1, "nearness": 1}}}, 0.9),
+           ({"global": {"intercept": 0, "weights": {"similarity": 1, "nearness": 1}}}, 1.5),
+           ({"global": {"intercept": 0, "weights": {"similarity": 1}}}, 0.9),
+           ({"global": {"intercept": "a", "weights": []}}, 0.9),
+       )],
+)  # fmt: skip
+def test_a_damaged_file_is_named(made, tmp_path, content):
+    path = tmp_path / FILE
+    path.write_bytes(content)
+    index = FolderIndex(made / "index")
+    with pytest.raises(CalibrationError, match=str(path)):
+        open_answers(index, "index", path, 0.5)
+    assert open_answers(index, "index", path) is None
+
+
+def test_a_promise_that_the_number_of_queries_does_not_support_is_refused(made):
+    with pytest.raises(CalibrationError, match=r"120 queries, which support at most 0\.991"):
+        answers_of(made, min_probability=0.999)
+
+
+def test_few_photos_and_foreign_photos_are_refused(made, tmp_path):
+    index, few = str(made / "index"), [f"{number}/{number * VIEWS + view}.jpg" for number in (0, 1) for view in (0, 1)]
+    with pytest.raises(
+        CalibrationError, match=r"2 objects, 4 queries, 4 pairs of the same object.*needs 3 objects, 20"
+    ):
+        calibrate(index, tuples_file(tmp_path / "few.npz", few, [0, 0, 1, 1]))
+    with pytest.raises(CalibrationError, match=r"such as a.jpg, is in the index"):
+        calibrate(index, tuples_file(tmp_path / "foreign.npz", ["a.jpg", "b.jpg", "c.jpg"], [0, 0, 1]))
+    (tmp_path / "no.npz").write_bytes(b"no tuples")
+    with pytest.raises(TuplesError, match=r"no\.npz"):
+        calibrate(index, tmp_path / "no.npz")
+    with pytest.raises(ArgumentError, match="--output"):
+        calibrate("milvus://localhost:1/c", tmp_path / "few.npz")
+
+
+def test_labels_that_have_nothing_to_do_with_the_photos_give_no_sure_answer(made, tmp_path):
+    count = OBJECTS * VIEWS
+    names = [f"{row // VIEWS}/{row}.jpg" for row in range(count)]
+    cluster = np.arange(count) // VIEWS
+    cluster = np.concatenate([cluster[::2], cluster[1::2]])  # half of each object, and half of another one
+    found = calibrate(str(made / "index"), tuples_file(tmp_path / "t.npz", names, cluster), output=tmp_path / "c")
+    assert found.probabilities(np.array([0.95]), np.array([0.8])).max() < 0.9
+
+
+def test_photos_of_linked_clusters_are_neither_matches_nor_others(made, tmp_path):
+    index = FolderIndex(made / "index")
+    names = [f"{number}/{number * VIEWS + view}.jpg" for number in range(4) for view in range(3)]
+    from keras_retrieval.pipelines.training_tuples.file import read_tuples
+
+    labels = label(read_tuples(tuples_file(tmp_path / "t.npz", names, np.repeat(range(4), 3), [(0, 1)])), index)
+    assert labels.place[0] == labels.place[3] != labels.place[6]
+    chosen = choose_queries(labels, 6, 0)
+    assert np.bincount(labels.place[chosen]).tolist() == [2, 2, 2], "as many of each place"
+
+
+def test_a_probability_is_never_rounded_up():
+    assert [probability_text(one) for one in (0.0004, 0.5, 0.8999, 0.98999, 0.9903)] == [
+        "0.0 %", "50 %", "89 %", "98 %", "99.0 %",
+    ]  # fmt: skip
+
+
+def test_wilsons_interval_is_that_of_published_tables():
+    assert wilson_low(10, 10) == pytest.approx(0.7225, abs=1e-3)
+    assert wilson_low(81, 263) == pytest.approx(0.2553, abs=1e-3)
+    assert wilson_low(0, 0) == 0
+
+
+def test_what_is_written_is_read(tmp_path):
+    calibration = Calibration({"global": Curve(1.5, (2.0, 3.0))}, 0.97, {"model": {"name": "a"}}, {"queries": 3})
+    write_calibration(tmp_path / FILE, calibration)
+    assert read_calibration(tmp_path / FILE) == calibration
