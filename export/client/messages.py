@@ -1,6 +1,7 @@
 """Conversion between photos or numpy arrays and the messages of TensorFlow Serving."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,23 +93,39 @@ def read_strings(tensor: Any) -> list[str]:
     return [value.decode("utf-8", "surrogatepass") for value in tensor.string_val]
 
 
-def split_hits(names: Sequence[str], scores: np.ndarray, boxes: np.ndarray | None = None) -> list[Hits]:
+@dataclass(frozen=True)
+class ServedHits(Hits):
+    """The neighbours that a server found for a photo; of a server that verifies, with their matches.
+
+    Attributes:
+        inliers: the number of matched points that agree on a view, (n,) int32, -1 for neighbours that were not
+            verified; None if the server does not verify.
+        match_boxes: the boxes of these points in the neighbours, (n, 4) float32, in pixels of the upright photos.
+        query_boxes: the boxes of these points in the photo of the request, (n, 4) float32.
+    """
+
+    inliers: np.ndarray | None = None
+    match_boxes: np.ndarray | None = None
+    query_boxes: np.ndarray | None = None
+
+
+def split_hits(names: Sequence[str], scores: np.ndarray, more: Mapping[str, np.ndarray] = {}) -> list[ServedHits]:
     """Splits the outputs of the signature `search` into the neighbours of each photo, without padding.
 
     Args:
         names: names of the neighbours of all photos, row by row, (B * K,).
         scores: scores of the neighbours, (B, K) float32, -infinity for padding.
-        boxes: boxes of the best crops of the neighbours, (B, K, 4) float32; None for an index without crops.
+        more: further attributes of `ServedHits`: maps their names to arrays (B, K, ..).
 
     Returns:
-        One `Hits` for each of the B photos, in order, with the neighbours whose score is not -infinity.
+        The neighbours of each of the B photos, in order, whose score is not -infinity.
     """
     lengths, width = np.isfinite(scores).sum(axis=1).tolist(), scores.shape[1]  # the score of padding is -infinity
     return [
-        Hits(
+        ServedHits(
             list(names[row * width : row * width + length]),
             scores[row, :length],
-            None if boxes is None else boxes[row, :length],
+            **{name: values[row, :length] for name, values in more.items()},
         )
         for row, length in enumerate(lengths)
     ]

@@ -5,18 +5,20 @@ from keras_retrieval.pipelines.photos.query_box import parse_box
 
 from keras_retrieval.errors import printable
 
-from ..index_contract.contract import Hits
+from ..contract.signatures import NOT_VERIFIED
 from ..index_contract.photo_crops import box_text
+from .messages import ServedHits
 from .options import QueryOptions
 
 
 @takes(QueryOptions)
-def query(options: QueryOptions) -> list[Hits]:
+def query(options: QueryOptions) -> list[ServedHits]:
     """Finds the photos of a served index that are most similar to query photos, and prints their scores and names.
 
     The counterpart of the step `search` for a network and an index on another machine, served by `keras-retrieval serve
     SERVING --index INDEX` or exported together by `export-saved-model --index`. The client sends the bytes of the photo
-    files. Of an index with crops, the box of the best crop of each photo is printed after its score.
+    files. Of an index with crops, the box of the best crop of each photo is printed after its score; of a server that
+    verifies, the number of points that agree with the query, and their box, as the step `search` prints them.
 
     Returns:
         The neighbours of each query photo, by descending score.
@@ -37,6 +39,15 @@ def query(options: QueryOptions) -> list[Hits]:
     for photo, hits in zip(options.photos, found, strict=True):
         print(printable(str(photo)))
         for place, (name, score) in enumerate(zip(hits.names, hits.scores, strict=True)):
-            box = "" if hits.boxes is None else f"  {box_text(hits.boxes[place])}"
-            print(f"  {score:.4f}{box}  {printable(name)}")
+            print(f"  {score:.4f}{_part(hits, place)}  {printable(name)}")
     return found
+
+
+def _part(hits: ServedHits, place: int) -> str:
+    """The number of inliers of a neighbour and their box, of a server that verifies; else the box of its best crop."""
+    if hits.inliers is not None and hits.match_boxes is not None:
+        inliers = int(hits.inliers[place])
+        if inliers == NOT_VERIFIED:
+            return "  not verified"
+        return f"  {inliers} inliers" + (f"  {box_text(hits.match_boxes[place])}" if inliers else "")
+    return "" if hits.boxes is None else f"  {box_text(hits.boxes[place])}"

@@ -20,9 +20,12 @@ from ..contract.signatures import (
     BOXES,
     DESCRIPTORS,
     HIT_BOXES,
+    INLIERS,
+    MATCH_BOXES,
     NAMES,
     NEIGHBOURS,
     OK,
+    QUERY_BOXES,
     REASONS,
     SCORES,
     SEARCH,
@@ -30,9 +33,8 @@ from ..contract.signatures import (
     STATUS,
     WHERE,
 )
-from ..index_contract.contract import Hits
 from .errors import RequestRefusedError, ResponseError, ServerTimeoutError, ServerUnavailableError
-from .messages import photo_request, read_numbers, read_strings, split_hits, write_numbers, write_text
+from .messages import ServedHits, photo_request, read_numbers, read_strings, split_hits, write_numbers, write_text
 from .predict_messages import METHOD, Messages, predict_messages
 
 PORT = 8500
@@ -51,6 +53,13 @@ CHANNEL = {
 }
 
 Box = tuple[float, float, float, float]
+_MORE = {
+    "boxes": (HIT_BOXES, "float", (4,)),
+    "inliers": (INLIERS, "int", ()),
+    "match_boxes": (MATCH_BOXES, "float", (4,)),
+    "query_boxes": (QUERY_BOXES, "float", (4,)),
+}
+"""Attributes of `ServedHits` from outputs that not every server has: name, kind and shape of a neighbour's value."""
 WHOLE: Box = (0, 0, 0, 0)  # the box of the whole photo
 
 
@@ -168,7 +177,7 @@ class RetrievalClient:
         k: int = 10,
         boxes: Sequence[Box | None] = (),
         where: str | Sequence[str] = (),
-    ) -> list[Hits]:
+    ) -> list[ServedHits]:
         """Finds the nearest neighbours of photos in an index on the server.
 
         The server is `keras-retrieval serve --index`, or serves a version that was exported with its index.
@@ -184,7 +193,8 @@ class RetrievalClient:
 
         Returns:
             The neighbours of each photo, by descending score; fewer than `k` if the search finds fewer. Those of an
-            index with crops have `boxes`, without `sizes`.
+            index with crops have `boxes`, without `sizes`. Those of a server that verifies (`serve --verify`) are in
+            the order of verification, with the number of points that agree and their boxes.
 
         Raises:
             ArgumentError: the number of boxes differs from the number of photos, or `photos` is a single photo.
@@ -195,7 +205,8 @@ class RetrievalClient:
             raise ArgumentError(
                 f"boxes must contain one box or None for each of {len(photos)} photos, got {len(boxes)}"
             )
-        found, condition = [], where if isinstance(where, str) else "\n".join(where)
+        found: list[ServedHits] = []
+        condition = where if isinstance(where, str) else "\n".join(where)
         for start in self._starts(photos):
             end = start + self._batch
             hits, status = self._search_batch(photos[start:end], k, boxes[start:end], condition)
@@ -229,8 +240,8 @@ class RetrievalClient:
 
     def _search_batch(
         self, photos: Sequence[Source], k: int, boxes: Sequence[Box | None], where: str
-    ) -> tuple[list[Hits], np.ndarray]:
-        request = photo_request(self.model, self.version, SEARCH, photos, [])  # all: boxes only of an index with crops
+    ) -> tuple[list[ServedHits], np.ndarray]:
+        request = photo_request(self.model, self.version, SEARCH, photos, [])  # all that the server has
         write_numbers(request.inputs[NEIGHBOURS], "int", np.array(k))
         if any(boxes):
             write_numbers(request.inputs[BOXES], "float", np.array([box or WHOLE for box in boxes], np.float32))
@@ -239,12 +250,17 @@ class RetrievalClient:
         response = self._call(request)
         names, scores = read_strings(response.outputs[NAMES]), read_numbers(response.outputs[SCORES], "float")
         status = read_numbers(response.outputs[STATUS], "int")
-        found = read_numbers(response.outputs[HIT_BOXES], "float") if HIT_BOXES in response.outputs else None
+        more = {
+            attribute: read_numbers(response.outputs[output], kind)
+            for attribute, (output, kind, _) in _MORE.items()
+            if output in response.outputs
+        }
         if scores.shape[:1] != (len(photos),) or len(names) != scores.size or status.shape != (len(photos),):
             raise self._misshapen(photos, scores, status)
-        if found is not None and found.shape != (*scores.shape, 4):
-            raise self._misshapen(photos, found, status)
-        return split_hits(names, scores, found), status
+        for attribute, values in more.items():
+            if values.shape != (*scores.shape, *_MORE[attribute][2]):
+                raise self._misshapen(photos, values, status)
+        return split_hits(names, scores, more), status
 
     def _misshapen(self, photos: Sequence[Source], rows: np.ndarray, status: np.ndarray) -> ResponseError:
         shapes = f"{rows.shape} and status {status.shape}"

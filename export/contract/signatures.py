@@ -26,6 +26,12 @@ sorted by descending score; rows with fewer neighbours are padded with the name 
 `hit_boxes` (B, K, 4) float32 exists only if the index has crops: the box of the best crop of each neighbour, as left,
 top, right, bottom in pixels of its upright photo; padding is zero.
 
+With `keras-retrieval serve --verify N`, the first N neighbours of each photo are verified by local features: those that
+agree with the photo on a view come first, and the scores are no longer in descending order. Three outputs are added:
+`inliers` (B, K) int32, the number of matched points that agree on the view, -1 for a neighbour that was not verified
+and for padding; and their boxes as `hit_boxes` has them, `match_boxes` (B, K, 4) float32 in the neighbour and
+`query_boxes` (B, K, 4) float32 in the photo of the request, zeros without inliers.
+
 A version that was exported with its index has no inputs `boxes` and `where`. It has an optional input `leaves`, ()
 int32, instead: the number of leaves of the index's tree to search. The default, 0, searches the number of leaves to
 which the index was tuned. Only servers that contain ScaNN's TensorFlow operations can load such a version.
@@ -59,10 +65,15 @@ WHERE = "where"
 NAMES = "names"
 SCORES = "scores"
 HIT_BOXES = "hit_boxes"
+INLIERS = "inliers"
+MATCH_BOXES = "match_boxes"
+QUERY_BOXES = "query_boxes"
 
 DEFAULT_K, MAX_K = 10, 10_000
 NO_SCORE = -np.inf
 """Score that pads the rows of photos with fewer than K neighbours in the output of `search`."""
+NOT_VERIFIED = -1
+"""Number of inliers of neighbours that were not verified, and of padding."""
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 """Path of the file of warm-up requests, relative to the folder of a version."""

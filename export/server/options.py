@@ -57,7 +57,7 @@ class ServeOptions(AccessOptions):
             kind=Reads("folder", ArgumentError),
         ),
     ] = None
-    verify: Annotated[int, Option(f"On the search page: {VERIFY_HELP}", at_least=0)] = 0
+    verify: Annotated[int, Option(VERIFY_HELP, at_least=0)] = 0
     local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
     base_path: Annotated[
         str,

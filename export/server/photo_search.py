@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from keras_retrieval.pipelines.files.durable import FolderError, read_manifest
+from keras_retrieval.pipelines.local_features.verification import Match
 from keras_retrieval.pipelines.photos.reader import PhotoError, read_photo
 
 from keras_retrieval.errors import ArgumentError
@@ -18,6 +19,7 @@ from keras_retrieval.errors import ArgumentError
 from ..contract import signatures as names
 from ..contract.version_manifest import KIND, VERSION, mismatch
 from ..index_contract.contract import Filter, Hits, NeighbourIndex
+from ..search_page.verification import HitVerifier
 from .errors import Code, ServingError, invalid
 from .limits import ComputeSlots, Deadline
 from .model_registry import ModelRegistry
@@ -34,14 +36,16 @@ class PhotoSearch:
         index: the open index.
         slots: limit on concurrent searches and on concurrent decoding of photos, which needs memory for all pixels of a
             photo.
+        verifier: verifies the first neighbours by local features; None for no verification.
 
     Attributes:
         index: the open index.
         slots: limit on concurrent searches and decoding.
+        verifier: verifies neighbours, or None.
     """
 
-    def __init__(self, index: NeighbourIndex, slots: ComputeSlots) -> None:
-        self.index, self.slots = index, slots
+    def __init__(self, index: NeighbourIndex, slots: ComputeSlots, verifier: HitVerifier | None = None) -> None:
+        self.index, self.slots, self.verifier = index, slots, verifier
 
     def load(self, path: Path, name: str, version: int) -> Servable:
         """Loads a version, and adds the signature `search` if `export-saved-model` wrote the version.
@@ -123,6 +127,34 @@ class PhotoSearch:
         except (OSError, FolderError) as error:
             raise ServingError(Code.UNAVAILABLE, f"The index does not answer: {error}") from error
 
+    def verify(
+        self, file: bytes, box: np.ndarray, hits: Hits, deadline: Deadline
+    ) -> tuple[Hits, Sequence[Match | None]]:
+        """Verifies the first neighbours of a photo and orders them, if there is a verifier.
+
+        Args:
+            file: content of the photo's file.
+            box: part of the photo, (4,); zeros for the whole photo.
+            hits: its neighbours.
+            deadline: deadline of the request.
+
+        Returns:
+            The neighbours in their order, and the match of each with the photo. The order is that of `hits`, and there
+            are no matches, if the photo has no local features because it is not decoded by Pillow.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED or CANCELLED if the client no longer waits.
+        """
+        if self.verifier is None:
+            return hits, []
+        with self.slots.slot(deadline):
+            try:
+                query = self.verifier.describe(file, tuple(box.tolist()) if box.any() else None)
+            except PhotoError:
+                return hits, []
+            hits, found = self.verifier.verify_any([query], hits)
+        return hits, [None if one is None else one[1] for one in found]
+
 
 class SearchingServable(Servable):
     """A version of an exported network, with the additional signature `search`.
@@ -138,7 +170,9 @@ class SearchingServable(Servable):
     def __init__(self, path: Path, name: str, version: int, search: PhotoSearch, facts: Mapping[str, Any]) -> None:
         super().__init__(path, name, version)
         self._search, self._facts = search, facts
-        self.signatures[names.SEARCH] = search_signature(crops=bool(search.index.facts.get("crops")))
+        self.signatures[names.SEARCH] = search_signature(
+            crops=bool(search.index.facts.get("crops")), verified=search.verifier is not None
+        )
 
     @property
     def mismatch(self) -> str:
@@ -164,14 +198,17 @@ class SearchingServable(Servable):
                 self._search.check(where)
         rows, status = self.describe(given.files, given.boxes, run, deadline)
         hits: list[Hits | None] = [None] * len(rows)
+        matches: list[Sequence[Match | None]] = [[]] * len(rows)
+        depth = 1 if self._search.verifier is None else self._search.verifier.depth
         groups: dict[int, list[int]] = {}
         for row in np.flatnonzero(status == names.OK).tolist():
             groups.setdefault(id(given.where[row]), []).append(row)
         for group in groups.values():
-            most, where = int(given.k[group].max(initial=1)), given.where[group[0]]
+            most, where = int(given.k[group].max(initial=depth)), given.where[group[0]]
             for row, one in zip(group, self._search.nearest(rows[group], most, deadline, where), strict=True):
-                hits[row] = one
-        outputs = output_tensors(hits, given.k, status)
+                file, box = given.files[row], given.boxes[row]
+                hits[row], matches[row] = self._search.verify(file, box, one, deadline)
+        outputs = output_tensors(hits, given.k, status, matches)
         return {alias: outputs[alias] for alias in aliases}
 
     def describe(

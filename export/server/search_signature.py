@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from keras_retrieval.pipelines.local_features.verification import Match
 
 from keras_retrieval.errors import ArgumentError
 
 from ..contract import signatures as names
-from ..contract.signatures import DEFAULT_K, MAX_K, NO_SCORE, PREDICT
+from ..contract.signatures import DEFAULT_K, MAX_K, NO_SCORE, NOT_VERIFIED, PREDICT
 from ..index_contract.contract import Filter, Hits, parse_where
 from .errors import invalid
 
@@ -21,13 +22,16 @@ _SHAPES: dict[str, list[int | None] | None] = {
     names.WHERE: None,
 }
 _OUTPUTS = {names.NAMES: "string", names.SCORES: "float", names.STATUS: "int32"}
+_OF_MATCHES = {names.INLIERS: "int32", names.MATCH_BOXES: "float", names.QUERY_BOXES: "float"}
+_BOXED = {names.HIT_BOXES, names.MATCH_BOXES, names.QUERY_BOXES}
 
 
-def search_signature(*, crops: bool = False) -> Any:
+def search_signature(*, crops: bool = False, verified: bool = False) -> Any:
     """Makes the SignatureDef of `search`; see `contract.signatures` for its inputs and outputs.
 
     Args:
         crops: whether the index has crops, so that there is an output `hit_boxes`.
+        verified: whether neighbours are verified, so that there are outputs `inliers`, `match_boxes` and `query_boxes`.
 
     The tensors that it names are not in a graph, because the server computes them. The inputs k, boxes and where have
     default values.
@@ -38,9 +42,10 @@ def search_signature(*, crops: bool = False) -> Any:
     signature = meta_graph_pb2.SignatureDef(method_name=PREDICT)
     for alias, dtype in _INPUTS.items():
         signature.inputs[alias].CopyFrom(_tensor(alias, dtype, _SHAPES[alias]))
-    for alias, dtype in (_OUTPUTS | ({names.HIT_BOXES: "float"} if crops else {})).items():
+    outputs = _OUTPUTS | ({names.HIT_BOXES: "float"} if crops else {}) | (_OF_MATCHES if verified else {})
+    for alias, dtype in outputs.items():
         shape: list[int | None] = [None] if alias == names.STATUS else [None, None]
-        shape += [4] if alias == names.HIT_BOXES else []
+        shape += [4] if alias in _BOXED else []
         signature.outputs[alias].CopyFrom(_tensor(alias, dtype, shape))
     signature.defaults[names.NEIGHBOURS].CopyFrom(tf.make_tensor_proto(DEFAULT_K))
     signature.defaults[names.WHERE].CopyFrom(tf.make_tensor_proto(""))
@@ -116,18 +121,26 @@ def _filter(text: bytes | str) -> Filter | None:
         raise invalid(f"{names.WHERE}: {error}") from error
 
 
-def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarray) -> dict[str, np.ndarray]:
+def output_tensors(
+    hits: Sequence[Hits | None],
+    k: np.ndarray,
+    status: np.ndarray,
+    matches: Sequence[Sequence[Match | None]] = (),
+) -> dict[str, np.ndarray]:
     """Makes the output tensors of a `search` response.
 
     Args:
         hits: neighbours of each photo, by descending score; None for a photo without a descriptor.
         k: maximum number of neighbours of each photo, (B,).
         status: status code of each photo, (B,) int32.
+        matches: the verified matches of each photo with its neighbours; () if nothing is verified, which is the same
+            as None for each neighbour.
 
     Returns:
-        The arrays names (B, K) bytes, scores (B, K) float32, status (B,) and hit_boxes (B, K, 4) float32, by output
-        name. K is the largest number of neighbours of a photo. Shorter rows are padded with the name "" and the score
-        -infinity; boxes are zeros there, and everywhere for an index without crops.
+        The arrays names (B, K) bytes, scores (B, K) float32, status (B,), hit_boxes (B, K, 4) float32, inliers (B, K)
+        int32, match_boxes and query_boxes (B, K, 4) float32, by output name. K is the largest number of neighbours of a
+        photo. Shorter rows are padded with the name "", the score -infinity and -1 inliers; boxes are zeros there, and
+        everywhere for an index without crops or matches.
     """
     lengths = [0 if one is None else min(len(one.names), limit) for one, limit in zip(hits, k.tolist(), strict=True)]
     shape = len(hits), max(lengths, default=0)
@@ -139,7 +152,21 @@ def output_tensors(hits: Sequence[Hits | None], k: np.ndarray, status: np.ndarra
             scores[row, :length] = one.scores[:length]
             if one.boxes is not None:
                 boxes[row, :length] = one.boxes[:length]
-    return {names.NAMES: texts, names.SCORES: scores, names.STATUS: status, names.HIT_BOXES: boxes}
+    outputs = {names.NAMES: texts, names.SCORES: scores, names.STATUS: status, names.HIT_BOXES: boxes}
+    return outputs | _tensors_of_matches(matches, lengths, shape)
+
+
+def _tensors_of_matches(
+    matches: Sequence[Sequence[Match | None]], lengths: list[int], shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    inliers = np.full(shape, NOT_VERIFIED, np.int32)
+    here, there = np.zeros((*shape, 4), np.float32), np.zeros((*shape, 4), np.float32)
+    for row, (found, length) in enumerate(zip(matches, lengths, strict=bool(matches))):
+        for place, match in enumerate(found[:length]):
+            if match is not None:
+                inliers[row, place] = match.inliers
+                here[row, place], there[row, place] = match.query_box or 0, match.box or 0
+    return {names.INLIERS: inliers, names.MATCH_BOXES: there, names.QUERY_BOXES: here}
 
 
 def _type_name(dtype: np.dtype) -> str:

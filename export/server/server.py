@@ -59,7 +59,8 @@ class ServerSettings:
         max_rest_bytes: maximum size of a REST request in bytes, if that is less; see `REST_BYTES`.
         index: index for the signature `search` and for the search page at /; None for neither.
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
-        verifier: verifies the first hits of searches of the page by local features; None for no verification.
+        verifier: verifies the first hits of searches by local features, of the page and of the signature `search`; None
+            for no verification.
         base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
         allow_hosts: further names of the server in HTTP requests; ("*",) for any. See `host_names.HostNames`.
         token: secret that requests must contain; None for none.
@@ -132,7 +133,7 @@ class Server:
         self._rest: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._page: SearchPage | None = None
-        search = None if settings.index is None else PhotoSearch(settings.index, ComputeSlots(CPUS))
+        search = None if settings.index is None else PhotoSearch(settings.index, ComputeSlots(CPUS), settings.verifier)
         self._models = ModelRegistry(
             settings.poll_seconds,
             self._models_changed,

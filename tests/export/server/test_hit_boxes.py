@@ -17,7 +17,7 @@ def test_boxes_are_in_the_rows_of_their_neighbours():
     found = output_tensors(hits, np.array([2, 2, 2]), np.zeros(3, np.int32))
     assert found["hit_boxes"].tolist() == [BOXES.tolist(), [[0] * 4] * 2, [[1, 2, 3, 4], [0] * 4]]
     names = [name.decode() for name in found["names"].ravel()]
-    first, none, last = split_hits(names, found["scores"], found["hit_boxes"])
+    first, none, last = split_hits(names, found["scores"], {"boxes": found["hit_boxes"]})
     assert (first.names, none.names, last.names) == (["a", "b"], [], ["c"])
     assert (first.boxes.tolist(), last.boxes.tolist()) == (BOXES.tolist(), [[1, 2, 3, 4]])
     assert split_hits(names, found["scores"])[0].boxes is None

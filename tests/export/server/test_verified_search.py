@@ -1,0 +1,109 @@
+"""`serve --verify`: the signature `search` answers in the order of verification, with inliers and boxes."""
+
+import base64
+
+import numpy as np
+import pytest
+from keras_retrieval.pipelines.local_features.verification import Match
+from keras_retrieval.pipelines.photos.reader import PhotoError
+
+from export.client.query import query
+from export.client.retrieval_client import RetrievalClient
+from export.indexes.open_index import open_index
+from tests.helpers.serving_models import serving
+
+pytest.importorskip("grpc")
+
+POINTS = np.array([[10, 20], [30, 25], [20, 60]], np.float32)
+MATCH = Match("homography", POINTS, POINTS + np.array([5, 1], np.float32), 4)
+HERE, THERE = [10, 20, 30, 60], [15, 21, 35, 61]
+
+
+class Verifier:
+    """The fourth neighbour agrees with the query; the first has no point in common; the others have no features."""
+
+    depth = 4
+
+    def describe(self, file, box=None):
+        if file == self.unreadable:
+            raise PhotoError("<bytes>", "not decoded")
+        self.boxes.append(box)
+        return "features"
+
+    def verify_any(self, queries, hits):
+        places = [3, 0, 1, 2, *range(4, len(hits.names))]
+        return hits.pick(places), [(0, MATCH), (0, Match()), *[None] * (len(places) - 2)]
+
+
+@pytest.fixture(scope="module")
+def verified(search_service):
+    """A client of a server that verifies, and its verifier."""
+    index, verifier = open_index(search_service.index), Verifier()
+    with serving({"small": search_service.model}, index=index, photos=search_service.photos, verifier=verifier) as one:
+        yield one, verifier
+    index.close()
+
+
+@pytest.fixture
+def client(verified):
+    client, verifier = verified
+    verifier.boxes, verifier.unreadable = [], b""
+    return client
+
+
+def files(service, *rows):
+    return [(service.photos / service.names[row]).read_bytes() for row in rows]
+
+
+def ranking(service, row):
+    return [service.names[other] for other in np.argsort(-service.rows @ service.rows[row])]
+
+
+def test_neighbours_beyond_k_are_verified_and_come_first(verified, client, search_service):
+    photos = files(search_service, 0, 7)
+    answer = client.predict(
+        {
+            "image_bytes": np.array([*photos, b"no photo"], object),
+            "k": np.int32(3),
+            "boxes": np.float32([[0] * 4, [1, 2, 60, 50], [0] * 4]),
+        },
+        model="small",
+        signature="search",
+    )
+    plain = ranking(search_service, 0)
+    assert [name.decode() for name in answer["names"][0]] == [plain[3], plain[0], plain[1]]
+    assert answer["inliers"].tolist() == [[3, 0, -1], [3, 0, -1], [-1] * 3]
+    zeros = [[0] * 4] * 2
+    assert answer["match_boxes"].tolist() == [[THERE, *zeros], [THERE, *zeros], [[0] * 4, *zeros]]
+    assert answer["query_boxes"][0].tolist() == [HERE, *zeros]
+    assert verified[1].boxes == [None, (1, 2, 60, 50)]
+
+
+def test_rest_answers_the_same(client, search_service):
+    (photo,) = files(search_service, 4)
+    body = {"signature_name": "search", "instances": [{"b64": base64.b64encode(photo).decode()}]}
+    status, answer = client.rest("POST", "/v1/models/small:predict", body)
+    plain = ranking(search_service, 4)
+    (found,) = answer["predictions"]
+    assert (status, found["names"][:3]) == (200, [plain[3], plain[0], plain[1]])
+    assert (found["inliers"][:3], found["match_boxes"][0], found["query_boxes"][0]) == ([3, 0, -1], THERE, HERE)
+
+
+def test_a_photo_without_local_features_keeps_its_ranking(verified, client, search_service):
+    photos = files(search_service, 2, 5)
+    verified[1].unreadable = photos[0]
+    with RetrievalClient(f"127.0.0.1:{client.port}", model="small") as asking:
+        first, second = asking.search(photos, k=3)
+    assert first.names == ranking(search_service, 2)[:3]
+    assert (first.inliers.tolist(), second.inliers.tolist()) == ([-1] * 3, [3, 0, -1])
+    np.testing.assert_array_equal(second.match_boxes[0], THERE)
+    np.testing.assert_array_equal(second.query_boxes[0], HERE)
+
+
+def test_query_prints_inliers_and_their_box(client, search_service, capsys):
+    photo = search_service.photos / search_service.names[1]
+    (hits,) = query([photo], server=f"127.0.0.1:{client.port}", model="small", k=3)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines[0].endswith(f"  3 inliers  15,21,35,61  {hits.names[0]}")
+    assert lines[1].endswith(f"  0 inliers  {hits.names[1]}")
+    assert lines[2].endswith(f"  not verified  {hits.names[2]}")
