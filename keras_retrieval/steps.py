@@ -62,6 +62,7 @@ STEPS: dict[str, Step] = {
     "calibrate": Step(
         "export.calibration", "Index and search", "index + tuples -> probability that two photos show the same object"
     ),
+    "groups": Step("export.grouping", "Index and search", "index or photos -> groups of photos by object, and a page"),
     "search": Step("export.indexes", "Index and search", "index + query photos -> names and scores, and a page"),
     "export-saved-model": Step(
         "export.savedmodel", "Serving", "network -> SavedModel for TensorFlow Serving, checked against Keras"

@@ -49,7 +49,8 @@ def calibrate(options: CalibrateOptions) -> Calibration:
     labels = label(tuples, index)
     local = _local_features(options)
     queries = choose_queries(labels, options.queries, options.seed)
-    pairs = collect(index, labels, queries, options.candidates, local)
+    others = options.unlabelled == "others"
+    pairs = collect(index, labels, queries, options.candidates, local, unlabelled=others)
     check_pairs(pairs)
     fitted = fit_curves(pairs, options.without_match, options.seed)
     stored = int(index.vectors([]).shape[1])

@@ -63,6 +63,14 @@ class CalibrateOptions(Options):
         float,
         Option("Share of the future queries that have no match in the index.", above=0, below=1),
     ] = 0.5
+    unlabelled: Annotated[
+        str,
+        Option(
+            "Photos of the index that are not in TUPLES: others counts them as photos of other objects, so that an "
+            "unknown photo of a query's object makes probabilities smaller, never larger; ignored leaves them out.",
+            choices=("others", "ignored"),
+        ),
+    ] = "others"
     seed: Annotated[int, Option("Random seed of the queries.", at_least=0)] = 0
 
     def check_packages(self) -> None:

@@ -49,7 +49,7 @@ class Pairs:
         same: whether they show the same object, (P,) bool.
         query: number of the query, (P,).
         place: number of the place of the query, (P,): pairs of one place are not independent of each other.
-        candidate: row of the candidate in the labels, (P,).
+        candidate: row of the candidate in the labels, (P,); -1 for a photo of no known object.
         without: whether the ranking is that of an index without any photo of the query's place, (P,) bool.
     """
 
@@ -115,11 +115,13 @@ def collect(
     queries: np.ndarray,
     candidates: int,
     local: FeatureSource | None,
+    *,
+    unlabelled: bool,
 ) -> Pairs:
     """Ranks the photos of an index for queries, and compares the first ones with each query.
 
     Each query is ranked twice: among all other photos, and among those of other places, as if the index had no photo
-    of its object. Candidates of unknown objects, and of linked clusters, are left out.
+    of its object. Candidates of linked clusters are left out.
 
     Args:
         index: the index.
@@ -127,6 +129,8 @@ def collect(
         queries: rows of `labels`, (Q,).
         candidates: number of photos at the beginning of each ranking.
         local: local features of the photos; None to compare descriptors only.
+        unlabelled: whether photos of the index that are not in `labels` count as photos of other objects; otherwise
+            they are left out.
     """
     known, scales, verifier = labels.known(), Scales(index), None if local is None else Verifier()
     members = np.bincount(labels.place)
@@ -144,14 +148,14 @@ def collect(
                 if not ranking.names:
                     continue
                 near, first = _nearness(ranking, candidates, scales, len(index))
-                some = [at for at, other in enumerate(first.names) if _is_labelled(labels, known, row, other)]
+                some = [at for at, other in enumerate(first.names) if _counts(labels, known, row, other, unlabelled)]
                 first, near = first.pick(some), near[some]
                 if verifier is not None and local is not None:
                     _verify(verifier, local, name, first.names, inliers)
                 counts = np.array([inliers.get(other, np.nan) for other in first.names])
                 features.append(pair_features(first.scores, near, counts))
-                rows = np.array([known[other] for other in first.names], np.int64)
-                shared = labels.cluster[rows] == labels.cluster[row]
+                rows = np.array([known.get(other, -1) for other in first.names], np.int64)
+                shared = (rows >= 0) & (labels.cluster[rows] == labels.cluster[row])
                 ones = np.ones(len(rows), np.int64)
                 facts.append(np.stack([shared, ones * number, ones * place, ones * without, rows], axis=1))
             advance(1)
@@ -164,11 +168,11 @@ def _place(labels: Labels, known: Mapping[str, int], name: str) -> int:
     return -1 if row is None else int(labels.place[row])
 
 
-def _is_labelled(labels: Labels, known: Mapping[str, int], query: int, name: str) -> bool:
-    """Whether it is known if a photo shows the object of a query: not in another cluster of its place."""
+def _counts(labels: Labels, known: Mapping[str, int], query: int, name: str, unlabelled: bool) -> bool:
+    """Whether a photo is a candidate: it is not in another cluster of the place of the query."""
     row = known.get(name)
     if row is None:
-        return False
+        return unlabelled
     return bool(labels.cluster[row] == labels.cluster[query] or labels.place[row] != labels.place[query])
 
 

@@ -96,7 +96,13 @@ class Answers:
 
 
 def open_answers(
-    index: NeighbourIndex, place: str, path: Path | None, min_probability: float = 0.0, *, given: bool = False
+    index: NeighbourIndex,
+    place: str,
+    path: Path | None,
+    min_probability: float = 0.0,
+    *,
+    needed: bool = False,
+    label: str = "--min-probability",
 ) -> Answers | None:
     """Opens the calibration of an index, if it has one.
 
@@ -105,7 +111,8 @@ def open_answers(
         place: the folder or address of the index, for messages.
         path: the file of the calibration, which may not exist; None for none, as of a Milvus collection.
         min_probability: the value of --min-probability. Above 0, a calibration is needed.
-        given: whether the user named the file, so that it is needed.
+        needed: whether a calibration is needed anyway, such as one that the user named.
+        label: the name of the option.
 
     Returns:
         None without a calibration, or with one of another network, which is logged.
@@ -114,10 +121,8 @@ def open_answers(
         CalibrationError: a calibration is needed, and there is none, it is damaged, it is of another network, or it
             cannot promise this probability.
     """
-    needed = given or min_probability > 0
+    needed = needed or min_probability > 0
     if path is None or not path.is_file():
-        if given:
-            raise CalibrationError(f"{path} does not exist: `keras-retrieval calibrate --output` makes it")
         if needed:
             raise CalibrationError(no_calibration(place, path))
         return None
@@ -129,7 +134,7 @@ def open_answers(
             raise
         log.warning(f"no probabilities are given: {error}")
         return None
-    calibration.check_promise(min_probability, place)
+    calibration.check_promise(min_probability, place, label)
     if message := calibration.outgrown(len(index)):
         log.warning(message)
     return Answers(index, calibration)

@@ -31,7 +31,7 @@ MIN_PROBABILITY_HELP = (
     "calibration of the index (`keras-retrieval calibrate`); 0 for all."
 )
 CALIBRATION_HELP = (
-    "File that `keras-retrieval calibrate --output` wrote, for an index without its own calibration, such as a Milvus "
+    "File that `keras-retrieval calibrate` wrote, for an index without a calibration of its own, such as a Milvus "
     "collection."
 )
 _GROWTH = 10.0  # a collection that has grown more than this since its calibration has harder non-matches
@@ -93,19 +93,20 @@ class Calibration:
             result[compared] = self.curves[VERIFIED](columns[compared])
         return np.minimum(result, self.limit)
 
-    def check_promise(self, probability: float, place: str) -> None:
+    def check_promise(self, probability: float, place: str, label: str = "--min-probability") -> None:
         """Checks that a probability can be promised.
 
         Args:
-            probability: value of --min-probability.
+            probability: value of the option.
             place: the index or file, for the message.
+            label: name of the option.
 
         Raises:
             CalibrationError: it is above `limit`.
         """
         if probability > self.limit:
             raise CalibrationError(
-                f"--min-probability {probability:g}: the calibration of {place} was learned from "
+                f"{label} {probability:g}: the calibration of {place} was learned from "
                 f"{self.facts.get('queries', 0):,} queries, which support at most "
                 f"{math.floor(1000 * self.limit) / 1000:g}: give a smaller probability, or calibrate with more photos"
             )
@@ -195,22 +196,6 @@ def probability_text(probability: float) -> str:
     """Returns a probability in percent, rounded down, so that 99 % is not said of less."""
     percent = math.floor(1000 * float(probability) + 1e-9) / 10
     return f"{percent:.1f} %" if percent >= 99 or percent < 1 else f"{math.floor(percent)} %"
-
-
-def calibration_file(index: str | Path, given: Path | None, *, milvus: bool) -> Path | None:
-    """Returns the path of the calibration of an index, which may not exist.
-
-    Args:
-        index: folder of the index, or the address of a collection.
-        given: value of the option --calibration; None if it was not given.
-        milvus: whether the index is a collection, which has no folder.
-
-    Returns:
-        The path; None for a collection without `given`.
-    """
-    if given is not None:
-        return given
-    return None if milvus else Path(index) / FILE
 
 
 def check_fits(calibration: Calibration, facts: Mapping[str, Any], stored: int, place: str) -> None:

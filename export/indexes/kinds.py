@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
-from keras_retrieval.pipelines.files.durable import FolderError, read_manifest
+from keras_retrieval.pipelines.files.durable import FolderError, kind_of, read_manifest
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
 
 from keras_retrieval.errors import ArgumentError
 
@@ -29,6 +30,24 @@ def index_to_read(label: str, value: Any) -> None:
         _check_address(value)
     else:
         read_manifest(Path(value), kind=KIND, version=VERSION)
+
+
+def is_index(value: str) -> bool:
+    """Returns whether a text is the address of a collection, or the path of an index folder."""
+    return is_milvus(value) or kind_of(Path(value)) == KIND
+
+
+def index_or_photos(label: str, value: Any) -> None:
+    """The kind of an option that names an index or a folder of photos.
+
+    Raises:
+        PhotoFolderError: there is no such folder.
+        RetrievalError: of an index, as for `index_to_read`.
+    """
+    if is_index(value):
+        index_to_read(label, value)
+    else:
+        PHOTO_FOLDER(label, value)
 
 
 def index_to_export(label: str, value: Any) -> None:

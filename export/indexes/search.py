@@ -13,10 +13,10 @@ from keras_retrieval.pipelines.photos.query_box import parse_box
 from keras_retrieval.errors import ArgumentError, printable
 
 from ..folder_index.layout import KIND, VERSION
-from ..index_contract.answers import open_answers
-from ..index_contract.calibration import calibration_file, probability_text
+from ..index_contract.calibration import probability_text
 from ..index_contract.photo_crops import box_text
 from ..milvus_index.address import is_milvus
+from .calibrated import open_calibration
 from .open_index import open_index
 from .page import search_page
 from .query_descriptors import describe_queries, list_queries
@@ -72,9 +72,7 @@ def search(options: SearchOptions) -> list[SearchResult]:
     verified = None
     if options.verify:
         verified = VerifiedSearch(open_local_features(options.index, options.local), options.verify)
-    file = calibration_file(options.index, options.calibration, milvus=is_milvus(options.index))
-    given = options.calibration is not None
-    answers = open_answers(index, options.index, file, options.min_probability, given=given)
+    answers = open_calibration(index, options.index, options.calibration, options.min_probability)
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch, options.runtime)
     for path, reason in left_out.items():
         print(f"left out: {printable(str(path))}: {reason}")

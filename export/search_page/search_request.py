@@ -14,7 +14,7 @@ from .source import Box
 MOST_QUERIES = 50
 MOST_EXAMPLES = 1000  # liked, disliked or skipped photos
 DEFAULT_K, MAX_K = 100, 10_000
-FIELDS = ("queries", "like", "unlike", "filter", "k", "skip")
+FIELDS = ("queries", "like", "unlike", "filter", "k", "skip", "min_probability")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class SearchRequest:
         photos: filter.
         k: maximum number of hits.
         skip: names of photos that must not be among the hits.
+        min_probability: the least probability of a hit; None for that of the server.
     """
 
     queries: tuple[Query, ...]
@@ -51,15 +52,16 @@ class SearchRequest:
     photos: PhotoFilter
     k: int
     skip: tuple[str, ...]
+    min_probability: float | None = None
 
 
 def parse_search(body: bytes) -> SearchRequest:
     """Parses the body of a request.
 
     Args:
-        body: JSON object with the fields queries, like, unlike, filter, k and skip, all of which are optional, but
-            there must be a query or a liked photo. A query is {"photo": NAME} or {"file": BASE64}, with an optional
-            field "box": [left, top, right, bottom] in pixels of the upright photo.
+        body: JSON object with the fields queries, like, unlike, filter, k, skip and min_probability, which are
+            optional, but there must be a query or a liked photo. A query is {"photo": NAME} or {"file": BASE64}, with
+            an optional field "box": [left, top, right, bottom] in pixels of the upright photo.
 
     Raises:
         BadRequestError: the body is not such an object; the message names the field.
@@ -88,6 +90,7 @@ def parse_search(body: bytes) -> SearchRequest:
         filter_from_document(document.get("filter")),
         _k(document.get("k", DEFAULT_K)),
         _names(document, "skip"),
+        _probability(document.get("min_probability")),
     )
 
 
@@ -139,6 +142,14 @@ def _names(document: dict[str, Any], field: str) -> tuple[str, ...]:
     if len(names) > MOST_EXAMPLES:
         raise BadRequestError(f"{field} must be at most {MOST_EXAMPLES} names, got {len(names)}.")
     return tuple(dict.fromkeys(names))
+
+
+def _probability(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not _is_number(value) or not 0 <= value < 1:
+        raise BadRequestError("min_probability must be a number from 0 to below 1.")
+    return float(value)
 
 
 def _k(value: Any) -> int:

@@ -15,6 +15,7 @@ from .catalogue import Catalogue
 from .errors import BadRequestError, NotReadyError
 from .feedback import combined
 from .photo_files import PhotoFiles
+from .probabilities import Judge, least_without_calibration
 from .search_request import Query, SearchRequest
 from .source import PhotoSource
 from .verification import HitVerifier, VerifiedPhotos
@@ -33,6 +34,7 @@ def search(
     request: SearchRequest,
     upload_bytes: int,
     verifier: HitVerifier | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Searches the photos of a collection.
 
@@ -46,16 +48,19 @@ def search(
         request: the search.
         upload_bytes: maximum size of a photo of the user in bytes.
         verifier: verifies and orders the first hits; None for no verification.
+        judge: gives the probabilities of hits; None for an index without a calibration.
 
     Returns:
         A dict for JSON: "hits" with the facts of each photo and its "score" (inner product), by descending score, and
         of an index with crops the "box" of its best crop and the "size" of the photo (width, height), in pixels, and
         with a verifier "match", see `VerifiedPhotos.verify`;
+        with a judge "probability"; "min_probability", the least probability of a hit, with a judge;
         "seconds"; "compared", the number of photos that satisfy the filter; "queries", for each query its "width" and
         "height" in pixels or the "reason" why it cannot be used; and "missing".
 
     Raises:
-        BadRequestError: the filter names an unknown column.
+        BadRequestError: the filter names an unknown column, or the search asks for a probability that cannot be
+            promised.
         NotReadyError: there is no index yet, or it cannot be read.
     """
     started = time.monotonic()
@@ -64,6 +69,10 @@ def search(
         raise NotReadyError(_nothing_to_search(source))
     verified = None if verifier is None else VerifiedPhotos(verifier)
     facts: list[dict[str, Any]] = []
+    least = None if judge is None else judge.least(request.min_probability)
+    if judge is None:
+        least_without_calibration(request.min_probability)
+    probabilities: np.ndarray | None = None
     try:
         rows, answers = _query_rows(source, files, index, request.queries, upload_bytes, verified)
         liked, missing = _stored(index, request.like)
@@ -79,6 +88,17 @@ def search(
             if verified is not None:
                 hits, facts = verified.verify(hits)
             hits = hits.pick(range(min(request.k, len(hits.names))))
+            facts = facts[: len(hits.names)]
+        if judge is not None and least is not None:
+            read = [number for number, answer in enumerate(answers) if "reason" not in answer]
+            own_names = [None if request.queries[number].box else request.queries[number].photo for number in read]
+            stored_likes = [name for name in request.like if name not in missing]
+            numbers = [*read, *[None] * len(stored_likes)]
+            of_hits = facts or [{} for _ in hits.names]
+            probabilities = judge.probabilities(hits, wanted, [*own_names, *stored_likes], numbers, of_hits)
+            kept = np.flatnonzero(probabilities >= least)
+            hits, probabilities = hits.pick(kept), probabilities[kept]
+            facts = [facts[place] for place in kept.tolist()] if facts else []
     except (OSError, FolderError) as error:
         raise NotReadyError(f"The index cannot be searched: {error}.") from error
     except ArgumentError as error:  # as while the index of another network takes over
@@ -89,6 +109,7 @@ def search(
             "score": round(float(score), 6),
             **_part(hits, place),
             **(facts[place] if facts else {}),
+            **({} if probabilities is None else {"probability": round(float(probabilities[place]), 4)}),
         }
         for place, (name, score) in enumerate(zip(hits.names, hits.scores, strict=True))
         if (row := catalogue.row_of.get(name)) is not None
@@ -99,6 +120,7 @@ def search(
         "compared": compared,
         "queries": answers,
         "missing": [*missing, *also_missing],
+        **({} if least is None else {"min_probability": least}),
     }
 
 

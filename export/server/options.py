@@ -15,9 +15,13 @@ from ..http.access_options import AccessOptions
 from ..http.base_path import checked_base_path
 from ..http.hosts import address_to_listen_on
 from ..http.tokens import read_token
+from ..index_contract.calibration import CALIBRATION_HELP, MIN_PROBABILITY_HELP
 from ..index_contract.contract import NeighbourIndex
+from ..index_contract.errors import CalibrationError
+from ..indexes.calibrated import open_calibration
 from ..indexes.kinds import index_to_read
 from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, open_local_features
+from ..search_page.probabilities import Judge
 from .batching_parameters import BatchingParameters
 from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
 from .errors import MissingConfigError, ServerConfigError
@@ -59,6 +63,8 @@ class ServeOptions(AccessOptions):
     ] = None
     verify: Annotated[int, Option(VERIFY_HELP, at_least=0)] = 0
     local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
+    min_probability: Annotated[float, Option(f"On the search page: {MIN_PROBABILITY_HELP}", at_least=0, below=1)] = 0.0
+    calibration: Annotated[Path | None, Option(CALIBRATION_HELP, kind=Reads("file", CalibrationError))] = None
     base_path: Annotated[
         str,
         Option(
@@ -118,8 +124,8 @@ class ServeOptions(AccessOptions):
         """Checks ranges and --base-path, and that --photos and --verify are given only together with --index.
 
         Raises:
-            ArgumentError: an option is out of range, --base-path is not a path, --photos or --verify is given without
-                --index, --local without --verify, or --photos is not a folder.
+            ArgumentError: an option is out of range, --base-path is not a path, --photos, --verify, --min-probability
+                or --calibration is given without --index, --local without --verify, or --photos is not a folder.
         """
         super().check()
         checked_base_path(self.base_path)
@@ -129,6 +135,9 @@ class ServeOptions(AccessOptions):
             raise ArgumentError("--verify verifies the photos of --index: give both")
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
+        for label, value in {"min-probability": self.min_probability, "calibration": self.calibration}.items():
+            if value and self.index is None:
+                raise ArgumentError(f"--{label} is for the photos of --index: give both")
         if self.photos is not None and not self.photos.is_dir():
             raise ArgumentError(
                 f"--photos {self.photos} {'is not a folder' if self.photos.exists() else 'does not exist'}"
@@ -184,8 +193,12 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         ServerConfigError: a configuration file cannot be parsed.
         MissingConfigError: a configuration file does not exist.
         FolderError, LocalFeaturesError: with --verify, the index has no local features, or their extractor is gone.
+        CalibrationError: with --min-probability or --calibration, there is no calibration that fits the index.
     """
-    verifier = None
+    verifier, judge = None, None
+    if options.index is not None and index is not None:
+        answers = open_calibration(index, options.index, options.calibration, options.min_probability)
+        judge = None if answers is None else Judge(answers, options.min_probability)
     if options.index is not None and options.verify:
         verifier = VerifiedSearch(open_local_features(options.index, options.local), options.verify)
     return ServerSettings(
@@ -206,6 +219,7 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         allow_hosts=tuple(options.allow_host or ()),
         token=None if options.token is None else read_token(options.token),
         verifier=verifier,
+        judge=judge,
     )
 
 

@@ -17,6 +17,7 @@ from ..http.http_server import HttpServer
 from ..http.messages import Answer, Request, Response
 from ..http.tokens import Token
 from ..index_contract.contract import NeighbourIndex
+from ..search_page.probabilities import Judge
 from ..search_page.routes import LARGEST_SEARCH, UPLOAD_BYTES, SearchPage, is_path_of_page
 from ..search_page.sign_in import STYLE, sign_in
 from ..search_page.verification import HitVerifier
@@ -61,6 +62,7 @@ class ServerSettings:
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
         verifier: verifies the first hits of searches by local features, of the page and of the signature `search`; None
             for no verification.
+        judge: gives the probabilities of hits of the page; None for an index without a calibration.
         base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
         allow_hosts: further names of the server in HTTP requests; ("*",) for any. See `host_names.HostNames`.
         token: secret that requests must contain; None for none.
@@ -91,6 +93,7 @@ class ServerSettings:
     index: NeighbourIndex | None = None
     photos: Path | None = None
     verifier: HitVerifier | None = None
+    judge: Judge | None = None
     base_path: str = ""
     allow_hosts: tuple[str, ...] = ()
     token: Token | None = None
@@ -236,7 +239,7 @@ def _search_page(core: ServingCore, settings: ServerSettings, search: PhotoSearc
     folder = settings.photos or Path(search.index.facts["photos"])
     photos = ServedPhotos(search, core, folder, settings.rest_seconds)
     largest = min(UPLOAD_BYTES, settings.max_message_bytes * 3 // 4)  # base64 takes four bytes for three
-    return SearchPage(photos, upload_bytes=largest, verifier=settings.verifier)
+    return SearchPage(photos, upload_bytes=largest, verifier=settings.verifier, judge=settings.judge)
 
 
 def _http_server(core: ServingCore, settings: ServerSettings, page: SearchPage | None) -> HttpServer:

@@ -39,6 +39,12 @@ export function plural(number, one, more = `${one}s`) {
 
 export const score = (value) => value.toFixed(3);
 
+// A probability in percent, rounded down, so that 99 % is not said of less.
+export function percent(probability) {
+  const value = Math.floor(probability * 1000 + 1e-6) / 10;
+  return `${value >= 99 || value < 1 ? value.toFixed(1) : Math.floor(value)} %`;
+}
+
 // Times of photos are local times of the camera: they are shown as they are written, in no time zone.
 const DAY = new Intl.DateTimeFormat("en", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" });
 const MONTH = new Intl.DateTimeFormat("en", { month: "long", year: "numeric", timeZone: "UTC" });

@@ -1,7 +1,7 @@
 // The results of a search: large pictures or a ranking, with a cut at a score.
 
 import { base64, GoneError, isAbort, json } from "./api.js";
-import { count, element, eachFrame, fileName, folderName, icon, make, plural, score, shortDate } from "./dom.js";
+import { count, element, eachFrame, fileName, folderName, icon, make, percent, plural, score, shortDate } from "./dom.js";
 import { foundBox, isPart } from "./found.js";
 import { isVerified } from "./matches.js";
 import { change, hasFilter, isSearching, searchFilter, state, withoutFilter } from "./state.js";
@@ -39,6 +39,7 @@ export class Results {
     if (asked !== this.asked) {
       this.asked = asked;
       this.k = FIRST;
+      this.isLenient = false;
       this.search();
     } else this.show();
   }
@@ -73,7 +74,8 @@ export class Results {
       queries.push(...(query.boxes.length ? query.boxes.map((box) => ({ ...one, box })) : [one]));
     }
     const skip = state.queries.map(({ photo }) => photo).filter((photo) => photo !== undefined);
-    return { queries, like: state.like, unlike: state.unlike, filter: searchFilter(), k: this.k, skip };
+    const least = this.isLenient ? { min_probability: 0 } : {};
+    return { queries, like: state.like, unlike: state.unlike, filter: searchFilter(), k: this.k, skip, ...least };
   }
 
   take(answer) {
@@ -84,7 +86,9 @@ export class Results {
     else element("problem").hidden = true;
     this.compared = answer.compared;
     if (!this.hits.length && unread.length) this.say("");
+    else if (this.hits.length && answer.min_probability) this.say(`${plural(this.hits.length, "match", "matches")} of at least ${percent(answer.min_probability)} among ${count(answer.compared)} photos, in ${milliseconds(answer.seconds)}`);
     else if (this.hits.length) this.say(`The ${plural(this.hits.length, "most similar photo")} of ${count(answer.compared)}, in ${milliseconds(answer.seconds)}`);
+    else if (answer.min_probability && answer.compared) this.noMatch(answer.min_probability);
     else this.none();
     this.build();
   }
@@ -96,6 +100,11 @@ export class Results {
     const name = query.photo ?? upload(query.upload)?.file.name ?? "The photo";
     const why = `${fileName(name)} cannot be searched with: ${reason.replace(/\.$/, "")}.`;
     return others ? `${why} The search was made with the others.` : `${why} Choose another photo.`;
+  }
+
+  noMatch(least) {
+    this.say("No match.");
+    this.problem(`No photo shows this object with a probability of ${percent(least)} or more.`, "Show the most similar photos", () => { this.isLenient = true; this.search(); }, { calm: true });
   }
 
   none() {
@@ -156,7 +165,8 @@ export class Results {
       make("span", { class: "result-name" }, fileName(hit.name)),
       make("span", { class: "result-facts" }, [folderName(hit.name), hit.time ? shortDate(hit.time) : ""].filter(Boolean).join(" · ")),
       make("span", { class: "result-bar", "aria-hidden": "true" }, share),
-      make("span", { class: "result-score" }, score(hit.score)),
+      hit.probability === undefined ? make("span", { class: "result-score" }, score(hit.score))
+        : make("span", { class: "result-score", title: "The probability that it shows the same object, and the score" }, `${percent(hit.probability)} · ${score(hit.score)}`),
     ));
     node.append(...controls(
       make("span", { class: "tile-like", "data-act": "like", title: "More like this (+)" }, "+"),
@@ -177,6 +187,7 @@ export class Results {
   show() {
     const ranking = state.look === "ranking";
     this.list.classList.toggle("ranking-list", ranking);
+    this.list.classList.toggle("has-probabilities", this.hits.some((hit) => hit.probability !== undefined));
     element("look").setAttribute("aria-pressed", String(ranking));
     if (!this.hits.length) return;
     this.slider.value = state.cut ?? this.slider.min;

@@ -2,7 +2,7 @@
 
 import { photoAddress, thumbnailAddress } from "./api.js";
 import { Boxes } from "./boxes.js";
-import { copy, count, dateAndTime, element, fileName, folderName, make, position, score } from "./dom.js";
+import { copy, count, dateAndTime, element, fileName, folderName, make, percent, position, score } from "./dom.js";
 import { foundBox, isPart } from "./found.js";
 import { isVerified, Matches } from "./matches.js";
 import { change, state } from "./state.js";
@@ -148,6 +148,7 @@ export class Viewer {
       ["Left out", photo.left_out ?? ""],
       ["Folder", folderName(photo.name)],
       ["Score", photo.score === undefined ? "" : score(photo.score)],
+      ["Probability of a match", photo.probability === undefined ? "" : percent(photo.probability)],
       ["Matching points", photo.match ? `${count(photo.match.inliers)}${isVerified(photo) ? "" : " (as by chance)"}` : ""],
       ["Found in", isPart(photo) ? partText(photo) : ""],
       ["Time", photo.time ? dateAndTime(photo.time) : ""],

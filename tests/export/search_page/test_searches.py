@@ -192,7 +192,10 @@ QUERY = {"photo": "top.jpg"}
         (b"[" * 100_000, "The body is not JSON"),
         ([], "The body must be a JSON object."),
         ({}, "queries is empty: give a photo to search with, or like."),
-        ({"query": 1}, "There is no field 'query'; the fields: queries, like, unlike, filter, k, skip."),
+        (
+            {"query": 1},
+            "There is no field 'query'; the fields: queries, like, unlike, filter, k, skip, min_probability.",
+        ),
         ({"queries": {}, "like": []}, "queries is empty"),
         ({"queries": "x"}, "queries must be a list."),
         ({"queries": [QUERY] * 51}, "queries must be at most 50, got 51."),

@@ -102,6 +102,7 @@ EXTRAS = [
     (["app", "photos", "--train"], "pycolmap", "sfm"),
     (["evaluate", "--bow", "--dataset", "oxford5k", "--photos", "photos", "--output", "NEW"], "pycolmap", "sfm"),
     (["evaluate", *COMMANDS["evaluate"], "--verify", "5"], "pycolmap", "sfm"),
+    (["calibrate", *COMMANDS["calibrate"]], "sklearn", "calibrate"),
     (["search", *COMMANDS["search"], "--verify", "5"], "pycolmap", "sfm"),
     (["serve", *COMMANDS["serve"], "--index", "index", "--verify", "5"], "pycolmap", "sfm"),
     (["convert", "network.mat", "NEW.keras"], "scipy", "matlab"),

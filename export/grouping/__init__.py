@@ -1,0 +1,1 @@
+"""Groups: the photos of a collection by object, from calibrated probabilities."""

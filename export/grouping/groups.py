@@ -1,0 +1,133 @@
+"""Groups the photos of a collection by object: `keras-retrieval groups INDEX OUTPUT --precision 0.99`."""
+
+from pathlib import Path
+from typing import Any
+
+from keras_retrieval.pipelines.command.kinds import require_package
+from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.descriptors.extract import extract
+from keras_retrieval.pipelines.files.durable import FolderError, write_file
+
+from ..index_contract.answers import Answers
+from ..index_contract.calibration import FILE, VERIFIED
+from ..indexes.calibrated import open_calibration
+from ..indexes.index import index as make_index
+from ..indexes.open_index import open_index
+from ..indexes.verified_search import FeatureSource, open_local_features
+from .linking import group
+from .options import GroupsOptions
+from .pairs import likely_pairs
+from .result import CSV, JSON, OBJECTS, PAGE, Group, as_groups, groups_page, write_groups, write_links
+
+
+@takes(GroupsOptions)
+def groups(options: GroupsOptions) -> list[Group]:
+    """Groups the photos of a collection by object.
+
+    Each photo is compared with its nearest neighbours, by descriptors and, if the index has them, by local features.
+    The calibration of the index (`calibrate`) gives the probability that a pair shows the same object; pairs with at
+    least --precision link photos. So that no chain joins different objects through a photo that shows two of them, two
+    groups are joined only by two pairs without a common photo, and a photo joins a group of several photos only by
+    pairs with two of them. What is not sure enough stays apart.
+
+    OUTPUT contains groups.json (the groups and their pairs), groups.csv (the columns photo and object; photos in no
+    group have no object), the page groups.html and, with --links, the folder objects of links to the photos.
+
+    With --like, COLLECTION is a folder of photos, which are described as those of another index were, and judged by its
+    calibration. Their descriptors and index are kept in OUTPUT/work, so that the same command continues.
+
+    Returns:
+        The groups of at least two photos, the largest first.
+
+    Raises:
+        CalibrationError: there is no calibration, it is of another network, or it cannot promise this precision.
+        ArgumentError: an option is out of range, or two do not fit together.
+        FolderError, CollectionError: the index or its local features cannot be opened.
+        PhotoFolderError: no photo can be read.
+        OSError: a file cannot be written.
+    """
+    options.output.mkdir(parents=True, exist_ok=True)
+    place, photos, calibration = options.collection, options.photos, options.calibration
+    if options.like is not None:
+        place, photos = _described(options, options.like), Path(options.collection)
+        calibration = calibration or Path(options.like) / FILE
+    index = open_index(place)
+    answers = open_calibration(index, place, calibration, options.precision, label="--precision")
+    assert answers is not None, "a precision above 0 needs a calibration"
+    local = _local_features(options, place, answers)
+    pairs = likely_pairs(index, answers, options.precision, options.neighbours, local)
+    found = as_groups(group(pairs), pairs)
+    names, folder = list(index.names), photos or Path(index.facts["photos"])
+    facts = _facts(options, found, len(names), compared=local is not None)
+    about = {"photos": str(folder.resolve()), "precision": options.precision, "count": len(names)}
+    write_groups(options.output, found, names, about)
+    reading = {key: index.facts[key] for key in ("exif", "max_pixels")}
+    write_file(options.output / PAGE, groups_page(found, folder, facts, reading))
+    _print(options, found, facts, folder)
+    return found
+
+
+def _described(options: GroupsOptions, like: str) -> str:
+    """Describes the photos of a folder as those of an index were, and makes an index of them."""
+    index = open_index(like)
+    facts: Any = index.facts
+    open_calibration(index, like, options.calibration, options.precision, label="--precision")  # before the work
+    work = options.output / "work"
+    settings: dict[str, Any] = {
+        "size": facts["size"],
+        "scales": ",".join(f"{scale:.17g}" for scale in facts["scales"]),
+        "antialias": facts["antialias"],
+        "mirror": facts.get("mirror", False),
+        "edges": facts.get("edges", ""),
+        "precision": "bfloat16" if facts["bfloat16"] else "float32",
+        "exif": facts["exif"],
+        "max_pixels": facts["max_pixels"],
+    }
+    try:
+        stored = open_local_features(like, None).facts if options.verify else None
+    except FolderError:
+        stored = None
+    if stored is not None:
+        settings |= {
+            "local": stored["extractor"].get("path", "xfeat"),
+            "local_features": stored["features"],
+            "local_size": stored["size"],
+            "local_storage": stored["storage"],
+        }
+    model = options.model or facts["model"].get("path") or facts["model"]["name"]
+    described = extract(
+        model, Path(options.collection), work / "described", runtime=options.runtime, replace=True, **settings
+    )
+    make_index(described, str(work / "index"), replace=True)
+    return str(work / "index")
+
+
+def _local_features(options: GroupsOptions, place: str, answers: Answers) -> FeatureSource | None:
+    if not options.verify or VERIFIED not in answers.calibration.curves:
+        return None
+    try:
+        local = open_local_features(place, options.local)
+    except FolderError:
+        if options.local is not None:
+            raise
+        return None
+    require_package("pycolmap", "COLMAP", "sfm")
+    return local
+
+
+def _facts(options: GroupsOptions, found: list[Group], photos: int, *, compared: bool) -> list[str]:
+    grouped = sum(len(one.names) for one in found)
+    noun = "group" if len(found) == 1 else "groups"
+    return [
+        f"{grouped:,} of {photos:,} photos in {len(found):,} {noun}",
+        f"linked by pairs that show the same object with a probability of at least {options.precision:.4g}",
+        "compared by descriptors and local features" if compared else "compared by descriptors only",
+    ]
+
+
+def _print(options: GroupsOptions, found: list[Group], facts: list[str], photos: Path) -> None:
+    print(", ".join(facts))
+    if options.links:
+        print(f"{options.output / OBJECTS}: {write_links(options.output, found, photos):,} links")
+    print(f"{options.output / JSON}, {options.output / CSV}")
+    print(f"page: {(options.output / PAGE).resolve()}")

@@ -1,0 +1,115 @@
+"""The options of the step `groups`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
+from keras_retrieval.pipelines.command.options import Argument, Option
+from keras_retrieval.pipelines.descriptors.folder import described_folder
+from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
+from keras_retrieval.pipelines.networks.kinds import NETWORK
+from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
+from keras_retrieval.pipelines.runtimes.options import RuntimeOption
+
+from keras_retrieval.errors import ArgumentError
+
+from ..index_contract.calibration import CALIBRATION_HELP
+from ..index_contract.errors import CalibrationError
+from ..indexes.kinds import index_or_photos, index_to_read, is_index
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupsOptions(CustomLayers, RuntimeOption):
+    """The options of the step `groups`."""
+
+    collection: Annotated[
+        str,
+        Argument(
+            "Index with a calibration, a folder or milvus://.. collection; or with --like a folder of photos.",
+            kind=index_or_photos,
+        ),
+    ] = field(kw_only=False)
+    output: Annotated[
+        Path, Argument("Folder to write; files of an earlier run are replaced.", kind=Writes("folder", FolderError))
+    ] = field(kw_only=False)
+    precision: Annotated[
+        float,
+        Option(
+            "Probability that a pair of photos must have at least to link them, and so the promised share of pairs "
+            "that show the same object.",
+            above=0,
+            below=1,
+        ),
+    ] = 0.99
+    like: Annotated[
+        str | None,
+        Option(
+            "For a folder of photos: index with a calibration, whose network, settings and calibration are used.",
+            kind=index_to_read,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        Option(
+            "With --like: network that the index was made with. By default at the path that the index states.",
+            kind=NETWORK,
+        ),
+    ] = None
+    calibration: Annotated[Path | None, Option(CALIBRATION_HELP, kind=Reads("file", CalibrationError))] = None
+    local: Annotated[
+        Path | None,
+        Option(
+            "Folder of descriptors with local features (`extract --local`), for an index without its own.",
+            kind=described_folder,
+        ),
+    ] = None
+    verify: Annotated[
+        bool,
+        Option("Compare local features where the index has them.", flags="--verify/--no-verify"),
+    ] = True
+    neighbours: Annotated[
+        int, Option("Number of nearest photos with which each photo is compared.", at_least=1, at_most=1000)
+    ] = 20
+    photos: Annotated[
+        Path | None,
+        Option(
+            "Folder of the index's photos. By default the path that the index states.",
+            kind=PHOTO_FOLDER,
+        ),
+    ] = None
+    links: Annotated[bool, Option("Also make OUTPUT/objects, a folder of links to the photos for each group.")] = False
+
+    def check_packages(self) -> None:
+        """Checks that COLMAP is installed if local features are named.
+
+        Raises:
+            MissingExtraError: it, or the runtime that is named, is not installed.
+        """
+        super().check_packages()
+        if self.local is not None:
+            require_package("pycolmap", "COLMAP", "sfm")
+
+    def check(self) -> None:
+        """Checks ranges, and that a folder of photos is given together with --like.
+
+        Raises:
+            ArgumentError: an option is out of range, or two do not fit together.
+        """
+        super().check()
+        if is_index(self.collection) == (self.like is not None):
+            raise ArgumentError(
+                f"{self.collection} is an index, which has its own network: leave --like out"
+                if self.like is not None
+                else f"{self.collection} is no index: name a calibrated index with --like, whose network describes the "
+                "photos"
+            )
+        if self.model is not None and self.like is None:
+            raise ArgumentError("--model is the network of --like: give both")
+        if self.photos is not None and self.like is not None:
+            raise ArgumentError("--photos is the folder of an index's photos: leave it out, with --like")
+        if self.local is not None and (not self.verify or self.like is not None):
+            raise ArgumentError(
+                "--local is for an index whose local features are compared: leave --no-verify and --like out"
+            )

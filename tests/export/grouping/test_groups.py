@@ -1,0 +1,84 @@
+"""The step groups: the photos of synthetic objects, its files, and what is refused."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from export.folder_index.folder_index import FolderIndex
+from export.grouping.groups import groups
+from export.index_contract.calibration import FILE, Calibration, Curve, network_of, write_calibration
+from export.index_contract.errors import CalibrationError
+from keras_retrieval.errors import ArgumentError
+from tests.helpers import small
+from tests.helpers.small_index import indexed, unit
+
+OBJECTS, VIEWS, OTHERS, DIMENSIONS = 5, 6, 20, 32
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An index of views of five objects and of other photos, with a calibration, and small photos."""
+    folder, chance = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
+    rows = np.repeat(unit(chance.normal(size=(OBJECTS, DIMENSIONS))), VIEWS, axis=0)
+    rows = unit(rows + 0.05 * chance.normal(size=rows.shape))
+    rows = np.concatenate([rows, unit(chance.normal(size=(OTHERS, DIMENSIONS)))])
+    names = [f"{row // VIEWS}/{row}.png" for row in range(OBJECTS * VIEWS)] + [f"x/{row}.png" for row in range(OTHERS)]
+    for number, name in enumerate(names):
+        small.draw(folder / "photos" / name, 12, 16, seed=number)
+    indexed(folder, rows, names)
+    place = folder / "index"
+    network = network_of(FolderIndex(place).facts, DIMENSIONS)
+    write_calibration(
+        place / FILE, Calibration({"global": Curve(-40.0, (50.0, 20.0))}, 0.999, network, {"queries": 998})
+    )
+    return folder
+
+
+def test_each_object_is_a_group_and_others_are_in_none(made, tmp_path, capsys):
+    found = groups(str(made / "index"), tmp_path / "out", photos=made / "photos", links=True)
+    assert [{name.split("/")[0] for name in one.names} for one in found] == [{str(one)} for one in range(OBJECTS)]
+    assert {len(one.names) for one in found} == {VIEWS}
+    assert "30 of 50 photos in 5 groups" in capsys.readouterr().out
+    content = json.loads((tmp_path / "out" / "groups.json").read_text())
+    assert [one["photos"] for one in content["groups"]] == [one.names for one in found]
+    assert min(pair["probability"] for one in content["groups"] for pair in one["pairs"]) >= 0.99
+    with (tmp_path / "out" / "groups.csv").open(newline="") as file:
+        table = {row["photo"]: row["object"] for row in csv.DictReader(file)}
+    assert len(table) == 50
+    assert {table[name] for name in found[2].names} == {"3"}
+    assert table["x/0.png"] == ""
+    page = (tmp_path / "out" / "groups.html").read_text()
+    assert "object 5 · 6 photos" in page
+    links = sorted((tmp_path / "out" / "objects" / "001").iterdir())
+    assert [link.resolve() for link in links] == [(made / "photos" / name).resolve() for name in found[0].names]
+
+
+def test_a_second_run_replaces_the_files_of_the_first(made, tmp_path):
+    out = tmp_path / "out"
+    first = groups(str(made / "index"), out, photos=made / "photos", links=True)
+    (out / "objects" / "001" / "stray").touch()
+    assert groups(str(made / "index"), out, photos=made / "photos", links=True) == first
+    assert not (out / "objects" / "001" / "stray").exists()
+    assert len(groups(str(made / "index"), out, photos=made / "photos", precision=0.5, neighbours=2)) >= 1
+
+
+def test_what_cannot_be_promised_or_does_not_fit_is_refused(made, tmp_path):
+    index, photos = str(made / "index"), made / "photos"
+    with pytest.raises(CalibrationError, match=r"--precision 0\.9999: .* 998 queries"):
+        groups(index, tmp_path / "out", precision=0.9999)
+    with pytest.raises(ArgumentError, match="name a calibrated index with --like"):
+        groups(str(photos), tmp_path / "out")
+    with pytest.raises(ArgumentError, match="leave --like out"):
+        groups(index, tmp_path / "out", like=index)
+    with pytest.raises(ArgumentError, match="--model is the network of --like"):
+        groups(index, tmp_path / "out", model="vgg16_gem")
+    plain = shutil.copytree(made / "index", tmp_path / "plain")
+    (plain / FILE).unlink()
+    with pytest.raises(CalibrationError, match=f"keras-retrieval calibrate {plain} TUPLES"):
+        groups(str(plain), tmp_path / "out")
+    with pytest.raises(CalibrationError, match="keras-retrieval calibrate"):
+        groups(str(photos), tmp_path / "out", like=str(plain))
+    assert len(groups(str(plain), tmp_path / "out", calibration=made / "index" / FILE, photos=photos)) == OBJECTS
