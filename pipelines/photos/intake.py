@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,11 +18,12 @@ from pathlib import Path, PurePosixPath
 from keras_retrieval.errors import printable
 
 from ..files.progress import progress
+from ..files.remote import FileState, MissingFileError, RemoteFolder, address_of, remote_folder
 from ..files.stored_path import normal
 from .content_cache import ContentCache
 from .formats import HEIC_MISSING, RAW_TIFF, PhotoFolderError, heif_is_installed, is_text, system_reason
 from .ignore_rules import DEFAULT_RULES, EXCLUDED, IgnoreRules, IntakeRules
-from .signatures import HEAD, content_of, is_raw_tiff
+from .signatures import EMPTY, HEAD, content_of, is_raw_tiff
 
 log = logging.getLogger("keras_retrieval")
 
@@ -55,12 +56,15 @@ class Intake:
             be listed is in it with a / at the end.
         ignored: maps the names of ignored files to the rules. A link to a folder that is read under another name is in
             it with a / at the end.
+        states: maps the name of each photo to the state of its file, by which a change of the file is noticed: size and
+            modification time in ns, or of an address what its listing says.
     """
 
     folder: Path
     photos: list[str]
     left_out: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
+    states: Mapping[str, FileState | tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -76,7 +80,8 @@ class Intake:
             if files:
                 lines.append(f"{_numbered(len(files), 'file')} {group}")
                 details += [f"  {group}: {line}" for line in counted(files.values())]
-        return "\n".join([f"{printable(str(self.folder))}: {', '.join(lines)}", *details])
+        place = address_of(self.folder) or str(self.folder)
+        return "\n".join([f"{printable(place)}: {', '.join(lines)}", *details])
 
 
 def _numbered(count: int, noun: str) -> str:
@@ -97,8 +102,11 @@ def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: b
     The first bytes of each file are read once: those of a file whose size and modification time have not changed since
     the last time are remembered in the user's cache folder.
 
+    At an address every file that no rule ignores is taken: the listing is all that is read. A file that is not a photo
+    is then left out where its header is read.
+
     Args:
-        folder: the folder.
+        folder: the folder, or an address such as s3://BUCKET/FOLDER as a path.
         rules: which files are ignored.
         required: whether a folder without a photo is an error.
 
@@ -108,8 +116,11 @@ def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: b
     Raises:
         PhotoFolderError: `folder` does not exist, is a file or cannot be listed, or has no photo and one is required.
         ArgumentError: a pattern of `rules` has no effect in a .gitignore file.
+        RemoteError: the storage of an address does not answer, or refuses the listing.
     """
     folder = Path(folder)
+    if remote := remote_folder(folder):
+        return _take_remote(remote, folder, rules, required)
     try:
         if not folder.is_dir():
             raise PhotoFolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
@@ -120,10 +131,46 @@ def take_photos(folder: Path, rules: IntakeRules = DEFAULT_RULES, *, required: b
     photos = sorted(contents.photos)
     contents.seen.save()
     left_out = walk.left_out | contents.left_out
-    intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(walk.ignored.items())))
+    intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(walk.ignored.items())), contents.states)
     if required and not photos:
         raise nothing_to_take(intake)
     walk.warn_of_idle_patterns()
+    _warn_of_twins(photos)
+    return intake
+
+
+def _take_remote(remote: RemoteFolder, folder: Path, rules: IntakeRules, required: bool) -> Intake:
+    """Takes the files at an address by their names."""
+    try:
+        states = remote.files()
+    except MissingFileError as error:
+        raise PhotoFolderError(f"{remote.address} does not exist, or is empty") from error
+    ignore = IgnoreRules(rules)
+    folders: dict[str, str] = {"": ""}
+    left_out: dict[str, str] = {}
+    ignored: dict[str, str] = {}
+
+    def of_folder(path: str) -> str:
+        """The rule by which a folder, or one of those that contain it, is ignored, or ""."""
+        if path not in folders:
+            above, _, name = path.rpartition("/")
+            folders[path] = of_folder(above) or ignore.of_folder(name, path)
+        return folders[path]
+
+    for name, (size, _) in states.items():
+        above, _, last = name.rpartition("/")
+        if rule := of_folder(above) or ignore.of_file(last, name):
+            ignored[name] = rule
+        elif size == 0:
+            left_out[name] = EMPTY
+        elif ".." in name and ".." in name.split("/"):
+            left_out[name] = "its name leads out of the folder (..): rename it"
+    photos = sorted(name for name in states if name not in ignored and name not in left_out)
+    intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(ignored.items())), states)
+    if required and not photos:
+        raise nothing_to_take(intake)
+    for option, pattern in ignore.idle:
+        log.warning(printable(f"{option} {pattern}: no file or folder below {remote.address} matches"))
     _warn_of_twins(photos)
     return intake
 
@@ -153,7 +200,7 @@ def nothing_to_take(intake: Intake) -> PhotoFolderError:
         counts = "; ".join(counted(intake.left_out.values(), 3))
         said = f"; left out: {counts}; the first: {printable(name)}: {reason}"
     said += f"; ignored: {'; '.join(counted(intake.ignored.values(), 3))}" if intake.ignored else ""
-    return PhotoFolderError(f"{intake.folder} contains no photo{said}")
+    return PhotoFolderError(f"{address_of(intake.folder) or intake.folder} contains no photo{said}")
 
 
 def _warn_of_twins(photos: Sequence[str]) -> None:
@@ -310,11 +357,13 @@ class _Contents:
         seen: what was remembered of the folder.
         photos: the names of the photos.
         left_out: maps the names of the other files to the reasons.
+        states: maps the name of each photo to its size and modification time in ns.
     """
 
     seen: ContentCache
     photos: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    states: dict[str, tuple[int, int]] = field(default_factory=dict)
     _slow: bool = False
 
     def add(self, files: Iterable[tuple[str, os.DirEntry[str]]]) -> None:
@@ -324,28 +373,29 @@ class _Contents:
                 started = time.perf_counter()
                 contents = list(pool.map(self._content, batch) if self._slow else map(self._content, batch))
                 self._slow = time.perf_counter() - started > _SLOW_OPEN * len(batch)
-                for (name, _), (content, state) in zip(batch, contents, strict=True):
-                    if state:
+                for (name, _), (content, state, is_new) in zip(batch, contents, strict=True):
+                    if is_new:
                         self.seen.note(name, *state, content)
                     reason = _reason(content)
                     if reason:
                         self.left_out[name] = reason
                     else:
                         self.photos.append(name)
+                        self.states[name] = state
                 advance(len(batch))
 
-    def _content(self, file: tuple[str, os.DirEntry[str]]) -> tuple[str, tuple[int, int] | None]:
-        """The content of a file, and its size and modification time if they are to be remembered."""
+    def _content(self, file: tuple[str, os.DirEntry[str]]) -> tuple[str, tuple[int, int], bool]:
+        """The content of a file, its size and modification time, and whether they are to be remembered."""
         name, entry = file
         try:
             if name in self.seen.rows:
                 status = entry.stat()
                 content = self.seen.content(name, status.st_size, status.st_mtime_ns)
                 if content is not None:
-                    return content, None
-            return file_content(entry.path)
+                    return content, (status.st_size, status.st_mtime_ns), False
+            return *file_content(entry.path), True
         except OSError as error:
-            return system_reason(error), None
+            return system_reason(error), (0, 0), False
 
 
 def _batches(

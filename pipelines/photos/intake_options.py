@@ -13,6 +13,9 @@ from .intake import Intake, take_photos
 PHOTO_FOLDER = Reads("folder", PhotoFolderError)
 """The kind of an option that names a folder of photos."""
 
+PHOTO_PLACE = Reads("folder", PhotoFolderError, addresses=True)
+"""The kind of an option that names a folder of photos, or an address such as s3://BUCKET/FOLDER."""
+
 ACCEPT_TRUNCATED_HELP = (
     "Accept JPEG photos that lack their last bytes, with grey in place of what is missing; they are counted apart. "
     "Without this option they are left out."

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,9 +10,12 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from ..files.remote import RemoteFolder, remote_folder
 from .edges import MARGIN, edge_map
+from .formats import Source
 from .grid_crops import grid_boxes
 from .reader import MAX_PIXELS, Crop, PhotoError, photo_size, read_crops, read_photo
+from .remote_photos import header_at, photo_at
 
 Pixels = TypeVar("Pixels")
 
@@ -24,7 +28,7 @@ class Reading:
     """Reads the photos of a folder as a network needs them.
 
     Attributes:
-        folder: the folder of the photos.
+        folder: the folder of the photos, or an address such as s3://BUCKET/FOLDER as a path.
         size: the longest side of a photo after resizing, in pixels; None for no resizing.
         exif: whether the EXIF orientation is applied to photos.
         max_pixels: the largest number of pixels that a photo's header may declare; a larger photo raises PhotoError.
@@ -60,7 +64,12 @@ class Reading:
                 photo.
         """
         margins = 2 * MARGIN if self.edges else 0
-        height, width = (side + margins for side in photo_size(self.folder / name, crop=crop, **self._options()))
+
+        def size(source: Source) -> Shape:
+            return photo_size(source, crop=crop, **self._options())
+
+        found = header_at(self.remote, name, size) if self.remote else size(self.folder / name)
+        height, width = (side + margins for side in found)
         return max(height, self.smallest), max(width, self.smallest)
 
     def read(self, name: str, crop: Crop | None = None) -> np.ndarray:
@@ -100,9 +109,9 @@ class Reading:
         if self.edges:
             raise ArgumentError("crops are of photos, not of edge maps")
 
-        def read(accept_truncated: bool) -> list[tuple[Crop, np.ndarray]]:
+        def read(source: Source, accept_truncated: bool) -> list[tuple[Crop, np.ndarray]]:
             boxes, pixels = read_crops(
-                self.folder / name,
+                source,
                 lambda width, height: grid_boxes(width, height, levels),
                 accept_truncated=accept_truncated,
                 **self._options(),
@@ -116,21 +125,30 @@ class Reading:
         return np.pad(pixels, [*missing, (0, 0)], mode="edge") if any(after for _, after in missing) else pixels
 
     def _pixels(self, name: str, crop: Crop | None) -> np.ndarray:
-        def read(accept_truncated: bool) -> np.ndarray:
-            return read_photo(self.folder / name, crop=crop, accept_truncated=accept_truncated, **self._options())
+        def read(source: Source, accept_truncated: bool) -> np.ndarray:
+            return read_photo(source, crop=crop, accept_truncated=accept_truncated, **self._options())
 
         return self._accepting(name, read)
 
-    def _accepting(self, name: str, read: Callable[[bool], Pixels]) -> Pixels:
+    def _accepting(self, name: str, read: Callable[[Source, bool], Pixels]) -> Pixels:
         """Reads a photo, which is noted in `truncated` if it can only be read by accepting that bytes are missing."""
-        try:
-            return read(False)
-        except PhotoError as error:
-            if not (self.accept_truncated and error.truncated):
-                raise
-        pixels = read(True)
-        self.truncated.add(name)
-        return pixels
+
+        def accepting(source: Source) -> Pixels:
+            try:
+                return read(source, False)
+            except PhotoError as error:
+                if not (self.accept_truncated and error.truncated):
+                    raise
+            pixels = read(source, True)
+            self.truncated.add(name)
+            return pixels
+
+        return photo_at(self.remote, name, accepting) if self.remote else accepting(self.folder / name)
+
+    @cached_property
+    def remote(self) -> RemoteFolder | None:
+        """The folder at the address that `folder` names; None for a folder of this machine."""
+        return remote_folder(self.folder)
 
     def longest(self) -> int:
         """Returns the largest height or width that an array from `read` can have, in pixels.

@@ -1,0 +1,334 @@
+"""Files at addresses such as s3://BUCKET/FOLDER, which fsspec reads and writes (extra `cloud`).
+
+An option of type `Path` can name an address: pathlib writes s3://BUCKET as s3:/BUCKET, from which `address_of` recovers
+it. Every request is repeated while the storage does not answer or answers with an error that passes. A file that is not
+there is a MissingFileError at once; everything else that lasts is a `RemoteError`, so that an outage is never mistaken
+for a missing file.
+"""
+
+import html
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote
+
+from keras_retrieval.errors import ArgumentError, RetrievalError, first_line, missing_extra
+
+log = logging.getLogger("keras_retrieval")
+
+Answer = TypeVar("Answer")
+
+FileState = tuple[int | None, str]
+"""Size in bytes, None if the storage does not say, and etag, checksum or time of a file: changes if the file does."""
+
+EXTRA = "cloud"
+PATIENCE = 300.0  # seconds for which a request is repeated
+READERS = 32  # requests at a time
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 15.0  # seconds between two requests
+_WARN_EVERY = 30.0  # seconds between two lines about an outage
+_WAITED = 5.0  # seconds after which an outage is logged
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/{1,2}([^/].*)", re.DOTALL)
+_LOCAL_ADDRESS = re.compile(r"(file|local):/+(.*)", re.DOTALL | re.IGNORECASE)
+_TAGS = (  # entries of listings, the first of which says whether a file has changed
+    "ETag", "etag", "md5Hash", "checksum", "blob_id", "generation", "LastModified", "last_modified", "mtime", "updated",
+    "modified", "created",
+)  # fmt: skip
+_PASSING_STATUS = (408, 409, 425, 429)  # of 4xx; 5xx all pass
+_FINAL_NAMES = ("Credential", "ParamValidation", "ProfileNotFound", "NoRegion", "InvalidURL", "UnsupportedProtocol")
+_warned = 0.0
+
+
+class RemoteError(RetrievalError, RuntimeError):
+    """A storage does not answer, or refuses a request.
+
+    The step can be run again, and continues; what it was reading or writing is not taken for missing.
+    """
+
+
+class MissingFileError(RetrievalError, FileNotFoundError):
+    """A storage answers that there is no file or folder at an address."""
+
+
+def address_of(path: Path | str) -> str | None:
+    """Returns the address that a path names, or None for a path of this machine.
+
+    Args:
+        path: the value of an option, such as s3://BUCKET/FOLDER, as text or as pathlib writes it (s3:/BUCKET/FOLDER).
+
+    Returns:
+        The address without a slash at its end; the scheme in small letters.
+    """
+    text = os.fspath(path)
+    if local := _LOCAL_ADDRESS.fullmatch(text):
+        return f"file:///{local[2]}".rstrip("/")
+    found = _ADDRESS.fullmatch(text)
+    return f"{found[1].lower()}://{found[2].rstrip('/')}" if found else None
+
+
+def place_text(path: Path) -> str:
+    """Returns a folder for a manifest or a message: its address, or its absolute path."""
+    return address_of(path) or str(path.resolve())
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder at an address. Holds no connection, so that it can be pickled.
+
+    Attributes:
+        address: the address without a slash at its end, from `address_of`.
+    """
+
+    address: str
+
+    def files(self) -> dict[str, FileState]:
+        """Lists all files below the folder, by one listing where the storage has no folders, such as S3.
+
+        Web servers list no sizes: there the header of each file is asked for.
+
+        Returns:
+            Maps the name of each file, relative to the folder, to its state.
+
+        Raises:
+            MissingFileError: there is nothing at the address.
+            RemoteError: the storage does not answer, or refuses the listing.
+        """
+        system, root = _opened(self.address)
+        retried(self.address, system.invalidate_cache)
+        entries = self._flat(system, root) if _lists_flat(system) else self._walked(system, root)
+        found = {}
+        for path, entry in entries.items():
+            name = self._name(root, path)
+            if name and not name.endswith("/") and entry.get("type", "file") != "directory":
+                found[name] = _state(entry)
+        unknown = [name for name, state in found.items() if state == (None, "")]
+        return found | _asked_one_by_one(self, unknown)
+
+    def state(self, name: str) -> FileState:
+        """Returns the state of one file.
+
+        Raises:
+            MissingFileError: there is no such file.
+            RemoteError: the storage does not answer, or refuses.
+        """
+        system, root = _opened(self.address)
+        path = self._path(root, name)
+        return _state(retried(f"{self.address}/{name}", lambda: system.info(path)))
+
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """Reads a file.
+
+        Args:
+            name: its name, relative to the folder.
+            most: number of bytes to ask for from its beginning; None for all. A server that cannot read a part returns
+                the whole file.
+
+        Raises:
+            MissingFileError: there is no such file.
+            RemoteError: the storage does not answer, or refuses.
+        """
+        system, root = _opened(self.address)
+        path = self._path(root, name)
+        part = {} if most is None else {"start": 0, "end": most}
+
+        def content() -> bytes:
+            try:
+                return system.cat_file(path, **part)
+            except Exception as error:
+                if most is not None and status_of(error) == 416:  # a part of an empty file
+                    return b""
+                raise
+
+        return retried(f"{self.address}/{name}", content)
+
+    def _name(self, root: str, path: str) -> str:
+        """The name of a listed file, or "" for what is not below the folder."""
+        if not path.startswith(f"{root}/"):
+            return ""
+        name = path[len(root) + 1 :]
+        if not self._on_web:
+            return name
+        return "" if "?" in name or "#" in name else unquote(html.unescape(name))
+
+    def _path(self, root: str, name: str) -> str:
+        return f"{root}/{quote(name) if self._on_web else name}"
+
+    @property
+    def _on_web(self) -> bool:
+        return self.address.startswith(("http://", "https://"))
+
+    def _flat(self, system: Any, root: str) -> dict[str, dict[str, Any]]:
+        entries: dict[str, dict[str, Any]] = retried(self.address, lambda: system.find(root, detail=True))
+        if not entries and not retried(self.address, lambda: system.exists(root)):
+            raise MissingFileError(f"{self.address} does not exist")
+        return entries
+
+    def _walked(self, system: Any, root: str) -> dict[str, dict[str, Any]]:
+        """Walks over the folders; fsspec's own walk would pass over those that it cannot list."""
+        entries: dict[str, dict[str, Any]] = {}
+        pending, seen = [root], {root}
+        while pending:
+            folder = pending.pop()
+            listed = f"{folder}/" if self._on_web else folder
+            for entry in retried(listed, lambda listed=listed: system.ls(listed, detail=True)):  # type: ignore[misc]
+                path = entry["name"].rstrip("/")
+                if entry["type"] != "directory":
+                    entries[entry["name"]] = entry
+                elif path not in seen and path.startswith(f"{root}/") and "?" not in path:
+                    seen.add(path)
+                    pending.append(path)
+        return entries
+
+
+def _asked_one_by_one(folder: RemoteFolder, names: list[str]) -> dict[str, FileState]:
+    """The states of files that a listing only names; files that are not there are left out."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def state(name: str) -> FileState:
+        try:
+            return folder.state(name)
+        except MissingFileError:  # a link to nothing: reading it will say so
+            return None, "missing"
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(names, pool.map(state, names), strict=True))
+
+
+def remote_folder(path: Path) -> RemoteFolder | None:
+    """Returns the folder at the address that a path names; None for a path of this machine."""
+    address = address_of(path)
+    return None if address is None else RemoteFolder(address)
+
+
+def check_address(label: str, path: Path | str) -> None:
+    """Checks that the packages that an address needs are installed; asks the storage nothing.
+
+    Raises:
+        ArgumentError: fsspec knows no storage of this kind.
+        MissingExtraError: fsspec, or its package for this storage, is not installed.
+    """
+    address = address_of(path)
+    if address is None:
+        return
+    scheme = address.partition("://")[0]
+    try:
+        import fsspec
+
+        fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        name = "fsspec" if getattr(error, "name", "") == "fsspec" else f"The package for {scheme}:// addresses"
+        raise missing_extra(name, EXTRA) from error
+    except ValueError as error:
+        raise ArgumentError(f"{label} {address}: there is no storage of the kind {scheme}://") from error
+
+
+def _opened(address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path of the address in it."""
+    return _opened_in_process(address, os.getpid())
+
+
+@cache
+def _opened_in_process(address: str, _process: int) -> tuple[Any, str]:
+    import fsspec
+
+    scheme = address.partition("://")[0]
+    # A listing is never answered from memory. s3fs would ask for the size of a file before it reads it.
+    options = {"use_listings_cache": False} | ({"max_concurrency": 1} if scheme in ("s3", "s3a") else {})
+    try:
+        system, root = fsspec.core.url_to_fs(address, **options)
+    except ImportError as error:
+        raise missing_extra(f"The package for {scheme}:// addresses", EXTRA) from error
+    return system, root.rstrip("/")
+
+
+def _lists_flat(system: Any) -> bool:
+    """Whether a file system lists everything below a folder by itself, not by a walk over its folders."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    if isinstance(system, AsyncFileSystem):
+        return type(system)._find is not AsyncFileSystem._find
+    return type(system).find is not AbstractFileSystem.find
+
+
+def _state(entry: dict[str, Any]) -> FileState:
+    size = entry.get("size")
+    tag = next((entry[key] for key in _TAGS if entry.get(key)), "")
+    return (None if size is None else int(size)), str(tag)
+
+
+def retried(what: str, ask: Callable[[], Answer]) -> Answer:
+    """Repeats a request until the storage answers.
+
+    Args:
+        what: the address that is asked for, for messages.
+        ask: the request.
+
+    Raises:
+        MissingFileError: the storage answers that there is no such file.
+        RemoteError: the storage refuses the request, or has not answered for `PATIENCE` seconds.
+    """
+    started, wait = time.monotonic(), _FIRST_WAIT
+    while True:
+        try:
+            return ask()
+        except RetrievalError:
+            raise
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) or status_of(error) == 404:
+                raise MissingFileError(f"{what} does not exist") from error
+            if _is_final(error):
+                raise RemoteError(f"{what}: {_text(error)}") from error
+            waited = time.monotonic() - started
+            if waited + wait > PATIENCE:
+                raise RemoteError(
+                    f"{what}: no answer in {waited:.0f} s ({_text(error)}): run the command again when the storage "
+                    "answers"
+                ) from error
+            _warn(what, waited, error)
+        time.sleep(wait * random.uniform(0.5, 1))
+        wait = min(2 * wait, _LONGEST_WAIT)
+
+
+def _warn(what: str, waited: float, error: Exception) -> None:
+    global _warned
+    now = time.monotonic()
+    if waited > _WAITED and now - _warned > _WARN_EVERY:
+        _warned = now
+        log.warning(f"{what}: no answer for {waited:.0f} s ({_text(error)}); trying for up to {PATIENCE:.0f} s")
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status of an error of fsspec's packages; None if it has none."""
+    response = getattr(error, "response", None)
+    found = getattr(response, "status_code", None) or getattr(response, "status", None)
+    if isinstance(response, dict):
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    for value in (found, getattr(error, "status", None), getattr(error, "code", None)):
+        try:
+            if value is not None and 100 <= int(value) < 600:
+                return int(value)
+        except (TypeError, ValueError):
+            continue
+    cause = error.__cause__
+    return None if cause is None else status_of(cause)
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether an error stays the same however often the request is repeated."""
+    status = status_of(error)
+    if status is not None and 400 <= status < 500:
+        return status not in _PASSING_STATUS
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | NotImplementedError | ImportError):
+        return True
+    return isinstance(error, TypeError) or any(part in type(error).__name__ for part in _FINAL_NAMES)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)[:200]}"

@@ -1,0 +1,77 @@
+"""Reads photos at addresses such as s3://BUCKET/FOLDER.
+
+A photo that is not there, or whose content is damaged, raises PhotoError, so that only it is left out. A storage that
+does not answer raises `RemoteError`, which ends the work: the photo is not left out for it.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..files.remote import MissingFileError, RemoteFolder
+from .formats import PhotoError, Source
+from .signatures import HEAD, content_of
+
+Result = TypeVar("Result")
+
+HEADER = 2**16  # bytes of the beginning of a file, which contain the headers of nearly all photos
+_HEADER_FIRST = ("JPEG", "PNG", "BMP")  # formats whose readers need no byte behind the header to know the size
+
+_MISSING = "there is no such file"
+
+
+def header_at(folder: RemoteFolder, name: str, size: Callable[[Source], Result]) -> Result:
+    """Computes what the header of a photo says, from the beginning of its file if that is enough.
+
+    Args:
+        folder: the folder at an address.
+        name: the name of the photo, relative to the folder.
+        size: the function of the content of the file, which raises PhotoError if bytes are missing.
+
+    Raises:
+        PhotoError: the photo is not there, or `size` raises it for the whole file, read twice.
+        RemoteError: the storage does not answer, or refuses.
+    """
+    head = _content(folder, name, HEADER)
+    if len(head) != HEADER:  # it is the whole file
+        return _read_twice(folder, name, size, head)
+    kind, reason = content_of(head[:HEAD])
+    if not kind and _content(folder, name, HEADER) == head:
+        raise PhotoError(name, reason)
+    if kind in _HEADER_FIRST:
+        try:
+            return size(head)
+        except PhotoError:  # the header is longer, or something else is wrong
+            pass
+    return photo_at(folder, name, size)
+
+
+def photo_at(folder: RemoteFolder, name: str, read: Callable[[Source], Result]) -> Result:
+    """Reads a photo; one that cannot be read is fetched once more, since its bytes may have been lost on their way.
+
+    Args:
+        folder: the folder at an address.
+        name: the name of the photo, relative to the folder.
+        read: the function of the content of the file.
+
+    Raises:
+        PhotoError: the photo is not there, or `read` raises it.
+        RemoteError: the storage does not answer, or refuses.
+    """
+    return _read_twice(folder, name, read, _content(folder, name))
+
+
+def _read_twice(folder: RemoteFolder, name: str, read: Callable[[Source], Result], content: bytes) -> Result:
+    try:
+        return read(content)
+    except PhotoError:
+        again = _content(folder, name)
+        if again == content:
+            raise
+        return read(again)
+
+
+def _content(folder: RemoteFolder, name: str, most: int | None = None) -> bytes:
+    try:
+        return folder.read(name, most)
+    except MissingFileError as error:
+        raise PhotoError(name, _MISSING) from error

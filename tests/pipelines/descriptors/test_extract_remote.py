@@ -1,0 +1,153 @@
+"""Extraction of photos at addresses: nothing is lost to faults of the storage, and nothing is left out for them."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from keras_retrieval.errors import ArgumentError
+from pipelines.descriptors.extract import extract
+from pipelines.descriptors.folder import read_descriptors
+from pipelines.files.durable import partial_of
+from pipelines.files.remote import RemoteError
+from pipelines.files.shards import read_left_out
+from pipelines.photos.formats import PhotoFolderError
+from tests.helpers.faulty_storage import FaultyFileSystem, faulty_storage, upload
+from tests.helpers.small import draw_folder, saved_network, shards
+
+PLACE = "faulty://bucket/photos"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return str(saved_network(tmp_path_factory.mktemp("network")))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "photos"
+    draw_folder(folder, 20)
+    draw_folder(folder / "deep er" / "é", 3)
+    (folder / "text.jpg").write_text("no photo")
+    (folder / "cut.png").write_bytes((folder / "000.png").read_bytes()[:200])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / ".hidden.png").write_bytes((folder / "000.png").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(small, photos, tmp_path_factory):
+    return extract(small, photos, tmp_path_factory.mktemp("local") / "out", shard=8)
+
+
+@pytest.fixture
+def faults(monkeypatch, photos):
+    with faulty_storage(monkeypatch) as faults:
+        upload(photos, "bucket/photos")
+        yield faults
+
+
+def assert_same(folder, local):
+    np.testing.assert_array_equal(shards(folder), shards(local))
+    assert read_descriptors(folder)[1] == read_descriptors(local)[1]
+    assert read_left_out(folder) == read_left_out(local)
+
+
+def test_photos_at_an_address_get_the_rows_of_a_local_folder(small, local, faults, tmp_path):
+    folder = extract(small, PLACE, tmp_path / "out", shard=8)
+    assert_same(folder, local)
+    assert read_descriptors(folder)[2]["photos"] == PLACE
+    assert faults.count("find") == 1
+
+
+def test_faults_and_an_outage_lose_nothing(small, local, faults, tmp_path):
+    faults.every, faults.outage = 7, (0.0, 60.0)
+    assert_same(extract(small, PLACE, tmp_path / "out", shard=8), local)
+    assert faults.clock.now > 60
+
+
+def test_an_outage_that_lasts_ends_the_run_and_the_next_one_continues(small, local, faults, tmp_path):
+    met = faults.met
+
+    def fails_late(request, path):
+        met(request, path)
+        if faults.count("read") > 40:
+            raise TimeoutError("timed out")
+
+    FaultyFileSystem.faults.met = fails_late
+    with pytest.raises(RemoteError, match=r"faulty://bucket/photos/.*: no answer in \d+ s \(TimeoutError"):
+        extract(small, PLACE, tmp_path / "out", shard=8)
+    done = {path: path.stat().st_mtime_ns for path in partial_of(tmp_path / "out").glob("descriptors-*.npy")}
+    FaultyFileSystem.faults.met = met
+    folder = extract(small, PLACE, tmp_path / "out", shard=8)
+    assert_same(folder, local)
+    assert all((folder / path.name).stat().st_mtime_ns == time for path, time in done.items())
+
+
+def test_a_finished_run_reads_only_the_listing(small, faults, tmp_path, caplog):
+    caplog.set_level("INFO")
+    extract(small, PLACE, tmp_path / "out")
+    faults.requests.clear()
+    extract(small, PLACE, tmp_path / "out")
+    assert [request for request, _ in faults.requests] == ["find"]
+    assert "already complete" in caplog.text
+
+
+def test_a_photo_that_changes_or_vanishes(small, faults, tmp_path, monkeypatch):
+    extract(small, PLACE, tmp_path / "out")
+    store = FaultyFileSystem.store
+    store["/bucket/photos/001.png"].created = datetime.now(tz=UTC)
+    with pytest.raises(ValueError, match="other photos or options: --replace"):
+        extract(small, PLACE, tmp_path / "out")
+    met = faults.met
+
+    def gone(request, path):
+        met(request, path)
+        if path.endswith("003.png") and "deep" not in path:
+            raise FileNotFoundError(path)
+
+    FaultyFileSystem.faults.met = gone
+    folder = extract(small, PLACE, tmp_path / "out", replace=True)
+    assert read_left_out(folder)["003.png"] == "there is no such file"
+    assert len(shards(folder)) == 22
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(PermissionError("Access Denied"), "PermissionError: Access Denied"), (TypeError("x"), "x")]
+)
+def test_what_no_repetition_helps_is_an_error_at_once(small, faults, tmp_path, error, said):
+    faults.every, faults.error = 1, error
+    with pytest.raises(RemoteError, match=said):
+        extract(small, PLACE, tmp_path / "out")
+    assert len(faults.requests) == 1
+
+
+def test_bytes_that_are_lost_on_their_way_do_not_leave_a_photo_out(small, local, faults, tmp_path, monkeypatch):
+    read, spoilt = FaultyFileSystem.cat_file, set()
+
+    def cat_file(self, path, start=None, end=None, **kwargs):
+        content = read(self, path, start, end, **kwargs)
+        if (path, start) in spoilt or "cut" in path:
+            return content
+        spoilt.add((path, start))
+        return content[: len(content) // 2]
+
+    monkeypatch.setattr(FaultyFileSystem, "cat_file", cat_file)
+    assert_same(extract(small, PLACE, tmp_path / "out", shard=8), local)
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "said"),
+    [
+        ("faulty://bucket/nothing", PhotoFolderError, "faulty://bucket/nothing does not exist"),
+        ("nosuch://bucket/photos", ArgumentError, "PHOTOS nosuch://bucket/photos: there is no storage"),
+    ],
+)
+def test_addresses_that_cannot_be_read_are_named(small, faults, tmp_path, place, error, said):
+    with pytest.raises(error, match=said):
+        extract(small, place, tmp_path / "out")
+
+
+def test_local_features_need_photos_of_this_machine(small, faults, tmp_path):
+    with pytest.raises(ArgumentError, match="--local needs photos on this machine"):
+        extract(small, PLACE, tmp_path / "out", local="xfeat")
