@@ -1,7 +1,7 @@
 """Conversion between photos or numpy arrays and the messages of TensorFlow Serving."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,20 @@ class ServedHits(Hits):
             verified; None if the server does not verify.
         match_boxes: the boxes of these points in the neighbours, (n, 4) float32, in pixels of the upright photos.
         query_boxes: the boxes of these points in the photo of the request, (n, 4) float32.
+        probabilities: the probability that each neighbour shows the object of the photo, (n,) float32; None if the
+            index of the server is not calibrated.
     """
 
     inliers: np.ndarray | None = None
     match_boxes: np.ndarray | None = None
     query_boxes: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    def at(self, places: np.ndarray) -> "ServedHits":
+        """Returns the neighbours at some places, with all their values."""
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "names"}
+        taken: dict[str, Any] = {name: None if value is None else value[places] for name, value in values.items()}
+        return ServedHits([self.names[place] for place in places.tolist()], **taken)
 
 
 def split_hits(names: Sequence[str], scores: np.ndarray, more: Mapping[str, np.ndarray] = {}) -> list[ServedHits]:

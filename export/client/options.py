@@ -106,6 +106,15 @@ class QueryOptions(ConnectionOptions):
     )
     k: Annotated[int, Option("Number of neighbours of each photo.", at_least=1, flags="--k -k")] = 10
     box: Annotated[str | None, Option(BOX_HELP)] = None
+    min_probability: Annotated[
+        float,
+        Option(
+            "Give only photos that show the object of the photo with at least this probability, such as 0.9, if the "
+            "index of the server is calibrated (`keras-retrieval calibrate`); 0 for all that it gives.",
+            at_least=0,
+            below=1,
+        ),
+    ] = 0.0
     where: Annotated[
         list[str] | None,
         Option(

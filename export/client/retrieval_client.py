@@ -25,6 +25,7 @@ from ..contract.signatures import (
     NAMES,
     NEIGHBOURS,
     OK,
+    PROBABILITIES,
     QUERY_BOXES,
     REASONS,
     SCORES,
@@ -58,6 +59,7 @@ _MORE = {
     "inliers": (INLIERS, "int", ()),
     "match_boxes": (MATCH_BOXES, "float", (4,)),
     "query_boxes": (QUERY_BOXES, "float", (4,)),
+    "probabilities": (PROBABILITIES, "float", ()),
 }
 """Attributes of `ServedHits` from outputs that not every server has: name, kind and shape of a neighbour's value."""
 WHOLE: Box = (0, 0, 0, 0)  # the box of the whole photo

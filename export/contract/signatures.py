@@ -32,6 +32,10 @@ agree with the photo on a view come first, and the scores are no longer in desce
 and for padding; and their boxes as `hit_boxes` has them, `match_boxes` (B, K, 4) float32 in the neighbour and
 `query_boxes` (B, K, 4) float32 in the photo of the request, zeros without inliers.
 
+If the index is calibrated (`keras-retrieval calibrate`), there is an output `probabilities` (B, K) float32: the
+probability that a neighbour shows the object of the photo, 0 for padding. With `serve --min-probability P`, only
+neighbours with at least this probability are given: a row that is only padding means "no match".
+
 A version that was exported with its index has no inputs `boxes` and `where`. It has an optional input `leaves`, ()
 int32, instead: the number of leaves of the index's tree to search. The default, 0, searches the number of leaves to
 which the index was tuned. Only servers that contain ScaNN's TensorFlow operations can load such a version.
@@ -68,6 +72,7 @@ HIT_BOXES = "hit_boxes"
 INLIERS = "inliers"
 MATCH_BOXES = "match_boxes"
 QUERY_BOXES = "query_boxes"
+PROBABILITIES = "probabilities"
 
 DEFAULT_K, MAX_K = 10, 10_000
 NO_SCORE = -np.inf

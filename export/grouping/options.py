@@ -100,13 +100,13 @@ class GroupsOptions(CustomLayers, RuntimeOption):
         super().check()
         if is_index(self.collection) == (self.like is not None):
             raise ArgumentError(
-                f"{self.collection} is an index, which has its own network: leave --like out"
+                f"{self.collection} is an index, which has its own network: leave --like {self.like} out"
                 if self.like is not None
                 else f"{self.collection} is no index: name a calibrated index with --like, whose network describes the "
                 "photos"
             )
         if self.model is not None and self.like is None:
-            raise ArgumentError("--model is the network of --like: give both")
+            raise ArgumentError(f"--model {self.model} is the network of --like: give both")
         if self.photos is not None and self.like is not None:
             raise ArgumentError("--photos is the folder of an index's photos: leave it out, with --like")
         if self.local is not None and (not self.verify or self.like is not None):

@@ -63,7 +63,7 @@ class ServeOptions(AccessOptions):
     ] = None
     verify: Annotated[int, Option(VERIFY_HELP, at_least=0)] = 0
     local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
-    min_probability: Annotated[float, Option(f"On the search page: {MIN_PROBABILITY_HELP}", at_least=0, below=1)] = 0.0
+    min_probability: Annotated[float, Option(MIN_PROBABILITY_HELP, at_least=0, below=1)] = 0.0
     calibration: Annotated[Path | None, Option(CALIBRATION_HELP, kind=Reads("file", CalibrationError))] = None
     base_path: Annotated[
         str,

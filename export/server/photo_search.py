@@ -19,6 +19,7 @@ from keras_retrieval.errors import ArgumentError
 from ..contract import signatures as names
 from ..contract.version_manifest import KIND, VERSION, mismatch
 from ..index_contract.contract import Filter, Hits, NeighbourIndex
+from ..search_page.probabilities import Judge
 from ..search_page.verification import HitVerifier
 from .errors import Code, ServingError, invalid
 from .limits import ComputeSlots, Deadline
@@ -37,15 +38,23 @@ class PhotoSearch:
         slots: limit on concurrent searches and on concurrent decoding of photos, which needs memory for all pixels of a
             photo.
         verifier: verifies the first neighbours by local features; None for no verification.
+        judge: gives the probabilities of neighbours; None for an index without a calibration.
 
     Attributes:
         index: the open index.
         slots: limit on concurrent searches and decoding.
         verifier: verifies neighbours, or None.
+        judge: gives probabilities, or None.
     """
 
-    def __init__(self, index: NeighbourIndex, slots: ComputeSlots, verifier: HitVerifier | None = None) -> None:
-        self.index, self.slots, self.verifier = index, slots, verifier
+    def __init__(
+        self,
+        index: NeighbourIndex,
+        slots: ComputeSlots,
+        verifier: HitVerifier | None = None,
+        judge: Judge | None = None,
+    ) -> None:
+        self.index, self.slots, self.verifier, self.judge = index, slots, verifier, judge
 
     def load(self, path: Path, name: str, version: int) -> Servable:
         """Loads a version, and adds the signature `search` if `export-saved-model` wrote the version.
@@ -155,6 +164,31 @@ class PhotoSearch:
             hits, found = self.verifier.verify_any([query], hits)
         return hits, [None if one is None else one[1] for one in found]
 
+    def likely(
+        self, row: np.ndarray, hits: Hits, matches: Sequence[Match | None], deadline: Deadline
+    ) -> tuple[Hits, Sequence[Match | None], np.ndarray]:
+        """Gives the probabilities of the neighbours of a photo, and leaves out those that are not probable enough.
+
+        Args:
+            row: descriptor of the photo, (D,).
+            hits: its neighbours.
+            matches: the match of each neighbour with the photo; empty if none was verified.
+            deadline: deadline of the request.
+
+        Returns:
+            The neighbours that are left, their matches, and their probabilities, (n,); zeros without a calibration.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED or CANCELLED if the client no longer waits.
+        """
+        if self.judge is None:
+            return hits, matches, np.zeros(len(hits.names))
+        inliers = [None if one is None else one.inliers for one in matches] if matches else None
+        with self.slots.slot(deadline):
+            probabilities = self.judge.answers.probabilities(row, hits, inliers)
+        kept = np.flatnonzero(probabilities >= self.judge.min_probability)
+        return hits.pick(kept), [matches[place] for place in kept.tolist()] if matches else [], probabilities[kept]
+
 
 class SearchingServable(Servable):
     """A version of an exported network, with the additional signature `search`.
@@ -171,7 +205,9 @@ class SearchingServable(Servable):
         super().__init__(path, name, version)
         self._search, self._facts = search, facts
         self.signatures[names.SEARCH] = search_signature(
-            crops=bool(search.index.facts.get("crops")), verified=search.verifier is not None
+            crops=bool(search.index.facts.get("crops")),
+            verified=search.verifier is not None,
+            calibrated=search.judge is not None,
         )
 
     @property
@@ -199,6 +235,7 @@ class SearchingServable(Servable):
         rows, status = self.describe(given.files, given.boxes, run, deadline)
         hits: list[Hits | None] = [None] * len(rows)
         matches: list[Sequence[Match | None]] = [[]] * len(rows)
+        likely: list[np.ndarray] = [np.zeros(0)] * len(rows)
         depth = 1 if self._search.verifier is None else self._search.verifier.depth
         groups: dict[int, list[int]] = {}
         for row in np.flatnonzero(status == names.OK).tolist():
@@ -207,8 +244,11 @@ class SearchingServable(Servable):
             most, where = int(given.k[group].max(initial=depth)), given.where[group[0]]
             for row, one in zip(group, self._search.nearest(rows[group], most, deadline, where), strict=True):
                 file, box = given.files[row], given.boxes[row]
-                hits[row], matches[row] = self._search.verify(file, box, one, deadline)
-        outputs = output_tensors(hits, given.k, status, matches)
+                found, same = self._search.verify(file, box, one, deadline)
+                found = found.pick(range(min(int(given.k[row]), len(found.names))))
+                same = same[: len(found.names)]
+                hits[row], matches[row], likely[row] = self._search.likely(rows[row], found, same, deadline)
+        outputs = output_tensors(hits, given.k, status, matches, likely)
         return {alias: outputs[alias] for alias in aliases}
 
     def describe(

@@ -26,12 +26,13 @@ _OF_MATCHES = {names.INLIERS: "int32", names.MATCH_BOXES: "float", names.QUERY_B
 _BOXED = {names.HIT_BOXES, names.MATCH_BOXES, names.QUERY_BOXES}
 
 
-def search_signature(*, crops: bool = False, verified: bool = False) -> Any:
+def search_signature(*, crops: bool = False, verified: bool = False, calibrated: bool = False) -> Any:
     """Makes the SignatureDef of `search`; see `contract.signatures` for its inputs and outputs.
 
     Args:
         crops: whether the index has crops, so that there is an output `hit_boxes`.
         verified: whether neighbours are verified, so that there are outputs `inliers`, `match_boxes` and `query_boxes`.
+        calibrated: whether the index is calibrated, so that there is an output `probabilities`.
 
     The tensors that it names are not in a graph, because the server computes them. The inputs k, boxes and where have
     default values.
@@ -43,6 +44,7 @@ def search_signature(*, crops: bool = False, verified: bool = False) -> Any:
     for alias, dtype in _INPUTS.items():
         signature.inputs[alias].CopyFrom(_tensor(alias, dtype, _SHAPES[alias]))
     outputs = _OUTPUTS | ({names.HIT_BOXES: "float"} if crops else {}) | (_OF_MATCHES if verified else {})
+    outputs |= {names.PROBABILITIES: "float"} if calibrated else {}
     for alias, dtype in outputs.items():
         shape: list[int | None] = [None] if alias == names.STATUS else [None, None]
         shape += [4] if alias in _BOXED else []
@@ -126,6 +128,7 @@ def output_tensors(
     k: np.ndarray,
     status: np.ndarray,
     matches: Sequence[Sequence[Match | None]] = (),
+    probabilities: Sequence[np.ndarray] = (),
 ) -> dict[str, np.ndarray]:
     """Makes the output tensors of a `search` response.
 
@@ -135,12 +138,13 @@ def output_tensors(
         status: status code of each photo, (B,) int32.
         matches: the verified matches of each photo with its neighbours; () if nothing is verified, which is the same
             as None for each neighbour.
+        probabilities: that of each neighbour of each photo; () for an index without a calibration.
 
     Returns:
         The arrays names (B, K) bytes, scores (B, K) float32, status (B,), hit_boxes (B, K, 4) float32, inliers (B, K)
-        int32, match_boxes and query_boxes (B, K, 4) float32, by output name. K is the largest number of neighbours of a
-        photo. Shorter rows are padded with the name "", the score -infinity and -1 inliers; boxes are zeros there, and
-        everywhere for an index without crops or matches.
+        int32, match_boxes and query_boxes (B, K, 4) and probabilities (B, K) float32, by output name. K is the largest
+        number of neighbours of a photo. Shorter rows are padded with the name "", the score -infinity, -1 inliers and
+        the probability 0; boxes are zeros there, and everywhere for an index without crops or matches.
     """
     lengths = [0 if one is None else min(len(one.names), limit) for one, limit in zip(hits, k.tolist(), strict=True)]
     shape = len(hits), max(lengths, default=0)
@@ -152,7 +156,11 @@ def output_tensors(
             scores[row, :length] = one.scores[:length]
             if one.boxes is not None:
                 boxes[row, :length] = one.boxes[:length]
+    likely = np.zeros(shape, np.float32)
+    for row, (some, length) in enumerate(zip(probabilities, lengths, strict=bool(probabilities))):
+        likely[row, :length] = some[:length]
     outputs = {names.NAMES: texts, names.SCORES: scores, names.STATUS: status, names.HIT_BOXES: boxes}
+    outputs[names.PROBABILITIES] = likely
     return outputs | _tensors_of_matches(matches, lengths, shape)
 
 

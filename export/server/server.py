@@ -62,7 +62,8 @@ class ServerSettings:
         photos: folder of the indexed photos, for the search page; None for the folder that the index states.
         verifier: verifies the first hits of searches by local features, of the page and of the signature `search`; None
             for no verification.
-        judge: gives the probabilities of hits of the page; None for an index without a calibration.
+        judge: gives the probabilities of hits, of the page and of the signature `search`; None for an index without a
+            calibration.
         base_path: prefix of all paths of the REST port, such as "/photos"; "" for none; see `base_path.below`.
         allow_hosts: further names of the server in HTTP requests; ("*",) for any. See `host_names.HostNames`.
         token: secret that requests must contain; None for none.
@@ -136,7 +137,11 @@ class Server:
         self._rest: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._page: SearchPage | None = None
-        search = None if settings.index is None else PhotoSearch(settings.index, ComputeSlots(CPUS), settings.verifier)
+        search = (
+            None
+            if settings.index is None
+            else PhotoSearch(settings.index, ComputeSlots(CPUS), settings.verifier, settings.judge)
+        )
         self._models = ModelRegistry(
             settings.poll_seconds,
             self._models_changed,

@@ -9,13 +9,20 @@ from keras_retrieval.pipelines.photos.reader import PhotoError
 
 from export.client.query import query
 from export.client.retrieval_client import RetrievalClient
+from export.index_contract.answers import Answers
+from export.index_contract.calibration import Calibration, Curve
 from export.indexes.open_index import open_index
+from export.search_page.probabilities import Judge
+from export.server.limits import ComputeSlots, Deadline
+from export.server.photo_search import PhotoSearch
+from export.server.search_signature import output_tensors
 from tests.helpers.serving_models import serving
 
 pytest.importorskip("grpc")
 
 POINTS = np.array([[10, 20], [30, 25], [20, 60]], np.float32)
 MATCH = Match("homography", POINTS, POINTS + np.array([5, 1], np.float32), 4)
+VERIFIED = Curve(-6.0, (0.0, 0.0, 10 / np.log(4)))  # 0.98 with 3 inliers
 HERE, THERE = [10, 20, 30, 60], [15, 21, 35, 61]
 
 
@@ -39,7 +46,9 @@ class Verifier:
 def verified(search_service):
     """A client of a server that verifies, and its verifier."""
     index, verifier = open_index(search_service.index), Verifier()
-    with serving({"small": search_service.model}, index=index, photos=search_service.photos, verifier=verifier) as one:
+    judge = Judge(Answers(index, Calibration({"global": Curve(-3.0, (0.0, 0.0)), "verified": VERIFIED}, 0.99, {})))
+    options = {"index": index, "photos": search_service.photos, "verifier": verifier, "judge": judge}
+    with serving({"small": search_service.model}, **options) as one:
         yield one, verifier
     index.close()
 
@@ -107,3 +116,36 @@ def test_query_prints_inliers_and_their_box(client, search_service, capsys):
     assert lines[0].endswith(f"  3 inliers  15,21,35,61  {hits.names[0]}")
     assert lines[1].endswith(f"  0 inliers  {hits.names[1]}")
     assert lines[2].endswith(f"  not verified  {hits.names[2]}")
+
+
+def test_probabilities_are_those_of_the_matches(client, search_service):
+    (photo,) = files(search_service, 6)
+    answer = client.predict(
+        {"image_bytes": np.array([photo, b"no photo"], object), "k": np.int32(3)}, model="small", signature="search"
+    )
+    logits = np.array([4, -6, -3])
+    np.testing.assert_allclose(answer["probabilities"], [1 / (1 + np.exp(-logits)), [0] * 3], atol=1e-6)
+
+
+def test_improbable_neighbours_are_left_out_with_their_matches(verified, search_service):
+    index = open_index(search_service.index)
+    calibration = Calibration({"global": Curve(-3.0, (0.0, 0.0)), "verified": VERIFIED}, 0.99, {})
+    search = PhotoSearch(index, ComputeSlots(1), verified[1], Judge(Answers(index, calibration), 0.02))
+    (hits,) = index.search(search_service.rows[:1], 3)
+    kept, matches, probabilities = search.likely(search_service.rows[0], hits, [MATCH, Match(), None], Deadline(9))
+    assert kept.names == [hits.names[0], hits.names[2]]
+    assert matches == [MATCH, None]
+    assert len(probabilities) == 2
+    outputs = output_tensors([kept.pick([])], np.array([3]), np.zeros(1, np.int32), [[]], [np.zeros(0)])
+    assert outputs["probabilities"].shape == outputs["names"].shape == (1, 0)
+    index.close()
+
+
+def test_query_says_no_match(client, search_service, capsys):
+    photo, options = search_service.photos / search_service.names[1], {"server": f"127.0.0.1:{client.port}"}
+    (hits,) = query([photo], model="small", k=3, min_probability=0.5, **options)
+    assert hits.inliers.tolist() == [3]
+    assert "  98 %  3 inliers" in capsys.readouterr().out
+    (hits,) = query([photo], model="small", k=3, min_probability=0.99, **options)
+    assert hits.names == []
+    assert capsys.readouterr().out.splitlines()[1:] == ["  no match"]
