@@ -26,6 +26,9 @@ from export.http.host_names import HostNames
 from export.http.http_server import HttpServer
 from export.http.messages import NOT_FOUND
 from export.http.tokens import Token
+from export.index_contract.answers import Answers
+from export.index_contract.calibration import Calibration, Curve
+from export.search_page.probabilities import Judge
 from export.search_page.sign_in import STYLE, sign_in
 from export.search_page.source import Training
 from tests.helpers.browsed_page import COPIES, COUNT, User, served
@@ -270,6 +273,23 @@ def test_matching_points_are_joined_by_lines(user, monkeypatch):
     user.says("#viewer-facts", "3 (as by chance)")
     user.keys(Keys.ARROW_RIGHT)
     user.hidden("#viewer-match")
+
+
+def test_results_have_probabilities_and_no_match_is_said(user, monkeypatch):
+    rows = user.service.source.rows
+    best = float(np.sort(rows @ rows[7])[-2])  # of the first result
+    curve = Curve(-20 * best, (20.0, 0.0))  # its probability is 50 %
+    answers = Answers(user.service.source.opened, Calibration({"global": curve}, 0.99, {}))
+    monkeypatch.setattr(user.service.page, "_judge", Judge(answers, 0.9))
+    user.open(photo=name(7))
+    user.says("#results-status", "No match.")
+    user.says("#problem", "No photo shows this object with a probability of 90 % or more.")
+    user.click("#problem button")
+    user.results(COUNT - 1)
+    assert user.shown("#results .result-score").text in (f"50 % · {best:.3f}", f"49 % · {best:.3f}")
+    monkeypatch.setattr(user.service.page, "_judge", Judge(answers, 0.4))
+    user.open(photo=name(8))
+    user.says("#results-status", "of at least 40 % among")
 
 
 def upload(user, path):
