@@ -89,9 +89,12 @@ class CalibrateOptions(Options):
         Raises:
             ArgumentError: an option is out of range, a Milvus collection is given without --output, or --local with
                 --no-verify.
+            FolderError: the index folder cannot be written.
         """
         super().check()
         if self.output is None and is_milvus(self.index):
             raise ArgumentError(f"{self.index} has no folder for a calibration: name a file with --output")
+        if self.output is None:
+            Writes("file", FolderError)("calibration", str(Path(self.index) / FILE))
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for the comparison of local features: leave --no-verify out")

@@ -181,7 +181,7 @@ def _nearness(ranking: Hits, candidates: int, scales: Scales, size: int) -> tupl
     k = scale_neighbour(size)
     scale = 1 - ranking.scores[[min(k, len(ranking.scores)) - 1]].astype(np.float64)
     first = ranking.pick(range(min(candidates, len(ranking.names))))
-    return nearness(first.scores.astype(np.float64), scale, scales.of_photos(first.names)), first
+    return nearness(first.scores.astype(np.float64), scale, scales.of_photos(first)), first
 
 
 def _verify(

@@ -16,6 +16,10 @@ from .errors import CalibrationError
 log = logging.getLogger("keras_retrieval")
 
 
+_Key = tuple[str, tuple[float, ...]]
+"""A photo, and the box of its best crop."""
+
+
 class Scales:
     """The usual distances around photos: that of a photo to its neighbour k; see `ranking.likely_matches`.
 
@@ -28,7 +32,7 @@ class Scales:
     def __init__(self, index: NeighbourIndex) -> None:
         self._index = index
         self._lock = threading.Lock()
-        self._version, self._known = "", dict[str, float]()
+        self._version, self._known = "", dict[_Key, float]()
 
     def of_queries(self, rows: np.ndarray, own: Sequence[str | None]) -> np.ndarray:
         """Returns the scales of queries, (Q,).
@@ -41,18 +45,32 @@ class Scales:
         found = self._index.search(rows, k + 1) if len(rows) else []
         return np.array([_scale(hits, name, k) for hits, name in zip(found, own, strict=True)], np.float64)
 
-    def of_photos(self, names: Sequence[str]) -> np.ndarray:
-        """Returns the scales of photos of the index, (n,)."""
+    def of_photos(self, hits: Hits) -> np.ndarray:
+        """Returns the scales of photos of the index, (n,); with crops that of the best crop of each."""
         version = self._index.version
         with self._lock:
             if version != self._version:
                 self._version, self._known = version, {}
             known = self._known
-        missing = list(dict.fromkeys(name for name in names if name not in known))
+        keys = _keys(hits)
+        missing = [place for place, key in enumerate(keys) if key not in known]
         if missing:
-            scales = self.of_queries(self._index.vectors(missing), missing)
-            known.update(zip(missing, scales.tolist(), strict=True))
-        return np.array([known[name] for name in names], np.float64)
+            some = hits.pick(missing)
+            scales = self.of_queries(self._rows(some), some.names)
+            known.update(zip([keys[place] for place in missing], scales.tolist(), strict=True))
+        return np.array([known[key] for key in keys], np.float64)
+
+    def _rows(self, hits: Hits) -> np.ndarray:
+        """The stored descriptors of photos, with crops those of their best crops."""
+        if hits.boxes is None:
+            return self._index.vectors(hits.names)
+        rows, crops = self._index.crops(hits.names)
+        pairs = zip(hits.boxes, crops.starts.tolist(), crops.counts.tolist(), strict=True)
+        places = [
+            start + int(np.abs(crops.boxes[start : start + count] - box).sum(axis=1).argmin())
+            for box, start, count in pairs
+        ]
+        return rows[places]
 
 
 class Answers:
@@ -85,7 +103,7 @@ class Answers:
             return np.zeros(0)
         scale = self._scales.of_queries(row[None], [own])
         similarities = self._similarities(row, hits)
-        near = nearness(similarities, scale, self._scales.of_photos(hits.names))
+        near = nearness(similarities, scale, self._scales.of_photos(hits))
         counts = None if inliers is None else np.array([np.nan if one is None else one for one in inliers], np.float64)
         return self.calibration.probabilities(similarities, near, counts)
 
@@ -148,6 +166,11 @@ def no_calibration(place: str, path: Path | None) -> str:
             "--output FILE`, and name the file with --calibration"
         )
     return f"{place} is not calibrated: learn its probabilities with `keras-retrieval calibrate {place} TUPLES`"
+
+
+def _keys(hits: Hits) -> list[_Key]:
+    boxes: list[list[float]] = [[]] * len(hits.names) if hits.boxes is None else hits.boxes.tolist()
+    return [(name, tuple(box)) for name, box in zip(hits.names, boxes, strict=True)]
 
 
 def _scale(hits: Hits, own: str | None, k: int) -> float:

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.training_tuples.data import Tuples, TuplesError
 from keras_retrieval.pipelines.training_tuples.file import write_tuples
 
@@ -23,8 +24,10 @@ from export.index_contract.calibration import (
 )
 from export.index_contract.contract import Hits
 from export.index_contract.errors import CalibrationError
+from export.indexes.index import index
 from export.indexes.ranking import search_queries
 from keras_retrieval.errors import ArgumentError
+from tests.helpers.small_crops import crop_descriptors
 from tests.helpers.small_index import indexed, unit
 
 pytest.importorskip("sklearn", reason='pip install "keras-retrieval[calibrate]"')
@@ -211,6 +214,36 @@ def test_photos_of_linked_clusters_are_neither_matches_nor_others(made, tmp_path
     assert labels.place[0] == labels.place[3] != labels.place[6]
     chosen = choose_queries(labels, 6, 0)
     assert np.bincount(labels.place[chosen]).tolist() == [2, 2, 2], "as many of each place"
+
+
+def test_of_an_index_of_crops_the_best_crop_counts(tmp_path):
+    """Of every second photo of an object only a crop shows it; it is found by the other photos, which are whole."""
+    chance, photos = np.random.default_rng(5), {}
+    for number, row in enumerate(views(0)):
+        other = unit(chance.normal(size=(1, DIMENSIONS)))
+        rows = [row[None], other] if number % 2 else [other, row[None]]
+        photos[f"{number // VIEWS}/{number}.jpg"] = np.concatenate(rows), np.float32([[0, 0, 90, 60], [5, 5, 50, 40]])
+    index(crop_descriptors(tmp_path / "descriptors", photos), tmp_path / "index", exact=True)
+    names = [name for number, name in enumerate(photos) if number % 2]
+    path = tuples_file(tmp_path / "tuples.npz", names, [int(name.split("/")[0]) for name in names])
+    calibrate(str(tmp_path / "index"), path, unlabelled="ignored")
+    result = found(tmp_path, photos["3/35.jpg"][0][0], "3/35.jpg")
+    same = np.array([name.startswith("3/") for name in result.names])
+    assert same.sum() == VIEWS - 1
+    assert result.probabilities[same].min() > 0.8
+    assert result.probabilities[~same].max() < 0.2
+
+
+def test_the_same_command_learns_the_same(made, copy):
+    before = (copy / "index" / FILE).read_bytes()
+    calibrate(str(copy / "index"), made / "tuples.npz")
+    assert json.loads((copy / "index" / FILE).read_bytes()) == json.loads(before)
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(made, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match=r"file, where a folder is needed"):
+        calibrate(str(made / "index"), made / "tuples.npz", output=tmp_path / "file" / "c.json")
 
 
 def test_a_probability_is_never_rounded_up():
