@@ -21,6 +21,7 @@ from bench.photos import DATA, network_file
 from bench.record import recorded
 from export.calibration.fit import PROMISES, check_pairs, fit_curves, limit_of
 from export.calibration.pairs import Labels, Pairs, collect
+from export.grouping.linking import Pair, group
 from export.index_contract.calibration import Calibration
 from export.indexes.index import index
 from export.indexes.open_index import open_index
@@ -134,6 +135,44 @@ def rows(pairs: Pairs, splits: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def group_rows(pairs: Pairs, known: Labels, queries: np.ndarray, splits: int) -> Iterator[dict[str, Any]]:
+    """The groups of the photos of held-out places and their candidates: how many pairs within them are right."""
+    places = np.unique(pairs.place)
+    for precision in (0.9, 0.95, 0.99):
+        counts = np.zeros(5)
+        for seed in range(splits):
+            chosen = np.random.default_rng(seed).permutation(places)[: len(places) // 2]
+            train = pairs.pick(np.isin(pairs.place, chosen))
+            test = pairs.pick(~np.isin(pairs.place, chosen) & ~pairs.without)
+            curves = {name: one.curve for name, one in fit_curves(train, WITHOUT_MATCH).items()}
+            calibration = Calibration(curves, limit_of(train), {})
+            found = calibration.probabilities(test.features[:, 0], test.features[:, 1], np.expm1(test.features[:, 2]))
+            links: dict[tuple[str, str], Pair] = {}
+            rows = np.stack([queries[test.query], test.candidate], axis=1)
+            for (one, other), probability in zip(np.sort(rows, axis=1).tolist(), found.tolist(), strict=True):
+                if probability >= precision:
+                    links[str(one), str(other)] = Pair(str(one), str(other), probability)
+            objects = [known.cluster[np.array(names, np.int64)] for names in group(links.values())]
+            right = sum(_pairs(np.unique(some, return_counts=True)[1]) for some in objects)
+            held_out = known.cluster[queries[~np.isin(known.place[queries], chosen)]]
+            every = _pairs(np.unique(held_out, return_counts=True)[1])
+            mixed = sum(len(set(some.tolist())) > 1 for some in objects)
+            counts += right, _pairs(np.array([len(some) for some in objects])), every, len(objects), mixed
+        correct, inside, held, groups, several = counts.tolist()
+        yield {
+            "promised": f"{precision:.0%}",
+            "groups": round(groups / splits, 1),
+            "of several objects": round(several / splits, 2),
+            "pairs of one object": f"{correct / inside:.2%}",
+            "pairs found": f"{correct / held:.0%}",
+        }
+
+
+def _pairs(sizes: np.ndarray) -> float:
+    """The number of pairs within groups of some sizes."""
+    return float((sizes * (sizes - 1) // 2).sum())
+
+
 def _area(values: np.ndarray, pairs: Pairs) -> float:
     from sklearn.metrics import roc_auc_score
 
@@ -164,6 +203,9 @@ def main() -> None:
     pairs = all_pairs(work / "index", known, shows, work / "pairs.npz")
     with recorded("calibration") as add:
         for row in rows(pairs, arguments.splits):
+            add(row)
+    with recorded("groups") as add:
+        for row in group_rows(pairs, known, np.flatnonzero(shows), arguments.splits):
             add(row)
 
 
