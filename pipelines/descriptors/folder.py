@@ -10,6 +10,7 @@ import numpy as np
 from keras_retrieval.ranking.rows import first_rows
 
 from ..files.durable import FolderError, read_manifest, read_names
+from .shard_files import read_boxes, read_rows, shard_paths
 
 KIND, VERSION = "descriptors", 2
 PHOTOS_VERSION, CROPS_VERSION = 1, 2  # of folders with one descriptor per photo, and with one per crop
@@ -76,7 +77,7 @@ def read_crops(folder: Path) -> CropDescriptors:
         FolderError: the folder does not contain descriptors of crops or is damaged.
     """
     shards, names, manifest = _read(folder)
-    boxes = [_shard(path) for path in sorted(folder.glob("boxes-*.npy"))]
+    boxes = [read_boxes(path) for path in shard_paths(folder)]
     if [one.shape for one in boxes] != [(len(shard), 4) for shard in shards]:
         raise FolderError(f"{folder}: its boxes are not one for each row: extract again")
     photos = [(name, sum(1 for _ in rows)) for name, rows in groupby(names)]
@@ -88,7 +89,8 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
     """Opens a folder of descriptors, one for each photo.
 
     Args:
-        folder: a folder that `keras-retrieval extract` wrote, with manifest.json, names.txt and descriptors-*.npy.
+        folder: a folder that `keras-retrieval extract` wrote, with manifest.json, names.txt and descriptors-*.npy or
+            descriptors-*.parquet.
 
     Returns:
         A tuple of three: the shards, a list of memory-mapped arrays (n, D) float32 with one descriptor per row; the
@@ -110,18 +112,10 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
 
 def _read(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
     manifest = _DEFAULTS | read_manifest(folder, kind=KIND, version=VERSION)
-    paths = sorted(folder.glob("descriptors-*.npy"))
-    shards = [_shard(path) for path in paths]
+    shards = [read_rows(path) for path in shard_paths(folder)]
     names = read_names(folder / "names.txt")
     if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
         raise FolderError(f"{folder}: its shards are not rows of one length: extract again")
     if sum(map(len, shards)) != len(names):
         raise FolderError(f"{folder} contains {sum(map(len, shards)):,} rows and {len(names):,} names: extract again")
     return shards, names, manifest
-
-
-def _shard(path: Path) -> np.ndarray:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # numpy raises many kinds of errors for a damaged header
-        raise FolderError(f"{path} is not an array ({error}): extract again") from error

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from keras_retrieval.errors import ArgumentError
 from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
 
-from ..command.kinds import Writes
+from ..command.kinds import Writes, require_package
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
 from ..files.remote import address_of
@@ -24,6 +24,7 @@ from ..photos.intake_options import PHOTO_PLACE, IntakeOptions
 from ..photos.reader import MAX_PIXELS
 from ..runtimes.options import RuntimeOption, check_runtime_precision
 from .multi_scale import ANTIALIAS_HELP, MIRROR_HELP, SCALES_HELP, parse_scales
+from .shard_files import EXTRA, FORMATS, NPY, NUMBERS, PARQUET, ShardFormat
 
 SHRINKAGE_DEFAULT = (
     f"If not given: where the pairs have fewer than {PHOTOS_PER_DIMENSION} photos per dimension, that of 1, 3, 10, 30 "
@@ -131,6 +132,17 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
     shard: Annotated[
         int, Option("Photos per shard; a killed run loses at most the shard it was writing.", at_least=1)
     ] = 1000
+    format: Annotated[
+        str,
+        Option(
+            "Files of the descriptors: .npy, or Parquet (extra parquet), which DuckDB, polars, Spark and LanceDB read; "
+            "steps that take descriptors read both.",
+            choices=FORMATS,
+        ),
+    ] = NPY
+    storage: Annotated[str, Option("Type of the numbers; float16 with --format parquet only.", choices=NUMBERS)] = (
+        "float32"
+    )
     replace: Annotated[
         bool, Option("Replace OUTPUT if it contains descriptors of other photos or of other options.")
     ] = False
@@ -140,10 +152,12 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
 
         Raises:
             ArgumentError: an option is out of range, `crops` is not a list of levels, or it or `local` is combined with
-                `edges`; or --runtime onnxruntime is given with --precision bfloat16.
+                `edges`; `storage` is not of `format`; or --runtime onnxruntime is given with --precision bfloat16.
         """
         super().check()
         check_runtime_precision(self.runtime, self.precision)
+        if self.storage != "float32" and self.format != PARQUET:
+            raise ArgumentError(f"--storage {self.storage} needs --format parquet")
         if parse_levels(self.crops) and self.edges:
             raise ArgumentError("--crops is for photos: leave --edges out")
         if self.local and self.edges:
@@ -152,6 +166,21 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
             raise ArgumentError(f"--local needs photos on this machine, and PHOTOS is {address}: copy them here first")
         if self.edges.startswith("folder:") and (address := address_of(self.photos)):
             raise ArgumentError(f"--edges folder: needs photos on this machine, and PHOTOS is {address}")
+
+    def check_packages(self) -> None:
+        """Checks that the packages of the runtime and of the format are installed.
+
+        Raises:
+            MissingExtraError: a package is not installed.
+        """
+        super().check_packages()
+        if self.format == PARQUET:
+            require_package("pyarrow", "PyArrow", EXTRA)
+
+    @property
+    def shard_format(self) -> ShardFormat:
+        """How the rows are stored."""
+        return ShardFormat(self.format, self.storage)
 
     def local_settings(self) -> LocalSettings | None:
         """Returns how local features are extracted; None without --local."""
@@ -178,4 +207,5 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
         options = super().resumed() | {"scales": list(self.factors), "bfloat16": self.precision == "bfloat16"}
         # Not stated otherwise, so that folders of earlier versions are recognised.
         options |= {"crops": list(self.levels)} if self.levels else {}
+        options |= {"format": self.format, "storage": self.storage} if self.format != NPY else {}
         return options | {"accept_truncated": True} if self.accept_truncated else options

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_retrieval.inert_files.plain_pickle import load_pickle
 
+from ..descriptors.shard_files import shard_paths
 from ..files.tables import SPREADSHEETS, SUFFIXES
 from ..photos.landmark_folders import cleaned_objects, cleaned_photos
 from ..photos.object_folders import AUTO, find_objects
@@ -58,7 +59,7 @@ def read_source(
         if (cleaned := cleaned_objects(source, options.objects)) is not None:
             _refuse_positions(options, "cleaned folders of photos")
             return from_objects(cleaned[1], options, copies)
-        if next(source.glob("descriptors-*.npy"), None):
+        if shard_paths(source):
             raise TuplesError(f"{source} contains descriptors: add --manifold to make tuples from them")
         if model_folders(source):
             _refuse_positions(options, "3D models")

@@ -108,6 +108,8 @@ EXTRAS = [
     (["convert", "network.mat", "NEW.keras"], "scipy", "matlab"),
     (["extract", "model.onnx", "photos", "NEW"], "onnxruntime", "onnx"),
     (["extract", *COMMANDS["extract"], "--edges", "canny"], "cv2", "edges"),
+    (["extract", *COMMANDS["extract"], "--format", "parquet"], "pyarrow", "parquet"),
+    (["extract", COMMANDS["extract"][0], "s3://bucket/photos", "NEW"], "fsspec", "cloud"),
     (["extract", *COMMANDS["extract"], "--runtime", "onnxruntime"], "onnxruntime", "onnx"),
     *[
         ([step, *COMMANDS[step], "--runtime", "openvino"], "openvino", "openvino")
