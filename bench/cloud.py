@@ -83,15 +83,15 @@ class FailingServer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=int, default=298)
-    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--photos", type=int, default=298, help="photos over S3; 0 for none")
+    parser.add_argument("--kills", type=int, default=3, help="how often extract is killed")
     parser.add_argument("--outage", type=float, default=60.0, help="seconds")
-    parser.add_argument("--names", type=int, default=1_000_000)
+    parser.add_argument("--names", type=int, default=1_000_000, help="photos of the finished run; 0 for none")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work, recorded("cloud") as add:
         if arguments.photos:
             add(faulty(Path(work), arguments.photos, arguments.kills, arguments.outage))
-        for where, seconds in finished(Path(work), arguments.names).items():
+        for where, seconds in (finished(Path(work), arguments.names) if arguments.names else {}).items():
             add(
                 {
                     "what": f"a finished run of {arguments.names:,} photos, {where}",
