@@ -1,11 +1,10 @@
 """`extract` over an S3 server that fails, and what a finished run of a million photos costs.
 
-    python -m bench.cloud [--photos 298] [--kills 3] [--outage 60] [--names 1000000]
+    python -m bench.cloud [--photos 298] [--kills 3] [--outage 60] [--names 1000000] [--files 100000]
 
 The S3 server is moto on 127.0.0.1; one request in 7 fails (status 500, status 503, or a body that is cut off, in turn),
 and for some time all do. `extract` is killed (SIGKILL) at random points and run again until it ends. Its rows are
-compared with those of the same photos in a folder. The finished run has made names: an address in memory, and a folder
-with copies of one photo.
+compared with those of the same photos in a folder. The finished run has made names: an address in memory, and a folder.
 """
 
 import argparse
@@ -30,6 +29,7 @@ from pipelines.files.shards import read_left_out
 
 EVERY = 7
 SHARD = 32
+CONTENT = b"\xff\xd8\xff\xe0" + bytes(60)  # of a file that counts as a photo
 
 
 class FailingServer:
@@ -86,18 +86,22 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=298, help="photos over S3; 0 for none")
     parser.add_argument("--kills", type=int, default=3, help="how often extract is killed")
     parser.add_argument("--outage", type=float, default=60.0, help="seconds")
-    parser.add_argument("--names", type=int, default=1_000_000, help="photos of the finished run; 0 for none")
+    parser.add_argument(
+        "--names", type=int, default=1_000_000, help="photos at an address of a finished run; 0 for none"
+    )
+    parser.add_argument("--files", type=int, default=100_000, help="files of a finished run; 0 for none")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work, recorded("cloud") as add:
+    with tempfile.TemporaryDirectory() as temporary, recorded("cloud") as add:
+        work = Path(temporary)
         if arguments.photos:
-            add(faulty(Path(work), arguments.photos, arguments.kills, arguments.outage))
-        for where, seconds in (finished(Path(work), arguments.names) if arguments.names else {}).items():
-            add(
-                {
-                    "what": f"a finished run of {arguments.names:,} photos, {where}",
-                    "result": f"done in {seconds:.1f} s of CPU",
-                }
-            )
+            add(faulty(work, arguments.photos, arguments.kills, arguments.outage))
+        for count, where in ((arguments.names, "an address in memory"), (arguments.files, "a folder")):
+            if count:
+                place = (
+                    address_of_made_names(count) if "address" in where else folder_of_made_names(work / "made", count)
+                )
+                result = f"done in {finished(place, count):.1f} s of CPU"
+                add({"what": f"a finished run of {count:,} photos, {where}", "result": result})
 
 
 def faulty(work: Path, count: int, kills: int, outage: float) -> dict[str, Any]:
@@ -166,37 +170,42 @@ def some_photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def finished(work: Path, count: int) -> dict[str, float]:
+def finished(place: Path, count: int) -> float:
     """Seconds of CPU from the listing until a finished run is recognised."""
-    import fsspec
-    from fsspec.implementations.memory import MemoryFile
-
     from pipelines.files.durable import encoded, fingerprint
     from pipelines.photos.intake import take_photos
 
-    names = [f"{number // 1000:04}/photo-{number:07}.jpg" for number in range(count)]
-    content = b"\xff\xd8\xff\xe0" + bytes(60)
+    take_photos(place)  # the run itself
+    started = time.process_time()
+    intake = take_photos(place)
+    states = encoded([[name, *intake.states[name]] for name in intake.photos])
+    prints = [fingerprint(precision, states) for precision in ("float32", "bfloat16", "float32")]
+    assert (len(intake.photos), len(prints)) == (count, 3)
+    return time.process_time() - started
+
+
+def made_names(count: int) -> list[str]:
+    return [f"{number // 1000:04}/photo-{number:07}.jpg" for number in range(count)]
+
+
+def address_of_made_names(count: int) -> Path:
+    import fsspec
+    from fsspec.implementations.memory import MemoryFile
+
     system = fsspec.filesystem("memory")
-    for name in names:
-        system.store[f"/bucket/{name}"] = MemoryFile(system, f"/bucket/{name}", content)
-    folder = work / "made"
-    for name in names:
+    for name in made_names(count):
+        system.store[f"/bucket/{name}"] = MemoryFile(system, f"/bucket/{name}", CONTENT)
+    return Path("memory://bucket")
+
+
+def folder_of_made_names(folder: Path, count: int) -> Path:
+    for name in made_names(count):
         path = folder / name
         if not path.parent.exists():
             path.parent.mkdir(parents=True)
-        path.write_bytes(content)
+        path.write_bytes(CONTENT)
     time.sleep(3)  # files younger than two seconds are not remembered
-    seconds = {}
-    for where, place in (("an address", Path("memory://bucket")), ("a folder", folder)):
-        take_photos(place)  # the run itself
-        started = time.process_time()
-        intake = take_photos(place)
-        states = encoded([[name, *intake.states[name]] for name in intake.photos])
-        prints = [fingerprint(precision, states) for precision in ("float32", "bfloat16", "float32")]
-        assert len(intake.photos) == count
-        assert prints
-        seconds[where] = time.process_time() - started
-    return seconds
+    return folder
 
 
 if __name__ == "__main__":
