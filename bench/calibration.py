@@ -32,6 +32,7 @@ from pipelines.files.components import connected
 
 ONE_PLACE = ("castle_p30", "entry_p10", "fountain_p11")  # a castle, its gate and a fountain in its courtyard
 WITHOUT_MATCH, CANDIDATES = 0.5, 20
+PRECISIONS = (0.9, 0.95, 0.99)  # of groups
 
 
 def photos(work: Path) -> Path:
@@ -137,28 +138,28 @@ def rows(pairs: Pairs, splits: int) -> Iterator[dict[str, Any]]:
 
 def group_rows(pairs: Pairs, known: Labels, queries: np.ndarray, splits: int) -> Iterator[dict[str, Any]]:
     """The groups of the photos of held-out places and their candidates: how many pairs within them are right."""
-    places = np.unique(pairs.place)
-    for precision in (0.9, 0.95, 0.99):
-        counts = np.zeros(5)
-        for seed in range(splits):
-            chosen = np.random.default_rng(seed).permutation(places)[: len(places) // 2]
-            train = pairs.pick(np.isin(pairs.place, chosen))
-            test = pairs.pick(~np.isin(pairs.place, chosen) & ~pairs.without)
-            curves = {name: one.curve for name, one in fit_curves(train, WITHOUT_MATCH).items()}
-            calibration = Calibration(curves, limit_of(train), {})
-            found = calibration.probabilities(test.features[:, 0], test.features[:, 1], np.expm1(test.features[:, 2]))
-            links: dict[tuple[str, str], Pair] = {}
-            rows = np.stack([queries[test.query], test.candidate], axis=1)
-            for (one, other), probability in zip(np.sort(rows, axis=1).tolist(), found.tolist(), strict=True):
-                if probability >= precision:
-                    links[str(one), str(other)] = Pair(str(one), str(other), probability)
+    places, counts = np.unique(pairs.place), {precision: np.zeros(5) for precision in PRECISIONS}
+    for seed in range(splits):
+        chosen = np.random.default_rng(seed).permutation(places)[: len(places) // 2]
+        train = pairs.pick(np.isin(pairs.place, chosen))
+        test = pairs.pick(~np.isin(pairs.place, chosen) & ~pairs.without)
+        curves = {name: one.curve for name, one in fit_curves(train, WITHOUT_MATCH).items()}
+        calibration = Calibration(curves, limit_of(train), {})
+        found = calibration.probabilities(test.features[:, 0], test.features[:, 1], np.expm1(test.features[:, 2]))
+        rows = np.sort(np.stack([queries[test.query], test.candidate], axis=1), axis=1)
+        held_out = known.cluster[queries[~np.isin(known.place[queries], chosen)]]
+        for precision, sums in counts.items():
+            links = {
+                (str(one), str(other)): Pair(str(one), str(other), probability)
+                for (one, other), probability in zip(rows.tolist(), found.tolist(), strict=True)
+                if probability >= precision
+            }
             objects = [known.cluster[np.array(names, np.int64)] for names in group(links.values())]
             right = sum(_pairs(np.unique(some, return_counts=True)[1]) for some in objects)
-            held_out = known.cluster[queries[~np.isin(known.place[queries], chosen)]]
-            every = _pairs(np.unique(held_out, return_counts=True)[1])
             mixed = sum(len(set(some.tolist())) > 1 for some in objects)
-            counts += right, _pairs(np.array([len(some) for some in objects])), every, len(objects), mixed
-        correct, inside, held, groups, several = counts.tolist()
+            every = _pairs(np.unique(held_out, return_counts=True)[1])
+            sums += right, _pairs(np.array([len(some) for some in objects])), every, len(objects), mixed
+    for precision, (correct, inside, held, groups, several) in counts.items():
         yield {
             "promised": f"{precision:.0%}",
             "groups": round(groups / splits, 1),
