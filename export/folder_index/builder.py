@@ -1,6 +1,7 @@
 """Builds a segment (see `folder_index.layout`): stores descriptors, trains ScaNN's hashes, and tunes the search."""
 
 import secrets
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from ..index_contract.photos_to_index import PhotosToIndex, RowBlocks
 from ..index_contract.recall_tuning import HeldOutQueries, hold_out, tune
 from .column_file import write_columns
 from .crop_file import write_crops
+from .hashing import write_hashes
 from .row_file import StoredRows, write_rows
-from .scann_searcher import ScannSearcher, train_searcher
+from .scann_searcher import ScannSearcher
 from .segment import PROJECTION, rescore
 from .write_ahead_log import Change, WriteAheadLog
 
@@ -58,8 +60,7 @@ def build_segment(folder: Path, photos: PhotosToIndex, settings: IndexSettings) 
     stored = StoredRows(folder, settings.rows)
     leaves, searcher = settings.tree_leaves(len(stored), crops=photos.crops is not None), None
     if leaves is not None:
-        searcher = _train(folder, to_store, stored, leaves, settings)
-        _save(searcher, folder / "scann")
+        searcher = _hash(folder, to_store, stored, leaves, settings)
     configuration = _measure(photos, stored, searcher, settings)
     configuration |= {"rows": settings.rows, "stored_dimensions": photos.dimensions, "k": settings.k}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -96,33 +97,30 @@ def create_log(folder: Path, facts: Mapping[str, Any], changes: Iterable[Change]
     WriteAheadLog(folder, facts["log"]).create(changes)
 
 
-def _save(searcher: ScannSearcher, folder: Path) -> None:
-    """Writes ScaNN's files, and checks that they are complete. ScaNN's errors do not say why a write failed."""
-    with naming_full_disk(folder):
-        try:
-            searcher.save(folder)
-            for path in folder.glob("*.npy"):
-                np.load(path, mmap_mode="r", allow_pickle=False)  # raises an error for a truncated file
-        except (RuntimeError, ValueError) as error:
-            (folder / "probe").write_bytes(bytes(_PROBE))  # on a full disk, this error says so
-            raise IndexWriteError(f"{folder}: ScaNN could not write its files: {first_line(error)}") from error
-
-
-def _train(
-    folder: Path, to_store: RowBlocks, stored: StoredRows, leaves: int, settings: IndexSettings
-) -> ScannSearcher:
-    """Trains ScaNN on float32 rows; if the rows are stored in another type, on a temporary file of float32 rows."""
-    if stored.row_type == "float32":
-        return train_searcher(stored.take(slice(None)), leaves, settings)
-    temporary = folder / ".training"
-    temporary.mkdir()
+def _hash(folder: Path, to_store: RowBlocks, stored: StoredRows, leaves: int, settings: IndexSettings) -> ScannSearcher:
+    """Trains ScaNN on float32 rows and hashes them; of rows stored in another type, on a temporary file of these."""
+    place, temporary = folder / "scann", folder / ".training"
     try:
-        write_rows(temporary, to_store, len(stored), stored.dimensions, "float32")
-        return train_searcher(StoredRows(temporary, "float32").take(slice(None)), leaves, settings)
+        if stored.row_type != "float32":
+            temporary.mkdir()
+            write_rows(temporary, to_store, len(stored), stored.dimensions, "float32")
+        rows = (folder if stored.row_type == "float32" else temporary) / "rows.npy"
+        return _write_hashes(place, rows, leaves, settings)
     finally:
-        for path in temporary.iterdir():
-            path.unlink()
-        temporary.rmdir()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_hashes(place: Path, rows: Path, leaves: int, settings: IndexSettings) -> ScannSearcher:
+    """Writes ScaNN's files, and checks that they are complete. ScaNN's errors do not say why a write failed."""
+    with naming_full_disk(place):
+        try:
+            searcher = write_hashes(place, rows, leaves, settings)
+            for path in place.glob("*.npy"):
+                np.load(path, mmap_mode="r", allow_pickle=False)  # raises an error for a truncated file
+        except (RuntimeError, ValueError, IndexWriteError) as error:
+            (place / "probe").write_bytes(bytes(_PROBE))  # on a full disk, this error says so
+            raise IndexWriteError(f"{place}: ScaNN could not write its files: {first_line(error)}") from error
+    return searcher
 
 
 def _measure(

@@ -2,42 +2,78 @@
 
 ScaNN ends the process if a descriptor is NaN, crashes if a file has the wrong length, pads missing results with row
 number 0, and its own loader unpickles a docids file, which can execute code. Therefore this module passes only checked
-descriptors to ScaNN, loads its files without pickle, and marks the padding of results with -1. ScaNN stores only the
-hashes; this package stores the descriptors (`folder_index.row_file`) and the names, and computes the scores.
+descriptors to ScaNN, loads its files without pickle, and marks the padding of results with -1. Of the package, only the
+compiled module is imported: the package imports TensorFlow, which takes seconds and half a gigabyte. ScaNN stores only
+the hashes; this package stores the descriptors (`folder_index.row_file`) and the names, and computes the scores.
 """
 
+import importlib.util
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.files.repeating import repeating
+from keras_retrieval.pipelines.files.arrays import save_array
 
 from keras_retrieval.errors import missing_extra
-from keras_retrieval.ranking.rows import release
 
 from ..index_contract.index_settings import IndexSettings
 
+CODEBOOK, PARTITIONER, CONFIG = "ah_codebook.pb", "serialized_partitioner.pb", "scann_config.pb"
+TOKENS, HASHES, SECOND_HASHES = "datapoint_to_token.npy", "hashed_dataset.npy", "hashed_dataset_soar.npy"
+"""Arrays of ScaNN's files: the one or two leaves of each row, (N,) or (2 N,) int32; and the codes of its hash in each
+leaf, (N, codes) uint8."""
+_ASSETS = "scann_assets.pbtxt"
+_PYBIND, _BUILDER = "scann_pybind", "scann_ops/py/scann_builder.py"
+
 
 def load_scann() -> Any:
-    """Imports ScaNN's pybind module.
+    """Imports ScaNN's compiled module, without the rest of the package, which would import TensorFlow.
 
     Raises:
         MissingExtraError: ScaNN is not installed.
     """
+    package = _package()
+    if _PYBIND in sys.modules:
+        return sys.modules[_PYBIND]
+    files = [*(package / "scann_ops" / "cc" / "python").glob(f"{_PYBIND}*.so")]
+    if not files:
+        try:
+            from scann.scann_ops.py import scann_ops_pybind
+        except ImportError as error:
+            raise missing_extra("ScaNN", "index", error) from error
+        return scann_ops_pybind.scann_pybind
+    return _imported(_PYBIND, files[0])
+
+
+def _package() -> Path:
+    """The folder of the package scann, of which nothing is imported."""
+    found = importlib.util.find_spec("scann")
+    if found is None or not found.submodule_search_locations:
+        raise missing_extra("ScaNN", "index")
+    return Path(found.submodule_search_locations[0])
+
+
+def _imported(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "a file that Python can import"  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     try:
-        from scann import scann_ops_pybind
+        spec.loader.exec_module(module)
     except ImportError as error:
+        del sys.modules[name]
         raise missing_extra("ScaNN", "index", error) from error
-    return scann_ops_pybind
+    return module
 
 
 class ScannSearcher:
     """Selects candidates for the nearest neighbours by approximate search with ScaNN's hashes.
 
     Args:
-        searcher: ScaNN's searcher object.
+        searcher: ScaNN's compiled searcher.
         leaves: number of leaves of ScaNN's tree; 0 without a tree.
     """
 
@@ -62,16 +98,18 @@ class ScannSearcher:
             ids[0, : len(found)] = np.where(np.isfinite(scores), found, -1)
             return ids
         share = -(-len(queries) // (os.cpu_count() or 1))
-        found, scores = self._searcher.search_batched_parallel(queries, *options, batch_size=share)
+        found, scores = self._searcher.search_batched(queries, *options, True, share)
         return np.where(np.isfinite(scores), found.astype(np.int64), -1)
 
     def save(self, folder: Path) -> None:
         """Writes ScaNN's files to a folder, with relative paths and without pickles."""
-        self._searcher.serialize(str(folder), relative_path=True)
+        self._searcher.serialize(str(folder), True)
 
 
 def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> ScannSearcher:
-    """Trains ScaNN's tree and hashes on the stored descriptors.
+    """Trains ScaNN's tree and hashes on descriptors, and hashes them.
+
+    ScaNN copies the descriptors. `hash_rows` hashes more of them with what has been trained.
 
     Args:
         rows: stored descriptors, (N, S) float32, finite and C-contiguous, N >= 16.
@@ -84,27 +122,54 @@ def train_searcher(rows: np.ndarray, leaves: int, settings: IndexSettings) -> Sc
     Raises:
         MissingExtraError: ScaNN is not installed.
     """
-    builder = load_scann().builder(rows, 10, "dot_product")
-    sample = min(len(rows), settings.sample)
+    scann = load_scann()
+    builder = _builder().ScannBuilder(rows, 10, "dot_product")
     if leaves:
         soar = {"soar_lambda": settings.soar, "overretrieve_factor": 1.8} if settings.soar else {}
         builder = builder.tree(
             num_leaves=leaves,
             num_leaves_to_search=1,
-            training_sample_size=sample,
+            training_sample_size=min(len(rows), settings.training_rows(leaves)),
             training_iterations=settings.iterations,
             **soar,
         )
     builder = builder.score_ah(
         settings.block,
         anisotropic_quantization_threshold=settings.threshold or math.nan,
-        training_sample_size=sample,
+        training_sample_size=min(len(rows), settings.training_rows(0)),
         training_iterations=settings.iterations,
         hash_type=settings.lookup,
     )
-    # Keeps memory-mapped rows out of memory during training, because ScaNN copies them first and uses its copy.
-    with repeating(0.5, lambda: release(rows)):
-        return ScannSearcher(builder.build(), leaves)
+    return ScannSearcher(scann.ScannNumpy(rows, builder.create_config(), 0), leaves)
+
+
+def _builder() -> Any:
+    """ScaNN's module that writes configurations, which needs nothing else of the package."""
+    name = "keras_retrieval_scann_builder"
+    return sys.modules.get(name) or _imported(name, _package() / _BUILDER)
+
+
+def hash_rows(trained: Path, rows: np.ndarray, folder: Path) -> None:
+    """Hashes rows with a tree and codes that have been trained on other rows, and writes ScaNN's files for them.
+
+    Args:
+        trained: folder with the files of a searcher.
+        rows: stored descriptors, (n, S) float32, finite; ScaNN copies them.
+        folder: existing folder to write to.
+    """
+    names = {"AH_CENTERS": CODEBOOK, "PARTITIONER": PARTITIONER}
+    assets = {kind: trained / name for kind, name in names.items() if (trained / name).exists()}
+    assets["DATASET_NPY"] = folder / "dataset.npy"
+    save_array(assets["DATASET_NPY"], rows)
+    lines = [f'assets {{ asset_type: {kind} asset_path: "{_escaped(path)}" }}' for kind, path in assets.items()]
+    searcher = load_scann().ScannNumpy(str(trained), "\n".join(lines))
+    assets["DATASET_NPY"].unlink()
+    searcher.serialize(str(folder), True)
+
+
+def _escaped(path: Path) -> str:
+    """A path as protobuf's text format writes it."""
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(path.absolute()))
 
 
 def load_searcher(folder: Path, leaves: int) -> ScannSearcher:
@@ -117,6 +182,5 @@ def load_searcher(folder: Path, leaves: int) -> ScannSearcher:
     Raises:
         MissingExtraError: ScaNN is not installed.
     """
-    module = load_scann()
-    assets = (folder / "scann_assets.pbtxt").read_text(encoding="utf-8")
-    return ScannSearcher(module.ScannSearcher(module.scann_pybind.ScannNumpy(str(folder), assets)), leaves)
+    assets = (folder / _ASSETS).read_text(encoding="utf-8")
+    return ScannSearcher(load_scann().ScannNumpy(str(folder), assets), leaves)

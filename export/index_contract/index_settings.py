@@ -12,6 +12,9 @@ EXACT_BELOW = 20_000  # photos; below this number, exact search is as fast as ap
 TREE_FROM = 100_000  # photos; from this number on, comparing every hash is slower than searching a tree
 CROPS_EXACT_BELOW = 2_000  # rows of an index with crops, which has several times the rows for the same photos
 MIN_HASHED = 16  # minimum number of photos from which ScaNN can learn hashes
+CODE_ROWS = 20_000  # on which the codes are trained: 16 or 256 centres of a few dimensions each
+ROWS_PER_TRAINED_LEAF = 64  # on which the tree is trained
+MOST_TRAINED = 100_000
 ROWS_PER_LEAF = 4  # minimum of the average number of photos per leaf
 ROW_TYPES = ("float32", "bfloat16", "int8")
 
@@ -82,8 +85,13 @@ class IndexSettings(Options):
         str, Option("Size of a code: lut16 has 4 bits, lut256 has 8 bits.", choices=("lut16", "lut256"))
     ] = "lut16"
     sample: Annotated[
-        int, Option("Maximum number of descriptors that ScaNN's tree and codes are trained on.", at_least=MIN_HASHED)
-    ] = 100_000
+        int | None,
+        Option(
+            "Maximum number of descriptors that ScaNN's tree and codes are trained on. By default 20,000 for the codes,"
+            " and 64 for each leaf for the tree, at most 100,000.",
+            at_least=MIN_HASHED,
+        ),
+    ] = None
     iterations: Annotated[int, Option("Iterations of k-means when ScaNN's tree and codes are trained.", at_least=1)] = (
         12
     )
@@ -126,6 +134,12 @@ class IndexSettings(Options):
             )
         if self.block > dimensions:
             raise ArgumentError(f"--block must be at most {dimensions}, the descriptors' dimensions, got {self.block}")
+
+    def training_rows(self, leaves: int) -> int:
+        """Returns the maximum number of rows that a tree with `leaves` leaves is trained on; for 0, the codes."""
+        if self.sample is not None:
+            return self.sample
+        return min(max(CODE_ROWS, ROWS_PER_TRAINED_LEAF * leaves), MOST_TRAINED)
 
     def tree_leaves(self, count: int, *, crops: bool = False) -> int | None:
         """Chooses the kind of search and the size of the tree for a collection.

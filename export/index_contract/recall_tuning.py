@@ -7,9 +7,10 @@ as well, so that duplicates of a photo do not count as errors.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from keras_retrieval.ranking.nearest import nearest
 from .index_settings import IndexSettings
 from .photo_crops import PhotoCrops
 
-QUERIES = 1_000  # queries for tuning; the result is reported on as many further queries
+QUERIES = 500  # queries for tuning; the result is reported on twice as many further queries
 TIES = 20  # photos after the k-th nearest whose scores are compared with that of the k-th
 BATCH = 100  # queries per search call
 _LEAF_SHARES = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 150, 220, 330, 500, 1000)  # thousandths
@@ -82,11 +83,11 @@ def hold_out(
         crops: the crops of the photos, of which each is then one of R possible queries; None for one row per photo.
 
     Returns:
-        Two sets of up to 1,000 queries each; None if there are fewer than two photos.
+        Two sets of up to 500 and up to 1,000 queries; None if there are fewer than two photos.
     """
     if count < 2:
         return None
-    rows = np.random.default_rng(0).permutation(count if crops is None else len(crops.boxes))[: 2 * QUERIES]
+    rows = np.random.default_rng(0).permutation(count if crops is None else len(crops.boxes))[: 3 * QUERIES]
     queries = _pick(originals, rows)
     k = min(k, count - 1)
     depth = min(k + 1 + TIES, count)
@@ -97,9 +98,10 @@ def hold_out(
         ids = crops.photo_of[rows]
         found, scores = nearest_groups(queries, originals, crops.starts, depth)
     truth = _true_neighbours(found, scores, ids, k)
-    half = -(-len(ids) // 2)
+    first = -(-len(ids) // 3)
     tuning, reporting = (
-        HeldOutQueries(ids[part], to_stored(queries[part]), truth[part], k) for part in (slice(half), slice(half, None))
+        HeldOutQueries(ids[part], to_stored(queries[part]), truth[part], k)
+        for part in (slice(first), slice(first, None))
     )
     return tuning, reporting
 
@@ -138,39 +140,46 @@ def tune(
         "queries_per_second". If no settings reach the recall, those with the highest recall are returned.
     """
     tuning, reporting = held_out
-    tried: list[tuple[bool, float, float, int, int]] = []
-    for reorder in _reorder_values(settings):
-        for trial in _bisect(_leaf_values(settings, leaves)):
-            recall, seconds = _measure(find, tuning, reorder, trial.value)
-            tried.append((recall >= settings.recall, -seconds, recall, reorder, trial.value))
-            trial.enough = recall >= settings.recall
-    reached = [row for row in tried if row[0]]
-    _, _, _, reorder, searched = max(reached) if reached else max(tried, key=lambda row: (row[2], row[1]))
-    recall, seconds = _measure(find, reporting, reorder, searched)
+    tried: list[_Tried] = []
+
+    def measured(reorder: int, searched: int) -> _Tried:
+        tried.append(_Tried(*_measure(find, tuning, reorder, searched), reorder, searched))
+        return tried[-1]
+
+    candidates, values = _reorder_values(settings), _leaf_values(settings, leaves)
+    least = bisect_left(values, True, key=lambda searched: measured(candidates[-1], searched).recall >= settings.recall)
+    # More leaves need fewer candidates. They are tried as long as that can be faster.
+    most, fastest = (
+        len(candidates) - 1,
+        min((one.seconds for one in tried if one.leaves in values[least:][:1]), default=0),
+    )
+    for searched in values[least:]:
+        while most:
+            one = measured(candidates[most - 1], searched)
+            if one.recall < settings.recall:
+                break
+            most, fastest = most - 1, min(fastest, one.seconds)
+        if not most or tried[-1].seconds > fastest:
+            break
+    reached = [one for one in tried if one.recall >= settings.recall]
+    chosen = min(reached, key=lambda one: one.seconds) if reached else max(tried, key=lambda one: one.recall)
+    recall, seconds = _measure(find, reporting, chosen.reorder, chosen.leaves)
     rate = len(reporting.ids) / seconds
     return {
-        "reorder": reorder,
-        "leaves_to_search": searched,
+        "reorder": chosen.reorder,
+        "leaves_to_search": chosen.leaves,
         "recall": round(recall, 4),
         "queries_per_second": round(rate, 1),
     }
 
 
-class _Trial:
-    """One value of a setting to try; the caller sets `enough` to whether the recall was reached with it."""
+class _Tried(NamedTuple):
+    """The recall with some settings, and the time for all queries for tuning in seconds."""
 
-    def __init__(self, value: int) -> None:
-        self.value, self.enough = value, False
-
-
-def _bisect(values: Sequence[int]) -> Iterator[_Trial]:
-    """Yields trials from ascending values by bisection, until the smallest value that is high enough has been tried."""
-    low, high = 0, len(values) - 1
-    while low <= high:
-        middle = (low + high) // 2
-        trial = _Trial(values[middle])
-        yield trial
-        low, high = (low, middle - 1) if trial.enough else (middle + 1, high)
+    recall: float
+    seconds: float
+    reorder: int
+    leaves: int
 
 
 def _reorder_values(settings: IndexSettings) -> list[int]:

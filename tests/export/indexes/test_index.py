@@ -4,10 +4,10 @@
 the checkout, the same module has other classes.
 """
 
-import builtins
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -330,14 +330,7 @@ def test_an_index_is_read_where_nothing_can_be_written(tmp_path):
 
 
 def test_absent_scann_is_answered_with_the_command(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *arguments):
-        if name.split(".")[0] == "scann":
-            raise ImportError("No module named 'scann'")
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "scann", None)
     with pytest.raises(ImportError, match=r'pip install "keras-retrieval\[index\]"'):
         indexed(tmp_path, random_rows(900), **HASHED)
     assert index(descriptors(tmp_path / "few", random_rows(9)), tmp_path / "exact")

@@ -80,5 +80,5 @@ def test_every_child_process_of_the_package_is_started_so():
                 assert replaces or "env" in {word.arg for word in node.keywords}, f"{name}:{node.lineno}"
                 assert "clean_environment()" in text, name
                 starts.append(name)
-    assert len(starts) == 4
+    assert len(starts) == 5
     assert Path(python_module("json")[0]) == Path(sys.executable)
