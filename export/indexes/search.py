@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.files.durable import read_manifest, write_file
+from keras_retrieval.pipelines.local_features.matchers import MUTUAL
 from keras_retrieval.pipelines.photos.object_folders import find_objects
 from keras_retrieval.pipelines.photos.query_box import parse_box
 
@@ -71,8 +72,10 @@ def search(options: SearchOptions) -> list[SearchResult]:
     paths = list_queries(options.queries)
     verified = None
     if options.verify:
-        verified = VerifiedSearch(open_local_features(options.index, options.local), options.verify)
-    answers = open_calibration(index, options.index, options.calibration, options.min_probability)
+        verified = VerifiedSearch(open_local_features(options.index, options.local), options.verify, options.matcher)
+    answers = None
+    if options.matcher == MUTUAL:  # whose matches calibrate counts
+        answers = open_calibration(index, options.index, options.calibration, options.min_probability)
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch, options.runtime)
     for path, reason in left_out.items():
         print(f"left out: {printable(str(path))}: {reason}")

@@ -8,6 +8,7 @@ from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_packa
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
@@ -22,7 +23,7 @@ from ..index_contract.calibration import CALIBRATION_HELP, MIN_PROBABILITY_HELP
 from ..index_contract.contract import Filter, parse_where
 from ..index_contract.errors import CalibrationError, IndexFileNotFoundError
 from .kinds import index_to_read
-from .verified_search import LOCAL_HELP, VERIFY_HELP
+from .verified_search import LOCAL_HELP, VERIFY_HELP, check_matching
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,7 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
     local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
     min_probability: Annotated[float, Option(MIN_PROBABILITY_HELP, at_least=0, below=1)] = 0.0
     calibration: Annotated[Path | None, Option(CALIBRATION_HELP, kind=Reads("file", CalibrationError))] = None
+    matcher: Annotated[str, Option(f"{MATCHER_HELP}.", kind=check_matcher)] = MUTUAL
     score: Annotated[
         bool,
         Option(
@@ -103,7 +105,8 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
 
         Raises:
             ArgumentError: an option is out of range, a text of --where is not a condition, --rerank is combined with
-                --where or --exact, --min-probability with --score, or --local is given without --verify.
+                --where or --exact, --min-probability with --score or --matcher, or --local or --matcher is given
+                without --verify.
             MethodError: --rerank contains an unknown query-time method, or an invalid value of a method.
         """
         super().check()
@@ -115,6 +118,7 @@ class SearchOptions(CustomLayers, RuntimeOption, ObjectOptions):
             raise ArgumentError("--local is for --verify: give --verify 100, or leave --local out")
         if self.score and self.min_probability:
             raise ArgumentError("--score rates rankings of all photos: leave --min-probability out")
+        check_matching(self.matcher, self.verify, self.min_probability, self.calibration)
 
     def methods(self) -> list[Step]:
         """Parses the query-time methods of --rerank, in the order in which they are applied.

@@ -9,8 +9,11 @@ from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.local_features.extractors import Extractor, reopen_extractor
 from keras_retrieval.pipelines.local_features.features import Box, LocalFeatures
 from keras_retrieval.pipelines.local_features.folder import StoredFeatures, local_features_of, open_features
+from keras_retrieval.pipelines.local_features.matchers import MUTUAL, open_matcher
 from keras_retrieval.pipelines.local_features.verification import Match, Verifier
 from keras_retrieval.pipelines.local_features.verified_ranking import verified_order
+
+from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.contract import Hits
 from ..milvus_index.address import is_milvus
@@ -23,6 +26,21 @@ VERIFY_HELP = (
 LOCAL_HELP = (
     "With --verify: folder of descriptors with local features (`extract --local`), for an index without its own."
 )
+
+
+def check_matching(matcher: str, verify: int, min_probability: float, calibration: Path | None) -> None:
+    """Checks that --matcher is combined with --verify, and not with the options of calibrated probabilities.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if matcher == MUTUAL:
+        return
+    if not verify:
+        raise ArgumentError("--matcher is for --verify: give --verify 100, or leave --matcher out")
+    if min_probability or calibration is not None:
+        label = "--min-probability" if min_probability else "--calibration"
+        raise ArgumentError(f"{label} counts the points that mutual nearest neighbours match: leave --matcher out")
 
 
 class FeatureSource(Protocol):
@@ -76,18 +94,21 @@ class VerifiedSearch:
     Args:
         features: the local features of the photos of the index.
         depth: number of photos at the beginning of a ranking that are verified.
+        matcher: how features are matched; see `matchers.open_matcher`.
 
     Attributes:
         depth: number of photos that are verified.
 
     Raises:
-        LocalFeaturesError: the extractor with which the features were made has changed or no longer exists.
+        LocalFeaturesError: the extractor with which the features were made has changed or no longer exists, or the
+            matcher is not for its features.
+        LocalFeatureError: the matcher's file does not contain weights of LighterGlue.
         MissingExtraError: pycolmap, XFeat's package or ONNX Runtime is not installed.
     """
 
-    def __init__(self, features: FeatureSource, depth: int) -> None:
+    def __init__(self, features: FeatureSource, depth: int, matcher: str = MUTUAL) -> None:
         self._features, self.depth = features, depth
-        self._verifier = Verifier()
+        self._verifier = Verifier(matcher=open_matcher(matcher, features.facts))
         self._extractor: Extractor = reopen_extractor(dict(features.facts))
 
     def describe(self, query: Path | bytes, box: Box | None = None) -> LocalFeatures:

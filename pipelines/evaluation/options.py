@@ -14,6 +14,7 @@ from ..files.durable import FolderError
 from ..local_features.extraction import LocalSettings
 from ..local_features.extractors import EXTRACTOR_HELP, XFEAT, check_extractor
 from ..local_features.features import STORAGES
+from ..local_features.matchers import MATCHER_HELP, MUTUAL, check_matcher
 from ..networks.kinds import NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
@@ -111,6 +112,7 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
     local: Annotated[str, Option(f"With --verify and a network: extractor of local features: {EXTRACTOR_HELP}.")] = (
         XFEAT
     )
+    matcher: Annotated[str, Option(f"{MATCHER_HELP}.")] = MUTUAL
     local_size: Annotated[
         int,
         Option("With --verify and a network: longest side in pixels of the photos for local features.", at_least=32),
@@ -138,13 +140,14 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
 
         Raises:
             MissingExtraError: pycolmap, XFeat's weights, or the runtime that is named, is not installed.
-            LocalFeaturesError: the file of the extractor does not exist.
+            LocalFeaturesError: the file of the extractor or of the matcher does not exist.
         """
         super().check_packages()
         if self.bow or self.verify:
             require_package("pycolmap", "COLMAP", "sfm")
         if self.verify and not self.bow:
             check_extractor("--local", self.local)
+            check_matcher("--matcher", self.matcher)
 
     def check(self) -> None:
         """Checks every option, and that `bow` is not combined with a network or with options of networks.
@@ -164,6 +167,8 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
         plain = self.exif and self.antialias and (self.scales, self.precision) in (("1", "auto"), ("1", "float32"))
         if self.verify and self.edges and not self.bow:
             raise ArgumentError("--verify is for photos: leave --edges out")
+        if self.matcher != MUTUAL and (self.bow or not self.verify):
+            raise ArgumentError("--matcher is for --verify with a network: give --verify 100, or leave --matcher out")
         if parse_levels(self.crops) and (self.edges or self.rerank):
             raise ArgumentError(
                 "--crops is for photos: leave --edges out"
@@ -197,7 +202,7 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
             exif=self.exif,
             accept_truncated=self.accept_truncated,
         )
-        return Verification(self.verify, settings)
+        return Verification(self.verify, settings, self.matcher)
 
     def extraction(self) -> ExtractOptions:
         """Returns the options of extraction for the dataset's photos, with the folder `output` of this evaluation."""

@@ -11,6 +11,7 @@ from ..descriptors.options import ExtractOptions
 from ..files.progress import progress
 from ..local_features.extraction import LocalSettings, extract_local_features
 from ..local_features.folder import SUBFOLDER, StoredFeatures, open_features
+from ..local_features.matchers import MUTUAL, open_matcher
 from ..local_features.verification import Match, Verifier
 from ..local_features.verified_ranking import verified_order
 from ..photos.reader import PhotoError
@@ -25,10 +26,12 @@ class Verification:
     Attributes:
         depth: their number.
         settings: how local features are extracted.
+        matcher: how they are matched; see `matchers.open_matcher`.
     """
 
     depth: int
     settings: LocalSettings
+    matcher: str = MUTUAL
 
 
 def verify_rankings(
@@ -44,12 +47,13 @@ def verify_rankings(
         scores: (Q, k) their scores.
 
     Returns:
-        Facts for results.json: "verify", "local" (the settings and bytes a photo of the local features), and
+        Facts for results.json: "verify", "matcher", "local" (the settings and bytes a photo of the local features), and
         "milliseconds_of_verification", the time a query, without that of the query's own features.
 
     Raises:
         CollectionError: a query cannot be read.
-        LocalFeaturesError: the extractor cannot be loaded, or finds nothing in all photos.
+        LocalFeaturesError: the extractor cannot be loaded, or finds nothing in all photos, or the matcher is not for
+            its features.
     """
     settings = verification.settings
     folder = options.output / "database"
@@ -59,7 +63,7 @@ def verify_rankings(
     stored = open_features(folder / SUBFOLDER)
     others = _of_distractors(collection, options, settings)
     extractor = settings.open()
-    verifier, seconds = Verifier(), 0.0
+    verifier, seconds = Verifier(matcher=open_matcher(verification.matcher, facts)), 0.0
 
     def read(place: str) -> Any:
         source, name = _source(collection, stored, others, int(place))
@@ -82,6 +86,7 @@ def verify_rankings(
             advance(1)
     return {
         "verify": verification.depth,
+        "matcher": verification.matcher,
         "local": {**settings.facts(), "bytes_per_photo": facts["bytes_per_photo"]},
         "milliseconds_of_verification": round(1000 * seconds / len(indexes), 1),
     }

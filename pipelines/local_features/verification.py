@@ -1,10 +1,11 @@
 """Verifies that photos show the same object: matches their local features, and estimates the transformation.
 
 The features of two photos are matched if each is the other's nearest neighbour and their cosine similarity is above a
-threshold. COLMAP's LO-RANSAC estimates a homography and a fundamental matrix from the matches. A match is an inlier if
-the transformation maps one point near the other. A homography maps the points of a plane, and few matches agree on one
-by chance. A fundamental matrix maps the points of any rigid scene, but a point only to a line, so that many matches of
-photos of other objects agree on one by chance. It counts only if it has most of the matches.
+threshold, or by a network (see `matchers`). COLMAP's LO-RANSAC estimates a homography and a fundamental matrix from the
+matches. A match is an inlier if the transformation maps one point near the other. A homography maps the points of a
+plane, and few matches agree on one by chance. A fundamental matrix maps the points of any rigid scene, but a point only
+to a line, so that many matches of photos of other objects agree on one by chance. It counts only if it has most of the
+matches.
 """
 
 import logging
@@ -22,6 +23,7 @@ from keras_retrieval.local_features.matching import mutual_nearest
 
 from .colmap import load_colmap
 from .features import Box, LocalFeatures
+from .matchers import Matcher
 
 HOMOGRAPHY, FUNDAMENTAL = "homography", "fundamental matrix"
 _FEWEST = {HOMOGRAPHY: 5, FUNDAMENTAL: 30}
@@ -87,20 +89,20 @@ class Verifier:
 
     Args:
         settings: how pairs are matched and verified.
+        matcher: matches features; None for mutual nearest neighbours.
 
     Raises:
         MissingExtraError: pycolmap is not installed.
     """
 
-    def __init__(self, settings: VerificationSettings = VerificationSettings()) -> None:
+    def __init__(self, settings: VerificationSettings = VerificationSettings(), matcher: Matcher | None = None) -> None:
         self._settings, self._colmap = settings, load_colmap()
+        self._match = matcher or self._mutual_nearest
         self._space = threading.local()
 
     def verify(self, query: LocalFeatures, other: LocalFeatures) -> Match:
         """Verifies one pair of photos."""
-        rows, columns = mutual_nearest(
-            query.descriptors, other.descriptors, self._settings.smallest_cosine, self._scratch(len(query) * len(other))
-        )
+        rows, columns = self._match(query, other)
         points = query.keypoints[rows].astype(np.float64), other.keypoints[columns].astype(np.float64)
         best, mask = "", np.zeros(len(rows), bool)
         for model, found in self._estimates(points, _unit(other)):
@@ -137,6 +139,11 @@ class Verifier:
             others = f" (and {len(failed) - 1:,} more)" if len(failed) > 1 else ""
             log.warning(f"{printable(name)} is not verified: {reason}{others}")
         return {name: match for name, match in found.items() if isinstance(match, Match)}
+
+    def _mutual_nearest(self, query: LocalFeatures, other: LocalFeatures) -> tuple[np.ndarray, np.ndarray]:
+        return mutual_nearest(
+            query.descriptors, other.descriptors, self._settings.smallest_cosine, self._scratch(len(query) * len(other))
+        )
 
     def _estimates(self, points: tuple[np.ndarray, np.ndarray], unit: float) -> Any:
         """Yields the transformations that RANSAC finds, with the mask of their inliers."""

@@ -1,7 +1,11 @@
-"""Writes photos and the local features that we find in them: `python -m tests.xfeat.cases FOLDER`."""
+"""Writes photos, the local features that we find in them, and the pairs of features that LighterGlue matches.
+
+python -m tests.xfeat.cases FOLDER
+"""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,11 +28,19 @@ def photos() -> list[tuple[str, np.ndarray]]:
 
 def main() -> None:
     """Writes all cases into the folder that the command line names."""
+    from keras_retrieval.local_features.lighterglue import LighterGlue, to_places
+    from keras_retrieval.local_features.weights import LIGHTERGLUE as GLUE
+    from keras_retrieval.local_features.weights import published_weights, read_lighterglue_weights
     from pipelines.local_features.extractors import XFEAT, open_extractor
+    from pipelines.local_features.matchers import LIGHTERGLUE, open_matcher
 
     folder = Path(sys.argv[1])
-    folder.mkdir(parents=True)
+    (folder / "pairs").mkdir(parents=True)
     extractor = open_extractor(XFEAT, top_k=TOP_K, size=4096, max_pixels=2**28)
+    last = None
+    match = open_matcher(LIGHTERGLUE, {"extractor": extractor.identity})
+    assert match is not None, "mutual alone has none"
+    network = LighterGlue(read_lighterglue_weights(published_weights(GLUE)), prune=False)
     for name, photo in photos():
         keypoints, scores, descriptors = extractor.find(photo)
         np.savez(
@@ -39,6 +51,24 @@ def main() -> None:
             scores=scores,
             descriptors=descriptors,
         )
+        features = extractor.features(photo, photo.shape[1::-1])
+        if last is not None:
+            pair = (last, features)
+            places = [to_places(one.keypoints, one.width, one.height) for one in pair]
+            rows, columns = match(*pair)
+            probabilities, _, _ = network(places[0], last.descriptors, places[1], features.descriptors)
+            arrays: dict[str, Any] = {
+                f"{word}{number}": values
+                for number, one in enumerate(pair)
+                for word, values in {
+                    "keypoints": one.keypoints,
+                    "descriptors": one.descriptors,
+                    "size": np.array([one.width, one.height]),
+                }.items()
+            }
+            matches = np.stack([rows, columns], axis=1)
+            np.savez(folder / "pairs" / f"{name}.npz", matches=matches, probabilities=np.exp(probabilities), **arrays)
+        last = features
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from export.indexes.update import update
 from export.indexes.verified_search import VerifiedSearch, open_local_features
 from keras_retrieval.errors import ArgumentError
 from pipelines.descriptors.extract import extract
+from tests.helpers.small_lighterglue import random_matcher
 from tests.helpers.small_local_features import save_weights
 from tests.helpers.small_network import save_network
 from tests.helpers.small_xfeat import patterned_photo
@@ -156,3 +157,14 @@ def test_without_local_features_the_error_says_what_to_do(made, copy):
     assert result.names == ["other.png"]
     with pytest.raises(ArgumentError, match="--local is for --verify"):
         search(str(copy / "index"), [made / "photos" / "view.png"], local=copy / "descriptors")
+
+
+def test_a_matcher_of_the_user_matches(made, tmp_path):
+    np.savez(tmp_path / "glue.npz", **random_matcher())
+    photo, glue = [made / "photos" / "view.png"], str(tmp_path / "glue.npz")
+    (result,) = search(str(made / "index"), photo, k=3, verify=3, matcher=glue)
+    assert all(match is not None and match.matches < 100 for match in result.matches)  # random weights match few
+    with pytest.raises(ArgumentError, match="--matcher is for --verify"):
+        search(str(made / "index"), photo, matcher=glue)
+    with pytest.raises(ArgumentError, match="--min-probability counts the points that mutual nearest neighbours match"):
+        search(str(made / "index"), photo, verify=3, matcher=glue, min_probability=0.5)
