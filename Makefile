@@ -23,7 +23,7 @@ PHOTOS ?=
 PORT ?= 8000
 COMMA = ,
 
-.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-metric-learning test-xfeat test-milvus lint bench bench-evaluation bench-index bench-runtimes clean
+.PHONY: demo stop viewer docs docs-serve notebooks test test-tensorflow coverage test-jax test-kernels test-addons test-metric-learning test-xfeat test-milvus test-ray lint bench bench-evaluation bench-index bench-runtimes clean
 
 # Runs a command of the install quietly; if it fails, says so in one sentence.
 quietly = @mkdir -p $(VENV); $(1) > $(VENV)/install.log 2>&1 || { \
@@ -132,6 +132,14 @@ $(MILVUS)/.ready: tests/export/milvus_index/server_requirements.txt | $(BIN)/uv
 	$(BIN)/uv venv --quiet --python $(PYTHON) $(MILVUS)
 	$(INSTALL) $(MILVUS)/bin/python -r $<
 	touch $@
+
+$(VENV)/.ray: setup.py | $(VENV)/.dev
+	$(INSTALL) $(BIN)/python -e ".[ray]"
+	touch $@
+
+# Workers of a Ray cluster, which is slow to start.
+test-ray: $(VENV)/.ray
+	TEST_RAY=1 RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 $(BIN)/python -m pytest -m ray $(call marked,ray)
 
 test-milvus: $(VENV)/.dev $(MILVUS)/.ready
 	MILVUS_SERVER=$(MILVUS)/bin/milvus-server $(BIN)/python -m pytest -m milvus_server

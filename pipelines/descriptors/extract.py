@@ -50,7 +50,9 @@ def extract(options: ExtractOptions) -> Path:
     print(f"{output}: {photos} x {manifest['dimensions']} dimensions")
     if settings := options.local_settings():
         folder, names = output / SUBFOLDER, photo_names(output)
-        facts = extract_local_features(options.photos, names, folder, settings, replace=options.replace)
+        facts = extract_local_features(
+            options.photos, names, folder, settings, replace=options.replace, engine=options.chosen_engine
+        )
         print(
             f"{folder}: {facts['feature_count']:,} local features of {facts['count']:,} photos "
             f"({facts['bytes_per_photo']:,} bytes a photo); {facts['left_out']:,} photos without"

@@ -1,7 +1,7 @@
 """Computes the descriptors of a folder of photos and writes them in shards, so that a killed run can be continued.
 
 Photos are sorted by the size with which they enter the network, so that photos of equal size form batches. A finished
-shard is never computed again.
+shard is never computed again. A shard is a unit of work, which this process or the workers of a cluster do.
 """
 
 import logging
@@ -18,6 +18,8 @@ import numpy as np
 
 from keras_retrieval.errors import printable
 
+from ..engines.engine import run_units
+from ..engines.work import Worker
 from ..files.durable import check_free, encoded, fingerprint
 from ..files.progress import progress
 from ..files.remote import READERS, place_text
@@ -25,14 +27,15 @@ from ..files.shards import LEFT_OUT, ShardedFolder
 from ..files.space import require_space
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
 from ..networks.onnx_network import OnnxNetwork
-from ..networks.precision import PRECISIONS, resolve_precision
+from ..networks.precision import PRECISIONS, check_precision, resolve_precision
+from ..networks.precision import VARIABLE as PRECISION_VARIABLE
 from ..photos.edges import edges_state, resolve_edges
 from ..photos.formats import PhotoFolderError
 from ..photos.grid_crops import count_crops
 from ..photos.intake import IGNORED, Intake
 from ..photos.reader import PhotoError
 from ..photos.reading import Reading, Shape
-from ..runtimes.options import ONNXRUNTIME, RUNTIME
+from ..runtimes.options import ONNXRUNTIME, RUNTIME, TENSORFLOW, named_runtime
 from ..runtimes.switching import expect, runtime_of
 from .describer import (
     NO_DESCRIPTOR,
@@ -111,7 +114,7 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     if options.precision == "auto" and not options.replace and sharded.exists(replace=False, fix=_FIX):
         log.info(f"{output} is already complete")
         return output
-    options = replace(options, precision=resolve_precision(options.precision, options.model, begun, options.runtime))
+    options = _resolved(options, begun)
     sharded = folder_in(options.precision)
     if not options.replace and sharded.exists(replace=False, fix=_FIX):
         log.info(f"{output} is already complete")
@@ -123,6 +126,20 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     sharded.seal(replace=options.replace, **facts)
     _report(output, facts, left_out)
     return output
+
+
+def _resolved(options: ExtractOptions, begun: str | None) -> ExtractOptions:
+    """The options with a precision and, for a cluster, a runtime that all workers have in common."""
+    if options.chosen_engine.local:
+        precision = resolve_precision(options.precision, options.model, begun, options.runtime)
+        return replace(options, precision=precision)
+    runtime, precision = named_runtime(options.runtime), options.precision
+    if runtime == "auto":
+        runtime = ONNXRUNTIME if Path(options.model).suffix == ".onnx" else TENSORFLOW
+    if precision == "auto":  # this machine's processor says nothing about the workers'
+        precision = begun or os.environ.get(PRECISION_VARIABLE) or "float32"
+        check_precision(precision)
+    return replace(options, precision=precision, runtime=runtime)
 
 
 def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -> tuple[dict[str, Any], dict[str, str]]:
@@ -141,16 +158,22 @@ def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -
     plan = _plan(sharded, intake.photos, reading)
     size = options.shard
     todo = sharded.unfinished([plan.photos[start : start + size] for start in range(0, len(plan.photos), size)])
-    shapes, facts = [shape for photos in todo.values() for shape, _ in photos], dict[str, Any]()
+    facts = dict[str, Any]()
+    if todo:
+        _require_space(sharded, todo, options, network.output_shape[-1])
+    here = options.chosen_engine.local
+    shapes = [shape for photos in todo.values() for shape, _ in photos] if here else []
+    writer, facts["runtime"] = None, ONNXRUNTIME if isinstance(network, OnnxNetwork) else options.runtime
+    describe = _compiled(network, options, shapes) if here and options.precision != "bfloat16" else None
     if options.precision == "bfloat16":
         exact = describer(network, options.factors, antialias=options.antialias, mirror=options.mirror)
         describe = _compiled(load_model(options.model), options, shapes)
-        facts = _agreement(exact, describe, plan, reading)
-    else:
-        describe = _compiled(network, options, shapes)
-    writer = _ShardWriter(sharded, describe, reading, options.levels, options.shard_format)
-    facts |= writer.write(todo, network.output_shape[-1])
-    facts["runtime"] = ONNXRUNTIME if isinstance(network, OnnxNetwork) else runtime_of(describe)
+        facts |= _agreement(exact, describe, plan, reading)
+    if here and describe is not None:
+        writer = _ShardWriter(sharded, describe, reading, options.levels, options.shard_format)
+    facts |= _write_shards(ExtractJob(sharded, options, reading), todo, writer)
+    if here and describe is not None and not isinstance(network, OnnxNetwork):
+        facts["runtime"] = runtime_of(describe)
     described, left_out, notes = sharded.join(plan.left_out, intake.reasons)
     if not described:
         sharded.discard()
@@ -277,30 +300,7 @@ class _ShardWriter:
     levels: tuple[int, ...]
     format: ShardFormat
 
-    def write(self, todo: Mapping[int, Sequence[tuple[Shape, str]]], dimensions: int | None) -> dict[str, Any]:
-        """Writes the unfinished shards.
-
-        Args:
-            todo: maps the number of each unfinished shard to its photos.
-            dimensions: the number of dimensions of a descriptor; None if it is not known.
-
-        Returns:
-            Photos per second and the network's share of the time, for the manifest; {} if there was nothing to do.
-        """
-        if not todo:
-            return {}
-        count = sum(map(len, todo.values()))
-        floats = (dimensions or 0) + (4 if self.levels else 0)
-        needed = count * count_crops(self.levels) * floats
-        require_space(self.sharded.folder, needed * np.dtype(np.float32).itemsize)
-        network, started = 0.0, time.monotonic()
-        with progress("extract", count) as advance:
-            for number, photos in todo.items():
-                network += self._write_shard(number, photos, advance)
-        seconds = time.monotonic() - started
-        return {"photos_per_second": round(count / seconds, 2), "network_share": round(network / seconds, 3)}
-
-    def _write_shard(self, number: int, photos: Sequence[tuple[Shape, str]], advance: Callable[[int], None]) -> float:
+    def __call__(self, number: int, photos: Sequence[tuple[Shape, str]], advance: Callable[[int], None]) -> float:
         """Writes one shard from where a killed run stopped; returns the seconds in the network."""
         parts = [_Part(*kept) for kept in self.sharded.kept(number)]
         done = {name for part in parts for name in (*part.names, *part.left_out)}
@@ -331,20 +331,80 @@ class _ShardWriter:
         )
 
     def _finish(self, number: int, photos: Sequence[tuple[Shape, str]], parts: Sequence[_Part]) -> None:
-        """Writes the rows of a shard in the order of the photos, and marks the shard as finished."""
+        """Writes the rows of a shard in the order of the photos, and marks the shard as finished, once."""
         place = {name: position for position, (_, name) in enumerate(photos)}
         names = [name for part in parts for name in part.names]
         order = np.argsort([place[name] for name in names], kind="stable")
         ordered = [names[row] for row in order.tolist()]
-        if names:
-            described = [part for part in parts if part.names]
-            rows = np.concatenate([part.rows for part in described])
-            boxes = [part.boxes for part in described if part.boxes is not None]
-            ordered_boxes = np.concatenate(boxes)[order] if boxes else None
-            self.format.write(self.sharded.partial, number, rows[order], ordered, ordered_boxes)
         left_out = {name: reason for part in parts for name, reason in part.left_out.items()}
         truncated = sum(name in self.reading.truncated for name in dict.fromkeys(ordered))
-        self.sharded.finish(number, ordered, left_out, truncated=truncated)
+        with self.sharded.commit(number) as unwritten:
+            if not unwritten:
+                return
+            if names:
+                described = [part for part in parts if part.names]
+                rows = np.concatenate([part.rows for part in described])
+                boxes = [part.boxes for part in described if part.boxes is not None]
+                ordered_boxes = np.concatenate(boxes)[order] if boxes else None
+                self.format.write(self.sharded.partial, number, rows[order], ordered, ordered_boxes)
+            self.sharded.finish(number, ordered, left_out, truncated=truncated)
+
+
+@dataclass(frozen=True)
+class ExtractJob:
+    """What a worker needs to write shards.
+
+    Attributes:
+        sharded: the folder.
+        options: the options of the step, whose precision and runtime are resolved.
+        reading: how photos are read.
+    """
+
+    sharded: ShardedFolder
+    options: ExtractOptions
+    reading: Reading
+
+    def open(self) -> Worker:
+        """Loads the network."""
+        self.options.check()  # notes layers of the user's own
+        describe = _compiled(_load(self.options), self.options, [])
+        return _ShardWriter(self.sharded, describe, self.reading, self.options.levels, self.options.shard_format)
+
+
+def _require_space(
+    sharded: ShardedFolder, todo: Mapping[int, Sequence[Any]], options: ExtractOptions, dimensions: int | None
+) -> None:
+    floats = (dimensions or 0) + (4 if options.levels else 0)
+    needed = sum(map(len, todo.values())) * count_crops(options.levels) * floats
+    require_space(sharded.folder, needed * np.dtype(np.float32).itemsize)
+
+
+def _write_shards(
+    job: ExtractJob, todo: Mapping[int, Sequence[tuple[Shape, str]]], writer: "_ShardWriter | None"
+) -> dict[str, Any]:
+    """Writes the unfinished shards.
+
+    Args:
+        job: what workers need.
+        todo: maps the number of each unfinished shard to its photos.
+        writer: the worker that this process is.
+
+    Returns:
+        Photos per second and, of this process, the network's share of the time, for the manifest; {} if there was
+        nothing to do.
+    """
+    if not todo:
+        return {}
+    network, started = 0.0, time.monotonic()
+
+    def done(number: int, seconds: float) -> None:
+        nonlocal network
+        network += seconds
+
+    run_units(job, todo, engine=job.options.chosen_engine, label="extract", worker=writer, done=done)
+    seconds = time.monotonic() - started
+    facts: dict[str, Any] = {"photos_per_second": round(sum(map(len, todo.values())) / seconds, 2)}
+    return facts | ({"network_share": round(network / seconds, 3)} if writer else {})
 
 
 def _joined(batches: Sequence[DescribedBatch[str]]) -> _Part:
@@ -363,9 +423,8 @@ def _dimensions(sharded: ShardedFolder) -> int:
 
 def _report(output: Path, facts: dict[str, Any], left_out: dict[str, str]) -> None:
     if "photos_per_second" in facts:
-        log.info(
-            f"{output}: {facts['photos_per_second']} photos/s, {facts['network_share']:.0%} of the time in the network"
-        )
+        share = f", {facts['network_share']:.0%} of the time in the network" if "network_share" in facts else ""
+        log.info(f"{output}: {facts['photos_per_second']} photos/s{share}")
     log.info(f"{output}: {_groups(facts)}")
     shown = {name: reason for name, reason in left_out.items() if not reason.startswith(IGNORED)}
     if left_out:

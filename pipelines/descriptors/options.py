@@ -9,6 +9,7 @@ from keras_retrieval.whitening.covariance import PHOTOS_PER_DIMENSION
 
 from ..command.kinds import Writes, require_package
 from ..command.options import Argument, Option
+from ..engines.options import EngineOptions
 from ..files.durable import FolderError
 from ..files.remote import address_of
 from ..local_features.extraction import LocalSettings
@@ -66,7 +67,7 @@ class DescriptionOptions(CustomLayers):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
+class ExtractOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOptions):
     """Options of the command `keras-retrieval extract`.
 
     Options that change descriptors are declared with `resumed=True`, because a killed run can be continued only with

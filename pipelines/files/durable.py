@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -191,7 +192,7 @@ def seal(partial: Path, folder: Path, *, kind: str, version: int, replace: bool 
     partial.rename(folder)
     _sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
-    for note in folder.glob(".*"):
+    for note in (*folder.glob(".*"), *folder.rglob(".*.writing*")):  # a killed worker leaves what it was writing
         note.unlink(missing_ok=True)
     return folder
 
@@ -323,8 +324,8 @@ def atomic_path(path: Path, *, sync: bool = True, size: int = 0) -> Iterator[Pat
     Raises:
         DiskSpaceError: the disk is full, whichever error the block raised for it.
     """
-    # The process number keeps two runs that write the same file apart.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.writing{path.suffix}")
+    # Two processes, or two machines, may write the same file.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(6)}.writing{path.suffix}")
     with naming_full_disk(path, size):
         try:
             yield temporary

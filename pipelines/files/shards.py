@@ -4,14 +4,17 @@ A shard is a file with the rows (descriptors or pixels) of some of the photos. T
 to `NAME.partial`, where the file `.plan.json` contains the fingerprint of the run. The file `.shard-00003.json`, called
 the note of shard 3, lists the names of the shard's rows. The note is written after the shard's data, so that a shard
 without a note is unfinished. The rows of a shard that takes long are stored every minute, in `.part-00003-00000.npz`
-and so on, until the shard is finished. When all shards are finished, names.txt and left_out.json are made from the
-notes, and the folder gets its manifest and its final name.
+and so on, until the shard is finished. Several processes, on several machines, may write shards at the same time, even
+the same shard: the file `.lock-00003` lets one of them commit it, and the others find the note. When all shards are
+finished, names.txt and left_out.json are made from the notes, and the folder gets its manifest and its final name.
 """
 
 import json
 import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,12 +22,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .durable import FolderError, atomic_path, partial_of, read_json, read_manifest, seal, write_file, write_names
+from .locks import lock
 
 log = logging.getLogger("keras_retrieval")
 
 Shard = TypeVar("Shard")
 
 PLAN = ".plan.json"
+RUN = ".run"  # the fingerprint alone, for processes that need no plan
 LEFT_OUT = "left_out.json"
 
 
@@ -32,7 +37,8 @@ LEFT_OUT = "left_out.json"
 class ShardedFolder:
     """Writes a folder shard by shard; a run that was killed continues with the shards that are not finished.
 
-    Call the methods in this order: `start`, `unfinished`, `finish` for each unfinished shard, `join`, `seal`.
+    Call the methods in this order: `start`, `unfinished`, `commit` with `finish` for each unfinished shard, `join`,
+    `seal`. `keep`, `commit` and `finish` may be called in other processes.
 
     Attributes:
         folder: the final path of the folder.
@@ -106,6 +112,7 @@ class ShardedFolder:
         if path.exists():
             content = read_json(path)
             if isinstance(content, dict) and content.get("fingerprint") == self.fingerprint:
+                write_file(self.partial / RUN, self.fingerprint)
                 return content["plan"]
             log.warning(f"{self.partial} was left by a run with other photos or options: starting over")
             shutil.rmtree(self.partial)
@@ -113,6 +120,7 @@ class ShardedFolder:
             raise FolderError(f"{self.partial} exists and is not unfinished work of this kind: rename or remove it")
         content = json.dumps({"fingerprint": self.fingerprint, "plan": make_plan()})
         self.partial.mkdir(parents=True, exist_ok=True)
+        write_file(self.partial / RUN, self.fingerprint)
         write_file(path, content)
         return json.loads(content)["plan"]
 
@@ -155,17 +163,53 @@ class ShardedFolder:
             np.savez(file, rows=rows, note=np.frombuffer(note, np.uint8), **boxed)
 
     def kept(self, number: int) -> list[tuple[np.ndarray, list[str], dict[str, str], np.ndarray | None]]:
-        """The rows, names, reasons and boxes that `keep` stored of a shard, in the order in which they were stored."""
+        """The rows, names, reasons and boxes that `keep` stored of a shard, in the order in which they were stored.
+
+        Of two processes that stored rows of the same shard at the same time, those of one are returned.
+        """
         parts = []
+        seen: set[str] = set()
         for path in sorted(self.partial.glob(f".part-{number:05}-*.npz")):
             with np.load(path, allow_pickle=False) as stored:
                 note = json.loads(stored["note"].tobytes())
                 boxes = stored["boxes"] if "boxes" in stored.files else None
+                names = {*note["names"], *note["left_out"]}
+                if seen & names:
+                    continue
+                seen |= names
                 parts.append((stored["rows"], note["names"], note["left_out"], boxes))
         return parts
 
+    @contextmanager
+    def commit(self, number: int) -> Iterator[bool]:
+        """Context manager in which the data of a shard is written and `finish` called, by one process at a time.
+
+        Args:
+            number: the number of the shard.
+
+        Yields:
+            Whether the shard is to be written: False if another process has finished it.
+
+        Raises:
+            FolderError: the folder `partial` belongs to a run with other photos or options by now.
+            OSError: the folder `partial` is gone, because the run has ended.
+        """
+        path = self.partial / f".lock-{number:05}"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            lock(descriptor, wait=True)
+            run = self.partial / RUN
+            if run.read_text(encoding="utf-8") != self.fingerprint:
+                raise FolderError(f"{self.partial} was begun anew with other photos or options")
+            yield not self._note(number).exists()
+        finally:
+            # Whoever locks the file after it is removed finds the note.
+            if self._note(number).exists():
+                path.unlink(missing_ok=True)
+            os.close(descriptor)
+
     def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:
-        """Marks a shard as finished. The file with the data of the shard must already be written.
+        """Marks a shard as finished, within `commit`. The file with the data of the shard must already be written.
 
         The names of the shard's rows are written to a JSON file called the note of the shard, see the module.
         `unfinished` no longer returns a shard that has a note.
@@ -180,6 +224,10 @@ class ShardedFolder:
         for path in self.partial.glob(f".part-{number:05}-*.npz"):
             path.unlink()
 
+    def notes(self) -> list[dict[str, Any]]:
+        """Reads the notes of the finished shards, in order; see `finish`."""
+        return [read_json(path) for path in sorted(self.partial.glob(".shard-*.json"))]
+
     def join(self, *left_out: Mapping[str, str]) -> tuple[list[str], dict[str, str], list[dict[str, Any]]]:
         """Writes names.txt and left_out.json from the notes of all shards.
 
@@ -192,7 +240,7 @@ class ShardedFolder:
             the notes of the shards in order, each a dict with the entries "names", "left_out" and the `facts` that were
             passed to `finish`.
         """
-        notes = [read_json(path) for path in sorted(self.partial.glob(".shard-*.json"))]
+        notes = self.notes()
         names = [name for note in notes for name in note["names"]]
         reasons: dict[str, str] = {}
         for before in left_out:

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 
 from keras_retrieval.errors import printable
 
+from ..engines.engine import run_units
+from ..engines.work import Engine, Worker
 from ..files.durable import check_free, fingerprint, write_array
-from ..files.progress import progress
 from ..files.shards import ShardedFolder
 from ..files.space import require_space
 from ..photos.formats import photo_state
@@ -73,7 +74,13 @@ class LocalSettings:
 
 
 def extract_local_features(
-    photos: Path, names: Sequence[str], output: Path, settings: LocalSettings, *, replace: bool = False
+    photos: Path,
+    names: Sequence[str],
+    output: Path,
+    settings: LocalSettings,
+    *,
+    replace: bool = False,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Extracts the local features of photos and writes them to a folder.
 
@@ -87,6 +94,7 @@ def extract_local_features(
             and manifest.json.
         settings: how features are extracted and stored.
         replace: whether a folder with features of other photos or settings is replaced.
+        engine: where the work is done; None for this process.
 
     Returns:
         The entries of the manifest.
@@ -105,10 +113,9 @@ def extract_local_features(
         log.info(f"{output} is already complete")
         return sharded.manifest()
     check_free(output, kind=KIND, replace=replace)
-    extractor = settings.open()
     sharded.start()
     shards = [names[start : start + PHOTOS_PER_SHARD] for start in range(0, len(names), PHOTOS_PER_SHARD)]
-    facts |= _write(sharded, shards, photos, extractor, settings)
+    facts |= _write(LocalJob(sharded, photos, settings), shards, engine or Engine())
     found, left_out, notes = sharded.join()
     if not found:
         sharded.discard()
@@ -131,35 +138,60 @@ def _dimensions(notes: Sequence[dict[str, Any]]) -> int:
     return next(note["dimensions"] for note in notes if note["dimensions"])
 
 
-def _write(
-    sharded: ShardedFolder, shards: Sequence[Sequence[str]], photos: Path, extractor: Extractor, settings: LocalSettings
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class LocalJob:
+    """What a worker needs to write shards of local features.
+
+    Attributes:
+        sharded: the folder.
+        photos: folder of the photos.
+        settings: how features are extracted and stored.
+    """
+
+    sharded: ShardedFolder
+    photos: Path
+    settings: LocalSettings
+
+    def open(self) -> Worker:
+        """Loads the extractor."""
+        return self.worker(self.settings.open())
+
+    def worker(self, extractor: Extractor) -> Worker:
+        """Makes a worker of an extractor that is loaded already."""
+        return lambda number, names, advance: self._write(extractor, number, names, advance)
+
+    def _write(self, extractor: Extractor, number: int, names: Sequence[str], advance: Callable[[int], None]) -> None:
+        records, sizes, kept, left_out = [], [], [], {}
+        for name, found in _features(names, self.photos, extractor, self.settings.accept_truncated):
+            if isinstance(found, str):
+                left_out[name] = found
+            else:
+                records.append(to_records(found, self.settings.storage))
+                sizes.append((len(found), found.width, found.height))
+                kept.append(name)
+            advance(1)
+        dimensions = records[0].dtype["descriptor"].shape[0] if kept else 0
+        features, written = sum(map(len, records)), 0
+        with self.sharded.commit(number) as unwritten:
+            if not unwritten:
+                return
+            if kept:
+                rows, table = np.concatenate(records), np.array(sizes, PHOTO_RECORD)
+                write_array(self.sharded.partial / f"features-{number:05}.npy", rows)
+                write_array(self.sharded.partial / f"photos-{number:05}.npy", table)
+                written = rows.nbytes + table.nbytes
+            self.sharded.finish(number, kept, left_out, features=features, bytes=written, dimensions=dimensions)
+
+
+def _write(job: LocalJob, shards: Sequence[Sequence[str]], engine: Engine) -> dict[str, Any]:
     """Writes the unfinished shards; returns the photos per second for the manifest, {} if nothing was to do."""
-    todo = sharded.unfinished(shards)
+    todo, settings = job.sharded.unfinished(shards), job.settings
+    extractor = settings.open()  # on a cluster too, so that one that cannot be loaded is an error here
     if not todo:
         return {}
     count, started = sum(map(len, todo.values())), time.monotonic()
-    require_space(sharded.folder, count * settings.features * record_type(settings.storage, 64).itemsize)
-    with progress("local features", count) as advance:
-        for number, names in todo.items():
-            records, sizes, kept, left_out = [], [], [], {}
-            for name, found in _features(names, photos, extractor, settings.accept_truncated):
-                if isinstance(found, str):
-                    left_out[name] = found
-                else:
-                    records.append(to_records(found, settings.storage))
-                    sizes.append((len(found), found.width, found.height))
-                    kept.append(name)
-                advance(1)
-            written = 0
-            if kept:
-                rows, table = np.concatenate(records), np.array(sizes, PHOTO_RECORD)
-                write_array(sharded.partial / f"features-{number:05}.npy", rows)
-                write_array(sharded.partial / f"photos-{number:05}.npy", table)
-                written = rows.nbytes + table.nbytes
-            dimensions = records[0].dtype["descriptor"].shape[0] if kept else 0
-            features = sum(map(len, records))
-            sharded.finish(number, kept, left_out, features=features, bytes=written, dimensions=dimensions)
+    require_space(job.sharded.folder, count * settings.features * record_type(settings.storage, 64).itemsize)
+    run_units(job, todo, engine=engine, label="local features", worker=job.worker(extractor))
     return {"photos_per_second": round(count / (time.monotonic() - started), 2)}
 
 

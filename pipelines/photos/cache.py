@@ -9,10 +9,9 @@ left_out.json (maps each photo that could not be read to the reason) and manifes
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,8 +19,9 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from ..engines.engine import run_units
+from ..engines.work import Engine, Worker
 from ..files.durable import FolderError, check_free, fingerprint, read_manifest, read_names, write_array, write_file
-from ..files.progress import progress
 from ..files.shards import LEFT_OUT, ShardedFolder, read_left_out
 from .edges import edges_state
 from .formats import PhotoFolderError, photo_state
@@ -32,7 +32,6 @@ log = logging.getLogger("keras_retrieval")
 
 KIND, VERSION = "photo cache", 1
 SHARD_BYTES = 2**26  # largest size of a shard; a killed run loses at most one unfinished shard
-READ_AHEAD = 2  # number of shards in memory, of which one is written and the others are read
 
 
 class PhotoSource(Protocol):
@@ -123,7 +122,9 @@ class PhotoCache:
         return self._entries[name]
 
 
-def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace: bool = False) -> PhotoCache:
+def build_cache(
+    folder: Path, names: Sequence[str], reading: Reading, *, replace: bool = False, engine: Engine | None = None
+) -> PhotoCache:
     """Writes a photo cache, or opens an existing cache of the same photos and options.
 
     A killed run is continued after its last finished shard. Photos that cannot be read are left out and listed in
@@ -134,6 +135,7 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
         names: the names of the photos relative to `reading.folder`, without duplicates.
         reading: the folder of the photos and the options for reading them; `reading.size` must not be None.
         replace: whether an existing cache of other photos or options is replaced. Otherwise such a cache is an error.
+        engine: where the work is done; None for this process.
 
     Returns:
         The opened cache.
@@ -156,42 +158,56 @@ def build_cache(folder: Path, names: Sequence[str], reading: Reading, *, replace
     check_free(folder, kind=KIND, replace=replace)
     started = time.monotonic()
     sharded.start()
-    _write_shards(sharded, names, reading, 3 * reading.longest() ** 2)
+    _write_shards(sharded, names, reading, 3 * reading.longest() ** 2, engine or Engine())
     facts = _join(sharded) | {"photos": str(reading.folder.resolve()), **options}
     sharded.seal(replace=replace, **facts)
     _report(folder, facts, time.monotonic() - started)
     return PhotoCache(folder)
 
 
-def _write_shards(sharded: ShardedFolder, names: Sequence[str], reading: Reading, photo_bytes: int) -> None:
-    """Writes the unfinished shards; threads read the photos of the next shard while one shard is written."""
+@dataclass(frozen=True)
+class CacheJob:
+    """What a worker needs to write shards of a photo cache.
+
+    Attributes:
+        sharded: the folder.
+        reading: how photos are read.
+    """
+
+    sharded: ShardedFolder
+    reading: Reading
+
+    def open(self) -> Worker:
+        """Returns the worker, which needs no preparation."""
+        return self._write
+
+    def _write(self, number: int, names: Sequence[str], advance: Callable[[int], None]) -> None:
+        pixels: dict[str, np.ndarray] = {}
+        left_out: dict[str, str] = {}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            reading = {name: pool.submit(self.reading.read, name) for name in names}
+            for name, future in reading.items():
+                try:
+                    pixels[name] = np.ascontiguousarray(future.result())
+                except PhotoError as error:
+                    left_out[name] = error.reason
+                advance(1)
+        with self.sharded.commit(number) as unwritten:
+            if unwritten:
+                if pixels:
+                    content = b"".join(photo.data for photo in pixels.values())
+                    write_file(_shard(self.sharded.partial, number), content)
+                shapes = [photo.shape[:2] for photo in pixels.values()]
+                self.sharded.finish(number, list(pixels), left_out, shapes=shapes)
+
+
+def _write_shards(
+    sharded: ShardedFolder, names: Sequence[str], reading: Reading, photo_bytes: int, engine: Engine
+) -> None:
+    """Writes the unfinished shards; threads read the photos of a shard."""
     count = max(1, SHARD_BYTES // photo_bytes)
     todo = sharded.unfinished([names[start : start + count] for start in range(0, len(names), count)])
-    pending: deque[tuple[int, dict[str, Future[np.ndarray]]]] = deque()
-    upcoming, total = iter(todo.items()), sum(map(len, todo.values()))
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("photo cache", total) as advance:
-        while True:
-            for number, some in islice(upcoming, READ_AHEAD - len(pending)):
-                pending.append((number, {name: pool.submit(reading.read, name) for name in some}))
-            if not pending:
-                return
-            _write_shard(sharded, *pending.popleft(), advance)
-
-
-def _write_shard(
-    sharded: ShardedFolder, number: int, batch: dict[str, Future[np.ndarray]], advance: Callable[[int], None]
-) -> None:
-    pixels: dict[str, np.ndarray] = {}
-    left_out: dict[str, str] = {}
-    for name, future in batch.items():
-        try:
-            pixels[name] = np.ascontiguousarray(future.result())
-        except PhotoError as error:
-            left_out[name] = error.reason
-        advance(1)
-    if pixels:
-        write_file(_shard(sharded.partial, number), b"".join(photo.data for photo in pixels.values()))
-    sharded.finish(number, list(pixels), left_out, shapes=[photo.shape[:2] for photo in pixels.values()])
+    run_units(CacheJob(sharded, reading), todo, engine=engine, label="photo cache")
 
 
 def _shard(folder: Path, number: int) -> Path:

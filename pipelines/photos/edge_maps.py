@@ -5,8 +5,7 @@ does not compute edge maps. Other commands read the files with the option `--edg
 """
 
 import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,18 +15,11 @@ from keras_retrieval.errors import printable
 
 from ..command.kinds import Writes
 from ..command.options import Argument, Option, takes
-from ..files.durable import (
-    FolderError,
-    atomic_path,
-    check_free,
-    check_outside,
-    fingerprint,
-    partial_of,
-    seal,
-    write_file,
-)
-from ..files.progress import progress
-from ..files.shards import LEFT_OUT, write_left_out
+from ..engines.engine import run_units
+from ..engines.options import EngineOptions
+from ..engines.work import Worker
+from ..files.durable import FolderError, atomic_path, check_free, check_outside, fingerprint
+from ..files.shards import LEFT_OUT, ShardedFolder, write_left_out
 from .edges import KIND, KINDS, MARGIN, check_edges, edges_state, resolve_edges, unknown_kind
 from .formats import PhotoFolderError, photo_state
 from .intake_options import PHOTO_FOLDER, IntakeOptions
@@ -35,11 +27,11 @@ from .reader import MAX_PIXELS, PhotoError
 from .reading import Reading
 
 VERSION = 1
-_MADE = ".made_with"  # the fingerprint of an unfinished folder
+UNIT = 256  # photos of a unit of work
 
 
 @dataclass(frozen=True, kw_only=True)
-class EdgeMapOptions(IntakeOptions):
+class EdgeMapOptions(EngineOptions, IntakeOptions):
     """Options of the command `keras-retrieval edge-maps`."""
 
     photos: Annotated[
@@ -92,7 +84,10 @@ def edge_maps(options: EdgeMapOptions) -> Path:
     print(intake.account)
     check_outside(output, photos)
     check_free(output, kind=KIND, replace=options.replace)
-    partial = _begin(partial_of(output), options, names, edges)
+    sharded = _folder(options, names, edges)
+    if sharded.begun() and sharded.partial.exists():
+        print(f"going on with the maps in {sharded.partial}")
+    sharded.start()
     reading = Reading(
         photos,
         options.size,
@@ -103,35 +98,59 @@ def edge_maps(options: EdgeMapOptions) -> Path:
     )
     reasons = _doubles(names)
     own = [name for name in names if name not in reasons]
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("edge maps", len(own)) as advance:
-        for name, reason in zip(own, pool.map(lambda name: _write(reading, name, partial), own), strict=True):
-            reasons |= {name: reason} if reason else {}
-            advance(1)
+    todo = sharded.unfinished([own[start : start + UNIT] for start in range(0, len(own), UNIT)])
+    run_units(EdgeMapJob(sharded, reading), todo, engine=options.chosen_engine, label="edge maps")
+    for note in sharded.notes():
+        reasons |= note["left_out"]
     for name, reason in (intake.left_out | reasons).items():
         print(f"left out: {printable(name)}: {reason}")
     if len(reasons) == len(names):
         name, reason = next(iter(reasons.items()))
         raise PhotoFolderError(f"{photos}: no photo has an edge map; the first: {name}: {reason}")
     count = len(names) - len(reasons)
-    write_left_out(partial / LEFT_OUT, intake.reasons | reasons)
+    write_left_out(sharded.partial / LEFT_OUT, intake.reasons | reasons)
     facts = {"photos": str(photos.resolve()), "edges": edges, "size": options.size, "count": count}
-    seal(partial, output, kind=KIND, version=VERSION, replace=options.replace, **facts)
+    sharded.seal(replace=options.replace, **facts)
     print(f"{output}: {count:,} edge maps")
     return output
 
 
-def _begin(partial: Path, options: EdgeMapOptions, names: Sequence[str], edges: str) -> Path:
-    """Prepares the unfinished folder; the maps of a killed run with the same photos and options are kept in it."""
+@dataclass(frozen=True)
+class EdgeMapJob:
+    """What a worker needs to write edge maps.
+
+    Attributes:
+        sharded: the folder, whose shards are the maps of `UNIT` photos.
+        reading: how photos are read.
+    """
+
+    sharded: ShardedFolder
+    reading: Reading
+
+    def open(self) -> Worker:
+        """Returns the worker, which needs no preparation."""
+        return self._write
+
+    def _write(self, number: int, names: Sequence[str], advance: Callable[[int], None]) -> None:
+        written, left_out = [], {}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            maps = pool.map(lambda name: _write(self.reading, name, self.sharded.partial), names)
+            for name, reason in zip(names, maps, strict=True):
+                if reason:
+                    left_out[name] = reason
+                else:
+                    written.append(name)
+                advance(1)
+        with self.sharded.commit(number) as unwritten:
+            if unwritten:
+                self.sharded.finish(number, written, left_out)
+
+
+def _folder(options: EdgeMapOptions, names: Sequence[str], edges: str) -> ShardedFolder:
+    """The folder to write; the maps of a killed run with the same photos and options are kept in it."""
     made = [edges_state(edges), options.size, options.exif, options.max_pixels, options.accept_truncated]
-    state = fingerprint(made, [[name, *photo_state(options.photos / name)] for name in names])
-    note = partial / _MADE
-    if note.is_file() and note.read_text(encoding="utf-8") == state:
-        print(f"going on with the maps in {partial}")
-        return partial
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_file(note, state)
-    return partial
+    states = [[name, *photo_state(options.photos / name)] for name in names]
+    return ShardedFolder(options.output, KIND, VERSION, fingerprint(made, states))
 
 
 def _map_name(name: str) -> PurePosixPath:

@@ -137,6 +137,7 @@ _OF_FUNCTIONS = {
     "check_edges": ("typo", "structured:nowhere.yml.gz", f"folder:{MISSING}"),
     "positions_source": (MISSING,),
     "described_folder": (MISSING, FILE, FOLDER),
+    "check_engine": ("typo", "http://head:8786", "ray://"),
     "check_extractor": (MISSING, f"{MISSING}.onnx", "typo"),
     "check_dataset": ("typo", "nowhere.json", "roxford5k:typo"),
     "index_to_read": (MISSING, FILE, FOLDER),

@@ -24,7 +24,7 @@ RUN = """
 import contextlib, importlib.machinery, io, json, sys
 
 HEAVY = ("tensorflow keras scipy pandas h5py pycolmap cv2 scann onnx onnxruntime tf2onnx tensorflow_serving "
-         "grpc_health pymilvus milvus_lite openvino sklearn matplotlib jax torch").split()
+         "grpc_health pymilvus milvus_lite openvino sklearn matplotlib jax torch ray dask distributed").split()
 imported = []
 
 class Heavy:
@@ -111,6 +111,8 @@ EXTRAS = [
     (["extract", *COMMANDS["extract"], "--format", "parquet"], "pyarrow", "parquet"),
     (["extract", COMMANDS["extract"][0], "s3://bucket/photos", "NEW"], "fsspec", "cloud"),
     (["extract", *COMMANDS["extract"], "--runtime", "onnxruntime"], "onnxruntime", "onnx"),
+    (["extract", *COMMANDS["extract"], "--engine", "ray"], "ray", "ray"),
+    (["edge-maps", *COMMANDS["edge-maps"], "--engine", "tcp://head:8786"], "distributed", "dask"),
     *[
         ([step, *COMMANDS[step], "--runtime", "openvino"], "openvino", "openvino")
         for step in ("extract", "evaluate", "whiten", "duplicates", "search", "app")

@@ -1,11 +1,14 @@
 """The step `edge-maps`: maps are written to files and read again, and colliding names are refused."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_retrieval.errors import ArgumentError
 from pipelines.files.durable import read_manifest
+from pipelines.files.shards import PLAN
 from pipelines.photos.edge_maps import edge_maps
 from pipelines.photos.edges import MARGIN
 from pipelines.photos.reader import read_photo
@@ -85,7 +88,7 @@ def test_a_killed_run_goes_on(tmp_path, monkeypatch, capsys):
 def test_a_killed_run_with_other_options_begins_anew(tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "maps.partial").mkdir()
-    (tmp_path / "maps.partial" / ".made_with").write_text("something else")
+    (tmp_path / "maps.partial" / PLAN).write_text(json.dumps({"fingerprint": "another", "plan": None}))
     (tmp_path / "maps.partial" / "old.png").write_bytes(b"")
     Image.fromarray(drawn()).save(tmp_path / "photos" / "a.png")
     edge_maps(tmp_path / "photos", tmp_path / "maps", size=40)

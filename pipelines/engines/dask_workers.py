@@ -1,0 +1,110 @@
+"""The engine "dask": the workers of a Dask cluster, or processes of this machine."""
+
+import logging
+import os
+from queue import Empty, SimpleQueue
+from typing import Any
+from uuid import uuid4
+
+from keras_retrieval.errors import first_line, missing_extra
+
+from .work import Engine, EngineError, Job, Outcome, attempt_in_cluster, this_version
+
+VARIABLE = "DASK_SCHEDULER_ADDRESS"
+"""The environment variable with the address of a scheduler."""
+_CONNECT = 30  # seconds
+_WAIT = 1.0  # seconds after which signals are looked at
+
+
+class DaskWorkers:
+    """Workers of a Dask cluster; each process opens the job once.
+
+    Args:
+        job: what a worker opens.
+        engine: the address of the scheduler, and the number of workers that are used at a time.
+
+    Raises:
+        MissingExtraError: the package distributed is not installed.
+        EngineError: the scheduler cannot be reached.
+    """
+
+    def __init__(self, job: Job, engine: Engine) -> None:
+        try:
+            import dask
+            import distributed
+        except ImportError as error:
+            raise missing_extra("Dask distributed", "dask", error) from error
+        self._distributed = distributed
+        self._job, self._token, self._version = job, uuid4().hex, this_version()
+        self._running: dict[Any, int] = {}
+        self._ended: SimpleQueue[Any] = SimpleQueue()
+        self._most, self._cluster = engine.workers, None
+        address = engine.address or os.environ.get(VARIABLE, "")
+        if not address:
+            # Attempts are counted here: Dask itself would give the unit of a lost worker to three others.
+            with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+                self._cluster = distributed.LocalCluster(
+                    n_workers=engine.workers or 1,
+                    threads_per_worker=1,
+                    memory_limit=None,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+        try:
+            self._client = distributed.Client(self._cluster or address, timeout=_CONNECT, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise EngineError(f"no Dask scheduler answers at {address}: {first_line(error)}") from error
+
+    def room(self) -> int:
+        """The number of workers without a unit. One unit is submitted even while the cluster has no worker."""
+        try:
+            count = len(self._client.nthreads())
+        except (OSError, TimeoutError) as error:
+            raise _lost(error) from error
+        return max(1, min(count, self._most or count)) - len(self._running)
+
+    def submit(self, number: int, unit: Any) -> None:
+        """Submits a unit under a key of its own, so that Dask takes no earlier result for it."""
+        arguments = (self._token, self._version, self._job, number, unit)
+        key = f"{type(self._job).__name__}-{number}-{uuid4().hex}"
+        future = self._client.submit(attempt_in_cluster, *arguments, key=key, pure=False, retries=0)
+        self._running[future] = number
+        future.add_done_callback(self._ended.put)
+
+    def outcomes(self) -> list[Outcome]:
+        """Waits at most a second for units that are done."""
+        if not self._running:
+            return []
+        try:
+            future = self._ended.get(timeout=_WAIT)
+        except Empty:
+            if self._client.status != "running":
+                raise _lost() from None
+            return []
+        return [self._outcome(future, self._running.pop(future))]
+
+    def _outcome(self, future: Any, number: int) -> Outcome:
+        if future.status == "finished":
+            return future.result()
+        if future.status == "error":
+            error = future.exception()
+            lost = isinstance(error, self._distributed.scheduler.KilledWorker)
+            text = "its worker was lost" if lost else f"{type(error).__name__}: {first_line(error)}"
+            return Outcome(number, error=text)
+        if self._client.status != "running":
+            raise _lost()
+        return Outcome(number, error="the scheduler lost it")
+
+    def close(self) -> None:
+        """Releases the units that are not done; workers of this machine end."""
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _lost(error: Exception | None = None) -> EngineError:
+    reason = f": {first_line(error)}" if error else ""
+    return EngineError(
+        f"the connection to the Dask scheduler was lost{reason}. Run the same command again: it does only what is not "
+        "done"
+    )

@@ -1,0 +1,78 @@
+"""The options of steps whose work can be spread over a cluster."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from keras_retrieval.errors import ArgumentError
+
+from ..command.kinds import require_package
+from ..command.options import Option, Options
+from .work import DASK, LOCAL, RAY, Engine
+
+ENGINES = (LOCAL, RAY, DASK)
+SCHEMES = {"ray": RAY, "tcp": DASK, "tls": DASK, "ucx": DASK, "ws": DASK, "wss": DASK, "inproc": DASK}
+"""The schemes of addresses of clusters, with their engines."""
+PACKAGES = {RAY: ("ray", "Ray", "ray"), DASK: ("distributed", "Dask distributed", "dask")}
+"""The module, the name and the extra of each engine."""
+
+ENGINE_HELP = (
+    "Where the work is done: local, in this process; ray (extra ray), on the cluster of RAY_ADDRESS; dask (extra "
+    "dask), on that of DASK_SCHEDULER_ADDRESS; or a cluster's address, such as ray://head:10001 or tcp://head:8786. "
+    "All machines need the same folders under the same paths."
+)
+WORKERS_HELP = "With --engine: number of workers; 0 for one for each GPU of the cluster, or without GPUs each machine."
+
+
+def parse_engine(label: str, value: str) -> Engine:
+    """Parses the value of the option `--engine`.
+
+    Raises:
+        ArgumentError: the value is neither the name of an engine nor the address of a cluster.
+    """
+    if value in ENGINES:
+        return Engine(value)
+    scheme, separator, rest = value.partition("://")
+    if separator and rest and scheme in SCHEMES:
+        return Engine(SCHEMES[scheme], value)
+    raise ArgumentError(
+        f"{label} must be {', '.join(ENGINES)}, or the address of a cluster such as ray://head:10001 or "
+        f"tcp://head:8786, got {value}"
+    )
+
+
+def check_engine(label: str, value: Any) -> None:
+    """The kind of the option `--engine`; raises ArgumentError for another value."""
+    parse_engine(label, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions(Options):
+    """Options of steps whose work can be spread over a cluster."""
+
+    engine: Annotated[str, Option(ENGINE_HELP, kind=check_engine)] = LOCAL
+    workers: Annotated[int, Option(WORKERS_HELP, at_least=0)] = 0
+
+    def check(self) -> None:
+        """Checks the engine.
+
+        Raises:
+            ArgumentError: an option is out of range, or `engine` is neither an engine nor an address.
+        """
+        super().check()
+        parse_engine("--engine", self.engine)
+
+    def check_packages(self) -> None:
+        """Checks that the engine's package is installed.
+
+        Raises:
+            MissingExtraError: the package is not installed.
+        """
+        super().check_packages()
+        if package := PACKAGES.get(parse_engine("--engine", self.engine).name):
+            require_package(*package)
+
+    @property
+    def chosen_engine(self) -> Engine:
+        """The engine, its address and the number of workers."""
+        engine = parse_engine("--engine", self.engine)
+        return Engine(engine.name, engine.address, self.workers)
