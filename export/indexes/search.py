@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from keras_retrieval.pipelines.command.options import takes
+from keras_retrieval.pipelines.descriptors.query_descriptors import describe_queries, list_queries
 from keras_retrieval.pipelines.files.durable import read_manifest, write_file
 from keras_retrieval.pipelines.local_features.matchers import MUTUAL
 from keras_retrieval.pipelines.photos.object_folders import find_objects
@@ -20,7 +21,6 @@ from ..milvus_index.address import is_milvus
 from .calibrated import open_calibration
 from .open_index import open_index
 from .page import search_page
-from .query_descriptors import describe_queries, list_queries
 from .ranking import SearchResult, own_names, rank_by_methods, require_one_row, search_queries
 from .scoring import average_precisions, mean_as_text
 from .search_options import SearchOptions

@@ -4,7 +4,12 @@ import numpy as np
 
 
 def mutual_nearest(
-    one: np.ndarray, other: np.ndarray, smallest_cosine: float = 0.0, space: np.ndarray | None = None
+    one: np.ndarray,
+    other: np.ndarray,
+    smallest_cosine: float = 0.0,
+    space: np.ndarray | None = None,
+    *,
+    largest_ratio: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Finds the pairs of features of two photos that are each other's nearest neighbours.
 
@@ -14,6 +19,9 @@ def mutual_nearest(
         smallest_cosine: pairs with a smaller cosine similarity are left out.
         space: at least n * m float32 numbers of working memory, which is overwritten; None to allocate it. A caller
             that matches many pairs passes one array for all of them, because allocating takes longer than matching.
+        largest_ratio: largest ratio of the angle between two features to the angle between either of them and the
+            second nearest feature of the other photo (Lowe, IJCV 2004); None for no limit. A photo with a single
+            feature has no second nearest one, so that nothing is left out on its account.
 
     Returns:
         The rows of the p pairs in `one` and in `other`, each (p,) int64, in ascending order of the first. No row occurs
@@ -43,4 +51,14 @@ def mutual_best(values: np.ndarray, smallest: float) -> tuple[np.ndarray, np.nda
     # Of several rows with one value, the first.
     first = np.unique(nearest[mutual], return_index=True)[1]
     mutual = mutual[np.sort(first)]
+    if largest_ratio is not None:
+        mutual = mutual[_distinct(cosines, mutual, nearest[mutual], largest_ratio)]
     return mutual, nearest[mutual]
+
+
+def _distinct(cosines: np.ndarray, rows: np.ndarray, columns: np.ndarray, largest_ratio: float) -> np.ndarray:
+    """Whether the angle of each match, (p,), is small enough beside the next larger ones of its row and column."""
+    best = cosines[rows, columns].copy()
+    cosines[rows, columns] = -1.0  # of the nearest; what is left are the second nearest ones
+    second = np.maximum(cosines.max(axis=1)[rows], cosines.max(axis=0)[columns])
+    return np.arccos(np.clip(best, -1, 1)) <= largest_ratio * np.arccos(np.clip(second, -1, 1))

@@ -49,6 +49,11 @@ def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+def l2_normalised(rows: np.ndarray) -> np.ndarray:
+    """Returns rows (n, D) divided by their norms; rows of zeros stay."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
 class Database:
     """A COLMAP database, in which photos are identified by their names.
 
@@ -93,7 +98,7 @@ class Database:
                 return
 
     def features(self) -> dict[str, int]:
-        """Returns the number of SIFT features of each photo whose features have been extracted.
+        """Returns the number of features of each photo whose features have been extracted.
 
         Returns:
             A dict from the name of each processed photo to its number of features, which may be 0.
@@ -136,6 +141,27 @@ class Database:
                     opened.read_keypoints(number[name])[matches[:, side], :2].astype(np.float64)
                     for side, name in enumerate(pair)
                 )
+
+    def read_features(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Reads the features of a photo.
+
+        Args:
+            name: the name of the photo's image in the database; see `colmap_name`.
+
+        Returns:
+            The positions of the n features, (n, 2) float32, in pixels of the image that COLMAP read, and their
+            L2-normalised descriptors, (n, D) float32; None if the database does not have the image.
+        """
+        with self._colmap.Database.open(self.path) as opened:
+            image = opened.read_image_with_name(name)
+            if image is None:
+                return None
+            rows = self._unit_rows(opened.read_descriptors(image.image_id).data)
+            return opened.read_keypoints(image.image_id)[:, :2], rows
+
+    def _unit_rows(self, descriptors: np.ndarray) -> np.ndarray:
+        """Returns stored descriptors, (n, D) uint8, as L2-normalised rows, (n, D) float32."""
+        return l2_normalised(descriptors.astype(np.float32))
 
     def _read(self, query: str) -> list[tuple[Any, ...]]:
         """Runs an SQL query on the database file and returns its rows.
@@ -200,11 +226,15 @@ class Database:
             for batch in batches(todo, PAIRS_AT_ONCE):
                 lines = (f"{colmap_name(one)} {colmap_name(other)}\n" for one, other in batch)
                 file.write_text("".join(lines), encoding="utf-8")
-                colmap.match_image_pairs(
-                    self.path,
-                    pairing_options=colmap.ImportedPairingOptions(match_list_path=file),
-                    verification_options=verification,
-                )
+                self._match_batch(batch, file, verification)
                 advance(len(batch))
         file.unlink(missing_ok=True)
         return len(todo)
+
+    def _match_batch(self, pairs: Sequence[Pair], lists: Path, verification: Any) -> None:
+        """Matches and verifies pairs of photos, which the file `lists` lists for COLMAP."""
+        self._colmap.match_image_pairs(
+            self.path,
+            pairing_options=self._colmap.ImportedPairingOptions(match_list_path=lists),
+            verification_options=verification,
+        )

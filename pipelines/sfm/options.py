@@ -7,12 +7,14 @@ from typing import Annotated
 from ..command.kinds import Reads, Writes, require_package
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
+from ..local_features.extractors import EXTRACTOR_HELP
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
 from ..runtimes.options import RuntimeOption
 from .clusters import LEAST_INLIERS
 from .errors import VocabularyNotFoundError
+from .feature_kinds import COUNTS, SIFT, check_features
 from .near_photos import NearOptions
 
 PAIRS = ("retrieval", "vocabulary-tree", "exhaustive")
@@ -70,7 +72,18 @@ class ReconstructOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions
             kind=Reads("file", VocabularyNotFoundError),
         ),
     ] = None
-    features: Annotated[int, Option("Maximum number of SIFT features per photo.", at_least=1, resumed=True)] = 8192
+    features: Annotated[
+        str,
+        Option(f"Local features that are matched: sift, {EXTRACTOR_HELP}.", kind=check_features, resumed=True),
+    ] = SIFT
+    feature_count: Annotated[
+        int | None,
+        Option(
+            f"Maximum number of features per photo. By default {COUNTS[True]} of SIFT, {COUNTS[False]} of a network.",
+            at_least=1,
+            resumed=True,
+        ),
+    ] = None
     size: Annotated[
         int,
         Option("Longest side, in pixels, to which photos are reduced to detect features.", at_least=1, resumed=True),
@@ -90,6 +103,12 @@ class ReconstructOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions
         int, Option("Minimum number of photos of a model; smaller models are dropped.", at_least=1)
     ] = 5
     seed: Annotated[int, Option("Random seed of COLMAP's RANSAC and mapper.", at_least=0, at_most=MAX_SEED)] = 0
+
+    def complete(self) -> None:
+        """Chooses the number of features for their kind."""
+        super().complete()
+        if self.feature_count is None:
+            object.__setattr__(self, "feature_count", COUNTS[self.features == SIFT])
 
     def check_packages(self) -> None:
         """Checks that COLMAP is installed.

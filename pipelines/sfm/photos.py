@@ -59,7 +59,7 @@ def prepare(photos: Path, names: Sequence[str], work: Path, accept_truncated: bo
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress("photos", len(todo)) as advance:
         for batch in batches(todo, PHOTOS_AT_ONCE):
             made = pool.map(
-                lambda name: _prepare_one(photos / name, work / "images" / colmap_name(name), accept_truncated), batch
+                lambda name: prepare_photo(photos / name, work / "images" / colmap_name(name), accept_truncated), batch
             )
             notes.update(zip(batch, made, strict=True))
             write_file(path, json.dumps(notes, ensure_ascii=False, indent=0))
@@ -79,8 +79,16 @@ def _is_prepared(photos: Path, name: str, note: Note | None, work: Path) -> bool
     return False
 
 
-def _prepare_one(photo: Path, image: Path, accept_truncated: bool) -> Note:
-    """Links or copies a photo and returns its entry in photos.json.
+def prepare_photo(photo: Path, image: Path, accept_truncated: bool) -> Note:
+    """Links or copies one photo.
+
+    Args:
+        photo: the path of the photo.
+        image: the file to make, a link or an upright JPEG.
+        accept_truncated: whether a JPEG that lacks its last bytes is used, with grey in place of what is missing.
+
+    Returns:
+        The entry of the photo in photos.json. Its "reason" says why the photo cannot be used; it is "" if it can.
 
     Raises:
         OSError: the image cannot be written, for example because the disk is full.

@@ -22,6 +22,7 @@ from ..files.shards import LEFT_OUT, write_left_out
 from .colmap import Database, Pair, load_colmap
 from .descriptors import compute_descriptors
 from .errors import ReconstructionError
+from .feature_kinds import extraction_settings, open_database
 from .mapping import Model, map_group, remove_other_models
 from .matching import match_in_rounds
 from .near_photos import read_nearness
@@ -53,6 +54,7 @@ def reconstruct(options: ReconstructOptions) -> Path:
             the folder of photos.
         ReconstructionError: a photo has changed since an earlier run, no photo can be used, or the database is damaged.
         PositionError, TableError, JoinError: with --near, the positions cannot be read, see `read_nearness`.
+        LocalFeaturesError: the extractor of --features cannot be loaded.
         VocabularyNotFoundError: the vocabulary tree does not exist.
         MissingExtraError: COLMAP is not installed.
     """
@@ -77,14 +79,16 @@ def reconstruct(options: ReconstructOptions) -> Path:
             runtime=options.runtime,
         )
 
-    database, seconds = Database(work / DATABASE), _seconds_so_far(work / REPORT)
+    database, seconds = open_database(work / DATABASE, extraction), _seconds_so_far(work / REPORT)
     with _timed(seconds, "photos"):
         left_out = prepare(photos, names, work, options.accept_truncated)
     if options.pairs == "retrieval":
         with _timed(seconds, "descriptors"):
             describe(_others(names, left_out))
     with _timed(seconds, "features"):
-        left_out |= database.extract_features(work / "images", _others(names, left_out), extraction)
+        left_out |= database.extract_features(
+            work / "images", _others(names, left_out), extraction_settings(extraction)
+        )
     usable = _others(names, left_out)
     with _timed(seconds, "pairs"):
         rounds = match_in_rounds(database, usable, options, lambda: describe(usable), nearness and nearness.of(usable))

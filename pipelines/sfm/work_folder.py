@@ -27,8 +27,10 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
     path = work / OPTIONS
     if path.exists():
         begun = read_json(path)
+        if "feature_count" in extraction and isinstance(begun.get("features"), int):  # of a run before 0.1.0
+            begun = {"features": "sift", "feature_count": begun.pop("features"), **begun}
         if begun != extraction:
-            options = " ".join(f"--{name} {value}" for name, value in begun.items())
+            options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in begun.items())
             raise FolderError(f"{work} was started with {options}: use the same options, or name another folder")
         return
     if work.exists() and (not work.is_dir() or any(work.iterdir())):

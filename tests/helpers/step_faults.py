@@ -28,6 +28,7 @@ COMMANDS: dict[str, list[str]] = {
     "whiten": ["model.keras", "photos", "NEW.keras"],
     "reconstruct": ["photos", "NEW"],
     "pairs": ["model.keras", "photos", "NEW.txt"],
+    "localize": ["descriptors", "colmap", "photos"],
     "clean": ["photos", "NEW"],
     "tuples": ["photos", "NEW.npz"],
     "train": ["tuples.npz", "--photos", "photos", "--model", "model.keras", "--output", "NEW"],
@@ -138,6 +139,10 @@ _OF_FUNCTIONS = {
     "positions_source": (MISSING,),
     "described_folder": (MISSING, FILE, FOLDER),
     "check_engine": ("typo", "http://head:8786", "ray://"),
+    "described_photos": (MISSING, FILE, FOLDER),
+    "check_features": (MISSING, f"{MISSING}.onnx", "typo", "4096"),
+    "check_camera": ("typo", "PINHOLE 640 480 500", "TYPO 640 480 500 320 240"),
+    "check_output": ("poses.typo", f"{FILE}/below.csv"),
     "check_extractor": (MISSING, f"{MISSING}.onnx", "typo"),
     "check_dataset": ("typo", "nowhere.json", "roxford5k:typo"),
     "index_to_read": (MISSING, FILE, FOLDER),
@@ -170,6 +175,7 @@ def make_inputs(folder: Path) -> None:
     for landmark in ("a", "b"):
         draw_folder(folder / "landmarks" / landmark, 2)
     (folder / "run").mkdir()
+    (folder / "colmap").mkdir()
     write_checkpoint(folder / "run", Checkpoint({"precision": "float32"}, [{"loss": 1.0}]))
     indexed(folder, random_rows(3))
     names = [f"{number:03}.png" for number in range(4)]

@@ -33,3 +33,23 @@ def test_equal_features_are_matched_once():
 @pytest.mark.parametrize("counts", [(0, 3), (3, 0), (0, 0)])
 def test_a_photo_without_features_has_no_pairs(counts):
     assert [len(places) for places in mutual_nearest(rows(counts[0], 0), rows(counts[1], 1))] == [0, 0]
+
+
+def pairs(found):
+    return list(zip(*(places.tolist() for places in found), strict=True))
+
+
+def test_a_match_with_a_second_nearest_feature_almost_as_near_is_left_out():
+    one, other = rows(30, 5), rows(20, 6)
+    other[:10] = one[:10] + 0.02 * rows(10, 7)
+    other[10] = other[0] + 0.001 * rows(1, 8)[0]
+    other /= np.linalg.norm(other, axis=1, keepdims=True)
+    cosines = one @ other.T
+    expected = []
+    for row, column in pairs(mutual_nearest(one, other)):
+        rivals = [*np.delete(cosines[row], column), *np.delete(cosines[:, column], row)]
+        if np.arccos(min(cosines[row, column], 1)) <= 0.8 * np.arccos(max(rivals)):
+            expected.append((row, column))
+    assert pairs(mutual_nearest(one, other, largest_ratio=0.8)) == expected
+    assert {column for _, column in expected} >= set(range(1, 10))
+    assert not {column for _, column in expected} & {0, 10}

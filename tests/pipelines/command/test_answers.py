@@ -97,6 +97,7 @@ def test_every_fault_is_answered_before_anything_heavy_is_imported(answers):
 
 EXTRAS = [
     (["reconstruct", *COMMANDS["reconstruct"]], "pycolmap", "sfm"),
+    (["localize", *COMMANDS["localize"]], "pycolmap", "sfm"),
     (["clean", *COMMANDS["clean"]], "pycolmap", "sfm"),
     (["pairs", *COMMANDS["pairs"]], "h5py", "sfm"),
     (["app", "photos", "--train"], "pycolmap", "sfm"),

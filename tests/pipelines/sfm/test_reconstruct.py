@@ -38,7 +38,7 @@ RUN = """
 import sys
 from pathlib import Path
 from pipelines.sfm.reconstruct import reconstruct
-reconstruct(Path(sys.argv[1]), Path(sys.argv[2]), pairs="exhaustive", features=1500)
+reconstruct(Path(sys.argv[1]), Path(sys.argv[2]), pairs="exhaustive", feature_count=1500)
 """
 
 
@@ -76,7 +76,7 @@ def test_killed_three_times_it_reconstructs_two_objects(mixed, tmp_path):
     tried = count(work, "two_view_geometries")
     assert kill_when(mixed, work, lambda: any((work / "models").glob("*.partial")))
     assert count(work, "two_view_geometries") == 55 >= tried
-    reconstruct(mixed, work, pairs="exhaustive", features=1500)
+    reconstruct(mixed, work, pairs="exhaustive", feature_count=1500)
     report = json.loads((work / "report.json").read_text())
     assert scenes(report) == [["et.jpg"] * 5, ["fountain_p11.jpg"] * 6]
     assert report["same_object"] == []
@@ -102,7 +102,7 @@ def _other_ways(photos, work, tmp_path):
     for name in ("database.db", "options.json", "photos.json"):
         (tmp_path / "other" / name).write_bytes((work / name).read_bytes())
     (tmp_path / "other" / "images").symlink_to(work / "images")
-    reconstruct(photos, tmp_path / "other", pairs="vocabulary-tree", mapper="global", features=1500)
+    reconstruct(photos, tmp_path / "other", pairs="vocabulary-tree", mapper="global", feature_count=1500)
     report = json.loads((tmp_path / "other" / "report.json").read_text())
     assert scenes(report) == [["et.jpg"] * 5, ["fountain_p11.jpg"] * 6]
     assert report["options"]["mapper"] == "global"
@@ -111,13 +111,13 @@ def _other_ways(photos, work, tmp_path):
 def _run_again(photos, work, models):
     """A second run touches neither pairs nor models; a photo that is added costs its own pairs only."""
     made = {path: path.stat().st_mtime_ns for model in models for path in (work / model["folder"]).iterdir()}
-    reconstruct(photos, work, pairs="exhaustive", features=1500)
+    reconstruct(photos, work, pairs="exhaustive", feature_count=1500)
     assert {path: path.stat().st_mtime_ns for path in made} == made
     pairs = Database(work / "database.db").inliers()
     added = photos / "one more.jpg"
     Image.open(photos / "photo 10 et.jpg").transpose(Image.Transpose.ROTATE_90).save(added, quality=90)
     try:
-        reconstruct(photos, work, pairs="exhaustive", features=1500)
+        reconstruct(photos, work, pairs="exhaustive", feature_count=1500)
     finally:
         added.unlink()
     more = Database(work / "database.db").inliers()
@@ -128,5 +128,5 @@ def _run_again(photos, work, models):
     report = json.loads((work / "report.json").read_text())
     folders = {model["folder"] for cluster in report["clusters"] for model in cluster["models"]}
     assert len(folders & {model["folder"] for model in models}) == 1
-    with pytest.raises(ValueError, match="was started with --features 1500"):
+    with pytest.raises(ValueError, match="was started with --features sift --feature-count 1500"):
         reconstruct(photos, work, pairs="exhaustive")

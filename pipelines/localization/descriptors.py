@@ -1,0 +1,99 @@
+"""Reads the descriptors of a model's photos, and finds the photos that are most similar to queries."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..descriptors.folder import KIND, VERSION, read_descriptors
+from ..files.durable import FolderError, kind_of, read_json, read_manifest
+from ..photos.reader import MAX_PIXELS
+from ..sfm.descriptors import read_stored
+from ..sfm.work_folder import OPTIONS
+from .errors import LocalizationError
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class PhotoDescriptors:
+    """The descriptors of n photos.
+
+    Attributes:
+        names: the names of the photos.
+        rows: L2-normalised descriptors, (n, D) float32.
+        facts: how they were computed, as in the manifest of a folder of descriptors.
+    """
+
+    names: list[str]
+    rows: np.ndarray
+    facts: Mapping[str, Any]
+
+
+def described_photos(label: str, value: Any) -> None:
+    """The kind of the argument INDEX: a folder that `reconstruct` or `extract` wrote.
+
+    Raises:
+        FolderError: it is not one.
+    """
+    folder = Path(value)
+    if not folder.is_dir():
+        raise FolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
+    if (folder / OPTIONS).is_file():
+        return
+    if kind_of(folder) != KIND:
+        raise FolderError(
+            f"{folder} is neither a folder that `keras-retrieval reconstruct` wrote nor one with descriptors: give one "
+            "of these, such as the folder of descriptors that an index was made from"
+        )
+    read_manifest(folder, kind=KIND, version=VERSION)
+
+
+def read_photo_descriptors(folder: Path) -> PhotoDescriptors:
+    """Reads the descriptors of a folder that `reconstruct` or `extract` wrote.
+
+    Raises:
+        LocalizationError: `reconstruct` computed no descriptors.
+        FolderError: the folder is damaged, or has several descriptors per photo.
+    """
+    if not (folder / OPTIONS).is_file():
+        shards, names, manifest = read_descriptors(folder)
+        return PhotoDescriptors(names, np.concatenate([np.asarray(shard) for shard in shards]), manifest)
+    made = [path for path in folder.glob("descriptors-*/made_with.json") if any(path.parent.glob("*.npy"))]
+    if not made:
+        raise LocalizationError(
+            f"{folder} has no descriptors, because its pairs were not chosen by retrieval: describe its photos with "
+            "`keras-retrieval extract` and give that folder, or give --neighbours 0"
+        )
+    latest = max(made, key=lambda path: path.stat().st_mtime)
+    settings, found = read_json(latest), read_stored(latest.parent)
+    identity = dict(settings["model"])
+    report = read_json(folder / REPORT) if (folder / REPORT).is_file() else {}
+    given = report.get("options", {}).get("model")
+    if given is not None and "name" not in identity:
+        identity["path"] = given
+    facts = {
+        "model": identity,
+        "size": settings["size"],
+        "scales": [1.0],
+        "exif": True,
+        "max_pixels": MAX_PIXELS,
+        "bfloat16": False,
+        "antialias": True,
+    }
+    return PhotoDescriptors(list(found), np.stack(list(found.values())), facts)
+
+
+def require_described(described: PhotoDescriptors, photos: Sequence[str], folder: Path, model: Path) -> None:
+    """Checks that photos of a model are described.
+
+    Raises:
+        LocalizationError: no photo of the model has a descriptor.
+    """
+    if set(photos).isdisjoint(described.names):
+        raise LocalizationError(
+            f"{folder} describes no photo of the model {model}: give the descriptors of the photos that were "
+            "reconstructed"
+        )

@@ -1,0 +1,64 @@
+"""Which local features a COLMAP database has: those of COLMAP's SIFT, or those of a network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_retrieval.errors import ArgumentError
+
+from ..local_features.errors import LocalFeaturesError
+from ..local_features.extractors import XFEAT, check_extractor
+from .colmap import Database
+from .learned_features import LearnedDatabase
+
+SIFT = "sift"
+COUNTS = {True: 8192, False: 4096}
+"""Default of the largest number of features of a photo: of SIFT, and of a network."""
+
+
+def check_features(label: str, value: Any) -> None:
+    """The kind of the option --features: sift, or what names an extractor.
+
+    Raises:
+        ArgumentError: it is a number.
+        LocalFeaturesError: it is neither sift, xfeat nor a file.
+        MissingExtraError: the package with XFeat's weights, or ONNX Runtime, is not installed.
+    """
+    if str(value).isdigit():
+        raise ArgumentError(f"{label} names the kind of features, got {value}: their number is --feature-count {value}")
+    if value not in (SIFT, XFEAT) and not Path(value).is_file():
+        raise LocalFeaturesError(
+            f"{label} must be {SIFT}, {XFEAT}, or a file of weights or an .onnx file that exists, got {value}"
+        )
+    if value != SIFT:
+        check_extractor(label, value)
+
+
+def open_database(path: Path, extraction: Mapping[str, Any]) -> Database:
+    """Opens or creates a COLMAP database whose features are extracted and matched by the settings of a run.
+
+    Args:
+        path: the path of the file.
+        extraction: the settings, see `extraction_settings`.
+
+    Raises:
+        ReconstructionError: the file exists and is damaged, or is not a COLMAP database.
+        MissingExtraError: pycolmap is not installed.
+    """
+    kind = extraction_settings(extraction)["kind"]
+    return Database(path) if kind == SIFT else LearnedDatabase(path, kind)
+
+
+def extraction_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of the extraction of features.
+
+    Args:
+        stored: the options that `reconstruct` or `clean` stored in options.json. "features" is the number of SIFT
+            features where there is no other kind.
+
+    Returns:
+        A dict of "kind", the value of --features; "features", the largest number of features of a photo; and "size".
+    """
+    if isinstance(stored["features"], str):
+        return {"kind": stored["features"], "features": stored["feature_count"], "size": stored["size"]}
+    return {"kind": SIFT, **stored}

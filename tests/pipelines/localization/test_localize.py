@@ -1,0 +1,129 @@
+"""Localises photos of a drawn wall, whose cameras are known, in a model that was made of them without mapping."""
+
+import csv
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+
+from keras_retrieval.errors import ArgumentError
+from pipelines.files.durable import FolderError
+from pipelines.localization import in_models
+from pipelines.localization.errors import LocalizationError
+from pipelines.localization.localize import localize
+from pipelines.localization.results import write_results
+from pipelines.photos.formats import PhotoFolderError
+from tests.helpers.small_index import descriptors
+from tests.helpers.small_wall import CAMERA, HELD_OUT, KEPT, draw_wall, write_wall_model
+
+CENTRE = np.array(HELD_OUT["query.png"])
+
+
+@pytest.fixture(scope="module")
+def wall(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wall")
+    draw_wall(folder / "photos", KEPT)
+    draw_wall(folder / "queries", HELD_OUT)
+    write_wall_model(folder / "photos", folder / "work")
+    return folder
+
+
+def off(found):
+    """The distance of a camera centre from the true one."""
+    return np.linalg.norm(np.array(found.pose.centre) - CENTRE)
+
+
+def test_a_photo_that_was_held_out_is_localised(wall):
+    (found,) = localize(wall / "work", wall / "work", [wall / "queries"], neighbours=0, camera=CAMERA)
+    assert off(found) < 0.005
+    assert found.pose.inliers > 500
+    assert found.model == wall / "work" / "models" / "0"
+    assert sorted(found.neighbours) == sorted(KEPT)
+
+
+@pytest.mark.parametrize("camera", ["auto", "model"])
+def test_the_focal_length_need_not_be_known(wall, camera):
+    (found,) = localize(wall / "work", wall / "work", [wall / "queries"], neighbours=0, camera=camera)
+    assert off(found) < 0.05
+    assert found.pose.camera.mean_focal_length() == pytest.approx(400, rel=0.02)
+
+
+def test_bad_queries_cost_only_themselves_and_every_form_is_written(wall, tmp_path, capsys):
+    draw_wall(tmp_path / "other", {"elsewhere.png": (0.3, 0.1, -3.0)}, seed=9)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
+    (tmp_path / "list of queries.txt").write_text(
+        f"# comment\n{wall / 'queries' / 'query.png'} {CAMERA}\nmissing photo.jpg\n", encoding="utf-8"
+    )
+    queries = [tmp_path / "list of queries.txt", tmp_path / "broken.jpg", tmp_path / "other", wall / "photos"]
+    found = localize(wall / "work", wall / "work", queries, neighbours=0, output=tmp_path / "poses.json")
+    assert [one.pose is not None for one in found] == [True, False, False, False, True, True, True]
+    assert off(found[0]) < 0.005
+    for ending in ("csv", "txt"):
+        write_results(tmp_path / f"poses.{ending}", found)
+    assert "missing photo.jpg: not localised: " in capsys.readouterr().out
+    photos = json.loads((tmp_path / "poses.json").read_text())["photos"]
+    assert [bool(one.get("reason")) for one in photos] == [False, True, True, True, False, False, False]
+    assert photos[0]["camera"] == {
+        "model": "SIMPLE_PINHOLE", "width": 320, "height": 240, "parameters": [400.0, 160.0, 120.0],
+    }  # fmt: skip
+    with (tmp_path / "poses.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(rows[0][axis]) for axis in "xyz"] == pytest.approx(CENTRE, abs=0.005)
+    assert rows[1]["localized"] == "0"
+    assert rows[1]["reason"]
+    lines = [line.split() for line in (tmp_path / "poses.txt").read_text().splitlines()]
+    assert [line[0] for line in lines] == ["query.png", *sorted(KEPT)]
+    assert [float(number) for number in lines[0][1:5]] == pytest.approx(photos[0]["rotation"], abs=1e-6)
+
+
+def test_the_most_similar_photos_are_matched(wall, tmp_path, monkeypatch):
+    rows = np.eye(3, 4, dtype=np.float32)
+    index = descriptors(tmp_path / "descriptors", rows, [*KEPT])
+    monkeypatch.setattr(
+        in_models, "describe_queries", lambda facts, paths, *_, **__: (dict.fromkeys(paths, rows[1]), {})
+    )
+    (found,) = localize(index, wall / "work", [wall / "queries" / "query.png"], neighbours=1, camera=CAMERA)
+    assert found.neighbours == ("middle.png",)
+    assert off(found) < 0.01
+
+
+def test_a_camera_of_another_size_is_no_camera_of_the_query(wall):
+    (found,) = localize(
+        wall / "work", wall / "work", [wall / "queries"], neighbours=0, camera="PINHOLE 640 480 800 800 320 240"
+    )
+    assert found.pose is None
+    assert "320 x 240" in found.reason
+
+
+def test_what_does_not_fit_the_model_is_named(wall, tmp_path):
+    query = [wall / "queries" / "query.png"]
+    with pytest.raises(LocalizationError, match=r"no descriptors.*--neighbours 0"):
+        localize(wall / "work", wall / "work", query)
+    other = descriptors(tmp_path / "descriptors", np.eye(2, dtype=np.float32), ["a.jpg", "b.jpg"])
+    with pytest.raises(LocalizationError, match="describes no photo of the model"):
+        localize(other, wall / "work", query)
+    with pytest.raises(FolderError, match="neither a folder that"):
+        localize(wall / "photos", wall / "work", query, neighbours=0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PhotoFolderError, match="it is empty"):
+        localize(wall / "work", wall / "work", [tmp_path / "empty"], neighbours=0)
+    (tmp_path / "list.txt").write_text("# nothing\n")
+    with pytest.raises(LocalizationError, match="there is no photo in"):
+        localize(wall / "work", wall / "work", [tmp_path / "list.txt"], neighbours=0)
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    with pytest.raises(ArgumentError, match=r"none of the 1 queries can be used; the first is .*broken\.jpg"):
+        localize(wall / "work", wall / "work", [tmp_path / "broken.jpg"], neighbours=0)
+
+
+def test_a_database_of_other_features_is_refused(wall, tmp_path):
+    query = [wall / "queries" / "query.png"]
+    with sqlite3.connect(wall / "work" / "database.db") as source, sqlite3.connect(tmp_path / "other.db") as copy:
+        source.backup(copy)
+        copy.execute("UPDATE keypoints SET rows = rows - 1, data = substr(data, 1, length(data) - cols * 4)")
+    with pytest.raises(LocalizationError, match=r"other\.db has .* features of the photo .*--database"):
+        localize(wall / "work", wall / "work", query, neighbours=0, database=tmp_path / "other.db")
+    with sqlite3.connect(tmp_path / "other.db") as copy:
+        copy.execute("UPDATE images SET name = name || 'x'")
+    with pytest.raises(LocalizationError, match=r"does not contain the photo left\.png"):
+        localize(wall / "work", wall / "work", query, neighbours=0, database=tmp_path / "other.db")
