@@ -5,6 +5,7 @@ one geometry. A rejected pair was matched and has too few inliers. Two photos of
 neighbours.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
@@ -12,14 +13,19 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_retrieval.errors import MissingExtraError
 from keras_retrieval.ranking.nearest import nearest_others
 
+from ..descriptors.approximate_search import approximate_neighbours
 from .colmap import Pair, load_colmap, ordered, photo_name
 from .near_photos import Nearness, nearest_of_near
 from .visual_words import make_vocabulary
 
+log = logging.getLogger("keras_retrieval")
+
 AGREED = 0.4  # minimum share of the votes that must support a pair
 CAPPED = 100  # maximum number of inliers of a pair that count in a vote
+APPROXIMATE_FROM = 20_000  # photos above which the nearest ones are found approximately
 _QUERY_ROWS = 1000  # features of a photo, largest first, that are looked up in the vocabulary
 
 
@@ -55,7 +61,7 @@ def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int, nearness: Near
     if len(usable) < 2:
         return []
     if nearness is None:
-        near, _ = nearest_others(rows[usable], 2 * k)
+        near = _nearest(rows[usable], 2 * k)
     else:
         near = nearest_of_near(rows[usable], 2 * k, nearness.of([names[row] for row in usable.tolist()]))
     chosen = {
@@ -65,6 +71,23 @@ def nearest_pairs(names: Sequence[str], rows: np.ndarray, k: int, nearness: Near
         if other >= 0
     }
     return sorted(chosen)
+
+
+def _nearest(rows: np.ndarray, k: int) -> np.ndarray:
+    """The numbers (n, k) of the other rows nearest to each row, -1 for none; approximate for many rows, with ScaNN."""
+    if len(rows) <= APPROXIMATE_FROM:
+        return nearest_others(rows, k)[0]
+    try:
+        found = approximate_neighbours(rows, rows, k + 1)
+    except MissingExtraError:
+        log.warning(
+            f"{len(rows):,} photos are compared with each other exactly, which takes long: "
+            'pip install "keras-retrieval[index]" makes it faster'
+        )
+        return nearest_others(rows, k)[0]
+    own = found == np.arange(len(rows))[:, None]
+    order = np.argsort(own | (found < 0), axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(own, order, axis=1), -1, np.take_along_axis(found, order, axis=1))
 
 
 def _mutual_first(near: np.ndarray) -> np.ndarray:

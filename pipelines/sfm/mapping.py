@@ -1,5 +1,6 @@
 """Reconstructs COLMAP models, which consist of cameras and 3D points, from a group of photos with verified pairs."""
 
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +9,18 @@ from typing import Any
 
 from ..files.durable import FolderError, fingerprint, partial_of, read_manifest, seal
 from .colmap import Pair, colmap_name, load_colmap, photo_name
+from .errors import ModelError
+from .models import read_model
 from .options import ReconstructOptions
 
 KIND, VERSION = "COLMAP models", 1
+SNAPSHOTS = "snapshots"
+SNAPSHOT_PHOTOS = (
+    50  # registered photos after which the incremental mapper writes its model; a kill loses at most these
+)
+OVERLAP = 50  # photos that neighbouring parts of a group have in common
+
+log = logging.getLogger("keras_retrieval")
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ def map_group(
             `work`/models, whose name is a hash of the group, its verified pairs and the options.
         group: the names of the photos in the group, a connected component of the graph of verified pairs.
         inliers: maps each verified pair in the group to the number of inliers (matches consistent with one geometry).
-        options: the options of the reconstruction, of which `mapper`, `min_photos`, `min_inliers` and `seed` are used.
+        options: the options of the reconstruction, of which those in `_settings` are used.
         advance: a function that is called with the number of photos processed since its last call, to show progress.
             The numbers add up to the size of the group.
 
@@ -96,28 +106,51 @@ def _is_ours(folder: Path) -> bool:
 
 def _settings(options: ReconstructOptions) -> dict[str, Any]:
     """Returns the options on which the models depend, for the name of the group's folder."""
-    return {
+    settings = {
         "mapper": options.mapper,
         "min_photos": options.min_photos,
         "min_inliers": options.min_inliers,
         "seed": options.seed,
     }
+    if options.mapper == "hierarchical":
+        settings["leaf_photos"] = options.leaf_photos
+    return settings if options.group_minutes is None else settings | {"group_minutes": options.group_minutes}
 
 
 def _map(work: Path, folder: Path, group: Sequence[str], options: ReconstructOptions, advance: Callable) -> None:
     partial = partial_of(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    mapper = _incremental if options.mapper == "incremental" else _global
-    found = mapper(work, partial, group, options, advance)
+    _clear(partial)
+    found = _MAPPERS[options.mapper](work, partial, group, options, advance)
     models = []
     for number, model in sorted(found.items(), key=lambda item: (-item[1].num_reg_images(), item[0])):
         if model.num_reg_images() >= options.min_photos:
             models.append(_facts(number, model))
         else:
             shutil.rmtree(partial / str(number), ignore_errors=True)
+    shutil.rmtree(partial / SNAPSHOTS, ignore_errors=True)
     advance(len(group))
     seal(partial, folder, kind=KIND, version=VERSION, photos=list(group), options=_settings(options), models=models)
+
+
+def _clear(partial: Path) -> None:
+    """Makes the folder of an unfinished group, without what an interrupted run left there but for its snapshots."""
+    partial.mkdir(parents=True, exist_ok=True)
+    for path in partial.iterdir():
+        if path.is_dir() and path.name != SNAPSHOTS:
+            shutil.rmtree(path)
+        elif not path.is_dir():
+            path.unlink()
+
+
+def _latest_snapshot(folder: Path) -> Path | None:
+    """The newest snapshot that is complete; a run that is killed while it writes one leaves it incomplete."""
+    for path in sorted(folder.glob("*"), reverse=True):
+        try:
+            if read_model(path).names:
+                return path
+        except (ModelError, OSError):
+            continue
+    return None
 
 
 def _facts(number: int, model: Any) -> dict[str, Any]:
@@ -133,22 +166,64 @@ def _facts(number: int, model: Any) -> dict[str, Any]:
 def _incremental(
     work: Path, output: Path, group: Sequence[str], options: ReconstructOptions, advance: Callable
 ) -> dict[int, Any]:
-    colmap = load_colmap()
-    pipeline = colmap.IncrementalPipelineOptions(
+    """Runs the incremental mapper, from the latest snapshot of an interrupted run if there is one."""
+    colmap, snapshots = load_colmap(), output / SNAPSHOTS
+    snapshot = _latest_snapshot(snapshots)
+    snapshots.mkdir(exist_ok=True)
+
+    def run(names: Sequence[str], folder: Path, begun: Path | None) -> dict[int, Any]:
+        pipeline = _incremental_options(names, options)
+        pipeline.snapshot_path, pipeline.snapshot_frames_freq = snapshots, SNAPSHOT_PHOTOS
+        return colmap.incremental_mapping(
+            work / "database.db",
+            work / "images",
+            folder,
+            pipeline,
+            input_path=begun or "",
+            initial_image_pair_callback=lambda: advance(2),
+            next_image_callback=lambda: advance(1),
+        )
+
+    if snapshot is None:
+        return run(group, output, None)
+    begun = read_model(snapshot)
+    log.info("continuing a model of %s photos from its snapshot", f"{len(begun.names):,}")
+    advance(len(begun.names))
+    found = run(group, output, snapshot)
+    placed = {photo_name(model.images[image].name) for model in found.values() for image in model.reg_image_ids()}
+    rest = [name for name in group if name not in placed]
+    if len(rest) >= options.min_photos:
+        # COLMAP makes no further models of a group after it has continued one.
+        further = output / "further"
+        further.mkdir()
+        first = max(found, default=-1) + 1
+        for number, model in run(rest, further, None).items():
+            (further / str(number)).rename(output / str(first + number))
+            found[first + number] = model
+        shutil.rmtree(further)
+    return found
+
+
+def _incremental_options(group: Sequence[str], options: ReconstructOptions) -> Any:
+    return load_colmap().IncrementalPipelineOptions(
         image_names=[colmap_name(name) for name in group],
         min_model_size=options.min_photos,
         min_num_matches=options.min_inliers,
         ignore_watermarks=True,
         random_seed=options.seed,
+        max_runtime_seconds=-1 if options.group_minutes is None else round(60 * options.group_minutes),
     )
-    return colmap.incremental_mapping(
-        work / "database.db",
-        work / "images",
-        output,
-        pipeline,
-        initial_image_pair_callback=lambda: advance(2),
-        next_image_callback=lambda: advance(1),
-    )
+
+
+def _hierarchical(
+    work: Path, output: Path, group: Sequence[str], options: ReconstructOptions, advance: Callable
+) -> dict[int, Any]:
+    """Runs COLMAP's hierarchical mapper, which maps overlapping parts of a group side by side and joins them."""
+    colmap = load_colmap()
+    pipeline = colmap.HierarchicalPipelineOptions(incremental_options=_incremental_options(group, options))
+    pipeline.clustering_options.leaf_max_num_images = options.leaf_photos
+    pipeline.clustering_options.image_overlap = min(options.leaf_photos // 2, OVERLAP)
+    return colmap.hierarchical_mapping(work / "database.db", work / "images", output, pipeline)
 
 
 def _global(
@@ -163,6 +238,9 @@ def _global(
         random_seed=options.seed,
     )
     return colmap.global_mapping(work / "database.db", work / "images", output, pipeline)
+
+
+_MAPPERS = {"incremental": _incremental, "hierarchical": _hierarchical, "global": _global}
 
 
 def _at_most(advance: Callable, total: int) -> Callable:

@@ -18,6 +18,7 @@ from .model_files import FILES, check_binary, copy_text, format_of, is_blank
 
 log = logging.getLogger("keras_retrieval")
 
+UNFINISHED = ".partial"
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -43,10 +44,12 @@ def model_folders(folder: Path) -> list[Path]:
         folder: the folder to search.
 
     Returns:
-        The folders that contain points3D.bin or points3D.txt, or two other files of a model, sorted.
+        The folders that contain points3D.bin or points3D.txt, or two other files of a model, sorted. Unfinished ones of
+        `reconstruct` are left out.
     """
     found = []
-    for path, _, files in os.walk(folder):
+    for path, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.endswith(UNFINISHED)]
         present = {name.rpartition(".")[0] for name in files if name.endswith((".bin", ".txt"))} & set(FILES)
         if "points3D" in present or len(present) > 1:
             found.append(Path(path))

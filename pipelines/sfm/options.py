@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from keras_retrieval.errors import ArgumentError
+
 from ..command.kinds import Reads, Writes, require_package
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
@@ -18,7 +20,7 @@ from .feature_kinds import COUNTS, SIFT, check_features
 from .near_photos import NearOptions
 
 PAIRS = ("retrieval", "vocabulary-tree", "exhaustive")
-MAPPERS = ("incremental", "global")
+MAPPERS = ("incremental", "hierarchical", "global")
 MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a new seed for each run
 
 
@@ -97,8 +99,24 @@ class ReconstructOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions
         ),
     ] = 15
     mapper: Annotated[
-        str, Option("COLMAP's mapper: incremental adds photo after photo, global solves all at once.", choices=MAPPERS)
+        str,
+        Option(
+            "COLMAP's mapper: incremental adds photo after photo, hierarchical maps parts of a large group "
+            "incrementally and joins them, global solves all at once.",
+            choices=MAPPERS,
+        ),
     ] = "incremental"
+    leaf_photos: Annotated[
+        int, Option("Maximum number of photos of a part, for --mapper hierarchical.", at_least=2)
+    ] = 500
+    group_minutes: Annotated[
+        float | None,
+        Option(
+            "Time limit for the model of a group of photos in minutes; photos that are not registered by then are left "
+            "out. For --mapper incremental and hierarchical.",
+            above=0,
+        ),
+    ] = None
     min_photos: Annotated[
         int, Option("Minimum number of photos of a model; smaller models are dropped.", at_least=1)
     ] = 5
@@ -127,5 +145,7 @@ class ReconstructOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions
             VocabularyNotFoundError: the file `vocabulary` does not exist.
         """
         super().check()
+        if self.group_minutes is not None and self.mapper == "global":
+            raise ArgumentError("--group-minutes needs --mapper incremental or hierarchical: global has no time limit")
         if self.vocabulary and not self.vocabulary.is_file():
             raise VocabularyNotFoundError(f"--vocabulary {self.vocabulary} does not exist")

@@ -9,8 +9,8 @@ from keras_retrieval.mining.hard_negatives import (
     require_clusters,
 )
 
+from ..descriptors.approximate_search import approximate_neighbours
 from ..training_tuples.data import Tuples
-from .approximate_search import approximate_neighbours
 from .mining_options import MiningOptions
 from .photo_descriptors import PhotoDescriptors
 

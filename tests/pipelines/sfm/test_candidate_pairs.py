@@ -1,8 +1,11 @@
 """Candidate pairs: nearest descriptors against a plain loop, votes of common neighbours."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from pipelines.sfm import candidate_pairs
 from pipelines.sfm.candidate_pairs import all_pairs, bridged_pairs, nearest_pairs
 from pipelines.sfm.colmap import ordered
 
@@ -26,6 +29,34 @@ def test_nearest_pairs_equal_the_plain_loop(k):
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     names = [f"{number:02}.jpg" for number in range(30)]
     assert nearest_pairs(names, rows, k) == naive_nearest_pairs(names, rows, k)
+
+
+@pytest.mark.parametrize("own_last", [False, True])
+def test_of_many_photos_the_nearest_are_found_approximately(monkeypatch, own_last):
+    rows = np.random.default_rng(7).normal(size=(30, 8)).astype("float32")
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    names = [f"{number:02}.jpg" for number in range(30)]
+    exact = nearest_pairs(names, rows, 3)
+
+    def approximate(queries, database, k):
+        assert k == 7
+        found = np.argsort(-(queries @ database.T), axis=1, kind="stable")[:, :k]
+        return np.roll(found, -1, axis=1) if own_last else found
+
+    monkeypatch.setattr(candidate_pairs, "APPROXIMATE_FROM", 29)
+    monkeypatch.setattr(candidate_pairs, "approximate_neighbours", approximate)
+    assert nearest_pairs(names, rows, 3) == exact
+    monkeypatch.setattr(candidate_pairs, "approximate_neighbours", lambda *_: np.full((30, 7), -1))
+    assert nearest_pairs(names, rows, 3) == []
+
+
+def test_without_scann_many_photos_are_compared_exactly(monkeypatch, caplog):
+    rows = np.eye(5, dtype="float32") + 0.1
+    exact = nearest_pairs(list("abcde"), rows, 2)
+    monkeypatch.setattr(candidate_pairs, "APPROXIMATE_FROM", 4)
+    monkeypatch.setitem(sys.modules, "scann", None)
+    assert nearest_pairs(list("abcde"), rows, 2) == exact
+    assert 'pip install "keras-retrieval[index]"' in caplog.text
 
 
 def test_photos_without_descriptor_take_no_part():

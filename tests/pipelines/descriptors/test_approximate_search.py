@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipelines.training.approximate_search import approximate_neighbours
+from pipelines.descriptors.approximate_search import approximate_neighbours
 
 
 def clustered(count, seed):

@@ -1,4 +1,4 @@
-"""Approximate nearest-neighbour search with ScaNN, in memory, for mining in a large pool."""
+"""Approximate nearest-neighbour search with ScaNN, in memory, for one use of many rows."""
 
 import math
 
