@@ -216,8 +216,7 @@ class Database:
         Returns:
             The number of pairs that this call matched.
         """
-        colmap = self._colmap
-        verification = colmap.TwoViewGeometryOptions()
+        verification = self._verification()
         verification.ransac.random_seed = seed
         tried = self.inliers()
         todo = [pair for pair in pairs if pair not in tried]
@@ -230,6 +229,10 @@ class Database:
                 advance(len(batch))
         file.unlink(missing_ok=True)
         return len(todo)
+
+    def _verification(self) -> Any:
+        """The `pycolmap.TwoViewGeometryOptions` by which pairs are verified."""
+        return self._colmap.TwoViewGeometryOptions()
 
     def _match_batch(self, pairs: Sequence[Pair], lists: Path, verification: Any) -> None:
         """Matches and verifies pairs of photos, which the file `lists` lists for COLMAP."""
