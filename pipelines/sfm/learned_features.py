@@ -27,7 +27,7 @@ from .descriptor_bytes import MOST_DIMENSIONS, from_bytes, to_bytes
 
 SMALLEST_COSINE = VerificationSettings.smallest_cosine
 LEAST_SHARE = 0.25
-"""Smallest share of the matches that must be inliers. Mutual nearest neighbours among 4,096 features of unrelated photos
+"""Smallest share of the matches that must be inliers. Mutual nearest neighbours of 4,096 features of unrelated photos
 agree on a fundamental matrix by chance: 56 of 576 matches in the median of 160 pairs, and up to 22 %."""
 _PHOTOS_IN_MEMORY = 64
 
