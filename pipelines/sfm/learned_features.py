@@ -26,9 +26,9 @@ from .descriptor_bytes import MOST_DIMENSIONS, from_bytes, to_bytes
 
 SMALLEST_COSINE = 0.82
 LEAST_INLIERS, LEAST_SHARE = 50, 0.25
-"""Fewest matches, and smallest share of the matches, that must be inliers. So many features of unrelated photos agree on
-a fundamental matrix by chance: of 160 such pairs of XFeat with 4,096 features, 99 % had at most 41 inliers, and one had
-59; of 90 pairs of one scene, 90 % had at least 57. With a cosine of 0.75, unrelated photos had 56 in the median."""
+"""Fewest matches, and smallest share of the matches, that must be inliers. So many features of unrelated photos agree
+on a fundamental matrix by chance: of 160 such pairs of XFeat with 4,096 features, 99 % had at most 41 inliers, and one
+had 59; of 90 pairs of one scene, 90 % had at least 57. With a cosine of 0.75, unrelated photos had 56 in the median."""
 _PHOTOS_IN_MEMORY = 64
 
 
@@ -58,7 +58,7 @@ class LearnedDatabase(Database):
         """
         done = self.features()
         todo = [name for name in names if name not in done]
-        left_out = {}
+        left_out: dict[str, str] = {}
         if todo:
             extractor = open_extractor(
                 self._extractor, top_k=options["features"], size=options["size"], max_pixels=MAX_PIXELS
