@@ -30,7 +30,12 @@ def mutual_nearest(
     if not len(one) or not len(other):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     out = None if space is None else space[: len(one) * len(other)].reshape(len(one), len(other))
-    return mutual_best(np.matmul(one, other.T, out=out), smallest_cosine)
+    cosines = np.matmul(one, other.T, out=out)
+    matched, matches = mutual_best(cosines, smallest_cosine)
+    if largest_ratio is not None:
+        distinct = _distinct(cosines, matched, matches, largest_ratio)
+        matched, matches = matched[distinct], matches[distinct]
+    return matched, matches
 
 
 def mutual_best(values: np.ndarray, smallest: float) -> tuple[np.ndarray, np.ndarray]:
@@ -51,8 +56,6 @@ def mutual_best(values: np.ndarray, smallest: float) -> tuple[np.ndarray, np.nda
     # Of several rows with one value, the first.
     first = np.unique(nearest[mutual], return_index=True)[1]
     mutual = mutual[np.sort(first)]
-    if largest_ratio is not None:
-        mutual = mutual[_distinct(cosines, mutual, nearest[mutual], largest_ratio)]
     return mutual, nearest[mutual]
 
 
