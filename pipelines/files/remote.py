@@ -102,11 +102,12 @@ class RemoteFolder:
         system, root = _opened(self.address)
         retried(self.address, system.invalidate_cache)
         entries = self._flat(system, root) if _lists_flat(system) else self._walked(system, root)
-        found = {}
+        found, name_of, tag = {}, self._names(root), ""
         for path, entry in entries.items():
-            name = self._name(root, path)
-            if name and not name.endswith("/") and entry.get("type", "file") != "directory":
-                found[name] = _state(entry)
+            name = name_of(path)
+            if name and name[-1] != "/" and entry.get("type") != "directory":
+                tag = tag if entry.get(tag) else _tag(entry)
+                found[name] = _state(entry, tag)
         unknown = [name for name, state in found.items() if state == (None, "")]
         return found | _asked_one_by_one(self, unknown)
 
@@ -119,7 +120,8 @@ class RemoteFolder:
         """
         system, root = _opened(self.address)
         path = self._path(root, name)
-        return _state(retried(f"{self.address}/{name}", lambda: system.info(path)))
+        entry = retried(f"{self.address}/{name}", lambda: system.info(path))
+        return _state(entry, _tag(entry))
 
     def read(self, name: str, most: int | None = None) -> bytes:
         """Reads a file.
@@ -147,14 +149,17 @@ class RemoteFolder:
 
         return retried(f"{self.address}/{name}", content)
 
-    def _name(self, root: str, path: str) -> str:
-        """The name of a listed file, or "" for what is not below the folder."""
-        if not path.startswith(f"{root}/"):
-            return ""
-        name = path[len(root) + 1 :]
-        if not self._on_web:
-            return name
-        return "" if "?" in name or "#" in name else unquote(html.unescape(name))
+    def _names(self, root: str) -> Callable[[str], str]:
+        """The function from the path of a listed file to its name, "" for what is not below the folder."""
+        above, length, on_web = f"{root}/", len(root) + 1, self._on_web
+
+        def name_of(path: str) -> str:
+            name = path[length:] if path.startswith(above) else ""
+            if not on_web:
+                return name
+            return "" if "?" in name or "#" in name else unquote(html.unescape(name))
+
+        return name_of
 
     def _path(self, root: str, name: str) -> str:
         return f"{root}/{quote(name) if self._on_web else name}"
@@ -257,10 +262,14 @@ def _lists_flat(system: Any) -> bool:
     return type(system).find is not AbstractFileSystem.find
 
 
-def _state(entry: dict[str, Any]) -> FileState:
+def _tag(entry: dict[str, Any]) -> str:
+    """The entry of a listing that says whether the file has changed; "" if there is none."""
+    return next((key for key in _TAGS if entry.get(key)), "")
+
+
+def _state(entry: dict[str, Any], tag: str) -> FileState:
     size = entry.get("size")
-    tag = next((entry[key] for key in _TAGS if entry.get(key)), "")
-    return (None if size is None else int(size)), str(tag)
+    return (None if size is None else int(size)), str(entry[tag]) if tag else ""
 
 
 def retried(what: str, ask: Callable[[], Answer]) -> Answer:

@@ -49,6 +49,7 @@ _SYSTEM_FILES = {
     "picasa.ini": "Picasa's settings (picasa.ini)",
     ".picasa.ini": "Picasa's settings (.picasa.ini)",
 }
+_SYSTEM = _SYSTEM_FILES | _SYSTEM_FOLDERS
 _RESOURCE_FORK = "macOS' resource forks (._*)"
 _BIN = "a bin (.Trash-*)"
 _HIDDEN = "hidden (the name begins with a dot)"
@@ -119,19 +120,16 @@ class IgnoreRules:
         return self._of_name(name) or (EXCLUDED if excluded else "" if included else _NOT_INCLUDED)
 
     def _of_name(self, name: str) -> str:
-        lower = name.lower()
+        dotted = name.startswith(".")
         if not self._rules.system_files:
-            if name.startswith("._"):
+            if dotted and name.startswith("._"):
                 return _RESOURCE_FORK
-            if known := _SYSTEM_FOLDERS.get(lower) or _SYSTEM_FILES.get(lower):
+            lower = name.lower()
+            if known := _SYSTEM.get(lower) or _LIBRARIES.get(lower[lower.rfind(".") :]):
                 return known
-            if known := _LIBRARIES.get(lower[lower.rfind(".") :]):
-                return known
-            if lower.startswith(".trash-"):
+            if dotted and lower.startswith(".trash-"):
                 return _BIN
-        if not self._rules.hidden and name.startswith(".") and not name.startswith(".."):
-            return _HIDDEN
-        return ""
+        return _HIDDEN if dotted and not self._rules.hidden and not name.startswith("..") else ""
 
 
 class _Patterns:
