@@ -23,8 +23,9 @@ from ..index_contract.errors import IndexWriteError
 from ..index_contract.index_settings import IndexSettings
 from .scann_searcher import HASHES, SECOND_HASHES, TOKENS, ScannSearcher, hash_rows, load_searcher, train_searcher
 
-AT_ONCE = 2**28  # bytes of rows that ScaNN may copy at once
+AT_ONCE = 2**30  # bytes of rows that ScaNN may copy at once
 BLOCK = 2**24  # bytes of rows that a process hashes at once
+PROCESSES = 4  # at most; with 447 leaves, ScaNN takes 0.6 GB in each, whatever the size of the block
 MODULE = "keras_retrieval.export.folder_index.hashing"
 
 
@@ -70,7 +71,8 @@ def _hash_in_processes(file: Path, trained: Path, parts: Path, rows: np.ndarray)
     """Hashes all rows: each process an equal share, block by block, into files whose names sort in their order."""
     step = max(1, BLOCK // rows[0].nbytes)
     blocks = -(-len(rows) // step)
-    count = min(blocks, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(blocks, cores, PROCESSES)
     bounds = [round(number * blocks / count) * step for number in range(count + 1)]
     command = [*python_module(MODULE), *(str(path.absolute()) for path in (file, trained, parts)), str(step)]
     processes = []
