@@ -56,6 +56,21 @@ class PhotoSource(Protocol):
         """
 
 
+class Sharing(Protocol):
+    """Interface of the processes that build a cache together in a folder that all of them share."""
+
+    @property
+    def index(self) -> int:
+        """The number of this process, from 0. The process 0 makes the folder."""
+
+    @property
+    def count(self) -> int:
+        """The number of processes."""
+
+    def wait(self) -> None:
+        """Waits until all processes have called this method."""
+
+
 class PhotoCache:
     """Reads photos from a folder that :func:`build_cache` wrote; keeps only names and positions of photos in memory.
 
@@ -123,7 +138,13 @@ class PhotoCache:
 
 
 def build_cache(
-    folder: Path, names: Sequence[str], reading: Reading, *, replace: bool = False, engine: Engine | None = None
+    folder: Path,
+    names: Sequence[str],
+    reading: Reading,
+    *,
+    replace: bool = False,
+    engine: Engine | None = None,
+    sharing: Sharing | None = None,
 ) -> PhotoCache:
     """Writes a photo cache, or opens an existing cache of the same photos and options.
 
@@ -136,6 +157,8 @@ def build_cache(
         reading: the folder of the photos and the options for reading them; `reading.size` must not be None.
         replace: whether an existing cache of other photos or options is replaced. Otherwise such a cache is an error.
         engine: where the work is done; None for this process.
+        sharing: the processes that build the cache together, each of which reads its share of the photos; None for
+            this process alone. All must call this function with the same arguments.
 
     Returns:
         The opened cache.
@@ -157,11 +180,22 @@ def build_cache(
         return PhotoCache(folder)
     check_free(folder, kind=KIND, replace=replace)
     started = time.monotonic()
-    sharded.start()
-    _write_shards(sharded, names, reading, 3 * reading.longest() ** 2, engine or Engine())
-    facts = _join(sharded) | {"photos": str(reading.folder.resolve()), **options}
-    sharded.seal(replace=replace, **facts)
-    _report(folder, facts, time.monotonic() - started)
+    index, count, wait = (0, 1, lambda: None) if sharing is None else (sharing.index, sharing.count, sharing.wait)
+    photos = max(1, min(SHARD_BYTES // (3 * reading.longest() ** 2), -(-len(names) // count)))
+    if index:
+        wait()  # until the folder is made
+    photos = sharded.start(lambda: photos) or photos
+    if not index:
+        wait()
+    todo = sharded.unfinished([names[start : start + photos] for start in range(0, len(names), photos)])
+    todo = {number: some for number, some in todo.items() if number % count == index}
+    run_units(CacheJob(sharded, reading), todo, engine=engine or Engine(), label="photo cache")
+    wait()
+    if not index:
+        facts = _join(sharded) | {"photos": str(reading.folder.resolve()), **options}
+        sharded.seal(replace=replace, **facts)
+        _report(folder, facts, time.monotonic() - started)
+    wait()
     return PhotoCache(folder)
 
 
@@ -199,15 +233,6 @@ class CacheJob:
                     write_file(_shard(self.sharded.partial, number), content)
                 shapes = [photo.shape[:2] for photo in pixels.values()]
                 self.sharded.finish(number, list(pixels), left_out, shapes=shapes)
-
-
-def _write_shards(
-    sharded: ShardedFolder, names: Sequence[str], reading: Reading, photo_bytes: int, engine: Engine
-) -> None:
-    """Writes the unfinished shards; threads read the photos of a shard."""
-    count = max(1, SHARD_BYTES // photo_bytes)
-    todo = sharded.unfinished([names[start : start + count] for start in range(0, len(names), count)])
-    run_units(CacheJob(sharded, reading), todo, engine=engine, label="photo cache")
 
 
 def _shard(folder: Path, number: int) -> Path:

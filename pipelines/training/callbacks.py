@@ -26,6 +26,7 @@ from .epoch_draw import EpochDraw
 from .errors import TrainingError
 from .evaluation import CollectionScorer, headline
 from .stream import TupleStream
+from .workers import Workers
 
 Logs = dict[str, Any]
 SCORE = "score: "
@@ -146,8 +147,25 @@ def evaluation(network: Any, scorer: CollectionScorer, every: int = 1) -> Any:
     return keras.callbacks.LambdaCallback(on_epoch_end=end)
 
 
+def agreement(workers: Workers) -> Any:
+    """Returns a callback that gives all processes that train together the logs of the chief at the end of an epoch."""
+    import keras
+
+    def end(epoch: int, logs: Logs) -> None:
+        logs |= workers.agree({name: value if isinstance(value, int) else float(value) for name, value in logs.items()})
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=end)
+
+
 def checkpointing(
-    run: Path, checkpoint: Checkpoint, model: Any, source: StepSource, best: str = "val_loss", steps: int = 0
+    run: Path,
+    checkpoint: Checkpoint,
+    model: Any,
+    source: StepSource,
+    best: str = "val_loss",
+    steps: int = 0,
+    *,
+    writes: bool = True,
 ) -> Any:
     """Returns a callback that writes checkpoint.npz and history.csv to the folder of a run.
 
@@ -162,6 +180,7 @@ def checkpointing(
         best: criterion for the best epoch: "val_loss" (the lowest), "score" (the highest) or "last". The weights of the
             best epoch are stored, too.
         steps: number of steps between two checkpoints within an epoch; 0 writes a checkpoint only after each epoch.
+        writes: whether this process writes files; of several that train together only one does.
 
     Raises:
         TrainingError: raised during `fit` if the loss or a weight is not finite at the end of an epoch;
@@ -180,7 +199,8 @@ def checkpointing(
         done = start + batch + 1
         if done % steps == 0 and done < source.steps:
             _update(checkpoint, model, source, done)
-            write_checkpoint(run, checkpoint)
+            if writes:
+                write_checkpoint(run, checkpoint)
 
     def end(epoch: int, logs: Logs) -> None:
         nonlocal start
@@ -190,8 +210,9 @@ def checkpointing(
         checkpoint.history.append({"epoch": epoch + 1} | {name: _number(value) for name, value in logs.items()})
         if best_epoch(checkpoint.history, best) == epoch + 1:
             checkpoint.best, checkpoint.best_epoch = checkpoint.weights, epoch + 1
-        write_checkpoint(run, checkpoint)
-        write_history(run, checkpoint)
+        if writes:
+            write_checkpoint(run, checkpoint)
+            write_history(run, checkpoint)
 
     return keras.callbacks.LambdaCallback(begin, end, on_train_batch_end=step_end if steps else None)
 

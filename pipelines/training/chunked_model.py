@@ -10,7 +10,8 @@ from keras_retrieval.errors import ArgumentError
 from keras_retrieval.networks.tuple_model import TupleModel
 
 ALL = 2**30  # a chunk that is larger than the number of photos in any step
-Step = tuple[Any, Any, list[Any]]  # loss, (B, M, D) descriptors, gradients
+Step = tuple[Any, Any, list[Any]]  # loss, (B, M, D) descriptors of all tuples of the step, gradients
+_MEANS = ("mean", "sum_over_batch_size", "mean_with_sample_weight")  # reductions that Keras divides by the replicas
 
 
 class ChunkedTupleModel(TupleModel):
@@ -24,6 +25,10 @@ class ChunkedTupleModel(TupleModel):
     pass through the network again, chunk by chunk, to propagate these gradients to the weights. The resulting gradients
     equal those without `chunk`, for every loss. The cost is a second forward pass, which is not needed if all photos of
     a step fit in one chunk.
+
+    Under a distribution strategy with several replicas, each replica passes its own tuples through the network, and the
+    loss is computed of the tuples of all replicas, so that every loss has the value and the gradients that it has on
+    one device, also those that compare tuples with each other.
 
     XLA does not compile this model.
 
@@ -49,7 +54,8 @@ class ChunkedTupleModel(TupleModel):
 
     Raises:
         ArgumentError: `chunk` is below 1; photos at exact sizes are given without "rows", and "places" has only one
-            axis; or exact sizes or `keep_descriptors` are used under a distribution strategy with several devices.
+            axis; or `keep_descriptors` is used, or `fit` gets photos at exact sizes, under a distribution strategy
+            with several devices, see `ReplicatedModel`.
     """
 
     def __init__(
@@ -90,16 +96,47 @@ class ChunkedTupleModel(TupleModel):
         runs = self._runs(inputs)
         return tf.gather(self._describe(runs), runs.places)
 
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        import keras
+
+        replicas = _replicas()
+        if replicas == 1 or not training:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        # Keras divides means by the number of replicas, but each replica has the descriptors of all tuples.
+        loss = keras.Model.compute_loss(self, x, y, y_pred, sample_weight, training)
+        return (loss * replicas if self.loss.reduction in _MEANS else loss) + self.penalty()
+
     def train_step(self, data: Any) -> dict[str, Any]:
         import keras
 
         inputs, objects, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        loss, descriptors, gradients = self._step(inputs, objects, sample_weight)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        if "pixels" in inputs:
+            _require_one_device("photos at exact sizes")
+        loss, descriptors = self.step(inputs, objects, sample_weight)
         if self._kept is not None:
             for kept, new in zip(self._kept, (inputs["rows"], descriptors), strict=True):
                 kept.assign(new)
-        return self._logs(loss, inputs, objects, descriptors, sample_weight)
+        self._track(loss, objects)
+        everyone = (of_all_replicas(one) for one in (objects, sample_weight))
+        return self.compute_metrics(inputs, next(everyone), descriptors, sample_weight=next(everyone))
+
+    def step(self, inputs: dict[str, Any], objects: Any, sample_weight: Any = None) -> tuple[Any, Any]:
+        """Updates the weights by one training step.
+
+        Args:
+            inputs: the inputs of the model; under a distribution strategy those of this replica.
+            objects: (B, M) object numbers of the photos.
+            sample_weight: (B,) weights of the tuples; None for equal weights.
+
+        Returns:
+            The loss, a scalar, and the descriptors (B, M, D). With several replicas both are of the tuples of all
+            replicas.
+        """
+        loss, descriptors, gradients = self._step(inputs, objects, sample_weight)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        return loss, descriptors
 
     def test_step(self, data: Any) -> dict[str, Any]:
         import keras
@@ -107,7 +144,8 @@ class ChunkedTupleModel(TupleModel):
         inputs, objects, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         descriptors = self(inputs, training=False)
         loss = self.compute_loss(inputs, objects, descriptors, sample_weight, training=False)
-        return self._logs(loss, inputs, objects, descriptors, sample_weight)
+        self._track(loss * _replicas(), objects)
+        return self.compute_metrics(inputs, objects, descriptors, sample_weight=sample_weight)
 
     def _step(self, *batch: Any) -> Step:
         """Computes loss, descriptors and gradients, in chunks unless all photos of the step fit in one chunk."""
@@ -126,10 +164,10 @@ class ChunkedTupleModel(TupleModel):
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            descriptors = self(inputs, training=True)
-            loss = self.compute_loss(inputs, objects, descriptors, sample_weight, training=True)
-            scaled = self.optimizer.scale_loss(loss)
-        return loss, descriptors, tape.gradient(scaled, self._values(), unconnected_gradients="zero")
+            own = self(inputs, training=True)
+        loss, descriptors, upstream, rest = self._loss_of_all(inputs, objects, own, sample_weight)
+        found = tape.gradient(own, self._values(), upstream, unconnected_gradients="zero")
+        return loss, descriptors, [one + other for one, other in zip(found, rest, strict=True)]
 
     def _in_chunks(self, inputs: dict[str, Any], objects: Any, sample_weight: Any) -> Step:
         import tensorflow as tf
@@ -138,12 +176,36 @@ class ChunkedTupleModel(TupleModel):
         rows = self._describe(runs)
         with tf.GradientTape() as tape:
             tape.watch(rows)
-            descriptors = tf.gather(rows, runs.places)
+            own = tf.gather(rows, runs.places)
+        loss, descriptors, upstream, rest = self._loss_of_all(inputs, objects, own, sample_weight)
+        of_rows = tf.convert_to_tensor(tape.gradient(own, rows, upstream))
+        return loss, descriptors, _pull_back(runs, of_rows, self._values(), rest)
+
+    def _loss_of_all(
+        self, inputs: dict[str, Any], objects: Any, own: Any, sample_weight: Any
+    ) -> tuple[Any, Any, Any, list[Any]]:
+        """Computes the loss of the tuples of all replicas.
+
+        Returns:
+            The loss; all descriptors; the gradient with respect to the descriptors of this replica, `own`; and for each
+            weight the gradient that does not come from the descriptors, divided by the number of replicas, because the
+            optimizer sums the gradients of the replicas.
+        """
+        import tensorflow as tf
+
+        descriptors = of_all_replicas(own)
+        objects, sample_weight = of_all_replicas(objects), of_all_replicas(sample_weight)
+        with tf.GradientTape() as tape:
+            tape.watch(descriptors)
             loss = self.compute_loss(inputs, objects, descriptors, sample_weight, training=True)
             scaled = self.optimizer.scale_loss(loss)
-        weights = self._values()
-        upstream, *penalty = tape.gradient(scaled, [rows, *weights], unconnected_gradients="zero")
-        return loss, descriptors, _pull_back(runs, tf.convert_to_tensor(upstream), weights, penalty)
+        upstream, *rest = tape.gradient(scaled, [descriptors, *self._values()], unconnected_gradients="zero")
+        replicas = _replicas()
+        if replicas > 1:
+            tuples = tf.shape(own)[0]
+            first = tf.distribute.get_replica_context().replica_id_in_sync_group * tuples
+            upstream, rest = upstream[first : first + tuples], [one / replicas for one in rest]
+        return loss, descriptors, upstream, rest
 
     def _values(self) -> list[Any]:
         """Returns the trainable weights as TensorFlow variables."""
@@ -166,12 +228,10 @@ class ChunkedTupleModel(TupleModel):
         _, rows = tf.while_loop(lambda run, _: run < count, body, (0, rows), parallel_iterations=1)
         return rows.concat()
 
-    def _logs(self, loss: Any, inputs: Any, objects: Any, descriptors: Any, sample_weight: Any) -> dict[str, Any]:
+    def _track(self, loss: Any, objects: Any) -> None:
         import tensorflow as tf
 
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        self._loss_tracker.update_state(loss * replicas, sample_weight=tf.shape(objects)[0])
-        return self.compute_metrics(inputs, objects, descriptors, sample_weight=sample_weight)
+        self._loss_tracker.update_state(loss, sample_weight=tf.shape(objects)[0])
 
 
 @dataclass(frozen=True)
@@ -208,7 +268,6 @@ def _padded_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
 def _exact_runs(network: Any, inputs: dict[str, Any], chunk: int) -> _Runs:
     import tensorflow as tf
 
-    _require_one_device("photos at exact sizes")
     counts = inputs["groups"][:, 0]
     pieces = (counts + chunk - 1) // chunk
     group = tf.repeat(tf.range(tf.size(counts)), pieces)
@@ -244,10 +303,28 @@ def _pull_back(runs: _Runs, upstream: Any, weights: list[Any], sums: list[Any]) 
     return sums
 
 
-def _require_one_device(feature: str) -> None:
+def of_all_replicas(value: Any) -> Any:
+    """Joins the tensors of all replicas along their first axis; the argument itself with one replica, or if it is None.
+
+    All tensors must have the same shape but for the first axis.
+    """
     import tensorflow as tf
 
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+    replicas = _replicas()
+    if value is None or replicas == 1:
+        return value
+    found = tf.distribute.get_replica_context().all_gather(tf.identity(value), axis=0)
+    return tf.ensure_shape(found, (None, *value.shape[1:]))  # which some collectives lose
+
+
+def _replicas() -> int:
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _require_one_device(feature: str) -> None:
+    if _replicas() > 1:
         raise ArgumentError(f"{feature} need one device, but the strategy has several")
 
 

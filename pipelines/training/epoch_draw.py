@@ -28,6 +28,7 @@ from .hard_positives import HardPositives
 from .mining_options import MiningOptions
 from .photo_descriptors import PhotoDescriptors
 from .tuple_reader import STEPS_ALREADY_READ
+from .workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class EpochDraw:
         photos: reader of the photos' pixels: a `PhotoCache`, or a `Reading`, which decodes the photos each time.
         options: the options of mining.
         validation: whether to use the validation pairs instead of the training pairs.
+        workers: the processes that train together, see `PhotoDescriptors`. All of them make the same draw and must call
+            the same methods.
 
     Attributes:
         count: number of tuples in an epoch.
@@ -88,7 +91,13 @@ class EpochDraw:
     """
 
     def __init__(
-        self, tuples: Tuples, photos: PhotoSource, options: MiningOptions, *, validation: bool = False
+        self,
+        tuples: Tuples,
+        photos: PhotoSource,
+        options: MiningOptions,
+        *,
+        validation: bool = False,
+        workers: Workers = ALONE,
     ) -> None:
         self.photos, self.options, self.validation = photos, options, validation
         self.names, self.cluster, self.objects = tuples.images, tuples.cluster, objects(tuples)
@@ -99,7 +108,7 @@ class EpochDraw:
         if not len(pairs):
             raise TuplesError(f"no pair is {'set aside for validation' if validation else 'left to train on'}")
         self.rows = np.flatnonzero(set_aside == validation)
-        self.descriptors = PhotoDescriptors(photos, self.names)
+        self.descriptors = PhotoDescriptors(photos, self.names, workers)
         self.hard_negatives = HardNegatives(tuples, self.rows, self.descriptors, options)
         pairs = pairs[self.hard_negatives.possible(pairs[:, 0])]
         self.hard_positives = HardPositives(pairs, options.positive, self.descriptors)

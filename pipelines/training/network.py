@@ -9,6 +9,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..descriptors.learn_whitening import require_narrow
 from ..networks.files import load_model, require_edges, save_model
+from .devices import ONE_DEVICE, Devices
 from .train_options import ON_CLASSES, TrainOptions, epochs_of
 
 
@@ -180,7 +181,7 @@ def layers_of_trunk(network: Any) -> list[Any]:
     return [layer for layer in trunk.layers if layer.weights] if trunk is not None else []
 
 
-def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0) -> Any:
+def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0, devices: Devices = ONE_DEVICE) -> Any:
     """Wraps a network in a model that trains on tuples, compiled with the loss and the published optimizer.
 
     Args:
@@ -188,21 +189,33 @@ def compiled(network: Any, options: TrainOptions, steps: int, classes: int = 0) 
         options: the options of the run.
         steps: number of steps in an epoch.
         classes: number of classes, for the losses on classes.
+        devices: the devices on which the network is trained; it was made in their scope.
 
     Returns:
         A compiled TupleModel. It is a ChunkedTupleModel if photos keep their exact sizes, if they pass through the
-        network in chunks, or if negatives are refreshed within an epoch.
+        network in chunks, or if negatives are refreshed within an epoch. With several devices, it is a
+        `ReplicatedModel` of a ChunkedTupleModel.
     """
+    if devices.strategy is None:
+        return _compiled(network, options, steps, classes)
+    from .replicas import ReplicatedModel
+
+    with devices.scope():
+        return ReplicatedModel(_compiled(network, options, steps, classes, replicated=True), devices)
+
+
+def _compiled(network: Any, options: TrainOptions, steps: int, classes: int, replicated: bool = False) -> Any:
     from keras_retrieval.networks.tuple_model import TupleModel
 
     from .chunked_model import ChunkedTupleModel
 
-    plain = options.padded and options.chunk is None and not options.refresh
+    plain = options.padded and options.chunk is None and not options.refresh and not replicated
     penalty = 0.0 if options.optimizer == "adamw" else options.weight_decay
     if plain:
         model = TupleModel(network, penalty)
     else:
-        model = ChunkedTupleModel(network, penalty, options.chunk, keep_descriptors=options.refresh > 0)
+        keep = options.refresh > 0 and not replicated
+        model = ChunkedTupleModel(network, penalty, options.chunk, keep_descriptors=keep)
     loss = loss_of(options, network, classes)
     optimizer = optimizer_of(options, network, loss, steps)
     model.compile(optimizer, loss, jit_compile=options.jit)

@@ -17,6 +17,7 @@ from ..files.progress import progress
 from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
 from ..photos.reading import Shape
+from .workers import ALONE, Workers
 
 WIDE = 4096
 """Number of dimensions above which descriptors are stored as float16 in a temporary file, mapped into memory."""
@@ -35,6 +36,7 @@ class PhotoDescriptors:
     Args:
         photos: reader of the photos' pixels.
         names: names of all photos; a row number is an index into `names`.
+        workers: the processes that train together. Each describes its share of the photos, and all get all descriptors.
 
     Attributes:
         left_out: dict from the name of each photo that could not be read or described since the last `keep` to the
@@ -42,8 +44,9 @@ class PhotoDescriptors:
         described: number of photos that were described since the last `keep`.
     """
 
-    def __init__(self, photos: PhotoSource, names: Sequence[str]) -> None:
+    def __init__(self, photos: PhotoSource, names: Sequence[str], workers: Workers = ALONE) -> None:
         self.photos = photos
+        self.workers = workers
         self.names = names
         self.left_out: dict[str, str] = {}
         self.described = 0
@@ -125,18 +128,20 @@ class PhotoDescriptors:
         Returns:
             The number of photos whose descriptors were stored.
         """
-        shapes, now, described = self._shapes(rows), self._now(), 0
+        shapes, now, described = self.workers.share(sorted(self._shapes(rows))), self._now(), list[int]()
+        left_out: dict[str, str] = {}
         with progress("mining", len(shapes)) as advance:
-            for batch in describe_photos(describe, sorted(shapes), lambda row: self.photos.read(self.names[row])):
-                self.left_out |= {self.names[row]: reason for row, reason in batch.left_out.items()}
+            for batch in describe_photos(describe, shapes, lambda row: self.photos.read(self.names[row])):
+                left_out |= {self.names[row]: reason for row, reason in batch.left_out.items()}
                 if batch.keys:
                     if not described:  # reserves memory for all photos as soon as D is known
                         self._room(len(rows), batch.rows.shape[1])
                     self.put(np.array(batch.keys), batch.rows, now)
-                    described += len(batch.keys)
+                    described += batch.keys
                 advance(len(batch.keys) + len(batch.left_out))
-        self.described += described
-        return described
+        count = self._exchange(described, left_out, now)
+        self.described += count
+        return count
 
     def describe_missing(self, describe: DescribeFn, rows: np.ndarray) -> None:
         """Computes and stores the descriptors of the photos that have no descriptor and are not in `left_out`.
@@ -172,6 +177,25 @@ class PhotoDescriptors:
             rows = state["rows"][part]
             self.put(rows, state["values"][part])
             self._ages[self._slot[rows]] = state["ages"][part]
+
+    def _exchange(self, described: list[int], left_out: dict[str, str], now: int) -> int:
+        """Sends the descriptors of this process' photos to the others, and stores theirs, some at a time.
+
+        Returns:
+            The number of photos that all processes have described.
+        """
+        notes = self.workers.tell({"count": len(described), "left_out": left_out})
+        for note in notes:
+            self.left_out |= note["left_out"]
+        counts = [note["count"] for note in notes]
+        if self.workers.count > 1:
+            for start in range(0, max(counts), _PIECE):
+                rows = np.array(described[start : start + _PIECE], np.int64)
+                values = self._values[self._slot[rows]] if len(rows) else np.zeros((0, 0), np.float32)
+                for number, part in enumerate(self.workers.exchange({"rows": rows, "values": values})):
+                    if number != self.workers.index and len(part["rows"]):
+                        self.put(part["rows"], part["values"], now)
+        return sum(counts)
 
     def _now(self) -> int:
         return int(self._ages[self._rows >= 0].max(initial=0)) + 1

@@ -14,14 +14,15 @@ from keras_retrieval.mining.hard_negatives import MiningError
 from keras_retrieval.networks.names import is_published_network
 
 from ..descriptors.describer import DescribeFn, describer
-from ..networks.files import save_model, smallest_side
+from ..networks.files import load_model, save_model, smallest_side
 from ..networks.kinds import FILES
 from ..photos.cache import PhotoCache, PhotoSource, build_cache
 from ..photos.reading import Reading
 from ..training_tuples.data import Tuples, TuplesError, validation_mask
-from .callbacks import checkpointing, evaluation, figures, step_progress, tensorboard, validation
+from .callbacks import agreement, checkpointing, evaluation, figures, step_progress, tensorboard, validation
 from .checkpoint import Checkpoint, restore
 from .class_draw import ClassDraw, drawing_callback
+from .devices import ONE_DEVICE, Devices
 from .epoch_draw import EpochDraw
 from .evaluation import CollectionScorer, collection_scorer
 from .initialization import initialize, layers_to_initialize
@@ -32,6 +33,7 @@ from .samples import COUNT, mine_samples, sample_draw, strips
 from .stream import TupleStream
 from .train_options import TrainOptions
 from .tuple_reader import PhotoOptions
+from .workers import ALONE, Workers
 
 INITIAL = "initial.keras"
 log = logging.getLogger("keras_retrieval")
@@ -54,6 +56,7 @@ class Run:
         samples: draws and mines a few sample tuples for the page; None if no pair has negatives.
         scorer: scores the network on a collection; None if no collection is given.
         best: the criterion for the best epoch: "val_loss", "score" or "last".
+        devices: the devices on which the network is trained.
         began: time at which the run began or was resumed, in seconds of `time.monotonic`.
     """
 
@@ -69,6 +72,7 @@ class Run:
     samples: EpochDraw | None
     scorer: CollectionScorer | None
     best: str
+    devices: Devices = ONE_DEVICE
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -83,7 +87,7 @@ class Run:
         return str(path) if path.is_file() else self.options.model
 
 
-def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Run:
+def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint, devices: Devices = ONE_DEVICE) -> Run:
     """Prepares a run: loads the network, builds the photo cache, and restores the checkpoint of a resumed run.
 
     Options, network, tuples and collection are checked before any photo is read.
@@ -92,6 +96,7 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
         options: the options of `train`.
         tuples: all tuples.
         checkpoint: the checkpoint from `open_run`.
+        devices: the devices on which the network is trained.
 
     Raises:
         MiningError: there are too few other clusters from which the negatives of a query can be taken.
@@ -104,7 +109,9 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
     import keras
 
     keras.utils.set_random_seed(options.seed)
-    network = network_to_train(options)
+    with devices.scope():
+        network = network_to_train(options)
+    workers = devices.workers
     reading = Reading(
         options.photos,
         options.size,
@@ -116,29 +123,31 @@ def prepare(options: TrainOptions, tuples: Tuples, checkpoint: Checkpoint) -> Ru
     mining = options.mining()
     _draw(options, tuples, reading)  # raises an error for too few clusters before any photo is read
     validation_mining = _validation_mining(tuples, reading, mining)
-    best, scorer = _best(options, validation_mining is not None), _scorer(options)
+    best, scorer = _best(options, validation_mining is not None), _scorer(options) if workers.is_chief else None
 
     folder = options.cache or options.output / "photos"
-    photos = build_cache(folder, tuples.images, reading, replace=options.cache is None)
-    draw = _draw(options, tuples, photos)
-    stream, validation_stream = TupleStream(draw, photo_options), None
+    photos = build_cache(folder, tuples.images, reading, replace=options.cache is None, sharing=workers)
+    draw = _draw(options, tuples, photos, workers)
+    stream, validation_stream = TupleStream(draw, photo_options, devices.part(draw.batch)), None
     if validation_mining is not None:
-        validation_draw = EpochDraw(tuples, photos, validation_mining, validation=True)
-        validation_stream = TupleStream(validation_draw, replace(photo_options, augment=None))
-    samples = _sample_draw(tuples, draw, photos, mining)
+        validation_draw = EpochDraw(tuples, photos, validation_mining, validation=True, workers=workers)
+        validation_stream = TupleStream(validation_draw, replace(photo_options, augment=None), devices.whole_steps())
+    samples = _sample_draw(tuples, draw, photos, mining)  # mined again by the chief alone, after training
 
     if not checkpoint.started:
-        _initialize(options, network, tuples, photos)
+        _initialize(options, network, tuples, photos, workers)
     classes = draw.classes if isinstance(draw, ClassDraw) else 0
-    model, describe = compiled(network, options, draw.steps, classes), describer(network)
+    model, describe = compiled(network, options, draw.steps, classes, devices), describer(network)
     if checkpoint.started:
         restore(checkpoint, network.weights, model.optimizer.variables, model.extra_weights)
         draw.restore(checkpoint.stream)
         log.info("resuming after epoch %d, step %d of %d", checkpoint.epochs, checkpoint.step, draw.steps)
     else:
-        checkpoint.samples = [list(sample) for sample in mine_samples(samples, describe)]
+        first = _sample_draw(tuples, draw, photos, mining, workers)
+        checkpoint.samples = [list(sample) for sample in mine_samples(first, describe)]
     return Run(
-        options, tuples, checkpoint, network, model, describe, photos, stream, validation_stream, samples, scorer, best
+        options, tuples, checkpoint, network, model, describe, photos, stream, validation_stream, samples, scorer,
+        best, devices,
     )  # fmt: skip
 
 
@@ -182,7 +191,7 @@ def _fit(run: Run, until: int) -> None:
 
 def _callbacks(run: Run) -> list[Any]:
     """Returns the callbacks: first those that add metrics to the logs of an epoch, last the one that saves them."""
-    options, draw = run.options, run.stream.draw
+    options, draw, workers = run.options, run.stream.draw, run.devices.workers
     last_step = run.model.last_step if options.refresh else None
     if isinstance(draw, ClassDraw):
         callbacks = [drawing_callback(draw), figures(run.model)]
@@ -193,9 +202,12 @@ def _callbacks(run: Run) -> list[Any]:
         callbacks.append(validation(run.model, run.validation, run.describe))
     if run.scorer is not None:
         callbacks.append(evaluation(run.network, run.scorer, options.every))
-    if options.tensorboard:
+    if options.tensorboard and workers.is_chief:
         callbacks.append(tensorboard(options.output / "tensorboard", lambda: _pictures(run)))
-    callbacks.append(checkpointing(options.output, run.checkpoint, run.model, draw, run.best, options.checkpoint_steps))
+    if workers.count > 1:
+        callbacks.append(agreement(workers))
+    steps, writes = options.checkpoint_steps, workers.is_chief
+    callbacks.append(checkpointing(options.output, run.checkpoint, run.model, draw, run.best, steps, writes=writes))
     return callbacks
 
 
@@ -206,10 +218,12 @@ def _pictures(run: Run) -> Sequence[Any]:
     return strips([[draw.names[row] for row in tuple_rows] for tuple_rows in rows], run.photos)
 
 
-def _draw(options: TrainOptions, tuples: Tuples, photos: PhotoSource) -> EpochDraw | ClassDraw:
+def _draw(
+    options: TrainOptions, tuples: Tuples, photos: PhotoSource, workers: Workers = ALONE
+) -> EpochDraw | ClassDraw:
     batches = options.class_batches()
     if batches is None:
-        return EpochDraw(tuples, photos, options.mining())
+        return EpochDraw(tuples, photos, options.mining(), workers=workers)
     draw = ClassDraw(tuples, photos, batches)
     if isinstance(photos, PhotoCache):
         log.info("%s", draw.account)
@@ -217,34 +231,45 @@ def _draw(options: TrainOptions, tuples: Tuples, photos: PhotoSource) -> EpochDr
 
 
 def _sample_draw(
-    tuples: Tuples, draw: EpochDraw | ClassDraw, photos: PhotoSource, mining: MiningOptions
+    tuples: Tuples,
+    draw: EpochDraw | ClassDraw,
+    photos: PhotoSource,
+    mining: MiningOptions,
+    workers: Workers = ALONE,
 ) -> EpochDraw | None:
     """Chooses sample tuples for the page; with batches of classes, from the pairs, which may have too few negatives."""
     if isinstance(draw, EpochDraw):
-        return sample_draw(tuples, draw.pairs, photos, mining)
+        return sample_draw(tuples, draw.pairs, photos, mining, workers)
     pairs = np.column_stack([tuples.qidxs, tuples.pidxs])[~validation_mask(tuples)[tuples.qidxs]]
     for negatives in range(mining.negatives, 0, -1) if len(pairs) else ():
         try:
-            return sample_draw(tuples, pairs, photos, replace(mining, negatives=negatives))
+            return sample_draw(tuples, pairs, photos, replace(mining, negatives=negatives), workers)
         except MiningError:
             continue
     return None
 
 
-def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: PhotoSource) -> None:
+def _initialize(options: TrainOptions, network: Any, tuples: Tuples, photos: PhotoSource, workers: Workers) -> None:
     """Initializes layers from the photos; writes the initialized network, whose scores are compared later."""
     version = options.initialize
     if version == "auto":
         built = Path(options.model).suffix not in FILES and not is_published_network(options.model)
         version = "v1" if built and layers_to_initialize(network) else "none"
     path = options.output / INITIAL
+    if not workers.is_chief:
+        workers.wait()
+        if version != "none":
+            network.set_weights(load_model(path).get_weights())
+        return
     path.unlink(missing_ok=True)
     if version == "none":
+        workers.wait()
         return
     set_aside = np.zeros(len(tuples.images), bool) if tuples.validation is None else tuples.validation
     names = [tuples.images[row] for row in np.flatnonzero(~set_aside)]
     initialize(network, photos, names, version, options.seed)
     save_model(network, path)
+    workers.wait()
 
 
 def _validation_mining(tuples: Tuples, photos: PhotoSource, training: MiningOptions) -> MiningOptions | None:

@@ -12,6 +12,7 @@ from ..photos.reader import PhotoError
 from ..training_tuples.data import Tuples
 from .epoch_draw import EpochDraw
 from .mining_options import MiningOptions
+from .workers import ALONE, Workers
 
 COUNT = 8  # maximum number of sample tuples; their queries are of different clusters if possible
 POOL = 2000  # maximum number of photos among which the negatives of sample tuples are chosen
@@ -26,7 +27,9 @@ class Sample(NamedTuple):
     negatives: list[str]
 
 
-def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options: MiningOptions) -> EpochDraw:
+def sample_draw(
+    tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options: MiningOptions, workers: Workers = ALONE
+) -> EpochDraw:
     """Chooses at most 8 training pairs whose hard negatives are mined before and after training, to compare them.
 
     Args:
@@ -35,6 +38,7 @@ def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options:
         photos: reader of the photos' pixels.
         options: the options of mining for training. Only the seed, the number of negatives and the size of the pool are
             used; the pool has at most 2,000 photos.
+        workers: the processes that mine them together.
 
     Returns:
         An `EpochDraw` whose only pairs are the chosen ones.
@@ -45,7 +49,7 @@ def sample_draw(tuples: Tuples, pairs: np.ndarray, photos: PhotoSource, options:
     chosen = pairs[np.concatenate([np.sort(first), others])[:COUNT]]
     few = replace(tuples, qidxs=chosen[:, 0], pidxs=chosen[:, 1])
     plain = MiningOptions(negatives=options.negatives, pool=min(options.pool, POOL), batch=1, seed=options.seed)
-    return EpochDraw(few, photos, plain)
+    return EpochDraw(few, photos, plain, workers=workers)
 
 
 def mine_samples(draw: EpochDraw | None, describe: DescribeFn) -> list[Sample]:

@@ -8,11 +8,38 @@ Example::
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from .class_draw import ClassDraw
 from .epoch_draw import EpochDraw
-from .tuple_reader import PREFETCH, Element, PhotoOptions, TupleReader
+from .tuple_reader import PREFETCH, READ_AHEAD, Element, PhotoOptions, TupleReader
+
+
+@dataclass(frozen=True)
+class StreamPart:
+    """The part of each step's tuples that one process reads.
+
+    Attributes:
+        first: the number of the first part that this process reads, from 0.
+        count: the number of parts that this process reads; it is the number of elements of the dataset in a step.
+        of: the number of parts into which a step is divided. It must divide the number of tuples of a step.
+        every: this process reads parts of every so many steps only, from the step `first`.
+    """
+
+    first: int = 0
+    count: int = 1
+    of: int = 1
+    every: int = 1
+
+    def of_steps(self, steps: range) -> list[int]:
+        """Returns the numbers of this process' parts of some steps, counted over all steps of the epoch."""
+        if self.every > 1:
+            return [step for step in steps if step % self.every == self.first]
+        return [step * self.of + self.first + number for step in steps for number in range(self.count)]
+
+
+WHOLE = StreamPart()
 
 
 class TupleStream:
@@ -24,10 +51,11 @@ class TupleStream:
         draw: the `EpochDraw` that draws and mines the tuples of each epoch, or the `ClassDraw` that draws its batches,
             whose tuples are the K photos of a class.
         options: how the photos are padded and augmented.
+        part: the part of each step that this process reads, if several devices or processes train together.
     """
 
-    def __init__(self, draw: EpochDraw | ClassDraw, options: PhotoOptions) -> None:
-        self.draw = draw
+    def __init__(self, draw: EpochDraw | ClassDraw, options: PhotoOptions, part: StreamPart = WHOLE) -> None:
+        self.draw, self.part = draw, part
         self._reader = TupleReader(draw.photos, draw.names, draw.objects, options, draw.options.seed)
 
     @property
@@ -36,7 +64,7 @@ class TupleStream:
         return self.draw.steps
 
     def dataset(self, start: int = 0) -> Any:
-        """Returns a dataset of the tuples, one element per step.
+        """Returns a dataset of the tuples, one element per step, or for each of the parts of a step that are read.
 
         Each iteration over the dataset yields the tuples of the epoch that `draw` mined last. A tuple with a photo that
         cannot be read is replaced by another tuple of the epoch. Iteration raises a TensorFlow error if no epoch has
@@ -49,16 +77,17 @@ class TupleStream:
             A tf.data.Dataset of (inputs, objects). `inputs` is a dict of "rows" (B, M) int32, the row numbers of the
             photos, and of the arrays that `tuple_batches.padded` or `tuple_batches.exact` returns. `objects` is
             (B, M) int32; photos that may show the same object have the same number. Those of a `ClassDraw` are
-            `ClassDraw.objects`, (B, M) or (B, M, 1 + L). B is the number of tuples in a step (the last step of
-            validation may have fewer), and M is the number of photos in a tuple: 2 + N with N negatives.
+            `ClassDraw.objects`, (B, M) or (B, M, 1 + L). B is the number of tuples in a step or its part (the last step
+            of validation may have fewer), and M is the number of photos in a tuple: 2 + N with N negatives.
         """
         import tensorflow as tf
 
-        tuples = None if self.draw.count % self.draw.batch else self.draw.batch
+        tuples = None if self.draw.count % self.draw.batch else self.draw.batch // self.part.of
         data = tf.data.Dataset.from_generator(
             lambda: self._elements(start), output_signature=self._signature(tuples, self.draw.width)
         )
-        return data.apply(tf.data.experimental.assert_cardinality(self.steps - start)).prefetch(PREFETCH)
+        count = len(self.part.of_steps(range(start, self.steps)))
+        return data.apply(tf.data.experimental.assert_cardinality(count)).prefetch(PREFETCH * self.part.count)
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -67,8 +96,9 @@ class TupleStream:
 
     def _elements(self, start: int) -> Iterator[Element]:
         self.draw.mined()
-        steps = range(start, self.steps)
-        return self._reader.elements(self.draw.mined, self.draw.batch, steps, self.draw.epoch or 0)
+        parts = self.part.of_steps(range(start, self.steps))
+        batch, ahead = self.draw.batch // self.part.of, READ_AHEAD * self.part.count
+        return self._reader.elements(self.draw.mined, batch, parts, self.draw.epoch or 0, ahead)
 
     def _signature(self, tuples: int | None, photos: int) -> Any:
         """Returns the shapes of an element, for a number of tuples (None if it differs between steps) and of photos."""

@@ -20,6 +20,7 @@ from ..training_tuples.tuples import tuples as make_tuples
 from .checkpoint import NAME, open_run, precision_of_run
 from .class_draw import ClassDraw
 from .comparison import finish, score_pretrained
+from .devices import open_devices, require_same_run
 from .interpolation import interpolate
 from .report import facts_of, history_table, results_of, score_table, write_report
 from .run import fit, prepare, take_best
@@ -49,7 +50,9 @@ def train(options: TrainOptions) -> dict[str, Any]:
         TrainingError: the loss is no longer finite.
         OSError: a file cannot be read or written.
     """
-    options = replace(options, tuples=_tuples_file(options))
+    devices = open_devices(options.devices, options.workers)
+    workers = devices.workers
+    options = replace(options, tuples=workers.chief_first(lambda: _tuples_file(options)))
     tuples = read_tuples(options.tuples)
     check(tuples, options.photos, skip_missing=options.missing == "skip")
     if (batches := options.class_batches()) is not None:
@@ -57,9 +60,17 @@ def train(options: TrainOptions) -> dict[str, Any]:
         ClassDraw(tuples, Reading(options.photos, options.size), batches)
     resolve_edges(options.edges)
     begun = precision_of_run(options.output, options.resume)
-    options = replace(options, precision=resolve_precision(options.precision, begun=begun))
-    checkpoint = open_run(options.output, options.fingerprint(), options.resume)
-    run = prepare(options, tuples, checkpoint)
+    precision = workers.agree(resolve_precision(options.precision, begun=begun) if workers.is_chief else None)
+    options = replace(options, precision=precision)
+    made_with = options.fingerprint()
+    options.output.mkdir(parents=True, exist_ok=True)
+    require_same_run(workers, made_with, options.output)
+    checkpoint = open_run(options.output, made_with, options.resume)
+    run = prepare(options, tuples, checkpoint, devices)
+    if not workers.is_chief:
+        fit(run)
+        print(f"worker {workers.index} of {workers.count} has finished; worker 0 writes {options.output}")
+        return {"worker": workers.index}
     scores, before = score_pretrained(run), score_before(run)
     fit(run)
     take_best(run)

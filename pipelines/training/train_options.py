@@ -31,6 +31,7 @@ from .initialization import VERSIONS
 from .interpolation_share import check_share
 from .mining_options import POSITIVES, MiningOptions
 from .recipe import GIVEN_BY_RECIPE, MARGIN, MARGINS, RecipeOption, published_margin, recipe_of
+from .workers import worker_place
 
 ON_CLASSES = ("cosface", "arcface")
 ON_LABELS = ("batch-hard", "semi-hard", "average-precision", "multi-similarity")
@@ -338,6 +339,21 @@ class TrainOptions(CustomLayers, ObjectOptions):
             resumed=True,
         ),
     ] = None
+    devices: Annotated[
+        int,
+        Option(
+            "Devices of this machine to train on: GPUs, or parts of the CPU where there is none. Each gets an equal "
+            "part of the tuples of a step, and the result is that of one device.",
+            at_least=1,
+        ),
+    ] = 1
+    workers: Annotated[
+        bool,
+        Option(
+            "Train together with the same command on other machines, with --devices on each. The environment variable "
+            "TF_CONFIG lists the workers; RUN, --photos and --cache must be folders that all of them share."
+        ),
+    ] = False
     precision: Annotated[str, Option(TRAINING_PRECISION_HELP, choices=PRECISIONS, resumed=True)] = PRECISION
     jit: Annotated[bool, Option("Compile the training step with XLA.", resumed=True)] = False
     seed: Annotated[int, Option("Random seed.", at_least=0, resumed=True)] = 0
@@ -459,6 +475,7 @@ class TrainOptions(CustomLayers, ObjectOptions):
             raise ArgumentError("--binarize needs edge maps: give --edges")
         if self.jit and (self.chunk is not None or self.refresh or not self.padded):
             raise ArgumentError("--jit cannot be combined with --exact, --chunk or --refresh: XLA needs fixed shapes")
+        self._check_devices()
         self._check_classes()
         if not epochs_of(self.lr_epochs) and self.schedule == "steps":
             raise ArgumentError("--schedule steps needs --lr-epochs, such as --lr-epochs 10,20")
@@ -472,6 +489,21 @@ class TrainOptions(CustomLayers, ObjectOptions):
             raise ArgumentError(f"--shift needs --whiten lw, got --whiten {self.whiten}")
         if self.dim is not None and self.whiten == "none":
             raise ArgumentError("--dim needs a whitening: give --whiten lw or pca")
+
+    def _check_devices(self) -> None:
+        count = self.devices * (worker_place().count if self.workers else 1)
+        if self.devices == 1 and not self.workers:
+            return
+        if self.jit:
+            raise ArgumentError("--jit cannot be combined with --devices and --workers: XLA compiles for one device")
+        if self.memory:
+            raise ArgumentError("--memory cannot be combined with --devices and --workers: it is on one device")
+        name, tuples = ("batch-classes", classes_and_photos(self.batch_classes)[0]) if self.batch_classes else (
+            "batch", self.batch)  # fmt: skip
+        if tuples % count:
+            raise ArgumentError(
+                f"--{name} must be a multiple of the {count} devices, which get equal parts of a step, got {tuples}"
+            )
 
     def _check_classes(self) -> None:
         if self.batch_classes:

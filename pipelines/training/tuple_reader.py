@@ -72,9 +72,14 @@ class TupleReader:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def elements(
-        self, tuples: Callable[[], np.ndarray], batch: int, steps: Iterable[int], epoch: int
+        self,
+        tuples: Callable[[], np.ndarray],
+        batch: int,
+        steps: Iterable[int],
+        epoch: int,
+        ahead: int = READ_AHEAD,
     ) -> Iterator[Element]:
-        """Reads the photos of steps in order; threads read two steps at a time.
+        """Reads the photos of steps in order, while threads read the next ones.
 
         A tuple with a photo that cannot be read is replaced by a random other tuple.
 
@@ -84,6 +89,7 @@ class TupleReader:
             batch: number of tuples in a step.
             steps: numbers of the steps to read.
             epoch: number of the epoch, which is part of the seed of the augmentation.
+            ahead: number of steps that are read at a time.
 
         Yields:
             For each step the inputs and the objects. The inputs are a dict of "rows" (B, M), the row numbers of the
@@ -98,7 +104,7 @@ class TupleReader:
         upcoming = iter(steps)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while True:
-                for step in islice(upcoming, READ_AHEAD - len(pending)):
+                for step in islice(upcoming, ahead - len(pending)):
                     now = tuples()
                     places = range(step * batch, min((step + 1) * batch, len(now)))
                     pending.append([pool.submit(self._read, now, place, epoch) for place in places])

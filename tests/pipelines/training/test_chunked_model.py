@@ -199,43 +199,83 @@ def test_wrong_arguments_are_named(wrong, message):
 
 
 REPLICAS = """
-import sys
 import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
-from keras_retrieval.losses import ContrastiveLoss
+from keras_retrieval.losses import BatchHardTripletLoss, ContrastiveLoss, CosFaceLoss
 from keras_retrieval.networks.tuple_model import TupleModel
 from pipelines.training.chunked_model import ChunkedTupleModel
+from pipelines.training.devices import ONE_DEVICE, open_devices
+from pipelines.training.replicas import ReplicatedModel
 from tests.helpers.small_tuples import batch, network_with_statistics, photos
 
-inputs, objects = batch("padded", photos(4), 4)
-data = tf.data.Dataset.from_tensor_slices((inputs, objects)).batch(2)
-for make in (TupleModel, lambda net, l2: ChunkedTupleModel(net, l2, chunk=4)):
-    found = []
-    for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
-        with strategy.scope():
-            net = network_with_statistics()
-            model = make(net, 0.01)
-            model.compile(keras.optimizers.SGD(0.1), loss=ContrastiveLoss(1.5))
-        first = [weight.numpy() for weight in net.weights]
-        history = model.fit(data, epochs=2, verbose=0).history
-        found.append([*(weight.numpy() for weight in net.weights), np.array(history["loss"])])
-    assert strategy.num_replicas_in_sync == 2
-    assert max(np.abs(old - new).max() for old, new in zip(first, found[0])) > 1e-3
-    for one, two in zip(*found, strict=True):
-        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
-with strategy.scope():
+devices = open_devices(2, False)
+assert devices.strategy.num_replicas_in_sync == 2 == open_devices(2, False).count
+pixels = photos(4)
+
+
+def tensors(form, part):
+    inputs, objects = batch(form, pixels[5 * part.start : 5 * part.stop], part.stop - part.start)
+    inputs["rows"] += 5 * part.start
+    objects = objects + 5 * part.start
+    objects = objects % 3 if loss is CosFaceLoss else objects
+    return {name: tf.constant(array) for name, array in inputs.items()}, tf.constant(objects)
+
+
+def train(devices, make, form, parts):
+    with devices.scope():
+        net = network_with_statistics()
+        model = make(net, 0.01)
+        model.compile(keras.optimizers.SGD(0.1), loss=loss(3, 8, speed=1.0) if loss is CosFaceLoss else loss(1.5))
+    found = ReplicatedModel(model, devices) if devices.count > 1 and form != "fit" else model
+    elements = [tensors("padded" if form == "fit" else form, part) for part in parts]
+    data = tf.data.Dataset.from_generator(
+        lambda: iter(elements), output_signature=tf.nest.map_structure(
+            lambda one: tf.TensorSpec((None, *one.shape[1:]) if form == "exact" else one.shape, one.dtype), elements[0])
+    ).apply(tf.data.experimental.assert_cardinality(len(elements)))
+    means = []
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: means.append(logs["loss"]))
+    found.fit(data, epochs=2, verbose=0, callbacks=[note])
+    if devices.count > 1 and form != "fit":
+        rows, descriptors = found.last_step()
+        assert rows.tolist() == np.arange(20).reshape(4, 5).tolist() and descriptors.shape == (4, 5, 8)
+    return [np.array(weight) for weight in model.trainable_weights] + [np.array(means)]
+
+
+whole, halves = [slice(0, 4)], [slice(0, 2), slice(2, 4)]
+for loss, make, form in (
+    (ContrastiveLoss, TupleModel, "fit"),
+    (BatchHardTripletLoss, ChunkedTupleModel, "padded"),
+    (CosFaceLoss, lambda net, l2: ChunkedTupleModel(net, l2, chunk=4), "exact"),
+):
+    one = train(ONE_DEVICE, make, form, whole)
+    two = train(devices, make, form, whole if form == "fit" else halves)
+    first = network_with_statistics().trainable_weights
+    assert max(np.abs(np.array(old) - new).max() for old, new in zip(first, one)) > 1e-3
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5, err_msg=f"{loss.__name__} {form}")
+with devices.scope():
     for wrong in (
         lambda: ChunkedTupleModel(net, keep_descriptors=True),
-        lambda: ChunkedTupleModel(net)(batch("exact", photos())[0]),
+        lambda: devices.strategy.run(model.train_step, args=(tensors("exact", slice(0, 2)),)),
     ):
+        net = network_with_statistics()
+        model = ChunkedTupleModel(net)
+        model.compile("sgd", loss=ContrastiveLoss(1.5))
         try:
             wrong()
         except ValueError as error:
             assert "one device" in str(error), error
         else:
             raise AssertionError("not refused")
+for wrong, text in (
+    (lambda: devices.part(5), "5 tuples"), (lambda: open_devices(3, False), "--devices 3 must be the first")
+):
+    try:
+        wrong()
+    except ValueError as error:
+        assert text in str(error), error
+    else:
+        raise AssertionError(text)
 print("equal")
 """
 

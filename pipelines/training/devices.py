@@ -1,0 +1,218 @@
+"""The devices of this machine, or of several machines, on which one network is trained (TensorFlow only)."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_retrieval.errors import ArgumentError
+
+from .errors import TrainingError
+from .stream import WHOLE, StreamPart
+from .workers import ALONE, Workers, worker_place
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices on which a network is trained.
+
+    Attributes:
+        workers: the processes that train together.
+        strategy: the tf.distribute.Strategy; None for one device.
+        local: the number of devices of this process.
+    """
+
+    workers: Workers = ALONE
+    strategy: Any = None
+    local: int = 1
+
+    @property
+    def count(self) -> int:
+        """The number of devices of all processes."""
+        return self.local * self.workers.count
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Returns the context manager in which the network and the optimizer are made."""
+        return nullcontext() if self.strategy is None else self.strategy.scope()
+
+    def part(self, batch: int) -> StreamPart:
+        """Returns the part of each step's tuples that this process reads.
+
+        Args:
+            batch: the number of tuples in a step.
+
+        Raises:
+            ArgumentError: the tuples cannot be divided equally among the devices.
+        """
+        if batch % self.count:
+            raise ArgumentError(
+                f"a step has {batch} tuples or classes, which cannot be divided among {self.count} devices: give "
+                "another --batch or --batch-classes"
+            )
+        return StreamPart(self.workers.index * self.local, self.local, self.count) if self.count > 1 else WHOLE
+
+    def whole_steps(self) -> StreamPart:
+        """Returns the part of the steps of validation that this process reads: every step is read by one process."""
+        return StreamPart(self.workers.index, 1, 1, every=self.workers.count)
+
+
+ONE_DEVICE = Devices()
+
+
+def open_devices(devices: int, workers: bool) -> Devices:
+    """Connects the devices and processes that train together. Must be called before TensorFlow has used a device.
+
+    Args:
+        devices: the number of devices of this machine: of GPUs, or of parts of the CPU if there is no GPU.
+        workers: whether this process trains together with those that the environment variable TF_CONFIG lists.
+
+    Raises:
+        ArgumentError: TF_CONFIG is missing or wrong, see `worker_place`; there are fewer GPUs; or TensorFlow has used
+            its devices already.
+        TrainingError: another process does not answer.
+    """
+    if devices == 1 and not workers:
+        return ONE_DEVICE
+    place = worker_place() if workers else None
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        raise ArgumentError(
+            f"--devices and --workers need Keras on TensorFlow: KERAS_BACKEND is {keras.backend.backend()}"
+        )
+    names = _device_names(devices)
+    if place is None:
+        return Devices(strategy=tf.distribute.MirroredStrategy(names), local=devices)
+    if devices > 1 and names[0].startswith("CPU"):
+        raise ArgumentError(
+            f"--devices {devices} with --workers needs {devices} GPUs on each machine, and there is none"
+        )
+    with connected():
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        gather = _gather_bytes(strategy, devices)
+        return Devices(Workers(place.index, place.count, gather), strategy, devices)
+
+
+def _device_names(count: int) -> list[str]:
+    """Makes so many devices visible; returns their names."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and len(gpus) < count:
+        raise ArgumentError(f"--devices {count}: there are {len(gpus)} GPUs")
+    try:
+        if gpus:
+            tf.config.set_visible_devices(gpus[:count], "GPU")
+        elif len(tf.config.list_logical_devices("CPU") if _started() else []) < count > 1:
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+    except RuntimeError as error:
+        raise ArgumentError(f"--devices {count} must be the first use of TensorFlow in a process: {error}") from error
+    return [f"{'GPU' if gpus else 'CPU'}:{number}" for number in range(count)]
+
+
+def _started() -> bool:
+    """Whether TensorFlow has made its devices, which cannot be changed then."""
+    from tensorflow.python.eager import context
+
+    return context.context()._context_handle is not None
+
+
+def _gather_bytes(strategy: Any, local: int) -> Callable[[bytes], list[bytes]]:
+    """Returns a function that sends bytes to all processes, and returns those of all processes."""
+    import tensorflow as tf
+
+    from .chunked_model import of_all_replicas
+
+    # Collectives of GPUs take no bytes, but 32-bit integers.
+    @tf.function(reduce_retracing=True, autograph=False)
+    def gathered(words: Any, lengths: Any) -> Any:
+        return strategy.run(lambda *parts: [of_all_replicas(part) for part in parts], args=(words, lengths))
+
+    def gather(data: bytes) -> list[bytes]:
+        words = np.frombuffer(data + b"\0" * (-len(data) % 4), np.int32)
+        empty = [tf.constant([0], tf.int32), tf.constant([0], tf.int32)]
+        mine = [tf.constant(words), tf.constant([len(data)], tf.int32)]
+
+        def parts_of(position: int) -> Any:
+            return strategy.experimental_distribute_values_from_function(
+                lambda context: (mine if local_number(context, local) == 0 else empty)[position]
+            )
+
+        with connected():
+            found = gathered(parts_of(0), parts_of(1))
+            every, lengths = (strategy.experimental_local_results(one)[0].numpy() for one in found)
+        messages, start = [], 0
+        for number, length in enumerate(lengths.tolist()):
+            count = -(-length // 4) if number % local == 0 else 1
+            if number % local == 0:
+                messages.append(every[start : start + count].tobytes()[:length])
+            start += count
+        return messages
+
+    return gather
+
+
+def local_number(context: Any, local: int) -> int:
+    """Returns the number of a replica among those of this process."""
+    return int(context.replica_id_in_sync_group) % local
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Turns the errors of a collective operation after another process has ended into one that says so."""
+    import tensorflow as tf
+
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.CancelledError,
+    )
+    try:
+        yield
+    except (*lost, tf.errors.InternalError) as error:
+        reason = next((line for line in str(error.message).splitlines() if line.strip()), "no reason is given")
+        raise TrainingError(
+            f"another worker has ended, or the connection to it is lost ({reason}): start all workers again with "
+            "--resume"
+        ) from error
+
+
+def require_same_run(workers: Workers, made_with: dict[str, Any], output: Path) -> None:
+    """Checks that all processes were started with the same options, and share the folder of the run.
+
+    Args:
+        workers: the processes.
+        made_with: the options and files on which the weights depend, see `TrainOptions.fingerprint`.
+        output: the folder of the run, which exists.
+
+    Raises:
+        TrainingError: an option differs, or a process does not see a file that the chief has written.
+    """
+    if workers.count == 1:
+        return
+    for number, other in enumerate(workers.tell(made_with)):
+        for name in made_with:
+            if other.get(name) != made_with[name]:
+                raise TrainingError(
+                    f"worker {number} was started with --{name.replace('_', '-')} {other.get(name)}, and worker "
+                    f"{workers.index} with {made_with[name]}: start all workers with the same options and files"
+                )
+    mark = output / f".workers-{workers.agree(secrets.token_hex(8))}"
+    if workers.is_chief:
+        mark.touch()
+    workers.wait()
+    seen = workers.tell(mark.exists())
+    if workers.is_chief:
+        mark.unlink(missing_ok=True)
+    if not all(seen):
+        raise TrainingError(
+            f"worker {seen.index(False)} does not see the files that worker 0 writes to {output}: --output must be a "
+            "folder that all workers share"
+        )
