@@ -189,17 +189,19 @@ def _incremental(
     begun = read_model(snapshot)
     log.info("continuing a model of %s photos from its snapshot", f"{len(begun.names):,}")
     advance(len(begun.names))
-    found = run(group, output, snapshot)
+    (output / "0").mkdir()  # COLMAP writes a model that it continues to the folder itself, others to folders in it
+    found = dict(enumerate(run(group, output / "0", snapshot).values()))
+    if not found:
+        shutil.rmtree(output / "0")
     placed = {photo_name(model.images[image].name) for model in found.values() for image in model.reg_image_ids()}
     rest = [name for name in group if name not in placed]
     if len(rest) >= options.min_photos:
         # COLMAP makes no further models of a group after it has continued one.
         further = output / "further"
         further.mkdir()
-        first = max(found, default=-1) + 1
         for number, model in run(rest, further, None).items():
-            (further / str(number)).rename(output / str(first + number))
-            found[first + number] = model
+            (further / str(number)).rename(output / str(1 + number))
+            found[1 + number] = model
         shutil.rmtree(further)
     return found
 

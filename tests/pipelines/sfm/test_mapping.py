@@ -27,8 +27,10 @@ class Mapper:
 
     def __call__(self, database, images, output, pipeline, input_path="", **callbacks):
         self.calls.append(SimpleNamespace(names=pipeline.image_names, input=str(input_path), options=pipeline))
-        write_model(output / "0", pipeline.image_names[: self.most])
-        return {0: pycolmap.Reconstruction(output / "0")}
+        folder = output if input_path else output / "0"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_model(folder, pipeline.image_names[: self.most])
+        return {0: pycolmap.Reconstruction(folder)}
 
 
 @pytest.fixture
