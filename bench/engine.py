@@ -40,7 +40,7 @@ OPTIONS = {"size": 256, "precision": "float32", "runtime": "tensorflow"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default="dask", choices=("dask", "ray"), help="engine to measure")
-    parser.add_argument("--photos", type=int, default=2000, help="number of photos for speed and growth")
+    parser.add_argument("--photos", type=int, default=2000, help="number of photos for speed and growth; 0 for neither")
     parser.add_argument("--kills", type=int, default=10, help="number of runs with a killed worker")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -59,6 +59,8 @@ def main() -> None:
             _run(network, work / "few", work / "warm", shard=SHARD, engine=address, workers=3)
             add(_kills(network, work, expected, address, pids, arguments.kills))
             add(_driver_killed(network, work, expected, address))
+        if not arguments.photos:
+            return
         _draw(work / "many", arguments.photos)
         add(_speed(network, work, arguments.engine))
         add(_growth(network, work, arguments.engine, arguments.photos))
