@@ -11,6 +11,7 @@ from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.training_tuples.file import read_tuples
 
 from ..index_contract.calibration import FILE, VERIFIED, Calibration, network_of, write_calibration
+from ..indexes.calibrated import extractor_of
 from ..indexes.open_index import open_index
 from ..indexes.verified_search import FeatureSource, open_local_features
 from .fit import SAFE_PLACES, SAFE_QUERIES, Fitted, check_pairs, fit_curves, limit_of
@@ -56,7 +57,8 @@ def calibrate(options: CalibrateOptions) -> Calibration:
     stored = int(index.vectors([]).shape[1])
     facts = _facts(options, pairs, fitted, len(index))
     curves = {name: one.curve for name, one in fitted.items()}
-    calibration = Calibration(curves, limit_of(pairs), network_of(index.facts, stored), facts)
+    made_with = None if local is None or VERIFIED not in curves else extractor_of(local.facts)
+    calibration = Calibration(curves, limit_of(pairs), network_of(index.facts, stored), facts, made_with)
     path = options.output or Path(options.index) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_calibration(path, calibration)

@@ -9,8 +9,8 @@ from keras_retrieval.pipelines.descriptors.extract import extract
 from keras_retrieval.pipelines.files.durable import FolderError, write_file
 
 from ..index_contract.answers import Answers
-from ..index_contract.calibration import FILE, VERIFIED
-from ..indexes.calibrated import open_calibration
+from ..index_contract.calibration import FILE, VERIFIED, check_local
+from ..indexes.calibrated import extractor_of, open_calibration
 from ..indexes.index import index as make_index
 from ..indexes.open_index import open_index
 from ..indexes.verified_search import FeatureSource, open_local_features
@@ -55,6 +55,8 @@ def groups(options: GroupsOptions) -> list[Group]:
     answers = open_calibration(index, place, calibration, options.precision, label="--precision")
     assert answers is not None, "a precision above 0 needs a calibration"
     local = _local_features(options, place, answers)
+    if local is not None:
+        check_local(answers.calibration, extractor_of(local.facts), str(calibration or place))
     pairs = likely_pairs(index, answers, options.precision, options.neighbours, local)
     found = as_groups(group(pairs), pairs)
     names, folder = list(index.names), photos or Path(index.facts["photos"])

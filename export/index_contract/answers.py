@@ -2,14 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_retrieval.ranking.likely_matches import SAME, nearness, scale_neighbour
 
-from .calibration import Calibration, check_fits, read_calibration
+from .calibration import Calibration, check_fits, check_local, read_calibration
 from .contract import Hits, NeighbourIndex
 from .errors import CalibrationError
 
@@ -121,6 +122,7 @@ def open_answers(
     *,
     needed: bool = False,
     label: str = "--min-probability",
+    local: Mapping[str, Any] | None = None,
 ) -> Answers | None:
     """Opens the calibration of an index, if it has one.
 
@@ -131,6 +133,7 @@ def open_answers(
         min_probability: the value of --min-probability. Above 0, a calibration is needed.
         needed: whether a calibration is needed anyway, such as one that the user named.
         label: the name of the option.
+        local: how the local features that will be compared were made, as `Calibration.local` says it; None for none.
 
     Returns:
         None without a calibration, or with one of another network, which is logged.
@@ -147,6 +150,8 @@ def open_answers(
     try:
         calibration = read_calibration(path)
         check_fits(calibration, index.facts, int(index.vectors([]).shape[1]), str(path))
+        if local is not None:
+            check_local(calibration, local, str(path))
     except CalibrationError as error:
         if needed:
             raise

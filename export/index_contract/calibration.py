@@ -65,12 +65,14 @@ class Calibration:
         limit: the largest probability that the number of queries supports; larger ones are reduced to it.
         network: the settings of the descriptors (`DESCRIPTOR_FACTS`), and the number of their stored dimensions.
         facts: how it was made and what was measured, for people.
+        local: of a verified curve, the "sha256" of the extractor of the local features, their "size" and "features".
     """
 
     curves: Mapping[str, Curve]
     limit: float
     network: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    local: Mapping[str, Any] | None = None
 
     def probabilities(
         self, similarities: np.ndarray, nearness: np.ndarray, inliers: np.ndarray | None = None
@@ -153,6 +155,7 @@ def write_calibration(path: Path, calibration: Calibration) -> None:
         },
         "limit": calibration.limit,
         "network": calibration.network,
+        "local": calibration.local,
         **calibration.facts,
     }
     write_file(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
@@ -177,6 +180,7 @@ def read_calibration(path: Path) -> Calibration:
             )
         curves = {name: _curve(name, document["curves"][name]) for name in FEATURES if name in document["curves"]}
         limit, network = float(document["limit"]), dict(document["network"])
+        local = None if document.get("local") is None else dict(document["local"])
     except CalibrationError:
         raise
     except (FolderError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -184,8 +188,9 @@ def read_calibration(path: Path) -> Calibration:
     sound = all(np.isfinite([curve.intercept, *curve.weights]).all() for curve in curves.values())
     if GLOBAL not in curves or not sound or not 0 < limit < 1:
         raise CalibrationError(f"{path} is damaged (its numbers): run `keras-retrieval calibrate` again")
-    known = ("kind", "version", "curves", "limit", "network")
-    return Calibration(curves, limit, network, {key: value for key, value in document.items() if key not in known})
+    known = ("kind", "version", "curves", "limit", "network", "local")
+    facts = {key: value for key, value in document.items() if key not in known}
+    return Calibration(curves, limit, network, facts, local)
 
 
 def _curve(name: str, entry: Mapping[str, Any]) -> Curve:
@@ -217,4 +222,22 @@ def check_fits(calibration: Calibration, facts: Mapping[str, Any], stored: int, 
         raise CalibrationError(
             f"{place} was learned for descriptors of another {other} than those of the index: run `keras-retrieval "
             "calibrate` again"
+        )
+
+
+def check_local(calibration: Calibration, local: Mapping[str, Any], place: str) -> None:
+    """Checks that the inliers of a calibration are those of the local features of an index.
+
+    Args:
+        calibration: the calibration.
+        local: how the local features were made, as `Calibration.local` says it.
+        place: the file of the calibration, for the message.
+
+    Raises:
+        CalibrationError: its curve of inliers was learned with local features of another extractor or size.
+    """
+    if VERIFIED in calibration.curves and calibration.local is not None and dict(calibration.local) != dict(local):
+        raise CalibrationError(
+            f"{place} was learned for local features of another extractor or size than those of the index: run "
+            "`keras-retrieval calibrate` again"
         )

@@ -1,11 +1,22 @@
 """Opens the calibration of an index by the options --calibration and --min-probability."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..index_contract.answers import Answers, open_answers
 from ..index_contract.calibration import FILE
 from ..index_contract.contract import NeighbourIndex
 from ..milvus_index.address import is_milvus
+
+
+def extractor_of(local: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the local features of a calibration and of an index must have in common.
+
+    Args:
+        local: how local features were made, `FeatureSource.facts`.
+    """
+    return {"sha256": local["extractor"]["sha256"], "size": local["size"], "features": local["features"]}
 
 
 def open_calibration(
@@ -15,6 +26,7 @@ def open_calibration(
     min_probability: float = 0.0,
     *,
     label: str = "--min-probability",
+    local: Mapping[str, Any] | None = None,
 ) -> Answers | None:
     """Opens the calibration of an index, if it has one.
 
@@ -24,6 +36,7 @@ def open_calibration(
         given: the value of --calibration; None for the file in the folder.
         min_probability: the value of --min-probability. Above 0, a calibration is needed.
         label: the name of that option.
+        local: how the local features were made that will be compared, `FeatureSource.facts`; None for none.
 
     Returns:
         None without a calibration, or with one of another network, which is logged.
@@ -32,4 +45,12 @@ def open_calibration(
         CalibrationError: see `open_answers`.
     """
     file = given or (None if is_milvus(place) else Path(place) / FILE)
-    return open_answers(index, str(place), file, min_probability, needed=given is not None, label=label)
+    return open_answers(
+        index,
+        str(place),
+        file,
+        min_probability,
+        needed=given is not None,
+        label=label,
+        local=None if local is None else extractor_of(local),
+    )

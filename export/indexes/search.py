@@ -70,12 +70,14 @@ def search(options: SearchOptions) -> list[SearchResult]:
         print(objects.account)
     box = parse_box(options.box)
     paths = list_queries(options.queries)
-    verified = None
+    verified = local = None
     if options.verify:
-        verified = VerifiedSearch(open_local_features(options.index, options.local), options.verify, options.matcher)
+        local = open_local_features(options.index, options.local)
+        verified = VerifiedSearch(local, options.verify, options.matcher)
     answers = None
     if options.matcher == MUTUAL:  # whose matches calibrate counts
-        answers = open_calibration(index, options.index, options.calibration, options.min_probability)
+        facts = None if local is None else local.facts
+        answers = open_calibration(index, options.index, options.calibration, options.min_probability, local=facts)
     described, left_out = describe_queries(index.facts, paths, options.model, box, options.sketch, options.runtime)
     for path, reason in left_out.items():
         print(f"left out: {printable(str(path))}: {reason}")

@@ -199,12 +199,14 @@ def server_settings(options: ServeOptions, index: NeighbourIndex | None) -> Serv
         FolderError, LocalFeaturesError: with --verify, the index has no local features, or their extractor is gone.
         CalibrationError: with --min-probability or --calibration, there is no calibration that fits the index.
     """
-    verifier, judge = None, None
-    if options.index is not None and index is not None and options.matcher == MUTUAL:  # whose matches calibrate counts
-        answers = open_calibration(index, options.index, options.calibration, options.min_probability)
-        judge = None if answers is None else Judge(answers, options.min_probability)
+    verifier = judge = local = None
     if options.index is not None and options.verify:
-        verifier = VerifiedSearch(open_local_features(options.index, options.local), options.verify, options.matcher)
+        local = open_local_features(options.index, options.local)
+        verifier = VerifiedSearch(local, options.verify, options.matcher)
+    if options.index is not None and index is not None and options.matcher == MUTUAL:  # whose matches calibrate counts
+        facts = None if local is None else local.facts
+        answers = open_calibration(index, options.index, options.calibration, options.min_probability, local=facts)
+        judge = None if answers is None else Judge(answers, options.min_probability)
     return ServerSettings(
         host=options.host,
         port=options.port,

@@ -92,6 +92,11 @@ def test_a_search_gives_probabilities_and_says_no_match(made, copy, capsys):
     assert f"{queries[1]}\n  no match\n" in printed
     assert "query · no match" in page.read_text()
     assert "· 98 % ·" in page.read_text()
+    foreign = {"sha256": "0" * 64, "size": 1024, "features": 400}
+    write_calibration(place / FILE, Calibration(curves, 0.98, network, {"queries": 48}, foreign))
+    with pytest.raises(CalibrationError, match="local features of another extractor"):
+        search(str(place), queries, verify=3, min_probability=0.9)
+    assert search(str(place), queries[:1], verify=3)[0].probabilities is None
     (plain,) = search(str(place), queries[:1])
     np.testing.assert_allclose(plain.probabilities, 1 / (1 + np.exp(5)), rtol=1e-6)
     with pytest.raises(CalibrationError, match=r"48 queries, which support at most 0\.98"):
