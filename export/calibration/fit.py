@@ -9,7 +9,7 @@ from ..index_contract.errors import CalibrationError
 from .pairs import Pairs
 
 FEWEST_PLACES, FEWEST_QUERIES, FEWEST_OF_EACH = 3, 20, 20
-"""Fewest places, queries, and pairs of the same object and of other objects, from which a calibration is learned."""
+"""Fewest places with pairs of the same object, queries, and pairs of the same and of other objects of a calibration."""
 SAFE_PLACES, SAFE_QUERIES = 8, 100
 """Below these numbers a warning says that the probabilities are uncertain."""
 FOLDS = 5
@@ -57,15 +57,24 @@ def check_pairs(pairs: Pairs) -> None:
     Raises:
         CalibrationError: there are not; the message gives the numbers.
     """
-    places, queries = len(np.unique(pairs.place)), len(np.unique(pairs.query))
-    same, other = int(pairs.same.sum()), int((~pairs.same).sum())
-    counts = (places, FEWEST_PLACES), (queries, FEWEST_QUERIES), (same, FEWEST_OF_EACH), (other, FEWEST_OF_EACH)
-    if any(have < need for have, need in counts):
+    places, queries, same, other = counts = _counts(pairs)
+    if not _enough(counts):
         raise CalibrationError(
             f"the tuples give {places:,} objects, {queries:,} queries, {same:,} pairs of the same object and {other:,} "
             f"of others among the photos of the index; a calibration needs {FEWEST_PLACES} objects, {FEWEST_QUERIES} "
             f"queries and {FEWEST_OF_EACH} pairs of each kind: give tuples of more photos"
         )
+
+
+def _counts(pairs: Pairs) -> tuple[int, int, int, int]:
+    """The numbers of places with pairs of the same object, of queries, and of pairs of the same and other objects."""
+    places = len(np.unique(pairs.place[pairs.same]))
+    return places, len(np.unique(pairs.query)), int(pairs.same.sum()), int((~pairs.same).sum())
+
+
+def _enough(counts: tuple[int, int, int, int]) -> bool:
+    needed = FEWEST_PLACES, FEWEST_QUERIES, FEWEST_OF_EACH, FEWEST_OF_EACH
+    return all(have >= need for have, need in zip(counts, needed, strict=True))
 
 
 def limit_of(pairs: Pairs) -> float:
@@ -96,7 +105,7 @@ def fit_curves(pairs: Pairs, without_match: float, seed: int = 0) -> dict[str, F
     weights = pair_weights(pairs, without_match)
     fitted = {GLOBAL: _fit(pairs, np.ones(len(weights), bool), weights, len(FEATURES[GLOBAL]), seed)}
     compared = np.isfinite(pairs.features[:, -1])
-    if min(pairs.same[compared].sum(), (~pairs.same[compared]).sum()) >= FEWEST_OF_EACH:
+    if _enough(_counts(pairs.pick(compared))):
         fitted[VERIFIED] = _fit(pairs, compared, weights, len(FEATURES[VERIFIED]), seed)
     return fitted
 
@@ -114,6 +123,11 @@ def _fit(pairs: Pairs, kept: np.ndarray, weights: np.ndarray, features: int, see
         if 0 < same[train].sum() < len(train):
             held_out[test] = _logits(_regression(rows[train], same[train], weight[train]), rows[test])
     found = np.isfinite(held_out)
+    if not 0 < same[found].sum() < found.sum():
+        raise CalibrationError(
+            f"the pairs of the same object are of {len(np.unique(place[same]))} objects, which are too few for a "
+            "cross-validation: give tuples of more objects"
+        )
     slope = _regression(held_out[found, None], same[found], weight[found])
     plain = _regression(rows, same, weight)
     # Never steeper than held-out places support, and not flatter than a line through all of them.

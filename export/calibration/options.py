@@ -71,7 +71,7 @@ class CalibrateOptions(Options):
             choices=("others", "ignored"),
         ),
     ] = "others"
-    seed: Annotated[int, Option("Random seed of the queries.", at_least=0)] = 0
+    seed: Annotated[int, Option("Random seed of the queries.", at_least=0, at_most=2**32 - 1)] = 0
 
     def check_packages(self) -> None:
         """Checks that scikit-learn is installed, and COLMAP if local features are named.

@@ -183,9 +183,12 @@ def read_calibration(path: Path) -> Calibration:
         local = None if document.get("local") is None else dict(document["local"])
     except CalibrationError:
         raise
-    except (FolderError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (FolderError, OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CalibrationError(f"{path} is damaged ({error!r}): run `keras-retrieval calibrate` again") from error
     sound = all(np.isfinite([curve.intercept, *curve.weights]).all() for curve in curves.values())
+    sound &= all(min(curve.weights) >= 0 for curve in curves.values())
+    counts = [document.get(key, 0) for key in ("photos", "queries")]
+    sound &= all(type(count) is int and count >= 0 for count in counts)
     if GLOBAL not in curves or not sound or not 0 < limit < 1:
         raise CalibrationError(f"{path} is damaged (its numbers): run `keras-retrieval calibrate` again")
     known = ("kind", "version", "curves", "limit", "network", "local")

@@ -10,8 +10,8 @@ from keras_retrieval.pipelines.training_tuples.data import Tuples, TuplesError
 from keras_retrieval.pipelines.training_tuples.file import write_tuples
 
 from export.calibration.calibrate import calibrate
-from export.calibration.fit import wilson_low
-from export.calibration.pairs import choose_queries, label
+from export.calibration.fit import fit_curves, wilson_low
+from export.calibration.pairs import Pairs, choose_queries, label
 from export.folder_index.folder_index import FolderIndex
 from export.index_contract.answers import open_answers
 from export.index_contract.calibration import (
@@ -165,7 +165,12 @@ def test_an_index_without_one_names_the_step(copy):
            ({"global": {"intercept": 0, "weights": {"similarity": 1, "nearness": 1}}}, 1.5),
            ({"global": {"intercept": 0, "weights": {"similarity": 1}}}, 0.9),
            ({"global": {"intercept": "a", "weights": []}}, 0.9),
-       )],
+           ({"global": {"intercept": 10**400, "weights": {"similarity": 1, "nearness": 1}}}, 0.9),
+           ({"global": {"intercept": 0, "weights": {"similarity": -1, "nearness": 1}}}, 0.9),
+       )]
+    + [json.dumps({"kind": "calibration", "version": 1, "curves": {"global": {"intercept": 0, "weights": {
+            "similarity": 1, "nearness": 1}}}, "limit": 0.9, "network": {}, "queries": 9, **wrong}).encode()
+       for wrong in ({"queries": "many"}, {"queries": [1]}, {"photos": "x"}, {"photos": -1}, {"photos": float("nan")})],
 )  # fmt: skip
 def test_a_damaged_file_is_named(made, tmp_path, content):
     path = tmp_path / FILE
@@ -194,6 +199,27 @@ def test_few_photos_and_foreign_photos_are_refused(made, tmp_path):
         calibrate(index, tmp_path / "no.npz")
     with pytest.raises(ArgumentError, match="--output"):
         calibrate("milvus://localhost:1/c", tmp_path / "few.npz")
+
+
+def test_pairs_of_the_same_object_must_be_of_several_objects(tmp_path):
+    chance = np.random.default_rng(3)
+    rows = np.concatenate([views(0, count=1, spread=0.05), unit(chance.normal(size=(200, DIMENSIONS)))])
+    names = [f"{row}.jpg" for row in range(len(rows))]
+    indexed(tmp_path, rows, names)
+    path = tuples_file(tmp_path / "t.npz", names[:22], [0] * 10 + [1] * 6 + [2] * 6)
+    with pytest.raises(CalibrationError, match=r"1 objects, 22 queries.*needs 3 objects"):
+        calibrate(str(tmp_path / "index"), path, candidates=5)
+    with pytest.raises(ArgumentError, match="--seed must be at most 4294967295"):
+        calibrate(str(tmp_path / "index"), path, seed=2**32)
+
+
+def test_inliers_of_too_few_objects_give_no_curve_of_their_own():
+    chance, count = np.random.default_rng(0), 240
+    place, same = np.repeat(np.arange(6), 40), np.tile([True, False], 120)
+    features = np.stack([same + chance.normal(size=count), same + chance.normal(size=count), 3.0 * same], axis=1)
+    features[place > 1, 2] = np.nan
+    pairs = Pairs(features, same, np.arange(count) // 4, place, np.arange(count), np.zeros(count, bool))
+    assert set(fit_curves(pairs, 0.5)) == {"global"}
 
 
 def test_labels_that_have_nothing_to_do_with_the_photos_give_no_sure_answer(made, tmp_path):
