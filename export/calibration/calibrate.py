@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from keras_retrieval.pipelines.command.kinds import require_package
 from keras_retrieval.pipelines.command.options import takes
-from keras_retrieval.pipelines.files.durable import FolderError
 from keras_retrieval.pipelines.training_tuples.file import read_tuples
 
 from ..index_contract.calibration import FILE, VERIFIED, Calibration, network_of, write_calibration
 from ..indexes.calibrated import extractor_of
 from ..indexes.open_index import open_index
-from ..indexes.verified_search import FeatureSource, open_local_features
+from ..indexes.verified_search import FeatureSource, local_features_if_any
 from .fit import SAFE_PLACES, SAFE_QUERIES, Fitted, check_pairs, fit_curves, limit_of
 from .options import CalibrateOptions
 from .pairs import Pairs, choose_queries, collect, label
@@ -62,20 +61,16 @@ def calibrate(options: CalibrateOptions) -> Calibration:
     path = options.output or Path(options.index) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_calibration(path, calibration)
-    _print(path, calibration, fitted)
+    _print(path, calibration, fitted, compared=local is not None)
     return calibration
 
 
 def _local_features(options: CalibrateOptions) -> FeatureSource | None:
     if not options.verify:
         return None
-    try:
-        local = open_local_features(options.index, options.local)
-    except FolderError:
-        if options.local is not None:
-            raise
-        return None
-    require_package("pycolmap", "COLMAP", "sfm")
+    local = local_features_if_any(options.index, options.local)
+    if local is not None:
+        require_package("pycolmap", "COLMAP", "sfm")
     return local
 
 
@@ -102,7 +97,7 @@ def _facts(options: CalibrateOptions, pairs: Pairs, fitted: dict[str, Fitted], p
     }
 
 
-def _print(path: Path, calibration: Calibration, fitted: dict[str, Fitted]) -> None:
+def _print(path: Path, calibration: Calibration, fitted: dict[str, Fitted], *, compared: bool) -> None:
     facts = calibration.facts
     print(
         f"{facts['queries']:,} queries of {facts['objects']:,} objects: {facts['pairs']['same']:,} pairs of the same "
@@ -120,6 +115,8 @@ def _print(path: Path, calibration: Calibration, fitted: dict[str, Fitted]) -> N
                 f"  at least {part.probability:.0%}: {part.answers:,} answers, {part.false:,} false "
                 f"({part.low:.1%} or more are true, by the 95 % interval), {part.found:.0%} of the matches found"
             )
+    if compared and VERIFIED not in fitted:
+        print("with local features: not learned, because too few of these pairs have local features")
     if facts["objects"] < SAFE_PLACES or facts["queries"] < SAFE_QUERIES:
         print(
             f"These are few: with less than {SAFE_PLACES} objects or {SAFE_QUERIES} queries, other objects may differ "

@@ -6,18 +6,21 @@ from typing import Any
 from keras_retrieval.pipelines.command.kinds import require_package
 from keras_retrieval.pipelines.command.options import takes
 from keras_retrieval.pipelines.descriptors.extract import extract
-from keras_retrieval.pipelines.files.durable import FolderError, write_file
+from keras_retrieval.pipelines.files.durable import check_outside, write_file
+
+from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.answers import Answers
 from ..index_contract.calibration import FILE, VERIFIED, check_local
+from ..index_contract.errors import CalibrationError
 from ..indexes.calibrated import extractor_of, open_calibration
 from ..indexes.index import index as make_index
 from ..indexes.open_index import open_index
-from ..indexes.verified_search import FeatureSource, open_local_features
+from ..indexes.verified_search import FeatureSource, local_features_if_any
 from .linking import group
 from .options import GroupsOptions
 from .pairs import likely_pairs
-from .result import CSV, JSON, OBJECTS, PAGE, Group, as_groups, groups_page, write_groups, write_links
+from .result import CSV, JSON, OBJECTS, PAGE, Group, as_groups, groups_page, remove_links, write_groups, write_links
 
 
 @takes(GroupsOptions)
@@ -42,16 +45,25 @@ def groups(options: GroupsOptions) -> list[Group]:
     Raises:
         CalibrationError: there is no calibration, it is of another network, or it cannot promise this precision.
         ArgumentError: an option is out of range, or two do not fit together.
-        FolderError, CollectionError: the index or its local features cannot be opened.
+        FolderError, CollectionError: the index or its local features cannot be opened, with --links, OUTPUT is
+            inside the folder of photos, or its folder objects has files that this step did not write.
         PhotoFolderError: no photo can be read.
         OSError: a file cannot be written.
     """
-    options.output.mkdir(parents=True, exist_ok=True)
     place, photos, calibration = options.collection, options.photos, options.calibration
     if options.like is not None:
+        if options.links:
+            check_outside(options.output, Path(options.collection))  # before the work
         place, photos = _described(options, options.like), Path(options.collection)
         calibration = calibration or Path(options.like) / FILE
     index = open_index(place)
+    folder = photos or Path(index.facts["photos"])
+    if options.links:
+        if not folder.is_dir():
+            raise ArgumentError(
+                f"--links needs the photos, and {folder} does not exist: name their folder with --photos"
+            )
+        check_outside(options.output, folder)
     answers = open_calibration(index, place, calibration, options.precision, label="--precision")
     assert answers is not None, "a precision above 0 needs a calibration"
     local = _local_features(options, place, answers)
@@ -59,7 +71,8 @@ def groups(options: GroupsOptions) -> list[Group]:
         check_local(answers.calibration, extractor_of(local.facts), str(calibration or place))
     pairs = likely_pairs(index, answers, options.precision, options.neighbours, local)
     found = as_groups(group(pairs), pairs)
-    names, folder = list(index.names), photos or Path(index.facts["photos"])
+    names = list(index.names)
+    options.output.mkdir(parents=True, exist_ok=True)
     facts = _facts(options, found, len(names), compared=local is not None)
     about = {"photos": str(folder.resolve()), "precision": options.precision, "count": len(names)}
     write_groups(options.output, found, names, about)
@@ -85,11 +98,9 @@ def _described(options: GroupsOptions, like: str) -> str:
         "exif": facts["exif"],
         "max_pixels": facts["max_pixels"],
     }
-    try:
-        stored = open_local_features(like, None).facts if options.verify else None
-    except FolderError:
-        stored = None
-    if stored is not None:
+    local = local_features_if_any(like, None) if options.verify else None
+    if local is not None:
+        stored = local.facts
         settings |= {
             "local": stored["extractor"].get("path", "xfeat"),
             "local_features": stored["features"],
@@ -106,14 +117,15 @@ def _described(options: GroupsOptions, like: str) -> str:
 
 def _local_features(options: GroupsOptions, place: str, answers: Answers) -> FeatureSource | None:
     if not options.verify or VERIFIED not in answers.calibration.curves:
-        return None
-    try:
-        local = open_local_features(place, options.local)
-    except FolderError:
         if options.local is not None:
-            raise
+            raise CalibrationError(
+                f"--local {options.local}: the calibration of {place} was learned without local features: calibrate "
+                "with the same --local, or leave it out"
+            )
         return None
-    require_package("pycolmap", "COLMAP", "sfm")
+    local = local_features_if_any(place, options.local)
+    if local is not None:
+        require_package("pycolmap", "COLMAP", "sfm")
     return local
 
 
@@ -131,5 +143,7 @@ def _print(options: GroupsOptions, found: list[Group], facts: list[str], photos:
     print(", ".join(facts))
     if options.links:
         print(f"{options.output / OBJECTS}: {write_links(options.output, found, photos):,} links")
+    else:
+        remove_links(options.output)
     print(f"{options.output / JSON}, {options.output / CSV}")
     print(f"page: {(options.output / PAGE).resolve()}")

@@ -7,7 +7,7 @@ from typing import Annotated
 from keras_retrieval.pipelines.command.kinds import Reads, Writes, require_package
 from keras_retrieval.pipelines.command.options import Argument, Option
 from keras_retrieval.pipelines.descriptors.folder import described_folder
-from keras_retrieval.pipelines.files.durable import FolderError
+from keras_retrieval.pipelines.files.durable import MANIFEST, FolderError
 from keras_retrieval.pipelines.networks.custom_layers import CustomLayers
 from keras_retrieval.pipelines.networks.kinds import NETWORK
 from keras_retrieval.pipelines.photos.intake_options import PHOTO_FOLDER
@@ -18,6 +18,7 @@ from keras_retrieval.errors import ArgumentError
 from ..index_contract.calibration import CALIBRATION_HELP
 from ..index_contract.errors import CalibrationError
 from ..indexes.kinds import index_or_photos, index_to_read, is_index
+from .result import CSV, JSON, PAGE, check_links
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +97,11 @@ class GroupsOptions(CustomLayers, RuntimeOption):
 
         Raises:
             ArgumentError: an option is out of range, or two do not fit together.
+            FolderError: the index is missing or damaged, or OUTPUT has something in the place of a file of this step.
         """
         super().check()
+        if self.like is None and not is_index(self.collection):
+            self._check_no_index()
         if is_index(self.collection) == (self.like is not None):
             raise ArgumentError(
                 f"{self.collection} is an index, which has its own network: leave --like {self.like} out"
@@ -105,6 +109,10 @@ class GroupsOptions(CustomLayers, RuntimeOption):
                 else f"{self.collection} is no index: name a calibrated index with --like, whose network describes the "
                 "photos"
             )
+        for name in (JSON, CSV, PAGE):
+            Writes("file", FolderError)("OUTPUT", str(self.output / name))
+        if self.links:
+            check_links(self.output)
         if self.model is not None and self.like is None:
             raise ArgumentError(f"--model {self.model} is the network of --like: give both")
         if self.photos is not None and self.like is not None:
@@ -113,3 +121,9 @@ class GroupsOptions(CustomLayers, RuntimeOption):
             raise ArgumentError(
                 "--local is for an index whose local features are compared: leave --no-verify and --like out"
             )
+
+    def _check_no_index(self) -> None:
+        """Raises the error of an index that does not exist or whose manifest is damaged."""
+        folder = Path(self.collection)
+        if not folder.is_dir() or (folder / MANIFEST).is_file():
+            index_to_read("COLLECTION", self.collection)

@@ -1,16 +1,18 @@
 """The result of grouping: the files groups.json and groups.csv, the page, and folders of links."""
 
+import contextlib
 import csv
 import io
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_retrieval.pipelines.files.durable import write_file
+from keras_retrieval.pipelines.files.durable import FolderError, write_file
 from keras_retrieval.pipelines.pages.rankings import Case, Hit, Picture, page
 
 from ..index_contract.calibration import probability_text
@@ -20,6 +22,7 @@ JSON, CSV, PAGE, OBJECTS = "groups.json", "groups.csv", "groups.html", "objects"
 VERSION = 1
 MOST_GROUPS, MOST_PHOTOS = 300, 20  # on the page
 SIDE = 180
+_LONGEST_NAME = 255  # bytes of a file's name
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,32 @@ def _entry(pair: Pair) -> dict[str, Any]:
     return {"photos": [pair.one, pair.other], "probability": probability, "inliers": pair.inliers}
 
 
+def check_links(folder: Path) -> None:
+    """Checks that the folder `OBJECTS` in a folder, if there is one, has nothing but links in numbered folders.
+
+    Raises:
+        FolderError: it has something else, which would be lost.
+    """
+    target = folder / OBJECTS
+    if not target.is_symlink() and not target.exists():
+        return
+    foreign = None if target.is_dir() and not target.is_symlink() else target
+    for place in () if foreign else target.iterdir():
+        ours = place.name.isdecimal() and place.is_dir() and not place.is_symlink()
+        foreign = next((one for one in place.iterdir() if not one.is_symlink()), None) if ours else place
+        if foreign:
+            break
+    if foreign:
+        raise FolderError(f"{foreign} was not written by this step, and {target} is replaced: name another folder")
+
+
+def remove_links(folder: Path) -> None:
+    """Removes the links of an earlier run, which are of other groups; others stay."""
+    with contextlib.suppress(FolderError):
+        check_links(folder)
+        shutil.rmtree(folder / OBJECTS, ignore_errors=True)
+
+
 def write_links(folder: Path, groups: Sequence[Group], photos: Path) -> int:
     """Makes a folder of symbolic links to the photos of each group; an earlier one is replaced.
 
@@ -102,7 +131,11 @@ def write_links(folder: Path, groups: Sequence[Group], photos: Path) -> int:
 
     Returns:
         The number of links.
+
+    Raises:
+        FolderError: see `check_links`.
     """
+    check_links(folder)
     target, writing = folder / OBJECTS, folder / f".{OBJECTS}.writing"
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir()
@@ -111,11 +144,16 @@ def write_links(folder: Path, groups: Sequence[Group], photos: Path) -> int:
         place = writing / f"{number:0{digits}}"
         place.mkdir()
         for rank, name in enumerate(group.names, 1):
-            (place / f"{rank:03}-{Path(name).name}").symlink_to((photos / name).resolve())
+            (place / _link_name(rank, Path(name))).symlink_to((photos / name).resolve())
             count += 1
     shutil.rmtree(target, ignore_errors=True)
     writing.replace(target)
     return count
+
+
+def _link_name(rank: int, photo: Path) -> str:
+    name = f"{rank:03}-{photo.name}"
+    return name if len(os.fsencode(name)) <= _LONGEST_NAME else f"{rank:03}{photo.suffix}"
 
 
 def groups_page(groups: Sequence[Group], photos: Path, facts: Sequence[str], reading: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.contract import Hits
 from ..milvus_index.address import is_milvus
-from .local_store import LocalStore
+from .local_store import LocalStore, has_local_features
 
 VERIFY_HELP = (
     "Number of photos at the beginning of each ranking that are verified: their local features (`extract --local`) are "
@@ -74,6 +74,17 @@ def open_local_features(index: str | Path, local: Path | None) -> FeatureSource:
     if is_milvus(index):
         raise FolderError(f"{index} has no local features: name the folder of descriptors that has them with --local")
     return LocalStore(Path(index))
+
+
+def local_features_if_any(index: str | Path, local: Path | None) -> FeatureSource | None:
+    """Opens the local features of an index as `open_local_features` does; returns None for an index that has none.
+
+    Raises:
+        FolderError: the local features are damaged, or the folder `local` has none.
+    """
+    if local is None and (is_milvus(index) or not has_local_features(Path(index))):
+        return None
+    return open_local_features(index, local)
 
 
 @dataclass(frozen=True)

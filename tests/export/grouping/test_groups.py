@@ -6,9 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
+from keras_retrieval.pipelines.files.durable import FolderError
 
 from export.folder_index.folder_index import FolderIndex
 from export.grouping.groups import groups
+from export.grouping.result import Group, write_links
 from export.index_contract.calibration import FILE, Calibration, Curve, network_of, write_calibration
 from export.index_contract.errors import CalibrationError
 from keras_retrieval.errors import ArgumentError
@@ -59,9 +61,9 @@ def test_each_object_is_a_group_and_others_are_in_none(made, tmp_path, capsys):
 def test_a_second_run_replaces_the_files_of_the_first(made, tmp_path):
     out = tmp_path / "out"
     first = groups(str(made / "index"), out, photos=made / "photos", links=True)
-    (out / "objects" / "001" / "stray").touch()
+    (out / "objects" / "001" / "stray").symlink_to("nowhere")
     assert groups(str(made / "index"), out, photos=made / "photos", links=True) == first
-    assert not (out / "objects" / "001" / "stray").exists()
+    assert not (out / "objects" / "001" / "stray").is_symlink()
     assert len(groups(str(made / "index"), out, photos=made / "photos", precision=0.5, neighbours=2)) >= 1
 
 
@@ -82,3 +84,51 @@ def test_what_cannot_be_promised_or_does_not_fit_is_refused(made, tmp_path):
     with pytest.raises(CalibrationError, match="keras-retrieval calibrate"):
         groups(str(photos), tmp_path / "out", like=str(plain))
     assert len(groups(str(plain), tmp_path / "out", calibration=made / "index" / FILE, photos=photos)) == OBJECTS
+
+
+def test_files_that_it_did_not_write_are_never_lost(made, tmp_path):
+    index, out = str(made / "index"), tmp_path / "out"
+    (out / "objects" / "001").mkdir(parents=True)
+    (out / "objects" / "001" / "mine.jpg").write_bytes(b"mine")
+    with pytest.raises(FolderError, match=r"mine\.jpg was not written by this step"):
+        groups(index, out, photos=made / "photos", links=True)
+    groups(index, out, photos=made / "photos")
+    assert (out / "objects" / "001" / "mine.jpg").read_bytes() == b"mine"
+    (tmp_path / "other" / "groups.csv").mkdir(parents=True)
+    with pytest.raises(FolderError, match=r"groups\.csv is a folder"):
+        groups(index, tmp_path / "other", photos=made / "photos")
+    with pytest.raises(FolderError, match="would be taken for photos"):
+        groups(index, made / "photos" / "out", photos=made / "photos", links=True)
+
+
+def test_links_of_other_groups_do_not_stay(made, tmp_path):
+    index, out = str(made / "index"), tmp_path / "out"
+    groups(index, out, photos=made / "photos", links=True)
+    groups(index, out, photos=made / "photos", precision=0.5)
+    assert not (out / "objects").exists()
+    with pytest.raises(ArgumentError, match=r"/photos does not exist: .*--photos"):
+        groups(index, out, links=True)
+
+
+def test_a_name_that_leaves_no_room_for_a_number_has_a_link(tmp_path):
+    long = f"{'x' * 251}.png"
+    assert write_links(tmp_path, [Group([long, "b.png"], [])], tmp_path / "photos") == 2
+    assert sorted(one.name for one in (tmp_path / "objects" / "001").iterdir()) == ["001.png", "002-b.png"]
+
+
+def test_what_is_missing_or_damaged_is_named(made, tmp_path):
+    with pytest.raises(FolderError, match="nowhere does not exist"):
+        groups(str(tmp_path / "nowhere"), tmp_path / "out")
+    broken = shutil.copytree(made / "index", tmp_path / "broken")
+    (broken / "local").mkdir()
+    (broken / "local" / "contents.json").write_text("[")
+    document = json.loads((broken / FILE).read_text())
+    document["curves"]["verified"] = {"intercept": 0, "weights": {"similarity": 1, "nearness": 1, "inliers": 1}}
+    (broken / FILE).write_text(json.dumps(document))
+    with pytest.raises(FolderError, match=r"contents\.json is damaged"):
+        groups(str(broken), tmp_path / "out")
+    (broken / "manifest.json").write_text("{")
+    with pytest.raises(FolderError, match=r"manifest\.json is damaged"):
+        groups(str(broken), tmp_path / "out")
+    with pytest.raises(CalibrationError, match="learned without local features"):
+        groups(str(made / "index"), tmp_path / "out", local=made / "descriptors")
