@@ -1,4 +1,4 @@
-"""Groups the photos of a collection by object: `keras-retrieval groups INDEX OUTPUT --precision 0.99`."""
+"""Groups the photos of a collection by object: `keras-retrieval groups INDEX OUTPUT --min-probability 0.99`."""
 
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,9 @@ def groups(options: GroupsOptions) -> list[Group]:
 
     Each photo is compared with its nearest neighbours, by descriptors and, if the index has them, by local features.
     The calibration of the index (`calibrate`) gives the probability that a pair shows the same object; pairs with at
-    least --precision link photos. So that no chain joins different objects through a photo that shows two of them, two
-    groups are joined only by two pairs without a common photo, and a photo joins a group of several photos only by
-    pairs with two of them. What is not sure enough stays apart.
+    least --min-probability link photos. So that no chain joins different objects through a photo that shows two of
+    them, two groups are joined only by two pairs without a common photo, and a photo joins a group of several photos
+    only by pairs with two of them. What is not sure enough stays apart.
 
     OUTPUT contains groups.json (the groups and their pairs), groups.csv (the columns photo and object; photos in no
     group have no object), the page groups.html and, with --links, the folder objects of links to the photos.
@@ -43,7 +43,7 @@ def groups(options: GroupsOptions) -> list[Group]:
         The groups of at least two photos, the largest first.
 
     Raises:
-        CalibrationError: there is no calibration, it is of another network, or it cannot promise this precision.
+        CalibrationError: there is no calibration, it is of another network, or it cannot promise this probability.
         ArgumentError: an option is out of range, or two do not fit together.
         FolderError, CollectionError: the index or its local features cannot be opened, with --links, OUTPUT is
             inside the folder of photos, or its folder objects has files that this step did not write.
@@ -64,17 +64,17 @@ def groups(options: GroupsOptions) -> list[Group]:
                 f"--links needs the photos, and {folder} does not exist: name their folder with --photos"
             )
         check_outside(options.output, folder)
-    answers = open_calibration(index, place, calibration, options.precision, label="--precision")
-    assert answers is not None, "a precision above 0 needs a calibration"
+    answers = open_calibration(index, place, calibration, options.min_probability, label="--min-probability")
+    assert answers is not None, "a probability above 0 needs a calibration"
     local = _local_features(options, place, answers)
     if local is not None:
         check_local(answers.calibration, extractor_of(local.facts), str(calibration or place))
-    pairs = likely_pairs(index, answers, options.precision, options.neighbours, local)
+    pairs = likely_pairs(index, answers, options.min_probability, options.neighbours, local)
     found = as_groups(group(pairs), pairs)
     names = list(index.names)
     options.output.mkdir(parents=True, exist_ok=True)
     facts = _facts(options, found, len(names), compared=local is not None)
-    about = {"photos": str(folder.resolve()), "precision": options.precision, "count": len(names)}
+    about = {"photos": str(folder.resolve()), "min_probability": options.min_probability, "count": len(names)}
     write_groups(options.output, found, names, about)
     reading = {key: index.facts[key] for key in ("exif", "max_pixels")}
     write_file(options.output / PAGE, groups_page(found, folder, facts, reading))
@@ -86,7 +86,9 @@ def _described(options: GroupsOptions, like: str) -> str:
     """Describes the photos of a folder as those of an index were, and makes an index of them."""
     index = open_index(like)
     facts: Any = index.facts
-    open_calibration(index, like, options.calibration, options.precision, label="--precision")  # before the work
+    open_calibration(
+        index, like, options.calibration, options.min_probability, label="--min-probability"
+    )  # before the work
     work = options.output / "work"
     settings: dict[str, Any] = {
         "size": facts["size"],
@@ -134,7 +136,7 @@ def _facts(options: GroupsOptions, found: list[Group], photos: int, *, compared:
     noun = "group" if len(found) == 1 else "groups"
     return [
         f"{grouped:,} of {photos:,} photos in {len(found):,} {noun}",
-        f"linked by pairs that show the same object with a probability of at least {options.precision:.4g}",
+        f"linked by pairs that show the same object with a probability of at least {options.min_probability:.4g}",
         "compared by descriptors and local features" if compared else "compared by descriptors only",
     ]
 

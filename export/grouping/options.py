@@ -35,7 +35,7 @@ class GroupsOptions(CustomLayers, RuntimeOption):
     output: Annotated[
         Path, Argument("Folder to write; files of an earlier run are replaced.", kind=Writes("folder", FolderError))
     ] = field(kw_only=False)
-    precision: Annotated[
+    min_probability: Annotated[
         float,
         Option(
             "Probability that a pair of photos must have at least to link them, and so the promised share of pairs "

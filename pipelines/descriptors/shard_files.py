@@ -14,8 +14,9 @@ import numpy as np
 
 from keras_retrieval.errors import missing_extra
 
+from ..files.arrays import FileRows
 from ..files.durable import FolderError, atomic_path, write_array
-from ..files.space import naming_full_disk
+from ..files.space import DiskSpaceError
 
 NPY, PARQUET = "npy", "parquet"
 FORMATS = (NPY, PARQUET)
@@ -105,20 +106,21 @@ def _array(path: Path) -> np.ndarray:
 
 def _unpacked(path: Path, column: str) -> np.ndarray:
     _, parquet = _pyarrow()
-    with naming_full_disk(Path(tempfile.gettempdir())):
-        return _through_a_file(parquet, path, column)
-
-
-def _through_a_file(parquet: Any, path: Path, column: str) -> np.ndarray:
     try:
         with parquet.ParquetFile(path) as source, tempfile.TemporaryFile() as file:
             count, width = source.metadata.num_rows, source.schema_arrow.field(column).type.list_size
+            if not count:
+                return np.zeros((0, width), np.float32)
+            rows, done = FileRows(file, Path(tempfile.gettempdir()), (count, width), np.float32), 0
             for batch in source.iter_batches(_ROWS, columns=[column]):
-                numbers = batch.column(0).flatten().to_numpy(zero_copy_only=False)
-                file.write(np.ascontiguousarray(numbers, np.float32).data)
-            file.flush()
-            shape = (count, width)
-            return np.memmap(file, np.float32, "r", shape=shape) if count else np.zeros(shape, np.float32)
+                numbers = batch.column(0).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+                rows.write(np.arange(done, done + len(numbers)), numbers)
+                done += len(numbers)
+            if done < count:
+                raise FolderError(f"{path} has {done:,} of its {count:,} rows: extract again")
+            return rows.values
+    except (DiskSpaceError, FolderError):
+        raise
     except Exception as error:  # PyArrow raises many kinds of errors for a damaged file
         raise FolderError(f"{path} is not a Parquet file of descriptors ({error}): extract again") from error
 

@@ -109,7 +109,7 @@ def test_evaluate(odd, small, tmp_path):
 
 def test_reconstruct(odd, tmp_path, capsys):
     pytest.importorskip("pycolmap", reason="pycolmap is not installed")
-    work = reconstruct(odd, tmp_path / "work", pairs="exhaustive", size=200, features=100)
+    work = reconstruct(odd, tmp_path / "work", pairs="exhaustive", size=200, feature_count=100)
     reasons = read_left_out(work)
     assert set(reasons) == entries_on_disk(odd)  # photos of noise join no cluster, and each says why
     assert take_photos(odd).account in capsys.readouterr().out

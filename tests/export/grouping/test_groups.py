@@ -64,13 +64,13 @@ def test_a_second_run_replaces_the_files_of_the_first(made, tmp_path):
     (out / "objects" / "001" / "stray").symlink_to("nowhere")
     assert groups(str(made / "index"), out, photos=made / "photos", links=True) == first
     assert not (out / "objects" / "001" / "stray").is_symlink()
-    assert len(groups(str(made / "index"), out, photos=made / "photos", precision=0.5, neighbours=2)) >= 1
+    assert len(groups(str(made / "index"), out, photos=made / "photos", min_probability=0.5, neighbours=2)) >= 1
 
 
 def test_what_cannot_be_promised_or_does_not_fit_is_refused(made, tmp_path):
     index, photos = str(made / "index"), made / "photos"
-    with pytest.raises(CalibrationError, match=r"--precision 0\.9999: .* 998 queries"):
-        groups(index, tmp_path / "out", precision=0.9999)
+    with pytest.raises(CalibrationError, match=r"--min-probability 0\.9999: .* 998 queries"):
+        groups(index, tmp_path / "out", min_probability=0.9999)
     with pytest.raises(ArgumentError, match="name a calibrated index with --like"):
         groups(str(photos), tmp_path / "out")
     with pytest.raises(ArgumentError, match=r"leave --like \S+ out"):
@@ -104,7 +104,7 @@ def test_files_that_it_did_not_write_are_never_lost(made, tmp_path):
 def test_links_of_other_groups_do_not_stay(made, tmp_path):
     index, out = str(made / "index"), tmp_path / "out"
     groups(index, out, photos=made / "photos", links=True)
-    groups(index, out, photos=made / "photos", precision=0.5)
+    groups(index, out, photos=made / "photos", min_probability=0.5)
     assert not (out / "objects").exists()
     with pytest.raises(ArgumentError, match=r"/photos does not exist: .*--photos"):
         groups(index, out, links=True)

@@ -311,7 +311,7 @@ def test_extract_with_each_runtime_and_continued_with_another(photos, tmp_path, 
     for name in RUNTIMES:
         np.testing.assert_allclose(rows[name], rows["tensorflow"], atol=1e-5)
     writer = extraction._ShardWriter
-    real, done = writer._write_shard, []
+    real, done = writer._finish, []
 
     def killed(*args):
         if len(done) == 2:
@@ -320,7 +320,7 @@ def test_extract_with_each_runtime_and_continued_with_another(photos, tmp_path, 
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "_write_shard", killed)
+        patch.setattr(writer, "_finish", killed)
         with pytest.raises(KeyboardInterrupt):
             extract(network, photos, tmp_path / "mixed", runtime="tensorflow", **options)
     shards, again, _ = read_descriptors(extract(network, photos, tmp_path / "mixed", runtime="openvino", **options))

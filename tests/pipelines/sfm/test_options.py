@@ -13,7 +13,7 @@ pytest.importorskip("pycolmap")
     ("options", "message"),
     [
         ({"pairs": "all"}, "--pairs must be one of retrieval, vocabulary-tree, exhaustive, got all"),
-        ({"mapper": "magic"}, "--mapper must be one of incremental, global, got magic"),
+        ({"mapper": "magic"}, "--mapper must be one of incremental, hierarchical, global, got magic"),
         ({"neighbours": 0}, "--neighbours must be at least 1, got 0"),
         ({"descriptor_size": 0}, "--descriptor-size must be at least 1, got 0"),
         ({"min_inliers": 10}, "--min-inliers must be at least 15, got 10"),
