@@ -104,8 +104,8 @@ def _print(path: Path, calibration: Calibration, fitted: dict[str, Fitted], *, c
         f"object, {facts['pairs']['other']:,} of others"
     )
     for name, one in fitted.items():
-        compared = "with local features" if name == VERIFIED else "descriptors only"
-        print(f"{compared}: AUC {one.auc:.3f} of held-out objects")
+        kind = "with local features" if name == VERIFIED else "descriptors only"
+        print(f"{kind}: AUC {one.auc:.3f} of held-out objects")
         for part in one.promises:
             if not part.answers or part.probability > calibration.limit:
                 reason = "no answers" if part.probability <= calibration.limit else "not with so few queries"
