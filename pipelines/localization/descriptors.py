@@ -68,22 +68,30 @@ def read_photo_descriptors(folder: Path) -> PhotoDescriptors:
             "`keras-retrieval extract` and give that folder, or give --neighbours 0"
         )
     latest = max(made, key=lambda path: path.stat().st_mtime)
-    settings, found = read_json(latest), read_stored(latest.parent)
-    identity = dict(settings["model"])
-    report = read_json(folder / REPORT) if (folder / REPORT).is_file() else {}
-    given = report.get("options", {}).get("model")
+    try:
+        settings, found = read_json(latest), read_stored(latest.parent)
+        identity, size = dict(settings["model"]), int(settings["size"])
+        report = read_json(folder / REPORT) if (folder / REPORT).is_file() else {}
+        given = report.get("options", {}).get("model")
+        rows = np.stack(list(found.values()))
+    except FolderError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FolderError(
+            f"{latest.parent} is damaged ({error!r}): remove it, and run `keras-retrieval reconstruct` again"
+        ) from error
     if given is not None and "name" not in identity:
         identity["path"] = given
     facts = {
         "model": identity,
-        "size": settings["size"],
+        "size": size,
         "scales": [1.0],
         "exif": True,
         "max_pixels": MAX_PIXELS,
         "bfloat16": False,
         "antialias": True,
     }
-    return PhotoDescriptors(list(found), np.stack(list(found.values())), facts)
+    return PhotoDescriptors(list(found), rows, facts)
 
 
 def require_described(described: PhotoDescriptors, photos: Sequence[str], folder: Path, model: Path) -> None:

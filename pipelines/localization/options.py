@@ -106,8 +106,10 @@ class LocalizeOptions(CustomLayers, RuntimeOption, Options):
         """Checks the range of every option, and that there is a query.
 
         Raises:
-            ArgumentError: an option is out of range, or there is no query.
+            ArgumentError: an option is out of range, there is no query, or --output is one of them.
         """
         super().check()
         if not self.queries:
             raise ArgumentError("QUERIES is empty: name a photo, a folder or a list")
+        if self.output is not None and self.output.resolve() in [query.resolve() for query in self.queries]:
+            raise ArgumentError(f"--output {self.output} is one of QUERIES, which would be lost: name another file")

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_retrieval.errors import printable
+
 from ..files.tables import read_lines
 from ..photos.intake import list_photos
 from .cameras import Camera, parse_camera
@@ -25,7 +27,7 @@ def list_queries(queries: Sequence[Path]) -> dict[Path, Camera | None]:
         A dict from the path of each photo, each once, to its camera; None without a camera.
 
     Raises:
-        LocalizationError: there is no photo.
+        LocalizationError: there is no photo, or a line has a camera that COLMAP does not know.
         PhotoFolderError: a folder contains no photo.
         OSError, TableError: a text file cannot be read.
     """
@@ -49,5 +51,10 @@ def _listed(path: Path) -> dict[Path, Camera | None]:
             continue
         parts = _LINE.fullmatch(line)
         camera = parse_camera(parts[2]) if parts else None
+        if parts and camera is None and not (path.parent / line.strip()).is_file():
+            raise LocalizationError(
+                f"{path}: {printable(parts[2])}, after {printable(parts[1])}, is no camera: write its COLMAP model, "
+                "width, height and all parameters, such as SIMPLE_PINHOLE 1024 768 890 512 384"
+            )
         found[path.parent / (parts[1] if parts and camera else line.strip())] = camera
     return found

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ..files.durable import read_json
+from ..local_features.extractors import XFEAT
 from ..sfm.colmap import Database, load_colmap
 from ..sfm.feature_kinds import COUNTS, SIFT, extraction_settings, open_database
 from ..sfm.options import ReconstructOptions
 from ..sfm.photos import prepare_photo
-from ..sfm.work_folder import OPTIONS
+from ..sfm.work_folder import OPTIONS, read_options
+from .errors import LocalizationError
 
 _DATABASE = "queries.db"
 
@@ -39,10 +40,21 @@ class QueryPhoto:
 
 
 def extraction_of(database: Path) -> dict[str, Any]:
-    """Returns the options with which the features of a database were extracted: those of its run, or the defaults."""
+    """Returns the options with which the features of a database were extracted: those of its run, or the defaults.
+
+    Raises:
+        FolderError: the file of the options is damaged.
+        LocalizationError: the file of the extractor no longer exists.
+    """
     options = database.with_name(OPTIONS)
     if options.is_file():
-        return dict(read_json(options))
+        found = read_options(options)
+        extractor = extraction_settings(found)["kind"]
+        if extractor not in (SIFT, XFEAT) and not Path(extractor).is_file():
+            raise LocalizationError(
+                f"the features of {database} were made with {extractor}, which no longer exists: put it back"
+            )
+        return found
     size = ReconstructOptions.__dataclass_fields__["size"].default
     default = {"features": SIFT, "feature_count": COUNTS[True], "size": size}
     log.warning(f"{options} does not exist: the queries' features are extracted with the defaults of `reconstruct`")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from keras_retrieval.errors import ArgumentError
 from ..command.kinds import Writes
 from ..files.durable import FolderError, write_file
 from .pose import Pose
+
+log = logging.getLogger("keras_retrieval")
 
 ENDINGS = (".json", ".csv", ".txt")
 _COLUMNS = ("photo", "localized", "x", "y", "z", "qw", "qx", "qy", "qz", "tx", "ty", "tz", "inliers", "matches")
@@ -51,6 +54,8 @@ def check_output(label: str, value: Any) -> None:
 
 def write_results(path: Path, found: Sequence[Localized]) -> None:
     """Writes results to a file in the format of its ending; .txt has only photos that were localised.
+
+    A name with white space or a leading # cannot be written in .txt: these photos are left out of it, which is logged.
 
     Raises:
         OSError: the file cannot be written.
@@ -101,9 +106,14 @@ def _as_csv(found: Sequence[Localized]) -> str:
 
 
 def _as_text(found: Sequence[Localized]) -> str:
-    lines = [
-        " ".join([one.photo.name, *map(repr, (*one.pose.rotation, *one.pose.translation))])
-        for one in found
-        if one.pose is not None
-    ]
+    posed = [(one.photo.name, one.pose) for one in found if one.pose is not None]
+    written = [(name, pose) for name, pose in posed if len(name.split()) == 1 and not name.startswith("#")]
+    if len(written) < len(posed):
+        log.warning(
+            f"{len(posed) - len(written):,} photos are left out of the .txt file because of white space or a leading # "
+            "in their names: rename them, or write a .json or .csv file"
+        )
+    if len({name for name, _ in written}) < len(written):
+        log.warning("photos of several folders have one name, by which the .txt file names them: use .json or .csv")
+    lines = [" ".join([name, *map(repr, (*pose.rotation, *pose.translation))]) for name, pose in written]
     return "".join(f"{line}\n" for line in lines)

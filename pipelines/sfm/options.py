@@ -9,7 +9,7 @@ from keras_retrieval.errors import ArgumentError
 from ..command.kinds import Reads, Writes, require_package
 from ..command.options import Argument, Option
 from ..files.durable import FolderError
-from ..local_features.extractors import EXTRACTOR_HELP
+from ..local_features.extractors import EXTRACTOR_HELP, XFEAT
 from ..networks.custom_layers import CustomLayers
 from ..networks.kinds import NETWORK
 from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
@@ -123,8 +123,10 @@ class ReconstructOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions
     seed: Annotated[int, Option("Random seed of COLMAP's RANSAC and mapper.", at_least=0, at_most=MAX_SEED)] = 0
 
     def complete(self) -> None:
-        """Chooses the number of features for their kind."""
+        """Chooses the number of features for their kind, and makes the path of an extractor absolute."""
         super().complete()
+        if self.features not in (SIFT, XFEAT) and Path(self.features).is_file():  # `localize` may run elsewhere
+            object.__setattr__(self, "features", str(Path(self.features).resolve()))
         if self.feature_count is None:
             object.__setattr__(self, "feature_count", COUNTS[self.features == SIFT])
 

@@ -20,13 +20,13 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
             options.json.
 
     Raises:
-        FolderError: `work` was started with other options, is not empty although no run was started in it, or is inside
-            `photos`.
+        FolderError: options.json is damaged, or `work` was started with other options, is not empty although no run was
+            started in it, or is inside `photos`.
     """
     check_outside(work, photos)
     path = work / OPTIONS
     if path.exists():
-        begun = read_json(path)
+        begun = read_options(path)
         if "feature_count" in extraction and isinstance(begun.get("features"), int):  # of a run before 0.1.0
             begun = {"features": "sift", "feature_count": begun.pop("features"), **begun}
         if begun != extraction:
@@ -37,3 +37,20 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
         raise FolderError(f"{work} contains something else: name another folder")
     work.mkdir(parents=True, exist_ok=True)
     write_file(path, json.dumps(extraction))
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Reads the options of feature extraction that a run stored.
+
+    Args:
+        path: the path of the file options.json.
+
+    Raises:
+        FolderError: the file is damaged.
+    """
+    options = read_json(path)
+    if isinstance(options, dict):
+        count = options.get("feature_count" if isinstance(options.get("features"), str) else "features")
+        if all(type(number) is int and number > 0 for number in (count, options.get("size"))):
+            return options
+    raise FolderError(f"{path} is damaged (it lacks the options features or size): run the step again in a new folder")

@@ -197,6 +197,8 @@ def test_few_photos_and_foreign_photos_are_refused(made, tmp_path):
     (tmp_path / "no.npz").write_bytes(b"no tuples")
     with pytest.raises(TuplesError, match=r"no\.npz"):
         calibrate(index, tmp_path / "no.npz")
+    with pytest.raises(ArgumentError, match=r"few\.npz is TUPLES, which would be lost"):
+        calibrate(index, tmp_path / "few.npz", output=tmp_path / "few.npz")
     with pytest.raises(ArgumentError, match="--output"):
         calibrate("milvus://localhost:1/c", tmp_path / "few.npz")
 

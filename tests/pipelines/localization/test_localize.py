@@ -10,9 +10,12 @@ import pytest
 from keras_retrieval.errors import ArgumentError
 from pipelines.files.durable import FolderError
 from pipelines.localization import in_models
+from pipelines.localization.descriptors import read_photo_descriptors
 from pipelines.localization.errors import LocalizationError
 from pipelines.localization.localize import localize
-from pipelines.localization.results import write_results
+from pipelines.localization.pose import Pose
+from pipelines.localization.query_features import extraction_of
+from pipelines.localization.results import Localized, write_results
 from pipelines.photos.formats import PhotoFolderError
 from tests.helpers.small_index import descriptors
 from tests.helpers.small_wall import CAMERA, HELD_OUT, KEPT, draw_wall, write_wall_model
@@ -127,3 +130,45 @@ def test_a_database_of_other_features_is_refused(wall, tmp_path):
         copy.execute("UPDATE images SET name = name || 'x'")
     with pytest.raises(LocalizationError, match=r"does not contain the photo left\.png"):
         localize(wall / "work", wall / "work", query, neighbours=0, database=tmp_path / "other.db")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "[]", "{}", "null", '{"features": 3}', '{"features": "sift", "size": 320}', '{"features": null, "size": 320}',
+        '{"features": "sift", "feature_count": "x", "size": 320}',
+    ],
+)  # fmt: skip
+def test_damaged_options_of_the_extraction_are_named(tmp_path, options):
+    (tmp_path / "options.json").write_text(options)
+    with pytest.raises(FolderError, match=r"options\.json is damaged"):
+        extraction_of(tmp_path / "database.db")
+
+
+def test_an_extractor_that_is_gone_and_damaged_descriptors_are_named(tmp_path):
+    (tmp_path / "options.json").write_text('{"features": "/gone.onnx", "feature_count": 9, "size": 320}')
+    with pytest.raises(LocalizationError, match=r"made with /gone\.onnx, which no longer exists"):
+        extraction_of(tmp_path / "database.db")
+    folder = tmp_path / "descriptors-0"
+    folder.mkdir()
+    (folder / "made_with.json").write_text('{"model": {"name": "vgg16_gem"}, "size": 320}')
+    (folder / "0.npy").write_bytes(b"x")
+    with pytest.raises(FolderError, match=r"descriptors-0 is damaged"):
+        read_photo_descriptors(tmp_path)
+
+
+def test_a_list_of_queries_is_never_replaced_and_its_cameras_are_checked(wall, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(f"{wall / 'queries' / 'query.png'} SIMPLE_RADIAL 320 240 400\n")
+    with pytest.raises(ArgumentError, match=r"list\.txt is one of QUERIES"):
+        localize(wall / "work", wall / "work", [path], neighbours=0, output=path)
+    with pytest.raises(LocalizationError, match=r"SIMPLE_RADIAL 320 240 400, after .*query\.png, is no camera"):
+        localize(wall / "work", wall / "work", [path], neighbours=0)
+
+
+def test_names_that_a_text_file_of_poses_cannot_have_are_left_out_of_it(tmp_path, caplog):
+    names = ["a b.png", "#c.png", "d\n.png", "e.png"]
+    pose = Pose((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0), None, 40, 50)
+    write_results(tmp_path / "poses.txt", [Localized(tmp_path / name, pose) for name in names])
+    assert (tmp_path / "poses.txt").read_text() == "e.png 1.0 0.0 0.0 0.0 0.0 0.0 1.0\n"
+    assert "3 photos are left out of the .txt file" in caplog.text
