@@ -7,7 +7,7 @@ from typing import Any
 
 from ..files.durable import FolderError, check_outside, read_json, write_file
 
-OPTIONS = "options.json"
+OPTIONS, DATABASE = "options.json", "database.db"
 
 
 def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
@@ -20,8 +20,8 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
             options.json.
 
     Raises:
-        FolderError: options.json is damaged, or `work` was started with other options, is not empty although no run was
-            started in it, or is inside `photos`.
+        FolderError: options.json is damaged, features were extracted with other options, `work` is not empty although
+            no run was started in it, or it is inside `photos`.
     """
     check_outside(work, photos)
     path = work / OPTIONS
@@ -29,7 +29,10 @@ def open_work(work: Path, photos: Path, extraction: Mapping[str, Any]) -> None:
         begun = read_options(path)
         if "feature_count" in extraction and isinstance(begun.get("features"), int):  # of a run before 0.1.0
             begun = {"features": "sift", "feature_count": begun.pop("features"), **begun}
-        if begun != extraction:
+        # Of a `reconstruct` whose extractor cannot be loaded, nothing was extracted.
+        if begun != extraction and "feature_count" in extraction and not (work / DATABASE).exists():
+            write_file(path, json.dumps(extraction))
+        elif begun != extraction:
             options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in begun.items())
             raise FolderError(f"{work} was started with {options}: use the same options, or name another folder")
         return

@@ -143,9 +143,17 @@ def test_a_folder_of_an_earlier_version_goes_on_with_its_sift_features(tmp_path)
     settings = {"features": SIFT, "feature_count": 8192, "size": 1600}
     open_work(tmp_path / "work", tmp_path / "photos", settings)
     assert extraction_settings(json.loads(path.read_text())) == {"kind": SIFT, "features": 8192, "size": 1600}
+    (tmp_path / "work" / "database.db").touch()
     with pytest.raises(FolderError, match="was started with --features sift --feature-count 8192 --size 1600"):
         open_work(tmp_path / "work", tmp_path / "photos", settings | {"features": "xfeat"})
     assert type(open_database(tmp_path / "database.db", settings)) is Database
+
+
+def test_an_extractor_that_could_not_be_loaded_does_not_bind_the_folder(tmp_path):
+    settings = {"features": "bad.onnx", "feature_count": 9, "size": 320}
+    open_work(tmp_path / "work", tmp_path / "photos", settings)
+    open_work(tmp_path / "work", tmp_path / "photos", settings | {"features": "xfeat"})
+    assert json.loads((tmp_path / "work" / "options.json").read_text())["features"] == "xfeat"
 
 
 def test_the_focal_length_is_that_of_the_helper():
