@@ -79,7 +79,7 @@ def read_crops(folder: Path) -> CropDescriptors:
     shards, names, manifest = _read(folder)
     boxes = [read_boxes(path) for path in shard_paths(folder)]
     if [one.shape for one in boxes] != [(len(shard), 4) for shard in shards]:
-        raise FolderError(f"{folder}: its boxes are not one for each row: extract again")
+        raise FolderError(f"{folder}: its boxes are not one for each row: extract again with --replace")
     photos = [(name, sum(1 for _ in rows)) for name, rows in groupby(names)]
     counts = np.array([count for _, count in photos], np.int64)
     return CropDescriptors(shards, [name for name, _ in photos], counts, np.concatenate(boxes), manifest)
@@ -115,7 +115,10 @@ def _read(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
     shards = [read_rows(path) for path in shard_paths(folder)]
     names = read_names(folder / "names.txt")
     if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
-        raise FolderError(f"{folder}: its shards are not rows of one length: extract again")
+        shapes = ", ".join(dict.fromkeys(str(shard.shape[1:]) for shard in shards))
+        raise FolderError(f"{folder}: its shards are not rows of one length ({shapes}): extract again with --replace")
     if sum(map(len, shards)) != len(names):
-        raise FolderError(f"{folder} contains {sum(map(len, shards)):,} rows and {len(names):,} names: extract again")
+        raise FolderError(
+            f"{folder} contains {sum(map(len, shards)):,} rows and {len(names):,} names: extract again with --replace"
+        )
     return shards, names, manifest

@@ -101,7 +101,7 @@ def _array(path: Path) -> np.ndarray:
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises many kinds of errors for a damaged header
-        raise FolderError(f"{path} is not an array ({error}): extract again") from error
+        raise FolderError(f"{path} is not an array ({error}): extract again with --replace") from error
 
 
 def _unpacked(path: Path, column: str) -> np.ndarray:
@@ -122,7 +122,9 @@ def _unpacked(path: Path, column: str) -> np.ndarray:
     except (DiskSpaceError, FolderError):
         raise
     except Exception as error:  # PyArrow raises many kinds of errors for a damaged file
-        raise FolderError(f"{path} is not a Parquet file of descriptors ({error}): extract again") from error
+        raise FolderError(
+            f"{path} is not a Parquet file of descriptors ({error}): extract again with --replace"
+        ) from error
 
 
 def _lists(arrow: Any, rows: np.ndarray) -> Any:

@@ -1,7 +1,9 @@
 """The engine "dask": the workers of a Dask cluster, or processes of this machine."""
 
+import asyncio
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
@@ -51,9 +53,12 @@ class DaskWorkers:
                     silence_logs=logging.CRITICAL,
                 )
         try:
+            if not self._cluster:
+                _reach(address)
             self._client = distributed.Client(self._cluster or address, timeout=_CONNECT, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise EngineError(f"no Dask scheduler answers at {address}: {first_line(error)}") from error
+        except Exception as error:  # each kind of address raises its own
+            reason = first_line(error) or type(error).__name__
+            raise EngineError(f"no Dask scheduler answers at {address}: {reason}") from error
 
     def room(self) -> int:
         """The number of workers without a unit. One unit is submitted even while the cluster has no worker."""
@@ -100,6 +105,19 @@ class DaskWorkers:
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+def _reach(address: str) -> None:
+    """Connects to an address once. A client that cannot would be waited for a minute at the end of the process."""
+    from distributed import Security
+    from distributed.comm import connect
+
+    async def reach() -> None:
+        connection = await connect(address, timeout=_CONNECT, **Security().get_connection_args("client"))
+        await connection.close()
+
+    with ThreadPoolExecutor(1) as thread:  # the caller, such as a notebook, may have a loop of its own
+        thread.submit(asyncio.run, reach()).result()
 
 
 def _lost(error: Exception | None = None) -> EngineError:

@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
-from keras_retrieval.errors import ArgumentError, RetrievalError, first_line, missing_extra
+from keras_retrieval.errors import ArgumentError, RetrievalError, missing_extra
 
 log = logging.getLogger("keras_retrieval")
 
@@ -29,7 +30,9 @@ FileState = tuple[int | None, str]
 """Size in bytes, None if the storage does not say, and etag, checksum or time of a file: changes if the file does."""
 
 EXTRA = "cloud"
+SCHEMES = ("s3", "s3a", "gs", "gcs", "hf", "http", "https", "file", "memory")  # of which the extra has the packages
 PATIENCE = 300.0  # seconds for which a request is repeated
+_DOUBT = 5.0  # the same for a ValueError, which may be of the address or of an answer that was cut off
 READERS = 32  # requests at a time
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 15.0  # seconds between two requests
 _WARN_EVERY = 30.0  # seconds between two lines about an outage
@@ -42,6 +45,7 @@ _TAGS = (  # entries of listings, the first of which says whether a file has cha
 )  # fmt: skip
 _PASSING_STATUS = (408, 409, 425, 429)  # of 4xx; 5xx all pass
 _FINAL_NAMES = ("Credential", "ParamValidation", "ProfileNotFound", "NoRegion", "InvalidURL", "UnsupportedProtocol")
+_AS_THEY_ARE = "%/:@!$&'()*+,;=~[]"  # characters of a web address, beside letters and digits
 _warned = 0.0
 
 
@@ -96,7 +100,7 @@ class RemoteFolder:
             Maps the name of each file, relative to the folder, to its state.
 
         Raises:
-            MissingFileError: there is nothing at the address.
+            MissingFileError: there is nothing at the address, or a file.
             RemoteError: the storage does not answer, or refuses the listing.
         """
         system, root = _opened(self.address)
@@ -108,6 +112,8 @@ class RemoteFolder:
             if name and name[-1] != "/" and entry.get("type") != "directory":
                 tag = tag if entry.get(tag) else _tag(entry)
                 found[name] = _state(entry, tag)
+        if not found and entries.get(root, {}).get("type") == "file":
+            raise MissingFileError(f"{self.address} is a file, not a folder")
         unknown = [name for name, state in found.items() if state == (None, "")]
         return found | _asked_one_by_one(self, unknown)
 
@@ -185,7 +191,7 @@ class RemoteFolder:
                 path = entry["name"].rstrip("/")
                 if entry["type"] != "directory":
                     entries[entry["name"]] = entry
-                elif path not in seen and path.startswith(f"{root}/") and "?" not in path:
+                elif path not in seen and path.startswith(f"{root}/") and not (self._on_web and "?" in path):
                     seen.add(path)
                     pending.append(path)
         return entries
@@ -212,25 +218,37 @@ def remote_folder(path: Path) -> RemoteFolder | None:
 
 
 def check_address(label: str, path: Path | str) -> None:
-    """Checks that the packages that an address needs are installed; asks the storage nothing.
+    """Checks that the packages that an address needs are installed, and its form; asks the storage nothing.
 
     Raises:
-        ArgumentError: fsspec knows no storage of this kind.
+        ArgumentError: fsspec knows no storage of this kind, or has no package for it that the extra installs; or it is
+            a web address with a query or an impossible port.
         MissingExtraError: fsspec, or its package for this storage, is not installed.
     """
     address = address_of(path)
     if address is None:
         return
-    scheme = address.partition("://")[0]
+    scheme, _, rest = address.partition("://")
     try:
         import fsspec
 
         fsspec.get_filesystem_class(scheme)
-    except ImportError as error:
-        name = "fsspec" if getattr(error, "name", "") == "fsspec" else f"The package for {scheme}:// addresses"
-        raise missing_extra(name, EXTRA) from error
     except ValueError as error:
         raise ArgumentError(f"{label} {address}: there is no storage of the kind {scheme}://") from error
+    except Exception as error:  # a package that fsspec imports raises what it likes
+        name = "fsspec" if getattr(error, "name", "") == "fsspec" else f"The package for {scheme}:// addresses"
+        if isinstance(error, ImportError) and (name == "fsspec" or scheme in SCHEMES):
+            raise missing_extra(name, EXTRA) from error
+        raise ArgumentError(f"{label} {address}: fsspec cannot open {scheme}:// ({_text(error)})") from error
+    if scheme in ("http", "https"):
+        if "?" in rest or "#" in rest:
+            raise ArgumentError(
+                f"{label} {address} must be the address of a folder: write ? as %3F and # as %23 in its name"
+            )
+        try:
+            _ = urlsplit(address).port
+        except ValueError as error:
+            raise ArgumentError(f"{label} {address} is not an address: {error}") from error
 
 
 def _opened(address: str) -> tuple[Any, str]:
@@ -245,10 +263,13 @@ def _opened_in_process(address: str, _process: int) -> tuple[Any, str]:
     scheme = address.partition("://")[0]
     # A listing is never answered from memory. s3fs would ask for the size of a file before it reads it.
     options = {"use_listings_cache": False} | ({"max_concurrency": 1} if scheme in ("s3", "s3a") else {})
+    place = quote(address, safe=_AS_THEY_ARE) if scheme in ("http", "https") else address
     try:
-        system, root = fsspec.core.url_to_fs(address, **options)
-    except ImportError as error:
-        raise missing_extra(f"The package for {scheme}:// addresses", EXTRA) from error
+        system, root = retried(address, lambda: fsspec.core.url_to_fs(place, **options))
+    except RemoteError as error:
+        if isinstance(error.__cause__, ImportError) and scheme in SCHEMES:
+            raise missing_extra(f"The package for {scheme}:// addresses", EXTRA) from error
+        raise
     return system, root.rstrip("/")
 
 
@@ -295,6 +316,8 @@ def retried(what: str, ask: Callable[[], Answer]) -> Answer:
             if _is_final(error):
                 raise RemoteError(f"{what}: {_text(error)}") from error
             waited = time.monotonic() - started
+            if isinstance(error, ValueError) and not isinstance(error, JSONDecodeError) and waited + wait > _DOUBT:
+                raise RemoteError(f"{what}: {_text(error)}") from error
             if waited + wait > PATIENCE:
                 raise RemoteError(
                     f"{what}: no answer in {waited:.0f} s ({_text(error)}): run the command again when the storage "
@@ -336,8 +359,8 @@ def _is_final(error: Exception) -> bool:
         return status not in _PASSING_STATUS
     if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | NotImplementedError | ImportError):
         return True
-    return isinstance(error, TypeError) or any(part in type(error).__name__ for part in _FINAL_NAMES)
+    return isinstance(error, TypeError | AttributeError) or any(part in type(error).__name__ for part in _FINAL_NAMES)
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)[:200]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -191,15 +191,22 @@ class ShardedFolder:
             Whether the shard is to be written: False if another process has finished it.
 
         Raises:
-            FolderError: the folder `partial` belongs to a run with other photos or options by now.
-            OSError: the folder `partial` is gone, because the run has ended.
+            FolderError: the folder `partial` belongs to a run with other photos or options by now, or is gone, because
+                another run has ended.
+            OSError: a file cannot be read or written.
         """
         path = self.partial / f".lock-{number:05}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError as error:
+            raise self._gone() from error
         try:
             lock(descriptor, wait=True)
-            run = self.partial / RUN
-            if run.read_text(encoding="utf-8") != self.fingerprint:
+            try:
+                run = (self.partial / RUN).read_text(encoding="utf-8")
+            except FileNotFoundError as error:
+                raise self._gone() from error
+            if run != self.fingerprint:
                 raise FolderError(f"{self.partial} was begun anew with other photos or options")
             yield not self._note(number).exists()
         finally:
@@ -207,6 +214,12 @@ class ShardedFolder:
             if self._note(number).exists():
                 path.unlink(missing_ok=True)
             os.close(descriptor)
+
+    def _gone(self) -> FolderError:
+        return FolderError(
+            f"{self.partial} is gone: another run of the same command has finished {self.folder}, or the folder was "
+            "removed. Run the command again to see which"
+        )
 
     def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:
         """Marks a shard as finished, within `commit`. The file with the data of the shard must already be written.

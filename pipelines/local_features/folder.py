@@ -89,7 +89,9 @@ def open_features(folder: Path) -> StoredFeatures:
     photos = [_array(path, PHOTO_RECORD) for path in sorted(folder.glob("photos-*.npy"))]
     counts = [int(some["features"].sum()) for some in photos]
     if counts != [len(some) for some in features] or sum(map(len, photos)) != len(names):
-        raise FolderError(f"{folder}: its features are not those of its {len(names):,} photos: extract again")
+        raise FolderError(
+            f"{folder}: its features are not those of its {len(names):,} photos: extract again with --replace"
+        )
     places = [place for shard, some in enumerate(photos) for place in _places(shard, some)]
     return StoredFeatures(
         folder,
@@ -111,7 +113,9 @@ def _array(path: Path, expected: np.dtype) -> np.ndarray:
     try:
         found = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises many kinds of errors for a damaged header
-        raise FolderError(f"{path} is not an array ({error}): extract again") from error
+        raise FolderError(f"{path} is not an array ({error}): extract again with --replace") from error
     if found.dtype != expected or found.ndim != 1:
-        raise FolderError(f"{path} contains {found.dtype} {found.shape}, not the expected records: extract again")
+        raise FolderError(
+            f"{path} contains {found.dtype} {found.shape}, not the expected records: extract again with --replace"
+        )
     return found

@@ -143,7 +143,7 @@ class Localizer:
             self._options.runtime,
             option="--network",
             described="folder of descriptors",
-            again="extract again",
+            again="extract again with --replace",
         )
         kept = [place for place, name in enumerate(described.names) if name in photos]
         names = [described.names[place] for place in kept]

@@ -144,7 +144,7 @@ def _take_remote(remote: RemoteFolder, folder: Path, rules: IntakeRules, require
     try:
         states = remote.files()
     except MissingFileError as error:
-        raise PhotoFolderError(f"{remote.address} does not exist, or is empty") from error
+        raise PhotoFolderError(f"{error}: name a folder of photos") from error
     ignore = IgnoreRules(rules)
     folders: dict[str, str] = {"": ""}
     left_out: dict[str, str] = {}
@@ -163,8 +163,8 @@ def _take_remote(remote: RemoteFolder, folder: Path, rules: IntakeRules, require
             ignored[name] = rule
         elif size == 0:
             left_out[name] = EMPTY
-        elif ".." in name and ".." in name.split("/"):
-            left_out[name] = "its name leads out of the folder (..): rename it"
+        elif name[0] == "/" or (".." in name and ".." in name.split("/")):
+            left_out[name] = "its name leads out of the folder (it has .. or begins with /): rename it"
     photos = sorted(name for name in states if name not in ignored and name not in left_out)
     intake = Intake(folder, photos, dict(sorted(left_out.items())), dict(sorted(ignored.items())), states)
     if required and not photos:

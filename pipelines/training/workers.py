@@ -122,13 +122,15 @@ def worker_place(environment: dict[str, str] | None = None) -> WorkerPlace:
     try:
         found = json.loads(text)
         cluster, task = found["cluster"], found["task"]
-        kind, number = task["type"], int(task["index"])
-        sizes = {name: len(cluster.get(name, [])) for name in ("chief", "worker")}
+        kind, number = str(task["type"]), int(task["index"])
+        listed = {name: cluster.get(name, []) for name in ("chief", "worker")}
+        sizes = {name: len(addresses) for name, addresses in listed.items()}
         others = sorted(set(cluster) - set(sizes))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ArgumentError(
             f"TF_CONFIG cannot be read ({type(error).__name__}: {error}): it must be as {_EXAMPLE}"
         ) from error
+    _check_addresses(listed)
     if others:
         raise ArgumentError(
             f"TF_CONFIG lists tasks of the type {others[0]!r}, and training has only workers (and a chief)"
@@ -139,3 +141,18 @@ def worker_place(environment: dict[str, str] | None = None) -> WorkerPlace:
             f"{' and its chief' if sizes['chief'] else ''}"
         )
     return WorkerPlace(number + (sizes["chief"] if kind == "worker" else 0), sum(sizes.values()))
+
+
+def _check_addresses(listed: dict[str, Any]) -> None:
+    """Raises ArgumentError unless tasks are lists of HOST:PORT, each once: TensorFlow would wait for others."""
+    seen: set[str] = set()
+    for name, addresses in listed.items():
+        if not isinstance(addresses, list):
+            raise ArgumentError(f"TF_CONFIG: {name} is not a list: it must be as {_EXAMPLE}")
+        for address in addresses:
+            host, _, port = str(address).rpartition(":")
+            if not host or "/" in host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+                raise ArgumentError(f"TF_CONFIG: {name} {address!r} is not HOST:PORT: it must be as {_EXAMPLE}")
+            if address in seen:
+                raise ArgumentError(f"TF_CONFIG: {address!r} is listed twice, and every worker has an address")
+            seen.add(address)

@@ -65,7 +65,7 @@ def test_a_damaged_file_is_named(tmp_path):
     ShardFormat("parquet").write(tmp_path, 0, np.eye(3, dtype=np.float32), ["a", "b", "c"])
     (path,) = shard_paths(tmp_path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(FolderError, match=r"descriptors-00000.parquet is not a Parquet file .*: extract again"):
+    with pytest.raises(FolderError, match=r"descriptors-00000.parquet is not a Parquet file .*: extract again with"):
         read_rows(path)
 
 

@@ -112,11 +112,16 @@ def test_engines_are_named_or_have_an_address():
             check_engine("--engine", wrong)
 
 
-def test_a_cluster_that_does_not_answer_is_named(tmp_path, monkeypatch):
-    pytest.importorskip("distributed")
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("tcp://127.0.0.1:9", "Timed out"), ("tcp://head", "missing port"), ("inproc://x", "not enough values")],
+)
+def test_a_cluster_that_does_not_answer_is_named(address, said, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("pipelines.engines.dask_workers._CONNECT", 0.2)
-    with pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        run(SmallJob(tmp_path / "squares", {}), Engine("dask", "tcp://127.0.0.1:9"))
+    monkeypatch.setattr(distributed, "Client", None)  # would be waited for at the end of the process
+    with pytest.raises(EngineError, match=f"no Dask scheduler answers at {address}: {said}"):
+        run(SmallJob(tmp_path / "squares", {}), Engine("dask", address))
 
 
 @pytest.mark.parametrize(("name", "module"), [("dask", "distributed"), ("ray", "ray")])

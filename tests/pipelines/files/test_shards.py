@@ -125,3 +125,11 @@ def test_discarded_shards_are_gone(tmp_path):
     write(folder, 0, [])
     folder.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_another_one_has_finished_says_so(tmp_path):
+    sharded = ShardedFolder(tmp_path / "out", "rows", 1, "mine")
+    sharded.start()
+    sharded.discard()
+    with pytest.raises(FolderError, match=r"out\.partial is gone: another run"), sharded.commit(0):
+        pass

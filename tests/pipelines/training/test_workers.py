@@ -136,6 +136,12 @@ def test_workers_build_one_cache_of_photos(odd, tmp_path):
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": -1}}', "worker -1, which is not"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}', "chief 0, which is not"),
         ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "ps", "index": 0}}', "type 'ps'"),
+        ('{"cluster": {"worker": "a:1"}, "task": {"type": "worker", "index": 0}}', "worker is not a list"),
+        ('{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}', "worker 'a' is not HOST:PORT"),
+        ('{"cluster": {"worker": ["a:70000"]}, "task": {"type": "worker", "index": 0}}', "'a:70000' is not HOST:PORT"),
+        ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', "'a:1' is listed twice"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": ["worker"], "index": 0}}', "not one of its 1 workers"),
+        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1e400}}', "cannot be read"),
     ],
 )
 def test_wrong_tf_config(text, message):
