@@ -117,7 +117,7 @@ def _unpacked(path: Path, column: str) -> np.ndarray:
                 rows.write(np.arange(done, done + len(numbers)), numbers)
                 done += len(numbers)
             if done < count:
-                raise FolderError(f"{path} has {done:,} of its {count:,} rows: extract again")
+                raise FolderError(f"{path} has {done:,} of its {count:,} rows: extract again with --replace")
             return rows.values
     except (DiskSpaceError, FolderError):
         raise
