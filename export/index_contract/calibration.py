@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_retrieval.pipelines.files.durable import FolderError, read_json, write_file
+from keras_retrieval.pipelines.files.durable import write_file
 
 from .contract import DESCRIPTOR_FACTS
 from .errors import CalibrationError
@@ -170,7 +170,7 @@ def read_calibration(path: Path) -> Calibration:
     if not path.is_file():
         raise CalibrationError(f"{path} does not exist: `keras-retrieval calibrate INDEX TUPLES` makes it")
     try:
-        document = read_json(path)
+        document = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(document, dict) or document.get("kind") != _KIND:
             raise CalibrationError(f"{path} is not a calibration: `keras-retrieval calibrate` makes one")
         if document["version"] > _VERSION:
@@ -183,7 +183,7 @@ def read_calibration(path: Path) -> Calibration:
         local = None if document.get("local") is None else dict(document["local"])
     except CalibrationError:
         raise
-    except (FolderError, OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise CalibrationError(f"{path} is damaged ({error!r}): run `keras-retrieval calibrate` again") from error
     sound = all(np.isfinite([curve.intercept, *curve.weights]).all() for curve in curves.values())
     sound &= all(min(curve.weights) >= 0 for curve in curves.values())

@@ -51,9 +51,14 @@ def read_options(path: Path) -> dict[str, Any]:
     Raises:
         FolderError: the file is damaged.
     """
-    options = read_json(path)
+    try:
+        options = read_json(path)
+    except FolderError:  # whose advice is to remove the folder
+        options = None
     if isinstance(options, dict):
         count = options.get("feature_count" if isinstance(options.get("features"), str) else "features")
         if all(type(number) is int and number > 0 for number in (count, options.get("size"))):
             return options
-    raise FolderError(f"{path} is damaged (it lacks the options features or size): run the step again in a new folder")
+    raise FolderError(
+        f"{path} is damaged (it lacks the options features or size): put it back, or run the step in a new folder"
+    )

@@ -123,6 +123,8 @@ def read_tuples(path: Path) -> Tuples:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise TuplesError(f"{path} is not a file: `keras-retrieval tuples SOURCE {path.name}` makes it")
+    if not zipfile.is_zipfile(path):  # NumPy's message for it recommends to unpickle the file
+        raise TuplesError(f"{path} is damaged or is not an .npz file of tuples: `keras-retrieval tuples` makes one")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
