@@ -213,8 +213,13 @@ def _incremental_options(group: Sequence[str], options: ReconstructOptions) -> A
         min_num_matches=options.min_inliers,
         ignore_watermarks=True,
         random_seed=options.seed,
-        max_runtime_seconds=-1 if options.group_minutes is None else round(60 * options.group_minutes),
+        max_runtime_seconds=_seconds(options.group_minutes),
     )
+
+
+def _seconds(minutes: float | None) -> int:
+    """A time limit as COLMAP takes it: a 32-bit number of seconds, of which 0 would be none."""
+    return -1 if minutes is None else min(max(1, round(60 * minutes)), 2**31 - 1)
 
 
 def _hierarchical(

@@ -110,3 +110,10 @@ def test_the_hierarchical_mapper_gets_the_size_of_its_parts(monkeypatch, tmp_pat
     assert seen[0].incremental_options.image_names == GROUP
     assert seen[0].incremental_options.max_runtime_seconds == 120
     shutil.rmtree(tmp_path / "work")
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(None, -1), (0.001, 1), (0.5, 30), (1e12, 2**31 - 1)])
+def test_a_time_limit_is_a_number_that_colmap_takes(tmp_path, minutes, seconds):
+    pytest.importorskip("pycolmap")
+    options = ReconstructOptions(tmp_path / "photos", tmp_path / "out", group_minutes=minutes)
+    assert mapping._incremental_options(["a.jpg"], options).max_runtime_seconds == seconds
