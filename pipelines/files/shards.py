@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -165,19 +166,24 @@ class ShardedFolder:
     def kept(self, number: int) -> list[tuple[np.ndarray, list[str], dict[str, str], np.ndarray | None]]:
         """The rows, names, reasons and boxes that `keep` stored of a shard, in the order in which they were stored.
 
-        Of two processes that stored rows of the same shard at the same time, those of one are returned.
+        Of two processes that stored rows of the same shard at the same time, those of one are returned. A file that is
+        damaged is passed over with a warning.
         """
         parts = []
         seen: set[str] = set()
         for path in sorted(self.partial.glob(f".part-{number:05}-*.npz")):
-            with np.load(path, allow_pickle=False) as stored:
-                note = json.loads(stored["note"].tobytes())
-                boxes = stored["boxes"] if "boxes" in stored.files else None
-                names = {*note["names"], *note["left_out"]}
-                if seen & names:
-                    continue
-                seen |= names
-                parts.append((stored["rows"], note["names"], note["left_out"], boxes))
+            try:
+                with np.load(path, allow_pickle=False) as stored:
+                    rows, note = stored["rows"], json.loads(stored["note"].tobytes())
+                    boxes = stored["boxes"] if "boxes" in stored.files else None
+            except (BadZipFile, ValueError, LookupError, EOFError) as error:
+                log.warning(f"{path} is damaged ({error}): its rows are computed again")
+                continue
+            names = {*note["names"], *note["left_out"]}
+            if seen & names:
+                continue
+            seen |= names
+            parts.append((rows, note["names"], note["left_out"], boxes))
         return parts
 
     @contextmanager

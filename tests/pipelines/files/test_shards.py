@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from pipelines.files.durable import FolderError, read_manifest, read_names, write_file
@@ -133,3 +134,16 @@ def test_a_run_that_another_one_has_finished_says_so(tmp_path):
     sharded.discard()
     with pytest.raises(FolderError, match=r"out\.partial is gone: another run"), sharded.commit(0):
         pass
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY", "half"])
+def test_kept_rows_that_are_damaged_are_computed_again(tmp_path, caplog, content):
+    sharded = ShardedFolder(tmp_path / "out", "rows", 1, "mine")
+    sharded.start()
+    for name in ("a", "b"):
+        sharded.keep(0, np.ones((1, 2), np.float32), [name], {})
+    path = sharded.partial / ".part-00000-00000.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    assert [names for _, names, _, _ in sharded.kept(0)] == [["b"]]
+    assert f"{path} is damaged" in caplog.text
