@@ -87,8 +87,8 @@ class CalibrateOptions(Options):
         """Checks ranges, and that there is a place for the calibration.
 
         Raises:
-            ArgumentError: an option is out of range, a Milvus collection is given without --output, --output is TUPLES,
-                or --local is given with --no-verify.
+            ArgumentError: an option is out of range, a Milvus collection is given without --output, or --local with
+                --no-verify.
             FolderError: the index folder cannot be written.
         """
         super().check()
@@ -96,7 +96,5 @@ class CalibrateOptions(Options):
             raise ArgumentError(f"{self.index} has no folder for a calibration: name a file with --output")
         if self.output is None:
             Writes("file", FolderError)("calibration", str(Path(self.index) / FILE))
-        if self.output is not None and self.output.resolve() == self.tuples.resolve():
-            raise ArgumentError(f"--output {self.output} is TUPLES, which would be lost: name another file")
         if self.local is not None and not self.verify:
             raise ArgumentError("--local is for the comparison of local features: leave --no-verify out")

@@ -34,7 +34,7 @@ import typer
 
 from keras_retrieval.errors import ArgumentError
 
-from .kinds import Kind
+from .kinds import Kind, Reads, Writes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -206,9 +206,20 @@ class Options:
 
         Raises:
             RetrievalError: the error of the first option that refers to something missing or of another kind.
+            ArgumentError: a file to write is one of the files to read, which would be lost.
         """
+        read, written = dict[Path, str](), dict[Path, str]()
         for name, declared in declarations(type(self)).items():
-            declared.check_kind(name, getattr(self, name))
+            value = getattr(self, name)
+            declared.check_kind(name, value)
+            kept = {Reads: read, Writes: written}.get(type(declared.kind))
+            for one in value if isinstance(value, list | tuple) else [value]:
+                if kept is not None and one is not None and Path(one).is_file():
+                    kept[Path(one).resolve()] = declared.label(name)
+        for path in read.keys() & written.keys():
+            raise ArgumentError(
+                f"{written[path]} is the same file as {read[path]}, {path}, which would be lost: name another file"
+            )
 
     def resumed(self) -> dict[str, Any]:
         """Returns the options that a resumed run must have in common with the interrupted run.
