@@ -73,7 +73,7 @@ def open_devices(devices: int, workers: bool) -> Devices:
     Raises:
         ArgumentError: TF_CONFIG is missing or wrong, see `worker_place`; there are fewer GPUs; or TensorFlow has used
             its devices already.
-        TrainingError: another process does not answer.
+        TrainingError: another process does not answer, or this one cannot listen at its address.
     """
     if devices == 1 and not workers:
         return ONE_DEVICE
@@ -93,7 +93,13 @@ def open_devices(devices: int, workers: bool) -> Devices:
             f"--devices {devices} with --workers needs {devices} GPUs on each machine, and there is none"
         )
     with connected():
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.UnknownError as error:
+            raise TrainingError(
+                f"worker {place.index} cannot listen at its address in TF_CONFIG ({error.message}): give a free port, "
+                "and an address of this machine"
+            ) from error
         gather = _gather_bytes(strategy, devices)
         return Devices(Workers(place.index, place.count, gather), strategy, devices)
 

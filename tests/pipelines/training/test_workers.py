@@ -8,7 +8,7 @@ import pytest
 from keras_retrieval.errors import ArgumentError
 from pipelines.photos.cache import build_cache
 from pipelines.photos.reading import Reading
-from pipelines.training.devices import require_same_run
+from pipelines.training.devices import open_devices, require_same_run
 from pipelines.training.epoch_draw import EpochDraw
 from pipelines.training.errors import TrainingError
 from pipelines.training.mining_options import MiningOptions
@@ -190,3 +190,16 @@ def test_workers_of_different_runs_are_refused(tmp_path):
     with pytest.raises(TrainingError, match="worker 1 does not see the files that worker 0 writes"):
         together(folders)
     require_same_run(ALONE, {}, tmp_path / "nowhere")
+
+
+def test_an_address_that_is_taken_is_named(monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+
+    def refuse():
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", refuse)
+    cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(TrainingError, match="worker 1 cannot listen at its address in TF_CONFIG"):
+        open_devices(1, True)
