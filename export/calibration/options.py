@@ -14,6 +14,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..index_contract.calibration import FILE
 from ..indexes.kinds import index_to_read
+from ..indexes.verified_search import LOCAL_FEATURES_HELP
 from ..milvus_index.address import is_milvus
 
 
@@ -40,13 +41,7 @@ class CalibrateOptions(Options):
             kind=Writes("file", FolderError),
         ),
     ] = None
-    local: Annotated[
-        Path | None,
-        Option(
-            "Folder of descriptors with local features (`extract --local`), for an index without its own.",
-            kind=described_folder,
-        ),
-    ] = None
+    local: Annotated[Path | None, Option(LOCAL_FEATURES_HELP, kind=described_folder)] = None
     verify: Annotated[
         bool,
         Option(

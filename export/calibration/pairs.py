@@ -144,14 +144,15 @@ def collect(
             hits = hits.pick([at for at, other in enumerate(hits.names) if other != name])
             foreign = hits.pick([at for at, other in enumerate(hits.names) if _place(labels, known, other) != place])
             inliers: dict[str, float] = {}
+            query = None if local is None else local.read(name)
             for without, ranking in enumerate((hits, foreign)):
                 if not ranking.names:
                     continue
                 near, first = _nearness(ranking, candidates, scales, len(index))
                 some = [at for at, other in enumerate(first.names) if _counts(labels, known, row, other, unlabelled)]
                 first, near = first.pick(some), near[some]
-                if verifier is not None and local is not None:
-                    _verify(verifier, local, name, first.names, inliers)
+                if verifier is not None and local is not None and query is not None:
+                    _verify(verifier, local, query, first.names, inliers)
                 counts = np.array([inliers.get(other, np.nan) for other in first.names])
                 features.append(pair_features(first.scores, near, counts))
                 rows = np.array([known.get(other, -1) for other in first.names], np.int64)
@@ -185,19 +186,9 @@ def _nearness(ranking: Hits, candidates: int, scales: Scales, size: int) -> tupl
 
 
 def _verify(
-    verifier: Verifier, local: FeatureSource, name: str, names: Sequence[str], inliers: dict[str, float]
+    verifier: Verifier, local: FeatureSource, query: LocalFeatures, names: Sequence[str], inliers: dict[str, float]
 ) -> None:
     """Adds the number of inliers of photos that have not been compared with the query yet."""
-    query = _features(local, name)
     missing = [other for other in names if other not in inliers]
-    if query is None or not missing:
-        return
-    found = verifier.verify_all(query, missing, lambda other: _features(local, other))
+    found = verifier.verify_all(query, missing, local.read) if missing else {}
     inliers.update({other: float(match.inliers) for other, match in found.items()})
-
-
-def _features(local: FeatureSource, name: str) -> LocalFeatures | None:
-    try:
-        return local.read(name)
-    except KeyError:
-        return None

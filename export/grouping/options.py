@@ -18,6 +18,7 @@ from keras_retrieval.errors import ArgumentError
 from ..index_contract.calibration import CALIBRATION_HELP
 from ..index_contract.errors import CalibrationError
 from ..indexes.kinds import index_or_photos, index_to_read, is_index
+from ..indexes.verified_search import LOCAL_FEATURES_HELP
 from .result import CSV, JSON, PAGE, check_links
 
 
@@ -59,13 +60,7 @@ class GroupsOptions(CustomLayers, RuntimeOption):
         ),
     ] = None
     calibration: Annotated[Path | None, Option(CALIBRATION_HELP, kind=Reads("file", CalibrationError))] = None
-    local: Annotated[
-        Path | None,
-        Option(
-            "Folder of descriptors with local features (`extract --local`), for an index without its own.",
-            kind=described_folder,
-        ),
-    ] = None
+    local: Annotated[Path | None, Option(LOCAL_FEATURES_HELP, kind=described_folder)] = None
     verify: Annotated[
         bool,
         Option("Compare local features where the index has them.", flags="--verify/--no-verify"),

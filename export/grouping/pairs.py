@@ -2,7 +2,6 @@
 
 import numpy as np
 from keras_retrieval.pipelines.files.progress import progress
-from keras_retrieval.pipelines.local_features.features import LocalFeatures
 from keras_retrieval.pipelines.local_features.verification import Verifier
 
 from ..index_contract.answers import Answers
@@ -41,11 +40,12 @@ def likely_pairs(
             for name, row, hits in zip(some, rows, index.search(rows, neighbours + 1), strict=True):
                 new = [at for at, other in enumerate(hits.names) if other != name and _key(name, other) not in found]
                 hits = hits.pick(new)
-                probabilities = answers.probabilities(row, hits, own=name)
+                evidence = answers.evidence(row, hits, name)
+                probabilities = answers.judge(evidence)
                 inliers: list[int | None] = [None] * len(hits.names)
                 if verifier is not None and local is not None:
                     inliers = _inliers(verifier, local, name, hits.names, probabilities)
-                    probabilities = answers.probabilities(row, hits, inliers, name)
+                    probabilities = answers.judge(evidence, inliers)
                 for other, probability, count in zip(hits.names, probabilities.tolist(), inliers, strict=True):
                     found[_key(name, other)] = Pair(*_key(name, other), probability, count)
                 advance(1)
@@ -60,14 +60,7 @@ def _inliers(
     verifier: Verifier, local: FeatureSource, name: str, others: list[str], probabilities: np.ndarray
 ) -> list[int | None]:
     """The number of inliers of each photo; None for those without features."""
-
-    def read(photo: str) -> LocalFeatures | None:
-        try:
-            return local.read(photo)
-        except KeyError:
-            return None
-
-    query = read(name)
+    query = local.read(name)
     chosen = [other for other, one in zip(others, probabilities.tolist(), strict=True) if one >= _HOPELESS]
-    matches = {} if query is None else verifier.verify_all(query, chosen, read)
+    matches = {} if query is None else verifier.verify_all(query, chosen, local.read)
     return [matches[other].inliers if other in matches else None for other in others]

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,6 +74,18 @@ class Scales:
         return rows[places]
 
 
+class Evidence(NamedTuple):
+    """What descriptors say of the n neighbours of a query.
+
+    Attributes:
+        similarities: cosine similarities, (n,) float64.
+        nearness: see `keras_retrieval.ranking.likely_matches.nearness`, (n,).
+    """
+
+    similarities: np.ndarray
+    nearness: np.ndarray
+
+
 class Answers:
     """The probability that the neighbours of a query show its object. Several threads may use it.
 
@@ -100,13 +112,22 @@ class Answers:
             inliers: number of inliers of each neighbour; None for those whose local features were not compared.
             own: name of the query in the index; None if it is not in it.
         """
+        return self.judge(self.evidence(row, hits, own), inliers)
+
+    def evidence(self, row: np.ndarray, hits: Hits, own: str | None = None) -> Evidence:
+        """Returns what descriptors say of each neighbour, for `judge`. The arguments are those of `probabilities`."""
         if not hits.names:
-            return np.zeros(0)
+            return Evidence(np.zeros(0), np.zeros(0))
         scale = self._scales.of_queries(row[None], [own])
         similarities = self._similarities(row, hits)
-        near = nearness(similarities, scale, self._scales.of_photos(hits))
+        return Evidence(similarities, nearness(similarities, scale, self._scales.of_photos(hits)))
+
+    def judge(self, evidence: Evidence, inliers: Sequence[int | None] | None = None) -> np.ndarray:
+        """Returns the probability of each neighbour, (n,) float64, by what is known of it; see `probabilities`."""
+        if not len(evidence.similarities):
+            return np.zeros(0)
         counts = None if inliers is None else np.array([np.nan if one is None else one for one in inliers], np.float64)
-        return self.calibration.probabilities(similarities, near, counts)
+        return self.calibration.probabilities(evidence.similarities, evidence.nearness, counts)
 
     def _similarities(self, row: np.ndarray, hits: Hits) -> np.ndarray:
         if hits.boxes is not None:  # of the best crop; only plain rankings have crops

@@ -23,6 +23,7 @@ VERIFY_HELP = (
     "Number of photos at the beginning of each ranking that are verified: their local features (`extract --local`) are "
     "matched with the query's, and photos that agree with it on a view come first; 0 for none."
 )
+LOCAL_FEATURES_HELP = "Folder of descriptors with local features (`extract --local`), for an index without its own."
 LOCAL_HELP = (
     "With --verify: folder of descriptors with local features (`extract --local`), for an index without its own."
 )
@@ -52,7 +53,7 @@ class FeatureSource(Protocol):
         ...
 
     def read(self, name: str) -> LocalFeatures | None:
-        """Returns the features of a photo; None, or KeyError, for a photo without features."""
+        """Returns the features of a photo; None for a photo without features."""
         ...
 
 
