@@ -23,6 +23,7 @@ import numpy as np
 from keras_retrieval.errors import RetrievalError
 
 from .arrays import write_npy
+from .remote import MissingFileError, named, remote_folder
 from .space import naming_full_disk
 
 MANIFEST = "manifest.json"
@@ -222,11 +223,11 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
     """Reads and checks a folder's manifest.
 
     Args:
-        folder: a folder that `seal` completed.
+        folder: a folder that `seal` completed, or the address of one; there only manifest.json is read.
         kind: the expected kind, such as "descriptors".
         version: the newest version of the file layout that the caller can read.
         verify: whether to compare the SHA-256 checksum of every file with the manifest. Otherwise only the presence of
-            the files is checked.
+            the files is checked. Not for addresses.
 
     Returns:
         The manifest: "kind", "version", "sha256" (maps each file's name to its checksum) and the entries that were
@@ -235,7 +236,43 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
     Raises:
         FolderError: the folder does not exist, is unfinished or damaged, is of another kind, or has a newer layout. The
             message names the file and the fix.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
+    path = f"{named(folder)}/{MANIFEST}"
+    try:
+        manifest = json.loads(_manifest_text(folder, kind))
+        found, found_version, sums = manifest["kind"], int(manifest["version"]), dict(manifest["sha256"])
+    except FolderError:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
+    if found != kind:
+        raise FolderError(f"{named(folder)} contains {found}, not {kind}")
+    if found_version > version:
+        raise FolderError(
+            f"{named(folder)} has layout {found_version} of {kind}, and this keras-retrieval reads up to {version}: "
+            "update with pip install -U keras-retrieval"
+        )
+    if manifest.pop("checksum", None) != fingerprint(manifest):
+        raise FolderError(f"{path} has changed since it was written: make the folder again")
+    for name, expected in () if remote_folder(folder) else sums.items():
+        file = folder / name
+        if not file.is_file():
+            raise FolderError(f"{file} is missing: make the folder again")
+        if verify and sha256_of(file) != expected:
+            raise FolderError(f"{file} has changed since it was written: make the folder again")
+    return manifest
+
+
+def _manifest_text(folder: Path, kind: str) -> str:
+    """The text of a folder's manifest; raises FolderError if there is none."""
+    if remote := remote_folder(folder):
+        try:
+            return remote.read(MANIFEST).decode()
+        except MissingFileError as error:
+            raise FolderError(
+                f"{named(folder)} does not contain {MANIFEST}: it is not a folder of {kind}, or its step has not ended"
+            ) from error
     path = folder / MANIFEST
     if not path.is_file():
         unfinished = partial_of(folder)
@@ -244,27 +281,7 @@ def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False
         if not folder.is_dir():
             problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise FolderError(f"{folder} {problem}{hint}")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        found, found_version, sums = manifest["kind"], int(manifest["version"]), dict(manifest["sha256"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise FolderError(f"{path} is damaged ({error}): make the folder again") from error
-    if found != kind:
-        raise FolderError(f"{folder} contains {found}, not {kind}")
-    if found_version > version:
-        raise FolderError(
-            f"{folder} has layout {found_version} of {kind}, and this keras-retrieval reads up to {version}: "
-            "update with pip install -U keras-retrieval"
-        )
-    if manifest.pop("checksum", None) != fingerprint(manifest):
-        raise FolderError(f"{path} has changed since it was written: make the folder again")
-    for name, expected in sums.items():
-        file = folder / name
-        if not file.is_file():
-            raise FolderError(f"{file} is missing: make the folder again")
-        if verify and sha256_of(file) != expected:
-            raise FolderError(f"{file} has changed since it was written: make the folder again")
-    return manifest
+    return path.read_text(encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:

@@ -12,7 +12,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from json import JSONDecodeError
@@ -21,6 +22,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 from keras_retrieval.errors import ArgumentError, RetrievalError, missing_extra
+
+from .remote_errors import advice, error_text, is_final, shown, status_of
+from .space import is_full_disk, naming_full_disk
 
 log = logging.getLogger("keras_retrieval")
 
@@ -34,6 +38,7 @@ SCHEMES = ("s3", "s3a", "gs", "gcs", "hf", "http", "https", "file", "memory")  #
 PATIENCE = 300.0  # seconds for which a request is repeated
 _DOUBT = 5.0  # the same for a ValueError, which may be of the address or of an answer that was cut off
 READERS = 32  # requests at a time
+_REMOVED = 1000  # files that are removed by a request
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 15.0  # seconds between two requests
 _WARN_EVERY = 30.0  # seconds between two lines about an outage
 _WAITED = 5.0  # seconds after which an outage is logged
@@ -43,8 +48,6 @@ _TAGS = (  # entries of listings, the first of which says whether a file has cha
     "ETag", "etag", "md5Hash", "checksum", "blob_id", "generation", "LastModified", "last_modified", "mtime", "updated",
     "modified", "created",
 )  # fmt: skip
-_PASSING_STATUS = (408, 409, 425, 429)  # of 4xx; 5xx all pass
-_FINAL_NAMES = ("Credential", "ParamValidation", "ProfileNotFound", "NoRegion", "InvalidURL", "UnsupportedProtocol")
 _AS_THEY_ARE = "%/:@!$&'()*+,;=~[]"  # characters of a web address, beside letters and digits
 _warned = 0.0
 
@@ -77,8 +80,15 @@ def address_of(path: Path | str) -> str | None:
 
 
 def place_text(path: Path) -> str:
-    """Returns a folder for a manifest or a message: its address, or its absolute path."""
-    return address_of(path) or str(path.resolve())
+    """Returns a folder for a manifest or a message: its address without passwords, or its absolute path."""
+    address = address_of(path)
+    return str(path.resolve()) if address is None else shown(address)
+
+
+def named(path: Path) -> str:
+    """Returns a file or folder for a message: its address without passwords, or the path as it was given."""
+    address = address_of(path)
+    return str(path) if address is None else shown(address)
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class RemoteFolder:
                 tag = tag if entry.get(tag) else _tag(entry)
                 found[name] = _state(entry, tag)
         if not found and entries.get(root, {}).get("type") == "file":
-            raise MissingFileError(f"{self.address} is a file, not a folder")
+            raise MissingFileError(f"{shown(self.address)} is a file, not a folder")
         unknown = [name for name, state in found.items() if state == (None, "")]
         return found | _asked_one_by_one(self, unknown)
 
@@ -155,6 +165,67 @@ class RemoteFolder:
 
         return retried(f"{self.address}/{name}", content)
 
+    def fetch(self, name: str, path: Path) -> None:
+        """Copies a file to this machine.
+
+        Args:
+            name: its name, relative to the folder.
+            path: the file to write; what a failed request left of it is written anew.
+
+        Raises:
+            MissingFileError: there is no such file.
+            RemoteError: the storage does not answer, or refuses.
+            DiskSpaceError: the disk is full.
+        """
+        system, root = _opened(self.address)
+        source = self._path(root, name)
+        with naming_full_disk(path):
+            retried(f"{self.address}/{name}", lambda: system.get_file(source, str(path)))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file; a reader sees nothing, the earlier file or the whole new one.
+
+        Args:
+            name: its name, relative to the folder.
+            content: its content.
+
+        Raises:
+            RemoteError: the storage does not answer, or refuses; there is no such bucket, for example.
+        """
+        system, root = _opened(self.address)
+        self._written(name, lambda: system.pipe_file(self._path(root, name), content))
+
+    def put(self, name: str, path: Path) -> None:
+        """Writes a file from one of this machine, as `write` does."""
+        system, root = _opened(self.address)
+        self._written(name, lambda: system.put_file(str(path), self._path(root, name)))
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes files; those that are not there are passed over.
+
+        Raises:
+            RemoteError: the storage does not answer, or refuses.
+        """
+        system, root = _opened(self.address)
+        every = [self._path(root, name) for name in names]
+        for start in range(0, len(every), _REMOVED):
+            some = every[start : start + _REMOVED]
+            try:
+                retried(self.address, lambda some=some: system.rm(some))  # type: ignore[misc]
+            except MissingFileError:
+                for path in some:
+                    with suppress(MissingFileError):
+                        retried(self.address, lambda path=path: system.rm_file(path))  # type: ignore[misc]
+
+    def _written(self, name: str, write: Callable[[], Any]) -> None:
+        try:
+            retried(f"{self.address}/{name}", write)
+        except MissingFileError as error:
+            raise RemoteError(
+                f"{shown(self.address)}/{name} cannot be written ({error_text(error.__cause__ or error)}): create the "
+                "bucket first, or name another place"
+            ) from error
+
     def _names(self, root: str) -> Callable[[str], str]:
         """The function from the path of a listed file to its name, "" for what is not below the folder."""
         above, length, on_web = f"{root}/", len(root) + 1, self._on_web
@@ -177,7 +248,7 @@ class RemoteFolder:
     def _flat(self, system: Any, root: str) -> dict[str, dict[str, Any]]:
         entries: dict[str, dict[str, Any]] = retried(self.address, lambda: system.find(root, detail=True))
         if not entries and not retried(self.address, lambda: system.exists(root)):
-            raise MissingFileError(f"{self.address} does not exist")
+            raise MissingFileError(f"{shown(self.address)} does not exist")
         return entries
 
     def _walked(self, system: Any, root: str) -> dict[str, dict[str, Any]]:
@@ -228,27 +299,27 @@ def check_address(label: str, path: Path | str) -> None:
     address = address_of(path)
     if address is None:
         return
-    scheme, _, rest = address.partition("://")
+    (scheme, _, rest), place = address.partition("://"), shown(address)
     try:
         import fsspec
 
         fsspec.get_filesystem_class(scheme)
     except ValueError as error:
-        raise ArgumentError(f"{label} {address}: there is no storage of the kind {scheme}://") from error
+        raise ArgumentError(f"{label} {place}: there is no storage of the kind {scheme}://") from error
     except Exception as error:  # a package that fsspec imports raises what it likes
         name = "fsspec" if getattr(error, "name", "") == "fsspec" else f"The package for {scheme}:// addresses"
         if isinstance(error, ImportError) and (name == "fsspec" or scheme in SCHEMES):
             raise missing_extra(name, EXTRA) from error
-        raise ArgumentError(f"{label} {address}: fsspec cannot open {scheme}:// ({_text(error)})") from error
+        raise ArgumentError(f"{label} {place}: fsspec cannot open {scheme}:// ({error_text(error)})") from error
     if scheme in ("http", "https"):
         if "?" in rest or "#" in rest:
             raise ArgumentError(
-                f"{label} {address} must be the address of a folder: write ? as %3F and # as %23 in its name"
+                f"{label} {place} must be the address of a folder: write ? as %3F and # as %23 in its name"
             )
         try:
             _ = urlsplit(address).port
         except ValueError as error:
-            raise ArgumentError(f"{label} {address} is not an address: {error}") from error
+            raise ArgumentError(f"{label} {place} is not an address: {error}") from error
 
 
 def _opened(address: str) -> tuple[Any, str]:
@@ -304,63 +375,36 @@ def retried(what: str, ask: Callable[[], Answer]) -> Answer:
         MissingFileError: the storage answers that there is no such file.
         RemoteError: the storage refuses the request, or has not answered for `PATIENCE` seconds.
     """
-    started, wait = time.monotonic(), _FIRST_WAIT
+    started, wait, place = time.monotonic(), _FIRST_WAIT, shown(what)
     while True:
         try:
             return ask()
         except RetrievalError:
             raise
         except Exception as error:
+            if is_full_disk(error):
+                raise
             if isinstance(error, FileNotFoundError) or status_of(error) == 404:
-                raise MissingFileError(f"{what} does not exist") from error
-            if _is_final(error):
-                raise RemoteError(f"{what}: {_text(error)}") from error
+                raise MissingFileError(f"{place} does not exist") from error
+            if is_final(error):
+                hint = advice(what, error)
+                raise RemoteError(f"{place}: {error_text(error)}{hint and f': {hint}'}") from error
             waited = time.monotonic() - started
             if isinstance(error, ValueError) and not isinstance(error, JSONDecodeError) and waited + wait > _DOUBT:
-                raise RemoteError(f"{what}: {_text(error)}") from error
+                raise RemoteError(f"{place}: {error_text(error)}") from error
             if waited + wait > PATIENCE:
                 raise RemoteError(
-                    f"{what}: no answer in {waited:.0f} s ({_text(error)}): run the command again when the storage "
-                    "answers"
+                    f"{place}: no answer in {waited:.0f} s ({error_text(error)}): run the command again when the "
+                    "storage answers"
                 ) from error
-            _warn(what, waited, error)
+            _warn(place, waited, error)
         time.sleep(wait * random.uniform(0.5, 1))
         wait = min(2 * wait, _LONGEST_WAIT)
 
 
-def _warn(what: str, waited: float, error: Exception) -> None:
+def _warn(place: str, waited: float, error: Exception) -> None:
     global _warned
     now = time.monotonic()
     if waited > _WAITED and now - _warned > _WARN_EVERY:
         _warned = now
-        log.warning(f"{what}: no answer for {waited:.0f} s ({_text(error)}); trying for up to {PATIENCE:.0f} s")
-
-
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status of an error of fsspec's packages; None if it has none."""
-    response = getattr(error, "response", None)
-    found = getattr(response, "status_code", None) or getattr(response, "status", None)
-    if isinstance(response, dict):
-        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    for value in (found, getattr(error, "status", None), getattr(error, "code", None)):
-        try:
-            if value is not None and 100 <= int(value) < 600:
-                return int(value)
-        except (TypeError, ValueError):
-            continue
-    cause = error.__cause__
-    return None if cause is None else status_of(cause)
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether an error stays the same however often the request is repeated."""
-    status = status_of(error)
-    if status is not None and 400 <= status < 500:
-        return status not in _PASSING_STATUS
-    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | NotImplementedError | ImportError):
-        return True
-    return isinstance(error, TypeError | AttributeError) or any(part in type(error).__name__ for part in _FINAL_NAMES)
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        log.warning(f"{place}: no answer for {waited:.0f} s ({error_text(error)}); trying for up to {PATIENCE:.0f} s")

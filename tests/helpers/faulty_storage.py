@@ -75,6 +75,14 @@ class FaultyFileSystem(MemoryFileSystem):
         self.faults.met("write", path)
         return super().pipe_file(path, *args, **kwargs)
 
+    def put_file(self, lpath, rpath, *args, **kwargs):
+        self.faults.met("write", rpath)
+        return super().put_file(lpath, rpath, *args, **kwargs)
+
+    def get_file(self, rpath, *args, **kwargs):
+        self.faults.met("fetch", rpath)
+        return super().get_file(rpath, *args, **kwargs)
+
     def info(self, path, **kwargs):
         return super().info(path, **kwargs)
 

@@ -1,0 +1,184 @@
+"""Read-only copies of folders at addresses in the user's cache folder, for what is read through memory mappings.
+
+A copy appears whole, by a rename, under a name made from the address and from what identifies the content of each file.
+So a copy never changes; a folder at an address that has changed gets another copy, of which the files that are the same
+are links to those of the earlier copy.
+"""
+
+import atexit
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from .cache_folder import CACHE_VARIABLE, cache_folder
+from .durable import FolderError, fingerprint, sha256_of, write_file
+from .remote import READERS, FileState, RemoteError, RemoteFolder
+from .remote_errors import shown
+from .space import DiskSpaceError, require_space
+
+log = logging.getLogger("keras_retrieval")
+
+FILES = ".files.json"
+"""The file in each copy that maps the name of each file to its state."""
+KEPT = 14 * 86_400.0
+"""Seconds for which a copy is kept after it was last asked for."""
+
+_DIGITS = 24  # of the hash of an address in the name of its folder
+_ATTEMPTS = 3  # at a file whose checksum differs, and at a folder that changes
+
+
+class _ChangedError(RemoteError):
+    """A folder changes while it is copied."""
+
+
+def mirror(folder: RemoteFolder) -> Path:
+    """Returns a read-only copy of all files at an address as they are now; see `local_copy`.
+
+    Raises:
+        MissingFileError: there is nothing at the address.
+        RemoteError: the storage does not answer, or refuses; or the files change while they are copied.
+        DiskSpaceError: the copy does not fit on the disk.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(_ChangedError):
+            return local_copy(folder, folder.files())
+    return local_copy(folder, folder.files())
+
+
+def local_copy(folder: RemoteFolder, files: Mapping[str, FileState], *, sums: bool = False) -> Path:
+    """Returns a read-only copy of files at an address, which is made unless there is one already.
+
+    Args:
+        folder: the folder at an address.
+        files: maps the name of each file to copy, relative to the folder, to its state from `RemoteFolder.files`.
+        sums: whether the second entry of each state is a SHA-256 checksum, with which the copied file is compared. If
+            not, the sizes are compared, and the states with those of another listing afterwards.
+
+    Returns:
+        A folder with these files, which never changes. It is kept in the user's cache folder until no process has asked
+        for it for two weeks; or until the process ends if nothing is to be remembered.
+
+    Raises:
+        MissingFileError: a file is not there; the folder may have been replaced since it was listed.
+        FolderError: a file has another checksum, or a name leads out of the folder.
+        RemoteError: the storage does not answer, or refuses; or the files change while they are copied.
+        DiskSpaceError: the copy does not fit on the disk.
+    """
+    for name in files:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise FolderError(f"{shown(folder.address)}: the name {name!r} leads out of the folder")
+    place = _copies() / hashlib.sha256(folder.address.encode()).hexdigest()[:_DIGITS]
+    copy = place / fingerprint(sorted(files.items()))
+    if copy.is_dir():
+        with suppress(OSError):
+            os.utime(copy)
+        return copy
+    work = place / f".{secrets.token_hex(6)}.writing"
+    try:
+        _fill(work, folder, files, sums, _earlier(place))
+        try:
+            work.rename(copy)
+        except OSError:
+            if not copy.is_dir():  # made by another process meanwhile
+                raise
+    except DiskSpaceError as error:
+        raise DiskSpaceError(
+            f"{error}; a copy of {shown(folder.address)} is made there: {CACHE_VARIABLE} names another folder for it"
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _prune(place.parent)
+    return copy
+
+
+class _Earlier(NamedTuple):
+    """An earlier copy of the same folder."""
+
+    path: Path
+    files: Mapping[str, FileState]
+
+
+def _fill(work: Path, folder: RemoteFolder, files: Mapping[str, FileState], sums: bool, earlier: _Earlier) -> None:
+    """Copies the files into a new folder."""
+    for above in {work / PurePosixPath(name).parent for name in files} | {work}:
+        above.mkdir(parents=True, exist_ok=True)
+    require_space(work, sum(size or 0 for name, (size, _) in files.items() if earlier.files.get(name) != files[name]))
+
+    def copied(name: str) -> None:
+        state = files[name]
+        if earlier.files.get(name) == state:
+            with suppress(OSError):
+                (work / name).hardlink_to(earlier.path / name)
+                return
+        _fetch(folder, name, work / name, state, sums)
+
+    pool = ThreadPoolExecutor(READERS)
+    try:
+        for _ in pool.map(copied, files):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if not sums:
+        now = folder.files()
+        if any(now.get(name) != state for name, state in files.items()):
+            raise _ChangedError(
+                f"{shown(folder.address)} changes while it is copied: run the command again when nothing writes there"
+            )
+    write_file(work / FILES, json.dumps(files))
+
+
+def _fetch(folder: RemoteFolder, name: str, path: Path, state: FileState, checked: bool) -> None:
+    size, tag = state
+    for _ in range(_ATTEMPTS):
+        folder.fetch(name, path)
+        if (sha256_of(path) == tag) if checked else size in (None, path.stat().st_size):
+            return
+    where = f"{shown(folder.address)}/{name}"
+    if checked:
+        raise FolderError(f"{where} has changed since it was written: make the folder again")
+    raise _ChangedError(f"{where} has {path.stat().st_size:,} bytes, and the listing says {size:,}")
+
+
+def _earlier(place: Path) -> _Earlier:
+    """The newest copy in the folder of an address."""
+    with suppress(OSError, ValueError):
+        copies = [copy for copy in place.iterdir() if not copy.name.startswith(".")]
+        newest = max(copies, key=lambda copy: copy.stat().st_mtime)
+        states = json.loads((newest / FILES).read_text(encoding="utf-8"))
+        return _Earlier(newest, {name: (size, str(tag)) for name, (size, tag) in states.items()})
+    return _Earlier(place, {})
+
+
+def _copies() -> Path:
+    """The folder of all copies."""
+    kept = cache_folder()
+    return _until_the_end() if kept is None else kept / "copies"
+
+
+@cache
+def _until_the_end() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="keras-retrieval-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _prune(copies: Path) -> None:
+    """Removes copies that were not used for long; processes that have mapped their files keep them."""
+    oldest = time.time() - KEPT
+    with suppress(OSError):
+        for copy in copies.glob("*/*"):
+            with suppress(OSError):
+                if copy.stat().st_mtime < oldest:
+                    shutil.rmtree(copy, ignore_errors=True)
