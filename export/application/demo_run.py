@@ -1,7 +1,6 @@
 """The stages of the demo, each of which runs steps as child processes."""
 
 import json
-import os
 import shlex
 import shutil
 import time
@@ -13,6 +12,7 @@ from typing import Any
 from keras_retrieval.pipelines.descriptors.folder import read_descriptors
 from keras_retrieval.pipelines.files.durable import write_file
 from keras_retrieval.pipelines.files.locks import lock
+from keras_retrieval.pipelines.files.machine import cores
 from keras_retrieval.pipelines.photos.intake import Intake, take_photos
 from keras_retrieval.pipelines.photos.object_folders import ObjectFoldersError, Objects, find_objects
 
@@ -305,7 +305,7 @@ class Demo:
         self.stages.seconds = {name: float(expected[name]) for name in self.stages.names}
 
     def _kind(self, count: int) -> str:
-        return f"{count} photos, {len(self.stages.names)} steps, {os.cpu_count()} cores"
+        return f"{count} photos, {len(self.stages.names)} steps, {cores()} cores"
 
     def _typical(self, count: int) -> dict[str, float]:
         """Returns the durations of this run; those of an earlier one where it had to do more."""

@@ -1,6 +1,5 @@
 """Describes photos and hands them over in small units, so that a kill loses seconds and searches find them at once."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 from keras_retrieval.pipelines.descriptors.describer import DescribedBatch, describe_crops, describe_photos
+from keras_retrieval.pipelines.files.machine import cores
 from keras_retrieval.pipelines.photos.grid_crops import count_crops
 from keras_retrieval.pipelines.photos.reader import Crop, PhotoError
 from keras_retrieval.pipelines.photos.reading import Reading, Shape
@@ -84,7 +84,7 @@ def _shapes(reading: Reading, names: Sequence[str]) -> tuple[list[tuple[Shape, s
 
     shapes: list[tuple[Shape, str]] = []
     left_out: dict[str, str] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for name, found in zip(names, pool.map(shape, names), strict=True):
             if isinstance(found, str):
                 left_out[name] = found

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from keras_retrieval.pipelines.files.arrays import save_blocks
 from keras_retrieval.pipelines.files.child_process import clean_environment, failure, python_module
+from keras_retrieval.pipelines.files.machine import cores
 
 from keras_retrieval.ranking.rows import release
 
@@ -71,8 +72,7 @@ def _hash_in_processes(file: Path, trained: Path, parts: Path, rows: np.ndarray)
     """Hashes all rows: each process an equal share, block by block, into files whose names sort in their order."""
     step = max(1, BLOCK // rows[0].nbytes)
     blocks = -(-len(rows) // step)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(blocks, cores, PROCESSES)
+    count = min(blocks, cores(), PROCESSES)
     bounds = [round(number * blocks / count) * step for number in range(count + 1)]
     command = [*python_module(MODULE), *(str(path.absolute()) for path in (file, trained, parts)), str(step)]
     processes = []

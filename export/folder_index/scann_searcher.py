@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from keras_retrieval.pipelines.files.arrays import save_array
+from keras_retrieval.pipelines.files.machine import cores
 
 from keras_retrieval.errors import missing_extra
 
@@ -97,7 +98,7 @@ class ScannSearcher:
             ids = np.full((1, count), -1, np.int64)
             ids[0, : len(found)] = np.where(np.isfinite(scores), found, -1)
             return ids
-        share = -(-len(queries) // (os.cpu_count() or 1))
+        share = -(-len(queries) // cores())
         found, scores = self._searcher.search_batched(queries, *options, True, share)
         return np.where(np.isfinite(scores), found.astype(np.int64), -1)
 

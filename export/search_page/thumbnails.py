@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
 
+from keras_retrieval.pipelines.files.machine import cores
 from keras_retrieval.pipelines.photos.reader import MAX_PIXELS, read_photo
 
 SIDES = (256, 512)
@@ -20,7 +21,7 @@ QUALITY = 82  # of the JPEG files
 MEMORY_BYTES = 64 * 2**20
 FOLDER_BYTES = 2 * 2**30
 _CHECKSUM_BYTES = 8
-DECODERS = max(1, os.cpu_count() or 1)  # photos that are decoded at once, because each needs memory for its pixels
+DECODERS = cores()  # photos that are decoded at once, because each needs memory for its pixels
 
 log = logging.getLogger("keras_retrieval")
 

@@ -1,7 +1,8 @@
 """TensorFlow Serving's parameters of dynamic batching, which a server and a version folder can set."""
 
-import os
 from dataclasses import dataclass, field
+
+from keras_retrieval.pipelines.files.machine import cores
 
 from keras_retrieval.errors import ArgumentError
 
@@ -33,7 +34,7 @@ class BatchingParameters:
     max_batch_size: int = 1000
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
-    num_batch_threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    num_batch_threads: int = field(default_factory=cores)
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
     thread_pool_name: str = THREADS

@@ -5,13 +5,14 @@ arguments that are no flags are left over.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-THREADS = 4 * (os.cpu_count() or 1)
+from keras_retrieval.pipelines.files.machine import cores
+
+THREADS = 4 * cores()
 INT32, INT64 = "int32", "int64"
 LIMITS = {INT32: 2**31, INT64: 2**63}
 

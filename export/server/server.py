@@ -1,12 +1,13 @@
 """A running server: its models, its gRPC and REST ports, and its search page."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from keras_retrieval.pipelines.files.machine import cores
 
 from ..http.base_path import below
 from ..http.bodies import BodyLimits
@@ -36,7 +37,7 @@ from .servable import Run
 from .served_photos import ServedPhotos
 
 logger = logging.getLogger(__name__)
-CPUS = os.cpu_count() or 1
+CPUS = cores()
 LARGEST_MESSAGE = 2**31 - 1
 REST_BYTES = 2**28
 UNZIPPED_BYTES = 100 * 2**20  # of a REST request, as in TensorFlow Serving

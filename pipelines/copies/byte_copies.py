@@ -1,12 +1,12 @@
 """Finds files with the same bytes."""
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..files.durable import sha256_of
+from ..files.machine import cores
 from ..files.progress import progress
 
 
@@ -28,7 +28,7 @@ def byte_copies(folder: Path, names: Sequence[str]) -> list[list[str]]:
     alike = [name for some in by_size.values() if len(some) > 1 for name in some]
     by_bytes: dict[str, list[str]] = defaultdict(list)
     if alike:
-        with progress("bytes", len(alike), "files") as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        with progress("bytes", len(alike), "files") as advance, ThreadPoolExecutor(cores()) as pool:
             for name, found in zip(alike, pool.map(lambda name: _hash(folder / name), alike), strict=True):
                 if found:
                     by_bytes[found].append(name)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from ..files.cache_folder import cache_folder
 from ..files.durable import FolderError, atomic_path
+from ..files.machine import cores
 from ..files.progress import progress
 from ..photos.formats import photo_state
 from ..photos.reader import MAX_PIXELS, PhotoError, photo_size, read_photo
@@ -80,7 +81,7 @@ def read_thumbnails(folder: Path, names: Sequence[str], *, accept_truncated: boo
     missing = [name for name in names if known.get(name, (None,))[0] != states[name]]
     left_out: dict[str, str] = {}
     if missing:
-        with progress("thumbnails", len(missing)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        with progress("thumbnails", len(missing)) as advance, ThreadPoolExecutor(cores()) as pool:
             for some in _portions(missing):
                 found = list(pool.map(lambda name: _thumbnail(folder / name, accept_truncated), some))
                 rows = {name: row for name, row in zip(some, found, strict=True) if not isinstance(row, str)}

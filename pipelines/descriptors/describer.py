@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from keras_retrieval.errors import RetrievalError
 
+from ..files.machine import cores
 from ..networks.errors import NetworkError
 from ..networks.files import model_identity, smallest_side
 from ..networks.onnx_network import OnnxNetwork, require_sides
@@ -244,7 +244,7 @@ def describe_photos(
     """
     upcoming = _batches(photos)
     reading: deque[tuple[Shape, dict[Key, Future[np.ndarray]]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         while True:
             for shape, batch in islice(upcoming, READ_AHEAD - len(reading)):
                 reading.append((shape, {key: pool.submit(read, key) for key in batch}))
@@ -275,7 +275,7 @@ def describe_crops(
     """
     upcoming = _windows(photos, crops)
     reading: deque[dict[Key, Future[list[tuple[Crop, np.ndarray]]]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         while True:
             for keys in islice(upcoming, READ_AHEAD - 1 - len(reading)):
                 reading.append({key: pool.submit(read, key) for key in keys})

@@ -21,6 +21,7 @@ from keras_retrieval.errors import printable
 from ..engines.engine import run_units
 from ..engines.work import Worker
 from ..files.durable import check_free, encoded, fingerprint
+from ..files.machine import cores
 from ..files.progress import progress
 from ..files.remote import READERS, place_text
 from ..files.shards import LEFT_OUT, ShardedFolder
@@ -225,7 +226,7 @@ def _read_headers(names: list[str], reading: Reading) -> tuple[list[tuple[Shape,
     """Returns the (height, width) and name of each photo, and a dict that maps unreadable photos to the reasons."""
     photos: list[tuple[Shape, str]] = []
     left_out: dict[str, str] = {}
-    readers = READERS if reading.remote else os.cpu_count()
+    readers = READERS if reading.remote else cores()
     with ThreadPoolExecutor(readers) as pool, progress("headers", len(names)) as advance:
         for start in range(0, len(names), HEADERS):
             some = names[start : start + HEADERS]

@@ -1,7 +1,6 @@
 """Extracts the local features of the photos of a folder and writes them in shards, so that a killed run continues."""
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from keras_retrieval.errors import printable
 from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
 from ..files.durable import check_free, fingerprint, write_array
+from ..files.machine import cores
 from ..files.shards import ShardedFolder
 from ..files.space import require_space
 from ..photos.formats import photo_state
@@ -199,7 +199,7 @@ def _features(
     names: Sequence[str], photos: Path, extractor: Extractor, accept_truncated: bool
 ) -> Iterator[tuple[str, LocalFeatures | str]]:
     """Yields the features of each photo, or the reason why there are none; threads read the next photos."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         reading: dict[str, Future[Any]] = {}
         for place, name in enumerate(names):
             for coming in names[place : place + READ_AHEAD]:

@@ -9,7 +9,6 @@ matches.
 """
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ import numpy as np
 from keras_retrieval.errors import first_line, printable
 from keras_retrieval.local_features.matching import mutual_nearest
 
+from ..files.machine import cores
 from .colmap import load_colmap
 from .features import Box, LocalFeatures
 from .matchers import Matcher
@@ -132,7 +132,7 @@ class Verifier:
             except Exception as error:
                 return first_line(error)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             found = dict(zip(names, pool.map(one, names), strict=True))
         failed = {name: reason for name, reason in found.items() if isinstance(reason, str)}
         for name, reason in list(failed.items())[:1]:

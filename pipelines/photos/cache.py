@@ -7,7 +7,6 @@ left_out.json (maps each photo that could not be read to the reason) and manifes
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from keras_retrieval.errors import ArgumentError
 from ..engines.engine import run_units
 from ..engines.work import Engine, Worker
 from ..files.durable import FolderError, check_free, fingerprint, read_manifest, read_names, write_array, write_file
+from ..files.machine import cores
 from ..files.shards import LEFT_OUT, ShardedFolder, read_left_out
 from .edges import edges_state
 from .formats import PhotoFolderError, photo_state
@@ -218,7 +218,7 @@ class CacheJob:
     def _write(self, number: int, names: Sequence[str], advance: Callable[[int], None]) -> None:
         pixels: dict[str, np.ndarray] = {}
         left_out: dict[str, str] = {}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             reading = {name: pool.submit(self.reading.read, name) for name in names}
             for name, future in reading.items():
                 try:

@@ -4,7 +4,6 @@ The files serve as input to a network for edge maps once the network is exported
 does not compute edge maps. Other commands read the files with the option `--edges folder:MAPS`.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from ..engines.engine import run_units
 from ..engines.options import EngineOptions
 from ..engines.work import Worker
 from ..files.durable import FolderError, atomic_path, check_free, check_outside, fingerprint
+from ..files.machine import cores
 from ..files.shards import LEFT_OUT, ShardedFolder, write_left_out
 from .edges import KIND, KINDS, MARGIN, check_edges, edges_state, resolve_edges, unknown_kind
 from .formats import PhotoFolderError, photo_state
@@ -133,7 +133,7 @@ class EdgeMapJob:
 
     def _write(self, number: int, names: Sequence[str], advance: Callable[[int], None]) -> None:
         written, left_out = [], {}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             maps = pool.map(lambda name: _write(self.reading, name, self.sharded.partial), names)
             for name, reason in zip(names, maps, strict=True):
                 if reason:

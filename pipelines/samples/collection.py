@@ -5,7 +5,6 @@ An interrupted run can be continued with the buildings that are not finished.
 
 import json
 import logging
-import os
 import shutil
 import sys
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..files.durable import FolderError, partial_of, read_manifest, seal, write_file
+from ..files.machine import cores
 from ..files.progress import progress
 from . import scenery
 from .buildings import building_names, make_building
@@ -53,7 +53,7 @@ def draw_collection(out: Path, buildings: int, views: int, size: int, seed: int,
         log.info(f"{out} is complete already")
         return
     partial = _start(out, options)
-    _draw_missing(partial, options, workers or os.cpu_count() or 1)
+    _draw_missing(partial, options, workers or cores())
     _finish(partial, out, options)
 
 

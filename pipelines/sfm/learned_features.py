@@ -4,7 +4,6 @@ COLMAP's own matcher is made for SIFT. Here two features match if each is the ot
 similarity is above a threshold; COLMAP verifies these matches as it verifies its own.
 """
 
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ import numpy as np
 
 from keras_retrieval.local_features.matching import mutual_nearest
 
+from ..files.machine import cores
 from ..files.progress import progress
 from ..local_features.errors import LocalFeaturesError
 from ..local_features.extraction import NO_FEATURES
@@ -105,7 +105,7 @@ class LearnedDatabase(Database):
         return self._colmap.TwoViewGeometryOptions(min_num_inliers=LEAST_INLIERS, min_inlier_ratio=LEAST_SHARE)
 
     def _match_batch(self, pairs: Sequence[Pair], lists: Path, verification: Any) -> None:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             matches = list(pool.map(self._matched, pairs))
         with self._colmap.Database.open(self.path) as opened:
             number = self._numbers

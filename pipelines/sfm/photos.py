@@ -8,7 +8,6 @@ orientation is applied.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from ..files.durable import atomic_path, read_json, sha256_of, write_file
+from ..files.machine import cores
 from ..files.progress import progress
 from ..photos.formats import TRUNCATED, open_photo, photo_state, system_reason
 from ..photos.reader import MAX_PIXELS, PhotoError, is_upright, read_photo
@@ -56,7 +56,7 @@ def prepare(photos: Path, names: Sequence[str], work: Path, accept_truncated: bo
     if accept_truncated:
         notes = {name: note for name, note in notes.items() if note["reason"] != TRUNCATED}
     todo = [name for name in names if not _is_prepared(photos, name, notes.get(name), work)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress("photos", len(todo)) as advance:
+    with ThreadPoolExecutor(cores()) as pool, progress("photos", len(todo)) as advance:
         for batch in batches(todo, PHOTOS_AT_ONCE):
             made = pool.map(
                 lambda name: prepare_photo(photos / name, work / "images" / colmap_name(name), accept_truncated), batch

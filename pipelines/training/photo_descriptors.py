@@ -1,6 +1,5 @@
 """Stores the descriptors that the network in training computes of photos, from one mining to the next."""
 
-import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from keras_retrieval.ranking.rows import PickedRows
 
 from ..descriptors.describer import NO_DESCRIPTOR, DescribeFn, describe_photos
 from ..files.arrays import FileRows
+from ..files.machine import cores
 from ..files.progress import progress
 from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
@@ -218,7 +218,7 @@ class PhotoDescriptors:
 
     def _shapes(self, rows: np.ndarray) -> list[tuple[Shape, int]]:
         """Returns (shape, row number) of photos whose headers can be read; the others are added to `left_out`."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             shapes = pool.map(self._shape, rows.tolist())
             return [(shape, row) for row, shape in zip(rows.tolist(), shapes, strict=True) if shape is not None]
 

@@ -1,7 +1,6 @@
 """Batches of photos with the boxes of their objects, on which region proposals are trained."""
 
 import math
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from ..files.machine import cores
 from ..photos.cache import PhotoSource
 from ..photos.object_boxes import BoxesError
 from ..photos.reader import PhotoError
@@ -146,7 +146,7 @@ class ProposalPhotos:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.names))
         steps = iter([range(first, min(first + self.batch, len(order))) for first in range(0, len(order), self.batch)])
         pending: deque[list[Future[Example]]] = deque()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             while True:
                 for places in islice(steps, READ_AHEAD - len(pending)):
                     pending.append([pool.submit(self._example, order, place, self.epoch) for place in places])

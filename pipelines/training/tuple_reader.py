@@ -1,6 +1,5 @@
 """Reads the photos of tuples step by step, some steps ahead of training."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_retrieval.errors import ArgumentError
 
+from ..files.machine import cores
 from ..photos.augmentation import Augmentation
 from ..photos.cache import PhotoSource
 from ..photos.reader import PhotoError
@@ -102,7 +102,7 @@ class TupleReader:
         """
         pending: deque[list[Future[TuplePhotos]]] = deque()
         upcoming = iter(steps)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             while True:
                 for step in islice(upcoming, ahead - len(pending)):
                     now = tuples()
