@@ -184,7 +184,8 @@ def vocabulary_pairs(database: Path, names: Sequence[str], k: int, vocabulary: P
     """
     colmap = load_colmap()
     with colmap.Database.open(database) as features:
-        photo_of = {image.image_id: photo_name(image.name) for image in features.read_all_images()}
+        images = sorted(features.read_all_images(), key=lambda image: image.name)  # ids differ from run to run
+        photo_of = {image.image_id: photo_name(image.name) for image in images}
         path = vocabulary or database.with_name(f"vocabulary-{2 ** (len(photo_of).bit_length() - 1)}.bin")
         if not path.exists() and not make_vocabulary(features, list(photo_of), path):
             return all_pairs(list(photo_of.values()))

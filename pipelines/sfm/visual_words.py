@@ -43,6 +43,7 @@ def make_vocabulary(features: Any, images: Sequence[int], path: Path) -> bool:
     words = len(rows) // _ROWS_PER_WORD
     build = colmap.VisualIndex.BuildOptions(num_visual_words=words, num_iterations=10, num_rounds=1)
     index = colmap.VisualIndex.create(rows.shape[1], _EMBEDDED)
+    colmap.set_random_seed(0)
     index.build(build, _floats(rows))
     with atomic_path(path) as temporary:
         index.write(temporary)
