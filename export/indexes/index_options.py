@@ -19,7 +19,8 @@ class IndexOptions(IndexSettings):
     """The options of the step `index`: its input, its output and the build settings of the index."""
 
     descriptors: Annotated[
-        Path, Argument("Folder of descriptors, written by `keras-retrieval extract`.", kind=described_folder)
+        Path,
+        Argument("Folder of descriptors, written by `keras-retrieval extract`, or its address.", kind=described_folder),
     ] = field(kw_only=False)
     output: Annotated[
         str,

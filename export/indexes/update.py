@@ -12,6 +12,7 @@ from keras_retrieval.pipelines.command.options import Argument, Option, Options,
 from keras_retrieval.pipelines.descriptors.folder import described_folder
 from keras_retrieval.pipelines.files.name_join import some_of
 from keras_retrieval.pipelines.files.progress import progress
+from keras_retrieval.pipelines.files.remote import named
 from keras_retrieval.pipelines.files.space import DiskSpaceError
 from keras_retrieval.pipelines.files.stopping import reporting_stop
 from keras_retrieval.pipelines.files.stored_path import normal
@@ -46,7 +47,7 @@ class UpdateOptions(Options):
     add: Annotated[
         Path | None,
         Option(
-            "Folder of descriptors to add; photos whose names are in the index already are replaced.",
+            "Folder of descriptors to add, or its address; photos whose names are in the index already are replaced.",
             kind=described_folder,
         ),
     ] = None
@@ -207,7 +208,8 @@ def _read_addition(index: NeighbourIndex, folder: Path, table: Path | None) -> _
             ours, theirs = ({part: facts.get(part) for part in ("sha256", "name")} for facts in (ours, theirs))
         if ours != theirs:
             raise ArgumentError(
-                f"{folder} was made with {key} {theirs}, the index with {ours}: extract with the settings of the index"
+                f"{named(folder)} was made with {key} {theirs}, the index with {ours}: extract with the "
+                "settings of the index"
             )
     if manifest["photos"] != index.facts["photos"]:
         print(f"Pages will look for these photos in {index.facts['photos']}, the folder of the index's photos.")

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from keras_retrieval.errors import RetrievalError, missing_extra
 
-from ..files.remote import address_of, check_address
+from ..files.remote import address_of, check_address, check_writable_address
+from ..files.remote_errors import shown
 
 Kind = Callable[[str, Any], None]
 
@@ -49,8 +50,8 @@ class Reads:
         if address := address_of(path):
             if not self.addresses:
                 raise self.error(
-                    f"{_named(label, address)} is an address, and this step reads files of this machine: copy them "
-                    "here first (extract reads photos at addresses)"
+                    f"{_named(label, shown(address))} is an address, and this step reads files of this machine: "
+                    "copy them here first (extract reads photos at addresses)"
                 )
             check_address(label, path)
             return
@@ -74,16 +75,21 @@ class Writes:
     Attributes:
         what: "file" or "folder".
         error: class of the error.
+        addresses: whether the step also writes to addresses such as s3://BUCKET/FOLDER, which are not opened here.
     """
 
     what: Literal["file", "folder"]
     error: type[RetrievalError] = PathError
+    addresses: bool = False
 
     def __call__(self, label: str, value: Any) -> None:
         """Raises an error of the class `error` if the place has something of the other sort or is not writable."""
         path, named = Path(value), _named(label, value)
         if address := address_of(path):
-            raise self.error(f"{_named(label, address)} is an address: name a {self.what} of this machine")
+            if not self.addresses:
+                raise self.error(f"{_named(label, shown(address))} is an address: name a {self.what} of this machine")
+            check_writable_address(label, path)
+            return
         try:
             exists, folder = path.exists(), path.is_dir()
             above = next((above for above in path.parents if above.exists()), path)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..command.options import takes
 from ..files.durable import read_manifest
+from ..files.remote import named
 from ..local_features.extraction import extract_local_features
 from ..local_features.folder import SUBFOLDER
 from .extraction import extract_descriptors
@@ -47,7 +48,7 @@ def extract(options: ExtractOptions) -> Path:
     if manifest.get("crops"):
         size = round(4 * manifest["row_count"] * manifest["dimensions"] / manifest["count"])
         photos += f", {manifest['row_count']:,} crops ({size:,} bytes a photo)"
-    print(f"{output}: {photos} x {manifest['dimensions']} dimensions")
+    print(f"{named(output)}: {photos} x {manifest['dimensions']} dimensions")
     if settings := options.local_settings():
         folder, names = output / SUBFOLDER, photo_names(output)
         facts = extract_local_features(

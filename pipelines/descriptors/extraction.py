@@ -20,10 +20,11 @@ from keras_retrieval.errors import printable
 
 from ..engines.engine import run_units
 from ..engines.work import Worker
-from ..files.durable import check_free, encoded, fingerprint
+from ..files.durable import encoded, fingerprint
 from ..files.machine import cores
 from ..files.progress import progress
-from ..files.remote import READERS, place_text
+from ..files.remote import READERS, address_of, named, place_text
+from ..files.sharded_address import ShardedAddress, sharded_folder
 from ..files.shards import LEFT_OUT, ShardedFolder
 from ..files.space import require_space
 from ..networks.files import load_model, model_identity, require_edges, smallest_side
@@ -61,6 +62,8 @@ LISTED = 10  # photos left out that are logged with their reasons
 
 
 _FIX = "--replace, or name another folder"
+
+Sharded = ShardedFolder | ShardedAddress
 
 
 @dataclass(frozen=True)
@@ -103,24 +106,24 @@ def extract_descriptors(options: ExtractOptions) -> Path:
     identity, output = model_identity(options.model), options.output
     states = encoded([[name, *intake.states[name]] for name in intake.photos])
 
-    def folder_in(precision: str) -> ShardedFolder:
+    def folder_in(precision: str) -> Sharded:
         chosen = replace(options, precision=precision, runtime=RUNTIME)  # the runtime changes no descriptor
         made_with = fingerprint(identity, chosen.resumed(), edges_state(options.edges), options.shard, states)
         version = CROPS_VERSION if options.levels else PHOTOS_VERSION
-        return ShardedFolder(output, KIND, version, made_with, newest=VERSION)
+        return sharded_folder(output, KIND, version, made_with, newest=VERSION)
 
     begun = next((one for one in PRECISIONS if one != "auto" and folder_in(one).begun()), None)
     sharded = folder_in(begun or "float32")
     # Checked before TensorFlow is imported.
     if options.precision == "auto" and not options.replace and sharded.exists(replace=False, fix=_FIX):
-        log.info(f"{output} is already complete")
+        log.info(f"{named(output)} is already complete")
         return output
     options = _resolved(options, begun)
     sharded = folder_in(options.precision)
     if not options.replace and sharded.exists(replace=False, fix=_FIX):
-        log.info(f"{output} is already complete")
+        log.info(f"{named(output)} is already complete")
         return output
-    check_free(output, kind=KIND, replace=options.replace)
+    sharded.check_free(replace=options.replace)
     log.info(intake.account)
     facts, left_out = _describe(sharded, intake, options)
     facts |= {"model": identity, "photos": place_text(options.photos), **options.resumed()}
@@ -143,7 +146,7 @@ def _resolved(options: ExtractOptions, begun: str | None) -> ExtractOptions:
     return replace(options, precision=precision, runtime=runtime)
 
 
-def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -> tuple[dict[str, Any], dict[str, str]]:
+def _describe(sharded: Sharded, intake: Intake, options: ExtractOptions) -> tuple[dict[str, Any], dict[str, str]]:
     """Writes all shards; returns entries for the manifest, and a dict that maps the photos left out to the reasons."""
     network = _load(options)
     smallest = smallest_side(network, options.factors)
@@ -183,7 +186,7 @@ def _describe(sharded: ShardedFolder, intake: Intake, options: ExtractOptions) -
     rows, described = len(described), list(dict.fromkeys(described)) if options.levels else described
     facts |= {"row_count": rows} if options.levels else {}
     facts |= {"count": len(described), "left_out": len(left_out) - len(intake.ignored), "ignored": len(intake.ignored)}
-    return facts | {"truncated": truncated, "dimensions": _dimensions(sharded)}, left_out
+    return facts | {"truncated": truncated, "dimensions": _dimensions(sharded, notes)}, left_out
 
 
 def _load(options: ExtractOptions) -> Any:
@@ -209,7 +212,7 @@ def _compiled(network: Any, options: ExtractOptions, shapes: list[Shape]) -> Des
     return describe
 
 
-def _plan(sharded: ShardedFolder, names: list[str], reading: Reading) -> Plan:
+def _plan(sharded: Sharded, names: list[str], reading: Reading) -> Plan:
     """Returns the stored plan of a killed run that is continued, or makes a new plan."""
 
     def make() -> dict[str, Any]:
@@ -295,7 +298,7 @@ class _ShardWriter:
         format: how the rows are stored.
     """
 
-    sharded: ShardedFolder
+    sharded: Sharded
     describe: DescribeFn
     reading: Reading
     levels: tuple[int, ...]
@@ -339,16 +342,17 @@ class _ShardWriter:
         ordered = [names[row] for row in order.tolist()]
         left_out = {name: reason for part in parts for name, reason in part.left_out.items()}
         truncated = sum(name in self.reading.truncated for name in dict.fromkeys(ordered))
-        with self.sharded.commit(number) as unwritten:
-            if not unwritten:
+        with self.sharded.commit(number) as folder:
+            if folder is None:
                 return
             if names:
                 described = [part for part in parts if part.names]
                 rows = np.concatenate([part.rows for part in described])
                 boxes = [part.boxes for part in described if part.boxes is not None]
                 ordered_boxes = np.concatenate(boxes)[order] if boxes else None
-                self.format.write(self.sharded.partial, number, rows[order], ordered, ordered_boxes)
-            self.sharded.finish(number, ordered, left_out, truncated=truncated)
+                self.format.write(folder, number, rows[order], ordered, ordered_boxes)
+            dimensions = next((part.rows.shape[1] for part in parts if part.names), 0)
+            self.sharded.finish(number, ordered, left_out, truncated=truncated, dimensions=dimensions)
 
 
 @dataclass(frozen=True)
@@ -361,7 +365,7 @@ class ExtractJob:
         reading: how photos are read.
     """
 
-    sharded: ShardedFolder
+    sharded: Sharded
     options: ExtractOptions
     reading: Reading
 
@@ -373,8 +377,10 @@ class ExtractJob:
 
 
 def _require_space(
-    sharded: ShardedFolder, todo: Mapping[int, Sequence[Any]], options: ExtractOptions, dimensions: int | None
+    sharded: Sharded, todo: Mapping[int, Sequence[Any]], options: ExtractOptions, dimensions: int | None
 ) -> None:
+    if address_of(sharded.folder):
+        return
     floats = (dimensions or 0) + (4 if options.levels else 0)
     needed = sum(map(len, todo.values())) * count_crops(options.levels) * floats
     require_space(sharded.folder, needed * np.dtype(np.float32).itemsize)
@@ -418,18 +424,24 @@ def _joined(batches: Sequence[DescribedBatch[str]]) -> _Part:
     return _Part(rows, names, left_out, np.concatenate(boxes) if boxes else None)
 
 
-def _dimensions(sharded: ShardedFolder) -> int:
-    return read_rows(shard_paths(sharded.partial)[0]).shape[1]
+def _dimensions(sharded: Sharded, notes: Sequence[Mapping[str, Any]]) -> int:
+    """The length of the rows; notes of version 0.1 do not say it."""
+    found: int = next((note["dimensions"] for note in notes if note.get("dimensions")), 0)
+    if not found and isinstance(sharded, ShardedFolder):
+        found = read_rows(shard_paths(sharded.partial)[0]).shape[1]
+    return found
 
 
 def _report(output: Path, facts: dict[str, Any], left_out: dict[str, str]) -> None:
     if "photos_per_second" in facts:
         share = f", {facts['network_share']:.0%} of the time in the network" if "network_share" in facts else ""
-        log.info(f"{output}: {facts['photos_per_second']} photos/s{share}")
-    log.info(f"{output}: {_groups(facts)}")
+        log.info(f"{named(output)}: {facts['photos_per_second']} photos/s{share}")
+    log.info(f"{named(output)}: {_groups(facts)}")
     shown = {name: reason for name, reason in left_out.items() if not reason.startswith(IGNORED)}
     if left_out:
-        log.warning(f"the {len(left_out):,} files that were not described are in {output / LEFT_OUT}, with the reasons")
+        log.warning(
+            f"the {len(left_out):,} files that were not described are in {named(output / LEFT_OUT)}, with the reasons"
+        )
         for name, reason in islice(shown.items(), LISTED):
             log.warning(f"  {printable(name)}: {reason}")
 

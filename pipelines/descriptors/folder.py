@@ -10,7 +10,9 @@ import numpy as np
 from keras_retrieval.ranking.rows import first_rows
 
 from ..files.durable import FolderError, read_manifest, read_names
-from .shard_files import read_boxes, read_rows, shard_paths
+from ..files.local_copy import sealed_copy
+from ..files.remote import check_address, named
+from .shard_files import read_boxes, read_rows, sealed_shards
 
 KIND, VERSION = "descriptors", 2
 PHOTOS_VERSION, CROPS_VERSION = 1, 2  # of folders with one descriptor per photo, and with one per crop
@@ -20,11 +22,13 @@ _DEFAULTS: dict[str, Any] = {"mirror": False, "edges": "", "crops": []}
 
 
 def described_folder(label: str, value: Any) -> None:
-    """The kind of an option that names a folder of descriptors.
+    """The kind of an option that names a folder of descriptors, which may be at an address.
 
     Raises:
         FolderError: the folder does not exist, does not contain descriptors, or lacks a file.
+        RemoteError: the storage of an address does not answer, or refuses.
     """
+    check_address(label, value)
     read_manifest(Path(value), kind=KIND, version=VERSION)
 
 
@@ -67,7 +71,7 @@ def photo_names(folder: Path) -> list[str]:
     Raises:
         FolderError: the folder does not contain descriptors or is damaged.
     """
-    return list(dict.fromkeys(_read(folder)[1]))
+    return list(dict.fromkeys(_read(*_opened(folder))[1]))
 
 
 def read_crops(folder: Path) -> CropDescriptors:
@@ -76,8 +80,9 @@ def read_crops(folder: Path) -> CropDescriptors:
     Raises:
         FolderError: the folder does not contain descriptors of crops or is damaged.
     """
-    shards, names, manifest = _read(folder)
-    boxes = [read_boxes(path) for path in shard_paths(folder)]
+    folder, manifest = _opened(folder)
+    shards, names = _read(folder, manifest)
+    boxes = [read_boxes(folder / name) for name in sealed_shards(manifest)]
     if [one.shape for one in boxes] != [(len(shard), 4) for shard in shards]:
         raise FolderError(f"{folder}: its boxes are not one for each row: extract again with --replace")
     photos = [(name, sum(1 for _ in rows)) for name, rows in groupby(names)]
@@ -90,7 +95,7 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
 
     Args:
         folder: a folder that `keras-retrieval extract` wrote, with manifest.json, names.txt and descriptors-*.npy or
-            descriptors-*.parquet.
+            descriptors-*.parquet; or its address, whose files are copied into the cache folder, see `local_copy`.
 
     Returns:
         A tuple of three: the shards, a list of memory-mapped arrays (n, D) float32 with one descriptor per row; the
@@ -100,19 +105,25 @@ def read_descriptors(folder: Path) -> tuple[list[np.ndarray], list[str], dict[st
         FolderError: the folder does not contain descriptors or is damaged, the number of rows differs from the number
             of names, or it has several descriptors per photo (`extract --crops`).
     """
-    shards, names, manifest = _read(folder)
+    copy, manifest = _opened(folder)
+    shards, names = _read(copy, manifest)
     if manifest["crops"]:
         levels = ",".join(map(str, manifest["crops"]))
         raise FolderError(
-            f"{folder} has several descriptors per photo (--crops {levels}), and one is needed here: extract without "
-            "--crops"
+            f"{named(folder)} has several descriptors per photo (--crops {levels}), and one is needed here: "
+            "extract without --crops"
         )
     return shards, names, manifest
 
 
-def _read(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
-    manifest = _DEFAULTS | read_manifest(folder, kind=KIND, version=VERSION)
-    shards = [read_rows(path) for path in shard_paths(folder)]
+def _opened(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder, or of an address a copy; and the manifest."""
+    copy, manifest = sealed_copy(folder, kind=KIND, version=VERSION)
+    return copy, _DEFAULTS | manifest
+
+
+def _read(folder: Path, manifest: dict[str, Any]) -> tuple[list[np.ndarray], list[str]]:
+    shards = [read_rows(folder / name) for name in sealed_shards(manifest)]
     names = read_names(folder / "names.txt")
     if not shards or {shard.ndim for shard in shards} != {2} or len({shard.shape[1] for shard in shards}) != 1:
         shapes = ", ".join(dict.fromkeys(str(shard.shape[1:]) for shard in shards))
@@ -121,4 +132,4 @@ def _read(folder: Path) -> tuple[list[np.ndarray], list[str], dict[str, Any]]:
         raise FolderError(
             f"{folder} contains {sum(map(len, shards)):,} rows and {len(names):,} names: extract again with --replace"
         )
-    return shards, names, manifest
+    return shards, names

@@ -12,6 +12,7 @@ from ..command.options import Argument, Option
 from ..engines.options import EngineOptions
 from ..files.durable import FolderError
 from ..files.remote import address_of
+from ..files.remote_errors import shown
 from ..local_features.extraction import LocalSettings
 from ..local_features.extractors import EXTRACTOR_HELP, check_extractor
 from ..local_features.features import STORAGES
@@ -89,9 +90,13 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpt
             kind=PHOTO_PLACE,
         ),
     ] = field(kw_only=False)
-    output: Annotated[Path, Argument("Folder of descriptors to write.", kind=Writes("folder", FolderError))] = field(
-        kw_only=False
-    )
+    output: Annotated[
+        Path,
+        Argument(
+            "Folder of descriptors to write, or an address: s3:// or gs:// (extra cloud).",
+            kind=Writes("folder", FolderError, addresses=True),
+        ),
+    ] = field(kw_only=False)
     edges: Annotated[str, Option(EDGES_HELP, resumed=True, kind=check_edges)] = ""
     precision: Annotated[
         str,
@@ -164,9 +169,19 @@ class ExtractOptions(DescriptionOptions, RuntimeOption, EngineOptions, IntakeOpt
         if self.local and self.edges:
             raise ArgumentError("--local is for photos: leave --edges out")
         if self.local and (address := address_of(self.photos)):
-            raise ArgumentError(f"--local needs photos on this machine, and PHOTOS is {address}: copy them here first")
+            raise ArgumentError(
+                f"--local needs photos on this machine, and PHOTOS is {shown(address)}: copy them here first"
+            )
+        if self.local and (address := address_of(self.output)):
+            raise ArgumentError(f"--local writes to a folder of this machine, and OUTPUT is {shown(address)}")
+        places = [address_of(place) for place in (self.output, self.photos)]
+        if places[0] and places[1] and f"{places[0]}/".startswith(f"{places[1]}/"):
+            raise FolderError(
+                f"{shown(places[0])} is inside {shown(places[1])}, and its files would be taken for photos: name "
+                "another folder"
+            )
         if self.edges.startswith("folder:") and (address := address_of(self.photos)):
-            raise ArgumentError(f"--edges folder: needs photos on this machine, and PHOTOS is {address}")
+            raise ArgumentError(f"--edges folder: needs photos on this machine, and PHOTOS is {shown(address)}")
 
     def check_packages(self) -> None:
         """Checks that the packages of the runtime and of the format are installed.

@@ -5,7 +5,7 @@ of 4 float32), a row for each descriptor.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ class ShardFormat:
             parquet.write_table(
                 arrow.table(columns), temporary, row_group_size=_ROWS, use_dictionary=False, compression="none"
             )
+
+
+def sealed_shards(manifest: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the shards that a manifest lists, in order; [] if there are none."""
+    return sorted(name for name in manifest["sha256"] if name.startswith("descriptors-"))
 
 
 def shard_paths(folder: Path) -> list[Path]:

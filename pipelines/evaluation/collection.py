@@ -17,7 +17,8 @@ from ..descriptors.describer import Runtime, describe_photos, describer
 from ..descriptors.extraction import extract_descriptors
 from ..descriptors.folder import has_crops, read_crops, read_descriptors
 from ..descriptors.options import ExtractOptions
-from ..files.durable import MANIFEST, fingerprint, write_array
+from ..files.durable import fingerprint, has_manifest, write_array
+from ..files.remote import named
 from ..files.shards import read_left_out
 from ..networks.files import load_model, model_identity, smallest_side
 from ..photos.edges import SKETCH
@@ -234,7 +235,7 @@ def _distractors(
     if given is None:
         return [], [], Path(), None
     folder = given
-    if not (given / MANIFEST).is_file():
+    if not has_manifest(given):
         folder = extract_descriptors(replace(options, photos=given, output=options.output / "distractors"))
     shards, names, own, counts = _rows_of_folder(folder)
     wanted = {"model": model_identity(options.model)} | {
@@ -243,7 +244,9 @@ def _distractors(
     for key, value in wanted.items():
         same = _sha(own[key]) == _sha(value) if key == "model" else own[key] == value
         if not same:
-            raise CollectionError(f"{folder} has descriptors made with {key} {own[key]}, and the database's is {value}")
+            raise CollectionError(
+                f"{named(folder)} has descriptors made with {key} {own[key]}, and the database's is {value}"
+            )
     return shards, names, Path(own["photos"]), counts
 
 

@@ -19,9 +19,8 @@ from ..networks.kinds import NETWORK
 from ..networks.precision import PRECISION, PRECISION_HELP, PRECISIONS
 from ..photos.edges import HELP as EDGES_HELP
 from ..photos.edges import check_edges
-from ..photos.formats import PhotoFolderError
 from ..photos.grid_crops import parse_levels
-from ..photos.intake_options import PHOTO_FOLDER, IntakeOptions
+from ..photos.intake_options import PHOTO_FOLDER, PHOTO_PLACE, IntakeOptions
 from ..runtimes.options import RUNTIME, RuntimeOption, check_runtime_precision
 from .datasets import DATASETS, check_dataset
 from .errors import GroundTruthError
@@ -65,8 +64,8 @@ class EvaluateOptions(DescriptionOptions, RuntimeOption, IntakeOptions):
         Path | None,
         Option(
             "Folder of photos, or of their descriptors made by `extract`, to add to the database as distractors, which "
-            "are not relevant to any query.",
-            kind=Reads("folder", PhotoFolderError),
+            "are not relevant to any query. Or the address of one.",
+            kind=PHOTO_PLACE,
         ),
     ] = None
     edges: Annotated[str, Option(EDGES_HELP, kind=check_edges)] = ""

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +76,12 @@ def write_names(path: Path, names: Sequence[str]) -> None:
 
     Each line is a JSON string, so that a name may contain any character, even a line break.
     """
-    text = "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
-    write_file(path, text)
+    write_file(path, names_text(names))
+
+
+def names_text(names: Sequence[str]) -> str:
+    """The text that `write_names` writes."""
+    return "".join(json.dumps(name, ensure_ascii=False) + "\n" for name in names)
 
 
 def read_names(path: Path) -> list[str]:
@@ -210,13 +214,18 @@ def write_manifest(folder: Path, files: Sequence[Path], *, kind: str, version: i
     """
     files = sorted(files)
     sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
-    manifest = {"kind": kind, "version": version, **facts, "sha256": sums}
-    manifest["checksum"] = fingerprint(manifest)
     for path in files:
         _sync_file(path)
     for parent in {path.parent for path in files}:
         _sync_folder(parent)
-    write_file(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_file(folder / MANIFEST, manifest_text(sums, kind=kind, version=version, **facts))
+
+
+def manifest_text(sums: Mapping[str, str], *, kind: str, version: int, **facts: Any) -> str:
+    """The content of a manifest; `sums` maps the name of each file to its SHA-256, and the rest is as for `seal`."""
+    manifest = {"kind": kind, "version": version, **facts, "sha256": sums}
+    manifest["checksum"] = fingerprint(manifest)
+    return json.dumps(manifest, indent=1) + "\n"
 
 
 def read_manifest(folder: Path, *, kind: str, version: int, verify: bool = False) -> dict[str, Any]:
@@ -282,6 +291,17 @@ def _manifest_text(folder: Path, kind: str) -> str:
             problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise FolderError(f"{folder} {problem}{hint}")
     return path.read_text(encoding="utf-8")
+
+
+def has_manifest(folder: Path) -> bool:
+    """Returns whether a folder, which may be at an address, has a manifest.
+
+    Raises:
+        RemoteError: the storage of an address does not answer, or refuses.
+    """
+    if remote := remote_folder(folder):
+        return remote.has(MANIFEST)
+    return (folder / MANIFEST).is_file()
 
 
 def sha256_of(path: Path) -> str:

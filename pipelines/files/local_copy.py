@@ -19,11 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .cache_folder import CACHE_VARIABLE, cache_folder
-from .durable import FolderError, fingerprint, sha256_of, write_file
-from .remote import READERS, FileState, RemoteError, RemoteFolder
+from .durable import FolderError, fingerprint, read_manifest, sha256_of, write_file
+from .remote import READERS, FileState, MissingFileError, RemoteError, RemoteFolder, named, remote_folder
 from .remote_errors import shown
 from .space import DiskSpaceError, require_space
 
@@ -101,6 +101,33 @@ def local_copy(folder: RemoteFolder, files: Mapping[str, FileState], *, sums: bo
         shutil.rmtree(work, ignore_errors=True)
     _prune(place.parent)
     return copy
+
+
+def sealed_copy(folder: Path, *, kind: str, version: int) -> tuple[Path, dict[str, Any]]:
+    """Returns a folder with a manifest as a folder of this machine, and the content of the manifest.
+
+    Args:
+        folder: the folder, or an address, of which a copy of the files that the manifest lists is made.
+        kind: the kind of folder, as for `read_manifest`.
+        version: the newest version of its layout, as for `read_manifest`.
+
+    Raises:
+        FolderError: as for `read_manifest`; or a file at the address is missing, or differs from its checksum.
+        RemoteError: the storage does not answer, or refuses.
+        DiskSpaceError: the copy does not fit on the disk.
+    """
+    remote, manifest = remote_folder(folder), read_manifest(folder, kind=kind, version=version)
+    if remote is None:
+        return folder, manifest
+    while True:
+        files: dict[str, FileState] = {name: (None, checksum) for name, checksum in manifest["sha256"].items()}
+        try:
+            return local_copy(remote, files, sums=True), manifest
+        except (MissingFileError, FolderError) as error:
+            again = read_manifest(folder, kind=kind, version=version)
+            if again == manifest:
+                raise FolderError(f"{named(folder)} is damaged: {error}") from error
+            manifest = again  # it was replaced meanwhile
 
 
 class _Earlier(NamedTuple):

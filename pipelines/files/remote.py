@@ -38,6 +38,7 @@ SCHEMES = ("s3", "s3a", "gs", "gcs", "hf", "http", "https", "file", "memory")  #
 PATIENCE = 300.0  # seconds for which a request is repeated
 _DOUBT = 5.0  # the same for a ValueError, which may be of the address or of an answer that was cut off
 READERS = 32  # requests at a time
+_NOT_WRITTEN_TO = ("http", "https", "hf", "file")
 _REMOVED = 1000  # files that are removed by a request
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 15.0  # seconds between two requests
 _WARN_EVERY = 30.0  # seconds between two lines about an outage
@@ -138,6 +139,14 @@ class RemoteFolder:
         path = self._path(root, name)
         entry = retried(f"{self.address}/{name}", lambda: system.info(path))
         return _state(entry, _tag(entry))
+
+    def has(self, name: str) -> bool:
+        """Returns whether there is a file of this name; raises RemoteError as `state` does."""
+        try:
+            self.state(name)
+        except MissingFileError:
+            return False
+        return True
 
     def read(self, name: str, most: int | None = None) -> bytes:
         """Reads a file.
@@ -320,6 +329,25 @@ def check_address(label: str, path: Path | str) -> None:
             _ = urlsplit(address).port
         except ValueError as error:
             raise ArgumentError(f"{label} {place} is not an address: {error}") from error
+
+
+def check_writable_address(label: str, path: Path | str) -> None:
+    """Checks that folders are written to addresses of this kind, and what `check_address` checks.
+
+    Raises:
+        ArgumentError: they are not, such as on web servers; or as for `check_address`.
+        MissingExtraError: as for `check_address`.
+    """
+    address = address_of(path)
+    if address is None:
+        return
+    scheme = address.partition("://")[0]
+    if scheme in _NOT_WRITTEN_TO:
+        raise ArgumentError(
+            f"{label} {shown(address)}: folders are not written to {scheme}:// addresses: name a folder of this "
+            "machine, or an address such as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+        )
+    check_address(label, path)
 
 
 def _opened(address: str) -> tuple[Any, str]:

@@ -13,16 +13,26 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 
-from .durable import FolderError, atomic_path, partial_of, read_json, read_manifest, seal, write_file, write_names
+from .durable import (
+    FolderError,
+    check_free,
+    partial_of,
+    read_json,
+    read_manifest,
+    seal,
+    write_file,
+    write_names,
+)
 from .locks import lock
 
 log = logging.getLogger("keras_retrieval")
@@ -31,7 +41,10 @@ Shard = TypeVar("Shard")
 
 PLAN = ".plan.json"
 RUN = ".run"  # the fingerprint alone, for processes that need no plan
-LEFT_OUT = "left_out.json"
+NAMES, LEFT_OUT = "names.txt", "left_out.json"
+
+Part = tuple[np.ndarray, list[str], dict[str, str], np.ndarray | None]
+"""Rows of an unfinished shard, their names, the reasons of names without a row, and the boxes of the rows."""
 
 
 @dataclass(frozen=True)
@@ -157,44 +170,34 @@ class ShardedFolder:
             boxes: the box of each row in its photo, (n, 4) float32; None for rows of whole photos.
         """
         count = len(list(self.partial.glob(f".part-{number:05}-*.npz")))
-        note = json.dumps({"names": names, "left_out": left_out}).encode()
-        path = self.partial / f".part-{number:05}-{count:05}.npz"
-        with atomic_path(path, size=rows.nbytes) as temporary, temporary.open("wb") as file:
-            boxed: dict[str, Any] = {} if boxes is None else {"boxes": boxes}
-            np.savez(file, rows=rows, note=np.frombuffer(note, np.uint8), **boxed)
+        write_file(self.partial / f".part-{number:05}-{count:05}.npz", packed(rows, names, left_out, boxes))
 
-    def kept(self, number: int) -> list[tuple[np.ndarray, list[str], dict[str, str], np.ndarray | None]]:
+    def kept(self, number: int) -> list[Part]:
         """The rows, names, reasons and boxes that `keep` stored of a shard, in the order in which they were stored.
 
         Of two processes that stored rows of the same shard at the same time, those of one are returned. A file that is
         damaged is passed over with a warning.
         """
-        parts = []
-        seen: set[str] = set()
-        for path in sorted(self.partial.glob(f".part-{number:05}-*.npz")):
-            try:
-                with np.load(path, allow_pickle=False) as stored:
-                    rows, note = stored["rows"], json.loads(stored["note"].tobytes())
-                    boxes = stored["boxes"] if "boxes" in stored.files else None
-            except (BadZipFile, ValueError, LookupError, EOFError) as error:
-                log.warning(f"{path} is damaged ({error}): its rows are computed again")
-                continue
-            names = {*note["names"], *note["left_out"]}
-            if seen & names:
-                continue
-            seen |= names
-            parts.append((rows, note["names"], note["left_out"], boxes))
-        return parts
+        paths = sorted(self.partial.glob(f".part-{number:05}-*.npz"))
+        return distinct_parts(unpacked(str(path), path.read_bytes()) for path in paths)
+
+    def check_free(self, *, replace: bool) -> None:
+        """Checks that the folder can be written without overwriting files of another kind; see `durable.check_free`.
+
+        Raises:
+            FolderError: a file or folder that may not be replaced exists at the path.
+        """
+        check_free(self.folder, kind=self.kind, replace=replace)
 
     @contextmanager
-    def commit(self, number: int) -> Iterator[bool]:
+    def commit(self, number: int) -> Iterator[Path | None]:
         """Context manager in which the data of a shard is written and `finish` called, by one process at a time.
 
         Args:
             number: the number of the shard.
 
         Yields:
-            Whether the shard is to be written: False if another process has finished it.
+            The folder in which the shard's files are to be written; None if another process has finished the shard.
 
         Raises:
             FolderError: the folder `partial` belongs to a run with other photos or options by now, or is gone, because
@@ -214,7 +217,7 @@ class ShardedFolder:
                 raise self._gone() from error
             if run != self.fingerprint:
                 raise FolderError(f"{self.partial} was begun anew with other photos or options")
-            yield not self._note(number).exists()
+            yield None if self._note(number).exists() else self.partial
         finally:
             # Whoever locks the file after it is removed finds the note.
             if self._note(number).exists():
@@ -260,14 +263,8 @@ class ShardedFolder:
             passed to `finish`.
         """
         notes = self.notes()
-        names = [name for note in notes for name in note["names"]]
-        reasons: dict[str, str] = {}
-        for before in left_out:
-            reasons |= before
-        for note in notes:
-            reasons |= note["left_out"]
-        reasons = dict(sorted(reasons.items()))
-        write_names(self.partial / "names.txt", names)
+        names, reasons = joined_notes(notes, left_out)
+        write_names(self.partial / NAMES, names)
         write_left_out(self.partial / LEFT_OUT, reasons)
         return names, reasons, notes
 
@@ -303,10 +300,58 @@ class ShardedFolder:
         return self.partial / f".shard-{number:05}.json"
 
 
+def joined_notes(
+    notes: Iterable[Mapping[str, Any]], left_out: Iterable[Mapping[str, str]]
+) -> tuple[list[str], dict[str, str]]:
+    """The names of all rows, and the reasons of all names that were left out, sorted; see `ShardedFolder.join`."""
+    names, reasons = [], dict[str, str]()
+    for before in left_out:
+        reasons |= before
+    for note in notes:
+        names += note["names"]
+        reasons |= note["left_out"]
+    return names, dict(sorted(reasons.items()))
+
+
+def packed(rows: np.ndarray, names: Sequence[str], left_out: Mapping[str, str], boxes: np.ndarray | None) -> bytes:
+    """Packs rows of an unfinished shard into the content of a .npz file."""
+    note = json.dumps({"names": names, "left_out": left_out}).encode()
+    file, boxed = BytesIO(), {} if boxes is None else {"boxes": boxes}
+    np.savez(file, allow_pickle=False, rows=rows, note=np.frombuffer(note, np.uint8), **boxed)
+    return file.getvalue()
+
+
+def unpacked(place: str, content: bytes) -> Part | None:
+    """Unpacks what `packed` packed; None with a warning that names `place` if it is damaged."""
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as stored:
+            rows, note = stored["rows"], json.loads(stored["note"].tobytes())
+            boxes = stored["boxes"] if "boxes" in stored.files else None
+    except (BadZipFile, ValueError, LookupError, EOFError) as error:
+        log.warning(f"{place} is damaged ({error}): its rows are computed again")
+        return None
+    return rows, note["names"], note["left_out"], boxes
+
+
+def distinct_parts(parts: Iterable[Part | None]) -> list[Part]:
+    """Those parts of a shard of which no name was in an earlier part."""
+    found: list[Part] = []
+    seen: set[str] = set()
+    for part in parts:
+        if part is not None and not seen & (names := {*part[1], *part[2]}):
+            seen |= names
+            found.append(part)
+    return found
+
+
+def left_out_text(reasons: Mapping[str, str]) -> str:
+    """A dict from the name of each file that was left out or ignored to the reason, as JSON."""
+    return json.dumps(dict(sorted(reasons.items())), indent=1, ensure_ascii=False) + "\n"
+
+
 def write_left_out(path: Path, reasons: Mapping[str, str]) -> None:
     """Writes a dict from the name of each file that was left out or ignored to the reason, as JSON."""
-    text = json.dumps(dict(sorted(reasons.items())), indent=1, ensure_ascii=False) + "\n"
-    write_file(path, text)
+    write_file(path, left_out_text(reasons))
 
 
 def read_left_out(folder: Path) -> dict[str, str]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files.durable import FolderError, partial_of, read_manifest, read_names
+from ..files.durable import FolderError, has_manifest, partial_of, read_manifest, read_names
+from ..files.local_copy import sealed_copy
+from ..files.remote import address_of
 from .features import PHOTO_RECORD, LocalFeatures, from_records, record_type
 
 KIND, VERSION = "local features", 1
@@ -21,9 +23,11 @@ log = logging.getLogger("keras_retrieval")
 def local_features_of(descriptors: Path) -> Path | None:
     """Returns the folder of the local features below a folder of descriptors; None if it has none.
 
-    Unfinished ones are none, which a warning says.
+    Unfinished ones are none, which a warning says. Those at an address are copied, see `local_copy`.
     """
     folder = descriptors / SUBFOLDER
+    if address_of(folder):
+        return sealed_copy(folder, kind=KIND, version=VERSION)[0] if has_manifest(folder) else None
     if folder.is_dir():
         return folder
     if partial_of(folder).exists():

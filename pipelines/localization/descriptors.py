@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..descriptors.folder import KIND, VERSION, read_descriptors
+from ..descriptors.folder import KIND, VERSION, described_folder, read_descriptors
 from ..files.durable import FolderError, kind_of, read_json, read_manifest
+from ..files.remote import address_of
 from ..photos.reader import MAX_PIXELS
 from ..sfm.descriptors import read_stored
 from ..sfm.work_folder import OPTIONS
@@ -39,6 +40,9 @@ def described_photos(label: str, value: Any) -> None:
         FolderError: it is not one.
     """
     folder = Path(value)
+    if address_of(folder):
+        described_folder(label, value)
+        return
     if not folder.is_dir():
         raise FolderError(f"{folder} {'is a file, not a folder' if folder.exists() else 'does not exist'}")
     if (folder / OPTIONS).is_file():

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from keras_retrieval.errors import printable
 
 from ..files.progress import progress
-from ..files.remote import FileState, MissingFileError, RemoteFolder, address_of, remote_folder
+from ..files.remote import FileState, MissingFileError, RemoteFolder, named, remote_folder
 from ..files.stored_path import normal
 from .content_cache import ContentCache
 from .formats import HEIC_MISSING, RAW_TIFF, PhotoFolderError, heif_is_installed, is_text, system_reason
@@ -80,8 +80,7 @@ class Intake:
             if files:
                 lines.append(f"{_numbered(len(files), 'file')} {group}")
                 details += [f"  {group}: {line}" for line in counted(files.values())]
-        place = address_of(self.folder) or str(self.folder)
-        return "\n".join([f"{printable(place)}: {', '.join(lines)}", *details])
+        return "\n".join([f"{printable(named(self.folder))}: {', '.join(lines)}", *details])
 
 
 def _numbered(count: int, noun: str) -> str:
@@ -170,7 +169,7 @@ def _take_remote(remote: RemoteFolder, folder: Path, rules: IntakeRules, require
     if required and not photos:
         raise nothing_to_take(intake)
     for option, pattern in ignore.idle:
-        log.warning(printable(f"{option} {pattern}: no file or folder below {remote.address} matches"))
+        log.warning(printable(f"{option} {pattern}: no file or folder below {named(folder)} matches"))
     _warn_of_twins(photos)
     return intake
 
@@ -200,7 +199,7 @@ def nothing_to_take(intake: Intake) -> PhotoFolderError:
         counts = "; ".join(counted(intake.left_out.values(), 3))
         said = f"; left out: {counts}; the first: {printable(name)}: {reason}"
     said += f"; ignored: {'; '.join(counted(intake.ignored.values(), 3))}" if intake.ignored else ""
-    return PhotoFolderError(f"{address_of(intake.folder) or intake.folder} contains no photo{said}")
+    return PhotoFolderError(f"{named(intake.folder)} contains no photo{said}")
 
 
 def _warn_of_twins(photos: Sequence[str]) -> None:

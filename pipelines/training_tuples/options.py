@@ -11,6 +11,8 @@ from ..command.options import Argument, Option
 from ..copies.find import DuplicatesError
 from ..descriptors.folder import described_folder
 from ..files.durable import FolderError
+from ..files.remote import address_of
+from ..files.remote_errors import shown
 from ..gps.photo_positions import positions_source
 from ..photos.intake_options import IntakeOptions
 from ..photos.object_folders import AUTO
@@ -32,7 +34,7 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
         Path,
         Argument(
             "Folder or file that the tuples are made from: 3D models, photos, descriptors, a .pkl or .csv file.",
-            kind=Reads("any", TuplesError),
+            kind=Reads("any", TuplesError, addresses=True),
         ),
     ] = field(kw_only=False)
     output: Annotated[Path, Argument("File to write, such as tuples.npz.", kind=Writes("file", FolderError))] = field(
@@ -214,6 +216,11 @@ class TuplesOptions(IntakeOptions, ObjectOptions):
                 headings.
         """
         super().check()
+        if not self.manifold and (address := address_of(self.source)):
+            raise TuplesError(
+                f"{shown(address)} is an address, where only descriptors are read, with --manifold: copy other sources "
+                "to this machine first"
+            )
         if self.radius > self.apart:
             raise ArgumentError(f"--radius must be at most --apart, {self.apart:g}, got {self.radius}")
         if self.manifold and (self.positions is not None or self.heading is not None):

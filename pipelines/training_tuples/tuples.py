@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command.options import takes
+from ..files.remote import place_text
 from .checks import check
 from .copies import MOST_OBJECTS, Separated, copy_groups, separate_copies
 from .data import statistics, without
@@ -68,7 +69,7 @@ def tuples(options: TuplesOptions) -> Path:
     check(made, None)
     made = split(made, options.validation, options.negatives, options.seed)
     counts = statistics(made)
-    about = {"source": str(options.source.resolve()), "options": options.facts(arguments=False), "counts": counts}
+    about = {"source": place_text(options.source), "options": options.facts(arguments=False), "counts": counts}
     write_tuples(options.output, made, about)
     _print(options, counts, checked=photos is not None)
     return options.output

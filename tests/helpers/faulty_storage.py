@@ -7,6 +7,7 @@ from threading import Lock
 
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
+from keras_retrieval.pipelines.files import remote as installed_remote
 
 from pipelines.files import remote
 
@@ -93,6 +94,7 @@ def faulty_storage(monkeypatch) -> Iterator[Faults]:
     faults = FaultyFileSystem.faults = Faults()
     fsspec.register_implementation("faulty", FaultyFileSystem, clobber=True)
     monkeypatch.setattr(remote, "time", faults.clock)
+    monkeypatch.setattr(installed_remote, "time", faults.clock)
     FaultyFileSystem.store.clear()
     yield faults
     FaultyFileSystem.store.clear()

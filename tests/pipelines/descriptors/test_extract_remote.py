@@ -1,14 +1,15 @@
 """Extraction of photos at addresses: nothing is lost to faults of the storage, and nothing is left out for them."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_retrieval.errors import ArgumentError
 from pipelines.descriptors.extract import extract
-from pipelines.descriptors.folder import read_descriptors
-from pipelines.files.durable import partial_of
+from pipelines.descriptors.folder import read_crops, read_descriptors
+from pipelines.files.durable import FolderError, partial_of
 from pipelines.files.remote import RemoteError
 from pipelines.files.shards import read_left_out
 from pipelines.photos.formats import PhotoFolderError
@@ -45,6 +46,11 @@ def faults(monkeypatch, photos):
     with faulty_storage(monkeypatch) as faults:
         upload(photos, "bucket/photos")
         yield faults
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_RETRIEVAL_CACHE", str(tmp_path / "cache"))
 
 
 def assert_same(folder, local):
@@ -151,3 +157,76 @@ def test_addresses_that_cannot_be_read_are_named(small, faults, tmp_path, place,
 def test_local_features_need_photos_of_this_machine(small, faults, tmp_path):
     with pytest.raises(ArgumentError, match="--local needs photos on this machine"):
         extract(small, PLACE, tmp_path / "out", local="xfeat")
+
+
+OUTPUT = "faulty://bucket/descriptors"
+
+
+def test_descriptors_are_written_to_an_address_and_read_from_it(small, local, faults, photos, tmp_path, capsys):
+    faults.every = 5
+    output = extract(small, PLACE, OUTPUT, shard=8)
+    assert f"{OUTPUT}: 23 photos x" in capsys.readouterr().out
+    rows, names, manifest = read_descriptors(output)
+    right, expected, facts = read_descriptors(local)
+    np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(right))
+    assert names == expected
+    assert {key for key in manifest if manifest[key] != facts[key]} <= {
+        "fingerprint",
+        "sha256",
+        "photos",
+        "photos_per_second",
+        "network_share",
+    }
+    faults.requests.clear()
+    rows, _, _ = read_descriptors(output)
+    np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(right))
+    assert {path for _, path in faults.requests} == {"/bucket/descriptors/manifest.json"}  # the copy is kept
+
+
+def test_crops_are_written_to_an_address(small, faults, photos, tmp_path):
+    local = extract(small, photos, tmp_path / "out", crops="1,2", shard=8)
+    output = extract(small, photos, OUTPUT, crops="1,2", shard=8)
+    one, other = read_crops(local), read_crops(output)
+    np.testing.assert_array_equal(np.concatenate(one.shards), np.concatenate(other.shards))
+    np.testing.assert_array_equal(one.boxes, other.boxes)
+    assert one.names == other.names
+
+
+def test_an_output_at_an_address_is_finished_continued_and_replaced(small, local, faults, photos, caplog):
+    caplog.set_level("INFO")
+    met = faults.met
+
+    def ends(request, path):
+        met(request, path)
+        if request == "write" and path.endswith("shard-00001.json"):
+            raise KeyboardInterrupt
+
+    FaultyFileSystem.faults.met = ends
+    with pytest.raises(KeyboardInterrupt):
+        extract(small, PLACE, OUTPUT, shard=8)
+    with pytest.raises(FolderError, match=rf"{OUTPUT} does not contain manifest\.json"):
+        read_descriptors(Path(OUTPUT))
+    FaultyFileSystem.faults.met = met
+    extract(small, PLACE, OUTPUT, shard=8)
+    assert "1 of 3 shards are already complete" in caplog.text
+    extract(small, PLACE, OUTPUT, shard=8)
+    assert f"{OUTPUT} is already complete" in caplog.text
+    with pytest.raises(FolderError, match=f"{OUTPUT} was made from other photos or options: --replace"):
+        extract(small, PLACE, OUTPUT, shard=8, size=32)
+    extract(small, PLACE, OUTPUT, shard=8, size=32, replace=True)
+    assert read_descriptors(Path(OUTPUT))[2]["size"] == 32
+
+
+@pytest.mark.parametrize(
+    ("output", "error", "said"),
+    [
+        ("faulty://bucket/photos/out", FolderError, "is inside faulty://bucket/photos, and its files would be taken"),
+        ("faulty://bucket/photos", FolderError, "is inside faulty://bucket/photos"),
+        ("http://user:secret@host/out", ArgumentError, "http://host/out: folders are not written to http:// addresses"),
+        ("nosuch://bucket/out", ArgumentError, "nosuch://bucket/out: there is no storage of the kind"),
+        ("faulty://bucket", FolderError, "faulty://bucket is not a folder of descriptors .*it contains photos/"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused(small, faults, output, error, said):
+    with pytest.raises(error, match=said):
+        extract(small, PLACE, output)

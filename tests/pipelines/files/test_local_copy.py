@@ -75,9 +75,8 @@ def test_a_folder_that_changes_while_it_is_copied_is_copied_again(faults):
 
 
 def test_checksums_are_compared(faults):
-    right = "c8e2a8a1c8e3f0e0"
-    with pytest.raises(FolderError, match="faulty://bucket/index/manifest.json has changed since it was written"):
-        local_copy(FOLDER, {"manifest.json": (None, right)}, sums=True)
+    with pytest.raises(FolderError, match=r"faulty://bucket/index/manifest\.json has changed since it was written"):
+        local_copy(FOLDER, {"manifest.json": (None, "0" * 64)}, sums=True)
     assert faults.count("fetch") == 3
 
 

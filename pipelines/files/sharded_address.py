@@ -1,0 +1,333 @@
+"""Writes a folder at an address shard by shard, as `shards` does on a disk; storages of objects cannot rename.
+
+The files of a shard are written under keys of their own, such as descriptors-00003-4b1f0c9d2a67.npy, and then the
+shard's note, which names them with their checksums. The notes, the plan and the rows of unfinished shards are below
+`.partial/FINGERPRINT/`. Several processes may finish the same shard: the note that is read last counts, and the files
+that it does not name are removed. When all shards are finished, names.txt and left_out.json are written, and last the
+manifest, which lists the files. So a reader that begins with the manifest never sees an unfinished folder.
+"""
+
+import json
+import logging
+import re
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .durable import MANIFEST, FolderError, manifest_text, names_text, read_manifest, sha256_of
+from .remote import READERS, FileState, MissingFileError, RemoteFolder, named, remote_folder
+from .shards import LEFT_OUT, NAMES, Part, ShardedFolder, distinct_parts, joined_notes, left_out_text, packed, unpacked
+
+log = logging.getLogger("keras_retrieval")
+
+Shard = TypeVar("Shard")
+
+WORK = ".partial"
+RUN, PLAN = "run", "plan.json"
+_OF_A_SHARD = re.compile(r"(descriptors|boxes)-\d{5,}-[0-9a-f]{12}\.(npy|parquet)")
+
+
+def sharded_folder(
+    folder: Path, kind: str, version: int, fingerprint: str, newest: int | None = None
+) -> "ShardedFolder | ShardedAddress":
+    """Returns what writes a folder shard by shard, on a disk or at an address; see `ShardedFolder`."""
+    made = ShardedAddress if remote_folder(folder) else ShardedFolder
+    return made(folder, kind, version, fingerprint, newest)
+
+
+@dataclass(frozen=True)
+class ShardedAddress:
+    """Writes a folder at an address shard by shard; attributes and methods are those of `ShardedFolder`."""
+
+    folder: Path
+    kind: str
+    version: int
+    fingerprint: str
+    newest: int | None = None
+    _open: dict[int, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _joined: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def exists(self, *, replace: bool, fix: str) -> bool:
+        """Returns whether a run with the same fingerprint has already completed the folder; see `ShardedFolder`."""
+        try:
+            found = self._fingerprint()
+        except FolderError:
+            if replace:
+                return False
+            raise
+        if found is not None and found != self.fingerprint and not replace:
+            raise FolderError(f"{named(self.folder)} was made from other photos or options: {fix}")
+        if found == self.fingerprint and self._begun():
+            self._clean()  # a run that was killed at its end
+        return found == self.fingerprint
+
+    def begun(self) -> bool:
+        """Returns whether a run with the same fingerprint has completed the folder or was interrupted."""
+        try:
+            found = self._fingerprint()
+        except FolderError:
+            return False
+        return found == self.fingerprint if found is not None else self._begun()
+
+    def check_free(self, *, replace: bool) -> None:
+        """Checks that the folder can be written without overwriting files of another kind; see `durable.check_free`.
+
+        Raises:
+            FolderError: a file that is not of a folder of this kind is at the address; or a folder of this kind, and
+                `replace` is False.
+        """
+        try:
+            found = self._remote.files()
+        except MissingFileError:
+            return
+        sealed = self._sealed(found)
+        if sealed is not None and not replace:
+            raise FolderError(f"{named(self.folder)} exists already: name another folder, or give replace=True")
+        ours = {MANIFEST, NAMES, LEFT_OUT} | (sealed or {}).keys()
+        other = [name for name in found if name not in ours and not self._own(name)]
+        if other or (sealed is None and MANIFEST in found):
+            name = min(other, default=MANIFEST)
+            raise FolderError(
+                f"{named(self.folder)} is not a folder of {self.kind} and will not be replaced (it contains {name}): "
+                "name another folder"
+            )
+
+    def start(self, make_plan: Callable[[], Any] = lambda: None) -> Any:
+        """Continues an interrupted run with the same fingerprint, or starts a new run; see `ShardedFolder`."""
+        try:
+            content = json.loads(self._work.read(PLAN))
+            self._work.write(RUN, self.fingerprint.encode())
+            return content
+        except MissingFileError:
+            pass
+        except ValueError:
+            log.warning(f"{named(self.folder)}/{WORK}/{self.fingerprint}/{PLAN} is damaged: starting over")
+        if self._clean():
+            log.warning(f"{named(self.folder)}/{WORK} was left by a run with other photos or options: starting over")
+        self._work.write(
+            RUN, self.fingerprint.encode()
+        )  # an address that cannot be written to is an error before the work
+        content = json.dumps(make_plan())
+        self._work.write(PLAN, content.encode())
+        return json.loads(content)
+
+    def unfinished(self, shards: Sequence[Shard]) -> dict[int, Shard]:
+        """Returns the shards that are not finished; see `ShardedFolder`."""
+        self._joined["shards"] = len(shards)
+        finished = self._finished()
+        todo = {number: shard for number, shard in enumerate(shards) if number not in finished}
+        if len(todo) < len(shards):
+            log.info(f"{len(shards) - len(todo)} of {len(shards)} shards are already complete")
+        return todo
+
+    def keep(
+        self,
+        number: int,
+        rows: np.ndarray,
+        names: Sequence[str],
+        left_out: Mapping[str, str],
+        boxes: np.ndarray | None = None,
+    ) -> None:
+        """Stores rows of a shard that is not finished; see `ShardedFolder`."""
+        self._parts(number).write(f"{self._next_part(number)}.npz", packed(rows, names, left_out, boxes))
+
+    def kept(self, number: int) -> list[Part]:
+        """The rows, names, reasons and boxes that `keep` stored of a shard; see `ShardedFolder`."""
+        folder = self._parts(number)
+        contents = ((f"{named(Path(folder.address))}/{name}", folder.read(name)) for name in self._part_names(number))
+        return distinct_parts(unpacked(*content) for content in contents)
+
+    @contextmanager
+    def commit(self, number: int) -> Iterator[Path | None]:
+        """Context manager in which the files of a shard are written and `finish` is called; see `ShardedFolder`.
+
+        Yields:
+            A temporary folder of this machine, in which the files are to be written; None if another process has
+            finished the shard.
+
+        Raises:
+            FolderError: another run has ended or started over.
+            RemoteError: the storage does not answer, or refuses.
+        """
+        if not self._begun():
+            raise self._gone()
+        if self._work.has(_note(number)):
+            yield None
+            return
+        with tempfile.TemporaryDirectory(prefix="keras-retrieval-") as folder:
+            self._open[number] = Path(folder)
+            try:
+                yield Path(folder)
+            finally:
+                del self._open[number]
+
+    def finish(self, number: int, names: Sequence[str], left_out: Mapping[str, str], **facts: Any) -> None:
+        """Uploads the files of a shard and marks it as finished, within `commit`; see `ShardedFolder`."""
+        token, files = secrets.token_hex(6), {}
+        for path in sorted(self._open[number].iterdir()):
+            key = f"{path.stem}-{token}{path.suffix}"
+            files[key] = [path.stat().st_size, sha256_of(path)]
+            self._remote.put(key, path)
+        note = {"names": names, "left_out": left_out, "files": files, **facts}
+        self._work.write(_note(number), json.dumps(note).encode())
+        self._parts(number).remove(self._part_names(number))
+
+    def notes(self) -> list[dict[str, Any]]:
+        """Reads the notes of the finished shards, in order; see `finish`.
+
+        Raises:
+            FolderError: another run of the same command has ended.
+        """
+        numbers = sorted(self._finished())
+        if len(numbers) != self._joined.get("shards", len(numbers)):
+            raise self._gone()
+        try:
+            with ThreadPoolExecutor(READERS) as pool:
+                return [json.loads(text) for text in pool.map(lambda number: self._work.read(_note(number)), numbers)]
+        except MissingFileError as error:
+            raise self._gone() from error
+
+    def join(self, *left_out: Mapping[str, str]) -> tuple[list[str], dict[str, str], list[dict[str, Any]]]:
+        """Makes names.txt and left_out.json, which `seal` writes, from the notes of all shards; see `ShardedFolder`."""
+        notes = self.notes()
+        names, reasons = joined_notes(notes, left_out)
+        self._joined["texts"] = {NAMES: names_text(names).encode(), LEFT_OUT: left_out_text(reasons).encode()}
+        self._joined["files"] = {key: state for note in notes for key, state in note["files"].items()}
+        return names, reasons, notes
+
+    def discard(self) -> None:
+        """Deletes the unfinished folder with all its shards."""
+        self._clean()
+
+    def seal(self, *, replace: bool, **facts: Any) -> Path:
+        """Writes names.txt, left_out.json and the manifest, and removes what an earlier folder or run left.
+
+        An earlier folder stays until all shards are finished; its manifest is removed before the new one is written.
+
+        Raises:
+            FolderError: the folder exists and may not be replaced; or a file of a shard has been removed.
+            RemoteError: the storage does not answer, or refuses.
+        """
+        found = self._remote.files()
+        sealed = self._sealed(found)
+        if sealed is not None and self._fingerprint() == self.fingerprint and not replace:
+            return self.folder  # another process, which ran the same command, was first
+        self.check_free(replace=replace)
+        files: dict[str, tuple[int, str]] = self._joined["files"]
+        for number in self._lost(files, found):
+            self._work.remove([_note(number)])
+        if self._lost(files, found):
+            raise FolderError(
+                f"files of {named(self.folder)} were removed while it was written: run the command again, which "
+                "describes them again"
+            )
+        sums = {key: checksum for key, (_, checksum) in files.items()}
+        texts: dict[str, bytes] = self._joined["texts"]
+        if sealed is not None:
+            self._remote.remove([MANIFEST])
+        for name, content in texts.items():
+            self._remote.write(name, content)
+            sums[name] = sha256(content).hexdigest()
+        facts |= {"fingerprint": self.fingerprint}
+        manifest = manifest_text(dict(sorted(sums.items())), kind=self.kind, version=self.version, **facts)
+        self._remote.write(MANIFEST, manifest.encode())
+        self._clean()
+        return self.folder
+
+    def manifest(self) -> dict[str, Any]:
+        """Returns the content of the manifest of the completed folder; see `ShardedFolder`."""
+        return read_manifest(self.folder, kind=self.kind, version=self.newest or self.version)
+
+    @property
+    def _remote(self) -> RemoteFolder:
+        remote = remote_folder(self.folder)
+        assert remote is not None
+        return remote
+
+    @property
+    def _work(self) -> RemoteFolder:
+        return RemoteFolder(f"{self._remote.address}/{WORK}/{self.fingerprint}")
+
+    def _parts(self, number: int) -> RemoteFolder:
+        return RemoteFolder(f"{self._work.address}/parts-{number:05}")
+
+    def _part_names(self, number: int) -> list[str]:
+        try:
+            return sorted(self._parts(number).files())
+        except MissingFileError:
+            return []
+
+    def _next_part(self, number: int) -> str:
+        return f"{len(self._part_names(number)):05}-{secrets.token_hex(6)}"
+
+    def _finished(self) -> set[int]:
+        try:
+            found = self._work.files()
+        except MissingFileError:
+            return set()
+        return {int(name[len("shard-") : -len(".json")]) for name in found if re.fullmatch(r"shard-\d+\.json", name)}
+
+    def _begun(self) -> bool:
+        return self._work.has(RUN)
+
+    def _fingerprint(self) -> str | None:
+        """The fingerprint of the completed folder; None if there is none.
+
+        Raises:
+            FolderError: its manifest is damaged, or is of another kind.
+        """
+        if not self._remote.has(MANIFEST):
+            return None
+        return str(self.manifest().get("fingerprint"))
+
+    def _sealed(self, found: Mapping[str, FileState]) -> dict[str, str] | None:
+        """The files that the manifest of a completed folder of this kind lists; None if there is no such manifest."""
+        if MANIFEST not in found:
+            return None
+        try:
+            manifest = json.loads(self._remote.read(MANIFEST))
+            return dict(manifest.get("sha256", {})) if manifest["kind"] == self.kind else None
+        except (MissingFileError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def _lost(self, files: Mapping[str, Sequence[Any]], found: Mapping[str, FileState]) -> list[int]:
+        """The numbers of the shards of which a file is not there, or has another size than when it was written."""
+        lost = [key for key, (size, _) in files.items() if key not in found or found[key][0] not in (None, size)]
+        return sorted({int(key.split("-")[1]) for key in lost})
+
+    @staticmethod
+    def _own(name: str) -> bool:
+        return name.startswith(f"{WORK}/") or bool(_OF_A_SHARD.fullmatch(name))
+
+    def _clean(self) -> list[str]:
+        """Removes the files of unfinished runs, and of an earlier folder; returns the names of those of runs.
+
+        The file `run` of each goes last, so that another process takes the run for ended only when it is.
+        """
+        try:
+            found = self._remote.files()
+        except MissingFileError:
+            return []
+        kept = self._sealed(found) or {}
+        names = [name for name in found if self._own(name) and name not in kept]
+        names.sort(key=lambda name: PurePosixPath(name).name == RUN)
+        self._remote.remove(names)
+        return [name for name in names if name.startswith(f"{WORK}/")]
+
+    def _gone(self) -> FolderError:
+        return FolderError(
+            f"{named(self.folder)}/{WORK}/{self.fingerprint} is gone: another run of the same command has finished "
+            "the folder, or one with other photos or options has started over. Run the command again to see which"
+        )
+
+
+def _note(number: int) -> str:
+    return f"shard-{number:05}.json"

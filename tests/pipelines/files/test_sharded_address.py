@@ -1,0 +1,238 @@
+"""Folders that are written shard by shard at addresses: whole or not there, after a kill and beside another run."""
+
+import numpy as np
+import pytest
+
+from pipelines.files.durable import MANIFEST, FolderError, read_manifest
+from pipelines.files.remote import RemoteError, remote_folder
+from pipelines.files.sharded_address import ShardedAddress, sharded_folder
+from pipelines.files.shards import LEFT_OUT, NAMES, ShardedFolder
+
+pytest.importorskip("fsspec")
+
+from pathlib import Path
+
+from tests.helpers.faulty_storage import FaultyFileSystem, faulty_storage
+
+PLACE = Path("faulty://bucket/out")
+SHARDS = [["a", "b"], ["c"], ["d"]]
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    with faulty_storage(monkeypatch) as faults:
+        yield faults
+
+
+def address(fingerprint="mine"):
+    return sharded_folder(PLACE, "descriptors", 1, fingerprint)
+
+
+def write(sharded, number, names, fill=0.0):
+    with sharded.commit(number) as folder:
+        if folder is None:
+            return False
+        np.save(folder / f"descriptors-{number:05}.npy", np.full((len(names), 2), fill, np.float32))
+        sharded.finish(number, names, {f"left-{number}": "broken"}, extra=number)
+    return True
+
+
+def run(sharded, *, replace=False, fill=0.0, before_seal=lambda: None):
+    sharded.start(lambda: [1])
+    for number, names in sharded.unfinished(SHARDS).items():
+        assert write(sharded, number, names, fill)
+    found = sharded.join({"z": "ignored"})
+    before_seal()
+    sharded.seal(replace=replace, count=4)
+    return found
+
+
+def stored():
+    return {path.removeprefix("/bucket/out/") for path in FaultyFileSystem.store}
+
+
+def test_a_place_decides_how_a_folder_is_written(tmp_path):
+    assert isinstance(sharded_folder(tmp_path, "descriptors", 1, "mine"), ShardedFolder)
+    assert isinstance(address(), ShardedAddress)
+
+
+def test_a_folder_has_the_files_that_its_manifest_lists_and_no_others(faults):
+    faults.every = 4
+    names, reasons, notes = run(address())
+    assert names == ["a", "b", "c", "d"]
+    assert reasons == {"left-0": "broken", "left-1": "broken", "left-2": "broken", "z": "ignored"}
+    assert [note["extra"] for note in notes] == [0, 1, 2]
+    manifest = read_manifest(PLACE, kind="descriptors", version=1)
+    assert stored() == {MANIFEST, *manifest["sha256"]}
+    assert {NAMES, LEFT_OUT} < manifest["sha256"].keys()
+    assert len(manifest["sha256"]) == 5
+    assert address().exists(replace=False, fix="x")
+    assert not address("other").exists(replace=True, fix="x")
+    with pytest.raises(FolderError, match="faulty://bucket/out was made from other photos or options: --replace"):
+        address("other").exists(replace=False, fix="--replace")
+
+
+def test_the_manifest_is_written_last(faults):
+    written = []
+    met = faults.met
+    faults.met = lambda request, path: (met(request, path), written.append(path) if request == "write" else None)
+    run(address())
+    assert written[-3:] == [f"/bucket/out/{name}" for name in (NAMES, LEFT_OUT, MANIFEST)]
+
+
+@pytest.mark.parametrize("fatal", range(13))
+def test_a_run_that_ends_at_any_write_is_continued(faults, fatal):
+    """The process is taken to be killed at one of its writes; nothing that it wrote is a folder."""
+    met, left = faults.met, [fatal]
+
+    def killed(request, path):
+        met(request, path)
+        if request == "write":
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
+    faults.met = killed
+    try:
+        run(address(), fill=1.0)
+    except KeyboardInterrupt:
+        with pytest.raises(FolderError, match=r"does not contain manifest\.json"):
+            read_manifest(PLACE, kind="descriptors", version=1)
+        assert fatal < 11
+        assert address().begun() == (fatal > 0)
+    faults.met = met
+    if not address().exists(replace=False, fix="x"):
+        address().check_free(replace=False)
+        names, _, _ = run(address(), fill=1.0)
+        assert names == ["a", "b", "c", "d"]
+    assert stored() == {MANIFEST, *read_manifest(PLACE, kind="descriptors", version=1)["sha256"]}
+
+
+def test_an_earlier_folder_stays_until_it_is_replaced(faults):
+    run(address("old"))
+    before = read_manifest(PLACE, kind="descriptors", version=1)
+    seen = []
+    run(
+        address("new"),
+        replace=True,
+        before_seal=lambda: seen.append(read_manifest(PLACE, kind="descriptors", version=1)),
+    )
+    assert seen == [before]
+    after = read_manifest(PLACE, kind="descriptors", version=1)
+    assert after["fingerprint"] == "new"
+    assert stored() == {MANIFEST, *after["sha256"]}
+
+
+def test_two_processes_may_finish_the_same_shard(faults):
+    one, other = address(), address()
+    one.start()
+    other.start()
+    with one.commit(0) as mine, other.commit(0) as theirs:
+        for folder, fill in ((mine, 1), (theirs, 2)):
+            np.save(folder / "descriptors-00000.npy", np.full((1, 2), fill, np.float32))
+        other.finish(0, ["a"], {})
+        one.finish(0, ["a"], {})
+    with other.commit(0) as folder:
+        assert folder is None
+    one.unfinished([["a"]])
+    one.join()
+    one.seal(replace=False)
+    assert len(stored()) == 4  # one of the two files
+
+
+def test_a_run_that_has_ended_is_noticed_by_another_of_the_same_command(faults):
+    first, second = address(), address()
+    first.start()
+    second.start()
+    second.unfinished(SHARDS)
+    run(first)
+    for call in (second.join, lambda: write(second, 0, ["a"])):
+        with pytest.raises(FolderError, match="another run of the same command has finished the folder"):
+            call()
+
+
+def test_a_run_that_was_overtaken_at_its_end_leaves_the_folder_as_it_is(faults):
+    second = address()
+    second.start()
+    for number, names in second.unfinished(SHARDS).items():
+        write(second, number, names)
+    second.join()
+    first = address()
+    first.start()
+    first.unfinished(SHARDS)
+    first.join()
+    first.seal(replace=False)
+    manifest = read_manifest(PLACE, kind="descriptors", version=1)
+    second.seal(replace=False)
+    assert read_manifest(PLACE, kind="descriptors", version=1) == manifest
+
+
+def test_a_run_with_other_options_starts_over(faults, caplog):
+    old = address("old")
+    old.start()
+    old.unfinished(SHARDS)
+    write(old, 0, ["a", "b"])
+    new = address("new")
+    new.check_free(replace=False)
+    assert new.start(lambda: {"plan": 1}) == {"plan": 1}
+    assert "was left by a run with other photos or options: starting over" in caplog.text
+    assert not [name for name in stored() if "old" in name or name.endswith(".npy")]
+    with pytest.raises(FolderError, match="or one with other photos or options has started over"):
+        write(old, 1, ["c"])
+
+
+def test_files_that_vanished_are_written_again(faults):
+    sharded = address()
+    sharded.start()
+    for number, names in sharded.unfinished(SHARDS).items():
+        write(sharded, number, names)
+    sharded.join()
+    gone = next(name for name in FaultyFileSystem.store if "descriptors-00001" in name)
+    del FaultyFileSystem.store[gone]
+    with pytest.raises(FolderError, match="were removed while it was written: run the command again"):
+        sharded.seal(replace=False)
+    assert address().unfinished(SHARDS) == {1: ["c"]}
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "sub/descriptors-00000-0123456789ab.npy", "descriptors-00000.npy"])
+def test_files_of_others_are_never_overwritten(faults, name):
+    remote_folder(PLACE).write(name, b"mine")
+    with pytest.raises(FolderError, match=f"will not be replaced .it contains {name}"):
+        address().check_free(replace=True)
+
+
+def test_a_manifest_of_another_kind_or_damaged_is_kept(faults):
+    remote_folder(PLACE).write(MANIFEST, b"{")
+    with pytest.raises(FolderError, match=r"it contains manifest\.json"):
+        address().check_free(replace=True)
+    with pytest.raises(FolderError, match=r"out/manifest\.json is damaged"):
+        address().exists(replace=False, fix="")
+
+
+def test_rows_of_unfinished_shards_are_kept(faults, caplog):
+    sharded = address()
+    sharded.start()
+    sharded.keep(2, np.ones((1, 3), np.float32), ["a"], {"b": "broken"})
+    sharded.keep(2, np.zeros((1, 3), np.float32), ["a"], {})
+    sharded.keep(2, np.zeros((1, 3), np.float32), ["c"], {}, np.zeros((1, 4), np.float32))
+    (first, second) = address().kept(2)
+    assert (first[1], first[2], second[1]) == (["a"], {"b": "broken"}, ["c"])
+    assert second[3].shape == (1, 4)
+    name = next(name for name in FaultyFileSystem.store if "parts-00002/00000" in name)
+    FaultyFileSystem.store[name] = type(FaultyFileSystem.store[name])(None, name, b"damaged")
+    assert [part[1] for part in address().kept(2)] == [["a"], ["c"]]
+    assert "its rows are computed again" in caplog.text
+    write(sharded, 2, ["a"])
+    assert address().kept(2) == []
+
+
+def test_a_place_that_may_not_be_written_is_an_error_before_the_plan(faults):
+    faults.error = PermissionError("Access Denied")
+    met = faults.met
+    faults.met = lambda request, path: met(request, path) if request != "write" else deny()
+
+    def deny():
+        raise faults.error
+
+    with pytest.raises(RemoteError, match="Access Denied: the account has no right to this"):
+        address().start(lambda: pytest.fail("the plan was made"))
