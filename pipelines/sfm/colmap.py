@@ -23,7 +23,6 @@ PAIRS_AT_ONCE = 100
 LOCKED_SECONDS = 3.0  # how long a database that another process has locked is opened again and again
 _SQLITE = b"SQLite format 3\0"
 _RESERVED = re.compile(r"[\s%#]")
-_NO_FEATURES = "COLMAP finds no features in it"
 
 
 def colmap_name(name: str) -> str:
@@ -63,7 +62,13 @@ class Database:
     Raises:
         ReconstructionError: the file exists and is damaged, or is not a COLMAP database.
         MissingExtraError: pycolmap is not installed.
+
+    Attributes:
+        path: the path of the file.
+        no_features: the reason why a photo without features is left out.
     """
+
+    no_features = "COLMAP finds no features in it"
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -204,7 +209,7 @@ class Database:
                 advance(len(batch))
         if todo:
             done = self.features()
-        return {name: _NO_FEATURES for name in names if not done.get(name)}
+        return {name: self.no_features for name in names if not done.get(name)}
 
     def match(self, pairs: Sequence[Pair], seed: int) -> int:
         """Matches the features of pairs of photos and verifies the matches by RANSAC, for pairs not tried yet.

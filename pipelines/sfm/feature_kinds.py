@@ -7,9 +7,9 @@ from typing import Any
 from keras_retrieval.errors import ArgumentError
 
 from ..local_features.errors import LocalFeaturesError
-from ..local_features.extractors import XFEAT, check_extractor
+from ..local_features.extractors import XFEAT, Extractor, check_extractor
 from .colmap import Database
-from .learned_features import LearnedDatabase
+from .learned_features import LearnedDatabase, open_features
 
 SIFT = "sift"
 COUNTS = {True: 8192, False: 4096}
@@ -34,19 +34,30 @@ def check_features(label: str, value: Any) -> None:
         check_extractor(label, value)
 
 
-def open_database(path: Path, extraction: Mapping[str, Any]) -> Database:
+def open_database(path: Path, extraction: Mapping[str, Any], extractor: Extractor | None = None) -> Database:
     """Opens or creates a COLMAP database whose features are extracted and matched by the settings of a run.
 
     Args:
         path: the path of the file.
         extraction: the settings, see `extraction_settings`.
+        extractor: the network, if it is loaded already; see `load_extractor`.
 
     Raises:
         ReconstructionError: the file exists and is damaged, or is not a COLMAP database.
         MissingExtraError: pycolmap is not installed.
     """
     kind = extraction_settings(extraction)["kind"]
-    return Database(path) if kind == SIFT else LearnedDatabase(path, kind)
+    return Database(path) if kind == SIFT else LearnedDatabase(path, kind, extractor)
+
+
+def load_extractor(extraction: Mapping[str, Any]) -> Extractor | None:
+    """Loads the network of the settings of a run, for several databases; None for SIFT.
+
+    Raises:
+        LocalFeaturesError: the extractor cannot be loaded.
+    """
+    settings = extraction_settings(extraction)
+    return None if settings["kind"] == SIFT else open_features(settings["kind"], settings)
 
 
 def extraction_settings(stored: Mapping[str, Any]) -> dict[str, Any]:

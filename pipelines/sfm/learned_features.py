@@ -5,7 +5,7 @@ similarity is above a threshold; COLMAP verifies these matches as it verifies it
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -38,15 +38,18 @@ class LearnedDatabase(Database):
     Args:
         path: the path of the file database.db, as for `Database`.
         extractor: the value of the option --features: "xfeat", or a file; see `local_features.extractors`.
+        opened: the extractor, if it is loaded already; see `open_features`.
 
     Raises:
         ReconstructionError: the file exists and is damaged, or is not a COLMAP database.
         MissingExtraError: pycolmap is not installed.
     """
 
-    def __init__(self, path: Path, extractor: str) -> None:
+    no_features = NO_FEATURES
+
+    def __init__(self, path: Path, extractor: str, opened: Extractor | None = None) -> None:
         super().__init__(path)
-        self._extractor = extractor
+        self._extractor, self._opened = extractor, opened
         self._space = threading.local()
         self._rows = lru_cache(_PHOTOS_IN_MEMORY)(self._read_rows)
 
@@ -60,15 +63,13 @@ class LearnedDatabase(Database):
         todo = [name for name in names if name not in done]
         left_out: dict[str, str] = {}
         if todo:
-            extractor = open_extractor(
-                self._extractor, top_k=options["features"], size=options["size"], max_pixels=MAX_PIXELS
-            )
+            extractor = self._opened or open_features(self._extractor, options)
             with progress("features", len(todo)) as advance:
                 for batch in batches(todo, FEATURES_AT_ONCE):
                     left_out |= self._extract_batch(images, batch, extractor)
                     advance(len(batch))
             done = self.features()
-        return {name: left_out.get(name, NO_FEATURES) for name in names if not done.get(name)}
+        return {name: left_out.get(name, self.no_features) for name in names if not done.get(name)}
 
     def _extract_batch(self, images: Path, names: Sequence[str], extractor: Extractor) -> dict[str, str]:
         """Writes the images and features of some photos; returns why some cannot be processed."""
@@ -131,3 +132,8 @@ class LearnedDatabase(Database):
         features = self.read_features(colmap_name(name))
         assert features is not None, f"the features of {name} were extracted"
         return features[1]
+
+
+def open_features(extractor: str, options: Mapping[str, Any]) -> Extractor:
+    """Loads an extractor with the options of `LearnedDatabase.extract_features`; raises LocalFeaturesError."""
+    return open_extractor(extractor, top_k=options["features"], size=options["size"], max_pixels=MAX_PIXELS)

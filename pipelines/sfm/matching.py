@@ -35,6 +35,7 @@ def match_in_rounds(
     options: ReconstructOptions,
     rows: Callable[[], np.ndarray],
     nearness: Nearness | None = None,
+    match: Callable[[Sequence[Pair]], Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Matches pairs of photos in rounds, until no method proposes a new pair.
 
@@ -48,20 +49,21 @@ def match_in_rounds(
         rows: a function that returns the descriptors of the photos, (n, D). It is called only if a round chooses pairs
             by descriptors.
         nearness: the positions of the photos and the distance within which photos are paired; None for no restriction.
+        match: matches and verifies pairs that were not tried yet; None for `database.match`.
 
     Returns:
         One dict per round, with the entries "by", the method that proposed the pairs ("descriptors", "visual words",
         "exhaustive" or "neighbours"); "pairs", the number of proposed pairs; and "verified", the number of verified
         pairs among them.
     """
-    path = database.path.with_name(NOTES)
+    path, match = database.path.with_name(NOTES), match or (lambda pairs: database.match(pairs, options.seed))
     notes = _begin(path, names, options)
     rounds: list[dict[str, Any]] = notes["rounds"]
     settled = set(notes["settled"])
     new = [name for name in names if name not in settled]
     while True:
         if rounds:
-            database.match([(one, other) for one, other in rounds[-1]["pairs"]], options.seed)
+            match([(one, other) for one, other in rounds[-1]["pairs"]])
         by = None if notes["done"] else _next(rounds, options.pairs)
         if by is None:
             break

@@ -8,6 +8,7 @@ from keras_retrieval.errors import ArgumentError
 
 from ..command.kinds import Reads, Writes, require_package
 from ..command.options import Argument, Option
+from ..engines.options import EngineOptions
 from ..files.durable import FolderError
 from ..local_features.extractors import EXTRACTOR_HELP, XFEAT
 from ..networks.custom_layers import CustomLayers
@@ -25,7 +26,7 @@ MAX_SEED = 2**31 - 1  # the largest seed that COLMAP accepts; it reads -1 as a n
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructOptions(CustomLayers, RuntimeOption, IntakeOptions, NearOptions):
+class ReconstructOptions(EngineOptions, CustomLayers, RuntimeOption, IntakeOptions, NearOptions):
     """Options of the command `keras-retrieval reconstruct`."""
 
     photos: Annotated[

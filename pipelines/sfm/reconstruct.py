@@ -17,15 +17,15 @@ import numpy as np
 from ..command.options import takes
 from ..files.components import connected
 from ..files.durable import read_json, write_file
-from ..files.progress import progress
 from ..files.shards import LEFT_OUT, write_left_out
 from .colmap import Database, Pair, load_colmap
 from .descriptors import compute_descriptors
 from .errors import ReconstructionError
-from .feature_kinds import extraction_settings, open_database
-from .mapping import Model, map_group, remove_other_models
+from .feature_kinds import open_database
+from .mapping import Group, Model, map_groups, remove_other_models
 from .matching import match_in_rounds
 from .near_photos import read_nearness
+from .on_workers import extract_features, match
 from .options import ReconstructOptions
 from .page import page
 from .photos import prepare
@@ -56,9 +56,11 @@ def reconstruct(options: ReconstructOptions) -> Path:
         PositionError, TableError, JoinError: with --near, the positions cannot be read, see `read_nearness`.
         LocalFeaturesError: the extractor of --features cannot be loaded.
         VocabularyNotFoundError: the vocabulary tree does not exist.
-        MissingExtraError: COLMAP is not installed.
+        EngineError: with --engine, the cluster cannot be reached, or work failed in every attempt.
+        MissingExtraError: COLMAP, or the package of --engine, is not installed.
     """
     photos, work, extraction = options.photos, options.work, options.resumed()
+    engine = options.chosen_engine
     intake = options.take(photos)
     names = intake.photos
     print(intake.account, flush=True)
@@ -86,12 +88,17 @@ def reconstruct(options: ReconstructOptions) -> Path:
         with _timed(seconds, "descriptors"):
             describe(_others(names, left_out))
     with _timed(seconds, "features"):
-        left_out |= database.extract_features(
-            work / "images", _others(names, left_out), extraction_settings(extraction)
-        )
+        left_out |= extract_features(database, work / "images", _others(names, left_out), extraction, engine)
     usable = _others(names, left_out)
     with _timed(seconds, "pairs"):
-        rounds = match_in_rounds(database, usable, options, lambda: describe(usable), nearness and nearness.of(usable))
+        rounds = match_in_rounds(
+            database,
+            usable,
+            options,
+            lambda: describe(usable),
+            nearness and nearness.of(usable),
+            lambda pairs: match(database, pairs, extraction, options.seed, engine),
+        )
     with _timed(seconds, "models"):
         models = _map(usable, database, options)
     report = make_report(work, names, intake.left_out | left_out, database.inliers(), models, options)
@@ -123,11 +130,7 @@ def _map(names: Sequence[str], database: Database, options: ReconstructOptions) 
     for pair, count in verified.items():
         if pair[0] in group_of:
             inside[group_of[pair[0]]][pair] = count
-    models: list[Model] = []
-    with progress("models", sum(map(len, groups))) as advance:
-        for group, inliers in zip(groups, inside, strict=True):
-            models += map_group(options.work, group, inliers, options, advance)
-    return models
+    return map_groups(options.work, [Group(*group) for group in zip(groups, inside, strict=True)], options)
 
 
 def _write(work: Path, report: Report) -> None:

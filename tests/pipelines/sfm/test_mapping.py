@@ -2,21 +2,25 @@
 
 import itertools
 import shutil
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
 
 from keras_retrieval.errors import ArgumentError
+from pipelines.files.locks import lock
 from pipelines.sfm import mapping
-from pipelines.sfm.mapping import SNAPSHOTS, map_group, read_group
+from pipelines.sfm.mapping import SNAPSHOTS, Group, map_group, read_group
 from pipelines.sfm.models import model_folders
 from pipelines.sfm.options import ReconstructOptions
+from tests.helpers.deadlines import wait_until
 from tests.helpers.small_models import write_model
 
 pycolmap = pytest.importorskip("pycolmap")
 
 GROUP = [f"{number}.jpg" for number in range(10)]
 PAIRS = dict.fromkeys(itertools.pairwise(GROUP), 50)
+CONNECTED = Group(GROUP, PAIRS)
 
 
 class Mapper:
@@ -40,7 +44,7 @@ def run(monkeypatch, tmp_path):
         monkeypatch.setattr(pycolmap, "incremental_mapping", mapper)
         chosen = ReconstructOptions(tmp_path, tmp_path / "work", min_photos=3, **options)
         advanced = []
-        models = map_group(tmp_path / "work", GROUP, PAIRS, chosen, advanced.append)
+        models = map_group(tmp_path / "work", CONNECTED, chosen, advanced.append, tmp_path / "database.db")
         assert sum(advanced) == len(GROUP)
         return mapper, models
 
@@ -103,7 +107,7 @@ def test_the_hierarchical_mapper_gets_the_size_of_its_parts(monkeypatch, tmp_pat
 
     monkeypatch.setattr(pycolmap, "hierarchical_mapping", mapper)
     options = ReconstructOptions(tmp_path, tmp_path / "work", mapper="hierarchical", leaf_photos=40, group_minutes=2)
-    (model,) = map_group(tmp_path / "work", GROUP, PAIRS, options, lambda _: None)
+    (model,) = map_group(tmp_path / "work", CONNECTED, options, lambda _: None, tmp_path / "database.db")
     assert model.photos == GROUP
     assert seen[0].clustering_options.leaf_max_num_images == 40
     assert seen[0].clustering_options.image_overlap == 20
@@ -117,3 +121,31 @@ def test_a_time_limit_is_a_number_that_colmap_takes(tmp_path, minutes, seconds):
     pytest.importorskip("pycolmap")
     options = ReconstructOptions(tmp_path / "photos", tmp_path / "out", group_minutes=minutes)
     assert mapping._incremental_options(["a.jpg"], options).max_runtime_seconds == seconds
+
+
+def test_of_two_processes_with_the_same_group_one_maps_it(run, monkeypatch, tmp_path):
+    ended = []
+
+    def mapper(database, images, output, pipeline, input_path="", **callbacks):
+        if not ended:  # the other process: it has to wait for the lock, so that this one is first
+            ended.append(Thread(target=other))
+            ended[0].start()
+            wait_until(lambda: waiting, "the other process is before the lock")
+        return Mapper(10)(database, images, output, pipeline)
+
+    def other():
+        ended.extend(map_group(tmp_path / "work", CONNECTED, options, lambda _: None, tmp_path / "database.db"))
+
+    def locks(descriptor, *, wait):
+        waiting.append(descriptor) if ended else None
+        lock(descriptor, wait=wait)
+
+    waiting = []
+    options = ReconstructOptions(tmp_path, tmp_path / "work", min_photos=3)
+    monkeypatch.setattr(mapping, "lock", locks)
+    monkeypatch.setattr(pycolmap, "incremental_mapping", mapper)
+    models = map_group(tmp_path / "work", CONNECTED, options, lambda _: None, tmp_path / "database.db")
+    ended[0].join()
+    assert ended[1:] == models
+    assert [path.suffix for path in (tmp_path / "work" / "models").iterdir()] == [""]
+    assert sorted(path.name for path in models[0].folder.parent.iterdir()) == ["0", "manifest.json"]
